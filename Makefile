@@ -1,0 +1,71 @@
+# The commands of Slipway. `make help` lists them; each is safe to run again.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STATE  ?= .slipway
+VENV         := .venv
+VENV_SERVING := .venv-serving
+UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+APPS := gateway controller jobs
+PACKAGES := contract cluster jobs controller gateway embedded
+
+.PHONY: help
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# --- environments ------------------------------------------------------------
+
+.uv/bin/uv: requirements/uv.txt
+	@echo "· fetching uv into .uv"
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+
+# $(call environment,folder,locks,packages): an environment made of hashed locks and of our packages, editable.
+define environment
+	@echo "· installing $(1) from $(2)"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(1)
+	@$(UV) pip sync --quiet --python $(1)/bin/python --require-hashes $(2)
+	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation $(addprefix -e ./,$(3))
+	@touch $(1)/.installed
+endef
+
+$(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
+	$(call environment,$(VENV),requirements/dev.txt,$(PACKAGES))
+
+$(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
+	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
+
+.PHONY: install
+install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-serving from the locks
+
+# --- locks -------------------------------------------------------------------
+
+COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
+           $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
+
+.PHONY: lock
+lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
+	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
+	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
+	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
+	$(UV) $(COMPILE) -c requirements/dev.txt requirements/identity.in -o requirements/identity.txt
+	printf -- '-e ./%s\n' contract serving | $(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) - -o serving/requirements.txt
+	$(UV) $(COMPILE) -c serving/requirements.txt requirements/serving-dev.in -o requirements/serving-dev.txt
+
+# --- checks ------------------------------------------------------------------
+
+.PHONY: lint
+lint: install ## ruff, mypy --strict, import-linter, shellcheck where present
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests
+	$(VENV_SERVING)/bin/mypy serving/slipway_serving serving/tests
+	$(VENV)/bin/lint-imports
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "· shellcheck is not installed: skipped"; fi
+
+.PHONY: test
+test: install ## unit tests and the embedded ring; no cluster
+	$(VENV_SERVING)/bin/pytest serving/tests
+	$(VENV)/bin/pytest

@@ -1,0 +1,1 @@
+"""The words that all parts of Slipway share: types and pure functions, no input or output."""

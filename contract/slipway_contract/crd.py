@@ -1,0 +1,71 @@
+"""The CustomResourceDefinition of ``Model``, generated from the pydantic types, so that the two cannot differ."""
+
+from typing import Any
+
+from slipway_contract.labels import GROUP
+from slipway_contract.model import ModelSpec, ModelStatus
+
+# Kubernetes wants a structural schema: no $ref, no title, no const, no additionalProperties beside properties.
+_DROPPED = {"title", "additionalProperties", "$defs", "propertyNames"}
+
+
+def crd() -> dict[str, Any]:
+    """The definition as Kubernetes JSON."""
+    schema = {
+        "type": "object",
+        "required": ["spec"],
+        "properties": {"spec": structural(ModelSpec.model_json_schema()), "status": structural(ModelStatus.model_json_schema())},
+    }
+    columns = [
+        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
+        {"name": "Version", "type": "string", "jsonPath": '.status.traffic[?(@.role=="live")].version'},
+        {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
+        {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+    ]
+    version = {
+        "name": "v1alpha1",
+        "served": True,
+        "storage": True,
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": columns,
+        "schema": {"openAPIV3Schema": schema},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"models.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {"kind": "Model", "plural": "models", "singular": "model", "shortNames": ["mdl"], "categories": ["all"]},
+            "versions": [version],
+        },
+    }
+
+
+def structural(schema: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic JSON schema as a Kubernetes structural schema: references inlined, `X | None` made nullable."""
+    return _structural(schema, schema.get("$defs", {}))
+
+
+def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in node:
+        target = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        node = {**target, **{k: v for k, v in node.items() if k != "$ref"}}
+    if "anyOf" in node:
+        (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
+        rest = {k: v for k, v in node.items() if k not in ("anyOf", "default") or (k == "default" and v is not None)}
+        return {**_structural({**kind, **rest}, definitions), "nullable": True}
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "properties":
+            result[key] = {name: _structural(child, definitions) for name, child in value.items()}
+        elif key == "items":
+            result[key] = _structural(value, definitions)
+        elif key == "const":
+            result["enum"] = [value]
+        elif key == "additionalProperties" and isinstance(value, dict):
+            result[key] = _structural(value, definitions)
+        elif key not in _DROPPED:
+            result[key] = value
+    return result

@@ -1,0 +1,43 @@
+"""Records of what happened: a prediction, and what its user later said of it."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Event(BaseModel):
+    """Written as JSON with camelCase names, like every answer under ``/v1``."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=())
+
+
+class PredictionEvent(Event):
+    """One answered prediction; ``request_id`` is its key in the log."""
+
+    request_id: str = Field(min_length=1, max_length=128)
+    time: datetime = Field(description="when the request arrived, UTC")
+    model: str
+    version: str = Field(description="registry version that answered")
+    digest: str = Field(description="sha256:… of the artifact that answered")
+    run_id: str | None = Field(default=None, description="MLflow run that made the version")
+    role: str = Field(default="live", description="traffic role of the version: live, canary, previous")
+    subject: str = Field(description="the caller, `sub` of the token")
+    decision: str = Field(description="the access rule that let the caller in")
+    protocol: str = Field(description="v2 or v1")
+    status: int = Field(ge=100, le=599)
+    latency_ms: float = Field(ge=0)
+    request: str | None = Field(default=None, description="body as received; None when over the limit of the log")
+    response: str | None = Field(default=None, description="body as sent; None when over the limit of the log")
+
+
+class FeedbackEvent(Event):
+    """What became known after a prediction, by its owner. A later one for the same prediction corrects it."""
+
+    feedback_id: str
+    request_id: str
+    time: datetime
+    subject: str
+    label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
+    comment: str | None = Field(default=None, max_length=2000)

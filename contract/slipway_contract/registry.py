@@ -1,0 +1,149 @@
+"""Words of the model registry: aliases, tags, the artifact manifest and its digest, storage URIs."""
+
+import hashlib
+import re
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Self
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "signature.json"
+EXAMPLE_FILE = "input_example.json"
+"""A V2 request body that the version answers; the controller's smoke prediction."""
+CARD_FILE = "model_card.md"
+REFERENCE_FILE = "reference.json"
+"""Distribution of the training inputs, which the monitor compares with."""
+
+
+class Tag(StrEnum):
+    """Keys of the tags that training writes on a registered version."""
+
+    DIGEST = "slipway.digest"
+    DATASET = "slipway.dataset.name"
+    DATASET_DIGEST = "slipway.dataset.digest"
+    DATASET_LICENCE = "slipway.dataset.licence"
+    DATASET_SOURCE = "slipway.dataset.source"
+    GIT_REVISION = "slipway.git.revision"
+    IMAGE = "slipway.image"
+    FORMAT = "slipway.format"
+
+
+class ArtifactFormat(StrEnum):
+    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask for it."""
+
+    ONNX = "onnx"
+    SKOPS = "skops"
+    JOBLIB = "joblib"
+
+    @property
+    def file(self) -> str:
+        """The name of the model file in the artifact."""
+        return f"model.{self.value}"
+
+
+SAFE_FORMATS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS})
+PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"})
+"""Files that are, or may hold, a pickle."""
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
+_HEX = re.compile(r"^[0-9a-f]{64}$")
+
+
+def digest_of(content: bytes) -> str:
+    """``sha256:<hex>`` of the bytes."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+class ManifestEntry(BaseModel):
+    """One file of an artifact."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    size: int = Field(ge=0, description="bytes")
+    sha256: str = Field(pattern=_HEX.pattern)
+
+    @model_validator(mode="after")
+    def _stays_inside(self) -> Self:
+        path = PurePosixPath(self.path)
+        if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in self.path or str(path) != self.path:
+            raise ValueError(f"{self.path!r} is not a plain relative path")
+        return self
+
+
+class ArtifactManifest(BaseModel):
+    """The complete list of an artifact's files. Its own digest therefore stands for the whole artifact."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = Field(default=1, ge=1, le=1)
+    format: ArtifactFormat
+    files: tuple[ManifestEntry, ...]
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        paths = [entry.path for entry in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file is listed twice")
+        if MANIFEST_FILE in paths:
+            raise ValueError(f"{MANIFEST_FILE} cannot list itself")
+        if self.format.file not in paths:
+            raise ValueError(f"{self.format.file} is not listed")
+        return self
+
+    def content(self) -> bytes:
+        """The canonical bytes: files sorted by path, no white space."""
+        ordered = self.model_copy(update={"files": tuple(sorted(self.files, key=lambda entry: entry.path))})
+        return ordered.model_dump_json().encode()
+
+    @property
+    def digest(self) -> str:
+        """Digest of the artifact, ``sha256:<hex>`` of ``content()``."""
+        return digest_of(self.content())
+
+
+class StorageUri(BaseModel):
+    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a registered version whose bytes have that digest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=_NAME.pattern)
+    version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
+    sha256: str = Field(pattern=_HEX.pattern)
+    allow: frozenset[ArtifactFormat] = SAFE_FORMATS
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the URI; raises ValueError with one line that says what is wrong."""
+        parts = urlsplit(text)
+        if parts.scheme != "mlflow":
+            raise ValueError(f"storage URI {text!r} does not start with mlflow://")
+        query = parse_qs(parts.query, keep_blank_values=True)
+        if unknown := query.keys() - {"sha256", "allow"}:
+            raise ValueError(f"storage URI has unknown parameters: {', '.join(sorted(unknown))}")
+        if len(query.get("sha256", [])) != 1 or not _HEX.match(query["sha256"][0]):
+            raise ValueError("storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits")
+        name, version = unquote(parts.netloc), parts.path.removeprefix("/")
+        if not _NAME.match(name):
+            raise ValueError(f"{name!r} is not a registered model's name")
+        if not re.match(r"^[1-9][0-9]{0,8}$", version):
+            raise ValueError(f"{version!r} is not a version number")
+        try:
+            extra = frozenset(ArtifactFormat(value) for value in query.get("allow", []))
+        except ValueError:
+            raise ValueError(f"allow= takes {', '.join(ArtifactFormat)}") from None
+        return cls(name=name, version=version, sha256=query["sha256"][0], allow=SAFE_FORMATS | extra)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.sha256}"
+
+    def __str__(self) -> str:
+        extra = "".join(f"&allow={value}" for value in sorted(self.allow - SAFE_FORMATS))
+        return f"mlflow://{quote(self.name)}/{self.version}?sha256={self.sha256}{extra}"

@@ -1,0 +1,193 @@
+"""What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be missing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from slipway_contract.errors import InvalidInput
+from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count
+
+
+class Column(BaseModel):
+    """One named input or output.
+
+    ``shape`` is that of one row: ``[]`` is a scalar per row, ``[64]`` a vector. On the wire a tensor has
+    the number of rows as a first dimension in front of it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    datatype: Datatype
+    shape: tuple[int, ...] = ()
+    description: str = ""
+    unit: str | None = Field(default=None, description="UCUM code of the unit, for example mm[Hg]")
+    minimum: float | None = Field(default=None, description="smallest value allowed")
+    maximum: float | None = Field(default=None, description="largest value allowed")
+    codes: dict[int, str] | None = Field(default=None, description="the allowed codes and what each means")
+    missing: bool = Field(default=False, description="whether null may stand for an unknown value")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if any(size < 1 for size in self.shape):
+            raise ValueError(f"{self.name}: shape {list(self.shape)} of one row must be positive")
+        if self.missing and not self.datatype.is_float:
+            raise ValueError(f"{self.name}: only floating-point inputs can be missing")
+        numeric = self.datatype.bounds is not None
+        if not numeric and (self.minimum, self.maximum, self.codes) != (None, None, None):
+            raise ValueError(f"{self.name}: bounds and codes need a numeric datatype")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}")
+        return self
+
+    @property
+    def metadata(self) -> TensorMetadata:
+        """V2 metadata; what V2 has no field for stands in ``parameters``."""
+        known = {"name", "datatype", "shape"}
+        said = self.model_dump(mode="json", exclude=known, exclude_defaults=True)
+        return TensorMetadata(name=self.name, datatype=self.datatype, shape=[-1, *self.shape], parameters=said or None)
+
+    @classmethod
+    def of_metadata(cls, tensor: TensorMetadata) -> Self:
+        """The column that ``metadata`` described; parameters that are not ours are left out."""
+        said = {k: v for k, v in (tensor.parameters or {}).items() if k in cls.model_fields}
+        return cls(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **said)
+
+    def rows_of(self, tensor: Tensor) -> int:
+        """The number of rows in a tensor of this column; raises InvalidInput when the shape is another."""
+        shape = tensor.shape
+        # A scalar column is accepted as [rows] and as [rows, 1]: V2 clients write both.
+        if shape and tuple(shape[1:]) in ({self.shape, (1,)} if not self.shape else {self.shape}):
+            return shape[0]
+        wanted = ["rows", *map(str, self.shape)]
+        raise InvalidInput(self.name, f"shape {shape} does not fit; expected [{', '.join(wanted)}]")
+
+    def check(self, tensor: Tensor) -> int:
+        """Raise InvalidInput unless the tensor fits; returns its number of rows."""
+        rows = self.rows_of(tensor)
+        if tensor.datatype is not self.datatype:
+            raise InvalidInput(self.name, f"datatype {tensor.datatype} does not fit; expected {self.datatype}")
+        self.check_values(tensor.data)
+        return rows
+
+    def check_values(self, values: Sequence[Any]) -> None:
+        """Raise InvalidInput unless all values have the datatype, are within bounds and among the codes."""
+        check_values(self.name, self.datatype, values, missing=self.missing)
+        if self.missing:
+            values = [v for v in values if v is not None and not math.isnan(v)]
+        if not values:
+            return
+        if self.codes is not None and not self.codes.keys() >= set(values):
+            wrong = next(v for v in values if v not in self.codes)
+            raise InvalidInput(self.name, f"{wrong:g} is not one of the codes {', '.join(map(str, self.codes))}{self._or_null}")
+        if self.minimum is not None and min(values) < self.minimum:
+            raise InvalidInput(self.name, f"{min(values):g} is below the minimum {self.minimum:g}{self._in_unit}")
+        if self.maximum is not None and max(values) > self.maximum:
+            raise InvalidInput(self.name, f"{max(values):g} is above the maximum {self.maximum:g}{self._in_unit}")
+
+    @property
+    def _or_null(self) -> str:
+        return " or null" if self.missing else ""
+
+    @property
+    def _in_unit(self) -> str:
+        return f" {self.unit}" if self.unit else ""
+
+
+class Signature(BaseModel):
+    """The inputs and outputs of a model version, in order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    inputs: tuple[Column, ...] = Field(min_length=1)
+    outputs: tuple[Column, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for columns in (self.inputs, self.outputs):
+            names = [column.name for column in columns]
+            if len(set(names)) != len(names):
+                raise ValueError(f"names are not unique: {', '.join(names)}")
+        return self
+
+    def check(self, inputs: Sequence[Tensor]) -> int:
+        """Raise InvalidInput unless the tensors are exactly the inputs; returns the number of rows."""
+        given = {tensor.name: tensor for tensor in inputs}
+        self._check_names(given)
+        rows = {column.name: column.check(given[column.name]) for column in self.inputs}
+        first = self.inputs[0].name
+        for name, count in rows.items():
+            if count != rows[first]:
+                raise InvalidInput(name, f"has {count} rows, but {first} has {rows[first]}")
+        if rows[first] == 0:
+            raise InvalidInput(first, "has no rows; send at least one")
+        return rows[first]
+
+    def check_outputs(self, names: Sequence[str]) -> None:
+        """Raise InvalidInput when an output is asked for that the model does not give."""
+        known = [column.name for column in self.outputs]
+        for name in names:
+            if name not in known:
+                raise InvalidInput(name, f"is not an output of this model; it gives {', '.join(known)}")
+
+    def _check_names(self, given: Mapping[str, object]) -> None:
+        known = [column.name for column in self.inputs]
+        for name in given:
+            if name not in known:
+                raise InvalidInput(name, f"is not an input of this model; it takes {', '.join(known)}")
+        for name in known:
+            if name not in given:
+                raise InvalidInput(name, "is missing from the inputs" if len(known) > 1 else "is missing; it is the only input")
+
+    def request(self, rows: Sequence[Mapping[str, Any]], request_id: str | None = None) -> InferenceRequest:
+        """A V2 request of rows with named values, as ``[{"age": 63, …}]``.
+
+        Raises InvalidInput naming the input (and the row, when there are several).
+        """
+        if not rows:
+            raise InvalidInput("instances", "is empty; send at least one row")
+        data: dict[str, list[Any]] = {column.name: [] for column in self.inputs}
+        for index, row in enumerate(rows):
+            try:
+                self._check_names(row)
+                for column in self.inputs:
+                    data[column.name].extend(self._values(column, row[column.name]))
+            except InvalidInput as error:
+                if len(rows) == 1:
+                    raise
+                raise InvalidInput(error.field, f"in row {index}: {error.problem}") from None
+        tensors = [
+            Tensor.model_construct(
+                name=c.name, shape=[len(rows), *c.shape], datatype=c.datatype, parameters=None, data=data[c.name]
+            )
+            for c in self.inputs
+        ]
+        return InferenceRequest.model_construct(id=request_id, parameters=None, inputs=tensors, outputs=None)
+
+    @staticmethod
+    def _values(column: Column, value: Any) -> list[Any]:
+        values = [value] if not column.shape else value
+        if not isinstance(values, list):
+            raise InvalidInput(column.name, f"must be a list of {element_count(column.shape)} values")
+        if len(column.shape) > 1 and values and isinstance(values[0], list):
+            values = Tensor(name=column.name, shape=list(column.shape), datatype=column.datatype, data=values).data
+        if len(values) != element_count(column.shape):
+            raise InvalidInput(column.name, f"has {len(values)} values; {element_count(column.shape)} are expected")
+        column.check_values(values)
+        return values
+
+    def rows(self, outputs: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """The outputs as one object a row, in the order of the request; vectors stay lists."""
+        count = outputs[0].shape[0] if outputs else 0
+        rows: list[dict[str, Any]] = [{} for _ in range(count)]
+        shapes = {column.name: column.shape for column in self.outputs}
+        for tensor in outputs:
+            # A scalar column may come back as [rows] or as [rows, 1].
+            scalar = shapes.get(tensor.name, tuple(tensor.shape[1:])) == ()
+            width = element_count(tensor.shape[1:])
+            for index, row in enumerate(rows):
+                part = tensor.data[index * width : (index + 1) * width]
+                row[tensor.name] = part[0] if scalar else part
+        return rows
