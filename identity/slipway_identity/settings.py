@@ -1,0 +1,36 @@
+"""Settings of the bundled identity provider, read from the environment."""
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Account(BaseModel):
+    """A person who can log in from the start."""
+
+    password: SecretStr = Field(min_length=12)
+    groups: list[str] = Field(min_length=1)
+
+
+class IdentitySettings(BaseSettings):
+    """What the provider holds after ``python -m slipway_identity``. Nothing here has a default that is a secret."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_IDENTITY_", use_attribute_docstrings=True)
+
+    accounts: dict[str, Account]
+    """JSON object: user name to password and groups. An account that exists keeps its password and gains the groups."""
+
+    groups: dict[str, str] = {
+        "user": "May call models and see their own predictions",
+        "scientist": "May train, evaluate and promote models as well",
+        "admin": "May do everything, and manages access",
+    }
+    """Groups that Slipway knows as roles, each with its description."""
+
+    client_id: str = "slipway"
+    """OAuth client of the command line and the web pages, and the audience of access tokens. Public: it has no secret, so PKCE."""
+
+    redirect_uris: list[str] = []
+    """Where a browser may return to after login: the gateway's pages."""
+
+    mail_domain: str = "slipway.invalid"
+    """Domain of the bootstrap accounts' mail addresses; the default can never receive mail."""
