@@ -50,7 +50,7 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
-	printf -- '-e ./identity\n' | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/identity.txt
+	printf -- '-e ./%s\n' contract identity | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/identity.txt
 	printf -- '-e ./%s\n' contract serving | $(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) - -o serving/requirements.txt
 	$(UV) $(COMPILE) -c serving/requirements.txt requirements/serving-dev.in -o requirements/serving-dev.txt
 

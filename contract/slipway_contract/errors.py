@@ -1,5 +1,7 @@
 """What is wrong with an input, said once for every part."""
 
+from pydantic import ValidationError
+
 
 class InvalidInput(ValueError):
     """An inference input that does not fit; ``field`` names it as the caller wrote it.
@@ -15,3 +17,14 @@ class InvalidInput(ValueError):
 
 class MalformedRequest(ValueError):
     """A body that is not an inference request at all (no JSON, wrong structure)."""
+
+
+def explain_settings(error: ValidationError, prefix: str = "") -> str:
+    """One line per finding of a pydantic-settings error: the environment variable, and what is wrong; never its value."""
+    lines = []
+    for finding in error.errors(include_url=False, include_input=False):
+        name = str(finding["loc"][0]) if finding["loc"] else ""
+        variable = name if name.isupper() else f"{prefix}{name}".upper()
+        where = "".join(f".{part}" for part in finding["loc"][1:])
+        lines.append(f"set {variable}{where}: {finding['msg']}\n")
+    return "".join(lines)

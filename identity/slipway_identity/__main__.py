@@ -4,6 +4,7 @@ import logging
 import sys
 
 from pydantic import ValidationError
+from slipway_contract.errors import explain_settings
 
 from slipway_identity.bootstrap import bootstrap
 from slipway_identity.settings import IdentitySettings
@@ -15,9 +16,7 @@ def main() -> int:
     try:
         settings = IdentitySettings()
     except ValidationError as error:
-        for finding in error.errors(include_url=False, include_input=False):
-            name = "_".join(str(part) for part in finding["loc"][:1]).upper()
-            logging.error("set SLIPWAY_IDENTITY_%s: %s", name, finding["msg"])
+        sys.stderr.write(explain_settings(error, "SLIPWAY_IDENTITY_"))
         return 2
     bootstrap(settings)
     return 0

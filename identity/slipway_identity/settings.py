@@ -27,7 +27,7 @@ class IdentitySettings(BaseSettings):
     """Groups that Slipway knows as roles, each with its description."""
 
     client_id: str = "slipway"
-    """OAuth client of the command line and the web pages, and the audience of access tokens. Public: it has no secret, so PKCE."""
+    """OAuth client of the command line and the web pages, and the audience of access tokens. Public, so without a secret."""
 
     redirect_uris: list[str] = []
     """Where a browser may return to after login: the gateway's pages."""

@@ -1,0 +1,25 @@
+"""Settings of the controller, read from the environment."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ControllerSettings(BaseSettings):
+    """Where the cluster and the registry are, and how often to look at them."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, populate_by_name=True)
+
+    cluster: str = Field(validation_alias="SLIPWAY_CLUSTER")
+    """``kubernetes://NAMESPACE``, or ``local:///path`` for the embedded stand-in."""
+
+    tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI")
+    """Base URL of the MLflow tracking server."""
+
+    tracking_username: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_USERNAME")
+    """User of the tracking server, when it asks for one."""
+
+    tracking_password: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_PASSWORD")
+    """Password of that user."""
+
+    interval: float = Field(default=1.0, gt=0, validation_alias="SLIPWAY_CONTROLLER_INTERVAL")
+    """Seconds between two looks at the registry's aliases."""
