@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipway_contract.errors import InvalidInput
-from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count
+from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count, flatten
 
 
 class Column(BaseModel):
@@ -171,8 +171,8 @@ class Signature(BaseModel):
         values = [value] if not column.shape else value
         if not isinstance(values, list):
             raise InvalidInput(column.name, f"must be a list of {element_count(column.shape)} values")
-        if len(column.shape) > 1 and values and isinstance(values[0], list):
-            values = Tensor(name=column.name, shape=list(column.shape), datatype=column.datatype, data=values).data
+        if len(column.shape) > 1:
+            values = flatten(column.name, values, column.shape)
         if len(values) != element_count(column.shape):
             raise InvalidInput(column.name, f"has {len(values)} values; {element_count(column.shape)} are expected")
         column.check_values(values)

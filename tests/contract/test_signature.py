@@ -1,0 +1,127 @@
+"""Signatures: rows with names become tensors and back; every kind of bad value is refused by name."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from slipway_contract.errors import InvalidInput
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, Tensor
+
+AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
+THAL = Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed defect", 7: "reversible defect"}, missing=True)
+PIXELS = Column(name="pixels", datatype=Datatype.FP32, shape=(4,), minimum=0, maximum=16)
+LABEL = Column(name="label", datatype=Datatype.INT64)
+PATIENT = Signature(inputs=(AGE, THAL), outputs=(LABEL,))
+PICTURE = Signature(inputs=(PIXELS,), outputs=(LABEL, Column(name="probabilities", datatype=Datatype.FP32, shape=(2,))))
+
+patients = st.fixed_dictionaries({"age": st.floats(0, 120), "thal": st.sampled_from([3.0, 6.0, 7.0, None])})
+
+
+@given(st.lists(patients, min_size=1, max_size=5))
+def test_rows_become_tensors_that_the_signature_accepts(rows: list[dict[str, Any]]) -> None:
+    request = PATIENT.request(rows)
+    assert PATIENT.check(request.inputs) == len(rows)
+    assert [t.data for t in request.inputs] == [[r["age"] for r in rows], [r["thal"] for r in rows]]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"age": -5, "thal": 3}, "age: -5 is below the minimum 0 a"),
+        ({"age": 130, "thal": 3}, "age: 130 is above the maximum 120 a"),
+        ({"age": 50, "thal": 9}, "thal: 9 is not one of the codes 3, 6, 7 or null"),
+        ({"age": None, "thal": 3}, r"age: value 0 is null \(missing\); FP32 is expected"),
+        ({"age": float("nan"), "thal": 3}, "age: NaN and infinity are not accepted"),
+        ({"age": float("inf"), "thal": 3}, "age: NaN and infinity"),
+        ({"age": "50", "thal": 3}, r"age: value 0 is '50' \(str\)"),
+        ({"age": 10**400, "thal": 3}, "age: value 0 is 1000"),
+        ({"age": 50}, "thal: is missing from the inputs"),
+        ({"age": 50, "thal": 3, "weight": 80}, "weight: is not an input of this model; it takes age, thal"),
+    ],
+)
+def test_a_bad_row_is_refused_by_the_name_of_its_input(row: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{says}"):
+        PATIENT.request([row])
+    with pytest.raises(InvalidInput, match="in row 1"):
+        PATIENT.request([{"age": 50, "thal": 3}, row])
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="instances: is empty"):
+        PATIENT.request([])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        ([1, 2, 3], "pixels: has 3 values; 4 are expected"),
+        (7, "pixels: must be a list of 4 values"),
+        ([1, 2, 3, 17], "pixels: 17 is above"),
+    ],
+)
+def test_a_vector_of_another_length_is_refused(pixels: Any, says: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{says}"):
+        PICTURE.request([{"pixels": pixels}])
+
+
+def tensor(name: str, shape: list[int], data: list[Any], datatype: Datatype = Datatype.FP32) -> Tensor:
+    return Tensor(name=name, shape=shape, datatype=datatype, data=data)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ([tensor("age", [1], [50.0])], "thal: is missing from the inputs"),
+        ([tensor("age", [2], [50.0, 51.0]), tensor("thal", [1], [3.0])], "thal: has 1 rows, but age has 2"),
+        (
+            [tensor("age", [1, 2], [50.0, 51.0]), tensor("thal", [1], [3.0])],
+            r"age: shape \[1, 2\] does not fit; expected \[rows\]",
+        ),
+        ([tensor("age", [], [50.0]), tensor("thal", [1], [3.0])], r"age: shape \[\] does not fit"),
+        ([tensor("age", [0], []), tensor("thal", [0], [])], "age: has no rows"),
+        ([tensor("age", [1], [50], Datatype.INT8), tensor("thal", [1], [3.0])], "age: datatype INT8 does not fit; expected FP32"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(inputs: list[Tensor], says: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{says}"):
+        PATIENT.check(inputs)
+
+
+def test_a_scalar_column_may_come_as_a_column_vector() -> None:
+    assert PATIENT.check([tensor("age", [2, 1], [50.0, 51.0]), tensor("thal", [2], [3.0, None])]) == 2
+
+
+def test_an_unknown_output_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="score: is not an output of this model; it gives label"):
+        PATIENT.check_outputs(["label", "score"])
+
+
+def test_outputs_become_rows_in_order() -> None:
+    outputs = [tensor("label", [2, 1], [1, 0], Datatype.INT64), tensor("probabilities", [2, 2], [0.1, 0.9, 0.8, 0.2])]
+    assert PICTURE.rows(outputs) == [{"label": 1, "probabilities": [0.1, 0.9]}, {"label": 0, "probabilities": [0.8, 0.2]}]
+
+
+@pytest.mark.parametrize("column", [AGE, THAL, PIXELS, LABEL])
+def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
+    assert Column.of_metadata(column.metadata) == column
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "x", "datatype": "INT8", "missing": True},
+        {"name": "x", "datatype": "BYTES", "minimum": 0},
+        {"name": "x", "datatype": "FP32", "minimum": 2, "maximum": 1},
+        {"name": "x", "datatype": "FP32", "shape": [-1]},
+    ],
+)
+def test_a_column_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="x: "):
+        Column.model_validate(wrong)
+
+
+def test_names_must_be_unique() -> None:
+    with pytest.raises(ValueError, match="not unique"):
+        Signature(inputs=(AGE, AGE), outputs=(LABEL,))

@@ -1,0 +1,136 @@
+"""V2 requests: every datatype round-trips, and whatever does not fit is refused by name."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, check_values, element_count, parse_request
+
+
+def values(datatype: Datatype) -> st.SearchStrategy[Any]:
+    if datatype is Datatype.BOOL:
+        return st.booleans()
+    if datatype is Datatype.BYTES:
+        return st.text(max_size=20)
+    assert datatype.bounds
+    low, high = datatype.bounds
+    if datatype.is_integer:
+        return st.integers(int(low), int(high))
+    return st.floats(low, high, allow_nan=False)
+
+
+def nested(flat: list[Any], shape: list[int]) -> list[Any]:
+    for size in reversed(shape[1:]):
+        flat = [flat[i : i + size] for i in range(0, len(flat), size)]
+    return flat
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any]]:
+    """A tensor as JSON, nested or flat, and its flat values."""
+    datatype = draw(st.sampled_from(list(Datatype)))
+    shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    count = element_count(shape)
+    flat = draw(st.lists(values(datatype), min_size=count, max_size=count))
+    data = nested(flat, shape) if draw(st.booleans()) else flat
+    return {"name": "x", "shape": shape, "datatype": datatype.value, "data": data}, flat
+
+
+@given(tensors())
+def test_a_tensor_of_any_datatype_is_read_flat_or_nested(drawn: tuple[dict[str, Any], list[Any]]) -> None:
+    tensor, flat = drawn
+    read = parse_request(json.dumps({"inputs": [tensor]}).encode()).inputs[0]
+    assert read.data == flat
+    assert Tensor.model_validate(read.model_dump()) == read
+
+
+@given(tensors(), st.integers(0, 2))
+def test_a_shape_that_does_not_fit_the_data_is_refused_by_name(drawn: tuple[dict[str, Any], list[Any]], at: int) -> None:
+    tensor, _ = drawn
+    tensor["shape"][at % len(tensor["shape"])] += 1
+    with pytest.raises(InvalidInput, match=r"^x: "):
+        parse_request(json.dumps({"inputs": [tensor]}).encode())
+
+
+def refusal(body: bytes) -> str | None:
+    """What is said against the body; None when it is a request."""
+    try:
+        parse_request(body)
+    except (MalformedRequest, InvalidInput) as error:
+        return str(error)
+    return None
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_request_or_a_clear_refusal(body: bytes) -> None:
+    assert refusal(body) != ""
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=4))
+)
+def test_any_json_as_data_is_a_tensor_or_a_refusal_that_names_it(data: Any) -> None:
+    body = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": data}]}).encode()
+    told = refusal(body)
+    assert told is None or told.startswith(("x: ", "inputs.0.", "Invalid JSON"))
+
+
+@pytest.mark.parametrize("datatype", [d for d in Datatype if d.bounds])
+def test_a_number_outside_its_datatype_is_refused(datatype: Datatype) -> None:
+    assert datatype.bounds
+    low, high = datatype.bounds
+    for value in (low - 1 - abs(low), high + 1 + high):
+        with pytest.raises(InvalidInput, match=r"^x: "):
+            check_values("x", datatype, [value])
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("FP32", "1"), ("FP32", True), ("FP32", [1.0]), ("INT8", 1.5), ("INT8", True), ("INT8", None), ("BOOL", 1), ("BYTES", 1)],
+)
+def test_a_value_of_another_type_is_refused(datatype: str, value: Any) -> None:
+    with pytest.raises(ValueError, match="x: value 0"):
+        Tensor.model_validate({"name": "x", "shape": [1], "datatype": datatype, "data": [value]})
+
+
+@pytest.mark.parametrize(
+    ("datatype", "size"), [("BOOL", 1), ("UINT8", 1), ("INT64", 8), ("FP16", 2), ("FP64", 8), ("BYTES", None)]
+)
+def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
+    assert Datatype(datatype).size == size
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "Invalid JSON"),
+        (b"[" * 10_000, "recursion limit"),
+        (b'{"inputs": []}', "inputs"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP99", "data": [1]}]}', "inputs.0.datatype"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN, NaN]}]}', "x: "),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', "x: "),
+        (b'{"inputs": [{"name": "x", "shape": [-1], "datatype": "FP32", "data": [1]}]}', "negative"),
+        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1], "datta": 1}]}', "datta"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
+    with pytest.raises((MalformedRequest, InvalidInput), match=says):
+        parse_request(body)
+
+
+def test_an_input_given_twice_is_refused() -> None:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
+    with pytest.raises(InvalidInput, match="x: given more than once"):
+        parse_request(json.dumps({"inputs": [tensor, tensor]}).encode())
+
+
+def test_a_request_keeps_what_it_does_not_know() -> None:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0], "parameters": {"content_type": "np"}}
+    request = InferenceRequest.model_validate({"id": "7", "inputs": [tensor], "outputs": [{"name": "y"}]})
+    assert request.id == "7"
+    assert request.inputs[0].parameters == {"content_type": "np"}
+    assert request.outputs
+    assert request.outputs[0].name == "y"
