@@ -1,0 +1,87 @@
+"""Configuration of the bundled identity provider, and login to it."""
+
+import json
+from dataclasses import dataclass
+
+import httpx
+from joserfc.jwk import RSAKey
+
+from slipway_embedded.state import State
+
+CLIENT = "slipway"
+ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
+TOKEN_SECONDS = 12 * 3600  # a working day: the token in .slipway/env is for trying things out by hand
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Canaille on a loopback port."""
+
+    state: State
+    port: int
+    database_url: str
+
+    @property
+    def issuer(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of ``canaille run`` and of ``python -m slipway_identity``."""
+        accounts = {name: {"password": self.password(name), "groups": groups} for name, groups in ACCOUNTS.items()}
+        config = self.state.write_private("identity/canaille.toml", self._config())
+        return {"CANAILLE_CONFIG": str(config), "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts)}
+
+    def password(self, account: str) -> str:
+        return self.state.secret(f"account-{account}")
+
+    def login(self, account: str) -> str:
+        """An access token of the account, by the password grant."""
+        form = {
+            "grant_type": "password",
+            "client_id": CLIENT,
+            "username": account,
+            "password": self.password(account),
+            "scope": "openid profile email groups",
+        }
+        answer = httpx.post(f"{self.issuer}/oauth/token", data=form, timeout=30)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+    def _config(self) -> str:
+        key = self._signing_key()
+        jwk = ", ".join(f"{name} = {json.dumps(value)}" for name, value in key.items())
+        expiry = ", ".join(f"{grant} = {TOKEN_SECONDS}" for grant in ("authorization_code", "password", "refresh_token"))
+        return f"""\
+SECRET_KEY = "{self.state.secret("identity-session")}"
+SERVER_NAME = "127.0.0.1:{self.port}"
+PREFERRED_URL_SCHEME = "http"
+OAUTH2_TOKEN_EXPIRES_IN = {{ {expiry} }}
+
+[CANAILLE]
+NAME = "Slipway"
+DATABASE = "sql"
+TIMEZONE = "UTC"
+
+# Canaille's default lets every user make groups; groups are roles here.
+[CANAILLE.ACL.DEFAULT]
+PERMISSIONS = ["edit_self", "use_oidc"]
+
+[CANAILLE.ACL.ADMIN]
+PERMISSIONS = ["manage_users", "manage_all_groups", "manage_oidc", "delete_account"]
+WRITE = ["groups", "lock_date"]
+FILTER = {{ groups = "admin" }}
+
+[CANAILLE_SQL]
+DATABASE_URI = "{self.database_url}"
+
+[CANAILLE_OIDC]
+ACTIVE_JWKS = [{{ {jwk} }}]
+"""
+
+    def _signing_key(self) -> dict[str, str]:
+        path = self.state.root / "identity" / "signing_key.json"
+        if not path.exists():
+            key = RSAKey.generate_key(2048, private=True, auto_kid=True)
+            self.state.write_private("identity/signing_key.json", json.dumps(key.as_dict(private=True)))
+        return dict(json.loads(path.read_text()))

@@ -1,0 +1,216 @@
+"""The ring, put together: which program runs with which settings, and in which order they start."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from slipway_cluster import JOB, MODEL, Cluster, Manifest, NotFound, connect
+from slipway_cluster.kubelet import Image, Kubelet
+from slipway_contract.model import ConditionType, Model, ModelStatus
+
+from slipway_embedded.identity import ACCOUNTS, CLIENT, Identity
+from slipway_embedded.postgres import Postgres
+from slipway_embedded.programs import Program, Programs, StartFailed
+from slipway_embedded.screen import Screen
+from slipway_embedded.settings import EmbeddedSettings
+from slipway_embedded.state import State
+
+MODELS = Path("manifests/models")
+
+
+class Ring:
+    """All parts as local processes. ``up`` may be called on an old state folder: what is there is used again."""
+
+    def __init__(self, settings: EmbeddedSettings, screen: Screen) -> None:
+        self.settings = settings
+        self.screen = screen
+        self.state = State(settings.state)
+        self.postgres = Postgres(self.state)
+        self.programs = Programs(self.state.folder("logs"), settings.apps, screen)
+        self.cluster_url = f"local://{self.state.folder('cluster')}"
+        self.cluster: Cluster = connect(self.cluster_url)
+        self._stop_pods = threading.Event()
+        self._pods: threading.Thread | None = None
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.state.port('gateway')}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.state.port('mlflow')}"
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.state, self.state.port("identity"), self.postgres.sqlalchemy_url("identity"))
+
+    def up(self) -> None:
+        """Start everything and wait until all models answer. Raises StartFailed."""
+        wait = self.settings.deadline
+        with self.screen.step("postgres") as said:
+            self.postgres.start()
+            said.append("three databases on a Unix socket")
+        # The slow starters first; what follows them does not need them yet.
+        self.programs.start(self._mlflow())
+        with self.screen.step("identity") as said:
+            self.programs.run(Program("identity-setup", ["python", "-m", "slipway_identity"], self.identity.environment), wait)
+            self.programs.start(self._identity())
+            self.programs.wait_ready("identity", wait)
+            said.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
+        with self.screen.step("mlflow") as said:
+            self.programs.wait_ready("mlflow", wait)
+            said.append(self.mlflow_url)
+        self._start_pods()
+        with self.screen.step("gateway") as said:
+            self.programs.run(
+                Program("gateway-migrate", ["python", "-m", "slipway_gateway", "migrate"], self._gateway_env()), wait
+            )
+            self.programs.start(Program("controller", ["python", "-m", "slipway_controller"], self._controller_env()))
+            self.programs.start(self._gateway())
+            self.programs.wait_ready("gateway", wait)
+            said.append(self.gateway_url)
+        for name in self.settings.models:
+            self._bring_up_model(name)
+
+    def down(self) -> None:
+        """Stop every process; the state stays."""
+        self._stop_pods.set()
+        if self._pods:
+            self._pods.join()
+        self.programs.stop()
+        self.postgres.stop()
+
+    def model(self, name: str) -> Model:
+        """The Model as it is now. Raises NotFound."""
+        return Model.model_validate(self.cluster.get(MODEL, name))
+
+    def run_job(self, template: str, args: list[str], name: str) -> dict[str, Any]:
+        """Run a Job from a template to its end; returns the JSON object that it printed last. Raises StartFailed."""
+        job = self.cluster.create_job(template, name=name, args=args)["metadata"]["name"]
+        self.programs.wait(f"Job {job} to finish", lambda: bool(finished(self.cluster.get(JOB, job))), self.settings.deadline)
+        lines = list(self.cluster.logs(JOB, job))
+        if finished(self.cluster.get(JOB, job)) != "Complete":
+            raise StartFailed(f"Job {job} failed; the end of its log:\n" + "\n".join(lines[-15:]))
+        result: dict[str, Any] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+        return result
+
+    def _bring_up_model(self, name: str) -> None:
+        manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
+        try:
+            known = self.model(name)
+        except NotFound:
+            known = None
+        self.cluster.apply(manifest)
+        if known is None or not known.status.traffic:
+            with self.screen.step(f"train {name}") as said:
+                stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
+                trained = self.run_job(f"train-{name}", [], f"train-{name}-{stamp}")
+                said.append(summary(trained))
+                self.run_job("promote", [name, str(trained["version"])], f"promote-{name}-{stamp}")
+        with self.screen.step(f"serve {name}") as said:
+            self.programs.wait(f"model {name} to be Ready", lambda: is_ready(self.model(name).status), self.settings.deadline)
+            live = self.model(name).status.traffic[0]
+            said.append(f"version {live.version}  {live.digest[:19]}…")
+
+    def _start_pods(self) -> None:
+        images = {
+            "slipway-jobs": Image(path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()),
+            "slipway-serving": Image(path=self.settings.serving.absolute(), env={"MLFLOW_TRACKING_URI": self.mlflow_url}),
+        }
+        for manifest in objects():
+            self.cluster.apply(manifest)
+        kubelet = Kubelet(self.state.folder("cluster"), images)
+        self._pods = threading.Thread(target=kubelet.run, args=[self._stop_pods], name="kubelet")
+        self._pods.start()
+
+    def _mlflow(self) -> Program:
+        port = self.state.port("mlflow")
+        env = {
+            "MLFLOW_BACKEND_STORE_URI": self.postgres.sqlalchemy_url("mlflow"),
+            "MLFLOW_ARTIFACTS_DESTINATION": f"file://{self.state.folder('artifacts')}",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
+        argv = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        return Program("mlflow", argv, env, port, "/health")
+
+    def _identity(self) -> Program:
+        port = self.state.port("identity")
+        argv = ["canaille", "run", "--bind", f"127.0.0.1:{port}"]
+        return Program("identity", argv, self.identity.environment, port, "/.well-known/openid-configuration")
+
+    def _gateway(self) -> Program:
+        return Program(
+            "gateway", ["python", "-m", "slipway_gateway", "serve"], self._gateway_env(), self.state.port("gateway"), "/readyz"
+        )
+
+    def _gateway_env(self) -> dict[str, str]:
+        return {
+            "SLIPWAY_CLUSTER": self.cluster_url,
+            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
+            "SLIPWAY_OIDC_ISSUER": self.identity.issuer,
+            "SLIPWAY_OIDC_AUDIENCE": CLIENT,
+            "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
+            "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
+            "SLIPWAY_SPOOL": str(self.state.folder("spool")),
+        }
+
+    def _controller_env(self) -> dict[str, str]:
+        return {"SLIPWAY_CLUSTER": self.cluster_url, "MLFLOW_TRACKING_URI": self.mlflow_url}
+
+    def _jobs_env(self) -> dict[str, str]:
+        env = {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
+            "SLIPWAY_GIT_REVISION": git_revision(),
+        }
+        return env | ({"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {})
+
+
+def objects() -> Iterator[Manifest]:
+    """The runtime, the storage initializer and the Job templates of the embedded cluster."""
+    for file in ("serving.yaml", "jobs.yaml"):
+        yield from yaml.safe_load_all((resources.files("slipway_embedded") / "objects" / file).read_text())
+
+
+def finished(job: Manifest) -> str | None:
+    """``Complete`` or ``Failed`` when the Job has ended."""
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((str(c["type"]) for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def is_ready(status: ModelStatus) -> bool:
+    """Whether the Model answers, and nothing is under way that would change who answers."""
+    ready, progressing = status.condition(ConditionType.READY), status.condition(ConditionType.PROGRESSING)
+    return bool(ready and ready.status == "True" and progressing and progressing.status == "False")
+
+
+def summary(trained: dict[str, Any]) -> str:
+    """One line of what a training Job printed: dataset, and each score beside its baseline."""
+    return f"{trained.get('dataset', '')}: {trained.get('summary', '')}"
+
+
+def git_revision() -> str:
+    """The commit of the checkout, ``unknown`` outside one."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+@contextmanager
+def running(settings: EmbeddedSettings, screen: Screen) -> Iterator[Ring]:
+    """A ring that is up inside the ``with`` block and stopped after it, whatever happens."""
+    ring = Ring(settings, screen)
+    try:
+        ring.up()
+        yield ring
+    finally:
+        ring.down()

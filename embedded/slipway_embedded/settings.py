@@ -1,0 +1,31 @@
+"""Settings of the embedded ring, read from the environment."""
+
+import sys
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class EmbeddedSettings(BaseSettings):
+    """Where things are. The defaults are those of a checkout after ``make install``."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_EMBEDDED_", use_attribute_docstrings=True)
+
+    state: Path = Path(".slipway")
+    """Folder of everything that the ring keeps: databases, artifacts, logs, secrets. Delete it to begin anew."""
+
+    models: list[str] = ["heart", "digits"]
+    """The sample models to train, promote and serve."""
+
+    apps: Path = Path(sys.prefix) / "bin"
+    """Programs of the applications' environment."""
+
+    serving: Path = Path(".venv-serving/bin")
+    """Programs of the serving environment."""
+
+    data: Path | None = Field(default=None, validation_alias="SLIPWAY_DATA")
+    """Mirror folder with the public datasets; none: they are fetched, or made by a seeded generator."""
+
+    deadline: float = 300.0
+    """Seconds that any one step of the start may take."""
