@@ -1,0 +1,72 @@
+"""An artifact on disk: the signature beside the model file, and what is told of its origin."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError
+from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat
+from slipway_contract.signature import Signature
+
+from slipway_serving.errors import Refused
+from slipway_serving.predictor import Predictor
+
+PROVENANCE_FILE = "provenance.json"
+MODEL_SETTINGS_FILE = "model-settings.json"
+"""Written by the storage initializer, last: where it is, all else in the folder was verified."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What the storage initializer left in a folder."""
+
+    folder: Path
+    format: ArtifactFormat
+    signature: Signature
+    provenance: dict[str, Any]
+    example: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, folder: Path, format: ArtifactFormat) -> Self:
+        """Raises Refused, naming the file."""
+        try:
+            signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
+        except OSError as error:
+            raise Refused(f"{SIGNATURE_FILE} cannot be read: {error.strerror}") from error
+        except ValidationError as error:
+            raise Refused(f"{SIGNATURE_FILE}: {first_finding(error)}") from error
+        return cls(folder, format, signature, _object(folder / PROVENANCE_FILE) or {}, _object(folder / EXAMPLE_FILE))
+
+    def load(self, threads: int = 1) -> Predictor:
+        """The model, compared with the signature. Raises Refused."""
+        path = self.folder / self.format.file
+        if not path.is_file():
+            raise Refused(f"{path.name} is not there")
+        if self.format is ArtifactFormat.ONNX:
+            from slipway_serving.onnx_graph import OnnxGraph
+
+            return OnnxGraph(path, self.signature, threads)
+        from slipway_serving.estimator import Estimator
+
+        return Estimator(path, self.format, self.signature)
+
+
+def first_finding(error: ValidationError) -> str:
+    """The first finding of a pydantic error as `where: what`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{path.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise Refused(f"{path.name} is not a JSON object")
+    return content

@@ -1,0 +1,79 @@
+"""What stands in front of MLServer's application: limits on what comes in, and the closing of the shop."""
+
+import json
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class Door:
+    """Refuses bodies that are too large, compressed (a small one can unpack to any size) or no JSON.
+
+    Once ``closing`` is set, readiness is false, every answer asks its caller to open no second request on
+    the connection, and inference goes on: late callers are still served.
+    """
+
+    def __init__(self, app: ASGIApp, body_limit: int) -> None:
+        self._app = app
+        self._limit = body_limit
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self.closing:
+            send = _last_on_connection(send)
+            if scope["path"].endswith("/ready"):
+                await _answer(send, 503, "the server is shutting down")
+                return
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is not None:
+            await _answer(send, *refusal)
+            return
+        await self._app(scope, self._bounded(receive), send)
+
+    def _refusal(self, headers: Headers) -> tuple[int, str] | None:
+        if int(headers.get("content-length", 0)) > self._limit:  # the HTTP parser lets only digits through
+            return 413, self._too_large
+        if headers.get("content-encoding", "identity") != "identity":
+            return 415, "content-encoding: compressed bodies are not accepted"
+        kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            return 415, f"content-type: {kind[:80]} is not accepted; send application/json"
+        return None
+
+    @property
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._limit} bytes"
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """Counts chunked bodies, which do not say their length. FastAPI lets an HTTPException through to its handler."""
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._limit:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        return bounded
+
+
+def _last_on_connection(send: Send) -> Send:
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["connection"] = "close"
+        await send(message)
+
+    return closing
+
+
+async def _answer(send: Send, status: int, error: str) -> None:
+    body = json.dumps({"error": error}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,99 @@
+"""The door to scikit-learn: fitted estimators from skops files, and from joblib files where a Model opted in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column, Signature
+
+from slipway_serving.errors import Refused
+from slipway_serving.predictor import Array
+
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+)
+"""Parts of fitted estimators that skops may build beside its own list of public scikit-learn classes.
+
+The list is fixed in code: data containers only, nothing that takes a function or a name to import.
+"""
+
+
+class Estimator:
+    """A fitted scikit-learn estimator behind a signature.
+
+    A scalar output named ``probability`` is that of the last class, a vector that of every class in order;
+    any other output is what ``predict`` gives.
+    """
+
+    def __init__(self, path: Path, format: ArtifactFormat, signature: Signature) -> None:
+        """Load and compare with the signature; raises Refused."""
+        self._signature = signature
+        self._file = path.name
+        self._model = _from_joblib(path) if format is ArtifactFormat.JOBLIB else _from_skops(path)
+        self._names = [str(name) for name in getattr(self._model, "feature_names_in_", ())]
+        self._check_inputs()
+        self._outputs = {column.name: self._output(column) for column in signature.outputs}
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the rows."""
+        table = self._table(inputs)
+        return {name: self._outputs[name](table) for name in outputs}
+
+    def _table(self, inputs: Mapping[str, Array]) -> Any:
+        if self._names:
+            import pandas as pd  # type: ignore[import-untyped]
+
+            return pd.DataFrame({name: inputs[name] for name in self._names})
+        columns = [inputs[column.name] for column in self._signature.inputs]
+        return np.hstack([array.reshape(len(array), -1) for array in columns])
+
+    def _check_inputs(self) -> None:
+        columns = self._signature.inputs
+        if self._names and set(self._names) != {column.name for column in columns}:
+            raise Refused(
+                f"{self._file}: the estimator was fitted on {', '.join(self._names)}; "
+                f"the signature says {', '.join(column.name for column in columns)}"
+            )
+        width = sum(int(np.prod(column.shape)) for column in columns)
+        fitted = getattr(self._model, "n_features_in_", width)
+        if fitted != width:
+            raise Refused(f"{self._file}: the estimator was fitted on {fitted} values a row; the signature has {width}")
+
+    def _output(self, column: Column) -> Callable[[Any], Array]:
+        if not column.shape and column.name != "probability":
+            return self._model.predict  # type: ignore[no-any-return]
+        if not hasattr(self._model, "predict_proba"):
+            raise Refused(f"{self._file}: output {column.name!r} needs an estimator that gives probabilities")
+        classes = len(self._model.classes_)
+        if column.shape not in ((), (classes,)):
+            raise Refused(f"{self._file}: output {column.name!r} has shape {list(column.shape)}; there are {classes} classes")
+        if column.shape:
+            return self._model.predict_proba  # type: ignore[no-any-return]
+        return lambda table: self._model.predict_proba(table)[:, -1]
+
+
+def _from_skops(path: Path) -> Any:
+    import skops.io  # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
+
+    try:
+        return skops.io.load(path, trusted=list(TRUSTED))
+    except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
+        raise Refused(f"{path.name} cannot be loaded: {error}") from error
+
+
+def _from_joblib(path: Path) -> Any:
+    import joblib  # type: ignore[import-untyped]
+
+    try:
+        return joblib.load(path)
+    except Exception as error:  # a pickle runs code of its own, which raises what it likes
+        raise Refused(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -1,0 +1,148 @@
+"""The door to MLflow: where a registered version lies, and its files, through the tracking server's artifact proxy.
+
+REST paths as of MLflow 3: ``mlflow/server/handlers.py`` and ``mlflow/protos``.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
+
+import httpx
+
+from slipway_serving.errors import Refused
+from slipway_serving.settings import StorageSettings
+
+_log = logging.getLogger(__name__)
+_API = "/api/2.0/mlflow"
+_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+_MOST_FILES = 10_000
+
+T = TypeVar("T")
+
+
+class Unreachable(Exception):
+    """MLflow gave no usable answer this time; it may the next."""
+
+
+class MlflowRegistry:
+    """Registered versions and their files. Every call raises Refused when MLflow does not give what is asked."""
+
+    def __init__(self, settings: StorageSettings, client: httpx.Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._base = settings.tracking_uri.rstrip("/")
+
+    def location(self, name: str, version: str) -> str:
+        """The folder of a registered version in the artifact proxy."""
+        asked = {"name": name, "version": version}
+        uri = str(self._get(f"{_API}/model-versions/get-download-uri", asked, f"{name} version {version}")["artifact_uri"])
+        return self._proxied(self._resolved(uri))
+
+    def files(self, location: str) -> dict[str, int | None]:
+        """Relative path and size in bytes, where the store tells it, of every file below."""
+        found: dict[str, int | None] = {}
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            for item in self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files", ()):
+                name = str(item["path"])
+                if name in ("", ".", "..") or "/" in name:
+                    raise Refused(f"the store lists a file {name!r}, which is not a plain name")
+                path = _join(folder, name)
+                if item.get("is_dir"):
+                    folders.append(path)
+                else:
+                    found[path] = int(item["file_size"]) if "file_size" in item else None
+            if len(found) + len(folders) > _MOST_FILES:
+                raise Refused(f"the store lists more than {_MOST_FILES} files")
+        return found
+
+    def read(self, location: str, path: str, consume: Callable[[Iterator[bytes]], T]) -> T:
+        """Give the bytes of a file to ``consume``, which must be able to start again: a broken download is repeated."""
+
+        def download() -> T:
+            with self._opened(f"{_PROXY}/{quote(_join(location, path))}", {}, path) as response:
+                return consume(response.iter_raw(2**18))
+
+        return self._patiently(download)
+
+    def _resolved(self, uri: str) -> str:
+        """Follow MLflow's indirections (``models:/m-…`` is a logged model, ``runs:/…`` a run) to where the files are."""
+        scheme, _, rest = uri.partition(":/")
+        if scheme == "models" and rest.startswith("m-") and "/" not in rest:
+            model = self._get(f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}")["model"]
+            return str(model["info"]["artifact_uri"])
+        if scheme == "runs":
+            run_id, _, path = rest.lstrip("/").partition("/")
+            run = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")["run"]
+            return _join(str(run["info"]["artifact_uri"]), path)
+        return uri
+
+    def _proxied(self, uri: str) -> str:
+        """The path within this server's proxy; other stores would need credentials that a predictor must not have."""
+        parts = urlsplit(uri)
+        here = urlsplit(self._base)
+        path = unquote(parts.path)
+        if parts.scheme == "mlflow-artifacts" and parts.netloc in ("", here.netloc):
+            inside = path
+        elif (parts.scheme, parts.netloc) == (here.scheme, here.netloc) and path.startswith(f"{here.path}{_PROXY}/"):
+            inside = path.removeprefix(f"{here.path}{_PROXY}")
+        else:
+            raise Refused(f"the artifact lies at {uri}, which is not served by the proxy of {self._base}")
+        inside = inside.strip("/")
+        if not inside or ".." in PurePosixPath(inside).parts:
+            raise Refused(f"the artifact's location {uri} is not a folder in the store")
+        return inside
+
+    def _get(self, path: str, parameters: dict[str, str], what: str) -> dict[str, Any]:
+        def ask() -> dict[str, Any]:
+            with self._opened(path, parameters, what) as response:
+                response.read()
+                content = response.json()
+                if not isinstance(content, dict):
+                    raise ValueError(f"{path} did not answer with an object")  # noqa: TRY004 - what a wrong answer is
+                return content
+
+        try:
+            return self._patiently(ask)
+        except (ValueError, KeyError) as error:
+            raise Refused(f"MLflow at {self._base} answered something else than was asked: {error}") from error
+
+    @contextmanager
+    def _opened(self, path: str, parameters: dict[str, str], what: str) -> Iterator[httpx.Response]:
+        # Compressed on the way, a file could unpack to any size; and identity is what the digest is of.
+        headers = {"accept-encoding": "identity"}
+        try:
+            with self._client.stream("GET", self._base + path, params=parameters, headers=headers) as response:
+                if response.status_code == 404:
+                    raise Refused(f"{what} is not in MLflow at {self._base}")
+                if response.status_code in (401, 403):
+                    raise Refused(f"MLflow at {self._base} does not let us read {what} (status {response.status_code})")
+                if response.status_code >= 500 or response.status_code == 429:
+                    raise Unreachable(f"status {response.status_code} for {what}")
+                if response.status_code != 200:
+                    raise Refused(f"MLflow at {self._base} answered {response.status_code} for {what}")
+                yield response
+        except (httpx.TransportError, httpx.DecodingError) as error:
+            raise Unreachable(str(error) or type(error).__name__) from error
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        pause = self._settings.backoff
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                return call()
+            except Unreachable as error:
+                if attempt == self._settings.attempts:
+                    raise Refused(f"MLflow at {self._base} does not answer after {attempt} tries: {error}") from error
+                _log.warning("MLflow at %s: %s; trying again in %.1f s", self._base, error, pause)
+                time.sleep(pause)
+                pause *= 2
+        raise AssertionError("at least one attempt")
+
+
+def _join(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}".strip("/") if folder else name

@@ -1,0 +1,122 @@
+"""``slipway-serve FOLDER``: load the artifact in a folder, then serve it until told to stop.
+
+MLServer's own ``mlserver start`` opens its ports before it loads the model, exits 0 when that fails, runs code that lies
+beside the model, and offers gRPC and a repository API to anyone. This entry point puts the same parts together otherwise:
+registry, data plane and HTTP application; no gRPC, which nobody here calls and which knows no limits.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+import uvloop
+from mlserver import ModelSettings
+from mlserver.registry import MultiModelRegistry
+from prometheus_client import start_http_server
+from pydantic import ValidationError
+from slipway_contract.errors import explain_settings
+
+from slipway_serving.application import create_application, mlserver_settings
+from slipway_serving.artifact import MODEL_SETTINGS_FILE, first_finding
+from slipway_serving.door import Door
+from slipway_serving.errors import Refused
+from slipway_serving.model import SlipwayModel
+from slipway_serving.settings import ServingSettings
+
+_log = logging.getLogger(__name__)
+NOT_SERVED = 3
+"""Exit status when the artifact cannot be served."""
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first SIGTERM readiness goes false, and some time later the server stops taking requests; a second hurries."""
+
+    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._door = door
+        self._drain_seconds = drain_seconds
+        self._stop_at = float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._door.closing:
+            super().handle_exit(sig, frame)
+            return
+        self._door.closing = True
+        self._stop_at = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        return time.monotonic() >= self._stop_at or await super().on_tick(counter)
+
+
+async def serve(folder: Path, settings: ServingSettings) -> None:
+    """Load, then listen, so that an open port means a loaded model. Raises Refused."""
+    server_settings = mlserver_settings()
+    registry = MultiModelRegistry(model_initialiser=partial(SlipwayModel, threads=settings.threads))
+    await registry.load(model_settings(folder))
+    door = Door(create_application(server_settings, registry), settings.body_limit)
+    if server_settings.metrics_endpoint:
+        start_http_server(server_settings.metrics_port, server_settings.host)
+    config = uvicorn.Config(
+        door,
+        host=server_settings.host,
+        port=server_settings.http_port,
+        root_path=server_settings.root_path,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.finish_seconds,
+    )
+    await DrainingServer(config, door, settings.drain_seconds).serve()
+
+
+def model_settings(folder: Path) -> ModelSettings:
+    """What the storage initializer wrote; the model's name is KServe's MLSERVER_MODEL_NAME, else the folder's.
+
+    Raises Refused when the file is not there: it is written last, so nothing else in the folder was verified.
+    """
+    path = folder / MODEL_SETTINGS_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        settings = ModelSettings.model_validate(content)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise Refused(f"{path}: {first_finding(error)}") from error
+    except ValueError as error:
+        raise Refused(f"{path} is not JSON: {error}") from error
+    if settings.parameters is None or "format" not in (settings.parameters.extra or {}):
+        raise Refused(f"{path} was not written by the storage initializer")
+    settings.name = settings.name or folder.resolve().name
+    settings.parameters.uri = str(folder)
+    return settings
+
+
+def main() -> int:
+    """Exit status 0 after an orderly stop, 2 for wrong settings or arguments, 3 when the artifact cannot be served."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.stderr.write("usage: slipway-serve FOLDER\n")
+        return 2
+    try:
+        settings = ServingSettings()
+    except ValidationError as error:
+        sys.stderr.write(explain_settings(error, "SLIPWAY_SERVING_"))
+        return 2
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(Path(sys.argv[1]), settings))
+    except Refused as error:
+        _log.error("%s", error)
+        return NOT_SERVED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,222 @@
+"""``slipway-storage-initializer URI DEST``: fetch a registered version, and nothing else than that version.
+
+The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of every file. What does not
+agree, byte for byte, is refused with one line; then DEST is left empty and the program ends with status 3.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import httpx
+from pydantic import ValidationError
+from slipway_contract.errors import explain_settings
+from slipway_contract.registry import MANIFEST_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri
+
+from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact, first_finding
+from slipway_serving.errors import Refused
+from slipway_serving.mlflow_registry import MlflowRegistry
+from slipway_serving.pickles import is_pickle, named_like_a_pickle
+from slipway_serving.settings import StorageSettings
+
+_log = logging.getLogger(__name__)
+
+REFUSED = 3
+"""Exit status when there is nothing to serve."""
+
+INCOMING = ".incoming"
+"""Folder in DEST for what is not yet verified."""
+
+_LARGEST_MANIFEST = 4 * 2**20
+# An artifact's own settings would tell MLServer which class to load, and from where.
+_NEVER_PLACED = frozenset({MODEL_SETTINGS_FILE, "settings.json"})
+
+
+def fetch(uri: StorageUri, dest: Path, registry: MlflowRegistry, size_limit: int) -> ArtifactManifest:
+    """Put the verified artifact into ``dest``, an empty folder or one that an earlier try left behind.
+
+    Raises Refused; then ``dest`` is empty.
+    """
+    _clear(dest)
+    try:
+        incoming = dest / INCOMING
+        incoming.mkdir(parents=True)
+        manifest = _download(uri, incoming, registry, size_limit)
+        if ArtifactFormat.JOBLIB is not manifest.format:
+            # Loaded here once, so that what is wrong is said here, where KServe reads it. A pickle is not: it would
+            # run in a container that has MLflow's credentials.
+            Artifact.read(incoming, manifest.format).load()
+        for path in _placed(incoming):
+            path.rename(dest / path.name)
+        (dest / MODEL_SETTINGS_FILE).write_text(json.dumps(_model_settings(uri, manifest), indent=2))
+        shutil.rmtree(incoming)
+    except OSError as error:
+        _wipe(dest)
+        raise Refused(f"cannot write to {dest}: {error}") from error
+    except BaseException:
+        _wipe(dest)
+        raise
+    return manifest
+
+
+def _download(uri: StorageUri, incoming: Path, registry: MlflowRegistry, size_limit: int) -> ArtifactManifest:
+    location = registry.location(uri.name, uri.version)
+    stored = registry.files(location)
+    if MANIFEST_FILE not in stored:
+        raise Refused(f"{uri.name} version {uri.version} has no {MANIFEST_FILE}: it was not registered by Slipway")
+    manifest = _manifest(uri, registry.read(location, MANIFEST_FILE, _bounded_bytes))
+    _check_listing(manifest, set(stored), size_limit)
+    for entry in manifest.files:
+        _log.info("fetching %s, %d bytes", entry.path, entry.size)
+        target = incoming / entry.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest = registry.read(location, entry.path, partial(_written, target=target, entry=entry))
+        if digest != entry.sha256:
+            raise Refused(f"{entry.path}: digest mismatch, sha256 is {digest}; the manifest says {entry.sha256}")
+        if entry.path != _allowed_pickle(manifest) and is_pickle(target):
+            raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
+    return manifest
+
+
+def _manifest(uri: StorageUri, content: bytes) -> ArtifactManifest:
+    if (found := hashlib.sha256(content).hexdigest()) != uri.sha256:
+        raise Refused(f"{MANIFEST_FILE}: digest mismatch, sha256 is {found}; the storage URI pins {uri.sha256}")
+    try:
+        manifest = ArtifactManifest.model_validate_json(content)
+    except ValidationError as error:
+        raise Refused(f"{MANIFEST_FILE}: {first_finding(error)}") from error
+    if manifest.format not in uri.allow:
+        raise Refused(f"{manifest.format.file} is a pickle, which could run any code; the Model does not allow {manifest.format}")
+    return manifest
+
+
+def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int) -> None:
+    """Everything that can be refused before a byte is fetched."""
+    for entry in manifest.files:
+        if not entry.path.isprintable():
+            raise Refused(f"{MANIFEST_FILE}: the name {entry.path!r} has characters that cannot be printed")
+        if named_like_a_pickle(entry.path) and entry.path != _allowed_pickle(manifest):
+            raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
+        if entry.path not in stored:
+            raise Refused(f"{entry.path} is listed in {MANIFEST_FILE} but not in the store")
+    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE}:
+        raise Refused(f"{min(extra)} is in the store but not listed in {MANIFEST_FILE}")
+    if (size := sum(entry.size for entry in manifest.files)) > size_limit:
+        raise Refused(f"the artifact has {size} bytes; at most {size_limit} are accepted")
+
+
+def _allowed_pickle(manifest: ArtifactManifest) -> str | None:
+    return manifest.format.file if manifest.format is ArtifactFormat.JOBLIB else None
+
+
+def _bounded_bytes(chunks: Iterator[bytes]) -> bytes:
+    content = bytearray()
+    for chunk in chunks:
+        content += chunk
+        if len(content) > _LARGEST_MANIFEST:
+            raise Refused(f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
+    return bytes(content)
+
+
+def _written(chunks: Iterator[bytes], target: Path, entry: ManifestEntry) -> str:
+    """Write the file and return its sha256; raises Refused when it has not the size that the manifest says."""
+    digest = hashlib.sha256()
+    size = 0
+    with target.open("wb") as file:
+        for chunk in chunks:
+            size += len(chunk)
+            if size > entry.size:
+                raise Refused(f"{entry.path} is larger than the {entry.size} bytes that the manifest says")
+            digest.update(chunk)
+            file.write(chunk)
+    if size < entry.size:
+        raise Refused(f"{entry.path} has {size} bytes; the manifest says {entry.size}")
+    return digest.hexdigest()
+
+
+def _placed(incoming: Path) -> Iterator[Path]:
+    for path in list(incoming.rglob("*")):
+        if path.name in _NEVER_PLACED and path.is_file():
+            path.unlink()
+    return incoming.iterdir()
+
+
+def _model_settings(uri: StorageUri, manifest: ArtifactManifest) -> dict[str, object]:
+    """MLServer's model settings; the model's name is left to KServe, which gives that of the InferenceService."""
+    extra = {"registeredModel": uri.name, "digest": uri.digest, "format": manifest.format.value}
+    return {"implementation": "slipway_serving.model.SlipwayModel", "parameters": {"version": uri.version, "extra": extra}}
+
+
+def _clear(dest: Path) -> None:
+    """Empty what an earlier try left behind; refuse a folder that holds anything else."""
+    if dest.is_dir() and any(dest.iterdir()):
+        if not any((dest / name).exists() for name in (INCOMING, MODEL_SETTINGS_FILE)):
+            raise Refused(f"{dest} is not empty, and what is in it is not ours")
+        _wipe(dest)
+
+
+def _wipe(dest: Path) -> None:
+    for path in dest.iterdir() if dest.is_dir() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
+def main() -> int:
+    """Exit status 0 when the artifact lies in DEST, 3 when it was refused, 2 for wrong settings or arguments."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if len(sys.argv) != 3:
+        sys.stderr.write("usage: slipway-storage-initializer URI DEST\n")
+        return 2
+    try:
+        settings = StorageSettings()
+    except ValidationError as error:
+        sys.stderr.write(explain_settings(error, "SLIPWAY_STORAGE_"))
+        return 2
+    try:
+        _initialize(sys.argv[1], Path(sys.argv[2]), settings)
+    except Refused as error:
+        sys.stderr.write(f"{error}\n")
+        with suppress(OSError):
+            settings.termination_log.write_text(f"{error}\n")
+        return REFUSED
+    return 0
+
+
+def _initialize(text: str, dest: Path, settings: StorageSettings) -> None:
+    try:
+        uri = StorageUri.parse(text)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    with httpx.Client(auth=_credentials(settings), timeout=settings.timeout, follow_redirects=False) as client:
+        manifest = fetch(uri, dest, MlflowRegistry(settings, client), settings.size_limit)
+    _log.info("%s version %s is verified: %d files, %s", uri.name, uri.version, len(manifest.files), uri.digest)
+
+
+class _Bearer(httpx.Auth):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Iterator[httpx.Request]:  # type: ignore[override]
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        yield request
+
+
+def _credentials(settings: StorageSettings) -> httpx.Auth | None:
+    if settings.token:
+        return _Bearer(settings.token.get_secret_value())
+    if settings.username and settings.password:
+        return httpx.BasicAuth(settings.username, settings.password.get_secret_value())
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

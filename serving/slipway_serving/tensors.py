@@ -1,0 +1,64 @@
+"""Between MLServer's tensors, the contract's, and numpy's arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mlserver.types import RequestInput, ResponseOutput
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.signature import Column
+from slipway_contract.v2 import Datatype, Tensor, flatten
+
+from slipway_serving.predictor import Array
+
+DTYPES: dict[Datatype, np.dtype[Any]] = {
+    Datatype.BOOL: np.dtype(np.bool_),
+    Datatype.UINT8: np.dtype(np.uint8),
+    Datatype.UINT16: np.dtype(np.uint16),
+    Datatype.UINT32: np.dtype(np.uint32),
+    Datatype.UINT64: np.dtype(np.uint64),
+    Datatype.INT8: np.dtype(np.int8),
+    Datatype.INT16: np.dtype(np.int16),
+    Datatype.INT32: np.dtype(np.int32),
+    Datatype.INT64: np.dtype(np.int64),
+    Datatype.FP16: np.dtype(np.float16),
+    Datatype.FP32: np.dtype(np.float32),
+    Datatype.FP64: np.dtype(np.float64),
+    Datatype.BYTES: np.dtype(np.object_),
+}
+
+
+def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
+    """The request's inputs in the contract's type, flat.
+
+    MLServer has parsed names, datatypes and shapes; values are left to ``Signature.check``, so nothing is looked at
+    twice. Raises InvalidInput (data does not have the shape, name given twice) and MalformedRequest (data is no list).
+    """
+    tensors: dict[str, Tensor] = {}
+    for item in given:
+        data = item.data.root
+        if not isinstance(data, list):
+            raise MalformedRequest(f"inputs: data of {item.name} must be a list")
+        if item.name in tensors:
+            raise InvalidInput(item.name, "given more than once")
+        if any(size < 0 for size in item.shape):
+            raise InvalidInput(item.name, f"shape {item.shape} has a negative dimension")
+        tensors[item.name] = Tensor.model_construct(
+            name=item.name,
+            shape=item.shape,
+            datatype=Datatype(item.datatype),
+            parameters=None,
+            data=flatten(item.name, data, item.shape),
+        )
+    return list(tensors.values())
+
+
+def to_array(tensor: Tensor, column: Column) -> Array:
+    """A checked tensor as an array of shape [rows, *column.shape]; null becomes NaN."""
+    return np.array(tensor.data, dtype=DTYPES[column.datatype]).reshape(-1, *column.shape)
+
+
+def to_output(array: Array, column: Column) -> ResponseOutput:
+    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in the column's datatype."""
+    array = array.reshape(-1, *column.shape).astype(DTYPES[column.datatype], copy=False)
+    return ResponseOutput(name=column.name, shape=list(array.shape), datatype=column.datatype.value, data=array.ravel().tolist())

@@ -1,0 +1,150 @@
+"""Real tiny models as artifacts, written the way training writes them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import skops.io
+from numpy.typing import NDArray
+from skl2onnx import convert_sklearn
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.datasets import load_digits
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+Matrix = NDArray[np.float32]
+
+PATIENT = Signature(
+    inputs=(
+        Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120),
+        Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed", 7: "reversible"}, missing=True),
+        Column(name="chol", datatype=Datatype.FP32, unit="mg/dL", minimum=50, maximum=700, missing=True),
+    ),
+    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
+)
+DIGITS = Signature(
+    inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
+    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probabilities", datatype=Datatype.FP32, shape=(10,))),
+)
+PROVENANCE = {"runId": "0123456789abcdef", "dataset": {"name": "made up", "digest": "sha256:00", "licence": "CC0-1.0"}}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An estimator, rows it was not fitted on, and the signature it is served by."""
+
+    estimator: Any
+    rows: Matrix
+    signature: Signature
+
+    def request(self, rows: Matrix | None = None) -> dict[str, Any]:
+        """A V2 body of the rows; NaN is written as null."""
+        rows = self.rows if rows is None else rows
+        widths = [int(np.prod(column.shape)) for column in self.signature.inputs]
+        parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+        return {
+            "inputs": [
+                {
+                    "name": column.name,
+                    "datatype": column.datatype.value,
+                    "shape": [len(rows), *column.shape],
+                    "data": [None if np.isnan(value) else float(value) for value in part.ravel()],
+                }
+                for column, part in zip(self.signature.inputs, parts, strict=True)
+            ]
+        }
+
+
+def fit_patients() -> Fitted:
+    """A forest on three inputs of which two may be missing; imputed inside the model."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([rng.integers(20, 90, 300), rng.choice([3, 6, 7], 300), rng.integers(120, 400, 300)]).astype(
+        np.float32
+    )
+    sick = (rows[:, 0] > 55).astype(int) ^ (rows[:, 1] == 7)
+    rows[::7, 1] = np.nan
+    rows[::5, 2] = np.nan
+    estimator = make_pipeline(SimpleImputer(), RandomForestClassifier(10, max_depth=5, random_state=0)).fit(
+        rows[:250], sick[:250]
+    )
+    return Fitted(estimator, rows[250:], PATIENT)
+
+
+def fit_digits() -> Fitted:
+    """Logistic regression on the 8 x 8 images of scikit-learn."""
+    images, labels = load_digits(return_X_y=True)
+    rows = images.astype(np.float32)
+    return Fitted(LogisticRegression(max_iter=2000).fit(rows[:500], labels[:500]), rows[500:540], DIGITS)
+
+
+def to_onnx(fitted: Fitted) -> bytes:
+    """The estimator as a graph with the signature's names; a scalar `probability` is that of class 1."""
+    widths = [(column.name, int(np.prod(column.shape))) for column in fitted.signature.inputs]
+    graph = convert_sklearn(
+        fitted.estimator,
+        initial_types=[(name, FloatTensorType([None, width])) for name, width in widths],
+        options={id(fitted.estimator): {"zipmap": False}},
+        target_opset=21,
+    )
+    if "probability" in {column.name for column in fitted.signature.outputs}:
+        graph.graph.initializer.append(onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [], [1]))
+        graph.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "one"], ["probability"], axis=1))
+        graph.graph.output.append(onnx.helper.make_tensor_value_info("probability", onnx.TensorProto.FLOAT, [None]))
+    return bytes(graph.SerializeToString())
+
+
+def model_file(fitted: Fitted, format: ArtifactFormat, path: Path) -> None:
+    """Write the estimator in the format."""
+    if format is ArtifactFormat.ONNX:
+        path.write_bytes(to_onnx(fitted))
+    elif format is ArtifactFormat.SKOPS:
+        skops.io.dump(fitted.estimator, path)
+    else:
+        import joblib
+
+        joblib.dump(fitted.estimator, path)
+
+
+def write_artifact(folder: Path, fitted: Fitted, format: ArtifactFormat = ArtifactFormat.ONNX) -> ArtifactManifest:
+    """All files of an artifact and their manifest, as training writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model_file(fitted, format, folder / format.file)
+    (folder / "signature.json").write_text(fitted.signature.model_dump_json())
+    (folder / "input_example.json").write_text(json.dumps(fitted.request(fitted.rows[:1])))
+    (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
+    (folder / "model_card.md").write_text("1. A model for tests.\n")
+    return write_manifest(folder, format)
+
+
+def write_manifest(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, skip: Sequence[str] = ()) -> ArtifactManifest:
+    """List what lies in the folder."""
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    entries = [
+        ManifestEntry(
+            path=path.relative_to(folder).as_posix(),
+            size=path.stat().st_size,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in paths
+        if path.name not in skip
+    ]
+    manifest = ArtifactManifest(format=format, files=tuple(entries))
+    (folder / "manifest.json").write_bytes(manifest.content())
+    return manifest
+
+
+def write_model_settings(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX) -> None:
+    """What the storage initializer writes beside a verified artifact."""
+    extra = {"registeredModel": "heart", "digest": "sha256:" + "0" * 64, "format": format.value}
+    content = {"implementation": "slipway_serving.model.SlipwayModel", "parameters": {"version": "3", "extra": extra}}
+    (folder / "model-settings.json").write_text(json.dumps(content))
