@@ -1,5 +1,6 @@
 """The one door to Kubernetes, and the stand-in that runs the same objects as local processes."""
 
+from slipway_cluster.connect import connect
 from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
@@ -32,4 +33,5 @@ __all__ = [
     "Manifest",
     "NotFound",
     "WatchEvent",
+    "connect",
 ]

@@ -1,0 +1,124 @@
+"""How a container becomes a local process: command line, environment, folders, ports."""
+
+import os
+import random
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from slipway_cluster.process import MARK
+from slipway_cluster.workload import Container, PodSpec
+
+TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
+"""Environment variable: the file that stands for ``/dev/termination-log``."""
+
+# Below the range that the kernel takes for outgoing connections, so that a free port stays free until its process listens.
+_PORTS = range(20000, 32768)
+_INHERITED = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a container image is when embedded: a folder of programs and an environment."""
+
+    path: Path
+    """A ``bin`` folder, put first in PATH."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """The image's ENV; a container's env goes before it."""
+    workdir: Path | None = None
+    """Where the program starts; the pod's own folder if None."""
+    entrypoint: tuple[str, ...] = ()
+    """What runs when the container has no command."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A process to be started."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: Path
+
+
+class PodFolder:
+    """Files of one pod: volumes, temporary files, logs, termination messages."""
+
+    def __init__(self, path: Path, spec: PodSpec) -> None:
+        self.path = path
+        self.tmp = path / "tmp"
+        self.logs = path / "logs"
+        self._volumes = {volume.name: path / "volumes" / volume.name for volume in spec.volumes}
+
+    def make(self) -> None:
+        for folder in (self.tmp, self.logs, *self._volumes.values()):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def log(self, container: str) -> Path:
+        return self.logs / f"{container}.log"
+
+    def termination_log(self, container: str) -> Path:
+        return self.path / f"{container}.termination"
+
+    def mounts(self, container: Container) -> dict[str, Path]:
+        """Mount path to real folder. /tmp is not among them: TMPDIR stands for it, and host paths begin with it."""
+        mounts = {mount.mount_path.rstrip("/"): self._volumes[mount.name] for mount in container.volume_mounts}
+        return {path: folder for path, folder in mounts.items() if path != "/tmp"}  # noqa: S108 - a name, not a file
+
+
+def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod_uid: str) -> Launch:
+    """The process of a container. Mount paths and container ports are replaced in arguments and in its own environment."""
+    mounts = folder.mounts(container)
+
+    def placed(text: str) -> str:
+        return with_ports(with_mounts(text, mounts), ports)
+
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env["PATH"] = f"{image.path}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    env |= image.env
+    for variable in container.env:
+        env[variable.name] = expanded(placed(variable.value), env)
+    env |= {"TMPDIR": str(folder.tmp), TERMINATION_LOG: str(folder.termination_log(container.name)), MARK: pod_uid}
+    command = [*(container.command or image.entrypoint), *container.args]
+    cwd = Path(placed(container.working_dir)) if container.working_dir else image.workdir or folder.path
+    return Launch([expanded(placed(word), env) for word in command], env, cwd)
+
+
+def with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
+    """Replace mount paths where they stand as paths, not inside longer ones."""
+    if not mounts:
+        return text
+    longest_first = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
+    return re.sub(rf"(?<![\w.-])({longest_first})(?![\w.-])", lambda match: str(mounts[match[1]]), text)
+
+
+def with_ports(text: str, ports: Mapping[int, int]) -> str:
+    """Replace container ports where they stand as whole numbers."""
+    return re.sub(r"(?<![\w.])\d+(?![\w.])", lambda match: str(ports.get(int(match[0]), match[0])), text)
+
+
+def expanded(text: str, env: Mapping[str, str]) -> str:
+    """``$(NAME)`` replaced, ``$$(NAME)`` kept as ``$(NAME)``; unknown names stay as they are, as Kubernetes does it."""
+    return re.sub(r"\$(\$?)\(([A-Za-z_][\w.-]*)\)", lambda match: match[0][1:] if match[1] else env.get(match[2], match[0]), text)
+
+
+def free_ports(wanted: Iterable[int], taken: set[int]) -> dict[int, int]:
+    """A free loopback port for each container port, none of ``taken``."""
+    result: dict[int, int] = {}
+    for port in wanted:
+        result[port] = next(
+            candidate
+            for candidate in random.sample(_PORTS, len(_PORTS))
+            if candidate not in taken and candidate not in result.values() and _is_free(candidate)
+        )
+    return result
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

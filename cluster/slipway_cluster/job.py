@@ -1,0 +1,124 @@
+"""What a Job's pods mean for the Job: retries, deadlines, status."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from slipway_cluster.clock import moment_of, stamp
+from slipway_cluster.interface import Manifest
+from slipway_cluster.workload import JobSpec
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential delays, in seconds. Kubernetes has 10, 300, 600."""
+
+    first: float = 2
+    longest: float = 120
+    reset_after: float = 60
+    """A process that stayed up so long is healthy again: its next crash counts as the first."""
+
+    def delay(self, failures: int) -> float:
+        """Before the next start, after so many failures in a row; the first restart is immediate."""
+        return 0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What is to be done for a Job now."""
+
+    status: Manifest
+    start: bool = False
+    """Start a (new) pod."""
+    retries: int = 0
+    """How often the new pod may restart its container, where its restartPolicy lets it."""
+    stop: list[str] = field(default_factory=list)
+    """Names of pods to end."""
+    delete: bool = False
+    """The Job has outlived its ttlSecondsAfterFinished."""
+
+
+def finished(job: Manifest) -> str | None:
+    """``Complete``, ``Failed``, or None while it is not over."""
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
+            return str(condition["type"])
+    return None
+
+
+def finished_at(job: Manifest) -> datetime:
+    """When the Job ended; only for a finished one."""
+    (condition,) = [each for each in job["status"]["conditions"] if each["type"] in ("Complete", "Failed")]
+    return moment_of(condition["lastTransitionTime"])
+
+
+def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backoff) -> JobPlan:
+    """``pods`` are those of the Job, the oldest first."""
+    spec = JobSpec.model_validate(job["spec"])
+    if finished(job):
+        ttl = spec.ttl_seconds_after_finished
+        expired = ttl is not None and now >= finished_at(job) + timedelta(seconds=ttl)
+        return JobPlan(job["status"], delete=expired)
+    phases = [pod.get("status", {}).get("phase", "Pending") for pod in pods]
+    active = [pod for pod, phase in zip(pods, phases, strict=True) if phase in ("Pending", "Running")]
+    failed, succeeded = phases.count("Failed"), phases.count("Succeeded")
+    status: Manifest = {"startTime": stamp(now), **job.get("status", {})}
+    status.update(active=len(active), succeeded=succeeded, failed=failed, ready=sum(_is_running(pod) for pod in active))
+    if succeeded:
+        return JobPlan(_completed(status, now))
+    failures = failed + sum(map(_restarts, pods))  # a container restarted in its pod counts like a failed pod
+    deadline = spec.active_deadline_seconds
+    problem = None
+    if deadline is not None and now >= moment_of(status["startTime"]) + timedelta(seconds=deadline):
+        problem = ("DeadlineExceeded", "Job was active longer than specified deadline")
+    elif failures > spec.backoff_limit:
+        problem = ("BackoffLimitExceeded", f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)")
+    if problem:
+        return JobPlan(_failed(status, len(active), *problem, now), stop=[pod["metadata"]["name"] for pod in active])
+    start = not active and now >= _retry_time(pods, backoff, now)
+    return JobPlan(status, start=start, retries=spec.backoff_limit - failures)
+
+
+def _completed(status: Manifest, now: datetime) -> Manifest:
+    condition = _condition("Complete", "CompletionsReached", "Reached expected number of succeeded pods", now)
+    return {**status, "active": 0, "ready": 0, "completionTime": stamp(now), "conditions": [condition]}
+
+
+def _failed(status: Manifest, active: int, reason: str, message: str, now: datetime) -> Manifest:
+    condition = _condition("Failed", reason, message, now)
+    return {**status, "active": 0, "ready": 0, "failed": status["failed"] + active, "conditions": [condition]}
+
+
+def _condition(kind: str, reason: str, message: str, now: datetime) -> Manifest:
+    time = stamp(now)
+    return {
+        "type": kind,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": time,
+        "lastTransitionTime": time,
+    }
+
+
+def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> datetime:
+    ends = [moment_of(each["finishedAt"]) for pod in pods if (each := _terminated(pod)) and "finishedAt" in each]
+    return max(ends) + timedelta(seconds=backoff.delay(len(pods))) if ends else now
+
+
+def _terminated(pod: Manifest) -> Manifest | None:
+    for container in pod.get("status", {}).get("containerStatuses", []):
+        terminated: Manifest | None = container.get("state", {}).get("terminated")
+        if terminated:
+            return terminated
+    return None
+
+
+def _restarts(pod: Manifest) -> int:
+    statuses = pod.get("status", {})
+    every = [*statuses.get("initContainerStatuses", []), *statuses.get("containerStatuses", [])]
+    return sum(container.get("restartCount", 0) for container in every)
+
+
+def _is_running(pod: Manifest) -> bool:
+    return any("running" in container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", []))

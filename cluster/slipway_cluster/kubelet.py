@@ -1,0 +1,261 @@
+"""Runs the Jobs, CronJobs and InferenceServices of a LocalCluster as processes of this machine."""
+
+import fcntl
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+
+from slipway_cluster import job as jobs
+from slipway_cluster import predictor, schedule
+from slipway_cluster.admission import POD
+from slipway_cluster.clock import Clock, utc_now
+from slipway_cluster.container import Image, free_ports
+from slipway_cluster.interface import (
+    CLUSTER_SERVING_RUNTIME,
+    CLUSTER_STORAGE_CONTAINER,
+    CRON_JOB,
+    INFERENCE_SERVICE,
+    JOB,
+    ClusterError,
+    Conflict,
+    Kind,
+    Manifest,
+    NotFound,
+)
+from slipway_cluster.job import Backoff
+from slipway_cluster.local_cluster import LocalCluster
+from slipway_cluster.pod import RETRIES, Crash, Pod
+from slipway_cluster.process import ProcessId, kill_leftovers
+from slipway_cluster.store import Changes
+from slipway_cluster.workload import PodSpec
+
+__all__ = ["Backoff", "Crash", "Image", "Kubelet", "KubeletOptions"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KubeletOptions:
+    """How the stand-in behaves in time and space."""
+
+    backoff: Backoff = field(default_factory=Backoff)
+    """Between restarts of a container and between pods of a Job."""
+    log_bytes: int = 20 * 2**20
+    """How much of a container's output is kept."""
+    turn_seconds: float = 0.5
+    """How often clocks (schedules, deadlines, retries) are looked at when nothing is written."""
+
+
+class Kubelet:
+    """The one that runs things; only one may run on a state folder at a time.
+
+    Everything it knows is in the store, so it goes on where an earlier one stopped or was killed: InferenceServices are started
+    again from their storage initializer, a Job's interrupted pod counts as failed and is retried within its backoffLimit.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        images: Mapping[str, Image],
+        *,
+        options: KubeletOptions | None = None,
+        crashed: Callable[[Crash], None] = lambda _: None,
+        clock: Clock = utc_now,
+    ) -> None:
+        """``images``: by the name that containers say. ``crashed`` is called, on the pod's thread, for each process that ended
+        on its own when it should not have, or failed.
+        """
+        self._cluster = LocalCluster(root)
+        self._root = root
+        self._images = images
+        self._options = options or KubeletOptions()
+        self._crashed = crashed
+        self._clock = clock
+        self._pods: dict[str, Pod] = {}
+        self._ending: dict[str, Pod] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop`` is set; then every process is ended. Raises ClusterError when another one runs on the folder."""
+        with self._only_one():
+            self._abandon_pods()
+            changes = Changes(self._cluster.store)
+            try:
+                while not stop.is_set():
+                    self._turn()
+                    changes.wait(self._options.turn_seconds, stop.is_set)
+            finally:
+                changes.close()
+                self._stop_all()
+                self._cluster.close()
+
+    @contextmanager
+    def _only_one(self) -> Iterator[None]:
+        with (self._root / "kubelet.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ClusterError(f"another kubelet runs on {self._root}: stop that one first") from None
+            yield
+
+    def _abandon_pods(self) -> None:
+        """What an earlier kubelet could not end is killed, and its pods are counted as failed."""
+        pods = [pod for pod in self._cluster.list(POD) if not _is_over(pod)]
+        containers = [
+            container
+            for pod in pods
+            for field_name in ("initContainerStatuses", "containerStatuses")
+            for container in pod.get("status", {}).get(field_name, [])
+        ]
+        recorded = [found for container in containers if (found := ProcessId.parse(container["containerID"]))]
+        kill_leftovers(recorded, [pod["metadata"]["uid"] for pod in pods])
+        for pod in pods:
+            self._fail(pod, "NodeShutdown")
+
+    def _fail(self, pod: Manifest, reason: str) -> None:
+        status = pod.get("status", {})
+        containers = [{**each, "ready": False, "started": False} for each in status.get("containerStatuses", [])]
+        status = {**status, "phase": "Failed", "reason": reason, "containerStatuses": containers}
+        self._report(pod["metadata"]["name"], status)
+
+    def _turn(self) -> None:
+        for kind, look in (
+            (CRON_JOB, self._look_at_cron_job),
+            (JOB, self._look_at_job),
+            (INFERENCE_SERVICE, self._look_at_service),
+        ):
+            for manifest in self._cluster.list(kind):
+                try:
+                    look(manifest)
+                except (NotFound, Conflict):
+                    continue  # changed meanwhile: the next turn sees it as it is then
+                except Exception:  # one object's trouble must not stop the others
+                    log.exception("%s %s", kind.name, manifest["metadata"]["name"])
+        self._look_at_pods()
+
+    def _look_at_cron_job(self, cron_job: Manifest) -> None:
+        plan = schedule.plan(cron_job, self._cluster.store.owned(JOB, cron_job["metadata"]["uid"]), self._clock())
+        for name in plan.delete:
+            self._cluster.delete(JOB, name)
+        if plan.start:
+            with suppress(Conflict):  # started before, and killed before the status was written
+                self._cluster.create(plan.start)
+        self._cluster.update_status(CRON_JOB, cron_job["metadata"]["name"], plan.status)
+
+    def _look_at_job(self, job: Manifest) -> None:
+        name = job["metadata"]["name"]
+        pods = self._cluster.store.owned(POD, job["metadata"]["uid"])
+        plan = jobs.plan(job, pods, self._clock(), self._options.backoff)
+        if plan.delete:
+            self._cluster.delete(JOB, name)
+            return
+        self._cluster.update_status(JOB, name, plan.status)
+        for pod in pods:
+            if pod["metadata"]["name"] in plan.stop:
+                self._fail(pod, "Stopped")
+        if plan.start:
+            template = job["spec"]["template"]
+            labels = {**template.get("metadata", {}).get("labels", {}), "batch.kubernetes.io/job-name": name}
+            self._create_pod(JOB, job, template["spec"], labels, {RETRIES: str(plan.retries)})
+
+    def _look_at_service(self, service: Manifest) -> None:
+        name = service["metadata"]["name"]
+        try:
+            spec = predictor.pod_spec(
+                service, self._cluster.list(CLUSTER_SERVING_RUNTIME), self._cluster.list(CLUSTER_STORAGE_CONTAINER)
+            )
+        except predictor.Unresolved as problem:
+            status = predictor.unresolved_status(service, problem, self._clock())
+            self._cluster.update_status(INFERENCE_SERVICE, name, status)
+            return
+        wanted = predictor.template_hash(spec)
+        pods = []
+        for pod in self._cluster.store.owned(POD, service["metadata"]["uid"]):
+            if _is_over(pod):
+                self._cluster.delete(POD, pod["metadata"]["name"])
+            else:
+                pods.append(pod)
+        current = [pod for pod in pods if pod["metadata"]["labels"][predictor.HASH_LABEL] == wanted]
+        if not current:
+            labels = {**service["metadata"].get("labels", {}), predictor.SERVICE_LABEL: name, predictor.HASH_LABEL: wanted}
+            pods.append(self._create_pod(INFERENCE_SERVICE, service, spec, labels, {}))
+        self._cluster.update_status(INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock()))
+        # A former template's pod serves until the new one answers.
+        if any(map(predictor.is_ready, current)):
+            for pod in pods:
+                if pod not in current:
+                    self._cluster.delete(POD, pod["metadata"]["name"])
+
+    def _create_pod(
+        self, kind: Kind, owner: Manifest, spec: Manifest, labels: Mapping[str, str], annotations: Mapping[str, str]
+    ) -> Manifest:
+        metadata = owner["metadata"]
+        reference = {"apiVersion": kind.api_version, "kind": kind.name, "name": metadata["name"], "uid": metadata["uid"]}
+        return self._cluster.create(
+            {
+                "apiVersion": POD.api_version,
+                "kind": POD.name,
+                "metadata": {
+                    "name": f"{metadata['name']}-{token_hex(3)}",
+                    "labels": dict(labels),
+                    "annotations": dict(annotations),
+                    "ownerReferences": [{**reference, "controller": True}],
+                },
+                "spec": spec,
+            }
+        )
+
+    def _look_at_pods(self) -> None:
+        """Run the pods that there are; end those that are gone or over."""
+        manifests = {pod["metadata"]["uid"]: pod for pod in self._cluster.list(POD)}
+        for uid in self._pods.keys() - {uid for uid, pod in manifests.items() if not _is_over(pod)}:
+            self._ending[uid] = self._pods.pop(uid)
+            self._ending[uid].stop()
+        for uid, manifest in manifests.items():
+            if uid not in self._pods and not _is_over(manifest):
+                self._pods[uid] = self._start(manifest)
+        for uid, pod in list(self._ending.items()):
+            if pod.join(0):
+                del self._ending[uid]
+                if uid not in manifests:
+                    pod.remove_files()
+
+    def _start(self, manifest: Manifest) -> Pod:
+        name = manifest["metadata"]["name"]
+        spec = PodSpec.model_validate(manifest["spec"])
+        taken = {port for pod in (*self._pods.values(), *self._ending.values()) for port in pod.ports.values()}
+        pod = Pod(
+            manifest,
+            self._root / "pods" / manifest["metadata"]["uid"],
+            images=self._images,
+            ports=free_ports([port.container_port for port in spec.main.ports], taken),
+            backoff=self._options.backoff,
+            log_limit=self._options.log_bytes,
+            report=lambda status: self._report(name, status),
+            crashed=self._crashed,
+        )
+        pod.start()
+        return pod
+
+    def _report(self, pod: str, status: Manifest) -> None:
+        with suppress(NotFound):  # deleted meanwhile
+            self._cluster.update_status(POD, pod, status)
+
+    def _stop_all(self) -> None:
+        pods = [*self._pods.values(), *self._ending.values()]
+        for pod in pods:
+            pod.stop(drain=False)
+        for pod in pods:
+            pod.join()
+        for service in self._cluster.list(INFERENCE_SERVICE):
+            owned = self._cluster.store.owned(POD, service["metadata"]["uid"])
+            status = predictor.status(service, owned, self._clock())
+            with suppress(NotFound):
+                self._cluster.update_status(INFERENCE_SERVICE, service["metadata"]["name"], status)
+
+
+def _is_over(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")

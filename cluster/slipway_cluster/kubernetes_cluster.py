@@ -1,0 +1,313 @@
+"""The real cluster, through the official client. No other module of Slipway imports ``kubernetes``.
+
+The kinds are few and known, so their URLs are written here: no discovery, hence no rights for it and no cache file.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from secrets import token_hex
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from slipway_contract.labels import FIELD_MANAGER
+
+from slipway_cluster.apply import intent
+from slipway_cluster.interface import (
+    CLUSTER_SERVING_RUNTIME,
+    CLUSTER_STORAGE_CONTAINER,
+    CRON_JOB,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    ClusterError,
+    Conflict,
+    Invalid,
+    Kind,
+    Manifest,
+    NotFound,
+    WatchEvent,
+)
+from slipway_cluster.schedule import manual_job
+
+_PLURALS = {
+    JOB: "jobs",
+    CRON_JOB: "cronjobs",
+    INFERENCE_SERVICE: "inferenceservices",
+    CLUSTER_SERVING_RUNTIME: "clusterservingruntimes",
+    CLUSTER_STORAGE_CONTAINER: "clusterstoragecontainers",
+    MODEL: "models",
+}
+_KINDS = {kind.name: kind for kind in _PLURALS}
+_POD_LABELS = {JOB: "batch.kubernetes.io/job-name", INFERENCE_SERVICE: "serving.kserve.io/inferenceservice"}
+_CALL_TIMEOUT = (5.0, 30.0)
+"""Seconds to connect, and to wait for the answer."""
+_WATCH_SECONDS = 240
+"""One watch request; the next goes on where it ended."""
+_RETRY_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class KubernetesCluster:
+    """A ``Cluster`` on one namespace of a real one."""
+
+    def __init__(self, api: client.ApiClient, namespace: str) -> None:
+        self.namespace = namespace
+        self._dynamic = DynamicClient(api, discoverer=lambda *_: None)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def from_environment(cls, namespace: str) -> "KubernetesCluster":
+        """By the pod's service account, else by the kubeconfig. Raises ClusterError when there is neither."""
+        settings = client.Configuration()
+        try:
+            config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
+        except config.ConfigException:
+            try:
+                config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+            except config.ConfigException as error:
+                raise ClusterError(f"neither in a pod nor with a kubeconfig: {error}") from None
+        return cls(client.ApiClient(settings), namespace)
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        kind = _kind_of(manifest)
+        body = intent(manifest)
+        if version := manifest["metadata"].get("resourceVersion"):
+            body["metadata"]["resourceVersion"] = version
+        # Ours wins: it is what Slipway's owner of the object says, as controllers are advised to apply.
+        return self._call(
+            "patch",
+            self._path(kind, body["metadata"].get("name")),
+            body=body,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+            query_params=[("fieldValidation", "Strict")],
+        )
+
+    def get(self, kind: Kind, name: str) -> Manifest:
+        return self._call("get", self._path(kind, name))
+
+    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        selector = ",".join(f"{key}={value}" for key, value in (labels or {}).items()) or None
+        return _items(kind, self._call("get", self._path(kind), label_selector=selector))
+
+    def delete(self, kind: Kind, name: str) -> None:
+        try:
+            self._call("delete", self._path(kind, name), propagation_policy="Background")
+        except NotFound:
+            return
+
+    def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
+        # "add" also replaces: one call, and nothing read before can be stale.
+        operations = [{"op": "add", "path": "/status", "value": dict(status)}]
+        return self._call(
+            "patch",
+            f"{self._path(kind, name)}/status",
+            body=operations,
+            content_type="application/json-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+
+    def suspend(self, cron_job: str, suspended: bool) -> Manifest:
+        return self._call(
+            "patch",
+            self._path(CRON_JOB, cron_job),
+            body={"spec": {"suspend": suspended}},
+            content_type="application/merge-patch+json",
+            field_manager=FIELD_MANAGER,
+        )
+
+    def create_job(
+        self, cron_job: str, *, name: str | None = None, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Manifest:
+        job = manual_job(self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}", args, env or {})
+        return self._call("post", self._path(JOB), body=job, field_manager=FIELD_MANAGER)
+
+    def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        known: dict[str, Manifest] = {}
+        first = True
+        while first or time.monotonic() < deadline:
+            try:
+                listing = self._call("get", self._path(kind))
+            except ClusterError as error:
+                if first:
+                    raise
+                log.warning("watch of %s: %s", kind.name, error)
+                time.sleep(min(_RETRY_SECONDS, max(0.0, deadline - time.monotonic())))
+                continue
+            first = False
+            yield from _relisted(known, _items(kind, listing))
+            yield from self._follow(kind, known, listing["metadata"]["resourceVersion"], deadline)
+
+    def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
+        owner = self.get(kind, name)
+        pod = self._newest_pod(kind, owner)
+        if pod is None and not follow:
+            raise NotFound(f"{kind.name} {name} has no pod yet")
+        return self._log_lines(kind, owner, pod, container, follow=follow)
+
+    def _follow(self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float) -> Iterator[WatchEvent]:
+        """Changes after ``version``, until the deadline or until only a new listing can help (410, lost connection)."""
+        while (remaining := deadline - time.monotonic()) > 0:
+            seconds = math.ceil(min(_WATCH_SECONDS, remaining))
+            try:
+                for event in self._events(kind, version, seconds, min(seconds + 15.0, remaining)):
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        yield _noted(known, event)
+            except (_Gone, urllib3.exceptions.HTTPError, ClusterError) as reason:
+                if time.monotonic() < deadline:
+                    log.info("watch of %s starts anew: %s", kind.name, reason)
+                return
+
+    def _events(self, kind: Kind, version: str, seconds: int, patience: float) -> Iterator[Manifest]:
+        """One watch request. Raises _Gone, ClusterError, urllib3's HTTPError."""
+        query = [("watch", "true"), ("resourceVersion", version), ("timeoutSeconds", seconds), ("allowWatchBookmarks", "true")]
+        for line in self._lines(self._path(kind), query, patience):
+            event: Manifest = json.loads(line)
+            if event["type"] == "ERROR":
+                raise _Gone(event["object"].get("message", "expired"))
+            yield event
+
+    def _log_lines(
+        self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool
+    ) -> Iterator[str]:
+        while pod is None:
+            time.sleep(_RETRY_SECONDS)
+            try:
+                self.get(kind, owner["metadata"]["name"])
+            except NotFound:
+                return
+            pod = self._newest_pod(kind, owner)
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/log"
+        names = [each["name"] for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))]
+        if container is not None and container not in names:
+            raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
+        query: list[tuple[str, Any]] = [("container", container or names[0]), ("follow", "true" if follow else "false")]
+        while True:
+            try:
+                yield from self._lines(path, query, None)
+            except Invalid:  # "is waiting to start"
+                if follow:
+                    time.sleep(_RETRY_SECONDS)
+                    continue
+            return
+
+    def _newest_pod(self, kind: Kind, owner: Manifest) -> Manifest | None:
+        if kind == CRON_JOB:
+            jobs = [job for job in self.list(JOB) if _is_owned(job, owner)]
+            pods = [self._newest_pod(JOB, job) for job in _by_age(jobs)]
+            return next((pod for pod in reversed(pods) if pod), None)
+        selector = f"{_POD_LABELS[kind]}={owner['metadata']['name']}"
+        found = self._call("get", f"/api/v1/namespaces/{self.namespace}/pods", label_selector=selector)["items"]
+        return _by_age(found)[-1] if found else None
+
+    def _path(self, kind: Kind, name: str | None = None) -> str:
+        scope = f"namespaces/{self.namespace}/" if kind.namespaced else ""
+        return f"/apis/{kind.api_version}/{scope}{_PLURALS[kind]}" + (f"/{name}" if name else "")
+
+    def _call(self, method: str, path: str, **options: Any) -> Manifest:
+        with _errors():
+            answer: Manifest = self._dynamic.request(
+                method, path, serializer=lambda _, content: content, _request_timeout=_CALL_TIMEOUT, **options
+            )
+            return answer
+
+    def _lines(self, path: str, query: Sequence[tuple[str, Any]], patience: float | None) -> Iterator[str]:
+        """Lines of an answer as they come; a silence longer than ``patience`` seconds raises urllib3's ReadTimeoutError."""
+        with _errors():
+            response = self._dynamic.request(
+                "get",
+                path,
+                query_params=list(query),
+                header_params={"Accept": "*/*"},
+                serialize=False,
+                _request_timeout=(_CALL_TIMEOUT[0], patience),
+            )
+        rest = b""
+        try:
+            for chunk in response.stream(amt=None):
+                *complete, rest = (rest + chunk).split(b"\n")
+                yield from (line.decode("utf-8", "replace") for line in complete)
+            if rest:
+                yield rest.decode("utf-8", "replace")
+        finally:
+            response.close()
+            response.release_conn()
+
+
+class _Gone(Exception):
+    """The version that the watch began with is too old."""
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """The client's exceptions as ours."""
+    try:
+        yield
+    except ApiException as error:
+        raise _translated(error) from None
+    except urllib3.exceptions.HTTPError as error:
+        raise ClusterError(f"the API server does not answer: {error}") from None
+
+
+def _translated(error: ApiException) -> ClusterError:
+    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+    try:
+        message = json.loads(body)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = body or str(error.reason)
+    # An unknown field in an applied object is an internal error to the API server: "failed to create typed patch object".
+    if error.status == 500 and "typed patch object" in message:
+        return Invalid(message)
+    classes: dict[int, Callable[[str], ClusterError]] = {400: Invalid, 404: NotFound, 409: Conflict, 422: Invalid}
+    make = classes.get(error.status)
+    return make(message) if make else ClusterError(f"{error.status}: {message}")
+
+
+def _kind_of(manifest: Manifest) -> Kind:
+    kind = _KINDS.get(manifest.get("kind", ""))
+    if kind is None or manifest.get("apiVersion") != kind.api_version:
+        raise Invalid(f"apiVersion, kind: {manifest.get('apiVersion')} {manifest.get('kind')} is not known here")
+    return kind
+
+
+def _items(kind: Kind, listing: Manifest) -> list[Manifest]:
+    # The API server leaves the type out of a listing's items.
+    items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in listing["items"]]
+    return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+
+def _relisted(known: dict[str, Manifest], items: Sequence[Manifest]) -> Iterator[WatchEvent]:
+    """Events for a listing: what has gone meanwhile, then everything there is."""
+    current = {item["metadata"]["uid"]: item for item in items}
+    for uid in known.keys() - current.keys():
+        yield WatchEvent("DELETED", known[uid])
+    known.clear()
+    known.update(current)
+    yield from (WatchEvent("ADDED", item) for item in items)
+
+
+def _noted(known: dict[str, Manifest], event: Manifest) -> WatchEvent:
+    found = event["object"]
+    if event["type"] == "DELETED":
+        known.pop(found["metadata"]["uid"], None)
+    else:
+        known[found["metadata"]["uid"]] = found
+    return WatchEvent(event["type"], found)
+
+
+def _is_owned(manifest: Manifest, owner: Manifest) -> bool:
+    return any(each["uid"] == owner["metadata"]["uid"] for each in manifest["metadata"].get("ownerReferences", []))
+
+
+def _by_age(manifests: Sequence[Manifest]) -> list[Manifest]:
+    return sorted(manifests, key=lambda each: str(each["metadata"]["creationTimestamp"]))

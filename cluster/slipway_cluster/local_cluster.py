@@ -1,0 +1,161 @@
+"""The same objects without Kubernetes: kept in a state folder, run by the Kubelet on it."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from slipway_cluster.admission import POD, admit, kind_of, name_of, with_defaults
+from slipway_cluster.apply import intent, merge
+from slipway_cluster.interface import CRON_JOB, JOB, MODEL, Conflict, Kind, Manifest, NotFound, WatchEvent
+from slipway_cluster.pod_log import PodLog
+from slipway_cluster.schedule import manual_job
+from slipway_cluster.store import Changes, Store
+
+
+class LocalCluster:
+    """A ``Cluster`` on a folder. Any number of processes may use the folder at once; one of them runs the Kubelet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(root / "cluster.db")
+
+    def close(self) -> None:
+        self.store.close()
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        kind, name = kind_of(manifest), name_of(manifest)
+        wanted = intent(manifest)
+        admit(kind, wanted)
+        with self.store.transaction():
+            old = self.store.get(kind, name)
+            if old is None:
+                return self.store.insert(_in_namespace(kind, with_defaults(kind, wanted)), wanted)
+            _check_version(manifest, old)
+            new = with_defaults(kind, merge(self.store.applied(kind, name), wanted, old))
+            admit(kind, new, old)
+            return self.store.replace(old, new, wanted)
+
+    def create(self, manifest: Manifest) -> Manifest:
+        """A new object. Raises Conflict when the name is taken, Invalid."""
+        kind = POD if manifest["kind"] == POD.name else kind_of(manifest)
+        name = name_of(manifest)
+        if kind != POD:
+            admit(kind, manifest)
+        with self.store.transaction():
+            if self.store.get(kind, name):
+                raise Conflict(f"{kind.name} {name} exists already")
+            return self.store.insert(_in_namespace(kind, with_defaults(kind, manifest)), {})
+
+    def get(self, kind: Kind, name: str) -> Manifest:
+        found = self.store.get(kind, name)
+        if found is None:
+            raise _missing(kind, name)
+        return found
+
+    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        return self.store.list(kind, labels)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        with self.store.transaction():
+            found = self.store.get(kind, name)
+            if found is not None:
+                self.store.remove(found["metadata"]["uid"])
+
+    def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
+        return self._change(kind, name, lambda old: {**old, "status": dict(status)})
+
+    def suspend(self, cron_job: str, suspended: bool) -> Manifest:
+        return self._change(CRON_JOB, cron_job, lambda old: {**old, "spec": {**old["spec"], "suspend": suspended}})
+
+    def create_job(
+        self, cron_job: str, *, name: str | None = None, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> Manifest:
+        return self.create(manual_job(self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}", args, env or {}))
+
+    def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        changes = Changes(self.store)
+        known: dict[str, Manifest] = {}
+        try:
+            while True:
+                current = {each["metadata"]["uid"]: each for each in self.store.list(kind)}
+                yield from _differences(known, current)
+                known = current
+                remaining = 3600.0 if deadline is None else deadline - time.monotonic()
+                if not changes.wait(remaining) and deadline is not None:
+                    return
+        finally:
+            changes.close()
+
+    def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
+        owner = self.get(kind, name)
+        pod = self._newest_pod(kind, owner)
+        if pod is None and not follow:
+            raise NotFound(f"{kind.name} {name} has no pod yet")
+        return self._log_lines(kind, owner, pod, container, follow=follow)
+
+    def _log_lines(
+        self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool
+    ) -> Iterator[str]:
+        while pod is None:
+            if self.store.get(kind, owner["metadata"]["name"]) is None:
+                return
+            time.sleep(0.1)
+            pod = self._newest_pod(kind, owner)
+        spec = pod["spec"]
+        names = [each["name"] for each in (*spec["containers"], *spec.get("initContainers", []))]
+        if container is not None and container not in names:
+            raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
+        log = PodLog(self.root / "pods" / pod["metadata"]["uid"] / "logs" / f"{container or names[0]}.log")
+        yield from log.follow(self._is_over(pod["metadata"]["name"])) if follow else log.lines()
+
+    def _is_over(self, pod: str) -> Callable[[], bool]:
+        def over() -> bool:
+            found = self.store.get(POD, pod)
+            return found is None or found.get("status", {}).get("phase") in ("Succeeded", "Failed")
+
+        return over
+
+    def _newest_pod(self, kind: Kind, owner: Manifest) -> Manifest | None:
+        uid = owner["metadata"]["uid"]
+        owners = [job["metadata"]["uid"] for job in self.store.owned(JOB, uid)] if kind == CRON_JOB else [uid]
+        for each in reversed(owners):
+            if pods := self.store.owned(POD, each):
+                return pods[-1]
+        return None
+
+    def _change(self, kind: Kind, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:
+        with self.store.transaction():
+            old = self.get(kind, name)
+            new = change(old)
+            if kind == MODEL:
+                admit(kind, new)
+            return self.store.replace(old, new)
+
+
+def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:
+    if not kind.namespaced:
+        return manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": "default"}}
+
+
+def _check_version(manifest: Manifest, old: Manifest) -> None:
+    version = manifest["metadata"].get("resourceVersion")
+    if version is not None and version != old["metadata"]["resourceVersion"]:
+        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} was changed since it was read: read it again")
+
+
+def _differences(known: Mapping[str, Manifest], current: Mapping[str, Manifest]) -> Iterator[WatchEvent]:
+    for uid in known.keys() - current.keys():
+        yield WatchEvent("DELETED", known[uid])
+    for uid, manifest in current.items():
+        if uid not in known:
+            yield WatchEvent("ADDED", manifest)
+        elif manifest["metadata"]["resourceVersion"] != known[uid]["metadata"]["resourceVersion"]:
+            yield WatchEvent("MODIFIED", manifest)
+
+
+def _missing(kind: Kind, name: str) -> NotFound:
+    return NotFound(f"{kind.name} {name} is not there")

@@ -1,0 +1,282 @@
+"""One pod as processes of this machine: init containers, then the container, restarted as the pod's restartPolicy says."""
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from slipway_cluster.clock import precise_stamp, utc_now
+from slipway_cluster.container import Image, Launch, PodFolder, launch
+from slipway_cluster.interface import Manifest
+from slipway_cluster.job import Backoff
+from slipway_cluster.pod_log import PodLog
+from slipway_cluster.probe import Probes
+from slipway_cluster.process import Process
+from slipway_cluster.workload import Container, PodSpec
+
+RETRIES = "slipway.dev/retries"
+"""Annotation: how often the pod may restart a container; without limit if absent."""
+TICK_SECONDS = 0.05
+STOPPED = "Stopped"
+_MESSAGE_LIMIT = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A process that ended though nobody asked it to."""
+
+    kind: str
+    """Kind of the object that the pod belongs to: Job or InferenceService."""
+    name: str
+    pod: str
+    container: str
+    exit_code: int
+    restarts: int
+    message: str
+    """What it left in its termination log, else the end of its output."""
+
+    def __str__(self) -> str:
+        last_line = self.message.rsplit("\n", 1)[-1]
+        return f"{self.kind} {self.name}: {self.container} ended with {self.exit_code}{': ' if last_line else ''}{last_line}"
+
+
+@dataclass
+class ContainerStatus:
+    """State of one container, as Kubernetes writes it."""
+
+    name: str
+    restarts: int = 0
+    ready: bool = False
+    started: bool = False
+    process: str = ""
+    state: Manifest = field(default_factory=lambda: {"waiting": {"reason": "PodInitializing"}})
+    last_state: Manifest = field(default_factory=dict)
+
+    def manifest(self) -> Manifest:
+        return {
+            "name": self.name,
+            "ready": self.ready,
+            "started": self.started,
+            "restartCount": self.restarts,
+            "state": self.state,
+            "lastState": self.last_state,
+            "containerID": self.process,
+        }
+
+
+Report = Callable[[Manifest], None]
+"""Takes the pod's new status."""
+
+
+class Pod:
+    """A thread that runs a pod to its end. The thread outlives its processes, which die with it."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        *,
+        images: Mapping[str, Image],
+        ports: Mapping[int, int],
+        backoff: Backoff,
+        log_limit: int,
+        report: Report,
+        crashed: Callable[[Crash], None],
+    ) -> None:
+        self.manifest = manifest
+        self.ports = dict(ports)
+        self._spec = PodSpec.model_validate(manifest["spec"])
+        self._folder = PodFolder(folder, self._spec)
+        self._images = images
+        self._backoff = backoff
+        self._log_limit = log_limit
+        self._report = report
+        self._crashed = crashed
+        retries = manifest["metadata"].get("annotations", {}).get(RETRIES)
+        self._retries = None if retries is None else int(retries)
+        self._stopping = threading.Event()
+        self._draining = True
+        self._init = [ContainerStatus(container.name) for container in self._spec.init_containers]
+        self._main = ContainerStatus(self._spec.main.name)
+        self._start_time = precise_stamp(utc_now())
+        self._thread = threading.Thread(target=self._run, name=manifest["metadata"]["name"])
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Ask it to end; without ``drain`` at once, leaving out preStop (nobody is left to send requests)."""
+        self._draining = drain
+        self._stopping.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Whether it has ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def remove_files(self) -> None:
+        shutil.rmtree(self._folder.path, ignore_errors=True)
+
+    def _run(self) -> None:
+        try:
+            succeeded = self._run_all()
+        except Exception:  # the edge of this thread: the pod must not seem to be running
+            log.exception("pod %s", self.manifest["metadata"]["name"])
+            succeeded = False
+        self._tell("Succeeded" if succeeded else "Failed")
+
+    def _run_all(self) -> bool:
+        self._folder.make()
+        self._tell("Pending")
+        every = [*zip(self._spec.init_containers, self._init, strict=True), (self._spec.main, self._main)]
+        return all(self._keep(container, status, is_init=status is not self._main) for container, status in every)
+
+    def _keep(self, container: Container, status: ContainerStatus, *, is_init: bool) -> bool:
+        """Run a container until it has succeeded (True), or has failed for good or is stopped (False)."""
+        failures = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = self._run_once(container, status, is_init=is_init)
+            if code is None:
+                break
+            restarts = self._spec.restart_policy == "Always" and not is_init
+            if code == 0 and not restarts:
+                return True
+            self._announce(status)
+            if self._spec.restart_policy == "Never" or (self._retries is not None and status.restarts >= self._retries):
+                return False
+            failures = 1 if time.monotonic() - began >= self._backoff.reset_after else failures + 1
+            self._wait(status, self._backoff.delay(failures))
+            status.restarts += 1
+        return False
+
+    def _run_once(self, container: Container, status: ContainerStatus, *, is_init: bool) -> int | None:
+        """Start the container's process and see it to its end; gives the exit code, None if it was stopped."""
+        pod_log = PodLog(self._folder.log(container.name))
+        output_begins = pod_log.size()
+        image = self._images.get(container.image)
+        if image is None:
+            return self._not_started(status, f"image {container.image!r} is not among {', '.join(sorted(self._images))}")
+        prepared = launch(container, image, self._folder, self.ports, self.manifest["metadata"]["uid"])
+        if not prepared.argv:
+            return self._not_started(status, f"neither container {container.name!r} nor image {container.image!r} has a command")
+        self._folder.termination_log(container.name).write_bytes(b"")
+        started_at = precise_stamp(utc_now())
+        process = _start(prepared, pod_log.path)
+        status.process = str(process.id)
+        status.state = {"running": {"startedAt": started_at}}
+        try:
+            code, reason = self._watch(process, container, status, pod_log, is_init=is_init)
+        finally:
+            process.kill()
+        status.ready = status.started = False
+        status.state = {
+            "terminated": {
+                "exitCode": code,
+                "reason": reason,
+                "message": self._message(container.name, pod_log, output_begins, failed=code != 0 or not is_init),
+                "startedAt": started_at,
+                "finishedAt": precise_stamp(utc_now()),
+            }
+        }
+        return None if reason == STOPPED else code
+
+    def _watch(
+        self, process: Process, container: Container, status: ContainerStatus, pod_log: PodLog, *, is_init: bool
+    ) -> tuple[int, str]:
+        """Probe the process until it ends, is stopped, or must be restarted; gives exit code and reason."""
+        probes = Probes(container, self.ports, time.monotonic())
+        phase: Literal["Pending", "Running"] = "Pending" if is_init else "Running"
+        told: tuple[bool, bool] | None = None
+        while (code := process.poll()) is None:
+            if self._stopping.is_set():
+                status.ready = False
+                self._tell(phase)
+                return self._end(process, container), STOPPED
+            problem = None if is_init else probes.turn(time.monotonic())
+            if problem:
+                log.warning("%s: %s: %s", self.manifest["metadata"]["name"], container.name, problem)
+                return self._end(process, container), problem
+            if told != (probes.started, probes.ready):
+                told = status.started, status.ready = probes.started, probes.ready
+                self._tell(phase)
+            pod_log.keep_below(self._log_limit // 2)
+            self._stopping.wait(TICK_SECONDS)
+        return code, "Completed" if code == 0 else "Error"
+
+    def _end(self, process: Process, container: Container) -> int:
+        """preStop, SIGTERM, and SIGKILL to the whole group when the grace period is over."""
+        deadline = time.monotonic() + self._spec.termination_grace_period_seconds
+        if container.lifecycle and self._draining:
+            self._await_end(process, min(deadline, time.monotonic() + container.lifecycle.pre_stop.sleep.seconds))
+        process.terminate()
+        code = self._await_end(process, deadline)
+        if code is None:
+            process.kill()
+            code = process.poll()
+        return 137 if code is None else code
+
+    @staticmethod
+    def _await_end(process: Process, deadline: float) -> int | None:
+        while (code := process.poll()) is None and time.monotonic() < deadline:
+            time.sleep(TICK_SECONDS)
+        return code
+
+    def _wait(self, status: ContainerStatus, seconds: float) -> None:
+        """The back-off before a restart, which one can see."""
+        status.last_state = status.state
+        status.state = {
+            "waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {seconds:g}s restarting failed container"}
+        }
+        self._tell("Pending" if status is not self._main else "Running")
+        self._stopping.wait(seconds)
+
+    def _not_started(self, status: ContainerStatus, message: str) -> int:
+        now = precise_stamp(utc_now())
+        status.state = {
+            "terminated": {"exitCode": 128, "reason": "StartError", "message": message, "startedAt": now, "finishedAt": now}
+        }
+        return 128
+
+    def _message(self, container: str, pod_log: PodLog, output_begins: int, *, failed: bool) -> str:
+        """What the program says about its end: its termination log, else after a failure the end of its output."""
+        with self._folder.termination_log(container).open("rb") as file:
+            written = file.read(_MESSAGE_LIMIT).decode("utf-8", "replace").strip()
+        return written or (pod_log.tail(output_begins) if failed else "")
+
+    def _announce(self, status: ContainerStatus) -> None:
+        ended = status.state["terminated"]
+        owner = self.manifest["metadata"]["ownerReferences"][0]
+        crash = Crash(
+            kind=owner["kind"],
+            name=owner["name"],
+            pod=self.manifest["metadata"]["name"],
+            container=status.name,
+            exit_code=ended["exitCode"],
+            restarts=status.restarts,
+            message=ended["message"],
+        )
+        log.warning("%s", crash)
+        self._crashed(crash)
+
+    def _tell(self, phase: str) -> None:
+        self._report(
+            {
+                "phase": phase,
+                "startTime": self._start_time,
+                "podIP": "127.0.0.1",
+                "ports": {str(port): real for port, real in self.ports.items()},
+                "initContainerStatuses": [status.manifest() for status in self._init],
+                "containerStatuses": [self._main.manifest()],
+            }
+        )
+
+
+def _start(prepared: Launch, log_file: Path) -> Process:
+    return Process(prepared.argv, env=prepared.env, cwd=prepared.cwd, log_file=log_file)

@@ -1,0 +1,79 @@
+"""What a container wrote, bounded in size."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+POLL_SECONDS = 0.1
+
+
+class PodLog:
+    """One container's output over all its restarts: the file, and beside it the part before (``.1``)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.former = path.with_name(path.name + ".1")
+
+    def keep_below(self, limit: int) -> None:
+        """Once the file has ``limit`` bytes it becomes the former part, and the former part goes.
+
+        Copied and truncated, not renamed: the process goes on writing to the file that it has open (for appending).
+        """
+        if self.path.exists() and self.path.stat().st_size >= limit:
+            shutil.copyfile(self.path, self.former)
+            with self.path.open("r+b") as file:
+                file.truncate()
+
+    def lines(self) -> Iterator[str]:
+        """All that is kept."""
+        for path in (self.former, self.path):
+            if path.exists():
+                with path.open(encoding="utf-8", errors="replace") as file:
+                    for line in file:
+                        yield line.rstrip("\n")
+
+    def follow(self, over: Callable[[], bool]) -> Iterator[str]:
+        """All that is kept, then what comes, until ``over()`` is true."""
+        if self.former.exists():
+            yield from self.former.read_text(encoding="utf-8", errors="replace").splitlines()
+        position, rest, last_round = 0, b"", False
+        while True:
+            position, content = self._read(position)
+            *complete, rest = (rest + content).split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in complete)
+            if last_round:
+                break
+            # One more look after the end: the last lines may have come between the read and the question.
+            last_round = over()
+            if not last_round:
+                time.sleep(POLL_SECONDS)
+        if rest:
+            yield rest.decode("utf-8", "replace")
+
+    def _read(self, position: int) -> tuple[int, bytes]:
+        if not self.path.exists():
+            return position, b""
+        content = b""
+        if self.path.stat().st_size < position:
+            with self.former.open("rb") as file:
+                file.seek(position)
+                content = file.read()
+            position = 0
+        with self.path.open("rb") as file:
+            file.seek(position)
+            content += file.read()
+            return file.tell(), content
+
+    def size(self) -> int:
+        """Bytes in the file now; a start's output begins there."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def tail(self, start: int, limit: int = 2048) -> str:
+        """The last ``limit`` bytes written after position ``start``."""
+        if not self.path.exists():
+            return ""
+        with self.path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(start if start <= size else 0, size - limit))
+            return file.read().decode("utf-8", "replace").strip()

@@ -1,0 +1,191 @@
+"""An InferenceService as KServe 0.20 resolves it in Standard mode: the pod it asks for, and the status that its pods give it."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from slipway_cluster.clock import stamp
+from slipway_cluster.interface import Manifest
+from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, StorageContainerSpec
+from slipway_cluster.workload import PodSpec
+
+INIT_CONTAINER = "storage-initializer"
+MODEL_PATH = "/mnt/models"
+VOLUME = "kserve-provision-location"
+SERVICE_LABEL = "serving.kserve.io/inferenceservice"
+SERVER_TYPE = "serving.kserve.io/server-type"
+HASH_LABEL = "pod-template-hash"
+
+
+class Unresolved(Exception):
+    """No pod can be made of the InferenceService; ``reason`` is a word, ``str()`` the sentence."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def pod_spec(service: Manifest, runtimes: Sequence[Manifest], storage: Sequence[Manifest]) -> Manifest:
+    """The pod of the predictor, from the ClusterServingRuntimes and ClusterStorageContainers there are. Raises Unresolved."""
+    predictor = InferenceServiceSpec.model_validate(service["spec"]).predictor
+    runtime = _runtime(service, runtimes)
+    mount = {"name": VOLUME, "mountPath": MODEL_PATH}
+    init = deepcopy(_storage_container(predictor.model.storage_uri, storage)["spec"]["container"])
+    init |= {"name": INIT_CONTAINER, "args": [predictor.model.storage_uri, MODEL_PATH]}
+    init["volumeMounts"] = [*init.get("volumeMounts", []), mount]
+    (container,) = _rendered(runtime["spec"]["containers"], service["metadata"])
+    container["volumeMounts"] = [*container.get("volumeMounts", []), {**mount, "readOnly": True}]
+    container["env"] = _environment(service, runtime, container)
+    spec = {
+        "initContainers": [init],
+        "containers": [container],
+        "volumes": [*runtime["spec"].get("volumes", []), {"name": VOLUME, "emptyDir": {}}],
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": predictor.termination_grace_period_seconds,
+    }
+    try:
+        PodSpec.model_validate(spec)
+    except ValidationError as error:
+        raise Unresolved("InvalidPredictorSpec", f"runtime and storage container do not make a pod: {error}") from None
+    return spec
+
+
+def template_hash(spec: Manifest) -> str:
+    """Differs whenever the pod must be replaced."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manifest:
+    """Status from the pods, the oldest first. The newest ready one is the one to call."""
+    ready = [pod for pod in pods if is_ready(pod)]
+    newest = pods[-1].get("status", {}) if pods else {}
+    result: Manifest = {"observedGeneration": service["metadata"]["generation"], "modelStatus": _model_status(newest)}
+    if ready:
+        url = f"http://127.0.0.1:{_port(ready[-1])}"
+        result |= {"url": url, "address": {"url": url}}
+        observed = ("True", "", "")
+    else:
+        observed = ("False", "MinimumReplicasUnavailable", _trouble(newest))
+    return result | {"conditions": _conditions(service, *observed, now)}
+
+
+def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> Manifest:
+    """Status of an InferenceService that no pod can be made of."""
+    failure = {"reason": problem.reason, "message": str(problem)}
+    states = {"activeModelState": "", "targetModelState": "FailedToLoad"}
+    return {
+        "observedGeneration": service["metadata"]["generation"],
+        "modelStatus": {"transitionStatus": "InvalidSpec", "states": states, "lastFailureInfo": failure},
+        "conditions": _conditions(service, "False", problem.reason, str(problem), now),
+    }
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Whether the pod answers."""
+    return any(container["ready"] for container in pod.get("status", {}).get("containerStatuses", []))
+
+
+def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
+    model = InferenceServiceSpec.model_validate(service["spec"]).predictor.model
+    if model.runtime:
+        for runtime in runtimes:
+            if runtime["metadata"]["name"] == model.runtime:
+                return runtime
+        raise Unresolved("RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} is not there")
+    for runtime in runtimes:
+        spec = ServingRuntimeSpec.model_validate(runtime["spec"])
+        for offered in spec.supported_model_formats:
+            fits = offered.name == model.model_format.name and model.model_format.version in (None, offered.version)
+            if offered.auto_select and fits and not spec.disabled:
+                return runtime
+    raise Unresolved("NoSupportingRuntime", f"no ClusterServingRuntime serves format {model.model_format.name!r}")
+
+
+def _storage_container(uri: str, storage: Sequence[Manifest]) -> Manifest:
+    for each in storage:
+        for offered in StorageContainerSpec.model_validate(each["spec"]).supported_uri_formats:
+            if (offered.prefix and uri.startswith(offered.prefix)) or (offered.regex and re.match(offered.regex, uri)):
+                return each
+    raise Unresolved("StorageURINotSupported", f"no ClusterStorageContainer fetches {uri!r}")
+
+
+def _rendered(value: Any, metadata: Mapping[str, Any]) -> Any:
+    """Every ``{{.Name}}`` and ``{{.Labels.x}}`` in the strings of ``value`` replaced."""
+    if isinstance(value, str):
+        return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", lambda match: _field(match[1], metadata), value)
+    if isinstance(value, dict):
+        return {key: _rendered(each, metadata) for key, each in value.items()}
+    return [_rendered(each, metadata) for each in value] if isinstance(value, list) else value
+
+
+def _field(path: str, metadata: Mapping[str, Any]) -> str:
+    group, _, key = path.partition(".")
+    if group in ("Name", "Namespace"):
+        return str(metadata[group.lower()])
+    if group in ("Labels", "Annotations") and key in metadata.get(group.lower(), {}):
+        return str(metadata[group.lower()][key])
+    raise Unresolved("InvalidPredictorSpec", f"the runtime asks for {{{{.{path}}}}}, which the InferenceService does not have")
+
+
+def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> list[Manifest]:
+    name = service["metadata"]["name"]
+    env = {each["name"]: each.get("value", "") for each in container.get("env", [])}
+    env["INFERENCE_SERVICE_NAME"] = name
+    if runtime["metadata"].get("annotations", {}).get(SERVER_TYPE) == "mlserver":
+        env |= {"MLSERVER_MODEL_NAME": name, "MLSERVER_MODEL_URI": MODEL_PATH}
+    env |= {each["name"]: each.get("value", "") for each in service["spec"]["predictor"]["model"].get("env", [])}
+    return [{"name": key, "value": value} for key, value in env.items()]
+
+
+def _port(pod: Manifest) -> int:
+    """The first container port is the one that KServe's Service leads to; 8080 if there is none."""
+    ports = pod["spec"]["containers"][0].get("ports", [])
+    wanted = ports[0]["containerPort"] if ports else 8080
+    return int(pod["status"]["ports"].get(str(wanted), wanted))
+
+
+def _model_status(pod: Manifest) -> Manifest:
+    """KServe reports failures of the storage initializer here, and of the runtime none (seen in 0.20)."""
+    if any(container["ready"] for container in pod.get("containerStatuses", [])):
+        return _states("UpToDate", "Loaded", "Loaded")
+    for container in pod.get("initContainerStatuses", []):
+        for state in (container["state"], container["lastState"]):
+            ended = state.get("terminated")
+            if ended and ended["exitCode"] != 0:
+                failure = {"reason": "ModelLoadFailed", "exitCode": ended["exitCode"], "message": ended["message"]}
+                return _states("BlockedByFailedLoad", "", "FailedToLoad") | {"lastFailureInfo": failure}
+            if ended:
+                break
+    loading = any("running" in container["state"] for container in pod.get("containerStatuses", []))
+    return _states("InProgress", "", "Loading" if loading else "Pending")
+
+
+def _states(transition: str, active: str, target: str) -> Manifest:
+    return {"transitionStatus": transition, "states": {"activeModelState": active, "targetModelState": target}}
+
+
+def _trouble(pod: Manifest) -> str:
+    """Which container ended last, and how: the sentence for the condition."""
+    for container in [*pod.get("initContainerStatuses", []), *pod.get("containerStatuses", [])]:
+        ended = container["state"].get("terminated") or container["lastState"].get("terminated")
+        if ended and (ended["exitCode"] != 0 or container["restartCount"]):
+            starts = f"{container['restartCount']} restarts"
+            return f"container {container['name']} ended with {ended['exitCode']} ({starts}): {ended['message']}"
+    return "the predictor is not ready yet"
+
+
+def _conditions(service: Manifest, observed: str, reason: str, message: str, now: datetime) -> list[Manifest]:
+    former = {each["type"]: each for each in service.get("status", {}).get("conditions", [])}
+    conditions = []
+    for kind in ("PredictorReady", "Ready"):
+        old = former.get(kind)
+        since = old["lastTransitionTime"] if old and old["status"] == observed else stamp(now)
+        condition = {"type": kind, "status": observed, "reason": reason, "message": message, "lastTransitionTime": since}
+        conditions.append({key: value for key, value in condition.items() if value})
+    return conditions

@@ -1,0 +1,88 @@
+"""Startup, readiness and liveness of a container, by HTTP."""
+
+import http.client
+from dataclasses import dataclass
+
+from slipway_cluster.workload import Container, Probe
+
+
+def answers(port: int, path: str, timeout: float) -> bool:
+    """Whether ``GET path`` on loopback gives 200 to 399 in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        return 200 <= connection.getresponse().status < 400
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@dataclass
+class _Course:
+    """One probe over time: successes and failures in a row."""
+
+    probe: Probe
+    port: int
+    next: float
+    passed: int = 0
+    failed: int = 0
+
+    def turn(self, now: float) -> None:
+        if now < self.next:
+            return
+        self.next = now + self.probe.period_seconds
+        if answers(self.port, self.probe.http_get.path, self.probe.timeout_seconds):
+            self.passed, self.failed = self.passed + 1, 0
+        else:
+            self.passed, self.failed = 0, self.failed + 1
+
+    @property
+    def has_passed(self) -> bool:
+        return self.passed >= self.probe.success_threshold
+
+    @property
+    def has_failed(self) -> bool:
+        return self.failed >= self.probe.failure_threshold
+
+
+class Probes:
+    """The probes of one start of a container. Times are monotonic seconds."""
+
+    def __init__(self, container: Container, ports: dict[int, int], now: float) -> None:
+        """``ports``: container port to the real one."""
+        self._names = {port.name: port.container_port for port in container.ports if port.name}
+        self._ports = ports
+        self._startup = self._course(container.startup_probe, now)
+        self._readiness = self._course(container.readiness_probe, now)
+        self._liveness = self._course(container.liveness_probe, now)
+        self.started = self._startup is None
+        self.ready = self.started and self._readiness is None
+
+    def turn(self, now: float) -> str | None:
+        """Ask what is due; returns why the container must be restarted, if it must."""
+        if not self.started and self._startup:
+            self._startup.turn(now)
+            if self._startup.has_failed:
+                return "startup probe failed"
+            self.started = self._startup.has_passed
+            if not self.started:
+                return None
+        if self._liveness:
+            self._liveness.turn(now)
+            if self._liveness.has_failed:
+                return "liveness probe failed"
+        if self._readiness is None:
+            self.ready = True
+            return None
+        self._readiness.turn(now)
+        # Between the thresholds it stays as it was.
+        self.ready = self._readiness.has_passed or (self.ready and not self._readiness.has_failed)
+        return None
+
+    def _course(self, probe: Probe | None, now: float) -> _Course | None:
+        if probe is None:
+            return None
+        port = probe.http_get.port
+        number = self._names[port] if isinstance(port, str) else port
+        return _Course(probe, self._ports.get(number, number), now + probe.initial_delay_seconds)

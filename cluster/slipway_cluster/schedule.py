@@ -1,0 +1,118 @@
+"""When a CronJob is due, and the Jobs that come of it."""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
+
+from slipway_cluster.clock import moment_of, stamp
+from slipway_cluster.interface import Manifest
+from slipway_cluster.job import finished, finished_at
+from slipway_cluster.workload import MACROS, CronJobSpec
+
+SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+INSTANTIATE = "cronjob.kubernetes.io/instantiate"
+
+
+def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | None:
+    """The last scheduled time in (after, now], or None. Earlier missed runs are not made up for, as on Kubernetes."""
+    zone = ZoneInfo(spec.time_zone or "UTC")
+    expression = MACROS.get(spec.schedule, spec.schedule)
+    # Backwards from just after now, so that now itself counts.
+    latest = next(CronSim(expression, now.astimezone(zone) + timedelta(seconds=1), reverse=True)).astimezone(UTC)
+    if spec.starting_deadline_seconds is not None:
+        after = max(after, now - timedelta(seconds=spec.starting_deadline_seconds))
+    return latest if after < latest <= now else None
+
+
+@dataclass(frozen=True)
+class CronPlan:
+    """What is to be done for a CronJob now."""
+
+    start: Manifest | None
+    """A Job to create."""
+    delete: list[str]
+    """Names of Jobs to delete: replaced ones, and those beyond the history limits."""
+    status: Manifest
+
+
+def plan(cron_job: Manifest, jobs: Sequence[Manifest], now: datetime) -> CronPlan:
+    """``jobs`` are those that the CronJob owns, the oldest first."""
+    spec = CronJobSpec.model_validate(cron_job["spec"])
+    status = dict(cron_job.get("status", {}))
+    # Jobs that people made from the template count for the history, not for the concurrency policy.
+    running = [job for job in jobs if not finished(job) and INSTANTIATE not in job["metadata"].get("annotations", {})]
+    delete = _beyond_history(spec, jobs)
+    start = None
+    last = moment_of(status.get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
+    due = None if spec.suspend else latest_run(spec, last, now)
+    if due and not (running and spec.concurrency_policy == "Forbid"):
+        if spec.concurrency_policy == "Replace":
+            delete += [job["metadata"]["name"] for job in running]
+            running = []
+        start = scheduled_job(cron_job, due)
+        status["lastScheduleTime"] = stamp(due)
+    ended = [job["status"]["completionTime"] for job in jobs if finished(job) == "Complete"]
+    if ended:
+        status["lastSuccessfulTime"] = max([*ended, status.get("lastSuccessfulTime", "")])
+    status["active"] = [_reference(job) for job in running]
+    return CronPlan(start, delete, status)
+
+
+def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:
+    """The Job of one scheduled time. Its name comes from the time, so that it cannot be started twice."""
+    job = _from_template(cron_job, f"{cron_job['metadata']['name']}-{int(due.timestamp()) // 60}")
+    job["metadata"]["annotations"][SCHEDULED] = stamp(due)
+    return job
+
+
+def manual_job(cron_job: Manifest, name: str, args: Sequence[str], env: Mapping[str, str]) -> Manifest:
+    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments and environment."""
+    job = _from_template(cron_job, name)
+    job["metadata"]["annotations"][INSTANTIATE] = "manual"
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    if args:
+        container["args"] = [*container.get("args", []), *args]
+    if env:
+        kept = [each for each in container.get("env", []) if each["name"] not in env]
+        container["env"] = kept + [{"name": key, "value": value} for key, value in env.items()]
+    return job
+
+
+def _from_template(cron_job: Manifest, name: str) -> Manifest:
+    template = deepcopy(cron_job["spec"]["jobTemplate"])
+    metadata = template.get("metadata", {})
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "name": cron_job["metadata"]["name"],
+        "uid": cron_job["metadata"]["uid"],
+        "controller": True,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": dict(metadata.get("labels", {})),
+            "annotations": dict(metadata.get("annotations", {})),
+            "ownerReferences": [owner],
+        },
+        "spec": template["spec"],
+    }
+
+
+def _beyond_history(spec: CronJobSpec, jobs: Sequence[Manifest]) -> list[str]:
+    limits = {"Complete": spec.successful_jobs_history_limit, "Failed": spec.failed_jobs_history_limit}
+    surplus: list[str] = []
+    for outcome, limit in limits.items():
+        ended = sorted((job for job in jobs if finished(job) == outcome), key=finished_at)
+        surplus += [job["metadata"]["name"] for job in ended[: max(0, len(ended) - limit)]]
+    return surplus
+
+
+def _reference(job: Manifest) -> Manifest:
+    return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}

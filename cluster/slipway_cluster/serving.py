@@ -1,0 +1,92 @@
+"""KServe's specs, as far as the stand-in can honour them."""
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from slipway_cluster.workload import Container, EnvVar, Seconds, Spec, Volume
+
+
+class ModelFormat(Spec):
+    """What a runtime is chosen by when none is named."""
+
+    name: str
+    version: str | None = None
+
+
+class ServedModel(Spec):
+    """What KServe is to serve, and with what."""
+
+    model_format: ModelFormat
+    runtime: str | None = None
+    storage_uri: str
+    env: list[EnvVar] = Field(default_factory=list)
+    protocol_version: Any = None
+    resources: Any = None
+
+
+class Predictor(Spec):
+    """One process stands for all replicas."""
+
+    model: ServedModel
+    termination_grace_period_seconds: Seconds = 30
+    automount_service_account_token: Any = None
+    container_concurrency: Any = None
+    deployment_strategy: Any = None
+    max_replicas: Any = None
+    min_replicas: Any = None
+    scale_metric: Any = None
+    scale_target: Any = None
+    service_account_name: Any = None
+    timeout: Any = None
+
+
+class InferenceServiceSpec(Spec):
+    """A predictor; transformers and explainers are not for the stand-in."""
+
+    predictor: Predictor
+
+
+class SupportedFormat(ModelFormat):
+    """A format that a runtime serves."""
+
+    auto_select: bool = False
+    priority: int | None = None
+
+
+class ServingRuntimeSpec(Spec):
+    """How a format is served. Strings may hold ``{{.Name}}`` and ``{{.Labels.x}}``."""
+
+    containers: list[Container] = Field(min_length=1, max_length=1)
+    supported_model_formats: list[SupportedFormat] = Field(default_factory=list)
+    volumes: list[Volume] = Field(default_factory=list)
+    disabled: bool = False
+    affinity: Any = None
+    annotations: Any = None
+    image_pull_secrets: Any = None
+    labels: Any = None
+    multi_model: Any = None
+    node_selector: Any = None
+    protocol_versions: Any = None
+    tolerations: Any = None
+
+
+class UriFormat(Spec):
+    """Storage URIs that a storage container fetches: one of both."""
+
+    prefix: str | None = None
+    regex: str | None = None
+
+    @model_validator(mode="after")
+    def _says_one(self) -> Self:
+        if (self.prefix is None) == (self.regex is None):
+            raise ValueError("needs either prefix or regex")
+        return self
+
+
+class StorageContainerSpec(Spec):
+    """Who fetches a model before its runtime starts."""
+
+    container: Container
+    supported_uri_formats: list[UriFormat] = Field(min_length=1)
+    workload_type: Literal["initContainer"] = "initContainer"

@@ -1,0 +1,185 @@
+"""Kubernetes objects in one SQLite file that several processes share."""
+
+import fcntl
+import json
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from slipway_cluster.clock import stamp, utc_now
+from slipway_cluster.interface import Kind, Manifest
+
+POLL_SECONDS = 0.05
+"""How often a watch asks for the file's data version: a read of shared memory, not a query."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS objects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age, so that "the newest" is known within one second too
+    kind TEXT NOT NULL,
+    name TEXT NOT NULL,
+    uid TEXT NOT NULL UNIQUE,
+    body TEXT NOT NULL,
+    applied TEXT NOT NULL,  -- what our field manager set last
+    UNIQUE (kind, name)
+);
+CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 0), value INTEGER NOT NULL);
+INSERT OR IGNORE INTO revision VALUES (0, 0);
+"""
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+class Store:
+    """Objects by kind and name. Safe for threads and for processes; every write is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.RLock()
+        # SQLite does not wait for the lock when two processes turn WAL on at the same moment.
+        with path.with_suffix(".lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            self._connection = _connect(path)
+            self._connection.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All reads and writes inside happen at once, or not at all. Not to be nested."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def get(self, kind: Kind, name: str) -> Manifest | None:
+        rows = self._rows("SELECT body FROM objects WHERE kind = ? AND name = ?", kind.name, name)
+        return _object(rows[0][0]) if rows else None
+
+    def applied(self, kind: Kind, name: str) -> Manifest:
+        """What our field manager set last; empty when it never did."""
+        rows = self._rows("SELECT applied FROM objects WHERE kind = ? AND name = ?", kind.name, name)
+        return _object(rows[0][0]) if rows else {}
+
+    def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
+        """By name."""
+        rows = self._rows("SELECT body FROM objects WHERE kind = ? ORDER BY name", kind.name)
+        return [body for (text,) in rows if _bears(body := _object(text), labels or {})]
+
+    def owned(self, kind: Kind, owner_uid: str) -> Sequence[Manifest]:
+        """Objects that name the owner in their ownerReferences, the oldest first."""
+        rows = self._rows(
+            "SELECT body FROM objects WHERE kind = ? AND EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
+            " WHERE json_extract(value, '$.uid') = ?) ORDER BY id",
+            kind.name,
+            owner_uid,
+        )
+        return [_object(text) for (text,) in rows]
+
+    def insert(self, manifest: Manifest, applied: Mapping[str, Any]) -> Manifest:
+        """Write a new object with uid, creation time, generation 1; within a transaction."""
+        fresh = {
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": stamp(utc_now()),
+            "generation": 1,
+            "resourceVersion": self._next_revision(),
+        }
+        body = {**manifest, "metadata": {**manifest["metadata"], **fresh}}
+        self._connection.execute(
+            "INSERT INTO objects (kind, name, uid, body, applied) VALUES (?, ?, ?, ?, ?)",
+            (body["kind"], body["metadata"]["name"], fresh["uid"], json.dumps(body), json.dumps(applied)),
+        )
+        return body
+
+    def replace(self, old: Manifest, new: Manifest, applied: Mapping[str, Any] | None = None) -> Manifest:
+        """Write a changed object, within a transaction.
+
+        The resource version grows only if anything changed, the generation only if more than metadata and status did.
+        """
+        uid = old["metadata"]["uid"]
+        if applied is not None:
+            self._connection.execute("UPDATE objects SET applied = ? WHERE uid = ?", (json.dumps(applied), uid))
+        if new == old:
+            return old
+        changed = _wish(new) != _wish(old)
+        generation = old["metadata"]["generation"] + (1 if changed else 0)
+        body = {**new, "metadata": {**new["metadata"], "generation": generation, "resourceVersion": self._next_revision()}}
+        self._connection.execute("UPDATE objects SET body = ? WHERE uid = ?", (json.dumps(body), uid))
+        return body
+
+    def remove(self, uid: str) -> None:
+        """Delete the object and everything that it alone owns; within a transaction."""
+        self._connection.execute("DELETE FROM objects WHERE uid = ?", (uid,))
+        dependants = self._rows(
+            "SELECT uid FROM objects WHERE EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
+            " WHERE json_extract(value, '$.uid') = ?) AND NOT EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
+            " JOIN objects AS owner ON owner.uid = json_extract(value, '$.uid'))",
+            uid,
+        )
+        for (dependant,) in dependants:
+            self.remove(dependant)
+
+    def _next_revision(self) -> str:
+        ((value,),) = self._rows("UPDATE revision SET value = value + 1 RETURNING value")
+        return str(value)
+
+    def _rows(self, statement: str, *values: str) -> Sequence[tuple[Any, ...]]:
+        with self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+
+class Changes:
+    """Tells when anybody has written to the store. For one thread."""
+
+    def __init__(self, store: Store) -> None:
+        # The data version of a connection moves with the writes of all others: it needs one that never writes.
+        self._connection = _connect(store.path)
+        self._seen = self._version()
+
+    def wait(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> bool:
+        """True as soon as something was written since the last call, False after ``timeout`` seconds or when stopped."""
+        deadline = time.monotonic() + timeout
+        while (version := self._version()) == self._seen:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0 or stopped():
+                return False
+            time.sleep(min(POLL_SECONDS, remaining))
+        self._seen = version
+        return True
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _version(self) -> int:
+        version: int = self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return version
+
+
+def _object(text: str) -> Manifest:
+    manifest: Manifest = json.loads(text)
+    return manifest
+
+
+def _bears(manifest: Manifest, labels: Mapping[str, str]) -> bool:
+    present: Mapping[str, str] = manifest["metadata"].get("labels", {})
+    return labels.items() <= present.items()
+
+
+def _wish(manifest: Manifest) -> Manifest:
+    return {key: value for key, value in manifest.items() if key not in ("metadata", "status")}

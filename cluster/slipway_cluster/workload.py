@@ -1,0 +1,231 @@
+"""Specs that the stand-in can honour, as types. A field that is not here is refused, by name.
+
+Fields typed ``Any`` are accepted and have no effect on a local process: they ask a scheduler, a kernel or an image registry.
+"""
+
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from slipway_cluster.clock import utc_now
+
+Seconds = Annotated[int, Field(ge=0)]
+
+
+class Spec(BaseModel):
+    """Part of a Kubernetes object: camelCase outside, no silent conversion, unknown fields refused."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True)
+
+
+class EnvVar(Spec):
+    """``valueFrom`` needs Secrets and ConfigMaps, which are not there."""
+
+    name: str = Field(min_length=1)
+    value: str = ""
+
+
+class ContainerPort(Spec):
+    """A port that the stand-in replaces by a free one."""
+
+    container_port: int = Field(ge=1, le=65535)
+    name: str | None = None
+    protocol: Literal["TCP"] = "TCP"
+
+
+class HttpGet(Spec):
+    """``port`` is a container port, by number or by name."""
+
+    path: str = "/"
+    port: int | str
+    scheme: Literal["HTTP"] = "HTTP"
+
+
+class Probe(Spec):
+    """HTTP only."""
+
+    http_get: HttpGet
+    initial_delay_seconds: Seconds = 0
+    period_seconds: int = Field(default=10, ge=1)
+    timeout_seconds: int = Field(default=1, ge=1)
+    success_threshold: int = Field(default=1, ge=1)
+    failure_threshold: int = Field(default=3, ge=1)
+
+
+class Sleep(Spec):
+    """Time between the end of readiness and SIGTERM."""
+
+    seconds: Seconds
+
+
+class PreStop(Spec):
+    """What happens before SIGTERM."""
+
+    sleep: Sleep
+
+
+class Lifecycle(Spec):
+    """What happens around a container's life."""
+
+    pre_stop: PreStop
+
+
+class VolumeMount(Spec):
+    """An emptyDir; its path is replaced by the pod's own folder in arguments and environment."""
+
+    name: str
+    mount_path: str = Field(pattern="^/.+")
+    read_only: bool = False
+
+
+class Container(Spec):
+    """One process."""
+
+    name: str = Field(min_length=1)
+    image: str = Field(min_length=1)
+    command: list[str] = Field(default_factory=list)
+    args: list[str] = Field(default_factory=list)
+    env: list[EnvVar] = Field(default_factory=list)
+    ports: list[ContainerPort] = Field(default_factory=list)
+    startup_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    lifecycle: Lifecycle | None = None
+    volume_mounts: list[VolumeMount] = Field(default_factory=list)
+    working_dir: str | None = None
+    image_pull_policy: Any = None
+    resources: Any = None
+    security_context: Any = None
+    termination_message_path: Any = None
+    termination_message_policy: Any = None
+
+    @model_validator(mode="after")
+    def _names_its_ports(self) -> Self:
+        names = {port.name for port in self.ports}
+        for probe in (self.startup_probe, self.readiness_probe, self.liveness_probe):
+            if probe and isinstance(probe.http_get.port, str) and probe.http_get.port not in names:
+                raise ValueError(f"a probe asks port {probe.http_get.port!r}, which is not among the container's ports")
+        return self
+
+
+class Volume(Spec):
+    """Only emptyDir."""
+
+    name: str
+    empty_dir: dict[str, Any]
+
+
+class PodSpec(Spec):
+    """Init containers one after another, then one container."""
+
+    containers: list[Container] = Field(min_length=1, max_length=1)
+    init_containers: list[Container] = Field(default_factory=list)
+    volumes: list[Volume] = Field(default_factory=list)
+    restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
+    termination_grace_period_seconds: Seconds = 30
+    affinity: Any = None
+    automount_service_account_token: Any = None
+    enable_service_links: Any = None
+    image_pull_secrets: Any = None
+    node_selector: Any = None
+    priority_class_name: Any = None
+    security_context: Any = None
+    service_account_name: Any = None
+    tolerations: Any = None
+    topology_spread_constraints: Any = None
+
+    @model_validator(mode="after")
+    def _mounts_its_volumes(self) -> Self:
+        names = {volume.name for volume in self.volumes}
+        for container in (*self.init_containers, *self.containers):
+            for mount in container.volume_mounts:
+                if mount.name not in names:
+                    raise ValueError(f"container {container.name!r} mounts {mount.name!r}, which is not among the volumes")
+        return self
+
+    @property
+    def main(self) -> Container:
+        return self.containers[0]
+
+
+class JobPodSpec(PodSpec):
+    """A Job's pod may not be restarted for ever."""
+
+    restart_policy: Literal["OnFailure", "Never"]
+
+
+class JobPodTemplate(Spec):
+    """Pod of a Job."""
+
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: JobPodSpec
+
+
+class JobSpec(Spec):
+    """One pod that runs to its end, with retries."""
+
+    template: JobPodTemplate
+    parallelism: Literal[1] = 1
+    completions: Literal[1] = 1
+    completion_mode: Literal["NonIndexed"] = "NonIndexed"
+    backoff_limit: int = Field(default=6, ge=0)
+    active_deadline_seconds: int | None = Field(default=None, ge=1)
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
+    suspend: Literal[False] = False
+
+
+class JobTemplate(Spec):
+    """Job of a CronJob."""
+
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: JobSpec
+
+
+class CronJobSpec(Spec):
+    """Jobs by the clock."""
+
+    schedule: str
+    time_zone: str | None = None
+    suspend: bool = False
+    concurrency_policy: Literal["Allow", "Forbid", "Replace"] = "Allow"
+    starting_deadline_seconds: int | None = Field(default=None, ge=0)
+    successful_jobs_history_limit: int = Field(default=3, ge=0)
+    failed_jobs_history_limit: int = Field(default=1, ge=0)
+    job_template: JobTemplate
+
+    @field_validator("time_zone")
+    @classmethod
+    def _is_known(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (OSError, ValueError):
+                raise ValueError(f"{name!r} is not a time zone") from None
+        return name
+
+    @field_validator("schedule")
+    @classmethod
+    def _is_a_schedule(cls, schedule: str) -> str:
+        expression = MACROS.get(schedule, schedule)
+        if len(expression.split()) != 5:
+            raise ValueError(f"{schedule!r} does not have five fields")
+        try:
+            CronSim(expression, utc_now())
+        except CronSimError as error:
+            raise ValueError(f"{schedule!r} is not a schedule: {error}") from None
+        return schedule
+
+
+MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+"""Schedules that Kubernetes knows by name."""
