@@ -1,0 +1,104 @@
+"""``python -m slipway_jobs``: reads the command line, runs the Job, prints its result, ends with a status that says how it went."""
+
+import json
+import logging
+import signal
+import sys
+from argparse import Namespace
+from contextlib import redirect_stdout
+from typing import Any, NoReturn
+
+from slipway_jobs import command
+from slipway_jobs.errors import JobError
+from slipway_jobs.settings import read_settings
+
+# Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter take as long to load
+# as a promotion takes to run, and a wrong parameter should be refused at once.
+
+logger = logging.getLogger(__name__)
+
+STATUS = {"refused": 3, "drift": 3, "too few rows": 4}
+"""Exit statuses of states that are not 0."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "skl2onnx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    signal.signal(signal.SIGTERM, _terminate)
+    given = command.parser().parse_args(arguments)
+    try:
+        # Libraries print what they like; stdout is for the result alone.
+        with redirect_stdout(sys.stderr):
+            result = COMMANDS[given.command](given)
+    except JobError as error:
+        logger.error("%s", error)  # noqa: TRY400  # the sentence is meant for the caller; a trace would bury it
+        print(json.dumps({"state": "failed", "error": type(error).__name__, "reason": str(error)}))  # noqa: T201
+        return error.status
+    except Exception as error:
+        logger.exception("%s failed", given.command)
+        print(json.dumps({"state": "failed", "error": type(error).__name__, "reason": str(error)}))  # noqa: T201
+        return 1
+    print(json.dumps(result))  # noqa: T201
+    return STATUS.get(result["state"], 0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Kubernetes stops a Job by SIGTERM; raised as an exception, the run is closed on the way out."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _train(given: Namespace) -> dict[str, Any]:
+    parameters = command.pairs(given.parameters)
+    settings = read_settings()
+    from slipway_jobs.problem import parse_parameters, problem
+
+    task = problem(given.model)
+    parsed = parse_parameters(task, parameters)
+    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.training import train
+
+    return train(task, parsed, settings, Tracking(settings.mlflow_tracking_uri))
+
+
+def _evaluate(given: Namespace) -> dict[str, Any]:
+    number, settings = command.version(given.version), read_settings()
+    from slipway_jobs.evaluation import evaluate
+    from slipway_jobs.problem import problem
+    from slipway_jobs.tracking import Tracking
+
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return evaluate(problem(given.model), tracking.version(given.model, number), settings, tracking)
+
+
+def _promote(given: Namespace) -> dict[str, Any]:
+    number, gain, settings = command.version(given.version), command.number("--min-gain", given.min_gain, 0), read_settings()
+    from slipway_jobs.metric import Direction
+    from slipway_jobs.problem import problem
+    from slipway_jobs.promotion import Wish, promote
+    from slipway_jobs.tracking import Tracking
+
+    task = problem(given.model)
+    task.metric(given.metric)
+    direction = Direction(given.direction) if given.direction else None
+    wish = Wish(given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason)
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return promote(task, tracking.version(given.model, number), wish, settings, tracking)
+
+
+def _monitor(given: Namespace) -> dict[str, Any]:
+    window = command.window(given.window)
+    min_rows, max_rows = command.count("--min-rows", given.min_rows), command.count("--max-rows", given.max_rows)
+    settings = read_settings()
+    from slipway_jobs.monitoring import monitor
+    from slipway_jobs.tracking import Tracking
+
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return monitor(given.model, given.alias, window, min_rows, max_rows, settings, tracking)
+
+
+COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""The datasets that models are trained on, and how each is had.
+
+In this order: the mirror folder (``SLIPWAY_DATA``), the public source, what a package carries or a generator
+makes. Whatever comes is checked against the digest of the entry before it is used.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from slipway_jobs.cleveland import read_cleveland
+from slipway_jobs.dataset import Dataset, Table
+from slipway_jobs.errors import Unavailable, WrongDigest
+from slipway_jobs.settings import Settings
+from slipway_jobs.synthetic import SEED, synthetic_heart
+
+logger = logging.getLogger(__name__)
+
+_LARGEST = 64 * 2**20
+"""Bytes; a public source that sends more is not what we know."""
+
+
+def _digits() -> Table:
+    from sklearn.datasets import load_digits  # a second of start-up that only digits needs
+
+    digits = load_digits()
+    return Table.of(digits.data.astype(np.float32), digits.target)
+
+
+_UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
+_JANOSI = (
+    "Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989. doi:10.24432/C52P4X"
+)
+
+CATALOGUE: Mapping[str, Dataset] = {
+    entry.name: entry
+    for entry in (
+        Dataset(
+            name="heart-cleveland",
+            title="Heart disease, Cleveland Clinic: 303 patients, 13 clinical inputs",
+            source=_UCI,
+            licence="CC BY 4.0",
+            citation=_JANOSI,
+            subject="patient",
+            digest="sha256:a9de04fe9a153c69fc202549af5c42fe9c0d873293fe22bdf1d10fbddfd6d6bc",
+            files=("heart_cleveland.csv", "processed.cleveland.data"),
+            url=_UCI,
+            read=read_cleveland,
+        ),
+        Dataset(
+            name="heart-cleveland-recoded",
+            title="The same table in the re-coded copy heart.csv, codes and label turned back: 302 patients, one of them twice",
+            source="a copy of " + _UCI,
+            licence="CC BY 4.0",
+            citation=_JANOSI,
+            subject="patient",
+            digest="sha256:06c4c82cf669d65e53f1ac4441dfb7d6b1af8cb9e4a74178ae0f4fccc023042b",
+            files=("heart.csv",),
+            read=read_cleveland,
+        ),
+        Dataset(
+            name="heart-synthetic",
+            title="Synthetic: made-up patients in the schema of the Cleveland table",
+            source=f"slipway_jobs.synthetic, seed {SEED}",
+            licence="Apache-2.0",
+            citation="none: made by Slipway's generator; it says nothing about patients",
+            subject="made-up patient",
+            make=synthetic_heart,
+            synthetic=True,
+        ),
+        Dataset(
+            name="digits",
+            title="Handwritten digits, 8×8 pixels of 0..16: 1,797 images",
+            source="https://archive.ics.uci.edu/dataset/80 (test part), as carried by scikit-learn",
+            licence="CC BY 4.0",
+            citation="Alpaydin E, Kaynak C. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. "
+            "doi:10.24432/C50P49",
+            subject="image",
+            digest="sha256:4c993bafe074d5caa2ddf74c7019231d32e6a8a4b2a7677f695a05376f82dba7",
+            make=_digits,
+        ),
+    )
+}
+
+
+def first_available(entries: Sequence[Dataset], settings: Settings) -> tuple[Dataset, Table]:
+    """The first of the entries that can be had. Raises Unavailable when none can."""
+    reasons = []
+    for entry in entries:
+        try:
+            return entry, load(entry, settings)
+        except Unavailable as error:
+            logger.info("%s", error)
+            reasons.append(str(error))
+    raise Unavailable("; ".join(reasons))
+
+
+def load(entry: Dataset, settings: Settings) -> Table:
+    """The dataset's table.
+
+    Raises Unavailable when it is in none of its places, CorruptTable or WrongDigest when what is there is not it:
+    a wrong copy is never passed over in silence.
+    """
+    table, place = _find(entry, settings)
+    if entry.digest is not None and table.digest != entry.digest:
+        raise WrongDigest(
+            f"{place} is not the dataset {entry.name}: its {len(table)} rows have the digest {table.digest}; "
+            f"{entry.digest} is expected. Restore the copy, or take it out of the way"
+        )
+    logger.info("dataset %s: %d rows from %s, %s", entry.name, len(table), place, table.digest)
+    return table
+
+
+def _find(entry: Dataset, settings: Settings) -> tuple[Table, str]:
+    if entry.read and settings.data and (path := _mirrored(entry, settings.data)):
+        return entry.read(path.read_bytes(), str(path)), str(path)
+    reason = f"not in the mirror {settings.data}" if settings.data else "no mirror is named by SLIPWAY_DATA"
+    if entry.read and entry.url and settings.fetch:
+        try:
+            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), entry.url
+        except httpx.HTTPError as error:
+            reason += f", and {entry.url} does not answer ({type(error).__name__}: {error})"
+    if entry.make is None:
+        raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
+    return entry.make(), entry.source
+
+
+def _mirrored(entry: Dataset, folder: Path) -> Path | None:
+    return next((path for name in entry.files if (path := folder / name).is_file()), None)
+
+
+def _fetched(url: str, timeout: float) -> bytes:
+    content = bytearray()
+    with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
+        response.raise_for_status()
+        for part in response.iter_bytes():
+            content += part
+            if len(content) > _LARGEST:
+                raise httpx.DecodingError(f"more than {_LARGEST} bytes", request=response.request)
+    return bytes(content)

@@ -1,0 +1,110 @@
+"""The command line: what can be asked for, and how it is read."""
+
+import argparse
+import re
+from datetime import timedelta
+
+from slipway_contract.registry import CHAMPION
+
+from slipway_jobs.errors import WrongParameter
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+EXIT_STATUSES = """exit status:
+  0  done; monitor: stable
+  1  failed: the reason is on stderr and in the last line on stdout
+  2  a wrong parameter; it is named, with what it may be
+  3  promote: refused by the gate; monitor: drift
+  4  monitor: too few rows in the window to say anything
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """``python -m slipway_jobs train|evaluate|promote|monitor``."""
+    top = argparse.ArgumentParser(
+        prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
+    )  # fmt: skip
+    commands = top.add_subparsers(dest="command", required=True)
+    _train(commands.add_parser("train", help="train a model and register a version of it"))
+    _evaluate(commands.add_parser("evaluate", help="score a registered version on its held-out data"))
+    _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
+    _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
+    return top
+
+
+def _train(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="heart or digits")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="parameters", help="a training parameter; repeatable"
+    )
+
+
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model")
+    command.add_argument("version")
+
+
+def _promote(command: argparse.ArgumentParser) -> None:
+    _evaluate(command)
+    command.add_argument("--alias", default=CHAMPION, help="the alias to move (%(default)s)")
+    command.add_argument("--metric", help="the metric of the gate; the model's first when not given")
+    command.add_argument("--direction", choices=["max", "min"], help="whether larger or smaller is better, when not as usual")
+    command.add_argument("--min-gain", default="0", metavar="X", help="by how much it must be better (%(default)s: not worse)")
+    command.add_argument("--dry-run", action="store_true", help="say what would happen, move nothing")
+    command.add_argument("--rollback", action="store_true", help="skip the gate; the audit tag says so")
+    command.add_argument("--reason", default="", help="why, for the audit tag")
+
+
+def _monitor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model")
+    command.add_argument("--window", default="24h", help="how far back to look: 30m, 24h, 7d (%(default)s)")
+    command.add_argument("--alias", default=CHAMPION, help="the version to compare with (%(default)s)")
+    command.add_argument("--min-rows", default="50", metavar="N", help="fewer rows say nothing (%(default)s)")
+    command.add_argument("--max-rows", default="100000", metavar="N", help="at most the newest N requests (%(default)s)")
+
+
+def pairs(texts: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` texts. Raises WrongParameter."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise WrongParameter(f"--set {text!r}: has no KEY=VALUE form; write for example --set C=0.1")
+        if key in found:
+            raise WrongParameter(f"--set {key}: is given twice; give it once")
+        found[key] = value
+    return found
+
+
+def window(text: str) -> timedelta:
+    """``30m``, ``24h``, ``7d``. Raises WrongParameter."""
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
+    if not found:
+        raise WrongParameter(f"--window: {text!r} is not a length of time; write a number and s, m, h or d, for example 24h")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def number(option: str, text: str, low: float) -> float:
+    """A finite number of at least ``low``. Raises WrongParameter naming the option."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not low <= value < float("inf"):
+        raise WrongParameter(f"{option}: {text!r} is not a number of at least {low:g}")
+    return value
+
+
+def count(option: str, text: str) -> int:
+    """A whole number of at least 1. Raises WrongParameter naming the option."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise WrongParameter(f"{option}: {text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def version(text: str) -> str:
+    """A version's number. Raises WrongParameter."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise WrongParameter(f"version: {text!r} is not a version number; it is a whole number from 1, as the registry shows it")
+    return text

@@ -1,0 +1,43 @@
+"""Why a Job ended, and the exit status that says so."""
+
+
+class JobError(Exception):
+    """A reason that the caller can act on; ``str()`` is the sentence they read, ``status`` the exit status."""
+
+    status = 1
+
+
+class WrongParameter(JobError):
+    """A parameter that is unknown or does not fit; the sentence names it and says what would."""
+
+    status = 2
+
+
+class Refused(JobError):
+    """The Job did its work and the answer is no."""
+
+    status = 3
+
+
+class Unavailable(JobError):
+    """A dataset cannot be had from anywhere it may come from."""
+
+
+class CorruptTable(JobError):
+    """A table with a row that does not fit; the sentence names file, line and column."""
+
+
+class WrongDigest(JobError):
+    """Content that is not what was pinned."""
+
+
+class Leakage(JobError):
+    """Held-out data had a part in the training."""
+
+
+class ParityError(JobError):
+    """The exported graph does not give what the fitted estimator gives."""
+
+
+class NoSuchVersion(JobError):
+    """The registry has no such version, or the version lacks what Slipway writes on one."""

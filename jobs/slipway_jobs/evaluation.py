@@ -1,0 +1,99 @@
+"""Score a registered version on held-out data, as it would be served."""
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway_contract.registry import ArtifactFormat, Tag
+
+from slipway_jobs import artifact
+from slipway_jobs.catalogue import CATALOGUE, load
+from slipway_jobs.errors import NoSuchVersion, WrongDigest
+from slipway_jobs.inference import run_onnx
+from slipway_jobs.metric import prior, scores
+from slipway_jobs.problem import Problem
+from slipway_jobs.settings import Settings
+from slipway_jobs.split import Split, check_split, hold_out
+from slipway_jobs.tracking import Tracking, Version
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of the dataset that a version was trained on."""
+
+    task: Problem
+    dataset: str
+    digest: str
+    split: Split
+
+    def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
+        """The version's scores by metric: its stored graph, digest-checked, on the held-out rows. Raises WrongDigest."""
+        outputs = run_onnx(graph_of(version, tracking), self.task.feeds(self.split.test.features))
+        found = scores(self.task.metrics, self.split.test.labels, self.task.probabilities(outputs))
+        logger.info("%s on %d held-out rows: %s", version, len(self.split.test), _short(found))
+        return found
+
+    def baseline(self) -> dict[str, float]:
+        """The scores of the classes' shares in the training rows."""
+        guess = prior(self.split.train.labels, len(self.split.test), self.task.classes)
+        return scores(self.task.metrics, self.split.test.labels, guess)
+
+
+def held_out_of(task: Problem, version: Version, settings: Settings) -> HeldOut:
+    """Load the version's dataset and part it as its training did.
+
+    Raises WrongDigest when what loads now is not what the version was trained on: its held-out rows would not be held out.
+    """
+    name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
+    if name not in CATALOGUE:
+        raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not in the catalogue")
+    table = load(CATALOGUE[name], settings)
+    if table.digest != digest:
+        raise WrongDigest(f"{version} was trained on {name} with the digest {digest}; what loads now has {table.digest}")
+    split = hold_out(table, task.held_out, CATALOGUE[name].subject)
+    check_split(table, split)
+    return HeldOut(task, name, digest, split)
+
+
+def evaluate(task: Problem, version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Score a version, and write the scores to its run and its tags; the result as JSON."""
+    held_out = held_out_of(task, version, settings)
+    found = held_out.score(version, tracking)
+    tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
+    tracking.tag(version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()})
+    return {
+        "state": "evaluated",
+        "model": version.name,
+        "version": version.version,
+        "dataset": held_out.dataset,
+        "rows": len(held_out.split.test),
+        "metrics": found,
+        "baseline": held_out.baseline(),
+    }
+
+
+def graph_of(version: Version, tracking: Tracking) -> bytes:
+    """The version's ONNX file, with the whole artifact checked against its digest. Raises WrongDigest, NoSuchVersion."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, manifest = fetch(version, tracking, Path(temporary))
+        if manifest.format is not ArtifactFormat.ONNX:
+            raise NoSuchVersion(f"{version}: is stored as {manifest.format}; only ONNX is evaluated here")
+        return (folder / manifest.format.file).read_bytes()
+
+
+def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, artifact.ArtifactManifest]:
+    """The version's artifact, checked, and where it is inside the folder. Raises WrongDigest naming the version."""
+    stored = tracking.download(version, folder)
+    try:
+        return stored, artifact.check(stored, version.digest)
+    except WrongDigest as error:
+        raise WrongDigest(f"{version}: {error}") from None
+
+
+def _short(found: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in found.items())

@@ -1,0 +1,66 @@
+"""The model card: what a version is, from what, how good, and what it is not for.
+
+The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they apply.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from slipway_jobs.dataset import Dataset
+from slipway_jobs.problem import Problem
+from slipway_jobs.split import Split
+
+
+@dataclass(frozen=True)
+class Results:
+    """The scores of a training run, by metric name."""
+
+    chosen: str
+    """The candidate that cross-validation chose."""
+    test: Mapping[str, float]
+    baseline: Mapping[str, float]
+    cv_mean: Mapping[str, float]
+    cv_spread: Mapping[str, float]
+    """Standard deviation over the folds."""
+    parity: float
+    """Largest difference of a probability between the graph and the estimator on the held-out rows."""
+
+
+def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str) -> str:
+    """Markdown."""
+    lines = [
+        f"# {task.title}",
+        *(["", "**Trained on SYNTHETIC data: the scores below say nothing about the world.**"] if dataset.synthetic else []),
+        *("", task.use, "", "## Limits", *(f"- {limit}" for limit in task.limits)),
+        *("", "## Data", f"- {dataset.name}: {dataset.title}", f"- Source: {dataset.source}", f"- Licence: {dataset.licence}"),
+        *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
+        f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held out and scored once.",
+        *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
+        f"- Served as ONNX; on the held-out rows its labels equal the estimator's, probabilities within {results.parity:.1e}.",
+        *("", "## Scores", *_scores(task, results)),
+        *("", "## Inputs", *_inputs(task), "", f"Code: {code}", ""),
+    ]
+    return "\n".join(lines)
+
+
+def _scores(task: Problem, results: Results) -> list[str]:
+    lines = ["| metric | better | held out | baseline | cross-validation | meaning |", "|---|---|---|---|---|---|"]
+    for metric in task.metrics:
+        name = metric.name
+        folds = f"{results.cv_mean[name]:.3f} ± {results.cv_spread[name]:.3f}"
+        better = "larger" if metric.direction == "max" else "smaller"
+        lines.append(
+            f"| {name} | {better} | {results.test[name]:.3f} | {results.baseline[name]:.3f} | {folds} | {metric.meaning} |"
+        )
+    return [*lines, "", "Baseline: every row gets the classes' shares in the training data, and so the commonest label."]
+
+
+def _inputs(task: Problem) -> list[str]:
+    lines = ["| input | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
+    for column in task.signature.inputs:
+        allowed = f"{column.minimum:g} to {column.maximum:g}" if column.minimum is not None and column.maximum is not None else ""
+        if column.codes:
+            allowed = ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
+        missing = "yes" if column.missing else "no"
+        lines.append(f"| {column.name} | {column.description} | {column.unit or ''} | {allowed} | {missing} |")
+    return lines

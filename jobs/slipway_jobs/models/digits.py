@@ -1,0 +1,73 @@
+"""Handwritten digits from 8×8 pixels."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway_jobs.problem import Estimator, Parameters, Problem
+
+
+class DigitsParameters(Parameters):
+    """The forest is larger and a little better, the logistic regression small and fast."""
+
+    folds: int = Field(default=5, ge=2, le=20)
+    """parts of the cross-validation that chooses among the candidates"""
+
+    estimator: Literal["logistic", "forest"] = "logistic"
+    """logistic regression, or a random forest"""
+
+    C: float | None = Field(default=None, gt=0, le=1e4)
+    """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not set"""
+
+    trees: int = Field(default=100, ge=1, le=2000)
+    """trees of the forest"""
+
+
+def candidates(parameters: DigitsParameters) -> Mapping[str, Estimator]:
+    """The kind of estimator that was asked for, in the strengths to choose from."""
+    if parameters.estimator == "forest":
+        return {f"forest trees={parameters.trees}": RandomForestClassifier(parameters.trees, random_state=parameters.seed)}
+    strengths = [parameters.C] if parameters.C is not None else [0.3, 1.0, 3.0]
+    return {f"logistic C={c:g}": make_pipeline(MinMaxScaler(), LogisticRegression(C=c, max_iter=2000)) for c in strengths}
+
+
+PROBLEM = Problem(
+    name="digits",
+    title="Handwritten digits",
+    use="Shows how an image model is trained and served: which digit an 8×8 picture shows.",
+    limits=(
+        "The split cannot be by writer, as it should be, because the data does not name the writers: "
+        "a digit of a hand that is in the training data is easier, so expect less of new writers.",
+        "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; pictures made in any other way are not what it learnt.",
+        "It names a digit for any picture, also where there is none.",
+    ),
+    datasets=("digits",),
+    signature=Signature(
+        inputs=(
+            Column(
+                name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16,
+                description="8×8 pixels, row by row from the top left; 0 = paper, 16 = ink",
+            ),
+        ),
+        outputs=(
+            Column(name="label", datatype=Datatype.INT64, description="the likeliest digit", minimum=0, maximum=9),
+            Column(
+                name="probabilities", datatype=Datatype.FP32, shape=(10,), minimum=0, maximum=1,
+                description="of the digits 0 to 9",
+            ),
+        ),
+    ),
+    classes=10,
+    parameters=DigitsParameters,
+    candidates=candidates,
+    metrics=(ACCURACY, MACRO_F1, LOG_LOSS),
+    selection=LOG_LOSS,
+)  # fmt: skip

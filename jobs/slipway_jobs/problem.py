@@ -1,0 +1,118 @@
+"""What a module of ``slipway_jobs.models`` declares; the pipeline does the rest."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from slipway_contract.signature import Signature
+from slipway_contract.v2 import element_count
+
+from slipway_jobs.dataset import Floats
+from slipway_jobs.errors import WrongParameter
+from slipway_jobs.metric import Metric, Probabilities
+
+PROBLEMS: Mapping[str, str] = {"heart": "slipway_jobs.models.heart", "digits": "slipway_jobs.models.digits"}
+"""Name of a model: the module that declares its ``PROBLEM``."""
+
+
+class Estimator(Protocol):
+    """A scikit-learn classifier."""
+
+    def fit(self, x: Any, y: Any, /) -> Any: ...
+
+    def predict(self, x: Any, /) -> Any: ...
+
+    def predict_proba(self, x: Any, /) -> Any: ...
+
+
+class Parameters(BaseModel):
+    """What a training takes by ``--set``; a model adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+    dataset: str | None = None
+    """the dataset to train on; the first of the model's datasets that can be had when not set"""
+
+    folds: int = Field(default=10, ge=2, le=20)
+    """parts of the cross-validation that chooses among the candidates"""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    """seed of the folds and of whatever is random in an estimator; the held-out part does not depend on it"""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A classifier's task. Classes are numbered from 0."""
+
+    name: str
+    title: str
+    use: str
+    """What the model is for."""
+    limits: Sequence[str]
+    """What it is not for, and what is known to be weak; each a sentence of the model card."""
+    datasets: Sequence[str]
+    """Names in the catalogue, the preferred one first."""
+    signature: Signature
+    """The second output is the probabilities, or of two classes the probability of class 1."""
+    classes: int
+    parameters: type[Parameters]
+    candidates: Callable[[Any], Mapping[str, Estimator]]
+    """Unfitted estimators on [rows, width] FP32 with NaN for missing, by a name that tells them apart."""
+    metrics: Sequence[Metric]
+    """The first one is the default of a promotion."""
+    selection: Metric
+    """Chooses among the candidates, by cross-validation on the training part."""
+    held_out: float = 0.3
+    """Share of the held-out rows."""
+
+    def metric(self, name: str | None) -> Metric:
+        """The metric of that name, the first when None. Raises WrongParameter."""
+        for metric in self.metrics:
+            if name in (None, metric.name):
+                return metric
+        raise WrongParameter(f"metric: {name!r} is unknown; {self.name} has {', '.join(m.name for m in self.metrics)}")
+
+    def feeds(self, features: Floats) -> dict[str, Floats]:
+        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a vector."""
+        parts, start = {}, 0
+        for column in self.signature.inputs:
+            width = element_count(column.shape)
+            parts[column.name] = features[:, start : start + width].reshape(len(features), *(column.shape or (1,)))
+            start += width
+        return parts
+
+    def probabilities(self, outputs: Mapping[str, np.ndarray[Any, Any]]) -> Probabilities:
+        """[rows, classes] from the model's outputs by name."""
+        column = self.signature.outputs[1]
+        given = outputs[column.name]
+        if column.shape:
+            return given
+        return np.stack([1 - given.ravel(), given.ravel()], axis=1)
+
+
+def problem(name: str) -> Problem:
+    """The declared problem of that name. Raises WrongParameter."""
+    if name not in PROBLEMS:
+        raise WrongParameter(f"model: {name!r} is unknown; there are {', '.join(PROBLEMS)}")
+    return cast("Problem", import_module(PROBLEMS[name]).PROBLEM)
+
+
+def parse_parameters(task: Problem, given: Mapping[str, str]) -> Parameters:
+    """Raises WrongParameter that names each wrong parameter and what it may be."""
+    fields = task.parameters.model_fields
+    if (dataset := given.get("dataset")) is not None and dataset not in task.datasets:
+        raise WrongParameter(f"dataset: {dataset!r} is not one of {', '.join(task.datasets)}")
+    try:
+        return task.parameters.model_validate(given)
+    except ValidationError as error:
+        found = []
+        for problem in error.errors(include_url=False):
+            field = str(problem["loc"][0])
+            if field not in fields:
+                found.append(f"{field}: is not a parameter of {task.name}; it takes {', '.join(fields)}")
+            else:
+                found.append(f"{field}: {problem['msg']}, not {problem['input']!r} ({fields[field].description})")
+        raise WrongParameter("; ".join(found)) from None

@@ -1,0 +1,90 @@
+"""The distribution of a model's training inputs, kept with the version for the monitor to compare with."""
+
+from enum import StrEnum
+from typing import Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from slipway_contract.signature import Column, Signature
+
+from slipway_jobs.dataset import Floats
+
+POINTS = 200
+"""Most values that a column keeps: enough for the distribution, too few to tell single rows of a large table."""
+
+
+class Kind(StrEnum):
+    """CODES have no order; NUMBERS have."""
+
+    CODES = "codes"
+    NUMBERS = "numbers"
+
+
+class Distribution(BaseModel):
+    """Of one scalar: how often each value was seen.
+
+    Of numbers with more than POINTS different values, neighbours are counted together under the largest of them,
+    so the cumulative distribution is exact at every value that is kept.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(description="the input, with the position in it when it is a vector: `pixels[12]`")
+    kind: Kind
+    missing: int = Field(ge=0, description="rows without a value")
+    values: tuple[float, ...] = Field(description="rising")
+    counts: tuple[int, ...] = Field(description="rows with each value")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if len(self.values) != len(self.counts) or list(self.values) != sorted(set(self.values)):
+            raise ValueError(f"{self.name}: needs rising values and a count for each")
+        return self
+
+    @property
+    def rows(self) -> int:
+        """Rows with a value."""
+        return sum(self.counts)
+
+    @classmethod
+    def of(cls, name: str, kind: Kind, column: Floats) -> Self:
+        """``column``: [rows], NaN = missing."""
+        values, counts = np.unique(column[~np.isnan(column)].astype(np.float64), return_counts=True)
+        if kind is Kind.NUMBERS and len(values) > POINTS:
+            cumulative = np.cumsum(counts)
+            # The first value at or above each of POINTS even shares.
+            ends = np.unique(np.searchsorted(cumulative, np.linspace(0, cumulative[-1], POINTS + 1)[1:]))
+            values, counts = values[ends], np.diff(cumulative[ends], prepend=0)
+        return cls(
+            name=name,
+            kind=kind,
+            missing=int(np.isnan(column).sum()),
+            values=tuple(values.tolist()),
+            counts=tuple(counts.tolist()),
+        )
+
+
+class Reference(BaseModel):
+    """All columns of the training inputs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rows: int
+    columns: tuple[Distribution, ...]
+
+
+def reference_of(signature: Signature, features: Floats) -> Reference:
+    """``features``: [rows, width] of the TRAINING part alone; held-out rows are no part of what the model knows."""
+    names = [(name, column) for column in signature.inputs for name in scalar_names(column)]
+    columns = (
+        Distribution.of(name, Kind.CODES if column.codes else Kind.NUMBERS, features[:, position])
+        for position, (name, column) in enumerate(names)
+    )
+    return Reference(rows=len(features), columns=tuple(columns))
+
+
+def scalar_names(column: Column) -> list[str]:
+    """The input's name, or of a vector ``name[0]``, ``name[1]``… ; of a matrix ``name[0,0]``…"""
+    if not column.shape:
+        return [column.name]
+    return [f"{column.name}[{','.join(map(str, index))}]" for index in np.ndindex(*column.shape)]

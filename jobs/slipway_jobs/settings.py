@@ -1,0 +1,71 @@
+"""What a Job is told by its environment."""
+
+import getpass
+import subprocess
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipway_jobs.errors import WrongParameter
+
+
+class Settings(BaseSettings):
+    """Environment variables; ``SLIPWAY_`` stands before each name that has none of its own."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", use_attribute_docstrings=True, extra="ignore", populate_by_name=True)
+
+    mlflow_tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI", pattern=r"^https?://")
+    """The MLflow tracking server. There is no default: MLflow's own would be a file in the current folder."""
+
+    data: Path | None = None
+    """A mirror: a folder that is looked into before any public source."""
+
+    fetch: bool = True
+    """Whether a dataset may be fetched from its public source."""
+
+    fetch_timeout: float = Field(default=5, gt=0)
+    """Seconds to wait for a public source, to connect and for each part of the answer."""
+
+    database_url: str | None = None
+    """PostgreSQL that holds the event log, as a libpq URL."""
+
+    git_revision: str | None = None
+    """The revision of the code, where there is no git repository to ask (in an image)."""
+
+    image: str = "none (run from a checkout)"
+    """The container image that this runs in, by digest."""
+
+    actor: str | None = None
+    """In whose name a promotion happens; the operating system's user when not set."""
+
+    @property
+    def revision(self) -> str:
+        """``SLIPWAY_GIT_REVISION``, else what git says of this code; ``-dirty`` when it was changed since."""
+        return self.git_revision or _git_revision(Path(__file__).parent)
+
+    @property
+    def who(self) -> str:
+        return self.actor or getpass.getuser()
+
+
+def read_settings() -> Settings:
+    """Raises WrongParameter naming the variable."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0])
+        variable = field if field == "MLFLOW_TRACKING_URI" else f"SLIPWAY_{field.upper()}"
+        raise WrongParameter(f"{variable}: {first['msg']}; set the environment variable {variable}") from None
+
+
+def _git_revision(folder: Path) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()

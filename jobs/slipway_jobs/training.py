@@ -1,0 +1,219 @@
+"""The one pipeline that trains every model: choose, fit, score, export, prove, store, register."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+from sklearn.base import clone
+from sklearn.model_selection import StratifiedGroupKFold
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
+from slipway_contract.v2 import element_count
+
+from slipway_jobs import artifact
+from slipway_jobs.catalogue import CATALOGUE, first_available
+from slipway_jobs.dataset import Dataset, Floats, Table
+from slipway_jobs.errors import Leakage, ParityError
+from slipway_jobs.inference import run_onnx
+from slipway_jobs.metric import prior, scores
+from slipway_jobs.model_card import Results, model_card
+from slipway_jobs.onnx_graph import export
+from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.reference import reference_of
+from slipway_jobs.settings import Settings
+from slipway_jobs.split import Split, check_split, hold_out
+from slipway_jobs.tracking import Run, Tracking, Version, save_onnx
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4
+"""How far a probability of the graph may be from the estimator's."""
+
+EXPERIMENT = "training"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained classifier with its proof."""
+
+    estimator: Estimator
+    graph: ModelProto
+    results: Results
+
+
+def train(task: Problem, parameters: Parameters, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Train, prove and register a version; the result as JSON.
+
+    Whatever fails, fails the run, and nothing is registered.
+    """
+    tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    with tracking.run(f"{EXPERIMENT}-{task.name}", task.name, tags) as run:
+        run.log(params=parameters.model_dump(exclude_none=True))
+        names = [parameters.dataset] if parameters.dataset else task.datasets
+        dataset, table = first_available([CATALOGUE[name] for name in names], settings)
+        tags |= _dataset_tags(dataset, table)
+        run.log(tags=tags)
+        run.log_dataset(dataset, table.digest, "training")
+        split = hold_out(table, task.held_out, dataset.subject)
+        check_split(table, split)
+        fitted = fit(task, parameters, split)
+        _log_results(run, fitted.results)
+        version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)
+    return {
+        "state": "registered",
+        "model": task.name,
+        "version": version.version,
+        "runId": run.id,
+        "digest": version.digest,
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "estimator": fitted.results.chosen,
+        "metrics": dict(fitted.results.test),
+        "baseline": dict(fitted.results.baseline),
+        "crossValidation": {
+            name: {"mean": mean, "standardDeviation": fitted.results.cv_spread[name]}
+            for name, mean in fitted.results.cv_mean.items()
+        },
+    }
+
+
+def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
+    """Choose by cross-validation on the training part, fit on all of it, score the held-out part once.
+
+    Raises Leakage, ParityError.
+    """
+    chosen, estimator, folds = _choose(task, parameters, split.train)
+    logger.info("fitting %s on %d rows", chosen, len(split.train))
+    estimator.fit(split.train.features, split.train.labels)
+    check_fit(estimator, split.train)
+    probabilities = estimator.predict_proba(split.test.features)
+    graph = export(estimator, task.signature)
+    parity = check_parity(task, graph.SerializeToString(), estimator, split.test.features)
+    baseline = prior(split.train.labels, len(split.test), task.classes)
+    results = Results(
+        chosen=chosen,
+        test=scores(task.metrics, split.test.labels, probabilities),
+        baseline=scores(task.metrics, split.test.labels, baseline),
+        cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
+        cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
+        parity=parity,
+    )
+    return Fitted(estimator, graph, results)
+
+
+def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
+    """The best candidate by the mean of the selection metric over the folds, and its scores in each fold."""
+    best: tuple[str, Estimator, dict[str, list[float]]] | None = None
+    for name, estimator in task.candidates(parameters).items():
+        folds = cross_validate(task, estimator, train, parameters)
+        mean = float(np.mean(folds[task.selection.name]))
+        logger.info("candidate %s: %s %.4f over %d folds", name, task.selection.name, mean, parameters.folds)
+        if best is None or task.selection.direction.gain(mean, float(np.mean(best[2][task.selection.name]))) > 0:
+            best = (name, estimator, folds)
+    if best is None:
+        raise ValueError(f"{task.name} declares no candidates")
+    return best
+
+
+def cross_validate(task: Problem, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
+    """The scores in each fold by metric; every fold fits anew, imputation and scaling included."""
+    found: dict[str, list[float]] = {metric.name: [] for metric in task.metrics}
+    folds = StratifiedGroupKFold(parameters.folds, shuffle=True, random_state=parameters.seed)
+    for fitting, scoring in folds.split(train.features, train.labels, groups=train.keys):
+        part, rest = train.take(fitting), train.take(scoring)
+        model = clone(estimator).fit(part.features, part.labels)
+        for name, value in scores(task.metrics, rest.labels, model.predict_proba(rest.features)).items():
+            found[name].append(value)
+    return found
+
+
+def check_fit(estimator: Estimator, train: Table) -> None:
+    """Raise Leakage unless the estimator is what its training rows make of it.
+
+    It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others, the two differ.
+    """
+    again = clone(estimator).fit(train.features, train.labels)
+    difference = np.abs(again.predict_proba(train.features) - estimator.predict_proba(train.features)).max()
+    if difference > 1e-9:
+        raise Leakage(f"fitted anew on the training rows alone, the model gives other probabilities (by {difference:.2g})")
+
+
+def check_parity(task: Problem, graph: bytes, estimator: Estimator, features: Floats) -> float:
+    """The largest difference of a probability. Raises ParityError when it is too large, or when a label differs."""
+    outputs = run_onnx(graph, task.feeds(features))
+    labels = outputs[task.signature.outputs[0].name]
+    if wrong := int((labels != estimator.predict(features)).sum()):
+        raise ParityError(f"{wrong} of {len(features)} labels of the ONNX graph differ from the estimator's")
+    difference = float(np.abs(task.probabilities(outputs) - estimator.predict_proba(features)).max())
+    if not difference < TOLERANCE:
+        raise ParityError(
+            f"probabilities of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed"
+        )
+    logger.info("the graph gives the estimator's labels, probabilities within %.1e, on %d rows", difference, len(features))
+    return difference
+
+
+def _dataset_tags(dataset: Dataset, table: Table) -> dict[str, str]:
+    return {
+        Tag.DATASET: dataset.name,
+        Tag.DATASET_DIGEST: table.digest,
+        Tag.DATASET_LICENCE: dataset.licence,
+        Tag.DATASET_SOURCE: dataset.source,
+    }
+
+
+def _log_results(run: Run, results: Results) -> None:
+    named = {"test": results.test, "baseline": results.baseline, "cv_mean": results.cv_mean, "cv_std": results.cv_spread}
+    run.log(
+        params={"candidate": results.chosen},
+        metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
+        | {"parity_max_difference": results.parity},
+    )
+
+
+def _store(
+    task: Problem, dataset: Dataset, digest: str, split: Split, fitted: Fitted, settings: Settings,
+    tracking: Tracking, run: Run, tags: Mapping[str, str],
+) -> Version:  # fmt: skip
+    """Write the artifact, store it, read it back, register it."""
+    card = model_card(task, dataset, digest, split, fitted.results, settings.revision)
+    run.log(tags={"mlflow.note.content": card})
+    provenance = {
+        "runId": run.id,
+        "dataset": {"name": dataset.name, "digest": digest, "licence": dataset.licence, "source": dataset.source},
+        "gitRevision": settings.revision,
+        "image": settings.image,
+        "split": {"rule": split.rule, "trainingRows": len(split.train), "heldOutRows": len(split.test)},
+    }
+    files = {
+        SIGNATURE_FILE: task.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+        EXAMPLE_FILE: example(task, split.train).encode(),
+        REFERENCE_FILE: reference_of(task.signature, split.train.features).model_dump_json().encode(),
+        CARD_FILE: card.encode(),
+        "provenance.json": json.dumps(provenance, indent=1).encode(),
+    }
+    with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags) as model_id:
+        folder = Path(temporary) / "model"
+        save_onnx(fitted.graph, folder, task.signature, run, model_id)
+        manifest = artifact.seal(folder, files, ArtifactFormat.ONNX)
+        logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
+        tracking.upload(model_id, folder)
+        artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
+    version = {**tags, Tag.DIGEST: manifest.digest, Tag.FORMAT: ArtifactFormat.ONNX.value}
+    return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
+
+
+def example(task: Problem, train: Table) -> str:
+    """A V2 request of the first training row; missing values are null."""
+    values = [None if np.isnan(value) else round(float(value), 6) for value in train.features[0]]
+    row: dict[str, Any] = {}
+    for column in task.signature.inputs:
+        width = element_count(column.shape)
+        row[column.name] = values[:width] if column.shape else values[0]
+        values = values[width:]
+    return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)
