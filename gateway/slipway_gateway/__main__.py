@@ -1,0 +1,40 @@
+"""``python -m slipway_gateway migrate|serve``."""
+
+import argparse
+import logging
+import sys
+
+from pydantic import ValidationError
+from slipway_cluster import connect
+from sqlalchemy.exc import OperationalError
+
+from slipway_gateway.migrate import migrate
+from slipway_gateway.server import serve
+from slipway_gateway.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 2: the settings are wrong, 1: there is no database."""
+    parser = argparse.ArgumentParser(prog="slipway_gateway", description="The one door for users")
+    parser.add_argument("command", choices=("migrate", "serve"), help="bring the database up to date, or serve")
+    command = parser.parse_args(arguments).command
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        for finding in error.errors():
+            logging.error("SLIPWAY_%s: %s", "_".join(map(str, finding["loc"])).upper(), finding["msg"])  # noqa: LOG015, TRY400
+        return 2
+    if command == "serve":
+        serve(settings, connect(settings.cluster))
+        return 0
+    try:
+        migrate(settings.database_url.get_secret_value())
+    except OperationalError as error:
+        logging.error("the database cannot be reached: %s", error.orig)  # noqa: LOG015, TRY400
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

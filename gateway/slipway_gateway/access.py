@@ -1,0 +1,81 @@
+"""Who may do what: one table. What is not in it does not exist for any caller."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from slipway_gateway.errors import MethodNotAllowed, NotFound
+
+
+class Role(StrEnum):
+    """What a caller is, by the groups of the token."""
+
+    USER = "user"
+    SCIENTIST = "scientist"
+    ADMIN = "admin"
+
+
+PUBLIC = None
+"""No token is asked for."""
+SIGNED_IN = frozenset[Role]()
+"""Any valid token will do, whatever its groups."""
+ALL = frozenset(Role)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A route and the roles that may use it."""
+
+    method: str
+    path: str
+    name: str
+    roles: frozenset[Role] | None
+    pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path))
+        object.__setattr__(self, "pattern", re.compile(pattern))
+
+    def decision(self, roles: frozenset[Role]) -> str | None:
+        """Why a caller with these roles is let in, as ``predict:user``; None: they are not."""
+        if not self.roles:
+            return f"{self.name}:anyone"
+        role = next((role for role in Role if role in roles and role in self.roles), None)
+        return f"{self.name}:{role}" if role else None
+
+
+# The first row is the hot one.
+RULES = (
+    Rule("POST", "/v2/models/{model}/infer", "predict", ALL),
+    Rule("POST", "/v2/models/{model}/versions/{version}/infer", "predict-version", ALL),
+    Rule("GET", "/v2/models/{model}", "describe", ALL),
+    Rule("GET", "/v2/models/{model}/ready", "describe", ALL),
+    Rule("GET", "/v2/models/{model}/versions/{version}", "describe", ALL),
+    Rule("GET", "/v2/models/{model}/versions/{version}/ready", "describe", ALL),
+    Rule("GET", "/v2", "server", PUBLIC),
+    Rule("GET", "/v2/health/live", "health", PUBLIC),
+    Rule("GET", "/v2/health/ready", "health", PUBLIC),
+    Rule("POST", "/v1/models/{model}/predictions", "predict", ALL),
+    Rule("GET", "/v1/models", "describe", ALL),
+    Rule("GET", "/v1/models/{model}", "describe", ALL),
+    Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
+    Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL),
+    Rule("GET", "/v1/me", "me", SIGNED_IN),
+    Rule("GET", "/v1/openapi.json", "openapi", PUBLIC),
+    Rule("GET", "/v1/docs", "openapi", PUBLIC),
+    Rule("GET", "/livez", "health", PUBLIC),
+    Rule("GET", "/readyz", "health", PUBLIC),
+)
+
+
+def match(method: str, path: str) -> tuple[Rule, dict[str, str]]:
+    """The rule for a request, and the names in its path. Raises NotFound, MethodNotAllowed."""
+    allowed = []
+    for rule in RULES:
+        if found := rule.pattern.fullmatch(path):
+            if rule.method == method:
+                return rule, found.groupdict()
+            allowed.append(rule.method)
+    if allowed:
+        raise MethodNotAllowed(method, allowed)
+    raise NotFound(f"there is nothing at {path}")

@@ -1,0 +1,144 @@
+"""What goes in and out under ``/v1``: camelCase JSON, described for OpenAPI."""
+
+from datetime import datetime
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic.alias_generators import to_camel
+from slipway_contract.signature import Signature
+
+HEART: dict[str, JsonValue] = {"age": 63, "sex": 1, "cp": 1, "trestbps": 145, "chol": 233, "fbs": 1, "restecg": 2, "thalach": 150}
+HEART |= {"exang": 0, "oldpeak": 2.3, "slope": 3, "ca": 0, "thal": 6}
+
+
+class Schema(BaseModel):
+    """camelCase outside."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, protected_namespaces=())
+
+
+class Me(Schema):
+    """The caller, as the token says."""
+
+    subject: str
+    name: str | None
+    groups: list[str]
+    roles: list[str]
+    expires: datetime
+
+
+class ModelAnswer(Schema):
+    """A model and what it is doing."""
+
+    name: str
+    ready: bool
+    version: str | None = Field(description="the version with the largest share of the traffic")
+    digest: str | None = Field(description="sha256:… of that version's artifact")
+    message: str = Field(description="what the Ready condition says")
+    signature: Signature | None = Field(description="inputs and outputs; null while the version cannot be asked")
+
+
+class ModelList(Schema):
+    """Every model, by name."""
+
+    models: list[ModelAnswer]
+
+
+class PredictionRequest(Schema):
+    """Rows of named features. Missing values are null where the signature allows them."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]})
+
+    instances: list[dict[str, Any]] = Field(min_length=1, description="one object a row, with every input by its name")
+
+
+class PredictionAnswer(Schema):
+    """One object a row, in the order of the request, and which version said so."""
+
+    predictions: list[dict[str, Any]] = Field(examples=[[{"label": 1, "probability": 0.93}]])
+    request_id: str
+    model: str
+    version: str
+    digest: str
+
+
+class FeedbackRequest(Schema):
+    """What became known after a prediction."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"label": 1, "comment": "confirmed by angiography"}]}
+    )
+
+    label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
+    comment: str | None = Field(default=None, max_length=2000)
+
+    @field_validator("label", "comment")
+    @classmethod
+    def _can_be_kept(cls, value: Any) -> Any:
+        try:
+            content = orjson.dumps(value)
+        except orjson.JSONEncodeError:
+            raise ValueError("is not plain JSON") from None
+        if len(content) > 16 * 2**10:
+            raise ValueError("is longer than 16 KiB")
+        if b"\\u0000" in content:
+            raise ValueError("has a NUL character")
+        return orjson.loads(content)
+
+
+class FeedbackAnswer(Schema):
+    """Feedback as it was written down."""
+
+    feedback_id: str
+    request_id: str
+    time: datetime
+    subject: str
+    label: Any
+    comment: str | None
+
+
+class Dataset(Schema):
+    """What the version was trained on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str | None = None
+    digest: str | None = None
+    licence: str | None = None
+    source: str | None = None
+
+
+class Receipt(Schema):
+    """The whole story of one prediction."""
+
+    request_id: str
+    time: datetime
+    model: str
+    version: str
+    digest: str
+    run_id: str | None = Field(description="MLflow run that made the version")
+    dataset: Dataset | None
+    git_revision: str | None
+    image: str | None = Field(description="container image that trained the version")
+    role: str = Field(description="traffic role of the version: live, canary, previous, draining")
+    caller: str = Field(description="`sub` of the token")
+    decision: str = Field(description="the access rule that let the caller in")
+    protocol: str
+    status: int
+    latency_ms: float
+    request: Any = Field(description="V2 request; null when it was over the limit of the log")
+    response: Any = Field(description="V2 response; null when it was over the limit of the log")
+    feedback: FeedbackAnswer | None
+
+
+class Problem(Schema):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[dict[str, str]] | None = None

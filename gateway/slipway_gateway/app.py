@@ -1,0 +1,120 @@
+"""Puts the parts together: one ASGI application."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import OpenIdConnect
+from slipway_cluster.interface import Cluster
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from starlette.exceptions import HTTPException
+
+from slipway_gateway.auth import Tokens
+from slipway_gateway.catalogue import Catalogue
+from slipway_gateway.control import Control
+from slipway_gateway.door import Door
+from slipway_gateway.errors import GatewayError, problem
+from slipway_gateway.eventlog import Away, EventLog
+from slipway_gateway.health import Health
+from slipway_gateway.keys import IssuerKeys
+from slipway_gateway.metrics import Metrics
+from slipway_gateway.prediction import Predictions
+from slipway_gateway.routing import Routes
+from slipway_gateway.settings import Settings
+from slipway_gateway.shipper import Shipper
+from slipway_gateway.spool import Spool
+from slipway_gateway.upstream import Upstream
+from slipway_gateway.v2 import V2
+
+log = logging.getLogger(__name__)
+
+LAST_SHIPMENT_SECONDS = 5.0
+
+
+class Gateway:
+    """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts and stops the parts."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.upstream = Upstream(
+            timeout=settings.upstream_timeout_seconds,
+            connect_timeout=settings.upstream_connect_seconds,
+            head_limit=settings.log_body_limit,
+        )
+        self.keys = IssuerKeys(
+            settings.oidc_issuer,
+            self.upstream.json,
+            refresh_seconds=settings.oidc_refresh_seconds,
+            refetch_seconds=settings.oidc_refetch_seconds,
+        )
+        self.routes = Routes(cluster, watch_seconds=settings.watch_seconds)
+        self.spool = Spool(settings.spool, settings.spool_limit)
+        self.events = EventLog(settings.database_url.get_secret_value())
+        self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
+        self.catalogue = Catalogue(self.upstream, self.events, self.routes)
+        self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
+        self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
+        self.control = self._control_api()
+        self.application = self._door()
+
+    def _door(self) -> Door:
+        settings = self.settings
+        tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
+        v2 = V2(self.routes, self._predictions, self.catalogue, body_limit=settings.body_limit, keep=settings.log_body_limit)
+        return Door(tokens, v2, self.control, self.metrics, body_limit=settings.body_limit)
+
+    def _control_api(self) -> FastAPI:
+        self._predictions = Predictions(self.upstream, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
+        control = Control(self.routes, self._predictions, self.catalogue, self.events, self.shipper)
+        health = Health(self.routes, self.keys, self.spool, self.shipper, self.events)
+        api = FastAPI(
+            title="Slipway",
+            summary="Predictions with receipts",
+            version=version("slipway-gateway"),
+            openapi_url="/v1/openapi.json",
+            docs_url="/v1/docs",
+            redoc_url=None,
+            swagger_ui_oauth2_redirect_url=None,
+            lifespan=self._lifespan,
+        )
+        # The door has checked the token already; this tells OpenAPI's readers how to get one.
+        discovery = f"{self.settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
+        scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
+        api.include_router(control.router(), dependencies=[Security(scheme)])
+        api.include_router(health.router())
+        for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
+            api.add_exception_handler(kind, _problem)
+        return api
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self.routes.start()
+        work = (self.keys.keep_fresh(), self.shipper.run(), self.catalogue.keep())
+        tasks = [asyncio.create_task(each) for each in work]
+        try:
+            yield
+        finally:
+            self.routes.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        with suppress(Away, TimeoutError):  # what is left is shipped by the next process
+            await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
+        self.spool.close()
+        await self.events.close()
+        await self.upstream.close()
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    status, headers, body = problem(error, request.url.path, request.scope["slipway.request_id"])
+    response = Response(body, status)
+    response.raw_headers = headers
+    return response

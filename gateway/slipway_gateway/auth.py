@@ -1,0 +1,118 @@
+"""Access tokens: JWTs of one OIDC issuer (RFC 9068, RFC 8725). Each refusal says which check failed."""
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from joserfc import jwt
+from joserfc.errors import BadSignatureError, JoseError
+from joserfc.jws import JWSRegistry
+
+from slipway_gateway.access import Role
+from slipway_gateway.errors import Unauthenticated
+from slipway_gateway.keys import IssuerKeys
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+"""Asymmetric ones only: with HS256 anyone who knows the public key could sign."""
+TYPES = ("jwt", "at+jwt", "application/at+jwt")
+MAX_TOKEN = 16 * 2**10
+MAX_CACHED = 10_000
+CACHED_SECONDS = 300
+"""A token is checked anew after this time, so that a withdrawn key ends its use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as the token says."""
+
+    subject: str
+    name: str | None
+    groups: tuple[str, ...]
+    roles: frozenset[Role]
+    expires: float
+    """Unix time from which the token is not valid, leeway included."""
+
+
+class Tokens:
+    """Checks tokens; one that was found good is not checked again for a while."""
+
+    def __init__(self, issuer: str, audience: str, keys: IssuerKeys, *, leeway: int) -> None:
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = keys
+        self._leeway = leeway
+        self._registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+        self._checked: dict[bytes, tuple[Caller, float]] = {}
+
+    async def caller(self, authorization: bytes | None) -> Caller:
+        """Who sent this Authorization header. Raises Unauthenticated, Unavailable."""
+        if authorization is None:
+            raise Unauthenticated("no token was sent; send Authorization: Bearer and an access token")
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not token:
+            raise Unauthenticated("the Authorization header is not Bearer and a token")
+        key, now = hashlib.sha256(token).digest(), time.time()
+        if (found := self._checked.get(key)) and now < found[1]:
+            return found[0]
+        caller = await self._check(token.strip())
+        if len(self._checked) >= MAX_CACHED:
+            del self._checked[next(iter(self._checked))]
+        self._checked[key] = (caller, min(caller.expires, now + CACHED_SECONDS))
+        return caller
+
+    async def _check(self, token: bytes) -> Caller:
+        header = self._header(token)
+        keys = await self._keys.find(header.get("kid"), header["alg"])
+        try:
+            claims = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
+        except BadSignatureError:
+            raise Unauthenticated("the signature does not fit the token") from None
+        except (JoseError, ValueError) as error:
+            raise Unauthenticated(f"the token cannot be read: {error}") from None
+        expires = self._check_claims(claims, time.time())
+        groups = claims.get("groups")
+        names = tuple(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else ()
+        roles = frozenset(role for role in Role if role.value in names)
+        name = claims.get("name") or claims.get("preferred_username")
+        return Caller(claims["sub"], name if isinstance(name, str) else None, names, roles, expires)
+
+    @staticmethod
+    def _header(token: bytes) -> dict[str, Any]:
+        """The token's header, read before anything is believed: it says which key to use."""
+        if len(token) > MAX_TOKEN or token.count(b".") != 2:
+            raise Unauthenticated("the token is not a signed JWT")
+        encoded = token.partition(b".")[0]
+        try:
+            header = orjson.loads(base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))
+        except ValueError:
+            raise Unauthenticated("the token's header cannot be read") from None
+        if not isinstance(header, dict) or not isinstance(header.get("kid"), str | None):
+            raise Unauthenticated("the token's header cannot be read")
+        if header.get("alg") not in ALGORITHMS:
+            raise Unauthenticated(f"algorithm {header.get('alg')!s:.20} is not allowed; use {', '.join(ALGORITHMS)}")
+        if "crit" in header:
+            raise Unauthenticated(f"the token demands extensions that are not known here: crit {header['crit']!s:.80}")
+        if str(header.get("typ", "JWT")).lower() not in TYPES:
+            raise Unauthenticated(f"a token of type {header.get('typ')!s:.20} is not an access token")
+        return header
+
+    def _check_claims(self, claims: dict[str, Any], now: float) -> float:
+        """Raise Unauthenticated unless the token is for us and for now; gives the time of its end."""
+        if claims.get("iss") != self._issuer:
+            raise Unauthenticated(f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {self._issuer}")
+        audience = claims.get("aud")
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            raise Unauthenticated(f"wrong audience: the token is for {audience!s:.200}, not for {self._audience}")
+        expires, begins = claims.get("exp"), claims.get("nbf", 0)
+        if not isinstance(expires, int | float) or not isinstance(begins, int | float):
+            raise Unauthenticated("the token does not say when it expires")
+        if now >= expires + self._leeway:
+            raise Unauthenticated("the token is expired")
+        if now < begins - self._leeway:
+            raise Unauthenticated("the token is not valid yet")
+        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+            raise Unauthenticated("the token does not say whose it is: it has no sub")
+        return float(expires) + self._leeway

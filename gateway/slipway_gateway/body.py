@@ -1,0 +1,81 @@
+"""A request's body on its way through."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slipway_gateway.errors import Disconnected, TooLarge, UnsupportedType
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class Body:
+    """Counted against a limit; kept whole while it is small, streamed when it is not."""
+
+    __slots__ = ("_begun", "_limit", "_receive", "_size", "_start", "failure", "whole")
+
+    def __init__(self, whole: bytes) -> None:
+        self.whole: bytes | None = whole
+        """The body, unless it is to be streamed."""
+        self.failure: Exception | None = None
+        """What went wrong while streaming; the client library would bury it in an error of its own."""
+        self._start = b""
+        self._size = len(whole)
+        self._begun = False
+        self._limit = 0
+        self._receive: Receive | None = None
+
+    @classmethod
+    async def read(cls, receive: Receive, *, limit: int, keep: int) -> "Body":
+        """Take in up to ``keep`` bytes; what goes beyond is left to ``stream``. Raises TooLarge, Disconnected."""
+        start = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            start = start + message["body"] if start else message["body"]
+            if len(start) > limit:
+                raise TooLarge(limit)
+            if not message.get("more_body"):
+                return cls(start)
+            if len(start) > keep:
+                return cls._streamed(start, receive, limit)
+
+    @classmethod
+    def _streamed(cls, start: bytes, receive: Receive, limit: int) -> "Body":
+        body = cls(b"")
+        body.whole, body._start, body._receive, body._limit, body._size = None, start, receive, limit, len(start)
+        return body
+
+    @property
+    def can_repeat(self) -> bool:
+        return self.whole is not None or not self._begun
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """All of a large body, piece by piece; what goes wrong is also left in ``failure``."""
+        self._begun = True
+        yield self._start
+        self._start = b""
+        while self._receive is not None:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.failure = Disconnected()
+                raise self.failure
+            self._size += len(message["body"])
+            if self._size > self._limit:
+                self.failure = TooLarge(self._limit)
+                raise self.failure
+            yield message["body"]
+            if not message.get("more_body"):
+                return
+
+
+def check_headers(headers: dict[bytes, bytes], limit: int) -> None:
+    """Refuse by the headers alone what is not JSON or is too large. Raises UnsupportedType, TooLarge."""
+    content_type = headers.get(b"content-type", b"application/json")
+    if content_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedType("send the body as application/json")
+    if headers.get(b"content-encoding", b"identity") != b"identity" or b"inference-header-content-length" in headers:
+        raise UnsupportedType("send the body as plain JSON, without compression and without binary tensors")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise TooLarge(limit)

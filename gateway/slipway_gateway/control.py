@@ -1,0 +1,185 @@
+"""The control API under ``/v1``."""
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import ValidationError
+from slipway_contract.events import FeedbackEvent
+from slipway_contract.v2 import InferenceResponse
+from sqlalchemy import Row
+
+from slipway_gateway.access import Role
+from slipway_gateway.answers import (
+    Dataset,
+    FeedbackAnswer,
+    FeedbackRequest,
+    Me,
+    ModelAnswer,
+    ModelList,
+    PredictionAnswer,
+    PredictionRequest,
+    Problem,
+    Receipt,
+)
+from slipway_gateway.body import Body
+from slipway_gateway.catalogue import Catalogue
+from slipway_gateway.errors import NotFound, Refused, Unavailable
+from slipway_gateway.eventlog import EventLog
+from slipway_gateway.prediction import Call, Predictions, error_text
+from slipway_gateway.requestid import new_id
+from slipway_gateway.routing import Route, Routes, Target
+from slipway_gateway.shipper import Shipper
+
+
+def current_call(request: Request) -> Call:
+    """What the door found out about this request."""
+    call: Call = request.scope["slipway.call"]
+    return call
+
+
+CurrentCall = Annotated[Call, Depends(current_call)]
+_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in (401, 403, 404, 413, 415, 422, 503, 504)
+}
+
+
+class Control:
+    """The routes and what they work with."""
+
+    def __init__(
+        self, routes: Routes, predictions: Predictions, catalogue: Catalogue, events: EventLog, shipper: Shipper
+    ) -> None:
+        self._routes = routes
+        self._predictions = predictions
+        self._catalogue = catalogue
+        self._events = events
+        self._shipper = shipper
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router.get("/me", summary="Who am I")(self.me)
+        router.get("/models", summary="All models")(self.models)
+        router.get("/models/{model}", summary="One model")(self.model)
+        router.post("/models/{model}/predictions", summary="Predict from named features")(self.predict)
+        router.get("/predictions/{request_id}", summary="The receipt of a prediction")(self.receipt)
+        router.post("/predictions/{request_id}/feedback", status_code=201, summary="Say what became known")(self.give_feedback)
+        return router
+
+    async def me(self, call: CurrentCall) -> Me:
+        caller = call.caller
+        expires = datetime.fromtimestamp(caller.expires, UTC)
+        return Me(
+            subject=caller.subject, name=caller.name, groups=list(caller.groups), roles=sorted(caller.roles), expires=expires
+        )
+
+    async def models(self) -> ModelList:
+        return ModelList(models=[await self._describe(route) for _, route in sorted(self._routes.snapshot.items())])
+
+    async def model(self, model: str) -> ModelAnswer:
+        return await self._describe(self._routes.get(model))
+
+    async def _describe(self, route: Route) -> ModelAnswer:
+        live, signature = route.live, None
+        if live:
+            try:
+                signature = await self._catalogue.signature(live)
+            except Unavailable:
+                signature = None
+        return ModelAnswer(
+            name=route.model.name,
+            ready=route.ready,
+            version=live.version if live else None,
+            digest=live.digest if live else None,
+            message=route.message,
+            signature=signature,
+        )
+
+    async def predict(self, model: str, asked: PredictionRequest, call: CurrentCall, response: Response) -> PredictionAnswer:
+        target = self._routes.pick(model)
+        signature = await self._catalogue.signature(target)
+        inference = signature.request(asked.instances, call.request_id)
+        body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
+        answer = await self._predictions.ask(call, target, body)
+        content = await answer.whole()
+        if answer.status != 200:
+            raise Refused(answer.status, error_text(content), target.headers)
+        rows = signature.rows(_read(content, target).outputs)
+        for name, value in target.headers:
+            response.headers[name.decode()] = value.decode()
+        return PredictionAnswer(
+            predictions=rows, request_id=call.request_id, model=model, version=target.version, digest=target.digest
+        )
+
+    async def receipt(self, request_id: str, call: CurrentCall) -> Receipt:
+        row = await self._own(request_id, call, or_admin=True)
+        provenance = await self._catalogue.provenance(row.digest)
+        feedback = await self._events.feedback(request_id)
+        return _receipt(row, provenance, feedback)
+
+    async def give_feedback(self, request_id: str, said: FeedbackRequest, call: CurrentCall) -> FeedbackAnswer:
+        await self._own(request_id, call, or_admin=False)
+        event = FeedbackEvent(
+            feedback_id=new_id(),
+            request_id=request_id,
+            time=datetime.now(UTC),
+            subject=call.caller.subject,
+            label=said.label,
+            comment=said.comment,
+        )
+        await self._events.add_feedback(event)
+        return FeedbackAnswer.model_validate(event.model_dump())
+
+    async def _own(self, request_id: str, call: Call, *, or_admin: bool) -> Row[Any]:
+        """The logged prediction, also one of a moment ago. Someone else's does not exist. Raises NotFound."""
+        row = await self._events.prediction(request_id)
+        if row is None:
+            await self._shipper.flush()
+            row = await self._events.prediction(request_id)
+        if row is None or not (row.subject == call.caller.subject or (or_admin and Role.ADMIN in call.caller.roles)):
+            raise NotFound(f"there is no prediction {request_id}")
+        return row
+
+
+def _read(content: bytes, target: Target) -> InferenceResponse:
+    try:
+        return InferenceResponse.model_validate_json(content)
+    except ValidationError as error:
+        raise Unavailable(f"version {target.version} of model {target.model} gave an answer that is not V2") from error
+
+
+def _receipt(row: Row[Any], provenance: dict[str, Any], feedback: Row[Any] | None) -> Receipt:
+    dataset = provenance.get("dataset")
+    return Receipt(
+        request_id=row.request_id,
+        time=row.time,
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        run_id=row.run_id or provenance.get("runId"),
+        dataset=Dataset.model_validate(dataset) if isinstance(dataset, dict) else None,
+        git_revision=provenance.get("gitRevision"),
+        image=provenance.get("image"),
+        role=row.role,
+        caller=row.subject,
+        decision=row.decision,
+        protocol=row.protocol,
+        status=row.status,
+        latency_ms=row.latency_ms,
+        request=_content(row.request),
+        response=_content(row.response),
+        feedback=FeedbackAnswer.model_validate(feedback._asdict()) if feedback else None,
+    )
+
+
+def _content(body: str | None) -> Any:
+    """A logged body as JSON; as text when it is not (a malformed request is logged too)."""
+    if body is None:
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body

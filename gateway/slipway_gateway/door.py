@@ -1,0 +1,100 @@
+"""The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slipway_gateway.access import PUBLIC, Rule, match
+from slipway_gateway.auth import Tokens
+from slipway_gateway.body import Body, Receive, check_headers
+from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, problem, status_of, v2_error
+from slipway_gateway.metrics import Metrics
+from slipway_gateway.prediction import Call
+from slipway_gateway.requestid import new_id
+from slipway_gateway.v2 import V2, Exchange, Scope, Send
+
+log = logging.getLogger(__name__)
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+NO_STORE = (b"cache-control", b"no-store")
+
+
+class Door:
+    """The ASGI application. Nothing behind it sees a request that the access table does not know."""
+
+    def __init__(self, tokens: Tokens, v2: V2, control: Application, metrics: Metrics, *, body_limit: int) -> None:
+        self._tokens = tokens
+        self._v2 = v2
+        self._control = control
+        self._metrics = metrics
+        self._body_limit = body_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http":
+            request_id = new_id()
+            try:
+                await self._admit(request_id, scope, receive, send)
+            except (Disconnected, CutOff):
+                raise
+            except Exception as error:  # the process's edge: every error becomes an answer here
+                await self._refuse(error, request_id, scope, send)
+
+    async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        rule, names = match(scope["method"], path)
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        call = await self._call(request_id, rule, headers)
+        if path.startswith("/v2"):
+            await self._v2(rule, Exchange(request_id, call, names, headers, receive, send))
+            return
+        if rule.method == "POST":
+            receive = await self._whole(headers, receive)
+        scope["slipway.call"] = call
+        scope["slipway.request_id"] = request_id
+        await self._control(scope, receive, _with_id(send, request_id))
+
+    async def _call(self, request_id: str, rule: Rule, headers: dict[bytes, bytes]) -> Call | None:
+        """Who asks, and why they may. Raises Unauthenticated, Forbidden."""
+        if rule.roles is PUBLIC:
+            return None
+        caller = await self._tokens.caller(headers.get(b"authorization"))
+        decision = rule.decision(caller.roles)
+        if decision is None:
+            needed = " or ".join(sorted(rule.roles))
+            raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
+        return Call(request_id, caller, decision, "v2" if rule.path.startswith("/v2") else "v1")
+
+    async def _whole(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+        """The control API parses its bodies, so they are bounded before it sees them."""
+        check_headers(headers, self._body_limit)
+        body = await Body.read(receive, limit=self._body_limit, keep=self._body_limit)
+        messages = [{"type": "http.request", "body": body.whole}]
+
+        async def replay() -> MutableMapping[str, Any]:
+            return messages.pop() if messages else await receive()
+
+        return replay
+
+    async def _refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
+        if status_of(error) == 500:
+            log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+        path: str = scope["path"]
+        status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+        self._metrics.refused.labels(status).inc()
+        headers = [(b"x-request-id", request_id.encode()), NO_STORE, *headers]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _with_id(send: Send, request_id: str) -> Send:
+    """Every answer of the control API bears the request's id, and no cache keeps it."""
+    added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
+
+    async def with_id(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *added]
+        await send(message)
+
+    return with_id

@@ -1,0 +1,181 @@
+"""What can go wrong, the status of each, and the two forms in which a caller reads it."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from starlette.exceptions import HTTPException
+
+Headers = list[tuple[bytes, bytes]]
+
+PROBLEM = b"application/problem+json"
+JSON = b"application/json"
+
+
+class GatewayError(Exception):
+    """An answer other than success. ``str()`` is read by the caller, so it says nothing of our insides."""
+
+    status = 500
+
+    def __init__(self, detail: str, headers: Headers | None = None) -> None:
+        super().__init__(detail)
+        self.headers: Headers = headers or []
+
+
+class Unauthenticated(GatewayError):
+    """No token, or one that proves nothing. The header says why (RFC 6750, section 3)."""
+
+    status = 401
+
+    def __init__(self, detail: str) -> None:
+        # A quoted-string of RFC 9110: no quotes or control characters inside; the reason may quote the token.
+        reason = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in detail)
+        challenge = f'Bearer realm="slipway", error="invalid_token", error_description="{reason}"'
+        super().__init__(detail, [(b"www-authenticate", challenge.encode("ascii"))])
+
+
+class Forbidden(GatewayError):
+    """A known caller who may not do this."""
+
+    status = 403
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, [(b"www-authenticate", b'Bearer realm="slipway", error="insufficient_scope"')])
+
+
+class NotFound(GatewayError):
+    """There is no such thing, or it is someone else's."""
+
+    status = 404
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, with other methods."""
+
+    status = 405
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        names = ", ".join(allowed)
+        super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", names.encode())])
+
+
+class TooLarge(GatewayError):
+    """The body is over the limit."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is larger than {limit} bytes")
+
+
+class UnsupportedType(GatewayError):
+    """The body is not of a type that is read here."""
+
+    status = 415
+
+
+class Unavailable(GatewayError):
+    """It cannot be answered now, but later."""
+
+    status = 503
+
+    def __init__(self, detail: str, retry_after: int = 5) -> None:
+        super().__init__(detail, [(b"retry-after", str(retry_after).encode())])
+
+
+class UpstreamTimeout(GatewayError):
+    """The predictor did not answer in time."""
+
+    status = 504
+
+
+class Refused(GatewayError):
+    """The predictor's own refusal, passed on with its status and text."""
+
+    def __init__(self, status: int, detail: str, headers: Headers) -> None:
+        super().__init__(detail, headers)
+        self.status = status
+
+
+class Disconnected(Exception):
+    """The caller went away before the request was complete; nobody is left to answer."""
+
+
+class CutOff(Exception):
+    """The predictor broke off in the middle of an answer; all we can do is break off too."""
+
+
+def status_of(error: Exception) -> int:
+    """The one table from exceptions to statuses."""
+    match error:
+        case GatewayError() as known:
+            return known.status
+        case HTTPException() as http:
+            return http.status_code
+        case InvalidInput() | RequestValidationError():
+            return 422
+        case MalformedRequest():
+            return 400
+    return 500
+
+
+def problem(error: Exception, path: str, request_id: str) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of an answer under ``/v1``: RFC 9457."""
+    status = status_of(error)
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": _detail(error),
+        "instance": path,
+        "requestId": request_id,
+    }
+    if findings := _findings(error):
+        content["errors"] = findings
+    return _answer(status, PROBLEM, error, orjson.dumps(content))
+
+
+def v2_error(error: Exception) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of an answer under ``/v2``: the protocol's error object."""
+    return _answer(status_of(error), JSON, error, orjson.dumps({"error": _detail(error)}))
+
+
+def _answer(status: int, content_type: bytes, error: Exception, body: bytes) -> tuple[int, Headers, bytes]:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    return status, [*headers, *_headers(error)], body
+
+
+def _headers(error: Exception) -> Headers:
+    if isinstance(error, GatewayError):
+        return error.headers
+    given: Mapping[str, str] = (error.headers or {}) if isinstance(error, HTTPException) else {}
+    return [(name.lower().encode(), value.encode()) for name, value in given.items()]
+
+
+def _detail(error: Exception) -> str:
+    match error:
+        case GatewayError() | InvalidInput() | MalformedRequest():
+            return str(error)
+        case HTTPException() as http:
+            return str(http.detail)
+        case RequestValidationError():
+            first = _findings(error)[0]
+            return f"{first['field']}: {first['problem']}"
+    return "something went wrong here; the request id leads to the log line that says what"
+
+
+def _findings(error: Exception) -> list[dict[str, str]]:
+    """What is wrong, field by field, where that is known."""
+    match error:
+        case InvalidInput() as invalid:
+            return [{"field": invalid.field, "problem": invalid.problem}]
+        case RequestValidationError() as found:
+            return [{"field": _field(each["loc"]), "problem": each["msg"]} for each in found.errors()[:20]]
+    return []
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in location[1:]) or str(location[0])

@@ -1,0 +1,110 @@
+"""The event log in PostgreSQL: predictions, feedback, and the versions that they name."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+from slipway_contract.events import FeedbackEvent
+from slipway_contract.v2 import ModelMetadata
+from sqlalchemy import Row, make_url, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from slipway_gateway.errors import Unavailable
+from slipway_gateway.tables import feedback, model_versions, prediction_events
+
+
+class Unacceptable(Exception):
+    """The database will never take these events, however often they are sent."""
+
+
+class Away(Unavailable):
+    """The database cannot be reached, or is not as the migrations make it."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("the event log cannot be read now", retry_after=5)
+        self.cause = str(getattr(cause, "orig", cause)).partition("\n")[0]
+
+
+def sqlalchemy_url(url: str) -> str:
+    """A plain libpq URL with the driver that SQLAlchemy is to use."""
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def _ship_statement() -> str:
+    """The database reads the JSON lines itself: the process that answers predictions does not parse its log."""
+    columns = prediction_events.columns
+    names = ", ".join(column.name for column in columns)
+    values = ", ".join(f'"{to_camel(column.name)}"' for column in columns)
+    # Only identifiers of our own table stand in this text.
+    types = ", ".join(f'"{to_camel(column.name)}" {column.type.compile()}' for column in columns)
+    types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace("DOUBLE", "DOUBLE PRECISION")
+    source = f"json_to_recordset(CAST(:lines AS json)) AS event({types})"
+    return f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608
+
+
+SHIP = text(_ship_statement())
+
+
+class EventLog:
+    """Every call raises Away while the database is."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=4,
+            max_overflow=4,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 5},
+        )
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def _run(self, statement: Any, parameters: Any = None) -> list[Row[Any]]:
+        try:
+            async with self._engine.begin() as connection:
+                return await self._rows(connection, statement, parameters)
+        except (DataError, IntegrityError) as error:
+            raise Unacceptable(str(error.orig).partition("\n")[0]) from error
+        except (DBAPIError, PoolTimeoutError, OSError) as error:
+            raise Away(error) from error
+
+    @staticmethod
+    async def _rows(connection: AsyncConnection, statement: Any, parameters: Any) -> list[Row[Any]]:
+        result = await connection.execute(statement, parameters)
+        return list(result.all()) if result.returns_rows else []
+
+    async def ping(self) -> None:
+        await self._run(select(prediction_events.c.request_id).limit(1))
+
+    async def ship(self, lines: list[bytes]) -> None:
+        """Insert events, each at most once however often it is sent. Raises Unacceptable."""
+        await self._run(SHIP, {"lines": f"[{b','.join(lines).decode()}]"})
+
+    async def prediction(self, request_id: str) -> Row[Any] | None:
+        rows = await self._run(select(prediction_events).where(prediction_events.c.request_id == request_id))
+        return rows[0] if rows else None
+
+    async def feedback(self, request_id: str) -> Row[Any] | None:
+        """The latest word on a prediction."""
+        query = select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()).limit(1)
+        rows = await self._run(query)
+        return rows[0] if rows else None
+
+    async def add_feedback(self, event: FeedbackEvent) -> None:
+        await self._run(insert(feedback).values(**event.model_dump()))
+
+    async def remember(self, model: str, version: str, digest: str, run_id: str | None, said: ModelMetadata) -> None:
+        """Keep what a version says of itself: receipts need it when the version is long gone."""
+        row = {"digest": digest, "model": model, "version": version, "run_id": run_id, "time": datetime.now(UTC)}
+        statement = insert(model_versions).values(**row, metadata=said.model_dump(mode="json", exclude_none=True))
+        await self._run(statement.on_conflict_do_nothing())
+
+    async def version(self, digest: str) -> ModelMetadata | None:
+        """What was remembered."""
+        rows = await self._run(select(model_versions.c.metadata).where(model_versions.c.digest == digest))
+        return ModelMetadata.model_validate(rows[0][0]) if rows else None

@@ -1,0 +1,50 @@
+"""Probes: alive says that the process answers, ready that it can serve."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from slipway_gateway.eventlog import Away, EventLog
+from slipway_gateway.keys import IssuerKeys
+from slipway_gateway.routing import Routes
+from slipway_gateway.shipper import Shipper
+from slipway_gateway.spool import Spool
+
+
+class Health:
+    """Predictions need the routes, the issuer's keys and room in the spool. They do not need the database."""
+
+    def __init__(self, routes: Routes, keys: IssuerKeys, spool: Spool, shipper: Shipper, events: EventLog) -> None:
+        self._routes = routes
+        self._keys = keys
+        self._spool = spool
+        self._shipper = shipper
+        self._events = events
+
+    def router(self) -> APIRouter:
+        router = APIRouter()
+        router.get("/livez", summary="Is the process alive")(self.live)
+        router.get("/readyz", summary="Can it serve")(self.ready)
+        return router
+
+    async def live(self) -> dict[str, str]:
+        return {"status": "ok"}
+
+    async def ready(self, response: Response) -> dict[str, Any]:
+        needed = {
+            "models": "ok" if self._routes.age < float("inf") else "the cluster has not answered yet",
+            "identity": "ok" if self._keys.known else self._keys.problem,
+            "spool": "ok" if self._spool.size < self._spool.limit else "full",
+        }
+        ready = all(state == "ok" for state in needed.values())
+        response.status_code = 200 if ready else 503
+        return {"ready": ready, **needed, "database": await self._database()}
+
+    async def _database(self) -> str:
+        if self._shipper.problem:
+            return "away, events wait in the spool"
+        try:
+            await self._events.ping()
+        except Away:
+            return "away, events wait in the spool"
+        return "ok"

@@ -1,0 +1,93 @@
+"""The issuer's public keys: found by discovery, kept, and fetched anew when a token names one that is not known."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from slipway_gateway.errors import Unauthenticated, Unavailable
+
+log = logging.getLogger(__name__)
+
+Fetch = Callable[[str], Awaitable[Any]]
+"""GET of a URL that gives its JSON; raises OSError when that fails."""
+
+
+class IssuerKeys:
+    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the issuer is away."""
+
+    def __init__(self, issuer: str, fetch: Fetch, *, refresh_seconds: float, refetch_seconds: float) -> None:
+        self._issuer = issuer
+        self._fetch = fetch
+        self._refresh_seconds = refresh_seconds
+        self._refetch_seconds = refetch_seconds
+        self._keys: KeySet | None = None
+        self._fetched = -float("inf")
+        self._lock = asyncio.Lock()
+        self.problem: str | None = "the identity provider has not been asked yet"
+        """Why the last fetch failed; None after a good one."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there are keys at all."""
+        return self._keys is not None
+
+    async def find(self, kid: str | None, algorithm: str) -> KeySet:
+        """Keys among which is the one of that id. Raises Unauthenticated, or Unavailable when no key was ever seen."""
+        if not self._has(kid, algorithm):
+            await self._refetch(kid, algorithm)
+        if self._keys is None:
+            raise Unavailable("the identity provider cannot be reached, so no token can be checked")
+        if not self._has(kid, algorithm):
+            raise Unauthenticated("the token is signed by a key that the issuer does not publish")
+        return self._keys
+
+    async def keep_fresh(self) -> None:
+        """Fetch the keys now and then, for ever; more often while there are none."""
+        while True:
+            async with self._lock:
+                await self._load()
+            await asyncio.sleep(self._refresh_seconds if self.problem is None else min(self._refresh_seconds, 2.0))
+
+    def _has(self, kid: str | None, algorithm: str) -> bool:
+        if self._keys is None:
+            return False
+        try:
+            self._keys.get_by_kid(kid, {"alg": algorithm, "use": "sig"})
+        except JoseError:
+            return False
+        return True
+
+    async def _refetch(self, kid: str | None, algorithm: str) -> None:
+        """At most one fetch in a while, however many tokens with made-up key ids arrive."""
+        async with self._lock:
+            if self._has(kid, algorithm) or time.monotonic() - self._fetched < self._refetch_seconds:
+                return
+            await self._load()
+
+    async def _load(self) -> None:
+        self._fetched = time.monotonic()
+        try:
+            self._keys = await self._download()
+        except (OSError, ValueError, JoseError) as error:
+            reason = f"the identity provider's keys could not be fetched: {error}"
+            if reason != self.problem:
+                log.warning("%s", reason)
+            self.problem = reason
+        else:
+            self.problem = None
+
+    async def _download(self) -> KeySet:
+        document = await self._fetch(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        if not isinstance(document, dict) or document.get("issuer") != self._issuer:
+            raise ValueError(f"the discovery document is not of {self._issuer}")
+        jwks = await self._fetch(str(document.get("jwks_uri")))
+        if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
+            raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
+        # A symmetric key has no business in a published set; it would make HS256 forgeries possible.
+        public = [key for key in jwks["keys"] if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP")]
+        return KeySet.import_key_set({"keys": public})

@@ -1,0 +1,124 @@
+"""The one way in which a prediction is made, whoever asked and in whichever form: version, answer, event."""
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+
+from slipway_gateway.auth import Caller
+from slipway_gateway.body import Body
+from slipway_gateway.errors import JSON, GatewayError, v2_error
+from slipway_gateway.metrics import Metrics
+from slipway_gateway.routing import Target
+from slipway_gateway.spool import Spool
+from slipway_gateway.upstream import Answer, Upstream
+
+
+@dataclass(slots=True)
+class Call:
+    """A request that was let in."""
+
+    request_id: str
+    caller: Caller
+    decision: str
+    protocol: str
+    arrived: float = field(default_factory=time.time)
+    begun: float = field(default_factory=time.perf_counter)
+
+
+class Predictions:
+    """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
+
+    def __init__(self, upstream: Upstream, spool: Spool, metrics: Metrics, *, log_body_limit: int) -> None:
+        self._upstream = upstream
+        self._spool = spool
+        self._metrics = metrics
+        self._log_body_limit = log_body_limit
+
+    async def ask(self, call: Call, target: Target, body: Body) -> Answer:
+        """The version's answer with the public name of the model, logged.
+
+        Raises GatewayError, logged as well when it is about the version, and Disconnected.
+        """
+        self._spool.check()
+        headers = {"content-type": "application/json", "x-request-id": call.request_id}
+        try:
+            answer = await self._upstream.post(target.infer_url, body, headers)
+        except GatewayError as error:
+            self._record(call, target, error.status, body.whole, v2_error(error)[2])
+            error.headers = [*error.headers, *target.headers]
+            raise
+        _speak_for(target, answer)
+        self._record(call, target, answer.status, body.whole, answer.head if answer.rest is None else None)
+        return answer
+
+    def _record(self, call: Call, target: Target, status: int, request: bytes | None, response: bytes | None) -> None:
+        """One PredictionEvent of the contract, as the JSON line that the database reads."""
+        seconds = time.perf_counter() - call.begun
+        traffic = target.traffic
+        event = {
+            "requestId": call.request_id,
+            "time": datetime.fromtimestamp(call.arrived, UTC),
+            "model": target.model,
+            "version": traffic.version,
+            "digest": traffic.digest,
+            "runId": traffic.run_id,
+            "role": traffic.role,
+            "subject": call.caller.subject,
+            "decision": call.decision,
+            "protocol": call.protocol,
+            "status": status,
+            "latencyMs": round(seconds * 1000, 3),
+            "request": self._text(request),
+            "response": self._text(response),
+        }
+        self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+        self._metrics.predicted(target.model, traffic.version, status, seconds)
+
+    def _text(self, body: bytes | None) -> str | None:
+        """A body as the log keeps it; None when it is too large. PostgreSQL's text has no NUL."""
+        if body is None or len(body) > self._log_body_limit:
+            return None
+        text = body.decode("utf-8", "replace")
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+
+
+def _speak_for(target: Target, answer: Answer) -> None:
+    """Make the predictor's answer the model's: its public name, and errors in the protocol's form."""
+    if answer.status >= 400:
+        _say_error(answer)
+    elif found := target.own_name.match(answer.head):
+        answer.head = found[1] + b'"' + target.model.encode() + b'"' + answer.head[found.end() :]
+    elif answer.rest is None:
+        answer.head = _renamed(target, answer.head)
+
+
+def _renamed(target: Target, body: bytes) -> bytes:
+    """For a predictor that does not begin with the name, as all known ones do."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    if not isinstance(content, dict) or content.get("model_name") != target.traffic.service:
+        return body
+    return orjson.dumps({**content, "model_name": target.model})
+
+
+def _say_error(answer: Answer) -> None:
+    """The predictor's text stays; only its envelope is made V2's where it is something else."""
+    if answer.rest is not None:
+        return
+    text = error_text(answer.head)
+    answer.content_type = JSON.decode()
+    answer.head = orjson.dumps({"error": text})
+
+
+def error_text(body: bytes) -> str:
+    """What a V2 error says; the body itself when it is not one."""
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
+    error = content.get("error", content.get("detail")) if isinstance(content, dict) else content
+    return error if isinstance(error, str) else orjson.dumps(error).decode()

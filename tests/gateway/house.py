@@ -1,0 +1,170 @@
+"""Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or as a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+from slipway_cluster.interface import MODEL
+from slipway_cluster.local_cluster import LocalCluster
+from slipway_contract.model import API_VERSION
+from slipway_gateway.app import Gateway
+from slipway_gateway.settings import Settings
+
+from tests.gateway.issuer import AUDIENCE, Issuer
+from tests.gateway.loopback import Loopback, wait_for
+from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
+
+
+class House:
+    """One folder holds the cluster's state and the spool."""
+
+    def __init__(self, folder: Path, database_url: str, issuer: Issuer, predictor: Predictor) -> None:
+        self.folder = folder
+        self.database_url = database_url
+        self.issuer = issuer
+        self.predictor = predictor
+        self.cluster = LocalCluster(folder / "cluster")
+        self.spool = folder / "spool"
+
+    def model(self, name: str, *targets: tuple[str, int], url: str | None = None, message: str = "serving") -> None:
+        """Declare a model whose versions have these shares of the traffic."""
+        now = datetime.now(UTC).isoformat()
+        self.cluster.apply(
+            {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": {"registeredModel": name}}
+        )
+        traffic = [
+            {
+                "version": version,
+                "role": "live" if percent == max(share for _, share in targets) else "canary",
+                "percent": percent,
+                "digest": f"{DIGEST[:-4]}{int(version):04x}",
+                "service": f"{name}-{version}",
+                "url": url or self.predictor.url,
+                "since": now,
+            }
+            for version, percent in targets
+        ]
+        ready = {"type": "Ready", "status": "True" if targets else "False", "reason": "x", "message": message}
+        status = {"conditions": [{**ready, "lastTransitionTime": now}], "traffic": traffic}
+        self.cluster.update_status(MODEL, name, status)
+
+    def settings(self, **changed: Any) -> Settings:
+        given = {
+            "cluster": f"local://{self.folder / 'cluster'}",
+            "database_url": self.database_url,
+            "oidc_issuer": self.issuer.url,
+            "oidc_audience": AUDIENCE,
+            "oidc_refetch_seconds": 0.2,
+            "gateway_port": 0,
+            "gateway_metrics_port": 0,
+            "spool": self.spool,
+            "ship_seconds": 0.1,
+            "upstream_timeout_seconds": 2,
+        }
+        return Settings.model_validate({**given, **changed})
+
+    @contextmanager
+    def gateway(self, **changed: Any) -> Iterator["Visitor"]:
+        """The real application behind a real socket, in this process; ready when it is given."""
+        gateway = Gateway(self.settings(**changed), self.cluster)
+        with Loopback(gateway.application, lifespan="on") as server, Visitor(server.url, self) as visitor:
+            visitor.gateway = gateway
+            wait_for("readiness", lambda: visitor.get("/readyz", token=None).status_code == 200)
+            yield visitor
+
+    def count(self, where: str = "true") -> int:
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(f"SELECT count(*) FROM prediction_events WHERE {where}").fetchone()  # noqa: S608  # type: ignore[arg-type]
+        assert row
+        return int(row[0])
+
+
+class Visitor:
+    """Talks HTTP to a gateway."""
+
+    gateway: Gateway
+
+    def __init__(self, url: str, house: House) -> None:
+        self.url = url
+        self.house = house
+        self.client = httpx.Client(base_url=url, timeout=15, trust_env=False)
+        self._tokens: dict[str, str] = {}
+
+    def __enter__(self) -> "Visitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+
+    def _headers(self, token: str | None) -> dict[str, str]:
+        if token is None:
+            return {}
+        if "." not in token:  # a user's name
+            token = self._tokens.setdefault(token, self.house.issuer.token(token, "admin" if token == "root" else "user"))
+        return {"authorization": f"Bearer {token}"}
+
+    def get(self, path: str, token: str | None = "ada") -> httpx.Response:
+        return self.client.get(path, headers=self._headers(token))
+
+    def post(self, path: str, content: Any, token: str | None = "ada", **headers: str) -> httpx.Response:
+        """JSON of a Python value, or bytes as they are."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if isinstance(content, bytes):
+            named = {"content-type": "application/json", **named}
+            return self.client.post(path, content=content, headers={**self._headers(token), **named})
+        return self.client.post(path, json=content, headers={**self._headers(token), **named})
+
+    def infer(self, model: str, token: str | None = "ada", *, request_id: str | None = None, **changed: Any) -> httpx.Response:
+        return self.post(f"/v2/models/{model}/infer", v2_request(request_id, **changed), token)
+
+
+def v2_request(request_id: str | None = None, **changed: Any) -> dict[str, Any]:
+    """A V2 request of one row."""
+    return SIGNATURE.request([{**ROW, **changed}], request_id).model_dump(mode="json", exclude_none=True)
+
+
+class Process:
+    """``python -m slipway_gateway serve``, and its log."""
+
+    def __init__(self, house: House, port: int, **environment: str) -> None:
+        settings = house.settings(gateway_port=port, **environment)
+        values = settings.model_dump(exclude={"database_url"}) | {"database_url": house.database_url}
+        given = {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+        self.log = house.folder / "gateway.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-m", "slipway_gateway", "serve"], env={**os.environ, **given}, stderr=log
+            )
+        self.visitor = Visitor(f"http://127.0.0.1:{port}", house)
+
+    def wait_ready(self) -> None:
+        def ready() -> bool:
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            try:
+                return self.visitor.get("/readyz", token=None).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for("readiness of the process", ready)
+
+    def peak_memory(self) -> int:
+        """Bytes of resident memory at its highest."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; gives the exit status."""
+        self.visitor.client.close()
+        self.process.terminate()
+        return self.process.wait(timeout=15)

@@ -1,0 +1,69 @@
+"""A tiny OIDC issuer: discovery, JWKS, and tokens signed with its keys."""
+
+import time
+from typing import Any, Self
+
+import orjson
+from joserfc import jwt
+from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
+
+from tests.gateway.loopback import Loopback
+
+AUDIENCE = "slipway"
+
+
+class Issuer:
+    """Publishes public keys; signs with the newest."""
+
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+        self.fetches = 0
+        self.rotate()
+        self.server = Loopback(self._answer)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self.server.__exit__(*arguments)
+
+    def rotate(self, kind: str = "RSA") -> Key:
+        """A new key; the former ones stay published."""
+        name = {"kid": f"key-{len(self.keys)}", "use": "sig"}
+        key: Key
+        if kind == "RSA":
+            key = RSAKey.generate_key(2048, dict(name))
+        elif kind == "EC":
+            key = ECKey.generate_key("P-256", dict(name))
+        else:
+            key = OKPKey.generate_key("Ed25519", dict(name))
+        self.keys.append(key)
+        return key
+
+    def claims(self, subject: str = "ada", *groups: str, **changed: Any) -> dict[str, Any]:
+        """Claims of a good token; ``changed`` ones are replaced, or left out when None."""
+        now = int(time.time())
+        claims = {"iss": self.url, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 600}
+        claims |= {"groups": list(groups or ("user",)), "name": subject.title()}
+        return {name: value for name, value in {**claims, **changed}.items() if value is not None}
+
+    def token(self, subject: str = "ada", *groups: str, alg: str = "RS256", **changed: Any) -> str:
+        return self.sign(self.claims(subject, *groups, **changed), alg=alg)
+
+    def sign(self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any) -> str:
+        key = key or self.keys[-1]
+        return jwt.encode({"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}, claims, key, algorithms=[alg])
+
+    async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
+        self.fetches += 1
+        if scope["path"] == "/.well-known/openid-configuration":
+            content: Any = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
+        else:
+            content = KeySet(self.keys).as_dict(private=False)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send({"type": "http.response.body", "body": orjson.dumps(content)})

@@ -1,0 +1,62 @@
+"""A real HTTP server on a free loopback port, in a thread of the test's process."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+
+import uvicorn
+
+DEADLINE = 20.0
+"""Seconds that a condition may take before a test gives up."""
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None]) -> T:
+    """The first true value of ``look``; fails after the deadline with what was seen last."""
+    end, seen = time.monotonic() + DEADLINE, None
+    while time.monotonic() < end:
+        if seen := look():
+            return seen
+        time.sleep(0.02)
+    raise AssertionError(f"{what}: not within {DEADLINE:.0f} s; last seen: {seen!r}")
+
+
+class Loopback:
+    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and entered again."""
+
+    def __init__(self, application: Any, *, lifespan: str = "off") -> None:
+        self._application = application
+        self._lifespan = lifespan
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        config = uvicorn.Config(
+            self._application,
+            host="127.0.0.1",
+            port=self._port,
+            lifespan=self._lifespan,  # type: ignore[arg-type]
+            ws="none",
+            interface="asgi3",
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        wait_for("server start", lambda: self._server.started or not self._thread.is_alive())
+        assert self._server.started, "the server ended at once"
+        self._port = self._server.servers[0].sockets[0].getsockname()[1]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive(), "the server did not stop"

@@ -1,0 +1,108 @@
+"""A tiny V2 predictor: answers any number of services, checks what it is sent by the contract."""
+
+import asyncio
+from typing import Any, Self
+
+import orjson
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, InferenceRequest, parse_request
+
+from tests.gateway.loopback import Loopback
+
+SIGNATURE = Signature(
+    inputs=(
+        Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=130),
+        Column(name="chol", datatype=Datatype.FP32, unit="mg/dL", minimum=0, missing=True),
+        Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed defect", 7: "reversible defect"}),
+    ),
+    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
+)
+ROW = {"age": 63.0, "chol": 233.0, "thal": 6.0}
+DIGEST = "sha256:" + "ab" * 32
+
+
+class Predictor:
+    """What goes wrong with it is set from outside."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.delay = 0.0
+        self.raw: bytes | None = None
+        """Answered to each request in place of a prediction."""
+        self.status = 200
+        self.cut_off = False
+        self.parameters: dict[str, Any] = {
+            "runId": "run-7",
+            "dataset": {"name": "cleveland", "digest": "sha256:d", "licence": "CC BY 4.0", "source": "UCI"},
+            "gitRevision": "0123abc",
+            "image": "slipway/jobs:1",
+        }
+        self.server = Loopback(self._answer)
+
+    @property
+    def url(self) -> str:
+        return self.server.url
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self.server.__exit__(*arguments)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        service = scope["path"].split("/")[3]
+        if scope["method"] == "GET":
+            await _send(send, 200, orjson.dumps(self._metadata(service)))
+            return
+        body = await _read(receive)
+        self.asked.append(service)
+        await asyncio.sleep(self.delay)
+        if self.cut_off:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b'{"model_name":"' + b"x" * 2**18, "more_body": True})
+            raise ConnectionAbortedError("cut off on purpose")
+        if self.raw is not None:
+            await _send(send, self.status, self.raw)
+            return
+        try:
+            asked = parse_request(body)
+            SIGNATURE.check(asked.inputs)
+        except InvalidInput as error:
+            await _send(send, 422, orjson.dumps({"error": str(error)}))
+        except MalformedRequest as error:
+            await _send(send, 400, orjson.dumps({"error": str(error)}))
+        else:
+            await _send(send, 200, orjson.dumps(_predict(service, asked)))
+
+    def _metadata(self, service: str) -> dict[str, Any]:
+        groups = (("inputs", SIGNATURE.inputs), ("outputs", SIGNATURE.outputs))
+        tensors = {key: [column.metadata.model_dump(mode="json") for column in columns] for key, columns in groups}
+        return {"name": service, "versions": ["1"], "platform": "onnx", **tensors, "parameters": self.parameters}
+
+
+def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
+    ages = next(tensor.data for tensor in asked.inputs if tensor.name == "age")
+    rows = len(ages)
+    label = {"name": "label", "shape": [rows], "datatype": "INT64", "data": [int(age > 50) for age in ages]}
+    probability = {"name": "probability", "shape": [rows, 1], "datatype": "FP32", "data": [age / 130 for age in ages]}
+    said = {"model_name": service, "model_version": service.rpartition("-")[2], "id": asked.id}
+    return {**said, "outputs": [label, probability]}
+
+
+async def _read(receive: Any) -> bytes:
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return body
+        body += message["body"]
+        if not message.get("more_body"):
+            return body
+
+
+async def _send(send: Any, status: int, body: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
