@@ -40,6 +40,12 @@ $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-
 .PHONY: install
 install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-serving from the locks
 
+# --- the ring -----------------------------------------------------------------
+
+.PHONY: up
+up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops after the first prediction
+	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded up $(if $(ONCE),--once)
+
 # --- locks -------------------------------------------------------------------
 
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

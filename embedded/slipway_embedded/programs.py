@@ -94,9 +94,11 @@ class Programs:
             code = run.process.poll()
             if code is None:
                 continue
-            run.backoff = FIRST_BACKOFF if now - run.started > HEALTHY_SECONDS else min(run.backoff * 2, LAST_BACKOFF)
+            if now - run.started > HEALTHY_SECONDS:
+                run.backoff = FIRST_BACKOFF
             run.process, run.due = None, now + run.backoff
             again = f"starts again in {run.backoff:.0f} s"
+            run.backoff = min(run.backoff * 2, LAST_BACKOFF)
             self._screen.warn(f"{run.program.name} crashed (status {code}), {again}; its log: {self.log(run.program.name)}")
 
     def stop(self) -> None:

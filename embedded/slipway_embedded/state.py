@@ -3,7 +3,6 @@
 import json
 import secrets
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -13,24 +12,30 @@ class State:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
+        self._ports: dict[str, int] = {}
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str, mode: int = 0o755) -> Path:
         """A folder below the state folder, made when it is not there."""
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
+        path.chmod(mode)
         return path
 
     def secret(self, name: str) -> str:
         """A random secret, made at the first call and kept."""
-        return self._kept("secrets.json", name, lambda: secrets.token_urlsafe(24))
+        known = self._read("secrets.json")
+        if name not in known:
+            known[name] = secrets.token_urlsafe(24)
+            self._write("secrets.json", known)
+        return known[name]
 
     def port(self, name: str) -> int:
-        """A loopback port, kept over restarts as long as nobody else has taken it."""
-        port = int(self._kept("ports.json", name, lambda: str(free_port())))
-        if is_free(port):
-            return port
-        self._write("ports.json", {**self._read("ports.json"), name: str(free_port())})
-        return int(self._read("ports.json")[name])
+        """A loopback port: that of the last start if nobody else has taken it meanwhile."""
+        if name not in self._ports:
+            port = int(self._read("ports.json").get(name, 0)) or free_port()
+            self._ports[name] = port if is_free(port) else free_port()
+            self._write("ports.json", {**self._read("ports.json"), name: str(self._ports[name])})
+        return self._ports[name]
 
     def write_private(self, name: str, content: str) -> Path:
         """Write a file that only its owner can read, in one step."""
@@ -41,13 +46,6 @@ class State:
         draft.touch(mode=0o600)
         draft.write_text(content)
         return draft.replace(path)
-
-    def _kept(self, file: str, name: str, make: Callable[[], str]) -> str:
-        known = self._read(file)
-        if name not in known:
-            known[name] = make()
-            self._write(file, known)
-        return known[name]
 
     def _read(self, file: str) -> dict[str, str]:
         path = self.root / file
