@@ -126,7 +126,7 @@ class Ring:
         }
         for manifest in objects():
             self.cluster.apply(manifest)
-        kubelet = Kubelet(self.state.folder("cluster"), images)
+        kubelet = Kubelet(self.state.folder("cluster"), images, crashed=lambda crash: self.screen.warn(str(crash)))
         self._pods = threading.Thread(target=kubelet.run, args=[self._stop_pods], name="kubelet")
         self._pods.start()
 
