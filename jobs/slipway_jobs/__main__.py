@@ -1,4 +1,4 @@
-"""``python -m slipway_jobs``: reads the command line, runs the Job, prints its result, ends with a status that says how it went."""
+"""``python -m slipway_jobs``: run the Job that the command line asks for, print its result, end with a status."""
 
 import json
 import logging
@@ -26,7 +26,6 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("httpx", "skl2onnx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    signal.signal(signal.SIGTERM, _terminate)
     given = command.parser().parse_args(arguments)
     try:
         # Libraries print what they like; stdout is for the result alone.
@@ -89,16 +88,17 @@ def _promote(given: Namespace) -> dict[str, Any]:
 
 def _monitor(given: Namespace) -> dict[str, Any]:
     window = command.window(given.window)
-    min_rows, max_rows = command.count("--min-rows", given.min_rows), command.count("--max-rows", given.max_rows)
+    min_rows, limit = command.count("--min-rows", given.min_rows), command.count("--max-requests", given.max_requests)
     settings = read_settings()
     from slipway_jobs.monitoring import monitor
     from slipway_jobs.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return monitor(given.model, given.alias, window, min_rows, max_rows, settings, tracking)
+    return monitor(given.model, given.alias, window, min_rows, limit, settings, tracking)
 
 
 COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor}
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

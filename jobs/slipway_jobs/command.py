@@ -61,7 +61,9 @@ def _monitor(command: argparse.ArgumentParser) -> None:
     command.add_argument("--window", default="24h", help="how far back to look: 30m, 24h, 7d (%(default)s)")
     command.add_argument("--alias", default=CHAMPION, help="the version to compare with (%(default)s)")
     command.add_argument("--min-rows", default="50", metavar="N", help="fewer rows say nothing (%(default)s)")
-    command.add_argument("--max-rows", default="100000", metavar="N", help="at most the newest N requests (%(default)s)")
+    command.add_argument(
+        "--max-requests", default="100000", metavar="N", help="look at the newest N requests at most (%(default)s)"
+    )
 
 
 def pairs(texts: list[str]) -> dict[str, str]:

@@ -41,3 +41,7 @@ class ParityError(JobError):
 
 class NoSuchVersion(JobError):
     """The registry has no such version, or the version lacks what Slipway writes on one."""
+
+
+class EventLogError(JobError):
+    """The event log cannot be read."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_contract.registry import ArtifactFormat, ArtifactManifest, Tag
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, load
@@ -86,7 +86,7 @@ def graph_of(version: Version, tracking: Tracking) -> bytes:
         return (folder / manifest.format.file).read_bytes()
 
 
-def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, artifact.ArtifactManifest]:
+def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, ArtifactManifest]:
     """The version's artifact, checked, and where it is inside the folder. Raises WrongDigest naming the version."""
     stored = tracking.download(version, folder)
     try:

@@ -1,0 +1,36 @@
+"""The door to the event log in PostgreSQL: requests that were answered."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import psycopg
+
+from slipway_jobs.errors import EventLogError
+
+logger = logging.getLogger(__name__)
+
+# The newest first, so that a limit drops the oldest. Inputs of refused requests are not what the model saw.
+_REQUESTS = """
+    SELECT request FROM prediction_events
+    WHERE model = %s AND time >= %s AND time < %s AND status BETWEEN 200 AND 299
+    ORDER BY time DESC LIMIT %s
+"""
+
+
+@contextmanager
+def requests(url: str, model: str, since: datetime, until: datetime, limit: int) -> Iterator[Iterator[str | None]]:
+    """Bodies of the model's answered requests, V2 JSON; None where the log kept none. At most the newest ``limit``.
+
+    They are streamed: memory does not grow with the window. Raises EventLogError.
+    """
+    try:
+        with psycopg.connect(url, connect_timeout=10) as connection, connection.cursor(name="requests") as cursor:
+            cursor.itersize = 1000
+            cursor.execute(_REQUESTS, (model, since, until, limit))
+            yield (row[0] for row in cursor)
+    except psycopg.errors.UndefinedTable as error:
+        raise EventLogError("the event log has no table prediction_events yet; run: python -m slipway_gateway migrate") from error
+    except psycopg.Error as error:
+        raise EventLogError(f"the event log cannot be read: {error}; check SLIPWAY_DATABASE_URL") from error
