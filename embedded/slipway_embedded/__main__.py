@@ -23,7 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     command = parser.add_subparsers(dest="command", required=True).add_parser("up", help="start, predict, stay until Ctrl-C")
     command.add_argument("--once", action="store_true", help="stop after the first prediction")
     once = parser.parse_args(argv).once
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     settings, screen = EmbeddedSettings(), Screen()
     screen.say(f"Slipway, embedded. State: {settings.state} (delete it to begin anew)")
     try:
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
             if not once:
                 stay(ring)
     except KeyboardInterrupt:
-        screen.say("\nstopped; the state is kept")
+        screen.say("\n  stopped; the state is kept")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
         screen.warn(f"the ring did not come up: {error}")
         screen.warn(f"logs of all parts: {settings.state}/logs; of Jobs and predictors: {settings.state}/cluster")
@@ -41,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends the ring like Ctrl-C."""
+    """Ctrl-C and SIGTERM end the ring; what is being stopped is not interrupted by a second one."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -6,10 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import httpx
 import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, NotFound, connect
 from slipway_cluster.kubelet import Image, Kubelet
@@ -115,9 +117,20 @@ class Ring:
                 said.append(summary(trained))
                 self.run_job("promote", [name, str(trained["version"])], f"promote-{name}-{stamp}")
         with self.screen.step(f"serve {name}") as said:
-            self.programs.wait(f"model {name} to be Ready", lambda: is_ready(self.model(name).status), self.settings.deadline)
+            self.programs.wait(f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline)
             live = self.model(name).status.traffic[0]
             said.append(f"version {live.version}  {live.digest[:19]}…")
+
+    def _answers(self, name: str) -> bool:
+        """Whether the Model is Ready and the gateway reaches it: a status may be older than this start."""
+        if not is_ready(self.model(name).status):
+            return False
+        token = {"Authorization": f"Bearer {self._token}"}
+        return httpx.get(f"{self.gateway_url}/v2/models/{name}/ready", headers=token, timeout=10).is_success
+
+    @cached_property
+    def _token(self) -> str:
+        return self.identity.login("user")
 
     def _start_pods(self) -> None:
         images = {
@@ -144,7 +157,7 @@ class Ring:
 
     def _identity(self) -> Program:
         port = self.state.port("identity")
-        argv = ["canaille", "run", "--bind", f"127.0.0.1:{port}"]
+        argv = ["canaille", "run", "--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
         return Program("identity", argv, self.identity.environment, port, "/.well-known/openid-configuration")
 
     def _gateway(self) -> Program:
@@ -195,8 +208,9 @@ def is_ready(status: ModelStatus) -> bool:
 
 
 def summary(trained: dict[str, Any]) -> str:
-    """One line of what a training Job printed: dataset, and each score beside its baseline."""
-    return f"{trained.get('dataset', '')}: {trained.get('summary', '')}"
+    """One line of what a training Job printed: dataset, and the first score beside its baseline."""
+    metric, score = next(iter(trained["metrics"].items()))
+    return f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"
 
 
 def git_revision() -> str:
