@@ -110,7 +110,7 @@ def model_file(fitted: Fitted, format: ArtifactFormat, path: Path) -> None:
     elif format is ArtifactFormat.SKOPS:
         skops.io.dump(fitted.estimator, path)
     else:
-        import joblib
+        import joblib  # type: ignore[import-untyped]
 
         joblib.dump(fitted.estimator, path)
 
