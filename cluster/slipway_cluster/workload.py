@@ -202,7 +202,7 @@ class CronJobSpec(Spec):
         if name is not None:
             try:
                 ZoneInfo(name)
-            except (OSError, ValueError):
+            except (LookupError, OSError, ValueError):
                 raise ValueError(f"{name!r} is not a time zone") from None
         return name
 

@@ -1,0 +1,43 @@
+"""Clusters to test on: the stand-in always, a real one when SLIPWAY_TEST_KUBERNETES names a namespace (which is emptied)."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, connect
+
+from tests.cluster.machine import Machine
+
+NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "state")
+    machine.start()
+    yield machine
+    machine.stop()
+    machine.cluster.close()
+
+
+@pytest.fixture(params=["local", *(["kubernetes"] if NAMESPACE else [])])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    if request.param == "local":
+        machine: Machine = request.getfixturevalue("machine")
+        yield machine.cluster
+        return
+    real = connect(f"kubernetes://{NAMESPACE}")
+    _empty(real)
+    yield real
+    _empty(real)
+
+
+def _empty(cluster: Cluster) -> None:
+    for kind in (CRON_JOB, JOB, MODEL):
+        for each in cluster.list(kind):
+            cluster.delete(kind, each["metadata"]["name"])

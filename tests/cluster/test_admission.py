@@ -1,0 +1,114 @@
+"""What the stand-in refuses, by the name of the field, because it could not honour it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway_cluster import MODEL, Cluster, ClusterError, Invalid, Manifest, connect
+from slipway_cluster.local_cluster import LocalCluster
+
+from tests.cluster.manifests import container, cron_job, job, model, runtime, service, storage
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[LocalCluster]:
+    cluster = LocalCluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+def with_container(**fields: Any) -> Manifest:
+    manifest = job("train", "pass")
+    manifest["spec"]["template"]["spec"]["containers"][0] |= fields
+    return manifest
+
+
+def with_pod(**fields: Any) -> Manifest:
+    manifest = job("train", "pass")
+    manifest["spec"]["template"]["spec"] |= fields
+    return manifest
+
+
+def with_predictor(**fields: Any) -> Manifest:
+    manifest = service()
+    manifest["spec"]["predictor"] |= fields
+    return manifest
+
+
+POD = "spec.template.spec"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        (
+            with_container(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            f"{POD}.containers[0].env[0].valueFrom",
+        ),
+        (with_container(env=[{"name": "A", "value": 1}]), f"{POD}.containers[0].env[0].value"),
+        (with_container(envFrom=[]), f"{POD}.containers[0].envFrom"),
+        (with_container(livenessProbe={"exec": {"command": ["true"]}}), f"{POD}.containers[0].livenessProbe.exec"),
+        (with_container(volumeMounts=[{"name": "absent", "mountPath": "/data"}]), "'absent', which is not among the volumes"),
+        (with_container(readinessProbe={"httpGet": {"port": "web"}}), "'web', which is not among the container's ports"),
+        (with_container(ports=[{"containerPort": 53, "protocol": "UDP"}]), f"{POD}.containers[0].ports[0].protocol"),
+        (with_pod(containers=[container("pass"), container("pass")]), f"{POD}.containers"),
+        (with_pod(volumes=[{"name": "v", "configMap": {"name": "c"}}]), f"{POD}.volumes[0].configMap"),
+        (with_pod(hostNetwork=True), f"{POD}.hostNetwork"),
+        (with_pod(restartPolicy="Always"), f"{POD}.restartPolicy"),
+        (job("train", "pass", parallelism=2), "spec.parallelism"),
+        (job("train", "pass", completionMode="Indexed"), "spec.completionMode"),
+        (cron_job("train", "pass", timeZone="Mars/Olympus"), "spec.timeZone"),
+        (cron_job("train", "pass", schedule="0 0 0 * * *"), "spec.schedule"),
+        (cron_job("train", "pass", schedule="61 * * * *"), "spec.schedule"),
+        (cron_job("train", "pass", concurrencyPolicy="Perhaps"), "spec.concurrencyPolicy"),
+        (with_predictor(containers=[]), "spec.predictor.containers"),
+        ({**service(), "spec": {"predictor": service()["spec"]["predictor"], "transformer": {}}}, "spec.transformer"),
+        (runtime(env=[{"name": "A", "valueFrom": {}}]), "spec.containers[0].env[0].valueFrom"),
+        ({**storage(), "spec": {**storage()["spec"], "supportedUriFormats": [{}]}}, "spec.supportedUriFormats[0]"),
+        (model("Heart"), "metadata.name"),
+        ({**job("train", "pass"), "apiVersion": "batch/v2"}, "apiVersion"),
+        ({**job("train", "pass"), "kind": "Deployment"}, "kind"),
+        ({**job("train", "pass"), "metadata": {"name": "t", "labels": {"a": 1}}}, "metadata.labels['a']"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(store: LocalCluster, manifest: Manifest, field: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        store.apply(manifest)
+    assert field in str(refusal.value)
+
+
+def test_what_has_no_meaning_for_a_process_is_accepted(store: LocalCluster) -> None:
+    manifest = with_container(resources={"requests": {"cpu": "1"}}, securityContext={"runAsNonRoot": True})
+    manifest["spec"]["template"]["spec"] |= {"serviceAccountName": "jobs", "automountServiceAccountToken": False}
+    store.apply(manifest)
+
+
+def test_defaults_are_those_of_the_api_server(store: LocalCluster) -> None:
+    spec = store.apply(cron_job("train", "pass", suspend=True))["spec"]
+    assert (spec["concurrencyPolicy"], spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == ("Allow", 3, 1)
+    manifest = job("train", "pass")
+    del manifest["spec"]["backoffLimit"]
+    assert store.apply(manifest)["spec"]["backoffLimit"] == 6
+
+
+def test_a_bad_status_of_a_model_is_refused(store: LocalCluster) -> None:
+    store.apply(model())
+    with pytest.raises(Invalid, match=r"status\.observedGeneration"):
+        store.update_status(MODEL, "heart", {"observedGeneration": "many"})
+
+
+def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_word_on_it(store: LocalCluster) -> None:
+    manifest = cron_job("train", "pass")
+    del manifest["spec"]["suspend"]
+    store.apply(manifest)
+    store.suspend("train", True)
+    assert store.apply(manifest)["spec"]["suspend"] is True
+
+
+def test_a_url_says_which_cluster(tmp_path: Path) -> None:
+    local: Cluster = connect(f"local://{tmp_path}")
+    assert local.list(MODEL) == []
+    for wrong in ("local://relative", "kubernetes://", "http://x", "kubernetes://a/b"):
+        with pytest.raises(ClusterError, match="is not a cluster"):
+            connect(wrong)

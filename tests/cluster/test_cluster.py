@@ -1,0 +1,228 @@
+"""What every cluster does. The same tests run on the stand-in and on Kubernetes."""
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, Conflict, Invalid, Manifest, NotFound, WatchEvent
+
+from tests.cluster.manifests import cron_job, job, model
+from tests.cluster.waiting import until
+
+
+def condition(manifest: Manifest, kind: str) -> Manifest | None:
+    every = manifest.get("status", {}).get("conditions", [])
+    return next((each for each in every if each["type"] == kind and each["status"] == "True"), None)
+
+
+def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
+    return until(lambda: cluster.get(JOB, name), lambda seen: condition(seen, "Complete") or condition(seen, "Failed"), seconds)
+
+
+def test_an_applied_object_has_identity_age_and_version(cluster: Cluster) -> None:
+    applied = cluster.apply(model())
+    metadata = applied["metadata"]
+    assert metadata["uid"]
+    assert metadata["resourceVersion"]
+    assert metadata["generation"] == 1
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])).total_seconds()) < 120
+    assert cluster.get(MODEL, "heart")["metadata"]["uid"] == metadata["uid"]
+
+
+def test_applying_the_same_again_changes_nothing(cluster: Cluster) -> None:
+    first = cluster.apply(model())
+    assert cluster.apply(model())["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+
+
+def test_only_a_change_of_the_spec_is_a_new_generation(cluster: Cluster) -> None:
+    first = cluster.apply(model())
+    relabelled = model()
+    relabelled["metadata"]["labels"]["team"] = "b"
+    second = cluster.apply(relabelled)
+    assert second["metadata"]["generation"] == 1
+    assert second["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]
+    assert cluster.apply(model(alias="blue"))["metadata"]["generation"] == 2
+
+
+def test_a_field_that_is_no_longer_applied_is_removed(cluster: Cluster) -> None:
+    cluster.apply(model(training={"template": "train-heart"}))
+    assert "training" not in cluster.apply(model())["spec"]
+
+
+def test_status_is_written_apart_from_the_rest(cluster: Cluster) -> None:
+    created = cluster.apply({**model(), "status": {"observedGeneration": 9}})
+    assert created.get("status", {}).get("observedGeneration", 0) == 0
+    written = cluster.update_status(MODEL, "heart", {"observedGeneration": 1, "conditions": [], "traffic": []})
+    assert written["metadata"]["generation"] == 1
+    applied = cluster.apply({**model(alias="blue"), "status": {"observedGeneration": 9}})
+    assert applied["status"]["observedGeneration"] == 1
+
+
+def test_a_status_replaces_the_former_one_whole(cluster: Cluster) -> None:
+    cluster.apply(model())
+    condition = {"type": "Ready", "status": "True", "reason": "Serving", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    cluster.update_status(MODEL, "heart", {"observedGeneration": 1, "conditions": [condition], "traffic": []})
+    cluster.update_status(MODEL, "heart", {"observedGeneration": 1})
+    assert not cluster.get(MODEL, "heart")["status"].get("conditions")
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"scale": {"minReplicas": 0}}, "spec.scale.minReplicas"),
+        ({"alias": 3}, "spec.alias"),
+        ({"nonsense": 1}, "spec.nonsense"),
+        ({"rollout": {"steps": [200]}}, "spec.rollout.steps[0]"),
+    ],
+)
+def test_a_bad_model_is_refused_by_the_name_of_its_field(cluster: Cluster, spec: dict[str, Any], field: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        cluster.apply(model(**spec))
+    assert field in str(refusal.value)
+
+
+def test_an_object_that_was_changed_since_it_was_read_is_not_overwritten(cluster: Cluster) -> None:
+    read = cluster.apply(model())
+    cluster.apply(model(alias="blue"))
+    stale = model(alias="green")
+    stale["metadata"]["resourceVersion"] = read["metadata"]["resourceVersion"]
+    with pytest.raises(Conflict):
+        cluster.apply(stale)
+
+
+def test_objects_are_found_by_label(cluster: Cluster) -> None:
+    cluster.apply(model("heart"))
+    other = model("digits")
+    other["metadata"]["labels"] = {"team": "b"}
+    cluster.apply(other)
+    assert [each["metadata"]["name"] for each in cluster.list(MODEL)] == ["digits", "heart"]
+    assert [each["metadata"]["name"] for each in cluster.list(MODEL, {"team": "b"})] == ["digits"]
+    assert cluster.list(MODEL, {"team": "c"}) == []
+    assert cluster.list(MODEL)[0]["kind"] == "Model"
+
+
+def test_what_is_not_there_is_not_found_and_may_be_deleted(cluster: Cluster) -> None:
+    with pytest.raises(NotFound):
+        cluster.get(MODEL, "nobody")
+    with pytest.raises(NotFound):
+        cluster.update_status(MODEL, "nobody", {})
+    with pytest.raises(NotFound):
+        cluster.create_job("nobody")
+    with pytest.raises(NotFound):
+        cluster.suspend("nobody", True)
+    with pytest.raises(NotFound):
+        cluster.logs(JOB, "nobody")
+    cluster.delete(MODEL, "nobody")
+
+
+def test_a_watch_tells_what_is_there_and_what_happens(cluster: Cluster) -> None:
+    cluster.apply(model("heart"))
+    events: list[WatchEvent] = []
+
+    def watch() -> None:
+        events.extend(cluster.watch(MODEL, timeout=3))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    cluster.apply(model("digits"))
+    cluster.apply(model("digits", alias="blue"))
+    cluster.delete(MODEL, "heart")
+    thread.join()
+    assert events[0].type == "ADDED"
+    assert {event.object["metadata"]["name"] for event in events} <= {"heart", "digits"}
+    last = {event.object["metadata"]["name"]: event for event in events}
+    assert last["digits"].object["spec"]["alias"] == "blue"
+    assert last.get("heart") is None or last["heart"].type == "DELETED"
+
+
+def test_a_job_runs_to_its_end_and_its_output_is_kept(cluster: Cluster) -> None:
+    cluster.apply(job("greet", "import sys; print('hello', *sys.argv[1:])", "world"))
+    done = over(cluster, "greet")
+    assert condition(done, "Complete")
+    status = done["status"]
+    assert status["succeeded"] == 1
+    assert status.get("failed", 0) == 0
+    assert status.get("active", 0) == 0
+    assert status["startTime"] <= status["completionTime"]
+    assert list(cluster.logs(JOB, "greet")) == ["hello world"]
+
+
+def test_the_log_of_a_running_job_can_be_followed(cluster: Cluster) -> None:
+    cluster.apply(job("count", "import time\nfor i in range(5):\n print(i, flush=True)\n time.sleep(0.2)"))
+    assert list(cluster.logs(JOB, "count", follow=True)) == ["0", "1", "2", "3", "4"]
+
+
+def test_a_failing_job_is_retried_as_often_as_it_may(cluster: Cluster) -> None:
+    cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
+    failed = condition(over(cluster, "fail", 90), "Failed")
+    assert failed
+    assert failed["reason"] == "BackoffLimitExceeded"
+    assert cluster.get(JOB, "fail")["status"]["failed"] == 2
+
+
+def test_a_job_that_takes_too_long_is_ended(cluster: Cluster) -> None:
+    cluster.apply(job("slow", "import time; time.sleep(600)", activeDeadlineSeconds=2))
+    failed = condition(over(cluster, "slow"), "Failed")
+    assert failed
+    assert failed["reason"] == "DeadlineExceeded"
+
+
+def test_a_finished_job_goes_when_its_time_has_come(cluster: Cluster) -> None:
+    cluster.apply(job("brief", "pass", ttlSecondsAfterFinished=1))
+    until(lambda: [each["metadata"]["name"] for each in cluster.list(JOB)], lambda names: "brief" not in names, 60)
+
+
+def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Cluster) -> None:
+    cluster.apply(cron_job("train", "import os, sys; print(sys.argv[1:], os.environ['SEED'])", "heart"))
+    made = cluster.create_job("train", name="train-now", args=["--set", "depth=3"], env={"SEED": "7"})
+    assert made["metadata"]["ownerReferences"][0]["name"] == "train"
+    assert made["metadata"]["labels"]["app"] == "train"
+    assert condition(over(cluster, "train-now"), "Complete")
+    assert list(cluster.logs(JOB, "train-now")) == ["['heart', '--set', 'depth=3'] 7"]
+    assert list(cluster.logs(CRON_JOB, "train")) == ["['heart', '--set', 'depth=3'] 7"]
+    with pytest.raises(Conflict):
+        cluster.create_job("train", name="train-now")
+
+
+def test_jobs_made_without_a_name_get_different_ones(cluster: Cluster) -> None:
+    cluster.apply(cron_job("train", "pass"))
+    names = {cluster.create_job("train")["metadata"]["name"] for _ in range(2)}
+    assert len(names) == 2
+    assert all(name.startswith("train-") for name in names)
+
+
+def test_a_schedule_can_be_suspended_and_resumed(cluster: Cluster) -> None:
+    cluster.apply(cron_job("train", "pass", suspend=False))
+    assert cluster.suspend("train", True)["spec"]["suspend"] is True
+    assert cluster.suspend("train", False)["spec"]["suspend"] is False
+
+
+def test_a_wrong_schedule_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(Invalid) as refusal:
+        cluster.apply(cron_job("train", "pass", schedule="every day"))
+    assert "spec.schedule" in str(refusal.value)
+
+
+def test_what_an_object_owns_goes_with_it(cluster: Cluster) -> None:
+    cluster.apply(cron_job("train", "import time; time.sleep(600)"))
+    cluster.create_job("train", name="train-now")
+    until(lambda: cluster.get(JOB, "train-now").get("status", {}), lambda status: status.get("active"))
+    cluster.delete(CRON_JOB, "train")
+    until(lambda: cluster.list(JOB), lambda jobs: not jobs, 60)
+
+
+def test_a_template_of_a_job_cannot_be_changed(cluster: Cluster) -> None:
+    cluster.apply(job("greet", "print('a')"))
+    with pytest.raises(Invalid) as refusal:
+        cluster.apply(job("greet", "print('b')"))
+    assert "spec.template" in str(refusal.value)
+
+
+def test_a_container_reads_its_environment_and_its_expansions(cluster: Cluster) -> None:
+    manifest = job("env", "import os, sys; print(os.environ['GREETING'], sys.argv[1], sys.argv[2])", "$(NAME)", "$$(NAME)")
+    container = manifest["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "NAME", "value": "you"}, {"name": "GREETING", "value": "hello $(NAME)"}]
+    cluster.apply(manifest)
+    over(cluster, "env")
+    assert list(cluster.logs(JOB, "env")) == ["hello you you $(NAME)"]

@@ -1,0 +1,215 @@
+"""What is left when things die: the kubelet's parent, the kubelet, a Job in the middle."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+from slipway_cluster import CRON_JOB, INFERENCE_SERVICE, JOB, MODEL, ClusterError, Manifest
+from slipway_cluster.admission import POD
+from slipway_cluster.kubelet import Kubelet
+from slipway_cluster.process import MARK, ProcessId, kill_leftovers
+
+from tests.cluster.machine import IMAGES, Machine, is_ready, read
+from tests.cluster.manifests import SERVER, cron_job, job, runtime, service, storage
+from tests.cluster.waiting import until
+
+LAUNCHER = """
+import json, pathlib, sys, threading
+from slipway_cluster.kubelet import Image, Kubelet
+root, image = sys.argv[1:]
+Kubelet(pathlib.Path(root), {image: Image(pathlib.Path(sys.executable).parent)}).run(threading.Event())
+"""
+SPAWNING = SERVER.replace(
+    "print('serving'",
+    "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    " start_new_session=True).pid, flush=True)\nprint('serving'",
+)
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[Machine]:
+    """A machine whose kubelet is not started."""
+    machine = Machine(tmp_path / "state")
+    yield machine
+    machine.stop()
+    machine.cluster.close()
+
+
+def launch(root: Path) -> subprocess.Popen[bytes]:
+    (image,) = IMAGES
+    return subprocess.Popen([sys.executable, "-c", LAUNCHER, str(root), image])
+
+
+def serve(machine: Machine, code: str = SERVER) -> None:
+    machine.cluster.apply(runtime(code))
+    machine.cluster.apply(storage())
+    machine.cluster.apply(service())
+
+
+def pids(machine: Machine) -> list[int]:
+    """Of the pods' containers, as recorded."""
+    containers = [each for pod in machine.cluster.list(POD) for each in pod.get("status", {}).get("containerStatuses", [])]
+    return [found.pid for each in containers if (found := ProcessId.parse(each["containerID"]))]
+
+
+def is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
+    serve(idle)
+    launcher = launch(idle.root)
+    idle.url_of_ready("heart-3")
+    (pid,) = pids(idle)
+    launcher.kill()
+    launcher.wait()
+    until(lambda: is_gone(pid), bool, 5)
+
+
+def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_service_runs_again(idle: Machine) -> None:
+    serve(idle, SPAWNING)
+    launcher = launch(idle.root)
+    former = idle.url_of_ready("heart-3")
+    grandchild = int(next(idle.cluster.logs(INFERENCE_SERVICE, "heart-3")))
+    launcher.kill()
+    launcher.wait()
+    assert not is_gone(grandchild)
+    idle.start()
+    until(lambda: is_gone(grandchild), bool, 10)
+    status = idle.service("heart-3", lambda seen: is_ready(seen) and seen["address"]["url"] != former)
+    url = str(status["address"]["url"])
+    assert read(f"{url}/uri") == "mlflow://heart/3?sha256=abc"
+
+
+def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(idle: Machine) -> None:
+    serve(idle)
+    idle.start()
+    idle.url_of_ready("heart-3")
+    (pid,) = pids(idle)
+    idle.stop()
+    assert is_gone(pid)
+    assert not is_ready(idle.service("heart-3", bool))
+    idle.start()
+    assert read(idle.url_of_ready("heart-3") + "/ready") == "yes"
+
+
+@pytest.mark.parametrize(("backoff_limit", "outcome"), [(1, "Complete"), (0, "Failed")])
+def test_a_job_that_was_running_when_everything_died_is_retried_within_its_limit(
+    idle: Machine, tmp_path: Path, backoff_limit: int, outcome: str
+) -> None:
+    first_only = "import pathlib, sys, time\np = pathlib.Path(sys.argv[1])\nif not p.exists():\n p.touch()\n time.sleep(600)"
+    idle.cluster.apply(job("train", first_only, str(tmp_path / "seen"), backoff_limit=backoff_limit))
+    launcher = launch(idle.root)
+    until((tmp_path / "seen").exists, bool)
+    until(lambda: pids(idle), len)
+    launcher.kill()
+    launcher.wait()
+    idle.start()
+    conditions = until(lambda: idle.cluster.get(JOB, "train")["status"].get("conditions"), bool)
+    assert conditions is not None
+    assert conditions[0]["type"] == outcome
+
+
+def test_a_finished_job_is_not_run_again_after_a_restart(idle: Machine, tmp_path: Path) -> None:
+    count = "import sys; open(sys.argv[1], 'a').write('x')"
+    idle.cluster.apply(job("once", count, str(tmp_path / "runs")))
+    idle.start()
+    until(lambda: idle.cluster.get(JOB, "once").get("status", {}), lambda status: status.get("succeeded"))
+    idle.stop()
+    idle.start()
+    idle.cluster.apply(job("next", "pass"))
+    until(lambda: idle.cluster.get(JOB, "next").get("status", {}), lambda status: status.get("succeeded"))
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_only_one_kubelet_runs_on_a_folder(machine: Machine) -> None:
+    until(lambda: (machine.root / "kubelet.lock").exists(), bool)
+    with pytest.raises(ClusterError, match="another kubelet"):
+        Kubelet(machine.root, IMAGES).run(threading.Event())
+
+
+def test_a_foreign_process_that_got_a_recorded_pid_is_left_alone() -> None:
+    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        assert kill_leftovers([ProcessId(foreign.pid, started=12345.0)], ["no-such-pod"]) == 0
+        assert foreign.poll() is None
+    finally:
+        foreign.kill()
+        foreign.wait()
+
+
+def test_a_process_that_bears_a_pods_mark_is_killed() -> None:
+    marked = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: "pod-1"})
+    until(lambda: psutil.Process(marked.pid).environ().get(MARK), bool)
+    assert kill_leftovers([], ["pod-1"]) == 1
+    until(lambda: is_gone(marked.pid), bool)
+    marked.wait(5)
+
+
+def test_a_deleted_job_is_killed(machine: Machine) -> None:
+    machine.cluster.apply(job("long", "import time; time.sleep(600)"))
+    (pid,) = until(lambda: pids(machine), len)
+    machine.cluster.delete(JOB, "long")
+    until(lambda: is_gone(pid), bool)
+
+
+def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> None:
+    write = (
+        "import json, pathlib, sys\n"
+        "from slipway_cluster import connect\n"
+        "cluster = connect('local://' + sys.argv[1])\n"
+        "manifest = json.loads(sys.argv[3])\n"
+        "for i in range(50):\n"
+        "    manifest['metadata']['name'] = f'm{sys.argv[2]}-{i}'\n"
+        "    cluster.apply(manifest)\n"
+    )
+    manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {}, "spec": {"registeredModel": "m"}}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", write, str(idle.root), str(number), json.dumps(manifest)]) for number in range(3)
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    versions = {each["metadata"]["resourceVersion"] for each in idle.cluster.list(MODEL)}
+    assert len(versions) == 150
+
+
+def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
+    watch = (
+        "import sys\n"
+        "from slipway_cluster import CRON_JOB, connect\n"
+        "for event in connect('local://' + sys.argv[1]).watch(CRON_JOB, timeout=20):\n"
+        "    print(event.type, event.object['metadata']['name'], flush=True)\n"
+        "    if event.type == 'DELETED': break\n"
+    )
+    watcher = subprocess.Popen([sys.executable, "-c", watch, str(idle.root)], stdout=subprocess.PIPE, text=True)
+    assert watcher.stdout
+    with watcher.stdout as lines:
+        idle.cluster.apply(cron_job("train", "pass"))
+        assert lines.readline() == "ADDED train\n"
+        idle.cluster.suspend("train", False)
+        assert lines.readline() == "MODIFIED train\n"
+        idle.cluster.delete(CRON_JOB, "train")
+        assert lines.readline() == "DELETED train\n"
+    assert watcher.wait(10) == 0
+
+
+def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> None:
+    machine.cluster.apply(cron_job("tick", "pass", schedule="* * * * *", suspend=False, successfulJobsHistoryLimit=2))
+
+    def done() -> list[str]:
+        jobs = [each for each in machine.cluster.list(JOB) if each.get("status", {}).get("succeeded")]
+        return [each["metadata"]["name"] for each in jobs]
+
+    for _ in range(4):
+        machine.ahead += timedelta(minutes=1)
+        name = f"tick-{int(machine.now().timestamp()) // 60}"
+        until(done, lambda names, name=name: name in names)  # type: ignore[misc]
+    until(done, lambda names: len(names) == 2)
+    status: Manifest = machine.cluster.get(CRON_JOB, "tick")["status"]
+    assert status["lastScheduleTime"] <= status["lastSuccessfulTime"]
