@@ -6,6 +6,7 @@ kept flat.
 """
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Self
@@ -108,8 +109,12 @@ _infinite = _finite_test(math.isinf, False)
 _not_finite = _finite_test(lambda v: not math.isfinite(v), False)
 
 
+_brief = reprlib.Repr()  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
+_brief.maxstring = _brief.maxlong = _brief.maxother = 40
+
+
 def _short(value: object) -> str:
-    text = repr(value)
+    text = _brief.repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
