@@ -1,0 +1,307 @@
+"""The V2 protocol in-process: the real application, registry and models; only the socket is left out."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from mlserver.registry import MultiModelRegistry
+from prometheus_client import generate_latest
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column
+from slipway_contract.v2 import ModelMetadata, TensorMetadata
+from slipway_serving.application import create_application, mlserver_settings
+from slipway_serving.door import Door
+from slipway_serving.errors import Refused
+from slipway_serving.model import INLINE_VALUES, SlipwayModel
+from slipway_serving.server import model_settings
+
+from tests.serving.artifacts import PROVENANCE, Fitted, write_artifact, write_model_settings
+
+LIMIT = 2**20
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digits: Fitted) -> FastAPI:
+    """Serves patients by ONNX, skops and joblib, and digits by ONNX. One for all: MLServer's metrics are the process's."""
+    registry = MultiModelRegistry(model_initialiser=SlipwayModel)
+    models = [(patients, format.value, format) for format in ArtifactFormat] + [(digits, "digits", ArtifactFormat.ONNX)]
+    for fitted, name, format in models:
+        folder = tmp_path_factory.mktemp("models") / name
+        write_artifact(folder, fitted, format)
+        write_model_settings(folder, format)
+        asyncio.run(registry.load(model_settings(folder)))
+    return create_application(mlserver_settings(), registry)
+
+
+class InProcess:
+    """A client of the application without a socket between."""
+
+    def __init__(self, door: Door) -> None:
+        self._transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.request("POST", path, **body)
+
+    def request(self, method: str, path: str, **body: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://predictor") as client:
+                return await client.request(method, path, **body)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def door(application: FastAPI) -> Door:
+    return Door(application, LIMIT)
+
+
+@pytest.fixture
+def client(door: Door) -> InProcess:
+    return InProcess(door)
+
+
+def outputs(answer: Any) -> dict[str, Any]:
+    assert answer.status_code == 200, answer.text
+    return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer.json()["outputs"]}
+
+
+def refusal(answer: Any, status: int = 422) -> str:
+    assert answer.status_code == status, answer.text
+    assert answer.json().keys() == {"error"}
+    return str(answer.json()["error"])
+
+
+@pytest.mark.parametrize("model", ["onnx", "skops", "joblib"])
+def test_every_format_gives_the_estimators_own_answer(client: InProcess, patients: Fitted, model: str) -> None:
+    given = outputs(client.post(f"/v2/models/{model}/infer", json=patients.request()))
+    expected = patients.estimator.predict_proba(patients.rows)
+    np.testing.assert_allclose(given["probability"], expected[:, 1], atol=1e-5)
+    np.testing.assert_array_equal(given["label"], patients.estimator.predict(patients.rows))
+
+
+def test_vectors_in_and_out_keep_their_shape(client: InProcess, digits: Fitted) -> None:
+    given = outputs(client.post("/v2/models/digits/infer", json=digits.request()))
+    assert given["probabilities"].shape == (len(digits.rows), 10)
+    np.testing.assert_allclose(given["probabilities"], digits.estimator.predict_proba(digits.rows), atol=1e-5)
+
+
+def test_nested_data_means_the_same_as_flat(client: InProcess, digits: Fitted) -> None:
+    body = digits.request()
+    body["inputs"][0]["data"] = digits.rows.tolist()
+    nested = client.post("/v2/models/digits/infer", json={**body, "id": "same"}).json()
+    assert nested == client.post("/v2/models/digits/infer", json={**digits.request(), "id": "same"}).json()
+
+
+def test_a_scalar_column_may_come_as_a_column_vector(client: InProcess, patients: Fitted) -> None:
+    body = patients.request()
+    for tensor in body["inputs"]:
+        tensor["shape"] = [*tensor["shape"], 1]
+    given = outputs(client.post("/v2/models/onnx/infer", json=body))
+    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5)
+
+
+def test_many_rows_are_predicted_off_the_event_loop_with_the_same_answer(client: InProcess, patients: Fitted) -> None:
+    rows = np.tile(patients.rows, (INLINE_VALUES // patients.rows.size + 1, 1))
+    given = outputs(client.post("/v2/models/onnx/infer", json=patients.request(rows)))
+    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(rows)[:, 1], atol=1e-5)
+
+
+def test_only_the_outputs_asked_for_come_back_in_that_order(client: InProcess, patients: Fitted) -> None:
+    body = {**patients.request(), "outputs": [{"name": "probability"}, {"name": "label"}]}
+    assert list(outputs(client.post("/v2/models/onnx/infer", json=body))) == ["probability", "label"]
+    body["outputs"] = [{"name": "label"}]
+    (output,) = client.post("/v2/models/onnx/infer", json=body).json()["outputs"]
+    assert (output["name"], output["datatype"], output["shape"]) == ("label", "INT64", [len(patients.rows)])
+
+
+def test_an_unknown_output_is_named(client: InProcess, patients: Fitted) -> None:
+    said = refusal(client.post("/v2/models/onnx/infer", json={**patients.request(), "outputs": [{"name": "price"}]}))
+    assert said == "price: is not an output of this model; it gives label, probability"
+
+
+def test_the_id_comes_back_whatever_it_holds(client: InProcess, patients: Fitted) -> None:
+    for id in ("abc", "ü\r\nSet-Cookie: a=b"):
+        answer = client.post("/v2/models/onnx/infer", json={**patients.request(), "id": id})
+        assert answer.json()["id"] == id
+        assert "set-cookie" not in answer.headers
+    assert answer.json()["model_name"] == "onnx"
+    assert answer.json()["model_version"] == "3"
+
+
+def with_input(body: dict[str, Any], index: int, **changes: Any) -> dict[str, Any]:
+    body["inputs"][index] = {**body["inputs"][index], **changes}
+    return body
+
+
+@pytest.mark.parametrize(
+    ("index", "changes", "said"),
+    [
+        (0, {"data": [-5.0]}, "age: -5 is below the minimum 0 a"),
+        (0, {"data": [121]}, "age: 121 is above the maximum 120 a"),
+        (0, {"data": ["63"]}, "age: value 0 is '63' (str); FP32 is expected"),
+        (0, {"data": [True]}, "age: value 0 is True (bool); FP32 is expected"),
+        (0, {"data": [None]}, "age: value 0 is null (missing); FP32 is expected"),
+        (0, {"data": [1e39]}, "age: value 0 is 1e+39, which does not fit FP32"),
+        (0, {"datatype": "INT64"}, "age: datatype INT64 does not fit; expected FP32"),
+        (0, {"name": "years"}, "years: is not an input of this model; it takes age, thal, chol"),
+        (0, {"name": "thal"}, "thal: given more than once"),
+        (0, {"shape": [2]}, "age: data has 1 values; shape [2] needs 2"),
+        (0, {"shape": [1, 2], "data": [1, 2]}, "age: shape [1, 2] does not fit; expected [rows]"),
+        (0, {"shape": [-1]}, "age: shape [-1] has a negative dimension"),
+        (0, {"shape": []}, "age: shape [] does not fit; expected [rows]"),
+        (0, {"shape": [2], "data": [50, 60]}, "thal: has 1 rows, but age has 2"),
+        (1, {"data": [9]}, "thal: 9 is not one of the codes 3, 6, 7 or null"),
+        (1, {"data": [[[[3]]], 3], "shape": [2]}, "thal: "),
+    ],
+)
+def test_a_wrong_value_is_answered_with_422_and_the_inputs_name(
+    client: InProcess, patients: Fitted, index: int, changes: dict[str, Any], said: str
+) -> None:
+    body = with_input(patients.request(np.array([[63, 3, 200]], np.float32)), index, **changes)
+    assert refusal(client.post("/v2/models/onnx/infer", json=body)).startswith(said)
+
+
+def test_63_pixels_are_too_few(client: InProcess) -> None:
+    body = {"inputs": [{"name": "pixels", "shape": [1, 63], "datatype": "FP32", "data": [0.0] * 63}]}
+    assert refusal(client.post("/v2/models/digits/infer", json=body)) == "pixels: shape [1, 63] does not fit; expected [rows, 64]"
+    body["inputs"][0]["shape"] = [1, 64]
+    assert refusal(client.post("/v2/models/digits/infer", json=body)) == "pixels: data has 63 values; shape [1, 64] needs 64"
+
+
+def test_a_missing_input_is_named(client: InProcess, patients: Fitted) -> None:
+    body = patients.request()
+    del body["inputs"][2]
+    assert refusal(client.post("/v2/models/onnx/infer", json=body)) == "chol: is missing from the inputs"
+
+
+def test_no_rows_are_refused(client: InProcess, patients: Fitted) -> None:
+    assert refusal(client.post("/v2/models/onnx/infer", json=patients.request(patients.rows[:0]))).startswith("age: has no rows")
+
+
+def test_null_is_a_missing_value_where_the_signature_says_so(client: InProcess, patients: Fitted) -> None:
+    row = np.array([[63, np.nan, np.nan]], np.float32)
+    given = outputs(client.post("/v2/models/onnx/infer", json=patients.request(row)))
+    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(row)[:, 1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b"\xff\xfe",
+        b'{"inputs": 5}',
+        b"{}",
+        b'{"inputs": [{"name": "age"}]}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FLOAT", "data": [1]}]}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": 1}]}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": {"0": 1}}]}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [NaN]}]}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}',
+        b'{"inputs": [], "id": {"a": 1}}',
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ' + b"[" * 10_000 + b"]" * 10_000 + b"}]}",
+    ],
+)
+def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    assert refusal(client.post("/v2/models/onnx/infer", content=body, headers=headers), 400)
+
+
+@pytest.mark.parametrize("depth", [50, 500, 900, 1000, 1015])
+def test_deep_nesting_that_still_is_json_is_answered_with_422(client: InProcess, patients: Fitted, depth: int) -> None:
+    body = json.dumps(patients.request(np.array([[63, 3, 200]], np.float32)))
+    deep = body.replace("[63.0]", "[" * depth + "63.0" + "]" * depth)
+    answer = client.post("/v2/models/onnx/infer", content=deep.encode(), headers={"content-type": "application/json"})
+    assert refusal(answer).startswith("age: value 0 is [[[")
+
+
+def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
+    headers = {"content-type": "application/json"}
+    large = b" " * (LIMIT + 1)
+    assert refusal(client.post("/v2/models/onnx/infer", content=large, headers=headers), 413).startswith("the body is larger")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(5):
+            yield b" " * (LIMIT // 4)
+
+    answer = client.post("/v2/models/onnx/infer", content=chunks(), headers=headers)
+    assert refusal(answer, 413).startswith("the body is larger")
+
+
+def test_other_media_types_and_encodings_are_answered_with_415(client: InProcess) -> None:
+    for headers in ({"content-type": "text/plain"}, {"content-type": "application/json", "content-encoding": "gzip"}):
+        refusal(client.post("/v2/models/onnx/infer", content=b"{}", headers=headers), 415)
+
+
+def test_metadata_says_all_that_the_signature_says(client: InProcess, patients: Fitted) -> None:
+    answer = client.get("/v2/models/onnx")
+    told = ModelMetadata.model_validate(answer.json())
+    assert tuple(Column.of_metadata(TensorMetadata(**tensor.model_dump())) for tensor in told.inputs) == patients.signature.inputs
+    assert tuple(Column.of_metadata(tensor) for tensor in told.outputs) == patients.signature.outputs
+    assert (told.name, told.versions, told.platform) == ("onnx", ["3"], "onnxruntime_onnx")
+
+
+def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(client: InProcess) -> None:
+    told = client.get("/v2/models/onnx").json()["parameters"]
+    assert (told["registeredModel"], told["version"], told["digest"]) == ("heart", "3", "sha256:" + "0" * 64)
+    assert {key: told[key] for key in PROVENANCE} == PROVENANCE
+    assert outputs(client.post("/v2/models/onnx/infer", json=told["example"]))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/repository/index"),
+        ("POST", "/v2/repository/models/onnx/load"),
+        ("POST", "/v2/repository/models/onnx/unload"),
+        ("POST", "/v2/models/onnx/generate"),
+        ("POST", "/v2/models/onnx/infer_stream"),
+        ("GET", "/v2/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/v2/models/nobody"),
+        ("GET", "/v2/models/onnx/versions/4"),
+    ],
+)
+def test_what_is_not_served_is_answered_with_404(client: InProcess, method: str, path: str) -> None:
+    assert refusal(client.request(method, path, json={}), 404)
+    assert client.get("/v2/models/onnx/ready").status_code == 200
+
+
+def test_asking_for_unknown_models_leaves_no_metrics_behind(client: InProcess, patients: Fitted) -> None:
+    assert refusal(client.post("/v2/models/made-up-name/infer", json=patients.request()), 404) == "Model made-up-name not found"
+    refusal(client.post("/v2/models/onnx/versions/made-up-version/infer", json=patients.request()), 404)
+    assert b"made-up" not in generate_latest()
+
+
+def test_a_closing_server_is_not_ready_but_answers_and_asks_callers_to_leave(
+    client: InProcess, door: Door, patients: Fitted
+) -> None:
+    assert client.get("/v2/models/onnx/ready").status_code == 200
+    door.closing = True
+    for path in ("/v2/models/onnx/ready", "/v2/health/ready"):
+        assert refusal(client.get(path), 503) == "the server is shutting down"
+    assert client.get("/v2/health/live").status_code == 200
+    answer = client.post("/v2/models/onnx/infer", json=patients.request())
+    assert outputs(answer)
+    assert answer.headers["connection"] == "close"
+
+
+def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
+    write_artifact(tmp_path / "bare", patients)
+    with pytest.raises(Refused, match=r"model-settings\.json cannot be read: No such file"):
+        model_settings(tmp_path / "bare")
+    (tmp_path / "bare/model-settings.json").write_text('{"implementation": "os.system"}')
+    with pytest.raises(Refused, match="was not written by the storage initializer"):
+        model_settings(tmp_path / "bare")
