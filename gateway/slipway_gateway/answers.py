@@ -1,10 +1,10 @@
 """What goes in and out under ``/v1``: camelCase JSON, described for OpenAPI."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from slipway_contract.signature import Signature
 
@@ -72,6 +72,12 @@ class FeedbackRequest(Schema):
 
     label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
     comment: str | None = Field(default=None, max_length=2000)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.label is None and self.comment is None:
+            raise ValueError("give a label, a comment, or both")
+        return self
 
     @field_validator("label", "comment")
     @classmethod

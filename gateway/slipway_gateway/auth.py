@@ -8,20 +8,29 @@ from typing import Any
 
 import orjson
 from joserfc import jwt
-from joserfc.errors import BadSignatureError, JoseError
+from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 
 from slipway_gateway.access import Role
 from slipway_gateway.errors import Unauthenticated
 from slipway_gateway.keys import IssuerKeys
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-"""Asymmetric ones only: with HS256 anyone who knows the public key could sign."""
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
+"""Asymmetric ones only: with HS256 anyone who knows the public key could sign. RFC 9864 renamed EdDSA to Ed25519."""
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 MAX_TOKEN = 16 * 2**10
 MAX_CACHED = 10_000
 CACHED_SECONDS = 300
 """A token is checked anew after this time, so that a withdrawn key ends its use."""
+
+
+class _Registry(JWSRegistry):
+    """Does not warn of the name EdDSA: it is for the issuer to change, and most still use it."""
+
+    def get_alg(self, name: str) -> Any:
+        if name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError(f"algorithm {name} is not allowed")
+        return self.algorithms[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,7 @@ class Tokens:
         self._audience = audience
         self._keys = keys
         self._leeway = leeway
-        self._registry = JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+        self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float]] = {}
 
     async def caller(self, authorization: bytes | None) -> Caller:

@@ -24,7 +24,7 @@ class Door:
 
     def __init__(self, tokens: Tokens, v2: V2, control: Application, metrics: Metrics, *, body_limit: int) -> None:
         self._tokens = tokens
-        self._v2 = v2
+        self.v2 = v2
         self._control = control
         self._metrics = metrics
         self._body_limit = body_limit
@@ -36,8 +36,10 @@ class Door:
             request_id = new_id()
             try:
                 await self._admit(request_id, scope, receive, send)
-            except (Disconnected, CutOff):
-                raise
+            except Disconnected:  # nobody is left to answer
+                return
+            except CutOff as error:  # uvicorn closes a connection whose answer is left incomplete
+                log.warning("request %s: %s", request_id, error)
             except Exception as error:  # the process's edge: every error becomes an answer here
                 await self._refuse(error, request_id, scope, send)
 
@@ -47,7 +49,7 @@ class Door:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = await self._call(request_id, rule, headers)
         if path.startswith("/v2"):
-            await self._v2(rule, Exchange(request_id, call, names, headers, receive, send))
+            await self.v2(rule, Exchange(request_id, call, names, headers, receive, send))
             return
         if rule.method == "POST":
             receive = await self._whole(headers, receive)

@@ -1,6 +1,7 @@
 """Runs the gateway: uvicorn on the main port, metrics on theirs."""
 
 import logging
+import signal
 
 import uvicorn
 from prometheus_client import start_http_server
@@ -38,5 +39,14 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     log.info("listening on %s:%d, metrics on %d", settings.gateway_host, settings.gateway_port, server.server_port)
-    uvicorn.Server(config).run()
-    server.shutdown()
+    # uvicorn ends gracefully on these and then raises them once more, for whoever was there before it: an end with status 0.
+    for end in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(end, _leave)
+    try:
+        uvicorn.Server(config).run()
+    finally:
+        server.shutdown()
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import ConnectTimeoutError, NetworkError, RequestError, RequestTimeoutError
+from pyreqwest.exceptions import NetworkError, RequestError, RequestTimeoutError
 from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
@@ -69,11 +69,9 @@ class Upstream:
         """
         try:
             return await self._attempt(url, body, headers)
-        except (NetworkError, ConnectTimeoutError) as error:
-            if not body.can_repeat:
-                raise self._explained(error, body) from None
         except RequestError as error:
-            raise self._explained(error, body) from None
+            if not (_connection_failed(error) and body.can_repeat):
+                raise self._explained(error, body) from None
         try:
             return await self._attempt(url, body, headers)
         except RequestError as error:
@@ -83,7 +81,7 @@ class Upstream:
     def _explained(error: RequestError, body: Body) -> Exception:
         if body.failure is not None:
             return body.failure
-        if isinstance(error, RequestTimeoutError) and not isinstance(error, ConnectTimeoutError):
+        if isinstance(error, RequestTimeoutError) and not _connection_failed(error):
             return UpstreamTimeout("the model did not answer in time")
         return Unavailable("the model cannot be reached", retry_after=2)
 
@@ -114,6 +112,12 @@ class Upstream:
                 return head, True
             head += chunk.to_bytes()
         return head, len(head) == length
+
+
+def _connection_failed(error: RequestError) -> bool:
+    """pyreqwest calls every timeout before an answer's headers a ConnectTimeoutError; only the causes tell the two apart."""
+    causes = error.details["causes"] or []
+    return isinstance(error, NetworkError) or any(cause["message"] == "client error (Connect)" for cause in causes)
 
 
 async def _rest(request: StreamRequest, response: Response) -> AsyncGenerator[bytes, None]:

