@@ -39,24 +39,23 @@ class MlflowRegistry:
     def location(self, name: str, version: str) -> str:
         """The folder of a registered version in the artifact proxy."""
         asked = {"name": name, "version": version}
-        uri = str(self._get(f"{_API}/model-versions/get-download-uri", asked, f"{name} version {version}")["artifact_uri"])
-        return self._proxied(self._resolved(uri))
+        answer = self._get(f"{_API}/model-versions/get-download-uri", asked, f"{name} version {version}")
+        return self._proxied(self._resolved(_text(answer, "artifact_uri")))
 
-    def files(self, location: str) -> dict[str, int | None]:
-        """Relative path and size in bytes, where the store tells it, of every file below."""
-        found: dict[str, int | None] = {}
+    def files(self, location: str) -> set[str]:
+        """Relative paths of all files below the location."""
+        found: set[str] = set()
         folders = [""]
         while folders:
             folder = folders.pop()
-            for item in self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files", ()):
-                name = str(item["path"])
+            for item in self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files") or ():
+                name = _text(item, "path")
                 if name in ("", ".", "..") or "/" in name:
                     raise Refused(f"the store lists a file {name!r}, which is not a plain name")
-                path = _join(folder, name)
                 if item.get("is_dir"):
-                    folders.append(path)
+                    folders.append(_join(folder, name))
                 else:
-                    found[path] = int(item["file_size"]) if "file_size" in item else None
+                    found.add(_join(folder, name))
             if len(found) + len(folders) > _MOST_FILES:
                 raise Refused(f"the store lists more than {_MOST_FILES} files")
         return found
@@ -74,12 +73,12 @@ class MlflowRegistry:
         """Follow MLflow's indirections (``models:/m-…`` is a logged model, ``runs:/…`` a run) to where the files are."""
         scheme, _, rest = uri.partition(":/")
         if scheme == "models" and rest.startswith("m-") and "/" not in rest:
-            model = self._get(f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}")["model"]
-            return str(model["info"]["artifact_uri"])
+            answer = self._get(f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}")
+            return _text(answer, "model", "info", "artifact_uri")
         if scheme == "runs":
             run_id, _, path = rest.lstrip("/").partition("/")
-            run = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")["run"]
-            return _join(str(run["info"]["artifact_uri"]), path)
+            answer = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")
+            return _join(_text(answer, "run", "info", "artifact_uri"), path)
         return uri
 
     def _proxied(self, uri: str) -> str:
@@ -99,18 +98,18 @@ class MlflowRegistry:
         return inside
 
     def _get(self, path: str, parameters: dict[str, str], what: str) -> dict[str, Any]:
-        def ask() -> dict[str, Any]:
+        def ask() -> object:
             with self._opened(path, parameters, what) as response:
                 response.read()
-                content = response.json()
-                if not isinstance(content, dict):
-                    raise ValueError(f"{path} did not answer with an object")  # noqa: TRY004 - what a wrong answer is
-                return content
+                return response.json()
 
         try:
-            return self._patiently(ask)
-        except (ValueError, KeyError) as error:
-            raise Refused(f"MLflow at {self._base} answered something else than was asked: {error}") from error
+            content = self._patiently(ask)
+        except ValueError as error:
+            raise Refused(f"MLflow at {self._base} did not answer with JSON: {error}") from error
+        if not isinstance(content, dict):
+            raise Refused(f"MLflow at {self._base} did not answer with an object")
+        return content
 
     @contextmanager
     def _opened(self, path: str, parameters: dict[str, str], what: str) -> Iterator[httpx.Response]:
@@ -146,3 +145,11 @@ class MlflowRegistry:
 
 def _join(folder: str, name: str) -> str:
     return f"{folder.rstrip('/')}/{name}".strip("/") if folder else name
+
+
+def _text(content: Any, *keys: str) -> str:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(content, str):
+        raise Refused(f"MLflow did not answer as it should: there is no {'.'.join(keys)}")
+    return content

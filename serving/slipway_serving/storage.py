@@ -71,7 +71,7 @@ def _download(uri: StorageUri, incoming: Path, registry: MlflowRegistry, size_li
     if MANIFEST_FILE not in stored:
         raise Refused(f"{uri.name} version {uri.version} has no {MANIFEST_FILE}: it was not registered by Slipway")
     manifest = _manifest(uri, registry.read(location, MANIFEST_FILE, _bounded_bytes))
-    _check_listing(manifest, set(stored), size_limit)
+    _check_listing(manifest, stored, size_limit)
     for entry in manifest.files:
         _log.info("fetching %s, %d bytes", entry.path, entry.size)
         target = incoming / entry.path

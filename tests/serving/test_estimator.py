@@ -1,0 +1,120 @@
+"""Estimators from skops files (and joblib, once allowed): what may be built, and what must fit."""
+
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+import pytest
+import skops.io
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, IsolationForest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+from slipway_serving.errors import Refused
+from slipway_serving.estimator import Estimator
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(60, 2)).astype(np.float32)
+CLASSES = (ROWS[:, 0] > 0).astype(int)
+
+
+def signature(*outputs: Column) -> Signature:
+    return Signature(inputs=tuple(Column(name=name, datatype=Datatype.FP32) for name in "ab"), outputs=outputs)
+
+
+LABEL = Column(name="label", datatype=Datatype.INT64)
+PROBABILITY = Column(name="probability", datatype=Datatype.FP32)
+PROBABILITIES = Column(name="probabilities", datatype=Datatype.FP32, shape=(2,))
+
+
+def stored(path: Path, model: Any) -> Path:
+    skops.io.dump(model, path / "model.skops")
+    return path / "model.skops"
+
+
+def columns(rows: Any) -> dict[str, Any]:
+    return {"a": rows[:, 0], "b": rows[:, 1]}
+
+
+@pytest.mark.parametrize(
+    "model", [GradientBoostingClassifier(n_estimators=3), HistGradientBoostingClassifier(max_iter=3), KNeighborsClassifier()]
+)
+def test_common_classifiers_give_their_own_answer(tmp_path: Path, model: Any) -> None:
+    model.fit(ROWS, CLASSES)
+    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL, PROBABILITY, PROBABILITIES))
+    given = loaded.run(columns(ROWS), ["label", "probability", "probabilities"])
+    np.testing.assert_array_equal(given["label"], model.predict(ROWS))
+    np.testing.assert_allclose(given["probabilities"], model.predict_proba(ROWS))
+    np.testing.assert_allclose(given["probability"], model.predict_proba(ROWS)[:, 1])
+
+
+def test_a_regressor_gives_its_one_value(tmp_path: Path) -> None:
+    model = LinearRegression().fit(ROWS, ROWS[:, 0] * 2)
+    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(Column(name="price", datatype=Datatype.FP32)))
+    np.testing.assert_allclose(loaded.run(columns(ROWS), ["price"])["price"], model.predict(ROWS))
+
+
+def test_an_estimator_fitted_on_named_columns_gets_them_by_name(tmp_path: Path) -> None:
+    table = pd.DataFrame({"b": ["red", "blue"] * 30, "a": ROWS[:, 0]})
+    model = make_pipeline(make_column_transformer((OneHotEncoder(), ["b"]), remainder="passthrough"), LogisticRegression())
+    model.fit(table, CLASSES)
+    inputs = (Column(name="a", datatype=Datatype.FP32), Column(name="b", datatype=Datatype.BYTES))
+    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, Signature(inputs=inputs, outputs=(PROBABILITY,)))
+    given = loaded.run({"a": ROWS[:, 0], "b": np.array(["red", "blue"] * 30, object)}, ["probability"])
+    np.testing.assert_allclose(given["probability"], model.predict_proba(table)[:, 1], rtol=1e-6)
+
+
+class Stranger:
+    """A type that is on no list."""
+
+
+@pytest.mark.parametrize("strange", [FunctionTransformer(print), FunctionTransformer(kw_args={"x": Stranger()})])
+def test_types_and_functions_off_the_list_are_not_built(tmp_path: Path, strange: FunctionTransformer) -> None:
+    model = make_pipeline(strange, LogisticRegression())
+    with pytest.raises(Refused, match=r"^model\.skops cannot be loaded: Untrusted types found"):
+        Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL))
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04broken"])
+def test_what_is_no_skops_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.skops").write_bytes(content)
+    with pytest.raises(Refused, match=r"^model\.skops cannot be loaded: "):
+        Estimator(tmp_path / "model.skops", ArtifactFormat.SKOPS, signature(LABEL))
+
+
+@pytest.mark.parametrize(
+    ("model", "outputs", "said"),
+    [
+        (LogisticRegression().fit(ROWS[:, :1], CLASSES), [LABEL], "fitted on 1 values a row; the signature has 2"),
+        (
+            LogisticRegression().fit(pd.DataFrame(ROWS, columns=["a", "c"]), CLASSES),
+            [LABEL],
+            "fitted on a, c; the signature says a, b",
+        ),
+        (IsolationForest(n_estimators=2).fit(ROWS), [PROBABILITY], "needs an estimator that gives probabilities"),
+        (
+            LogisticRegression().fit(ROWS, np.arange(60) % 3),
+            [PROBABILITIES],
+            "output 'probabilities' has shape [2]; there are 3 classes",
+        ),
+    ],
+)
+def test_a_misfit_is_named(tmp_path: Path, model: Any, outputs: list[Column], said: str) -> None:
+    with pytest.raises(Refused) as caught:
+        Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(*outputs))
+    assert said in str(caught.value)
+
+
+def test_a_joblib_file_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.joblib").write_bytes(b"no pickle")
+    with pytest.raises(Refused, match=r"^model\.joblib cannot be loaded: "):
+        Estimator(tmp_path / "model.joblib", ArtifactFormat.JOBLIB, signature(LABEL))
+    joblib.dump(LogisticRegression().fit(ROWS, CLASSES), tmp_path / "model.joblib")
+    assert Estimator(tmp_path / "model.joblib", ArtifactFormat.JOBLIB, signature(LABEL))

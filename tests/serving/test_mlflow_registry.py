@@ -1,0 +1,137 @@
+"""What a broken or hostile tracking server can do to the client: nothing but be refused."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+from slipway_serving.errors import Refused
+from slipway_serving.mlflow_registry import MlflowRegistry
+from slipway_serving.settings import StorageSettings
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def send(status: int, content: object = None, headers: dict[str, str] | None = None) -> Answer:
+    """A well-formed answer."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return answer
+
+
+def broken_off(handler: BaseHTTPRequestHandler) -> None:
+    """Half of what was announced."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "10")
+    handler.end_headers()
+    handler.wfile.write(b"01234")
+    handler.close_connection = True
+
+
+def hang_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+@contextmanager
+def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
+    """A registry client of a server that gives these answers in turn."""
+    queue = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            queue.pop(0)(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with httpx.Client(timeout=5) as client:
+            yield MlflowRegistry(StorageSettings(tracking_uri=url, backoff=0.001, **settings), client)
+        assert queue == [], "answers that nobody asked for"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize("failure", [send(503), send(500), send(429), hang_up])
+def test_a_passing_failure_is_tried_again(failure: Answer) -> None:
+    with registry(failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})) as mlflow:
+        assert mlflow.location("heart", "1") == "0/m"
+
+
+def test_a_file_that_breaks_off_is_fetched_from_its_beginning() -> None:
+    with registry(broken_off, send(200, b"0123456789")) as mlflow:
+        assert mlflow.read("0/m", "model.onnx", b"".join) == b"0123456789"
+
+
+def test_patience_ends() -> None:
+    with (
+        registry(*[send(503)] * 3, attempts=3) as mlflow,
+        pytest.raises(Refused, match=r"does not answer after 3 tries: status 503"),
+    ):
+        mlflow.location("heart", "1")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (send(200, b"<html>not JSON"), "did not answer with JSON"),
+        (send(200, []), "did not answer with an object"),
+        (send(200, {"unexpected": 1}), "there is no artifact_uri"),
+        (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "answered 302"),
+        (send(401), "does not let us read heart version 1"),
+        (send(200, {"artifact_uri": "s3://bucket/heart"}), "lies at s3://bucket/heart, which is not served by the proxy"),
+        (send(200, {"artifact_uri": "file:///etc"}), "lies at file:///etc, which is not served by the proxy"),
+        (send(200, {"artifact_uri": "mlflow-artifacts://elsewhere:5000/0/m"}), "which is not served by the proxy"),
+        (send(200, {"artifact_uri": "mlflow-artifacts:/0/%2e%2e/m"}), "is not a folder in the store"),
+        (send(200, {"artifact_uri": "mlflow-artifacts:/"}), "is not a folder in the store"),
+    ],
+)
+def test_an_answer_of_another_kind_is_refused(answer: Answer, said: str) -> None:
+    with registry(answer) as mlflow, pytest.raises(Refused) as caught:
+        mlflow.location("heart", "1")
+    assert said in str(caught.value)
+
+
+def test_a_logged_model_is_followed_to_its_files() -> None:
+    model = {"model": {"info": {"artifact_uri": "mlflow-artifacts:/0/models/m-1/artifacts"}}}
+    with registry(send(200, {"artifact_uri": "models:/m-1"}), send(200, model)) as mlflow:
+        assert mlflow.location("heart", "1") == "0/models/m-1/artifacts"
+
+
+def test_a_run_is_followed_to_its_files() -> None:
+    run = {"run": {"info": {"artifact_uri": "mlflow-artifacts:/0/r1/artifacts"}}}
+    with registry(send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)) as mlflow:
+        assert mlflow.location("heart", "1") == "0/r1/artifacts/model"
+
+
+@pytest.mark.parametrize("name", ["..", "../../etc/passwd", "/etc/passwd", ""])
+def test_a_listing_that_leads_elsewhere_is_refused(name: str) -> None:
+    with registry(send(200, {"files": [{"path": name}]})) as mlflow, pytest.raises(Refused, match="is not a plain name"):
+        mlflow.files("0/m")
+
+
+def test_folders_without_end_are_refused() -> None:
+    listing = send(200, {"files": [{"path": f"d{i}", "is_dir": True} for i in range(10_001)]})
+    with registry(listing) as mlflow, pytest.raises(Refused, match="more than 10000 files"):
+        mlflow.files("0/m")
+
+
+def test_what_comes_from_outside_stays_on_one_line() -> None:
+    assert str(Refused("a\nb\x1b[31m\tc")) == "a b [31m c"

@@ -1,0 +1,156 @@
+"""The entry point as a process: start, limits, memory, the end."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving.artifacts import Fitted, write_artifact, write_model_settings
+from tests.serving.predictor import PROGRAM, Predictor, started
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory, patients: Fitted) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "mnt"
+    write_artifact(folder, patients)
+    write_model_settings(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(artifact: Path) -> Iterator[Predictor]:
+    with started(artifact, artifact.parent / "log") as predictor:
+        yield predictor
+
+
+def test_probabilities_over_http_are_the_estimators(predictor: Predictor, patients: Fitted) -> None:
+    answer = predictor.infer(patients.request())
+    (label, probability) = answer.json()["outputs"]
+    np.testing.assert_allclose(probability["data"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5)
+    np.testing.assert_array_equal(label["data"], patients.estimator.predict(patients.rows))
+
+
+def test_a_100_mb_body_is_refused_and_memory_stays_flat(predictor: Predictor, patients: Fitted) -> None:
+    before = predictor.resident
+    headers = {"content-type": "application/json"}
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b"1," * (2**19)
+
+    for content in (b"1," * (50 * 2**20), chunks()):
+        answer = predictor.client.post("/v2/models/heart-3/infer", content=content, headers=headers)
+        assert answer.status_code == 413
+        assert answer.json() == {"error": "the body is larger than 16777216 bytes"}
+    assert predictor.resident - before < 48, "MiB more than before"
+    assert predictor.infer(patients.request()).status_code == 200
+
+
+def test_10_000_deep_json_is_refused_and_memory_stays_flat(predictor: Predictor, patients: Fitted) -> None:
+    before = predictor.resident
+    deep = b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ' + b"[" * 10_000 + b"]" * 10_000 + b"}]}"
+    for _ in range(20):
+        headers = {"content-type": "application/json"}
+        assert predictor.client.post("/v2/models/heart-3/infer", content=deep, headers=headers).status_code == 400
+    assert predictor.resident - before < 16, "MiB more than before"
+    assert predictor.infer(patients.request()).status_code == 200
+
+
+def test_refusals_leave_no_traces_in_the_answer(predictor: Predictor) -> None:
+    answer = predictor.infer({"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ["63"]}]})
+    assert answer.status_code == 422
+    assert "Traceback" not in answer.text
+
+
+def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitted) -> None:
+    predictor.infer(patients.request())
+    text = httpx.get(predictor.metrics).text
+    assert 'model_infer_request_success_total{model="heart-3"' in text
+
+
+def test_sigterm_lets_the_request_under_way_finish(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+    with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_DRAIN_SECONDS": "0.5"}) as predictor:
+        body = json.dumps(patients.request()).encode()
+        url = predictor.client.base_url
+        head = f"POST /v2/models/heart-3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection((url.host, url.port or 80), timeout=20) as under_way:
+            under_way.sendall(head.encode() + body[:10])
+            predictor.process.terminate()
+            until(lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503, "readiness false")
+            assert predictor.infer(patients.request()).status_code == 200, "late callers are still served"
+            until(lambda: refused(url.host, url.port or 80), "no more connections")
+            under_way.sendall(body[10:])
+            assert under_way.recv(2**16).startswith(b"HTTP/1.1 200 OK")
+        assert predictor.process.wait(timeout=20) == 0
+
+
+def test_no_request_is_lost_while_a_server_stops(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+    """Callers who look at readiness, as Kubernetes does, and who heed `Connection: close`."""
+    with started(artifact, tmp_path / "log") as predictor:
+        statuses: list[int] = []
+        asked = threading.Event()
+
+        def call() -> None:
+            with httpx.Client(base_url=predictor.client.base_url) as client:
+                while client.get("/v2/models/heart-3/ready").status_code == 200:
+                    statuses.append(client.post("/v2/models/heart-3/infer", json=patients.request()).status_code)
+                    asked.set()
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        assert asked.wait(timeout=20)
+        predictor.process.terminate()
+        caller.join(timeout=20)
+        assert predictor.process.wait(timeout=20) == 0
+    assert statuses
+    assert set(statuses) == {200}
+
+
+def refused(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return True
+    return False
+
+
+def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not look():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(patients: Fitted, tmp_path: Path) -> None:
+    folder = tmp_path / "mnt"
+    write_artifact(folder, patients)
+    write_model_settings(folder)
+    (folder / "model.onnx").write_bytes(b"no graph")
+    ended = subprocess.run([PROGRAM, folder], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 3
+    assert "ERROR model.onnx is not an ONNX model that can be loaded" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+
+
+def test_code_beside_the_model_is_never_run(patients: Fitted, tmp_path: Path) -> None:
+    folder = tmp_path / "mnt"
+    write_artifact(folder, patients)
+    write_model_settings(folder)
+    for name in ("slipway_serving", "onnxruntime", "sitecustomize", "numpy"):
+        (folder / f"{name}.py").write_text("raise SystemExit('ran code of the artifact')")
+    with started(folder, tmp_path / "log") as predictor:
+        assert predictor.infer(patients.request()).status_code == 200
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    settings = {"SLIPWAY_SERVING_THREADS": "none"}
+    ended = subprocess.run([PROGRAM, tmp_path], env=settings, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("set SLIPWAY_SERVING_THREADS: ")
