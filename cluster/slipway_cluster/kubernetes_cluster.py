@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from secrets import token_hex
 from typing import Any
 
@@ -164,8 +164,9 @@ class KubernetesCluster:
                     if event["type"] != "BOOKMARK":
                         yield _noted(known, event)
             except (_Gone, urllib3.exceptions.HTTPError, ClusterError) as reason:
-                if time.monotonic() < deadline:
+                if (remaining := deadline - time.monotonic()) > 0:
                     log.info("watch of %s starts anew: %s", kind.name, reason)
+                    time.sleep(min(_RETRY_SECONDS, remaining))
                 return
 
     def _events(self, kind: Kind, version: str, seconds: int, patience: float) -> Iterator[Manifest]:
@@ -187,19 +188,15 @@ class KubernetesCluster:
             except NotFound:
                 return
             pod = self._newest_pod(kind, owner)
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/log"
         names = [each["name"] for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))]
         if container is not None and container not in names:
             raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
-        query: list[tuple[str, Any]] = [("container", container or names[0]), ("follow", "true" if follow else "false")]
-        while True:
-            try:
-                yield from self._lines(path, query, None)
-            except Invalid:  # "is waiting to start"
-                if follow:
-                    time.sleep(_RETRY_SECONDS)
-                    continue
-            return
+        wanted, path = container or names[0], self._pod_path(pod["metadata"]["name"])
+        # A log can be asked for before there is one: then it is empty if the pod has no node yet, and an error later.
+        with _errors(), suppress(Invalid, NotFound):
+            while follow and not _has_started(self._call("get", path), wanted):
+                time.sleep(_RETRY_SECONDS)
+            yield from self._lines(f"{path}/log", [("container", wanted), ("follow", str(follow).lower())], None)
 
     def _newest_pod(self, kind: Kind, owner: Manifest) -> Manifest | None:
         if kind == CRON_JOB:
@@ -207,12 +204,15 @@ class KubernetesCluster:
             pods = [self._newest_pod(JOB, job) for job in _by_age(jobs)]
             return next((pod for pod in reversed(pods) if pod), None)
         selector = f"{_POD_LABELS[kind]}={owner['metadata']['name']}"
-        found = self._call("get", f"/api/v1/namespaces/{self.namespace}/pods", label_selector=selector)["items"]
+        found = self._call("get", self._pod_path(), label_selector=selector)["items"]
         return _by_age(found)[-1] if found else None
 
     def _path(self, kind: Kind, name: str | None = None) -> str:
         scope = f"namespaces/{self.namespace}/" if kind.namespaced else ""
         return f"/apis/{kind.api_version}/{scope}{_PLURALS[kind]}" + (f"/{name}" if name else "")
+
+    def _pod_path(self, name: str | None = None) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods" + (f"/{name}" if name else "")
 
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         with _errors():
@@ -303,6 +303,14 @@ def _noted(known: dict[str, Manifest], event: Manifest) -> WatchEvent:
     else:
         known[found["metadata"]["uid"]] = found
     return WatchEvent(event["type"], found)
+
+
+def _has_started(pod: Manifest, container: str) -> bool:
+    """Whether the container runs or has run; also when the pod is over and it never will."""
+    status = pod.get("status", {})
+    every = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
+    states = [state for each in every if each["name"] == container for state in (each["state"], each.get("lastState", {}))]
+    return status.get("phase") in ("Succeeded", "Failed") or any("running" in s or "terminated" in s for s in states)
 
 
 def _is_owned(manifest: Manifest, owner: Manifest) -> bool:

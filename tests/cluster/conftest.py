@@ -9,9 +9,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, connect
+from slipway_cluster import (
+    CLUSTER_SERVING_RUNTIME,
+    CLUSTER_STORAGE_CONTAINER,
+    CRON_JOB,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    Cluster,
+    connect,
+)
 
 from tests.cluster.machine import Machine
+from tests.cluster.manifests import RUNTIME, SERVICE, STORAGE
 
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 
@@ -41,3 +51,6 @@ def _empty(cluster: Cluster) -> None:
     for kind in (CRON_JOB, JOB, MODEL):
         for each in cluster.list(kind):
             cluster.delete(kind, each["metadata"]["name"])
+    for kind in (INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER):
+        for name in (SERVICE, RUNTIME, STORAGE):
+            cluster.delete(kind, name)

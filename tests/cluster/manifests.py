@@ -5,6 +5,7 @@ from typing import Any
 from slipway_cluster import Manifest
 
 IMAGE = "python:3.11-slim-bookworm"
+SERVICE, RUNTIME, STORAGE = "heart-3", "slipway-test-runtime", "slipway-test-storage"
 
 SERVER = """
 import http.server, os, pathlib, signal, sys
@@ -99,7 +100,7 @@ def runtime(code: str = SERVER, **more: Any) -> Manifest:
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ClusterServingRuntime",
-        "metadata": {"name": "small", "annotations": {"serving.kserve.io/server-type": "mlserver"}},
+        "metadata": {"name": RUNTIME, "annotations": {"serving.kserve.io/server-type": "mlserver"}},
         "spec": {"supportedModelFormats": [{"name": "files", "autoSelect": True}], "containers": [served]},
     }
 
@@ -108,7 +109,7 @@ def storage(code: str = FETCH) -> Manifest:
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ClusterStorageContainer",
-        "metadata": {"name": "mlflow"},
+        "metadata": {"name": STORAGE},
         "spec": {
             "container": {"name": "storage-initializer", "image": IMAGE, "command": ["python", "-c", code]},
             "supportedUriFormats": [{"prefix": "mlflow://"}],
@@ -116,7 +117,7 @@ def storage(code: str = FETCH) -> Manifest:
     }
 
 
-def service(name: str = "heart-3", uri: str = "mlflow://heart/3?sha256=abc", **model: Any) -> Manifest:
+def service(name: str = SERVICE, uri: str = "mlflow://heart/3?sha256=abc", **model: Any) -> Manifest:
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, Conflict, Invalid, Manifest, NotFound, WatchEvent
+from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, Conflict, Invalid, Kind, Manifest, NotFound, WatchEvent
 
-from tests.cluster.manifests import cron_job, job, model
+from tests.cluster.manifests import cron_job, job, model, runtime, service, storage
 from tests.cluster.waiting import until
 
 
@@ -18,6 +18,19 @@ def condition(manifest: Manifest, kind: str) -> Manifest | None:
 
 def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
     return until(lambda: cluster.get(JOB, name), lambda seen: condition(seen, "Complete") or condition(seen, "Failed"), seconds)
+
+
+@pytest.mark.parametrize("manifest", [runtime(), storage(), service()], ids=lambda each: each["kind"])
+def test_the_objects_of_kserve_are_kept_and_found(cluster: Cluster, manifest: Manifest) -> None:
+    kind = Kind(manifest["apiVersion"], manifest["kind"], namespaced=manifest["kind"] == "InferenceService")
+    first = cluster.apply(manifest)
+    assert cluster.apply(manifest)["metadata"]["generation"] == first["metadata"]["generation"]
+    name = manifest["metadata"]["name"]
+    assert cluster.get(kind, name)["spec"] == first["spec"]
+    assert name in [each["metadata"]["name"] for each in cluster.list(kind)]
+    assert next(cluster.watch(kind, timeout=5)).object["kind"] == kind.name
+    cluster.delete(kind, name)
+    until(lambda: [each["metadata"]["name"] for each in cluster.list(kind)], lambda names: name not in names)
 
 
 def test_an_applied_object_has_identity_age_and_version(cluster: Cluster) -> None:

@@ -1,0 +1,160 @@
+"""The door to Kubernetes when the API server is difficult: a small HTTP server says what a real one seldom does."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from kubernetes import client
+from slipway_cluster import MODEL, ClusterError, Conflict, Invalid, Manifest, NotFound
+from slipway_cluster.kubernetes_cluster import KubernetesCluster
+
+from tests.cluster.manifests import model
+
+
+class ApiServer:
+    """Answers the listings and the watches with what it was given, in order; the last of each is repeated."""
+
+    def __init__(self) -> None:
+        self.listings: list[tuple[int, Manifest]] = []
+        self.watches: list[list[Manifest] | None] = []
+        """Events of one watch each; None: the connection breaks."""
+        self.versions: list[str] = []
+        """Resource versions that the watches began with."""
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+                if "watch" in query:
+                    outer._watch(self, query["resourceVersion"])
+                else:
+                    outer._list(self)
+
+            do_PATCH = do_POST = do_GET  # noqa: N815 - the names that the base class calls
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _list(self, handler: BaseHTTPRequestHandler) -> None:
+        status, body = self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]
+        content = json.dumps(body).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/json")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content)
+
+    def _watch(self, handler: BaseHTTPRequestHandler, version: str) -> None:
+        self.versions.append(version)
+        events = self.watches.pop(0) if self.watches else []
+        if events is None:
+            handler.connection.close()
+            return
+        handler.send_response(200)
+        handler.end_headers()
+        for event in events:
+            handler.wfile.write(json.dumps(event).encode() + b"\n")
+
+
+@pytest.fixture
+def server() -> Iterator[ApiServer]:
+    server = ApiServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def cluster(server: ApiServer) -> KubernetesCluster:
+    return KubernetesCluster(client.ApiClient(client.Configuration(host=server.url)), "default")
+
+
+def listing(version: str, *names: str) -> tuple[int, Manifest]:
+    return 200, {"metadata": {"resourceVersion": version}, "items": [{"metadata": at(version, name)} for name in names]}
+
+
+def at(version: str, name: str) -> Manifest:
+    return {"name": name, "uid": f"uid-{name}", "resourceVersion": version}
+
+
+def event(kind: str, version: str, name: str) -> Manifest:
+    return {"type": kind, "object": {"metadata": at(version, name)}}
+
+
+def failure(status: int, message: str) -> tuple[int, Manifest]:
+    return status, {"kind": "Status", "status": "Failure", "message": message, "code": status}
+
+
+def watched(cluster: KubernetesCluster, count: int) -> list[tuple[str, str]]:
+    events = cluster.watch(MODEL, timeout=20)
+    return [(each.type, each.object["metadata"]["name"]) for each in islice(events, count)]
+
+
+def test_a_watch_that_ended_in_time_goes_on_where_it_was(server: ApiServer, cluster: KubernetesCluster) -> None:
+    server.listings = [listing("10", "heart")]
+    server.watches = [[event("MODIFIED", "11", "heart"), event("BOOKMARK", "15", "")], [event("ADDED", "16", "digits")]]
+    assert watched(cluster, 3) == [("ADDED", "heart"), ("MODIFIED", "heart"), ("ADDED", "digits")]
+    assert server.versions[:2] == ["10", "15"]
+
+
+def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(server: ApiServer, cluster: KubernetesCluster) -> None:
+    gone = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
+    server.listings = [listing("10", "heart", "old"), listing("50", "heart", "new")]
+    server.watches = [[gone], [event("MODIFIED", "51", "new")]]
+    assert watched(cluster, 6) == [
+        ("ADDED", "heart"),
+        ("ADDED", "old"),
+        ("DELETED", "old"),
+        ("ADDED", "heart"),
+        ("ADDED", "new"),
+        ("MODIFIED", "new"),
+    ]
+    assert server.versions[:2] == ["10", "50"]
+
+
+def test_a_watch_survives_a_broken_connection_and_a_server_in_trouble(server: ApiServer, cluster: KubernetesCluster) -> None:
+    server.listings = [listing("10"), failure(503, "starting"), listing("20", "heart")]
+    # The client itself tries a broken connection three times more.
+    server.watches = [None, None, None, None, [event("MODIFIED", "21", "heart")]]
+    assert watched(cluster, 2) == [("ADDED", "heart"), ("MODIFIED", "heart")]
+
+
+def test_a_watch_that_is_not_allowed_says_so_at_once(server: ApiServer, cluster: KubernetesCluster) -> None:
+    server.listings = [failure(403, "models is forbidden")]
+    with pytest.raises(ClusterError, match="403: models is forbidden"):
+        next(cluster.watch(MODEL))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(400, Invalid), (404, NotFound), (409, Conflict), (422, Invalid), (403, ClusterError), (500, ClusterError)],
+)
+def test_an_error_keeps_the_servers_words(
+    server: ApiServer, cluster: KubernetesCluster, status: int, error: type[ClusterError]
+) -> None:
+    server.listings = [failure(status, "spec.alias: must be a string")]
+    with pytest.raises(ClusterError, match=r"spec\.alias: must be a string") as raised:
+        cluster.apply(model())
+    assert type(raised.value) is error
+
+
+def test_a_server_that_is_not_there_is_a_cluster_error() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        nobody = KubernetesCluster(client.ApiClient(client.Configuration(host=url)), "default")
+        with pytest.raises(ClusterError, match="does not answer"):
+            nobody.get(MODEL, "heart")
