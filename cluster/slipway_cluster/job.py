@@ -107,18 +107,22 @@ def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> da
 
 
 def _terminated(pod: Manifest) -> Manifest | None:
-    for container in pod.get("status", {}).get("containerStatuses", []):
-        terminated: Manifest | None = container.get("state", {}).get("terminated")
+    for container in _containers(pod):
+        terminated: Manifest | None = container["state"].get("terminated")
         if terminated:
             return terminated
     return None
 
 
 def _restarts(pod: Manifest) -> int:
-    statuses = pod.get("status", {})
-    every = [*statuses.get("initContainerStatuses", []), *statuses.get("containerStatuses", [])]
-    return sum(container.get("restartCount", 0) for container in every)
+    return sum(container["restartCount"] for container in _containers(pod))
 
 
 def _is_running(pod: Manifest) -> bool:
-    return any("running" in container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", []))
+    return any("running" in container["state"] for container in pod.get("status", {}).get("containerStatuses", []))
+
+
+def _containers(pod: Manifest) -> list[Manifest]:
+    """Statuses of all containers; the main one first, for it ran last."""
+    status = pod.get("status", {})
+    return [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -71,12 +72,15 @@ class Kubelet:
         """
         self._cluster = LocalCluster(root)
         self._root = root
+        self._folder = root / "pods"
+        self._folder.mkdir(exist_ok=True)
         self._images = images
         self._options = options or KubeletOptions()
         self._crashed = crashed
         self._clock = clock
         self._pods: dict[str, Pod] = {}
         self._ending: dict[str, Pod] = {}
+        self._reporting = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop`` is set; then every process is ended. Raises ClusterError when another one runs on the folder."""
@@ -215,13 +219,12 @@ class Kubelet:
             self._ending[uid] = self._pods.pop(uid)
             self._ending[uid].stop()
         for uid, manifest in manifests.items():
-            if uid not in self._pods and not _is_over(manifest):
+            if uid not in self._pods and uid not in self._ending and not _is_over(manifest):
                 self._pods[uid] = self._start(manifest)
-        for uid, pod in list(self._ending.items()):
-            if pod.join(0):
-                del self._ending[uid]
-                if uid not in manifests:
-                    pod.remove_files()
+        self._ending = {uid: pod for uid, pod in self._ending.items() if not pod.join(0)}
+        for folder in self._folder.iterdir():
+            if folder.name not in manifests and folder.name not in self._ending:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _start(self, manifest: Manifest) -> Pod:
         name = manifest["metadata"]["name"]
@@ -229,7 +232,7 @@ class Kubelet:
         taken = {port for pod in (*self._pods.values(), *self._ending.values()) for port in pod.ports.values()}
         pod = Pod(
             manifest,
-            self._root / "pods" / manifest["metadata"]["uid"],
+            self._folder / manifest["metadata"]["uid"],
             images=self._images,
             ports=free_ports([port.container_port for port in spec.main.ports], taken),
             backoff=self._options.backoff,
@@ -241,7 +244,10 @@ class Kubelet:
         return pod
 
     def _report(self, pod: str, status: Manifest) -> None:
-        with suppress(NotFound):  # deleted meanwhile
+        with suppress(NotFound), self._reporting:  # deleted meanwhile
+            former = self._cluster.get(POD, pod)
+            if _is_over(former):  # what still ends in it does not bring it back
+                status = {**status, "phase": former["status"]["phase"], "reason": former["status"].get("reason", "")}
             self._cluster.update_status(POD, pod, status)
 
     def _stop_all(self) -> None:

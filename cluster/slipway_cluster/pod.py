@@ -1,7 +1,6 @@
 """One pod as processes of this machine: init containers, then the container, restarted as the pod's restartPolicy says."""
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -105,7 +104,8 @@ class Pod:
         self._init = [ContainerStatus(container.name) for container in self._spec.init_containers]
         self._main = ContainerStatus(self._spec.main.name)
         self._start_time = precise_stamp(utc_now())
-        self._thread = threading.Thread(target=self._run, name=manifest["metadata"]["name"])
+        # An interpreter that ends does not wait for it; the leash ends its processes then.
+        self._thread = threading.Thread(target=self._run, name=manifest["metadata"]["name"], daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -119,9 +119,6 @@ class Pod:
         """Whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
-
-    def remove_files(self) -> None:
-        shutil.rmtree(self._folder.path, ignore_errors=True)
 
     def _run(self) -> None:
         try:

@@ -17,7 +17,7 @@ from slipway_cluster.kubelet import Kubelet
 from slipway_cluster.process import MARK, ProcessId, kill_leftovers
 
 from tests.cluster.machine import IMAGES, Machine, is_ready, read
-from tests.cluster.manifests import SERVER, cron_job, job, runtime, service, storage
+from tests.cluster.manifests import SERVER, container, cron_job, job, runtime, service, storage
 from tests.cluster.waiting import until
 
 LAUNCHER = """
@@ -151,6 +151,56 @@ def test_a_process_that_bears_a_pods_mark_is_killed() -> None:
     assert kill_leftovers([], ["pod-1"]) == 1
     until(lambda: is_gone(marked.pid), bool)
     marked.wait(5)
+
+
+def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(machine: Machine, tmp_path: Path) -> None:
+    stubborn = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "open(sys.argv[1], 'a').write('x')\ntime.sleep(600)"
+    )
+    machine.cluster.apply(job("slow", stubborn, str(tmp_path / "runs"), activeDeadlineSeconds=1, backoff_limit=3))
+    (pid,) = until(lambda: pids(machine), len)
+    until(lambda: is_gone(pid), bool)
+    machine.cluster.apply(job("next", "pass"))
+    until(lambda: machine.cluster.get(JOB, "next").get("status", {}), lambda status: status.get("succeeded"))
+    assert (tmp_path / "runs").read_text() == "x"
+    assert [pod["status"]["phase"] for pod in machine.cluster.list(POD, {"batch.kubernetes.io/job-name": "slow"})] == ["Failed"]
+
+
+@pytest.mark.parametrize("limit", [0, 2])
+def test_a_job_that_restarts_in_its_pod_runs_as_often_as_it_may(machine: Machine, tmp_path: Path, limit: int) -> None:
+    count = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(9)"
+    machine.cluster.apply(job("again", count, str(tmp_path / "runs"), restart_policy="OnFailure", backoff_limit=limit))
+    status = until(lambda: machine.cluster.get(JOB, "again").get("status", {}), lambda status: status.get("conditions"))
+    assert status["conditions"][0]["reason"] == "BackoffLimitExceeded"
+    assert (tmp_path / "runs").read_text() == "x" * (limit + 1)
+    assert len(machine.cluster.list(POD)) == 1
+    assert [str(crash) for crash in machine.crashes] == ["Job again: main ended with 9"] * (limit + 1)
+
+
+def test_an_init_container_runs_first_and_its_failure_fails_the_job(machine: Machine) -> None:
+    manifest = job("train", "print('trained')")
+    first = {**container("print('prepared')"), "name": "prepare"}
+    manifest["spec"]["template"]["spec"]["initContainers"] = [first]
+    machine.cluster.apply(manifest)
+    until(lambda: machine.cluster.get(JOB, "train").get("status", {}), lambda status: status.get("succeeded"))
+    assert list(machine.cluster.logs(JOB, "train", container="prepare")) == ["prepared"]
+    failing = job("fail", "print('trained')")
+    failing["spec"]["template"]["spec"]["initContainers"] = [{**first, "command": ["python", "-c", "raise SystemExit(2)"]}]
+    machine.cluster.apply(failing)
+    until(lambda: machine.cluster.get(JOB, "fail").get("status", {}), lambda status: status.get("conditions"))
+    assert list(machine.cluster.logs(JOB, "fail")) == []
+
+
+def test_files_of_pods_that_are_gone_are_removed_after_a_restart(idle: Machine) -> None:
+    serve(idle)
+    idle.start()
+    idle.url_of_ready("heart-3")
+    (former,) = idle.root.glob("pods/*")
+    idle.stop()
+    idle.start()
+    idle.url_of_ready("heart-3")
+    until(former.exists, lambda there: not there)
 
 
 def test_a_deleted_job_is_killed(machine: Machine) -> None:
