@@ -1,6 +1,5 @@
 """What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be missing."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -76,7 +75,7 @@ class Column(BaseModel):
         """Raise InvalidInput unless all values have the datatype, are within bounds and among the codes."""
         check_values(self.name, self.datatype, values, missing=self.missing)
         if self.missing:
-            values = [v for v in values if v is not None and not math.isnan(v)]
+            values = [v for v in values if v is not None and v == v]  # NaN alone differs from itself
         if not values:
             return
         if self.codes is not None and not self.codes.keys() >= set(values):

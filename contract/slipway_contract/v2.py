@@ -6,8 +6,9 @@ kept flat.
 """
 
 import math
+import operator
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any, Self
 
@@ -66,6 +67,7 @@ _BOUNDS: dict[Datatype, tuple[float, float]] = {
     **{d: (0, 2 ** (8 * _SIZES[d]) - 1) for d in Datatype if d.startswith("UINT")},
     **{d: (-(2 ** (8 * _SIZES[d] - 1)), 2 ** (8 * _SIZES[d] - 1) - 1) for d in Datatype if d.startswith("INT")},
 }
+_INFINITE = {math.inf, -math.inf}
 _TYPES: dict[str, set[type]] = {"BOOL": {bool}, "BYTES": {str, bytes}}
 
 
@@ -85,28 +87,15 @@ def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missi
         raise InvalidInput(field, f"value {at} is {word}; {datatype} is expected")
     if datatype.bounds is None or not values:
         return
-    if datatype.is_float and any(map(_not_finite, values)):
-        if not missing or any(map(_infinite, values)):
+    if datatype.is_float:
+        some_nan = any(map(operator.ne, values, values))  # NaN alone differs from itself; math.isnan fails on very large ints
+        if not _INFINITE.isdisjoint(values) or (some_nan and not missing):
             raise InvalidInput(field, "NaN and infinity are not accepted" if not missing else "infinity is not accepted")
-        values = [v for v in values if not math.isnan(v)]
+        values = [v for v in values if v == v] if some_nan else values
     low, high = datatype.bounds
     if values and (min(values) < low or max(values) > high):
         at = next(i for i, v in enumerate(values) if not low <= v <= high)
         raise InvalidInput(field, f"value {at} is {_short(values[at])}, which does not fit {datatype} ({low:g} to {high:g})")
-
-
-def _finite_test(test: Callable[[float], bool], when_too_large: bool) -> Callable[[float], bool]:
-    def check(value: float) -> bool:
-        try:
-            return test(value)
-        except OverflowError:  # an int beyond double precision: finite, and refused by the range check
-            return when_too_large
-
-    return check
-
-
-_infinite = _finite_test(math.isinf, False)
-_not_finite = _finite_test(lambda v: not math.isfinite(v), False)
 
 
 _brief = reprlib.Repr()  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory

@@ -1,6 +1,7 @@
 """V2 requests: every datatype round-trips, and whatever does not fit is refused by name."""
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -134,3 +135,8 @@ def test_a_request_keeps_what_it_does_not_know() -> None:
     assert request.inputs[0].parameters == {"content_type": "np"}
     assert request.outputs
     assert request.outputs[0].name == "y"
+
+
+def test_a_huge_integer_beside_a_missing_value_is_refused_not_a_crash() -> None:
+    with pytest.raises(InvalidInput, match=r"x: value \d is 1000.*, which does not fit FP64"):
+        check_values("x", Datatype.FP64, [math.nan, None, 10**400], missing=True)
