@@ -49,11 +49,10 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def first_prediction(ring: Ring) -> dict[str, Any]:
-    """Log in as a user and predict."""
+    """Predict as a logged-in user."""
     with ring.screen.step("predict") as said:
-        token = ring.identity.login("user")
-        write_env(ring, token)
-        answer = predict(ring, token)
+        write_env(ring)
+        answer = predict(ring)
         said.append("heart, as user")
     return answer
 

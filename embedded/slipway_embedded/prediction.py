@@ -14,12 +14,12 @@ PATIENT = {
 }  # fmt: skip
 
 
-def predict(ring: Ring, token: str) -> dict[str, Any]:
+def predict(ring: Ring) -> dict[str, Any]:
     """Ask `heart` for a patient's risk; returns the answer. Raises httpx.HTTPStatusError."""
     answer = httpx.post(
         f"{ring.gateway_url}/v1/models/heart/predictions",
         json={"instances": [PATIENT]},
-        headers={"Authorization": f"Bearer {token}"},
+        headers={"Authorization": f"Bearer {ring.user_token}"},
         timeout=30,
     )
     answer.raise_for_status()
@@ -34,7 +34,7 @@ def curl_line() -> str:
     return f'curl -s {url} -H "Authorization: Bearer $SLIPWAY_TOKEN" -H "Content-Type: application/json" -d {body}'
 
 
-def write_env(ring: Ring, token: str) -> None:
+def write_env(ring: Ring) -> None:
     """Write the state folder's ``env`` file, to be sourced."""
-    lines = {"SLIPWAY_URL": ring.gateway_url, "SLIPWAY_TOKEN": token, "MLFLOW_TRACKING_URI": ring.mlflow_url}
+    lines = {"SLIPWAY_URL": ring.gateway_url, "SLIPWAY_TOKEN": ring.user_token, "MLFLOW_TRACKING_URI": ring.mlflow_url}
     ring.state.write_private("env", "".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items()))

@@ -125,11 +125,12 @@ class Ring:
         """Whether the Model is Ready and the gateway reaches it: a status may be older than this start."""
         if not is_ready(self.model(name).status):
             return False
-        token = {"Authorization": f"Bearer {self._token}"}
+        token = {"Authorization": f"Bearer {self.user_token}"}
         return httpx.get(f"{self.gateway_url}/v2/models/{name}/ready", headers=token, timeout=10).is_success
 
     @cached_property
-    def _token(self) -> str:
+    def user_token(self) -> str:
+        """An access token of the account ``user``. One is enough: Canaille answers 500 to a second login within a second."""
         return self.identity.login("user")
 
     def _start_pods(self) -> None:
@@ -185,6 +186,7 @@ class Ring:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
             "SLIPWAY_GIT_REVISION": git_revision(),
+            "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
         }
         return env | ({"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {})
 

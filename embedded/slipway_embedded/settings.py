@@ -27,5 +27,8 @@ class EmbeddedSettings(BaseSettings):
     data: Path | None = Field(default=None, validation_alias="SLIPWAY_DATA")
     """Mirror folder with the public datasets; none: they are fetched, or made by a seeded generator."""
 
+    fetch: bool = Field(default=True, validation_alias="SLIPWAY_FETCH")
+    """Whether Jobs may fetch datasets from their public sources."""
+
     deadline: float = 300.0
     """Seconds that any one step of the start may take."""

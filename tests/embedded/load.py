@@ -1,0 +1,58 @@
+"""A steady stream of predictions, bounded in rate and time."""
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+
+@dataclass
+class Load:
+    """Requests at a fixed rate from a few threads while inside the ``with`` block; every outcome is kept."""
+
+    url: str
+    token: str
+    path: str
+    body: dict[str, Any]
+    rate: float = 20.0
+    threads: int = 4
+    statuses: list[int] = field(default_factory=list)
+    """Status of each answer, in the order in which they came."""
+    answered: list[str] = field(default_factory=list)
+    """Request ids of the answers with status 200."""
+    versions: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Requests that got no answer."""
+
+    def __enter__(self) -> Self:
+        self._stop = threading.Event()
+        self._workers = [threading.Thread(target=self._send) for _ in range(self.threads)]
+        for worker in self._workers:
+            worker.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        for worker in self._workers:
+            worker.join()
+
+    def _send(self) -> None:
+        headers = {"Authorization": f"Bearer {self.token}"}
+        with httpx.Client(base_url=self.url, headers=headers, timeout=10) as client:
+            until = time.monotonic() + 120
+            while not self._stop.is_set() and time.monotonic() < until:
+                begun = time.monotonic()
+                try:
+                    self._record(client.post(self.path, json=self.body))
+                except httpx.TransportError as error:
+                    self.errors.append(repr(error))
+                self._stop.wait(max(0.0, self.threads / self.rate - (time.monotonic() - begun)))
+
+    def _record(self, answer: httpx.Response) -> None:
+        self.statuses.append(answer.status_code)
+        if answer.status_code == 200:
+            self.answered.append(answer.headers["X-Request-ID"])
+            self.versions.append(answer.headers["Slipway-Version"])
