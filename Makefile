@@ -51,13 +51,18 @@ up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops a
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
            $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
 
+# What a model meets in training and again in serving must be the same version.
+SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops
+
 .PHONY: lock
 lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
 	printf -- '-e ./%s\n' contract identity | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/identity.txt
-	printf -- '-e ./%s\n' contract serving | $(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) - -o serving/requirements.txt
+	mkdir -p .uv
+	grep -E '^($(SHARED))==' requirements/dev.txt | sed 's/ .*//' > .uv/shared.txt
+	printf -- '-e ./%s\n' contract serving | $(UV) $(COMPILE) -c .uv/shared.txt $(if $(UPGRADE),--upgrade) - -o serving/requirements.txt
 	$(UV) $(COMPILE) -c serving/requirements.txt requirements/serving-dev.in -o requirements/serving-dev.txt
 
 # --- checks ------------------------------------------------------------------
