@@ -4,7 +4,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from slipway_cluster.interface import Cluster, ClusterError
-from slipway_cluster.kubernetes_cluster import KubernetesCluster
 from slipway_cluster.local_cluster import LocalCluster
 
 
@@ -17,5 +16,8 @@ def connect(url: str) -> Cluster:
     if parts.scheme == "local" and not parts.netloc and parts.path.startswith("/"):
         return LocalCluster(Path(parts.path))
     if parts.scheme == "kubernetes" and parts.netloc and parts.path in ("", "/"):
+        # Loading the client takes a second and 20 MiB: only for those who have a cluster.
+        from slipway_cluster.kubernetes_cluster import KubernetesCluster
+
         return KubernetesCluster.from_environment(parts.netloc)
     raise ClusterError(f"{url!r} is not a cluster: use local:///absolute/folder or kubernetes://NAMESPACE")

@@ -11,6 +11,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import INFERENCE_SERVICE, Manifest, NotFound
 from slipway_cluster.admission import POD
+from slipway_cluster.kubelet import Backoff, KubeletOptions
 from slipway_cluster.process import ProcessId
 
 from tests.cluster.machine import Machine, is_ready, read
@@ -43,6 +44,11 @@ def runs(process: ProcessId) -> bool:
         return bool(found.create_time() == process.started and found.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def up_after(machine: Machine, restarts: int) -> ProcessId:
+    """The process that answers after so many restarts."""
+    return process_of(until(lambda: main_container(machine), lambda seen: seen.get("restartCount") == restarts and seen["ready"]))
 
 
 def test_a_service_is_fetched_then_served_on_a_free_port(machine: Machine) -> None:
@@ -139,6 +145,24 @@ def test_a_runtime_that_never_starts_is_restarted_more_and_more_slowly(machine: 
     until(messages, lambda seen: {f"back-off {wait}s restarting failed container" for wait in ("0.2", "0.4", "0.8")} <= seen)
     status = machine.service("heart-3", lambda seen: "ended with 5" in str(seen.get("conditions")))
     assert status["modelStatus"]["transitionStatus"] == "InProgress"
+
+
+def test_a_runtime_that_was_healthy_for_a_time_is_restarted_at_once(tmp_path: Path) -> None:
+    forgiving = KubeletOptions(backoff=Backoff(first=60, longest=60, reset_after=0.3), turn_seconds=0.1)
+    machine = Machine(tmp_path / "state", forgiving)
+    machine.start()
+    try:
+        serve(machine)
+        for restarts in range(3):
+            healthy = up_after(machine, restarts)
+            began = psutil.Process(healthy.pid).create_time()
+            until(lambda began=began: time.time() - began, lambda age: age > 0.5)  # type: ignore[misc]
+            os.kill(healthy.pid, signal.SIGKILL)
+        up_after(machine, 3)
+        assert [crash.exit_code for crash in machine.crashes] == [137, 137, 137]
+    finally:
+        machine.stop()
+        machine.cluster.close()
 
 
 def test_a_runtime_that_hangs_is_restarted_by_its_liveness(machine: Machine) -> None:
