@@ -64,7 +64,7 @@ def show(ring: Ring, answer: dict[str, Any]) -> None:
     screen.say(f"\n  heart says: label {outcome['label']}, probability of disease {outcome['probability']:.3f}")
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
-    screen.say(f"\n  gateway     {ring.gateway_url}  (API: /docs)\n  mlflow      {ring.mlflow_url}")
+    screen.say(f"\n  gateway     {ring.gateway_url}  (API: /v1/docs)\n  mlflow      {ring.mlflow_url}")
     screen.say(f"  login       {ring.identity.issuer}  (passwords: {ring.settings.state}/secrets.json)")
     screen.say(f"\n  try it:     source {ring.settings.state}/env\n              {curl_line()}")
     screen.say(f"\n  up in {screen.elapsed:.0f} s")

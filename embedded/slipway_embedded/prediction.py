@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from typing import Any
 
 import httpx
@@ -15,13 +16,21 @@ PATIENT = {
 
 
 def predict(ring: Ring) -> dict[str, Any]:
-    """Ask `heart` for a patient's risk; returns the answer. Raises httpx.HTTPStatusError."""
-    answer = httpx.post(
-        f"{ring.gateway_url}/v1/models/heart/predictions",
-        json={"instances": [PATIENT]},
-        headers={"Authorization": f"Bearer {ring.user_token}"},
-        timeout=30,
-    )
+    """Ask `heart` for a patient's risk; returns the answer. Raises httpx.HTTPStatusError.
+
+    A 503 says when to come back: right after a start the gateway may not have heard of the predictor's new address.
+    """
+    until = time.monotonic() + ring.settings.deadline
+    while True:
+        answer = httpx.post(
+            f"{ring.gateway_url}/v1/models/heart/predictions",
+            json={"instances": [PATIENT]},
+            headers={"Authorization": f"Bearer {ring.user_token}"},
+            timeout=30,
+        )
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
+            break
+        time.sleep(float(answer.headers.get("Retry-After", 1)))
     answer.raise_for_status()
     body: dict[str, Any] = answer.json()
     return body

@@ -10,11 +10,12 @@ from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, NotFound, connect
 from slipway_cluster.kubelet import Image, Kubelet
+from slipway_cluster.probe import answers
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
 from slipway_embedded.identity import ACCOUNTS, CLIENT, Identity
@@ -122,11 +123,12 @@ class Ring:
             said.append(f"version {live.version}  {live.digest[:19]}…")
 
     def _answers(self, name: str) -> bool:
-        """Whether the Model is Ready and the gateway reaches it: a status may be older than this start."""
-        if not is_ready(self.model(name).status):
+        """Whether the Model is Ready and its live predictor answers: a status may be older than this start."""
+        status = self.model(name).status
+        if not is_ready(status):
             return False
-        token = {"Authorization": f"Bearer {self.user_token}"}
-        return httpx.get(f"{self.gateway_url}/v2/models/{name}/ready", headers=token, timeout=10).is_success
+        live = urlsplit(status.traffic[0].url)
+        return answers(live.port or 80, f"/v2/models/{status.traffic[0].service}/ready", 2.0)
 
     @cached_property
     def user_token(self) -> str:
