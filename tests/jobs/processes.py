@@ -1,0 +1,107 @@
+"""Real servers for the tests: MLflow with its artifact proxy, and a connection between that can spoil what it carries."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import httpx
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def tracking_server(folder: Path) -> Iterator[str]:
+    """An MLflow tracking server with all its state in the folder; its URL."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")),
+    ]
+    # MLflow's job runner and its telemetry are processes and calls that a test has no use for.
+    environment = os.environ | {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
+    }  # fmt: skip
+    log = folder / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
+        )
+    try:
+        _wait_for(server, f"{url}/health", log)
+        yield url
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(20)
+
+
+def _wait_for(server: "subprocess.Popen[bytes]", url: str, log: Path, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    seen = "nothing"
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if (answer := httpx.get(url, timeout=5)).is_success:
+                return
+            seen = f"status {answer.status_code}"
+        except httpx.HTTPError as error:
+            seen = repr(error)
+        time.sleep(0.1)
+    raise AssertionError(f"no MLflow at {url}: {seen}\n{log.read_text()[-4000:]}")
+
+
+Answer = tuple[int, bytes]
+
+
+@contextmanager
+def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iterator[str]:
+    """A loopback server that answers method, path, headers and body with a status and a body; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, content = answer(self.command, self.path, dict(self.headers), body)
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _any  # noqa: N815  # names that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def connection_to(url: str, spoil: Callable[[str, str, bytes], bytes]) -> Iterator[str]:
+    """A proxy to the server that passes on what ``spoil(method, path, body)`` makes of each body."""
+    with httpx.Client(base_url=url, timeout=30) as client:
+
+        def forward(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+            kept = {name: value for name, value in headers.items() if name.lower() in ("content-type", "accept")}
+            answer = client.request(method, path, headers=kept, content=spoil(method, path, body))
+            return answer.status_code, answer.content
+
+        with http_server(forward) as address:
+            yield address

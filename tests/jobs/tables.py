@@ -1,0 +1,50 @@
+"""Tables in the file formats that copies of the Cleveland table have."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from slipway_jobs.dataset import Table
+
+HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
+PATIENT = (67, 1, 4, 160, 286, 0, 2, 108, 1, 1.5, 2, 3, 3)
+"""A patient of the Cleveland table, num = 2."""
+
+# Codes of the original as the re-coded copy writes them, and NaN as it does.
+_RECODED: dict[int, dict[float, float]] = {
+    2: {4: 0, 2: 1, 3: 2, 1: 3},
+    6: {2: 0, 0: 1, 1: 2},
+    10: {3: 0, 2: 1, 1: 2},
+    12: {6: 1, 3: 2, 7: 3},
+}
+
+
+def original(table: Table, label: str | None = "num") -> bytes:
+    """As UCI's processed.cleveland.data: ``?`` for missing, num 0 or 2; with a header when the label has a name."""
+    lines = [f"{HEADER},{label}"] if label else []
+    for row, sick in zip(table.features, table.labels, strict=True):
+        cells = ["?" if np.isnan(value) else f"{value:.1f}" for value in row]
+        lines.append(",".join([*cells, str(2 * int(sick))]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def recoded(table: Table) -> bytes:
+    """As heart.csv: codes renumbered, ca 4 and thal 0 for missing, target 1 = no disease."""
+    lines = [f"{HEADER},target"]
+    for row, sick in zip(table.features, table.labels, strict=True):
+        cells = [f"{_recode(position, float(value)):g}" for position, value in enumerate(row)]
+        lines.append(",".join([*cells, str(1 - int(sick))]))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _recode(position: int, value: float) -> float:
+    if np.isnan(value):
+        return {11: 4, 12: 0}[position]
+    return _RECODED.get(position, {}).get(round(value, 1), round(value, 1))
+
+
+def with_cell(content: bytes, line: int, column: int, cell: str) -> bytes:
+    """The file with one cell replaced; lines are counted from 1, columns from 0."""
+    lines = content.decode().splitlines()
+    cells: Sequence[str] = lines[line - 1].split(",")
+    lines[line - 1] = ",".join([*cells[:column], cell, *cells[column + 1 :]])
+    return "\n".join(lines).encode()

@@ -1,0 +1,98 @@
+"""The command line: the last line on stdout, and the exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from slipway_jobs.__main__ import main
+from slipway_jobs.command import window
+from slipway_jobs.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    monkeypatch.setenv("SLIPWAY_FETCH", "false")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
+    status = main(list(arguments))
+    (line,) = capsys.readouterr().out.splitlines()
+    result: dict[str, Any] = json.loads(line)
+    return status, result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "heart", "--set", "C=-1"], "C: Input should be greater than 0, not '-1' (inverse strength"),
+        (["train", "heart", "--set", "C=nan"], "C: Input should be a finite number, not 'nan'"),
+        (["train", "heart", "--set", "folds=1"], "folds: Input should be greater than or equal to 2"),
+        (["train", "heart", "--set", "estimator=magic"], "estimator: Input should be 'logistic' or 'forest', not 'magic'"),
+        (
+            ["train", "heart", "--set", "depth=3"],
+            "depth: is not a parameter of heart; it takes dataset, folds, seed,",
+        ),
+        (["train", "heart", "--set", "dataset=digits"], "dataset: 'digits' is not one of heart-cleveland,"),
+        (["train", "heart", "--set", "C"], "--set 'C': has no KEY=VALUE form"),
+        (["train", "heart", "--set", "C=1", "--set", "C=2"], "--set C: is given twice"),
+        (["train", "lungs"], "model: 'lungs' is unknown; there are heart, digits"),
+        (["evaluate", "heart", "latest"], "version: 'latest' is not a version number"),
+        (["promote", "heart", "0"], "version: '0' is not a version number"),
+        (["promote", "heart", "1", "--min-gain", "-1"], "--min-gain: '-1' is not a number of at least 0"),
+        (["promote", "heart", "1", "--min-gain", "nan"], "--min-gain: 'nan' is not a number of at least 0"),
+        (["promote", "heart", "1", "--metric", "rmse"], "metric: 'rmse' is unknown; heart has auc"),
+        (["monitor", "heart", "--window", "yesterday"], "--window: 'yesterday' is not a length of time"),
+        (["monitor", "heart", "--min-rows", "0"], "--min-rows: '0' is not a whole number of at least 1"),
+        (["monitor", "heart"], "SLIPWAY_DATABASE_URL: is not set"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_by_name_with_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, result = run(capsys, *arguments)
+    assert (status, result["state"], result["error"]) == (2, "failed", "WrongParameter")
+    assert result["reason"].startswith(said)
+
+
+def test_without_a_tracking_server_the_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in ("", "sqlite:///mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", value)
+        status, result = run(capsys, "train", "heart")
+        assert (status, result["reason"].split(":")[0]) == (2, "MLFLOW_TRACKING_URI")
+
+
+def test_a_version_that_is_not_there_ends_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+    status, result = run(capsys, "evaluate", "heart", "999")
+    assert (status, result["error"]) == (1, "NoSuchVersion")
+    assert result["reason"] == "heart/999: there is no such version in the registry"
+
+
+def test_a_refused_promotion_ends_with_status_3_and_an_evaluation_with_0(
+    heart: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if settings.data:
+        monkeypatch.setenv("SLIPWAY_DATA", str(settings.data))
+    assert run(capsys, "evaluate", "heart", heart["version"])[0] == 0
+    status, result = run(capsys, "promote", "heart", heart["version"], "--alias", "empty", "--min-gain", "0.9", "--dry-run")
+    assert (status, result["state"], result["alias"], result["dryRun"]) == (3, "refused", "empty", True)
+
+
+def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "slipway_jobs", "train", "digits", "--set", "folds=2", "--set", "C=1"],
+        capture_output=True, text=True, env=os.environ, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["state"] == "registered"
+    assert "candidate logistic C=1: log_loss" in done.stderr
+
+
+def test_windows_are_read_in_seconds_minutes_hours_and_days() -> None:
+    assert [window(text).total_seconds() for text in ("90s", "30m", "24h", "7d")] == [90, 1800, 86400, 604800]

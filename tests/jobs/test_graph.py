@@ -1,0 +1,93 @@
+"""The exported graph says what the estimator says, under the signature's names."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from sklearn.base import clone
+from slipway_jobs.dataset import Table
+from slipway_jobs.errors import ParityError
+from slipway_jobs.inference import run_onnx
+from slipway_jobs.onnx_graph import export
+from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.split import hold_out
+from slipway_jobs.synthetic import synthetic_heart
+from slipway_jobs.training import check_parity
+
+
+def fitted(task: Problem, table: Table, **parameters: str) -> Any:
+    estimator = next(iter(task.candidates(parse_parameters(task, parameters)).values()))
+    return clone(estimator).fit(table.features, table.labels)
+
+
+def digits() -> Table:
+    from slipway_jobs.catalogue import CATALOGUE
+
+    make = CATALOGUE["digits"].make
+    assert make is not None
+    return make().take(np.arange(500))
+
+
+@pytest.mark.parametrize("estimator", ["logistic", "forest"])
+@pytest.mark.parametrize("name", ["heart", "digits"])
+def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, estimator: str) -> None:
+    task, table = problem(name), synthetic_heart() if name == "heart" else digits()
+    split = hold_out(table, 0.3, "row")
+    model = fitted(task, split.train, estimator=estimator, trees="20")
+    assert check_parity(task, export(model, task.signature).SerializeToString(), model, split.test.features) < 1e-4
+
+
+def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    model = fitted(task, table, C="0.1")
+    graph = export(model, task.signature).SerializeToString()
+    may_be_missing = [index for index, column in enumerate(task.signature.inputs) if column.missing]
+    features = np.repeat(table.features[:1], len(may_be_missing) + 1, axis=0)
+    for row, column in enumerate(may_be_missing):
+        features[row, column] = np.nan
+    features[-1, may_be_missing] = np.nan
+    assert len(may_be_missing) == 11
+    assert check_parity(task, graph, model, features) < 1e-4
+
+
+def test_names_types_and_shapes_are_those_of_the_signature() -> None:
+    task = problem("heart")
+    graph = export(fitted(task, synthetic_heart(), C="0.1"), task.signature).graph
+    assert [value.name for value in graph.input] == [column.name for column in task.signature.inputs]
+    assert [shape(value) for value in graph.input] == [["rows", 1]] * 13
+    assert {value.name: (value.type.tensor_type.elem_type, shape(value)) for value in graph.output} == {
+        "label": (onnx.TensorProto.INT64, ["rows"]),
+        "probability": (onnx.TensorProto.FLOAT, ["rows"]),
+    }
+
+
+def test_a_vector_input_and_a_vector_of_probabilities_keep_their_shape() -> None:
+    task, table = problem("digits"), digits()
+    graph = export(fitted(task, table, C="1"), task.signature)
+    assert [(value.name, shape(value)) for value in graph.graph.input] == [("pixels", ["rows", 64])]
+    outputs = run_onnx(graph.SerializeToString(), {"pixels": table.features[:7]})
+    assert {name: (value.shape, str(value.dtype)) for name, value in outputs.items()} == {
+        "label": ((7,), "int64"),
+        "probabilities": ((7, 10), "float32"),
+    }
+
+
+def test_a_graph_of_another_fit_fails_the_parity() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    weak, strong = fitted(task, table, C="0.02"), fitted(task, table, C="0.03")
+    alike = np.flatnonzero(weak.predict(table.features) == strong.predict(table.features))
+    with pytest.raises(ParityError, match="probabilities of the ONNX graph differ from the estimator's by"):
+        check_parity(task, export(weak, task.signature).SerializeToString(), strong, table.features[alike])
+
+
+def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    wrong = fitted(task, Table.of(table.features, 1 - table.labels), C="0.1")
+    right = fitted(task, table, C="0.1")
+    with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
+        check_parity(task, export(wrong, task.signature).SerializeToString(), right, table.features)
+
+
+def shape(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
