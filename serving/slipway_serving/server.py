@@ -71,6 +71,8 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        # Longer than callers keep a connection unused (90 s is usual): a server that closes first loses their next request.
+        timeout_keep_alive=120,
         timeout_graceful_shutdown=settings.finish_seconds,
     )
     await DrainingServer(config, door, settings.drain_seconds).serve()
