@@ -14,7 +14,7 @@ from slipway_cluster.interface import Manifest
 from slipway_cluster.job import Backoff
 from slipway_cluster.pod_log import PodLog
 from slipway_cluster.probe import Probes
-from slipway_cluster.process import Process
+from slipway_cluster.process import Process, kill_leftovers
 from slipway_cluster.workload import Container, PodSpec
 
 RETRIES = "slipway.dev/retries"
@@ -172,6 +172,7 @@ class Pod:
             code, reason = self._watch(process, container, status, pod_log, is_init=is_init)
         finally:
             process.kill()
+            kill_leftovers([], [self.manifest["metadata"]["uid"]])
         status.ready = status.started = False
         status.state = {
             "terminated": {

@@ -70,9 +70,9 @@ class Process:
 
 
 def kill_leftovers(recorded: Sequence[ProcessId], marks: Sequence[str]) -> int:
-    """Kill what an earlier run, which could not clean up, left running; says how many processes that were.
+    """Kill the recorded processes if they still are the same, and every process that bears one of the marks; says how many.
 
-    These are the recorded processes if they still are the same, and every process that bears one of the marks.
+    For those that nobody else can end: after a kubelet was killed, and what left its process group.
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
@@ -82,7 +82,7 @@ def kill_leftovers(recorded: Sequence[ProcessId], marks: Sequence[str]) -> int:
                 found[process.pid] = process
     for process in found.values():
         with suppress(psutil.NoSuchProcess):
-            log.warning("killing process %d, left by an earlier run: %s", process.pid, process.name())
+            log.warning("killing process %d, which was left behind: %s", process.pid, process.name())
             process.kill()
     psutil.wait_procs(list(found.values()), timeout=10)
     return len(found)

@@ -88,6 +88,14 @@ def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_ser
     assert read(f"{url}/uri") == "mlflow://heart/3?sha256=abc"
 
 
+def test_a_process_that_left_its_group_ends_with_its_container(machine: Machine) -> None:
+    serve(machine, SPAWNING)
+    machine.url_of_ready("heart-3")
+    grandchild = int(next(machine.cluster.logs(INFERENCE_SERVICE, "heart-3")))
+    machine.cluster.delete(INFERENCE_SERVICE, "heart-3")
+    until(lambda: is_gone(grandchild), bool)
+
+
 def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(idle: Machine) -> None:
     serve(idle)
     idle.start()
