@@ -20,6 +20,8 @@ PUBLIC = None
 SIGNED_IN = frozenset[Role]()
 """Any valid token will do, whatever its groups."""
 ALL = frozenset(Role)
+ORDER = tuple(Role)
+"""The humblest role that suffices is the one that is named in the log."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,10 @@ class Rule:
         """Why a caller with these roles is let in, as ``predict:user``; None: they are not."""
         if not self.roles:
             return f"{self.name}:anyone"
-        role = next((role for role in Role if role in roles and role in self.roles), None)
-        return f"{self.name}:{role}" if role else None
+        for role in ORDER:
+            if role in roles and role in self.roles:
+                return f"{self.name}:{role.value}"
+        return None
 
 
 # The first row is the hot one.

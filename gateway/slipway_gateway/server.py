@@ -1,5 +1,6 @@
 """Runs the gateway: uvicorn on the main port, metrics on theirs."""
 
+import gc
 import logging
 import signal
 
@@ -38,6 +39,9 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    # What is loaded now stays for ever: the collector need not look at it again in the middle of a request.
+    gc.collect()
+    gc.freeze()
     log.info("listening on %s:%d, metrics on %d", settings.gateway_host, settings.gateway_port, server.server_port)
     # uvicorn ends gracefully on these and then raises them once more, for whoever was there before it: an end with status 0.
     for end in (signal.SIGTERM, signal.SIGINT):

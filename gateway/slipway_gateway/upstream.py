@@ -102,16 +102,13 @@ class Upstream:
         return Answer(response.status, content_type, head, _rest(request, response))
 
     async def _read_head(self, response: Response) -> tuple[bytes, bool]:
-        length = int(response.get_header("content-length") or -1)
-        head = b""
-        while len(head) <= self._head_limit:
-            if len(head) == length:
-                return head, True
-            chunk = await response.body_reader.read_chunk()
-            if chunk is None:
-                return head, True
-            head += chunk.to_bytes()
-        return head, len(head) == length
+        """The first bytes, and whether they are all. Reading to the end is cheaper than leaving before it."""
+        reader, head = response.body_reader, b""
+        while (chunk := await reader.read_chunk()) is not None:
+            head = head + chunk.to_bytes() if head else chunk.to_bytes()
+            if len(head) > self._head_limit:
+                return head, False
+        return head, True
 
 
 def _connection_failed(error: RequestError) -> bool:
