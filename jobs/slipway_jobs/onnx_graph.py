@@ -8,12 +8,14 @@ from skl2onnx.common.data_types import FloatTensorType
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
+Graph = ModelProto
+
 _TYPES = {Datatype.FP32: TensorProto.FLOAT, Datatype.INT64: TensorProto.INT64}
 _ROWS = "rows"
 """The free first dimension of every input and output."""
 
 
-def export(estimator: Any, signature: Signature) -> ModelProto:
+def export(estimator: Any, signature: Signature) -> Graph:
     """The classifier as ONNX.
 
     Inputs: one per column of the signature, FP32 [rows, 1] or [rows, *shape], NaN = missing. Outputs: the label

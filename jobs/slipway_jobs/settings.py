@@ -13,7 +13,9 @@ from slipway_jobs.errors import WrongParameter
 class Settings(BaseSettings):
     """Environment variables; ``SLIPWAY_`` stands before each name that has none of its own."""
 
-    model_config = SettingsConfigDict(env_prefix="SLIPWAY_", use_attribute_docstrings=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SLIPWAY_", use_attribute_docstrings=True, env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
 
     mlflow_tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI", pattern=r"^https?://")
     """The MLflow tracking server. There is no default: MLflow's own would be a file in the current folder."""

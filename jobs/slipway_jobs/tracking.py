@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 # Before the import: a client that reports its use to a third party is nobody's choice here.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that restarts is waited for, for about a minute; MLflow's own seven attempts take more than four.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 import mlflow.artifacts
 import numpy as np
@@ -30,7 +32,7 @@ from slipway_jobs.dataset import Dataset
 from slipway_jobs.errors import NoSuchVersion
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from slipway_jobs.onnx_graph import Graph
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +206,7 @@ class Tracking:
         Run(self._client, version.run_id, "").log(metrics=metrics)
 
 
-def save_onnx(model: "ModelProto", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
+def save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
     """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's own files."""
     import mlflow.onnx  # onnx is a second of start-up that only training needs
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
 from sklearn.base import clone
 from sklearn.model_selection import StratifiedGroupKFold
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
@@ -22,7 +21,7 @@ from slipway_jobs.errors import Leakage, ParityError
 from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import prior, scores
 from slipway_jobs.model_card import Results, model_card
-from slipway_jobs.onnx_graph import export
+from slipway_jobs.onnx_graph import Graph, export
 from slipway_jobs.problem import Estimator, Parameters, Problem
 from slipway_jobs.reference import reference_of
 from slipway_jobs.settings import Settings
@@ -46,7 +45,7 @@ class Fitted:
     """A trained classifier with its proof."""
 
     estimator: Estimator
-    graph: ModelProto
+    graph: Graph
     results: Results
 
 

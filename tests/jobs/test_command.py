@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import psycopg
 import pytest
 from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
+from slipway_jobs.problem import problem
 from slipway_jobs.settings import Settings
+from slipway_jobs.tracking import Tracking
+
+from tests.jobs.tables import PATIENT
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +87,33 @@ def test_a_refused_promotion_ends_with_status_3_and_an_evaluation_with_0(
     assert run(capsys, "evaluate", "heart", heart["version"])[0] == 0
     status, result = run(capsys, "promote", "heart", heart["version"], "--alias", "empty", "--min-gain", "0.9", "--dry-run")
     assert (status, result["state"], result["alias"], result["dryRun"]) == (3, "refused", "empty", True)
+
+
+def test_the_monitor_ends_with_status_3_for_drift_and_4_for_too_few_rows(
+    heart: dict[str, Any], tracking: Tracking, postgres: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    tracking.point("heart", "watched", tracking.version("heart", heart["version"]))
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", postgres)
+    with psycopg.connect(postgres) as connection:
+        connection.execute("TRUNCATE prediction_events")
+        log_requests(connection, [PATIENT] * 60)
+    watch = ("monitor", "heart", "--alias", "watched", "--window", "1h")
+    for options, expected in (("--min-rows=61", (4, "too few rows")), ("--min-rows=60", (3, "drift"))):
+        status, result = run(capsys, *watch, options)
+        assert (status, result["state"]) == expected
+
+
+def log_requests(connection: "psycopg.Connection[Any]", rows: Sequence[Sequence[float]]) -> None:
+    signature = problem("heart").signature
+    names = [column.name for column in signature.inputs]
+    for index, row in enumerate(rows):
+        body = signature.request([dict(zip(names, map(float, row), strict=True))]).model_dump_json()
+        connection.execute(
+            "INSERT INTO prediction_events (request_id, time, model, version, digest, role, subject, decision, protocol, status,"
+            " latency_ms, request) VALUES (%s, now(), 'heart', '1', 'sha256:0', 'live', 'ada', 'role', 'v2', 200, 1.5, %s)",
+            (f"same-{index}", body),
+        )
 
 
 def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout() -> None:
