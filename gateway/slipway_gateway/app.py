@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
@@ -33,6 +33,7 @@ from slipway_gateway.v2 import V2
 log = logging.getLogger(__name__)
 
 LAST_SHIPMENT_SECONDS = 5.0
+RESTART_SECONDS = 2.0
 
 
 class Gateway:
@@ -94,8 +95,8 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self.routes.start()
-        work = (self.keys.keep_fresh(), self.shipper.run(), self.catalogue.keep())
-        tasks = [asyncio.create_task(each) for each in work]
+        work = (self.keys.keep_fresh, self.shipper.run, self.catalogue.keep)
+        tasks = [asyncio.create_task(_for_ever(each)) for each in work]
         try:
             yield
         finally:
@@ -111,6 +112,16 @@ class Gateway:
         self.spool.close()
         await self.events.close()
         await self.upstream.close()
+
+
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """A task's edge: a bug in the background is logged, and the work begins anew."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("%s broke; it begins anew", work.__qualname__)
+            await asyncio.sleep(RESTART_SECONDS)
 
 
 async def _problem(request: Request, error: Exception) -> Response:

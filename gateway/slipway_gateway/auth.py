@@ -122,6 +122,7 @@ class Tokens:
             raise Unauthenticated("the token is expired")
         if now < begins - self._leeway:
             raise Unauthenticated("the token is not valid yet")
-        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not subject or not subject.isprintable():
             raise Unauthenticated("the token does not say whose it is: it has no sub")
         return float(expires) + self._leeway

@@ -26,10 +26,10 @@ from slipway_gateway.answers import (
 )
 from slipway_gateway.body import Body
 from slipway_gateway.catalogue import Catalogue
-from slipway_gateway.errors import NotFound, Refused, Unavailable
+from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
 from slipway_gateway.eventlog import EventLog
 from slipway_gateway.prediction import Call, Predictions, error_text
-from slipway_gateway.requestid import new_id
+from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.routing import Route, Routes, Target
 from slipway_gateway.shipper import Shipper
 
@@ -104,7 +104,10 @@ class Control:
         inference = signature.request(asked.instances, call.request_id)
         body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
         answer = await self._predictions.ask(call, target, body)
-        content = await answer.whole()
+        try:
+            content = await answer.whole()
+        except CutOff as error:
+            raise Unavailable("the model broke off its answer", retry_after=2) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         rows = signature.rows(_read(content, target).outputs)
@@ -135,12 +138,16 @@ class Control:
 
     async def _own(self, request_id: str, call: Call, *, or_admin: bool) -> Row[Any]:
         """The logged prediction, also one of a moment ago. Someone else's does not exist. Raises NotFound."""
+        row = await self._logged(request_id) if PATTERN.fullmatch(request_id) else None
+        if row is None or not (row.subject == call.caller.subject or (or_admin and Role.ADMIN in call.caller.roles)):
+            raise NotFound(f"there is no prediction {request_id}")
+        return row
+
+    async def _logged(self, request_id: str) -> Row[Any] | None:
         row = await self._events.prediction(request_id)
         if row is None:
             await self._shipper.flush()
             row = await self._events.prediction(request_id)
-        if row is None or not (row.subject == call.caller.subject or (or_admin and Role.ADMIN in call.caller.roles)):
-            raise NotFound(f"there is no prediction {request_id}")
         return row
 
 

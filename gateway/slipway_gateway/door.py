@@ -55,7 +55,26 @@ class Door:
             receive = await self._whole(headers, receive)
         scope["slipway.call"] = call
         scope["slipway.request_id"] = request_id
-        await self._control(scope, receive, _with_id(send, request_id))
+        await self._answer(request_id, scope, receive, send)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """By the control API: every answer bears the request's id, and no cache keeps it."""
+        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
+        answered = False
+
+        async def with_id(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                message["headers"] = [*message.get("headers", []), *added]
+            await send(message)
+
+        try:
+            await self._control(scope, receive, with_id)
+        except Exception:  # Starlette answers 500 and raises nevertheless, for the log
+            if not answered:
+                raise
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
     async def _call(self, request_id: str, rule: Rule, headers: dict[bytes, bytes]) -> Call | None:
         """Who asks, and why they may. Raises Unauthenticated, Forbidden."""
@@ -88,15 +107,3 @@ class Door:
         headers = [(b"x-request-id", request_id.encode()), NO_STORE, *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
-
-
-def _with_id(send: Send, request_id: str) -> Send:
-    """Every answer of the control API bears the request's id, and no cache keeps it."""
-    added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
-
-    async def with_id(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", []), *added]
-        await send(message)
-
-    return with_id

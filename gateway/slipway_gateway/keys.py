@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import DictKey, JWKRegistry, Key, KeySet
 
 from slipway_gateway.errors import Unauthenticated, Unavailable
 
@@ -90,4 +90,16 @@ class IssuerKeys:
             raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
         # A symmetric key has no business in a published set; it would make HS256 forgeries possible.
         public = [key for key in jwks["keys"] if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP")]
-        return KeySet.import_key_set({"keys": public})
+        known = [key for key in map(_imported, public) if key]
+        if not known:
+            raise ValueError("the JWKS has no public key of a known kind")
+        return KeySet(known)
+
+
+def _imported(key: DictKey) -> Key | None:
+    """RFC 7517, section 5: a key that is not understood leaves the others in use."""
+    try:
+        return JWKRegistry.import_key(key)
+    except (JoseError, ValueError, KeyError) as error:
+        log.warning("the issuer's key %s is not understood: %s", key.get("kid"), error)
+        return None

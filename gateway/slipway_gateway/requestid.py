@@ -1,12 +1,15 @@
 """Keys of requests: UUID version 7 (RFC 9562), which sort by time and so keep the log's index compact."""
 
 import random
+import re
 import time
 
 _VERSION = 0x7 << 76
 _VARIANT = 0b10 << 62
 _MILLISECOND = 1_000_000
 """In nanoseconds."""
+
+PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def new_id() -> str:

@@ -34,9 +34,6 @@ class Shipper:
                 pause = self._seconds
             except Away:
                 pause = min(2 * pause, LONGEST_PAUSE)
-            except Exception:  # the task's edge: without it nothing would ever be shipped again
-                log.exception("shipping events failed")
-                pause = LONGEST_PAUSE
 
     async def flush(self) -> None:
         """Ship all that was written before this call. Raises Away."""

@@ -17,7 +17,7 @@ from slipway_gateway.requestid import new_id
 log = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"
-BATCH = 2**20
+BATCH = 2**18
 """Bytes of lines that are shipped at once."""
 
 
@@ -47,7 +47,7 @@ class Segment:
         return cls(path, descriptor)
 
     def batches(self) -> Iterator[list[bytes]]:
-        """Complete lines in pieces of about a mebibyte. A torn last line was never answered and is left out."""
+        """Complete lines in pieces of about ``BATCH`` bytes. A torn last line was never answered and is left out."""
         rest = b""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             while chunk := file.read(BATCH):
@@ -120,7 +120,7 @@ class Spool:
     def drop(self, segment: Segment) -> None:
         """Delete what is in the database now."""
         segment.path.unlink()
-        self.size -= segment.size
+        self.size = max(0, self.size - segment.size)  # it may be of a process that died after we counted
 
     def set_aside(self, segment: Segment, line: bytes) -> None:
         """Keep a line that the database refuses, out of the way of the others."""

@@ -2,15 +2,12 @@
 
 import itertools
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
 # Without it the wheel below warns, and where we are nobody has made one.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 

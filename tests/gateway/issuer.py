@@ -20,6 +20,7 @@ class Issuer:
     def __init__(self) -> None:
         self.keys: list[Key] = []
         self.fetches = 0
+        self.strange_keys: list[dict[str, str]] = []
         self.rotate()
         self.server = Loopback(self._answer)
 
@@ -67,6 +68,6 @@ class Issuer:
         if scope["path"] == "/.well-known/openid-configuration":
             content: Any = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
         else:
-            content = KeySet(self.keys).as_dict(private=False)
+            content = {"keys": [*KeySet(self.keys).as_dict(private=False)["keys"], *self.strange_keys]}
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": orjson.dumps(content)})

@@ -1,12 +1,14 @@
 """The control API: friendly predictions, receipts, feedback, problems."""
 
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
 
 from tests.gateway.house import House, Visitor
-from tests.gateway.predictor import DIGEST, ROW
+from tests.gateway.predictor import DIGEST, ROW, Predictor
 
 
 def _predict(visitor: Visitor, *rows: dict[str, Any], who: str = "ada") -> httpx.Response:
@@ -72,6 +74,8 @@ def test_a_body_of_another_form_is_a_problem(visitor: Visitor, content: bytes, s
         ("GET", "/v1/models/nobody", 404),
         ("DELETE", "/v1/models", 405),
         ("GET", "/v1/predictions/unknown", 404),
+        ("GET", "/v1/predictions/%00", 404),
+        ("GET", "/v1/predictions/01a1fe7f-9aad-7d27-9ef4-7134049df474", 404),
         ("POST", "/v1/models/asleep/predictions", 503),
         ("POST", "/v1/models/heart/predictions", 415),
     ],
@@ -83,7 +87,7 @@ def test_every_error_is_a_problem(visitor: Visitor, method: str, path: str, stat
     assert answer.status_code == status
     problem = answer.json()
     assert problem.keys() >= {"type", "title", "status", "detail", "instance", "requestId"}
-    assert (problem["status"], problem["instance"]) == (status, path)
+    assert (problem["status"], problem["instance"]) == (status, unquote(path))
     assert ("allow" in answer.headers) is (status == 405)
 
 
@@ -172,3 +176,38 @@ def test_openapi_has_the_oidc_scheme_and_examples(visitor: Visitor, house: House
 
 def test_metrics_are_on_a_port_of_their_own(visitor: Visitor) -> None:
     assert visitor.get("/metrics").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "text"),
+    [
+        (b"not JSON", 503, "not V2"),
+        (
+            b'{"model_name": "broken-1", "outputs": [{"name": "label", "shape": [], "datatype": "INT64", "data": [1]}]}',
+            500,
+            "request id",
+        ),
+    ],
+)
+def test_nonsense_of_a_predictor_is_no_secret_of_ours(
+    new_house: Callable[[], House], troubled: Predictor, said: bytes, status: int, text: str
+) -> None:
+    house = new_house()
+    house.model("broken", ("1", 100), url=troubled.url)
+    troubled.raw = said
+    with house.gateway() as visitor:
+        answer = visitor.post("/v1/models/broken/predictions", {"instances": [ROW]})
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert text in answer.json()["detail"]
+        assert answer.json()["requestId"] == answer.headers["x-request-id"]
+        assert visitor.get("/v1/me").status_code == 200
+
+
+def test_an_answer_that_breaks_off_is_answered_503(new_house: Callable[[], House], troubled: Predictor) -> None:
+    house = new_house()
+    house.model("broken", ("1", 100), url=troubled.url)
+    troubled.cut_off = True
+    with house.gateway() as visitor:
+        answer = visitor.post("/v1/models/broken/predictions", {"instances": [ROW]})
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")

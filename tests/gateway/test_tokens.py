@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[Callable[[Issuer], str | None], str]] = {
     "wrong audience": (lambda issuer: issuer.token(aud=["other"]), "wrong audience"),
     "no audience": (lambda issuer: issuer.token(aud=None), "wrong audience"),
     "wrong issuer": (lambda issuer: issuer.token(iss="http://evil.example"), "wrong issuer"),
+    "unprintable subject": (lambda issuer: issuer.token("a\0b"), "no sub"),
     "no subject": (lambda issuer: issuer.token(sub=None), "no sub"),
     "alg none": (_none, "algorithm none is not allowed"),
     "HS256 with the public key": (_hs256_with_the_public_key, "algorithm HS256 is not allowed"),
@@ -155,3 +156,12 @@ def test_groups_that_are_no_list_of_names_give_no_role(visitor: Visitor, issuer:
     claims = {**issuer.claims(), "groups": "admin"}
     answer: httpx.Response = visitor.get("/v1/me", issuer.sign(claims))
     assert answer.json()["roles"] == []
+
+
+def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer() as issuer:
+        issuer.strange_keys = [{"kty": "EC", "crv": "P-000", "x": "AA", "y": "AA", "kid": "odd"}, {"kty": "oct", "k": "AAAA"}]
+        house.issuer = issuer
+        with house.gateway() as visitor:
+            assert visitor.get("/v1/me", issuer.token()).status_code == 200
