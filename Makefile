@@ -72,11 +72,11 @@ lint: install ## ruff, mypy --strict, import-linter, shellcheck where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests --exclude '^tests/serving/'
-	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving
+	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "· shellcheck is not installed: skipped"; fi
 
 .PHONY: test
 test: install ## unit tests and the embedded ring; no cluster
 	$(VENV_SERVING)/bin/pytest tests/serving
-	$(VENV)/bin/pytest --ignore tests/serving
+	$(VENV)/bin/pytest --ignore tests/serving --numprocesses 3 --dist loadgroup

@@ -1,14 +1,10 @@
 """Clusters to test on: the stand-in always, a real one when SLIPWAY_TEST_KUBERNETES names a namespace (which is emptied)."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from slipway_cluster import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,

@@ -1,7 +1,6 @@
 """A real MLflow tracking server, a real PostgreSQL, and one trained version of each model."""
 
 import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,8 +10,6 @@ from typing import Any
 
 import psycopg
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
