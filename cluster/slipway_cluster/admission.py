@@ -11,8 +11,10 @@ from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
     CRON_JOB,
+    HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     JOB,
+    LEASE,
     MODEL,
     Invalid,
     Kind,
@@ -21,11 +23,12 @@ from slipway_cluster.interface import (
 from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, StorageContainerSpec
 from slipway_cluster.workload import CronJobSpec, JobSpec
 
-POD = Kind("v1", "Pod")
-"""Made by the stand-in itself for Jobs and InferenceServices, as by the controllers of a real cluster."""
+_STORED_ONLY = (HORIZONTAL_POD_AUTOSCALER, LEASE)
+"""Kept for those who read them; one process stands for all replicas, so there is nothing to scale."""
 
 KINDS = {
-    kind.name: kind for kind in (JOB, CRON_JOB, INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, MODEL)
+    kind.name: kind
+    for kind in (JOB, CRON_JOB, INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, MODEL, *_STORED_ONLY)
 }
 
 _SPECS: dict[Kind, type[BaseModel]] = {
@@ -60,7 +63,7 @@ def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
     _check_strings(manifest, "annotations")
     if kind == MODEL:
         _check(manifest, lambda: Model.model_validate(manifest), ())
-    else:
+    elif kind not in _STORED_ONLY:
         _check(manifest, lambda: _SPECS[kind].model_validate(manifest.get("spec", {})), ("spec",))
     if kind == JOB and old and manifest["spec"]["template"] != old["spec"]["template"]:
         raise Invalid(f"{_title(manifest)}: spec.template: field is immutable")

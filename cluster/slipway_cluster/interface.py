@@ -23,6 +23,12 @@ INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService")
 CLUSTER_SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ClusterServingRuntime", namespaced=False)
 CLUSTER_STORAGE_CONTAINER = Kind("serving.kserve.io/v1alpha1", "ClusterStorageContainer", namespaced=False)
 MODEL = Kind("serving.slipway.dev/v1alpha1", "Model")
+HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler")
+LEASE = Kind("coordination.k8s.io/v1", "Lease")
+POD = Kind("v1", "Pod")
+"""Made by the cluster for Jobs and InferenceServices; read through ``Cluster.pods``."""
+EVENT = Kind("v1", "Event")
+"""Written through ``Cluster.record``, read through ``Cluster.events``."""
 
 
 class ClusterError(Exception):
@@ -50,7 +56,10 @@ class WatchEvent:
 
 
 class Cluster(Protocol):
-    """Jobs, CronJobs, InferenceServices and Models of one namespace. Every call blocks; all are safe to repeat."""
+    """Jobs, CronJobs, InferenceServices, their autoscalers, and Models of one namespace.
+
+    Every call blocks; all are safe to repeat.
+    """
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Create or change the object by server-side apply with our field manager; ``status`` is ignored.
@@ -86,3 +95,12 @@ class Cluster(Protocol):
 
     def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
         """Lines of the object's newest pod; with ``follow`` until it ends. Raises NotFound."""
+
+    def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        """Pods of a Job or an InferenceService, the oldest first; none when there is no such object."""
+
+    def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
+        """An Event on the object, as ``kubectl describe`` shows it; the same one again is counted, not written anew."""
+
+    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        """Events on the object that the cluster still keeps, in the order in which they last happened."""

@@ -12,7 +12,6 @@ from secrets import token_hex
 
 from slipway_cluster import job as jobs
 from slipway_cluster import predictor, schedule
-from slipway_cluster.admission import POD
 from slipway_cluster.clock import Clock, utc_now
 from slipway_cluster.container import Image, free_ports
 from slipway_cluster.interface import (
@@ -21,6 +20,7 @@ from slipway_cluster.interface import (
     CRON_JOB,
     INFERENCE_SERVICE,
     JOB,
+    POD,
     ClusterError,
     Conflict,
     Kind,

@@ -19,13 +19,19 @@ from kubernetes.dynamic import DynamicClient
 from slipway_contract.labels import FIELD_MANAGER
 
 from slipway_cluster.apply import intent
+from slipway_cluster.clock import utc_now
+from slipway_cluster.event import event_on, last_seen
 from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
     CRON_JOB,
+    EVENT,
+    HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     JOB,
+    LEASE,
     MODEL,
+    POD,
     ClusterError,
     Conflict,
     Invalid,
@@ -43,6 +49,10 @@ _PLURALS = {
     CLUSTER_SERVING_RUNTIME: "clusterservingruntimes",
     CLUSTER_STORAGE_CONTAINER: "clusterstoragecontainers",
     MODEL: "models",
+    HORIZONTAL_POD_AUTOSCALER: "horizontalpodautoscalers",
+    LEASE: "leases",
+    POD: "pods",
+    EVENT: "events",
 }
 _KINDS = {kind.name: kind for kind in _PLURALS}
 _POD_LABELS = {JOB: "batch.kubernetes.io/job-name", INFERENCE_SERVICE: "serving.kserve.io/inferenceservice"}
@@ -154,6 +164,23 @@ class KubernetesCluster:
             raise NotFound(f"{kind.name} {name} has no pod yet")
         return self._log_lines(kind, owner, pod, container, follow=follow)
 
+    def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        selector = f"{_POD_LABELS[kind]}={name}"
+        return _by_age(_items(POD, self._call("get", self._path(POD), label_selector=selector)))
+
+    def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
+        event = event_on(about, reason, message, warning=warning, now=utc_now())
+        try:
+            self._call("post", self._path(EVENT), body=event, field_manager=FIELD_MANAGER)
+        except Conflict:
+            path = self._path(EVENT, event["metadata"]["name"])
+            again = {"count": self._call("get", path).get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
+            self._call("patch", path, body=again, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER)
+
+    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        selector = f"involvedObject.kind={kind.name},involvedObject.name={name}"
+        return sorted(_items(EVENT, self._call("get", self._path(EVENT), field_selector=selector)), key=last_seen)
+
     def _follow(self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float) -> Iterator[WatchEvent]:
         """Changes after ``version``, until the deadline or until only a new listing can help (410, lost connection)."""
         while (remaining := deadline - time.monotonic()) > 0:
@@ -191,7 +218,7 @@ class KubernetesCluster:
         names = [each["name"] for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))]
         if container is not None and container not in names:
             raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
-        wanted, path = container or names[0], self._pod_path(pod["metadata"]["name"])
+        wanted, path = container or names[0], self._path(POD, pod["metadata"]["name"])
         # A log can be asked for before there is one: then it is empty if the pod has no node yet, and an error later.
         with _errors(), suppress(Invalid, NotFound):
             while follow and not _has_started(self._call("get", path), wanted):
@@ -203,16 +230,12 @@ class KubernetesCluster:
             jobs = [job for job in self.list(JOB) if _is_owned(job, owner)]
             pods = [self._newest_pod(JOB, job) for job in _by_age(jobs)]
             return next((pod for pod in reversed(pods) if pod), None)
-        selector = f"{_POD_LABELS[kind]}={owner['metadata']['name']}"
-        found = self._call("get", self._pod_path(), label_selector=selector)["items"]
-        return _by_age(found)[-1] if found else None
+        return next(reversed(self.pods(kind, owner["metadata"]["name"])), None)
 
     def _path(self, kind: Kind, name: str | None = None) -> str:
         scope = f"namespaces/{self.namespace}/" if kind.namespaced else ""
-        return f"/apis/{kind.api_version}/{scope}{_PLURALS[kind]}" + (f"/{name}" if name else "")
-
-    def _pod_path(self, name: str | None = None) -> str:
-        return f"/api/v1/namespaces/{self.namespace}/pods" + (f"/{name}" if name else "")
+        root = "api" if kind.api_version == "v1" else "apis"
+        return f"/{root}/{kind.api_version}/{scope}{_PLURALS[kind]}" + (f"/{name}" if name else "")
 
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         with _errors():

@@ -6,9 +6,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from slipway_cluster.admission import POD, admit, kind_of, name_of, with_defaults
+from slipway_cluster.admission import admit, kind_of, name_of, with_defaults
 from slipway_cluster.apply import intent, merge
-from slipway_cluster.interface import CRON_JOB, JOB, MODEL, Conflict, Kind, Manifest, NotFound, WatchEvent
+from slipway_cluster.clock import moment_of, utc_now
+from slipway_cluster.event import KEPT_SECONDS, event_on, last_seen
+from slipway_cluster.interface import CRON_JOB, EVENT, JOB, MODEL, POD, Conflict, Kind, Manifest, NotFound, WatchEvent
 from slipway_cluster.pod_log import PodLog
 from slipway_cluster.schedule import manual_job
 from slipway_cluster.store import Changes, Store
@@ -95,6 +97,26 @@ class LocalCluster:
         if pod is None and not follow:
             raise NotFound(f"{kind.name} {name} has no pod yet")
         return self._log_lines(kind, owner, pod, container, follow=follow)
+
+    def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        owner = self.store.get(kind, name)
+        return self.store.owned(POD, owner["metadata"]["uid"]) if owner else []
+
+    def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
+        now = utc_now()
+        event = event_on(about, reason, message, warning=warning, now=now)
+        with self.store.transaction():
+            for each in self.store.list(EVENT):
+                if (now - moment_of(last_seen(each))).total_seconds() > KEPT_SECONDS:
+                    self.store.remove(each["metadata"]["uid"])
+            if old := self.store.get(EVENT, event["metadata"]["name"]):
+                self.store.replace(old, {**old, "count": old["count"] + 1, "lastTimestamp": event["lastTimestamp"]})
+            else:
+                self.store.insert(_in_namespace(EVENT, event), {})
+
+    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
+        every = [each for each in self.store.list(EVENT) if each["involvedObject"]["kind"] == kind.name]
+        return sorted((each for each in every if each["involvedObject"]["name"] == name), key=last_seen)
 
     def _log_lines(
         self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool

@@ -9,15 +9,17 @@ from slipway_cluster import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
     CRON_JOB,
+    HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     JOB,
+    LEASE,
     MODEL,
     Cluster,
     connect,
 )
 
 from tests.cluster.machine import Machine
-from tests.cluster.manifests import RUNTIME, SERVICE, STORAGE
+from tests.cluster.manifests import LEASED, RUNTIME, SERVICE, STORAGE
 
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 
@@ -47,6 +49,6 @@ def _empty(cluster: Cluster) -> None:
     for kind in (CRON_JOB, JOB, MODEL):
         for each in cluster.list(kind):
             cluster.delete(kind, each["metadata"]["name"])
-    for kind in (INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER):
-        for name in (SERVICE, RUNTIME, STORAGE):
+    for kind in (INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, HORIZONTAL_POD_AUTOSCALER, LEASE):
+        for name in (SERVICE, RUNTIME, STORAGE, LEASED):
             cluster.delete(kind, name)

@@ -5,7 +5,7 @@ from typing import Any
 from slipway_cluster import Manifest
 
 IMAGE = "python:3.11-slim-bookworm"
-SERVICE, RUNTIME, STORAGE = "heart-3", "slipway-test-runtime", "slipway-test-storage"
+SERVICE, RUNTIME, STORAGE, LEASED = "heart-3", "slipway-test-runtime", "slipway-test-storage", "slipway-test-lease"
 
 SERVER = """
 import http.server, os, pathlib, signal, sys
@@ -131,3 +131,21 @@ def service(name: str = SERVICE, uri: str = "mlflow://heart/3?sha256=abc", **mod
             }
         },
     }
+
+
+def autoscaler(name: str = SERVICE) -> Manifest:
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name, "labels": {"team": "a"}},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-predictor"},
+            "minReplicas": 1,
+            "maxReplicas": 3,
+        },
+    }
+
+
+def lease(name: str = LEASED, holder: str = "a") -> Manifest:
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15}
+    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from slipway_cluster import CRON_JOB, JOB, MODEL, Cluster, Conflict, Invalid, Kind, Manifest, NotFound, WatchEvent
+from slipway_cluster import CRON_JOB, JOB, LEASE, MODEL, Cluster, Conflict, Invalid, Kind, Manifest, NotFound, WatchEvent
 
-from tests.cluster.manifests import cron_job, job, model, runtime, service, storage
+from tests.cluster.manifests import autoscaler, cron_job, job, lease, model, runtime, service, storage
 from tests.cluster.waiting import until
 
 
@@ -20,9 +20,9 @@ def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
     return until(lambda: cluster.get(JOB, name), lambda seen: condition(seen, "Complete") or condition(seen, "Failed"), seconds)
 
 
-@pytest.mark.parametrize("manifest", [runtime(), storage(), service()], ids=lambda each: each["kind"])
-def test_the_objects_of_kserve_are_kept_and_found(cluster: Cluster, manifest: Manifest) -> None:
-    kind = Kind(manifest["apiVersion"], manifest["kind"], namespaced=manifest["kind"] == "InferenceService")
+@pytest.mark.parametrize("manifest", [runtime(), storage(), service(), autoscaler(), lease()], ids=lambda each: each["kind"])
+def test_objects_of_every_kind_are_kept_and_found(cluster: Cluster, manifest: Manifest) -> None:
+    kind = Kind(manifest["apiVersion"], manifest["kind"], namespaced=not manifest["kind"].startswith("Cluster"))
     first = cluster.apply(manifest)
     assert cluster.apply(manifest)["metadata"]["generation"] == first["metadata"]["generation"]
     name = manifest["metadata"]["name"]
@@ -239,3 +239,41 @@ def test_a_container_reads_its_environment_and_its_expansions(cluster: Cluster) 
     cluster.apply(manifest)
     over(cluster, "env")
     assert list(cluster.logs(JOB, "env")) == ["hello you you $(NAME)"]
+
+
+def test_of_two_who_renew_a_lease_they_read_only_one_succeeds(cluster: Cluster) -> None:
+    version = cluster.apply(lease(holder="a"))["metadata"]["resourceVersion"]
+    for holder in ("b", "c"):
+        renewed = lease(holder=holder)
+        renewed["metadata"]["resourceVersion"] = version
+        if holder == "b":
+            cluster.apply(renewed)
+        else:
+            with pytest.raises(Conflict):
+                cluster.apply(renewed)
+    assert cluster.get(LEASE, renewed["metadata"]["name"])["spec"]["holderIdentity"] == "b"
+
+
+def test_the_pods_of_a_job_are_found_the_oldest_first(cluster: Cluster) -> None:
+    cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
+    over(cluster, "fail", 90)
+    pods = cluster.pods(JOB, "fail")
+    assert len(pods) == 2
+    assert pods[0]["metadata"]["creationTimestamp"] <= pods[1]["metadata"]["creationTimestamp"]
+    assert pods[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+    assert cluster.pods(JOB, "nobody") == []
+
+
+def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(cluster: Cluster) -> None:
+    heart, digits = cluster.apply(model("heart")), cluster.apply(model("digits"))
+    cluster.record(heart, reason="Serving", message="version 1 answers")
+    for _ in range(3):
+        cluster.record(heart, reason="ImagePullFailed", message="no such image", warning=True)
+    cluster.record(digits, reason="Serving", message="x" * 5000)
+    found = {each["reason"]: each for each in cluster.events(MODEL, "heart")}
+    assert found.keys() == {"Serving", "ImagePullFailed"}
+    assert (found["Serving"]["type"], found["Serving"]["count"]) == ("Normal", 1)
+    assert (found["ImagePullFailed"]["type"], found["ImagePullFailed"]["count"]) == ("Warning", 3)
+    assert found["Serving"]["involvedObject"]["uid"] == heart["metadata"]["uid"]
+    assert [len(each["message"]) for each in cluster.events(MODEL, "digits")] == [1024]
+    assert cluster.events(MODEL, "nobody") == []

@@ -10,7 +10,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import INFERENCE_SERVICE, Manifest, NotFound
-from slipway_cluster.admission import POD
+from slipway_cluster.interface import POD
 from slipway_cluster.kubelet import Backoff, KubeletOptions
 from slipway_cluster.process import ProcessId
 

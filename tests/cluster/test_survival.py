@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import CRON_JOB, INFERENCE_SERVICE, JOB, MODEL, ClusterError, Manifest
-from slipway_cluster.admission import POD
+from slipway_cluster.interface import POD
 from slipway_cluster.kubelet import Kubelet
 from slipway_cluster.process import MARK, ProcessId, kill_leftovers
 
