@@ -1,0 +1,62 @@
+{{/* What "restricted" Pod Security asks of a pod: slipway.podSecurity (dict "user" 1000) */}}
+{{- define "slipway.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .user }}
+runAsGroup: {{ .user }}
+fsGroup: {{ .user }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* ... and of a container. */}}
+{{- define "slipway.containerSecurity" -}}
+runAsNonRoot: true
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* Where a pod may run, and from where its images may be pulled: slipway.placement (dict "root" $ "values" .Values.gateway) */}}
+{{- define "slipway.placement" -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Settings that the chart has no value of its own for: slipway.env (map name to value) */}}
+{{- define "slipway.env" -}}
+{{- range $name, $value := . }}
+- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- end }}
+{{- end }}
+
+{{/* An environment variable from a Secret: slipway.secretEnv (dict "name" "PGUSER" "secret" "x" "key" "username") */}}
+{{- define "slipway.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom: {secretKeyRef: {name: {{ .secret }}, key: {{ .key }}}}
+{{- end }}
+
+{{/*
+Holds a pod back until its database accepts connections: without it the first start is a row of crashes, each with a
+longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflow")
+*/}}
+{{- define "slipway.waitForDatabase" -}}
+- name: wait-for-database
+  image: {{ .root.Values.postgresql.image.repository }}:{{ .root.Values.postgresql.image.tag }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  command: [sh, -c, 'until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
+  env:
+    - {name: DATABASE, value: {{ include "slipway.database.url" . | quote }}}
+  securityContext: {{- include "slipway.containerSecurity" . | nindent 4 }}
+  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 200m, memory: 64Mi}}
+{{- end }}

@@ -1,0 +1,18 @@
+{{- define "slipway.gateway.env" -}}
+{{- $database := dict "root" . "database" "slipway" -}}
+- {name: SLIPWAY_CLUSTER, value: "kubernetes://{{ .Release.Namespace }}"}
+- {name: SLIPWAY_DATABASE_URL, value: {{ include "slipway.database.url" $database | quote }}}
+{{ include "slipway.database.credentials" $database }}
+- {name: SLIPWAY_OIDC_ISSUER, value: {{ include "slipway.oidc.issuer" . | quote }}}
+- {name: SLIPWAY_OIDC_AUDIENCE, value: {{ .Values.gateway.oidc.audience | quote }}}
+{{- with include "slipway.oidc.discoveryUrl" . }}
+- {name: SLIPWAY_OIDC_DISCOVERY_URL, value: {{ . | quote }}}
+{{- end }}
+- {name: SLIPWAY_GATEWAY_HOST, value: "0.0.0.0"}
+- {name: SLIPWAY_GATEWAY_PORT, value: "8080"}
+- {name: SLIPWAY_GATEWAY_METRICS_PORT, value: "9090"}
+- {name: SLIPWAY_SPOOL, value: /spool}
+- {name: SLIPWAY_SPOOL_LIMIT, value: {{ mul .Values.gateway.spool.limitMiB 1048576 | quote }}}
+{{ include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .) "key" "token") }}
+{{- include "slipway.env" .Values.gateway.env }}
+{{- end }}

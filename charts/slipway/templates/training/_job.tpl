@@ -1,0 +1,64 @@
+{{/* The Job of `python -m slipway_jobs ARGS`: slipway.job (dict "root" $ "model" "heart" "args" (list "train" "heart")) */}}
+{{- define "slipway.job" -}}
+{{- $values := .root.Values.training -}}
+{{- $names := dict "root" .root "component" "training" -}}
+{{- $database := dict "root" .root "database" "slipway" -}}
+{{- $image := include "slipway.image" (dict "root" .root "image" $values.image) -}}
+metadata:
+  labels:
+    {{- include "slipway.podLabels" $names | nindent 4 }}
+    {{- with .model }}
+    slipway.dev/model: {{ . }}
+    {{- end }}
+spec:
+  backoffLimit: 0
+  activeDeadlineSeconds: {{ $values.deadlineSeconds }}
+  ttlSecondsAfterFinished: {{ $values.keepSeconds }}
+  template:
+    metadata:
+      labels:
+        {{- include "slipway.podLabels" $names | nindent 8 }}
+        {{- with .model }}
+        slipway.dev/model: {{ . }}
+        {{- end }}
+    spec:
+      restartPolicy: Never
+      serviceAccountName: {{ include "slipway.name" $names }}
+      automountServiceAccountToken: false
+      securityContext: {{- include "slipway.podSecurity" (dict "user" 1000) | nindent 8 }}
+      {{- include "slipway.placement" (dict "root" .root "values" $values) | nindent 6 }}
+      containers:
+        - name: job
+          image: {{ $image }}
+          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          command: [python, -m, slipway_jobs]
+          args: {{- toYaml .args | nindent 12 }}
+          env:
+            {{- include "slipway.mlflow.writer" .root | nindent 12 }}
+            - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
+            - {name: SLIPWAY_DATABASE_URL, value: {{ include "slipway.database.url" $database | quote }}}
+            {{- include "slipway.database.credentials" $database | nindent 12 }}
+            - {name: SLIPWAY_FETCH, value: {{ $values.data.fetch | quote }}}
+            {{- if $values.data.existingClaim }}
+            - {name: SLIPWAY_DATA, value: /data}
+            {{- end }}
+            - {name: SLIPWAY_IMAGE, value: {{ $image | quote }}}
+            - {name: SLIPWAY_ACTOR, value: {{ .root.Release.Name }}}
+            - {name: GIT_PYTHON_REFRESH, value: quiet}
+            - {name: HOME, value: /tmp}
+            {{- include "slipway.env" $values.env | nindent 12 }}
+          securityContext: {{- include "slipway.containerSecurity" . | nindent 12 }}
+          resources: {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            {{- if $values.data.existingClaim }}
+            - {name: data, mountPath: /data, readOnly: true}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {}
+        {{- with $values.data.existingClaim }}
+        - name: data
+          persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}
+        {{- end }}
+{{- end }}
