@@ -23,6 +23,8 @@ INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService")
 CLUSTER_SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ClusterServingRuntime", namespaced=False)
 CLUSTER_STORAGE_CONTAINER = Kind("serving.kserve.io/v1alpha1", "ClusterStorageContainer", namespaced=False)
 MODEL = Kind("serving.slipway.dev/v1alpha1", "Model")
+ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice")
+"""The pods behind a Service, kept by the cluster; read only."""
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler")
 LEASE = Kind("coordination.k8s.io/v1", "Lease")
 POD = Kind("v1", "Pod")
