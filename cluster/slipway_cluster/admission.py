@@ -11,6 +11,7 @@ from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
     CRON_JOB,
+    ENDPOINT_SLICE,
     HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     JOB,
@@ -23,7 +24,7 @@ from slipway_cluster.interface import (
 from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, StorageContainerSpec
 from slipway_cluster.workload import CronJobSpec, JobSpec
 
-_STORED_ONLY = (HORIZONTAL_POD_AUTOSCALER, LEASE)
+_STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
 """Kept for those who read them; one process stands for all replicas, so there is nothing to scale."""
 
 KINDS = {
