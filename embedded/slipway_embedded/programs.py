@@ -53,17 +53,18 @@ class Programs:
         """Start a server; it is started again whenever it ends, until ``stop``."""
         self._runs[program.name] = _Run(program, self._launch(program), time.monotonic())
 
-    def run(self, program: Program, deadline: float) -> None:
-        """Run a command to its end. Raises StartFailed with the end of its log."""
-        process = self._launch(program)
+    def run(self, *programs: Program, deadline: float) -> None:
+        """Run commands side by side to their ends. Raises StartFailed with the end of the log of one that failed."""
+        running = {program.name: (program, self._launch(program)) for program in programs}
         try:
-            self.wait(f"{program.name} to finish", lambda: process.poll() is not None, deadline)
+            for name, (_, process) in running.items():
+                self.wait(f"{name} to finish", lambda process=process: process.poll() is not None, deadline)  # type: ignore[misc]
         finally:
-            process.kill()
-        if code := process.poll():
-            raise StartFailed(
-                f"{program.name} ended with status {code}; the end of {self.log(program.name)}:\n{self._tail(program)}"
-            )
+            for _, process in running.values():
+                process.kill()
+        for name, (program, process) in running.items():
+            if code := process.poll():
+                raise StartFailed(f"{name} ended with status {code}; the end of {self.log(name)}:\n{self._tail(program)}")
 
     def wait_ready(self, name: str, deadline: float) -> None:
         """Wait until the server answers its health path. Raises StartFailed."""

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from slipway_cluster import JOB, MODEL, Cluster, Manifest, NotFound, connect
+from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
 from slipway_cluster.kubelet import Image, Kubelet
 from slipway_cluster.probe import answers
 from slipway_contract.model import ConditionType, Model, ModelStatus
@@ -63,7 +62,12 @@ class Ring:
         # The slow starters first; what follows them does not need them yet.
         self.programs.start(self._mlflow())
         with self.screen.step("identity") as said:
-            self.programs.run(Program("identity-setup", ["python", "-m", "slipway_identity"], self.identity.environment), wait)
+            # Both bring their databases up to date.
+            self.programs.run(
+                Program("identity-setup", ["python", "-m", "slipway_identity"], self.identity.environment),
+                Program("gateway-migrate", ["python", "-m", "slipway_gateway", "migrate"], self._gateway_env()),
+                deadline=wait,
+            )
             self.programs.start(self._identity())
             self.programs.wait_ready("identity", wait)
             said.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
@@ -72,15 +76,13 @@ class Ring:
             said.append(self.mlflow_url)
         self._start_pods()
         with self.screen.step("gateway") as said:
-            self.programs.run(
-                Program("gateway-migrate", ["python", "-m", "slipway_gateway", "migrate"], self._gateway_env()), wait
-            )
             self.programs.start(Program("controller", ["python", "-m", "slipway_controller"], self._controller_env()))
             self.programs.start(self._gateway())
             self.programs.wait_ready("gateway", wait)
             said.append(self.gateway_url)
+        self._train([name for name in self.settings.models if not self._declare(name)])
         for name in self.settings.models:
-            self._bring_up_model(name)
+            self._serve(name)
 
     def down(self) -> None:
         """Stop every process; the state stays."""
@@ -94,9 +96,13 @@ class Ring:
         """The Model as it is now. Raises NotFound."""
         return Model.model_validate(self.cluster.get(MODEL, name))
 
-    def run_job(self, template: str, args: list[str], name: str) -> dict[str, Any]:
-        """Run a Job from a template to its end; returns the JSON object that it printed last. Raises StartFailed."""
-        job = self.cluster.create_job(template, name=name, args=args)["metadata"]["name"]
+    def start_job(self, template: str, *args: str) -> str:
+        """Start a Job from a template; returns its name."""
+        name: str = self.cluster.create_job(template, args=args)["metadata"]["name"]
+        return name
+
+    def result(self, job: str) -> dict[str, Any]:
+        """Wait for a Job's end; returns the JSON object that it printed last. Raises StartFailed."""
         self.programs.wait(f"Job {job} to finish", lambda: bool(finished(self.cluster.get(JOB, job))), self.settings.deadline)
         lines = list(self.cluster.logs(JOB, job))
         if finished(self.cluster.get(JOB, job)) != "Complete":
@@ -104,19 +110,24 @@ class Ring:
         result: dict[str, Any] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
         return result
 
-    def _bring_up_model(self, name: str) -> None:
+    def _declare(self, name: str) -> bool:
+        """Apply the sample Model; says whether it has been served before."""
         manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
-        try:
-            known = self.model(name)
-        except NotFound:
-            known = None
-        self.cluster.apply(manifest)
-        if known is None or not known.status.traffic:
+        return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
+
+    def _train(self, names: list[str]) -> None:
+        """Train and promote models, side by side."""
+        jobs = {name: self.start_job(f"train-{name}") for name in names}
+        promotions = []
+        for name, job in jobs.items():
             with self.screen.step(f"train {name}") as said:
-                stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime())
-                trained = self.run_job(f"train-{name}", [], f"train-{name}-{stamp}")
+                trained = self.result(job)
                 said.append(summary(trained))
-                self.run_job("promote", [name, str(trained["version"])], f"promote-{name}-{stamp}")
+                promotions.append(self.start_job("promote", name, str(trained["version"])))
+        for job in promotions:
+            self.result(job)
+
+    def _serve(self, name: str) -> None:
         with self.screen.step(f"serve {name}") as said:
             self.programs.wait(f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline)
             live = self.model(name).status.traffic[0]
