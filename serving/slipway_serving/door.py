@@ -1,25 +1,32 @@
-"""What stands in front of MLServer's application: limits on what comes in, and the closing of the shop."""
+"""What stands in front of MLServer's application: who may come in and with how much, and the closing of the shop."""
 
 import json
+import re
+from hmac import compare_digest
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_LIVE = "/v2/health/live"
+_READY = re.compile(r"/v2/(health|models/[^/]+(/versions/[^/]+)?)/ready")
 
 _BYTES_A_LIST = 64
 """A body may hold one list or object for so many bytes of the limit; parsed, each takes about as much."""
 
 
 class Door:
-    """Refuses bodies that are too large, compressed (a small one can unpack to any size) or no JSON.
+    """Refuses strangers where there is a token, and bodies that are too large, compressed (a small one can unpack to any
+    size) or no JSON.
 
     Once ``closing`` is set, readiness is false, every answer asks its caller to open no second request on
     the connection, and inference goes on: late callers are still served.
     """
 
-    def __init__(self, app: ASGIApp, body_limit: int) -> None:
+    def __init__(self, app: ASGIApp, body_limit: int, token: str | None = None) -> None:
         self._app = app
         self._limit = body_limit
+        self._credential = f"Bearer {token}".encode() if token else None
         self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -28,14 +35,24 @@ class Door:
             return
         if self.closing:
             send = _last_on_connection(send)
-            if scope["path"].endswith("/ready"):
+            if _READY.fullmatch(scope["path"]):
                 await _answer(send, 503, "the server is shutting down")
                 return
-        refusal = self._refusal(Headers(scope=scope))
+        headers = Headers(scope=scope)
+        if self._is_stranger(scope["path"], headers):
+            await _answer(send, 401, "send the predictor's token as Authorization: Bearer", (b"www-authenticate", b"Bearer"))
+            return
+        refusal = self._refusal(headers)
         if refusal is not None:
             await _answer(send, *refusal)
             return
         await self._app(scope, self._bounded(receive), send)
+
+    def _is_stranger(self, path: str, headers: Headers) -> bool:
+        if self._credential is None or path == _LIVE or _READY.fullmatch(path):  # probes come from a kubelet, without a token
+            return False
+        # In a time that does not depend on how much of it is right.
+        return not compare_digest(headers.get("authorization", "").encode("latin-1"), self._credential)
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
         if int(headers.get("content-length", 0)) > self._limit:  # the HTTP parser lets only digits through
@@ -82,8 +99,8 @@ def _last_on_connection(send: Send) -> Send:
     return closing
 
 
-async def _answer(send: Send, status: int, error: str) -> None:
+async def _answer(send: Send, status: int, error: str, *added: tuple[bytes, bytes]) -> None:
     body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *added]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

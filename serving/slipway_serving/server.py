@@ -59,7 +59,8 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
     server_settings = mlserver_settings()
     registry = MultiModelRegistry(model_initialiser=partial(SlipwayModel, threads=settings.threads))
     await registry.load(model_settings(folder))
-    door = Door(create_application(server_settings, registry), settings.body_limit)
+    token = settings.token.get_secret_value() if settings.token else None
+    door = Door(create_application(server_settings, registry), settings.body_limit, token)
     if server_settings.metrics_endpoint:
         start_http_server(server_settings.metrics_port, server_settings.host)
     config = uvicorn.Config(

@@ -17,6 +17,10 @@ class ServingSettings(BaseSettings):
     body_limit: int = Field(default=16 * 2**20, ge=1)
     """Largest request body in bytes; more is answered with 413 and not read into memory."""
 
+    token: SecretStr | None = Field(default=None, min_length=16)
+    """What callers must send as ``Authorization: Bearer``; without it anyone who reaches the port may ask. Health and readiness
+    are open for probes either way."""
+
     drain_seconds: float = Field(default=1.0, ge=0)
     """Time between SIGTERM, when readiness goes false, and the moment when no more requests are taken."""
 

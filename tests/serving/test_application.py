@@ -304,6 +304,50 @@ def test_a_closing_server_is_not_ready_but_answers_and_asks_callers_to_leave(
     assert answer.headers["connection"] == "close"
 
 
+TOKEN = "a-secret-of-the-gateway"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": TOKEN},
+        {"authorization": f"Bearer {TOKEN}x"},
+        {"authorization": "é"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v2/models/onnx/infer"),
+        ("POST", "/v2/models/onnx/versions/3/infer"),
+        ("GET", "/v2/models/onnx"),
+        ("GET", "/v2/models/ready"),  # a model of that name
+        ("GET", "/v2"),
+        ("GET", "/v2/models/onnx/infer/ready"),
+    ],
+)
+def test_a_stranger_is_answered_with_401(application: FastAPI, sent: dict[str, str], method: str, path: str) -> None:
+    encoded = {name: value.encode() for name, value in sent.items()}
+    answer = InProcess(Door(application, LIMIT, TOKEN)).request(method, path, headers=encoded, content=b"not read")
+    assert refusal(answer, 401) == "send the predictor's token as Authorization: Bearer"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_with_the_token_everything_is_answered(application: FastAPI, patients: Fitted) -> None:
+    client, headers = InProcess(Door(application, LIMIT, TOKEN)), {"authorization": f"Bearer {TOKEN}"}
+    assert client.post("/v2/models/onnx/infer", json=patients.request(), headers=headers).status_code == 200
+    assert client.request("GET", "/v2/models/onnx", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/onnx/ready", "/v2/models/onnx/versions/3/ready"]
+)
+def test_probes_need_no_token(application: FastAPI, path: str) -> None:
+    assert InProcess(Door(application, LIMIT, TOKEN)).get(path).status_code == 200
+
+
 def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
     write_artifact(tmp_path / "bare", patients)
     with pytest.raises(Refused, match=r"model-settings\.json cannot be read: No such file"):

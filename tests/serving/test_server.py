@@ -75,6 +75,25 @@ def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitt
     assert 'model_infer_request_success_total{model="heart-3"' in text
 
 
+def test_the_token_is_taken_from_the_environment(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+    token = "a-secret-of-the-gateway"
+    with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_TOKEN": token}) as predictor:
+        assert predictor.infer(patients.request()).status_code == 401
+        predictor.client.headers["authorization"] = f"Bearer {token}"
+        assert predictor.infer(patients.request()).status_code == 200
+    assert token not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("token", ["", "short"])
+def test_a_token_that_protects_nothing_is_refused_at_the_start(artifact: Path, tmp_path: Path, token: str) -> None:
+    settings = {"SLIPWAY_SERVING_TOKEN": token}
+    ended = subprocess.run(
+        [PROGRAM, artifact], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("set SLIPWAY_SERVING_TOKEN: ")
+
+
 def test_sigterm_lets_the_request_under_way_finish(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
     with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_DRAIN_SECONDS": "0.5"}) as predictor:
         body = json.dumps(patients.request()).encode()
