@@ -32,7 +32,7 @@ def main() -> int:
         credentials = (settings.tracking_username, settings.tracking_password.get_secret_value())
     with (
         httpx.Client(base_url=settings.tracking_uri, auth=credentials, timeout=5) as mlflow,
-        httpx.Client(timeout=10) as predictors,
+        httpx.Client(timeout=10, headers=settings.predictor_headers) as predictors,
     ):
         Controller(connect(settings.cluster), Registry(mlflow), predictors).run(settings.interval, stop)
     return 0

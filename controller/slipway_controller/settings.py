@@ -21,5 +21,14 @@ class ControllerSettings(BaseSettings):
     tracking_password: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_PASSWORD")
     """Password of that user."""
 
+    predictor_token: SecretStr | None = Field(default=None, validation_alias="SLIPWAY_PREDICTOR_TOKEN")
+    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
+
     interval: float = Field(default=1.0, gt=0, validation_alias="SLIPWAY_CONTROLLER_INTERVAL")
     """Seconds between two looks at the registry's aliases."""
+
+    @property
+    def predictor_headers(self) -> dict[str, str]:
+        """What every request to a predictor carries."""
+        token = self.predictor_token
+        return {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
