@@ -1,0 +1,23 @@
+# The Helm chart: included by the Makefile.
+CHART := charts/slipway
+SCHEMAS := .schemas
+
+.PHONY: chart-docs
+chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, values.schema.json, README
+	$(VENV)/bin/python -c 'import yaml; from slipway_contract.crd import crd; print(yaml.safe_dump(crd(), sort_keys=False), end="")' > $(CHART)/files/models.crd.yaml
+	$(VENV)/bin/python charts/values.py $(CHART)
+
+.PHONY: chart-lint
+chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every charts/slipway/ci/*.yaml, where they are installed
+	$(VENV)/bin/mypy charts/values.py charts/schemas.py
+	$(VENV)/bin/python charts/values.py --check $(CHART)
+	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \
+	rm -rf $(SCHEMAS) && $(VENV)/bin/python charts/schemas.py $(SCHEMAS); \
+	for values in $(CHART)/ci/*.yaml; do \
+	  echo "· $$values"; \
+	  helm lint --quiet --strict $(CHART) --namespace slipway --values $$values; \
+	  if command -v kubeconform >/dev/null; then \
+	    helm template slipway $(CHART) --namespace slipway --values $$values \
+	    | kubeconform -strict -summary -schema-location '$(SCHEMAS)/{{ .Group }}/{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json'; \
+	  else echo "  kubeconform is not installed: skipped"; fi; \
+	done
