@@ -7,142 +7,99 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
-from slipway_cluster import JOB, MODEL, Cluster, connect
-from slipway_contract.model import ConditionType, Model
+from slipway_cluster import connect
+
+from tests.ring import Ring
 
 START_SECONDS = 170.0
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true value of ``condition``; fails with its last value when there is none in time."""
-    until = time.monotonic() + seconds
-    while not (seen := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}; last seen: {seen!r}")
-        time.sleep(0.1)
-    return seen
-
-
-@dataclass
-class RunningRing:
-    """``python -m slipway_embedded up`` as a process, and what a user knows of it."""
+@dataclass(kw_only=True)
+class RunningRing(Ring):
+    """``python -m slipway_embedded up`` as a process."""
 
     state: Path
     process: subprocess.Popen[bytes]
-    tokens: dict[str, str] = field(default_factory=dict)
 
     @property
     def screen(self) -> str:
         """Everything that it has shown so far."""
-        return (self.state.parent / "screen").read_text()
-
-    @property
-    def env(self) -> dict[str, str]:
-        """What ``.slipway/env`` exports."""
-        lines = (self.state / "env").read_text().splitlines()
-        return dict(line.removeprefix("export ").split("=", 1) for line in lines for line in [" ".join(shlex.split(line))])
-
-    @property
-    def cluster(self) -> Cluster:
-        return connect(f"local://{self.state / 'cluster'}")
-
-    @property
-    def issuer(self) -> str:
-        return f"http://127.0.0.1:{json.loads((self.state / 'ports.json').read_text())['identity']}"
-
-    def token(self, account: str) -> str:
-        """An access token of a bootstrap account; one for all tests."""
-        if account not in self.tokens:
-            self.tokens[account] = self._login(account)
-        return self.tokens[account]
-
-    def _login(self, account: str) -> str:
-        password = json.loads((self.state / "secrets.json").read_text())[f"account-{account}"]
-        form = {"grant_type": "password", "client_id": "slipway", "username": account, "password": password}
-        answer = httpx.post(f"{self.issuer}/oauth/token", data={**form, "scope": "openid profile groups"}, timeout=30)
-        return str(answer.raise_for_status().json()["access_token"])
-
-    def client(self, account: str = "user") -> httpx.Client:
-        """An HTTP client of the gateway with the account's token."""
-        headers = {"Authorization": f"Bearer {self.token(account)}"}
-        return httpx.Client(base_url=self.env["SLIPWAY_URL"], headers=headers, timeout=30)
-
-    def model(self, name: str) -> Model:
-        return Model.model_validate(self.cluster.get(MODEL, name))
-
-    def live(self, name: str) -> str | None:
-        """The version that takes all traffic, if one does."""
-        return next((t.version for t in self.model(name).status.traffic if t.percent == 100), None)
-
-    def degraded(self, name: str) -> str:
-        """Reason and message of the Degraded condition when it is true."""
-        found = self.model(name).status.condition(ConditionType.DEGRADED)
-        return f"{found.reason}: {found.message}" if found and found.status == "True" else ""
-
-    def job(self, template: str, *args: str) -> dict[str, Any]:
-        """Run a Job from its template; returns what it printed last, with its ``status`` Complete or Failed."""
-        name = self.cluster.create_job(template, args=args)["metadata"]["name"]
-        status = wait_for(f"Job {name}", lambda: self._finished(name), 120)
-        lines = list(self.cluster.logs(JOB, name))
-        results = [line for line in lines if line.startswith("{")]
-        assert results, "\n".join(lines)
-        return {**json.loads(results[-1]), "status": status}
-
-    def _finished(self, name: str) -> str | None:
-        conditions = self.cluster.get(JOB, name).get("status", {}).get("conditions", [])
-        return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+        return shown(self.state)
 
     def programs(self, part: str) -> list[psutil.Process]:
         """Running processes of the ring whose command line has ``part``."""
         return [p for p in psutil.Process(self.process.pid).children(recursive=True) if part in " ".join(p.cmdline())]
 
 
-def start(state: Path, *args: str) -> RunningRing:
+def environment(state: Path) -> dict[str, str]:
+    """This process's environment; Jobs neither read a mirror nor try public sources, so that every run has the same data."""
+    known = {name: value for name, value in os.environ.items() if name != "SLIPWAY_DATA"}
+    return {**known, "SLIPWAY_FETCH": "false", "SLIPWAY_EMBEDDED_STATE": str(state)}
+
+
+def shown(state: Path) -> str:
+    return (state.parent / "screen").read_text()
+
+
+def start(state: Path) -> subprocess.Popen[bytes]:
     """Start the command; its screen goes to a file beside the state folder."""
     with (state.parent / "screen").open("wb") as screen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "slipway_embedded", "up", *args],
-            env={**environment(), "SLIPWAY_EMBEDDED_STATE": str(state)},
-            stdout=screen,
-            stderr=subprocess.STDOUT,
-        )
-    return RunningRing(state, process)
+        argv = [sys.executable, "-m", "slipway_embedded", "up"]
+        return subprocess.Popen(argv, env=environment(state), stdout=screen, stderr=subprocess.STDOUT)
 
 
-def environment() -> dict[str, str]:
-    """The environment of this process; Jobs do not try to reach public sources from tests."""
-    return {**os.environ, "SLIPWAY_FETCH": "false"}
-
-
-def wait_up(ring: RunningRing) -> None:
+def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait for the line that it shows when it is up; fails with its screen."""
     until = time.monotonic() + START_SECONDS
-    while "up in" not in ring.screen:
-        assert ring.process.poll() is None, ring.screen
-        assert time.monotonic() < until, ring.screen
+    while "up in" not in shown(state):
+        assert process.poll() is None, shown(state)
+        assert time.monotonic() < until, shown(state)
         time.sleep(0.2)
+
+
+def ring_of(state: Path, process: subprocess.Popen[bytes]) -> RunningRing:
+    """What its files tell a user."""
+    lines = (state / "env").read_text().splitlines()
+    exported = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+    secrets = json.loads((state / "secrets.json").read_text())
+    return RunningRing(
+        cluster=connect(f"local://{state / 'cluster'}"),
+        url=exported["SLIPWAY_URL"],
+        mlflow_url=exported["MLFLOW_TRACKING_URI"],
+        issuer=f"http://127.0.0.1:{json.loads((state / 'ports.json').read_text())['identity']}",
+        passwords={name.removeprefix("account-"): value for name, value in secrets.items() if name.startswith("account-")},
+        state=state,
+        process=process,
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, as a user does it; harder when it does not help."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
 
 
 @pytest.fixture(scope="session")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRing]:
-    ring = start(tmp_path_factory.mktemp("ring") / "state")
+    state = tmp_path_factory.mktemp("ring") / "state"
+    process = start(state)
     try:
-        wait_up(ring)
-        yield ring
+        wait_up(state, process)
+        yield ring_of(state, process)
     finally:
-        ring.process.send_signal(signal.SIGINT)
-        try:
-            ring.process.wait(60)
-        finally:
-            ring.process.kill()
+        stop(process)
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from tests.embedded.conftest import RunningRing, wait_for
-from tests.embedded.load import Load
-from tests.embedded.patients import PATIENT, v2
+from tests.embedded.conftest import RunningRing
+from tests.load import Load
+from tests.ring import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.ring
 
@@ -23,7 +23,7 @@ def logged(ring: RunningRing, numbers: list[str]) -> list[int]:
 
 def test_a_gateway_killed_during_1000_predictions_loses_and_doubles_none(ring: RunningRing) -> None:
     path = "/v2/models/heart/infer"
-    with Load(ring.env["SLIPWAY_URL"], ring.token("user"), path, v2(PATIENT), rate=400, threads=8) as load:
+    with Load(ring.url, ring.token("user"), path, v2(PATIENT), rate=400, threads=8) as load:
         wait_for("400 answers", lambda: len(load.answered) > 400)
         ring.programs("slipway_gateway serve")[0].kill()
         wait_for("1,000 answers, some after the restart", lambda: len(load.answered) > 1000)

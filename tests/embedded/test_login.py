@@ -16,7 +16,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from tests.embedded.conftest import RunningRing
-from tests.embedded.patients import PATIENT, v2
+from tests.ring import PATIENT, v2
 
 pytestmark = pytest.mark.ring
 
@@ -77,7 +77,7 @@ def test_a_token_that_is_not_good_is_401_and_says_why(ring: RunningRing, forgery
     make, why = FORGERIES[forgery]
     token = make(ring)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=ring.env["SLIPWAY_URL"], timeout=30) as client:
+    with httpx.Client(base_url=ring.url, timeout=30) as client:
         answer = client.get(path, headers=headers) if path == "/v1/me" else client.post(path, json=v2(PATIENT), headers=headers)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -85,7 +85,7 @@ def test_a_token_that_is_not_good_is_401_and_says_why(ring: RunningRing, forgery
 
 
 def test_the_same_token_made_well_is_accepted(ring: RunningRing) -> None:
-    with httpx.Client(base_url=ring.env["SLIPWAY_URL"], headers={"Authorization": f"Bearer {forged(ring)}"}) as client:
+    with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {forged(ring)}"}) as client:
         assert client.get("/v1/me").status_code == 200
 
 

@@ -8,7 +8,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.embedded.conftest import RunningRing
-from tests.embedded.patients import PATIENT, pixels, v2
+from tests.ring import PATIENT, pixels, v2
 
 pytestmark = pytest.mark.ring
 

@@ -5,9 +5,9 @@ import pytest
 from slipway_cluster import INFERENCE_SERVICE
 from slipway_contract.model import ConditionType
 
-from tests.embedded.conftest import RunningRing, wait_for
-from tests.embedded.load import Load
-from tests.embedded.patients import PATIENT, pixels, v2
+from tests.embedded.conftest import RunningRing
+from tests.load import Load
+from tests.ring import PATIENT, pixels, v2, wait_for
 
 pytestmark = pytest.mark.ring
 
@@ -20,7 +20,7 @@ def test_promotion_and_rollback_under_load_fail_no_request_and_receipts_show_the
     trained = ring.job("train-heart", "--set", "seed=7")
     first, second = ring.live("heart"), str(trained["version"])
     assert first
-    with Load(ring.env["SLIPWAY_URL"], ring.token("user"), "/v2/models/heart/infer", v2(PATIENT)) as load:
+    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT)) as load:
         wait_for("answers of the first version", lambda: load.versions.count(first) > 20)
         ring.job("promote", "heart", second, "--rollback", "--reason", "test of a switch")
         wait_for("answers of the second version", lambda: load.versions.count(second) > 40)
@@ -47,13 +47,13 @@ def test_a_version_with_one_changed_byte_is_refused_and_the_old_one_stays_live(r
     flip_a_byte(ring)
     refused = ring.job("promote", "digits", str(trained["version"]))
     assert "model.onnx" in refused["reason"]
-    move_alias(ring, "digits", str(trained["version"]))
+    ring.move_alias("digits", str(trained["version"]))
     said = wait_for("the status to say why", lambda: ring.degraded("digits"))
     assert said.startswith("DigestMismatch: ")
     assert "model.onnx" in said
     assert ring.live("digits") == before
     assert user.post("/v2/models/digits/infer", json=ZEROS).headers["Slipway-Version"] == before
-    move_alias(ring, "digits", before)
+    ring.move_alias("digits", before)
     wait_for("the model to be as wanted", lambda: not ring.degraded("digits"))
 
 
@@ -62,7 +62,7 @@ def test_a_live_version_that_was_changed_is_refused_at_its_restart_and_the_kept_
 ) -> None:
     kept = ring.live("digits")
     trained = ring.job("train-digits", "--set", "seed=5")
-    move_alias(ring, "digits", str(trained["version"]))
+    ring.move_alias("digits", str(trained["version"]))
     wait_for("the new version to be live", lambda: ring.live("digits") == str(trained["version"]))
     flip_a_byte(ring)
     ring.cluster.delete(INFERENCE_SERVICE, f"digits-{trained['version']}")
@@ -72,14 +72,7 @@ def test_a_live_version_that_was_changed_is_refused_at_its_restart_and_the_kept_
     assert ready
     assert ready.status == "True"
     wait_for("answers of the kept version", lambda: user.post("/v2/models/digits/infer", json=ZEROS).is_success)
-    move_alias(ring, "digits", kept)
-
-
-def move_alias(ring: RunningRing, model: str, version: str | None) -> None:
-    """What a person does in MLflow's own pages, past the promotion's gate."""
-    body = {"name": model, "alias": "champion", "version": version}
-    url = f"{ring.env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/alias"
-    httpx.post(url, json=body, timeout=30).raise_for_status()
+    ring.move_alias("digits", kept)
 
 
 def flip_a_byte(ring: RunningRing) -> None:

@@ -24,7 +24,7 @@ def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(rin
     assert len(gone) > 8
     again = subprocess.run(
         [sys.executable, "-m", "slipway_embedded", "up", "--once"],
-        env={**environment(), "SLIPWAY_EMBEDDED_STATE": str(ring.state)},
+        env=environment(ring.state),
         capture_output=True,
         text=True,
         timeout=120,

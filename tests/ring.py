@@ -1,0 +1,101 @@
+"""A running ring, embedded or on Kubernetes, as its users know it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from slipway_cluster import JOB, MODEL, Cluster
+from slipway_contract.model import ConditionType, Model
+
+PATIENT: dict[str, Any] = {
+    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2, "thalach": 108,
+    "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
+}  # fmt: skip
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """The first true value of ``condition``; fails with its last value when there is none in time."""
+    until = time.monotonic() + seconds
+    while not (seen := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {seconds} s for {what}; last seen: {seen!r}")
+        time.sleep(0.1)
+    return seen
+
+
+def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
+    """A V2 request of one row; ``changes`` replaces parts of single tensors."""
+    tensors = [{"name": name, "shape": [1], "datatype": "FP32", "data": [value]} for name, value in row.items()]
+    return {"inputs": [{**tensor, **changes.get(str(tensor["name"]), {})} for tensor in tensors]}
+
+
+def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
+    """A V2 request of one picture for `digits`."""
+    return {"inputs": [{"name": "pixels", "shape": shape or [1, len(values)], "datatype": "FP32", "data": values}]}
+
+
+@dataclass
+class Ring:
+    """Where it answers, who can log in, and what its cluster says."""
+
+    cluster: Cluster
+    url: str
+    mlflow_url: str
+    issuer: str
+    passwords: Mapping[str, str]
+    """By account."""
+    mlflow_login: tuple[str, str] | None = None
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def token(self, account: str) -> str:
+        """An access token of a bootstrap account; one for all tests."""
+        if account not in self.tokens:
+            self.tokens[account] = self.login(account)
+        return self.tokens[account]
+
+    def login(self, account: str) -> str:
+        """A new access token, by the password grant."""
+        form = {"grant_type": "password", "client_id": "slipway", "username": account, "password": self.passwords[account]}
+        answer = httpx.post(f"{self.issuer}/oauth/token", data={**form, "scope": "openid profile groups"}, timeout=30)
+        return str(answer.raise_for_status().json()["access_token"])
+
+    def client(self, account: str = "user") -> httpx.Client:
+        """An HTTP client of the gateway with the account's token."""
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token(account)}"}, timeout=30)
+
+    def model(self, name: str) -> Model:
+        return Model.model_validate(self.cluster.get(MODEL, name))
+
+    def live(self, name: str) -> str | None:
+        """The version that takes all traffic, if one does."""
+        return next((t.version for t in self.model(name).status.traffic if t.percent == 100), None)
+
+    def degraded(self, name: str) -> str:
+        """Reason and message of the Degraded condition when it is true."""
+        found = self.model(name).status.condition(ConditionType.DEGRADED)
+        return f"{found.reason}: {found.message}" if found and found.status == "True" else ""
+
+    def job(self, template: str, *args: str) -> dict[str, Any]:
+        """Run a Job from its template; returns what it printed last, with its ``status`` Complete or Failed."""
+        return self.result(self.cluster.create_job(template, args=args)["metadata"]["name"])
+
+    def result(self, job: str) -> dict[str, Any]:
+        """Wait for a Job's end; returns what it printed last, with its ``status`` Complete or Failed."""
+        status = wait_for(f"Job {job}", lambda: self._finished(job), 180)
+        lines = list(self.cluster.logs(JOB, job))
+        results = [line for line in lines if line.startswith("{")]
+        assert results, "\n".join(lines)
+        return {**json.loads(results[-1]), "status": status}
+
+    def _finished(self, job: str) -> str | None:
+        conditions = self.cluster.get(JOB, job).get("status", {}).get("conditions", [])
+        return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+    def move_alias(self, model: str, version: str | None) -> None:
+        """What a person does in MLflow's own pages, past the promotion's gate."""
+        body = {"name": model, "alias": "champion", "version": version}
+        url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
+        httpx.post(url, json=body, auth=self.mlflow_login, timeout=30).raise_for_status()
