@@ -17,12 +17,14 @@ from slipway_gateway.auth import Tokens
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.control import Control
 from slipway_gateway.door import Door
+from slipway_gateway.endpoints import Endpoints
 from slipway_gateway.errors import GatewayError, problem
 from slipway_gateway.eventlog import Away, EventLog
 from slipway_gateway.health import Health
 from slipway_gateway.keys import IssuerKeys
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Predictions
+from slipway_gateway.predictors import Predictors
 from slipway_gateway.routing import Routes
 from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
@@ -49,15 +51,19 @@ class Gateway:
         )
         self.keys = IssuerKeys(
             settings.oidc_issuer,
+            settings.oidc_discovery_url or settings.oidc_issuer,
             self.upstream.json,
             refresh_seconds=settings.oidc_refresh_seconds,
             refetch_seconds=settings.oidc_refetch_seconds,
         )
         self.routes = Routes(cluster, watch_seconds=settings.watch_seconds)
+        self.endpoints = Endpoints(cluster, watch_seconds=settings.watch_seconds)
+        token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
+        self.predictors = Predictors(self.upstream, self.endpoints, token)
         self.spool = Spool(settings.spool, settings.spool_limit)
         self.events = EventLog(settings.database_url.get_secret_value())
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
-        self.catalogue = Catalogue(self.upstream, self.events, self.routes)
+        self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.control = self._control_api()
@@ -70,7 +76,7 @@ class Gateway:
         return Door(tokens, v2, self.control, self.metrics, body_limit=settings.body_limit)
 
     def _control_api(self) -> FastAPI:
-        self._predictions = Predictions(self.upstream, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
+        self._predictions = Predictions(self.predictors, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
         control = Control(self.routes, self._predictions, self.catalogue, self.events, self.shipper)
         health = Health(self.routes, self.keys, self.spool, self.shipper, self.events)
         api = FastAPI(
@@ -95,12 +101,14 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self.routes.start()
+        self.endpoints.start()
         work = (self.keys.keep_fresh, self.shipper.run, self.catalogue.keep)
         tasks = [asyncio.create_task(_for_ever(each)) for each in work]
         try:
             yield
         finally:
             self.routes.stop()
+            self.endpoints.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

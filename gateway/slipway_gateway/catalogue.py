@@ -10,8 +10,8 @@ from slipway_contract.v2 import ModelMetadata
 
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.eventlog import EventLog
+from slipway_gateway.predictors import Predictors
 from slipway_gateway.routing import Routes, Target
-from slipway_gateway.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +21,8 @@ MAX_KEPT = 1000
 class Catalogue:
     """By digest, because a digest never means another artifact."""
 
-    def __init__(self, upstream: Upstream, events: EventLog, routes: Routes) -> None:
-        self._upstream = upstream
+    def __init__(self, predictors: Predictors, events: EventLog, routes: Routes) -> None:
+        self._predictors = predictors
         self._events = events
         self._routes = routes
         self._known: dict[str, ModelMetadata] = {}
@@ -34,7 +34,7 @@ class Catalogue:
         if (known := self._known.get(target.digest)) is not None:
             return known
         try:
-            said = ModelMetadata.model_validate(await self._upstream.json(target.metadata_url))
+            said = ModelMetadata.model_validate(await self._predictors.metadata(target))
         except (OSError, ValidationError) as error:
             log.warning("no metadata of %s version %s: %s", target.model, target.version, error)
             raise Unavailable(f"version {target.version} of model {target.model} does not say what it takes") from error

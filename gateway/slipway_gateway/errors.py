@@ -86,6 +86,10 @@ class Unavailable(GatewayError):
         super().__init__(detail, [(b"retry-after", str(retry_after).encode())])
 
 
+class Unreachable(Unavailable):
+    """No connection to the predictor, or one that broke off before the answer: another may be better."""
+
+
 class UpstreamTimeout(GatewayError):
     """The predictor did not answer in time."""
 

@@ -18,10 +18,14 @@ Fetch = Callable[[str], Awaitable[Any]]
 
 
 class IssuerKeys:
-    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the issuer is away."""
+    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the issuer is away.
 
-    def __init__(self, issuer: str, fetch: Fetch, *, refresh_seconds: float, refetch_seconds: float) -> None:
+    ``base`` is where the issuer is reached from here: its own URL, or another that leads to the same server.
+    """
+
+    def __init__(self, issuer: str, base: str, fetch: Fetch, *, refresh_seconds: float, refetch_seconds: float) -> None:
         self._issuer = issuer
+        self._base = base.rstrip("/")
         self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._refetch_seconds = refetch_seconds
@@ -82,10 +86,10 @@ class IssuerKeys:
             self.problem = None
 
     async def _download(self) -> KeySet:
-        document = await self._fetch(f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        document = await self._fetch(f"{self._base}/.well-known/openid-configuration")
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
             raise ValueError(f"the discovery document is not of {self._issuer}")
-        jwks = await self._fetch(str(document.get("jwks_uri")))
+        jwks = await self._fetch(self._reachable(str(document.get("jwks_uri"))))
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
             raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
         # A symmetric key has no business in a published set; it would make HS256 forgeries possible.
@@ -94,6 +98,11 @@ class IssuerKeys:
         if not known:
             raise ValueError("the JWKS has no public key of a known kind")
         return KeySet(known)
+
+    def _reachable(self, url: str) -> str:
+        """The issuer's URLs are as the world sees them; from here they begin with ``base``."""
+        issuer = self._issuer.rstrip("/") + "/"
+        return f"{self._base}/{url.removeprefix(issuer)}" if url.startswith(issuer) else url
 
 
 def _imported(key: DictKey) -> Key | None:

@@ -10,9 +10,10 @@ from slipway_gateway.auth import Caller
 from slipway_gateway.body import Body
 from slipway_gateway.errors import JSON, GatewayError, v2_error
 from slipway_gateway.metrics import Metrics
+from slipway_gateway.predictors import Predictors
 from slipway_gateway.routing import Target
 from slipway_gateway.spool import Spool
-from slipway_gateway.upstream import Answer, Upstream
+from slipway_gateway.upstream import Answer
 
 
 @dataclass(slots=True)
@@ -30,8 +31,8 @@ class Call:
 class Predictions:
     """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
 
-    def __init__(self, upstream: Upstream, spool: Spool, metrics: Metrics, *, log_body_limit: int) -> None:
-        self._upstream = upstream
+    def __init__(self, predictors: Predictors, spool: Spool, metrics: Metrics, *, log_body_limit: int) -> None:
+        self._predictors = predictors
         self._spool = spool
         self._metrics = metrics
         self._log_body_limit = log_body_limit
@@ -42,9 +43,8 @@ class Predictions:
         Raises GatewayError, logged as well when it is about the version, and Disconnected.
         """
         self._spool.check()
-        headers = {"content-type": "application/json", "x-request-id": call.request_id}
         try:
-            answer = await self._upstream.post(target.infer_url, body, headers)
+            answer = await self._predictors.infer(target, body, call.request_id)
         except GatewayError as error:
             self._record(call, target, error.status, body.whole, v2_error(error)[2])
             error.headers = [*error.headers, *target.headers]

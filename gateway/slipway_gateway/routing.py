@@ -5,17 +5,18 @@ import itertools
 import logging
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from pydantic import ValidationError
-from slipway_cluster.interface import MODEL, Cluster, ClusterError, Manifest
+from slipway_cluster.interface import MODEL, Cluster, Manifest
 from slipway_contract.model import ConditionType, Model, TrafficTarget
 
+from slipway_gateway.endpoints import Endpoint, service_of
 from slipway_gateway.errors import Headers, NotFound, Unavailable
+from slipway_gateway.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,11 @@ class Target:
 
     model: str
     traffic: TrafficTarget
-    infer_url: str = field(init=False)
+    endpoint: Endpoint = field(init=False, compare=False)
+    """The predictor's URL, behind which the cluster may have several pods."""
+    kubernetes_service: str | None = field(init=False)
+    """The Service that the URL names, as ``name.namespace``."""
+    infer_path: str = field(init=False)
     metadata_url: str = field(init=False)
     headers: Headers = field(init=False)
     own_name: re.Pattern[bytes] = field(init=False)
@@ -34,11 +39,13 @@ class Target:
 
     def __post_init__(self) -> None:
         traffic = self.traffic
-        url = f"{traffic.url.rstrip('/')}/v2/models/{traffic.service}"
+        origin, path = traffic.url.rstrip("/"), f"/v2/models/{traffic.service}"
         names = ((b"slipway-model", self.model), (b"slipway-version", traffic.version), (b"slipway-digest", traffic.digest))
         own_name = rb'(\s*\{\s*"model_name"\s*:\s*)"' + re.escape(traffic.service.encode()) + b'"'
-        object.__setattr__(self, "infer_url", f"{url}/infer")
-        object.__setattr__(self, "metadata_url", url)
+        object.__setattr__(self, "endpoint", Endpoint(origin))
+        object.__setattr__(self, "kubernetes_service", service_of(origin))
+        object.__setattr__(self, "infer_path", f"{path}/infer")
+        object.__setattr__(self, "metadata_url", origin + path)
         object.__setattr__(self, "headers", [(name, value.encode()) for name, value in names])
         object.__setattr__(self, "own_name", re.compile(own_name))
 
@@ -96,9 +103,7 @@ class Routes:
     """All models by name. Readers see one immutable snapshot; the watching thread replaces it."""
 
     def __init__(self, cluster: Cluster, *, watch_seconds: float) -> None:
-        self._cluster = cluster
-        self._watch_seconds = watch_seconds
-        self._stopped = threading.Event()
+        self._watch = Watch(cluster, MODEL, _route, self._publish, seconds=watch_seconds)
         self._seen: float | None = None
         self.snapshot: Mapping[str, Route] = MappingProxyType({})
         self.changed: Callable[[], None] = lambda: None
@@ -124,33 +129,10 @@ class Routes:
         return route.pick() if version is None else route.version(version)
 
     def start(self) -> None:
-        threading.Thread(target=self._watch, name="routes", daemon=True).start()
+        self._watch.start()
 
     def stop(self) -> None:
-        self._stopped.set()
-
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._follow()
-            except (ClusterError, OSError) as error:
-                log.warning("the models cannot be watched: %s", error)
-                self._stopped.wait(1.0)
-            except Exception:  # the thread's edge: a dead watcher would leave the routes stale for ever
-                log.exception("the watch on the models broke; it begins anew")
-                self._stopped.wait(1.0)
-
-    def _follow(self) -> None:
-        """One connection: the complete list, which also tells what went away unseen, then each change."""
-        listed = [_route(manifest) for manifest in self._cluster.list(MODEL)]
-        self._publish({route.model.name: route for route in listed if route})
-        for event in self._cluster.watch(MODEL, timeout=self._watch_seconds):
-            if self._stopped.is_set():
-                return
-            name = event.object["metadata"]["name"]
-            others = {key: route for key, route in self.snapshot.items() if key != name}
-            route = None if event.type == "DELETED" else _route(event.object)
-            self._publish({**others, name: route} if route else others)
+        self._watch.stop()
 
     def _publish(self, routes: dict[str, Route]) -> None:
         self.snapshot = MappingProxyType(routes)

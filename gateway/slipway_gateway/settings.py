@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     oidc_issuer: str
     """The issuer of access tokens, exactly as it stands in their ``iss`` claim."""
 
+    oidc_discovery_url: str | None = Field(default=None, pattern=r"^https?://")
+    """Base URL at which the issuer's discovery document and keys are fetched when the issuer's own, public one cannot be reached
+    from here. The document, and ``iss``, must name ``SLIPWAY_OIDC_ISSUER`` all the same."""
+
     oidc_audience: str
     """What must stand in a token's ``aud`` claim."""
 
@@ -44,11 +48,14 @@ class Settings(BaseSettings):
     body_limit: int = Field(default=16 * 2**20, gt=0)
     """Largest request body in bytes; a larger one is answered 413."""
 
+    predictor_token: SecretStr | None = Field(default=None, min_length=16)
+    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
+
     upstream_timeout_seconds: float = Field(default=30, gt=0)
     """Time a predictor has for an answer, connection included; then 504."""
 
     upstream_connect_seconds: float = Field(default=2, gt=0)
-    """Time a connection to a predictor may take; then one more try, then 503."""
+    """Time a connection to a predictor may take; then one more try at another of its pods, then 503."""
 
     spool: Path = Path(".slipway/spool")
     """Folder where events wait for PostgreSQL. It must outlive the process: a persistent volume or an emptyDir."""
@@ -64,4 +71,4 @@ class Settings(BaseSettings):
     """Bytes of a request and of a response that the log keeps; a longer body is logged as null."""
 
     watch_seconds: float = Field(default=30, gt=0)
-    """Time after which the watch on the Models is begun anew, with a complete list."""
+    """Time after which the watches on Models and EndpointSlices are begun anew, with a complete list."""

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from pyreqwest.request import StreamRequest
 from pyreqwest.response import Response
 
 from slipway_gateway.body import Body
-from slipway_gateway.errors import CutOff, Unavailable, UpstreamTimeout
+from slipway_gateway.errors import CutOff, Unavailable, Unreachable, UpstreamTimeout
 
 
 class Answer:
@@ -46,10 +47,10 @@ class Upstream:
     async def close(self) -> None:
         await self._client.close()
 
-    async def json(self, url: str) -> Any:
+    async def json(self, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
         """GET of a small JSON document. Raises OSError with a sentence, whatever went wrong."""
         try:
-            response = await self._client.get(url).header("accept", "application/json").build().send()
+            response = await self._client.get(url).headers({"accept": "application/json", **headers}).build().send()
             content = await response.bytes()
         except RequestTimeoutError:
             raise TimeoutError(f"{url} did not answer in time") from None
@@ -63,15 +64,7 @@ class Upstream:
             raise ConnectionError(f"{url} did not answer with JSON") from None
 
     async def post(self, url: str, body: Body, headers: Mapping[str, str]) -> Answer:
-        """Send the body; once more if the connection fails, which is safe because inference changes nothing.
-
-        Raises Unavailable, UpstreamTimeout, and what reading the body raises.
-        """
-        try:
-            return await self._attempt(url, body, headers)
-        except RequestError as error:
-            if not (_connection_failed(error) and body.can_repeat):
-                raise self._explained(error, body) from None
+        """Send the body. Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""
         try:
             return await self._attempt(url, body, headers)
         except RequestError as error:
@@ -81,7 +74,9 @@ class Upstream:
     def _explained(error: RequestError, body: Body) -> Exception:
         if body.failure is not None:
             return body.failure
-        if isinstance(error, RequestTimeoutError) and not _connection_failed(error):
+        if _connection_failed(error):
+            return Unreachable("the model cannot be reached", retry_after=2)
+        if isinstance(error, RequestTimeoutError):
             return UpstreamTimeout("the model did not answer in time")
         return Unavailable("the model cannot be reached", retry_after=2)
 

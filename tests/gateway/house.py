@@ -151,7 +151,7 @@ class Process:
     def __init__(self, house: House) -> None:
         port, self.metrics_port = free_port(), free_port()
         settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port)
-        values = settings.model_dump(exclude={"database_url"}) | {"database_url": house.database_url}
+        values = settings.model_dump(exclude={"database_url"}, exclude_none=True) | {"database_url": house.database_url}
         given = {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
         self.log = house.folder / "gateway.log"
         with self.log.open("ab") as log:

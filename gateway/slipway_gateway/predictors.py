@@ -1,0 +1,43 @@
+"""Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a connection fails."""
+
+from typing import Any
+
+from slipway_gateway.body import Body
+from slipway_gateway.endpoints import Endpoints
+from slipway_gateway.errors import Unreachable
+from slipway_gateway.routing import Target
+from slipway_gateway.upstream import Answer, Upstream
+
+
+class Predictors:
+    """The caller's own token goes no further than the gateway; ``token`` is the gateway's."""
+
+    def __init__(self, upstream: Upstream, endpoints: Endpoints, token: str | None) -> None:
+        self._upstream = upstream
+        self._endpoints = endpoints
+        self._credential = {"authorization": f"Bearer {token}"} if token else {}
+
+    async def infer(self, target: Target, body: Body, request_id: str) -> Answer:
+        """The version's answer. One that cannot be connected to, or breaks off before an answer, is asked once more, at
+        another endpoint if there is one: inference changes nothing.
+
+        Raises Unavailable, UpstreamTimeout, and what reading the body raises.
+        """
+        headers = {"content-type": "application/json", "x-request-id": request_id, **self._credential}
+        failed = None
+        while True:
+            endpoint = self._endpoints.choose(target.kubernetes_service, target.endpoint, failed)
+            endpoint.under_way += 1
+            try:
+                return await self._upstream.post(endpoint.origin + target.infer_path, body, headers)
+            except Unreachable:
+                endpoint.set_aside()
+                if failed or not body.can_repeat:
+                    raise
+                failed = endpoint
+            finally:
+                endpoint.under_way -= 1
+
+    async def metadata(self, target: Target) -> Any:
+        """What the version says of itself. Raises OSError with a sentence."""
+        return await self._upstream.json(target.metadata_url, self._credential)
