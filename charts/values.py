@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 KEY = re.compile(r"^(?P<indent> *)(?P<name>[A-Za-z][\w-]*):(?: |$)")
-TYPES = {bool: "boolean", int: "integer", str: "string", list: "array", dict: "object"}
+TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 SCHEMA = "# @schema "
 
 

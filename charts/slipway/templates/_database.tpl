@@ -33,3 +33,17 @@ postgresql+psycopg{{ include "slipway.database.url" . | trimPrefix "postgresql" 
 {{ include "slipway.secretEnv" (dict "name" "PGUSER" "secret" $secret "key" "username") }}
 {{ include "slipway.secretEnv" (dict "name" "PGPASSWORD" "secret" $secret "key" "password") }}
 {{- end }}
+
+{{/* A volume with a folder for each database: username, password. */}}
+{{- define "slipway.database.roles" -}}
+{{- $root := . -}}
+projected:
+  sources:
+    {{- range $database, $own := .Values.databases }}
+    - secret:
+        name: {{ include "slipway.database.secret" (dict "root" $root "database" $database) }}
+        items:
+          - {key: username, path: {{ $database }}/username}
+          - {key: password, path: {{ $database }}/password}
+    {{- end }}
+{{- end }}

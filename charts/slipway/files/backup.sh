@@ -1,0 +1,29 @@
+# One backup: a folder named by its time, with a dump of each database, the artifacts, and the digests of all.
+set -eu
+now=$(date -u +%Y%m%dT%H%M%SZ)
+part=/backup/.part
+rm -rf "$part"
+mkdir "$part"
+cd "$part"
+
+for database in slipway mlflow identity; do
+  PGUSER=$(cat "/etc/slipway/roles/$database/username") PGPASSWORD=$(cat "/etc/slipway/roles/$database/password") \
+    pg_dump --format=custom --no-owner --no-privileges --file="$database.dump" --dbname="$(cat "/etc/slipway/backup/$database.url")"
+  pg_restore --list "$database.dump" >/dev/null
+done
+
+# After the databases: what they name has been uploaded before, and is never changed afterwards.
+if [ -d /mlflow ]; then
+  # Status 1: a file grew while it was read, so it belongs to a run that the dump does not have as finished.
+  tar --create --file=artifacts.tar --directory=/mlflow . || [ $? -eq 1 ]
+fi
+
+sha256sum -- * >SHA256SUMS
+sync
+mv "$part" "/backup/$now"
+echo "backup $now: $(du -sh "/backup/$now" | cut -f1)"
+
+ls -1d /backup/[0-9]*Z | sort --reverse | tail --lines="+$((KEEP + 1))" | while read -r old; do
+  rm -rf "$old"
+  echo "removed $old"
+done

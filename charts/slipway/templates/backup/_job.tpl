@@ -1,0 +1,69 @@
+{{/* A Job that runs one of the scripts: slipway.backup.job (dict "root" $ "script" "backup.sh" "env" (dict "KEEP" 7) "readOnly" true) */}}
+{{- define "slipway.backup.job" -}}
+{{- $root := .root -}}
+{{- $names := dict "root" $root "component" "backup" -}}
+{{- $values := $root.Values.backup -}}
+{{- $onVolume := and $root.Values.mlflow.enabled (hasPrefix "file:" $root.Values.mlflow.artifacts.destination) -}}
+metadata:
+  labels: {{- include "slipway.podLabels" $names | nindent 4 }}
+spec:
+  backoffLimit: 1
+  activeDeadlineSeconds: {{ $values.deadlineSeconds }}
+  ttlSecondsAfterFinished: 604800
+  template:
+    metadata:
+      labels: {{- include "slipway.podLabels" $names | nindent 8 }}
+    spec:
+      restartPolicy: Never
+      serviceAccountName: {{ include "slipway.name" $names }}
+      automountServiceAccountToken: false
+      # The user that the artifacts belong to.
+      securityContext: {{- include "slipway.podSecurity" (dict "user" 1000) | nindent 8 }}
+      {{- include "slipway.placement" (dict "root" $root "values" $values) | nindent 6 }}
+      {{- if $onVolume }}
+      affinity:
+        podAffinity:
+          # A volume that only one node can mount is where MLflow is, while MLflow runs.
+          preferredDuringSchedulingIgnoredDuringExecution:
+            - weight: 100
+              podAffinityTerm:
+                topologyKey: kubernetes.io/hostname
+                labelSelector:
+                  matchLabels: {{- include "slipway.selector" (dict "root" $root "component" "mlflow") | nindent 20 }}
+      {{- end }}
+      containers:
+        - name: {{ trimSuffix ".sh" .script }}
+          image: {{ $root.Values.postgresql.image.repository }}:{{ $root.Values.postgresql.image.tag }}
+          imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+          command: [bash, -o, pipefail, /etc/slipway/backup/{{ .script }}]
+          {{- with .env }}
+          env: {{- include "slipway.env" . | nindent 12 }}
+          {{- end }}
+          securityContext: {{- include "slipway.containerSecurity" . | nindent 12 }}
+          resources: {{- toYaml $values.resources | nindent 12 }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            - {name: scripts, mountPath: /etc/slipway/backup, readOnly: true}
+            - {name: roles, mountPath: /etc/slipway/roles, readOnly: true}
+            - {name: backup, mountPath: /backup}
+            {{- if $onVolume }}
+            - {name: artifacts, mountPath: /mlflow, readOnly: {{ .readOnly }}}
+            {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {}
+        - name: scripts
+          configMap: {name: {{ include "slipway.name" $names }}}
+        - name: roles
+          {{- include "slipway.database.roles" $root | nindent 10 }}
+        - name: backup
+          persistentVolumeClaim: {claimName: {{ include "slipway.backup.claim" $root }}}
+        {{- if $onVolume }}
+        - name: artifacts
+          persistentVolumeClaim: {claimName: {{ include "slipway.mlflow.claim" $root }}}
+        {{- end }}
+{{- end }}
+
+{{- define "slipway.backup.claim" -}}
+{{ .Values.backup.persistence.existingClaim | default (printf "%s-backup" .Release.Name) }}
+{{- end }}

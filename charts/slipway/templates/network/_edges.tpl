@@ -1,0 +1,49 @@
+{{/* Which pods a component is; predictors are KServe's. */}}
+{{- define "slipway.network.pods" -}}
+{{- if eq .component "predictor" -}}
+matchExpressions: [{key: serving.kserve.io/inferenceservice, operator: Exists}]
+{{- else -}}
+matchLabels: {{- include "slipway.selector" . | nindent 2 }}
+{{- end -}}
+{{- end }}
+
+{{/* Who calls whom inside the namespace. */}}
+{{- define "slipway.network.edges" -}}
+- {from: gateway, to: predictor, port: 8080}
+- {from: controller, to: predictor, port: 8080}
+- {from: test, to: gateway, port: 8080}
+{{- if .Values.identity.enabled }}
+- {from: gateway, to: identity, port: 8000}
+- {from: test, to: identity, port: 8000}
+{{- end }}
+{{- if .Values.mlflow.enabled }}
+- {from: controller, to: mlflow, port: 5000}
+- {from: predictor, to: mlflow, port: 5000}
+- {from: training, to: mlflow, port: 5000}
+- {from: test, to: mlflow, port: 5000}
+{{- end }}
+{{- if .Values.postgresql.enabled }}
+- {from: gateway, to: postgresql, port: 5432}
+- {from: training, to: postgresql, port: 5432}
+{{- if .Values.mlflow.enabled }}
+- {from: mlflow, to: postgresql, port: 5432}
+{{- end }}
+{{- if .Values.identity.enabled }}
+- {from: identity, to: postgresql, port: 5432}
+{{- end }}
+{{- if .Values.backup.enabled }}
+- {from: backup, to: postgresql, port: 5432}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What is open to callers from outside the namespace, with its port. */}}
+{{- define "slipway.network.doors" -}}
+gateway: 8080
+{{- range $component, $port := dict "identity" 8000 "mlflow" 5000 }}
+{{- $own := index $.Values $component }}
+{{- if and $own.enabled (or $own.ingress.enabled (ne $own.service.type "ClusterIP")) }}
+{{ $component }}: {{ $port }}
+{{- end }}
+{{- end }}
+{{- end }}
