@@ -57,6 +57,8 @@ longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflo
   command: [sh, -c, 'until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
   env:
     - {name: DATABASE, value: {{ include "slipway.database.url" . | quote }}}
+    # Any name does: nobody logs in, but libpq wants one, and the pod's user has none.
+    - {name: PGUSER, value: nobody}
   securityContext: {{- include "slipway.containerSecurity" . | nindent 4 }}
   resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 200m, memory: 64Mi}}
 {{- end }}
