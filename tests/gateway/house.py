@@ -4,18 +4,20 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
-from slipway_cluster.interface import MODEL
+from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import API_VERSION
 from slipway_gateway.app import Gateway
+from slipway_gateway.endpoints import SERVICE_LABEL
 from slipway_gateway.settings import Settings
 
 from tests.gateway.issuer import AUDIENCE, Issuer
@@ -56,11 +58,37 @@ class House:
         status = {"conditions": [{**ready, "lastTransitionTime": now}], "traffic": traffic}
         self.cluster.update_status(MODEL, name, status)
 
+    def pods(self, service: str, *ready: str, leaving: Sequence[str] = ()) -> str:
+        """Say at which URLs the pods of a Service are, as a cluster does; gives the Service's URL, which leads nowhere here.
+
+        All are on one address, so each needs a slice of its own for its port.
+        """
+        wanted = {
+            f"{service}-{urlsplit(each).port}": {"serving": True, "ready": each in ready, "terminating": each in leaving}
+            for each in (*ready, *leaving)
+        }
+        known = {each["metadata"]["name"] for each in self.cluster.list(ENDPOINT_SLICE, {SERVICE_LABEL: service})}
+        for name in known - wanted.keys():
+            self.cluster.delete(ENDPOINT_SLICE, name)
+        for name, conditions in wanted.items():
+            self.cluster.apply(
+                {
+                    "apiVersion": ENDPOINT_SLICE.api_version,
+                    "kind": ENDPOINT_SLICE.name,
+                    "metadata": {"name": name, "labels": {SERVICE_LABEL: service}},
+                    "addressType": "IPv4",
+                    "endpoints": [{"addresses": ["127.0.0.1"], "conditions": conditions}],
+                    "ports": [{"name": "http", "port": int(name.rpartition("-")[2]), "protocol": "TCP"}],
+                }
+            )
+        return f"http://{service}.default.svc.cluster.local"
+
     def settings(self, **changed: Any) -> Settings:
         given = {
             "cluster": f"local://{self.folder / 'cluster'}",
             "database_url": self.database_url,
-            "oidc_issuer": self.issuer.url,
+            "oidc_issuer": self.issuer.name,
+            "oidc_discovery_url": self.issuer.url if self.issuer.public else None,
             "oidc_audience": AUDIENCE,
             "oidc_refetch_seconds": 0.2,
             "gateway_port": 0,

@@ -15,9 +15,10 @@ AUDIENCE = "slipway"
 
 
 class Issuer:
-    """Publishes public keys; signs with the newest."""
+    """Publishes public keys; signs with the newest. ``public`` is its name in the world, when it is not where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, public: str | None = None) -> None:
+        self.public = public
         self.keys: list[Key] = []
         self.fetches = 0
         self.strange_keys: list[dict[str, str]] = []
@@ -27,6 +28,10 @@ class Issuer:
     @property
     def url(self) -> str:
         return self.server.url
+
+    @property
+    def name(self) -> str:
+        return self.public or self.url
 
     def __enter__(self) -> Self:
         self.server.__enter__()
@@ -51,7 +56,7 @@ class Issuer:
     def claims(self, subject: str = "ada", *groups: str, **changed: Any) -> dict[str, Any]:
         """Claims of a good token; ``changed`` ones are replaced, or left out when None."""
         now = int(time.time())
-        claims = {"iss": self.url, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 600}
+        claims = {"iss": self.name, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 600}
         claims |= {"groups": list(groups or ("user",)), "name": subject.title()}
         return {name: value for name, value in {**claims, **changed}.items() if value is not None}
 
@@ -66,7 +71,7 @@ class Issuer:
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1
         if scope["path"] == "/.well-known/openid-configuration":
-            content: Any = {"issuer": self.url, "jwks_uri": f"{self.url}/jwks"}
+            content: Any = {"issuer": self.name, "jwks_uri": f"{self.name}/jwks"}
         else:
             content = {"keys": [*KeySet(self.keys).as_dict(private=False)["keys"], *self.strange_keys]}
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})

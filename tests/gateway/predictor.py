@@ -27,6 +27,8 @@ class Predictor:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.credentials: set[bytes | None] = set()
+        """Every Authorization header that it was sent."""
         self.delay = 0.0
         self.raw: bytes | None = None
         """Answered to each request in place of a prediction."""
@@ -53,6 +55,7 @@ class Predictor:
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         service = scope["path"].split("/")[3]
+        self.credentials.add(dict(scope["headers"]).get(b"authorization"))
         if scope["method"] == "GET":
             await _send(send, 200, orjson.dumps(self._metadata(service)))
             return

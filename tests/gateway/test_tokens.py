@@ -165,3 +165,27 @@ def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_house: Callab
         house.issuer = issuer
         with house.gateway() as visitor:
             assert visitor.get("/v1/me", issuer.token()).status_code == 200
+
+
+def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer("https://login.example/realms/one") as issuer:
+        house.issuer = issuer
+        with house.gateway() as visitor:
+            assert visitor.get("/v1/me", issuer.token()).status_code == 200
+            inside = visitor.get("/v1/me", issuer.token(iss=issuer.url))
+            assert inside.status_code == 401
+            assert "wrong issuer" in inside.headers["www-authenticate"]
+            scheme = visitor.get("/v1/openapi.json", who=None).json()["components"]["securitySchemes"]["OpenID Connect"]
+            assert scheme["openIdConnectUrl"] == "https://login.example/realms/one/.well-known/openid-configuration"
+
+
+def test_another_issuer_at_the_inner_address_is_not_believed(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer() as other:
+        house.issuer = other
+        with house.gateway(ready=False, oidc_issuer="https://login.example", oidc_discovery_url=other.url) as visitor:
+            wait_for("the first fetch", lambda: other.fetches)
+            answer = visitor.get("/readyz", who=None)
+            assert answer.status_code == 503
+            assert "not of https://login.example" in wait_for("the reason", lambda: visitor.gateway.keys.problem)

@@ -1,0 +1,334 @@
+"""Requests are spread over the pods behind a Service, while these come and go."""
+
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
+from slipway_gateway.endpoints import ASIDE_SECONDS, Endpoint, Endpoints, Slice, read_slice, service_of
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+
+SERVICE = "spread-1-predictor"
+
+
+@pytest.fixture
+def replicas() -> Iterator[list[Predictor]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(Predictor()) for _ in range(3)]
+
+
+@pytest.fixture
+def spread(house: House, visitor: Visitor) -> Iterator[Callable[..., None]]:
+    """A model behind a Service; calling it says where its pods are, and waits until the gateway knows."""
+
+    def now(*ready: str, leaving: Sequence[str] = ()) -> None:
+        house.pods(SERVICE, *ready, leaving=leaving)
+        wait_for("the endpoints", lambda: {each.origin for each in _known(visitor)} == set(ready or leaving))
+
+    house.model("spread", ("1", 100), url=house.pods(SERVICE))
+    wait_for("the route", lambda: visitor.gateway.routes.snapshot.get("spread"))
+    yield now
+    now()
+    house.cluster.delete(MODEL, "spread")
+
+
+def _known(visitor: Visitor) -> Sequence[Endpoint]:
+    return visitor.gateway.endpoints.snapshot.get(f"{SERVICE}.default", ())
+
+
+def urls(predictors: Sequence[Predictor]) -> list[str]:
+    return [each.url for each in predictors]
+
+
+@contextmanager
+def load(visitor: Visitor, callers: int = 4) -> Iterator[Counter[int]]:
+    """Callers who ask again as soon as they are answered; counts statuses."""
+    statuses: Counter[int] = Counter()
+    over = threading.Event()
+
+    def call() -> None:
+        with Visitor(visitor.url, visitor.house) as caller:
+            while not over.is_set():
+                statuses[caller.infer("spread").status_code] += 1
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield statuses
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def assert_even(replicas: Sequence[Predictor], requests: int = 300) -> None:
+    """Over the next requests each gets its share, within 30 %."""
+    before = [len(each.asked) for each in replicas]
+
+    def counts() -> list[int]:
+        return [len(each.asked) - start for each, start in zip(replicas, before, strict=True)]
+
+    wait_for(f"{requests} requests", lambda: sum(counts()) >= requests)
+    seen = counts()
+    share = sum(seen) / len(seen)
+    assert all(0.7 * share <= count <= 1.3 * share for count in seen), seen
+
+
+def test_each_replica_gets_its_share_of_steady_load(
+    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
+    spread(*urls(replicas))
+    with load(visitor) as statuses:
+        assert_even(replicas)
+    assert set(statuses) == {200}
+
+
+def test_single_requests_are_shared_too(visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+    spread(*urls(replicas))
+    for _ in range(300):
+        assert visitor.infer("spread").status_code == 200
+    # 300 by chance over three: 100 each, with a standard deviation of 8.2.
+    assert all(abs(len(each.asked) - 100) < 5 * 8.2 for each in replicas), [len(each.asked) for each in replicas]
+
+
+def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
+    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
+    first, second, third = replicas
+    spread(first.url)
+    with load(visitor) as statuses:
+        wait_for("load", lambda: len(first.asked) > 50)
+        spread(*urls(replicas))
+        assert_even(replicas)
+        spread(second.url, third.url, leaving=[first.url])
+        left = len(first.asked) + 4  # what the callers had under way
+        assert_even([second, third])
+        assert len(first.asked) <= left
+        first.server.__exit__()
+        assert_even([second, third])
+    assert set(statuses) == {200}
+
+
+def test_a_replica_that_dies_unannounced_costs_no_request(
+    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
+    spread(*urls(replicas))
+    with load(visitor) as statuses:
+        assert_even(replicas)
+        replicas[0].server.__exit__()
+        assert_even(replicas[1:])
+        replicas[0].server.__enter__()  # at the same port
+        wait_for("its return", lambda: len(replicas[0].asked) > 200)
+        assert_even(replicas)
+    assert set(statuses) == {200}
+
+
+def test_a_slow_replica_gets_less(visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+    spread(*urls(replicas))
+    replicas[0].delay = 0.2
+    with load(visitor, callers=6):
+        wait_for("300 requests", lambda: sum(len(each.asked) for each in replicas) >= 300)
+    assert len(replicas[0].asked) < 60
+
+
+def test_the_last_one_that_leaves_is_still_asked(
+    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
+    spread(leaving=[replicas[0].url])
+    assert visitor.infer("spread").status_code == 200
+    assert replicas[0].asked == ["spread-1"]
+
+
+def test_with_no_endpoint_at_all_the_service_itself_is_asked(visitor: Visitor, spread: Callable[..., None]) -> None:
+    spread()
+    answer = visitor.infer("spread")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
+
+
+@contextmanager
+def abrupt(after: bytes) -> Iterator[str]:
+    """A server that reads a request, sends this much of an answer and resets the connection; gives its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                connection.recv(2**16)
+                connection.sendall(after)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                connection.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"], ids=["silence", "half an answer"])
+def test_a_connection_that_breaks_before_the_answer_is_whole_is_made_good_elsewhere(
+    visitor: Visitor, spread: Callable[..., None], predictor: Predictor, after: bytes
+) -> None:
+    before = len(predictor.asked)
+    with abrupt(after) as broken:
+        spread(predictor.url, broken)
+        for _ in range(20):
+            assert visitor.infer("spread").status_code == 200
+            for each in _known(visitor):
+                each.aside_until = 0.0
+    assert len(predictor.asked) == before + 20
+
+
+def test_predictors_see_the_gateways_token_and_never_the_callers(new_house: Callable[[], House], troubled: Predictor) -> None:
+    house = new_house()
+    house.model("guarded", ("1", 100), url=troubled.url)
+    with house.gateway(predictor_token="a-secret-of-predictors") as visitor:
+        assert visitor.infer("guarded").status_code == 200
+        assert (
+            visitor.post("/v1/models/guarded/predictions", {"instances": [{"age": 1, "chol": 1, "thal": 3}]}).status_code == 200
+        )
+        assert visitor.get("/v2/models/guarded").status_code == 200
+    assert troubled.credentials == {b"Bearer a-secret-of-predictors"}
+
+
+def test_without_a_token_predictors_see_none(visitor: Visitor, predictor: Predictor) -> None:
+    assert visitor.infer("heart").status_code == 200
+    assert predictor.credentials == {None}
+
+
+# --- the choice ---------------------------------------------------------------
+
+
+@pytest.fixture
+def endpoints(house: House) -> Endpoints:
+    endpoints = Endpoints(house.cluster, watch_seconds=1)
+    endpoints._publish({"one": Slice("s.ns", ("http://a", "http://b"), ()), "two": Slice("s.ns", ("http://c",), ("http://d",))})
+    return endpoints
+
+
+ELSE = Endpoint("http://service")
+
+
+def chosen(endpoints: Endpoints, failed: Endpoint | None = None) -> Counter[str]:
+    return Counter(endpoints.choose("s.ns", ELSE, failed).origin for _ in range(3000))
+
+
+def test_equals_are_chosen_by_chance(endpoints: Endpoints) -> None:
+    counts = chosen(endpoints)
+    # 3000 over three: 1000 each, with a standard deviation of 26.
+    assert all(abs(counts[origin] - 1000) < 5 * 26 for origin in ("http://a", "http://b", "http://c")), counts
+
+
+def test_the_fewest_requests_under_way_decide(endpoints: Endpoints) -> None:
+    a, b, c = endpoints.snapshot["s.ns"]
+    a.under_way, b.under_way, c.under_way = 2, 1, 3
+    assert set(chosen(endpoints)) == {"http://b"}
+    assert set(chosen(endpoints, failed=b)) == {"http://a"}
+
+
+def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others(endpoints: Endpoints) -> None:
+    a, b, c = endpoints.snapshot["s.ns"]
+    a.set_aside()
+    b.set_aside()
+    assert set(chosen(endpoints)) == {"http://c"}
+    assert set(chosen(endpoints, failed=c)) == {"http://a", "http://b"}
+    a.aside_until -= ASIDE_SECONDS
+    assert set(chosen(endpoints)) == {"http://a", "http://c"}
+
+
+def test_the_only_endpoint_is_asked_again_and_an_unknown_service_by_its_url(endpoints: Endpoints) -> None:
+    endpoints._publish({"one": Slice("s.ns", ("http://a",), ())})
+    (only,) = endpoints.snapshot["s.ns"]
+    assert endpoints.choose("s.ns", ELSE, only) is only
+    assert endpoints.choose("other.ns", ELSE) is ELSE
+    assert endpoints.choose(None, ELSE, ELSE) is ELSE
+
+
+def test_counts_outlive_a_change_of_the_others(endpoints: Endpoints) -> None:
+    a = endpoints.snapshot["s.ns"][0]
+    endpoints._publish({"one": Slice("s.ns", ("http://a", "http://e"), ())})
+    assert endpoints.snapshot["s.ns"][0] is a
+
+
+def test_a_choice_takes_a_few_microseconds(endpoints: Endpoints) -> None:
+    begin = time.perf_counter()
+    for _ in range(10_000):
+        endpoints.choose("s.ns", ELSE)
+    assert (time.perf_counter() - begin) / 10_000 < 50e-6
+
+
+@pytest.mark.parametrize(
+    ("url", "service"),
+    [
+        ("http://heart-3-predictor.slipway.svc.cluster.local", "heart-3-predictor.slipway"),
+        ("http://heart-3-predictor.slipway.svc:80/", "heart-3-predictor.slipway"),
+        ("https://heart-3-predictor.slipway.svc", None),
+        ("http://127.0.0.1:8080", None),
+        ("http://predictor.example", None),
+        ("http://[::1]:80", None),
+    ],
+)
+def test_which_service_a_url_names(url: str, service: str | None) -> None:
+    assert service_of(url) == service
+
+
+def slice_of(*endpoints: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    metadata = {"name": "x", "namespace": "ns", "labels": {"kubernetes.io/service-name": "s"}}
+    ports = [{"port": 8080, "protocol": "TCP"}]
+    return {
+        "kind": ENDPOINT_SLICE.name,
+        "metadata": metadata,
+        "addressType": "IPv4",
+        "endpoints": [*endpoints],
+        "ports": ports,
+        **changed,
+    }
+
+
+@pytest.mark.parametrize(
+    ("conditions", "ready", "leaving"),
+    [
+        ({}, True, False),
+        ({"ready": True, "serving": True, "terminating": False}, True, False),
+        ({"ready": False, "serving": False, "terminating": False}, False, False),
+        ({"ready": False, "serving": True, "terminating": True}, False, True),
+        ({"ready": False, "serving": False, "terminating": True}, False, False),
+    ],
+)
+def test_conditions_of_an_endpoint(conditions: dict[str, bool], ready: bool, leaving: bool) -> None:
+    origin = ("http://10.0.0.1:8080",)
+    found = read_slice(slice_of({"addresses": ["10.0.0.1"], "conditions": conditions}))
+    assert found == Slice("s.ns", origin if ready else (), origin if leaving else ())
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"ports": None},
+        {"ports": []},
+        {"addressType": "FQDN"},
+        {"metadata": {"name": "x", "namespace": "ns"}},
+    ],
+)
+def test_a_slice_that_no_predictor_has_is_left_out(changed: dict[str, Any]) -> None:
+    assert read_slice(slice_of({"addresses": ["10.0.0.1"]}, **changed)) is None
+
+
+def test_addresses_of_version_6_are_put_in_brackets_and_no_endpoints_are_none() -> None:
+    found = read_slice(slice_of({"addresses": ["fd00::7"]}, addressType="IPv6"))
+    assert found
+    assert found.ready == ("http://[fd00::7]:8080",)
+    assert read_slice(slice_of(endpoints=None)) == Slice("s.ns", (), ())
