@@ -8,12 +8,12 @@ chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, values.sche
 	$(VENV)/bin/python charts/values.py $(CHART)
 
 .PHONY: chart-lint
-chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every charts/slipway/ci/*.yaml, where they are installed
+chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
 	$(VENV)/bin/mypy charts/values.py charts/schemas.py
 	$(VENV)/bin/python charts/values.py --check $(CHART)
 	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \
 	rm -rf $(SCHEMAS) && $(VENV)/bin/python charts/schemas.py $(SCHEMAS); \
-	for values in $(CHART)/ci/*.yaml; do \
+	for values in $(CHART)/ci/*.yaml $(wildcard manifests/kind-values.yaml); do \
 	  echo "· $$values"; \
 	  helm lint --quiet --strict $(CHART) --namespace slipway --values $$values; \
 	  if command -v kubeconform >/dev/null; then \

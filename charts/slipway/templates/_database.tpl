@@ -12,9 +12,9 @@ postgresql://{{ .root.Release.Name }}-postgresql.{{ .root.Release.Namespace }}.s
 {{- end -}}
 {{- end }}
 
-{{/* The same for SQLAlchemy, which has to be told the driver. */}}
+{{/* The same for SQLAlchemy, which has to be told the driver that the image has: (dict ... "driver" "psycopg") */}}
 {{- define "slipway.database.sqlalchemyUrl" -}}
-postgresql+psycopg{{ include "slipway.database.url" . | trimPrefix "postgresql" }}
+postgresql+{{ .driver }}{{ include "slipway.database.url" . | trimPrefix "postgresql" }}
 {{- end }}
 
 {{- define "slipway.database.secret" -}}

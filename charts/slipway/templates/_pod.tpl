@@ -54,7 +54,7 @@ longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflo
 - name: wait-for-database
   image: {{ .root.Values.postgresql.image.repository }}:{{ .root.Values.postgresql.image.tag }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-  command: [sh, -c, 'until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
+  command: [sh, -c, 'trap exit TERM; until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
   env:
     - {name: DATABASE, value: {{ include "slipway.database.url" . | quote }}}
     # Any name does: nobody logs in, but libpq wants one, and the pod's user has none.

@@ -25,7 +25,7 @@
 
 {{- define "slipway.mlflow.env" -}}
 {{- $database := dict "root" . "database" "mlflow" -}}
-- {name: MLFLOW_BACKEND_STORE_URI, value: {{ include "slipway.database.sqlalchemyUrl" $database | quote }}}
+- {name: MLFLOW_BACKEND_STORE_URI, value: {{ include "slipway.database.sqlalchemyUrl" (merge (dict "driver" "psycopg") $database) | quote }}}
 {{ include "slipway.database.credentials" $database }}
 - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
 - {name: GIT_PYTHON_REFRESH, value: quiet}
