@@ -146,8 +146,10 @@ class Metadata(BaseModel):
     # A name becomes part of InferenceService names (`heart-12`) and of DNS labels.
     name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")
     namespace: str | None = None
+    uid: str | None = None
     generation: int = 0
     resource_version: str | None = None
+    deletion_timestamp: datetime | None = None
 
 
 class Model(Resource):

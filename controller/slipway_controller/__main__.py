@@ -1,22 +1,26 @@
 """``python -m slipway_controller``: run until told to stop."""
 
+import asyncio
 import logging
 import signal
 import sys
 import threading
+from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
-from slipway_cluster import connect
+from slipway_cluster import Cluster, connect
 from slipway_contract.errors import explain_settings
 
+from slipway_controller import loop
 from slipway_controller.controller import Controller
+from slipway_controller.health import Health
 from slipway_controller.registry import Registry
 from slipway_controller.settings import ControllerSettings
 
 
 def main() -> int:
-    """Exit status 2 when a setting is missing or wrong."""
+    """Exit status 2 when a setting is missing or wrong, 1 when another controller took over."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
@@ -24,18 +28,29 @@ def main() -> int:
     except ValidationError as error:
         sys.stderr.write(explain_settings(error))
         return 2
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    credentials = None
-    if settings.tracking_username and settings.tracking_password:
-        credentials = (settings.tracking_username, settings.tracking_password.get_secret_value())
+    health = Health()
     with (
-        httpx.Client(base_url=settings.tracking_uri, auth=credentials, timeout=5) as mlflow,
-        httpx.Client(timeout=10, headers=settings.predictor_headers) as predictors,
+        httpx.Client(base_url=settings.tracking_uri, auth=settings.tracking_credentials, timeout=5) as mlflow,
+        httpx.Client(headers=settings.predictor_headers, timeout=10) as predictors,
+        health.served(settings.host, settings.port),
     ):
-        Controller(connect(settings.cluster), Registry(mlflow), predictors).run(settings.interval, stop)
-    return 0
+        cluster = connect(settings.cluster)
+        controller = Controller(cluster, Registry(mlflow), predictors)
+        if settings.cluster.startswith("kubernetes:"):
+            return _operate(settings, cluster, controller, health)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        loop.run(cluster, controller, health, settings.interval, stop)
+        return 0
+
+
+def _operate(settings: ControllerSettings, cluster: Cluster, controller: Controller, health: Health) -> int:
+    # kopf takes a second to load: only for those who have a cluster.
+    from slipway_controller.handlers import Operator
+
+    operator = Operator(controller, cluster, health, settings.interval)
+    return 0 if asyncio.run(operator.run(urlsplit(settings.cluster).netloc)) else 1
 
 
 if __name__ == "__main__":

@@ -1,30 +1,48 @@
-"""Carries out what ``reconcile`` decides. The embedded loop and kopf both call ``step``."""
+"""Carries out what ``reconcile`` decides. The embedded loop and kopf both call ``look``."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 from pydantic import ValidationError
-from slipway_cluster import INFERENCE_SERVICE, MODEL, Cluster, Manifest, NotFound
+from slipway_cluster import (
+    HORIZONTAL_POD_AUTOSCALER,
+    INFERENCE_SERVICE,
+    MODEL,
+    Cluster,
+    ClusterError,
+    Manifest,
+    NotFound,
+)
 from slipway_contract import labels
-from slipway_contract.model import Model
+from slipway_contract.model import Model, ModelStatus
 
+from slipway_controller.action import Action, Apply, Delete, Smoke
+from slipway_controller.conditions import degraded
 from slipway_controller.inference_service import PASSED, Service, observed
-from slipway_controller.reconcile import Action, Apply, Delete, Smoke, reconcile
+from slipway_controller.notice import Notice, notices
+from slipway_controller.reconcile import Plan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError
 from slipway_controller.smoke import predict_example
+from slipway_controller.trouble import Trouble, stage_of, trouble_of
 
 logger = logging.getLogger(__name__)
 
 SMOKE_RETRY_SECONDS = 15.0
 """A smoke prediction that failed is tried again after this time: the cause may have been the network."""
 
+PODLESS_SECONDS = 15
+"""Time in which KServe has made pods of an InferenceService, unless something keeps it from that."""
+
 
 class Controller:
-    """One controller of all Models of a namespace. Its only memory, smoke outcomes, may be lost: they are made again."""
+    """One controller of all Models of a namespace. Its only memory, smoke outcomes, may be lost: they are made again.
+
+    Different Models may be looked at from different threads at once.
+    """
 
     def __init__(
         self,
@@ -39,28 +57,20 @@ class Controller:
         self._now = now
         self._smoke: dict[str, tuple[float, str]] = {}
 
-    def run(self, interval: float, stop: threading.Event) -> None:
-        """Step through all Models until ``stop`` is set; one Model's trouble does not keep the others waiting."""
-        while not stop.is_set():
-            for manifest in self._cluster.list(MODEL):
-                try:
-                    self.step(manifest)
-                except Exception:
-                    logger.exception("could not reconcile model %s", manifest["metadata"]["name"])
-            stop.wait(interval)
-
-    def step(self, manifest: Manifest) -> None:
-        """Bring one Model one step further."""
+    def look(self, name: str) -> ModelStatus | None:
+        """Bring the Model one step further, and return its status; None when it is gone, or nothing of it is left."""
+        try:
+            manifest = self._cluster.get(MODEL, name)
+        except NotFound:
+            return None
         try:
             model = Model.model_validate(manifest)
         except ValidationError as error:
-            logger.warning("model %s is not valid: %s", manifest["metadata"]["name"], error)
-            return
-        plan = reconcile(model, self._wanted(model), self._services(model), self._now())
-        for action in plan.actions:
-            self._do(model, action)
-        if plan.status != model.status:
-            self._report(model, plan.status.manifest())
+            return self._refuse(manifest, error)
+        plan = reconcile(model, self._wanted(model), self._services(model), self._now(), self._autoscalers(model))
+        plan = self._carry_out(model, plan)
+        self._report(manifest, model.status, plan.status, plan.notices)
+        return None if plan.over else plan.status
 
     def _wanted(self, model: Model) -> RegisteredVersion | RegistryError:
         try:
@@ -70,16 +80,53 @@ class Controller:
 
     def _services(self, model: Model) -> list[Service]:
         found = self._cluster.list(INFERENCE_SERVICE, {labels.MODEL: model.name})
-        return [observed(manifest, self._smoke.get(manifest["metadata"]["name"], (0.0, None))[1]) for manifest in found]
+        services = [observed(manifest, self._smoke.get(manifest["metadata"]["name"], (0.0, None))[1]) for manifest in found]
+        return [service if service.ready or service.trouble else self._examined(service) for service in services]
+
+    def _autoscalers(self, model: Model) -> list[Manifest]:
+        return self._cluster.list(HORIZONTAL_POD_AUTOSCALER, {labels.MODEL: model.name})
+
+    def _examined(self, service: Service) -> Service:
+        """A service that is not ready, with what its pods say of it; without pods, what the cluster says of it."""
+        pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
+        trouble = trouble_of(pods, self._now()) if pods else self._podless(service)
+        if trouble and trouble.silent and (words := self._last_words(service, trouble.silent)):
+            trouble = replace(trouble, message=f"{trouble.message}; its last words: {words}")
+        return replace(service, trouble=trouble, stage=stage_of(pods))
+
+    def _podless(self, service: Service) -> Trouble | None:
+        age = self._now() - datetime.fromisoformat(service.manifest["metadata"]["creationTimestamp"])
+        warnings = [e for e in self._cluster.events(INFERENCE_SERVICE, service.name) if e["type"] == "Warning"]
+        if age < timedelta(seconds=PODLESS_SECONDS) or not warnings:
+            return None
+        return Trouble("PodsNotCreated", f"{warnings[-1]['reason']}: {warnings[-1]['message']}")
+
+    def _last_words(self, service: Service, container: str) -> str:
+        try:
+            lines = [line for line in self._cluster.logs(INFERENCE_SERVICE, service.name, container=container) if line.strip()]
+        except ClusterError:
+            return ""  # the pod has gone meanwhile
+        return lines[-1].strip()[:300] if lines else ""
+
+    def _carry_out(self, model: Model, plan: Plan) -> Plan:
+        """Do all actions; when the cluster refuses one, the status stays as it was and says so."""
+        for action in plan.actions:
+            try:
+                self._do(model, action)
+            except ClusterError as error:
+                status = degraded(model.status, "ClusterRefused", str(error), self._now())
+                return Plan((), status, notices(model.status, status))
+        return plan
 
     def _do(self, model: Model, action: Action) -> None:
         match action:
-            case Apply(manifest):
-                logger.info("%s: applying InferenceService %s", model.name, manifest["metadata"]["name"])
+            case Apply(manifest, drift):
+                name = f"{manifest['kind']} {manifest['metadata']['name']}"
+                logger.info("%s: applying %s%s", model.name, name, f", which {drift}" if drift else "")
                 self._cluster.apply(manifest)
-            case Delete(name):
-                logger.info("%s: removing InferenceService %s", model.name, name)
-                self._cluster.delete(INFERENCE_SERVICE, name)
+            case Delete(kind, name):
+                logger.info("%s: removing %s %s", model.name, kind.name, name)
+                self._cluster.delete(kind, name)
                 self._smoke.pop(name, None)
             case Smoke(service, digest):
                 self._try(model, service, digest)
@@ -90,20 +137,27 @@ class Controller:
             return
         outcome = predict_example(self._predictors, service, digest)
         self._smoke[service.name] = (time.monotonic(), outcome)
-        logger.log(
-            logging.INFO if outcome == PASSED else logging.WARNING,
-            "%s: smoke prediction of %s: %s",
-            model.name,
-            service.name,
-            outcome,
-        )
+        level = logging.INFO if outcome == PASSED else logging.WARNING
+        logger.log(level, "%s: smoke prediction of %s: %s", model.name, service.name, outcome)
 
-    def _report(self, model: Model, status: Manifest) -> None:
-        for condition in status["conditions"]:
-            before = next((c for c in model.status.conditions if c.type == condition["type"]), None)
-            if before is None or (before.status, before.reason) != (condition["status"], condition["reason"]):
-                logger.info("%s: %s=%s %s: %s", model.name, *(condition[k] for k in ("type", "status", "reason", "message")))
+    def _refuse(self, manifest: Manifest, error: ValidationError) -> ModelStatus:
+        """Say in the status what is wrong with the spec; the traffic stays as it is."""
+        finding = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in finding["loc"])
+        before = ModelStatus.model_validate(manifest.get("status", {}))
+        status = degraded(before, "InvalidSpec", f"{where}: {finding['msg']}", self._now())
+        self._report(manifest, before, status, notices(before, status))
+        return status
+
+    def _report(self, manifest: Manifest, before: ModelStatus, after: ModelStatus, told: tuple[Notice, ...]) -> None:
+        name = manifest["metadata"]["name"]
         try:
-            self._cluster.update_status(MODEL, model.name, status)
+            if after != before:
+                self._cluster.update_status(MODEL, name, after.manifest())
         except NotFound:
-            logger.info("%s: the Model was deleted meanwhile", model.name)
+            logger.info("%s: the Model was deleted meanwhile", name)
+            return
+        # After the status, so that what is told is told once: the next look compares with what was written.
+        for notice in told:
+            logger.log(logging.WARNING if notice.warning else logging.INFO, "%s: %s: %s", name, notice.reason, notice.message)
+            self._cluster.record(manifest, reason=notice.reason, message=notice.message, warning=notice.warning)

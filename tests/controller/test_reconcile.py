@@ -7,11 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, Manifest
 from slipway_contract.model import ConditionType, Model, ModelStatus
 from slipway_contract.registry import digest_of
+from slipway_controller.action import Apply, Delete, Smoke
+from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.inference_service import PASSED, Service, desired
-from slipway_controller.reconcile import Apply, Delete, Plan, Smoke, reconcile
+from slipway_controller.notice import Notice
+from slipway_controller.reconcile import Plan, reconcile
 from slipway_controller.registry import RegisteredVersion, RegistryError
+from slipway_controller.trouble import Trouble, load_failure
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DIGEST_REFUSED = "model.onnx: digest mismatch"
@@ -33,23 +38,28 @@ class World:
     model: Model
     wanted: RegisteredVersion | RegistryError
     services: dict[str, Service] = field(default_factory=dict)
+    autoscalers: dict[str, Manifest] = field(default_factory=dict)
     now: datetime = NOON
     plan: Plan | None = None
+    told: list[Notice] = field(default_factory=list)
 
     def look(self) -> Plan:
-        return reconcile(self.model, self.wanted, list(self.services.values()), self.now)
+        return reconcile(self.model, self.wanted, list(self.services.values()), self.now, list(self.autoscalers.values()))
 
     def turn(self, seconds: float = 1, smoke: str = PASSED) -> "World":
         self.now += timedelta(seconds=seconds)
         self.plan = self.look()
+        self.told += self.plan.notices
         for action in self.plan.actions:
             match action:
+                case Apply(manifest) if manifest["kind"] == "HorizontalPodAutoscaler":
+                    self.autoscalers[manifest["metadata"]["name"]] = manifest
                 case Apply(manifest):
                     name = manifest["metadata"]["name"]
                     known = self.services.get(name) or Service(name, name.removeprefix("heart-"), manifest)
                     self.services[name] = replace(known, manifest=manifest)
-                case Delete(name):
-                    del self.services[name]
+                case Delete(kind, name):
+                    del (self.services if kind == INFERENCE_SERVICE else self.autoscalers)[name]
                 case Smoke(service):
                     self.services[service.name] = replace(service, smoke=smoke)
         self.model = self.model.model_copy(update={"status": self.plan.status})
@@ -57,12 +67,15 @@ class World:
 
     def ready(self, number: str, ready: bool = True) -> "World":
         name = f"heart-{number}"
-        self.services[name] = replace(self.services[name], ready=ready, url=f"http://heart-{number}", failure=None)
+        self.services[name] = replace(self.services[name], ready=ready, url=f"http://heart-{number}", trouble=None)
         return self
 
     def failed(self, number: str, why: str = DIGEST_REFUSED) -> "World":
+        return self.troubled(number, load_failure(why))
+
+    def troubled(self, number: str, trouble: Trouble) -> "World":
         name = f"heart-{number}"
-        self.services[name] = replace(self.services[name], ready=False, failure=why)
+        self.services[name] = replace(self.services[name], ready=False, trouble=trouble)
         return self
 
     def rolled_out(self, number: str) -> "World":
@@ -79,9 +92,15 @@ class World:
         return found.status, found.reason
 
 
+def applied(world: World) -> list[str]:
+    assert world.plan
+    manifests = [action.manifest for action in world.plan.actions if isinstance(action, Apply)]
+    return [f"{manifest['kind']} {manifest['metadata']['name']}" for manifest in manifests]
+
+
 def test_a_promoted_version_serves_only_after_ready_and_a_smoke_prediction() -> None:
     world = World(model(), version("1")).turn()
-    assert [type(a) for a in world.plan.actions] == [Apply]  # type: ignore[union-attr]
+    assert applied(world) == ["InferenceService heart-1", "HorizontalPodAutoscaler heart-1"]
     assert world.condition(ConditionType.READY) == ("False", "Creating")
     assert world.turn().condition(ConditionType.PROGRESSING) == ("True", "WaitingForPredictor")
     world.ready("1").turn()
@@ -194,15 +213,54 @@ def test_another_digest_for_the_live_version_is_refused() -> None:
 def test_a_hand_edited_inference_service_is_repaired() -> None:
     world = World(model(), version("1")).rolled_out("1")
     service = world.services["heart-1"]
-    edited = {**service.manifest, "spec": {"predictor": {**service.manifest["spec"]["predictor"], "maxReplicas": 9}}}
+    edited = {**service.manifest, "spec": {"predictor": {**service.manifest["spec"]["predictor"], "model": {"runtime": "other"}}}}
     world.services["heart-1"] = replace(service, manifest=edited)
-    assert world.look().actions == (Apply(desired(world.model, "1", version("1").digest)),)
+    (repair,) = world.look().actions
+    assert isinstance(repair, Apply)
+    assert repair.manifest == desired(world.model, "1", version("1").digest)
+    (told,) = world.look().notices
+    assert (told.reason, told.warning) == ("Repaired", True)
+    assert "spec.predictor.model.runtime" in told.message
 
 
 def test_a_deleted_inference_service_of_the_live_version_comes_back() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.services.clear()
     assert set(world.turn().services) == {"heart-1"}
+    assert world.told[-1].reason != "Repaired"
+    assert Notice("Repaired", "InferenceService heart-1 was gone; it is made anew", warning=True) in world.told
+
+
+def test_an_inference_service_that_is_going_is_waited_for() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    service = world.services["heart-1"]
+    going = {**service.manifest, "metadata": {**service.manifest["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z"}}
+    world.services["heart-1"] = replace(service, manifest=going, ready=False)
+    assert world.look().actions == ()
+
+
+def test_an_autoscaler_says_how_many_predictors_a_version_gets_and_is_repaired_too() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    assert world.autoscalers["heart-1"]["spec"]["scaleTargetRef"]["name"] == "heart-1-predictor"
+    world.autoscalers["heart-1"] = {**world.autoscalers["heart-1"], "spec": {"maxReplicas": 50}}
+    world.turn()
+    assert applied(world) == ["HorizontalPodAutoscaler heart-1"]
+    assert "HorizontalPodAutoscaler heart-1 was not as it should be" in world.told[-1].message
+
+
+def test_a_new_scale_changes_the_autoscaler_alone_and_is_not_told_as_a_repair() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    spec = {**world.model.spec.manifest(), "scale": {"minReplicas": 2, "maxReplicas": 5}}
+    changed = {"metadata": {"name": "heart", "generation": 2}, "spec": spec, "status": world.model.status.manifest()}
+    world.model = Model.model_validate(changed)
+    (action,) = world.look().actions
+    assert action == Apply(desired_autoscaler(world.model, "1"))
+    assert world.look().notices == ()
+
+
+def test_the_autoscaler_goes_with_its_version() -> None:
+    world = World(model(previousKept=0), version("1")).rolled_out("1").rolled_out("2").turn(10)
+    assert set(world.autoscalers) == {"heart-2"}
 
 
 def test_what_others_add_to_an_inference_service_is_left_alone() -> None:
@@ -212,6 +270,87 @@ def test_what_others_add_to_an_inference_service_is_left_alone() -> None:
     added = {**service.manifest, "spec": {"predictor": {**predictor, "model": {**predictor["model"], "protocolVersion": "v2"}}}}
     world.services["heart-1"] = replace(service, manifest=added)
     assert world.look().actions == ()
+
+
+def deleted(world: World) -> World:
+    metadata = {"name": "heart", "generation": 2, "deletionTimestamp": "2026-01-01T12:00:00Z"}
+    world.model = Model.model_validate({**world.model.manifest(), "metadata": metadata})
+    return world
+
+
+def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_when_that_has_drained() -> None:
+    world = deleted(World(model(), version("1")).rolled_out("1").rolled_out("2")).turn()
+    assert world.traffic == [("2", "draining", 0), ("1", "draining", 0)]
+    assert world.plan
+    assert world.plan.actions == ()
+    assert not world.plan.over
+    assert world.condition(ConditionType.READY) == ("False", "Deleting")
+    world.turn(10)
+    assert world.plan.actions == tuple(
+        Delete(kind, f"heart-{n}") for kind in (INFERENCE_SERVICE, HORIZONTAL_POD_AUTOSCALER) for n in (1, 2)
+    )
+    assert not world.plan.over
+    assert world.look().over
+    assert not any(notice.warning for notice in world.told)
+
+
+def test_a_model_is_deleted_although_the_registry_is_away() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    world.wanted = RegistryError("RegistryUnreachable", "away")
+    deleted(world).turn().turn(10)
+    assert world.look().over
+
+
+NO_IMAGE = Trouble("ImagePullFailed", "kserve-container has no image x: not found")
+CRASHES = Trouble("CrashLoop", "kserve-container ended with exit status 1 (3 restarts)", lasting=True)
+
+
+def test_what_keeps_the_pods_from_starting_stands_in_the_conditions_and_moves_nothing() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    world.wanted = version("2")
+    world.turn().troubled("2", NO_IMAGE).turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
+    assert world.condition(ConditionType.READY) == ("True", "Serving")
+    world.rolled_out("2")
+    assert world.condition(ConditionType.DEGRADED) == ("False", "AsWanted")
+
+
+def test_a_live_version_in_passing_trouble_stays_live_and_one_that_keeps_crashing_is_left_for_the_kept_one() -> None:
+    world = World(model(), version("1")).rolled_out("1").rolled_out("2").troubled("2", NO_IMAGE).turn()
+    assert world.traffic == [("2", "live", 100), ("1", "previous", 0)]
+    assert world.condition(ConditionType.READY) == ("False", "ImagePullFailed")
+    world.troubled("2", CRASHES).turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.READY) == ("True", "Serving")
+
+
+def test_a_canary_that_stops_answering_gives_its_traffic_back_at_once_and_may_begin_again() -> None:
+    world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2").ready("2", ready=False).turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.ready("2").turn().traffic == [("1", "live", 90), ("2", "canary", 10)]
+
+
+def test_a_rollout_is_told_in_a_handful_of_events_and_then_nothing() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    for _ in range(20):
+        world.turn()
+    assert [notice.reason for notice in world.told] == ["Creating", "SmokePrediction", "Serving", "TrafficMoved"]
+    assert world.told[-1].message == "version 1 live 100 %"
+    assert not any(notice.warning for notice in world.told)
+
+
+def test_trouble_is_told_once_as_a_warning_and_so_is_its_end() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    world.wanted = version("2")
+    world.turn().troubled("2", NO_IMAGE)
+    del world.told[:]
+    for _ in range(5):
+        world.turn()
+    assert world.told == [Notice("ImagePullFailed", f"version 2: {NO_IMAGE.message}", warning=True)]
+    world.wanted = version("1")
+    world.turn()
+    assert Notice("Recovered", "no longer ImagePullFailed") in world.told
 
 
 EVENTS = st.lists(

@@ -1,0 +1,63 @@
+"""What is told as Events: transitions, and nothing while nothing changes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from slipway_cluster import INFERENCE_SERVICE
+from slipway_contract.model import Condition, ConditionType, ModelStatus, TrafficTarget
+
+from slipway_controller.action import Action, Apply, Delete
+from slipway_controller.conditions import DELETING
+
+
+@dataclass(frozen=True)
+class Notice:
+    """An Event on the Model."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+def notices(before: ModelStatus, after: ModelStatus, actions: Sequence[Action] = ()) -> tuple[Notice, ...]:
+    """What has changed from one status to the next, and what was repaired or removed."""
+    told = [*_done(actions), *_transitions(before, after), *_moves(before.traffic, after.traffic)]
+    # Ready, Progressing and Degraded often change for one and the same reason.
+    return tuple({(notice.reason, notice.message): notice for notice in reversed(told)}.values())[::-1]
+
+
+def _done(actions: Sequence[Action]) -> Iterator[Notice]:
+    for action in actions:
+        match action:
+            case Apply(manifest, drift) if drift:
+                yield Notice("Repaired", f"{manifest['kind']} {manifest['metadata']['name']} {drift}", warning=True)
+            case Delete(kind, name) if kind == INFERENCE_SERVICE:
+                yield Notice("Removed", f"InferenceService {name}, which has no traffic any more")
+
+
+def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[Notice]:
+    changed = [c for c in after.conditions if _reason(before.condition(c.type)) != (c.status, c.reason)]
+    for condition in sorted(changed, key=lambda c: c.type is not ConditionType.DEGRADED):
+        if condition.type is not ConditionType.DEGRADED:
+            former = before.condition(ConditionType.READY)
+            lost = condition.type is ConditionType.READY and former is not None and former.status == "True"
+            yield Notice(
+                condition.reason, condition.message, lost and condition.status == "False" and condition.reason != DELETING
+            )
+        elif condition.status == "True":
+            yield Notice(condition.reason, condition.message, warning=True)
+        elif (former := before.condition(ConditionType.DEGRADED)) is not None:
+            yield Notice("Recovered", f"no longer {former.reason}")
+
+
+def _reason(condition: Condition | None) -> tuple[str, str] | None:
+    return (condition.status, condition.reason) if condition else None
+
+
+def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[Notice]:
+    if [_share(t) for t in before] != [_share(t) for t in after]:
+        yield Notice("TrafficMoved", ", ".join(map(_share, after)) or "no version takes traffic")
+
+
+def _share(target: TrafficTarget) -> str:
+    return f"version {target.version} {target.role} {target.percent} %"

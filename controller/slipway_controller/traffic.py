@@ -1,0 +1,106 @@
+"""Who gets which share of the traffic: the moves that ``reconcile`` is made of. All are pure.
+
+Traffic never moves to a version that has not answered a smoke prediction, and never leaves a version that answers
+for one that does not.
+"""
+
+from datetime import datetime, timedelta
+
+from slipway_contract.model import Model, TrafficRole, TrafficTarget
+
+from slipway_controller.inference_service import Service
+from slipway_controller.registry import RegisteredVersion
+
+
+def refreshed(target: TrafficTarget, service: Service | None) -> TrafficTarget:
+    """The same target at the address its InferenceService has now."""
+    return target.model_copy(update={"url": service.url}) if service and service.url else target
+
+
+def advance(
+    model: Model, traffic: list[TrafficTarget], wanted: RegisteredVersion, service: Service, now: datetime
+) -> list[TrafficTarget]:
+    """Give the wanted version its next share: the rollout's steps when another is live, else everything."""
+    live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
+    others = [t for t in traffic if t.version != wanted.version]
+    if live and live.version == wanted.version:
+        return [live.model_copy(update={"percent": 100}), *(retired(t, now) for t in others)]
+    own = next((t for t in traffic if t.version == wanted.version), None)
+    share, since = next_share(model, live, own, now)
+    target = TrafficTarget(
+        version=wanted.version,
+        role=TrafficRole.LIVE if share == 100 else TrafficRole.CANARY,
+        percent=share,
+        digest=wanted.digest,
+        run_id=wanted.run_id,
+        service=service.name,
+        url=service.url or "",
+        since=since,
+    )
+    if share == 100:
+        return [target, *(retired(t, now) for t in others)]
+    rest = [t.model_copy(update={"percent": 100 - share}) if t is live else retired(t, now) for t in others]
+    return [*rest, target]
+
+
+def next_share(model: Model, live: TrafficTarget | None, own: TrafficTarget | None, now: datetime) -> tuple[int, datetime]:
+    """Per cent for the wanted version now, and since when. A return to a kept version is instant."""
+    steps = model.spec.rollout.steps
+    if live is None or not steps or (own and own.role is TrafficRole.PREVIOUS):
+        return 100, now
+    if own is None or own.role is not TrafficRole.CANARY:
+        return steps[0], now
+    if now - own.since < timedelta(seconds=model.spec.rollout.step_seconds):
+        return own.percent, own.since
+    return next((step for step in steps if step > own.percent), 100), now
+
+
+def retreat(traffic: list[TrafficTarget], wanted: str, by_version: dict[str, Service], now: datetime) -> list[TrafficTarget]:
+    """Take traffic from the wanted version while it does not answer.
+
+    A canary gives its share back at once. A live version is left only when waiting will not help, for the newest kept one
+    that is ready.
+    """
+    own = next((t for t in traffic if t.version == wanted), None)
+    service = by_version.get(wanted)
+    if own is None or (service is not None and service.ready):
+        return traffic  # it still answers with the bytes that were pinned
+    others = [t for t in traffic if t.version != wanted]
+    if own.role is TrafficRole.CANARY:
+        return [t.model_copy(update={"percent": 100}) if t.role is TrafficRole.LIVE else t for t in others]
+    if service is None or not service.broken:
+        return traffic
+    if own.role is not TrafficRole.LIVE:
+        return others
+    kept = [t for t in others if t.role is TrafficRole.PREVIOUS and (s := by_version.get(t.version)) and s.ready]
+    if not kept:
+        return traffic
+    heir = max(kept, key=lambda t: t.since)
+    taken = heir.model_copy(update={"role": TrafficRole.LIVE, "percent": 100, "since": now})
+    return [taken, *(t for t in others if t is not heir)]
+
+
+def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
+    """The target without traffic: what was live is kept for a rollback, a canary that was called off drains."""
+    role = {TrafficRole.LIVE: TrafficRole.PREVIOUS, TrafficRole.CANARY: TrafficRole.DRAINING}.get(target.role)
+    return target.model_copy(update={"role": role, "percent": 0, "since": now}) if role else target
+
+
+def expire(model: Model, traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
+    """Keep the newest former versions as asked, let the others drain, and drop those that have drained."""
+    rollout = model.spec.rollout
+    former = sorted((t for t in traffic if t.role is TrafficRole.PREVIOUS), key=lambda t: t.since, reverse=True)
+    surplus = {t.version for t in former[rollout.previous_kept :]}
+    result = []
+    for target in traffic:
+        role = TrafficRole.DRAINING if target.version in surplus else target.role
+        drained = role is TrafficRole.DRAINING and now - target.since >= timedelta(seconds=rollout.drain_seconds)
+        if not drained:
+            result.append(target.model_copy(update={"role": role}))
+    return result
+
+
+def withdrawn(traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
+    """All versions without traffic, draining: the Model is being deleted."""
+    leaving = {"role": TrafficRole.DRAINING, "percent": 0, "since": now}
+    return [t if t.role is TrafficRole.DRAINING else t.model_copy(update=leaving) for t in traffic]
