@@ -7,7 +7,7 @@ from typing import Any
 from slipway_gateway.access import PUBLIC, Rule, match
 from slipway_gateway.auth import Tokens
 from slipway_gateway.body import Body, Receive, check_headers
-from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, problem, status_of, v2_error
+from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
 from slipway_gateway.requestid import new_id
@@ -17,10 +17,16 @@ log = logging.getLogger(__name__)
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 NO_STORE = (b"cache-control", b"no-store")
+LAST = (b"connection", b"close")
+READINESS = ("/readyz", "/v2/health/ready")
 
 
 class Door:
-    """The ASGI application. Nothing behind it sees a request that the access table does not know."""
+    """The ASGI application. Nothing behind it sees a request that the access table does not know.
+
+    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second request on the connection,
+    and everything else goes on.
+    """
 
     def __init__(self, tokens: Tokens, v2: V2, control: Application, metrics: Metrics, *, body_limit: int) -> None:
         self._tokens = tokens
@@ -28,12 +34,15 @@ class Door:
         self._control = control
         self._metrics = metrics
         self._body_limit = body_limit
+        self.closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._control(scope, receive, send)
         elif scope["type"] == "http":
             request_id = new_id()
+            if self.closing:
+                send = _last_on_connection(send)
             try:
                 await self._admit(request_id, scope, receive, send)
             except Disconnected:  # nobody is left to answer
@@ -46,6 +55,8 @@ class Door:
     async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         rule, names = match(scope["method"], path)
+        if self.closing and path in READINESS:
+            raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = await self._call(request_id, rule, headers)
         if path.startswith("/v2"):
@@ -107,3 +118,12 @@ class Door:
         headers = [(b"x-request-id", request_id.encode()), NO_STORE, *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _last_on_connection(send: Send) -> Send:
+    async def closing(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), LAST]
+        await send(message)
+
+    return closing

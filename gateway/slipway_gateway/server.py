@@ -3,22 +3,47 @@
 import gc
 import logging
 import signal
+import time
+from types import FrameType
 
 import uvicorn
 from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
+from slipway_gateway.door import Door
 from slipway_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20
-"""Time that requests under way have to end; below Kubernetes' default of 30 s."""
+"""Time that requests under way have to end. With the drain before it and the last shipment after it, it must fit into the
+pod's grace period."""
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first SIGTERM readiness goes false, and some time later the server takes no more connections; a second hurries."""
+
+    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._door = door
+        self._drain_seconds = drain_seconds
+        self._stop_at = float("inf")
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._door.closing:
+            super().handle_exit(sig, frame)
+            return
+        log.info("shutting down: connections are taken for another %g s", self._drain_seconds)
+        self._door.closing = True
+        self._stop_at = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        return time.monotonic() >= self._stop_at or await super().on_tick(counter)
 
 
 def serve(settings: Settings, cluster: Cluster) -> None:
-    """Serve until SIGTERM or SIGINT, then finish the requests under way and ship what is in the spool."""
+    """Serve until SIGTERM or SIGINT; then drain, finish the requests under way and ship what is in the spool."""
     gateway = Gateway(settings, cluster)
     server, _ = start_http_server(settings.gateway_metrics_port, settings.gateway_host, gateway.metrics.registry)
     config = uvicorn.Config(
@@ -43,11 +68,11 @@ def serve(settings: Settings, cluster: Cluster) -> None:
     gc.collect()
     gc.freeze()
     log.info("listening on %s:%d, metrics on %d", settings.gateway_host, settings.gateway_port, server.server_port)
-    # uvicorn ends gracefully on these and then raises them once more, for whoever was there before it: an end with status 0.
+    # uvicorn raises what it caught once more when it is done, for whoever was there before it: an end with status 0.
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, _leave)
     try:
-        uvicorn.Server(config).run()
+        DrainingServer(config, gateway.application, settings.drain_seconds).run()
     finally:
         server.shutdown()
 

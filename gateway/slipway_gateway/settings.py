@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     gateway_metrics_port: int = Field(default=9090, ge=0, le=65535)
     """Port of ``/metrics``, apart so that it need not be reachable for users."""
 
+    drain_seconds: float = Field(default=0, ge=0)
+    """Time between SIGTERM, when readiness goes false, and the moment when no more connections are taken: for load balancers to
+    look elsewhere. Meanwhile every answer asks its caller to leave the connection."""
+
     body_limit: int = Field(default=16 * 2**20, gt=0)
     """Largest request body in bytes; a larger one is answered 413."""
 

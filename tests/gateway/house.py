@@ -176,12 +176,12 @@ def free_port() -> int:
 class Process:
     """``python -m slipway_gateway serve``, and its log."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, house: House, **changed: Any) -> None:
         port, self.metrics_port = free_port(), free_port()
-        settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port)
+        settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port, **changed)
         values = settings.model_dump(exclude={"database_url"}, exclude_none=True) | {"database_url": house.database_url}
         given = {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
-        self.log = house.folder / "gateway.log"
+        self.log = house.folder / f"gateway-{port}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "slipway_gateway", "serve"], env={**os.environ, **given}, stderr=log

@@ -1,0 +1,151 @@
+"""A gateway that is told to end leaves nobody without an answer."""
+
+import http.client
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+
+
+class Replicas:
+    """Two processes behind what a Service does: new connections go to those whose probe was good last, old ones stay."""
+
+    def __init__(self, house: House) -> None:
+        self.processes = [Process(house, drain_seconds=1.0, spool=house.folder / f"spool-{number}") for number in range(2)]
+        self.ready: list[Process] = []
+        self.over = threading.Event()
+        self.statuses: Counter[int] = Counter()
+        self.problems: list[str] = []
+        self._threads = [threading.Thread(target=self._probe)]
+
+    def _probe(self) -> None:
+        with httpx.Client(trust_env=False, timeout=5) as client:
+            while not self.over.wait(0.1):
+                self.ready = [each for each in self.processes if self._is_ready(client, each)]
+
+    @staticmethod
+    def _is_ready(client: httpx.Client, process: Process) -> bool:
+        try:
+            return client.get(f"{process.visitor.url}/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def start(self, callers: int, a_second: float, token: str) -> None:
+        """Probe, and send load over as many connections that are kept."""
+        self._threads += [threading.Thread(target=self._call, args=[callers / a_second, token]) for _ in range(callers)]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self, pause: float, token: str) -> None:
+        wait_for("a ready replica", lambda: self.ready)
+        connection = None
+        while not self.over.wait(pause):
+            if connection is None:
+                connection = http.client.HTTPConnection(self._any_ready(), timeout=10)
+            try:
+                if self._ask(connection, token):
+                    connection = None
+            except (OSError, http.client.HTTPException) as error:
+                self.problems.append(repr(error))
+                connection = None
+        if connection is not None:
+            connection.close()
+
+    def _any_ready(self) -> str:
+        return urlsplit(random.choice(self.ready).visitor.url).netloc  # noqa: S311
+
+    def _ask(self, connection: http.client.HTTPConnection, token: str) -> bool:
+        """Whether the server asked to leave the connection."""
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
+        connection.request("POST", "/v2/models/heart/infer", json.dumps(v2_request()), headers)
+        answer = connection.getresponse()
+        answer.read()
+        self.statuses[answer.status] += 1
+        return answer.getheader("connection") == "close"
+
+    def stop(self) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def replicas(new_house: Callable[[], House]) -> Iterator[Replicas]:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    replicas = Replicas(house)
+    try:
+        yield replicas
+    finally:
+        replicas.stop()
+        for each in replicas.processes:
+            each.kill()
+            each.visitor.client.close()
+
+
+def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replicas) -> None:
+    first, second = replicas.processes
+    for each in replicas.processes:
+        each.wait_ready()
+    replicas.start(callers=8, a_second=20, token=first.visitor.house.issuer.token())
+    wait_for("load on both", lambda: replicas.statuses[200] >= 30)
+    assert first.stop() == 0
+    assert replicas.ready == [second]
+    after = replicas.statuses[200]
+    wait_for("load on the other", lambda: replicas.statuses[200] >= after + 20)
+    replicas.stop()
+    assert second.stop() == 0
+    assert replicas.problems == []
+    assert set(replicas.statuses) == {200}
+    house = first.visitor.house
+    assert house.count() == sum(replicas.statuses.values())
+    assert not list(house.folder.glob("spool-*/*.jsonl")), "everything was shipped"
+
+
+@contextmanager
+def closing(house: House) -> Iterator[Visitor]:
+    with house.gateway() as visitor:
+        visitor.gateway.application.closing = True
+        yield visitor
+
+
+def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    with closing(house) as visitor:
+        for path in ("/readyz", "/v2/health/ready"):
+            answer = visitor.get(path, who=None)
+            assert (answer.status_code, answer.headers["connection"]) == (503, "close")
+            assert "shutting down" in answer.text
+        for answer in (visitor.infer("heart"), visitor.get("/livez", who=None), visitor.get("/v1/me")):
+            assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+def test_requests_under_way_are_finished(new_house: Callable[[], House], troubled: Predictor) -> None:
+    house = new_house()
+    house.model("slow", ("1", 100), url=troubled.url)
+    process = Process(house)
+    process.wait_ready()
+    troubled.delay = 1.0
+    answers: list[httpx.Response] = []
+    with Visitor(process.visitor.url, house) as visitor:
+        caller = threading.Thread(target=lambda: answers.append(visitor.infer("slow")))
+        caller.start()
+        wait_for("the request under way", lambda: troubled.asked)
+        begin = time.monotonic()
+        assert process.stop() == 0
+        caller.join(10)
+    assert time.monotonic() - begin > 0.5
+    assert [each.status_code for each in answers] == [200]
+    assert house.count() == 1
