@@ -65,6 +65,15 @@ class Training(Resource):
     template: str = Field(description="name of a suspended CronJob; `kubectl create job --from=cronjob/NAME` trains")
 
 
+class Batching(Resource):
+    """Requests that arrive together are predicted together: more of them a second, each a little later."""
+
+    max_batch_size: int = Field(default=32, ge=2, le=1024, description="requests in a batch, at most")
+    max_batch_time: float = Field(
+        default=0.005, ge=0.0001, le=1, description="seconds that the first request of a batch waits for others"
+    )
+
+
 class ModelSpec(Resource):
     """What the owner of the model wants."""
 
@@ -76,6 +85,7 @@ class ModelSpec(Resource):
         description="formats beyond onnx and skops; joblib is pickle and can run any code: only for artifacts you trust",
     )
     scale: Scale = Field(default_factory=Scale)
+    batching: Batching | None = Field(default=None, description="adaptive batching in the predictors; none: each request at once")
     rollout: Rollout = Field(default_factory=Rollout)
 
     @property

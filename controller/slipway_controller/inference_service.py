@@ -6,7 +6,7 @@ from typing import Any
 
 from slipway_cluster import INFERENCE_SERVICE, Manifest
 from slipway_contract import labels
-from slipway_contract.model import Model
+from slipway_contract.model import Batching, Model
 from slipway_contract.registry import StorageUri
 
 from slipway_controller.trouble import Trouble, load_failure
@@ -74,7 +74,12 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
     predictor = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 20,
-        "model": {"modelFormat": {"name": MODEL_FORMAT}, "runtime": RUNTIME, "storageUri": str(uri)},
+        "model": {
+            "modelFormat": {"name": MODEL_FORMAT},
+            "runtime": RUNTIME,
+            "storageUri": str(uri),
+            "env": _batching(model.spec.batching),
+        },
     }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
@@ -82,6 +87,15 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
         "metadata": metadata,
         "spec": {"predictor": predictor},
     }
+
+
+def _batching(batching: Batching | None) -> list[dict[str, str]]:
+    """MLServer's settings of it. That it is off is said too: otherwise switching it off would change nothing."""
+    size, seconds = (batching.max_batch_size, batching.max_batch_time) if batching else (0, 0)
+    return [
+        {"name": "MLSERVER_MODEL_MAX_BATCH_SIZE", "value": str(size)},
+        {"name": "MLSERVER_MODEL_MAX_BATCH_TIME", "value": f"{seconds:g}"},
+    ]
 
 
 def observed(manifest: Manifest, smoke: str | None = None) -> Service:

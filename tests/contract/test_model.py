@@ -19,6 +19,7 @@ HEART: dict[str, Any] = {
         "alias": "champion",
         "training": {"template": "train-heart"},
         "scale": {"minReplicas": 1, "maxReplicas": 4, "targetCPUUtilization": 70},
+        "batching": {"maxBatchSize": 16, "maxBatchTime": 0.002},
         "rollout": {"steps": [10, 50], "stepSeconds": 60, "previousKept": 1},
     },
 }
@@ -39,6 +40,8 @@ def test_a_model_reads_what_it_writes() -> None:
     [
         (with_spec(scale={"minReplicas": 3, "maxReplicas": 1}), "spec.scale"),
         (with_spec(scale={"minReplicas": 0}), "spec.scale.minReplicas"),
+        (with_spec(batching={"maxBatchSize": 1}), "spec.batching.maxBatchSize"),
+        (with_spec(batching={"maxBatchTime": "5ms"}), "spec.batching.maxBatchTime"),
         (with_spec(rollout={"steps": [50, 10]}), "spec.rollout"),
         (with_spec(rollout={"steps": [100]}), "spec.rollout.steps.0"),
         (with_spec(registredModel="heart"), "spec.registredModel"),
@@ -50,6 +53,10 @@ def test_a_wrong_field_is_refused_by_name(manifest: dict[str, Any], field: str) 
     with pytest.raises(ValidationError) as refused:
         Model.model_validate(manifest)
     assert field in [".".join(map(str, e["loc"])) for e in refused.value.errors()]
+
+
+def test_bounds_are_inclusive_as_kubernetes_means_exclusive_ones_otherwise() -> None:
+    assert not any("exclusiveMinimum" in node or "exclusiveMaximum" in node for node in nodes(crd()))
 
 
 def test_joblib_must_be_asked_for_by_name() -> None:
@@ -74,6 +81,14 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
     spec = schema["properties"]["spec"]["properties"]
     assert spec.keys() == Model.model_validate(HEART).manifest()["spec"].keys()
     assert spec["training"]["nullable"]
+    assert spec["batching"]["nullable"]
+    assert spec["batching"]["properties"]["maxBatchSize"] == {
+        "type": "integer",
+        "default": 32,
+        "minimum": 2,
+        "maximum": 1024,
+        "description": "requests in a batch, at most",
+    }
     assert spec["allowFormats"]["items"]["enum"] == ["onnx", "skops", "joblib"]
     status = schema["properties"]["status"]["properties"]
     assert status["traffic"]["items"]["properties"]["role"]["enum"] == ["live", "canary", "previous", "draining"]
