@@ -7,7 +7,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STATE  ?= .slipway
 VENV         := .venv
 VENV_SERVING := .venv-serving
-VENV_BENCH   := .venv-bench
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
 PACKAGES := contract cluster jobs controller gateway identity embedded
@@ -38,10 +37,11 @@ $(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
 $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
 
-$(VENV_BENCH)/.installed: $(UV) requirements/bench.txt
-	@echo "· installing $(VENV_BENCH) from requirements/bench.txt"
-	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV_BENCH)
-	@$(UV) pip sync --quiet --python $(VENV_BENCH)/bin/python --require-hashes requirements/bench.txt
+# Programs of others that we compare with and test with.
+.venv-%/.installed: $(UV) requirements/%.txt
+	@echo "· installing .venv-$* from requirements/$*.txt"
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-$*
+	@$(UV) pip sync --quiet --python .venv-$*/bin/python --require-hashes requirements/$*.txt
 	@touch $@
 
 .PHONY: install
@@ -72,6 +72,7 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 	printf -- '-e ./%s\n' contract serving | $(UV) $(COMPILE) -c .uv/shared.txt $(if $(UPGRADE),--upgrade) - -o serving/requirements.txt
 	$(UV) $(COMPILE) -c serving/requirements.txt requirements/serving-dev.in -o requirements/serving-dev.txt
 	$(UV) $(COMPILE) requirements/bench.in -o requirements/bench.txt
+	$(UV) $(COMPILE) requirements/clients.in -o requirements/clients.txt
 
 # --- checks ------------------------------------------------------------------
 
@@ -79,7 +80,7 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 lint: install ## ruff, mypy --strict, import-linter, shellcheck where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py --exclude '^tests/serving/'
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "· shellcheck is not installed: skipped"; fi
@@ -87,11 +88,15 @@ lint: install ## ruff, mypy --strict, import-linter, shellcheck where present
 .PHONY: test
 test: install ## unit tests and the embedded ring; no cluster
 	$(VENV_SERVING)/bin/pytest tests/serving
-	$(VENV)/bin/pytest --ignore tests/serving --numprocesses 3 --dist loadgroup
+	$(VENV)/bin/pytest --ignore tests/serving --ignore tests/e2e --numprocesses 3 --dist loadgroup
+
+.PHONY: e2e
+e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`
+	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
-bench: install $(VENV_BENCH)/.installed ## measure serving and gateway beside their peers; about two minutes
+bench: install .venv-bench/.installed ## measure serving and gateway beside their peers; about two minutes
 	@echo "## Serving: a forest of 100 trees over HTTP"
 	@$(VENV_SERVING)/bin/python -m bench.serving
 	@echo "## Gateway: in front of an instant upstream, one core"
-	@$(VENV)/bin/python bench/gateway.py --envoy $(VENV_BENCH)/bin/envoy
+	@$(VENV)/bin/python bench/gateway.py --envoy .venv-bench/bin/envoy

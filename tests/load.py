@@ -19,6 +19,8 @@ class Load:
     body: dict[str, Any]
     rate: float = 20.0
     threads: int = 4
+    seconds: float = 120.0
+    """An end for the case that nobody ends it."""
     statuses: list[int] = field(default_factory=list)
     """Status of each answer, in the order in which they came."""
     answered: list[str] = field(default_factory=list)
@@ -26,6 +28,8 @@ class Load:
     versions: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """Requests that got no answer."""
+    without_retry_after: int = 0
+    """Answers with status 503 that did not say when to come back."""
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -42,7 +46,7 @@ class Load:
     def _send(self) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
         with httpx.Client(base_url=self.url, headers=headers, timeout=10) as client:
-            until = time.monotonic() + 120
+            until = time.monotonic() + self.seconds
             while not self._stop.is_set() and time.monotonic() < until:
                 begun = time.monotonic()
                 try:
@@ -53,6 +57,8 @@ class Load:
 
     def _record(self, answer: httpx.Response) -> None:
         self.statuses.append(answer.status_code)
+        if answer.status_code == 503 and "Retry-After" not in answer.headers:
+            self.without_retry_after += 1
         if answer.status_code == 200:
             self.answered.append(answer.headers["X-Request-ID"])
             self.versions.append(answer.headers["Slipway-Version"])

@@ -149,7 +149,7 @@ class Ring:
     def _start_pods(self) -> None:
         images = {
             "slipway-jobs": Image(path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()),
-            "slipway-serving": Image(path=self.settings.serving.absolute(), env={"MLFLOW_TRACKING_URI": self.mlflow_url}),
+            "slipway-serving": Image(path=self.settings.serving.absolute(), env=self._serving_env()),
         }
         for manifest in objects():
             self.cluster.apply(manifest)
@@ -188,10 +188,18 @@ class Ring:
             "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
             "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
             "SLIPWAY_SPOOL": str(self.state.folder("spool")),
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
         }
 
     def _controller_env(self) -> dict[str, str]:
-        return {"SLIPWAY_CLUSTER": self.cluster_url, "MLFLOW_TRACKING_URI": self.mlflow_url}
+        return {
+            "SLIPWAY_CLUSTER": self.cluster_url,
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+        }
+
+    def _serving_env(self) -> dict[str, str]:
+        return {"MLFLOW_TRACKING_URI": self.mlflow_url, "SLIPWAY_SERVING_TOKEN": self.state.secret("predictor")}
 
     def _jobs_env(self) -> dict[str, str]:
         env = {

@@ -1,0 +1,50 @@
+"""A model under load: more predictors, an even share for each, and back to one, without a failed request."""
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import NAMESPACE, KindRing, kubectl
+from tests.load import Load
+from tests.ring import PATIENT, v2, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+ROWS = 256
+HEAVY = {"inputs": [{**tensor, "shape": [ROWS], "data": tensor["data"] * ROWS} for tensor in v2(PATIENT)["inputs"]]}
+
+
+def served(pod: dict[str, Any]) -> float:
+    """Inference requests that a predictor has answered."""
+    name = pod["metadata"]["name"]
+    text = kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8082/proxy/metrics").stdout
+    found = re.findall(r'^rest_server_requests_total\{[^}]*path="[^"]*infer"[^}]*\} ([\d.e+]+)$', text, flags=re.MULTILINE)
+    assert found, text[:2000]
+    return sum(map(float, found))
+
+
+def test_predictors_come_and_go_with_the_load_and_no_request_fails(ring: KindRing) -> None:
+    version = str(ring.live("heart"))
+    wait_for("one predictor at the start", lambda: len(ring.pods(version)) == 1, 300)
+    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", HEAVY, rate=60, threads=8, seconds=400) as load:
+        pods = wait_for("a second predictor", lambda: more_than_one(ring, version), 180)
+        before = {pod["metadata"]["name"]: served(pod) for pod in pods}
+        sent = len(load.statuses)
+        wait_for("600 more requests", lambda: len(load.statuses) >= sent + 600, 120)
+        still = [pod for pod in pods if pod["metadata"]["name"] in {p["metadata"]["name"] for p in ring.pods(version)}]
+        gained = [served(pod) - before[pod["metadata"]["name"]] for pod in still]
+    assert set(load.statuses) == {200}
+    assert load.errors == []
+    if len(ring.pods(version)) == len(pods):  # no third one came meanwhile, so the shares can be told
+        mean = sum(gained) / len(gained)
+        assert all(0.7 * mean <= share <= 1.3 * mean for share in gained), gained
+    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
+        wait_for("one predictor at the end", lambda: len(ring.pods(version)) == 1, 300)
+    assert set(light.statuses) == {200}
+    assert light.errors == []
+
+
+def more_than_one(ring: KindRing, version: str) -> list[dict[str, Any]]:
+    pods = ring.pods(version)
+    return pods if len(pods) > 1 else []

@@ -1,0 +1,25 @@
+"""Clients written by others work against it unchanged."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import KindRing, helm
+
+PYTHON = Path(".venv-clients/bin/python")
+
+
+@pytest.mark.parametrize("client", ["tritonclient_json", "kserve_sdk"])
+def test_a_client_of_others_gets_a_prediction(ring: KindRing, client: str) -> None:
+    script = Path(__file__).parent / "clients" / f"{client}.py"
+    done = subprocess.run(
+        [PYTHON, script, ring.url, ring.token("user")], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "heart label 1"
+
+
+@pytest.mark.timeout(300)
+def test_helm_test_passes(ring: KindRing) -> None:  # noqa: ARG001 - a ring must be there
+    assert "Succeeded" in helm("test", "slipway", "--timeout", "4m")

@@ -1,0 +1,106 @@
+"""What happens to 20 requests a second while parts of the ring are changed or lost."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import KindRing, helm, kubectl, objects, ready
+from tests.load import Load
+from tests.ring import PATIENT, v2, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+SETTLED = 60
+"""Good answers in a row that end a disturbance."""
+
+
+def disturbed(ring: KindRing, disturb: Callable[[], object]) -> Load:
+    """20 requests/s before, during and after; the event log must equal what was answered."""
+    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400) as load:
+        wait_for("40 answers before", lambda: len(load.answered) > 40)
+        disturb()
+        wait_for("calm afterwards", lambda: load.statuses[-SETTLED:].count(200) == SETTLED, 240)
+    wait_for("the log to equal the traffic", lambda: ring.logged(load.answered) == {1: len(load.answered)}, 90)
+    return load
+
+
+def another_version(ring: KindRing) -> str:
+    """A second good version: the kept one, or a new one."""
+    live = ring.live("heart")
+    kept = [t.version for t in ring.model("heart").status.traffic if t.version != live]
+    return kept[0] if kept else str(ring.job("train-heart")["version"])
+
+
+def switch(ring: KindRing, version: str) -> None:
+    ring.move_alias("heart", version)
+    wait_for(f"version {version} to be live", lambda: ring.live("heart") == version, 180)
+
+
+def test_promotion_and_rollback_fail_no_request(ring: KindRing) -> None:
+    first, second = str(ring.live("heart")), another_version(ring)
+    for version in (second, first):
+        load = disturbed(ring, lambda version=version: switch(ring, version))  # type: ignore[misc]
+        assert (set(load.statuses), load.errors) == ({200}, [])
+        assert load.versions[-1] == version
+
+
+def test_a_helm_upgrade_that_replaces_the_gateways_fails_no_request(ring: KindRing) -> None:
+    load = disturbed(ring, upgrade)
+    assert (set(load.statuses), load.errors) == ({200}, [])
+
+
+def upgrade() -> None:
+    stamp = str(int(time.time()))
+    helm(
+        "upgrade",
+        "slipway",
+        "charts/slipway",
+        "--reuse-values",
+        "--wait",
+        "--timeout",
+        "5m",
+        "--set-string",
+        f"gateway.env.RESTARTED={stamp}",
+    )
+    kubectl("rollout", "status", "deployment/slipway-gateway", "--timeout=180s")
+
+
+def test_the_loss_of_the_controller_fails_no_request(ring: KindRing) -> None:
+    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=controller"))
+    assert (set(load.statuses), load.errors) == ({200}, [])
+
+
+def test_the_loss_of_postgresql_fails_no_prediction_and_loses_no_event(ring: KindRing) -> None:
+    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=postgresql"))
+    assert (set(load.statuses), load.errors) == ({200}, [])
+
+
+def test_the_loss_of_a_gateway_pod_fails_no_request(ring: KindRing) -> None:
+    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=gateway", one=True))
+    assert (set(load.statuses), load.errors) == ({200}, [])
+
+
+def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_back(ring: KindRing) -> None:
+    service = f"serving.kserve.io/inferenceservice=heart-{ring.live('heart')}"
+    load = disturbed(ring, lambda: lose(service))
+    assert set(load.statuses) <= {200, 503}
+    assert load.errors == []
+    assert load.without_retry_after == 0
+    assert load.statuses.count(503) <= 20 * 40, "about 40 s of 20 requests/s at most"
+
+
+def lose(selector: str, *, one: bool = False) -> None:
+    """Delete pods as a node drain does, and wait until as many others are ready."""
+    before = [pod["metadata"]["name"] for pod in objects("pods", selector) if ready(pod)]
+    assert before, selector
+    kubectl("delete", "pod", *(before[:1] if one else before), "--wait=false")
+    gone = set(before[:1] if one else before)
+    wait_for("others in their place", lambda: replaced(selector, gone, len(before)), 180)
+
+
+def replaced(selector: str, gone: set[str], count: int) -> bool:
+    """StatefulSets give the same name again, so a pod that is being deleted does not count."""
+    pods = [pod for pod in objects("pods", selector) if ready(pod) and "deletionTimestamp" not in pod["metadata"]]
+    new = [pod for pod in pods if pod["metadata"]["name"] not in gone or pod["metadata"]["name"].endswith("-0")]
+    return len(new) >= min(count, len(gone)) and len(pods) >= count

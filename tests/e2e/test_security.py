@@ -1,0 +1,58 @@
+"""What is not allowed does not work: privileged pods, strangers at MLflow, predictors and PostgreSQL."""
+
+import json
+import subprocess
+
+import httpx
+
+from tests.e2e.conftest import NAMESPACE, KindRing, kubectl, objects, ready
+
+PRIVILEGED = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "stranger"},
+    "spec": {"containers": [{"name": "c", "image": "busybox:1.35", "securityContext": {"privileged": True}}]},
+}
+
+
+def test_everything_runs_where_restricted_pod_security_is_enforced(ring: KindRing) -> None:
+    labels = json.loads(kubectl("get", "namespace", NAMESPACE, "--output", "json").stdout)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    refused = kubectl("apply", "--filename", "-", stdin=json.dumps(PRIVILEGED), check=False)
+    assert "violates PodSecurity" in refused.stderr
+    running = [pod for pod in objects("pods") if pod["status"]["phase"] == "Running"]
+    assert {"gateway", "controller", "mlflow", "identity", "postgresql"} <= {
+        pod["metadata"]["labels"].get("app.kubernetes.io/component") for pod in running if ready(pod)
+    }
+    assert ring.pods(str(ring.live("heart")))
+
+
+def test_mlflow_does_not_answer_a_stranger(ring: KindRing) -> None:
+    search = f"{ring.mlflow_url}/api/2.0/mlflow/registered-models/search"
+    assert httpx.get(search).status_code == 401
+    assert httpx.get(search, auth=("admin", "password1234")).status_code == 401
+    assert httpx.get(search, auth=ring.mlflow_login).status_code == 200
+
+
+def test_a_predictor_does_not_answer_a_stranger(ring: KindRing) -> None:
+    name = f"heart-{ring.live('heart')}"
+    path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}-predictor:80/proxy/v2/models/{name}"
+    assert "nauthorized" in kubectl("get", "--raw", path, check=False).stderr
+    assert kubectl("get", "--raw", f"{path}/ready").returncode == 0
+
+
+def test_postgresql_does_not_answer_a_stranger(ring: KindRing) -> None:  # noqa: ARG001 - a ring must be there
+    psql = ["psql", "--host", "slipway-postgresql", "--username", "slipway", "--no-password", "--command", "SELECT 1", "slipway"]
+    refused = kubectl("exec", "slipway-postgresql-0", "--", *psql, check=False)
+    assert refused.returncode != 0
+    assert "no password supplied" in refused.stderr
+
+
+def test_no_secret_of_the_ring_is_in_a_log(ring: KindRing) -> None:
+    secrets = [*ring.passwords.values(), ring.mlflow_login[1] if ring.mlflow_login else ""]
+    for pod in objects("pods"):
+        name = pod["metadata"]["name"]
+        logs = subprocess.run(
+            ["kubectl", "--namespace", NAMESPACE, "logs", name, "--all-containers"], capture_output=True, text=True, check=False
+        ).stdout
+        assert [secret for secret in secrets if secret and secret in logs] == [], name
