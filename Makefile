@@ -100,3 +100,5 @@ bench: install .venv-bench/.installed ## measure serving and gateway beside thei
 	@$(VENV_SERVING)/bin/python -m bench.serving
 	@echo "## Gateway: in front of an instant upstream, one core"
 	@$(VENV)/bin/python bench/gateway.py --envoy .venv-bench/bin/envoy
+
+include kind.mk
