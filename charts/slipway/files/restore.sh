@@ -1,7 +1,9 @@
 # Puts back the backup named by BACKUP, the newest one when it is empty. Each database as a whole or not at all.
 set -eu
-BACKUP=${BACKUP:-$(ls -1 /backup | grep '^[0-9].*Z$' | sort | tail -n 1)}
-cd "/backup/${BACKUP:?there is no backup}"
+if [ -z "${BACKUP:-}" ]; then
+  for folder in /backup/[0-9]*Z; do BACKUP=$(basename "$folder"); done # in the order of time
+fi
+cd "/backup/$BACKUP"
 sha256sum --check --quiet SHA256SUMS
 
 connect() { # connect DATABASE PROGRAM ARGUMENTS...: as the database's owner

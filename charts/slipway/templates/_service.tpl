@@ -1,6 +1,6 @@
 {{/*
 A Service of a component's port `http`:
-slipway.service (dict "names" $names "values" .Values.gateway.service "port" 8080 "metrics" true)
+slipway.service (dict "names" $names "values" .Values.gateway.service "port" 8080)
 */}}
 {{- define "slipway.service" -}}
 apiVersion: v1
@@ -21,22 +21,22 @@ spec:
       {{- if and (eq .values.type "NodePort") .values.nodePort }}
       nodePort: {{ .values.nodePort }}
       {{- end }}
-{{- if .metrics }}
----
-# Apart, so that a Service that is open to the world does not open the metrics too.
+{{- end }}
+
+{{/* Apart, so that a Service that is open to the world does not open the metrics too: slipway.metricsService $names */}}
+{{- define "slipway.metricsService" -}}
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ include "slipway.name" .names }}-metrics
+  name: {{ include "slipway.name" . }}-metrics
   labels:
-    {{- include "slipway.labels" .names | nindent 4 }}
+    {{- include "slipway.labels" . | nindent 4 }}
     slipway.dev/metrics: "true"
 spec:
   type: ClusterIP
-  selector: {{- include "slipway.selector" .names | nindent 4 }}
+  selector: {{- include "slipway.selector" . | nindent 4 }}
   ports:
     - {name: metrics, port: 9090, targetPort: metrics}
-{{- end }}
 {{- end }}
 
 {{/* slipway.ingress (dict "names" $names "values" .Values.gateway.ingress "port" 8080) */}}

@@ -1,0 +1,41 @@
+"""Renderings of the chart, each made once."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.chart.chart import CHART, VALUES, Rendering, render
+
+
+@pytest.fixture(scope="session", autouse=True)
+def helm() -> str:
+    found = shutil.which("helm")
+    if found is None:
+        pytest.skip("helm is not installed: the chart cannot be rendered")
+    return found
+
+
+@pytest.fixture(scope="session")
+def default(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
+    """The chart when nobody sets anything."""
+    return render()
+
+
+@pytest.fixture(scope="session")
+def everything(helm: str) -> Rendering:  # noqa: ARG001
+    """The chart with every switch on."""
+    return render(CHART / "ci" / "everything.yaml")
+
+
+@pytest.fixture(scope="session")
+def external(helm: str) -> Rendering:  # noqa: ARG001
+    """The chart with databases, tracking server and issuer of someone else."""
+    return render(CHART / "ci" / "external.yaml")
+
+
+@pytest.fixture(scope="session", params=VALUES, ids=lambda path: path.stem)
+def each(helm: str, request: pytest.FixtureRequest) -> Rendering:  # noqa: ARG001
+    """The chart with each set of values in turn."""
+    values: Path = request.param
+    return render(values)

@@ -1,0 +1,54 @@
+"""What is generated is what would be generated now."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+from slipway_contract.crd import crd
+
+from tests.chart.chart import CHART, CHARTS, Refused, Rendering, render
+
+
+def test_the_definition_of_model_is_the_one_of_the_contract(default: Rendering) -> None:
+    assert yaml.safe_load((CHART / "files" / "models.crd.yaml").read_text()) == crd()
+    rendered = default.of("CustomResourceDefinition")["models.serving.slipway.dev"]
+    assert rendered["spec"] == crd()["spec"]
+    assert rendered["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
+def test_schema_and_readme_follow_the_values() -> None:
+    done = subprocess.run([sys.executable, CHARTS / "values.py", "--check", CHART], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("gateway.replica=3", "'replica' not allowed"),
+        ("postgress.enabled=true", "'postgress' not allowed"),
+        ("image.tag=latest", "at '/image/tag'"),
+        ("gateway.service.type=Cluster", "at '/gateway/service/type'"),
+        ("gateway.replicas=two", "at '/gateway/replicas'"),
+        ("databases.slipway.url=postgresql://me:secret@db/slipway", "at '/databases/slipway/url'"),
+    ],
+)
+def test_a_value_that_the_chart_does_not_know_is_refused_by_name(setting: str, named: str) -> None:
+    with pytest.raises(Refused, match=named):
+        render(None, setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("postgresql.enabled=false", "set databases.* postgresql.enabled is false"),
+        ("identity.enabled=false", "set gateway.oidc.issuer"),
+        ("mlflow.enabled=false", "mlflow.enabled is false"),
+        ("mlflow.existingSecret=mine", "set serving.existingSecret"),
+        ("gateway.ingress.enabled=true", "set gateway.ingress.host"),
+        ("gateway.httpRoute.enabled=true", "set gateway.httpRoute.parentRefs"),
+    ],
+)
+def test_what_is_switched_off_must_come_from_elsewhere_and_the_message_names_the_value(setting: str, named: str) -> None:
+    with pytest.raises(Refused, match=named.replace("*", ".*")):
+        render(None, setting)

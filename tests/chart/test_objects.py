@@ -1,0 +1,171 @@
+"""What holds for every object, whatever the values."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chart.chart import CHART, CHARTS, Rendering
+
+SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|JWKS|ACCOUNTS")
+
+
+@pytest.fixture(scope="session")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where kubeconform finds its schemas."""
+    if shutil.which("kubeconform") is None:
+        pytest.skip("kubeconform is not installed: the objects are not compared with their schemas")
+    folder = tmp_path_factory.mktemp("schemas")
+    subprocess.run([sys.executable, CHARTS / "schemas.py", folder], check=True)
+    return f"{folder}/{{{{ .Group }}}}/{{{{ .ResourceKind }}}}_{{{{ .ResourceAPIVersion }}}}.json"
+
+
+def conform(schemas: str, text: str) -> subprocess.CompletedProcess[str]:
+    command = ["kubeconform", "-strict", "-summary", "-schema-location", schemas]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def test_objects_are_as_their_schemas_say(each: Rendering, schemas: str) -> None:
+    done = conform(schemas, each.text)
+    assert done.returncode == 0, done.stdout
+    assert f"Valid: {len(each.objects)}, Invalid: 0, Errors: 0, Skipped: 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("readinessProbe:", "readynessProbe:"),
+        ("containerPort: 9090", "containerPort: ninety"),
+        ("supportedUriFormats:", "supportedUriFormat:"),
+        ("minReplicas: 2", "minReplicas: '2'"),
+        ("parentRefs:", "parentReferences:"),
+    ],
+)
+def test_the_schemas_find_what_an_api_server_would_refuse(schemas: str, right: str, wrong: str) -> None:
+    text = subprocess.run(
+        ["helm", "template", "x", CHART, "--values", CHART / "ci" / "public.yaml"], capture_output=True, text=True, check=True
+    ).stdout
+    assert right in text
+    assert conform(schemas, text.replace(right, wrong)).returncode != 0
+
+
+def test_every_pod_is_restricted(each: Rendering) -> None:
+    for pod in each.pods:
+        assert not any(pod.spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), pod.owner
+        assert all("hostPath" not in volume for volume in pod.spec.get("volumes", [])), pod.owner
+        for container in pod.containers:
+            said = container["securityContext"]
+            wanted = {
+                "runAsNonRoot": True,
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            }
+            assert said == wanted, (pod.owner, container["name"])
+
+
+def test_every_container_has_requests_and_limits(each: Rendering) -> None:
+    for pod in each.pods:
+        for container in pod.containers:
+            said = container["resources"]
+            assert {*said["requests"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
+            assert {*said["limits"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
+
+
+def test_every_image_has_a_tag_and_never_latest(each: Rendering) -> None:
+    for pod in each.pods:
+        for container in pod.containers:
+            tag = container["image"].rpartition("/")[2].partition(":")[2]
+            assert tag, (pod.owner, container["image"])
+            assert tag != "latest", (pod.owner, container["image"])
+
+
+def test_every_object_bears_the_recommended_labels(each: Rendering) -> None:
+    names = {"name", "instance", "component", "part-of", "version", "managed-by"}
+    for found in each.objects:
+        labels = found["metadata"].get("labels", {})
+        assert {f"app.kubernetes.io/{name}" for name in names} <= labels.keys(), (found["kind"], found["metadata"]["name"])
+
+
+def test_secrets_are_in_secrets_only(each: Rendering) -> None:
+    rest = "\n---\n".join(part for part in each.text.split("\n---\n") if "\nkind: Secret\n" not in part)
+    for name, value in each.secrets.items():
+        if not name.endswith(("username", "tracking-uri")):
+            assert value not in rest, name
+    assert not re.search(r"://[^/\s@]+:[^/\s@]+@", rest), "a URL with a password"
+    for pod in each.pods:
+        for container in pod.containers:
+            for variable in container.get("env", []):
+                if SECRET_NAME.search(variable["name"]):
+                    assert "value" not in variable, (pod.owner, variable["name"])
+
+
+def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering) -> None:
+    values = {name: value for name, value in default.secrets.items() if not name.endswith(("username", "tracking-uri"))}
+    assert all(len(value) >= 20 for value in values.values())
+    assert values["slipway-predictor/mlflow-password"] == values.pop("slipway-mlflow/password")
+    assert len({*values.values()}) == len(values)
+
+
+def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Rendering) -> None:
+    kept = {
+        name for name, secret in default.of("Secret").items() if "helm.sh/resource-policy" in secret["metadata"].get("annotations", {})
+    }
+    assert kept == {
+        "slipway-postgresql", "slipway-database-slipway", "slipway-database-mlflow", "slipway-database-identity",
+        "slipway-mlflow", "slipway-identity",
+    }  # fmt: skip
+    assert all(
+        "helm.sh/resource-policy" in claim["metadata"]["annotations"] for claim in default.of("PersistentVolumeClaim").values()
+    )
+
+
+def test_nobody_gets_rights_that_are_not_spelled_out(each: Rendering) -> None:
+    assert not each.of("ClusterRole")
+    assert not each.of("ClusterRoleBinding")
+    for name, role in each.of("Role").items():
+        for rule in role["rules"]:
+            assert "*" not in rule["apiGroups"] + rule["resources"] + rule["verbs"], name
+            assert "secrets" not in rule["resources"], name
+            assert "pods/exec" not in rule["resources"], name
+
+
+def test_only_those_who_talk_to_kubernetes_have_a_token(each: Rendering) -> None:
+    bound = {subject["name"] for binding in each.of("RoleBinding").values() for subject in binding["subjects"]}
+    for pod in each.pods:
+        if pod.owner.startswith("Cluster"):
+            continue
+        account = pod.spec.get("serviceAccountName")
+        assert (pod.spec.get("automountServiceAccountToken") is False) == (account not in bound), pod.owner
+
+
+def test_every_service_finds_its_pods_and_their_port(each: Rendering) -> None:
+    for name, service in each.of("Service").items():
+        found = [pod for pod in each.pods if service["spec"]["selector"].items() <= pod.labels.items()]
+        assert len(found) == 1, name
+        ports = {port["name"] for container in found[0].containers for port in container.get("ports", [])}
+        assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
+
+
+def test_what_pods_refer_to_is_there(default: Rendering) -> None:
+    secrets, maps = default.of("Secret"), default.of("ConfigMap")
+    for pod in default.pods:
+        for container in pod.containers:
+            for variable in container.get("env", []):
+                if "valueFrom" in variable:
+                    wanted = variable["valueFrom"]["secretKeyRef"]
+                    assert wanted["key"] in secrets[wanted["name"]]["data"], (pod.owner, variable["name"])
+        for volume in pod.spec.get("volumes", []):
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in maps, pod.owner
+
+
+@pytest.mark.parametrize("script", sorted((CHART / "files").glob("*.sh")), ids=lambda path: path.stem)
+def test_scripts_are_sound(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", "--shell=bash", "--severity=warning", script], check=True)

@@ -1,0 +1,187 @@
+"""What the parts are told, and what they may do."""
+
+from collections import defaultdict
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+from slipway_controller.settings import ControllerSettings
+from slipway_gateway.settings import Settings as GatewaySettings
+from slipway_identity.settings import IdentitySettings
+from slipway_jobs.settings import Settings as JobSettings
+
+from tests.chart.chart import CHARTS, Object, PodTemplate, Rendering, environment, quantity, render
+
+COMPONENT = "app.kubernetes.io/component"
+
+
+def pod(rendering: Rendering, owner: str) -> PodTemplate:
+    (found,) = [each for each in rendering.pods if each.owner == owner]
+    return found
+
+
+def container(rendering: Rendering, owner: str, name: str) -> Object:
+    (found,) = [each for each in pod(rendering, owner).containers if each["name"] == name]
+    return found
+
+
+def variables(settings: type[BaseSettings]) -> set[str]:
+    """The environment variables that a program knows."""
+    prefix = settings.model_config.get("env_prefix", "")
+    fields = settings.model_fields.items()
+    return {str(field.validation_alias or prefix + name).upper() for name, field in fields}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "settings"),
+    [
+        ("Deployment slipway-gateway", "gateway", GatewaySettings),
+        ("Deployment slipway-gateway", "migrate", GatewaySettings),
+        ("Deployment slipway-controller", "controller", ControllerSettings),
+        ("CronJob train-heart", "job", JobSettings),
+        ("CronJob monitor", "job", JobSettings),
+    ],
+)
+def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
+    default: Rendering, monkeypatch: pytest.MonkeyPatch, owner: str, name: str, settings: type[BaseSettings]
+) -> None:
+    told = environment(container(default, owner, name))
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    settings()
+    assert {each for each in told if each.startswith("SLIPWAY_")} <= variables(settings)
+
+
+def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = environment(container(default, "Deployment slipway-identity", "bootstrap"))
+    told["SLIPWAY_IDENTITY_ACCOUNTS"] = default.secrets["slipway-identity/accounts"]
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    settings = IdentitySettings()
+    assert settings.accounts["admin"].password.get_secret_value() == default.secrets["slipway-identity/password-admin"]
+    assert settings.client_id == environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_OIDC_AUDIENCE"]
+
+
+def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(default: Rendering) -> None:
+    spec = pod(default, "Deployment slipway-gateway").spec
+    drain = container(default, "Deployment slipway-gateway", "gateway")["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert drain >= 3
+    assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 10
+
+
+def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: Rendering) -> None:
+    limit = int(environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_SPOOL_LIMIT"])
+    (spool,) = [each for each in pod(default, "Deployment slipway-gateway").spec["volumes"] if each["name"] == "spool"]
+    assert limit < quantity(spool["emptyDir"]["sizeLimit"])
+
+
+def test_two_gateways_survive_a_drain(default: Rendering) -> None:
+    assert default.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["minReplicas"] == 2
+    assert default.of("PodDisruptionBudget")["slipway-gateway"]["spec"]["maxUnavailable"] == 1
+    assert "replicas" not in default.of("Deployment")["slipway-gateway"]["spec"], "an upgrade would undo the autoscaler"
+
+
+def test_there_is_never_a_second_controller(default: Rendering) -> None:
+    spec = default.of("Deployment")["slipway-controller"]["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+
+
+def test_the_gateway_only_looks(default: Rendering) -> None:
+    for rule in default.of("Role")["slipway-gateway"]["rules"]:
+        assert {*rule["verbs"]} <= {"get", "list", "watch"}
+
+
+def test_readiness_is_that_of_the_model(default: Rendering) -> None:
+    runtime = container(default, "ClusterServingRuntime slipway-mlserver", "kserve-container")
+    for probe in ("startupProbe", "readinessProbe"):
+        assert runtime[probe]["httpGet"]["path"] == "/v2/models/{{.Name}}/ready"
+    assert runtime["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
+
+
+def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering) -> None:
+    runtime = container(default, "ClusterServingRuntime slipway-mlserver", "kserve-container")
+    assert "SLIPWAY_SERVING_TOKEN" in environment(runtime)
+    assert "--app-name=basic-auth" in container(default, "Deployment slipway-mlflow", "mlflow")["args"]
+    storage = container(default, "ClusterStorageContainer slipway-mlflow", "storage-initializer")
+    secrets = {each["valueFrom"]["secretKeyRef"]["name"] for each in storage["env"]}
+    assert secrets == {"slipway-predictor"}, "a name that every release's namespace has"
+
+
+def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) -> None:
+    text = (CHARTS.parent / "embedded" / "slipway_embedded" / "objects" / "jobs.yaml").read_text()
+    for embedded in yaml.safe_load_all(text):
+        ours = default.of("CronJob")[embedded["metadata"]["name"]]
+        assert ours["spec"]["suspend"] is True
+        (theirs,) = embedded["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        found = container(default, f"CronJob {embedded['metadata']['name']}", "job")
+        assert found["command"] + found["args"] == theirs["command"]
+        model = embedded["metadata"].get("labels", {}).get("slipway.dev/model")
+        assert ours["metadata"]["labels"].get("slipway.dev/model") == model
+
+
+def test_everything_can_be_someone_elses(external: Rendering) -> None:
+    assert {*external.of("Deployment")} == {"slipway-gateway", "slipway-controller"}
+    assert not external.of("StatefulSet")
+    assert not external.of("Secret")
+    assert not external.of("ClusterServingRuntime")
+    told = environment(container(external, "Deployment slipway-gateway", "gateway"))
+    assert told["SLIPWAY_DATABASE_URL"] == "postgresql://db.example.com:5432/slipway?sslmode=verify-full"
+    assert told["SLIPWAY_OIDC_ISSUER"] == "https://login.example.com/realms/ml"
+
+
+def test_nothing_may_talk_by_default(default: Rendering) -> None:
+    (deny,) = [
+        each
+        for each in default.of("NetworkPolicy").values()
+        if each["spec"]["podSelector"] == {} and "Ingress" in each["spec"]["policyTypes"]
+    ]
+    assert {*deny["spec"]["policyTypes"]} == {"Ingress", "Egress"}
+    assert "ingress" not in deny["spec"]
+    assert "egress" not in deny["spec"]
+
+
+def test_every_edge_is_open_at_both_ends_and_leads_to_a_port_that_is_listened_on(everything: Rendering) -> None:
+    policies = everything.of("NetworkPolicy")
+    ports: defaultdict[str | None, set[int]] = defaultdict(set)
+    for each in everything.pods:
+        for one in each.containers:
+            ports[each.labels.get(COMPONENT)] |= {port["containerPort"] for port in one.get("ports", [])}
+    ports["predictor"] = ports.pop(None)
+    edges = {name.removesuffix("-out") for name in policies if name.endswith("-out")}
+    assert edges == {name.removesuffix("-in") for name in policies if name.endswith("-in")}
+    for edge in edges:
+        (rule,) = policies[f"{edge}-in"]["spec"]["ingress"]
+        assert policies[f"{edge}-out"]["spec"]["egress"][0]["ports"] == rule["ports"]
+        target = edge.rpartition("-to-")[2]
+        assert {port["port"] for port in rule["ports"]} <= ports[target], edge
+
+
+def test_what_has_no_way_outside_is_closed_to_the_outside(default: Rendering) -> None:
+    open_to_all = {name for name in default.of("NetworkPolicy") if "-world-to-" in name}
+    assert open_to_all == {"slipway-world-to-gateway"}
+    opened = render(None, "mlflow.service.type=NodePort").of("NetworkPolicy")
+    assert "slipway-world-to-mlflow" in opened
+
+
+def requests(one: Object) -> tuple[float, float]:
+    said = one["resources"]["requests"]
+    return quantity(said["cpu"]), quantity(said["memory"])
+
+
+def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering) -> None:
+    """kube-system asks for 0.95 of them. With two predictors and a Job that runs."""
+    cpu = memory = 0.0
+    for owner, name, count in (
+        ("Deployment slipway-gateway", "gateway", 2),
+        ("Deployment slipway-controller", "controller", 1),
+        ("Deployment slipway-mlflow", "mlflow", 1),
+        ("Deployment slipway-identity", "identity", 1),
+        ("StatefulSet slipway-postgresql", "postgresql", 1),
+        ("ClusterServingRuntime slipway-mlserver", "kserve-container", 2),
+        ("CronJob train-heart", "job", 1),
+    ):
+        each = requests(container(default, owner, name))
+        cpu, memory = cpu + count * each[0], memory + count * each[1]
+    assert cpu <= 1.0
+    assert memory <= 3.5 * 2**30
