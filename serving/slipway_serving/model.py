@@ -1,14 +1,17 @@
 """The one model class: any artifact with a signature, behind MLServer's interface."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlserver import MLModel, ModelSettings
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, MetadataTensor, Parameters, ResponseOutput
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Tensor
 
 from slipway_serving.artifact import Artifact
+from slipway_serving.batches import Batches, Predict
 from slipway_serving.predictor import Array, Predictor
 from slipway_serving.tensors import contract_tensors, to_array, to_output
 
@@ -33,6 +36,7 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         self._threads = threads
         self._artifact: Artifact
         self._predictor: Predictor
+        self._answer: Predict = self._predict
 
     async def load(self) -> bool:
         """Raises Refused when the artifact cannot be served."""
@@ -40,6 +44,8 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         self._artifact = Artifact.read(Path(self.settings.parameters.uri), ArtifactFormat(said["format"]))
         self._predictor = self._artifact.load(self._threads)
         self._outputs = {column.name: column for column in self.signature.outputs}
+        if Batches.wanted(self.settings):
+            self._answer = Batches(self.settings, self.signature, self._predict)
         return True
 
     @property
@@ -67,15 +73,16 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         self.signature.check(tensors)
         wanted = [output.name for output in payload.outputs or ()] or list(self._outputs)
         self.signature.check_outputs(wanted)
+        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=await self._answer(tensors, wanted))
+
+    async def _predict(self, tensors: Sequence[Tensor], wanted: Sequence[str]) -> list[ResponseOutput]:
         by_name = {tensor.name: tensor for tensor in tensors}
         arrays = {column.name: to_array(by_name[column.name], column) for column in self.signature.inputs}
         if sum(array.size for array in arrays.values()) > INLINE_VALUES:
-            outputs = await asyncio.to_thread(self._predict, arrays, wanted)
-        else:
-            outputs = self._predict(arrays, wanted)
-        return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)
+            return await asyncio.to_thread(self._run, arrays, wanted)
+        return self._run(arrays, wanted)
 
-    def _predict(self, arrays: dict[str, Array], wanted: list[str]) -> list[ResponseOutput]:
+    def _run(self, arrays: Mapping[str, Array], wanted: Sequence[str]) -> list[ResponseOutput]:
         given = self._predictor.run(arrays, wanted)
         return [to_output(given[name], self._outputs[name]) for name in wanted]
 

@@ -1,0 +1,55 @@
+"""The door to MLServer's adaptive batching: requests that arrive together are predicted together."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from mlserver import ModelSettings
+from mlserver.batching.adaptive import AdaptiveBatcher
+from mlserver.types import InferenceRequest, InferenceResponse, RequestInput, ResponseOutput
+from slipway_contract.signature import Signature
+from slipway_contract.v2 import Tensor
+
+from slipway_serving.tensors import contract_tensors
+
+Predict = Callable[[Sequence[Tensor], Sequence[str]], Awaitable[list[ResponseOutput]]]
+"""Predicts from checked tensors; gives the outputs of these names."""
+
+
+class Batches:
+    """A ``Predict`` that collects before it asks another.
+
+    MLServer would put requests together as they come, so that a wrong one fails its neighbours, and one that asks for fewer
+    outputs decides for all. Here only checked requests meet, and each is computed in full and cut down afterwards.
+    """
+
+    def __init__(self, settings: ModelSettings, signature: Signature, predict: Predict) -> None:
+        self.settings = settings
+        self._signature = signature
+        self._predict = predict
+        self._outputs = [column.name for column in signature.outputs]
+        # It takes size and time from `settings`, and calls `predict`: what it knows of a model.
+        self._batcher = AdaptiveBatcher(self)
+
+    @staticmethod
+    def wanted(settings: ModelSettings) -> bool:
+        """Whether the settings switch batching on."""
+        return bool(settings.max_batch_size > 1 and settings.max_batch_time > 0)
+
+    async def __call__(self, tensors: Sequence[Tensor], outputs: Sequence[str]) -> list[ResponseOutput]:
+        by_name = {tensor.name: tensor for tensor in tensors}
+        inputs = [
+            RequestInput.model_construct(
+                name=column.name,
+                shape=[by_name[column.name].shape[0], *column.shape],
+                datatype=column.datatype.value,
+                data=by_name[column.name].data,
+            )
+            for column in self._signature.inputs
+        ]
+        response = await self._batcher.predict(InferenceRequest.model_construct(inputs=inputs))
+        given = {output.name: output for output in response.outputs}
+        return [given[name] for name in outputs]
+
+    async def predict(self, batch: InferenceRequest) -> InferenceResponse:
+        """All outputs for requests that were put together."""
+        outputs = await self._predict(contract_tensors(batch.inputs), self._outputs)
+        return InferenceResponse(model_name=self.settings.name, outputs=outputs)
