@@ -22,7 +22,8 @@ from slipway_controller.settings import ControllerSettings
 def main() -> int:
     """Exit status 2 when a setting is missing or wrong, 1 when another controller took over."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "kopf"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = ControllerSettings()
     except ValidationError as error:

@@ -88,8 +88,12 @@ class Controller:
 
     def _examined(self, service: Service) -> Service:
         """A service that is not ready, with what its pods say of it; without pods, what the cluster says of it."""
-        pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
-        trouble = trouble_of(pods, self._now()) if pods else self._podless(service)
+        try:
+            pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
+            trouble = trouble_of(pods, self._now()) if pods else self._podless(service)
+        except ClusterError as error:
+            logger.warning("%s: its pods cannot be read: %s", service.name, error)
+            return service  # one explains less, but nothing else depends on it
         if trouble and trouble.silent and (words := self._last_words(service, trouble.silent)):
             trouble = replace(trouble, message=f"{trouble.message}; its last words: {words}")
         return replace(service, trouble=trouble, stage=stage_of(pods))
@@ -160,4 +164,7 @@ class Controller:
         # After the status, so that what is told is told once: the next look compares with what was written.
         for notice in told:
             logger.log(logging.WARNING if notice.warning else logging.INFO, "%s: %s: %s", name, notice.reason, notice.message)
-            self._cluster.record(manifest, reason=notice.reason, message=notice.message, warning=notice.warning)
+            try:
+                self._cluster.record(manifest, reason=notice.reason, message=notice.message, warning=notice.warning)
+            except ClusterError as error:
+                logger.warning("%s: an Event could not be written: %s", name, error)

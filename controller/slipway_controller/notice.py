@@ -46,7 +46,7 @@ def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[Notice]:
             )
         elif condition.status == "True":
             yield Notice(condition.reason, condition.message, warning=True)
-        elif (former := before.condition(ConditionType.DEGRADED)) is not None:
+        elif (former := before.condition(condition.type)) and former.status == "True" and condition.reason != DELETING:
             yield Notice("Recovered", f"no longer {former.reason}")
 
 
