@@ -1,6 +1,6 @@
 """The controller on the stand-in cluster: what it reads, what it writes, what it tells. MLflow and predictors are HTTP fakes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,6 +150,13 @@ def test_a_failed_load_of_one_more_replica_is_no_failure_of_the_version(world: W
 class Lenient(LocalCluster):
     """As a real API server, which does not know that the smaller number must come first."""
 
+    def __init__(self, strict: LocalCluster) -> None:
+        super().__init__(strict.root)
+        self._strict = strict
+
+    def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
+        return self._strict.update_status(kind, name, status)
+
     def get(self, kind: Kind, name: str) -> Manifest:
         found = super().get(kind, name)
         return {**found, "spec": {**found["spec"], "scale": {"minReplicas": 3, "maxReplicas": 1}}} if kind == MODEL else found
@@ -160,7 +167,7 @@ def test_a_spec_that_is_not_valid_is_said_and_leaves_the_traffic_alone(world: Wo
     world.kserve(READY)
     world.look()
     traffic = world.look().traffic
-    misled = World(Lenient(world.cluster.root))
+    misled = World(Lenient(world.cluster))
     status = misled.look()
     misled.cluster.close()
     assert status.traffic == traffic
