@@ -58,7 +58,7 @@ class Rendering:
         for each in self.objects:
             name = f"{each['kind']} {each['metadata']['name']}"
             match each["kind"]:
-                case "Deployment" | "StatefulSet":
+                case "Deployment" | "StatefulSet" | "Job":
                     yield _pod(name, each["spec"]["template"])
                 case "CronJob":
                     yield _pod(name, each["spec"]["jobTemplate"]["spec"]["template"])

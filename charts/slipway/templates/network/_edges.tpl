@@ -20,6 +20,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 - {from: controller, to: mlflow, port: 5000}
 - {from: predictor, to: mlflow, port: 5000}
 - {from: training, to: mlflow, port: 5000}
+- {from: accounts, to: mlflow, port: 5000}
 - {from: test, to: mlflow, port: 5000}
 {{- end }}
 {{- if .Values.postgresql.enabled }}
