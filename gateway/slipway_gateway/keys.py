@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from joserfc.errors import JoseError
 from joserfc.jwk import DictKey, JWKRegistry, Key, KeySet
@@ -13,8 +14,8 @@ from slipway_gateway.errors import Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
-Fetch = Callable[[str], Awaitable[Any]]
-"""GET of a URL that gives its JSON; raises OSError when that fails."""
+Fetch = Callable[[str, Mapping[str, str]], Awaitable[Any]]
+"""GET of a URL with headers, that gives its JSON; raises OSError when that fails."""
 
 
 class IssuerKeys:
@@ -26,6 +27,9 @@ class IssuerKeys:
     def __init__(self, issuer: str, base: str, fetch: Fetch, *, refresh_seconds: float, refetch_seconds: float) -> None:
         self._issuer = issuer
         self._base = base.rstrip("/")
+        public = urlsplit(issuer)
+        # Issuers send those away who ask for them by another name.
+        self._inside = {"host": public.netloc, "x-forwarded-proto": public.scheme} if base != issuer else {}
         self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._refetch_seconds = refetch_seconds
@@ -86,10 +90,10 @@ class IssuerKeys:
             self.problem = None
 
     async def _download(self) -> KeySet:
-        document = await self._fetch(f"{self._base}/.well-known/openid-configuration")
+        document = await self._fetch(f"{self._base}/.well-known/openid-configuration", self._inside)
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
             raise ValueError(f"the discovery document is not of {self._issuer}")
-        jwks = await self._fetch(self._reachable(str(document.get("jwks_uri"))))
+        jwks = await self._fetch(*self._reachable(str(document.get("jwks_uri"))))
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
             raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
         # A symmetric key has no business in a published set; it would make HS256 forgeries possible.
@@ -99,10 +103,10 @@ class IssuerKeys:
             raise ValueError("the JWKS has no public key of a known kind")
         return KeySet(known)
 
-    def _reachable(self, url: str) -> str:
-        """The issuer's URLs are as the world sees them; from here they begin with ``base``."""
+    def _reachable(self, url: str) -> tuple[str, Mapping[str, str]]:
+        """The issuer's URLs are as the world sees them; from here they begin with ``base``. Others are left alone."""
         issuer = self._issuer.rstrip("/") + "/"
-        return f"{self._base}/{url.removeprefix(issuer)}" if url.startswith(issuer) else url
+        return (f"{self._base}/{url.removeprefix(issuer)}", self._inside) if url.startswith(issuer) else (url, {})
 
 
 def _imported(key: DictKey) -> Key | None:

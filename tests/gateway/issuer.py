@@ -3,6 +3,7 @@
 import time
 import warnings
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import orjson
 from joserfc import jwt
@@ -70,6 +71,11 @@ class Issuer:
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1
+        if self.public and dict(scope["headers"])[b"host"].decode() != urlsplit(self.public).netloc:
+            # As Canaille does with those who ask for it by another name.
+            await send({"type": "http.response.start", "status": 302, "headers": [(b"location", self.public.encode())]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if scope["path"] == "/.well-known/openid-configuration":
             content: Any = {"issuer": self.name, "jwks_uri": f"{self.name}/jwks"}
         else:
