@@ -24,11 +24,11 @@ if [ -n "$MLFLOW" ]; then
   expect 401 "MLflow asks for a password" "$MLFLOW/api/2.0/mlflow/registered-models/search"
 fi
 if [ -n "$IDENTITY" ]; then
-  expect 200 "identity answers" "$IDENTITY/.well-known/openid-configuration"
+  expect 200 "identity answers" "$IDENTITY/.well-known/openid-configuration" --header "Host: $IDENTITY_HOST"
 fi
 if [ -n "${PASSWORD:-}" ]; then
   form="grant_type=password&client_id=$CLIENT&username=$ACCOUNT&password=$PASSWORD&scope=openid%20profile%20email%20groups"
-  expect 200 "login of $ACCOUNT" "$IDENTITY/oauth/token" --post-data "$form"
+  expect 200 "login of $ACCOUNT" "$IDENTITY/oauth/token" --header "Host: $IDENTITY_HOST" --post-data "$form"
   token=$(sed -n 's/.*"access_token": *"\([^"]*\)".*/\1/p' /tmp/body)
   expect 200 "gateway serves $ACCOUNT" "$GATEWAY/v1/models" --header "Authorization: Bearer $token"
   if [ -n "$MODEL" ]; then
