@@ -77,13 +77,14 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 # --- checks ------------------------------------------------------------------
 
 .PHONY: lint
-lint: install ## ruff, mypy --strict, import-linter, shellcheck where present
+lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeconform where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo "· shellcheck is not installed: skipped"; fi
+	@$(MAKE) --no-print-directory chart-lint
 
 .PHONY: test
 test: install ## unit tests and the embedded ring; no cluster
@@ -101,4 +102,4 @@ bench: install .venv-bench/.installed ## measure serving and gateway beside thei
 	@echo "## Gateway: in front of an instant upstream, one core"
 	@$(VENV)/bin/python bench/gateway.py --envoy .venv-bench/bin/envoy
 
-include kind.mk
+include kind.mk charts/chart.mk

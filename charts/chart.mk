@@ -1,6 +1,6 @@
 # The Helm chart: included by the Makefile.
 CHART := charts/slipway
-SCHEMAS := .schemas
+SCHEMAS := .slipway/schemas
 
 .PHONY: chart-docs
 chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, values.schema.json, README
