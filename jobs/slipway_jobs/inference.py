@@ -1,9 +1,15 @@
 """The door to ONNX Runtime: a model's outputs for inputs, as serving computes them."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME, unless this is set before
+# it is loaded (its Privacy.md).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 import onnxruntime
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]

@@ -1,8 +1,13 @@
 """The door to ONNX Runtime: a graph that is known to have the signature's inputs and outputs."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME, unless this is set before
+# it is loaded (its Privacy.md).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 from slipway_contract.signature import Column, Signature

@@ -69,6 +69,22 @@ def test_refusals_leave_no_traces_in_the_answer(predictor: Predictor) -> None:
     assert "Traceback" not in answer.text
 
 
+def test_nothing_is_written_but_to_the_folder_for_temporary_files(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+    """Its container has a read-only root; and what ONNX Runtime keeps under HOME it would also send to its maker."""
+    writable = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+    for folder in writable.values():
+        folder.mkdir()
+    before = sorted(artifact.rglob("*"))
+    environment = {**{name: str(folder) for name, folder in writable.items()}, "CI": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    with started(artifact, tmp_path / "log", environment) as predictor:
+        assert predictor.infer(patients.request()).status_code == 200
+        predictor.process.terminate()
+        assert predictor.process.wait(timeout=20) == 0
+    assert not [path for name, folder in writable.items() if name != "TMPDIR" for path in folder.rglob("*")]
+    assert sorted(artifact.rglob("*")) == before
+    assert {path.name for path in tmp_path.iterdir()} == {*writable, "log"}
+
+
 def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitted) -> None:
     predictor.infer(patients.request())
     text = httpx.get(predictor.metrics).text
