@@ -5,8 +5,13 @@
 One client, one connection, one request at a time; the contenders take turns in the same run, so that a busy machine is busy
 for all. mlserver-sklearn gets the bare forest and the request that it is fastest with (one tensor); ours imputes, takes 13
 named columns and checks each value. Prints a Markdown table; ends within a minute.
+
+    .venv-serving/bin/python -m bench.serving --batching
+
+What adaptive batching costs and brings: one row a request, over one connection and over many, with and without it.
 """
 
+import argparse
 import http.client
 import json
 import os
@@ -15,8 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
+from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
@@ -36,6 +43,9 @@ TREES, INPUTS = 100, 13
 SIZES = (1, 1024)
 ROUNDS = 4
 SECONDS_A_TURN = 1.0
+CONNECTIONS = (1, 16)
+BATCHING = {"off": (0, 0.0), "32 requests, 1 ms": (32, 0.001), "32 requests, 5 ms": (32, 0.005)}
+"""Requests in a batch at most, and seconds that the first one waits."""
 SIGNATURE = Signature(
     inputs=tuple(Column(name=f"x{i}", datatype=Datatype.FP32, minimum=-100, maximum=100, missing=i > 1) for i in range(INPUTS)),
     outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
@@ -52,10 +62,10 @@ class Contender:
     bodies: dict[int, bytes]
     seconds: dict[int, list[float]] = field(default_factory=lambda: {rows: [] for rows in SIZES})
 
-    def turn(self, rows: int, length: float) -> None:
+    def turn(self, rows: int, length: float, uncounted: int = 3) -> None:
         """Ask for ``length`` seconds. The first answers of a turn are not counted."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        for _ in range(3):
+        for _ in range(uncounted):
             self._ask(connection, rows)
         end = time.perf_counter() + length
         while time.perf_counter() < end:
@@ -147,7 +157,74 @@ def table(measured: list[Contender]) -> Iterator[str]:
             yield f"| {rows:,} | {contender.name} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | {rate:,.0f} | {ratio} |"
 
 
-def main() -> None:
+@dataclass
+class Switched:
+    """A server of ours with one setting of batching; ``seconds`` are those of its answers by number of connections."""
+
+    format: ArtifactFormat
+    batching: str
+    process: int
+    caller: Contender
+    seconds: dict[int, list[float]] = field(default_factory=lambda: {count: [] for count in CONNECTIONS})
+    elapsed: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CONNECTIONS, 0.0))
+    cpu: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CONNECTIONS, 0.0))
+
+    def turn(self, connections: int, length: float) -> None:
+        """One caller a connection, each asking for ``length`` seconds."""
+        self.caller.turn(1, 0)
+        callers = [replace(self.caller, seconds={1: []}) for _ in range(connections)]
+        begin, used = time.perf_counter(), self._cpu()
+        with ThreadPoolExecutor(connections) as threads:
+            list(threads.map(lambda caller: caller.turn(1, length, uncounted=0), callers))
+        self.elapsed[connections] += time.perf_counter() - begin
+        self.cpu[connections] += self._cpu() - used
+        for caller in callers:
+            self.seconds[connections] += caller.seconds[1]
+
+    def _cpu(self) -> float:
+        """Seconds of CPU that the server has used."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def batching_table(measured: list[Switched]) -> Iterator[str]:
+    """By format and number of connections, without batching first."""
+    yield f"{TREES}-tree forest, {INPUTS} inputs, one row a request over HTTP, {os.cpu_count()} CPUs\n"
+    yield "| format | connections | batching | p50 ms | p99 ms | requests/s | server CPU ms a request |"
+    yield "|---|---:|---|---:|---:|---:|---:|"
+    for format in (ArtifactFormat.ONNX, ArtifactFormat.SKOPS):
+        for count in CONNECTIONS:
+            for each in measured:
+                if each.format is format:
+                    times = each.seconds[count]
+                    p50, p99 = np.percentile(times, [50, 99]) * 1e3
+                    rate, cpu = len(times) / each.elapsed[count], each.cpu[count] / len(times) * 1e3
+                    yield f"| {format} | {count} | {each.batching} | {p50:.2f} | {p99:.2f} | {rate:,.0f} | {cpu:.2f} |"
+
+
+def measure_batching() -> None:
+    """Every setting in a server of its own; they take turns."""
+    fitted = forest()
+    body = json.dumps(fitted.request(fitted.rows[:1])).encode()
+    measured = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for format in (ArtifactFormat.ONNX, ArtifactFormat.SKOPS):
+            write_artifact(folder / format, fitted, format)
+            write_model_settings(folder / format, format)
+            for name, (size, seconds) in BATCHING.items():
+                switch = {"MLSERVER_MODEL_MAX_BATCH_SIZE": str(size), "MLSERVER_MODEL_MAX_BATCH_TIME": str(seconds)}
+                server = stack.enter_context(started(folder / format, folder / f"{format}-{size}-{seconds}.log", switch))
+                caller = Contender(name, server.client.base_url.port or 80, "/v2/models/heart-3/infer", {1: body})
+                measured.append(Switched(format, name, server.process.pid, caller))
+        for _ in range(ROUNDS):
+            for count in CONNECTIONS:
+                for each in measured:
+                    each.turn(count, SECONDS_A_TURN)
+    sys.stdout.write("\n".join(batching_table(measured)) + "\n")
+
+
+def compare_servers() -> None:
     """Start both, take turns, print."""
     fitted = forest()
     with ExitStack() as stack:
@@ -162,6 +239,16 @@ def main() -> None:
                 for contender in measured:
                     contender.turn(rows, SECONDS_A_TURN)
     sys.stdout.write("\n".join(table(measured)) + "\n")
+
+
+def main() -> None:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batching", action="store_true", help="what adaptive batching costs and brings")
+    if parser.parse_args().batching:
+        measure_batching()
+    else:
+        compare_servers()
 
 
 if __name__ == "__main__":

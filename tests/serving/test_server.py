@@ -1,11 +1,13 @@
 """The entry point as a process: start, limits, memory, the end."""
 
+import http.client
 import json
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -145,6 +147,34 @@ def test_no_request_is_lost_while_a_server_stops(artifact: Path, patients: Fitte
         caller.join(timeout=20)
         assert predictor.process.wait(timeout=20) == 0
     assert statuses
+    assert set(statuses) == {200}
+
+
+def test_kept_connections_are_answered_until_they_are_asked_to_leave(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+    """Callers who know nothing of readiness: 20 requests a second over 8 connections."""
+    body, statuses, begun = json.dumps(patients.request()).encode(), list[int](), threading.Semaphore(0)
+
+    def call(address: str) -> None:
+        connection = http.client.HTTPConnection(address, timeout=20)
+        pause, last = threading.Event(), False
+        while not last:
+            connection.request("POST", "/v2/models/heart-3/infer", body, {"content-type": "application/json"})
+            answer = connection.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+            begun.release()
+            last = answer.getheader("connection") == "close"
+            pause.wait(8 / 20)
+
+    with started(artifact, tmp_path / "log") as predictor, ThreadPoolExecutor(8) as threads:
+        address = predictor.client.base_url.netloc.decode()
+        callers = [threads.submit(call, address) for _ in range(8)]
+        for _ in range(20):
+            assert begun.acquire(timeout=20)
+        predictor.process.terminate()
+        for caller in callers:
+            caller.result(timeout=20)
+        assert predictor.process.wait(timeout=20) == 0
     assert set(statuses) == {200}
 
 
