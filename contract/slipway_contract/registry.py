@@ -32,6 +32,8 @@ class Tag(StrEnum):
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"
+    ARTIFACT = "slipway.artifact"
+    """``models:/m-…``, the logged model that is served in place of the version's own: it was adopted from that one."""
 
 
 class ArtifactFormat(StrEnum):

@@ -97,7 +97,16 @@ def _monitor(given: Namespace) -> dict[str, Any]:
     return monitor(given.model, given.alias, window, min_rows, limit, settings, tracking)
 
 
-COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor}
+def _adopt(given: Namespace) -> dict[str, Any]:
+    number, settings = command.version(given.version), read_settings()
+    from slipway_jobs.adoption import adopt
+    from slipway_jobs.tracking import Tracking
+
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return adopt(tracking.version(given.model, number), settings, tracking)
+
+
+COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor, "adopt": _adopt}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)

@@ -14,13 +14,13 @@ EXIT_STATUSES = """exit status:
   0  done; monitor: stable
   1  failed: the reason is on stderr and in the last line on stdout
   2  a wrong parameter; it is named, with what it may be
-  3  promote: refused by the gate; monitor: drift
+  3  promote: refused by the gate; monitor: drift; adopt: it cannot be served as it is
   4  monitor: too few rows in the window to say anything
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|evaluate|promote|monitor``."""
+    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("evaluate", help="score a registered version on its held-out data"))
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
+    _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
     return top
 
 

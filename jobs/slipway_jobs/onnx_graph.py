@@ -1,16 +1,31 @@
-"""The door to skl2onnx and onnx: a fitted classifier as a graph with the signature's names."""
+"""The door to skl2onnx and onnx: a fitted classifier as a graph with the signature's names, and what another's graph takes."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose, helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
+from slipway_jobs.errors import Refused
+
 Graph = ModelProto
 
-_TYPES = {Datatype.FP32: TensorProto.FLOAT, Datatype.INT64: TensorProto.INT64}
+_TYPES: dict[Datatype, int] = {
+    Datatype.BOOL: TensorProto.BOOL,
+    Datatype.FP16: TensorProto.FLOAT16,
+    Datatype.FP32: TensorProto.FLOAT,
+    Datatype.FP64: TensorProto.DOUBLE,
+    Datatype.BYTES: TensorProto.STRING,
+    **{each: TensorProto.DataType.Value(each.value) for each in Datatype if each.is_integer},
+}
+_DATATYPES = {number: datatype for datatype, number in _TYPES.items()}
 _ROWS = "rows"
 """The free first dimension of every input and output."""
 
@@ -63,3 +78,81 @@ def _probability(column: Column, probabilities: str) -> list[NodeProto]:
 
 def _value(column: Column, scalar: tuple[int, ...]) -> ValueInfoProto:
     return helper.make_tensor_value_info(column.name, _TYPES[column.datatype], [_ROWS, *(column.shape or scalar)])
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """An input of a graph that someone else made."""
+
+    column: Column
+    dimensions: tuple[int, ...]
+    """Of one row in the graph: a scalar column is ``()`` or ``(1,)`` there."""
+    dtype: np.dtype[Any]
+
+
+def read(path: Path) -> Graph:
+    """A graph with all its weights, also those in files beside it, and tensors for outputs. Raises Refused."""
+    try:
+        return _without_zip_maps(onnx.load(str(path)))
+    except Exception as error:  # protobuf's, onnx's and the operating system's have no base of their own
+        raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
+
+
+def _without_zip_maps(model: Graph) -> Graph:
+    """skl2onnx turns probabilities into dictionaries unless told otherwise; V2 takes the tensor that these are made of."""
+    undone = set()
+    for node in model.graph.node:
+        if node.op_type == "ZipMap":
+            undone.add(node.output[0])
+            node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output)))
+    for output in model.graph.output:
+        if output.name in undone:
+            output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None))
+    return model
+
+
+def inputs_of(graph: Graph) -> list[GraphInput]:
+    """Names, datatypes and shapes as the graph declares them. Raises Refused when rows cannot be told from columns."""
+    constants = {each.name for each in graph.graph.initializer}
+    return [_input(value) for value in graph.graph.input if value.name not in constants]
+
+
+def _input(value: ValueInfoProto) -> GraphInput:
+    tensor = value.type.tensor_type
+    if tensor.elem_type not in _DATATYPES:
+        raise Refused(f"input {value.name!r} of the graph is no tensor of a type that V2 knows")
+    free, *rest = [None if size.dim_value < 1 else size.dim_value for size in tensor.shape.dim] or [0]
+    if free is not None:
+        raise Refused(f"input {value.name!r} of the graph takes a fixed number of rows: export it with a free first dimension")
+    sizes = tuple(size for size in rest if size is not None)
+    if len(sizes) != len(rest):
+        raise Refused(f"input {value.name!r} of the graph has more than one free dimension: only the first may be free")
+    column = Column(name=value.name, datatype=_DATATYPES[tensor.elem_type], shape=() if sizes == (1,) else sizes)
+    return GraphInput(column, sizes, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+
+
+def output_columns(arrays: Sequence[tuple[str, object]], rows: int) -> tuple[Column, ...]:
+    """Columns of the outputs as they came for that many rows; what is no tensor is left out.
+
+    Raises Refused when an output has not one value per row.
+    """
+    return tuple(_output(name, array, rows) for name, array in arrays if isinstance(array, np.ndarray))
+
+
+def _output(name: str, array: np.ndarray[Any, Any], rows: int) -> Column:
+    if array.ndim == 0 or array.shape[0] != rows:
+        raise Refused(f"output {name!r} has the shape {list(array.shape)} for {rows} rows: the first dimension must be the rows")
+    kind = TensorProto.STRING if array.dtype.kind in "OUS" else helper.np_dtype_to_tensor_dtype(array.dtype)
+    if kind not in _DATATYPES:
+        raise Refused(f"output {name!r} is of a type that V2 does not know")
+    shape = array.shape[1:]
+    return Column(name=name, datatype=_DATATYPES[kind], shape=() if shape == (1,) else shape)
+
+
+def with_outputs(graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]) -> Graph:
+    """The graph that declares these outputs and no others, each with its shape; ``scalars`` says which of them are [rows, 1]."""
+    declared = ModelProto()
+    declared.CopyFrom(graph)
+    del declared.graph.output[:]
+    declared.graph.output.extend(_value(column, scalars.get(column.name, ())) for column in columns)
+    return declared

@@ -29,7 +29,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.dataset import Dataset
-from slipway_jobs.errors import NoSuchVersion
+from slipway_jobs.errors import NoSuchVersion, Refused
 
 if TYPE_CHECKING:
     from slipway_jobs.onnx_graph import Graph
@@ -156,6 +156,8 @@ class Tracking:
         try:
             if isinstance(source, str):
                 uri = self._client.get_logged_model(source).artifact_location
+            elif adopted := source.tags.get(Tag.ARTIFACT):
+                uri = self._client.get_logged_model(adopted.removeprefix("models:/")).artifact_location
             else:
                 uri = self._client.get_model_version_download_uri(source.name, source.version)
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri))
@@ -218,6 +220,29 @@ def save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, mode
         pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
         save_as_external_data=False,
     )
+
+
+def logged_onnx(folder: Path) -> Path:
+    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model of another kind."""
+    try:
+        flavors = Model.load(str(folder)).flavors
+    except MlflowException as error:
+        raise Refused(f"what was logged is no MLflow model: {error}") from error
+    if "onnx" not in flavors:
+        kinds = ", ".join(sorted(flavors.keys() - {"python_function"})) or "code"
+        raise Refused(f"it was logged as {kinds}, which could run any code; convert it to ONNX and use mlflow.onnx.log_model")
+    path = (folder / str(flavors["onnx"].get("data", "model.onnx"))).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise Refused("its MLmodel names a graph that is not there")
+    return path
+
+
+def logged_example(folder: Path) -> Any:
+    """The input example that was logged with it: an array, a data frame, a dictionary; None when there is none."""
+    try:
+        return Model.load(str(folder)).load_input_example(str(folder))
+    except (MlflowException, OSError, ValueError):
+        return None
 
 
 def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:

@@ -4,6 +4,7 @@ REST paths as of MLflow 3: ``mlflow/server/handlers.py`` and ``mlflow/protos``.
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
+from slipway_contract.registry import Tag
 
 from slipway_serving.errors import Refused
 from slipway_serving.settings import StorageSettings
@@ -20,6 +22,7 @@ _log = logging.getLogger(__name__)
 _API = "/api/2.0/mlflow"
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _MOST_FILES = 10_000
+_LOGGED_MODEL = re.compile(r"^models:/m-[0-9a-f]+$")
 
 T = TypeVar("T")
 
@@ -37,9 +40,12 @@ class MlflowRegistry:
         self._base = settings.tracking_uri.rstrip("/")
 
     def location(self, name: str, version: str) -> str:
-        """The folder of a registered version in the artifact proxy."""
-        asked = {"name": name, "version": version}
-        answer = self._get(f"{_API}/model-versions/get-download-uri", asked, f"{name} version {version}")
+        """The folder of a registered version in the artifact proxy; of an adopted one, that of the artifact made of it."""
+        asked, what = {"name": name, "version": version}, f"{name} version {version}"
+        adopted = _adopted(self._get(f"{_API}/model-versions/get", asked, what), what)
+        if adopted:
+            return self._proxied(self._resolved(adopted))
+        answer = self._get(f"{_API}/model-versions/get-download-uri", asked, what)
         return self._proxied(self._resolved(_text(answer, "artifact_uri")))
 
     def files(self, location: str) -> set[str]:
@@ -141,6 +147,19 @@ class MlflowRegistry:
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("at least one attempt")
+
+
+def _adopted(answer: dict[str, Any], what: str) -> str | None:
+    """The logged model that is served in place of the version's own, when a tag of the version names one."""
+    version = answer.get("model_version")
+    tags = version.get("tags") if isinstance(version, dict) else None
+    for tag in tags or ():
+        if isinstance(tag, dict) and tag.get("key") == Tag.ARTIFACT:
+            location = _text(tag, "value")
+            if not _LOGGED_MODEL.match(location):
+                raise Refused(f"tag {Tag.ARTIFACT} of {what} is {location!r}, which is not a logged model")
+            return location
+    return None
 
 
 def _join(folder: str, name: str) -> str:

@@ -69,9 +69,19 @@ def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
         server.server_close()
 
 
+def tagged(location: object) -> Answer:
+    """A version whose tag says that something else is served in its place."""
+    return send(
+        200, {"model_version": {"tags": [{"key": "owner", "value": "me"}, {"key": "slipway.artifact", "value": location}]}}
+    )
+
+
+UNTAGGED = send(200, {"model_version": {"version": "1"}})
+
+
 @pytest.mark.parametrize("failure", [send(503), send(500), send(429), hang_up])
 def test_a_passing_failure_is_tried_again(failure: Answer) -> None:
-    with registry(failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})) as mlflow:
+    with registry(UNTAGGED, failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})) as mlflow:
         assert mlflow.location("heart", "1") == "0/m"
 
 
@@ -104,20 +114,32 @@ def test_patience_ends() -> None:
     ],
 )
 def test_an_answer_of_another_kind_is_refused(answer: Answer, said: str) -> None:
-    with registry(answer) as mlflow, pytest.raises(Refused) as caught:
+    with registry(UNTAGGED, answer) as mlflow, pytest.raises(Refused) as caught:
         mlflow.location("heart", "1")
     assert said in str(caught.value)
 
 
 def test_a_logged_model_is_followed_to_its_files() -> None:
     model = {"model": {"info": {"artifact_uri": "mlflow-artifacts:/0/models/m-1/artifacts"}}}
-    with registry(send(200, {"artifact_uri": "models:/m-1"}), send(200, model)) as mlflow:
+    with registry(UNTAGGED, send(200, {"artifact_uri": "models:/m-1"}), send(200, model)) as mlflow:
         assert mlflow.location("heart", "1") == "0/models/m-1/artifacts"
+
+
+def test_of_an_adopted_version_the_artifact_made_of_it_is_served() -> None:
+    model = {"model": {"info": {"artifact_uri": "mlflow-artifacts:/0/models/m-a1/artifacts"}}}
+    with registry(tagged("models:/m-a1"), send(200, model)) as mlflow:
+        assert mlflow.location("heart", "1") == "0/models/m-a1/artifacts"
+
+
+@pytest.mark.parametrize("location", ["mlflow-artifacts:/0/other", "models:/heart/1", "models:/m-1/../x", "file:///etc", "", 7])
+def test_a_tag_that_leads_anywhere_else_is_refused(location: object) -> None:
+    with registry(tagged(location)) as mlflow, pytest.raises(Refused):
+        mlflow.location("heart", "1")
 
 
 def test_a_run_is_followed_to_its_files() -> None:
     run = {"run": {"info": {"artifact_uri": "mlflow-artifacts:/0/r1/artifacts"}}}
-    with registry(send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)) as mlflow:
+    with registry(UNTAGGED, send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)) as mlflow:
         assert mlflow.location("heart", "1") == "0/r1/artifacts/model"
 
 

@@ -49,6 +49,17 @@ def dest(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
+    mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
+) -> None:
+    manifest = write_manifest(artifact)
+    (tmp_path / "logged").mkdir()
+    (tmp_path / "logged/MLmodel").write_text("flavors: {onnx: {}}")
+    version = mlflow.adopt("adopted", tmp_path / "logged", artifact)
+    get(mlflow, uri_of("adopted", version, manifest), dest)
+    assert (dest / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
+
+
 def test_a_registered_version_arrives_whole_and_with_settings_of_ours(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
     (artifact / "extra").mkdir()
     (artifact / "extra/notes ü.txt").write_text("a name to be quoted")

@@ -38,6 +38,15 @@ class TrackingServer:
         self._post(f"mlflow/logged-models/{made['model_id']}", {"model_id": made["model_id"], "status": _READY}, "PATCH")
         return self._version(name, f"models:/{made['model_id']}", model_id=made["model_id"]), self.store / root
 
+    def adopt(self, name: str, logged: Path, folder: Path) -> str:
+        """Register what was logged by hand, and the folder as what is served in its place; returns the version."""
+        version, _ = self.register(name, logged)
+        served, _ = self.register(f"{name}-served", folder)
+        source = self._client.get("mlflow/model-versions/get", params={"name": f"{name}-served", "version": served}).json()
+        tag = {"name": name, "version": version, "key": "slipway.artifact", "value": source["model_version"]["source"]}
+        self._post("mlflow/model-versions/set-tag", tag)
+        return version
+
     def register_from_run(self, name: str, folder: Path) -> str:
         """Upload the folder as artifacts of a run, and register that; returns the version."""
         run = self._post("mlflow/runs/create", {"experiment_id": "0"})["run"]["info"]
