@@ -32,4 +32,13 @@ class Smoke:
     digest: str
 
 
-Action = Apply | Delete | Smoke
+@dataclass(frozen=True)
+class Adopt:
+    """Start the Job that pins a version which was logged by hand."""
+
+    job: str
+    registered_model: str
+    version: str
+
+
+Action = Apply | Delete | Smoke | Adopt

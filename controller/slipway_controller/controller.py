@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,18 +15,20 @@ from slipway_cluster import (
     MODEL,
     Cluster,
     ClusterError,
+    Conflict,
     Manifest,
     NotFound,
 )
 from slipway_contract import labels
 from slipway_contract.model import Model, ModelStatus
 
-from slipway_controller.action import Action, Apply, Delete, Smoke
+from slipway_controller.action import Action, Adopt, Apply, Delete, Smoke
+from slipway_controller.adoption import TEMPLATE, adoption_of
 from slipway_controller.conditions import degraded
 from slipway_controller.inference_service import PASSED, Service, observed
 from slipway_controller.notice import Notice, notices
 from slipway_controller.reconcile import Plan, reconcile
-from slipway_controller.registry import RegisteredVersion, Registry, RegistryError
+from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.smoke import predict_example
 from slipway_controller.trouble import Trouble, stage_of, trouble_of
 
@@ -67,7 +70,9 @@ class Controller:
             model = Model.model_validate(manifest)
         except ValidationError as error:
             return self._refuse(manifest, error)
-        plan = reconcile(model, self._wanted(model), self._services(model), self._now(), self._autoscalers(model))
+        wanted = self._wanted(model)
+        adoption = adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
+        plan = reconcile(model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption)
         plan = self._carry_out(model, plan)
         self._report(manifest, model.status, plan.status, plan.notices)
         return None if plan.over else plan.status
@@ -134,6 +139,10 @@ class Controller:
                 self._smoke.pop(name, None)
             case Smoke(service, digest):
                 self._try(model, service, digest)
+            case Adopt(job, registered_model, version):
+                logger.info("%s: starting Job %s", model.name, job)
+                with suppress(Conflict):  # it is there already
+                    self._cluster.create_job(TEMPLATE, name=job, args=[registered_model, version])
 
     def _try(self, model: Model, service: Service, digest: str) -> None:
         tried, outcome = self._smoke.get(service.name, (0.0, None))

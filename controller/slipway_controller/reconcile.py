@@ -9,6 +9,7 @@ from slipway_contract import labels
 from slipway_contract.model import Model, ModelStatus, TrafficTarget
 
 from slipway_controller.action import Action, Apply, Delete
+from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.conditions import conditions, stated
 from slipway_controller.inference_service import Service, desired, differences, terminating
@@ -35,12 +36,13 @@ def reconcile(
     services: Sequence[Service],
     now: datetime,
     autoscalers: Sequence[Manifest] = (),
+    adoption: Adoption | None = None,
 ) -> Plan:
-    """Compare and decide. ``services`` and ``autoscalers`` are all of this model."""
+    """Compare and decide. ``services`` and ``autoscalers`` are all of this model; ``adoption`` is that of an unpinned version."""
     if model.metadata.deletion_timestamp:
         return farewell(model, services, autoscalers, now)
     by_version = {service.version: service for service in services}
-    verdict = judge(model, wanted, by_version)
+    verdict = judge(model, wanted, by_version, adoption)
     traffic = [refreshed(target, by_version.get(target.version)) for target in model.status.traffic]
     if isinstance(wanted, RegisteredVersion):
         if verdict.passed:

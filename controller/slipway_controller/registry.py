@@ -19,6 +19,15 @@ class RegistryError(Exception):
         self.reason = reason
 
 
+class Unpinned(RegistryError):
+    """The version bears no digest: it was logged by hand."""
+
+    def __init__(self, name: str, version: str) -> None:
+        super().__init__("DigestMissing", f"version {version} of {name} has no tag {Tag.DIGEST}")
+        self.name = name
+        self.version = version
+
+
 @dataclass(frozen=True)
 class RegisteredVersion:
     """A version of a registered model, as far as serving cares."""
@@ -37,14 +46,12 @@ class Registry:
         self._client = client
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion:
-        """The version that bears the alias. Raises RegistryError."""
+        """The version that bears the alias. Raises RegistryError; Unpinned when it cannot be served as it is."""
         found = self._get("registered-models/alias", {"name": name, "alias": alias})["model_version"]
         tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
         digest = tags.get(Tag.DIGEST, "")
         if not digest.startswith("sha256:"):
-            raise RegistryError(
-                "DigestMissing", f"version {found['version']} of {name} has no tag {Tag.DIGEST}: register it by a Slipway job"
-            )
+            raise Unpinned(name, found["version"])
         return RegisteredVersion(name, found["version"], digest, found.get("run_id") or None)
 
     def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from slipway_contract.model import Model
 
-from slipway_controller.action import Action, Smoke
+from slipway_controller.action import Action, Adopt, Smoke
+from slipway_controller.adoption import TEMPLATE, Adoption, job_name
 from slipway_controller.inference_service import Service
-from slipway_controller.registry import RegisteredVersion, RegistryError
+from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinned
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,12 @@ class Verdict:
     actions: tuple[Action, ...] = field(default=())
 
 
-def judge(model: Model, wanted: RegisteredVersion | RegistryError, by_version: dict[str, Service]) -> Verdict:
+def judge(
+    model: Model, wanted: RegisteredVersion | RegistryError, by_version: dict[str, Service], adoption: Adoption | None = None
+) -> Verdict:
     """How far the wanted version has come."""
+    if isinstance(wanted, Unpinned) and adoption:
+        return _unpinned(model, wanted, adoption)
     if isinstance(wanted, RegistryError):
         return Verdict(wanted.reason, str(wanted), failed=True)
     name = f"version {wanted.version}"
@@ -43,3 +48,16 @@ def judge(model: Model, wanted: RegisteredVersion | RegistryError, by_version: d
     if service.smoke:
         return Verdict("SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,))
     return Verdict("SmokePrediction", f"{name} is ready; trying its example", actions=(smoke,))
+
+
+def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Verdict:
+    job = job_name(model, wanted.version)
+    match adoption.state:
+        case "due" | "running":
+            actions = (Adopt(job, wanted.name, wanted.version),) if adoption.state == "due" else ()
+            return Verdict("Adopting", f"version {wanted.version} was logged by hand; Job {job} pins it", actions=actions)
+        case "failed":
+            return Verdict("AdoptionFailed", f"version {wanted.version}: {adoption.message or f'see Job {job}'}", failed=True)
+        case "impossible":
+            remedy = f"run python -m slipway_jobs adopt {wanted.name} {wanted.version}"
+            return Verdict(wanted.reason, f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}", failed=True)

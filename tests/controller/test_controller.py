@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, MODEL, ClusterError, Kind, Manifest
+from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, JOB, MODEL, ClusterError, Kind, Manifest
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import ConditionType, ModelStatus
 from slipway_contract.registry import Tag, digest_of
@@ -21,6 +21,18 @@ HEART = {
     "metadata": {"name": "heart"},
     "spec": {"registeredModel": "heart"},
 }
+ADOPT = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "adopt"},
+    "spec": {
+        "schedule": "@monthly",
+        "suspend": True,
+        "jobTemplate": {
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "adopt", "image": "jobs"}]}}}
+        },
+    },
+}
 READY = {
     "conditions": [{"type": "Ready", "status": "True"}],
     "address": {"url": "http://heart-1"},
@@ -33,6 +45,7 @@ class World:
     def __init__(self, cluster: LocalCluster) -> None:
         self.cluster = cluster
         self.infer_status = 200
+        self.tags = [{"key": Tag.DIGEST, "value": DIGEST}]
         self.controller = Controller(
             cluster,
             Registry(httpx.Client(base_url="http://mlflow", transport=httpx.MockTransport(self._mlflow))),
@@ -41,8 +54,7 @@ class World:
 
     def _mlflow(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/2.0/mlflow/registered-models/alias"
-        tags = [{"key": Tag.DIGEST, "value": DIGEST}]
-        return httpx.Response(200, json={"model_version": {"version": "1", "run_id": "run", "tags": tags}})
+        return httpx.Response(200, json={"model_version": {"version": "1", "run_id": "run", "tags": self.tags}})
 
     def _predictor(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -194,6 +206,19 @@ def test_what_the_cluster_refuses_stands_in_the_status(tmp_path: Path) -> None:
     assert world.reason(ConditionType.DEGRADED) == ("True", "ClusterRefused")
     assert world.told() == {"ClusterRefused": "Warning"}
     cluster.close()
+
+
+def test_a_version_without_a_digest_is_adopted_by_one_job(world: World) -> None:
+    world.tags = []
+    assert world.reason(ConditionType.DEGRADED) == ("True", "DigestMissing")
+    world.cluster.apply(ADOPT)
+    for _ in range(3):
+        assert world.reason(ConditionType.PROGRESSING) == ("True", "Adopting")
+    (job,) = world.cluster.list(JOB)
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["heart", "1"]
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it has failed"}
+    world.cluster.update_status(JOB, job["metadata"]["name"], {"conditions": [failed]})
+    assert world.reason(ConditionType.DEGRADED) == ("True", "AdoptionFailed")
 
 
 def test_a_model_that_is_gone_has_no_status(world: World) -> None:

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, Manifest
 from slipway_contract.model import ConditionType, Model, ModelStatus
 from slipway_contract.registry import digest_of
-from slipway_controller.action import Apply, Delete, Smoke
+from slipway_controller.action import Adopt, Apply, Delete, Smoke
+from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.inference_service import PASSED, Service, desired
 from slipway_controller.notice import Notice
 from slipway_controller.reconcile import Plan, reconcile
-from slipway_controller.registry import RegisteredVersion, RegistryError
+from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinned
 from slipway_controller.trouble import Trouble, load_failure
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -39,12 +40,14 @@ class World:
     wanted: RegisteredVersion | RegistryError
     services: dict[str, Service] = field(default_factory=dict)
     autoscalers: dict[str, Manifest] = field(default_factory=dict)
+    adoption: Adoption | None = None
     now: datetime = NOON
     plan: Plan | None = None
     told: list[Notice] = field(default_factory=list)
 
     def look(self) -> Plan:
-        return reconcile(self.model, self.wanted, list(self.services.values()), self.now, list(self.autoscalers.values()))
+        services, autoscalers = list(self.services.values()), list(self.autoscalers.values())
+        return reconcile(self.model, self.wanted, services, self.now, autoscalers, self.adoption)
 
     def turn(self, seconds: float = 1, smoke: str = PASSED) -> "World":
         self.now += timedelta(seconds=seconds)
@@ -351,6 +354,37 @@ def test_trouble_is_told_once_as_a_warning_and_so_is_its_end() -> None:
     world.wanted = version("1")
     world.turn()
     assert Notice("Recovered", "no longer ImagePullFailed") in world.told
+
+
+UNPINNED = Unpinned("heart", "2")
+
+
+def test_a_version_that_was_logged_by_hand_is_adopted_by_a_job_while_the_live_one_serves_on() -> None:
+    world = World(model(), version("1")).rolled_out("1")
+    world.wanted, world.adoption = UNPINNED, Adoption("due")
+    assert world.look().actions == (Adopt("adopt-heart-2", "heart", "2"),)
+    world.adoption = Adoption("running")
+    assert world.turn().plan.actions == ()  # type: ignore[union-attr]
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.PROGRESSING) == ("True", "Adopting")
+    assert world.rolled_out("2").traffic == [("2", "live", 100), ("1", "previous", 0)]
+
+
+@pytest.mark.parametrize(
+    ("adoption", "reason", "part"),
+    [
+        (Adoption("failed", "it was logged as sklearn"), "AdoptionFailed", "it was logged as sklearn"),
+        (Adoption("failed"), "AdoptionFailed", "see Job adopt-heart-2"),
+        (Adoption("impossible"), "DigestMissing", "python -m slipway_jobs adopt heart 2"),
+    ],
+)
+def test_a_version_that_cannot_be_adopted_says_why(adoption: Adoption, reason: str, part: str) -> None:
+    world = World(model(), UNPINNED, adoption=adoption).turn()
+    assert world.condition(ConditionType.DEGRADED) == ("True", reason)
+    degraded = world.model.status.condition(ConditionType.DEGRADED)
+    assert degraded
+    assert part in degraded.message
+    assert world.look().actions == ()
 
 
 EVENTS = st.lists(
