@@ -57,7 +57,8 @@ def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Verdict:
             actions = (Adopt(job, wanted.name, wanted.version),) if adoption.state == "due" else ()
             return Verdict("Adopting", f"version {wanted.version} was logged by hand; Job {job} pins it", actions=actions)
         case "failed":
-            return Verdict("AdoptionFailed", f"version {wanted.version}: {adoption.message or f'see Job {job}'}", failed=True)
+            why = adoption.message or "see its log"
+            return Verdict("AdoptionFailed", f"version {wanted.version}: {why} (Job {job}; delete it to try again)", failed=True)
         case "impossible":
             remedy = f"run python -m slipway_jobs adopt {wanted.name} {wanted.version}"
             return Verdict(wanted.reason, f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}", failed=True)

@@ -374,7 +374,7 @@ def test_a_version_that_was_logged_by_hand_is_adopted_by_a_job_while_the_live_on
     ("adoption", "reason", "part"),
     [
         (Adoption("failed", "it was logged as sklearn"), "AdoptionFailed", "it was logged as sklearn"),
-        (Adoption("failed"), "AdoptionFailed", "see Job adopt-heart-2"),
+        (Adoption("failed"), "AdoptionFailed", "see its log (Job adopt-heart-2; delete it to try again)"),
         (Adoption("impossible"), "DigestMissing", "python -m slipway_jobs adopt heart 2"),
     ],
 )
