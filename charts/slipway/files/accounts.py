@@ -21,7 +21,8 @@ def ensure(mlflow: httpx.Client, admin: tuple[str, str], reader: tuple[str, str]
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return "MLflow does not know its administrator by the password in the Secret"
     if answer.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT):
-        return f"MLflow refuses the account {reader[0]}: {answer.text}"
+        # Its code only: the message has the hash of the password in it.
+        return f"MLflow refuses the account {reader[0]}: {answer.json().get('error_code')}; is it there with another password?"
     answer.raise_for_status()
     log.info("made %s", reader[0])
     return None
