@@ -62,6 +62,11 @@ class Registry:
         if answer.status_code == httpx.codes.NOT_FOUND or b"INVALID_PARAMETER_VALUE" in answer.content:
             wanted = ", ".join(f"{key} {value}" for key, value in query.items())
             raise RegistryError("AliasNotFound", f"the registry has no {wanted}: train and promote a version")
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            # MLflow answers so, too, when a registered model that the account would be allowed to read is not there.
+            raise RegistryError(
+                "AliasNotFound", f"the registry has no {query['name']} that this account may read: train a version"
+            )
         if answer.is_error:
             raise RegistryError("RegistryUnreachable", f"MLflow answered {answer.status_code}")
         body: dict[str, Any] = answer.json()
