@@ -11,6 +11,7 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
+from slipway_gateway.connection import Connection
 from slipway_gateway.door import Door
 from slipway_gateway.settings import Settings
 
@@ -51,7 +52,7 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         ws="none",
         interface="asgi3",
         proxy_headers=False,

@@ -17,6 +17,7 @@ from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import API_VERSION
 from slipway_gateway.app import Gateway
+from slipway_gateway.connection import Connection
 from slipway_gateway.endpoints import SERVICE_LABEL
 from slipway_gateway.settings import Settings
 
@@ -103,7 +104,7 @@ class House:
     def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Visitor"]:
         """The real application behind a real socket, in this process; waits until it is ready."""
         gateway = Gateway(self.settings(**changed), self.cluster)
-        with Loopback(gateway.application, lifespan="on") as server, Visitor(server.url, self) as visitor:
+        with Loopback(gateway.application, lifespan="on", http=Connection) as server, Visitor(server.url, self) as visitor:
             visitor.gateway = gateway
             if ready:
                 wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)

@@ -26,8 +26,9 @@ def wait_for(what: str, look: Callable[[], T | None]) -> T:
 class Loopback:
     """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and entered again."""
 
-    def __init__(self, application: Any, *, lifespan: str = "off") -> None:
+    def __init__(self, application: Any, *, lifespan: str = "off", http: Any = "auto") -> None:
         self._application = application
+        self._http = http
         self._lifespan = lifespan
         self._port = 0
 
@@ -41,6 +42,7 @@ class Loopback:
             host="127.0.0.1",
             port=self._port,
             lifespan=self._lifespan,  # type: ignore[arg-type]
+            http=self._http,
             ws="none",
             interface="asgi3",
             proxy_headers=False,

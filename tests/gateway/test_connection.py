@@ -1,0 +1,101 @@
+"""What is written to a caller's connection, byte for byte and piece by piece."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from slipway_gateway.connection import LARGE, Joining
+
+from tests.gateway.house import Visitor, v2_request
+
+
+class Recorded(asyncio.Transport):
+    """A transport that remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.written.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default or name
+
+
+def written(use: Callable[[Joining], None]) -> Recorded:
+    transport = Recorded()
+
+    async def main() -> None:
+        use(Joining(transport, asyncio.get_running_loop()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    return transport
+
+
+def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
+    def use(joining: Joining) -> None:
+        joining.write(b"head ")
+        joining.write(b"body")
+
+    assert written(use).written == [b"head body"]
+
+
+def test_a_close_sends_what_was_written_before_it() -> None:
+    def use(joining: Joining) -> None:
+        joining.write(b"last words")
+        joining.close()
+
+    transport = written(use)
+    assert transport.written == [b"last words"]
+    assert transport.closed
+
+
+def test_large_pieces_are_neither_copied_nor_kept_and_the_order_stays() -> None:
+    large = b"x" * (LARGE + 1)
+
+    def use(joining: Joining) -> None:
+        joining.write(b"head ")
+        joining.write(large)
+        joining.write(b" tail")
+
+    assert written(use).written == [b"head ", large, b" tail"]
+
+
+def test_everything_else_is_the_transports_own() -> None:
+    told: list[str] = []
+    written(lambda joining: told.append(joining.get_extra_info("peername")))
+    assert told == ["peername"]
+
+
+def test_requests_that_come_in_one_piece_are_answered_in_their_order(visitor: Visitor) -> None:
+    address = urlsplit(visitor.url)
+    asked = [b"/livez", b"/nothing", b"/v2/health/live"]
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:
+        connection.sendall(b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in asked))
+        answers = b""
+        while b'{"live":true}' not in answers:
+            answers += connection.recv(2**16)
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"200", b"404", b"200"]
+
+
+def test_a_caller_who_waits_for_permission_to_send_the_body_gets_it(visitor: Visitor) -> None:
+    address, token = urlsplit(visitor.url), visitor.house.issuer.token().encode()
+    body = orjson.dumps(v2_request())
+    head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nauthorization: Bearer %s\r\n" % token
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:
+        connection.sendall(head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body)
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")
