@@ -68,6 +68,8 @@ def serve(settings: Settings, cluster: Cluster) -> None:
     # What is loaded now stays for ever: the collector need not look at it again in the middle of a request.
     gc.collect()
     gc.freeze()
+    # A request leaves next to nothing in cycles: looking for them every 700 objects costs 4 % of it.
+    gc.set_threshold(20_000, 20, 20)
     log.info("listening on %s:%d, metrics on %d", settings.gateway_host, settings.gateway_port, server.server_port)
     # uvicorn raises what it caught once more when it is done, for whoever was there before it: an end with status 0.
     for end in (signal.SIGTERM, signal.SIGINT):
