@@ -104,5 +104,5 @@ class Cluster(Protocol):
     def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
         """An Event on the object, as ``kubectl describe`` shows it; the same one again is counted, not written anew."""
 
-    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
-        """Events on the object that the cluster still keeps, in the order in which they last happened."""
+    def events(self, about: Manifest) -> Sequence[Manifest]:
+        """Events on this very object (not on a former one of its name) that the cluster still keeps, the latest last."""

@@ -179,8 +179,8 @@ class KubernetesCluster:
             again = {"count": self._call("get", path).get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
             self._call("patch", path, body=again, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER)
 
-    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
-        selector = f"involvedObject.kind={kind.name},involvedObject.name={name}"
+    def events(self, about: Manifest) -> Sequence[Manifest]:
+        selector = f"involvedObject.uid={about['metadata']['uid']}"
         return sorted(_items(EVENT, self._call("get", self._path(EVENT), field_selector=selector)), key=last_seen)
 
     def _follow(self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float) -> Iterator[WatchEvent]:

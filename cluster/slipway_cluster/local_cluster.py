@@ -114,9 +114,9 @@ class LocalCluster:
             else:
                 self.store.insert(_in_namespace(EVENT, event), {})
 
-    def events(self, kind: Kind, name: str) -> Sequence[Manifest]:
-        every = [each for each in self.store.list(EVENT) if each["involvedObject"]["kind"] == kind.name]
-        return sorted((each for each in every if each["involvedObject"]["name"] == name), key=last_seen)
+    def events(self, about: Manifest) -> Sequence[Manifest]:
+        uid = about["metadata"]["uid"]
+        return sorted((each for each in self.store.list(EVENT) if each["involvedObject"].get("uid") == uid), key=last_seen)
 
     def _log_lines(
         self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool

@@ -105,7 +105,7 @@ class Controller:
 
     def _podless(self, service: Service) -> Trouble | None:
         age = self._now() - datetime.fromisoformat(service.manifest["metadata"]["creationTimestamp"])
-        warnings = [e for e in self._cluster.events(INFERENCE_SERVICE, service.name) if e["type"] == "Warning"]
+        warnings = [e for e in self._cluster.events(service.manifest) if e["type"] == "Warning"]
         if age < timedelta(seconds=PODLESS_SECONDS) or not warnings:
             return None
         return Trouble("PodsNotCreated", f"{warnings[-1]['reason']}: {warnings[-1]['message']}")

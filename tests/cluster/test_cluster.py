@@ -271,10 +271,12 @@ def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(clus
     for _ in range(3):
         cluster.record(heart, reason="ImagePullFailed", message="no such image", warning=True)
     cluster.record(digits, reason="Serving", message="x" * 5000)
-    found = {each["reason"]: each for each in cluster.events(MODEL, "heart")}
+    found = {each["reason"]: each for each in cluster.events(heart)}
     assert found.keys() == {"Serving", "ImagePullFailed"}
     assert (found["Serving"]["type"], found["Serving"]["count"]) == ("Normal", 1)
     assert (found["ImagePullFailed"]["type"], found["ImagePullFailed"]["count"]) == ("Warning", 3)
     assert found["Serving"]["involvedObject"]["uid"] == heart["metadata"]["uid"]
-    assert [len(each["message"]) for each in cluster.events(MODEL, "digits")] == [1024]
-    assert cluster.events(MODEL, "nobody") == []
+    assert [len(each["message"]) for each in cluster.events(digits)] == [1024]
+    cluster.delete(MODEL, "heart")
+    until(lambda: cluster.list(MODEL, {"team": "a"}), lambda models: "heart" not in [each["metadata"]["name"] for each in models])
+    assert list(cluster.events(cluster.apply(model("heart")))) == [], "another object of the same name"

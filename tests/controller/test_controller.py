@@ -76,7 +76,7 @@ class World:
         self.cluster.update_status(INFERENCE_SERVICE, "heart-1", status)
 
     def told(self) -> dict[str, str]:
-        return {event["reason"]: event["type"] for event in self.cluster.events(MODEL, "heart")}
+        return {event["reason"]: event["type"] for event in self.cluster.events(self.cluster.get(MODEL, "heart"))}
 
 
 @pytest.fixture
@@ -104,9 +104,11 @@ def test_a_model_at_rest_is_not_written_to(world: World) -> None:
     world.kserve(READY)
     for _ in range(3):
         world.look()
-    before = world.cluster.get(MODEL, "heart"), world.cluster.events(MODEL, "heart")
+    before = world.cluster.get(MODEL, "heart")
+    events = world.cluster.events(before)
     world.look()
-    assert (world.cluster.get(MODEL, "heart"), world.cluster.events(MODEL, "heart")) == before
+    assert world.cluster.get(MODEL, "heart") == before
+    assert world.cluster.events(before) == events
 
 
 def test_an_example_that_is_refused_keeps_the_version_out(world: World) -> None:

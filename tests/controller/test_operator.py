@@ -1,0 +1,109 @@
+"""The controller as a process on a real cluster with KServe; SLIPWAY_TEST_KUBERNETES names a namespace for it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, LEASE, MODEL, Cluster, ClusterError, NotFound, connect
+from slipway_contract.registry import Tag, digest_of
+
+NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
+NAME = "operator-test"
+ELSEWHERE = "mlflow://operator-test/1?sha256=" + "0" * 64
+
+pytestmark = pytest.mark.skipif(NAMESPACE is None, reason="SLIPWAY_TEST_KUBERNETES is not set")
+
+
+class Mlflow(BaseHTTPRequestHandler):
+    """A registry in which every alias is version 1."""
+
+    def do_GET(self) -> None:
+        tags = [{"key": Tag.DIGEST, "value": digest_of(b"1")}]
+        body = json.dumps({"model_version": {"version": "1", "tags": tags}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def mlflow() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Mlflow)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return connect(f"kubernetes://{NAMESPACE}")
+
+
+@pytest.fixture
+def controller(mlflow: str, cluster: Cluster, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = {**os.environ, "SLIPWAY_CLUSTER": f"kubernetes://{NAMESPACE}", "MLFLOW_TRACKING_URI": mlflow}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "slipway_controller"], env=environment, stdout=log, stderr=log)
+    yield process
+    cluster.delete(MODEL, NAME)
+    until(lambda: all(each["metadata"]["name"] != NAME for each in cluster.list(MODEL)), tmp_path / "log")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert cluster.get(LEASE, "slipway-controller")["spec"].get("holderIdentity", "") == ""
+
+
+def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := holds():
+                return found
+        except NotFound:
+            pass
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+@pytest.mark.usefixtures("controller")
+def test_what_a_model_needs_is_made_kept_and_taken_away(cluster: Cluster, tmp_path: Path) -> None:
+    log, service = tmp_path / "log", f"{NAME}-1"
+    model = {
+        "apiVersion": MODEL.api_version,
+        "kind": MODEL.name,
+        "metadata": {"name": NAME},
+        "spec": {"registeredModel": NAME, "rollout": {"drainSeconds": 1}},
+    }
+    cluster.apply(model)
+    wanted = until(lambda: cluster.get(INFERENCE_SERVICE, service), log)["spec"]["predictor"]["model"]["storageUri"]
+    until(lambda: cluster.get(HORIZONTAL_POD_AUTOSCALER, service), log)
+    until(lambda: "serving.slipway.dev/drain" in cluster.get(MODEL, NAME)["metadata"].get("finalizers", []), log)
+    until(lambda: "Creating" in [event["reason"] for event in cluster.events(cluster.get(MODEL, NAME))], log)
+
+    edited = cluster.get(INFERENCE_SERVICE, service)
+    edited["spec"]["predictor"]["model"]["storageUri"] = ELSEWHERE
+    cluster.apply({key: edited[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": service}})
+    until(lambda: cluster.get(INFERENCE_SERVICE, service)["spec"]["predictor"]["model"]["storageUri"] == wanted, log)
+
+    before = cluster.get(HORIZONTAL_POD_AUTOSCALER, service)["metadata"]["uid"]
+    cluster.delete(HORIZONTAL_POD_AUTOSCALER, service)
+    until(lambda: cluster.get(HORIZONTAL_POD_AUTOSCALER, service)["metadata"]["uid"] != before, log)
+
+    cluster.delete(MODEL, NAME)
+    until(lambda: NAME not in [each["metadata"]["name"] for each in cluster.list(MODEL)], log)
+    with pytest.raises(ClusterError):
+        cluster.get(HORIZONTAL_POD_AUTOSCALER, service)
