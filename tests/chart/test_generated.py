@@ -30,6 +30,7 @@ def test_schema_and_readme_follow_the_values() -> None:
         ("image.tag=latest", "at '/image/tag'"),
         ("gateway.service.type=Cluster", "at '/gateway/service/type'"),
         ("gateway.replicas=two", "at '/gateway/replicas'"),
+        ("identity.url=http://login.example.com", "at '/identity/url'"),
         ("databases.slipway.url=postgresql://me:secret@db/slipway", "at '/databases/slipway/url'"),
     ],
 )

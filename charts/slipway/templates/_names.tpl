@@ -30,16 +30,11 @@ app.kubernetes.io/part-of: slipway
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image.repository }}:{{ $tag }}
 {{- end }}
 
-{{/* Where users reach the identity provider; it stands in tokens as `iss`. */}}
-{{- define "slipway.identity.url" -}}
-{{- .Values.identity.url | default (printf "http://%s-identity.%s.svc:8000" .Release.Name .Release.Namespace) | trimSuffix "/" -}}
-{{- end }}
-
 {{- define "slipway.oidc.issuer" -}}
 {{- if .Values.gateway.oidc.issuer -}}
 {{ .Values.gateway.oidc.issuer }}
 {{- else if .Values.identity.enabled -}}
-{{ include "slipway.identity.url" . }}
+{{ .Values.identity.url }}
 {{- else -}}
 {{ fail "set gateway.oidc.issuer: identity.enabled is false, so there is no issuer of our own" }}
 {{- end -}}

@@ -1,0 +1,11 @@
+{{/*
+Objects that the cluster has once. Refuses, in words, what another release owns:
+slipway.shared (dict "root" $ "apiVersion" "v1" "kind" "X" "name" "x" "value" "crd.install")
+*/}}
+{{- define "slipway.shared" -}}
+{{- $owner := dig "metadata" "annotations" (dict) (lookup .apiVersion .kind "" .name) -}}
+{{- $namespace := index $owner "meta.helm.sh/release-namespace" | default .root.Release.Namespace -}}
+{{- if ne $namespace .root.Release.Namespace -}}
+{{- fail (printf "the release in namespace %s owns %s %s: share it by %s=false" $namespace .kind .name .value) -}}
+{{- end -}}
+{{- end }}
