@@ -45,6 +45,7 @@ def test_a_value_that_the_chart_does_not_know_is_refused_by_name(setting: str, n
         ("postgresql.enabled=false", "set databases.* postgresql.enabled is false"),
         ("identity.enabled=false", "set gateway.oidc.issuer"),
         ("mlflow.enabled=false", "mlflow.enabled is false"),
+        ("backup.enabled=true", "set backup.claim"),
         ("gateway.ingress.enabled=true", "set gateway.ingress.host"),
         ("gateway.httpRoute.enabled=true", "set gateway.httpRoute.parentRefs"),
     ],

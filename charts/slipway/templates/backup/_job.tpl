@@ -57,13 +57,9 @@ spec:
         - name: roles
           {{- include "slipway.database.roles" $root | nindent 10 }}
         - name: backup
-          persistentVolumeClaim: {claimName: {{ include "slipway.backup.claim" $root }}}
+          persistentVolumeClaim: {claimName: {{ required "set backup.claim: a PersistentVolumeClaim for the backups" $values.claim }}}
         {{- if $onVolume }}
         - name: artifacts
           persistentVolumeClaim: {claimName: {{ include "slipway.mlflow.claim" $root }}}
         {{- end }}
-{{- end }}
-
-{{- define "slipway.backup.claim" -}}
-{{ .Values.backup.persistence.existingClaim | default (printf "%s-backup" .Release.Name) }}
 {{- end }}
