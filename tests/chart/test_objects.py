@@ -112,7 +112,9 @@ def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering)
 
 def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Rendering) -> None:
     kept = {
-        name for name, secret in default.of("Secret").items() if "helm.sh/resource-policy" in secret["metadata"].get("annotations", {})
+        name
+        for name, secret in default.of("Secret").items()
+        if "helm.sh/resource-policy" in secret["metadata"].get("annotations", {})
     }
     assert kept == {
         "slipway-postgresql", "slipway-database-slipway", "slipway-database-mlflow", "slipway-database-identity",

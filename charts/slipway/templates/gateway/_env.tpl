@@ -11,6 +11,7 @@
 - {name: SLIPWAY_GATEWAY_HOST, value: "0.0.0.0"}
 - {name: SLIPWAY_GATEWAY_PORT, value: "8080"}
 - {name: SLIPWAY_GATEWAY_METRICS_PORT, value: "9090"}
+- {name: SLIPWAY_DRAIN_SECONDS, value: {{ .Values.gateway.drainSeconds | quote }}}
 - {name: SLIPWAY_SPOOL, value: /spool}
 - {name: SLIPWAY_SPOOL_LIMIT, value: {{ mul .Values.gateway.spool.limitMiB 1048576 | quote }}}
 {{ include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .) "key" "token") }}
