@@ -14,8 +14,10 @@ done
 
 # After the databases: what they name has been uploaded before, and is never changed afterwards.
 if [ -d /mlflow ]; then
-  # Status 1: a file grew while it was read, so it belongs to a run that the dump does not have as finished.
-  tar --create --file=artifacts.tar --directory=/mlflow . || [ $? -eq 1 ]
+  # What is in the volume without its own folder, which may belong to someone else. Status 1: a file grew while it was read,
+  # so it belongs to a run that the dump does not have as finished.
+  find /mlflow -mindepth 1 -maxdepth 1 -printf '%P\0' |
+    tar --create --file=artifacts.tar --directory=/mlflow --null --files-from=- || [ $? -eq 1 ]
 fi
 
 sha256sum -- * >SHA256SUMS
@@ -23,7 +25,7 @@ sync
 mv "$part" "/backup/$now"
 echo "backup $now: $(du -sh "/backup/$now" | cut -f1)"
 
-ls -1d /backup/[0-9]*Z | sort --reverse | tail --lines="+$((KEEP + 1))" | while read -r old; do
+find /backup -mindepth 1 -maxdepth 1 -name '[0-9]*Z' | sort --reverse | tail --lines="+$((KEEP + 1))" | while read -r old; do
   rm -rf "$old"
   echo "removed $old"
 done

@@ -24,7 +24,7 @@ done
 for database in slipway mlflow identity; do
   # One transaction. When pg_restore fails, COMMIT is never said.
   {
-    echo 'BEGIN; DROP SCHEMA public CASCADE; CREATE SCHEMA public;'
+    echo 'SET client_min_messages = warning; BEGIN; DROP SCHEMA public CASCADE; CREATE SCHEMA public;'
     pg_restore --no-owner --no-privileges --file=- "$database.dump" && echo 'COMMIT;'
   } | connect "$database" psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --output=/dev/null
   echo "restored $database"
@@ -32,7 +32,7 @@ done
 
 if [ -f artifacts.tar ]; then
   find /mlflow -mindepth 1 -delete
-  tar --extract --file=artifacts.tar --directory=/mlflow --no-same-permissions --touch
+  tar --extract --file=artifacts.tar --directory=/mlflow
   echo "restored the artifacts"
 fi
 echo "restored backup $BACKUP"

@@ -7,7 +7,7 @@
 metadata:
   labels: {{- include "slipway.podLabels" $names | nindent 4 }}
 spec:
-  backoffLimit: 1
+  backoffLimit: 0
   activeDeadlineSeconds: {{ $values.deadlineSeconds }}
   ttlSecondsAfterFinished: 604800
   template:
