@@ -6,6 +6,7 @@ import pytest
 TOGETHER = ("embedded", "gateway", "jobs")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def folder(item: pytest.Item) -> str:
         return item.path.parent.name
