@@ -1,0 +1,9 @@
+"""Property tests judge results, not speed: machines that run tests are busy."""
+
+from importlib.util import find_spec
+
+if find_spec("hypothesis"):  # the environment of serving/ has none
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
