@@ -10,4 +10,3 @@ VERSION = "slipway.dev/version"
 """Label: the registry version that an InferenceService serves."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
-PART_OF = "app.kubernetes.io/part-of"

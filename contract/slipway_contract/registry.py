@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 MANIFEST_FILE = "manifest.json"
 SIGNATURE_FILE = "signature.json"
