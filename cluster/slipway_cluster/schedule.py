@@ -21,8 +21,9 @@ def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | 
     """The last scheduled time in (after, now], or None. Earlier missed runs are not made up for, as on Kubernetes."""
     zone = ZoneInfo(spec.time_zone or "UTC")
     expression = MACROS.get(spec.schedule, spec.schedule)
-    # Backwards from just after now, so that now itself counts.
-    latest = next(CronSim(expression, now.astimezone(zone) + timedelta(seconds=1), reverse=True)).astimezone(UTC)
+    # Backwards from the next whole second, so that now itself counts and the minute to come does not.
+    next_second = now.astimezone(zone).replace(microsecond=0) + timedelta(seconds=1)
+    latest = next(CronSim(expression, next_second, reverse=True)).astimezone(UTC)
     if spec.starting_deadline_seconds is not None:
         after = max(after, now - timedelta(seconds=spec.starting_deadline_seconds))
     return latest if after < latest <= now else None
