@@ -20,7 +20,8 @@ def disturbed(ring: KindRing, disturb: Callable[[], object]) -> Load:
     with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400) as load:
         wait_for("40 answers before", lambda: len(load.answered) > 40)
         disturb()
-        wait_for("calm afterwards", lambda: load.statuses[-SETTLED:].count(200) == SETTLED, 240)
+        before = len(load.statuses)
+        wait_for("calm afterwards", lambda: load.statuses[before:][-SETTLED:].count(200) == SETTLED, 240)
     wait_for("the log to equal the traffic", lambda: ring.logged(load.answered) == {1: len(load.answered)}, 90)
     return load
 
