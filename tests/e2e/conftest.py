@@ -70,9 +70,13 @@ class KindRing(Ring):
             count + ";",
             "SELECT count || ' ' || count(*) FROM found GROUP BY count;",
         ]
-        psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet --tuples-only --no-align'
-        told = kubectl("exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin="\n".join(script)).stdout
+        told = self.sql("\n".join(script))
         return {int(line.split()[0]): int(line.split()[1]) for line in told.splitlines() if line.strip()}
+
+    def sql(self, script: str) -> str:
+        """What psql prints for a script in the gateway's database, without headers."""
+        psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet --tuples-only --no-align'
+        return kubectl("exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin=script).stdout
 
 
 def ready(pod: dict[str, Any]) -> bool:

@@ -28,23 +28,24 @@ def test_predictors_come_and_go_with_the_load_and_no_request_fails(ring: KindRin
     version = str(ring.live("heart"))
     wait_for("one predictor at the start", lambda: len(ring.pods(version)) == 1, 300)
     with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", HEAVY, rate=60, threads=8, seconds=400) as load:
-        pods = wait_for("a second predictor", lambda: more_than_one(ring, version), 180)
-        before = {pod["metadata"]["name"]: served(pod) for pod in pods}
-        sent = len(load.statuses)
-        wait_for("600 more requests", lambda: len(load.statuses) >= sent + 600, 120)
-        still = [pod for pod in pods if pod["metadata"]["name"] in {p["metadata"]["name"] for p in ring.pods(version)}]
-        gained = [served(pod) - before[pod["metadata"]["name"]] for pod in still]
+        wait_for("a second predictor", lambda: len(ring.pods(version)) > 1, 180)
+        shares = wait_for("a time in which no predictor came or went", lambda: shares_of(ring, version, load), 240)
     assert set(load.statuses) == {200}
     assert load.errors == []
-    if len(ring.pods(version)) == len(pods):  # no third one came meanwhile, so the shares can be told
-        mean = sum(gained) / len(gained)
-        assert all(0.7 * mean <= share <= 1.3 * mean for share in gained), gained
+    mean = sum(shares) / len(shares)
+    assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
     with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
         wait_for("one predictor at the end", lambda: len(ring.pods(version)) == 1, 300)
     assert set(light.statuses) == {200}
     assert light.errors == []
 
 
-def more_than_one(ring: KindRing, version: str) -> list[dict[str, Any]]:
+def shares_of(ring: KindRing, version: str, load: Load) -> list[float] | None:
+    """How many of the next 600 requests each predictor answered; None when they did not stay the same ones."""
+    before = {pod["metadata"]["name"]: served(pod) for pod in ring.pods(version)}
+    sent = len(load.statuses)
+    wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, 120)
     pods = ring.pods(version)
-    return pods if len(pods) > 1 else []
+    if {pod["metadata"]["name"] for pod in pods} != before.keys() or len(pods) == 1:
+        return None
+    return [served(pod) - before[pod["metadata"]["name"]] for pod in pods]

@@ -1,0 +1,86 @@
+"""What was backed up comes back, by the commands of the operations manual."""
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import KindRing, helm, kubectl
+from tests.ring import PATIENT, v2, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "slipway-backups"},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
+CONNECTED = {"gateway": 2, "controller": 1, "mlflow": 1, "identity": 1}
+"""Deployments that use the databases or the registry, and their replicas."""
+
+
+@pytest.fixture
+def backups() -> Iterator[None]:
+    """The chart's backups, switched on for a test."""
+    kubectl("apply", "--filename", "-", stdin=json.dumps(CLAIM))
+    switch_backups("backup.enabled=true,backup.claim=slipway-backups")
+    yield
+    switch_backups("backup.enabled=false")
+
+
+def switch_backups(values: str) -> None:
+    helm("upgrade", "slipway", "charts/slipway", "--reuse-values", "--wait", "--timeout", "5m", "--set", values)
+
+
+@pytest.mark.usefixtures("backups")
+def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user: httpx.Client, stamp: str) -> None:
+    live = ring.live("heart")
+    number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
+    wait_for("the prediction to be in the log", lambda: ring.logged([number]) == {1: 1})
+    run("slipway-backup", f"backup-{stamp}")
+
+    ring.sql("TRUNCATE prediction_events")
+    assert ring.logged([number]) == {0: 1}
+    ring.move_alias("heart", None)
+    kubectl("exec", "deployment/slipway-mlflow", "--", "sh", "-c", "rm -r /mlflow/artifacts/*")
+
+    for deployment in CONNECTED:
+        kubectl("scale", "deployment", f"slipway-{deployment}", "--replicas=0")
+    busy = "app.kubernetes.io/component in (gateway, mlflow, identity)"
+    kubectl("wait", "--for=delete", "pod", "--selector", busy, "--timeout=120s")
+    run("slipway-restore", f"restore-{stamp}")
+    for deployment, replicas in CONNECTED.items():
+        kubectl("scale", "deployment", f"slipway-{deployment}", f"--replicas={replicas}")
+    for deployment in CONNECTED:
+        kubectl("rollout", "status", "deployment", f"slipway-{deployment}", "--timeout=180s")
+
+    assert ring.logged([number]) == {1: 1}
+    wait_for("the version of before to be live", lambda: ring.live("heart") == live, 180)
+    # A predictor that is new needs the artifacts.
+    kubectl("delete", "pod", "--selector", f"serving.kserve.io/inferenceservice=heart-{live}")
+    wait_for("a new predictor", lambda: ring.pods(str(live)), 180)
+    receipt = wait_for("the receipt of before", lambda: receipt_of(user, number), 60)
+    assert receipt["version"] == live
+
+
+def run(template: str, name: str) -> None:
+    """A Job from a template to its end; fails with its log."""
+    kubectl("create", "job", name, f"--from=cronjob/{template}")
+    ended = wait_for(f"Job {name}", lambda: conditions(name), 240)
+    assert "Complete" in ended, kubectl("logs", f"job/{name}").stdout
+
+
+def conditions(job: str) -> str:
+    """Those that hold."""
+    return kubectl("get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}').stdout
+
+
+def receipt_of(user: httpx.Client, number: str) -> dict[str, object] | None:
+    """A receipt, or None while the ring comes up again."""
+    try:
+        answer = user.get(f"/v1/predictions/{number}")
+    except httpx.TransportError:
+        return None
+    return dict(answer.json()) if answer.is_success else None

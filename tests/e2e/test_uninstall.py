@@ -1,0 +1,53 @@
+"""What `helm uninstall` leaves is what the operations manual says, and a new install takes it up again."""
+
+import re
+import subprocess
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import KindRing, helm, kubectl, objects
+from tests.ring import PATIENT, v2, wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+NAMESPACED = (
+    "all,ingresses,networkpolicies,configmaps,secrets,serviceaccounts,roles,rolebindings,leases,persistentvolumeclaims,"
+    "poddisruptionbudgets,inferenceservices,models.serving.slipway.dev"
+)
+CLUSTER_WIDE = "clusterroles,clusterrolebindings,clusterservingruntimes,clusterstoragecontainers"
+OF_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+DOCUMENTED = re.compile(
+    r"persistentvolumeclaim/(data-slipway-postgresql-0|slipway-mlflow|slipway-backups)"
+    r"|secret/slipway-(postgresql|database-\w+|mlflow|identity|predictor)"
+    r"|lease\.coordination\.k8s\.io/slipway-controller"
+    r"|pod/slipway-test"
+)
+
+
+def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(ring: KindRing, user: httpx.Client) -> None:
+    live = ring.live("heart")
+    number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
+    wait_for("the prediction to be in the log", lambda: ring.logged([number]) == {1: 1})
+
+    kubectl("delete", "models.serving.slipway.dev", "--all", "--timeout=180s")
+    helm("uninstall", "slipway", "--wait", "--timeout", "5m")
+    with suppress(AssertionError):  # the next line tells what is left
+        wait_for("what nobody documented to be gone", lambda: not undocumented(), 120)
+    assert undocumented() == []
+    assert objects("persistentvolumeclaims")
+    assert kubectl("get", "crd", "models.serving.slipway.dev").returncode == 0
+
+    again = subprocess.run(["make", "kind"], capture_output=True, text=True, check=False, timeout=600)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert ring.logged([number]) == {1: 1}
+    assert ring.live("heart") == live
+    assert user.get(f"/v1/predictions/{number}").json()["version"] == live
+
+
+def undocumented() -> list[str]:
+    """Names of what is left and not in the manual's table."""
+    left = kubectl("get", NAMESPACED, "--output", "name").stdout.split()
+    shared = kubectl("get", CLUSTER_WIDE, "--selector", "app.kubernetes.io/name=slipway", "--output", "name").stdout.split()
+    return [name for name in {*left, *shared} - OF_EVERY_NAMESPACE if not DOCUMENTED.fullmatch(name)]
