@@ -62,7 +62,8 @@ _SIZES: dict[Datatype, int] = {
 _BOUNDS: dict[Datatype, tuple[float, float]] = {
     # IEEE 754: the largest finite half, single and double precision numbers.
     Datatype.FP16: (-65504.0, 65504.0),
-    Datatype.FP32: (-(2 - 2**-23) * 2.0**127, (2 - 2**-23) * 2.0**127),
+    # Single precision's is written 3.4028235e38, which is a little more and is rounded to it.
+    Datatype.FP32: (-3.4028235e38, 3.4028235e38),
     Datatype.FP64: (-1.7976931348623157e308, 1.7976931348623157e308),
     **{d: (0, 2 ** (8 * _SIZES[d]) - 1) for d in Datatype if d.startswith("UINT")},
     **{d: (-(2 ** (8 * _SIZES[d] - 1)), 2 ** (8 * _SIZES[d] - 1) - 1) for d in Datatype if d.startswith("INT")},

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
-from slipway_gateway.errors import Disconnected, TooLarge, UnsupportedType
+from slipway_gateway.errors import JSON, Disconnected, TooLarge, UnsupportedType
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -69,13 +69,11 @@ class Body:
                 return
 
 
-def check_headers(headers: dict[bytes, bytes], limit: int) -> None:
-    """Refuse by the headers alone what is not JSON or is too large. Raises UnsupportedType, TooLarge."""
-    content_type = headers.get(b"content-type", b"application/json")
-    if content_type.partition(b";")[0].strip().lower() != b"application/json":
-        raise UnsupportedType("send the body as application/json")
-    if headers.get(b"content-encoding", b"identity") != b"identity" or b"inference-header-content-length" in headers:
-        raise UnsupportedType("send the body as plain JSON, without compression and without binary tensors")
+def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes = JSON) -> None:
+    """Refuse by the headers alone what is of another type or is too large. Raises UnsupportedType, TooLarge."""
+    given = headers.get(b"content-type", content_type)
+    if given.partition(b";")[0].strip().lower() not in (content_type, JSON):
+        raise UnsupportedType(f"send the body as {content_type.decode()}")
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
         raise TooLarge(limit)

@@ -7,6 +7,7 @@ from typing import Any
 from slipway_gateway.access import PUBLIC, Rule, match
 from slipway_gateway.auth import Tokens
 from slipway_gateway.body import Body, Receive, check_headers
+from slipway_gateway.coding import unpacked
 from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
@@ -101,6 +102,7 @@ class Door:
     async def _whole(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         """The control API parses its bodies, so they are bounded before it sees them."""
         check_headers(headers, self._body_limit)
+        receive = unpacked(headers, receive, self._body_limit)
         body = await Body.read(receive, limit=self._body_limit, keep=self._body_limit)
         messages = [{"type": "http.request", "body": body.whole}]
 

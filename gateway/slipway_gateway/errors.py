@@ -72,7 +72,7 @@ class TooLarge(GatewayError):
 
 
 class UnsupportedType(GatewayError):
-    """The body is not of a type that is read here."""
+    """The body is not of a type, or in a coding, that is read here."""
 
     status = 415
 

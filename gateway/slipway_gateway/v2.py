@@ -1,23 +1,32 @@
 """The Open Inference Protocol under ``/v2``, in plain ASGI: the hot path."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from importlib.metadata import version as installed
 from typing import Any
 
 import orjson
+from pydantic import ValidationError
 from slipway_contract.v2 import ServerMetadata
 
+from slipway_gateway import binary
 from slipway_gateway.access import Rule
 from slipway_gateway.body import Body, Receive, check_headers
 from slipway_gateway.catalogue import Catalogue
-from slipway_gateway.errors import JSON, Headers, Unavailable
+from slipway_gateway.coding import WORTH, pack, preferred, unpacked
+from slipway_gateway.errors import JSON, CutOff, Headers, Unavailable
 from slipway_gateway.prediction import Call, Predictions
 from slipway_gateway.routing import Routes
+from slipway_gateway.upstream import Answer
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[["Exchange"], Awaitable[None]]
+
+EXTENSIONS = ["binary_tensor_data"]
+INLINE = 2**16
+"""Bytes that are converted at once; more are converted in a thread, so that others are answered meanwhile."""
 
 
 class Exchange:
@@ -38,6 +47,26 @@ class Exchange:
     async def start(self, status: int, headers: Headers) -> None:
         all_headers = [(b"x-request-id", self.request_id.encode()), *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
+
+    async def answer(self, answer: Answer, headers: Headers) -> None:
+        """Pass an answer on; packed, if that is worth it and the caller takes it."""
+        headers = [(b"content-type", answer.content_type.encode()), *headers]
+        if answer.rest is not None or len(answer.head) >= WORTH:
+            accepted = self.headers.get(b"accept-encoding")
+            coding = preferred(accepted) if accepted else None
+            if coding:
+                pack(answer, coding)
+                headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+        if answer.rest is None:
+            await self.start(answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())])
+            await self.send({"type": "http.response.body", "body": answer.head})
+            return
+        async with aclosing(answer.rest) as rest:
+            await self.start(answer.status, headers)
+            await self.send({"type": "http.response.body", "body": answer.head, "more_body": True})
+            async for chunk in rest:
+                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self.send({"type": "http.response.body", "body": b""})
 
     async def json(self, content: object, status: int = 200, headers: Headers | None = None) -> None:
         body = orjson.dumps(content)
@@ -72,22 +101,20 @@ class V2:
 
     async def _infer(self, exchange: Exchange) -> None:
         assert exchange.call is not None  # noqa: S101  (the access table asks for a token here)
-        names = exchange.names
+        names, headers = exchange.names, exchange.headers
         target = self._routes.pick(names["model"], names.get("version"))
-        check_headers(exchange.headers, self._body_limit)
-        body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._keep)
-        answer = await self._predictions.ask(exchange.call, target, body)
-        headers = [(b"content-type", answer.content_type.encode()), *target.headers]
-        if answer.rest is None:
-            await exchange.start(answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())])
-            await exchange.send({"type": "http.response.body", "body": answer.head})
+        json_length = headers.get(binary.HEADER)
+        check_headers(headers, self._body_limit, JSON if json_length is None else binary.CONTENT_TYPE)
+        receive = unpacked(headers, exchange.receive, self._body_limit)
+        keep = self._keep if json_length is None else self._body_limit
+        body = await Body.read(receive, limit=self._body_limit, keep=keep)
+        if json_length is None and not (body.whole and binary.ASKED in body.whole):
+            await exchange.answer(await self._predictions.ask(exchange.call, target, body), target.headers)
             return
-        async with aclosing(answer.rest) as rest:
-            await exchange.start(answer.status, headers)
-            await exchange.send({"type": "http.response.body", "body": answer.head, "more_body": True})
-            async for chunk in rest:
-                await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await exchange.send({"type": "http.response.body", "body": b""})
+        content, wanted = await _converted(body.whole or b"", json_length, self._body_limit)
+        answer = await self._predictions.ask(exchange.call, target, Body(content))
+        headers_of_form = await _in_form(answer, wanted) if wanted and answer.status == 200 else []
+        await exchange.answer(answer, [*target.headers, *headers_of_form])
 
     async def _metadata(self, exchange: Exchange) -> None:
         names = exchange.names
@@ -107,7 +134,8 @@ class V2:
         await exchange.json({"name": names["model"], "ready": True})
 
     async def _server(self, exchange: Exchange) -> None:
-        await exchange.json(ServerMetadata(name="slipway", version=installed("slipway-gateway")).model_dump())
+        said = ServerMetadata(name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS)
+        await exchange.json(said.model_dump())
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json({"live": True})
@@ -119,3 +147,26 @@ class V2:
 
 def _by_number(version: str) -> tuple[int, str]:
     return (int(version) if version.isdigit() else 0, version)
+
+
+async def _converted(body: bytes, json_length: bytes | None, limit: int) -> tuple[bytes, binary.Wanted]:
+    """A request with binary tensors as one without. Raises MalformedRequest, InvalidInput, TooLarge."""
+    if len(body) <= INLINE:
+        return binary.read_request(body, json_length, limit)
+    return await asyncio.to_thread(binary.read_request, body, json_length, limit)
+
+
+async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
+    """Give the answer the wanted binary outputs; gives the header that tells where they begin. Raises Unavailable."""
+    try:
+        content = await answer.whole()
+        write = binary.write_answer
+        answer.head, length = (
+            write(content, wanted) if len(content) <= INLINE else await asyncio.to_thread(write, content, wanted)
+        )
+    except CutOff as error:
+        raise Unavailable("the model broke off its answer", retry_after=2) from error
+    except ValidationError as error:
+        raise Unavailable("the model gave an answer that is not V2") from error
+    answer.content_type = binary.CONTENT_TYPE.decode()
+    return [(binary.HEADER, str(length).encode())]

@@ -140,3 +140,8 @@ def test_a_request_keeps_what_it_does_not_know() -> None:
 def test_a_huge_integer_beside_a_missing_value_is_refused_not_a_crash() -> None:
     with pytest.raises(InvalidInput, match=r"x: value \d is 1000.*, which does not fit FP64"):
         check_values("x", Datatype.FP64, [math.nan, None, 10**400], missing=True)
+
+
+def test_the_largest_single_precision_number_fits_as_it_is_written() -> None:
+    tensor = {"name": "x", "shape": [2], "datatype": "FP32", "data": [3.4028235e38, -3.4028235e38]}
+    assert parse_request(json.dumps({"inputs": [tensor]}).encode()).inputs[0].data == tensor["data"]

@@ -1,20 +1,26 @@
 """Clients written by others work against it unchanged."""
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import KindRing, helm
+from tests.ring import PATIENT
 
 PYTHON = Path(".venv-clients/bin/python")
 
 
-@pytest.mark.parametrize("client", ["tritonclient_json", "kserve_sdk"])
+@pytest.mark.parametrize("client", ["tritonclient_json", "tritonclient_binary", "kserve_sdk"])
 def test_a_client_of_others_gets_a_prediction(ring: KindRing, client: str) -> None:
     script = Path(__file__).parent / "clients" / f"{client}.py"
     done = subprocess.run(
-        [PYTHON, script, ring.url, ring.token("user")], capture_output=True, text=True, check=False, timeout=120
+        [PYTHON, script, ring.url, ring.token("user"), json.dumps(PATIENT)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"

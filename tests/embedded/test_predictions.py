@@ -1,6 +1,8 @@
 """What a user gets from the ring: predictions with receipts, and clear refusals."""
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,6 +33,15 @@ def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
     assert {output["name"]: output["data"][0] for output in answer.json()["outputs"]} == named
     assert answer.headers["Slipway-Model"] == "heart"
     assert answer.headers["Slipway-Digest"].startswith("sha256:")
+
+
+def test_nvidias_client_gets_a_prediction_as_it_comes(ring: RunningRing) -> None:
+    python = Path(".venv-serving/bin/python")  # MLServer brings tritonclient with it
+    script = Path("tests/e2e/clients/tritonclient_binary.py")
+    command = [python, script, ring.url, ring.token("user"), json.dumps(PATIENT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "heart label 1"
 
 
 def test_missing_values_are_imputed_by_the_model(user: httpx.Client) -> None:

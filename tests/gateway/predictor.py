@@ -91,7 +91,8 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
     label = {"name": "label", "shape": [rows], "datatype": "INT64", "data": [int(age > 50) for age in ages]}
     probability = {"name": "probability", "shape": [rows, 1], "datatype": "FP32", "data": [age / 130 for age in ages]}
     said = {"model_name": service, "model_version": service.rpartition("-")[2], "id": asked.id}
-    return {**said, "outputs": [label, probability]}
+    wanted = [output.name for output in asked.outputs or ()] or ["label", "probability"]
+    return {**said, "outputs": [output for output in (label, probability) if output["name"] in wanted]}
 
 
 async def _read(receive: Any) -> bytes:

@@ -1,0 +1,142 @@
+"""Bodies that are packed by gzip or deflate, both ways."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+
+import httpx
+import orjson
+import pytest
+from slipway_gateway.coding import preferred
+
+from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.test_bodies import MEGABYTE
+
+PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+INFER, NAMED = "/v2/models/heart/infer", "/v1/models/heart/predictions"
+
+
+def rows(count: int) -> bytes:
+    request = v2_request()
+    for tensor in request["inputs"]:
+        tensor["shape"], tensor["data"] = [count], tensor["data"] * count
+    return orjson.dumps(request)
+
+
+def ask(visitor: Visitor, body: bytes | Iterator[bytes], accept: str = "identity", **headers: str) -> httpx.Response:
+    token = {"authorization": f"Bearer {visitor.house.issuer.token()}", "content-type": "application/json"}
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return visitor.client.post(INFER, content=body, headers={**token, "accept-encoding": accept, **given})
+
+
+@pytest.mark.parametrize("coding", PACK)
+@pytest.mark.parametrize("count", [1, 20_000], ids=["small", "streamed"])
+def test_a_packed_request_is_answered_as_the_plain_one(visitor: Visitor, coding: str, count: int) -> None:
+    plain, packed = ask(visitor, rows(count)), ask(visitor, PACK[coding](rows(count)), content_encoding=coding)
+    assert (packed.status_code, packed.content) == (200, plain.content)
+
+
+def test_a_packed_request_may_come_in_any_pieces(visitor: Visitor) -> None:
+    packed = gzip.compress(rows(1))
+    answer = ask(visitor, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip")
+    assert answer.status_code == 200
+
+
+def test_the_log_keeps_what_was_packed(visitor: Visitor) -> None:
+    answer = ask(visitor, gzip.compress(rows(1)), content_encoding="gzip")
+    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    assert receipt["request"] == orjson.loads(rows(1))
+    assert receipt["response"] == answer.json()
+
+
+def test_named_features_may_be_packed_too(visitor: Visitor) -> None:
+    body = gzip.compress(orjson.dumps({"instances": [{"age": 63, "chol": 233, "thal": 6}]}))
+    assert visitor.post(NAMED, body, content_encoding="gzip").status_code == 200
+
+
+@pytest.mark.parametrize("coding", PACK)
+@pytest.mark.parametrize("count", [100, 20_000], ids=["whole", "streamed"])
+def test_a_long_answer_is_packed_for_who_takes_it(visitor: Visitor, coding: str, count: int) -> None:
+    plain, packed = ask(visitor, rows(count)), ask(visitor, rows(count), accept=coding)
+    assert "content-encoding" not in plain.headers
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == (coding, "accept-encoding")
+    assert packed.json()["outputs"] == plain.json()["outputs"]
+    assert packed.num_bytes_downloaded < len(plain.content) / 2
+
+
+def test_a_short_answer_is_not_worth_packing(visitor: Visitor) -> None:
+    assert "content-encoding" not in ask(visitor, rows(1), accept="gzip").headers
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        (b"gzip, deflate, br", b"gzip"),
+        (b"deflate", b"deflate"),
+        (b"GZIP;q=0.5, deflate;q=0.1", b"gzip"),
+        (b"gzip;q=0, deflate", b"deflate"),
+        (b"gzip; q=0.000", None),
+        (b"*", b"gzip"),
+        (b"*;q=0", None),
+        (b"gzip;q=high", b"gzip"),
+        (b"br, zstd", None),
+        (b"identity", None),
+        (b",;,", None),
+    ],
+)
+def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes | None) -> None:
+    assert preferred(accepted) == coding
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"no gzip at all", "the body is not gzip"),
+        (gzip.compress(rows(1))[:-9], "ends before"),
+        (gzip.compress(rows(1)) + b"more", "goes on behind the end"),
+        (gzip.compress(rows(1))[:20] + b"\0" * 40, "the body is not gzip"),
+        (b"", "ends before"),
+    ],
+    ids=["plain", "cut off", "with a tail", "broken", "empty"],
+)
+def test_what_is_not_packed_well_is_the_callers_error(visitor: Visitor, body: bytes, text: str) -> None:
+    answer = ask(visitor, body, content_encoding="gzip")
+    assert answer.status_code == 400
+    assert text in answer.json()["error"]
+
+
+def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(visitor: Visitor) -> None:
+    for path in (INFER, NAMED):
+        answer = visitor.post(path, b"{}", content_encoding="br")
+        assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
+
+
+@pytest.fixture(scope="module")
+def process(new_house: Callable[[], House]) -> Iterator[Process]:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    process = Process(house)
+    process.wait_ready()
+    yield process
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize("path", [INFER, NAMED])
+def test_a_bomb_of_a_gigabyte_is_answered_413_and_memory_stays_flat(process: Process, path: str) -> None:
+    stream = zlib.compressobj(9, wbits=31)
+    bomb = b"".join([*(stream.compress(b" " * MEGABYTE) for _ in range(1024)), stream.flush()])
+    assert len(bomb) < 2 * MEGABYTE
+    visitor = process.visitor
+    assert visitor.infer("heart").status_code == 200
+    before = process.peak_memory()
+    assert visitor.post(path, bomb, content_encoding="gzip").status_code == 413
+    # The control API holds a body up to the limit of 16 MiB, in the pieces and as a whole.
+    assert process.peak_memory() - before < (48 if path == NAMED else 12) * MEGABYTE
+    assert visitor.infer("heart").status_code == 200
+
+
+def test_packed_bytes_are_counted_too(visitor: Visitor) -> None:
+    """Empty blocks of deflate unpack to nothing, for ever."""
+    head, empty = zlib.compress(b"")[:2], b"\0\0\0\xff\xff" * 2**16
+    answer = ask(visitor, iter([head, *[empty] * 60]), content_encoding="deflate")
+    assert answer.status_code == 413
