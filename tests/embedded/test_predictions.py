@@ -38,7 +38,7 @@ def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
 def test_nvidias_client_gets_a_prediction_as_it_comes(ring: RunningRing) -> None:
     python = Path(".venv-serving/bin/python")  # MLServer brings tritonclient with it
     script = Path("tests/e2e/clients/tritonclient_binary.py")
-    command = [python, script, ring.url, ring.token("user"), json.dumps(PATIENT)]
+    command: list[str | Path] = [python, script, ring.url, ring.token("user"), json.dumps(PATIENT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
