@@ -99,8 +99,8 @@ def with_ports(text: str, ports: Mapping[int, int]) -> str:
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """``$(NAME)`` replaced, ``$$(NAME)`` kept as ``$(NAME)``; unknown names stay as they are, as Kubernetes does it."""
-    return re.sub(r"\$(\$?)\(([A-Za-z_][\w.-]*)\)", lambda match: match[0][1:] if match[1] else env.get(match[2], match[0]), text)
+    """``$(NAME)`` replaced, ``$$`` made ``$``; unknown names stay as they are, as Kubernetes does it."""
+    return re.sub(r"\$(?:\$|\(([A-Za-z_][\w.-]*)\))", lambda match: env.get(match[1], match[0]) if match[1] else "$", text)
 
 
 def free_ports(wanted: Iterable[int], taken: set[int]) -> dict[int, int]:

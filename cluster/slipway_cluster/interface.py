@@ -85,11 +85,19 @@ class Cluster(Protocol):
         """Existing objects, then changes as they happen, until ``timeout`` seconds have passed (None: for ever)."""
 
     def create_job(
-        self, cron_job: str, *, name: str | None = None, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        cron_job: str,
+        *,
+        name: str | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
         """A Job from a CronJob's template, like ``kubectl create job --from``; works on a suspended one.
 
-        ``args`` are appended to the first container's, ``env`` is added to it. Raises NotFound, Conflict (name taken).
+        ``args`` are appended to the first container's, ``env`` is added to it; both arrive as they are, also where they have a
+        ``$(NAME)``. ``labels`` and ``annotations`` are added to the Job's own. Raises NotFound, Conflict (name taken).
         """
 
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:

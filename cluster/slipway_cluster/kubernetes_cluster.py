@@ -137,9 +137,17 @@ class KubernetesCluster:
         )
 
     def create_job(
-        self, cron_job: str, *, name: str | None = None, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        cron_job: str,
+        *,
+        name: str | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
-        job = manual_job(self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}", args, env or {})
+        template, name = self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}"
+        job = manual_job(template, name, args, env or {}, labels=labels or {}, annotations=annotations or {})
         return self._call("post", self._path(JOB), body=job, field_manager=FIELD_MANAGER)
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:

@@ -72,9 +72,18 @@ class LocalCluster:
         return self._change(CRON_JOB, cron_job, lambda old: {**old, "spec": {**old["spec"], "suspend": suspended}})
 
     def create_job(
-        self, cron_job: str, *, name: str | None = None, args: Sequence[str] = (), env: Mapping[str, str] | None = None
+        self,
+        cron_job: str,
+        *,
+        name: str | None = None,
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
-        return self.create(manual_job(self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}", args, env or {}))
+        template, name = self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}"
+        job = manual_job(template, name, args, env or {}, labels=labels or {}, annotations=annotations or {})
+        return self.create(job)
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
         deadline = None if timeout is None else time.monotonic() + timeout

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
@@ -70,17 +71,31 @@ def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:
     return job
 
 
-def manual_job(cron_job: Manifest, name: str, args: Sequence[str], env: Mapping[str, str]) -> Manifest:
-    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments and environment."""
+def manual_job(
+    cron_job: Manifest,
+    name: str,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    annotations: Mapping[str, str] = MappingProxyType({}),
+) -> Manifest:
+    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments, environment and metadata."""
     job = _from_template(cron_job, name)
-    job["metadata"]["annotations"][INSTANTIATE] = "manual"
+    job["metadata"]["labels"] |= labels
+    job["metadata"]["annotations"] |= {**annotations, INSTANTIATE: "manual"}
     container = job["spec"]["template"]["spec"]["containers"][0]
     if args:
-        container["args"] = [*container.get("args", []), *args]
+        container["args"] = [*container.get("args", []), *map(_literal, args)]
     if env:
         kept = [each for each in container.get("env", []) if each["name"] not in env]
-        container["env"] = kept + [{"name": key, "value": value} for key, value in env.items()]
+        container["env"] = kept + [{"name": key, "value": _literal(value)} for key, value in env.items()]
     return job
+
+
+def _literal(text: str) -> str:
+    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a secret of the container."""
+    return text.replace("$", "$$")
 
 
 def _from_template(cron_job: Manifest, name: str) -> Manifest:

@@ -15,6 +15,8 @@ import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
 from slipway_cluster.kubelet import Image, Kubelet
 from slipway_cluster.probe import answers
+from slipway_contract.labels import MODEL as MODEL_LABEL
+from slipway_contract.labels import PARAMETERS
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
 from slipway_embedded.identity import ACCOUNTS, CLIENT, Identity
@@ -214,8 +216,14 @@ class Ring:
 
 def objects() -> Iterator[Manifest]:
     """The runtime, the storage initializer and the Job templates of the embedded cluster."""
-    for file in ("serving.yaml", "jobs.yaml"):
-        yield from yaml.safe_load_all((resources.files("slipway_embedded") / "objects" / file).read_text())
+    folder = resources.files("slipway_embedded") / "objects"
+    yield from yaml.safe_load_all((folder / "serving.yaml").read_text())
+    known = json.loads((folder / "parameters.json").read_text())
+    for template in yaml.safe_load_all((folder / "jobs.yaml").read_text()):
+        metadata = template["metadata"]
+        if parameters := known.get(metadata.get("labels", {}).get(MODEL_LABEL)):
+            metadata["annotations"] = {PARAMETERS: json.dumps(parameters)}
+        yield template
 
 
 def finished(job: Manifest) -> str | None:

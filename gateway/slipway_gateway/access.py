@@ -20,6 +20,7 @@ PUBLIC = None
 SIGNED_IN = frozenset[Role]()
 """Any valid token will do, whatever its groups."""
 ALL = frozenset(Role)
+SCIENTIFIC = frozenset({Role.SCIENTIST, Role.ADMIN})
 ORDER = tuple(Role)
 """The humblest role that suffices is the one that is named in the log."""
 
@@ -64,6 +65,14 @@ RULES = (
     Rule("GET", "/v1/models/{model}", "describe", ALL),
     Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
     Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL),
+    Rule("POST", "/v1/models/{model}/trainings", "train", SCIENTIFIC),
+    Rule("GET", "/v1/models/{model}/trainings", "train", SCIENTIFIC),
+    Rule("GET", "/v1/models/{model}/trainings/{job}", "train", SCIENTIFIC),
+    Rule("DELETE", "/v1/models/{model}/trainings/{job}", "train", SCIENTIFIC),
+    Rule("GET", "/v1/models/{model}/trainings/{job}/logs", "train", SCIENTIFIC),
+    Rule("POST", "/v1/models/{model}/promotions", "promote", SCIENTIFIC),
+    Rule("GET", "/v1/models/{model}/promotions", "promote", SCIENTIFIC),
+    Rule("GET", "/v1/models/{model}/promotions/{job}", "promote", SCIENTIFIC),
     Rule("GET", "/v1/me", "me", SIGNED_IN),
     Rule("GET", "/v1/openapi.json", "openapi", PUBLIC),
     Rule("GET", "/v1/docs", "openapi", PUBLIC),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request, Response, Security
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import OpenIdConnect
 from slipway_cluster.interface import Cluster
@@ -21,14 +21,18 @@ from slipway_gateway.endpoints import Endpoints
 from slipway_gateway.errors import GatewayError, problem
 from slipway_gateway.eventlog import Away, EventLog
 from slipway_gateway.health import Health
+from slipway_gateway.joblog import LogReaders
 from slipway_gateway.keys import IssuerKeys
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Predictions
 from slipway_gateway.predictors import Predictors
+from slipway_gateway.promotions import Promotions
 from slipway_gateway.routing import Routes
 from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
 from slipway_gateway.spool import Spool
+from slipway_gateway.submission import Submissions
+from slipway_gateway.trainings import Trainings
 from slipway_gateway.upstream import Upstream
 from slipway_gateway.v2 import V2
 
@@ -66,6 +70,7 @@ class Gateway:
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
+        self.submissions = Submissions(cluster)
         self.control = self._control_api()
         self.application = self._door()
 
@@ -92,11 +97,17 @@ class Gateway:
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
         discovery = f"{self.settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
-        api.include_router(control.router(), dependencies=[Security(scheme)])
+        for router in (control.router(), *self._job_routers()):
+            api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
         for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
             api.add_exception_handler(kind, _problem)
         return api
+
+    def _job_routers(self) -> list[APIRouter]:
+        trainings = Trainings(self.routes, self.submissions, LogReaders())
+        promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
+        return [trainings.router(), promotions.router()]
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

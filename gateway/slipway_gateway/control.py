@@ -43,7 +43,8 @@ def current_call(request: Request) -> Call:
 CurrentCall = Annotated[Call, Depends(current_call)]
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in (401, 403, 404, 413, 415, 422, 503, 504)
+    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
+    for status in (401, 403, 404, 409, 413, 415, 422, 503, 504)
 }
 
 

@@ -62,6 +62,12 @@ class MethodNotAllowed(GatewayError):
         super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", names.encode())])
 
 
+class Conflict(GatewayError):
+    """It cannot be done to the thing as it is now."""
+
+    status = 409
+
+
 class TooLarge(GatewayError):
     """The body is over the limit."""
 

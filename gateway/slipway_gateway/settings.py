@@ -74,5 +74,8 @@ class Settings(BaseSettings):
     log_body_limit: int = Field(default=64 * 2**10, ge=0)
     """Bytes of a request and of a response that the log keeps; a longer body is logged as null."""
 
+    promotion_template: str = Field(default="promote", min_length=1)
+    """The suspended CronJob that promotions are made from."""
+
     watch_seconds: float = Field(default=30, gt=0)
     """Time after which the watches on Models and EndpointSlices are begun anew, with a complete list."""

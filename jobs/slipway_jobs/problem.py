@@ -93,6 +93,13 @@ class Problem:
         return np.stack([1 - given.ravel(), given.ravel()], axis=1)
 
 
+def parameters_schema(task: Problem) -> dict[str, Any]:
+    """JSON Schema of what a training takes, as its Job template tells it to the gateway."""
+    schema = task.parameters.model_json_schema()
+    schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
+    return schema
+
+
 def problem(name: str) -> Problem:
     """The declared problem of that name. Raises WrongParameter."""
     if name not in PROBLEMS:

@@ -1,5 +1,6 @@
 """What the parts are told, and what they may do."""
 
+import json
 from collections import defaultdict
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
+from slipway_jobs.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 
 from tests.chart.chart import CHARTS, Object, PodTemplate, Rendering, environment, quantity, render
@@ -89,9 +91,34 @@ def test_there_is_never_a_second_controller(default: Rendering) -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_the_gateway_only_looks(default: Rendering) -> None:
-    for rule in default.of("Role")["slipway-gateway"]["rules"]:
-        assert {*rule["verbs"]} <= {"get", "list", "watch"}
+def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(default: Rendering) -> None:
+    rules = default.of("Role")["slipway-gateway"]["rules"]
+    written = {
+        (resource, verb)
+        for rule in rules
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb not in ("get", "list", "watch")
+    }
+    assert written == {("jobs", "create"), ("jobs", "delete")}
+    assert not {resource for rule in rules for resource in rule["resources"]} & {"secrets", "pods/exec", "*"}
+
+
+def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
+    templates = default.of("CronJob")
+    for model in ("heart", "digits"):
+        said = templates[f"train-{model}"]["metadata"]["annotations"]["slipway.dev/parameters"]
+        assert json.loads(said) == parameters_schema(problem(model))
+    assert "annotations" not in templates["promote"]["metadata"]
+    own = "training.templates.mine.parameters.properties.depth.type=integer"
+    mine = render(None, "training.templates.mine.args[0]=train", own).of("CronJob")["mine"]["metadata"]["annotations"]
+    assert json.loads(mine["slipway.dev/parameters"]) == {"properties": {"depth": {"type": "integer"}}}
+
+
+def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(default: Rendering) -> None:
+    spec = default.of("CronJob")["train-heart"]["spec"]
+    assert min(spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) >= 1000
+    assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
 def test_readiness_is_that_of_the_model(default: Rendering) -> None:

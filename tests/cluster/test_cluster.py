@@ -199,6 +199,16 @@ def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Clus
         cluster.create_job("train", name="train-now")
 
 
+def test_words_of_a_user_reach_a_job_as_they_are_and_reveal_none_of_its_secrets(cluster: Cluster) -> None:
+    cluster.apply(cron_job("train", "import os, sys; print(sys.argv[2], os.environ['WHO'])", "heart"))
+    marks = {"labels": {"slipway.dev/purpose": "training"}, "annotations": {"slipway.dev/submitted-by": "ada"}}
+    made = cluster.create_job("train", name="train-now", args=["$(SEED) $$ $("], env={"SEED": "7", "WHO": "$(SEED)"}, **marks)
+    assert made["metadata"]["labels"] == {"app": "train", "slipway.dev/purpose": "training"}
+    assert made["metadata"]["annotations"]["slipway.dev/submitted-by"] == "ada"
+    assert condition(over(cluster, "train-now"), "Complete")
+    assert list(cluster.logs(JOB, "train-now")) == ["$(SEED) $$ $( $(SEED)"]
+
+
 def test_jobs_made_without_a_name_get_different_ones(cluster: Cluster) -> None:
     cluster.apply(cron_job("train", "pass"))
     names = {cluster.create_job("train")["metadata"]["name"] for _ in range(2)}

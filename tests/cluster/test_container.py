@@ -50,7 +50,14 @@ def test_a_container_port_is_replaced_where_it_is_a_number(text: str, expected: 
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("$(A)-$(B)", "1-$(B)"), ("$$(A)", "$(A)"), ("$A ${A} $(A", "$A ${A} $(A"), ("$(A)$(A)", "11")]
+    ("text", "expected"),
+    [
+        ("$(A)-$(B)", "1-$(B)"),
+        ("$$(A)", "$(A)"),
+        ("$$5 $$$$(A) $$$(A)", "$5 $$(A) $1"),
+        ("$A ${A} $(A", "$A ${A} $(A"),
+        ("$(A)$(A)", "11"),
+    ],
 )
 def test_variables_are_expanded_as_kubernetes_does(text: str, expected: str) -> None:
     assert expanded(text, {"A": "1"}) == expected

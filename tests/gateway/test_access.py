@@ -33,14 +33,16 @@ def test_only_these_paths_ask_for_no_token() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_a_stranger_sees_nothing_but_what_is_public(visitor: Visitor, rule: Rule) -> None:
-    path = rule.path.format_map({"model": "heart", "version": "3", "request_id": "x"}) if "{" in rule.path else rule.path
+    path = (
+        rule.path.format_map({"model": "heart", "version": "3", "request_id": "x", "job": "x"}) if "{" in rule.path else rule.path
+    )
     answer = visitor.client.request(rule.method, path)
     assert (answer.status_code == 401) is (rule.roles is not PUBLIC)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.roles], ids=lambda rule: f"{rule.method} {rule.path}")
 def test_a_token_without_a_role_is_answered_403(visitor: Visitor, issuer: Issuer, rule: Rule) -> None:
-    path = rule.path.format_map({"model": "heart", "version": "3", "request_id": "x"})
+    path = rule.path.format_map({"model": "heart", "version": "3", "request_id": "x", "job": "x"})
     answer = visitor.client.request(rule.method, path, headers={"authorization": f"Bearer {issuer.token('eve', 'choir')}"})
     assert answer.status_code == 403
     assert "insufficient_scope" in answer.headers["www-authenticate"]

@@ -1,0 +1,287 @@
+"""Trainings and promotions over HTTP, run by the stand-in for a cluster; the Jobs are small programs."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from slipway_cluster.interface import JOB
+from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
+from slipway_contract.labels import PARAMETERS
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.loopback import wait_for
+
+ENDS = ("succeeded", "failed")
+BIN = Path(__file__).parents[2] / ".venv" / "bin"
+TRAIN = """
+import json, os, sys, pathlib, time
+print("training", *sys.argv[1:], flush=True)
+deadline = time.monotonic() + 60
+if "--set=estimator=slow" in sys.argv:
+    while not pathlib.Path("go").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+if "--set=estimator=wrong" in sys.argv:
+    sys.exit(1)
+print(json.dumps({"state": "trained", "version": "4", "by": os.environ["SLIPWAY_ACTOR"], "args": sys.argv[1:]}), flush=True)
+"""
+PROMOTE = """
+import json, os, sys
+print(json.dumps({"state": "refused" if "2" in sys.argv else "passed", "args": sys.argv[1:]}))
+sys.exit(3 if "2" in sys.argv else 0)
+"""
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "estimator": {"enum": ["logistic", "slow", "wrong"], "description": "the kind"},
+        "C": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}], "description": "inverse strength"},
+        "seed": {"type": "integer", "minimum": 0},
+        "note": {"type": "string"},
+    },
+}
+
+
+def template(name: str, code: str, **annotations: str) -> dict[str, Any]:
+    container = {"name": "job", "image": "jobs", "command": ["python", "-c", code, name]}
+    pod = {"restartPolicy": "Never", "containers": [container]}
+    spec = {"backoffLimit": 0, "template": {"spec": pod}}
+    limits = {"successfulJobsHistoryLimit": 100, "failedJobsHistoryLimit": 100}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"schedule": "@yearly", "suspend": True, **limits, "jobTemplate": {"spec": spec}},
+    }
+
+
+def declare(house: House, name: str, training: str | None) -> None:
+    house.model(name, ("3", 100))
+    spec: dict[str, Any] = {"registeredModel": name, "alias": "champion"}
+    manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {"name": name}, "spec": spec}
+    spec |= {"training": {"template": training}} if training else {}
+    house.cluster.apply(manifest)
+
+
+@pytest.fixture(scope="module")
+def works(new_house: Callable[[], House]) -> Iterator[House]:
+    """A house whose cluster runs Jobs."""
+    house = new_house()
+    house.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
+    house.cluster.apply(template("silent", TRAIN))
+    house.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
+    house.cluster.apply(template("promote", PROMOTE))
+    for name, training in (("heart", "train-heart"), ("digits", "silent"), ("odd", "broken"), ("lost", "gone"), ("hand", None)):
+        declare(house, name, training)
+    stop = threading.Event()
+    kubelet = Kubelet(
+        house.folder / "cluster", {"jobs": Image(BIN, workdir=house.folder)}, options=KubeletOptions(turn_seconds=0.05)
+    )
+    thread = threading.Thread(target=kubelet.run, args=(stop,))
+    thread.start()
+    yield house
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def visitor(works: House) -> Iterator[Visitor]:
+    with works.gateway() as visitor:
+        wait_for("the models", lambda: len(visitor.get("/v1/models").json()["models"]) == 5)
+        yield visitor
+
+
+@pytest.fixture(scope="module")
+def marie(works: House) -> str:
+    return works.issuer.token("marie", "scientist")
+
+
+def train(visitor: Visitor, who: str, model: str = "heart", /, key: str | None = None, **parameters: Any) -> httpx.Response:
+    headers = {"Idempotency_Key": key} if key else {}
+    return visitor.post(f"/v1/models/{model}/trainings", {"parameters": parameters}, who, **headers)
+
+
+def ended(visitor: Visitor, who: str, path: str) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        seen: dict[str, Any] = visitor.get(path, who).json()
+        return seen if seen["state"] in ENDS else None
+
+    return wait_for(f"the end of {path}", look)
+
+
+def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visitor, marie: str) -> None:
+    answer = train(visitor, marie, C=0.1, seed=7, note="$(SECRET) it's; --dataset=x", estimator=None)
+    assert answer.status_code == 422, "null is not among the estimators"
+    answer = train(visitor, marie, C=None, seed=7, note="$(SECRET) it's; --dataset=x")
+    assert (answer.status_code, answer.json()["state"]) == (202, "queued")
+    path = answer.headers["location"]
+    found = ended(visitor, marie, path)
+    args = ["train-heart", "--set=seed=7", "--set=note=$(SECRET) it's; --dataset=x"]
+    assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "marie", "heart")
+    assert found["result"] == {"state": "trained", "version": "4", "by": "marie", "args": args}
+    assert found["parameters"] == {"C": None, "seed": 7, "note": "$(SECRET) it's; --dataset=x"}
+    assert found["created"] <= found["finished"]
+    log = visitor.get(f"{path}/logs", marie)
+    assert log.headers["content-type"].startswith("text/plain")
+    assert log.text.splitlines()[0] == "training train-heart --set=seed=7 --set=note=$(SECRET) it's; --dataset=x"
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "field", "problem"),
+    [
+        ("heart", {"depth": 3}, "parameters.depth", "it takes estimator, C, seed, note"),
+        ("heart", {"seed": "7"}, "parameters.seed", "'7' is not of type 'integer'"),
+        ("heart", {"seed": -1}, "parameters.seed", "minimum of 0"),
+        ("heart", {"C": 0}, "parameters.C", "(inverse strength)"),
+        ("heart", {"estimator": "magic"}, "parameters.estimator", "(the kind)"),
+        ("heart", {"note": "a\0b"}, "parameters.note", "plain value"),
+        ("digits", {"seed": 1}, "parameters.seed", "it takes none"),
+    ],
+)
+def test_a_wrong_parameter_is_named_and_no_job_is_made(
+    visitor: Visitor, marie: str, model: str, parameters: dict[str, Any], field: str, problem: str
+) -> None:
+    before = len(visitor.house.cluster.list(JOB))
+    answer = train(visitor, marie, model, **parameters)
+    assert answer.status_code == 422
+    (finding,) = answer.json()["errors"]
+    assert finding["field"] == field
+    assert problem in finding["problem"]
+    assert len(visitor.house.cluster.list(JOB)) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "text"),
+    [
+        ("hand", 404, "names no Job template"),
+        ("lost", 404, "gone is not there"),
+        ("odd", 503, "slipway.dev/parameters"),
+        ("nobody", 404, "nobody"),
+    ],
+)
+def test_a_model_without_a_usable_template_is_said_so(visitor: Visitor, marie: str, model: str, status: int, text: str) -> None:
+    answer = train(visitor, marie, model)
+    assert answer.status_code == status
+    assert text in answer.json()["detail"]
+
+
+def test_only_scientists_and_admins_train_and_promote(visitor: Visitor) -> None:
+    for path in ("/v1/models/heart/trainings", "/v1/models/heart/promotions"):
+        assert visitor.get(path, "ada").status_code == 403
+        assert visitor.post(path, {"version": "3"}, "ada").status_code == 403
+        assert visitor.get(path, "root").status_code == 200
+
+
+def test_the_list_says_what_a_training_takes(visitor: Visitor, marie: str) -> None:
+    path = train(visitor, marie).headers["location"]
+    said = visitor.get("/v1/models/heart/trainings", marie).json()
+    assert said["parameters"] == {**SCHEMA, "additionalProperties": False}
+    assert said["trainings"][0]["trainingId"] == path.rpartition("/")[2]
+    assert visitor.get("/v1/models/digits/trainings", marie).json() == {
+        "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+        "trainings": [],
+    }
+    ended(visitor, marie, path)
+
+
+def test_the_same_key_is_the_same_job_and_another_body_is_refused(visitor: Visitor, marie: str) -> None:
+    first, second = (train(visitor, marie, key="k-1", seed=5) for _ in range(2))
+    assert first.status_code == second.status_code == 202
+    assert first.json()["trainingId"] == second.json()["trainingId"]
+    other = train(visitor, marie, key="k-1", seed=6)
+    assert other.status_code == 422
+    assert other.json()["errors"] == [{"field": "Idempotency-Key", "problem": "was used before, for something else"}]
+    foreign = train(visitor, "root", key="k-1", seed=5)
+    assert foreign.json()["trainingId"] != first.json()["trainingId"], "a key is its caller's own"
+    for each in (first, foreign):
+        ended(visitor, marie, each.headers["location"])
+
+
+@pytest.mark.parametrize("name", ["nothing", "promote-1", "...", "%2e%2e%2fpods", "train-heart", "a?watch=true"])
+def test_forged_names_are_not_there(visitor: Visitor, marie: str, name: str) -> None:
+    assert visitor.get(f"/v1/models/heart/trainings/{name}", marie).status_code == 404
+    assert visitor.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
+    assert visitor.client.delete(
+        f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}
+    ).status_code in (404, 405)
+
+
+def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(visitor: Visitor, marie: str) -> None:
+    by_hand = visitor.house.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})["metadata"]["name"]
+    other = train(visitor, marie, "digits")
+    number = other.json()["trainingId"]
+    for path in (f"trainings/{by_hand}", f"trainings/{number}", f"promotions/{number}"):
+        assert visitor.get(f"/v1/models/heart/{path}", marie).status_code == 404
+    assert ended(visitor, marie, other.headers["location"])["state"] == "succeeded"
+
+
+def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(works: House, marie: str) -> None:
+    with works.gateway() as first:
+        wait_for("the models", lambda: train(first, marie, "digits").status_code == 202)
+        path = train(first, marie, estimator="slow").headers["location"]
+        second = train(first, marie, estimator="slow", seed=1).headers["location"]
+    with works.gateway() as visitor:
+        wait_for("both run", lambda: [visitor.get(each, marie).json()["state"] for each in (path, second)] == ["running"] * 2)
+        headers = {"authorization": f"Bearer {marie}"}
+        with visitor.client.stream("GET", f"{path}/logs?follow=true", headers=headers) as log:
+            lines = log.iter_lines()
+            assert next(lines) == "training train-heart --set=estimator=slow"
+            assert visitor.client.delete(second, headers=headers).status_code == 204
+            assert visitor.get(second, marie).status_code == 404
+            (works.folder / "go").touch()
+            assert orjson.loads(next(lines))["state"] == "trained"
+            assert list(lines) == []
+        assert ended(visitor, marie, path)["state"] == "succeeded"
+        again = visitor.client.delete(path, headers=headers)
+        assert (again.status_code, again.json()["title"]) == (409, "Conflict")
+
+
+def test_a_failed_training_says_why(visitor: Visitor, marie: str) -> None:
+    found = ended(visitor, marie, train(visitor, marie, estimator="wrong").headers["location"])
+    assert (found["state"], found["result"]) == ("failed", None)
+    assert "backoff limit" in found["reason"]
+
+
+def test_a_promotion_passes_its_words_on_and_its_verdict_back(visitor: Visitor, marie: str) -> None:
+    path = "/v1/models/heart/promotions"
+    asked = {"version": "3", "dryRun": True, "metric": "roc_auc", "minGain": 0.01, "reason": "--alias=other $(SECRET)"}
+    answer = visitor.post(path, asked, marie)
+    assert answer.status_code == 202
+    found = ended(visitor, marie, answer.headers["location"])
+    args = ["promote", "heart", "3", "--alias=champion", "--min-gain=0.01", "--reason=--alias=other $(SECRET)", "--dry-run"]
+    assert found["result"] == {"state": "passed", "args": [*args, "--metric=roc_auc"]}
+    refused = ended(visitor, marie, visitor.post(path, {"version": "2"}, marie).headers["location"])
+    assert (refused["state"], refused["result"]["state"]) == ("failed", "refused")
+    history = visitor.get(path, marie).json()["promotions"]
+    assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "marie"), ("3", "marie")]
+    assert history[1] == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "field"),
+    [
+        ({"version": "latest"}, "version"),
+        ({"version": "3", "minGain": -1}, "minGain"),
+        ({"version": "3", "metric": "a b"}, "metric"),
+        ({"version": "3", "rollback": True}, "rollback"),
+        ({"version": "3", "alias": "x"}, "alias"),
+        ({}, "version"),
+        ({"version": "3", "reason": "a\nb"}, "reason"),
+    ],
+)
+def test_a_wrong_promotion_is_refused_by_name(visitor: Visitor, marie: str, asked: dict[str, Any], field: str) -> None:
+    answer = visitor.post("/v1/models/heart/promotions", asked, marie)
+    assert answer.status_code == 422
+    assert field in answer.json()["detail"]
+
+
+def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> None:
+    from slipway_embedded.ring import objects
+    from slipway_jobs.problem import parameters_schema, problem
+
+    told = {each["metadata"]["name"]: each["metadata"].get("annotations", {}) for each in objects() if each["kind"] == "CronJob"}
+    for model in ("heart", "digits"):
+        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(problem(model))
+    assert PARAMETERS not in told["promote"]
