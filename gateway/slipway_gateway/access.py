@@ -1,4 +1,7 @@
-"""Who may do what: one table. What is not in it does not exist for any caller."""
+"""Who may do what: one table. What is not in it does not exist for any caller.
+
+A path with ``{model}`` asks for a grant of that model as well, whatever the role (see grants.py).
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -8,8 +11,9 @@ from slipway_gateway.errors import MethodNotAllowed, NotFound
 
 
 class Role(StrEnum):
-    """What a caller is, by the groups of the token."""
+    """What a caller is: people by the groups of their token, a service account by its token being its own."""
 
+    SERVICE = "service"
     USER = "user"
     SCIENTIST = "scientist"
     ADMIN = "admin"
@@ -21,6 +25,8 @@ SIGNED_IN = frozenset[Role]()
 """Any valid token will do, whatever its groups."""
 ALL = frozenset(Role)
 SCIENTIFIC = frozenset({Role.SCIENTIST, Role.ADMIN})
+PEOPLE = frozenset({Role.USER, Role.SCIENTIST, Role.ADMIN})
+ADMINS = frozenset({Role.ADMIN})
 ORDER = tuple(Role)
 """The humblest role that suffices is the one that is named in the log."""
 
@@ -74,6 +80,17 @@ RULES = (
     Rule("GET", "/v1/models/{model}/promotions", "promote", SCIENTIFIC),
     Rule("GET", "/v1/models/{model}/promotions/{job}", "promote", SCIENTIFIC),
     Rule("GET", "/v1/me", "me", SIGNED_IN),
+    Rule("GET", "/v1/policies", "administer", ADMINS),
+    Rule("POST", "/v1/policies", "administer", ADMINS),
+    Rule("GET", "/v1/policies/{policy}", "administer", ADMINS),
+    Rule("PUT", "/v1/policies/{policy}", "administer", ADMINS),
+    Rule("DELETE", "/v1/policies/{policy}", "administer", ADMINS),
+    Rule("GET", "/v1/grants", "administer", ADMINS),
+    Rule("POST", "/v1/grants", "administer", ADMINS),
+    Rule("GET", "/v1/grants/{grant_id}", "administer", ADMINS),
+    Rule("PUT", "/v1/grants/{grant_id}", "administer", ADMINS),
+    Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS),
+    Rule("GET", "/v1/audit", "audit", ADMINS),
     Rule("GET", "/v1/openapi.json", "openapi", PUBLIC),
     Rule("GET", "/v1/docs", "openapi", PUBLIC),
     Rule("GET", "/livez", "health", PUBLIC),

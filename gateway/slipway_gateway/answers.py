@@ -40,7 +40,7 @@ class ModelAnswer(Schema):
 
 
 class ModelList(Schema):
-    """Every model, by name."""
+    """Every model that is granted to the caller, by name."""
 
     models: list[ModelAnswer]
 

@@ -13,13 +13,18 @@ from slipway_cluster.interface import Cluster
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from starlette.exceptions import HTTPException
 
+from slipway_gateway.administration import Administration
+from slipway_gateway.audit import Audit
 from slipway_gateway.auth import Tokens
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.control import Control
+from slipway_gateway.database import Away, Database
 from slipway_gateway.door import Door
 from slipway_gateway.endpoints import Endpoints
 from slipway_gateway.errors import GatewayError, problem
-from slipway_gateway.eventlog import Away, EventLog
+from slipway_gateway.eventlog import EventLog
+from slipway_gateway.granting import Granting
+from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.health import Health
 from slipway_gateway.joblog import LogReaders
 from slipway_gateway.keys import IssuerKeys
@@ -65,12 +70,16 @@ class Gateway:
         token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
         self.predictors = Predictors(self.upstream, self.endpoints, token)
         self.spool = Spool(settings.spool, settings.spool_limit)
-        self.events = EventLog(settings.database_url.get_secret_value())
+        database_url = settings.database_url.get_secret_value()
+        self.database = Database(database_url)
+        self.grants = GrantWatch(database_url, seconds=settings.watch_seconds)
+        self.events = EventLog(self.database)
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.submissions = Submissions(cluster)
+        self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
         self.control = self._control_api()
         self.application = self._door()
 
@@ -78,12 +87,12 @@ class Gateway:
         settings = self.settings
         tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
         v2 = V2(self.routes, self._predictions, self.catalogue, body_limit=settings.body_limit, keep=settings.log_body_limit)
-        return Door(tokens, v2, self.control, self.metrics, body_limit=settings.body_limit)
+        return Door(tokens, self.grants, v2, self.control, self.metrics, body_limit=settings.body_limit)
 
     def _control_api(self) -> FastAPI:
         self._predictions = Predictions(self.predictors, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
-        control = Control(self.routes, self._predictions, self.catalogue, self.events, self.shipper)
-        health = Health(self.routes, self.keys, self.spool, self.shipper, self.events)
+        control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)
+        health = Health(self.routes, self.keys, self.grants, self.spool, self.shipper, self.events)
         api = FastAPI(
             title="Slipway",
             summary="Predictions with receipts",
@@ -97,7 +106,7 @@ class Gateway:
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
         discovery = f"{self.settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
-        for router in (control.router(), *self._job_routers()):
+        for router in (control.router(), self._administration().router(), *self._job_routers()):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
         for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
@@ -109,11 +118,14 @@ class Gateway:
         promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
         return [trainings.router(), promotions.router()]
 
+    def _administration(self) -> Administration:
+        return Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database))
+
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self.routes.start()
         self.endpoints.start()
-        work = (self.keys.keep_fresh, self.shipper.run, self.catalogue.keep)
+        work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep)
         tasks = [asyncio.create_task(_for_ever(each)) for each in work]
         try:
             yield
@@ -129,7 +141,7 @@ class Gateway:
         with suppress(Away, TimeoutError):  # what is left is shipped by the next process
             await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
         self.spool.close()
-        await self.events.close()
+        await self.database.close()
         await self.upstream.close()
 
 

@@ -11,7 +11,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 
-from slipway_gateway.access import Role
+from slipway_gateway.access import PEOPLE, Role
 from slipway_gateway.errors import Unauthenticated
 from slipway_gateway.keys import IssuerKeys
 
@@ -43,6 +43,8 @@ class Caller:
     roles: frozenset[Role]
     expires: float
     """Unix time from which the token is not valid, leeway included."""
+    grantees: tuple[str, ...]
+    """To whom a grant must be given so that it is this caller's: ``user:ada``, ``group:scientist``, ``client:nightly``."""
 
 
 class Tokens:
@@ -82,11 +84,7 @@ class Tokens:
         except (JoseError, ValueError) as error:
             raise Unauthenticated(f"the token cannot be read: {error}") from None
         expires = self._check_claims(claims, time.time())
-        groups = claims.get("groups")
-        names = tuple(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else ()
-        roles = frozenset(role for role in Role if role.value in names)
-        name = claims.get("name") or claims.get("preferred_username")
-        return Caller(claims["sub"], name if isinstance(name, str) else None, names, roles, expires)
+        return _caller(claims, expires)
 
     @staticmethod
     def _header(token: bytes) -> dict[str, Any]:
@@ -126,3 +124,16 @@ class Tokens:
         if not isinstance(subject, str) or not subject or not subject.isprintable():
             raise Unauthenticated("the token does not say whose it is: it has no sub")
         return float(expires) + self._leeway
+
+
+def _caller(claims: dict[str, Any], expires: float) -> Caller:
+    """A service account is a client that asked for itself: its token names it as subject too (RFC 9068, section 2.2)."""
+    subject, groups = claims["sub"], claims.get("groups")
+    names = tuple(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else ()
+    roles = frozenset(role for role in PEOPLE if role.value in names)
+    own = f"user:{subject}"
+    if not names and claims.get("client_id") == subject:
+        roles, own = frozenset({Role.SERVICE}), f"client:{subject}"
+    name = claims.get("name") or claims.get("preferred_username")
+    grantees = (own, *(f"group:{group}" for group in names))
+    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees)

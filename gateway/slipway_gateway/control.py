@@ -1,5 +1,6 @@
 """The control API under ``/v1``."""
 
+import time
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ from slipway_gateway.body import Body
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
 from slipway_gateway.eventlog import EventLog
+from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.prediction import Call, Predictions, error_text
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.routing import Route, Routes, Target
@@ -41,10 +43,10 @@ def current_call(request: Request) -> Call:
 
 
 CurrentCall = Annotated[Call, Depends(current_call)]
+STATUSES = (401, 403, 404, 409, 413, 415, 422, 429, 503, 504)
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM}
-    for status in (401, 403, 404, 409, 413, 415, 422, 503, 504)
+    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in STATUSES
 }
 
 
@@ -52,9 +54,16 @@ class Control:
     """The routes and what they work with."""
 
     def __init__(
-        self, routes: Routes, predictions: Predictions, catalogue: Catalogue, events: EventLog, shipper: Shipper
+        self,
+        routes: Routes,
+        grants: GrantWatch,
+        predictions: Predictions,
+        catalogue: Catalogue,
+        events: EventLog,
+        shipper: Shipper,
     ) -> None:
         self._routes = routes
+        self._grants = grants
         self._predictions = predictions
         self._catalogue = catalogue
         self._events = events
@@ -63,7 +72,7 @@ class Control:
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
         router.get("/me", summary="Who am I")(self.me)
-        router.get("/models", summary="All models")(self.models)
+        router.get("/models", summary="The models that are granted to me")(self.models)
         router.get("/models/{model}", summary="One model")(self.model)
         router.post("/models/{model}/predictions", summary="Predict from named features")(self.predict)
         router.get("/predictions/{request_id}", summary="The receipt of a prediction")(self.receipt)
@@ -77,8 +86,10 @@ class Control:
             subject=caller.subject, name=caller.name, groups=list(caller.groups), roles=sorted(caller.roles), expires=expires
         )
 
-    async def models(self) -> ModelList:
-        return ModelList(models=[await self._describe(route) for _, route in sorted(self._routes.snapshot.items())])
+    async def models(self, call: CurrentCall) -> ModelList:
+        granted, now = self._grants.snapshot, time.time()
+        routes = [route for name, route in sorted(self._routes.snapshot.items()) if granted.find(call.caller, name, now)]
+        return ModelList(models=[await self._describe(route) for route in routes])
 
     async def model(self, model: str) -> ModelAnswer:
         return await self._describe(self._routes.get(model))

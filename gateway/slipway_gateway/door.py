@@ -9,6 +9,7 @@ from slipway_gateway.auth import Tokens
 from slipway_gateway.body import Body, Receive, check_headers
 from slipway_gateway.coding import unpacked
 from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
 from slipway_gateway.requestid import new_id
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 NO_STORE = (b"cache-control", b"no-store")
 LAST = (b"connection", b"close")
+WITH_BODY = ("POST", "PUT", "PATCH")
 READINESS = ("/readyz", "/v2/health/ready")
 
 
@@ -29,8 +31,11 @@ class Door:
     and everything else goes on.
     """
 
-    def __init__(self, tokens: Tokens, v2: V2, control: Application, metrics: Metrics, *, body_limit: int) -> None:
+    def __init__(
+        self, tokens: Tokens, grants: GrantWatch, v2: V2, control: Application, metrics: Metrics, *, body_limit: int
+    ) -> None:
         self._tokens = tokens
+        self._grants = grants
         self.v2 = v2
         self._control = control
         self._metrics = metrics
@@ -59,11 +64,11 @@ class Door:
         if self.closing and path in READINESS:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        call = await self._call(request_id, rule, headers)
+        call = await self._call(request_id, rule, names, headers)
         if path.startswith("/v2"):
             await self.v2(rule, Exchange(request_id, call, names, headers, receive, send))
             return
-        if rule.method == "POST":
+        if rule.method in WITH_BODY:
             receive = await self._whole(headers, receive)
         scope["slipway.call"] = call
         scope["slipway.request_id"] = request_id
@@ -88,8 +93,8 @@ class Door:
                 raise
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
-    async def _call(self, request_id: str, rule: Rule, headers: dict[bytes, bytes]) -> Call | None:
-        """Who asks, and why they may. Raises Unauthenticated, Forbidden."""
+    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], headers: dict[bytes, bytes]) -> Call | None:
+        """Who asks, and why they may. Raises Unauthenticated, Forbidden, Unavailable."""
         if rule.roles is PUBLIC:
             return None
         caller = await self._tokens.caller(headers.get(b"authorization"))
@@ -97,7 +102,10 @@ class Door:
         if decision is None:
             needed = " or ".join(sorted(rule.roles))
             raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
-        return Call(request_id, caller, decision, "v2" if rule.path.startswith("/v2") else "v1")
+        call = Call(request_id, caller, decision, "v2" if rule.path.startswith("/v2") else "v1")
+        if (model := names.get("model")) is not None:
+            call.grant = self._grants.snapshot.get(caller, model, call.arrived)
+        return call
 
     async def _whole(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
         """The control API parses its bodies, so they are bounded before it sees them."""

@@ -6,31 +6,11 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 from slipway_contract.events import FeedbackEvent
 from slipway_contract.v2 import ModelMetadata
-from sqlalchemy import Row, make_url, select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from slipway_gateway.errors import Unavailable
+from slipway_gateway.database import Database
 from slipway_gateway.tables import feedback, model_versions, prediction_events
-
-
-class Unacceptable(Exception):
-    """The database will never take these events, however often they are sent."""
-
-
-class Away(Unavailable):
-    """The database cannot be reached, or is not as the migrations make it."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__("the event log cannot be read now", retry_after=5)
-        self.cause = str(getattr(cause, "orig", cause)).partition("\n")[0]
-
-
-def sqlalchemy_url(url: str) -> str:
-    """A plain libpq URL with the driver that SQLAlchemy is to use."""
-    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 def _ship_statement() -> str:
@@ -49,34 +29,10 @@ SHIP = text(_ship_statement())
 
 
 class EventLog:
-    """Every call raises Away while the database is."""
+    """Every call raises database.Away while the database is."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = create_async_engine(
-            sqlalchemy_url(url),
-            pool_size=4,
-            max_overflow=4,
-            pool_timeout=5,
-            pool_pre_ping=True,
-            connect_args={"connect_timeout": 5},
-        )
-
-    async def close(self) -> None:
-        await self._engine.dispose()
-
-    async def _run(self, statement: Any, parameters: Any = None) -> list[Row[Any]]:
-        try:
-            async with self._engine.begin() as connection:
-                return await self._rows(connection, statement, parameters)
-        except (DataError, IntegrityError) as error:
-            raise Unacceptable(str(error.orig).partition("\n")[0]) from error
-        except (DBAPIError, PoolTimeoutError, OSError) as error:
-            raise Away(error) from error
-
-    @staticmethod
-    async def _rows(connection: AsyncConnection, statement: Any, parameters: Any) -> list[Row[Any]]:
-        result = await connection.execute(statement, parameters)
-        return list(result.all()) if result.returns_rows else []
+    def __init__(self, database: Database) -> None:
+        self._run = database.run
 
     async def ping(self) -> None:
         await self._run(select(prediction_events.c.request_id).limit(1))

@@ -4,7 +4,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from slipway_gateway.eventlog import Away, EventLog
+from slipway_gateway.database import Away
+from slipway_gateway.eventlog import EventLog
+from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.keys import IssuerKeys
 from slipway_gateway.routing import Routes
 from slipway_gateway.shipper import Shipper
@@ -12,11 +14,15 @@ from slipway_gateway.spool import Spool
 
 
 class Health:
-    """Predictions need the routes, the issuer's keys and room in the spool. They do not need the database."""
+    """Predictions need the routes, the issuer's keys, the grants and room in the spool. Once the grants were read, they do not
+    need the database."""
 
-    def __init__(self, routes: Routes, keys: IssuerKeys, spool: Spool, shipper: Shipper, events: EventLog) -> None:
+    def __init__(
+        self, routes: Routes, keys: IssuerKeys, grants: GrantWatch, spool: Spool, shipper: Shipper, events: EventLog
+    ) -> None:
         self._routes = routes
         self._keys = keys
+        self._grants = grants
         self._spool = spool
         self._shipper = shipper
         self._events = events
@@ -34,6 +40,7 @@ class Health:
         needed = {
             "models": "ok" if self._routes.age < float("inf") else "the cluster has not answered yet",
             "identity": "ok" if self._keys.known else self._keys.problem,
+            "grants": "ok" if self._grants.known else "the database has not answered yet",
             "spool": "ok" if self._spool.size < self._spool.limit else "full",
         }
         ready = all(state == "ok" for state in needed.values())

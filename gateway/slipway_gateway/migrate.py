@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
-from slipway_gateway.eventlog import sqlalchemy_url
+from slipway_gateway.database import sqlalchemy_url
 
 LOCK = 0x5119_0001
 """Key of the advisory lock: replicas that start together migrate one after the other."""

@@ -9,6 +9,7 @@ import orjson
 from slipway_gateway.auth import Caller
 from slipway_gateway.body import Body
 from slipway_gateway.errors import JSON, GatewayError, v2_error
+from slipway_gateway.grants import Grant
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.routing import Target
@@ -24,6 +25,8 @@ class Call:
     caller: Caller
     decision: str
     protocol: str
+    grant: Grant | None = None
+    """Of the model in the path, if there is one."""
     arrived: float = field(default_factory=time.time)
     begun: float = field(default_factory=time.perf_counter)
 

@@ -78,4 +78,4 @@ class Settings(BaseSettings):
     """The suspended CronJob that promotions are made from."""
 
     watch_seconds: float = Field(default=30, gt=0)
-    """Time after which the watches on Models and EndpointSlices are begun anew, with a complete list."""
+    """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was not told of a change."""

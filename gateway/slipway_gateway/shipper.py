@@ -3,7 +3,8 @@
 import asyncio
 import logging
 
-from slipway_gateway.eventlog import Away, EventLog, Unacceptable
+from slipway_gateway.database import Away, Unacceptable
+from slipway_gateway.eventlog import EventLog
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.spool import Segment, Spool
 

@@ -1,6 +1,20 @@
-"""Tables of the event log. Columns of the first two are the fields of the contract's events."""
+"""Tables. Columns of prediction_events and feedback are the fields of the contract's events."""
 
-from sqlalchemy import Column, DateTime, Double, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
@@ -45,4 +59,38 @@ model_versions = Table(
     Column("run_id", Text),
     Column("metadata", JSONB, nullable=False, comment="what the predictor said of itself, V2 model metadata"),
     Column("time", DateTime(timezone=True), nullable=False, comment="when it was first seen here"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("requests_per_day", BigInteger),
+    Column("requests_per_month", BigInteger),
+    Column("predictions_per_minute", Integer),
+    Column("priority", Text, nullable=False, server_default="normal"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("grant_id", Text, primary_key=True),
+    Column("grantee", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("policy", Text, ForeignKey("policies.name"), nullable=False),
+    Column("expires", DateTime(timezone=True)),
+    Column("created", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    UniqueConstraint("grantee", "models", name="grants_grantee_models"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger, Identity(always=True), primary_key=True),
+    Column("time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("subject", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("thing", Text, nullable=False),
+    Column("detail", JSONB),
 )

