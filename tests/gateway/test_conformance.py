@@ -1,0 +1,62 @@
+"""The protocol's checks against the gateway, in front of our runtime."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conformance import every
+from tests.conformance.checks import Check
+from tests.conformance.served import Served
+from tests.conformance.servers import GATEWAY, cases, table
+from tests.gateway.house import House, free_port
+from tests.gateway.loopback import wait_for
+
+PROGRAM = Path(".venv-serving/bin/slipway-serve").absolute()
+PAGE = Path("docs/conformance.md")
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a predictor with the model ``every``, as the controller names it."""
+    folder, log, port = tmp_path_factory.mktemp("every") / "mnt", tmp_path_factory.mktemp("log") / "log", free_port()
+    every.write_artifact(folder)
+    given = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "METRICS_PORT": str(free_port()), "MODEL_NAME": "every-3"}
+    environment = {**os.environ, **{f"MLSERVER_{name}": value for name, value in given.items()}}
+    with log.open("wb") as output:
+        process = subprocess.Popen([PROGRAM, folder], cwd=log.parent, env=environment, stdout=output, stderr=output)
+
+    def ready() -> bool:
+        assert process.poll() is None, log.read_text()[-3000:]
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/v2/models/every-3/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        wait_for("the runtime's readiness", ready)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def served(new_house: Callable[[], House], runtime: str) -> Iterator[Served]:
+    house = new_house()
+    house.model("every", (every.VERSION, 100), url=runtime)
+    with house.gateway(upstream_timeout_seconds=15) as visitor:
+        visitor.client.headers.update({"authorization": f"Bearer {house.issuer.token()}", "accept-encoding": "identity"})
+        yield Served(visitor.client, "every", every.VERSION, every.EXAMPLE, every.NAMES)
+
+
+@pytest.mark.parametrize("check", cases(GATEWAY))
+def test_the_gateway_keeps_the_protocol(check: Check, served: Served) -> None:
+    check(served)
+
+
+def test_the_page_says_what_the_tests_say() -> None:
+    assert table() in PAGE.read_text(), f"{PAGE} should have:\n{table()}"

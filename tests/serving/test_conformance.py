@@ -1,0 +1,58 @@
+"""The protocol's checks against our runtime, and against MLServer as it comes."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.conformance import every
+from tests.conformance.checks import Check
+from tests.conformance.served import Served
+from tests.conformance.servers import RUNTIME, STOCK, cases
+from tests.serving.predictor import PROGRAM, started
+from tests.serving.tracking_server import free_port, wait_until_up
+
+PLAIN = {"accept-encoding": "identity"}
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("runtime")
+    every.write_artifact(folder / "mnt")
+    with started(folder / "mnt", folder / "log") as predictor:
+        predictor.client.headers.update(PLAIN)
+        yield Served(predictor.client, "heart-3", every.VERSION, every.EXAMPLE, every.NAMES)
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """``mlserver start``, without the two defaults that cannot be used: traces in answers, and workers, which uvloop kills."""
+    folder, port = tmp_path_factory.mktemp("stock"), free_port()
+    every.write_stock(folder / "model", "every")
+    given = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "GRPC_PORT": str(free_port()), "METRICS_PORT": str(free_port())}
+    given |= {"PARALLEL_WORKERS": "0", "DEBUG": "false"}
+    known = {key: value for key, value in os.environ.items() if not key.startswith(("MLSERVER_", "SLIPWAY_"))}
+    environment = {**known, **{f"MLSERVER_{name}": value for name, value in given.items()}}
+    command: list[str | Path] = [PROGRAM.with_name("mlserver"), "start", folder / "model"]
+    with (folder / "log").open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder / "model", env=environment, stdout=output, stderr=output)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until_up(f"{url}/v2/models/every/ready", process, folder / "log", seconds=60)
+        with httpx.Client(base_url=url, timeout=30, headers=PLAIN) as client:
+            yield Served(client, "every", every.VERSION, every.EXAMPLE, every.NAMES)
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+@pytest.mark.parametrize("check", cases(RUNTIME))
+def test_our_runtime_keeps_the_protocol(check: Check, runtime: Served) -> None:
+    check(runtime)
+
+
+@pytest.mark.parametrize("check", cases(STOCK))
+def test_mlserver_does_what_the_page_says(check: Check, stock: Served) -> None:
+    check(stock)
