@@ -95,7 +95,8 @@ class Ring:
         return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
     def move_alias(self, model: str, version: str | None) -> None:
-        """What a person does in MLflow's own pages, past the promotion's gate."""
-        body = {"name": model, "alias": "champion", "version": version}
+        """What a person does in MLflow's own pages, past the promotion's gate; without a version the alias is removed."""
+        body = {"name": model, "alias": "champion", **({"version": version} if version else {})}
         url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
-        httpx.post(url, json=body, auth=self.mlflow_login, timeout=30).raise_for_status()
+        method = "POST" if version else "DELETE"
+        httpx.request(method, url, json=body, auth=self.mlflow_login, timeout=30).raise_for_status()
