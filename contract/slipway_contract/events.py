@@ -30,6 +30,8 @@ class PredictionEvent(Event):
     latency_ms: float = Field(ge=0)
     request: str | None = Field(default=None, description="body as received; None when over the limit of the log")
     response: str | None = Field(default=None, description="body as sent; None when over the limit of the log")
+    policy: str | None = Field(default=None, description="policy of the grant that let the caller use the model")
+    lease: str | None = Field(default=None, description="lease of the policy's quota that it was taken from")
 
 
 class FeedbackEvent(Event):

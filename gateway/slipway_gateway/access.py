@@ -31,6 +31,13 @@ ORDER = tuple(Role)
 """The humblest role that suffices is the one that is named in the log."""
 
 
+class Spending(StrEnum):
+    """What a request counts as, where it counts."""
+
+    PREDICTION = "prediction"
+    TRAINING = "training"
+
+
 @dataclass(frozen=True)
 class Rule:
     """A route and the roles that may use it."""
@@ -39,6 +46,7 @@ class Rule:
     path: str
     name: str
     roles: frozenset[Role] | None
+    spends: Spending | None = None
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -57,8 +65,8 @@ class Rule:
 
 # The first row is the hot one.
 RULES = (
-    Rule("POST", "/v2/models/{model}/infer", "predict", ALL),
-    Rule("POST", "/v2/models/{model}/versions/{version}/infer", "predict-version", ALL),
+    Rule("POST", "/v2/models/{model}/infer", "predict", ALL, Spending.PREDICTION),
+    Rule("POST", "/v2/models/{model}/versions/{version}/infer", "predict-version", ALL, Spending.PREDICTION),
     Rule("GET", "/v2/models/{model}", "describe", ALL),
     Rule("GET", "/v2/models/{model}/ready", "describe", ALL),
     Rule("GET", "/v2/models/{model}/versions/{version}", "describe", ALL),
@@ -66,17 +74,17 @@ RULES = (
     Rule("GET", "/v2", "server", PUBLIC),
     Rule("GET", "/v2/health/live", "health", PUBLIC),
     Rule("GET", "/v2/health/ready", "health", PUBLIC),
-    Rule("POST", "/v1/models/{model}/predictions", "predict", ALL),
+    Rule("POST", "/v1/models/{model}/predictions", "predict", ALL, Spending.PREDICTION),
     Rule("GET", "/v1/models", "describe", ALL),
     Rule("GET", "/v1/models/{model}", "describe", ALL),
     Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
     Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL),
-    Rule("POST", "/v1/models/{model}/trainings", "train", SCIENTIFIC),
+    Rule("POST", "/v1/models/{model}/trainings", "train", SCIENTIFIC, Spending.TRAINING),
     Rule("GET", "/v1/models/{model}/trainings", "train", SCIENTIFIC),
     Rule("GET", "/v1/models/{model}/trainings/{job}", "train", SCIENTIFIC),
     Rule("DELETE", "/v1/models/{model}/trainings/{job}", "train", SCIENTIFIC),
     Rule("GET", "/v1/models/{model}/trainings/{job}/logs", "train", SCIENTIFIC),
-    Rule("POST", "/v1/models/{model}/promotions", "promote", SCIENTIFIC),
+    Rule("POST", "/v1/models/{model}/promotions", "promote", SCIENTIFIC, Spending.TRAINING),
     Rule("GET", "/v1/models/{model}/promotions", "promote", SCIENTIFIC),
     Rule("GET", "/v1/models/{model}/promotions/{job}", "promote", SCIENTIFIC),
     Rule("GET", "/v1/me", "me", SIGNED_IN),
@@ -90,6 +98,7 @@ RULES = (
     Rule("GET", "/v1/grants/{grant_id}", "administer", ADMINS),
     Rule("PUT", "/v1/grants/{grant_id}", "administer", ADMINS),
     Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS),
+    Rule("GET", "/v1/usage", "usage", ALL),
     Rule("GET", "/v1/audit", "audit", ADMINS),
     Rule("GET", "/v1/openapi.json", "openapi", PUBLIC),
     Rule("GET", "/v1/docs", "openapi", PUBLIC),

@@ -79,6 +79,7 @@ class AuditEntry(Schema):
     number: int
     time: datetime
     subject: str = Field(description="`sub` of who did it")
+    address: str | None = Field(description="whence; of IPv6 the /64")
     request_id: str
     action: str = Field(examples=["grant.create"])
     thing: str = Field(description="what it was done to, its path under /v1", examples=["grants/…"])

@@ -13,7 +13,9 @@ from slipway_cluster.interface import Cluster
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from starlette.exceptions import HTTPException
 
+from slipway_gateway.addresses import read_networks
 from slipway_gateway.administration import Administration
+from slipway_gateway.admission import Admission
 from slipway_gateway.audit import Audit
 from slipway_gateway.auth import Tokens
 from slipway_gateway.catalogue import Catalogue
@@ -28,10 +30,15 @@ from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.health import Health
 from slipway_gateway.joblog import LogReaders
 from slipway_gateway.keys import IssuerKeys
+from slipway_gateway.ledger import Ledger
+from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Predictions
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.promotions import Promotions
+from slipway_gateway.quotas import Quotas
+from slipway_gateway.ratelimit import Rates
+from slipway_gateway.ratesharing import RateSharing
 from slipway_gateway.routing import Routes
 from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
@@ -39,6 +46,7 @@ from slipway_gateway.spool import Spool
 from slipway_gateway.submission import Submissions
 from slipway_gateway.trainings import Trainings
 from slipway_gateway.upstream import Upstream
+from slipway_gateway.usage import Usage
 from slipway_gateway.v2 import V2
 
 log = logging.getLogger(__name__)
@@ -74,6 +82,9 @@ class Gateway:
         self.database = Database(database_url)
         self.grants = GrantWatch(database_url, seconds=settings.watch_seconds)
         self.events = EventLog(self.database)
+        self.ledger = Ledger(self.database)
+        self.rates = Rates()
+        self.quotas = Quotas(self.ledger)
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
@@ -87,7 +98,16 @@ class Gateway:
         settings = self.settings
         tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
         v2 = V2(self.routes, self._predictions, self.catalogue, body_limit=settings.body_limit, keep=settings.log_body_limit)
-        return Door(tokens, self.grants, v2, self.control, self.metrics, body_limit=settings.body_limit)
+        proxies = read_networks(settings.trusted_proxies)
+        login = Login(tokens, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
+        admission = Admission(
+            self.grants,
+            self.rates,
+            self.quotas,
+            predictions_per_minute=settings.predictions_per_minute,
+            training_per_minute=settings.training_per_minute,
+        )
+        return Door(login, admission, v2, self.control, self.metrics, body_limit=settings.body_limit)
 
     def _control_api(self) -> FastAPI:
         self._predictions = Predictions(self.predictors, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
@@ -106,7 +126,12 @@ class Gateway:
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
         discovery = f"{self.settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
-        for router in (control.router(), self._administration().router(), *self._job_routers()):
+        for router in (
+            control.router(),
+            self._administration().router(),
+            Usage(self.ledger, self.shipper).router(),
+            *self._job_routers(),
+        ):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
         for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
@@ -121,12 +146,15 @@ class Gateway:
     def _administration(self) -> Administration:
         return Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database))
 
+    def _background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        sharing = RateSharing(self.database, self.rates)
+        return (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
+
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self.routes.start()
         self.endpoints.start()
-        work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep)
-        tasks = [asyncio.create_task(_for_ever(each)) for each in work]
+        tasks = [asyncio.create_task(_for_ever(each)) for each in self._background()]
         try:
             yield
         finally:
@@ -138,6 +166,8 @@ class Gateway:
             await self._close()
 
     async def _close(self) -> None:
+        with suppress(Away, TimeoutError):
+            await asyncio.wait_for(self.quotas.close(), LAST_SHIPMENT_SECONDS)
         with suppress(Away, TimeoutError):  # what is left is shipped by the next process
             await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
         self.spool.close()

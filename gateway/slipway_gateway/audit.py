@@ -27,5 +27,12 @@ async def note(connection: AsyncConnection, call: Call, action: str, thing: str,
 
     ``detail`` is JSON: what it was made, or what it was when it was deleted. Never a secret.
     """
-    values = {"subject": call.caller.subject, "request_id": call.request_id, "action": action, "thing": thing, "detail": detail}
+    values = {
+        "subject": call.caller.subject,
+        "address": call.address or None,
+        "request_id": call.request_id,
+        "action": action,
+        "thing": thing,
+        "detail": detail,
+    }
     await connection.execute(insert(audit).values(values))

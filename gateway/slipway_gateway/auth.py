@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,11 @@ class Tokens:
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float]] = {}
 
-    async def caller(self, authorization: bytes | None) -> Caller:
-        """Who sent this Authorization header. Raises Unauthenticated, Unavailable."""
+    async def caller(self, authorization: bytes | None, before_checking: Callable[[], None]) -> Caller:
+        """Who sent this Authorization header. Raises Unauthenticated, Unavailable.
+
+        A token that is not known yet costs work; ``before_checking`` may raise to refuse it.
+        """
         if authorization is None:
             raise Unauthenticated("no token was sent; send Authorization: Bearer and an access token")
         scheme, _, token = authorization.partition(b" ")
@@ -68,6 +72,7 @@ class Tokens:
         key, now = hashlib.sha256(token).digest(), time.time()
         if (found := self._checked.get(key)) and now < found[1]:
             return found[0]
+        before_checking()
         caller = await self._check(token.strip())
         if len(self._checked) >= MAX_CACHED:
             del self._checked[next(iter(self._checked))]

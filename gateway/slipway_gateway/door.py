@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from slipway_gateway.access import PUBLIC, Rule, match
-from slipway_gateway.auth import Tokens
+from slipway_gateway.admission import Admission
 from slipway_gateway.body import Body, Receive, check_headers
 from slipway_gateway.coding import unpacked
 from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
-from slipway_gateway.grantwatch import GrantWatch
+from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
 from slipway_gateway.requestid import new_id
@@ -32,10 +32,10 @@ class Door:
     """
 
     def __init__(
-        self, tokens: Tokens, grants: GrantWatch, v2: V2, control: Application, metrics: Metrics, *, body_limit: int
+        self, login: Login, admission: Admission, v2: V2, control: Application, metrics: Metrics, *, body_limit: int
     ) -> None:
-        self._tokens = tokens
-        self._grants = grants
+        self._login = login
+        self._admission = admission
         self.v2 = v2
         self._control = control
         self._metrics = metrics
@@ -64,19 +64,23 @@ class Door:
         if self.closing and path in READINESS:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        call = await self._call(request_id, rule, names, headers)
-        if path.startswith("/v2"):
-            await self.v2(rule, Exchange(request_id, call, names, headers, receive, send))
-            return
-        if rule.method in WITH_BODY:
-            receive = await self._whole(headers, receive)
+        call = None if rule.roles is PUBLIC else await self._call(request_id, rule, names, scope, headers)
         scope["slipway.call"] = call
-        scope["slipway.request_id"] = request_id
-        await self._answer(request_id, scope, receive, send)
+        try:
+            if path.startswith("/v2"):
+                await self.v2(rule, Exchange(request_id, call, names, headers, receive, send))
+                return
+            if rule.method in WITH_BODY:
+                receive = await self._whole(headers, receive)
+            scope["slipway.request_id"] = request_id
+            await self._answer(request_id, scope, receive, send)
+        finally:
+            if call is not None and call.permit is not None:
+                call.permit.settle()
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """By the control API: every answer bears the request's id, and no cache keeps it."""
-        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
+        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope)]
         answered = False
 
         async def with_id(message: MutableMapping[str, Any]) -> None:
@@ -93,18 +97,18 @@ class Door:
                 raise
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
-    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], headers: dict[bytes, bytes]) -> Call | None:
-        """Who asks, and why they may. Raises Unauthenticated, Forbidden, Unavailable."""
-        if rule.roles is PUBLIC:
-            return None
-        caller = await self._tokens.caller(headers.get(b"authorization"))
+    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]) -> Call:
+        """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
+        caller = await self._login.caller(scope, headers)
         decision = rule.decision(caller.roles)
         if decision is None:
-            needed = " or ".join(sorted(rule.roles))
+            needed = " or ".join(sorted(rule.roles or ()))
             raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
-        call = Call(request_id, caller, decision, "v2" if rule.path.startswith("/v2") else "v1")
-        if (model := names.get("model")) is not None:
-            call.grant = self._grants.snapshot.get(caller, model, call.arrived)
+        if rule.path.startswith("/v2"):
+            call = Call(request_id, caller, decision, "v2")
+        else:
+            call = Call(request_id, caller, decision, "v1", address=self._login.address(scope, headers))
+        await self._admission.admit(call, rule, names.get("model"))
         return call
 
     async def _whole(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
@@ -125,9 +129,15 @@ class Door:
         path: str = scope["path"]
         status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
         self._metrics.refused.labels(status).inc()
-        headers = [(b"x-request-id", request_id.encode()), NO_STORE, *headers]
+        headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def _granted(scope: Scope) -> Headers:
+    """What every answer to the request's caller bears, once the caller is known."""
+    call: Call | None = scope.get("slipway.call")
+    return call.headers if call else []
 
 
 def _last_on_connection(send: Send) -> Send:

@@ -83,6 +83,15 @@ class UnsupportedType(GatewayError):
     status = 415
 
 
+class TooMany(GatewayError):
+    """A rate or a quota is spent; ``seconds`` until it is worth to come back."""
+
+    status = 429
+
+    def __init__(self, detail: str, seconds: int, fields: Headers) -> None:
+        super().__init__(detail, [(b"retry-after", str(seconds).encode()), *fields])
+
+
 class Unavailable(GatewayError):
     """It cannot be answered now, but later."""
 

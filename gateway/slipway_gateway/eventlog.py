@@ -10,11 +10,15 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.database import Database
+from slipway_gateway.ledger import TALLY
 from slipway_gateway.tables import feedback, model_versions, prediction_events
 
 
 def _ship_statement() -> str:
-    """The database reads the JSON lines itself: the process that answers predictions does not parse its log."""
+    """The database reads the JSON lines itself: the process that answers predictions does not parse its log.
+
+    What was inserted, and only that, is entered in the ledger by the same statement: it equals the log.
+    """
     columns = prediction_events.columns
     names = ", ".join(column.name for column in columns)
     values = ", ".join(f'"{to_camel(column.name)}"' for column in columns)
@@ -22,7 +26,8 @@ def _ship_statement() -> str:
     types = ", ".join(f'"{to_camel(column.name)}" {column.type.compile()}' for column in columns)
     types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace("DOUBLE", "DOUBLE PRECISION")
     source = f"json_to_recordset(CAST(:lines AS json)) AS event({types})"
-    return f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608
+    insert = f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608
+    return f"WITH shipped AS ({insert} RETURNING *), {TALLY}"
 
 
 SHIP = text(_ship_statement())

@@ -3,15 +3,17 @@
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 import orjson
 
 from slipway_gateway.auth import Caller
 from slipway_gateway.body import Body
-from slipway_gateway.errors import JSON, GatewayError, v2_error
+from slipway_gateway.errors import JSON, GatewayError, Headers, v2_error
 from slipway_gateway.grants import Grant
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.predictors import Predictors
+from slipway_gateway.quotas import Permit
 from slipway_gateway.routing import Target
 from slipway_gateway.spool import Spool
 from slipway_gateway.upstream import Answer
@@ -27,6 +29,12 @@ class Call:
     protocol: str
     grant: Grant | None = None
     """Of the model in the path, if there is one."""
+    permit: Permit | None = None
+    """Out of the grant's quota, if it has one."""
+    headers: Headers = field(default_factory=list)
+    """Of every answer to it."""
+    address: str = ""
+    """Whence it came; not looked up where predictions are made."""
     arrived: float = field(default_factory=time.time)
     begun: float = field(default_factory=time.perf_counter)
 
@@ -75,8 +83,12 @@ class Predictions:
             "latencyMs": round(seconds * 1000, 3),
             "request": self._text(request),
             "response": self._text(response),
+            "policy": call.grant.policy.name if call.grant else None,
+            "lease": call.permit.lease_id if call.permit else None,
         }
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+        if call.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
+            call.permit.count()
         self._metrics.predicted(target.model, traffic.version, status, seconds)
 
     def _text(self, body: bytes | None) -> str | None:

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from slipway_gateway.addresses import read_networks
 
 
 class Settings(BaseSettings):
@@ -55,6 +57,19 @@ class Settings(BaseSettings):
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
+    predictions_per_minute: int = Field(default=180, ge=1, le=10**7)
+    """Predictions of one caller by one policy, where the policy does not say otherwise."""
+
+    training_per_minute: int = Field(default=5, ge=1, le=10**7)
+    """Trainings and promotions that one caller may begin."""
+
+    refused_per_minute: int | None = Field(default=None, ge=1, le=10**7)
+    """Bad tokens from one address; beyond it no token that is not known yet is looked at. Without it there is no such limit: it
+    must not be set where all callers seem to come from one address, behind a proxy that is not trusted or translated."""
+
+    trusted_proxies: str = ""
+    """Networks of the proxies in front, as ``10.0.0.0/8, fd00::/8``: what they write into ``X-Forwarded-For`` is believed."""
+
     upstream_timeout_seconds: float = Field(default=30, gt=0)
     """Time a predictor has for an answer, connection included; then 504."""
 
@@ -79,3 +94,9 @@ class Settings(BaseSettings):
 
     watch_seconds: float = Field(default=30, gt=0)
     """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was not told of a change."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        read_networks(text)
+        return text

@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -36,6 +37,8 @@ prediction_events = Table(
     Column("latency_ms", Double, nullable=False),
     Column("request", Text),
     Column("response", Text),
+    Column("policy", Text),
+    Column("lease", Text),
     Index("prediction_events_model_time", "model", "time"),
 )
 
@@ -93,4 +96,37 @@ audit = Table(
     Column("action", Text, nullable=False),
     Column("thing", Text, nullable=False),
     Column("detail", JSONB),
+    Column("address", Text),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("policy", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+)
+
+quota_leases = Table(
+    "quota_leases",
+    metadata,
+    Column("lease_id", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("day", Date, nullable=False),
+    Column("held", BigInteger, nullable=False, comment="granted, and neither in the ledger nor given back"),
+    Column("expires", DateTime(timezone=True), nullable=False),
+    Index("quota_leases_subject_policy", "subject", "policy"),
+)
+
+rate_levels = Table(
+    "rate_levels",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("bucket", Text, primary_key=True),
+    Column("per_minute", Integer, nullable=False),
+    Column("level", Double, nullable=False),
+    Column("at", DateTime(timezone=True), nullable=False),
+    prefixes=["UNLOGGED"],
 )

@@ -45,7 +45,8 @@ class Exchange:
         self.send = send
 
     async def start(self, status: int, headers: Headers) -> None:
-        all_headers = [(b"x-request-id", self.request_id.encode()), *headers]
+        granted = self.call.headers if self.call else ()
+        all_headers = [(b"x-request-id", self.request_id.encode()), *granted, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
 
     async def answer(self, answer: Answer, headers: Headers) -> None:

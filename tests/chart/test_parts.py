@@ -79,6 +79,15 @@ def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: R
     assert limit < quantity(spool["emptyDir"]["sizeLimit"])
 
 
+def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Rendering) -> None:
+    by_default, given = (environment(container(each, "Deployment slipway-gateway", "gateway")) for each in (default, everything))
+    names = [
+        f"SLIPWAY_{name}" for name in ("PREDICTIONS_PER_MINUTE", "TRAINING_PER_MINUTE", "REFUSED_PER_MINUTE", "TRUSTED_PROXIES")
+    ]
+    assert [by_default.get(name) for name in names] == ["180", "5", None, None]
+    assert [given.get(name) for name in names] == ["10000000", "2", "60", "10.0.0.0/8,fd00::/8"]
+
+
 def test_two_gateways_survive_a_drain(default: Rendering) -> None:
     assert default.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["minReplicas"] == 2
     assert default.of("PodDisruptionBudget")["slipway-gateway"]["spec"]["maxUnavailable"] == 1

@@ -97,6 +97,8 @@ class House:
             "spool": self.spool,
             "ship_seconds": 0.1,
             "upstream_timeout_seconds": 2,
+            "predictions_per_minute": 1_000_000,
+            "training_per_minute": 1_000_000,
         }
         return Settings.model_validate({**given, **changed})
 

@@ -12,6 +12,14 @@
 - {name: SLIPWAY_GATEWAY_PORT, value: "8080"}
 - {name: SLIPWAY_GATEWAY_METRICS_PORT, value: "9090"}
 - {name: SLIPWAY_DRAIN_SECONDS, value: {{ .Values.gateway.drainSeconds | quote }}}
+- {name: SLIPWAY_PREDICTIONS_PER_MINUTE, value: {{ .Values.gateway.limits.predictionsPerMinute | int64 | quote }}}
+- {name: SLIPWAY_TRAINING_PER_MINUTE, value: {{ .Values.gateway.limits.trainingPerMinute | int64 | quote }}}
+{{- with .Values.gateway.limits.refusedPerMinute }}
+- {name: SLIPWAY_REFUSED_PER_MINUTE, value: {{ . | int64 | quote }}}
+{{- end }}
+{{- with .Values.gateway.trustedProxies }}
+- {name: SLIPWAY_TRUSTED_PROXIES, value: {{ join "," . | quote }}}
+{{- end }}
 - {name: SLIPWAY_SPOOL, value: /spool}
 - {name: SLIPWAY_SPOOL_LIMIT, value: {{ mul .Values.gateway.spool.limitMiB 1048576 | quote }}}
 {{ include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .) "key" "token") }}

