@@ -110,7 +110,11 @@ class Gateway:
         return Door(login, admission, v2, self.control, self.metrics, body_limit=settings.body_limit)
 
     def _control_api(self) -> FastAPI:
-        self._predictions = Predictions(self.predictors, self.spool, self.metrics, log_body_limit=self.settings.log_body_limit)
+        settings = self.settings
+        self._predictions = Predictions(
+            self.predictors, self.spool, self.metrics, bounds=settings.bounds, log_body_limit=settings.log_body_limit
+        )
+        self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)
         health = Health(self.routes, self.keys, self.grants, self.spool, self.shipper, self.events)
         api = FastAPI(
@@ -124,7 +128,7 @@ class Gateway:
             lifespan=self._lifespan,
         )
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
-        discovery = f"{self.settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
+        discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
         for router in (
             control.router(),

@@ -1,12 +1,39 @@
-"""Connections of callers: uvicorn's protocol, but that what is written in one turn of the loop leaves in one piece."""
+"""Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and with fewer system calls."""
 
 import asyncio
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from slipway_gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooSlow, Unavailable, problem, v2_error
+from slipway_gateway.requestid import new_id
 
 LARGE = 2**16
 """Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one caller may take of us; the settings tell the reasons."""
+
+    connections: int = 4096
+    head_bytes: int = 32 * 2**10
+    headers: int = 100
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    write_seconds: float = 30.0
+
+
+class Awaited(Enum):
+    """What a connection has not sent in full."""
+
+    HEAD = "head"
+    BODY = "body"
+    REST = "rest"
+    """Of a body whose request was answered before its end; or no more than an empty line."""
 
 
 class Joining:
@@ -14,11 +41,12 @@ class Joining:
     what a prediction costs here.
     """
 
-    __slots__ = ("_loop", "_pending", "_transport")
+    __slots__ = ("_loop", "_pending", "_transport", "_write_seconds")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_seconds: float) -> None:
         self._transport = transport
         self._loop = loop
+        self._write_seconds = write_seconds
         self._pending: list[bytes] = []
 
     def write(self, data: bytes) -> None:
@@ -31,8 +59,11 @@ class Joining:
         self._pending.append(data)
 
     def close(self) -> None:
+        """Once all is written; a caller who does not read it has so long and no longer."""
         self._flush()
         self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(self._write_seconds, self._transport.abort)
 
     def _flush(self) -> None:
         if self._pending:
@@ -44,7 +75,123 @@ class Joining:
 
 
 class Connection(HttpToolsProtocol):
-    """Of one caller."""
+    """Of one caller.
+
+    uvicorn times only the silence between two requests. Here a timer runs whenever a read left a request incomplete, which a
+    usual one never does: it comes in one piece, and pays for a look at three fields.
+    """
+
+    def __init__(self, *arguments: Any, limits: Limits = Limits(), **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._limits = limits
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._timed: tuple[Awaited, Any] | None = None
+        """For what the timer runs: of which request, as its ASGI scope."""
+        self._head_bytes = 0
+        """Received for the head that is not complete, or in the read that completed it."""
+        self._refusal: GatewayError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Joining(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(Joining(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
+        if len(self.connections) > self._limits.connections:
+            self._refuse(Unavailable("too many connections are open", retry_after=1))
+            return
+        self._time(Awaited.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._timer, self._writing):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        super().data_received(data)
+        awaited = self._awaited()
+        if awaited is not Awaited.HEAD:
+            self._head_bytes = 0
+        elif self._head_bytes > self._limits.head_bytes:
+            self._refuse(HeadTooLarge(self._limits.head_bytes, self._limits.headers))
+        if awaited is not None or self._timer is not None:
+            self._time(awaited)
+
+    def _awaited(self) -> Awaited | None:
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope:
+            return Awaited.HEAD
+        if cycle.response_complete:
+            return Awaited.REST if self.timeout_keep_alive_task is None else None  # uvicorn ends that timer at any byte
+        return Awaited.BODY if cycle.more_body else None
+
+    def on_headers_complete(self) -> None:
+        limits = self._limits
+        if len(self.headers) > limits.headers or (self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes):
+            self._refusal = HeadTooLarge(limits.head_bytes, limits.headers)
+            raise httptools.HttpParserError(str(self._refusal))
+        super().on_headers_complete()
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _time(self, awaited: Awaited | None) -> None:
+        """Have the timer run for what is awaited now."""
+        if self._timer is not None:
+            if self._timed is not None and awaited is self._timed[0] and self.scope is self._timed[1]:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if awaited is not None:
+            seconds = self._limits.body_seconds if awaited is Awaited.BODY else self._limits.head_seconds
+            self._timed = (awaited, self.scope)
+            self._timer = self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        self._timer = None
+        awaited = self._awaited()
+        if self.transport.is_closing() or awaited is None:
+            return
+        if awaited is Awaited.BODY and self.flow.read_paused:  # it is us who do not read
+            self._time(awaited)
+        elif self.scope is None or awaited is Awaited.REST:
+            self.transport.close()  # nobody waits for an answer
+        else:
+            self._refuse(TooSlow(f"the {awaited.value} of the request did not arrive in time"))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """The last words to this caller, unless it is hearing others."""
+        started = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not started and not self.transport.is_closing():
+            self.transport.write(_answer(error, getattr(self, "url", b"")))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refuses."""
+        self._refuse(self._refusal or BadRequest(msg))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to stay: a caller who has sent all that there is may still listen for the answer."""
+        if self.cycle is None or self.cycle.response_complete or self._awaited() is not None:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.transport.abort()  # a close would wait for a caller who has not read the last answer
+
+
+def _answer(error: GatewayError, url: bytes) -> bytes:
+    """A whole response, for when there is no application to give it."""
+    request_id, path = new_id(), url.partition(b"?")[0].decode("ascii", "replace")
+    status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+    lines = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *headers]
+    return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"\r\n", body])

@@ -73,6 +73,10 @@ class Endpoints:
             return otherwise
         return _least_busy(known, failed, time.monotonic()) or _least_busy(known, failed, float("inf")) or known[0]
 
+    def count(self, service: str | None) -> int:
+        """How many pods share the requests to a Service; 1 when nothing is known about them."""
+        return len(self.snapshot.get(service) or (None,)) if service else 1
+
     def _publish(self, slices: dict[str, Slice]) -> None:
         by_service: dict[str, list[Slice]] = {}
         for each in slices.values():

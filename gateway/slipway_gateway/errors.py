@@ -25,6 +25,12 @@ class GatewayError(Exception):
         self.headers: Headers = headers or []
 
 
+class BadRequest(GatewayError):
+    """It is not HTTP."""
+
+    status = 400
+
+
 class Unauthenticated(GatewayError):
     """No token, or one that proves nothing. The header says why (RFC 6750, section 3)."""
 
@@ -62,6 +68,12 @@ class MethodNotAllowed(GatewayError):
         super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", names.encode())])
 
 
+class TooSlow(GatewayError):
+    """The caller took longer to send a request than is waited."""
+
+    status = 408
+
+
 class Conflict(GatewayError):
     """It cannot be done to the thing as it is now."""
 
@@ -90,6 +102,15 @@ class TooMany(GatewayError):
 
     def __init__(self, detail: str, seconds: int, fields: Headers) -> None:
         super().__init__(detail, [(b"retry-after", str(seconds).encode()), *fields])
+
+
+class HeadTooLarge(GatewayError):
+    """More is in front of the body than is read."""
+
+    status = 431
+
+    def __init__(self, size: int, count: int) -> None:
+        super().__init__(f"the headers are more than {count}, or longer than {size} bytes")
 
 
 class Unavailable(GatewayError):

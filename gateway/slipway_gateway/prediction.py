@@ -1,6 +1,7 @@
 """The one way in which a prediction is made, whoever asked and in whichever form: version, answer, event."""
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from slipway_gateway.auth import Caller
 from slipway_gateway.body import Body
 from slipway_gateway.errors import JSON, GatewayError, Headers, v2_error
 from slipway_gateway.grants import Grant
+from slipway_gateway.line import Bounds, Line
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.quotas import Permit
@@ -42,8 +44,10 @@ class Call:
 class Predictions:
     """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
 
-    def __init__(self, predictors: Predictors, spool: Spool, metrics: Metrics, *, log_body_limit: int) -> None:
+    def __init__(self, predictors: Predictors, spool: Spool, metrics: Metrics, *, bounds: Bounds, log_body_limit: int) -> None:
         self._predictors = predictors
+        self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(bounds))
+        """By the version's InferenceService."""
         self._spool = spool
         self._metrics = metrics
         self._log_body_limit = log_body_limit
@@ -51,9 +55,23 @@ class Predictions:
     async def ask(self, call: Call, target: Target, body: Body) -> Answer:
         """The version's answer with the public name of the model, logged.
 
-        Raises GatewayError, logged as well when it is about the version, and Disconnected.
+        Raises GatewayError, logged as well when it is about the version, and Disconnected. One that was not let in to the
+        version is in no log: it cost next to nothing, and so it should remain.
         """
         self._spool.check()
+        line = self._lines[target.traffic.service]
+        await line.enter(self._predictors.pods(target))
+        try:
+            return await self._asked(call, target, body)
+        finally:
+            line.leave()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their turn, of all models."""
+        return sum(map(len, self._lines.values()))
+
+    async def _asked(self, call: Call, target: Target, body: Body) -> Answer:
         try:
             answer = await self._predictors.infer(target, body, call.request_id)
         except GatewayError as error:

@@ -17,6 +17,10 @@ class Predictors:
         self._endpoints = endpoints
         self._credential = {"authorization": f"Bearer {token}"} if token else {}
 
+    def pods(self, target: Target) -> int:
+        """How many share the version's requests."""
+        return self._endpoints.count(target.kubernetes_service)
+
     async def infer(self, target: Target, body: Body, request_id: str) -> Answer:
         """The version's answer. One that cannot be connected to, or breaks off before an answer, is asked once more, at
         another endpoint if there is one: inference changes nothing.

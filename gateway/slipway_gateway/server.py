@@ -4,6 +4,7 @@ import gc
 import logging
 import signal
 import time
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -52,7 +53,7 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
-        http=Connection,
+        http=partial(Connection, limits=settings.limits),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         interface="asgi3",
         proxy_headers=False,

@@ -6,6 +6,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipway_gateway.addresses import read_networks
+from slipway_gateway.connection import Limits
+from slipway_gateway.line import Bounds
 
 
 class Settings(BaseSettings):
@@ -76,6 +78,32 @@ class Settings(BaseSettings):
     upstream_connect_seconds: float = Field(default=2, gt=0)
     """Time a connection to a predictor may take; then one more try at another of its pods, then 503."""
 
+    predictor_concurrency: int = Field(default=64, gt=0)
+    """Requests that this gateway has under way at one pod of a predictor: enough to keep a pod busy, more would only wait
+    there, where nobody sees it."""
+
+    queue_length: int = Field(default=256, ge=0)
+    """Requests that wait for their turn, for each version of a model; beyond it they are refused with 503 at once. A burst
+    passes; what waits takes up to SLIPWAY_LOG_BODY_LIMIT of memory each."""
+
+    queue_seconds: float = Field(default=1, gt=0)
+    """Time that a request waits for its turn; then 503. A caller is better served by a second try than by a late answer."""
+
+    connection_limit: int = Field(default=4096, gt=0)
+    """Connections that callers may have open; further ones are answered 503 and closed. Each takes some 20 KiB."""
+
+    head_limit: int = Field(default=32 * 2**10, ge=2**12)
+    """Bytes of a request in front of its body, tokens with many groups included; more is answered 431."""
+
+    head_seconds: float = Field(default=10, gt=0)
+    """Time in which a new connection, or the first byte of a request, must be followed by all of its headers; then 408."""
+
+    body_seconds: float = Field(default=60, gt=0)
+    """Time from the headers to the end of the body; then 408. 16 MiB in a minute is 2.2 Mbit/s."""
+
+    write_seconds: float = Field(default=30, gt=0)
+    """Time for which a caller may not take what is written to it; then its connection is closed."""
+
     spool: Path = Path(".slipway/spool")
     """Folder where events wait for PostgreSQL. It must outlive the process: a persistent volume or an emptyDir."""
 
@@ -100,3 +128,19 @@ class Settings(BaseSettings):
     def _are_networks(cls, text: str) -> str:
         read_networks(text)
         return text
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of the line before a predictor."""
+        return Bounds(self.predictor_concurrency, self.queue_length, self.queue_seconds)
+
+    @property
+    def limits(self) -> Limits:
+        """Of a caller's connection."""
+        return Limits(
+            connections=self.connection_limit,
+            head_bytes=self.head_limit,
+            head_seconds=self.head_seconds,
+            body_seconds=self.body_seconds,
+            write_seconds=self.write_seconds,
+        )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -105,8 +106,10 @@ class House:
     @contextmanager
     def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Visitor"]:
         """The real application behind a real socket, in this process; waits until it is ready."""
-        gateway = Gateway(self.settings(**changed), self.cluster)
-        with Loopback(gateway.application, lifespan="on", http=Connection) as server, Visitor(server.url, self) as visitor:
+        settings = self.settings(**changed)
+        gateway = Gateway(settings, self.cluster)
+        connection = partial(Connection, limits=settings.limits)
+        with Loopback(gateway.application, lifespan="on", http=connection) as server, Visitor(server.url, self) as visitor:
             visitor.gateway = gateway
             if ready:
                 wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)

@@ -28,6 +28,9 @@ class Recorded(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return default or name
 
@@ -36,7 +39,7 @@ def written(use: Callable[[Joining], None]) -> Recorded:
     transport = Recorded()
 
     async def main() -> None:
-        use(Joining(transport, asyncio.get_running_loop()))
+        use(Joining(transport, asyncio.get_running_loop(), 1.0))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 

@@ -1,0 +1,259 @@
+"""What callers may not do to a connection: dawdle, shout, never read, come in crowds. With raw sockets."""
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import pytest
+
+from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.loopback import DEADLINE, wait_for
+from tests.gateway.predictor import Predictor
+
+HEAD_SECONDS, BODY_SECONDS, WRITE_SECONDS = 0.5, 1.0, 1.0
+
+
+@pytest.fixture(scope="module")
+def strict(new_house: Callable[[], House]) -> Iterator[Visitor]:
+    """A gateway that waits for nobody."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    limits: dict[str, Any] = {"head_seconds": HEAD_SECONDS, "body_seconds": BODY_SECONDS, "write_seconds": WRITE_SECONDS, "head_limit": 4096}
+    with house.gateway(**limits, connection_limit=40) as visitor:
+        wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
+        yield visitor
+
+
+def connect(visitor: Visitor) -> socket.socket:
+    address = urlsplit(visitor.url)
+    return socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the other side closes; a reset is a close too."""
+    received = b""
+    try:
+        while piece := connection.recv(2**16):
+            received += piece
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def status(received: bytes) -> int:
+    assert received, "closed without a word"
+    return int(received.split(b" ", 2)[1])
+
+
+def infer(visitor: Visitor, body: bytes, length: int | None = None, more: bytes = b"") -> bytes:
+    token = visitor.house.issuer.token().encode()
+    head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n" % token
+    return head + b"content-length: %d\r\n%s\r\n%s" % (length or len(body), more, body)
+
+
+BODY = orjson.dumps(v2_request())
+
+
+def test_who_says_nothing_is_sent_away(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        begun = time.monotonic()
+        assert read_all(connection) == b""
+        assert HEAD_SECONDS * 0.9 < time.monotonic() - begun < HEAD_SECONDS + 5
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["at once", "after a request"])
+def test_a_head_that_trickles_in_is_answered_408(strict: Visitor, kept: bool) -> None:
+    with connect(strict) as connection:
+        if kept:
+            connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert status(connection.recv(2**16)) == 200
+        connection.sendall(b"GET /v2 HTTP/1.1\r\n")
+        stopped = trickle(connection, b"x-more: 1\r\n")
+        received = read_all(connection)
+        stopped.set()
+    assert status(received) == 408
+    assert b'{"error":"the head of the request did not arrive in time"}' in received
+    assert b"connection: close" in received
+
+
+def test_a_body_that_trickles_in_is_answered_408(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(infer(strict, BODY[:10], 10_000))
+        stopped = trickle(connection, b" ")
+        received = read_all(connection)
+        stopped.set()
+    assert status(received) == 408
+    assert b"the body of the request did not arrive in time" in received
+
+
+def trickle(connection: socket.socket, piece: bytes) -> threading.Event:
+    """Send the piece ten times a second, until the event is set or nobody listens."""
+    stopped = threading.Event()
+
+    def send() -> None:
+        while not stopped.wait(0.1):
+            try:
+                connection.sendall(piece)
+            except OSError:
+                return
+
+    threading.Thread(target=send, daemon=True).start()
+    return stopped
+
+
+def test_a_slow_body_that_is_in_time_is_answered(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        content = infer(strict, BODY)
+        for at in range(0, len(content), len(content) // 5 + 1):
+            connection.sendall(content[at : at + len(content) // 5 + 1])
+            threading.Event().wait(BODY_SECONDS / 20)
+        assert status(connection.recv(2**16)) == 200
+
+
+def test_a_kept_connection_may_rest_longer_than_a_head_may_take(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        for _ in range(2):
+            connection.sendall(infer(strict, BODY))
+            assert status(connection.recv(2**16)) == 200
+            threading.Event().wait(HEAD_SECONDS + max(BODY_SECONDS, WRITE_SECONDS) * 1.2)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [b"x-long: " + b"x" * 5000 + b"\r\n", b"".join(b"x-%d: y\r\n" % at for at in range(101))],
+    ids=["long", "many"],
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
+def test_a_head_that_is_too_large_is_answered_431(strict: Visitor, more: bytes, whole: bool) -> None:
+    content = infer(strict, BODY, more=more)
+    with connect(strict) as connection:
+        for piece in [content] if whole else [content[:3000], content[3000:]]:
+            connection.sendall(piece)
+        assert status(read_all(connection)) == 431
+
+
+def test_a_head_that_never_ends_is_answered_431(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /v1/me HTTP/1.1\r\nx: " + b"x" * 4200)
+        received = read_all(connection)
+    assert status(received) == 431
+    assert b"application/problem+json" in received
+
+
+def test_a_long_body_is_no_long_head(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(infer(strict, BODY + b" " * 30_000))
+        assert status(connection.recv(2**16)) == 200
+
+
+def test_what_is_not_http_is_answered_400_in_the_protocols_form(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"POST /v2/models/heart/infer HTTP/1.1\r\ncontent-length: many\r\n\r\n")
+        received = read_all(connection)
+    assert status(received) == 400
+    assert received.partition(b"\r\n\r\n")[2].startswith(b'{"error":')
+
+
+def test_empty_lines_keep_nobody_connected(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert status(connection.recv(2**16)) == 200
+        connection.sendall(b"\r\n")
+        begun = time.monotonic()
+        assert read_all(connection) == b""
+        assert time.monotonic() - begun < HEAD_SECONDS + 5
+
+
+def test_a_caller_who_has_closed_one_half_is_answered(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(infer(strict, BODY))
+        connection.shutdown(socket.SHUT_WR)
+        received = read_all(connection)
+    assert status(received) == 200
+    assert b"connection: close" in received
+
+
+def test_half_a_request_and_a_half_closed_connection_are_dropped_at_once(strict: Visitor) -> None:
+    for content in (b"GET /v2 HTT", infer(strict, BODY[:10], 1000)):
+        with connect(strict) as connection:
+            connection.sendall(content)
+            connection.shutdown(socket.SHUT_WR)
+            begun = time.monotonic()
+            read_all(connection)
+            assert time.monotonic() - begun < HEAD_SECONDS
+
+
+def test_a_refused_body_is_taken_in_so_that_the_refusal_is_read(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        connection.sendall(infer(strict, b"x", 17 * 2**20))
+        assert status(connection.recv(2**16)) == 413
+        connection.sendall(b"x" * 2**20)
+        assert read_all(connection) == b"", "no second answer; and an end"
+
+
+def test_too_many_connections_are_answered_503_and_those_that_are_open_go_on(strict: Visitor) -> None:
+    crowd = [connect(strict) for _ in range(60)]
+    try:
+        crowd[0].sendall(infer(strict, BODY))
+        assert status(crowd[0].recv(2**16)) == 200
+        received = read_all(crowd[-1])
+        assert status(received) == 503
+        assert b"retry-after: 1\r\n" in received
+    finally:
+        for connection in crowd:
+            connection.close()
+    wait_for("room again", lambda: works(strict))
+
+
+def works(visitor: Visitor) -> bool:
+    with connect(visitor) as connection:
+        connection.sendall(infer(visitor, BODY))
+        return status(connection.recv(2**16)) == 200
+
+
+def test_who_does_not_read_is_left_behind(new_house: Callable[[], House], troubled: Predictor) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100), url=troubled.url)
+    with house.gateway(write_seconds=WRITE_SECONDS) as visitor:
+        wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
+        # More than the kernel's buffers of both sides hold together.
+        troubled.raw = b'{"model_name":"heart-3","outputs":[%s0]}' % (b"0," * 2**24)
+        with connect(visitor) as connection:
+            connection.sendall(infer(visitor, BODY))
+            threading.Event().wait(WRITE_SECONDS * 3)
+            received = read_all(connection)
+        assert status(received) == 200
+        assert len(received) < len(troubled.raw), "broken off"
+
+
+@pytest.fixture
+def process(new_house: Callable[[], House]) -> Iterator[Process]:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    process = Process(house, head_seconds=3.0)
+    process.wait_ready()
+    yield process
+    assert process.stop() == 0
+
+
+def test_1000_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process) -> None:
+    visitor = process.visitor
+    wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
+    before, crowd = process.peak_memory(), list[Any]()
+    for round_ in range(2):  # the second round takes no more memory than the first
+        crowd = [connect(visitor) for _ in range(1000)]
+        for connection in crowd:
+            connection.sendall(b"GET /v2 HTTP/1.1\r\nx-filler: " + b"x" * 1000)
+        seconds = [visitor.infer("heart").elapsed.total_seconds() for _ in range(20)]
+        assert max(seconds) < 2, seconds
+        assert {status(read_all(connection)) for connection in crowd} == {408}
+        for connection in crowd:
+            connection.close()
+        before, grown = process.peak_memory(), process.peak_memory() - before
+        assert grown < (64 if not round_ else 8) * 2**20
+    assert not re.search("Traceback|Exception", process.log.read_text())
