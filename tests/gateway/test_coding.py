@@ -122,9 +122,9 @@ def process(new_house: Callable[[], House]) -> Iterator[Process]:
 
 
 @pytest.mark.parametrize("path", [INFER, NAMED])
-def test_a_bomb_of_a_gigabyte_is_answered_413_and_memory_stays_flat(process: Process, path: str) -> None:
-    stream = zlib.compressobj(9, wbits=31)
-    bomb = b"".join([*(stream.compress(b" " * MEGABYTE) for _ in range(1024)), stream.flush()])
+def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(process: Process, path: str) -> None:
+    stream = zlib.compressobj(1, wbits=31)
+    bomb = b"".join([*(stream.compress(b" " * MEGABYTE) for _ in range(256)), stream.flush()])
     assert len(bomb) < 2 * MEGABYTE
     visitor = process.visitor
     assert visitor.infer("heart").status_code == 200

@@ -23,7 +23,12 @@ def strict(new_house: Callable[[], House]) -> Iterator[Visitor]:
     """A gateway that waits for nobody."""
     house = new_house()
     house.model("heart", ("3", 100))
-    limits: dict[str, Any] = {"head_seconds": HEAD_SECONDS, "body_seconds": BODY_SECONDS, "write_seconds": WRITE_SECONDS, "head_limit": 4096}
+    limits: dict[str, Any] = {
+        "head_seconds": HEAD_SECONDS,
+        "body_seconds": BODY_SECONDS,
+        "write_seconds": WRITE_SECONDS,
+        "head_limit": 4096,
+    }
     with house.gateway(**limits, connection_limit=40) as visitor:
         wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
         yield visitor
