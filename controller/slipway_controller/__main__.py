@@ -11,6 +11,7 @@ import httpx
 from pydantic import ValidationError
 from slipway_cluster import Cluster, connect
 from slipway_contract.errors import explain_settings
+from slipway_contract.log import log_to_stderr
 
 from slipway_controller import loop
 from slipway_controller.controller import Controller
@@ -21,7 +22,7 @@ from slipway_controller.settings import ControllerSettings
 
 def main() -> int:
     """Exit status 2 when a setting is missing or wrong, 1 when another controller took over."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     for chatty in ("httpx", "kopf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:

@@ -6,6 +6,7 @@ import sys
 
 from pydantic import ValidationError
 from slipway_cluster import connect
+from slipway_contract.log import log_to_stderr
 from sqlalchemy.exc import OperationalError
 
 from slipway_gateway.migrate import migrate
@@ -18,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="slipway_gateway", description="The one door for users")
     parser.add_argument("command", choices=("migrate", "serve"), help="bring the database up to date, or serve")
     command = parser.parse_args(arguments).command
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr)
+    log_to_stderr()
     try:
         settings = Settings()
     except ValidationError as error:

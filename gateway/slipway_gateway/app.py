@@ -44,6 +44,8 @@ from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
 from slipway_gateway.spool import Spool
 from slipway_gateway.submission import Submissions
+from slipway_gateway.tracing import Application, Traced
+from slipway_gateway.tracing import wanted as tracing_wanted
 from slipway_gateway.trainings import Trainings
 from slipway_gateway.upstream import Upstream
 from slipway_gateway.usage import Usage
@@ -92,7 +94,9 @@ class Gateway:
         self.submissions = Submissions(cluster)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
         self.control = self._control_api()
-        self.application = self._door()
+        self.door = self._door()
+        self.traced = Traced(self.door) if tracing_wanted() else None
+        self.application: Application = self.traced or self.door
 
     def _door(self) -> Door:
         settings = self.settings
@@ -177,6 +181,8 @@ class Gateway:
         self.spool.close()
         await self.database.close()
         await self.upstream.close()
+        if self.traced:
+            await asyncio.to_thread(self.traced.close)
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:

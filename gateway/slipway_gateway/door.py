@@ -1,8 +1,11 @@
 """The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from slipway_contract.log import request_id as log_request_id
 
 from slipway_gateway.access import PUBLIC, Rule, match
 from slipway_gateway.admission import Admission
@@ -13,6 +16,7 @@ from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
 from slipway_gateway.requestid import new_id
+from slipway_gateway.tracing import passed_on
 from slipway_gateway.v2 import V2, Exchange, Scope, Send
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ class Door:
             await self._control(scope, receive, send)
         elif scope["type"] == "http":
             request_id = new_id()
+            log_request_id.set(request_id)
             if self.closing:
                 send = _last_on_connection(send)
             try:
@@ -61,6 +66,7 @@ class Door:
     async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         rule, names = match(scope["method"], path)
+        scope["slipway.route"] = rule.path
         if self.closing and path in READINESS:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -81,12 +87,14 @@ class Door:
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """By the control API: every answer bears the request's id, and no cache keeps it."""
         added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope)]
-        answered = False
+        answered, begun = False, time.perf_counter()
 
         async def with_id(message: MutableMapping[str, Any]) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
+                seconds = time.perf_counter() - begun
+                self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
                 message["headers"] = [*message.get("headers", []), *added]
             await send(message)
 
@@ -105,9 +113,9 @@ class Door:
             needed = " or ".join(sorted(rule.roles or ()))
             raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
         if rule.path.startswith("/v2"):
-            call = Call(request_id, caller, decision, "v2")
+            call = Call(request_id, caller, decision, "v2", passed_on(headers))
         else:
-            call = Call(request_id, caller, decision, "v1", address=self._login.address(scope, headers))
+            call = Call(request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers))
         await self._admission.admit(call, rule, names.get("model"))
         return call
 

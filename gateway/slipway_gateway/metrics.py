@@ -1,11 +1,26 @@
 """Prometheus metrics, with labels of few values: models and versions that are served, classes of outcomes."""
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds."""
+
+
+EXEMPLAR_SECONDS = 1.0
+"""One is enough to look into a bucket, and it costs twice an observation."""
+
+
+@dataclass(slots=True)
+class _Series:
+    """Of a model's version and a class of outcomes."""
+
+    counter: Counter
+    histogram: Histogram
+    exemplar_due: float = 0.0
 
 
 class Metrics:
@@ -26,20 +41,37 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self._requests = Histogram(
+            "slipway_request_seconds",
+            "Time from a request of the control API to the beginning of its answer",
+            ["method", "route", "outcome"],
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
         self.refused = Counter("slipway_refusals", "Requests refused by the gateway", ["status"], registry=self.registry)
         self.shipped = Counter("slipway_events_shipped", "Events sent to the database", registry=self.registry)
         self.rejected = Counter("slipway_events_rejected", "Events that the database refused", registry=self.registry)
-        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, str, int], _Series] = {}
 
-    def predicted(self, model: str, version: str, status: int, seconds: float) -> None:
+    def predicted(self, model: str, version: str, status: int, seconds: float, request_id: str) -> None:
+        """A prediction was answered. Once a second its request id becomes the bucket's exemplar: it opens the receipt."""
         key = (model, version, status // 100)
-        # labels() takes a lock and builds a tuple each time: the pair is kept.
-        pair = self._children.get(key)
-        if pair is None:
+        series = self._series.get(key)
+        if series is None:
+            # labels() takes a lock and builds a tuple each time: what it gives is kept.
             counter = self._predictions.labels(model, version, f"{status // 100}xx")
-            pair = self._children[key] = (counter, self._seconds.labels(model, version))
-        pair[0].inc()
-        pair[1].observe(seconds)
+            series = self._series[key] = _Series(counter, self._seconds.labels(model, version))
+        series.counter.inc()
+        now = time.monotonic()
+        if now < series.exemplar_due:
+            series.histogram.observe(seconds)
+        else:
+            series.exemplar_due = now + EXEMPLAR_SECONDS
+            series.histogram.observe(seconds, {"request_id": request_id})
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """The control API began an answer. ``route`` is the access table's, with names in braces: it has few values."""
+        self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""

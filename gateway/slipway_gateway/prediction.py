@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -29,6 +30,8 @@ class Call:
     caller: Caller
     decision: str
     protocol: str
+    trace: Mapping[str, str] | None = None
+    """Headers of W3C Trace Context for the predictor."""
     grant: Grant | None = None
     """Of the model in the path, if there is one."""
     permit: Permit | None = None
@@ -73,7 +76,7 @@ class Predictions:
 
     async def _asked(self, call: Call, target: Target, body: Body) -> Answer:
         try:
-            answer = await self._predictors.infer(target, body, call.request_id)
+            answer = await self._predictors.infer(target, body, call.request_id, call.trace)
         except GatewayError as error:
             self._record(call, target, error.status, body.whole, v2_error(error)[2])
             error.headers = [*error.headers, *target.headers]
@@ -107,7 +110,7 @@ class Predictions:
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
         if call.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
             call.permit.count()
-        self._metrics.predicted(target.model, traffic.version, status, seconds)
+        self._metrics.predicted(target.model, traffic.version, status, seconds, call.request_id)
 
     def _text(self, body: bytes | None) -> str | None:
         """A body as the log keeps it; None when it is too large. PostgreSQL's text has no NUL."""

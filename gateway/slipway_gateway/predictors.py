@@ -1,5 +1,6 @@
 """Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a connection fails."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from slipway_gateway.body import Body
@@ -21,13 +22,13 @@ class Predictors:
         """How many share the version's requests."""
         return self._endpoints.count(target.kubernetes_service)
 
-    async def infer(self, target: Target, body: Body, request_id: str) -> Answer:
+    async def infer(self, target: Target, body: Body, request_id: str, trace: Mapping[str, str] | None = None) -> Answer:
         """The version's answer. One that cannot be connected to, or breaks off before an answer, is asked once more, at
         another endpoint if there is one: inference changes nothing.
 
         Raises Unavailable, UpstreamTimeout, and what reading the body raises.
         """
-        headers = {"content-type": "application/json", "x-request-id": request_id, **self._credential}
+        headers = {"content-type": "application/json", "x-request-id": request_id, **(trace or {}), **self._credential}
         failed = None
         while True:
             endpoint = self._endpoints.choose(target.kubernetes_service, target.endpoint, failed)

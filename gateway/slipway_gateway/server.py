@@ -76,9 +76,10 @@ def serve(settings: Settings, cluster: Cluster) -> None:
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, _leave)
     try:
-        DrainingServer(config, gateway.application, settings.drain_seconds).run()
+        DrainingServer(config, gateway.door, settings.drain_seconds).run()
     finally:
         server.shutdown()
+        server.server_close()
 
 
 def _leave(*_: object) -> None:

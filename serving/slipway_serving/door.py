@@ -4,6 +4,7 @@ import json
 import re
 from hmac import compare_digest
 
+from slipway_contract import log
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _LIVE = "/v2/health/live"
 _READY = re.compile(r"/v2/(health|models/[^/]+(/versions/[^/]+)?)/ready")
 
+_LONGEST_ID = 64
+"""Of a caller's request id in our log; the gateway's has 36 letters."""
 _BYTES_A_LIST = 64
 """A body may hold one list or object for so many bytes of the limit; parsed, each takes about as much."""
 
@@ -39,6 +42,8 @@ class Door:
                 await _answer(send, 503, "the server is shutting down")
                 return
         headers = Headers(scope=scope)
+        log.request_id.set(headers.get("x-request-id", "")[:_LONGEST_ID])
+        log.trace_id.set(headers.get("traceparent", "")[3:35])
         if self._is_stranger(scope["path"], headers):
             await _answer(send, 401, "send the predictor's token as Authorization: Bearer", (b"www-authenticate", b"Bearer"))
             return

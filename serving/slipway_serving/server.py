@@ -21,6 +21,7 @@ from mlserver.registry import MultiModelRegistry
 from prometheus_client import start_http_server
 from pydantic import ValidationError
 from slipway_contract.errors import explain_settings
+from slipway_contract.log import log_to_stderr
 
 from slipway_serving.application import create_application, mlserver_settings
 from slipway_serving.artifact import MODEL_SETTINGS_FILE, first_finding
@@ -103,7 +104,7 @@ def model_settings(folder: Path) -> ModelSettings:
 
 def main() -> int:
     """Exit status 0 after an orderly stop, 2 for wrong settings or arguments, 3 when the artifact cannot be served."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     if len(sys.argv) != 2:
         sys.stderr.write("usage: slipway-serve FOLDER\n")
         return 2

@@ -29,6 +29,8 @@ class Predictor:
         self.asked: list[str] = []
         self.credentials: set[bytes | None] = set()
         """Every Authorization header that it was sent."""
+        self.headers: dict[bytes, bytes] = {}
+        """Of the last inference."""
         self.delay = 0.0
         self.raw: bytes | None = None
         """Answered to each request in place of a prediction."""
@@ -59,6 +61,7 @@ class Predictor:
         if scope["method"] == "GET":
             await _send(send, 200, orjson.dumps(self._metadata(service)))
             return
+        self.headers = dict(scope["headers"])
         body = await _read(receive)
         self.asked.append(service)
         await asyncio.sleep(self.delay)

@@ -16,7 +16,7 @@ PUBLIC_PATHS = {"/v2", "/v2/health/live", "/v2/health/ready", "/v1/openapi.json"
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(visitor: Visitor) -> None:
-    routes = set(visitor.gateway.application.v2.handlers)
+    routes = set(visitor.gateway.door.v2.handlers)
     found = _all_routes(visitor.gateway.control.router.routes)
     routes |= {(method, route.path) for route in found for method in route.methods or () if method != "HEAD"}
     assert routes == {(rule.method, rule.path) for rule in RULES}

@@ -116,7 +116,7 @@ def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replic
 @contextmanager
 def closing(house: House) -> Iterator[Visitor]:
     with house.gateway() as visitor:
-        visitor.gateway.application.closing = True
+        visitor.gateway.door.closing = True
         yield visitor
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 from mlserver.registry import MultiModelRegistry
 from prometheus_client import generate_latest
+from slipway_contract.log import JsonLines
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Column
 from slipway_contract.v2 import ModelMetadata, TensorMetadata
@@ -355,3 +357,17 @@ def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
     (tmp_path / "bare/model-settings.json").write_text('{"implementation": "os.system"}')
     with pytest.raises(Refused, match="was not written by the storage initializer"):
         model_settings(tmp_path / "bare")
+
+
+def test_a_line_in_the_log_names_the_gateways_request() -> None:
+    said: list[str] = []
+
+    async def talkative(_scope: Any, _receive: Any, send: Any) -> None:
+        said.append(JsonLines().format(logging.makeLogRecord({"msg": "slow"})))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    headers = {"x-request-id": "0199-abc", "traceparent": f"00-{'4b' * 16}-{'00' * 7}01-01"}
+    assert InProcess(Door(talkative, LIMIT)).post("/v2/models/onnx/infer", headers=headers, json={}).status_code == 200
+    line = json.loads(said[0])
+    assert (line["requestId"], line["traceId"]) == ("0199-abc", "4b" * 16)

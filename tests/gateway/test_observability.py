@@ -1,0 +1,148 @@
+"""What an operator sees: metrics of few series, exemplars that open receipts, traces that go through, logs that name requests."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.loopback import Loopback, wait_for
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+BODY = v2_request()
+
+
+def exposed(visitor: Visitor) -> str:
+    """What /metrics says to a scraper that asks for OpenMetrics."""
+    return str(generate_latest(visitor.gateway.metrics.registry).decode())  # type: ignore[no-untyped-call]
+
+
+def test_predictions_are_counted_and_timed_by_model_version_and_outcome(visitor: Visitor) -> None:
+    labels = {"model": "heart", "version": "3"}
+    names = {
+        "good": ("slipway_predictions_total", {**labels, "outcome": "2xx"}),
+        "bad": ("slipway_predictions_total", {**labels, "outcome": "4xx"}),
+        "timed": ("slipway_prediction_seconds_count", labels),
+    }
+
+    def seen() -> dict[str, float]:
+        return {key: visitor.gateway.metrics.registry.get_sample_value(*name) or 0 for key, name in names.items()}
+
+    before = seen()
+    visitor.infer("heart")
+    visitor.infer("heart", age=-1)
+    assert {key: value - before[key] for key, value in seen().items()} == {"good": 1, "bad": 1, "timed": 2}
+
+
+def test_an_exemplar_opens_the_receipt(visitor: Visitor) -> None:
+    def shown() -> bool:
+        number = visitor.infer("heart").headers["x-request-id"]
+        return f'# {{request_id="{number}"}}' in exposed(visitor)
+
+    wait_for("an answer that became an exemplar, as one does each second", shown)
+
+
+def test_names_that_callers_make_up_are_no_label(visitor: Visitor) -> None:
+    labels = {"method": "GET", "route": "/v1/models/{model}", "outcome": "4xx"}
+
+    def counted() -> float:
+        return visitor.gateway.metrics.registry.get_sample_value("slipway_request_seconds_count", labels) or 0
+
+    before = counted()
+    for number in range(20):
+        visitor.get(f"/v1/models/made-up-{number}")
+        visitor.infer(f"made-up-{number}")
+    assert "made-up" not in exposed(visitor)
+    assert counted() - before == 20
+
+
+def test_a_callers_trace_goes_on_to_the_predictor(house: House, visitor: Visitor) -> None:
+    visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT, tracestate="vendor=1")
+    assert house.predictor.headers[b"traceparent"] == TRACEPARENT.encode()
+    assert house.predictor.headers[b"tracestate"] == b"vendor=1"
+
+
+@pytest.mark.parametrize("wrong", ["", "00-zz-00-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"])
+def test_a_malformed_trace_ends_at_the_gateway(house: House, visitor: Visitor, wrong: str) -> None:
+    assert visitor.post("/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1").status_code == 200
+    assert b"traceparent" not in house.predictor.headers
+    assert b"tracestate" not in house.predictor.headers
+
+
+def test_every_log_line_is_json_and_names_its_request(house: House) -> None:
+    process = Process(house)
+    process.wait_ready()
+    house.predictor.cut_off = True
+    with pytest.raises(httpx.RemoteProtocolError):
+        process.visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
+    house.predictor.cut_off = False
+    lines = wait_for("the warning", lambda: [line for line in read(process) if line["level"] == "warning"])
+    process.process.terminate()
+    assert process.process.wait(20) == 0
+    assert re.fullmatch(r"[0-9a-f-]{36}", lines[0]["requestId"])
+    assert lines[0]["traceId"] == TRACE
+
+
+def read(process: Process) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in process.log.read_text().splitlines()]
+
+
+class Collector:
+    """Takes spans as OTLP over HTTP."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self.services: set[str] = set()
+
+    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
+            self.spans += [span for scoped in resource.scope_spans for span in scoped.spans]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """Named by OpenTelemetry's usual variables."""
+    found = Collector()
+    with Loopback(found) as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        yield found
+
+
+def test_spans_go_to_the_endpoint_that_the_environment_names(house: House, collector: Collector) -> None:
+    with house.gateway() as visitor:
+        answer = visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
+        refused = visitor.get("/v1/nothing")
+        span = wait_for("the span", lambda: next((s for s in collector.spans if s.name == "POST /v2/models/{model}/infer"), None))
+        wait_for("the refusal's span", lambda: [s for s in collector.spans if s.name == "GET"])
+    assert collector.services == {"slipway-gateway"}
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
+    attributes = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+    assert attributes["http.response.status_code"] == answer.status_code == 200
+    assert attributes["slipway.request_id"] == answer.headers["x-request-id"]
+    assert (attributes["slipway.model"], attributes["slipway.version"]) == ("heart", "3")
+    assert refused.status_code == 404
+    # What the predictor does is a child of the gateway's span.
+    assert house.predictor.headers[b"traceparent"].decode() == f"00-{TRACE}-{span.span_id.hex()}-01"
+
+
+def test_an_endpoint_that_is_away_costs_no_request(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    with house.gateway() as visitor:
+        assert visitor.infer("heart").status_code == 200
