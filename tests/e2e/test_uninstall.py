@@ -43,6 +43,7 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(ri
     assert again.returncode == 0, again.stdout + again.stderr
     assert ring.logged([number]) == {1: 1}
     assert ring.live("heart") == live
+    assert not [job for job in objects("jobs") if job["metadata"]["name"].startswith("train-")], "there was no need to train"
     assert user.get(f"/v1/predictions/{number}").json()["version"] == live
 
 
