@@ -10,6 +10,7 @@ from slipway_embedded.state import State
 
 CLIENT = "slipway"
 ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
+SERVICE_ACCOUNTS = ("robot",)
 TOKEN_SECONDS = 12 * 3600  # a working day: the token in .slipway/env is for trying things out by hand
 
 
@@ -27,10 +28,15 @@ class Identity:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings of ``canaille run`` and of ``python -m slipway_identity``."""
+        """Settings of the provider and of ``python -m slipway_identity``."""
         accounts = {name: {"password": self.password(name), "groups": groups} for name, groups in ACCOUNTS.items()}
         config = self.state.write_private("identity/canaille.toml", self._config())
-        return {"CANAILLE_CONFIG": str(config), "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts)}
+        robots = {name: {"secret": self.state.secret(f"service-account-{name}")} for name in SERVICE_ACCOUNTS}
+        return {
+            "CANAILLE_CONFIG": str(config),
+            "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts),
+            "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS": json.dumps(robots),
+        }
 
     def password(self, account: str) -> str:
         return self.state.secret(f"account-{account}")

@@ -173,7 +173,8 @@ class Ring:
 
     def _identity(self) -> Program:
         port = self.state.port("identity")
-        argv = ["canaille", "run", "--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
+        bind = ["--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
+        argv = ["hypercorn", *bind, "slipway_identity.application:create_app()"]
         return Program("identity", argv, self.identity.environment, port, "/.well-known/openid-configuration")
 
     def _gateway(self) -> Program:

@@ -1,4 +1,4 @@
-"""``python -m slipway_identity``: prepare the provider, then ``canaille run`` serves it."""
+"""``python -m slipway_identity``: prepare the provider, then hypercorn serves ``slipway_identity.application``."""
 
 import logging
 import sys

@@ -8,9 +8,11 @@ from canaille.app import models
 from canaille.backends import Backend
 from flask import Flask
 
-from slipway_identity.settings import Account, IdentitySettings
+from slipway_identity.settings import Account, IdentitySettings, ServiceAccount
 
 logger = logging.getLogger(__name__)
+
+CLIENT_CREDENTIALS = "client_credentials"
 
 
 def bootstrap(settings: IdentitySettings) -> None:
@@ -23,6 +25,8 @@ def bootstrap(settings: IdentitySettings) -> None:
             members = [user for user, account in settings.accounts.items() if name in account.groups]
             ensure_group(name, description, members)
         ensure_client(settings)
+        for client_id, service_account in settings.service_accounts.items():
+            ensure_service_account(client_id, service_account, settings)
 
 
 def ensure_user(name: str, account: Account, mail_domain: str) -> None:
@@ -75,4 +79,27 @@ def ensure_client(settings: IdentitySettings) -> None:
     backend.update(client, **wanted)
     backend.save(client)
     client.audience = [client]
+    backend.save(client)
+
+
+def ensure_service_account(name: str, account: ServiceAccount, settings: IdentitySettings) -> None:
+    """Register a client that logs in as itself, or bring it up to date, its secret too. Its tokens are for Slipway."""
+    backend = Backend.instance
+    wanted: dict[str, Any] = {
+        "client_name": name,
+        "contacts": [],
+        "client_secret": account.secret.get_secret_value(),
+        "grant_types": [CLIENT_CREDENTIALS],
+        "response_types": [],
+        "redirect_uris": [],
+        "scope": [],
+        "token_endpoint_auth_method": "client_secret_basic",
+        "id_token_signed_response_alg": "RS256",
+        "audience": [backend.get(models.Client, client_id=settings.client_id)],
+    }
+    client = backend.get(models.Client, client_id=name)
+    if client is None:
+        client = models.Client(client_id=name)
+        logger.info("registered service account %s", name)
+    backend.update(client, **wanted)
     backend.save(client)

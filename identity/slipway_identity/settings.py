@@ -11,6 +11,12 @@ class Account(BaseModel):
     groups: list[str] = Field(min_length=1)
 
 
+class ServiceAccount(BaseModel):
+    """A program that can log in from the start."""
+
+    secret: SecretStr = Field(min_length=16)
+
+
 class IdentitySettings(BaseSettings):
     """What the provider holds after ``python -m slipway_identity``. Nothing here has a default that is a secret."""
 
@@ -18,6 +24,9 @@ class IdentitySettings(BaseSettings):
 
     accounts: dict[str, Account]
     """JSON object: user name to password and groups. An account that exists keeps its password and gains the groups."""
+
+    service_accounts: dict[str, ServiceAccount] = {}
+    """JSON object: client id to secret. They log in as themselves, by client credentials."""
 
     groups: dict[str, str] = {
         "user": "May call models and see their own predictions",

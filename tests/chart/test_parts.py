@@ -64,6 +64,14 @@ def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypa
     assert settings.client_id == environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_OIDC_AUDIENCE"]
 
 
+def test_service_accounts_come_from_a_secret(default: Rendering, everything: Rendering) -> None:
+    name = "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"
+    none, some = (container(each, "Deployment slipway-identity", "bootstrap")["env"] for each in (default, everything))
+    assert not [each for each in none if each["name"] == name]
+    (given,) = [each for each in some if each["name"] == name]
+    assert given["valueFrom"]["secretKeyRef"] == {"name": "robots", "key": "service-accounts"}
+
+
 def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(default: Rendering) -> None:
     spec = pod(default, "Deployment slipway-gateway").spec
     gateway = container(default, "Deployment slipway-gateway", "gateway")
