@@ -59,7 +59,7 @@ class Rule:
             return f"{self.name}:anyone"
         for role in ORDER:
             if role in roles and role in self.roles:
-                return f"{self.name}:{role.value}"
+                return f"{self.name}:{role}"
         return None
 
 

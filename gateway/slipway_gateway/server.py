@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import resource
 import signal
 import time
 from functools import partial
@@ -44,8 +45,23 @@ class DrainingServer(uvicorn.Server):
         return time.monotonic() >= self._stop_at or await super().on_tick(counter)
 
 
+OTHER_FILES = 1024
+"""Open files beside callers' connections: those to predictors and to the database, the spool."""
+
+
+def allow_files(count: int) -> None:
+    """Raise the soft limit of open files to so many, if the hard one lets us: its usual 1,024 is fewer than our connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if wanted < count:
+        log.warning("%d files may be open; SLIPWAY_CONNECTION_LIMIT should be %d less than that", wanted, OTHER_FILES)
+
+
 def serve(settings: Settings, cluster: Cluster) -> None:
     """Serve until SIGTERM or SIGINT; then drain, finish the requests under way and ship what is in the spool."""
+    allow_files(settings.connection_limit + OTHER_FILES)
     gateway = Gateway(settings, cluster)
     server, _ = start_http_server(settings.gateway_metrics_port, settings.gateway_host, gateway.metrics.registry)
     config = uvicorn.Config(

@@ -1,10 +1,13 @@
 """What callers may not do to a connection: dawdle, shout, never read, come in crowds. With raw sockets."""
 
 import re
+import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -246,12 +249,12 @@ def process(new_house: Callable[[], House]) -> Iterator[Process]:
     assert process.stop() == 0
 
 
-def test_1000_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process) -> None:
+def test_400_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process) -> None:
     visitor = process.visitor
     wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
     before, crowd = process.peak_memory(), list[Any]()
     for round_ in range(2):  # the second round takes no more memory than the first
-        crowd = [connect(visitor) for _ in range(1000)]
+        crowd = [connect(visitor) for _ in range(400)]
         for connection in crowd:
             connection.sendall(b"GET /v2 HTTP/1.1\r\nx-filler: " + b"x" * 1000)
         seconds = [visitor.infer("heart").elapsed.total_seconds() for _ in range(20)]
@@ -262,3 +265,26 @@ def test_1000_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Proces
         before, grown = process.peak_memory(), process.peak_memory() - before
         assert grown < (64 if not round_ else 8) * 2**20
     assert not re.search("Traceback|Exception", process.log.read_text())
+
+
+@contextmanager
+def few_files() -> Iterator[None]:
+    """For processes that are started meanwhile: the soft limit that a desktop gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_may_open_as_many_files_as_its_limits_need(new_house: Callable[[], House]) -> None:
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 3024:
+        pytest.skip("the hard limit of this machine is lower")
+    with few_files():
+        process = Process(new_house(), connection_limit=2000)
+    process.wait_ready()
+    found = re.search(r"Max open files +(\d+)", Path(f"/proc/{process.process.pid}/limits").read_text())
+    assert process.stop() == 0
+    assert found
+    assert int(found[1]) == 3024
