@@ -1,4 +1,4 @@
-"""``python -m slipway_gateway migrate|serve``."""
+"""``python -m slipway_gateway migrate|serve|work``."""
 
 import argparse
 import logging
@@ -12,12 +12,15 @@ from sqlalchemy.exc import OperationalError
 from slipway_gateway.migrate import migrate
 from slipway_gateway.server import serve
 from slipway_gateway.settings import Settings
+from slipway_gateway.worker import work
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 2: the settings are wrong, 1: there is no database."""
     parser = argparse.ArgumentParser(prog="slipway_gateway", description="The one door for users")
-    parser.add_argument("command", choices=("migrate", "serve"), help="bring the database up to date, or serve")
+    parser.add_argument(
+        "command", choices=("migrate", "serve", "work"), help="bring the database up to date, serve, or answer tasks"
+    )
     command = parser.parse_args(arguments).command
     log_to_stderr()
     try:
@@ -28,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if command == "serve":
         serve(settings, connect(settings.cluster))
+        return 0
+    if command == "work":
+        work(settings, connect(settings.cluster))
         return 0
     try:
         migrate(settings.database_url.get_secret_value())

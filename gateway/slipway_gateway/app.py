@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
@@ -30,12 +31,15 @@ from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.health import Health
 from slipway_gateway.joblog import LogReaders
 from slipway_gateway.keys import IssuerKeys
+from slipway_gateway.later import Later
 from slipway_gateway.ledger import Ledger
 from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
-from slipway_gateway.prediction import Predictions
+from slipway_gateway.outbound import Outbound
+from slipway_gateway.prediction import Journal, Predictions
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.promotions import Promotions
+from slipway_gateway.queue import Queue
 from slipway_gateway.quotas import Quotas
 from slipway_gateway.ratelimit import Rates
 from slipway_gateway.ratesharing import RateSharing
@@ -44,12 +48,15 @@ from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
 from slipway_gateway.spool import Spool
 from slipway_gateway.submission import Submissions
+from slipway_gateway.tasks import Tasks
+from slipway_gateway.taskstore import TaskStore
 from slipway_gateway.tracing import Application, Traced
 from slipway_gateway.tracing import wanted as tracing_wanted
 from slipway_gateway.trainings import Trainings
 from slipway_gateway.upstream import Upstream
 from slipway_gateway.usage import Usage
 from slipway_gateway.v2 import V2
+from slipway_gateway.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +67,8 @@ RESTART_SECONDS = 2.0
 class Gateway:
     """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts and stops the parts."""
 
-    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+    def __init__(self, settings: Settings, cluster: Cluster, journal: Journal | None = None) -> None:
+        """``journal`` takes the events in place of the spool."""
         self.settings = settings
         self.metrics = Metrics()
         self.upstream = Upstream(
@@ -93,6 +101,10 @@ class Gateway:
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.submissions = Submissions(cluster)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
+        self.queue = Queue(settings.database_url.get_secret_value())
+        keep = timedelta(seconds=settings.task_keep_seconds)
+        self.tasks = TaskStore(self.database, self.queue, keep=keep)
+        self._journal = journal or self.spool
         self.control = self._control_api()
         self.door = self._door()
         self.traced = Traced(self.door) if tracing_wanted() else None
@@ -111,12 +123,19 @@ class Gateway:
             predictions_per_minute=settings.predictions_per_minute,
             training_per_minute=settings.training_per_minute,
         )
-        return Door(login, admission, v2, self.control, self.metrics, body_limit=settings.body_limit)
+        later = Later(
+            self.routes,
+            self.catalogue,
+            self.tasks,
+            body_limit=settings.task_body_limit,
+            per_caller=settings.tasks_per_caller,
+        )
+        return Door(login, admission, v2, self.control, later, self.metrics, body_limit=settings.body_limit)
 
     def _control_api(self) -> FastAPI:
         settings = self.settings
         self._predictions = Predictions(
-            self.predictors, self.spool, self.metrics, bounds=settings.bounds, log_body_limit=settings.log_body_limit
+            self.predictors, self._journal, self.metrics, bounds=settings.bounds, log_body_limit=settings.log_body_limit
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)
@@ -149,7 +168,8 @@ class Gateway:
     def _job_routers(self) -> list[APIRouter]:
         trainings = Trainings(self.routes, self.submissions, LogReaders())
         promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
-        return [trainings.router(), promotions.router()]
+        webhooks = Webhooks(self.tasks, Outbound(self.settings.webhook_hosts))
+        return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router()]
 
     def _administration(self) -> Administration:
         return Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database))
@@ -160,24 +180,33 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(_for_ever(each)) for each in self._background()]
+        try:
+            async with self.watching():
+                yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            with suppress(Away, TimeoutError):
+                await asyncio.wait_for(self.quotas.close(), LAST_SHIPMENT_SECONDS)
+            with suppress(Away, TimeoutError):  # what is left is shipped by the next process
+                await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
+            await self.close()
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Know the cluster's Models and pods."""
         self.routes.start()
         self.endpoints.start()
-        tasks = [asyncio.create_task(_for_ever(each)) for each in self._background()]
         try:
             yield
         finally:
             self.routes.stop()
             self.endpoints.stop()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._close()
 
-    async def _close(self) -> None:
-        with suppress(Away, TimeoutError):
-            await asyncio.wait_for(self.quotas.close(), LAST_SHIPMENT_SECONDS)
-        with suppress(Away, TimeoutError):  # what is left is shipped by the next process
-            await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
+    async def close(self) -> None:
+        """Let go of files and connections."""
         self.spool.close()
         await self.database.close()
         await self.upstream.close()

@@ -12,6 +12,7 @@ from slipway_gateway.admission import Admission
 from slipway_gateway.body import Body, Receive, check_headers
 from slipway_gateway.coding import unpacked
 from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.later import Later
 from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.prediction import Call
@@ -36,13 +37,22 @@ class Door:
     """
 
     def __init__(
-        self, login: Login, admission: Admission, v2: V2, control: Application, metrics: Metrics, *, body_limit: int
+        self,
+        login: Login,
+        admission: Admission,
+        v2: V2,
+        control: Application,
+        later: Later,
+        metrics: Metrics,
+        *,
+        body_limit: int,
     ) -> None:
         self._login = login
         self._admission = admission
         self.v2 = v2
         self._control = control
         self._metrics = metrics
+        self.later = later
         self._body_limit = body_limit
         self.closing = False
 
@@ -61,7 +71,7 @@ class Door:
             except CutOff as error:  # uvicorn closes a connection whose answer is left incomplete
                 log.warning("request %s: %s", request_id, error)
             except Exception as error:  # the process's edge: every error becomes an answer here
-                await self._refuse(error, request_id, scope, send)
+                await self.refuse(error, request_id, scope, send)
 
     async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -72,17 +82,26 @@ class Door:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         call = None if rule.roles is PUBLIC else await self._call(request_id, rule, names, scope, headers)
         scope["slipway.call"] = call
+        exchange = Exchange(request_id, call, names, headers, receive, send)
         try:
-            if path.startswith("/v2"):
-                await self.v2(rule, Exchange(request_id, call, names, headers, receive, send))
-                return
-            if rule.method in WITH_BODY:
-                receive = await self._whole(headers, receive)
-            scope["slipway.request_id"] = request_id
-            await self._answer(request_id, scope, receive, send)
+            if b"prefer" in headers and call is not None and self.later.asked(rule, headers):
+                await self.later.accept(exchange, path)
+            else:
+                await self.answer(exchange, rule, scope)
         finally:
             if call is not None and call.permit is not None:
                 call.permit.settle()
+
+    async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
+        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
+        if rule.path.startswith("/v2"):
+            await self.v2(rule, exchange)
+            return
+        receive = exchange.receive
+        if rule.method in WITH_BODY:
+            receive = await self._whole(exchange.headers, receive)
+        scope["slipway.request_id"] = exchange.request_id
+        await self._answer(exchange.request_id, scope, receive, exchange.send)
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """By the control API: every answer bears the request's id, and no cache keeps it."""
@@ -131,7 +150,7 @@ class Door:
 
         return replay
 
-    async def _refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
+    async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
         if status_of(error) == 500:
             log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
         path: str = scope["path"]

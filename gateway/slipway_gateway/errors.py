@@ -113,6 +113,15 @@ class HeadTooLarge(GatewayError):
         super().__init__(f"the headers are more than {count}, or longer than {size} bytes")
 
 
+class TooManyTasks(GatewayError):
+    """The caller has enough waiting."""
+
+    status = 429
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"you have {limit} tasks that are not finished", [(b"retry-after", b"10")])
+
+
 class Unavailable(GatewayError):
     """It cannot be answered now, but later."""
 

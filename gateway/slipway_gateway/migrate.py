@@ -6,6 +6,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, text
 
+from slipway_gateway import queue_schema
 from slipway_gateway.database import sqlalchemy_url
 
 LOCK = 0x5119_0001
@@ -22,5 +23,6 @@ def migrate(url: str) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            queue_schema.upgrade(connection)
     finally:
         engine.dispose()

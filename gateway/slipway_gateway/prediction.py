@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Protocol
 
 import orjson
 
@@ -18,7 +19,6 @@ from slipway_gateway.metrics import Metrics
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.quotas import Permit
 from slipway_gateway.routing import Target
-from slipway_gateway.spool import Spool
 from slipway_gateway.upstream import Answer
 
 
@@ -44,10 +44,20 @@ class Call:
     begun: float = field(default_factory=time.perf_counter)
 
 
+class Journal(Protocol):
+    """Where events go before an answer does."""
+
+    def check(self) -> None:
+        """Raises Unavailable when there is no room."""
+
+    def append(self, line: bytes) -> None:
+        """Raises Unavailable."""
+
+
 class Predictions:
     """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
 
-    def __init__(self, predictors: Predictors, spool: Spool, metrics: Metrics, *, bounds: Bounds, log_body_limit: int) -> None:
+    def __init__(self, predictors: Predictors, spool: Journal, metrics: Metrics, *, bounds: Bounds, log_body_limit: int) -> None:
         self._predictors = predictors
         self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(bounds))
         """By the version's InferenceService."""

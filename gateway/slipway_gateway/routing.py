@@ -1,5 +1,6 @@
 """Which version answers: a snapshot of the Models' traffic lists, kept by a thread that watches the cluster."""
 
+import asyncio
 import bisect
 import itertools
 import logging
@@ -127,6 +128,11 @@ class Routes:
         """The version that answers this time. Raises NotFound, Unavailable."""
         route = self.get(model)
         return route.pick() if version is None else route.version(version)
+
+    async def wait(self) -> None:
+        """Until the cluster was heard of for the first time."""
+        while self._seen is None:  # noqa: ASYNC110  (it is a thread that hears)
+            await asyncio.sleep(0.05)
 
     def start(self) -> None:
         self._watch.start()

@@ -120,6 +120,34 @@ class Settings(BaseSettings):
     promotion_template: str = Field(default="promote", min_length=1)
     """The suspended CronJob that promotions are made from."""
 
+    task_body_limit: int = Field(default=2**20, gt=0)
+    """Largest body in bytes of a prediction that is answered later: it is kept in PostgreSQL."""
+
+    tasks_per_caller: int = Field(default=1000, gt=0)
+    """Unfinished tasks that a caller may have; beyond it 429."""
+
+    task_attempts: int = Field(default=8, ge=1)
+    """Attempts of a task whose model cannot be reached or is not ready; then it is dead."""
+
+    task_backoff_seconds: float = Field(default=1, gt=0)
+    """Time before the second attempt; it doubles with each, up to five minutes."""
+
+    task_keep_seconds: float = Field(default=86400, gt=0)
+    """Time that a task and its answer are kept after its end."""
+
+    task_concurrency: int = Field(default=8, ge=1, le=100)
+    """Tasks that a worker answers at once."""
+
+    task_heartbeat_seconds: float = Field(default=5, gt=0)
+    """Time between two signs of life of a worker. After three without one, its tasks are given to others."""
+
+    webhook_hosts: frozenset[str] = frozenset()
+    """Names of hosts to which completion webhooks may go although their addresses are not public, as a JSON list. All others must
+    be public."""
+
+    webhook_attempts: int = Field(default=8, ge=1)
+    """Attempts to deliver a webhook, 2, 4, 8 … seconds apart, up to ten minutes."""
+
     watch_seconds: float = Field(default=30, gt=0)
     """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was not told of a change."""
 

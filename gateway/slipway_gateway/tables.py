@@ -10,11 +10,13 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
     UniqueConstraint,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -130,3 +132,48 @@ rate_levels = Table(
     Column("at", DateTime(timezone=True), nullable=False),
     prefixes=["UNLOGGED"],
 )
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", Text, primary_key=True),
+    Column("request_id", Text, nullable=False, comment="key of the prediction in the event log"),
+    Column("subject", Text, nullable=False),
+    Column("caller", JSONB, nullable=False),
+    Column("decision", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("headers", JSONB, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("priority", Text, nullable=False),
+    Column("key", Text, comment="the caller's Idempotency-Key"),
+    Column("fingerprint", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("due", DateTime(timezone=True), nullable=False, comment="when somebody should have heard of it"),
+    Column("finished", DateTime(timezone=True)),
+    Column("expires", DateTime(timezone=True)),
+    Column("status", Integer),
+    Column("answer_headers", JSONB),
+    Column("answer", LargeBinary),
+    Column("error", Text),
+    Index("tasks_subject_created", "subject", "created"),
+    Index("tasks_state_due", "state", "due"),
+    Index("tasks_key", "subject", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("webhook_id", Text, primary_key=True),
+    Column("subject", Text, nullable=False, index=True),
+    Column("url", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),
+    Column("created", DateTime(timezone=True), nullable=False),
+    Column("delivered", DateTime(timezone=True), comment="the last good delivery"),
+    Column("failed", DateTime(timezone=True), comment="the last one that failed"),
+    Column("problem", Text, comment="why it failed"),
+)
+
+queue_schema = Table("queue_schema", metadata, Column("name", Text, primary_key=True))

@@ -13,14 +13,14 @@ DEADLINE = 20.0
 T = TypeVar("T")
 
 
-def wait_for(what: str, look: Callable[[], T | None]) -> T:
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE) -> T:
     """The first true value of ``look``; fails after the deadline with what was seen last."""
-    end, seen = time.monotonic() + DEADLINE, None
+    end, seen = time.monotonic() + seconds, None
     while time.monotonic() < end:
         if seen := look():
             return seen
         time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {DEADLINE:.0f} s; last seen: {seen!r}")
+    raise AssertionError(f"{what}: not within {seconds:.0f} s; last seen: {seen!r}")
 
 
 class Loopback:

@@ -1,0 +1,115 @@
+"""``python -m slipway_gateway work``: answers tasks and tells of their ends. Any number of workers may run, and any may die."""
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import orjson
+from prometheus_client import start_http_server
+from slipway_cluster.interface import Cluster
+
+from slipway_gateway.app import Gateway
+from slipway_gateway.errors import Unavailable
+from slipway_gateway.outbound import NotDelivered, Outbound, signed
+from slipway_gateway.queue import PREDICTIONS, WEBHOOKS, Again, Queue
+from slipway_gateway.replay import Notes, Replay
+from slipway_gateway.settings import Settings
+from slipway_gateway.task import TaskState
+from slipway_gateway.taskstore import TaskStore
+
+log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF = 300.0
+LONGEST_WEBHOOK_BACKOFF = 600.0
+GRACE = timedelta(seconds=60)
+
+
+class Worker:
+    """A gateway without its doors: the same routes, predictors and answers."""
+
+    def __init__(self, settings: Settings, cluster: Cluster) -> None:
+        self._settings = settings
+        self._notes = Notes()
+        self._gateway = Gateway(settings, cluster, journal=self._notes)
+        self._replay = Replay(self._gateway.door, self._notes)
+        self._outbound = Outbound(settings.webhook_hosts)
+        self._queue: Queue = self._gateway.queue
+        self._store: TaskStore = self._gateway.tasks
+        self._heartbeat = timedelta(seconds=settings.task_heartbeat_seconds)
+        # An attempt is over by then, whatever happens: the predictor's time, once more elsewhere, and what is around it.
+        self._lease = timedelta(seconds=2 * settings.upstream_timeout_seconds) + GRACE
+        self._queue.handle(PREDICTIONS, self.predict)
+        self._queue.handle(WEBHOOKS, self.tell)
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT."""
+        server, _ = start_http_server(
+            self._settings.gateway_metrics_port, self._settings.gateway_host, self._gateway.metrics.registry
+        )
+        log.info("a worker begins, metrics on %d", server.server_port)
+        try:
+            async with self._gateway.watching(), self._queue.opened():
+                await self._gateway.routes.wait()  # without Models every attempt would fail
+                tidying = asyncio.create_task(self._tidy())
+                try:
+                    await self._queue.work(concurrency=self._settings.task_concurrency, heartbeat=self._heartbeat)
+                finally:
+                    tidying.cancel()
+                    await asyncio.gather(tidying, return_exceptions=True)
+        finally:
+            await self._gateway.close()
+            server.shutdown()
+
+    async def predict(self, _: int, *, task_id: str) -> None:
+        """One attempt. Raises Again when there is to be another."""
+        task = await self._store.start(task_id, self._lease)
+        if task is None:
+            return
+        outcome = await self._replay.answer(task)
+        state = outcome.state or (TaskState.DEAD if task.attempts + 1 >= self._settings.task_attempts else None)
+        if state is None:
+            seconds = min(self._settings.task_backoff_seconds * 2.0**task.attempts, LONGEST_BACKOFF)
+            said = outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:500]
+            if await self._store.put_back(task, seconds, said):
+                raise Again(seconds)
+            return
+        if state is TaskState.DEAD:
+            log.warning("task %s of model %s is dead after %d attempts", task.task_id, task.model, task.attempts + 1)
+        await self._store.finish(task, state, outcome)
+
+    async def tell(self, attempts: int, *, webhook_id: str, task_id: str, state: str) -> None:
+        """Deliver one notice: at least once, always with the same id. Raises Again when there is to be another attempt."""
+        webhook, task = await self._store.subscription(webhook_id), await self._store.get(task_id)
+        if webhook is None or task is None:
+            return
+        data = {"taskId": task.task_id, "requestId": task.request_id, "model": task.model, "state": state, "status": task.status}
+        finished = (task.finished or datetime.now(UTC)).isoformat()
+        body = orjson.dumps({"type": f"task.{state}", "timestamp": finished, "data": data})
+        try:
+            await self._outbound.post(webhook.url, body, signed(webhook.secret, f"msg_{task.request_id}", body))
+        except NotDelivered as error:
+            await self._store.note_delivery(webhook_id, str(error)[:500])
+            if attempts + 1 < self._settings.webhook_attempts:
+                raise Again(min(2.0 ** (attempts + 1), LONGEST_WEBHOOK_BACKOFF)) from None
+            log.warning("webhook %s was given up: %s", webhook_id, error)
+            return
+        await self._store.note_delivery(webhook_id, None)
+
+    async def _tidy(self) -> None:
+        """Every heartbeat: take over from the dead. A database that is away ends the worker: its signs of life fail."""
+        while True:
+            await asyncio.sleep(self._heartbeat.total_seconds())
+            try:
+                if rescued := await self._queue.rescue(self._heartbeat) + await self._store.sweep(GRACE):
+                    log.info("%d jobs of workers that died are put back", rescued)
+            except Unavailable as error:
+                log.warning("tasks cannot be tidied: %s", error)
+
+
+def work(settings: Settings, cluster: Cluster) -> None:
+    """Run one worker in this process until it is told to end."""
+    logging.getLogger("procrastinate").setLevel(logging.WARNING)
+    # Its folder of events stays empty: events go to the database with the tasks.
+    with suppress(KeyboardInterrupt):
+        asyncio.run(Worker(settings, cluster).run())

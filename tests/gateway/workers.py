@@ -1,0 +1,101 @@
+"""Workers as processes, and a receiver of webhooks."""
+
+import base64
+import hashlib
+import hmac
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from typing import Any, Self
+
+import orjson
+
+from tests.gateway.house import House, free_port
+from tests.gateway.loopback import Loopback
+
+QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}
+
+
+class Workers:
+    """``python -m slipway_gateway work``, several times."""
+
+    def __init__(self, house: House, count: int = 1, **changed: Any) -> None:
+        self._house = house
+        self._changed = {**QUICK, **changed}
+        self.log = house.folder / "workers.log"
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.count = count
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        settings = self._house.settings(
+            gateway_metrics_port=0, spool=self._house.folder / f"spool-of-worker-{free_port()}", **self._changed
+        )
+        values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json")
+        values |= {"database_url": self._house.database_url}
+        given = {f"SLIPWAY_{name.upper()}": _text(value) for name, value in values.items()}
+        command = [sys.executable, "-W", "error", "-m", "slipway_gateway", "work"]
+        with self.log.open("ab") as log:
+            self._running = [subprocess.Popen(command, env={**os.environ, **given}, stderr=log) for _ in range(self.count)]
+
+    def kill(self) -> None:
+        """SIGKILL, all."""
+        for process in self._running:
+            process.kill()
+        for process in self._running:
+            process.wait()
+
+    def stop(self) -> list[int]:
+        """SIGTERM; the exit statuses."""
+        for process in self._running:
+            process.terminate()
+        return [process.wait(timeout=20) for process in self._running]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+class Receiver:
+    """Takes webhooks, and says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+        """Answers in order; afterwards 204."""
+        self._stack = ExitStack()
+        self.server = Loopback(self._answer)
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.server)
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self._stack.close()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        self.taken.append(({name.decode(): value.decode() for name, value in scope["headers"]}, body))
+        status = self.statuses.pop(0) if self.statuses else 204
+        headers = [(b"location", f"{self.server.url}/elsewhere".encode())] if status == 302 else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+def is_signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
+    """By the words of the specification, not by our code."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    return headers["webhook-signature"] == "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
