@@ -80,6 +80,7 @@ class Ring:
         with self.screen.step("gateway") as said:
             self.programs.start(Program("controller", ["python", "-m", "slipway_controller"], self._controller_env()))
             self.programs.start(self._gateway())
+            self.programs.start(Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env()))
             self.programs.wait_ready("gateway", wait)
             said.append(self.gateway_url)
         self._train([name for name in self.settings.models if not self._declare(name)])
@@ -196,6 +197,10 @@ class Ring:
             "SLIPWAY_TRAINING_PER_MINUTE": "1000",
             "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
         }
+
+    def _worker_env(self) -> dict[str, str]:
+        ports = {"SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("worker-metrics"))}
+        return self._gateway_env() | ports | {"SLIPWAY_SPOOL": str(self.state.folder("worker-spool"))}
 
     def _controller_env(self) -> dict[str, str]:
         return {

@@ -39,6 +39,7 @@ def variables(settings: type[BaseSettings]) -> set[str]:
     [
         ("Deployment slipway-gateway", "gateway", GatewaySettings),
         ("Deployment slipway-gateway", "migrate", GatewaySettings),
+        ("Deployment slipway-worker", "worker", GatewaySettings),
         ("Deployment slipway-controller", "controller", ControllerSettings),
         ("CronJob train-heart", "job", JobSettings),
         ("CronJob monitor", "job", JobSettings),
@@ -138,6 +139,14 @@ def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(def
     assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
+def test_a_worker_only_looks(default: Rendering) -> None:
+    for rule in default.of("Role")["slipway-worker"]["rules"]:
+        assert {*rule["verbs"]} <= {"get", "list", "watch"}
+        assert {*rule["resources"]} <= {"models", "endpointslices"}
+    edges = {name for name in default.of("NetworkPolicy") if name.startswith("slipway-worker-")}
+    assert edges == {f"slipway-worker-to-{each}" for each in ("kubernetes", "predictor-out", "postgresql-out")}
+
+
 def test_readiness_is_that_of_the_model(default: Rendering) -> None:
     runtime = container(default, "ClusterServingRuntime slipway-mlserver", "kserve-container")
     for probe in ("startupProbe", "readinessProbe"):
@@ -167,7 +176,7 @@ def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) ->
 
 
 def test_everything_can_be_someone_elses(external: Rendering) -> None:
-    assert {*external.of("Deployment")} == {"slipway-gateway", "slipway-controller"}
+    assert {*external.of("Deployment")} == {"slipway-gateway", "slipway-worker", "slipway-controller"}
     assert not external.of("StatefulSet")
     assert not external.of("Secret")
     assert not external.of("ClusterServingRuntime")
@@ -220,6 +229,7 @@ def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering)
     cpu = memory = 0.0
     for owner, name, count in (
         ("Deployment slipway-gateway", "gateway", 2),
+        ("Deployment slipway-worker", "worker", 1),
         ("Deployment slipway-controller", "controller", 1),
         ("Deployment slipway-mlflow", "mlflow", 1),
         ("Deployment slipway-identity", "identity", 1),

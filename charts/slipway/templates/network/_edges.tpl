@@ -10,6 +10,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{/* Who calls whom inside the namespace. */}}
 {{- define "slipway.network.edges" -}}
 - {from: gateway, to: predictor, port: 8080}
+- {from: worker, to: predictor, port: 8080}
 - {from: controller, to: predictor, port: 8080}
 - {from: test, to: gateway, port: 8080}
 {{- if .Values.identity.enabled }}
@@ -25,6 +26,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- end }}
 {{- if .Values.postgresql.enabled }}
 - {from: gateway, to: postgresql, port: 5432}
+- {from: worker, to: postgresql, port: 5432}
 - {from: training, to: postgresql, port: 5432}
 {{- if .Values.mlflow.enabled }}
 - {from: mlflow, to: postgresql, port: 5432}
