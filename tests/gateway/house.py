@@ -1,5 +1,6 @@
 """Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or as a process."""
 
+import json
 import os
 import socket
 import subprocess
@@ -179,14 +180,20 @@ def free_port() -> int:
         return port
 
 
+def environment(settings: Settings, database_url: str) -> dict[str, str]:
+    """What a process is told, so that it has these settings."""
+    values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {"database_url": database_url}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return {f"SLIPWAY_{name.upper()}": text for name, text in texts.items()}
+
+
 class Process:
     """``python -m slipway_gateway serve``, and its log."""
 
     def __init__(self, house: House, **changed: Any) -> None:
         port, self.metrics_port = free_port(), free_port()
         settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port, **changed)
-        values = settings.model_dump(exclude={"database_url"}, exclude_none=True) | {"database_url": house.database_url}
-        given = {f"SLIPWAY_{name.upper()}": str(value) for name, value in values.items()}
+        given = environment(settings, house.database_url)
         self.log = house.folder / f"gateway-{port}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -9,9 +9,7 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Self
 
-import orjson
-
-from tests.gateway.house import House, free_port
+from tests.gateway.house import House, environment, free_port
 from tests.gateway.loopback import Loopback
 
 QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}
@@ -38,9 +36,7 @@ class Workers:
         settings = self._house.settings(
             gateway_metrics_port=0, spool=self._house.folder / f"spool-of-worker-{free_port()}", **self._changed
         )
-        values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json")
-        values |= {"database_url": self._house.database_url}
-        given = {f"SLIPWAY_{name.upper()}": _text(value) for name, value in values.items()}
+        given = environment(settings, self._house.database_url)
         command = [sys.executable, "-W", "error", "-m", "slipway_gateway", "work"]
         with self.log.open("ab") as log:
             self._running = [subprocess.Popen(command, env={**os.environ, **given}, stderr=log) for _ in range(self.count)]
@@ -57,10 +53,6 @@ class Workers:
         for process in self._running:
             process.terminate()
         return [process.wait(timeout=20) for process in self._running]
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 class Receiver:
