@@ -251,6 +251,23 @@ def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_onc
     assert {attempts for _, _, attempts in tasks} == {1}, "a killed worker is no failed attempt"
 
 
+def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name, requests_per_day) VALUES ('few', 3)")
+        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:ada', 'heart', 'few')")
+    with house.gateway() as visitor:
+        answers = [later(visitor, Idempotency_Key=key) for key in ("a", "a", "b", "b", "c")]
+        assert [answer.status_code for answer in answers] == [202] * 5
+        assert later(visitor).status_code == 429
+        with Workers(house):
+            for answer in answers:
+                assert ended(visitor, answer)["state"] == "succeeded"
+    with psycopg.connect(house.database_url) as connection:
+        assert connection.execute("SELECT policy, requests FROM usage").fetchall() == [("few", 3)]
+
+
 def test_expired_tasks_are_forgotten(new_house: Callable[[], House]) -> None:
     house = new_house()
     house.model("heart", ("3", 100))
