@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import orjson
+from slipway_contract.log import request_id as log_request_id
 
 from slipway_gateway.access import match
 from slipway_gateway.door import Door
@@ -40,11 +41,12 @@ class Replay:
 
     async def answer(self, task: Task) -> Outcome:
         """The answer and its event; nothing is written anywhere."""
+        log_request_id.set(task.request_id)
         rule, names = match("POST", task.path)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
         scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
         scope |= {"method": "POST", "path": task.path, "raw_path": task.path.encode(), "root_path": "", "query_string": b""}
-        scope |= {"headers": headers, "client": None, "server": None, "slipway.call": task.call}
+        scope |= {"headers": headers, "client": None, "server": None, "slipway.call": task.call, "slipway.route": rule.path}
         got = _Answer(task.body)
         exchange = Exchange(task.request_id, scope["slipway.call"], names, dict(headers), got.receive, got.send)
         try:

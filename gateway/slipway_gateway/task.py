@@ -69,7 +69,7 @@ class Task:
             float("inf"),
             tuple(said["grantees"]),
         )
-        call = Call(self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1")
+        call = Call(self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1", said["trace"])
         if said["policy"] is not None:
             call.grant = Grant("", "", self.model, Policy(said["policy"], priority=Priority(self.priority)), float("inf"))
         if said["lease"] is not None:
@@ -91,6 +91,7 @@ def caller_of(call: Call) -> dict[str, Any]:
     """What is kept of a caller, and of what let them in."""
     caller = call.caller
     return {
+        "trace": dict(call.trace) if call.trace else None,
         "name": caller.name,
         "groups": list(caller.groups),
         "roles": sorted(caller.roles),
