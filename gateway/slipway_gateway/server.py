@@ -78,8 +78,6 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         access_log=False,
         server_header=False,
         date_header=False,
-        # Longer than load balancers keep their idle connections, so that it is never us who close first.
-        timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     # What is loaded now stays for ever: the collector need not look at it again in the middle of a request.

@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     body_seconds: float = Field(default=60, gt=0)
     """Time from the headers to the end of the body; then 408. 16 MiB in a minute is 2.2 Mbit/s."""
 
+    idle_seconds: float = Field(default=75, gt=0)
+    """Time for which a connection without a request is kept: longer than load balancers keep theirs, so that it is never us
+    who close first."""
+
     write_seconds: float = Field(default=30, gt=0)
     """Time for which a caller may not take what is written to it; then its connection is closed."""
 
@@ -170,5 +174,6 @@ class Settings(BaseSettings):
             head_bytes=self.head_limit,
             head_seconds=self.head_seconds,
             body_seconds=self.body_seconds,
+            idle_seconds=self.idle_seconds,
             write_seconds=self.write_seconds,
         )

@@ -18,7 +18,7 @@ from tests.gateway.house import House, Process, Visitor, v2_request
 from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
 
-HEAD_SECONDS, BODY_SECONDS, WRITE_SECONDS = 0.5, 1.0, 1.0
+HEAD_SECONDS, BODY_SECONDS, WRITE_SECONDS, IDLE_SECONDS = 0.5, 1.0, 1.0, 3.0
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def strict(new_house: Callable[[], House]) -> Iterator[Visitor]:
         "write_seconds": WRITE_SECONDS,
         "head_limit": 4096,
     }
-    with house.gateway(**limits, connection_limit=40) as visitor:
+    with house.gateway(**limits, idle_seconds=IDLE_SECONDS, connection_limit=40) as visitor:
         wait_for("the model", lambda: visitor.infer("heart").status_code == 200)
         yield visitor
 
@@ -129,6 +129,17 @@ def test_a_kept_connection_may_rest_longer_than_a_head_may_take(strict: Visitor)
             connection.sendall(infer(strict, BODY))
             assert status(connection.recv(2**16)) == 200
             threading.Event().wait(HEAD_SECONDS + max(BODY_SECONDS, WRITE_SECONDS) * 1.2)
+
+
+def test_a_kept_connection_is_closed_when_it_was_quiet_for_long(strict: Visitor) -> None:
+    with connect(strict) as connection:
+        for _ in range(2):
+            connection.sendall(infer(strict, BODY))
+            assert status(connection.recv(2**16)) == 200
+            threading.Event().wait(IDLE_SECONDS / 2)
+        begun = time.monotonic()
+        assert read_all(connection) == b""
+        assert IDLE_SECONDS / 4 < time.monotonic() - begun < IDLE_SECONDS + 5
 
 
 @pytest.mark.parametrize(
