@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 from joserfc.jwk import RSAKey
@@ -9,6 +10,7 @@ from joserfc.jwk import RSAKey
 from slipway_embedded.state import State
 
 CLIENT = "slipway"
+SCIM_CLIENT = "slipway-gateway"
 ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
 SERVICE_ACCOUNTS = ("robot",)
 TOKEN_SECONDS = 12 * 3600  # a working day: the token in .slipway/env is for trying things out by hand
@@ -21,6 +23,11 @@ class Identity:
     state: State
     port: int
     database_url: str
+    redirect_uris: list[str]
+    smtp: str | None = None
+    """``smtp://host:port`` of the server that takes its mail; None: it sends none."""
+    registration: bool = False
+    """Whether anybody may make an account."""
 
     @property
     def issuer(self) -> str:
@@ -36,7 +43,13 @@ class Identity:
             "CANAILLE_CONFIG": str(config),
             "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts),
             "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS": json.dumps(robots),
+            "SLIPWAY_IDENTITY_SCIM_SECRET": self.scim_secret,
+            "SLIPWAY_IDENTITY_REDIRECT_URIS": json.dumps(self.redirect_uris),
         }
+
+    @property
+    def scim_secret(self) -> str:
+        return self.state.secret("identity-scim")
 
     def password(self, account: str) -> str:
         return self.state.secret(f"account-{account}")
@@ -61,6 +74,8 @@ class Identity:
         return f"""\
 SECRET_KEY = "{self.state.secret("identity-session")}"
 SERVER_NAME = "127.0.0.1:{self.port}"
+# With it a forgotten password is reset by a link that nobody can guess, without it by six digits.
+TRUSTED_HOSTS = ["127.0.0.1", "localhost"]
 PREFERRED_URL_SCHEME = "http"
 OAUTH2_TOKEN_EXPIRES_IN = {{ {expiry} }}
 
@@ -68,7 +83,8 @@ OAUTH2_TOKEN_EXPIRES_IN = {{ {expiry} }}
 NAME = "Slipway"
 DATABASE = "sql"
 TIMEZONE = "UTC"
-
+ENABLE_REGISTRATION = {json.dumps(self.registration)}
+{self._mail()}
 # Canaille's default lets every user make groups; groups are roles here.
 [CANAILLE.ACL.DEFAULT]
 PERMISSIONS = ["edit_self", "use_oidc"]
@@ -83,6 +99,18 @@ DATABASE_URI = "{self.database_url}"
 
 [CANAILLE_OIDC]
 ACTIVE_JWKS = [{{ {jwk} }}]
+"""
+
+    def _mail(self) -> str:
+        """Where mail goes. Nothing said, Canaille would try this machine's port 25."""
+        if self.smtp is None:
+            return ""
+        server = urlsplit(self.smtp)
+        return f"""
+[CANAILLE.SMTP]
+HOST = "{server.hostname}"
+PORT = {server.port or 25}
+FROM_ADDR = "slipway@slipway.example"
 """
 
     def _signing_key(self) -> dict[str, str]:

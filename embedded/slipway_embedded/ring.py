@@ -19,7 +19,7 @@ from slipway_contract.labels import MODEL as MODEL_LABEL
 from slipway_contract.labels import PARAMETERS
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
-from slipway_embedded.identity import ACCOUNTS, CLIENT, Identity
+from slipway_embedded.identity import ACCOUNTS, CLIENT, SCIM_CLIENT, Identity
 from slipway_embedded.postgres import Postgres
 from slipway_embedded.programs import Program, Programs, StartFailed
 from slipway_embedded.screen import Screen
@@ -53,7 +53,14 @@ class Ring:
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.state, self.state.port("identity"), self.postgres.sqlalchemy_url("identity"))
+        return Identity(
+            self.state,
+            self.state.port("identity"),
+            self.postgres.sqlalchemy_url("identity"),
+            redirect_uris=[f"{self.gateway_url}/"],
+            smtp=self.settings.smtp,
+            registration=self.settings.registration,
+        )
 
     def up(self) -> None:
         """Start everything and wait until all models answer. Raises StartFailed."""
@@ -196,6 +203,9 @@ class Ring:
             "SLIPWAY_PREDICTIONS_PER_MINUTE": "1000000",
             "SLIPWAY_TRAINING_PER_MINUTE": "1000",
             "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_SCIM_URL": f"{self.identity.issuer}/scim/v2",
+            "SLIPWAY_SCIM_CLIENT_ID": SCIM_CLIENT,
+            "SLIPWAY_SCIM_CLIENT_SECRET": self.identity.scim_secret,
         }
 
     def _worker_env(self) -> dict[str, str]:

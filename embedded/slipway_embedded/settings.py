@@ -30,5 +30,11 @@ class EmbeddedSettings(BaseSettings):
     fetch: bool = Field(default=True, validation_alias="SLIPWAY_FETCH")
     """Whether Jobs may fetch datasets from their public sources."""
 
+    smtp: str | None = Field(default=None, pattern=r"^smtp://[^/@]+$")
+    """``smtp://host:port`` of the mail server for registration and forgotten passwords; none: no mail is sent."""
+
+    registration: bool = False
+    """Whether anybody who reaches the login pages may make an account; its mail address is verified when there is ``smtp``."""
+
     deadline: float = 300.0
     """Seconds that any one step of the start may take."""

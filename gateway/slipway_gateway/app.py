@@ -14,6 +14,7 @@ from slipway_cluster.interface import Cluster
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from starlette.exceptions import HTTPException
 
+from slipway_gateway.accounts import Accounts
 from slipway_gateway.addresses import read_networks
 from slipway_gateway.administration import Administration
 from slipway_gateway.admission import Admission
@@ -24,6 +25,7 @@ from slipway_gateway.control import Control
 from slipway_gateway.database import Away, Database
 from slipway_gateway.door import Door
 from slipway_gateway.endpoints import Endpoints
+from slipway_gateway.erasure import Forgetting
 from slipway_gateway.errors import GatewayError, problem
 from slipway_gateway.eventlog import EventLog
 from slipway_gateway.granting import Granting
@@ -44,6 +46,7 @@ from slipway_gateway.quotas import Quotas
 from slipway_gateway.ratelimit import Rates
 from slipway_gateway.ratesharing import RateSharing
 from slipway_gateway.routing import Routes
+from slipway_gateway.scim import Scim
 from slipway_gateway.settings import Settings
 from slipway_gateway.shipper import Shipper
 from slipway_gateway.spool import Spool
@@ -55,6 +58,7 @@ from slipway_gateway.tracing import wanted as tracing_wanted
 from slipway_gateway.trainings import Trainings
 from slipway_gateway.upstream import Upstream
 from slipway_gateway.usage import Usage
+from slipway_gateway.users import Users
 from slipway_gateway.v2 import V2
 from slipway_gateway.webhooks import Webhooks
 
@@ -83,6 +87,7 @@ class Gateway:
             refresh_seconds=settings.oidc_refresh_seconds,
             refetch_seconds=settings.oidc_refetch_seconds,
         )
+        self.accounts = self._known_accounts()
         self.routes = Routes(cluster, watch_seconds=settings.watch_seconds)
         self.endpoints = Endpoints(cluster, watch_seconds=settings.watch_seconds)
         token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
@@ -105,6 +110,8 @@ class Gateway:
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, keep=keep)
         self._journal = journal or self.spool
+        if accounts := self.accounts:
+            self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
         self.control = self._control_api()
         self.door = self._door()
         self.traced = Traced(self.door) if tracing_wanted() else None
@@ -115,7 +122,7 @@ class Gateway:
         tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
         v2 = V2(self.routes, self._predictions, self.catalogue, body_limit=settings.body_limit, keep=settings.log_body_limit)
         proxies = read_networks(settings.trusted_proxies)
-        login = Login(tokens, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
+        login = Login(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
         admission = Admission(
             self.grants,
             self.rates,
@@ -132,6 +139,14 @@ class Gateway:
         )
         return Door(login, admission, v2, self.control, later, self.metrics, body_limit=settings.body_limit)
 
+    def _known_accounts(self) -> Accounts | None:
+        settings = self.settings
+        if not (settings.scim_url and settings.scim_client_id and settings.scim_client_secret):
+            return None
+        secret = settings.scim_client_secret.get_secret_value()
+        scim = Scim(self.upstream, self.keys, settings.scim_url, settings.scim_client_id, secret)
+        return Accounts(scim, seconds=settings.users_seconds, leeway=settings.oidc_leeway_seconds)
+
     def _control_api(self) -> FastAPI:
         settings = self.settings
         self._predictions = Predictions(
@@ -139,7 +154,7 @@ class Gateway:
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)
-        health = Health(self.routes, self.keys, self.grants, self.spool, self.shipper, self.events)
+        health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
         api = FastAPI(
             title="Slipway",
             summary="Predictions with receipts",
@@ -155,6 +170,7 @@ class Gateway:
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
         for router in (
             control.router(),
+            Users(self.accounts, self.database).router(),
             self._administration().router(),
             Usage(self.ledger, self.shipper).router(),
             *self._job_routers(),
@@ -176,7 +192,9 @@ class Gateway:
 
     def _background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
         sharing = RateSharing(self.database, self.rates)
-        return (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
+        forgetting = Forgetting(self.database)
+        work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
+        return (*work, forgetting.keep, *([self.accounts.keep] if self.accounts else []))
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

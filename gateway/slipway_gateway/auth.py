@@ -46,6 +46,8 @@ class Caller:
     """Unix time from which the token is not valid, leeway included."""
     grantees: tuple[str, ...]
     """To whom a grant must be given so that it is this caller's: ``user:ada``, ``group:scientist``, ``client:nightly``."""
+    issued: float = 0.0
+    """Unix time at which the issuer made the token."""
 
 
 class Tokens:
@@ -141,4 +143,6 @@ def _caller(claims: dict[str, Any], expires: float) -> Caller:
         roles, own = frozenset({Role.SERVICE}), f"client:{subject}"
     name = claims.get("name") or claims.get("preferred_username")
     grantees = (own, *(f"group:{group}" for group in names))
-    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees)
+    issued = claims.get("iat")
+    at = float(issued) if isinstance(issued, int | float) else 0.0
+    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees, at)

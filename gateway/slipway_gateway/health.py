@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from slipway_gateway.accounts import Accounts
 from slipway_gateway.database import Away
 from slipway_gateway.eventlog import EventLog
 from slipway_gateway.grantwatch import GrantWatch
@@ -14,14 +15,22 @@ from slipway_gateway.spool import Spool
 
 
 class Health:
-    """Predictions need the routes, the issuer's keys, the grants and room in the spool. Once the grants were read, they do not
-    need the database."""
+    """Predictions need the routes, the issuer's keys and accounts, the grants and room in the spool. Once these were read, they
+    need neither issuer nor database."""
 
     def __init__(
-        self, routes: Routes, keys: IssuerKeys, grants: GrantWatch, spool: Spool, shipper: Shipper, events: EventLog
+        self,
+        routes: Routes,
+        keys: IssuerKeys,
+        accounts: Accounts | None,
+        grants: GrantWatch,
+        spool: Spool,
+        shipper: Shipper,
+        events: EventLog,
     ) -> None:
         self._routes = routes
         self._keys = keys
+        self._accounts = accounts
         self._grants = grants
         self._spool = spool
         self._shipper = shipper
@@ -40,6 +49,7 @@ class Health:
         needed = {
             "models": "ok" if self._routes.age < float("inf") else "the cluster has not answered yet",
             "identity": "ok" if self._keys.known else self._keys.problem,
+            "accounts": "ok" if self._accounts is None or self._accounts.known else self._accounts.problem,
             "grants": "ok" if self._grants.known else "the database has not answered yet",
             "spool": "ok" if self._spool.size < self._spool.limit else "full",
         }

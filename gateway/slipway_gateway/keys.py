@@ -38,6 +38,8 @@ class IssuerKeys:
         self._lock = asyncio.Lock()
         self.problem: str | None = "the identity provider has not been asked yet"
         """Why the last fetch failed; None after a good one."""
+        self.token_endpoint: str | None = None
+        """Where clients log in, as the discovery document says; None until it was read."""
 
     @property
     def known(self) -> bool:
@@ -93,7 +95,8 @@ class IssuerKeys:
         document = await self._fetch(f"{self._base}/.well-known/openid-configuration", self._inside)
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
             raise ValueError(f"the discovery document is not of {self._issuer}")
-        jwks = await self._fetch(*self._reachable(str(document.get("jwks_uri"))))
+        self.token_endpoint = document.get("token_endpoint")
+        jwks = await self._fetch(*self.reachable(str(document.get("jwks_uri"))))
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
             raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
         # A symmetric key has no business in a published set; it would make HS256 forgeries possible.
@@ -103,7 +106,7 @@ class IssuerKeys:
             raise ValueError("the JWKS has no public key of a known kind")
         return KeySet(known)
 
-    def _reachable(self, url: str) -> tuple[str, Mapping[str, str]]:
+    def reachable(self, url: str) -> tuple[str, Mapping[str, str]]:
         """The issuer's URLs are as the world sees them; from here they begin with ``base``. Others are left alone."""
         issuer = self._issuer.rstrip("/") + "/"
         return (f"{self._base}/{url.removeprefix(issuer)}", self._inside) if url.startswith(issuer) else (url, {})

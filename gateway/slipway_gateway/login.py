@@ -1,8 +1,9 @@
-"""Who calls: by the token; and who sends bad ones all the time is not listened to for a while."""
+"""Who calls: by the token of an account that is still there; who sends bad ones all the time is not listened to for a while."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
+from slipway_gateway.accounts import Accounts
 from slipway_gateway.addresses import Networks, client_address
 from slipway_gateway.auth import Caller, Tokens
 from slipway_gateway.errors import TooMany, Unauthenticated
@@ -15,8 +16,11 @@ REFUSED = ":refused"
 class Login:
     """Tokens, and the rate of bad ones by address. Known callers are never asked whence they come."""
 
-    def __init__(self, tokens: Tokens, rates: Rates, proxies: Networks, *, refused_per_minute: int | None) -> None:
+    def __init__(
+        self, tokens: Tokens, accounts: Accounts | None, rates: Rates, proxies: Networks, *, refused_per_minute: int | None
+    ) -> None:
         self._tokens = tokens
+        self._accounts = accounts
         self._rates = rates
         self._proxies = proxies
         self._refused_per_minute = refused_per_minute
@@ -32,8 +36,11 @@ class Login:
                 raise TooMany("too many bad tokens came from your address", 1, [])
 
         try:
-            return await self._tokens.caller(headers.get(b"authorization"), is_tolerable)
+            caller = await self._tokens.caller(headers.get(b"authorization"), is_tolerable)
         except Unauthenticated:
             if self._refused_per_minute and b"authorization" in headers:
                 self._rates.take((self.address(scope, headers), REFUSED), "refused tokens", self._refused_per_minute)
             raise
+        if self._accounts is not None:
+            self._accounts.check(caller)
+        return caller

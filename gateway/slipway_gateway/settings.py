@@ -1,8 +1,9 @@
 """What the gateway is told by its environment."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipway_gateway.addresses import read_networks
@@ -39,6 +40,20 @@ class Settings(BaseSettings):
 
     oidc_refetch_seconds: float = Field(default=10, ge=0)
     """Shortest time between two fetches that tokens with an unknown key can cause."""
+
+    scim_url: str | None = Field(default=None, pattern=r"^https?://.*[^/]$")
+    """Base URL of the issuer's SCIM 2.0 service, as the world sees it, for example ``https://login.example.org/scim/v2``: users
+    and groups are managed there, and who is disabled or deleted there is refused here. Its ``userName`` must be the ``sub`` of
+    tokens. None: ``/v1/users`` and ``/v1/groups`` are not there, and a token is good until it expires."""
+
+    scim_client_id: str | None = None
+    """The gateway's own client at the issuer, for SCIM (client credentials)."""
+
+    scim_client_secret: SecretStr | None = Field(default=None, min_length=16)
+    """Secret of that client."""
+
+    users_seconds: float = Field(default=60, gt=0, le=240)
+    """Time between two looks at all users: after that long, and the time that the look takes, a disabled one is refused."""
 
     gateway_host: str = "127.0.0.1"
     """Address to listen on, for requests and for metrics."""
@@ -154,6 +169,12 @@ class Settings(BaseSettings):
 
     watch_seconds: float = Field(default=30, gt=0)
     """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was not told of a change."""
+
+    @model_validator(mode="after")
+    def _scim_is_whole(self) -> Self:
+        if self.scim_url and not (self.scim_client_id and self.scim_client_secret):
+            raise ValueError("SLIPWAY_SCIM_URL needs SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET")
+        return self
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -42,6 +42,7 @@ prediction_events = Table(
     Column("policy", Text),
     Column("lease", Text),
     Index("prediction_events_model_time", "model", "time"),
+    Index("prediction_events_subject", "subject"),
 )
 
 feedback = Table(
@@ -53,6 +54,7 @@ feedback = Table(
     Column("subject", Text, nullable=False),
     Column("label", JSONB),
     Column("comment", Text),
+    Index("feedback_subject", "subject"),
 )
 
 model_versions = Table(
@@ -177,3 +179,11 @@ webhooks = Table(
 )
 
 queue_schema = Table("queue_schema", metadata, Column("name", Text, primary_key=True))
+
+departed = Table(
+    "departed",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("pseudonym", Text, nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False, comment="end of the events that may still be theirs"),
+)

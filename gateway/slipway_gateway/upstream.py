@@ -49,19 +49,26 @@ class Upstream:
 
     async def json(self, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
         """GET of a small JSON document. Raises OSError with a sentence, whatever went wrong."""
+        status, content = await self.send("GET", url, {"accept": "application/json", **headers})
+        if status != 200:
+            raise ConnectionError(f"{url} answered {status}")
         try:
-            response = await self._client.get(url).headers({"accept": "application/json", **headers}).build().send()
+            return orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise ConnectionError(f"{url} did not answer with JSON") from None
+
+    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[int, bytes]:
+        """A small request and its whole answer: status and content. Raises OSError with a sentence."""
+        builder = self._client.request(method, url).headers(headers)
+        request = builder.body_bytes(body).build() if body is not None else builder.build()
+        try:
+            response = await request.send()
             content = await response.bytes()
         except RequestTimeoutError:
             raise TimeoutError(f"{url} did not answer in time") from None
         except RequestError:
             raise ConnectionError(f"{url} cannot be reached") from None
-        if response.status != 200:
-            raise ConnectionError(f"{url} answered {response.status}")
-        try:
-            return orjson.loads(content.to_bytes())
-        except orjson.JSONDecodeError:
-            raise ConnectionError(f"{url} did not answer with JSON") from None
+        return response.status, content.to_bytes()
 
     async def post(self, url: str, body: Body, headers: Mapping[str, str]) -> Answer:
         """Send the body. Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""

@@ -1,1 +1,1 @@
-"""The bundled identity provider: Canaille's own program serves it, this package prepares it."""
+"""The bundled identity provider: Canaille, what Slipway needs in it, and what it must not do."""

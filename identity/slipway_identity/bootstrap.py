@@ -1,4 +1,4 @@
-"""Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth client. Safe to repeat."""
+"""Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth clients. Safe to repeat."""
 
 import logging
 from typing import Any
@@ -7,8 +7,9 @@ from canaille import create_app
 from canaille.app import models
 from canaille.backends import Backend
 from flask import Flask
+from pydantic import SecretStr
 
-from slipway_identity.settings import Account, IdentitySettings, ServiceAccount
+from slipway_identity.settings import FORMER_MAIL_DOMAIN, SCIM_CLIENT, Account, IdentitySettings, ServiceAccount
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ def bootstrap(settings: IdentitySettings) -> None:
         for name, description in settings.groups.items():
             members = [user for user, account in settings.accounts.items() if name in account.groups]
             ensure_group(name, description, members)
-        ensure_client(settings)
+        ensure_login_client(settings)
+        ensure_scim_client(settings)
         for client_id, service_account in settings.service_accounts.items():
             ensure_service_account(client_id, service_account, settings)
 
@@ -32,13 +34,17 @@ def bootstrap(settings: IdentitySettings) -> None:
 def ensure_user(name: str, account: Account, mail_domain: str) -> None:
     """Create the user. The password of an existing one is its owner's business and stays."""
     backend = Backend.instance
-    if backend.get(models.User, user_name=name):
+    address = f"{name}@{mail_domain}"
+    if known := backend.get(models.User, user_name=name):
+        if known.emails == [f"{name}@{FORMER_MAIL_DOMAIN}"]:
+            known.emails = [address]
+            backend.save(known)
         return
     user = models.User(
         user_name=name,
         formatted_name=name.capitalize(),
         family_name=name.capitalize(),
-        emails=[f"{name}@{mail_domain}"],
+        emails=[address],
         password=account.password.get_secret_value(),
     )
     backend.save(user)
@@ -59,47 +65,54 @@ def ensure_group(name: str, description: str, members: list[str]) -> None:
         backend.save(group)
 
 
-def ensure_client(settings: IdentitySettings) -> None:
-    """Register the client, or bring its registration up to date."""
-    backend = Backend.instance
-    wanted: dict[str, Any] = {
+def ensure_login_client(settings: IdentitySettings) -> None:
+    """The client of people: public, so its logins are proved by PKCE."""
+    wanted = {
         "client_name": "Slipway",
-        "contacts": [],
         "grant_types": ["authorization_code", "refresh_token", "password"],
         "response_types": ["code"],
         "redirect_uris": settings.redirect_uris,
         "scope": ["openid", "profile", "email", "groups"],
         "token_endpoint_auth_method": "none",
-        "id_token_signed_response_alg": "RS256",
     }
-    client = backend.get(models.Client, client_id=settings.client_id)
-    if client is None:
-        client = models.Client(client_id=settings.client_id, **wanted)
-        logger.info("registered client %s", settings.client_id)
-    backend.update(client, **wanted)
-    backend.save(client)
-    client.audience = [client]
-    backend.save(client)
+    ensure_client(settings.client_id, wanted, audience=settings.client_id)
 
 
 def ensure_service_account(name: str, account: ServiceAccount, settings: IdentitySettings) -> None:
-    """Register a client that logs in as itself, or bring it up to date, its secret too. Its tokens are for Slipway."""
-    backend = Backend.instance
-    wanted: dict[str, Any] = {
+    """A client that logs in as itself. Its tokens are for Slipway."""
+    ensure_client(name, own_login(name, account.secret), audience=settings.client_id)
+
+
+def ensure_scim_client(settings: IdentitySettings) -> None:
+    """The gateway's own, whose tokens are for this provider alone. Without a secret, the client of a former start is removed."""
+    if settings.scim_secret is not None:
+        ensure_client(SCIM_CLIENT, own_login("Slipway gateway", settings.scim_secret), audience=SCIM_CLIENT)
+    elif former := Backend.instance.get(models.Client, client_id=SCIM_CLIENT):
+        Backend.instance.delete(former)
+
+
+def own_login(name: str, secret: SecretStr) -> dict[str, Any]:
+    """Registration of a client that logs in as itself."""
+    return {
         "client_name": name,
-        "contacts": [],
-        "client_secret": account.secret.get_secret_value(),
+        "client_secret": secret.get_secret_value(),
         "grant_types": [CLIENT_CREDENTIALS],
         "response_types": [],
         "redirect_uris": [],
         "scope": [],
         "token_endpoint_auth_method": "client_secret_basic",
-        "id_token_signed_response_alg": "RS256",
-        "audience": [backend.get(models.Client, client_id=settings.client_id)],
     }
-    client = backend.get(models.Client, client_id=name)
+
+
+def ensure_client(client_id: str, wanted: dict[str, Any], *, audience: str) -> None:
+    """Register the client, or bring its registration up to date, its secret too."""
+    backend = Backend.instance
+    client = backend.get(models.Client, client_id=client_id)
     if client is None:
-        client = models.Client(client_id=name)
-        logger.info("registered service account %s", name)
-    backend.update(client, **wanted)
+        client = models.Client(client_id=client_id)
+        logger.info("registered client %s", client_id)
+    known = {"contacts": [], "id_token_signed_response_alg": "RS256", **wanted}
+    backend.update(client, **known)
+    backend.save(client)
+    client.audience = [backend.get(models.Client, client_id=audience)]
     backend.save(client)

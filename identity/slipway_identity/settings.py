@@ -3,6 +3,12 @@
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SCIM_CLIENT = "slipway-gateway"
+"""The one OAuth client that may use SCIM."""
+
+FORMER_MAIL_DOMAIN = "slipway.invalid"
+"""Of the accounts that earlier bootstraps made: SCIM shows no such address, and then no user at all."""
+
 
 class Account(BaseModel):
     """A person who can log in from the start."""
@@ -41,5 +47,8 @@ class IdentitySettings(BaseSettings):
     redirect_uris: list[str] = []
     """Where a browser may return to after login: the gateway's pages."""
 
-    mail_domain: str = "slipway.invalid"
-    """Domain of the bootstrap accounts' mail addresses; the default can never receive mail."""
+    scim_secret: SecretStr | None = Field(default=None, min_length=24)
+    """Secret of the client ``slipway-gateway``, by which the gateway manages users over SCIM. None: there is no such client."""
+
+    mail_domain: str = "slipway.example"
+    """Domain of the bootstrap accounts' mail addresses; the default can never receive mail (RFC 2606)."""

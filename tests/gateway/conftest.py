@@ -17,6 +17,7 @@ from slipway_gateway.migrate import migrate
 from tests.gateway.house import House, Visitor
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
+from tests.gateway.provider import Provider
 
 _numbers = itertools.count()
 
@@ -44,6 +45,12 @@ def new_database(postgres: PostgresServer) -> Callable[[], str]:
 def issuer() -> Iterator[Issuer]:
     with Issuer() as issuer:
         yield issuer
+
+
+@pytest.fixture(scope="session")
+def provider(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Provider]:
+    with Provider(tmp_path_factory.mktemp("provider"), new_database()) as provider:
+        yield provider
 
 
 @pytest.fixture(scope="session")

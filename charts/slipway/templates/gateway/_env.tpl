@@ -8,6 +8,11 @@
 {{- with include "slipway.oidc.discoveryUrl" . }}
 - {name: SLIPWAY_OIDC_DISCOVERY_URL, value: {{ . | quote }}}
 {{- end }}
+{{- if and .Values.identity.enabled (not .Values.gateway.oidc.issuer) }}
+- {name: SLIPWAY_SCIM_URL, value: {{ printf "%s/scim/v2" .Values.identity.url | quote }}}
+- {name: SLIPWAY_SCIM_CLIENT_ID, value: slipway-gateway}
+{{ include "slipway.secretEnv" (dict "name" "SLIPWAY_SCIM_CLIENT_SECRET" "secret" (include "slipway.identity.secret" .) "key" "scim-secret") }}
+{{- end }}
 - {name: SLIPWAY_GATEWAY_HOST, value: "0.0.0.0"}
 - {name: SLIPWAY_GATEWAY_PORT, value: "8080"}
 - {name: SLIPWAY_GATEWAY_METRICS_PORT, value: "9090"}

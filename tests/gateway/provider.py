@@ -1,0 +1,211 @@
+"""The bundled identity provider as a process, the mail server that it sends to, and people who use its pages."""
+
+import base64
+import email.policy
+import hashlib
+import os
+import re
+import secrets
+import subprocess
+import sys
+import time
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import httpx
+from aiosmtpd.controller import Controller
+from slipway_embedded.identity import CLIENT, SCIM_CLIENT, Identity
+from slipway_embedded.state import State, free_port
+
+from tests.gateway.browser import Browser
+from tests.gateway.loopback import wait_for
+
+HOME = "http://127.0.0.1:1/"
+"""Where login returns to; nothing needs to listen there."""
+SCOPE = "openid profile email groups"
+
+
+class Mailbox:
+    """Handler of the mail server: keeps what arrives."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+
+    async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802  (aiosmtpd's name)
+        message = BytesParser(policy=email.policy.default).parsebytes(envelope.content)
+        assert isinstance(message, EmailMessage)
+        self.messages.append(message)
+        return "250 OK"
+
+    def link(self, to: str, part: str) -> str:
+        """The newest link with ``part`` in a mail to this address; the mail is taken out."""
+
+        def look() -> str | None:
+            for message in reversed(self.messages):
+                body = message.get_body(("plain",))
+                if message["To"] == to and body and (found := re.search(rf"https?://\S*{part}\S*", body.get_content())):
+                    self.messages.remove(message)
+                    return found[0]
+            return None
+
+        return wait_for(f"a mail to {to} with a link to {part}", look)
+
+
+class Provider:
+    """The provider as a process, on a database of its own, with registration and mail."""
+
+    def __init__(self, folder: Path, database_url: str) -> None:
+        self.folder = folder
+        self.mails = Mailbox()
+        self.mail_server = Controller(self.mails, hostname="127.0.0.1", port=free_port())
+        self._database_url = database_url
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.mail_server.start()
+        state = State(self.folder)
+        url = self._database_url.replace("postgresql://", "postgresql+psycopg2://")
+        smtp = f"smtp://127.0.0.1:{self.mail_server.port}"
+        self.identity = Identity(state, state.port("identity"), url, [HOME], smtp, registration=True)
+        self._run("slipway_identity").wait(120)
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.mail_server.stop()
+
+    def _run(self, *command: str) -> "subprocess.Popen[bytes]":
+        environment = {**os.environ, **self.identity.environment}
+        with (self.folder / "log").open("ab") as log:
+            argv = [sys.executable, "-m", *command]
+            return subprocess.Popen(argv, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+    def start(self) -> None:
+        bind = ("--bind", f"127.0.0.1:{self.identity.port}", "--workers", "0")
+        self._process = process = self._run("hypercorn", *bind, "slipway_identity.application:create_app()")
+
+        def answers() -> bool:
+            assert process.poll() is None, (self.folder / "log").read_text()[-3000:]
+            try:
+                return httpx.get(f"{self.url}/.well-known/openid-configuration", timeout=10).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for("the identity provider", answers, seconds=90)
+
+    def stop(self) -> None:
+        assert self._process
+        self._process.terminate()
+        self._process.wait(30)
+
+    @property
+    def url(self) -> str:
+        return self.identity.issuer
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Of a gateway that trusts this provider."""
+        return {
+            "oidc_issuer": self.url,
+            "oidc_discovery_url": None,
+            "scim_url": f"{self.url}/scim/v2",
+            "scim_client_id": SCIM_CLIENT,
+            "scim_client_secret": self.identity.scim_secret,
+        }
+
+    def token(self, account: str) -> str:
+        """Of an account that was there from the start. Canaille answers 500 to a second login within the same second."""
+        end = time.monotonic() + 20
+        while True:
+            try:
+                return self.identity.login(account)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != 500 or time.monotonic() > end:
+                    raise
+                next_second()
+
+
+def next_second() -> None:
+    """Wait until the clock shows another second."""
+    now = int(time.time())
+    wait_for("the next second", lambda: int(time.time()) > now)
+
+
+class Person:
+    """Someone with a browser, an address and a password."""
+
+    def __init__(self, provider: Provider, name: str) -> None:
+        self.provider = provider
+        self.name = name
+        self.address = f"{name}@people.example"
+        self.password = secrets.token_urlsafe(12)
+
+    def browser(self) -> Browser:
+        return Browser(self.provider.url)
+
+    def register(self) -> None:
+        """By the link of a mail: without it there is no account."""
+        with self.browser() as browser:
+            browser.visit("/join")
+            browser.submit(email=self.address)
+            browser.visit(self.provider.mails.link(self.address, "/register/"))
+            browser.submit(user_name=self.name, family_name=self.name.title(), password1=self.password, password2=self.password)
+            assert browser.page.url.path == f"/profile/{self.name}", browser.page.text
+
+    def sign_in(self, browser: Browser) -> httpx.Response:
+        """Name, then password."""
+        browser.submit(login=self.name)
+        return browser.submit(password=self.password)
+
+    def token(self) -> str:
+        """An access token, by authorization code and PKCE (RFC 7636)."""
+        next_second()  # Canaille makes equal tokens within one, and cannot keep two
+        verifier = secrets.token_urlsafe(48)
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        asked = {"response_type": "code", "client_id": CLIENT, "redirect_uri": HOME, "scope": SCOPE, "state": "x"}
+        asked |= {"nonce": secrets.token_urlsafe(8), "code_challenge": challenge, "code_challenge_method": "S256"}
+        with self.browser() as browser:
+            browser.visit(f"/oauth/authorize?{urlencode(asked)}")
+            page = self.sign_in(browser)
+            if not page.is_redirect:  # asked once whether the application may know who it is
+                page = browser.submit(button=("answer", "accept"))
+            assert page.is_redirect, page.text
+            said = parse_qs(urlsplit(page.headers["location"]).query)
+        assert said["state"] == ["x"]
+        form = {"grant_type": "authorization_code", "client_id": CLIENT, "redirect_uri": HOME}
+        form |= {"code": said["code"][0], "code_verifier": verifier}
+        answer = httpx.post(f"{self.provider.url}/oauth/token", data=form, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
+
+    def may_sign_in(self, password: str) -> bool:
+        """At the provider's own pages."""
+        with self.browser() as browser:
+            browser.visit("/login")
+            browser.submit(login=self.name)
+            browser.submit(password=password)
+            return browser.page.url.path == f"/profile/{self.name}"
+
+    def forget_password(self) -> None:
+        """And choose another by the link of a mail."""
+        self.password = secrets.token_urlsafe(12)
+        with self.browser() as browser:
+            browser.visit("/reset")
+            browser.submit(login=self.name)
+            browser.visit(self.provider.mails.link(self.address, "/reset/"))
+            browser.submit(password=self.password, confirmation=self.password)
+            assert browser.page.url.path == f"/profile/{self.name}", browser.page.text
+
+    def change_password(self) -> None:
+        """At the page of the profile."""
+        with self.browser() as browser:
+            browser.visit("/login")
+            self.sign_in(browser)
+            self.password = secrets.token_urlsafe(12)
+            browser.visit(f"/profile/{self.name}/auth/password")
+            browser.submit(password1=self.password, password2=self.password, button=("action", "edit-password"))
+            assert browser.page.status_code == 200, browser.page.text
