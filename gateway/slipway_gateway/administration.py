@@ -14,7 +14,7 @@ from slipway_gateway.granting import Granting
 from slipway_gateway.grants import Priority
 from slipway_gateway.requestid import new_id
 
-Count = Annotated[int, Field(ge=0, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
@@ -25,7 +25,7 @@ class PolicyTerms(Schema):
 
     requests_per_day: Count | None = Field(default=None, description="predictions of one caller a UTC day; null: without end")
     requests_per_month: Count | None = Field(default=None, description="the same for a UTC month")
-    predictions_per_minute: Annotated[int, Field(ge=1, le=10**7)] | None = Field(
+    predictions_per_minute: Annotated[int, Field(ge=1, le=10**7, strict=True)] | None = Field(
         default=None, description="rate of one caller; null: the gateway's own"
     )
     priority: Priority = Field(default=Priority.NORMAL, description="who goes first where there is a queue")

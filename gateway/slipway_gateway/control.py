@@ -43,7 +43,7 @@ def current_call(request: Request) -> Call:
 
 
 CurrentCall = Annotated[Call, Depends(current_call)]
-STATUSES = (401, 403, 404, 409, 413, 415, 422, 429, 503, 504)
+STATUSES = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 504)
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in STATUSES

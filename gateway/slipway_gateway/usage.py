@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from slipway_gateway.access import Role
 from slipway_gateway.answers import Schema
@@ -12,6 +12,9 @@ from slipway_gateway.control import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.ledger import Ledger
 from slipway_gateway.shipper import Shipper
+
+# pydantic alone would take a number for seconds since 1970.
+Day = Annotated[date, BeforeValidator(date.fromisoformat)]
 
 
 class UsageEntry(Schema):
@@ -46,8 +49,8 @@ class Usage:
         self,
         call: CurrentCall,
         subject: Annotated[str | None, Query(max_length=200, description="whose, for admins; own without it")] = None,
-        first: Annotated[date | None, Query(description="first UTC day; without it the first of this month")] = None,
-        last: Annotated[date | None, Query(description="last UTC day; without it today")] = None,
+        first: Annotated[Day | None, Query(description="first UTC day; without it the first of this month")] = None,
+        last: Annotated[Day | None, Query(description="last UTC day; without it today")] = None,
     ) -> UsageAnswer:
         caller, today = call.caller, datetime.now(UTC).date()
         whose = caller.subject if subject is None else subject
