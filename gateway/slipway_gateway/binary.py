@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import orjson
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from slipway_contract.errors import InvalidInput, MalformedRequest
@@ -25,11 +24,12 @@ ASKED = b'"binary_data'
 
 Parameters = dict[str, Any]
 
-DTYPES: Mapping[Datatype, np.dtype[Any]] = {
-    Datatype.BOOL: np.dtype("?"),
-    **{each: np.dtype(f"<{each[0].lower()}{each.size}") for each in Datatype if each.is_integer},
-    **{each: np.dtype(f"<f{each.size}") for each in Datatype if each.is_float},
+DTYPES: Mapping[Datatype, str] = {
+    Datatype.BOOL: "?",
+    **{each: f"<{each[0].lower()}{each.size}" for each in Datatype if each.is_integer},
+    **{each: f"<f{each.size}" for each in Datatype if each.is_float},
 }
+"""numpy's names. It is imported with the first binary tensor: its 15 MiB are nothing for a gateway that never sees one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +124,19 @@ def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, by
 
 def _values(tensor: _Input, piece: bytes) -> Any:
     """What stands for the data in JSON. NaN is a missing value there, and so becomes null; infinity has no form."""
+    import numpy as np
+
     count = element_count(tensor.shape)
-    if tensor.datatype is Datatype.BYTES:
+    if tensor.datatype.size is None:
         return _texts(tensor.name, piece, count)
-    dtype = DTYPES[tensor.datatype]
-    if len(piece) != count * dtype.itemsize:
-        needed = count * dtype.itemsize
+    needed = count * tensor.datatype.size
+    if len(piece) != needed:
         raise InvalidInput(
             tensor.name, f"binary_data_size is {len(piece)}; {tensor.datatype} of shape {tensor.shape} needs {needed}"
         )
     if tensor.datatype is Datatype.BOOL:
         return np.frombuffer(piece, np.uint8) != 0
-    values = np.frombuffer(piece, dtype)
+    values = np.frombuffer(piece, DTYPES[tensor.datatype])
     if tensor.datatype.is_float and np.isinf(values).any():
         raise InvalidInput(tensor.name, "infinity is not accepted")
     return values
@@ -177,6 +178,8 @@ def write_answer(answer: bytes, wanted: Wanted) -> tuple[bytes, int]:
 
 def _raw(tensor: Tensor) -> bytes:
     if tensor.datatype is not Datatype.BYTES:
+        import numpy as np
+
         return np.array(tensor.data, DTYPES[tensor.datatype]).tobytes()  # null becomes NaN
     values = [value.encode() for value in tensor.data]
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)
