@@ -26,7 +26,15 @@ def test_no_request_finds_a_server_error_or_an_answer_that_is_not_in_the_documen
     house.model("heart", ("3", 100), ("2", 0))
     with house.gateway() as visitor:
         visitor.infer("heart")
-        argv = [SCHEMATHESIS, "run", f"{visitor.url}/v1/openapi.json", "--checks", CHECKS, "--max-examples", "10"]
+        argv: list[str | Path] = [
+            SCHEMATHESIS,
+            "run",
+            f"{visitor.url}/v1/openapi.json",
+            "--checks",
+            CHECKS,
+            "--max-examples",
+            "10",
+        ]
         argv += ["--header", f"Authorization: Bearer {house.issuer.token('ada', role)}", "--phases", "examples,coverage,fuzzing"]
         argv += ["--suppress-health-check", "all", "--no-color", "--generation-database", "none", "--continue-on-failure"]
         # A seed of its own each time would find more, and other things in each run: that is for a longer run by hand.
