@@ -227,6 +227,7 @@ class Ring:
             "MLFLOW_TRACKING_URI": self.mlflow_url,
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
             "SLIPWAY_GIT_REVISION": git_revision(),
             "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
         }

@@ -20,6 +20,8 @@ from slipway_gateway.administration import Administration
 from slipway_gateway.admission import Admission
 from slipway_gateway.audit import Audit
 from slipway_gateway.auth import Tokens
+from slipway_gateway.batches import Batches
+from slipway_gateway.batchstore import BatchStore
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.control import Control
 from slipway_gateway.database import Away, Database
@@ -109,6 +111,7 @@ class Gateway:
         self.queue = Queue(settings.database_url.get_secret_value())
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, keep=keep)
+        self.batches = BatchStore(self.database)
         self._journal = journal or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
@@ -185,7 +188,16 @@ class Gateway:
         trainings = Trainings(self.routes, self.submissions, LogReaders())
         promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
         webhooks = Webhooks(self.tasks, Outbound(self.settings.webhook_hosts))
-        return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router()]
+        batches = Batches(
+            self.routes,
+            self.submissions,
+            self.batches,
+            Outbound(self.settings.webhook_hosts, self.settings.batch_hosts),
+            template=self.settings.batch_template,
+            limit=self.settings.batch_limit,
+            keep=timedelta(seconds=self.settings.batch_keep_seconds),
+        )
+        return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router(), batches.router()]
 
     def _administration(self) -> Administration:
         return Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database))

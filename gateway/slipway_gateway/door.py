@@ -22,6 +22,9 @@ from slipway_gateway.v2 import V2, Exchange, Scope, Send
 
 log = logging.getLogger(__name__)
 
+STREAMED = frozenset({"batch"})
+"""Rules whose handlers take their bodies piece by piece, and bound them themselves."""
+
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 NO_STORE = (b"cache-control", b"no-store")
 LAST = (b"connection", b"close")
@@ -98,7 +101,7 @@ class Door:
             await self.v2(rule, exchange)
             return
         receive = exchange.receive
-        if rule.method in WITH_BODY:
+        if rule.method in WITH_BODY and rule.name not in STREAMED:
             receive = await self._whole(exchange.headers, receive)
         scope["slipway.request_id"] = exchange.request_id
         await self._answer(exchange.request_id, scope, receive, exchange.send)

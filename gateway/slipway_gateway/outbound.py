@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from pyreqwest.request import StreamRequest
 from slipway_contract.errors import InvalidInput
 
 TIMEOUT = timedelta(seconds=10)
+DOWNLOAD_TIMEOUT = timedelta(minutes=5)
 EMBEDDED = [ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")]
 """IPv6 addresses that stand for an IPv4 address, which may be any."""
 
@@ -41,12 +42,13 @@ class Place:
 
 
 class Outbound:
-    """``allowed`` hosts may have any address."""
+    """Messages go to ``allowed`` hosts whatever their address, and to public ones; files come from ``sources`` alone."""
 
-    def __init__(self, allowed: frozenset[str]) -> None:
+    def __init__(self, allowed: frozenset[str], sources: frozenset[str] = frozenset()) -> None:
         self._allowed = allowed
+        self._sources = sources
 
-    async def check(self, field: str, url: str) -> Place:
+    async def check(self, field: str, url: str, allowed: frozenset[str] | None = None) -> Place:
         """Raises InvalidInput naming the field."""
         try:
             parts = urlsplit(url)
@@ -58,7 +60,7 @@ class Outbound:
         if parts.username is not None or parts.password is not None:
             raise InvalidInput(field, "has a user or a password in it")
         addresses = await _resolved(field, host, port)
-        if host not in self._allowed and not all(map(is_public, addresses)):
+        if host not in (self._allowed if allowed is None else allowed) and not all(map(is_public, addresses)):
             raise InvalidInput(field, f"{host} is not a public host")
         return Place(url, host, addresses[0], port)
 
@@ -78,6 +80,22 @@ class Outbound:
             raise NotDelivered(f"{place.host} cannot be reached") from None
         if not 200 <= status < 300:
             raise NotDelivered(f"{place.host} answered {status}")
+
+    async def download(self, field: str, url: str) -> AsyncIterator[bytes]:
+        """A file from one of ``sources``, by https. Raises InvalidInput naming the field, at the first piece or later."""
+        place = await self.check(field, url, self._sources)
+        if place.host not in self._sources or not url.lower().startswith("https://"):
+            raise InvalidInput(field, f"is not https from one of {', '.join(sorted(self._sources)) or 'no hosts at all'}")
+        builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False).timeout(DOWNLOAD_TIMEOUT)
+        builder = builder.connect_timeout(TIMEOUT).resolve(place.host, place.address, place.port)
+        try:
+            async with builder.build() as client, client.get(url).build_streamed() as response:
+                if response.status != 200:
+                    raise InvalidInput(field, f"{place.host} answered {response.status}")
+                while (chunk := await response.body_reader.read_chunk()) is not None:
+                    yield chunk.to_bytes()
+        except RequestError:
+            raise InvalidInput(field, f"{place.host} cannot be reached") from None
 
 
 def _request(client: Client, url: str, body: bytes, headers: Mapping[str, str]) -> StreamRequest:

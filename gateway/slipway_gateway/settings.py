@@ -167,6 +167,18 @@ class Settings(BaseSettings):
     webhook_attempts: int = Field(default=8, ge=1)
     """Attempts to deliver a webhook, 2, 4, 8 … seconds apart, up to ten minutes."""
 
+    batch_template: str = Field(default="batch", min_length=1)
+    """The suspended CronJob that batches are predicted by."""
+
+    batch_limit: int = Field(default=64 * 2**20, gt=0)
+    """Largest file of a batch in bytes; a larger one is answered 413."""
+
+    batch_hosts: frozenset[str] = frozenset()
+    """Names of hosts from which a batch's file may be fetched by https, as a JSON list; none by default."""
+
+    batch_keep_seconds: float = Field(default=7 * 86400, gt=0)
+    """Time that a batch's file and result are kept after the upload."""
+
     watch_seconds: float = Field(default=30, gt=0)
     """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was not told of a change."""
 

@@ -101,6 +101,7 @@ class Worker:
         while True:
             await asyncio.sleep(self._heartbeat.total_seconds())
             try:
+                await self._gateway.batches.sweep()
                 if rescued := await self._queue.rescue(self._heartbeat) + await self._store.sweep(GRACE):
                     log.info("%d jobs of workers that died are put back", rescued)
             except Unavailable as error:

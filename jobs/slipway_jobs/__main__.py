@@ -106,7 +106,14 @@ def _adopt(given: Namespace) -> dict[str, Any]:
     return adopt(tracking.version(given.model, number), settings, tracking)
 
 
-COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor, "adopt": _adopt}
+def _batch(given: Namespace) -> dict[str, Any]:
+    settings = read_settings()
+    from slipway_jobs.batch import predict_batch
+
+    return predict_batch(given.batch, settings)
+
+
+COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor, "adopt": _adopt, "batch": _batch}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)

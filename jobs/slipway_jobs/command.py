@@ -20,7 +20,7 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt``."""
+    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt|batch``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
     _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
+    commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
     return top
 
 

@@ -43,5 +43,9 @@ class NoSuchVersion(JobError):
     """The registry has no such version, or the version lacks what Slipway writes on one."""
 
 
+class BatchError(JobError):
+    """A batch cannot go on now; what is done of it is kept."""
+
+
 class EventLogError(JobError):
     """The event log cannot be read."""

@@ -4,7 +4,7 @@ import getpass
 import subprocess
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from slipway_jobs.errors import WrongParameter
@@ -31,6 +31,9 @@ class Settings(BaseSettings):
 
     database_url: str | None = None
     """PostgreSQL that holds the event log, as a libpq URL."""
+
+    predictor_token: SecretStr | None = Field(default=None, min_length=16)
+    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
     git_revision: str | None = None
     """The revision of the code, where there is no git repository to ask (in an image)."""

@@ -43,6 +43,7 @@ def variables(settings: type[BaseSettings]) -> set[str]:
         ("Deployment slipway-controller", "controller", ControllerSettings),
         ("CronJob train-heart", "job", JobSettings),
         ("CronJob monitor", "job", JobSettings),
+        ("CronJob batch", "job", JobSettings),
     ],
 )
 def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
@@ -137,6 +138,13 @@ def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(def
     spec = default.of("CronJob")["train-heart"]["spec"]
     assert min(spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) >= 1000
     assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
+
+
+def test_a_batch_goes_on_in_another_pod_and_only_its_job_may_ask_predictors(default: Rendering) -> None:
+    assert default.of("CronJob")["batch"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 6
+    assert "SLIPWAY_PREDICTOR_TOKEN" in environment(container(default, "CronJob batch", "job"))
+    assert default.of("CronJob")["train-heart"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
+    assert "SLIPWAY_PREDICTOR_TOKEN" not in environment(container(default, "CronJob train-heart", "job"))
 
 
 def test_a_worker_only_looks(default: Rendering) -> None:

@@ -11,6 +11,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- define "slipway.network.edges" -}}
 - {from: gateway, to: predictor, port: 8080}
 - {from: worker, to: predictor, port: 8080}
+- {from: training, to: predictor, port: 8080}
 - {from: controller, to: predictor, port: 8080}
 - {from: test, to: gateway, port: 8080}
 {{- if .Values.identity.enabled }}

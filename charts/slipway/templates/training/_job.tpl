@@ -11,7 +11,7 @@ metadata:
     slipway.dev/model: {{ . }}
     {{- end }}
 spec:
-  backoffLimit: 0
+  backoffLimit: {{ .retries | default 0 }}
   activeDeadlineSeconds: {{ $values.deadlineSeconds }}
   ttlSecondsAfterFinished: {{ $values.keepSeconds }}
   template:
@@ -38,6 +38,9 @@ spec:
             - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
             - {name: SLIPWAY_DATABASE_URL, value: {{ include "slipway.database.url" $database | quote }}}
             {{- include "slipway.database.credentials" $database | nindent 12 }}
+            {{- if eq (first .args) "batch" }}
+            {{- include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .root) "key" "token") | nindent 12 }}
+            {{- end }}
             - {name: SLIPWAY_FETCH, value: {{ $values.data.fetch | quote }}}
             {{- if $values.data.existingClaim }}
             - {name: SLIPWAY_DATA, value: /data}

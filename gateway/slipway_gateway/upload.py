@@ -1,0 +1,141 @@
+"""A file on its way in: streamed to disk, counted, its kind told by its first bytes."""
+
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from anyio import to_thread
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from slipway_contract.errors import InvalidInput, MalformedRequest
+
+from slipway_gateway.errors import TooLarge, UnsupportedType
+
+PARQUET = b"PAR1"
+FIELD = b"file"
+OVERHEAD = 64 * 2**10
+"""Bytes around the file that a multipart body may have."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A complete file; gone when its block ends."""
+
+    path: Path
+    size: int
+    sha256: str
+    format: str
+    """``csv`` or ``parquet``."""
+
+
+class _Sink:
+    def __init__(self, file: IO[bytes], limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.head = b""
+        self.has_nul = False
+
+    def write(self, piece: bytes) -> None:
+        self.size += len(piece)
+        if self.size > self._limit:
+            raise TooLarge(self._limit)
+        self.head = self.head or piece[: len(PARQUET)]
+        self.has_nul |= b"\0" in piece
+        self.digest.update(piece)
+        self._file.write(piece)
+
+
+@asynccontextmanager
+async def received(pieces: AsyncIterator[bytes], content_type: str, limit: int) -> AsyncIterator[Upload]:
+    """The field ``file`` of a multipart body, or with another content type the body itself.
+
+    Raises TooLarge, UnsupportedType, MalformedRequest, InvalidInput, and what the pieces raise.
+    """
+    with tempfile.NamedTemporaryFile(prefix="batch-") as file:
+        sink = _Sink(file, limit)
+        kind, options = parse_options_header(content_type)
+        form = _Form(sink, options.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
+        take = form.feed if form else sink.write
+        total = 0
+        async for piece in pieces:
+            total += len(piece)
+            if total > limit + OVERHEAD:
+                raise TooLarge(limit)
+            if piece:
+                await to_thread.run_sync(take, piece)
+        if form:
+            form.end()
+        await to_thread.run_sync(file.flush)
+        yield Upload(Path(file.name), sink.size, sink.digest.hexdigest(), _format(sink))
+
+
+def _format(sink: _Sink) -> str:
+    if sink.size == 0:
+        raise InvalidInput("file", "is empty")
+    if sink.head.startswith(PARQUET):
+        return "parquet"
+    if sink.has_nul:
+        raise UnsupportedType("the file is neither Parquet nor CSV")
+    return "csv"
+
+
+class _Form:
+    """A multipart/form-data body of which one field is wanted."""
+
+    def __init__(self, sink: _Sink, boundary: bytes) -> None:
+        if not boundary:
+            raise MalformedRequest("the multipart body has no boundary")
+        self._sink = sink
+        self._header = [b"", b""]
+        self._wanted = self._found = self._complete = False
+        callbacks: Any = {
+            "on_part_begin": self._begin,
+            "on_header_field": lambda data, start, end: self._add(0, data[start:end]),
+            "on_header_value": lambda data, start, end: self._add(1, data[start:end]),
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_end": self._end,
+        }
+        self._parser = MultipartParser(boundary, callbacks)
+
+    def feed(self, piece: bytes) -> None:
+        """Raises MalformedRequest, TooLarge."""
+        try:
+            self._parser.write(piece)
+        except FormParserError as error:
+            raise MalformedRequest(f"the body is not multipart/form-data: {error}") from None
+
+    def end(self) -> None:
+        """Raises MalformedRequest, InvalidInput."""
+        if not self._complete:
+            raise MalformedRequest("the multipart body ends before its last boundary")
+        if not self._found:
+            raise InvalidInput("file", "is missing from the form")
+
+    def _begin(self) -> None:
+        self._wanted = False
+
+    def _add(self, which: int, piece: bytes) -> None:
+        self._header[which] += piece
+
+    def _header_end(self) -> None:
+        name, value = self._header
+        self._header = [b"", b""]
+        if name.lower() != b"content-disposition" or parse_options_header(value)[1].get(b"name") != FIELD:
+            return
+        if self._found:
+            raise InvalidInput("file", "is there twice")
+        self._wanted = self._found = True
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._wanted:
+            self._sink.write(data[start:end])
+
+    def _end(self) -> None:
+        self._complete = True

@@ -1,0 +1,108 @@
+"""The door to batches in PostgreSQL: the uploaded file, the parts that are done, the result. The tables are the gateway's."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import psycopg
+from psycopg.rows import class_row
+
+from slipway_jobs.errors import BatchError, WrongParameter
+
+PIECE = 2**20
+"""Bytes of a file in one row of the table."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be predicted, by which version."""
+
+    batch_id: str
+    model: str
+    version: str
+    digest: str
+    url: str
+    """Base URL of the version's predictor."""
+    service: str
+    """The model's name at its predictor."""
+    format: str
+    """``csv`` or ``parquet``."""
+    finished: bool
+
+
+class BatchStore:
+    """One batch. A part is written once, however many processes come with it."""
+
+    def __init__(self, url: str, batch_id: str) -> None:
+        self._url = url
+        self._id = batch_id
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        try:
+            with psycopg.connect(self._url, connect_timeout=10) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise BatchError(f"the batch cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error
+
+    def batch(self) -> Batch:
+        """Raises WrongParameter when there is none."""
+        columns = "batch_id, model, version, digest, url, service, format, finished IS NOT NULL AS finished"
+        with self._connection() as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
+            found = cursor.execute(f"SELECT {columns} FROM batches WHERE batch_id = %s", [self._id]).fetchone()  # noqa: S608
+        if found is None:
+            raise WrongParameter(f"batch: there is no batch {self._id}")
+        return found
+
+    def input(self, path: Path) -> None:
+        """Write the uploaded file there, piece by piece."""
+        query = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
+        with self._connection() as connection, connection.cursor(name="input") as cursor, path.open("wb") as file:
+            cursor.itersize = 4
+            for row in cursor.execute(query, [self._id]):
+                file.write(cast("bytes", row[0]))
+
+    def begin(self, rows: int) -> set[int]:
+        """Say how many rows there are; the numbers of the parts that an earlier process has done."""
+        with self._connection() as connection:
+            connection.execute("UPDATE batches SET rows = %s WHERE batch_id = %s", [rows, self._id])
+            query = "SELECT number FROM batch_files WHERE batch_id = %s AND kind = 'part'"
+            return {int(str(row[0])) for row in connection.execute(query, [self._id])}
+
+    def add_part(self, number: int, content: bytes, rows: int, failed: int) -> None:
+        """A part and the progress that it is, both or neither."""
+        statement = "INSERT INTO batch_files VALUES (%s, 'part', %s, %s) ON CONFLICT DO NOTHING"
+        with self._connection() as connection:
+            if connection.execute(statement, [self._id, number, content]).rowcount:
+                progress = "UPDATE batches SET rows_done = rows_done + %s, rows_failed = rows_failed + %s WHERE batch_id = %s"
+                connection.execute(progress, [rows, failed, self._id])
+
+    def part(self, number: int) -> bytes:
+        with self._connection() as connection:
+            query = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'part' AND number = %s"
+            row = connection.execute(query, [self._id, number]).fetchone()
+        if row is None:
+            raise BatchError(f"part {number} of batch {self._id} is not there: the batch was deleted")
+        return cast("bytes", row[0])
+
+    def finish(self, result: Path) -> None:
+        """Keep the result, and no longer the input and the parts; all at once."""
+        with self._connection() as connection, result.open("rb") as file:
+            # Whoever comes second waits here, and finds it done.
+            row = connection.execute("SELECT finished FROM batches WHERE batch_id = %s FOR UPDATE", [self._id]).fetchone()
+            if row is None or row[0] is not None:
+                return
+            number = 0
+            while piece := file.read(PIECE):
+                connection.execute("INSERT INTO batch_files VALUES (%s, 'result', %s, %s)", [self._id, number, piece])
+                number += 1
+            connection.execute("DELETE FROM batch_files WHERE batch_id = %s AND kind <> 'result'", [self._id])
+            connection.execute("UPDATE batches SET finished = now() WHERE batch_id = %s", [self._id])
+
+    def refuse(self, problem: str) -> None:
+        """Say why the file cannot be predicted, and forget it."""
+        with self._connection() as connection:
+            connection.execute("DELETE FROM batch_files WHERE batch_id = %s", [self._id])
+            connection.execute("UPDATE batches SET finished = now(), problem = %s WHERE batch_id = %s", [problem, self._id])

@@ -1,0 +1,278 @@
+"""Batches over HTTP: the real Job, run by the stand-in for a cluster, asks a predictor for the rows of an uploaded file."""
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from slipway_cluster.job import Backoff
+from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import ROW, Predictor
+
+BIN = Path(__file__).parents[2] / ".venv" / "bin"
+ENDS = ("succeeded", "failed")
+PATIENCE = 120.0
+"""Seconds; the Job is a process that loads Arrow first."""
+TEMPLATE: dict[str, Any] = {
+    "apiVersion": "batch/v1",
+    "kind": "CronJob",
+    "metadata": {"name": "batch"},
+    "spec": {
+        "schedule": "@yearly",
+        "suspend": True,
+        "jobTemplate": {
+            "spec": {
+                "backoffLimit": 6,
+                "template": {
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "containers": [{"name": "job", "image": "jobs", "command": ["python", "-m", "slipway_jobs", "batch"]}],
+                    }
+                },
+            }
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Predictor]:
+    with Predictor() as predictor:
+        yield predictor
+
+
+@pytest.fixture(scope="module")
+def works(new_house: Callable[[], House], slow: Predictor) -> Iterator[House]:
+    house = new_house()
+    house.model("heart", ("3", 90), ("4", 10))
+    house.model("slow", ("1", 100), url=slow.url)
+    house.cluster.apply(TEMPLATE)
+    env = {"SLIPWAY_DATABASE_URL": house.database_url, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    stop, options = threading.Event(), KubeletOptions(turn_seconds=0.1, backoff=Backoff(first=0.1, longest=1))
+    kubelet = Kubelet(house.folder / "cluster", {"jobs": Image(BIN, env, house.folder)}, options=options)
+    thread = threading.Thread(target=kubelet.run, args=(stop,))
+    thread.start()
+    yield house
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def visitor(works: House) -> Iterator[Visitor]:
+    with works.gateway(batch_limit=200_000) as visitor:
+        yield visitor
+
+
+def upload(visitor: Visitor, content: bytes, who: str = "ada", model: str = "heart", key: str | None = None) -> httpx.Response:
+    headers = visitor._headers(who) | ({"Idempotency-Key": key} if key else {})
+    files = {"note": (None, b"mine"), "file": ("rows.csv", content)}
+    return visitor.client.post(f"/v1/models/{model}/batches", files=files, headers=headers)
+
+
+def ended(visitor: Visitor, answer: httpx.Response) -> dict[str, Any]:
+    def look() -> dict[str, Any] | None:
+        seen: dict[str, Any] = visitor.get(answer.headers["location"]).json()
+        return seen if seen["state"] in ENDS else None
+
+    assert answer.status_code == 202, answer.text
+    return wait_for("the end of the batch", look, PATIENCE)
+
+
+def result(visitor: Visitor, answer: httpx.Response) -> list[dict[str, Any]]:
+    found = visitor.get(f"{answer.headers['location']}/result")
+    assert found.status_code == 200, found.text
+    name = f"predictions-{answer.json()['batchId']}.parquet"
+    assert found.headers["content-disposition"] == f'attachment; filename="{name}"'
+    rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(found.content)).to_pylist()
+    return rows
+
+
+def online(visitor: Visitor, row: dict[str, Any]) -> httpx.Response:
+    return visitor.post("/v1/models/heart/predictions", {"instances": [row]})
+
+
+FORM = "multipart/form-data; boundary=x"
+PART = b'--x\r\ncontent-disposition: form-data; name="%s"\r\n\r\n1\r\n'
+CSV = b"""id,age,chol,thal\r
+a,63,233,6\r
+b,26,,6\r
+c,-5,233,6\r
+d,old,233,6\r
+e,63,233,9\r
+f,63,233\r
+"g ""x"", y",80.5,1e2,3\r
+h,,233,6\r
+"""
+
+
+@pytest.mark.timeout(400)
+def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(visitor: Visitor) -> None:
+    answer = upload(visitor, CSV)
+    batch = ended(visitor, answer)
+    assert (batch["state"], batch["version"], batch["reason"]) == ("succeeded", "3", None)
+    assert (batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == (8, 8, 5)
+    rows = result(visitor, answer)
+    assert [row["row"] for row in rows] == list(range(8))
+    asked: dict[int, dict[str, Any]] = {0: ROW, 1: {**ROW, "age": 26, "chol": None}, 6: {"age": 80.5, "chol": 100.0, "thal": 3}}
+    for number, row in asked.items():
+        (said,) = online(visitor, row).json()["predictions"]
+        assert rows[number] == {"row": number, "error": None, **said, "probability": pytest.approx(said["probability"], rel=1e-7)}
+    refused: dict[int, dict[str, Any]] = {2: {**ROW, "age": -5}, 4: {**ROW, "thal": 9}, 7: {**ROW, "age": None}}
+    for number, row in refused.items():
+        assert _number_as_text(rows[number]["error"]) == _number_as_text(online(visitor, row).json()["detail"])
+        assert rows[number]["label"] is None
+    assert rows[3]["error"] == "age: 'old' is not FP32"
+    assert rows[5]["error"] == "has 3 fields; the first line has 4"
+
+
+def _number_as_text(text: str) -> str:
+    """-5.0 of a CSV is -5 of JSON."""
+    return text.replace(".0 ", " ")
+
+
+@pytest.mark.timeout(400)
+def test_a_parquet_file_is_as_good(visitor: Visitor) -> None:
+    table = pa.table({"thal": [6, 6], "age": [63, 26], "chol": [233.0, None], "who": ["x", "y"]})
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    answer = upload(visitor, file.getvalue())
+    assert ended(visitor, answer)["rowsFailed"] == 0
+    assert [row["label"] for row in result(visitor, answer)] == [1, 0]
+
+
+@pytest.mark.timeout(600)
+def test_a_job_that_is_killed_goes_on_where_it_was(visitor: Visitor, slow: Predictor) -> None:
+    slow.delay = 0.3
+    rows = "".join(f"{number % 130},200,6\n" for number in range(12_000))
+    answer = upload(visitor, b"age,chol,thal\n" + rows.encode(), model="slow")
+    path, batch_id = answer.headers["location"], answer.json()["batchId"]
+    assert visitor.get(f"{path}/result").status_code == 409
+    kills = 0
+    for share in (2000, 6000):
+        wait_for(f"{share} rows", lambda share=share: visitor.get(path).json()["rowsDone"] >= share, PATIENCE)  # type: ignore[misc]
+        assert visitor.get(path).json()["state"] == "running"
+        kills += _kill(batch_id)
+    assert kills == 2
+    batch = ended(visitor, answer)
+    assert (batch["state"], batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == ("succeeded", 12_000, 12_000, 0)
+    found = result(visitor, answer)
+    assert [row["row"] for row in found] == list(range(12_000))
+    assert [row["label"] for row in found] == [int(number % 130 > 50) for number in range(12_000)]
+    assert 12 <= len(slow.asked) <= 12 + kills, "what was done is not asked for again"
+    with psycopg.connect(visitor.house.database_url) as connection:
+        kinds = connection.execute("SELECT DISTINCT kind FROM batch_files WHERE batch_id = %s", [batch_id]).fetchall()
+    assert kinds == [("result",)]
+
+
+def _kill(batch_id: str) -> int:
+    """SIGKILL the process of the batch; how many there were."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"slipway_jobs" in words and batch_id.encode() in words:
+            os.kill(int(path.parent.name), signal.SIGKILL)
+            found += 1
+    return found
+
+
+@pytest.mark.timeout(400)
+def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(visitor: Visitor, works: House) -> None:
+    first, second = (upload(visitor, CSV, key="k") for _ in range(2))
+    assert first.json()["batchId"] == second.json()["batchId"]
+    other = upload(visitor, CSV + b"z,1,1,3\r\n", key="k")
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+    path = first.headers["location"]
+    for who in ("bob", "root"):
+        assert visitor.get(path, who).status_code == visitor.get(f"{path}/result", who).status_code == 404
+        assert visitor.client.delete(path, headers=visitor._headers(who)).status_code == 404
+    assert visitor.get("/v1/batches", "bob").json() == {"batches": []}
+    assert visitor.get("/v1/batches/nothing").status_code == 404
+    assert first.json()["batchId"] in {each["batchId"] for each in visitor.get("/v1/batches").json()["batches"]}
+    assert visitor.client.delete(path, headers=visitor._headers("ada")).status_code == 204
+    assert visitor.get(path).status_code == 404
+    with psycopg.connect(works.database_url) as connection:
+        query = "SELECT count(*) FROM batch_files WHERE batch_id = %s"
+        assert connection.execute(query, [first.json()["batchId"]]).fetchone() == (0,)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"age,chol\n63,233\n", "the file has no column thal; it has age, chol"),
+        (b"age,chol,thal\n1,2,3\n\xff\xfe\n", "the file is not text in UTF-8"),
+        (b'age,chol,thal\n1,"2"x,3\n', "line 2 of the file is not CSV"),
+        (b"PAR1 and nothing", "the file is not Parquet"),
+    ],
+)
+def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(visitor: Visitor, content: bytes, reason: str) -> None:
+    answer = upload(visitor, content)
+    batch = ended(visitor, answer)
+    assert batch["state"] == "failed"
+    assert reason in batch["reason"]
+    assert visitor.get(f"{answer.headers['location']}/result").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "text"),
+    [(b"", 422, "is empty"), (b"x" * 200_001, 413, "larger than 200000"), (b"\x89PNG\0\0", 415, "neither Parquet nor CSV")],
+)
+def test_a_file_that_cannot_be_read_is_refused_at_once(visitor: Visitor, content: bytes, status: int, text: str) -> None:
+    answer = upload(visitor, content)
+    assert answer.status_code == status
+    assert text in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "text"),
+    [
+        (b"no form", FORM, 400, "multipart"),
+        (b"--x\r\n", "multipart/form-data", 400, "no boundary"),
+        (
+            b'--x\r\ncontent-disposition: form-data; name="other"\r\n\r\n1\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            422,
+            "file",
+        ),
+        (
+            b'--x\r\ncontent-disposition: form-data; name="file"\r\n\r\n1\r\n',
+            "multipart/form-data; boundary=x",
+            400,
+            "last boundary",
+        ),
+        (b'{"uri": "http://169.254.169.254/x"}', "application/json", 422, "not a public host"),
+        (b'{"uri": "https://8.8.8.8/x"}', "application/json", 422, "no hosts at all"),
+        (b'{"uri": "file:///etc/passwd"}', "application/json", 422, "not an http or https URL"),
+        (b'{"url": 1}', "application/json", 422, "uri"),
+    ],
+)
+def test_a_body_of_another_form_is_refused(visitor: Visitor, content: bytes, kind: str, status: int, text: str) -> None:
+    headers = visitor._headers("ada") | {"content-type": kind}
+    answer = visitor.client.post("/v1/models/heart/batches", content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    assert text in answer.text
+
+
+def test_a_policy_that_counts_predictions_gives_no_batches(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name, requests_per_month) VALUES ('few', 3)")
+        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:ada', 'heart', 'few')")
+    with house.gateway() as visitor:
+        answer = upload(visitor, CSV)
+        assert (answer.status_code, "policy few counts predictions" in answer.text) == (403, True)
