@@ -186,6 +186,8 @@ departed = Table(
     Column("subject", Text, primary_key=True),
     Column("pseudonym", Text, nullable=False),
     Column("until", DateTime(timezone=True), nullable=False, comment="end of the events that may still be theirs"),
+)
+
 batches = Table(
     "batches",
     metadata,
