@@ -29,6 +29,9 @@ class PolicyTerms(Schema):
         default=None, description="rate of one caller; null: the gateway's own"
     )
     priority: Priority = Field(default=Priority.NORMAL, description="who goes first where there is a queue")
+    cache_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
+        default=None, description="age up to which an answer may come from the cache; null: each is computed"
+    )
 
 
 class PolicyContent(PolicyTerms):

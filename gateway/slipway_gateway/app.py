@@ -18,6 +18,7 @@ from slipway_gateway.accounts import Accounts
 from slipway_gateway.addresses import read_networks
 from slipway_gateway.administration import Administration
 from slipway_gateway.admission import Admission
+from slipway_gateway.answercache import AnswerCache
 from slipway_gateway.audit import Audit
 from slipway_gateway.auth import Tokens
 from slipway_gateway.batches import Batches
@@ -153,7 +154,12 @@ class Gateway:
     def _control_api(self) -> FastAPI:
         settings = self.settings
         self._predictions = Predictions(
-            self.predictors, self._journal, self.metrics, bounds=settings.bounds, log_body_limit=settings.log_body_limit
+            self.predictors,
+            self._journal,
+            self.metrics,
+            AnswerCache(settings.cache_limit),
+            bounds=settings.bounds,
+            log_body_limit=settings.log_body_limit,
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)

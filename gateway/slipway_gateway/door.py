@@ -108,7 +108,7 @@ class Door:
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """By the control API: every answer bears the request's id, and no cache keeps it."""
-        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope)]
+        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
         answered, begun = False, time.perf_counter()
 
         async def with_id(message: MutableMapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class Door:
                 answered = True
                 seconds = time.perf_counter() - begun
                 self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
-                message["headers"] = [*message.get("headers", []), *added]
+                message["headers"] = [*message.get("headers", []), *added, *_granted(scope)]
             await send(message)
 
         try:

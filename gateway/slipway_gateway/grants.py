@@ -29,6 +29,8 @@ class Policy:
     requests_per_month: int | None = None
     predictions_per_minute: int | None = None
     priority: Priority = Priority.NORMAL
+    cache_seconds: int | None = None
+    """None: each answer is computed."""
 
 
 @dataclass(frozen=True, slots=True)

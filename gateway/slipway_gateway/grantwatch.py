@@ -17,7 +17,7 @@ CHANNEL = "slipway_grants"
 PAUSE_SECONDS = 1.0
 QUERY = """
 SELECT g.grant_id, g.grantee, g.models, extract(epoch FROM g.expires)::float8 AS expires,
-       p.name, p.requests_per_day, p.requests_per_month, p.predictions_per_minute, p.priority
+       p.name, p.requests_per_day, p.requests_per_month, p.predictions_per_minute, p.priority, p.cache_seconds
 FROM grants g JOIN policies p ON p.name = g.policy ORDER BY g.created, g.grant_id
 """
 

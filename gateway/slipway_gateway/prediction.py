@@ -10,6 +10,7 @@ from typing import Protocol
 
 import orjson
 
+from slipway_gateway.answercache import AnswerCache, Question
 from slipway_gateway.auth import Caller
 from slipway_gateway.body import Body
 from slipway_gateway.errors import JSON, GatewayError, Headers, v2_error
@@ -57,12 +58,15 @@ class Journal(Protocol):
 class Predictions:
     """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
 
-    def __init__(self, predictors: Predictors, spool: Journal, metrics: Metrics, *, bounds: Bounds, log_body_limit: int) -> None:
+    def __init__(
+        self, predictors: Predictors, spool: Journal, metrics: Metrics, cache: AnswerCache, *, bounds: Bounds, log_body_limit: int
+    ) -> None:
         self._predictors = predictors
         self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(bounds))
         """By the version's InferenceService."""
         self._spool = spool
         self._metrics = metrics
+        self._cache = cache
         self._log_body_limit = log_body_limit
 
     async def ask(self, call: Call, target: Target, body: Body) -> Answer:
@@ -72,6 +76,16 @@ class Predictions:
         version is in no log: it cost next to nothing, and so it should remain.
         """
         self._spool.check()
+        seconds = call.grant.policy.cache_seconds if call.grant else None
+        if not seconds:
+            return await self._in_turn(call, target, body)
+        found = await self._cache.find(Question.of(target, body, seconds), lambda: self._in_turn(call, target, body))
+        call.headers = [*call.headers, (b"cache-status", found.status)]
+        if not found.computed:
+            self._record(call, target, found.answer.status, body.whole, found.answer.head)
+        return found.answer
+
+    async def _in_turn(self, call: Call, target: Target, body: Body) -> Answer:
         line = self._lines[target.traffic.service]
         await line.enter(self._predictors.pods(target))
         try:

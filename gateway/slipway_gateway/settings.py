@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
+    cache_limit: int = Field(default=32 * 2**20, ge=0)
+    """Bytes of answers that are kept for callers whose policy has ``cacheSeconds``."""
+
     predictions_per_minute: int = Field(default=180, ge=1, le=10**7)
     """Predictions of one caller by one policy, where the policy does not say otherwise."""
 

@@ -76,6 +76,7 @@ policies = Table(
     Column("requests_per_month", BigInteger),
     Column("predictions_per_minute", Integer),
     Column("priority", Text, nullable=False, server_default="normal"),
+    Column("cache_seconds", Integer),
 )
 
 grants = Table(
