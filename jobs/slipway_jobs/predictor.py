@@ -27,9 +27,9 @@ class Predictor:
 
     def __init__(self, url: str, service: str, digest: str, token: str | None) -> None:
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(
-            base_url=f"{url.rstrip('/')}/v2/models/{service}", headers=headers, timeout=60, trust_env=False
-        )
+        # No base_url of the client's: it would ask for "…/service/", which is another place.
+        self._url = f"{url.rstrip('/')}/v2/models/{service}"
+        self._client = httpx.Client(headers=headers, timeout=60, trust_env=False)
         said = self._metadata()
         if (said.parameters or {}).get("digest", digest) != digest:
             raise BatchError(f"{service} at {url} is not the artifact {digest} that the batch was made for")
@@ -61,7 +61,9 @@ class Predictor:
         problem = ""
         for pause in (*PAUSES, None):
             try:
-                answer = self._client.request(method, path, content=body, headers={"content-type": "application/json"})
+                answer = self._client.request(
+                    method, self._url + path, content=body, headers={"content-type": "application/json"}
+                )
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
             else:

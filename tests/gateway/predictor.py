@@ -56,6 +56,9 @@ class Predictor:
         self.server.__exit__(*arguments)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"].endswith("/"):  # as MLServer does
+            await _send(send, 307, b"")
+            return
         service = scope["path"].split("/")[3]
         self.credentials.add(dict(scope["headers"]).get(b"authorization"))
         if scope["method"] == "GET":
