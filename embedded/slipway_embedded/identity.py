@@ -43,6 +43,8 @@ class Identity:
             "CANAILLE_CONFIG": str(config),
             "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts),
             "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS": json.dumps(robots),
+            # Nothing said, Canaille would try this machine's port 25.
+            **({} if self.smtp else {"CANAILLE__SMTP": "null"}),
             "SLIPWAY_IDENTITY_SCIM_SECRET": self.scim_secret,
             "SLIPWAY_IDENTITY_REDIRECT_URIS": json.dumps(self.redirect_uris),
         }
@@ -102,7 +104,6 @@ ACTIVE_JWKS = [{{ {jwk} }}]
 """
 
     def _mail(self) -> str:
-        """Where mail goes. Nothing said, Canaille would try this machine's port 25."""
         if self.smtp is None:
             return ""
         server = urlsplit(self.smtp)

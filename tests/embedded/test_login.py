@@ -28,7 +28,8 @@ def signing_key(ring: RunningRing) -> RSAKey:
 
 def forged(ring: RunningRing, header: dict[str, Any] | None = None, **claims: Any) -> str:
     key = signing_key(ring)
-    good = {"iss": ring.issuer, "aud": ["slipway"], "sub": "user", "groups": ["user"], "exp": int(time.time()) + 300}
+    now = int(time.time())
+    good = {"iss": ring.issuer, "aud": ["slipway"], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
     return jwt.encode({"alg": "RS256", "kid": key.kid, **(header or {})}, {**good, **claims}, key)
 
 

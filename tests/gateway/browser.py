@@ -63,14 +63,15 @@ class Browser:
     def visit(self, url: str) -> httpx.Response:
         return self._follow(self._client.get(urljoin(self.home, url)))
 
-    def submit(self, *, button: tuple[str, str] | None = None, **typed: str) -> httpx.Response:
-        """Send the form of the page that has all these fields and the button."""
+    def submit(
+        self, *, button: tuple[str, str] | None = None, forged: dict[str, str] | None = None, **typed: str
+    ) -> httpx.Response:
+        """Send the form of the page that has all these fields and the button; ``forged`` are sent whether it has them or not."""
         forms = _Forms(self.page.text).forms
         fitting = [form for form in forms if typed.keys() <= form.fields.keys() and (not button or button in form.buttons)]
         assert fitting, f"no form with {list(typed)} and {button} at {self.page.url}: {forms}"
         form = fitting[0]
-        content = {**form.fields, **typed, **(dict([button]) if button else {})}
-        # Canaille wants to be told where a form came from.
+        content = {**form.fields, **typed, **(forged or {}), **(dict([button]) if button else {})}
         return self._follow(self._client.post(urljoin(str(self.page.url), form.action), data=content))
 
     def _follow(self, answer: httpx.Response) -> httpx.Response:
