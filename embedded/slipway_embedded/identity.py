@@ -90,6 +90,9 @@ ENABLE_REGISTRATION = {json.dumps(self.registration)}
 # Canaille's default lets every user make groups; groups are roles here.
 [CANAILLE.ACL.DEFAULT]
 PERMISSIONS = ["edit_self", "use_oidc"]
+# And it asks for telephone and street; what nobody needs is not asked for.
+READ = ["user_name"]
+WRITE = ["given_name", "family_name", "display_name", "emails", "password", "preferred_language"]
 
 [CANAILLE.ACL.ADMIN]
 PERMISSIONS = ["manage_users", "manage_all_groups", "manage_oidc", "delete_account"]

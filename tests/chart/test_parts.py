@@ -1,6 +1,7 @@
 """What the parts are told, and what they may do."""
 
 import json
+import tomllib
 from collections import defaultdict
 
 import pytest
@@ -64,6 +65,48 @@ def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypa
     settings = IdentitySettings()
     assert settings.accounts["admin"].password.get_secret_value() == default.secrets["slipway-identity/password-admin"]
     assert settings.client_id == environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_OIDC_AUDIENCE"]
+
+
+def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_does(default: Rendering) -> None:
+    wanted = {"name": "slipway-identity", "key": "scim-secret"}
+    knows = {
+        (template.owner, each["name"])
+        for template in default.pods
+        for each in template.containers
+        for variable in each.get("env", [])
+        if variable.get("valueFrom", {}).get("secretKeyRef") == wanted
+    }
+    gateways = {("Deployment slipway-gateway", "gateway"), ("Deployment slipway-gateway", "migrate")}
+    assert knows - {("Deployment slipway-worker", "worker")} == gateways | {("Deployment slipway-identity", "bootstrap")}
+    assert len(default.secrets["slipway-identity/scim-secret"]) >= 32
+
+
+def test_a_gateway_with_another_issuer_is_told_of_no_scim() -> None:
+    told = environment(
+        container(render(None, "gateway.oidc.issuer=https://login.example.com"), "Deployment slipway-gateway", "gateway")
+    )
+    assert not [name for name in told if "SCIM" in name]
+
+
+@pytest.mark.parametrize(("encryption", "tls", "ssl"), [("starttls", True, False), ("tls", False, True), ("none", False, False)])
+def test_registration_and_mail_are_as_the_values_say(encryption: str, tls: bool, ssl: bool) -> None:
+    values = ("identity.registration=true", "identity.smtp.host=mail.example.com", f"identity.smtp.tls={encryption}")
+    canaille = provider_config(render(None, *values))["CANAILLE"]
+    assert canaille["ENABLE_REGISTRATION"] is True
+    assert canaille["SMTP"] == {"HOST": "mail.example.com", "PORT": 587, "TLS": tls, "SSL": ssl}
+
+
+def test_without_values_nobody_registers_no_mail_is_sent_and_a_reset_is_by_a_link(default: Rendering) -> None:
+    config = provider_config(default)
+    assert config["CANAILLE"]["ENABLE_REGISTRATION"] is False
+    assert "SMTP" not in config["CANAILLE"]
+    assert config["TRUSTED_HOSTS"] == ["127.0.0.1", "localhost"]
+    public = provider_config(render(None, "identity.url=https://login.example.com"))
+    assert public["TRUSTED_HOSTS"] == ["login.example.com"]
+
+
+def provider_config(rendering: Rendering) -> Object:
+    return tomllib.loads(rendering.of("ConfigMap")["slipway-identity"]["data"]["canaille.toml"])
 
 
 def test_service_accounts_come_from_a_secret(default: Rendering, everything: Rendering) -> None:
