@@ -14,12 +14,24 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.database import Away, Database
-from slipway_gateway.tables import departed, feedback, grants, prediction_events, quota_leases, rate_levels, tasks, webhooks
+from slipway_gateway.tables import (
+    batches,
+    departed,
+    feedback,
+    grants,
+    prediction_events,
+    quota_leases,
+    rate_levels,
+    tasks,
+    webhooks,
+)
 
 RENAMED = (prediction_events, feedback)
 """Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names, because it is for that."""
-DELETED = (quota_leases, rate_levels, tasks, webhooks)
+DELETED = (quota_leases, tasks, webhooks, batches)
 """Tables whose rows are of no use to anybody else."""
+LAPSING = (rate_levels,)
+"""Tables whose rows are gone in ten minutes by themselves."""
 
 MOVE_USAGE = text("""
 WITH moved AS (DELETE FROM usage WHERE subject = :subject RETURNING policy, day, requests)
