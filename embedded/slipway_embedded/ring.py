@@ -57,7 +57,7 @@ class Ring:
             self.state,
             self.state.port("identity"),
             self.postgres.sqlalchemy_url("identity"),
-            redirect_uris=[f"{self.gateway_url}/"],
+            redirect_uris=[f"{self.gateway_url}/", f"{self.gateway_url}/v1/docs/login"],
             smtp=self.settings.smtp,
             registration=self.settings.registration,
         )

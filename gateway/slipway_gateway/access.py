@@ -47,6 +47,8 @@ class Rule:
     name: str
     roles: frozenset[Role] | None
     spends: Spending | None = None
+    greets: bool = False
+    """Public; who sends a token all the same is known by it."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -121,8 +123,10 @@ RULES = (
     Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS),
     Rule("GET", "/v1/usage", "usage", ALL),
     Rule("GET", "/v1/audit", "audit", ADMINS),
-    Rule("GET", "/v1/openapi.json", "openapi", PUBLIC),
+    Rule("GET", "/v1/openapi.json", "openapi", PUBLIC, greets=True),
     Rule("GET", "/v1/docs", "openapi", PUBLIC),
+    Rule("GET", "/v1/docs/login", "openapi", PUBLIC),
+    Rule("GET", "/v1/docs/{asset}", "openapi", PUBLIC),
     Rule("GET", "/livez", "health", PUBLIC),
     Rule("GET", "/readyz", "health", PUBLIC),
 )

@@ -26,6 +26,7 @@ from slipway_gateway.batchstore import BatchStore
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.control import Control
 from slipway_gateway.database import Away, Database
+from slipway_gateway.docs import Docs
 from slipway_gateway.door import Door
 from slipway_gateway.endpoints import Endpoints
 from slipway_gateway.erasure import Forgetting
@@ -40,6 +41,7 @@ from slipway_gateway.later import Later
 from slipway_gateway.ledger import Ledger
 from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
+from slipway_gateway.openapi import ApiDocument
 from slipway_gateway.outbound import Outbound
 from slipway_gateway.prediction import Journal, Predictions
 from slipway_gateway.predictors import Predictors
@@ -168,10 +170,7 @@ class Gateway:
             title="Slipway",
             summary="Predictions with receipts",
             version=version("slipway-gateway"),
-            openapi_url="/v1/openapi.json",
-            docs_url="/v1/docs",
-            redoc_url=None,
-            swagger_ui_oauth2_redirect_url=None,
+            openapi_url=None,  # by openapi.ApiDocument and docs.Docs
             lifespan=self._lifespan,
         )
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
@@ -186,6 +185,8 @@ class Gateway:
         ):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
+        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue).router())
+        api.include_router(Docs(settings.oidc_issuer, settings.docs_client or settings.oidc_audience).router())
         for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
             api.add_exception_handler(kind, _problem)
         return api

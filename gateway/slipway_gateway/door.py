@@ -83,7 +83,8 @@ class Door:
         if self.closing and path in READINESS:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        call = None if rule.roles is PUBLIC else await self._call(request_id, rule, names, scope, headers)
+        known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
+        call = await self._call(request_id, rule, names, scope, headers) if known else None
         scope["slipway.call"] = call
         exchange = Exchange(request_id, call, names, headers, receive, send)
         try:
@@ -107,8 +108,8 @@ class Door:
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """By the control API: every answer bears the request's id, and no cache keeps it."""
-        added: Headers = [(b"x-request-id", request_id.encode()), NO_STORE]
+        """By the control API: every answer bears the request's id, and no cache keeps it that is not told to."""
+        bears_id = (b"x-request-id", request_id.encode())
         answered, begun = False, time.perf_counter()
 
         async def with_id(message: MutableMapping[str, Any]) -> None:
@@ -117,7 +118,9 @@ class Door:
                 answered = True
                 seconds = time.perf_counter() - begun
                 self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
-                message["headers"] = [*message.get("headers", []), *added, *_granted(scope)]
+                given: Headers = message.get("headers", [])
+                caching = [] if any(name == b"cache-control" for name, _ in given) else [NO_STORE]
+                message["headers"] = [*given, bears_id, *caching, *_granted(scope)]
             await send(message)
 
         try:

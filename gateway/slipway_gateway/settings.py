@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     oidc_audience: str
     """What must stand in a token's ``aud`` claim."""
 
+    docs_client: str | None = Field(default=None, min_length=1)
+    """Public OAuth client that the page ``/v1/docs`` logs in as; SLIPWAY_OIDC_AUDIENCE when not set, as the bundled issuer has
+    it. The issuer must know ``…/v1/docs/login`` as a redirect URI of it."""
+
     oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)
     """How far the issuer's clock may be from ours."""
 

@@ -72,6 +72,8 @@ def ensure_login_client(settings: IdentitySettings) -> None:
         "grant_types": ["authorization_code", "refresh_token", "password"],
         "response_types": ["code"],
         "redirect_uris": settings.redirect_uris,
+        # Its origin is the one from which Canaille lets a browser's scripts ask for tokens.
+        "client_uri": next(iter(settings.redirect_uris), None),
         "scope": ["openid", "profile", "email", "groups"],
         "token_endpoint_auth_method": "none",
     }

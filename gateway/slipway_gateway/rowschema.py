@@ -1,0 +1,85 @@
+"""A signature as JSON Schema of the rows that go in and come out, with an example that fits."""
+
+from typing import Any
+
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+Json = dict[str, Any]
+
+
+def row_schema(columns: tuple[Column, ...]) -> Json:
+    """JSON Schema (2020-12) of an object with every column by its name, and nothing else."""
+    return {
+        "type": "object",
+        "properties": {column.name: column_schema(column) for column in columns},
+        "required": [column.name for column in columns],
+        "additionalProperties": False,
+    }
+
+
+def column_schema(column: Column) -> Json:
+    """Of one value; of a list, nested by its shape, when the column has one."""
+    schema = _value_schema(column)
+    for size in reversed(column.shape):
+        schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
+    if said := _description(column):
+        schema["description"] = said
+    return schema
+
+
+def _value_schema(column: Column) -> Json:
+    schema: Json = {"type": _type(column.datatype)}
+    if column.codes:
+        schema["enum"] = list(column.codes)
+    low, high = column.datatype.bounds or (None, None)
+    if column.minimum is not None or column.datatype.is_integer:
+        schema["minimum"] = low if column.minimum is None else column.minimum
+    if column.maximum is not None or column.datatype.is_integer:
+        schema["maximum"] = high if column.maximum is None else column.maximum
+    if column.missing:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return schema
+
+
+def _type(datatype: Datatype) -> str:
+    if datatype is Datatype.BYTES:
+        return "string"
+    if datatype is Datatype.BOOL:
+        return "boolean"
+    return "integer" if datatype.is_integer else "number"
+
+
+def _description(column: Column) -> str:
+    parts = [column.description, f"in {column.unit}" if column.unit else ""]
+    parts += [f"{code} = {meaning}" for code, meaning in (column.codes or {}).items()]
+    return "; ".join(part for part in parts if part)
+
+
+def example(signature: Signature) -> Json:
+    """A row that the signature accepts: the first code, the middle of what is allowed, or the bound that there is."""
+    return {column.name: _example(column) for column in signature.inputs}
+
+
+def _example(column: Column) -> Any:
+    value = _example_value(column)
+    return value if not column.shape else _nested(value, column.shape)
+
+
+def _nested(value: Any, shape: tuple[int, ...]) -> Any:
+    size, *rest = shape
+    return [_nested(value, tuple(rest)) if rest else value] * size
+
+
+def _example_value(column: Column) -> Any:
+    if column.datatype is Datatype.BYTES:
+        return "some text"
+    if column.datatype is Datatype.BOOL:
+        return True
+    if column.codes:
+        return next(iter(column.codes))
+    low, high = column.minimum, column.maximum
+    value = (low + high) / 2 if low is not None and high is not None else low if low is not None else high or 0
+    if not column.datatype.is_integer:
+        return value
+    return int(value) if low is None or int(value) >= low else int(value) + 1
