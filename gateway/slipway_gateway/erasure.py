@@ -62,7 +62,7 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
 
 
 class Forgetting:
-    """Deletes the pairs of name and pseudonym whose time is over."""
+    """Renames what was written in the very moment of leaving, and deletes the pairs of name and pseudonym whose time is over."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,4 +76,9 @@ class Forgetting:
 
     async def once(self) -> None:
         """Raises Away."""
-        await self._database.run(delete(departed).where(departed.c.until < datetime.now(UTC) - KEPT))
+        async with self._database.transaction() as connection:
+            for table in RENAMED:
+                theirs = (table.c.subject == departed.c.subject) & (table.c.time <= departed.c.until)
+                comment = {"comment": None} if "comment" in table.c else {}
+                await connection.execute(update(table).where(theirs).values(subject=departed.c.pseudonym, **comment))
+            await connection.execute(delete(departed).where(departed.c.until < datetime.now(UTC) - KEPT))

@@ -1,5 +1,6 @@
 """Users and groups under ``/v1``: the identity provider keeps them, administrators manage them here, and each may leave."""
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from slipway_gateway.audit import note
 from slipway_gateway.control import PROBLEMS, CurrentCall
 from slipway_gateway.database import Database
 from slipway_gateway.erasure import erase
-from slipway_gateway.errors import Conflict, NotFound
+from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.prediction import Call
 from slipway_gateway.scim import Resource, Scim
 
@@ -91,7 +92,7 @@ class Users:
         async with self._database.transaction() as connection:
             await note(connection, call, "user.enable" if said.active else "user.disable", f"users/{user}")
             changed = await self._scim.patch("Users", key, op="replace", path="active", value=said.active)
-        await self._accounts.look()
+        await self._look_again()
         return _user(changed)
 
     async def delete_user(self, user: Name, call: CurrentCall) -> None:
@@ -111,7 +112,11 @@ class Users:
             await note(connection, call, "user.delete", f"users/{user}")
             await erase(connection, user)
             await self._scim.delete("Users", key)
-        await self._accounts.look()
+        await self._look_again()
+
+    async def _look_again(self) -> None:
+        with suppress(Unavailable):  # it is done, and the next look will tell
+            await self._accounts.look()
 
     async def groups(self) -> GroupList:
         found, names = await self._named_groups(), self._accounts.names

@@ -97,7 +97,9 @@ def scim(provider: Provider, kind: str) -> list[dict[str, Any]]:
 
 def test_a_disabled_user_is_refused_and_an_enabled_one_is_not(city: Visitor, home: House, provider: Provider, admin: str) -> None:
     token = provider.token("user")
-    with home.gateway(**provider.settings, users_seconds=0.5, spool=home.folder / "spool-2") as other:
+    # The other replica reaches the provider by another name than its public one.
+    inside = {**provider.settings, "oidc_discovery_url": provider.url.replace("127.0.0.1", "localhost")}
+    with home.gateway(**inside, users_seconds=0.5, spool=home.folder / "spool-2") as other:
         assert [refused(city, token), refused(other, token)] == [None, None]
         said = call(city, "PATCH", "/v1/users/user", admin, {"active": False})
         assert (said.status_code, said.json()["active"]) == (200, False)
@@ -216,6 +218,9 @@ def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten
         until = datetime.now(UTC) + timedelta(minutes=5)
         connection.execute("INSERT INTO departed VALUES ('user', 'departed-x', %s)", [until])
     assert logged_as() == "departed-x"
+    assert home.count("subject = 'user'") > 0
+    assert forgotten(home) == 0
+    assert home.count("subject = 'user'") == 0  # what came in between
     with psycopg.connect(home.database_url) as connection:
         connection.execute("UPDATE departed SET until = now() - interval '1 minute'")
     assert logged_as() == "user"  # another of the same name
