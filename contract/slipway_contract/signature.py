@@ -1,12 +1,56 @@
 """What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be missing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipway_contract.errors import InvalidInput
 from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count, flatten
+
+
+class Picture(BaseModel):
+    """How a picture becomes the values of an input, so that every caller makes the same of it.
+
+    A pixel's part of 0..255 is stretched to ``black``..``white``, then ``(value - mean) / deviation`` for each channel.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    width: int = Field(ge=1, le=4096)
+    height: int = Field(ge=1, le=4096)
+    mode: Literal["L", "RGB"] = Field(default="RGB", description="grey, or three channels")
+    layout: Literal["HWC", "CHW"] = Field(default="HWC", description="whether the channels are the last dimension or the first")
+    fit: Literal["stretch", "contain", "cover"] = Field(
+        default="stretch", description="to the size: as it is, with a margin, or cut at the sides"
+    )
+    black: float = Field(default=0, description="value of a black pixel")
+    white: float = Field(default=1, description="value of a white pixel")
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+    ground: Literal["black", "white"] | None = Field(
+        default=None, description="the ground that the model knows; a picture whose border is nearer to the other one is inverted"
+    )
+    trim: bool = Field(default=False, description="whether the ground around what is shown is cut away first")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        for name, values in (("mean", self.mean), ("deviation", self.deviation)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"{name}: {len(values)} values for {self.channels} channels")
+        if any(value <= 0 for value in self.deviation):
+            raise ValueError("deviation: must be positive")
+        if self.trim and self.ground is None:
+            raise ValueError("trim: needs a ground to cut away")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return len(self.mode)
+
+    @property
+    def values(self) -> int:
+        return self.width * self.height * self.channels
 
 
 class Column(BaseModel):
@@ -27,6 +71,8 @@ class Column(BaseModel):
     maximum: float | None = Field(default=None, description="largest value allowed")
     codes: dict[int, str] | None = Field(default=None, description="the allowed codes and what each means")
     missing: bool = Field(default=False, description="whether null may stand for an unknown value")
+    max_length: int | None = Field(default=None, ge=1, description="characters that a text may have")
+    picture: Picture | None = Field(default=None, description="the values are those of a picture, made in this way")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -37,6 +83,10 @@ class Column(BaseModel):
         numeric = self.datatype.bounds is not None
         if not numeric and (self.minimum, self.maximum, self.codes) != (None, None, None):
             raise ValueError(f"{self.name}: bounds and codes need a numeric datatype")
+        if self.max_length is not None and self.datatype is not Datatype.BYTES:
+            raise ValueError(f"{self.name}: only text has a length")
+        if self.picture is not None and (not numeric or self.picture.values != element_count(self.shape)):
+            raise ValueError(f"{self.name}: a picture of {self.picture.values} values does not fit {list(self.shape)}")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}")
         return self
@@ -78,6 +128,8 @@ class Column(BaseModel):
             values = [v for v in values if v is not None and v == v]  # NaN alone differs from itself
         if not values:
             return
+        if self.max_length is not None and (longest := max(map(len, values))) > self.max_length:
+            raise InvalidInput(self.name, f"has {longest} characters; {self.max_length} are allowed")
         if self.codes is not None and not self.codes.keys() >= set(values):
             wrong = next(v for v in values if v not in self.codes)
             raise InvalidInput(self.name, f"{wrong:g} is not one of the codes {', '.join(map(str, self.codes))}{self._or_null}")

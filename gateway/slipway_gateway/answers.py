@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from slipway_contract.signature import Signature
 
@@ -51,6 +52,15 @@ class PredictionRequest(Schema):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]})
 
     instances: list[dict[str, Any]] = Field(min_length=1, description="one object a row, with every input by its name")
+
+    @classmethod
+    def of_body(cls, content: bytes) -> Self:
+        """Raises RequestValidationError."""
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            findings = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+            raise RequestValidationError(findings) from None
 
 
 class PredictionAnswer(Schema):

@@ -43,6 +43,7 @@ from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.openapi import ApiDocument
 from slipway_gateway.outbound import Outbound
+from slipway_gateway.pictures import Bounds, Pictures
 from slipway_gateway.prediction import Journal, Predictions
 from slipway_gateway.predictors import Predictors
 from slipway_gateway.promotions import Promotions
@@ -164,7 +165,10 @@ class Gateway:
             log_body_limit=settings.log_body_limit,
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
-        control = Control(self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper)
+        bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
+        control = Control(
+            self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper, Pictures(bounds)
+        )
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
         api = FastAPI(
             title="Slipway",

@@ -6,12 +6,15 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
+from slipway_contract.errors import InvalidInput
 from slipway_contract.events import FeedbackEvent
+from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
 from sqlalchemy import Row
 
+from slipway_gateway import form
 from slipway_gateway.access import Role
 from slipway_gateway.answers import (
     Dataset,
@@ -30,7 +33,9 @@ from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
 from slipway_gateway.eventlog import EventLog
 from slipway_gateway.grantwatch import GrantWatch
+from slipway_gateway.pictures import Pictures
 from slipway_gateway.prediction import Call, Predictions, error_text
+from slipway_gateway.ranking import add_top, probabilities
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.routing import Route, Routes, Target
 from slipway_gateway.shipper import Shipper
@@ -49,6 +54,18 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in STATUSES
 }
 
+Top = Annotated[int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")]
+_FORM = {"type": "object", "description": "files in the field of the input that takes pictures; other inputs by their names"}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": PredictionRequest.model_json_schema(by_alias=True)},
+            form.KIND: {"schema": _FORM},
+        },
+    }
+}
+
 
 class Control:
     """The routes and what they work with."""
@@ -61,6 +78,7 @@ class Control:
         catalogue: Catalogue,
         events: EventLog,
         shipper: Shipper,
+        pictures: Pictures,
     ) -> None:
         self._routes = routes
         self._grants = grants
@@ -68,13 +86,17 @@ class Control:
         self._catalogue = catalogue
         self._events = events
         self._shipper = shipper
+        self._pictures = pictures
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
         router.get("/me", summary="Who am I")(self.me)
         router.get("/models", summary="The models that are granted to me")(self.models)
         router.get("/models/{model}", summary="One model")(self.model)
-        router.post("/models/{model}/predictions", summary="Predict from named features")(self.predict)
+        predict = router.post(
+            "/models/{model}/predictions", summary="Predict from named features or pictures", openapi_extra=BODY
+        )
+        predict(self.predict)
         router.get("/predictions/{request_id}", summary="The receipt of a prediction")(self.receipt)
         router.post("/predictions/{request_id}/feedback", status_code=201, summary="Say what became known")(self.give_feedback)
         return router
@@ -110,10 +132,14 @@ class Control:
             signature=signature,
         )
 
-    async def predict(self, model: str, asked: PredictionRequest, call: CurrentCall, response: Response) -> PredictionAnswer:
+    async def predict(
+        self, model: str, request: Request, call: CurrentCall, response: Response, top: Top = None
+    ) -> PredictionAnswer:
         target = self._routes.pick(model)
         signature = await self._catalogue.signature(target)
-        inference = signature.request(asked.instances, call.request_id)
+        if top and not probabilities(signature):
+            raise InvalidInput("top", "this model gives no probabilities of classes")
+        inference = signature.request(await self._instances(request, signature), call.request_id)
         body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
         answer = await self._predictions.ask(call, target, body)
         try:
@@ -123,11 +149,18 @@ class Control:
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         rows = signature.rows(_read(content, target).outputs)
+        if top:
+            add_top(rows, signature, top)
         for name, value in target.headers:
             response.headers[name.decode()] = value.decode()
         return PredictionAnswer(
             predictions=rows, request_id=call.request_id, model=model, version=target.version, digest=target.digest
         )
+
+    async def _instances(self, request: Request, signature: Signature) -> list[dict[str, Any]]:
+        if form.is_form(request):
+            return await form.rows(request, signature, self._pictures)
+        return PredictionRequest.of_body(await request.body()).instances
 
     async def receipt(self, request_id: str, call: CurrentCall) -> Receipt:
         row = await self._own(request_id, call, or_admin=True)

@@ -11,7 +11,7 @@ from slipway_gateway.access import PUBLIC, Rule, match
 from slipway_gateway.admission import Admission
 from slipway_gateway.body import Body, Receive, check_headers
 from slipway_gateway.coding import unpacked
-from slipway_gateway.errors import CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.errors import JSON, CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
 from slipway_gateway.later import Later
 from slipway_gateway.login import Login
 from slipway_gateway.metrics import Metrics
@@ -22,6 +22,7 @@ from slipway_gateway.v2 import V2, Exchange, Scope, Send
 
 log = logging.getLogger(__name__)
 
+FORM = b"multipart/form-data"
 STREAMED = frozenset({"batch"})
 """Rules whose handlers take their bodies piece by piece, and bound them themselves."""
 
@@ -103,7 +104,8 @@ class Door:
             return
         receive = exchange.receive
         if rule.method in WITH_BODY and rule.name not in STREAMED:
-            receive = await self._whole(exchange.headers, receive)
+            content_type = FORM if rule.name == "predict" else JSON
+            receive = await self._whole(exchange.headers, receive, content_type)
         scope["slipway.request_id"] = exchange.request_id
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
@@ -144,9 +146,9 @@ class Door:
         await self._admission.admit(call, rule, names.get("model"))
         return call
 
-    async def _whole(self, headers: dict[bytes, bytes], receive: Receive) -> Receive:
+    async def _whole(self, headers: dict[bytes, bytes], receive: Receive, content_type: bytes) -> Receive:
         """The control API parses its bodies, so they are bounded before it sees them."""
-        check_headers(headers, self._body_limit)
+        check_headers(headers, self._body_limit, content_type)
         receive = unpacked(headers, receive, self._body_limit)
         body = await Body.read(receive, limit=self._body_limit, keep=self._body_limit)
         messages = [{"type": "http.request", "body": body.whole}]

@@ -89,6 +89,15 @@ class TooLarge(GatewayError):
         super().__init__(f"the body is larger than {limit} bytes")
 
 
+class PictureTooLarge(GatewayError):
+    """One of the files is over the limit."""
+
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"a picture is larger than {limit} bytes")
+
+
 class UnsupportedType(GatewayError):
     """The body is not of a type, or in a coding, that is read here."""
 

@@ -6,8 +6,6 @@ import re
 from datetime import UTC, datetime
 
 import orjson
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
 
 from slipway_gateway import binary
@@ -80,11 +78,7 @@ class Later:
             return {"type": "http.request", "body": content}
 
         plain = await Body.read(unpacked(headers, once, self._body_limit), limit=self._body_limit, keep=self._body_limit)
-        try:
-            asked = PredictionRequest.model_validate_json(plain.whole or b"")
-        except ValidationError as error:
-            findings = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
-            raise RequestValidationError(findings) from None
+        asked = PredictionRequest.of_body(plain.whole or b"")
         try:
             signature = await self._catalogue.signature(self._routes.pick(model))
         except Unavailable:

@@ -10,10 +10,12 @@ from slipway_contract.signature import Signature
 
 from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.form import KIND
 from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.prediction import Call
+from slipway_gateway.ranking import probabilities
 from slipway_gateway.routing import Routes, Target
-from slipway_gateway.rowschema import Json, example, row_schema
+from slipway_gateway.rowschema import Json, column_schema, example, row_schema
 
 GENERAL = "/v1/models/{model}/predictions"
 MAX_KEPT = 32
@@ -84,11 +86,27 @@ def _operation(general: Json, target: Target, signature: Signature) -> tuple[str
     operation["tags"] = [target.model]
     operation["summary"] = f"Predict with {target.model}"
     operation["description"] = f"Inputs and outputs of version {target.version}, the one with the largest share of the traffic."
-    operation["requestBody"]["content"]["application/json"] = _request(signature)
+    operation["requestBody"]["content"] = _content(signature)
     answer = operation["responses"]["200"]["content"]["application/json"]
-    rows = {"type": "array", "items": row_schema(signature.outputs)}
+    row = row_schema(signature.outputs)
+    if probabilities(signature):
+        row["properties"]["top"] = {"type": "array", "description": "with ?top=: the likeliest classes"}
+    else:
+        operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "top"]
+    rows = {"type": "array", "items": row}
     answer["schema"] = {"allOf": [answer["schema"], {"properties": {"predictions": rows}}]}
     return GENERAL.replace("{model}", target.model), operation
+
+
+def _content(signature: Signature) -> Json:
+    content = {"application/json": _request(signature)}
+    pictures = next((column for column in signature.inputs if column.picture), None)
+    if pictures:
+        file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+        others = {column.name: column_schema(column) for column in signature.inputs if not column.picture}
+        fields = {pictures.name: {"type": "array", "minItems": 1, "items": file}, **others}
+        content[KIND] = {"schema": {"type": "object", "properties": fields, "required": list(fields)}}
+    return content
 
 
 def _request(signature: Signature) -> Json:

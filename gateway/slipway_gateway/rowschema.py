@@ -32,6 +32,8 @@ def _value_schema(column: Column) -> Json:
     schema: Json = {"type": _type(column.datatype)}
     if column.codes:
         schema["enum"] = list(column.codes)
+    if column.max_length is not None:
+        schema["maxLength"] = column.max_length
     low, high = column.datatype.bounds or (None, None)
     if column.minimum is not None or column.datatype.is_integer:
         schema["minimum"] = low if column.minimum is None else column.minimum
@@ -73,7 +75,7 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
 
 def _example_value(column: Column) -> Any:
     if column.datatype is Datatype.BYTES:
-        return "some text"
+        return "some text"[: column.max_length]
     if column.datatype is Datatype.BOOL:
         return True
     if column.codes:

@@ -75,6 +75,15 @@ class Settings(BaseSettings):
     body_limit: int = Field(default=16 * 2**20, gt=0)
     """Largest request body in bytes; a larger one is answered 413."""
 
+    picture_limit: int = Field(default=10 * 2**20, gt=0)
+    """Largest uploaded picture in bytes; a larger one is answered 413. All of a request also has to keep SLIPWAY_BODY_LIMIT."""
+
+    picture_pixels: int = Field(default=40_000_000, gt=0)
+    """Pixels that a picture may have; more are answered 422 before any is unpacked."""
+
+    picture_seconds: int = Field(default=10, gt=0)
+    """Time, of the clock and of the processor, in which the pictures of a request must be read; then 422."""
+
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 

@@ -1,6 +1,7 @@
 """A tiny V2 predictor: answers any number of services, checks what it is sent by the contract."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Self
 
 import orjson
@@ -21,11 +22,15 @@ SIGNATURE = Signature(
 ROW = {"age": 63.0, "chol": 233.0, "thal": 6.0}
 DIGEST = "sha256:" + "ab" * 32
 
+Predict = Callable[[str, InferenceRequest], dict[str, Any]]
+
 
 class Predictor:
     """What goes wrong with it is set from outside."""
 
-    def __init__(self) -> None:
+    def __init__(self, signature: Signature = SIGNATURE, predict: "Predict | None" = None) -> None:
+        self._signature = signature
+        self._predict = predict or _predict
         self.asked: list[str] = []
         self.credentials: set[bytes | None] = set()
         """Every Authorization header that it was sent."""
@@ -77,16 +82,16 @@ class Predictor:
             return
         try:
             asked = parse_request(body)
-            SIGNATURE.check(asked.inputs)
+            self._signature.check(asked.inputs)
         except InvalidInput as error:
             await _send(send, 422, orjson.dumps({"error": str(error)}))
         except MalformedRequest as error:
             await _send(send, 400, orjson.dumps({"error": str(error)}))
         else:
-            await _send(send, 200, orjson.dumps(_predict(service, asked)))
+            await _send(send, 200, orjson.dumps(self._predict(service, asked)))
 
     def _metadata(self, service: str) -> dict[str, Any]:
-        groups = (("inputs", SIGNATURE.inputs), ("outputs", SIGNATURE.outputs))
+        groups = (("inputs", self._signature.inputs), ("outputs", self._signature.outputs))
         tensors = {key: [column.metadata.model_dump(mode="json") for column in columns] for key, columns in groups}
         return {"name": service, "versions": ["1"], "platform": "onnx", **tensors, "parameters": self.parameters}
 

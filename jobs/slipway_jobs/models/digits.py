@@ -8,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.metric import ACCURACY, LOG_LOSS, MACRO_F1
@@ -55,6 +55,7 @@ PROBLEM = Problem(
             Column(
                 name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16,
                 description="8×8 pixels, row by row from the top left; 0 = paper, 16 = ink",
+                picture=Picture(width=8, height=8, mode="L", fit="contain", black=0, white=16, ground="black", trim=True),
             ),
         ),
         outputs=(
