@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, Tensor
 
 AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
@@ -125,3 +126,36 @@ def test_a_column_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 def test_names_must_be_unique() -> None:
     with pytest.raises(ValueError, match="not unique"):
         Signature(inputs=(AGE, AGE), outputs=(LABEL,))
+
+
+def test_a_picture_must_fill_its_input() -> None:
+    picture = Picture(width=4, height=2, mode="RGB", mean=(0.5, 0.4, 0.3), deviation=(0.2,))
+    column = Column(name="image", datatype=Datatype.FP32, shape=(3, 2, 4), picture=picture)
+    assert Column.of_metadata(column.metadata) == column
+    with pytest.raises(ValidationError, match="a picture of 24 values does not fit"):
+        Column(name="image", datatype=Datatype.FP32, shape=(23,), picture=picture)
+    with pytest.raises(ValidationError, match="a picture of 24 values does not fit"):
+        Column(name="image", datatype=Datatype.BYTES, shape=(24,), picture=picture)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"mean": (0.5, 0.5)}, "mean: 2 values for 3 channels"),
+        ({"deviation": (0.0,)}, "deviation: must be positive"),
+        ({"trim": True}, "trim: needs a ground"),
+    ],
+)
+def test_a_picture_must_make_sense(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Picture.model_validate({"width": 2, "height": 2, **given})
+
+
+def test_a_text_may_have_a_longest_length() -> None:
+    column = Column(name="text", datatype=Datatype.BYTES, max_length=3)
+    column.check_values(["añb", ""])
+    column.check_values([])
+    with pytest.raises(InvalidInput, match="text: has 4 characters; 3 are allowed"):
+        column.check_values(["ab", "abcd"])
+    with pytest.raises(ValidationError, match="only text has a length"):
+        Column(name="age", datatype=Datatype.FP32, max_length=3)
