@@ -86,22 +86,20 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/render; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint
 
-# What shares servers is one run; the runs go side by side, because much of their time is waiting.
-SERVERS := tests/jobs tests/gateway
-TESTS   := test-embedded test-servers test-serving test-rest
+# Side by side, because much of their time is waiting; the longest one begins first.
+ALONE := embedded gateway jobs serving
+TESTS := $(ALONE:%=test-%) test-rest
 
 .PHONY: test $(TESTS)
 test: install ## unit tests and the embedded ring; no cluster
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(TESTS)
 
-test-embedded:
-	$(VENV)/bin/pytest tests/embedded
-test-servers:
-	$(VENV)/bin/pytest $(SERVERS)
+test-embedded test-gateway test-jobs: test-%:
+	$(VENV)/bin/pytest tests/$*
 test-serving:
 	$(VENV_SERVING)/bin/pytest tests/serving
 test-rest:
-	$(VENV)/bin/pytest $(addprefix --ignore ,tests/embedded $(SERVERS) tests/serving tests/e2e)
+	$(VENV)/bin/pytest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
 
 .PHONY: e2e
 e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`

@@ -15,6 +15,9 @@ PURPOSE = "slipway.dev/purpose"
 SUBMITTED_BY = "slipway.dev/submitted-by"
 """Annotation: who submitted a Job, ``sub`` of the token."""
 
+SUBMITTED = "slipway.dev/submitted"
+"""Annotation: when, to the microsecond; RFC 3339, UTC."""
+
 REQUEST = "slipway.dev/request"
 """Annotation: what a submitted Job was asked for, as JSON."""
 

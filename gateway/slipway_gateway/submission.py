@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from slipway_cluster.interface import CRON_JOB, JOB, Cluster, ClusterError, Mani
 from slipway_cluster.interface import Conflict as Taken
 from slipway_cluster.interface import NotFound as Missing
 from slipway_contract.errors import InvalidInput
-from slipway_contract.labels import MODEL, PURPOSE, REQUEST, SUBMITTED_BY
+from slipway_contract.labels import MODEL, PURPOSE, REQUEST, SUBMITTED, SUBMITTED_BY
 
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.requestid import new_id
@@ -93,7 +93,7 @@ class Submissions:
     def _submit(self, asked: Submission) -> Manifest:
         name, content = asked.name, orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode()
         labels = {PURPOSE: asked.purpose, MODEL: asked.model}
-        annotations = {SUBMITTED_BY: asked.subject, REQUEST: content}
+        annotations = {SUBMITTED_BY: asked.subject, SUBMITTED: datetime.now(UTC).isoformat(), REQUEST: content}
         with _heard():
             try:
                 return self._cluster.create_job(
@@ -126,7 +126,7 @@ class Submissions:
             with _heard():
                 return self._cluster.list(JOB, {PURPOSE: purpose, MODEL: model})
 
-        return sorted(await to_thread.run_sync(listed), key=created, reverse=True)
+        return sorted(await to_thread.run_sync(listed), key=submitted, reverse=True)
 
     async def cancel(self, purpose: str, model: str, name: str) -> None:
         """End the Job; nothing is left of it. Raises NotFound, Conflict when it is over, Unavailable."""
@@ -208,6 +208,11 @@ def reason(job: Manifest) -> str | None:
 def created(job: Manifest) -> str:
     """RFC 3339, UTC."""
     return str(job["metadata"]["creationTimestamp"])
+
+
+def submitted(job: Manifest) -> str:
+    """To the microsecond, where the cluster's own time knows seconds; RFC 3339, UTC."""
+    return str(job["metadata"].get("annotations", {}).get(SUBMITTED, created(job)))
 
 
 def finished(job: Manifest) -> datetime | None:

@@ -7,9 +7,9 @@ registry, data plane and HTTP application; no gRPC, which nobody here calls and 
 
 import asyncio
 import json
-import logging
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -30,7 +30,6 @@ from slipway_serving.errors import Refused
 from slipway_serving.model import SlipwayModel
 from slipway_serving.settings import ServingSettings
 
-_log = logging.getLogger(__name__)
 NOT_SERVED = 3
 """Exit status when the artifact cannot be served."""
 
@@ -117,7 +116,9 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(Path(sys.argv[1]), settings))
     except Refused as error:
-        _log.error("%s", error)
+        sys.stderr.write(f"{error}\n")
+        with suppress(OSError):
+            settings.termination_log.write_text(f"{error}\n")
         return NOT_SERVED
     return 0
 

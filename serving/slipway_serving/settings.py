@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class ServingSettings(BaseSettings):
     """How a predictor behaves. Host and ports are MLServer's own: MLSERVER_HOST, MLSERVER_HTTP_PORT, MLSERVER_METRICS_PORT."""
 
-    model_config = SettingsConfigDict(env_prefix="SLIPWAY_SERVING_", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_SERVING_", use_attribute_docstrings=True, populate_by_name=True)
 
     threads: int = Field(default=1, ge=1)
     """Threads that one prediction may use; 1 suits a pod with one CPU."""
@@ -26,6 +26,9 @@ class ServingSettings(BaseSettings):
 
     finish_seconds: int = Field(default=12, ge=1)
     """Time that requests under way have to finish after that; together less than the pod's grace period."""
+
+    termination_log: Path = Field(default=Path("/dev/termination-log"), validation_alias="SLIPWAY_TERMINATION_LOG")
+    """File that takes the one line said when the artifact cannot be served; the controller shows it in the Model's status."""
 
 
 class StorageSettings(BaseSettings):

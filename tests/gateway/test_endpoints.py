@@ -152,7 +152,7 @@ def test_with_no_endpoint_at_all_the_service_itself_is_asked(visitor: Visitor, s
     spread()
     answer = visitor.infer("spread")
     assert answer.status_code == 503
-    assert answer.headers["retry-after"] == "2"
+    assert answer.headers["retry-after"] == "2", answer.text
 
 
 @contextmanager

@@ -198,9 +198,19 @@ def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(patients
     write_artifact(folder, patients)
     write_model_settings(folder)
     (folder / "model.onnx").write_bytes(b"no graph")
-    ended = subprocess.run([PROGRAM, folder], cwd=tmp_path, env={}, capture_output=True, text=True, timeout=60, check=False)
+    told = tmp_path / "termination-log"
+    ended = subprocess.run(
+        [PROGRAM, folder],
+        cwd=tmp_path,
+        env={"SLIPWAY_TERMINATION_LOG": str(told)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 3
-    assert "ERROR model.onnx is not an ONNX model that can be loaded" in ended.stderr.splitlines()[-1]
+    assert ended.stderr.splitlines()[-1].startswith("model.onnx is not an ONNX model that can be loaded")
+    assert told.read_text().startswith("model.onnx is not an ONNX model that can be loaded")
     assert "Traceback" not in ended.stderr
 
 
