@@ -43,3 +43,5 @@ class FeedbackEvent(Event):
     subject: str
     label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
     comment: str | None = Field(default=None, max_length=2000)
+    rows: int | None = Field(default=None, description="predicted rows that the label speaks of; None when it cannot be compared")
+    correct: int | None = Field(default=None, description="how many of them the model had told so")

@@ -114,6 +114,20 @@ class FeedbackAnswer(Schema):
     comment: str | None
 
 
+class FeedbackList(Schema):
+    """What was said of a prediction, corrections first."""
+
+    feedback: list[FeedbackAnswer]
+
+
+class PictureLink(Schema):
+    """A picture that a prediction was made from."""
+
+    number: int
+    digest: str = Field(description="sha256:… of the file as it was sent")
+    url: str
+
+
 class Dataset(Schema):
     """What the version was trained on."""
 
@@ -146,6 +160,7 @@ class Receipt(Schema):
     request: Any = Field(description="V2 request; null when it was over the limit of the log")
     response: Any = Field(description="V2 response; null when it was over the limit of the log")
     feedback: FeedbackAnswer | None
+    pictures: list[PictureLink] = Field(description="the uploaded files, as long as they are kept")
 
 
 class Problem(Schema):

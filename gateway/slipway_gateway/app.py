@@ -18,6 +18,7 @@ from slipway_gateway.accounts import Accounts
 from slipway_gateway.addresses import read_networks
 from slipway_gateway.administration import Administration
 from slipway_gateway.admission import Admission
+from slipway_gateway.album import Album
 from slipway_gateway.answercache import AnswerCache
 from slipway_gateway.audit import Audit
 from slipway_gateway.auth import Tokens
@@ -37,6 +38,7 @@ from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.health import Health
 from slipway_gateway.joblog import LogReaders
 from slipway_gateway.keys import IssuerKeys
+from slipway_gateway.labels import Labels
 from slipway_gateway.later import Later
 from slipway_gateway.ledger import Ledger
 from slipway_gateway.login import Login
@@ -51,6 +53,7 @@ from slipway_gateway.queue import Queue
 from slipway_gateway.quotas import Quotas
 from slipway_gateway.ratelimit import Rates
 from slipway_gateway.ratesharing import RateSharing
+from slipway_gateway.receipts import Receipts
 from slipway_gateway.routing import Routes
 from slipway_gateway.scim import Scim
 from slipway_gateway.settings import Settings
@@ -103,6 +106,7 @@ class Gateway:
         self.database = Database(database_url)
         self.grants = GrantWatch(database_url, seconds=settings.watch_seconds)
         self.events = EventLog(self.database)
+        self.album = Album(self.database, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
         self.quotas = Quotas(self.ledger)
@@ -166,9 +170,9 @@ class Gateway:
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
-        control = Control(
-            self.routes, self.grants, self._predictions, self.catalogue, self.events, self.shipper, Pictures(bounds)
-        )
+        control = Control(self.routes, self.grants, self._predictions, self.catalogue, Pictures(bounds), self.album)
+        receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
+        labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
         api = FastAPI(
             title="Slipway",
@@ -182,6 +186,8 @@ class Gateway:
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
         for router in (
             control.router(),
+            receipts.router(),
+            labels.router(),
             Users(self.accounts, self.database).router(),
             self._administration().router(),
             Usage(self.ledger, self.shipper).router(),
@@ -217,7 +223,7 @@ class Gateway:
         sharing = RateSharing(self.database, self.rates)
         forgetting = Forgetting(self.database)
         work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
-        return (*work, forgetting.keep, *([self.accounts.keep] if self.accounts else []))
+        return (*work, forgetting.keep, self.album.keep, *([self.accounts.keep] if self.accounts else []))
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

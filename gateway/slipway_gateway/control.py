@@ -1,5 +1,6 @@
 """The control API under ``/v1``."""
 
+import logging
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,36 +10,30 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
-from slipway_contract.events import FeedbackEvent
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
-from sqlalchemy import Row
 
 from slipway_gateway import form
-from slipway_gateway.access import Role
+from slipway_gateway.album import Album
 from slipway_gateway.answers import (
-    Dataset,
-    FeedbackAnswer,
-    FeedbackRequest,
     Me,
     ModelAnswer,
     ModelList,
     PredictionAnswer,
     PredictionRequest,
     Problem,
-    Receipt,
 )
 from slipway_gateway.body import Body
 from slipway_gateway.catalogue import Catalogue
-from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
-from slipway_gateway.eventlog import EventLog
+from slipway_gateway.database import Away
+from slipway_gateway.errors import CutOff, Refused, Unavailable
 from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.pictures import Pictures
 from slipway_gateway.prediction import Call, Predictions, error_text
 from slipway_gateway.ranking import add_top, probabilities
-from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.routing import Route, Routes, Target
-from slipway_gateway.shipper import Shipper
+
+log = logging.getLogger(__name__)
 
 
 def current_call(request: Request) -> Call:
@@ -76,17 +71,15 @@ class Control:
         grants: GrantWatch,
         predictions: Predictions,
         catalogue: Catalogue,
-        events: EventLog,
-        shipper: Shipper,
         pictures: Pictures,
+        album: Album,
     ) -> None:
         self._routes = routes
         self._grants = grants
         self._predictions = predictions
         self._catalogue = catalogue
-        self._events = events
-        self._shipper = shipper
         self._pictures = pictures
+        self._album = album
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
@@ -97,8 +90,6 @@ class Control:
             "/models/{model}/predictions", summary="Predict from named features or pictures", openapi_extra=BODY
         )
         predict(self.predict)
-        router.get("/predictions/{request_id}", summary="The receipt of a prediction")(self.receipt)
-        router.post("/predictions/{request_id}/feedback", status_code=201, summary="Say what became known")(self.give_feedback)
         return router
 
     async def me(self, call: CurrentCall) -> Me:
@@ -139,7 +130,8 @@ class Control:
         signature = await self._catalogue.signature(target)
         if top and not probabilities(signature):
             raise InvalidInput("top", "this model gives no probabilities of classes")
-        inference = signature.request(await self._instances(request, signature), call.request_id)
+        instances, files = await self._instances(request, signature)
+        inference = signature.request(instances, call.request_id)
         body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
         answer = await self._predictions.ask(call, target, body)
         try:
@@ -149,6 +141,8 @@ class Control:
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         rows = signature.rows(_read(content, target).outputs)
+        if files:
+            await self._keep(call, files)
         if top:
             add_top(rows, signature, top)
         for name, value in target.headers:
@@ -157,43 +151,17 @@ class Control:
             predictions=rows, request_id=call.request_id, model=model, version=target.version, digest=target.digest
         )
 
-    async def _instances(self, request: Request, signature: Signature) -> list[dict[str, Any]]:
+    async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """Rows, and the files that they were made from."""
         if form.is_form(request):
             return await form.rows(request, signature, self._pictures)
-        return PredictionRequest.of_body(await request.body()).instances
+        return PredictionRequest.of_body(await request.body()).instances, []
 
-    async def receipt(self, request_id: str, call: CurrentCall) -> Receipt:
-        row = await self._own(request_id, call, or_admin=True)
-        provenance = await self._catalogue.provenance(row.digest)
-        feedback = await self._events.feedback(request_id)
-        return _receipt(row, provenance, feedback)
-
-    async def give_feedback(self, request_id: str, said: FeedbackRequest, call: CurrentCall) -> FeedbackAnswer:
-        await self._own(request_id, call, or_admin=False)
-        event = FeedbackEvent(
-            feedback_id=new_id(),
-            request_id=request_id,
-            time=datetime.now(UTC),
-            subject=call.caller.subject,
-            label=said.label,
-            comment=said.comment,
-        )
-        await self._events.add_feedback(event)
-        return FeedbackAnswer.model_validate(event.model_dump())
-
-    async def _own(self, request_id: str, call: Call, *, or_admin: bool) -> Row[Any]:
-        """The logged prediction, also one of a moment ago. Someone else's does not exist. Raises NotFound."""
-        row = await self._logged(request_id) if PATTERN.fullmatch(request_id) else None
-        if row is None or not (row.subject == call.caller.subject or (or_admin and Role.ADMIN in call.caller.roles)):
-            raise NotFound(f"there is no prediction {request_id}")
-        return row
-
-    async def _logged(self, request_id: str) -> Row[Any] | None:
-        row = await self._events.prediction(request_id)
-        if row is None:
-            await self._shipper.flush()
-            row = await self._events.prediction(request_id)
-        return row
+    async def _keep(self, call: Call, files: list[bytes]) -> None:
+        try:
+            await self._album.add(call.request_id, call.caller.subject, files)
+        except Away as error:  # the prediction is made and logged; that its pictures are not kept does not undo it
+            log.warning("the pictures of request %s are not kept: %s", call.request_id, error.cause)
 
 
 def _read(content: bytes, target: Target) -> InferenceResponse:
@@ -201,37 +169,3 @@ def _read(content: bytes, target: Target) -> InferenceResponse:
         return InferenceResponse.model_validate_json(content)
     except ValidationError as error:
         raise Unavailable(f"version {target.version} of model {target.model} gave an answer that is not V2") from error
-
-
-def _receipt(row: Row[Any], provenance: dict[str, Any], feedback: Row[Any] | None) -> Receipt:
-    dataset = provenance.get("dataset")
-    return Receipt(
-        request_id=row.request_id,
-        time=row.time,
-        model=row.model,
-        version=row.version,
-        digest=row.digest,
-        run_id=row.run_id or provenance.get("runId"),
-        dataset=Dataset.model_validate(dataset) if isinstance(dataset, dict) else None,
-        git_revision=provenance.get("gitRevision"),
-        image=provenance.get("image"),
-        role=row.role,
-        caller=row.subject,
-        decision=row.decision,
-        protocol=row.protocol,
-        status=row.status,
-        latency_ms=row.latency_ms,
-        request=_content(row.request),
-        response=_content(row.response),
-        feedback=FeedbackAnswer.model_validate(feedback._asdict()) if feedback else None,
-    )
-
-
-def _content(body: str | None) -> Any:
-    """A logged body as JSON; as text when it is not (a malformed request is logged too)."""
-    if body is None:
-        return None
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body

@@ -20,6 +20,7 @@ from slipway_gateway.tables import (
     feedback,
     grants,
     prediction_events,
+    prediction_pictures,
     quota_leases,
     rate_levels,
     tasks,
@@ -28,7 +29,7 @@ from slipway_gateway.tables import (
 
 RENAMED = (prediction_events, feedback)
 """Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names, because it is for that."""
-DELETED = (quota_leases, tasks, webhooks, batches)
+DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures)
 """Tables whose rows are of no use to anybody else."""
 LAPSING = (rate_levels,)
 """Tables whose rows are gone in ten minutes by themselves."""

@@ -1,5 +1,6 @@
 """The event log in PostgreSQL: predictions, feedback, and the versions that they name."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,10 @@ class EventLog:
         query = select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()).limit(1)
         rows = await self._run(query)
         return rows[0] if rows else None
+
+    async def said(self, request_id: str) -> Sequence[Row[Any]]:
+        """Everything that was said of a prediction, the latest first."""
+        return await self._run(select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()))
 
     async def add_feedback(self, event: FeedbackEvent) -> None:
         await self._run(insert(feedback).values(**event.model_dump()))

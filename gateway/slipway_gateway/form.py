@@ -22,8 +22,9 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == KIND
 
 
-async def rows(request: Request, signature: Signature, pictures: Pictures) -> list[dict[str, Any]]:
+async def rows(request: Request, signature: Signature, pictures: Pictures) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Several files are several rows. Another input is given once for all of them, or once for each; its value is JSON, or text.
+    The files are given back beside the rows.
 
     Raises InvalidInput, UnsupportedType, and what reading pictures raises.
     """
@@ -42,7 +43,7 @@ async def rows(request: Request, signature: Signature, pictures: Pictures) -> li
         if len(read) not in (1, len(files)):
             raise InvalidInput(name, f"is given {len(read)} times for {len(files)} pictures; give it once, or once for each")
         columns[name] = read * (len(files) // len(read))
-    return [{name: values[index] for name, values in columns.items()} for index in range(len(files))]
+    return [{name: values[index] for name, values in columns.items()} for index in range(len(files))], files
 
 
 def _fields(form: FormData, picture: str) -> dict[str, list[str]]:

@@ -51,6 +51,12 @@ class Metrics:
         self.refused = Counter("slipway_refusals", "Requests refused by the gateway", ["status"], registry=self.registry)
         self.shipped = Counter("slipway_events_shipped", "Events sent to the database", registry=self.registry)
         self.rejected = Counter("slipway_events_rejected", "Events that the database refused", registry=self.registry)
+        self._labelled = Counter(
+            "slipway_labelled_rows",
+            "Predicted rows of which feedback told the truth, corrections counted again",
+            ["model", "version", "outcome"],
+            registry=self.registry,
+        )
         self._series: dict[tuple[str, str, int], _Series] = {}
 
     def predicted(self, model: str, version: str, status: int, seconds: float, request_id: str) -> None:
@@ -68,6 +74,11 @@ class Metrics:
         else:
             series.exemplar_due = now + EXEMPLAR_SECONDS
             series.histogram.observe(seconds, {"request_id": request_id})
+
+    def labelled(self, model: str, version: str, rows: int, correct: int) -> None:
+        """Feedback told the truth about so many rows of a prediction."""
+        self._labelled.labels(model, version, "right").inc(correct)
+        self._labelled.labels(model, version, "wrong").inc(rows - correct)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """The control API began an answer. ``route`` is the access table's, with names in braces: it has few values."""

@@ -15,9 +15,15 @@ from slipway_gateway.errors import PictureTooLarge, Unavailable, UnsupportedType
 
 BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 """What a file of a kind begins with. What its sender says of its kind does not count."""
+KINDS = {b"\x89": "image/png", b"\xff": "image/jpeg", b"G": "image/gif"}
 REFUSED = 3
 PROCESSES = 2
 """At the same time; each takes up to a processor."""
+
+
+def kind_of(content: bytes) -> str:
+    """The media type of a file that was taken."""
+    return KINDS[content[:1]]
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     picture_seconds: int = Field(default=10, gt=0)
     """Time, of the clock and of the processor, in which the pictures of a request must be read; then 422."""
 
+    picture_days: int = Field(default=30, ge=0)
+    """Days for which uploaded pictures are kept in PostgreSQL, each once; with 0 none is."""
+
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 

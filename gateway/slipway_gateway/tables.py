@@ -54,7 +54,27 @@ feedback = Table(
     Column("subject", Text, nullable=False),
     Column("label", JSONB),
     Column("comment", Text),
+    Column("rows", Integer, comment="predicted rows that the label speaks of"),
+    Column("correct", Integer, comment="how many of them the model had told so"),
     Index("feedback_subject", "subject"),
+)
+
+pictures = Table(
+    "pictures",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False, comment="when it was last sent"),
+)
+
+prediction_pictures = Table(
+    "prediction_pictures",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("subject", Text, nullable=False, index=True),
+    Column("digest", Text, ForeignKey("pictures.digest"), nullable=False, index=True),
+    Column("time", DateTime(timezone=True), nullable=False, index=True),
 )
 
 model_versions = Table(
