@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
-from pydantic import Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 from slipway_contract.errors import InvalidInput
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
@@ -26,8 +26,17 @@ EXPORTS = 2
 DAYS = timedelta(days=30)
 PARQUET = "application/vnd.apache.parquet"
 
-Since = Annotated[datetime | None, Query(description="predictions from then on; 30 days before `until` when not given")]
-Until = Annotated[datetime | None, Query(description="predictions before then; now when not given")]
+
+def _is_text(given: object) -> object:
+    """Pydantic takes numbers for seconds since 1970; RFC 3339 does not."""
+    if isinstance(given, str) and "T" not in given.upper():
+        raise ValueError("is not a date and a time, as 2026-01-31T12:00:00Z")
+    return given
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]
+Since = Annotated[Time | None, Query(description="predictions from then on; 30 days before `until` when not given")]
+Until = Annotated[Time | None, Query(description="predictions before then; now when not given")]
 FILE: dict[int | str, dict[str, Any]] = {200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}}
 
 
@@ -133,13 +142,12 @@ async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
 
 
 def _window(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
-    """In UTC, as are times without a zone. Raises InvalidInput."""
-    end = _utc(until) if until else datetime.now(UTC)
-    start = _utc(since) if since else end - DAYS
+    """In UTC. Raises InvalidInput."""
+    try:
+        end = until.astimezone(UTC) if until else datetime.now(UTC)
+        start = since.astimezone(UTC) if since else end - DAYS
+    except OverflowError:
+        raise InvalidInput("since", "is before all time") from None
     if start >= end:
         raise InvalidInput("since", "is not before until")
     return start, end
-
-
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)

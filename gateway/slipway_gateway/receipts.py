@@ -1,10 +1,10 @@
 """The story of each prediction, and what became of it, under ``/v1/predictions``."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from slipway_contract.events import FeedbackEvent
 from sqlalchemy import Row
 
@@ -15,6 +15,7 @@ from slipway_gateway.catalogue import Catalogue
 from slipway_gateway.control import PROBLEMS, CurrentCall
 from slipway_gateway.errors import NotFound
 from slipway_gateway.eventlog import EventLog
+from slipway_gateway.form import MOST
 from slipway_gateway.grantwatch import GrantWatch
 from slipway_gateway.metrics import Metrics
 from slipway_gateway.pictures import kind_of
@@ -69,7 +70,7 @@ class Receipts:
             feedback=[FeedbackAnswer.model_validate(row._asdict()) for row in await self._events.said(request_id)]
         )
 
-    async def picture(self, request_id: str, number: int, call: CurrentCall) -> Response:
+    async def picture(self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], call: CurrentCall) -> Response:
         await self._find(request_id, call, Role.SCIENTIST, Role.ADMIN)
         found = await self._album.picture(request_id, number)
         if found is None:

@@ -99,8 +99,22 @@ def test_accuracy_is_of_the_latest_label_of_each_prediction(visitor: Visitor, la
         "accuracy": 0.75,
     }
     assert visitor.get("/v1/models/heart/accuracy").status_code == 403
-    answer = visitor.get("/v1/models/heart/accuracy?since=2026-01-02T00:00:00&until=2026-01-01T00:00:00Z", sam)
-    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "since")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("since=2026-01-02T00:00:00Z&until=2026-01-01T00:00:00Z", "since"),
+        ("until=0001-01-01T00:00:00Z", "since"),
+        ("until=0001-01-01T00:00:00%2B14:00", "since"),
+        ("until=0.5", "until"),
+        ("since=2026-01-02T00:00:00", "since"),
+    ],
+)
+def test_a_time_that_is_none_is_refused(visitor: Visitor, sam: str, query: str, field: str) -> None:
+    for path in ("accuracy", "feedback.parquet"):
+        answer = visitor.get(f"/v1/models/heart/{path}?{query}", sam)
+        assert (answer.status_code, answer.json()["errors"][0]["field"].split(".")[0]) == (422, field)
 
 
 @pytest.mark.usefixtures("labelled")
