@@ -90,16 +90,21 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 ALONE := embedded gateway jobs serving
 TESTS := $(ALONE:%=test-%) test-rest
 
+# A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
+# that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
+SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
+
 .PHONY: test $(TESTS)
 test: install ## unit tests and the embedded ring; no cluster
+	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(TESTS)
 
 test-embedded test-gateway test-jobs: test-%:
-	$(VENV)/bin/pytest tests/$*
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/$* tests/$*
 test-serving:
-	$(VENV_SERVING)/bin/pytest tests/serving
+	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
 test-rest:
-	$(VENV)/bin/pytest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/rest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
 
 .PHONY: e2e
 e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`
