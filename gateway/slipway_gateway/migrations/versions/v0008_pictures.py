@@ -10,8 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("feedback", sa.Column("rows", sa.Integer))
-    op.add_column("feedback", sa.Column("correct", sa.Integer))
+    op.add_column("feedback", sa.Column("rows", sa.Integer, comment="predicted rows that the label speaks of"))
+    op.add_column("feedback", sa.Column("correct", sa.Integer, comment="how many of them the model had told so"))
     op.create_table(
         "pictures",
         sa.Column("digest", sa.Text, primary_key=True),
