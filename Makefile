@@ -88,7 +88,7 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 
 # Side by side, because much of their time is waiting; the longest one begins first.
 ALONE := embedded gateway jobs serving
-TESTS := $(ALONE:%=test-%) test-rest
+TESTS := test-embedded test-gateway-a-l test-gateway-m-z test-jobs test-serving test-rest
 
 # A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
 # that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
@@ -97,9 +97,12 @@ SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 .PHONY: test $(TESTS)
 test: install ## unit tests and the embedded ring; no cluster
 	@mkdir -p $(SCRATCH)
-	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target $(TESTS)
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target $(TESTS)
 
-test-embedded test-gateway test-jobs: test-%:
+# The gateway's, halved by the first letters of its files.
+test-gateway-a-l test-gateway-m-z: test-gateway-%:
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/gateway-$* tests/gateway/test_[$*]*.py
+test-embedded test-jobs: test-%:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/$* tests/$*
 test-serving:
 	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
