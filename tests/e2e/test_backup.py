@@ -17,7 +17,7 @@ CLAIM = {
     "metadata": {"name": "slipway-backups"},
     "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
 }
-CONNECTED = {"gateway": 2, "controller": 1, "mlflow": 1, "identity": 1}
+CONNECTED = {"gateway": 2, "worker": 1, "controller": 1, "mlflow": 1, "identity": 1}
 """Deployments that use the databases or the registry, and their replicas."""
 
 
@@ -48,7 +48,7 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user:
 
     for deployment in CONNECTED:
         kubectl("scale", "deployment", f"slipway-{deployment}", "--replicas=0")
-    busy = "app.kubernetes.io/component in (gateway, mlflow, identity)"
+    busy = "app.kubernetes.io/component in (gateway, worker, mlflow, identity)"
     kubectl("wait", "--for=delete", "pod", "--selector", busy, "--timeout=120s")
     run("slipway-restore", f"restore-{stamp}")
     for deployment, replicas in CONNECTED.items():
@@ -68,13 +68,14 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user:
 def run(template: str, name: str) -> None:
     """A Job from a template to its end; fails with its log."""
     kubectl("create", "job", name, f"--from=cronjob/{template}")
-    ended = wait_for(f"Job {name}", lambda: conditions(name), 240)
-    assert "Complete" in ended, kubectl("logs", f"job/{name}").stdout
+    ended = wait_for(f"Job {name}", lambda: end_of(name), 240)
+    assert ended == "Complete", kubectl("logs", f"job/{name}").stdout
 
 
-def conditions(job: str) -> str:
-    """Those that hold."""
-    return kubectl("get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}').stdout
+def end_of(job: str) -> str | None:
+    """Complete or Failed, once it is; before, a Job says that it will be so."""
+    told = kubectl("get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}').stdout.split()
+    return next((each for each in told if each in ("Complete", "Failed")), None)
 
 
 def receipt_of(user: httpx.Client, number: str) -> dict[str, object] | None:
