@@ -16,11 +16,10 @@ HEAVY = {"inputs": [{**tensor, "shape": [ROWS], "data": tensor["data"] * ROWS} f
 
 
 def served(pod: dict[str, Any]) -> float:
-    """Inference requests that a predictor has answered."""
+    """Inference requests that a predictor has answered; one that is new has no such line yet."""
     name = pod["metadata"]["name"]
     text = kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8082/proxy/metrics").stdout
     found = re.findall(r'^rest_server_requests_total\{[^}]*path="[^"]*infer"[^}]*\} ([\d.e+]+)$', text, flags=re.MULTILINE)
-    assert found, text[:2000]
     return sum(map(float, found))
 
 
@@ -32,6 +31,7 @@ def test_predictors_come_and_go_with_the_load_and_no_request_fails(ring: KindRin
         shares = wait_for("a time in which no predictor came or went", lambda: shares_of(ring, version, load), 240)
     assert set(load.statuses) == {200}
     assert load.errors == []
+    assert sum(shares) >= 600, shares
     mean = sum(shares) / len(shares)
     assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
     with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
