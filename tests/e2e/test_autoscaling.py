@@ -31,7 +31,7 @@ def test_predictors_come_and_go_with_the_load_and_no_request_fails(ring: KindRin
         shares = wait_for("a time in which no predictor came or went", lambda: shares_of(ring, version, load), 240)
     assert set(load.statuses) == {200}
     assert load.errors == []
-    assert sum(shares) >= 600, shares
+    assert sum(shares) > 550, "of 600, less those that were under way"
     mean = sum(shares) / len(shares)
     assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
     with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
