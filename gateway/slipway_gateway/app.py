@@ -116,7 +116,7 @@ class Gateway:
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.submissions = Submissions(cluster)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
-        self.queue = Queue(settings.database_url.get_secret_value())
+        self.queue = Queue(database_url)
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, keep=keep)
         self.batches = BatchStore(self.database)

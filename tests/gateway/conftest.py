@@ -90,3 +90,11 @@ def house(new_house: Callable[[], House]) -> House:
 def visitor(house: House) -> Iterator[Visitor]:
     with house.gateway() as visitor:
         yield visitor
+
+
+@pytest.fixture
+def own_house(new_house: Callable[[], House]) -> House:
+    """For a test that disturbs it."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    return house

@@ -30,13 +30,6 @@ from tests.gateway.predictor import Predictor
 
 
 @pytest.fixture
-def own_house(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
-
-
-@pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     spool = Spool(tmp_path, limit=1000)
     yield spool

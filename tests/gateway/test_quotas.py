@@ -49,13 +49,6 @@ def held(house: House) -> int:
     return int(query(house, "SELECT coalesce(sum(held), 0) FROM quota_leases"))
 
 
-@pytest.fixture
-def own_house(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
-
-
 def both(stack: ExitStack, house: House) -> list[Visitor]:
     return [stack.enter_context(house.gateway(spool=house.folder / f"spool-{number}")) for number in range(2)]
 

@@ -1,7 +1,7 @@
 """Rates: how fast a caller may go, at one replica and at several; and whose address is believed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -73,13 +73,6 @@ def test_every_route_that_predicts_or_trains_has_a_rate() -> None:
         ("POST", "batches"): Spending.TRAINING,
     }
     assert all("{model}" in rule.path for rule in RULES if rule.spends is Spending.PREDICTION)
-
-
-@pytest.fixture
-def own_house(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
 
 
 @pytest.fixture
