@@ -13,10 +13,10 @@ from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, load
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.inference import run_onnx
-from slipway_jobs.metric import prior, scores
+from slipway_jobs.metric import baseline_scores, scores, strongest
 from slipway_jobs.problem import Problem
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import Split, check_split, hold_out
+from slipway_jobs.split import Split, check_split
 from slipway_jobs.tracking import Tracking, Version
 
 logger = logging.getLogger(__name__)
@@ -34,14 +34,14 @@ class HeldOut:
     def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
         """The version's scores by metric: its stored graph, digest-checked, on the held-out rows. Raises WrongDigest."""
         outputs = run_onnx(graph_of(version, tracking), self.task.feeds(self.split.test.features))
-        found = scores(self.task.metrics, self.split.test.labels, self.task.probabilities(outputs))
+        found = scores(self.task.metrics, self.split.test.labels, self.task.predictions(outputs))
         logger.info("%s on %d held-out rows: %s", version, len(self.split.test), _short(found))
         return found
 
     def baseline(self) -> dict[str, float]:
-        """The scores of the classes' shares in the training rows."""
-        guess = prior(self.split.train.labels, len(self.split.test), self.task.classes)
-        return scores(self.task.metrics, self.split.test.labels, guess)
+        """Of each metric the best that the baselines reach."""
+        metrics, split = self.task.metrics, self.split
+        return strongest(metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test))
 
 
 def held_out_of(task: Problem, version: Version, settings: Settings) -> HeldOut:
@@ -55,8 +55,8 @@ def held_out_of(task: Problem, version: Version, settings: Settings) -> HeldOut:
     table = load(CATALOGUE[name], settings)
     if table.digest != digest:
         raise WrongDigest(f"{version} was trained on {name} with the digest {digest}; what loads now has {table.digest}")
-    split = hold_out(table, task.held_out, CATALOGUE[name].subject)
-    check_split(table, split)
+    split = task.split.hold_out(table, task.target, CATALOGUE[name].subject)
+    check_split(table, split, task.split)
     return HeldOut(task, name, digest, split)
 
 

@@ -1,6 +1,6 @@
-"""Scores of a classifier, each with the direction in which it is better."""
+"""Scores of a model, each with the direction in which it is better."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from slipway_jobs.dataset import Labels
+from slipway_jobs.dataset import Labels, Table
 
-Probabilities = NDArray[np.floating]
+Predictions = NDArray[np.floating]
+"""Probabilities [rows, classes] of a classifier, values [rows] of a regressor."""
 
 
 class Direction(StrEnum):
@@ -26,19 +27,19 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True)
 class Metric:
-    """``score(truth [rows], probabilities [rows, classes])``."""
+    """``score(truth [rows], predictions)``."""
 
     name: str
     direction: Direction
     meaning: str
-    score: Callable[[Labels, Probabilities], float]
+    score: Callable[[Labels, Predictions], float]
 
 
-def _hard(probabilities: Probabilities) -> Labels:
+def _hard(probabilities: Predictions) -> Labels:
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
-def _log_loss(truth: Labels, probabilities: Probabilities) -> float:
+def _log_loss(truth: Labels, probabilities: Predictions) -> float:
     exact = probabilities.astype(np.float64)
     # FP32 rows add up to 1 only to seven digits, which scikit-learn would warn of.
     exact /= exact.sum(axis=1, keepdims=True)
@@ -62,14 +63,37 @@ MACRO_F1 = Metric(
     lambda truth, p: float(metrics.f1_score(truth, _hard(p), average="macro", zero_division=0)),
 )  # fmt: skip
 LOG_LOSS = Metric("log_loss", Direction.MIN, "mean negative log-likelihood, in nats", _log_loss)
+MAE = Metric(
+    "mae", Direction.MIN, "mean absolute error, in the unit of the output",
+    lambda truth, values: float(np.mean(np.abs(values - truth))),
+)  # fmt: skip
+RMSE = Metric(
+    "rmse", Direction.MIN, "root of the mean squared error, in the unit of the output",
+    lambda truth, values: float(np.sqrt(np.mean((values - truth) ** 2))),
+)  # fmt: skip
+WAPE = Metric(
+    "wape", Direction.MIN, "sum of the absolute errors as a share of the sum of the true values",
+    lambda truth, values: float(np.abs(values - truth).sum() / np.abs(truth).sum()),
+)  # fmt: skip
 
 
-def scores(chosen: Sequence[Metric], truth: Labels, probabilities: Probabilities) -> dict[str, float]:
+def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
     """Each metric by name."""
-    return {metric.name: metric.score(truth, probabilities) for metric in chosen}
+    return {metric.name: metric.score(truth, predictions) for metric in chosen}
 
 
-def prior(train: Labels, rows: int, classes: int) -> Probabilities:
-    """The baseline: every row gets the classes' shares in the training data. Its label is the majority class."""
-    shares = np.bincount(train, minlength=classes) / len(train)
-    return np.tile(shares, (rows, 1))
+Baseline = Callable[[Table, Table], Predictions]
+"""``baseline(training rows, rows to predict)``: what one would say without a model."""
+
+
+def baseline_scores(
+    chosen: Sequence[Metric], baselines: Mapping[str, Baseline], train: Table, test: Table
+) -> dict[str, dict[str, float]]:
+    """The scores of each baseline, by its name."""
+    return {name: scores(chosen, test.labels, baseline(train, test)) for name, baseline in baselines.items()}
+
+
+def strongest(chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Of each metric the best score that any of the baselines has."""
+    best = {Direction.MAX: max, Direction.MIN: min}
+    return {m.name: best[m.direction](each[m.name] for each in found.values()) for m in chosen}

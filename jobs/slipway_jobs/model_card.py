@@ -18,12 +18,13 @@ class Results:
     chosen: str
     """The candidate that cross-validation chose."""
     test: Mapping[str, float]
-    baseline: Mapping[str, float]
+    baselines: Mapping[str, Mapping[str, float]]
+    """Of each baseline by its name."""
     cv_mean: Mapping[str, float]
     cv_spread: Mapping[str, float]
     """Standard deviation over the folds."""
     parity: float
-    """Largest difference of a probability between the graph and the estimator on the held-out rows."""
+    """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
 
 
 def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str) -> str:
@@ -36,7 +37,7 @@ def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, resul
         *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
         f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held out and scored once.",
         *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
-        f"- Served as ONNX; on the held-out rows its labels equal the estimator's, probabilities within {results.parity:.1e}.",
+        f"- Served as ONNX; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
         *("", "## Scores", *_scores(task, results)),
         *("", "## Inputs", *_inputs(task), "", f"Code: {code}", ""),
     ]
@@ -44,15 +45,18 @@ def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, resul
 
 
 def _scores(task: Problem, results: Results) -> list[str]:
-    lines = ["| metric | better | held out | baseline | cross-validation | meaning |", "|---|---|---|---|---|---|"]
+    named = list(results.baselines)
+    lines = [
+        f"| metric | better | held out | {' | '.join(named)} | cross-validation | meaning |",
+        "|---" * (5 + len(named)) + "|",
+    ]
     for metric in task.metrics:
         name = metric.name
         folds = f"{results.cv_mean[name]:.3f} ± {results.cv_spread[name]:.3f}"
         better = "larger" if metric.direction == "max" else "smaller"
-        lines.append(
-            f"| {name} | {better} | {results.test[name]:.3f} | {results.baseline[name]:.3f} | {folds} | {metric.meaning} |"
-        )
-    return [*lines, "", "Baseline: every row gets the classes' shares in the training data, and so the commonest label."]
+        others = " | ".join(f"{results.baselines[each][name]:.3f}" for each in named)
+        lines.append(f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | {metric.meaning} |")
+    return [*lines, "", f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}."]
 
 
 def _inputs(task: Problem) -> list[str]:

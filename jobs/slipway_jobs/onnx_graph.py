@@ -1,4 +1,4 @@
-"""The door to skl2onnx and onnx: a fitted classifier as a graph with the signature's names, and what another's graph takes."""
+"""The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what another's graph takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose, helper
 from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import is_classifier
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
@@ -31,29 +32,32 @@ _ROWS = "rows"
 
 
 def export(estimator: Any, signature: Signature) -> Graph:
-    """The classifier as ONNX.
+    """The estimator as ONNX.
 
-    Inputs: one per column of the signature, FP32 [rows, 1] or [rows, *shape], NaN = missing. Outputs: the label
-    INT64 [rows], and FP32 either all probabilities [rows, classes] or, when the column is a scalar, that of class 1 [rows].
+    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: FP32, where NaN = missing, whole numbers, or texts.
+    Outputs of a classifier: the label INT64 [rows], and FP32 either all probabilities [rows, classes] or, when the column is a
+    scalar, that of class 1 [rows]. Output of a regressor: the value FP32 [rows].
     """
     width = sum(element_count(column.shape) for column in signature.inputs)
-    inner = convert_sklearn(
-        estimator, initial_types=[("features", FloatTensorType([None, width]))], options={id(estimator): {"zipmap": False}}
-    )
+    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    inner = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
     # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the signature's.
     inner = compose.add_prefix(inner, "estimator/")
-    label, probabilities = (output.name for output in inner.graph.output)
     graph = helper.make_graph(
         [
             *_joined(signature, inner.graph.input[0].name),
             *inner.graph.node,
-            helper.make_node("Identity", [label], [signature.outputs[0].name]),
-            *_probability(signature.outputs[1], probabilities),
+            *_named(signature, [output.name for output in inner.graph.output]),
         ],
         "slipway",
         [_value(column, (1,)) for column in signature.inputs],
         [_value(column, ()) for column in signature.outputs],
-        [*inner.graph.initializer, helper.make_tensor("slipway/positive", TensorProto.INT64, [], [1])],
+        [
+            *inner.graph.initializer,
+            helper.make_tensor("slipway/positive", TensorProto.INT64, [], [1]),
+            helper.make_tensor("slipway/rows", TensorProto.INT64, [1], [-1]),
+        ],
     )
     model = helper.make_model(graph, opset_imports=list(inner.opset_import), ir_version=inner.ir_version, producer_name="slipway")
     checker.check_model(model, full_check=True)
@@ -63,11 +67,28 @@ def export(estimator: Any, signature: Signature) -> Graph:
 def _joined(signature: Signature, features: str) -> list[NodeProto]:
     """The inputs side by side as [rows, width]."""
     names = [column.name for column in signature.inputs]
-    if len(names) == 1 and len(signature.inputs[0].shape) == 1:
-        return [helper.make_node("Identity", names, [features])]
-    flat = [f"slipway/flat/{name}" for name in names]
-    nodes = [helper.make_node("Flatten", [name], [out], axis=1) for name, out in zip(names, flat, strict=True)]
+    if len(names) == 1 and len(signature.inputs[0].shape) <= 1:
+        return [_as_feature(signature.inputs[0], names[0], features)]
+    nodes, flat = [], []
+    for column in signature.inputs:
+        number, out = f"slipway/number/{column.name}", f"slipway/flat/{column.name}"
+        nodes += [_as_feature(column, column.name, number), helper.make_node("Flatten", [number], [out], axis=1)]
+        flat.append(out)
     return [*nodes, helper.make_node("Concat", flat, [features], axis=1)]
+
+
+def _as_feature(column: Column, name: str, out: str) -> NodeProto:
+    if column.datatype.is_integer:
+        return helper.make_node("Cast", [name], [out], to=TensorProto.FLOAT)
+    return helper.make_node("Identity", [name], [out])
+
+
+def _named(signature: Signature, given: Sequence[str]) -> list[NodeProto]:
+    """The estimator's outputs under the signature's names: of a regressor the value, of a classifier label and probabilities."""
+    first = signature.outputs[0].name
+    if len(given) == 1:
+        return [helper.make_node("Reshape", [given[0], "slipway/rows"], [first])]
+    return [helper.make_node("Identity", [given[0]], [first]), *_probability(signature.outputs[1], given[1])]
 
 
 def _probability(column: Column, probabilities: str) -> list[NodeProto]:

@@ -1,31 +1,36 @@
 """What a module of ``slipway_jobs.models`` declares; the pipeline does the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway_contract.signature import Signature
-from slipway_contract.v2 import element_count
+from slipway_contract.v2 import Datatype, element_count
 
-from slipway_jobs.dataset import Floats
+from slipway_jobs.dataset import Features
 from slipway_jobs.errors import WrongParameter
-from slipway_jobs.metric import Metric, Probabilities
+from slipway_jobs.metric import Metric, Predictions
+from slipway_jobs.split import BySubject, Rule
+from slipway_jobs.target import Arrays, Target
 
 PROBLEMS: Mapping[str, str] = {"heart": "slipway_jobs.models.heart", "digits": "slipway_jobs.models.digits"}
 """Name of a model: the module that declares its ``PROBLEM``."""
 
 
+_DTYPES: Mapping[Datatype, Any] = {Datatype.FP32: np.float32, Datatype.INT64: np.int64, Datatype.BYTES: np.object_}
+"""What inputs of models that are trained here may be."""
+
+
 class Estimator(Protocol):
-    """A scikit-learn classifier."""
+    """A scikit-learn estimator; a classifier has ``predict_proba`` as well."""
 
     def fit(self, x: Any, y: Any, /) -> Any: ...
 
     def predict(self, x: Any, /) -> Any: ...
-
-    def predict_proba(self, x: Any, /) -> Any: ...
 
 
 class Parameters(BaseModel):
@@ -45,7 +50,7 @@ class Parameters(BaseModel):
 
 @dataclass(frozen=True)
 class Problem:
-    """A classifier's task. Classes are numbered from 0."""
+    """A model's task: what it is for, from which data, and what is tried."""
 
     name: str
     title: str
@@ -56,8 +61,9 @@ class Problem:
     datasets: Sequence[str]
     """Names in the catalogue, the preferred one first."""
     signature: Signature
-    """The second output is the probabilities, or of two classes the probability of class 1."""
-    classes: int
+    """Its outputs are those that the target asks for first, and any others."""
+    target: Target
+    """Classes or a quantity."""
     parameters: type[Parameters]
     candidates: Callable[[Any], Mapping[str, Estimator]]
     """Unfitted estimators on [rows, width] FP32 with NaN for missing, by a name that tells them apart."""
@@ -65,8 +71,10 @@ class Problem:
     """The first one is the default of a promotion."""
     selection: Metric
     """Chooses among the candidates, by cross-validation on the training part."""
-    held_out: float = 0.3
-    """Share of the held-out rows."""
+    split: Rule = field(default_factory=BySubject)
+    """How rows are held out."""
+    export: Callable[[Any, Signature], Any] | None = None
+    """The fitted estimator as an ONNX graph with the signature's names, where the usual export cannot say it."""
 
     def metric(self, name: str | None) -> Metric:
         """The metric of that name, the first when None. Raises WrongParameter."""
@@ -75,22 +83,19 @@ class Problem:
                 return metric
         raise WrongParameter(f"metric: {name!r} is unknown; {self.name} has {', '.join(m.name for m in self.metrics)}")
 
-    def feeds(self, features: Floats) -> dict[str, Floats]:
-        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a vector."""
+    def feeds(self, features: Features) -> dict[str, NDArray[Any]]:
+        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a vector; in their datatypes."""
         parts, start = {}, 0
         for column in self.signature.inputs:
             width = element_count(column.shape)
-            parts[column.name] = features[:, start : start + width].reshape(len(features), *(column.shape or (1,)))
+            part = features[:, start : start + width].reshape(len(features), *(column.shape or (1,)))
+            parts[column.name] = part.astype(_DTYPES[column.datatype])
             start += width
         return parts
 
-    def probabilities(self, outputs: Mapping[str, np.ndarray[Any, Any]]) -> Probabilities:
-        """[rows, classes] from the model's outputs by name."""
-        column = self.signature.outputs[1]
-        given = outputs[column.name]
-        if column.shape:
-            return given
-        return np.stack([1 - given.ravel(), given.ravel()], axis=1)
+    def predictions(self, outputs: Arrays) -> Predictions:
+        """The model's predictions from its outputs by name."""
+        return self.target.read(self.signature, outputs)
 
 
 def parameters_schema(task: Problem) -> dict[str, Any]:

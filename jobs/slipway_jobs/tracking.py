@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_DTYPES: dict[Datatype, np.dtype[Any]] = {Datatype.FP32: np.dtype(np.float32), Datatype.INT64: np.dtype(np.int64)}
+_DTYPES: dict[Datatype, np.dtype[Any]] = {
+    Datatype.FP32: np.dtype(np.float32),
+    Datatype.INT64: np.dtype(np.int64),
+    Datatype.BYTES: np.dtype(np.str_),
+}
 
 
 @dataclass(frozen=True)

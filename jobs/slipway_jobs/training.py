@@ -10,31 +10,23 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.model_selection import StratifiedGroupKFold
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
-from slipway_contract.v2 import element_count
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, first_available
-from slipway_jobs.dataset import Dataset, Floats, Table
-from slipway_jobs.errors import Leakage, ParityError
+from slipway_jobs.dataset import Dataset, Features, Table
+from slipway_jobs.errors import Leakage
 from slipway_jobs.inference import run_onnx
-from slipway_jobs.metric import prior, scores
+from slipway_jobs.metric import baseline_scores, scores, strongest
 from slipway_jobs.model_card import Results, model_card
 from slipway_jobs.onnx_graph import Graph, export
 from slipway_jobs.problem import Estimator, Parameters, Problem
 from slipway_jobs.reference import reference_of
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import Split, check_split, hold_out
+from slipway_jobs.split import Split, check_split
 from slipway_jobs.tracking import Run, Tracking, Version, save_onnx
 
 logger = logging.getLogger(__name__)
-
-TOLERANCE = 1e-4
-"""How far a probability of the graph may be from the estimator's."""
-
-TIE = 1e-6
-"""Probabilities closer than this are equal in FP32, which the graph computes in."""
 
 EXPERIMENT = "training"
 """Each model has an experiment of its own, ``training-heart``."""
@@ -42,7 +34,7 @@ EXPERIMENT = "training"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained classifier with its proof."""
+    """A trained model with its proof."""
 
     estimator: Estimator
     graph: Graph
@@ -62,10 +54,10 @@ def train(task: Problem, parameters: Parameters, settings: Settings, tracking: T
         tags |= _dataset_tags(dataset, table)
         run.log(tags=tags)
         run.log_dataset(dataset, table.digest, "training")
-        split = hold_out(table, task.held_out, dataset.subject)
-        check_split(table, split)
+        split = task.split.hold_out(table, task.target, dataset.subject)
+        check_split(table, split, task.split)
         fitted = fit(task, parameters, split)
-        _log_results(run, fitted.results)
+        _log_results(run, task, fitted.results)
         version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)
     return {
         "state": "registered",
@@ -77,7 +69,7 @@ def train(task: Problem, parameters: Parameters, settings: Settings, tracking: T
         "synthetic": dataset.synthetic,
         "estimator": fitted.results.chosen,
         "metrics": dict(fitted.results.test),
-        "baseline": dict(fitted.results.baseline),
+        "baseline": strongest(task.metrics, fitted.results.baselines),
         "crossValidation": {
             name: {"mean": mean, "standardDeviation": fitted.results.cv_spread[name]}
             for name, mean in fitted.results.cv_mean.items()
@@ -93,15 +85,14 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
     chosen, estimator, folds = _choose(task, parameters, split.train)
     logger.info("fitting %s on %d rows", chosen, len(split.train))
     estimator.fit(split.train.features, split.train.labels)
-    check_fit(estimator, split.train)
-    probabilities = estimator.predict_proba(split.test.features)
-    graph = export(estimator, task.signature)
+    check_fit(task, estimator, split.train)
+    predictions = task.target.predict(estimator, split.test.features)
+    graph = (task.export or export)(estimator, task.signature)
     parity = check_parity(task, graph.SerializeToString(), estimator, split.test.features)
-    baseline = prior(split.train.labels, len(split.test), task.classes)
     results = Results(
         chosen=chosen,
-        test=scores(task.metrics, split.test.labels, probabilities),
-        baseline=scores(task.metrics, split.test.labels, baseline),
+        test=scores(task.metrics, split.test.labels, predictions),
+        baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
         cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
         cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
         parity=parity,
@@ -126,44 +117,29 @@ def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, E
 def cross_validate(task: Problem, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
     """The scores in each fold by metric; every fold fits anew, imputation and scaling included."""
     found: dict[str, list[float]] = {metric.name: [] for metric in task.metrics}
-    folds = StratifiedGroupKFold(parameters.folds, shuffle=True, random_state=parameters.seed)
-    for fitting, scoring in folds.split(train.features, train.labels, groups=train.keys):
+    for fitting, scoring in task.split.folds(train, task.target, parameters.folds, parameters.seed):
         part, rest = train.take(fitting), train.take(scoring)
         model = clone(estimator).fit(part.features, part.labels)
-        for name, value in scores(task.metrics, rest.labels, model.predict_proba(rest.features)).items():
+        for name, value in scores(task.metrics, rest.labels, task.target.predict(model, rest.features)).items():
             found[name].append(value)
     return found
 
 
-def check_fit(estimator: Estimator, train: Table) -> None:
+def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:
     """Raise Leakage unless the estimator is what its training rows make of it.
 
     It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others, the two differ.
     """
     again = clone(estimator).fit(train.features, train.labels)
-    difference = np.abs(again.predict_proba(train.features) - estimator.predict_proba(train.features)).max()
+    first, second = (task.target.predict(each, train.features) for each in (estimator, again))
+    difference = np.abs(first - second).max()
     if difference > 1e-9:
-        raise Leakage(f"fitted anew on the training rows alone, the model gives other probabilities (by {difference:.2g})")
+        raise Leakage(f"fitted anew on the training rows alone, the model gives other predictions (by {difference:.2g})")
 
 
-def check_parity(task: Problem, graph: bytes, estimator: Estimator, features: Floats) -> float:
-    """The largest difference of a probability. Raises ParityError when it is too large, or when a label differs.
-
-    Of classes that the estimator holds equally likely, as a forest's votes can be, the graph may name either.
-    """
-    outputs = run_onnx(graph, task.feeds(features))
-    labels = outputs[task.signature.outputs[0].name]
-    expected = estimator.predict_proba(features)
-    less_likely = expected.max(axis=1) - expected[np.arange(len(features)), labels] > TIE
-    if wrong := int(((labels != estimator.predict(features)) & less_likely).sum()):
-        raise ParityError(f"{wrong} of {len(features)} labels of the ONNX graph differ from the estimator's")
-    difference = float(np.abs(task.probabilities(outputs) - expected).max())
-    if not difference < TOLERANCE:
-        raise ParityError(
-            f"probabilities of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed"
-        )
-    logger.info("the graph gives the estimator's labels, probabilities within %.1e, on %d rows", difference, len(features))
-    return difference
+def check_parity(task: Problem, graph: bytes, estimator: Estimator, features: Features) -> float:
+    """The largest difference of a prediction. Raises ParityError when it is too large, or when a label differs."""
+    return task.target.check_parity(task.signature, run_onnx(graph, task.feeds(features)), estimator, features)
 
 
 def _dataset_tags(dataset: Dataset, table: Table) -> dict[str, str]:
@@ -175,8 +151,10 @@ def _dataset_tags(dataset: Dataset, table: Table) -> dict[str, str]:
     }
 
 
-def _log_results(run: Run, results: Results) -> None:
-    named = {"test": results.test, "baseline": results.baseline, "cv_mean": results.cv_mean, "cv_std": results.cv_spread}
+def _log_results(run: Run, task: Problem, results: Results) -> None:
+    named = {"test": results.test, "baseline": strongest(task.metrics, results.baselines)}
+    named |= {"cv_mean": results.cv_mean, "cv_std": results.cv_spread}
+    named |= {f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()}
     run.log(
         params={"candidate": results.chosen},
         metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
@@ -218,10 +196,14 @@ def _store(
 
 def example(task: Problem, train: Table) -> str:
     """A V2 request of the first training row; missing values are null."""
-    values = [None if np.isnan(value) else round(float(value), 6) for value in train.features[0]]
     row: dict[str, Any] = {}
-    for column in task.signature.inputs:
-        width = element_count(column.shape)
-        row[column.name] = values[:width] if column.shape else values[0]
-        values = values[width:]
+    for column, values in zip(task.signature.inputs, task.feeds(train.features[:1]).values(), strict=True):
+        plain = [_plain(value) for value in values.ravel()]
+        row[column.name] = plain if column.shape else plain[0]
     return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)
+
+
+def _plain(value: Any) -> float | int | str | None:
+    if not isinstance(value, np.floating):
+        return value.item() if isinstance(value, np.generic) else str(value)
+    return None if np.isnan(value) else round(float(value), 6)

@@ -1,19 +1,29 @@
 """The exported graph says what the estimator says, under the signature's names."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
 from slipway_jobs.dataset import Table
 from slipway_jobs.errors import ParityError
 from slipway_jobs.inference import run_onnx
+from slipway_jobs.metric import MAE, WAPE
 from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Problem, parse_parameters, problem
-from slipway_jobs.split import hold_out
 from slipway_jobs.synthetic import synthetic_heart
-from slipway_jobs.training import check_parity
+from slipway_jobs.target import Quantity
+from slipway_jobs.training import check_parity, example, fit
 
 
 def fitted(task: Problem, table: Table, **parameters: str) -> Any:
@@ -33,7 +43,7 @@ def digits() -> Table:
 @pytest.mark.parametrize("name", ["heart", "digits"])
 def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, estimator: str) -> None:
     task, table = problem(name), synthetic_heart() if name == "heart" else digits()
-    split = hold_out(table, 0.3, "row")
+    split = task.split.hold_out(table, task.target, "row")
     model = fitted(task, split.train, estimator=estimator, trees="20")
     assert check_parity(task, export(model, task.signature).SerializeToString(), model, split.test.features) < 1e-4
 
@@ -91,3 +101,46 @@ def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
 
 def shape(value: onnx.ValueInfoProto) -> list[str | int]:
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+
+
+def quantity() -> tuple[Problem, Table]:
+    """Units from a whole number (a code) and a price; the truth is a plane with noise."""
+    random = np.random.default_rng(3)
+    code, price = random.integers(0, 5, 200), random.uniform(1, 9, 200)
+    inputs = (Column(name="code", datatype=Datatype.INT64), Column(name="price", datatype=Datatype.FP32))
+    task = replace(
+        problem("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE), selection=MAE, datasets=(),
+        signature=Signature(inputs=inputs, outputs=(Column(name="units", datatype=Datatype.FP32),)),
+        candidates=lambda _: {"boosting": GradientBoostingRegressor(random_state=0), "mean": DummyRegressor()},
+    )  # fmt: skip
+    return task, Table.of(np.stack([code, price], axis=1), 100 * code - 3 * price + random.normal(size=200))
+
+
+def test_a_regressor_is_chosen_scored_and_exported() -> None:
+    task, table = quantity()
+    split = task.split.hold_out(table, task.target, "sale")
+    result = fit(task, parse_parameters(task, {}), split)
+    assert result.results.chosen == "boosting"
+    assert result.results.test["wape"] < 0.1 < result.results.baselines["constant"]["wape"]
+    outputs = run_onnx(result.graph.SerializeToString(), task.feeds(split.test.features))
+    assert outputs["units"].shape == (len(split.test),)
+    np.testing.assert_allclose(outputs["units"], result.estimator.predict(split.test.features), rtol=1e-4)
+
+
+def test_a_graph_of_another_regressor_fails_the_parity() -> None:
+    task, table = quantity()
+    right, wrong = fitted(task, table), clone(fitted(task, table)).set_params(n_estimators=5).fit(table.features, table.labels)
+    with pytest.raises(ParityError, match="values of the ONNX graph differ from the estimator's by"):
+        check_parity(task, export(wrong, task.signature).SerializeToString(), right, table.features)
+
+
+def test_texts_are_classified_inside_the_graph() -> None:
+    texts = np.array([["good ship"], ["fine ship"], ["bad boat"], ["poor boat"]] * 10, dtype=object)
+    table = Table.of(texts, np.array([1, 1, 0, 0] * 10))
+    inputs = (Column(name="text", datatype=Datatype.BYTES),)
+    task = replace(problem("heart"), signature=Signature(inputs=inputs, outputs=problem("heart").signature.outputs))
+    words = make_pipeline(ColumnTransformer([("words", CountVectorizer(lowercase=False), 0)]), LogisticRegression())
+    words.fit(table.features, table.labels)
+    graph = export(words, task.signature).SerializeToString()
+    assert check_parity(task, graph, words, table.features) < 1e-4
+    assert example(task, table).count("ship") + example(task, table).count("boat") == 1

@@ -10,15 +10,17 @@ from sklearn.linear_model import LogisticRegression
 from slipway_jobs.dataset import Table
 from slipway_jobs.errors import Leakage
 from slipway_jobs.problem import parse_parameters, problem
-from slipway_jobs.split import Split, check_split, hold_out
+from slipway_jobs.split import BySubject, ByTime, Split, check_split
 from slipway_jobs.synthetic import synthetic_heart
+from slipway_jobs.target import Classes, Quantity
 from slipway_jobs.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()
+BY_PATIENT = BySubject(0.3)
 
 
 def split_of(table: Table) -> Split:
-    return hold_out(table, 0.3, "patient")
+    return BY_PATIENT.hold_out(table, Classes(2), "patient")
 
 
 def joined(*tables: Table) -> Table:
@@ -30,7 +32,7 @@ def test_a_share_of_each_class_is_held_out() -> None:
     for label in (0, 1):
         assert (split.test.labels == label).sum() == round(0.3 * (PATIENTS.labels == label).sum())
     assert len(split.train) + len(split.test) == len(PATIENTS)
-    check_split(PATIENTS, split)
+    check_split(PATIENTS, split, BY_PATIENT)
 
 
 def test_the_same_rows_are_held_out_whatever_the_order_of_the_file() -> None:
@@ -42,26 +44,26 @@ def test_the_same_rows_are_held_out_whatever_the_order_of_the_file() -> None:
 def test_twins_stay_on_one_side() -> None:
     twice = joined(PATIENTS, PATIENTS)
     split = split_of(twice)
-    check_split(twice, split)
+    check_split(twice, split, BY_PATIENT)
     assert not np.intersect1d(split.train.keys, split.test.keys).size
 
 
 def test_twins_with_different_labels_stay_on_one_side() -> None:
     twice = joined(PATIENTS, replace(PATIENTS, labels=1 - PATIENTS.labels))
-    check_split(twice, split_of(twice))
+    check_split(twice, split_of(twice), BY_PATIENT)
 
 
 def test_a_row_that_is_also_in_the_training_data_is_found() -> None:
     split = split_of(PATIENTS)
     leaky = replace(split, train=joined(split.train, split.test.take(np.arange(3))))
-    with pytest.raises(Leakage, match="3 rows of the held-out data have a twin in the training data"):
-        check_split(PATIENTS, leaky)
+    with pytest.raises(Leakage, match="3 rows or subjects of the held-out data have a twin in the training data"):
+        check_split(PATIENTS, leaky, BY_PATIENT)
 
 
 def test_a_row_that_was_lost_is_found() -> None:
     split = split_of(PATIENTS)
     with pytest.raises(Leakage, match="are not, taken together, the rows of the dataset"):
-        check_split(PATIENTS, replace(split, train=split.train.take(np.arange(5, len(split.train)))))
+        check_split(PATIENTS, replace(split, train=split.train.take(np.arange(5, len(split.train)))), BY_PATIENT)
 
 
 def test_values_imputed_from_all_rows_before_the_split_are_found() -> None:
@@ -69,7 +71,7 @@ def test_values_imputed_from_all_rows_before_the_split_are_found() -> None:
     imputer = SimpleImputer(strategy="mean").fit(PATIENTS.features)
     filled = replace(split.train, features=imputer.transform(split.train.features).astype(np.float32))
     with pytest.raises(Leakage, match="something was fitted on them before the split"):
-        check_split(PATIENTS, replace(split, train=filled))
+        check_split(PATIENTS, replace(split, train=filled), BY_PATIENT)
 
 
 def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
@@ -77,21 +79,21 @@ def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
     (estimator,) = task.candidates(parse_parameters(task, {"C": "0.1"})).values()
     split = split_of(PATIENTS)
     honest = clone(estimator).fit(split.train.features, split.train.labels)
-    check_fit(honest, split.train)
+    check_fit(task, honest, split.train)
 
     preparation = clone(estimator)[:-1].fit(PATIENTS.features)
     classifier = LogisticRegression(C=0.1, max_iter=2000).fit(preparation.transform(split.train.features), split.train.labels)
     leaky = clone(estimator)
     leaky.steps = [*preparation.steps, ("logisticregression", classifier)]
-    with pytest.raises(Leakage, match="fitted anew on the training rows alone, the model gives other probabilities"):
-        check_fit(leaky, split.train)
+    with pytest.raises(Leakage, match="fitted anew on the training rows alone, the model gives other predictions"):
+        check_fit(task, leaky, split.train)
 
 
 def test_an_estimator_that_saw_the_held_out_rows_is_found() -> None:
     task = problem("heart")
     (estimator,) = task.candidates(parse_parameters(task, {"estimator": "forest", "trees": "10"})).values()
     with pytest.raises(Leakage):
-        check_fit(clone(estimator).fit(PATIENTS.features, PATIENTS.labels), split_of(PATIENTS).train)
+        check_fit(task, clone(estimator).fit(PATIENTS.features, PATIENTS.labels), split_of(PATIENTS).train)
 
 
 def test_cross_validation_keeps_twins_in_one_fold() -> None:
@@ -103,3 +105,72 @@ def test_cross_validation_keeps_twins_in_one_fold() -> None:
     (forest,) = task.candidates(parameters).values()
     found = cross_validate(task, forest, joined(noise, noise), parameters)
     assert np.mean(found["auc"]) < 0.65
+
+
+RECORDS = np.arange(len(PATIENTS)) % 20
+"""As if the rows were of twenty subjects."""
+
+
+def test_all_rows_of_a_subject_are_on_one_side() -> None:
+    table = Table.of(PATIENTS.features, PATIENTS.labels, groups=RECORDS.tolist())
+    split = split_of(table)
+    check_split(table, split, BY_PATIENT)
+    assert len(np.unique(split.test.groups)) == 6
+    assert not np.intersect1d(split.train.groups, split.test.groups).size
+
+
+def test_rows_of_one_subject_on_both_sides_are_found() -> None:
+    table = Table.of(PATIENTS.features, PATIENTS.labels, groups=RECORDS.tolist())
+    shuffled = np.random.default_rng(0).permutation(len(table))
+    leaky = Split(table.take(shuffled[90:]), table.take(shuffled[:90]), "rows at random")
+    with pytest.raises(Leakage, match="20 rows or subjects of the held-out data have a twin"):
+        check_split(table, leaky, BY_PATIENT)
+
+
+def test_a_class_that_only_some_subjects_have_is_in_both_parts() -> None:
+    labels = np.where(np.isin(RECORDS, (3, 5, 7, 11)) & (np.arange(len(RECORDS)) % 3 == 0), 2, PATIENTS.labels)
+    split = split_of(Table.of(PATIENTS.features, labels, groups=RECORDS.tolist()))
+    assert 2 in split.train.labels
+    assert 2 in split.test.labels
+
+
+DAYS = np.datetime64("2026-01-01") + np.arange(120)
+SALES = Table.of(np.random.default_rng(0).normal(size=(120, 3)), np.arange(120.0), times=DAYS)
+LATER = ByTime(days=28, fold_days=14)
+
+
+def test_the_last_days_are_held_out() -> None:
+    split = LATER.hold_out(SALES, Quantity(), "day")
+    check_split(SALES, split, LATER)
+    assert split.test.times is not None
+    assert split.test.times.min() == np.datetime64("2026-04-03")
+    assert len(split.test) == 28
+    assert "from 2026-04-03" in split.rule
+
+
+def test_a_later_day_in_the_training_data_is_found() -> None:
+    split = LATER.hold_out(SALES, Quantity(), "day")
+    leaky = Split(SALES.take(np.arange(20, 120)), SALES.take(np.arange(20)), split.rule)
+    with pytest.raises(Leakage, match="training rows reach to 2026-04-30, and the held-out data begin on 2026-01-01"):
+        check_split(SALES, leaky, LATER)
+
+
+def test_each_fold_is_scored_on_days_after_those_that_it_was_fitted_on() -> None:
+    folds = list(LATER.folds(SALES, Quantity(), 3, 0))
+    assert len(folds) == 3
+    for fitting, scoring in folds:
+        assert DAYS[fitting].max() < DAYS[scoring].min()
+        assert len(scoring) == 14
+
+
+def test_rows_without_a_day_cannot_be_parted_by_time() -> None:
+    with pytest.raises(Leakage, match="the rows have no day"):
+        LATER.hold_out(PATIENTS, Classes(2), "patient")
+
+
+def test_the_digest_of_a_table_depends_on_subjects_and_days_but_not_on_the_order() -> None:
+    order = np.random.default_rng(2).permutation(120)
+    again = Table.of(SALES.features[order], SALES.labels[order], times=DAYS[SALES.labels[order].astype(int)])
+    assert again.digest == SALES.digest
+    assert Table.of(SALES.features, SALES.labels).digest != SALES.digest
+    assert Table.of(SALES.features, SALES.labels, groups=["a"] * 120).digest != Table.of(SALES.features, SALES.labels).digest

@@ -17,7 +17,6 @@ from slipway_jobs.errors import EventLogError, NoSuchVersion, WrongParameter
 from slipway_jobs.monitoring import monitor
 from slipway_jobs.problem import problem
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import hold_out
 from slipway_jobs.tracking import Tracking
 
 IDS = count()
@@ -40,7 +39,8 @@ def live(heart: dict[str, Any], tracking: Tracking) -> None:
 def patients(heart: dict[str, Any], settings: Settings) -> Floats:
     """The held-out patients: the reference was not made from them."""
     entry = CATALOGUE[heart["dataset"]]
-    return hold_out(load(entry, settings), problem("heart").held_out, entry.subject).test.features
+    task = problem("heart")
+    return task.split.hold_out(load(entry, settings), task.target, entry.subject).test.features
 
 
 def body(rows: Floats) -> str:

@@ -23,7 +23,6 @@ from slipway_jobs.inference import run_onnx
 from slipway_jobs.problem import Estimator, Parameters, Problem, parse_parameters, problem
 from slipway_jobs.reference import Reference
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import hold_out
 from slipway_jobs.tracking import Tracking
 from slipway_jobs.training import train
 
@@ -103,7 +102,7 @@ def test_the_example_is_a_request_that_the_graph_answers(stored: Path) -> None:
 def test_the_reference_is_of_the_training_rows_alone(stored: Path, result: dict[str, Any], settings: Settings) -> None:
     reference = Reference.model_validate_json((stored / "reference.json").read_bytes())
     task, entry = problem(result["model"]), CATALOGUE[result["dataset"]]
-    split = hold_out(load(entry, settings), task.held_out, entry.subject)
+    split = task.split.hold_out(load(entry, settings), task.target, entry.subject)
     assert reference.rows == len(split.train)
     for position, column in enumerate(reference.columns):
         values = split.train.features[:, position]

@@ -13,6 +13,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.target import Classes
 
 
 class DigitsParameters(Parameters):
@@ -66,7 +67,7 @@ PROBLEM = Problem(
             ),
         ),
     ),
-    classes=10,
+    target=Classes(10),
     parameters=DigitsParameters,
     candidates=candidates,
     metrics=(ACCURACY, MACRO_F1, LOG_LOSS),

@@ -16,6 +16,7 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.cleveland import COLUMNS
 from slipway_jobs.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.target import Classes
 
 # Codes without an order; the others are numbers, counts, or yes and no.
 _NOMINAL = [index for index, column in enumerate(COLUMNS) if column.name in ("cp", "restecg", "slope", "thal")]
@@ -71,7 +72,7 @@ PROBLEM = Problem(
             Column(name="probability", datatype=Datatype.FP32, description="probability of disease", minimum=0, maximum=1),
         ),
     ),
-    classes=2,
+    target=Classes(2),
     parameters=HeartParameters,
     candidates=candidates,
     metrics=(AUC, BRIER, LOG_LOSS, ACCURACY),
