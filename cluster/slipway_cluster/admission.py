@@ -66,8 +66,9 @@ def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
         _check(manifest, lambda: Model.model_validate(manifest), ())
     elif kind not in _STORED_ONLY:
         _check(manifest, lambda: _SPECS[kind].model_validate(manifest.get("spec", {})), ("spec",))
-    if kind == JOB and old and manifest["spec"]["template"] != old["spec"]["template"]:
-        raise Invalid(f"{_title(manifest)}: spec.template: field is immutable")
+    for field in ("template", "completionMode", "completions") if kind == JOB and old else ():
+        if old and manifest["spec"].get(field) != old["spec"].get(field):
+            raise Invalid(f"{_title(manifest)}: spec.{field}: field is immutable")
 
 
 def with_defaults(kind: Kind, manifest: Manifest) -> Manifest:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slipway_cluster.interface import Manifest
 from slipway_cluster.process import MARK
 from slipway_cluster.workload import Container, PodSpec
 
@@ -67,8 +68,8 @@ class PodFolder:
         return {path: folder for path, folder in mounts.items() if path != "/tmp"}  # noqa: S108 - a name, not a file
 
 
-def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod_uid: str) -> Launch:
-    """The process of a container. Mount paths and container ports are replaced in arguments and in its own environment."""
+def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod: Manifest) -> Launch:
+    """The process of a pod's container. Mount paths and container ports are replaced in arguments and in its own environment."""
     mounts = folder.mounts(container)
 
     def placed(text: str) -> str:
@@ -78,8 +79,9 @@ def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping
     env["PATH"] = f"{image.path}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     env |= image.env
     for variable in container.env:
-        env[variable.name] = expanded(placed(variable.value), env)
-    env |= {"TMPDIR": str(folder.tmp), TERMINATION_LOG: str(folder.termination_log(container.name)), MARK: pod_uid}
+        source = variable.value_from
+        env[variable.name] = source.field_ref.read(pod) if source else expanded(placed(variable.value), env)
+    env |= {"TMPDIR": str(folder.tmp), TERMINATION_LOG: str(folder.termination_log(container.name)), MARK: pod["metadata"]["uid"]}
     command = [*(container.command or image.entrypoint), *container.args]
     cwd = Path(placed(container.working_dir)) if container.working_dir else image.workdir or folder.path
     return Launch([expanded(placed(word), env) for word in command], env, cwd)

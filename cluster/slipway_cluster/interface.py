@@ -104,7 +104,10 @@ class Cluster(Protocol):
         """Stop or start a CronJob's schedule. Raises NotFound."""
 
     def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
-        """Lines of the object's newest pod; with ``follow`` until it ends. Raises NotFound."""
+        """Lines of the object's newest running pod, else of the one that ended last; with ``follow`` until it ends.
+
+        Raises NotFound.
+        """
 
     def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
         """Pods of a Job or an InferenceService, the oldest first; none when there is no such object."""

@@ -1,8 +1,8 @@
 """What a Job's pods mean for the Job: retries, deadlines, status."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from slipway_cluster.clock import moment_of, stamp
 from slipway_cluster.interface import Manifest
@@ -23,13 +23,17 @@ class Backoff:
         return 0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
 
 
+INDEX = "batch.kubernetes.io/job-completion-index"
+"""Label and annotation of an Indexed Job's pods; their containers know it as ``JOB_COMPLETION_INDEX``."""
+
+
 @dataclass(frozen=True)
 class JobPlan:
     """What is to be done for a Job now."""
 
     status: Manifest
-    start: bool = False
-    """Start a (new) pod."""
+    start: Sequence[int | None] = ()
+    """Start a (new) pod for each of these indexes; None is the index of a Job that has none."""
     retries: int = 0
     """How often the new pod may restart its container, where its restartPolicy lets it."""
     stop: list[str] = field(default_factory=list)
@@ -59,12 +63,15 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
         ttl = spec.ttl_seconds_after_finished
         expired = ttl is not None and now >= finished_at(job) + timedelta(seconds=ttl)
         return JobPlan(job["status"], delete=expired)
-    phases = [pod.get("status", {}).get("phase", "Pending") for pod in pods]
-    active = [pod for pod, phase in zip(pods, phases, strict=True) if phase in ("Pending", "Running")]
-    failed, succeeded = phases.count("Failed"), phases.count("Succeeded")
+    active = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
+    failed = sum(_phase(pod) == "Failed" for pod in pods)
+    by_index = _by_index(spec, pods)
+    done = [index for index, own in by_index.items() if any(_phase(pod) == "Succeeded" for pod in own)]
     status: Manifest = {"startTime": stamp(now), **job.get("status", {})}
-    status.update(active=len(active), succeeded=succeeded, failed=failed, ready=sum(_is_running(pod) for pod in active))
-    if succeeded:
+    status.update(active=len(active), succeeded=len(done), failed=failed, ready=sum(map(_is_running, active)))
+    if spec.is_indexed:
+        status["completedIndexes"] = _ranges(done)
+    if len(done) == spec.completions:
         return JobPlan(_completed(status, now))
     failures = failed + sum(map(_restarts, pods))  # a container restarted in its pod counts like a failed pod
     deadline = spec.active_deadline_seconds
@@ -75,8 +82,49 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
         problem = ("BackoffLimitExceeded", f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)")
     if problem:
         return JobPlan(_failed(status, len(active), *problem, now), stop=[pod["metadata"]["name"] for pod in active])
-    start = not active and now >= _retry_time(pods, backoff, now)
-    return JobPlan(status, start=start, retries=spec.backoff_limit - failures)
+    idle = [index for index, own in by_index.items() if index not in done and not any(pod in active for pod in own)]
+    due = [index for index in idle if now >= _retry_time(by_index[index], backoff, now)]
+    return JobPlan(status, start=due[: spec.parallelism - len(active)], retries=spec.backoff_limit - failures)
+
+
+def _phase(pod: Manifest) -> str:
+    return str(pod.get("status", {}).get("phase", "Pending"))
+
+
+def _by_index(spec: JobSpec, pods: Sequence[Manifest]) -> Mapping[int | None, list[Manifest]]:
+    """All pods that there were for each index that there is to be."""
+    if not spec.is_indexed:
+        return {None: list(pods)}
+    found: dict[int | None, list[Manifest]] = {index: [] for index in range(spec.completions)}
+    for pod in pods:
+        found[int(pod["metadata"]["annotations"][INDEX])].append(pod)
+    return found
+
+
+def _ranges(indexes: Sequence[int | None]) -> str:
+    """``0,2-4``, as Kubernetes writes ``completedIndexes``."""
+
+    def runs() -> Iterator[str]:
+        ordered = sorted(index for index in indexes if index is not None)
+        while ordered:
+            length = next((n for n, index in enumerate(ordered) if index != ordered[0] + n), len(ordered))
+            first, last = ordered[0], ordered[length - 1]
+            yield str(first) if first == last else f"{first}-{last}"
+            ordered = ordered[length:]
+
+    return ",".join(runs())
+
+
+def telling(pods: Sequence[Manifest]) -> Manifest | None:
+    """The pod whose log is the Job's: the newest that is not over, else the one that ended last. ``pods``: the oldest first."""
+
+    def end(pod: Manifest) -> datetime:
+        terminated = _terminated(pod) if _phase(pod) in ("Succeeded", "Failed") else None
+        return (
+            moment_of(terminated["finishedAt"]) if terminated and "finishedAt" in terminated else datetime.max.replace(tzinfo=UTC)
+        )
+
+    return max(reversed(pods), key=end, default=None)
 
 
 def _completed(status: Manifest, now: datetime) -> Manifest:
@@ -108,7 +156,7 @@ def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> da
 
 def _terminated(pod: Manifest) -> Manifest | None:
     for container in _containers(pod):
-        terminated: Manifest | None = container["state"].get("terminated")
+        terminated: Manifest | None = container.get("state", {}).get("terminated")
         if terminated:
             return terminated
     return None

@@ -27,7 +27,7 @@ from slipway_cluster.interface import (
     Manifest,
     NotFound,
 )
-from slipway_cluster.job import Backoff
+from slipway_cluster.job import INDEX, Backoff
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_cluster.pod import RETRIES, Crash, Pod
 from slipway_cluster.process import ProcessId, kill_leftovers
@@ -160,10 +160,21 @@ class Kubelet:
         for pod in pods:
             if pod["metadata"]["name"] in plan.stop:
                 self._fail(pod, "Stopped")
-        if plan.start:
-            template = job["spec"]["template"]
-            labels = {**template.get("metadata", {}).get("labels", {}), "batch.kubernetes.io/job-name": name}
-            self._create_pod(JOB, job, template["spec"], labels, {RETRIES: str(plan.retries)})
+        for index in plan.start:
+            self._create_job_pod(job, index, plan.retries)
+
+    def _create_job_pod(self, job: Manifest, index: int | None, retries: int) -> None:
+        """With what Kubernetes adds to a Job's pod: its name, and of an Indexed Job the index."""
+        template = job["spec"]["template"]
+        labels = {**template.get("metadata", {}).get("labels", {}), "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        annotations = {RETRIES: str(retries)}
+        spec = template["spec"]
+        if index is not None:
+            labels[INDEX] = annotations[INDEX] = str(index)
+            told = {"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
+            groups = {key: spec[key] for key in ("initContainers", "containers") if key in spec}
+            spec = spec | {key: [{**each, "env": [*each.get("env", []), told]} for each in of] for key, of in groups.items()}
+        self._create_pod(JOB, job, spec, labels, annotations)
 
     def _look_at_service(self, service: Manifest) -> None:
         name = service["metadata"]["name"]

@@ -41,6 +41,7 @@ from slipway_cluster.interface import (
     NotFound,
     WatchEvent,
 )
+from slipway_cluster.job import telling
 from slipway_cluster.schedule import manual_job
 
 _PLURALS = {
@@ -240,7 +241,8 @@ class KubernetesCluster:
             jobs = [job for job in self.list(JOB) if _is_owned(job, owner)]
             pods = [self._newest_pod(JOB, job) for job in _by_age(jobs)]
             return next((pod for pod in reversed(pods) if pod), None)
-        return next(reversed(self.pods(kind, owner["metadata"]["name"])), None)
+        own = self.pods(kind, owner["metadata"]["name"])
+        return telling(own) if kind == JOB else next(reversed(own), None)
 
     def _path(self, kind: Kind, name: str | None = None) -> str:
         scope = f"namespaces/{self.namespace}/" if kind.namespaced else ""

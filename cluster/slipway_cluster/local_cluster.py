@@ -10,7 +10,20 @@ from slipway_cluster.admission import admit, kind_of, name_of, with_defaults
 from slipway_cluster.apply import intent, merge
 from slipway_cluster.clock import moment_of, utc_now
 from slipway_cluster.event import KEPT_SECONDS, event_on, last_seen
-from slipway_cluster.interface import CRON_JOB, EVENT, JOB, MODEL, POD, Conflict, Kind, Manifest, NotFound, WatchEvent
+from slipway_cluster.interface import (
+    CRON_JOB,
+    EVENT,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    POD,
+    Conflict,
+    Kind,
+    Manifest,
+    NotFound,
+    WatchEvent,
+)
+from slipway_cluster.job import telling
 from slipway_cluster.pod_log import PodLog
 from slipway_cluster.schedule import manual_job
 from slipway_cluster.store import Changes, Store
@@ -154,7 +167,7 @@ class LocalCluster:
         owners = [job["metadata"]["uid"] for job in self.store.owned(JOB, uid)] if kind == CRON_JOB else [uid]
         for each in reversed(owners):
             if pods := self.store.owned(POD, each):
-                return pods[-1]
+                return pods[-1] if kind == INFERENCE_SERVICE else telling(pods)
         return None
 
     def _change(self, kind: Kind, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:

@@ -160,7 +160,7 @@ class Pod:
         image = self._images.get(container.image)
         if image is None:
             return self._not_started(status, f"image {container.image!r} is not among {', '.join(sorted(self._images))}")
-        prepared = launch(container, image, self._folder, self.ports, self.manifest["metadata"]["uid"])
+        prepared = launch(container, image, self._folder, self.ports, self.manifest)
         if not prepared.argv:
             return self._not_started(status, f"neither container {container.name!r} nor image {container.image!r} has a command")
         self._folder.termination_log(container.name).write_bytes(b"")

@@ -3,6 +3,7 @@
 Fields typed ``Any`` are accepted and have no effect on a local process: they ask a scheduler, a kernel or an image registry.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -21,11 +22,32 @@ class Spec(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True)
 
 
+class FieldRef(Spec):
+    """A field of the pod's own metadata."""
+
+    field_path: str = Field(pattern=r"^metadata\.(name|uid|(labels|annotations)\['[^']+'\])$")
+    api_version: Literal["v1"] = "v1"
+
+    def read(self, pod: Mapping[str, Any]) -> str:
+        """Its value, empty when there is none, as the kubelet of Kubernetes has it."""
+        _, _, path = self.field_path.partition(".")
+        group, bracket, key = path.partition("['")
+        found = pod["metadata"].get(group)
+        return str((found or {}).get(key.removesuffix("']"), "") if bracket else found)
+
+
+class EnvVarSource(Spec):
+    """The pod itself; Secrets and ConfigMaps are not there."""
+
+    field_ref: FieldRef
+
+
 class EnvVar(Spec):
-    """``valueFrom`` needs Secrets and ConfigMaps, which are not there."""
+    """A value, or where it is."""
 
     name: str = Field(min_length=1)
     value: str = ""
+    value_from: EnvVarSource | None = None
 
 
 class ContainerPort(Spec):
@@ -165,16 +187,26 @@ class JobPodTemplate(Spec):
 
 
 class JobSpec(Spec):
-    """One pod that runs to its end, with retries."""
+    """One pod that runs to its end, with retries; or, Indexed, one for each of 0 to ``completions`` - 1."""
 
     template: JobPodTemplate
-    parallelism: Literal[1] = 1
-    completions: Literal[1] = 1
-    completion_mode: Literal["NonIndexed"] = "NonIndexed"
+    parallelism: int = Field(default=1, ge=1)
+    completions: int = Field(default=1, ge=1)
+    completion_mode: Literal["NonIndexed", "Indexed"] = "NonIndexed"
     backoff_limit: int = Field(default=6, ge=0)
     active_deadline_seconds: int | None = Field(default=None, ge=1)
     ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
     suspend: Literal[False] = False
+
+    @model_validator(mode="after")
+    def _counts_by_index(self) -> Self:
+        if not self.is_indexed and (self.completions, self.parallelism) != (1, 1):
+            raise ValueError("completions and parallelism above 1 are supported with completionMode Indexed only")
+        return self
+
+    @property
+    def is_indexed(self) -> bool:
+        return self.completion_mode == "Indexed"
 
 
 class JobTemplate(Spec):

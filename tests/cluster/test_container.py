@@ -73,7 +73,11 @@ def test_a_process_gets_the_images_path_its_own_folders_and_little_else(tmp_path
                     **container("pass"),
                     "command": [],
                     "args": ["/data/in", "/tmp/x"],
-                    "env": [{"name": "A", "value": "own"}],
+                    "env": [
+                        {"name": "A", "value": "own"},
+                        {"name": "OF", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['example.com/a']"}}},
+                        {"name": "MY_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    ],
                     "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "data", "mountPath": "/data"}],
                 }
             ],
@@ -81,10 +85,12 @@ def test_a_process_gets_the_images_path_its_own_folders_and_little_else(tmp_path
     )
     folder = PodFolder(tmp_path, spec)
     image = Image(Path("/opt/bin"), env={"A": "image", "B": "image"}, entrypoint=("run",))
-    prepared = launch(spec.main, image, folder, {}, "uid-1")
+    pod = {"metadata": {"name": "train-x", "uid": "uid-1", "labels": {"example.com/a": "$(A)"}}}
+    prepared = launch(spec.main, image, folder, {}, pod)
     assert prepared.argv == ["run", str(tmp_path / "volumes" / "data" / "in"), "/tmp/x"]
     assert prepared.env["PATH"].startswith("/opt/bin:")
     assert (prepared.env["A"], prepared.env["B"]) == ("own", "image")
+    assert (prepared.env["OF"], prepared.env["MY_NAME"]) == ("$(A)", "train-x")
     assert prepared.env["TMPDIR"] == str(tmp_path / "tmp")
     assert prepared.env["SLIPWAY_POD"] == "uid-1"
     assert "SECRET_OF_THE_LAUNCHER" not in prepared.env
