@@ -53,6 +53,25 @@ class Picture(BaseModel):
         return self.width * self.height * self.channels
 
 
+class Lookup(BaseModel):
+    """From where the value of an input comes when a caller names what it is about, and a date, in place of the value.
+
+    The same for all inputs of a model that are looked up. The feature of an input has the input's name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    features: str = Field(min_length=1, max_length=100, description="the feature set, and the version of its meaning")
+    keys: tuple[str, ...] = Field(min_length=1, description="what a caller names, as store and product")
+    date: str = Field(default="date", min_length=1, description="the name of the day that is asked for")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        if len({*self.keys, self.date}) != len(self.keys) + 1 or not all(self.keys):
+            raise ValueError(f"names are empty or not unique: {', '.join((*self.keys, self.date))}")
+        return self
+
+
 class Column(BaseModel):
     """One named input or output.
 
@@ -73,6 +92,7 @@ class Column(BaseModel):
     missing: bool = Field(default=False, description="whether null may stand for an unknown value")
     max_length: int | None = Field(default=None, ge=1, description="characters that a text may have")
     picture: Picture | None = Field(default=None, description="the values are those of a picture, made in this way")
+    lookup: Lookup | None = Field(default=None, description="the value can be looked up")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -87,6 +107,8 @@ class Column(BaseModel):
             raise ValueError(f"{self.name}: only text has a length")
         if self.picture is not None and (not numeric or self.picture.values != element_count(self.shape)):
             raise ValueError(f"{self.name}: a picture of {self.picture.values} values does not fit {list(self.shape)}")
+        if self.lookup is not None and (self.shape or not self.datatype.is_float):
+            raise ValueError(f"{self.name}: only single floating-point values are looked up")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}")
         return self
@@ -161,7 +183,17 @@ class Signature(BaseModel):
             names = [column.name for column in columns]
             if len(set(names)) != len(names):
                 raise ValueError(f"names are not unique: {', '.join(names)}")
+        lookups = {column.lookup for column in self.inputs} - {None}
+        if len(lookups) > 1:
+            raise ValueError("inputs are looked up in more than one way")
+        if self.lookup and (both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}):
+            raise ValueError(f"{', '.join(sorted(both))}: is both an input and what others are looked up by")
         return self
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """How those inputs are looked up that can be."""
+        return next((column.lookup for column in self.inputs if column.lookup), None)
 
     def check(self, inputs: Sequence[Tensor]) -> int:
         """Raise InvalidInput unless the tensors are exactly the inputs; returns the number of rows."""

@@ -49,3 +49,7 @@ class BatchError(JobError):
 
 class EventLogError(JobError):
     """The event log cannot be read."""
+
+
+class WarehouseError(JobError):
+    """The warehouse cannot be read or written."""

@@ -1,0 +1,215 @@
+"""The door to the warehouse: sales, and what is known of them for the days to come, in tables of PostgreSQL."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import psycopg
+from psycopg import Connection
+
+from slipway_jobs.dataset import Floats
+from slipway_jobs.errors import Refused, WarehouseError
+from slipway_jobs.sales.table import Sale, Sales
+
+logger = logging.getLogger(__name__)
+
+# Each made once, by whoever comes first, in this order; only ever add.
+_MIGRATIONS = (
+    """
+    CREATE TABLE warehouse.stores (store_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
+    CREATE TABLE warehouse.products (product_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
+    CREATE TABLE warehouse.sales (
+        store_id int NOT NULL REFERENCES warehouse.stores,
+        product_id int NOT NULL REFERENCES warehouse.products,
+        day date NOT NULL,
+        units double precision CHECK (units >= 0),
+        promotion boolean NOT NULL,
+        price double precision CHECK (price >= 0),
+        loaded timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (store_id, product_id, day)
+    );
+    CREATE INDEX sales_day ON warehouse.sales (day);
+    COMMENT ON COLUMN warehouse.sales.units IS 'null: not known yet; the row tells what is planned';
+    CREATE TABLE warehouse.loads (
+        load_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        time timestamptz NOT NULL DEFAULT now(),
+        source text NOT NULL,
+        synthetic boolean NOT NULL,
+        inserted bigint NOT NULL,
+        changed bigint NOT NULL,
+        unchanged bigint NOT NULL,
+        rejected bigint NOT NULL,
+        newest date
+    );
+    CREATE TABLE warehouse.feature_sets (
+        name text PRIMARY KEY,
+        columns text[] NOT NULL,
+        newest date NOT NULL,
+        first_day date NOT NULL,
+        last_day date NOT NULL,
+        computed timestamptz NOT NULL DEFAULT now(),
+        synthetic boolean NOT NULL
+    );
+    COMMENT ON COLUMN warehouse.feature_sets.newest IS 'day of the newest fact that the features know of';
+    CREATE TABLE warehouse.features (
+        feature_set text NOT NULL REFERENCES warehouse.feature_sets ON DELETE CASCADE,
+        day date NOT NULL,
+        entity text[] NOT NULL,
+        rank int NOT NULL,
+        vector real[] NOT NULL,
+        PRIMARY KEY (feature_set, day, entity)
+    );
+    COMMENT ON COLUMN warehouse.features.entity IS 'values of the keys; * stands for any';
+    COMMENT ON COLUMN warehouse.features.rank IS 'of the rows that fit, the one with the smallest is taken';
+    """,
+)
+_LOCK = 0x73616C6573
+"""One load at a time; the number says "sales"."""
+
+# A row without a quantity tells of a plan, and never takes away a quantity that is known.
+_UPSERT = """
+    WITH staged AS (
+        SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, line DESC
+    ), written AS (
+        INSERT INTO warehouse.sales AS kept (store_id, product_id, day, units, promotion, price)
+        SELECT store_id, product_id, day, units, promotion, price FROM staged
+        JOIN warehouse.stores ON stores.name = store JOIN warehouse.products ON products.name = product
+        ON CONFLICT (store_id, product_id, day) DO UPDATE SET
+            units = coalesce(excluded.units, kept.units), promotion = excluded.promotion, price = excluded.price, loaded = now()
+        WHERE (kept.units, kept.promotion, kept.price)
+            IS DISTINCT FROM (coalesce(excluded.units, kept.units), excluded.promotion, excluded.price)
+        RETURNING xmax = 0 AS inserted
+    )
+    SELECT (SELECT count(*) FROM staged), count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
+"""
+_SALES = """
+    SELECT stores.name, products.name, day, units, promotion, price FROM warehouse.sales
+    JOIN warehouse.stores USING (store_id) JOIN warehouse.products USING (product_id) WHERE day >= %s AND day <= %s
+"""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a load did to the sales."""
+
+    inserted: int
+    changed: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """What is known of the days to come, of one meaning."""
+
+    name: str
+    columns: Sequence[str]
+    newest: date
+    """Day of the newest fact that went into it."""
+    first_day: date
+    last_day: date
+    synthetic: bool
+
+
+class Warehouse:
+    """Inside one transaction: all that is written is there at its end, or nothing is."""
+
+    def __init__(self, connection: Connection[tuple[object, ...]]) -> None:
+        self._connection = connection
+
+    def prepare(self) -> None:
+        """Make what is not there yet, and wait for a load that is under way."""
+        self._connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        self._connection.execute("CREATE SCHEMA IF NOT EXISTS warehouse")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS warehouse.migrations (number int PRIMARY KEY, applied timestamptz)")
+        done = {row[0] for row in self._connection.execute("SELECT number FROM warehouse.migrations")}
+        for number, statements in enumerate(_MIGRATIONS, start=1):
+            if number not in done:
+                self._connection.execute(statements.encode())
+                self._connection.execute("INSERT INTO warehouse.migrations VALUES (%s, now())", [number])
+
+    def clear(self) -> None:
+        """Forget all sales and features."""
+        self._connection.execute(
+            "TRUNCATE warehouse.sales, warehouse.stores, warehouse.products, warehouse.features, warehouse.feature_sets"
+        )
+
+    def holds_synthetic(self) -> bool | None:
+        """Whether the sales in it are generated; None when there are none."""
+        found = self._connection.execute(
+            "SELECT synthetic FROM warehouse.loads WHERE EXISTS (SELECT FROM warehouse.sales) ORDER BY load_id DESC LIMIT 1"
+        ).fetchone()
+        return None if found is None else bool(found[0])
+
+    def stage(self, rows: Iterable[Sale]) -> int:
+        """Take the rows in, one at a time, however many they are; how many they were."""
+        self._connection.execute(
+            "CREATE TEMPORARY TABLE staging (line bigint, day date, store text, product text,"
+            " units double precision, promotion boolean, price double precision) ON COMMIT DROP"
+        )
+        count = 0
+        with self._connection.cursor() as cursor, cursor.copy("COPY staging FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+                count += 1
+        return count
+
+    def write(self) -> Written:
+        """What was staged becomes part of the sales; of rows with the same key the last one counts."""
+        for kind in ("store", "product"):
+            self._connection.execute(
+                f"INSERT INTO warehouse.{kind}s (name) SELECT DISTINCT {kind} FROM staging ORDER BY 1 ON CONFLICT DO NOTHING"  # noqa: S608
+            )
+        staged, inserted, changed = (int(str(count)) for count in self._connection.execute(_UPSERT).fetchone() or ())
+        return Written(inserted, changed, staged - inserted - changed)
+
+    def record(self, source: str, synthetic: bool, written: Written, rejected: int, newest: date | None) -> None:
+        """Keep what a load was."""
+        self._connection.execute(
+            "INSERT INTO warehouse.loads (source, synthetic, inserted, changed, unchanged, rejected, newest)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [source, synthetic, written.inserted, written.changed, written.unchanged, rejected, newest],
+        )
+
+    def newest(self) -> date | None:
+        """The last day of which a quantity is known."""
+        found = self._connection.execute("SELECT max(day) FROM warehouse.sales WHERE units IS NOT NULL").fetchone()
+        return found[0] if found else None  # type: ignore[return-value]
+
+    def sales(self, since: date = date.min, until: date = date.max) -> Sales:
+        """What is known of these days, both included."""
+        with self._connection.cursor(name="sales") as cursor:
+            cursor.itersize = 10_000
+            return Sales.of(cursor.execute(_SALES, [since, until]))  # type: ignore[arg-type]
+
+    def replace_features(self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats) -> None:
+        """All of a feature set anew: day, values of the keys and rank of each row, and its vector, in the set's columns' order."""
+        self._connection.execute("DELETE FROM warehouse.feature_sets WHERE name = %s", [about.name])
+        self._connection.execute(
+            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, synthetic) VALUES (%s, %s, %s, %s, %s, %s)",
+            [about.name, list(about.columns), about.newest, about.first_day, about.last_day, about.synthetic],
+        )
+        statement = "COPY warehouse.features (feature_set, day, entity, rank, vector) FROM STDIN"
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for (day, entity, rank), vector in zip(rows, vectors, strict=True):
+                copy.write_row((about.name, day, list(entity), rank, vector.tolist()))
+
+
+@contextmanager
+def warehouse(url: str) -> Iterator[Warehouse]:
+    """Committed at the end of the block, undone when it raises. Raises WarehouseError, and Refused for a row that no table takes."""
+    try:
+        with psycopg.connect(url, connect_timeout=10) as connection:
+            yield Warehouse(connection)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise WarehouseError(
+            f"the warehouse cannot be made: {error}; give the role the right CREATE on the database, or a schema warehouse of its own"
+        ) from error
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise Refused(f"the warehouse does not take a row: {error}") from error
+    except psycopg.errors.UndefinedTable as error:
+        raise WarehouseError("there is no warehouse yet; run: python -m slipway_jobs etl") from error
+    except psycopg.Error as error:
+        raise WarehouseError(f"the warehouse cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error
