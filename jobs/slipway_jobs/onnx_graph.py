@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose, helper
 from skl2onnx import convert_sklearn
+from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
 from slipway_contract.signature import Column, Signature
@@ -29,6 +30,40 @@ _TYPES: dict[Datatype, int] = {
 _DATATYPES = {number: datatype for datatype, number in _TYPES.items()}
 _ROWS = "rows"
 """The free first dimension of every input and output."""
+
+
+class _Plain:
+    """A container of the converter's that takes numpy's numbers: of boosted trees it gets lists of them, which onnx refuses."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, kind: str, inputs: Any, outputs: Any, **attributes: Any) -> None:
+        plain = {name: _python(value) for name, value in attributes.items()}
+        self._container.add_node(kind, inputs, outputs, **plain)
+
+
+def _python(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    numbers = [each.item() if isinstance(each, np.generic) else each for each in value]
+    return [int(each) if isinstance(each, bool) else each for each in numbers]
+
+
+def _takes_plain_numbers(alias: str) -> None:
+    known = get_converter(alias)
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        known(scope, operator, _Plain(container))
+
+    register_converter(alias, convert, overwrite=True, options=known.get_allowed_options())
+
+
+for _kind in ("Classifier", "Regressor"):
+    _takes_plain_numbers(f"SklearnHistGradientBoosting{_kind}")
 
 
 def export(estimator: Any, signature: Signature) -> Graph:

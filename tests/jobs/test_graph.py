@@ -9,7 +9,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyRegressor
-from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -24,6 +24,7 @@ from slipway_jobs.problem import Problem, parse_parameters, problem
 from slipway_jobs.synthetic import synthetic_heart
 from slipway_jobs.target import Quantity
 from slipway_jobs.training import check_parity, example, fit
+from threadpoolctl import threadpool_limits
 
 
 def fitted(task: Problem, table: Table, **parameters: str) -> Any:
@@ -59,6 +60,15 @@ def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
     features[-1, may_be_missing] = np.nan
     assert len(may_be_missing) == 11
     assert check_parity(task, graph, model, features) < 1e-4
+
+
+def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    features = table.features.copy()
+    features[::3, 3:6] = np.nan
+    with threadpool_limits(1):  # threads of OpenMP that wait for a busy processor are slower than none
+        model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(features, table.labels)
+    assert check_parity(task, export(model, task.signature).SerializeToString(), model, features) < 1e-4
 
 
 def test_names_types_and_shapes_are_those_of_the_signature() -> None:

@@ -1,7 +1,7 @@
-"""What is known of a day's sales on the morning on which a forecast is made: the one definition, for training and for serving.
+"""What is known of a day's sales on the morning on which a forecast is made: one definition, for training and for serving.
 
-A forecast is made for ``day`` on the morning of ``made``; facts of days before ``made`` may be used, and of ``day`` itself what is
-known in advance: the calendar, and whether a promotion is planned.
+A forecast is made for ``day`` on the morning of ``made``; facts of days before ``made`` may be used, and of ``day`` itself what
+is known in advance: the calendar, and whether a promotion is planned.
 """
 
 from collections.abc import Callable

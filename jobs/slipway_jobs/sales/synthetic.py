@@ -1,4 +1,4 @@
-"""Sales that never were: shops that open late and close on Sundays, goods with seasons, promotions, and days that nobody wrote down.
+"""Sales that never were: stores that are closed on Sundays, goods with seasons, promotions, and days that nobody wrote down.
 
 For demonstrations and tests without anybody's sales; what is learnt from it says nothing about trade. A day's sales depend on the
 seed, the store, the product and the day alone: who generates more days gets the same ones, and further ones.
@@ -64,7 +64,7 @@ def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterat
 
 def synthetic_sales(until: date, seed: int = SEED, since: date = SINCE) -> Sales:
     """The same as a table."""
-    return Sales.of((row.store, row.product, row.day, row.units, row.promotion, row.price) for row in synthetic_rows(until, seed, since))
+    return Sales.of(row.fact for row in synthetic_rows(until, seed, since))
 
 
 def _expected(store: str, product: str, days: NDArray[np.datetime64], promoted: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def _open(store: str, product: str, days: NDArray[np.datetime64]) -> NDArray[np.
         holiday |= (days.astype("datetime64[M]").astype(int) % 12 + 1 == month) & (_day_of_month(days) == day)
     closed = holiday | ((_weekday(days) == 6) & _STORES[store][1])
     late = store == _LATE_STORE or product == _LATE_PRODUCT
-    return ~closed & (days >= np.datetime64(SINCE) + (_LATE if late else 0))
+    return np.asarray(~closed & (days >= np.datetime64(SINCE) + (_LATE if late else 0)))
 
 
 def _weekday(days: NDArray[np.datetime64]) -> NDArray[np.int64]:

@@ -22,6 +22,10 @@ _LONGEST = 100
 _PROMOTION = {"0": False, "1": True, "false": False, "true": True}
 
 
+Fact = tuple[str, str, date, float | None, bool, float | None]
+"""Store, product, day, units, promotion, price."""
+
+
 class Sale(NamedTuple):
     """What was sold, or what is planned."""
 
@@ -34,6 +38,10 @@ class Sale(NamedTuple):
     """None: not known yet. Such a row tells of a promotion and a price that are planned."""
     promotion: bool
     price: float | None
+
+    @property
+    def fact(self) -> Fact:
+        return self.store, self.product, self.day, self.units, self.promotion, self.price
 
 
 class Rejected(NamedTuple):
@@ -62,8 +70,8 @@ class Sales:
     """NaN: not known."""
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[str, str, date, float | None, bool, float | None]]) -> Self:
-        """Rows as (store, product, day, units, promotion, price), in any order; of equal keys the last one counts."""
+    def of(cls, rows: Iterable[Fact]) -> Self:
+        """Rows in any order; of equal keys the last one counts."""
         unique = {(store, product, day): (units, promotion, price) for store, product, day, units, promotion, price in rows}
         keys = sorted(unique)
         values = [unique[key] for key in keys]
@@ -124,7 +132,7 @@ def read_sales(content: bytes, name: str) -> Sales:
     for row in read_rows(text.splitlines(keepends=True), name):
         if isinstance(row, Rejected):
             raise CorruptTable(f"{name} {row}")
-        rows.append((row.store, row.product, row.day, row.units, row.promotion, row.price))
+        rows.append(row.fact)
     if not rows:
         raise CorruptTable(f"{name}: has no rows")
     return Sales.of(rows)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
-import numpy as np
 import psycopg
 from psycopg import Connection
 
@@ -122,7 +121,9 @@ class Warehouse:
     def prepare(self) -> None:
         """Make what is not there yet, and wait for a load that is under way."""
         self._connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        self._connection.execute("CREATE SCHEMA IF NOT EXISTS warehouse")
+        # IF NOT EXISTS asks for the right to create before it looks.
+        if self._connection.execute("SELECT to_regnamespace('warehouse')").fetchone() == (None,):
+            self._connection.execute("CREATE SCHEMA warehouse")
         self._connection.execute("CREATE TABLE IF NOT EXISTS warehouse.migrations (number int PRIMARY KEY, applied timestamptz)")
         done = {row[0] for row in self._connection.execute("SELECT number FROM warehouse.migrations")}
         for number, statements in enumerate(_MIGRATIONS, start=1):
@@ -185,10 +186,11 @@ class Warehouse:
             return Sales.of(cursor.execute(_SALES, [since, until]))  # type: ignore[arg-type]
 
     def replace_features(self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats) -> None:
-        """All of a feature set anew: day, values of the keys and rank of each row, and its vector, in the set's columns' order."""
+        """A feature set anew: day, values of the keys and rank of each row, and its vector, in the order of the set's columns."""
         self._connection.execute("DELETE FROM warehouse.feature_sets WHERE name = %s", [about.name])
         self._connection.execute(
-            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, synthetic) VALUES (%s, %s, %s, %s, %s, %s)",
+            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, synthetic)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
             [about.name, list(about.columns), about.newest, about.first_day, about.last_day, about.synthetic],
         )
         statement = "COPY warehouse.features (feature_set, day, entity, rank, vector) FROM STDIN"
@@ -199,14 +201,13 @@ class Warehouse:
 
 @contextmanager
 def warehouse(url: str) -> Iterator[Warehouse]:
-    """Committed at the end of the block, undone when it raises. Raises WarehouseError, and Refused for a row that no table takes."""
+    """Committed at the end of the block, undone when it raises. Raises WarehouseError; Refused for a row that no table takes."""
     try:
         with psycopg.connect(url, connect_timeout=10) as connection:
             yield Warehouse(connection)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise WarehouseError(
-            f"the warehouse cannot be made: {error}; give the role the right CREATE on the database, or a schema warehouse of its own"
-        ) from error
+        hint = "give the role the right CREATE on the database, or make it the owner of a schema warehouse"
+        raise WarehouseError(f"the warehouse cannot be made: {error}; {hint}") from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Refused(f"the warehouse does not take a row: {error}") from error
     except psycopg.errors.UndefinedTable as error:
