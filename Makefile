@@ -50,8 +50,8 @@ install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-s
 # --- the ring -----------------------------------------------------------------
 
 .PHONY: up
-up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops after the first prediction
-	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded up $(if $(ONCE),--once)
+up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
+	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
 # --- locks -------------------------------------------------------------------
 

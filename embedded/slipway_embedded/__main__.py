@@ -1,6 +1,7 @@
 """``python -m slipway_embedded up [--once]``: turn the ring on this machine."""
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -15,22 +16,26 @@ from slipway_embedded.programs import StartFailed
 from slipway_embedded.ring import Ring, running
 from slipway_embedded.screen import Screen
 from slipway_embedded.settings import EmbeddedSettings
+from slipway_embedded.templates import trainable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up."""
     parser = argparse.ArgumentParser(prog="slipway_embedded", description=__doc__)
     command = parser.add_subparsers(dest="command", required=True).add_parser("up", help="start, predict, stay until Ctrl-C")
-    command.add_argument("--once", action="store_true", help="stop after the first prediction")
-    once = parser.parse_args(argv).once
+    command.add_argument("--once", action="store_true", help="stop after the first prediction of each model")
+    command.add_argument("--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}")
+    given = parser.parse_args(argv)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     settings, screen = EmbeddedSettings(), Screen()
+    if given.models:
+        settings = settings.model_copy(update={"models": chosen(parser, given.models)})
     screen.say(f"Slipway, embedded. State: {settings.state} (delete it to begin anew)")
     try:
         with running(settings, screen) as ring:
-            show(ring, first_prediction(ring))
-            if not once:
+            show(ring, first_predictions(ring))
+            if not given.once:
                 stay(ring)
     except KeyboardInterrupt:
         screen.say("\n  stopped; the state is kept")
@@ -48,26 +53,45 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def first_prediction(ring: Ring) -> dict[str, Any]:
-    """Predict as a logged-in user."""
+def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
+    """The models that ``--models`` names; ends the program when one of them cannot be trained."""
+    known = list(trainable())
+    names = known if text == "all" else [name for name in re.split(r"[,\s]+", text) if name]
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"--models: {', '.join(unknown)} is not one of {', '.join(known)}, all")
+    return names
+
+
+def first_predictions(ring: Ring) -> dict[str, dict[str, Any]]:
+    """Predict with each model as a logged-in user; the answers by model."""
+    answers = {}
     with ring.screen.step("predict") as said:
         write_env(ring)
-        answer = predict(ring)
-        said.append("heart, as user")
-    return answer
+        for name in ring.settings.models:
+            answers[name] = predict(ring, name)
+        said.append(f"{', '.join(answers)}, as user")
+    return answers
 
 
-def show(ring: Ring, answer: dict[str, Any]) -> None:
-    """The receipt, the addresses, and what to do next."""
-    outcome = answer["predictions"][0]
+def show(ring: Ring, answers: dict[str, dict[str, Any]]) -> None:
+    """What the models said, a receipt, the addresses, and what to do next."""
     screen = ring.screen
-    screen.say(f"\n  heart says: label {outcome['label']}, probability of disease {outcome['probability']:.3f}")
+    screen.say("")
+    for name, each in answers.items():
+        screen.say(f"  {name + ' says:':<11} {brief(each['predictions'][0])}")
+    model, answer = next(iter(answers.items()))
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
     screen.say(f"\n  gateway     {ring.gateway_url}  (API: /v1/docs)\n  mlflow      {ring.mlflow_url}")
     screen.say(f"  login       {ring.identity.issuer}  (passwords: {ring.settings.state}/secrets.json)")
-    screen.say(f"\n  try it:     source {ring.settings.state}/env\n              {curl_line()}")
+    screen.say(f"\n  try it:     source {ring.settings.state}/env\n              {curl_line(ring, model)}")
     screen.say(f"\n  up in {screen.elapsed:.0f} s")
+
+
+def brief(row: dict[str, Any]) -> str:
+    """A predicted row in a few words: whole vectors are for programs."""
+    scalars = {name: value for name, value in row.items() if not isinstance(value, list | dict)}
+    return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in scalars.items())
 
 
 def stay(ring: Ring) -> None:

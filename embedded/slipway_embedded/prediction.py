@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from slipway_embedded.programs import StartFailed
 from slipway_embedded.ring import Ring
 
 PATIENT = {
@@ -15,31 +16,51 @@ PATIENT = {
 }  # fmt: skip
 
 
-def predict(ring: Ring) -> dict[str, Any]:
-    """Ask `heart` for a patient's risk; returns the answer. Raises httpx.HTTPStatusError.
+def predict(ring: Ring, model: str) -> dict[str, Any]:
+    """Ask the model for one row, as a logged-in user; returns the answer. Raises httpx.HTTPStatusError.
 
     A 503 says when to come back: right after a start the gateway may not have heard of the predictor's new address.
     """
     until = time.monotonic() + ring.settings.deadline
+    body = request(ring, model)
     while True:
-        answer = httpx.post(
-            f"{ring.gateway_url}/v1/models/heart/predictions",
-            json={"instances": [PATIENT]},
-            headers={"Authorization": f"Bearer {ring.user_token}"},
-            timeout=30,
-        )
+        answer = httpx.post(f"{ring.gateway_url}/v1/models/{model}/predictions", json=body, headers=_bearer(ring), timeout=30)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
             break
         time.sleep(float(answer.headers.get("Retry-After", 1)))
     answer.raise_for_status()
-    body: dict[str, Any] = answer.json()
-    return body
+    said: dict[str, Any] = answer.json()
+    return said
 
 
-def curl_line() -> str:
-    """A command that predicts, for a shell that has sourced ``.slipway/env``."""
-    body = shlex.quote(json.dumps({"instances": [PATIENT]}, separators=(",", ":")))
-    url = '"$SLIPWAY_URL/v1/models/heart/predictions"'
+def request(ring: Ring, model: str) -> dict[str, Any]:
+    """A body for the model's predictions. Raises httpx.HTTPStatusError."""
+    return {"instances": [PATIENT]} if model == "heart" else documented(ring, model)
+
+
+def documented(ring: Ring, model: str) -> dict[str, Any]:
+    """The request that the gateway's API document gives as the model's example. Raises httpx.HTTPStatusError."""
+    path = f"/v1/models/{model}/predictions"
+    until = time.monotonic() + ring.settings.deadline
+    while True:
+        document = httpx.get(f"{ring.gateway_url}/v1/openapi.json", headers=_bearer(ring), timeout=30).raise_for_status().json()
+        if path in document["paths"]:
+            content = document["paths"][path]["post"]["requestBody"]["content"]
+            example: dict[str, Any] = content["application/json"]["example"]
+            return example
+        if time.monotonic() > until:
+            raise StartFailed(f"waited {ring.settings.deadline:.0f} s for {path} in {ring.gateway_url}/v1/openapi.json")
+        time.sleep(0.5)
+
+
+def _bearer(ring: Ring) -> dict[str, str]:
+    return {"Authorization": f"Bearer {ring.user_token}"}
+
+
+def curl_line(ring: Ring, model: str) -> str:
+    """A command that predicts, for a shell that has sourced ``.slipway/env``. Raises httpx.HTTPStatusError."""
+    body = shlex.quote(json.dumps(request(ring, model), separators=(",", ":")))
+    url = f'"$SLIPWAY_URL/v1/models/{model}/predictions"'
     return f'curl -s {url} -H "Authorization: Bearer $SLIPWAY_TOKEN" -H "Content-Type: application/json" -d {body}'
 
 

@@ -15,8 +15,6 @@ import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
 from slipway_cluster.kubelet import Image, Kubelet
 from slipway_cluster.probe import answers
-from slipway_contract.labels import MODEL as MODEL_LABEL
-from slipway_contract.labels import PARAMETERS
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
 from slipway_embedded.identity import ACCOUNTS, CLIENT, SCIM_CLIENT, Identity
@@ -25,6 +23,7 @@ from slipway_embedded.programs import Program, Programs, StartFailed
 from slipway_embedded.screen import Screen
 from slipway_embedded.settings import EmbeddedSettings
 from slipway_embedded.state import State
+from slipway_embedded.templates import templates
 
 MODELS = Path("manifests/models")
 
@@ -126,14 +125,20 @@ class Ring:
         return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
 
     def _train(self, names: list[str]) -> None:
-        """Train and promote models, side by side."""
-        jobs = {name: self.start_job(f"train-{name}") for name in names}
+        """Train and promote models, some side by side: each Job takes a core and some hundred MiB."""
+        waiting = list(reversed(names))
+        jobs: dict[str, str] = {}
         promotions = []
-        for name, job in jobs.items():
+        while waiting or jobs:
+            while waiting and len(jobs) < self.settings.side_by_side:
+                name = waiting.pop()
+                jobs[name] = self.start_job(f"train-{name}")
+            name, job = next(iter(jobs.items()))
             with self.screen.step(f"train {name}") as said:
                 trained = self.result(job)
                 said.append(summary(trained))
-                promotions.append(self.start_job("promote", name, str(trained["version"])))
+            del jobs[name]
+            promotions.append(self.start_job("promote", name, str(trained["version"])))
         for job in promotions:
             self.result(job)
 
@@ -236,14 +241,8 @@ class Ring:
 
 def objects() -> Iterator[Manifest]:
     """The runtime, the storage initializer and the Job templates of the embedded cluster."""
-    folder = resources.files("slipway_embedded") / "objects"
-    yield from yaml.safe_load_all((folder / "serving.yaml").read_text())
-    known = json.loads((folder / "parameters.json").read_text())
-    for template in yaml.safe_load_all((folder / "jobs.yaml").read_text()):
-        metadata = template["metadata"]
-        if parameters := known.get(metadata.get("labels", {}).get(MODEL_LABEL)):
-            metadata["annotations"] = {PARAMETERS: json.dumps(parameters)}
-        yield template
+    yield from yaml.safe_load_all((resources.files("slipway_embedded") / "objects" / "serving.yaml").read_text())
+    yield from templates()
 
 
 def finished(job: Manifest) -> str | None:

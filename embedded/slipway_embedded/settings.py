@@ -18,6 +18,9 @@ class EmbeddedSettings(BaseSettings):
     models: list[str] = ["heart", "digits"]
     """The sample models to train, promote and serve."""
 
+    side_by_side: int = Field(default=3, ge=1)
+    """How many models are trained at the same time."""
+
     apps: Path = Path(sys.prefix) / "bin"
     """Programs of the applications' environment."""
 

@@ -5,15 +5,15 @@ import tomllib
 from collections import defaultdict
 
 import pytest
-import yaml
 from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
+from slipway_embedded.templates import templates
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 
-from tests.chart.chart import CHARTS, Object, PodTemplate, Rendering, environment, quantity, render
+from tests.chart.chart import Object, PodTemplate, Rendering, environment, quantity, render
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -214,8 +214,7 @@ def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering
 
 
 def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) -> None:
-    text = (CHARTS.parent / "embedded" / "slipway_embedded" / "objects" / "jobs.yaml").read_text()
-    for embedded in yaml.safe_load_all(text):
+    for embedded in templates():
         ours = default.of("CronJob")[embedded["metadata"]["name"]]
         assert ours["spec"]["suspend"] is True
         (theirs,) = embedded["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
