@@ -94,6 +94,17 @@ class Ring:
         conditions = self.cluster.get(JOB, job).get("status", {}).get("conditions", [])
         return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
 
+    def example(self, model: str, version: str) -> dict[str, Any]:
+        """The V2 request that the version's artifact has as its example, from MLflow."""
+        found = self._mlflow("mlflow/model-versions/get", name=model, version=version)["model_version"]["source"]
+        logged = self._mlflow(f"mlflow/logged-models/{found.removeprefix('models:/')}")["model"]["info"]["artifact_uri"]
+        return self._mlflow(f"mlflow-artifacts/artifacts/{logged.removeprefix('mlflow-artifacts:/')}/input_example.json")
+
+    def _mlflow(self, path: str, **query: str) -> dict[str, Any]:
+        answer = httpx.get(f"{self.mlflow_url}/api/2.0/{path}", params=query, auth=self.mlflow_login, timeout=30)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
     def move_alias(self, model: str, version: str | None) -> None:
         """What a person does in MLflow's own pages, past the promotion's gate; without a version the alias is removed."""
         body = {"name": model, "alias": "champion", **({"version": version} if version else {})}

@@ -1,0 +1,39 @@
+"""Each of the other sample models, from its Job template to a V2 answer."""
+
+import httpx
+import pytest
+from slipway_embedded.templates import trainable
+
+from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.ring import wait_for
+
+pytestmark = pytest.mark.timeout(900)
+
+OTHERS = sorted(trainable().keys() - {"heart", "digits"})
+"""`make kind` serves heart and digits; a small cluster has no room for all of them at once."""
+
+
+@pytest.mark.parametrize("model", OTHERS)
+def test_a_model_goes_from_its_job_template_to_a_v2_answer(ring: KindRing, user: httpx.Client, stamp: str, model: str) -> None:
+    kubectl("create", "job", f"train-{model}-{stamp}", f"--from=cronjob/train-{model}")
+    trained = ring.result(f"train-{model}-{stamp}")
+    assert trained["state"] == "registered", trained
+    version = trained["version"]
+    promoted = ring.job("promote", model, version)
+    assert promoted["state"] == "promoted", promoted
+    kubectl("apply", "--filename", f"manifests/models/{model}.yaml")
+    try:
+        wait_for(f"{model}/{version} to be live", lambda: ring.live(model) == version or ring.degraded(model), 240)
+        assert not ring.degraded(model)
+        request = ring.example(model, version)
+        answer = wait_for("an answer", lambda: good(user.post(f"/v2/models/{model}/infer", json=request)))
+        assert answer.headers["Slipway-Digest"] == trained["digest"]
+        rows = request["inputs"][0]["shape"][0]
+        assert [each["shape"][0] for each in answer.json()["outputs"]] == [rows] * len(answer.json()["outputs"])
+    finally:
+        kubectl("delete", "model", model)
+    wait_for("its predictors to be gone", lambda: not objects("inferenceservices", f"slipway.dev/model={model}"), 120)
+
+
+def good(answer: httpx.Response) -> httpx.Response | None:
+    return answer if answer.is_success else None
