@@ -9,7 +9,7 @@ from slipway_cluster import connect
 from slipway_contract.log import log_to_stderr
 from sqlalchemy.exc import OperationalError
 
-from slipway_gateway.migrate import migrate
+from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.server import serve
 from slipway_gateway.settings import Settings
 from slipway_gateway.worker import work

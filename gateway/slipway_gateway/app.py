@@ -14,62 +14,62 @@ from slipway_cluster.interface import Cluster
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from starlette.exceptions import HTTPException
 
-from slipway_gateway.accounts import Accounts
-from slipway_gateway.addresses import read_networks
-from slipway_gateway.administration import Administration
-from slipway_gateway.admission import Admission
-from slipway_gateway.album import Album
-from slipway_gateway.answercache import AnswerCache
-from slipway_gateway.audit import Audit
-from slipway_gateway.auth import Tokens
-from slipway_gateway.batches import Batches
-from slipway_gateway.batchstore import BatchStore
-from slipway_gateway.catalogue import Catalogue
-from slipway_gateway.control import Control
-from slipway_gateway.database import Away, Database
-from slipway_gateway.docs import Docs
-from slipway_gateway.door import Door
-from slipway_gateway.endpoints import Endpoints
-from slipway_gateway.erasure import Forgetting
+from slipway_gateway.access.audit import Audit
+from slipway_gateway.access.granting import Granting
+from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.control.administration import Administration
+from slipway_gateway.control.batches import Batches
+from slipway_gateway.control.docs import Docs
+from slipway_gateway.control.health import Health
+from slipway_gateway.control.labels import Labels
+from slipway_gateway.control.models import Control
+from slipway_gateway.control.openapi import ApiDocument
+from slipway_gateway.control.promotions import Promotions
+from slipway_gateway.control.receipts import Receipts
+from slipway_gateway.control.tasks import Tasks
+from slipway_gateway.control.trainings import Trainings
+from slipway_gateway.control.usage import Usage
+from slipway_gateway.control.users import Users
+from slipway_gateway.control.webhooks import Webhooks
+from slipway_gateway.door.admission import Admission
+from slipway_gateway.door.door import Door
+from slipway_gateway.door.later import Later
+from slipway_gateway.door.login import Login
 from slipway_gateway.errors import GatewayError, problem
-from slipway_gateway.eventlog import EventLog
-from slipway_gateway.granting import Granting
-from slipway_gateway.grantwatch import GrantWatch
-from slipway_gateway.health import Health
-from slipway_gateway.joblog import LogReaders
-from slipway_gateway.keys import IssuerKeys
-from slipway_gateway.labels import Labels
-from slipway_gateway.later import Later
-from slipway_gateway.ledger import Ledger
-from slipway_gateway.login import Login
-from slipway_gateway.metrics import Metrics
-from slipway_gateway.openapi import ApiDocument
-from slipway_gateway.outbound import Outbound
-from slipway_gateway.pictures import Bounds, Pictures
-from slipway_gateway.prediction import Journal, Predictions
-from slipway_gateway.predictors import Predictors
-from slipway_gateway.promotions import Promotions
-from slipway_gateway.queue import Queue
-from slipway_gateway.quotas import Quotas
-from slipway_gateway.ratelimit import Rates
-from slipway_gateway.ratesharing import RateSharing
-from slipway_gateway.receipts import Receipts
-from slipway_gateway.routing import Routes
-from slipway_gateway.scim import Scim
+from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.keys import IssuerKeys
+from slipway_gateway.identity.scim import Scim
+from slipway_gateway.identity.tokens import Tokens
+from slipway_gateway.inference.answercache import AnswerCache
+from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.endpoints import Endpoints
+from slipway_gateway.inference.prediction import Journal, Predictions
+from slipway_gateway.inference.predictors import Predictors
+from slipway_gateway.inference.routing import Routes
+from slipway_gateway.inference.v2 import V2
+from slipway_gateway.jobs.batchstore import BatchStore
+from slipway_gateway.jobs.joblog import LogReaders
+from slipway_gateway.jobs.submission import Submissions
+from slipway_gateway.limits.ledger import Ledger
+from slipway_gateway.limits.quotas import Quotas
+from slipway_gateway.limits.rates import Rates
+from slipway_gateway.limits.ratesharing import RateSharing
+from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.queue import Queue
+from slipway_gateway.records.album import Album
+from slipway_gateway.records.erasure import Forgetting
+from slipway_gateway.records.eventlog import EventLog
+from slipway_gateway.records.shipper import Shipper
+from slipway_gateway.records.spool import Spool
+from slipway_gateway.rows.pictures import Bounds, Pictures
 from slipway_gateway.settings import Settings
-from slipway_gateway.shipper import Shipper
-from slipway_gateway.spool import Spool
-from slipway_gateway.submission import Submissions
-from slipway_gateway.tasks import Tasks
-from slipway_gateway.taskstore import TaskStore
-from slipway_gateway.tracing import Application, Traced
-from slipway_gateway.tracing import wanted as tracing_wanted
-from slipway_gateway.trainings import Trainings
-from slipway_gateway.upstream import Upstream
-from slipway_gateway.usage import Usage
-from slipway_gateway.users import Users
-from slipway_gateway.v2 import V2
-from slipway_gateway.webhooks import Webhooks
+from slipway_gateway.tasks.store import TaskStore
+from slipway_gateway.telemetry.metrics import Metrics
+from slipway_gateway.telemetry.tracing import Application, Traced
+from slipway_gateway.telemetry.tracing import wanted as tracing_wanted
+from slipway_gateway.wire.addresses import read_networks
+from slipway_gateway.wire.outbound import Outbound
+from slipway_gateway.wire.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
-from slipway_gateway.connection import Connection
-from slipway_gateway.door import Door
+from slipway_gateway.door.door import Door
 from slipway_gateway.settings import Settings
+from slipway_gateway.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 

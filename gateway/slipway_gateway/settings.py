@@ -6,9 +6,9 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from slipway_gateway.addresses import read_networks
-from slipway_gateway.connection import Limits
-from slipway_gateway.line import Bounds
+from slipway_gateway.inference.line import Bounds
+from slipway_gateway.wire.addresses import read_networks
+from slipway_gateway.wire.connection import Limits
 
 
 class Settings(BaseSettings):

@@ -10,13 +10,13 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
+from slipway_gateway.door.replay import Notes, Replay
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.outbound import NotDelivered, Outbound, signed
-from slipway_gateway.queue import PREDICTIONS, WEBHOOKS, Again, Queue
-from slipway_gateway.replay import Notes, Replay
+from slipway_gateway.postgresql.queue import PREDICTIONS, WEBHOOKS, Again, Queue
 from slipway_gateway.settings import Settings
-from slipway_gateway.task import TaskState
-from slipway_gateway.taskstore import TaskStore
+from slipway_gateway.tasks.store import TaskStore
+from slipway_gateway.tasks.task import TaskState
+from slipway_gateway.wire.outbound import NotDelivered, Outbound, signed
 
 log = logging.getLogger(__name__)
 

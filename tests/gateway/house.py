@@ -19,9 +19,9 @@ from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import API_VERSION
 from slipway_gateway.app import Gateway
-from slipway_gateway.connection import Connection
-from slipway_gateway.endpoints import SERVICE_LABEL
+from slipway_gateway.inference.endpoints import SERVICE_LABEL
 from slipway_gateway.settings import Settings
+from slipway_gateway.wire.connection import Connection
 
 from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import Loopback, wait_for

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 import psycopg
 import pytest
 from fastapi import APIRouter
-from slipway_gateway.access import ALL, PUBLIC, RULES, Role, Rule, match
+from slipway_gateway.access.rules import ALL, PUBLIC, RULES, Role, Rule, match
 from slipway_gateway.errors import MethodNotAllowed, NotFound
 from starlette.routing import BaseRoute, Route
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from slipway_gateway.access import Role
-from slipway_gateway.accounts import Accounts
-from slipway_gateway.auth import Caller
+from slipway_gateway.access.rules import Role
 from slipway_gateway.errors import Unauthenticated, Unavailable
-from slipway_gateway.scim import Resource, Scim
+from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.scim import Resource, Scim
+from slipway_gateway.identity.tokens import Caller
 
 CREATED = "2026-01-01T00:00:00Z"
 LATER = 1767225600.0

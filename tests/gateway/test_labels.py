@@ -10,9 +10,9 @@ import orjson
 import psycopg
 import pyarrow.parquet as pq
 import pytest
-from slipway_gateway.album import Album
-from slipway_gateway.database import Database
-from slipway_gateway.verdict import verdict
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.records.album import Album
+from slipway_gateway.records.verdict import verdict
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import ROW, Predictor

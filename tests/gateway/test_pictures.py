@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageDraw
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
-from slipway_gateway.picture import Refusal, pixels
+from slipway_gateway.rows.picture import Refusal, pixels
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import Predictor
@@ -164,7 +164,7 @@ def test_reading_ends_in_time_and_leaves_nothing_behind(studio: House) -> None:
     with studio.gateway(picture_seconds=1) as visitor:
         answer = send(visitor, *[large] * 40)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
-        assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"slipway_gateway.picture" in _read(path)]
+        assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"slipway_gateway.rows.picture" in _read(path)]
         assert visitor.get("/v1/me").status_code == 200
 
 

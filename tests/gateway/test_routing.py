@@ -8,7 +8,7 @@ import pytest
 from slipway_cluster.interface import Cluster, ClusterError, Kind, Manifest, WatchEvent
 from slipway_contract.model import API_VERSION
 from slipway_gateway.errors import NotFound, Unavailable
-from slipway_gateway.routing import Routes
+from slipway_gateway.inference.routing import Routes
 
 from tests.gateway.loopback import wait_for
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.line import Bounds, Line
+from slipway_gateway.inference.line import Bounds, Line
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for

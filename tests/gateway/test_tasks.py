@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from slipway_gateway.outbound import is_public
+from slipway_gateway.wire.outbound import is_public
 
 from tests.gateway.house import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for

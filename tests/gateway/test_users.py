@@ -11,10 +11,10 @@ import httpx
 import psycopg
 import pytest
 from slipway_embedded.identity import SCIM_CLIENT
-from slipway_gateway import erasure
-from slipway_gateway.access import RULES
-from slipway_gateway.database import Database
-from slipway_gateway.tables import audit, departed, metadata, usage
+from slipway_gateway.access.rules import RULES
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.tables import audit, departed, metadata, usage
+from slipway_gateway.records import erasure
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for

@@ -7,7 +7,7 @@ import httpx
 import orjson
 import pytest
 from slipway_cluster.interface import MODEL
-from slipway_gateway.routing import Route, Target
+from slipway_gateway.inference.routing import Route, Target
 
 from tests.gateway.house import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for

@@ -1,0 +1,173 @@
+"""What administrators have under ``/v1``: policies, grants, and the audit of who changed them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from pydantic import AwareDatetime, ConfigDict, Field
+from sqlalchemy import Row
+
+from slipway_gateway.access.audit import Audit
+from slipway_gateway.access.granting import Granting
+from slipway_gateway.access.grants import Priority
+from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.requestid import new_id
+
+Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
+NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+
+
+class PolicyTerms(Schema):
+    """How much of a model its grantees may have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_day: Count | None = Field(default=None, description="predictions of one caller a UTC day; null: without end")
+    requests_per_month: Count | None = Field(default=None, description="the same for a UTC month")
+    predictions_per_minute: Annotated[int, Field(ge=1, le=10**7, strict=True)] | None = Field(
+        default=None, description="rate of one caller; null: the gateway's own"
+    )
+    priority: Priority = Field(default=Priority.NORMAL, description="who goes first where there is a queue")
+    cache_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
+        default=None, description="age up to which an answer may come from the cache; null: each is computed"
+    )
+
+
+class PolicyContent(PolicyTerms):
+    """A policy and its name."""
+
+    name: str = Field(pattern=NAME, examples=["trial"])
+
+
+class PolicyList(Schema):
+    """All policies, by name."""
+
+    policies: list[PolicyContent]
+
+
+class GrantTerms(Schema):
+    """A policy for a user, a group or a client, at the models of a name or a glob."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    grantee: str = Field(
+        pattern=r"^(user|group|client):[^\x00-\x1f\x7f]{1,200}$",
+        examples=["group:scientist"],
+        description="user: the token's `sub`; group: one of its `groups`; client: the id of a service account",
+    )
+    models: str = Field(
+        pattern=r"^[a-z0-9*?-]{1,80}$", examples=["heart", "heart-*"], description="a name, or a glob with * and ?"
+    )
+    policy: str = Field(pattern=NAME, examples=["default"])
+    expires: AwareDatetime | None = Field(default=None, description="end of the grant; null: none")
+
+
+class GrantContent(GrantTerms):
+    """A grant as it is."""
+
+    grant_id: str
+    created: datetime
+
+
+class GrantList(Schema):
+    """All grants."""
+
+    grants: list[GrantContent]
+
+
+class AuditEntry(Schema):
+    """Who did what."""
+
+    number: int
+    time: datetime
+    subject: str = Field(description="`sub` of who did it")
+    address: str | None = Field(description="whence; of IPv6 the /64")
+    request_id: str
+    action: str = Field(examples=["grant.create"])
+    thing: str = Field(description="what it was done to, its path under /v1", examples=["grants/…"])
+    detail: Any
+
+
+class AuditList(Schema):
+    """The newest entries first."""
+
+    entries: list[AuditEntry]
+
+
+class Administration:
+    """The routes. A change holds on every replica within a second: PostgreSQL tells them."""
+
+    def __init__(self, policies: Granting, grants: Granting, audit: Audit) -> None:
+        self._policies = policies
+        self._grants = grants
+        self._audit = audit
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router.get("/policies", summary="All policies")(self.policies)
+        router.post("/policies", status_code=201, summary="Make a policy")(self.create_policy)
+        router.get("/policies/{policy}", summary="One policy")(self.policy)
+        router.put("/policies/{policy}", summary="Change a policy")(self.replace_policy)
+        router.delete("/policies/{policy}", status_code=204, summary="Delete a policy that no grant names")(self.delete_policy)
+        router.get("/grants", summary="All grants")(self.grants)
+        router.post("/grants", status_code=201, summary="Grant models")(self.create_grant)
+        router.get("/grants/{grant_id}", summary="One grant")(self.grant)
+        router.put("/grants/{grant_id}", summary="Change a grant")(self.replace_grant)
+        router.delete("/grants/{grant_id}", status_code=204, summary="Revoke a grant")(self.delete_grant)
+        router.get("/audit", summary="Who did what")(self.audit)
+        return router
+
+    async def policies(self) -> PolicyList:
+        return PolicyList(policies=[_policy(row) for row in await self._policies.all()])
+
+    async def policy(self, policy: str) -> PolicyContent:
+        return _policy(await self._policies.one(policy))
+
+    async def create_policy(self, said: PolicyContent, call: CurrentCall, response: Response) -> PolicyContent:
+        response.headers["location"] = f"/v1/policies/{said.name}"
+        return _policy(await self._policies.create(call, said.model_dump(), _shown(said)))
+
+    async def replace_policy(self, policy: str, said: PolicyTerms, call: CurrentCall) -> PolicyContent:
+        return _policy(await self._policies.replace(call, policy, said.model_dump(), _shown(said)))
+
+    async def delete_policy(self, policy: str, call: CurrentCall) -> None:
+        await self._policies.delete(call, policy)
+
+    async def grants(self, grantee: Annotated[str | None, Query(max_length=210)] = None) -> GrantList:
+        rows = await (self._grants.all() if grantee is None else self._grants.all(grantee=grantee))
+        return GrantList(grants=[_grant(row) for row in rows])
+
+    async def grant(self, grant_id: str) -> GrantContent:
+        return _grant(await self._grants.one(grant_id))
+
+    async def create_grant(self, said: GrantTerms, call: CurrentCall, response: Response) -> GrantContent:
+        values = {"grant_id": new_id(), "created": datetime.now(UTC), **said.model_dump()}
+        response.headers["location"] = f"/v1/grants/{values['grant_id']}"
+        return _grant(await self._grants.create(call, values, _shown(said)))
+
+    async def replace_grant(self, grant_id: str, said: GrantTerms, call: CurrentCall) -> GrantContent:
+        return _grant(await self._grants.replace(call, grant_id, said.model_dump(), _shown(said)))
+
+    async def delete_grant(self, grant_id: str, call: CurrentCall) -> None:
+        await self._grants.delete(call, grant_id)
+
+    async def audit(
+        self,
+        before: Annotated[int | None, Query(ge=1, le=2**62, description="number of the last entry seen")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> AuditList:
+        rows = await self._audit.entries(before=before, limit=limit)
+        return AuditList(entries=[AuditEntry.model_validate(row._asdict()) for row in rows])
+
+
+def _policy(row: Row[Any]) -> PolicyContent:
+    return PolicyContent.model_validate(row._asdict())
+
+
+def _grant(row: Row[Any]) -> GrantContent:
+    return GrantContent.model_validate(row._asdict())
+
+
+def _shown(said: Schema) -> dict[str, Any]:
+    return said.model_dump(mode="json", by_alias=True)

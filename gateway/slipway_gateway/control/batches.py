@@ -1,0 +1,209 @@
+"""Batches under ``/v1``: a file of rows becomes a Job, and the Job's result a file."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import ConfigDict, Field, ValidationError
+from slipway_cluster.interface import Manifest
+from slipway_contract.errors import InvalidInput
+from sqlalchemy import Row
+
+from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.errors import Conflict, Forbidden, NotFound
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.inference.routing import Routes
+from slipway_gateway.jobs.batchstore import BatchStore
+from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
+from slipway_gateway.jobs.upload import received
+from slipway_gateway.requestid import PATTERN, new_id
+from slipway_gateway.wire.outbound import Outbound
+
+PURPOSE = "batch"
+FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+LINK: dict[str, Any] = {"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string", "format": "uri"}}}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": FORM}, "application/json": {"schema": LINK}},
+    }
+}
+
+
+class Link(Schema):
+    """Where the file is, instead of the file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str = Field(max_length=2000)
+
+
+class Batch(Schema):
+    """A file of rows, and how far its prediction is."""
+
+    batch_id: str
+    model: str
+    version: str = Field(description="the version that predicts all rows: the one with the most traffic when it was asked for")
+    state: JobState
+    rows: int | None = Field(description="null until the Job has counted them")
+    rows_done: int
+    rows_failed: int = Field(description="rows that have an error instead of a prediction")
+    created: datetime
+    finished: datetime | None
+    expires: datetime = Field(description="when file and result are forgotten")
+    reason: str | None = Field(default=None, description="why it failed")
+
+
+class BatchList(Schema):
+    """The newest first."""
+
+    batches: list[Batch]
+
+
+class Batches:
+    """The routes. ``template`` is the suspended CronJob."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        submissions: Submissions,
+        store: BatchStore,
+        outbound: Outbound,
+        *,
+        template: str,
+        limit: int,
+        keep: timedelta,
+    ) -> None:
+        self._routes = routes
+        self._submissions = submissions
+        self._store = store
+        self._outbound = outbound
+        self._template = template
+        self._limit = limit
+        self._keep = keep
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["batches"])
+        router.post("/models/{model}/batches", status_code=202, summary="Predict a file of rows", openapi_extra=BODY)(self.begin)
+        router.get("/batches", summary="Your batches")(self.list)
+        router.get("/batches/{batch_id}", summary="One batch and its progress")(self.get)
+        router.get("/batches/{batch_id}/result", summary="The result, Parquet", response_class=StreamingResponse)(self.result)
+        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and forget a batch")(self.delete)
+        return router
+
+    async def begin(
+        self, model: str, request: Request, call: CurrentCall, response: Response, key: IdempotencyKey = None
+    ) -> Batch:
+        if call.grant and (call.grant.policy.requests_per_day or call.grant.policy.requests_per_month) is not None:
+            raise Forbidden(f"policy {call.grant.policy.name} counts predictions; batches are for policies that do not")
+        target = self._routes.get(model).live or self._routes.pick(model)
+        pieces, kind = await self._pieces(request)
+        async with received(pieces, kind, self._limit) as upload:
+            now, traffic = datetime.now(UTC), target.traffic
+            values: dict[str, Any] = {"batch_id": new_id(), "subject": call.caller.subject, "model": model, "key": key}
+            values |= {"version": traffic.version, "digest": traffic.digest, "url": traffic.url, "service": traffic.service}
+            values |= {"format": upload.format, "sha256": upload.sha256, "created": now, "expires": now + self._keep}
+            row, is_new = await self._store.add(upload.path, **values)
+        if not is_new and (row.sha256, row.model) != (upload.sha256, model):
+            raise InvalidInput("Idempotency-Key", "was used before, for something else")
+        job = await self._start(row)
+        response.headers["location"] = f"/v1/batches/{row.batch_id}"
+        return _described(row, job)
+
+    async def _pieces(self, request: Request) -> tuple[AsyncIterator[bytes], str]:
+        """The file and its content type. Raises InvalidInput."""
+        kind = request.headers.get("content-type", "")
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            return request.stream(), kind
+        body = b""
+        async for piece in request.stream():
+            body += piece
+            if len(body) > 2**14:
+                raise InvalidInput("uri", "is too long")
+        try:
+            link = Link.model_validate_json(body)
+        except ValidationError as error:
+            raise InvalidInput("uri", str(error.errors()[0]["msg"])) from None
+        return self._outbound.download("uri", link.uri), ""
+
+    async def _start(self, row: Row[Any]) -> Manifest:
+        """Its Job; the same one however often it is asked for."""
+        wanted = Submission(
+            purpose=PURPOSE,
+            template=self._template,
+            model=row.model,
+            subject=row.subject,
+            content={"batchId": row.batch_id},
+            args=[row.batch_id],
+            key=row.batch_id,
+        )
+        job = await self._submissions.submit(wanted)
+        await self._store.started(row.batch_id, job["metadata"]["name"])
+        return job
+
+    async def list(self, call: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> BatchList:
+        rows = await self._store.list(call.caller.subject, limit)
+        return BatchList(batches=[_described(row, await self._job(row)) for row in rows])
+
+    async def get(self, batch_id: str, call: CurrentCall) -> Batch:
+        row = await self._own(batch_id, call)
+        return _described(row, await self._job(row))
+
+    async def result(self, batch_id: str, call: CurrentCall) -> StreamingResponse:
+        row = await self._own(batch_id, call)
+        if row.finished is None or row.problem is not None:
+            raise Conflict(f"batch {batch_id} has no result yet")
+        named = {"content-disposition": f'attachment; filename="predictions-{batch_id}.parquet"'}
+        named |= {"slipway-model": row.model, "slipway-version": row.version, "slipway-digest": row.digest}
+        return StreamingResponse(self._store.result(batch_id), media_type="application/vnd.apache.parquet", headers=named)
+
+    async def delete(self, batch_id: str, call: CurrentCall) -> None:
+        row = await self._own(batch_id, call)
+        job = await self._job(row)
+        if job and not is_over(job):
+            await self._submissions.cancel(PURPOSE, row.model, row.job)
+        await self._store.delete(batch_id)
+
+    async def _job(self, row: Row[Any]) -> Manifest | None:
+        """None when the batch is done, or its Job was forgotten."""
+        if row.finished is not None or row.job is None:
+            return None
+        try:
+            return await self._submissions.find(PURPOSE, row.model, row.job)
+        except NotFound:
+            return None
+
+    async def _own(self, batch_id: str, call: Call) -> Row[Any]:
+        """Someone else's does not exist. Raises NotFound."""
+        row = await self._store.get(call.caller.subject, batch_id) if PATTERN.fullmatch(batch_id) else None
+        if row is None:
+            raise NotFound(f"there is no batch {batch_id}")
+        return row
+
+
+def _described(row: Row[Any], job: Manifest | None) -> Batch:
+    if row.problem is not None:
+        how, why = JobState.FAILED, row.problem
+    elif row.finished is not None:
+        how, why = JobState.SUCCEEDED, None
+    elif job is not None:
+        # The Job ends a moment after it has written its result; until that is seen, it runs.
+        how, why = (JobState.RUNNING if state(job) is JobState.SUCCEEDED else state(job)), reason(job)
+    else:
+        how, why = JobState.FAILED, "its Job is gone"
+    return Batch(
+        batch_id=row.batch_id,
+        model=row.model,
+        version=row.version,
+        state=how,
+        rows=row.rows,
+        rows_done=row.rows_done,
+        rows_failed=row.rows_failed,
+        created=row.created,
+        finished=row.finished,
+        expires=row.expires,
+        reason=why,
+    )

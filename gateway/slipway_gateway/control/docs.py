@@ -1,0 +1,125 @@
+"""Swagger UI under ``/v1/docs``, from files that are here: nothing is fetched from elsewhere, and no script is inline."""
+
+import base64
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_oauth2_redirect_html
+
+from slipway_gateway.errors import NotFound
+from slipway_gateway.wire.coding import preferred
+
+FOR_EVER = "public, max-age=31536000, immutable"
+ASK_AGAIN = "no-cache"
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Slipway</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="{style}">
+</head>
+<body>
+<div id="page"></div>
+<script src="{swagger}"></script>
+<script src="{script}" data-client="{client}"></script>
+</body>
+</html>
+"""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file that the page needs; read when it is first asked for."""
+
+    file: Traversable
+    content_type: str
+
+    @cached_property
+    def content(self) -> bytes:
+        return self.file.read_bytes()
+
+    @cached_property
+    def packed(self) -> bytes:
+        return gzip.compress(self.content, mtime=0)
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()[:16]
+
+    @property
+    def url(self) -> str:
+        """Relative to the page. It names the content, so that a cache need not ask again."""
+        return f"docs/{self.file.name}?{self.digest}"
+
+
+class Docs:
+    """``client`` is the OAuth client that the page logs in as, at ``issuer``, by authorization code with PKCE."""
+
+    def __init__(self, issuer: str, client: str) -> None:
+        swagger, own = files("fastapi_offline") / "static", files("slipway_gateway.control") / "pages"
+        style = Asset(swagger / "swagger-ui.css", "text/css; charset=utf-8")
+        script = Asset(own / "docs.js", "text/javascript; charset=utf-8")
+        bundle = Asset(swagger / "swagger-ui-bundle.js", "text/javascript; charset=utf-8")
+        self._assets = {asset.file.name: asset for asset in (style, script, bundle)}
+        self._page = PAGE.format(style=style.url, swagger=bundle.url, script=script.url, client=escape(client))
+        self._headers = _secured(f"script-src 'self'; connect-src 'self' {_origin(issuer)}")
+        self._login = bytes(get_swagger_ui_oauth2_redirect_html().body).decode()
+        self._login_headers = _secured(f"script-src 'sha256-{_script_digest(self._login)}'")
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", include_in_schema=False)
+        router.get("/docs")(self.page)
+        router.get("/docs/login")(self.login)
+        router.get("/docs/{asset}")(self.asset)
+        return router
+
+    async def page(self) -> Response:
+        return Response(self._page, media_type="text/html", headers=self._headers)
+
+    async def login(self) -> Response:
+        """Whereto the issuer sends the browser back; hands the code to the page that opened it."""
+        return Response(self._login, media_type="text/html", headers=self._login_headers)
+
+    async def asset(self, asset: str, request: Request) -> Response:
+        found = self._assets.get(asset)
+        if found is None:
+            raise NotFound(f"there is nothing at {request.url.path}")
+        headers = {"etag": f'"{found.digest}"', "vary": "accept-encoding", "x-content-type-options": "nosniff"}
+        headers["cache-control"] = FOR_EVER if request.url.query == found.digest else ASK_AGAIN
+        if headers["etag"] in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        if preferred(request.headers.get("accept-encoding", "").encode()) == b"gzip":
+            return Response(found.packed, media_type=found.content_type, headers={**headers, "content-encoding": "gzip"})
+        return Response(found.content, media_type=found.content_type, headers=headers)
+
+
+def _secured(scripts: str) -> dict[str, str]:
+    """Swagger UI sets styles on its elements, and its style sheet has pictures in ``data:`` URLs."""
+    policy = f"default-src 'none'; {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    policy += "; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    return {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": ASK_AGAIN,
+    }
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _script_digest(page: str) -> str:
+    """Of the one inline script of a page, as a Content-Security-Policy names it."""
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,0 +1,153 @@
+"""What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy of each version."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BeforeValidator, Field
+from slipway_contract.errors import InvalidInput
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on
+
+from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.models import PROBLEMS
+from slipway_gateway.errors import CutOff, Unavailable
+from slipway_gateway.inference.routing import Routes
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.tables import feedback, prediction_events
+
+PIECE = 2**16
+EXPORTS = 2
+"""At the same time; each is a process of some 100 MiB."""
+DAYS = timedelta(days=30)
+PARQUET = "application/vnd.apache.parquet"
+
+
+def _is_text(given: object) -> object:
+    """Pydantic takes numbers for seconds since 1970; RFC 3339 does not."""
+    if isinstance(given, str) and "T" not in given.upper():
+        raise ValueError("is not a date and a time, as 2026-01-31T12:00:00Z")
+    return given
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]
+Since = Annotated[Time | None, Query(description="predictions from then on; 30 days before `until` when not given")]
+Until = Annotated[Time | None, Query(description="predictions before then; now when not given")]
+FILE: dict[int | str, dict[str, Any]] = {200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}}
+
+
+class VersionAccuracy(Schema):
+    """How often a version was right, as far as is known."""
+
+    version: str
+    digest: str
+    predictions: int = Field(description="predictions with a label that can be compared")
+    rows: int
+    correct: int
+    accuracy: float = Field(ge=0, le=1, description="correct / rows")
+
+
+class Accuracy(Schema):
+    """By the latest label of each prediction. Who labels decides what is known: it is no sample by chance."""
+
+    model: str
+    since: datetime
+    until: datetime
+    versions: list[VersionAccuracy]
+
+
+class Labels:
+    """The routes; ``url`` is the database's, for the process that writes an export."""
+
+    def __init__(self, routes: Routes, database: Database, url: str) -> None:
+        self._routes = routes
+        self._database = database
+        self._url = url
+        self._free = asyncio.Semaphore(EXPORTS)
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["labels"])
+        router.get("/models/{model}/accuracy", summary="How often each version was right")(self.accuracy)
+        as_parquet = router.get(
+            "/models/{model}/feedback.parquet",
+            summary="Labelled predictions, Parquet",
+            response_class=StreamingResponse,
+            responses=FILE,
+        )
+        as_parquet(self.export)
+        return router
+
+    async def accuracy(self, model: str, since: Since = None, until: Until = None) -> Accuracy:
+        self._routes.get(model)
+        start, end = _window(since, until)
+        event, said = prediction_events.c, feedback.c
+        latest = (
+            select(event.version, event.digest, said.rows, said.correct)
+            .join(feedback, said.request_id == event.request_id)
+            .where(event.model == model, event.time >= start, event.time < end, said.label != JSONB.NULL)
+            .ext(distinct_on(event.request_id))
+            .order_by(event.request_id, said.time.desc())
+            .subquery()
+        )
+        columns = latest.c.version, latest.c.digest
+        sums = (
+            func.count().label("predictions"),
+            func.sum(latest.c.rows).label("rows"),
+            func.sum(latest.c.correct).label("correct"),
+        )
+        found = await self._database.run(select(*columns, *sums).where(latest.c.rows > 0).group_by(*columns).order_by(*columns))
+        versions = [VersionAccuracy(**row._mapping, accuracy=row.correct / row.rows) for row in found]
+        return Accuracy(model=model, since=start, until=end, versions=versions)
+
+    async def export(self, model: str, since: Since = None, until: Until = None) -> StreamingResponse:
+        self._routes.get(model)
+        start, end = _window(since, until)
+        if self._free.locked():
+            raise Unavailable("too many exports are under way", retry_after=30)
+        pieces = self._pieces(model, start.isoformat(), end.isoformat())
+        first = await anext(pieces, b"")
+        headers = {"content-disposition": f'attachment; filename="{model}-feedback.parquet"'}
+        return StreamingResponse(_all(first, pieces), media_type=PARQUET, headers=headers)
+
+    async def _pieces(self, *arguments: str) -> AsyncIterator[bytes]:
+        """What the process writes, as fast as it is taken. Raises Unavailable."""
+        async with self._free:
+            argv = (sys.executable, "-IB", "-m", "slipway_gateway.records.export", *arguments)
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env={"SLIPWAY_DATABASE_URL": self._url}
+            )
+            assert process.stdout is not None  # noqa: S101  (it was asked for)
+            try:
+                while piece := await process.stdout.read(PIECE):
+                    yield piece
+                if await process.wait():
+                    raise Unavailable("the export broke off")
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+
+
+async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    try:
+        async for piece in pieces:
+            yield piece
+    except Unavailable as error:  # in the middle of an answer nothing else can be said
+        raise CutOff(str(error)) from error
+
+
+def _window(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """In UTC. Raises InvalidInput."""
+    try:
+        end = until.astimezone(UTC) if until else datetime.now(UTC)
+        start = since.astimezone(UTC) if since else end - DAYS
+    except OverflowError:
+        raise InvalidInput("since", "is before all time") from None
+    if start >= end:
+        raise InvalidInput("since", "is not before until")
+    return start, end

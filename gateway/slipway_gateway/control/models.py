@@ -1,0 +1,171 @@
+"""The control API under ``/v1``."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import ValidationError
+from slipway_contract.errors import InvalidInput
+from slipway_contract.signature import Signature
+from slipway_contract.v2 import InferenceResponse
+
+from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.control.answers import (
+    Me,
+    ModelAnswer,
+    ModelList,
+    PredictionAnswer,
+    PredictionRequest,
+    Problem,
+)
+from slipway_gateway.errors import CutOff, Refused, Unavailable
+from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.prediction import Call, Predictions, error_text
+from slipway_gateway.inference.routing import Route, Routes, Target
+from slipway_gateway.postgresql.database import Away
+from slipway_gateway.records.album import Album
+from slipway_gateway.rows import form
+from slipway_gateway.rows.pictures import Pictures
+from slipway_gateway.rows.ranking import add_top, probabilities
+from slipway_gateway.wire.body import Body
+
+log = logging.getLogger(__name__)
+
+
+def current_call(request: Request) -> Call:
+    """What the door found out about this request."""
+    call: Call = request.scope["slipway.call"]
+    return call
+
+
+CurrentCall = Annotated[Call, Depends(current_call)]
+STATUSES = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 504)
+_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in STATUSES
+}
+
+Top = Annotated[int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")]
+_FORM = {"type": "object", "description": "files in the field of the input that takes pictures; other inputs by their names"}
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": PredictionRequest.model_json_schema(by_alias=True)},
+            form.KIND: {"schema": _FORM},
+        },
+    }
+}
+
+
+class Control:
+    """The routes and what they work with."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        grants: GrantWatch,
+        predictions: Predictions,
+        catalogue: Catalogue,
+        pictures: Pictures,
+        album: Album,
+    ) -> None:
+        self._routes = routes
+        self._grants = grants
+        self._predictions = predictions
+        self._catalogue = catalogue
+        self._pictures = pictures
+        self._album = album
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router.get("/me", summary="Who am I")(self.me)
+        router.get("/models", summary="The models that are granted to me")(self.models)
+        router.get("/models/{model}", summary="One model")(self.model)
+        predict = router.post(
+            "/models/{model}/predictions", summary="Predict from named features or pictures", openapi_extra=BODY
+        )
+        predict(self.predict)
+        return router
+
+    async def me(self, call: CurrentCall) -> Me:
+        caller = call.caller
+        expires = datetime.fromtimestamp(caller.expires, UTC)
+        return Me(
+            subject=caller.subject, name=caller.name, groups=list(caller.groups), roles=sorted(caller.roles), expires=expires
+        )
+
+    async def models(self, call: CurrentCall) -> ModelList:
+        granted, now = self._grants.snapshot, time.time()
+        routes = [route for name, route in sorted(self._routes.snapshot.items()) if granted.find(call.caller, name, now)]
+        return ModelList(models=[await self._describe(route) for route in routes])
+
+    async def model(self, model: str) -> ModelAnswer:
+        return await self._describe(self._routes.get(model))
+
+    async def _describe(self, route: Route) -> ModelAnswer:
+        live, signature = route.live, None
+        if live:
+            try:
+                signature = await self._catalogue.signature(live)
+            except Unavailable:
+                signature = None
+        return ModelAnswer(
+            name=route.model.name,
+            ready=route.ready,
+            version=live.version if live else None,
+            digest=live.digest if live else None,
+            message=route.message,
+            signature=signature,
+        )
+
+    async def predict(
+        self, model: str, request: Request, call: CurrentCall, response: Response, top: Top = None
+    ) -> PredictionAnswer:
+        target = self._routes.pick(model)
+        signature = await self._catalogue.signature(target)
+        if top and not probabilities(signature):
+            raise InvalidInput("top", "this model gives no probabilities of classes")
+        instances, files = await self._instances(request, signature)
+        inference = signature.request(instances, call.request_id)
+        body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
+        answer = await self._predictions.ask(call, target, body)
+        try:
+            content = await answer.whole()
+        except CutOff as error:
+            raise Unavailable("the model broke off its answer", retry_after=2) from error
+        if answer.status != 200:
+            raise Refused(answer.status, error_text(content), target.headers)
+        rows = signature.rows(_read(content, target).outputs)
+        if files:
+            await self._keep(call, files)
+        if top:
+            add_top(rows, signature, top)
+        for name, value in target.headers:
+            response.headers[name.decode()] = value.decode()
+        return PredictionAnswer(
+            predictions=rows, request_id=call.request_id, model=model, version=target.version, digest=target.digest
+        )
+
+    async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
+        """Rows, and the files that they were made from."""
+        if form.is_form(request):
+            return await form.rows(request, signature, self._pictures)
+        return PredictionRequest.of_body(await request.body()).instances, []
+
+    async def _keep(self, call: Call, files: list[bytes]) -> None:
+        try:
+            await self._album.add(call.request_id, call.caller.subject, files)
+        except Away as error:  # the prediction is made and logged; that its pictures are not kept does not undo it
+            log.warning("the pictures of request %s are not kept: %s", call.request_id, error.cause)
+
+
+def _read(content: bytes, target: Target) -> InferenceResponse:
+    try:
+        return InferenceResponse.model_validate_json(content)
+    except ValidationError as error:
+        raise Unavailable(f"version {target.version} of model {target.model} gave an answer that is not V2") from error

@@ -1,0 +1,115 @@
+"""The API document: of the API alone for anyone; with a token, also of the models that are granted to its owner."""
+
+import copy
+import time
+from collections.abc import Callable
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from slipway_contract.signature import Signature
+
+from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.errors import Unavailable
+from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.inference.routing import Routes, Target
+from slipway_gateway.rows.form import KIND
+from slipway_gateway.rows.ranking import probabilities
+from slipway_gateway.rows.schema import Json, column_schema, example, row_schema
+
+GENERAL = "/v1/models/{model}/predictions"
+MAX_KEPT = 32
+
+Shown = tuple[tuple[str, str], ...]
+"""Models of a document, by name and digest of the version whose signature is shown."""
+
+
+class ApiDocument:
+    """``/v1/openapi.json``. A model has a path of its own in it, with a typed schema and an example, while it is served.
+
+    Without a token no model is named: which there are is not everyone's business.
+    """
+
+    def __init__(self, general: Callable[[], Json], routes: Routes, grants: GrantWatch, catalogue: Catalogue) -> None:
+        self._general = general
+        self._routes = routes
+        self._grants = grants
+        self._catalogue = catalogue
+        self._written: dict[Shown, bytes] = {}
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", include_in_schema=False)
+        router.get("/openapi.json")(self.document)
+        return router
+
+    async def document(self, request: Request) -> Response:
+        call: Call | None = request.scope["slipway.call"]
+        signatures = await self._signatures(call) if call else []
+        shown = tuple((target.model, target.digest) for target, _ in signatures)
+        written = self._written.get(shown)
+        if written is None:
+            written = orjson.dumps(self._with_models(signatures))
+            if len(self._written) >= MAX_KEPT:
+                self._written.clear()
+            self._written[shown] = written
+        return Response(written, media_type="application/json")
+
+    async def _signatures(self, call: Call) -> list[tuple[Target, Signature]]:
+        """Of the live versions that the caller may ask, and that can be asked now."""
+        granted, now = self._grants.snapshot, time.time()
+        found = []
+        for name, route in sorted(self._routes.snapshot.items()):
+            if route.live and granted.find(call.caller, name, now):
+                try:
+                    found.append((route.live, await self._catalogue.signature(route.live)))
+                except Unavailable:
+                    continue
+        return found
+
+    def _with_models(self, signatures: list[tuple[Target, Signature]]) -> Json:
+        document = self._general()
+        if not signatures:
+            return document
+        document = copy.deepcopy(document)
+        general = document["paths"][GENERAL]["post"]
+        for target, signature in signatures:
+            path, operation = _operation(general, target, signature)
+            document["paths"][path] = {"post": operation}
+        return document
+
+
+def _operation(general: Json, target: Target, signature: Signature) -> tuple[str, Json]:
+    """The general operation, said of one model."""
+    operation = copy.deepcopy(general)
+    operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "model"]
+    operation["operationId"] = f"predict_{target.model}"
+    operation["tags"] = [target.model]
+    operation["summary"] = f"Predict with {target.model}"
+    operation["description"] = f"Inputs and outputs of version {target.version}, the one with the largest share of the traffic."
+    operation["requestBody"]["content"] = _content(signature)
+    answer = operation["responses"]["200"]["content"]["application/json"]
+    row = row_schema(signature.outputs)
+    if probabilities(signature):
+        row["properties"]["top"] = {"type": "array", "description": "with ?top=: the likeliest classes"}
+    else:
+        operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "top"]
+    rows = {"type": "array", "items": row}
+    answer["schema"] = {"allOf": [answer["schema"], {"properties": {"predictions": rows}}]}
+    return GENERAL.replace("{model}", target.model), operation
+
+
+def _content(signature: Signature) -> Json:
+    content = {"application/json": _request(signature)}
+    pictures = next((column for column in signature.inputs if column.picture), None)
+    if pictures:
+        file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+        others = {column.name: column_schema(column) for column in signature.inputs if not column.picture}
+        fields = {pictures.name: {"type": "array", "minItems": 1, "items": file}, **others}
+        content[KIND] = {"schema": {"type": "object", "properties": fields, "required": list(fields)}}
+    return content
+
+
+def _request(signature: Signature) -> Json:
+    rows = {"type": "array", "minItems": 1, "items": row_schema(signature.inputs)}
+    schema = {"type": "object", "properties": {"instances": rows}, "required": ["instances"], "additionalProperties": False}
+    return {"schema": schema, "example": {"instances": [example(signature)]}}

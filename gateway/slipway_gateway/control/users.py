@@ -1,0 +1,190 @@
+"""Users and groups under ``/v1``: the identity provider keeps them, administrators manage them here, and each may leave."""
+
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from pydantic import ConfigDict, Field
+
+from slipway_gateway.access.audit import note
+from slipway_gateway.access.rules import PEOPLE, Role
+from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.scim import Resource, Scim
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.records.erasure import erase
+
+Name = Annotated[str, Path(max_length=200)]
+
+
+class UserContent(Schema):
+    """An account. Neither passwords nor anything made from them leave the provider."""
+
+    name: str = Field(description="`sub` of the user's tokens")
+    display_name: str | None
+    emails: list[str]
+    groups: list[str]
+    active: bool = Field(description="false: disabled, nothing lets the user in")
+    created: datetime | None
+
+
+class UserList(Schema):
+    """All users, by name."""
+
+    users: list[UserContent]
+
+
+class UserChange(Schema):
+    """What of a user can be changed here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    active: bool = Field(description="false: disable, true: enable")
+
+
+class GroupContent(Schema):
+    """A group and its members' names."""
+
+    name: str
+    members: list[str]
+
+
+class GroupList(Schema):
+    """All groups, by name."""
+
+    groups: list[GroupContent]
+
+
+class Users:
+    """The routes. A change is in the audit if the provider took it, and only then; but for a break between its answer and our
+    commit."""
+
+    def __init__(self, accounts: Accounts | None, database: Database) -> None:
+        self._given = accounts
+        self._database = database
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router.get("/users", summary="All users")(self.users)
+        router.get("/users/{user}", summary="One user")(self.user)
+        router.patch("/users/{user}", summary="Disable or enable a user")(self.change_user)
+        router.delete("/users/{user}", status_code=204, summary="Delete a user, and their name from the log")(self.delete_user)
+        router.get("/groups", summary="All groups")(self.groups)
+        router.put("/groups/{group}/members/{user}", status_code=204, summary="Put a user into a group")(self.add_member)
+        router.delete("/groups/{group}/members/{user}", status_code=204, summary="Take a user out of a group")(self.remove_member)
+        router.delete("/me", status_code=204, summary="Delete my account, and my name from the log")(self.leave)
+        return router
+
+    async def users(self) -> UserList:
+        found = [_user(each) async for each in self._scim.all("Users")]
+        return UserList(users=sorted(found, key=lambda each: each.name))
+
+    async def user(self, user: Name) -> UserContent:
+        return _user(await self._scim.one("Users", await self._accounts.id_of(user)))
+
+    async def change_user(self, user: Name, said: UserChange, call: CurrentCall) -> UserContent:
+        _not_oneself(call, user)
+        key = await self._accounts.id_of(user)
+        async with self._database.transaction() as connection:
+            await note(connection, call, "user.enable" if said.active else "user.disable", f"users/{user}")
+            changed = await self._scim.patch("Users", key, op="replace", path="active", value=said.active)
+        await self._look_again()
+        return _user(changed)
+
+    async def delete_user(self, user: Name, call: CurrentCall) -> None:
+        _not_oneself(call, user)
+        await self._delete(user, call)
+
+    async def leave(self, call: CurrentCall) -> None:
+        if Role.ADMIN in call.caller.roles:
+            raise Conflict("an admin cannot leave: another admin has to take you out of the group first")
+        if Role.SERVICE in call.caller.roles:
+            raise Conflict("a service account is no user of the identity provider")
+        await self._delete(call.caller.subject, call)
+
+    async def _delete(self, user: str, call: Call) -> None:
+        key = await self._accounts.id_of(user)
+        async with self._database.transaction() as connection:
+            await note(connection, call, "user.delete", f"users/{user}")
+            await erase(connection, user)
+            await self._scim.delete("Users", key)
+        await self._look_again()
+
+    async def _look_again(self) -> None:
+        with suppress(Unavailable):  # it is done, and the next look will tell
+            await self._accounts.look()
+
+    async def groups(self) -> GroupList:
+        found, names = await self._named_groups(), self._accounts.names
+        return GroupList(
+            groups=[
+                GroupContent(name=name, members=sorted(names.get(each, each) for each in _members(group)))
+                for name, group in sorted(found.items())
+            ]
+        )
+
+    async def add_member(self, group: Name, user: Name, call: CurrentCall) -> None:
+        key = await self._accounts.id_of(user)
+        known = (await self._named_groups()).get(group)
+        if known is None and group not in PEOPLE:
+            raise NotFound(f"there is no group {group}")
+        async with self._database.transaction() as connection:
+            await note(connection, call, "group.add", f"groups/{group}/members/{user}")
+            if known is None:  # a provider may keep no group without members
+                await self._scim.create_group(group, key)
+            else:
+                await self._scim.add_member(known["id"], key)
+
+    async def remove_member(self, group: Name, user: Name, call: CurrentCall) -> None:
+        if group == Role.ADMIN:
+            _not_oneself(call, user)
+        key = await self._accounts.id_of(user)
+        known = (await self._named_groups()).get(group, {})
+        # A provider names members by id, as SCIM says, or by name, as Canaille does.
+        member = next((each for each in _members(known) if each in (key, user)), None)
+        if member is None:
+            raise NotFound(f"there is no user {user} in group {group}")
+        async with self._database.transaction() as connection:
+            await note(connection, call, "group.remove", f"groups/{group}/members/{user}")
+            await self._scim.remove_member(known, member)
+
+    async def _named_groups(self) -> dict[str, Resource]:
+        return {str(group["displayName"]): group async for group in self._scim.all("Groups")}
+
+    @property
+    def _accounts(self) -> Accounts:
+        if self._given is None:
+            raise NotFound("users are not managed here: SLIPWAY_SCIM_URL is not set")
+        return self._given
+
+    @property
+    def _scim(self) -> Scim:
+        return self._accounts.scim
+
+
+def _not_oneself(call: Call, user: str) -> None:
+    """So there is always an admin left."""
+    if call.caller.subject == user:
+        raise Conflict("not to yourself: another admin has to do that")
+
+
+def _members(group: Resource) -> list[str]:
+    return [str(member["value"]) for member in group.get("members") or []]
+
+
+def _user(resource: Resource) -> UserContent:
+    """Only what is named here gets out, whatever the provider sends."""
+    full = (resource.get("name") or {}).get("formatted")
+    created: Any = (resource.get("meta") or {}).get("created")
+    return UserContent(
+        name=resource["userName"],
+        display_name=resource.get("displayName") or full,
+        emails=[each["value"] for each in resource.get("emails") or []],
+        groups=sorted(each["display"] for each in resource.get("groups") or []),
+        active=resource.get("active", True),
+        created=created,
+    )

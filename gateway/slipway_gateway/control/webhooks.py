@@ -1,0 +1,94 @@
+"""Completion webhooks under ``/v1``: a caller names a URL, and hears there of the end of each task of theirs."""
+
+import base64
+import secrets
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+from sqlalchemy import Row
+
+from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.errors import Conflict, NotFound
+from slipway_gateway.requestid import new_id
+from slipway_gateway.tasks.store import TaskStore
+from slipway_gateway.wire.outbound import Outbound
+
+PER_CALLER = 10
+SECRET_BYTES = 32
+
+
+class WebhookRequest(Schema):
+    """Where to."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/slipway"}]})
+
+    url: str = Field(max_length=2000, description="http or https; its host must have public addresses only")
+
+
+class Webhook(Schema):
+    """A subscription."""
+
+    webhook_id: str
+    url: str
+    created: datetime | None = None
+    delivered: datetime | None = Field(default=None, description="the last good delivery")
+    failed: datetime | None = Field(default=None, description="the last one that failed")
+    problem: str | None = Field(default=None, description="why it failed")
+
+
+class NewWebhook(Webhook):
+    """With its secret, which is shown this once."""
+
+    secret: str = Field(description="`whsec_` and Base64: key of the HMAC-SHA256 in `webhook-signature` (Standard Webhooks)")
+
+
+class WebhookList(Schema):
+    """The oldest first."""
+
+    webhooks: list[Webhook]
+
+
+class Webhooks:
+    """The routes."""
+
+    def __init__(self, store: TaskStore, outbound: Outbound) -> None:
+        self._store = store
+        self._outbound = outbound
+
+    def router(self) -> APIRouter:
+        router = APIRouter(prefix="/v1/webhooks", responses=PROBLEMS, tags=["tasks"])
+        router.post("", status_code=201, summary="Be told when tasks end")(self.subscribe)
+        router.get("", summary="Your webhooks")(self.list)
+        router.delete("/{webhook_id}", status_code=204, summary="Be told no more")(self.unsubscribe)
+        return router
+
+    async def subscribe(self, asked: WebhookRequest, call: CurrentCall) -> NewWebhook:
+        await self._outbound.check("url", asked.url)
+        subject = call.caller.subject
+        if len(await self._store.subscriptions(subject)) >= PER_CALLER:
+            raise Conflict(f"you have {PER_CALLER} webhooks already")
+        webhook_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
+        await self._store.subscribe(webhook_id=webhook_id, subject=subject, url=asked.url, secret=secret)
+        return NewWebhook(webhook_id=webhook_id, url=asked.url, secret="whsec_" + base64.b64encode(secret).decode())
+
+    async def list(self, call: CurrentCall) -> WebhookList:
+        found = await self._store.subscriptions(call.caller.subject)
+        return WebhookList(webhooks=[_described(row) for row in found])
+
+    async def unsubscribe(self, webhook_id: str, call: CurrentCall) -> None:
+        if not await self._store.unsubscribe(call.caller.subject, webhook_id.replace("\0", "")):
+            raise NotFound(f"there is no webhook {webhook_id}")
+
+
+def _described(row: Row[Any]) -> Webhook:
+    return Webhook(
+        webhook_id=row.webhook_id,
+        url=row.url,
+        created=row.created,
+        delivered=row.delivered,
+        failed=row.failed,
+        problem=row.problem,
+    )

@@ -1,0 +1,37 @@
+"""What is asked of a caller besides the access table: a grant of the model, its rate and its quota."""
+
+from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.access.rules import Rule, Spending
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.limits.quotas import Quotas
+from slipway_gateway.limits.rates import Rates
+
+
+class Admission:
+    """In memory, but for a lease now and then."""
+
+    def __init__(
+        self, grants: GrantWatch, rates: Rates, quotas: Quotas, *, predictions_per_minute: int, training_per_minute: int
+    ) -> None:
+        self._grants = grants
+        self._rates = rates
+        self._quotas = quotas
+        self._predictions_per_minute = predictions_per_minute
+        self._training_per_minute = training_per_minute
+
+    async def admit(self, call: Call, rule: Rule, model: str | None) -> None:
+        """Note on the call what let it in. Raises Forbidden, TooMany, Unavailable."""
+        if model is not None:
+            call.grant = self._grants.snapshot.get(call.caller, model, call.arrived)
+        if rule.spends is None:
+            return
+        subject = call.caller.subject
+        if rule.spends is Spending.TRAINING:
+            call.headers = self._rates.take((subject, ":training"), "training", self._training_per_minute)
+            return
+        assert call.grant is not None  # noqa: S101  (a path that spends predictions names a model)
+        policy = call.grant.policy
+        rate = policy.predictions_per_minute or self._predictions_per_minute
+        call.headers = self._rates.take((subject, policy.name), "predictions", rate)
+        if policy.requests_per_day is not None or policy.requests_per_month is not None:
+            call.permit = await self._quotas.take(subject, policy, call.arrived)

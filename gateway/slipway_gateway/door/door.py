@@ -1,0 +1,184 @@
+"""The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slipway_contract.log import request_id as log_request_id
+
+from slipway_gateway.access.rules import PUBLIC, Rule, match
+from slipway_gateway.door.admission import Admission
+from slipway_gateway.door.later import Later
+from slipway_gateway.door.login import Login
+from slipway_gateway.errors import JSON, CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.inference.v2 import V2, Exchange, Scope, Send
+from slipway_gateway.requestid import new_id
+from slipway_gateway.telemetry.metrics import Metrics
+from slipway_gateway.telemetry.tracing import passed_on
+from slipway_gateway.wire.body import Body, Receive, check_headers
+from slipway_gateway.wire.coding import unpacked
+
+log = logging.getLogger(__name__)
+
+FORM = b"multipart/form-data"
+STREAMED = frozenset({"batch"})
+"""Rules whose handlers take their bodies piece by piece, and bound them themselves."""
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+NO_STORE = (b"cache-control", b"no-store")
+LAST = (b"connection", b"close")
+WITH_BODY = ("POST", "PUT", "PATCH")
+READINESS = ("/readyz", "/v2/health/ready")
+
+
+class Door:
+    """The ASGI application. Nothing behind it sees a request that the access table does not know.
+
+    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second request on the connection,
+    and everything else goes on.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        admission: Admission,
+        v2: V2,
+        control: Application,
+        later: Later,
+        metrics: Metrics,
+        *,
+        body_limit: int,
+    ) -> None:
+        self._login = login
+        self._admission = admission
+        self.v2 = v2
+        self._control = control
+        self._metrics = metrics
+        self.later = later
+        self._body_limit = body_limit
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http":
+            request_id = new_id()
+            log_request_id.set(request_id)
+            if self.closing:
+                send = _last_on_connection(send)
+            try:
+                await self._admit(request_id, scope, receive, send)
+            except Disconnected:  # nobody is left to answer
+                return
+            except CutOff as error:  # uvicorn closes a connection whose answer is left incomplete
+                log.warning("request %s: %s", request_id, error)
+            except Exception as error:  # the process's edge: every error becomes an answer here
+                await self.refuse(error, request_id, scope, send)
+
+    async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        rule, names = match(scope["method"], path)
+        scope["slipway.route"] = rule.path
+        if self.closing and path in READINESS:
+            raise Unavailable("the gateway is shutting down")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
+        call = await self._call(request_id, rule, names, scope, headers) if known else None
+        scope["slipway.call"] = call
+        exchange = Exchange(request_id, call, names, headers, receive, send)
+        try:
+            if b"prefer" in headers and call is not None and self.later.asked(rule, headers):
+                await self.later.accept(exchange, path)
+            else:
+                await self.answer(exchange, rule, scope)
+        finally:
+            if call is not None and call.permit is not None:
+                call.permit.settle()
+
+    async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
+        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
+        if rule.path.startswith("/v2"):
+            await self.v2(rule, exchange)
+            return
+        receive = exchange.receive
+        if rule.method in WITH_BODY and rule.name not in STREAMED:
+            content_type = FORM if rule.name == "predict" else JSON
+            receive = await self._whole(exchange.headers, receive, content_type)
+        scope["slipway.request_id"] = exchange.request_id
+        await self._answer(exchange.request_id, scope, receive, exchange.send)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """By the control API: every answer bears the request's id, and no cache keeps it that is not told to."""
+        bears_id = (b"x-request-id", request_id.encode())
+        answered, begun = False, time.perf_counter()
+
+        async def with_id(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                seconds = time.perf_counter() - begun
+                self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
+                given: Headers = message.get("headers", [])
+                caching = [] if any(name == b"cache-control" for name, _ in given) else [NO_STORE]
+                message["headers"] = [*given, bears_id, *caching, *_granted(scope)]
+            await send(message)
+
+        try:
+            await self._control(scope, receive, with_id)
+        except Exception:  # Starlette answers 500 and raises nevertheless, for the log
+            if not answered:
+                raise
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+
+    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]) -> Call:
+        """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
+        caller = await self._login.caller(scope, headers)
+        decision = rule.decision(caller.roles)
+        if decision is None:
+            needed = " or ".join(sorted(rule.roles or ()))
+            raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
+        if rule.path.startswith("/v2"):
+            call = Call(request_id, caller, decision, "v2", passed_on(headers))
+        else:
+            call = Call(request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers))
+        await self._admission.admit(call, rule, names.get("model"))
+        return call
+
+    async def _whole(self, headers: dict[bytes, bytes], receive: Receive, content_type: bytes) -> Receive:
+        """The control API parses its bodies, so they are bounded before it sees them."""
+        check_headers(headers, self._body_limit, content_type)
+        receive = unpacked(headers, receive, self._body_limit)
+        body = await Body.read(receive, limit=self._body_limit, keep=self._body_limit)
+        messages = [{"type": "http.request", "body": body.whole}]
+
+        async def replay() -> MutableMapping[str, Any]:
+            return messages.pop() if messages else await receive()
+
+        return replay
+
+    async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
+        if status_of(error) == 500:
+            log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+        path: str = scope["path"]
+        status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+        self._metrics.refused.labels(status).inc()
+        headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _granted(scope: Scope) -> Headers:
+    """What every answer to the request's caller bears, once the caller is known."""
+    call: Call | None = scope.get("slipway.call")
+    return call.headers if call else []
+
+
+def _last_on_connection(send: Send) -> Send:
+    async def closing(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), LAST]
+        await send(message)
+
+    return closing

@@ -1,0 +1,127 @@
+"""``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered 202."""
+
+import asyncio
+import hashlib
+import re
+from datetime import UTC, datetime
+
+import orjson
+from slipway_contract.errors import InvalidInput
+
+from slipway_gateway.access.grants import Priority
+from slipway_gateway.access.rules import Rule
+from slipway_gateway.control.answers import PredictionRequest
+from slipway_gateway.errors import JSON, Forbidden, TooManyTasks, Unavailable
+from slipway_gateway.inference import binary
+from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.prediction import Call
+from slipway_gateway.inference.routing import Routes
+from slipway_gateway.inference.v2 import Exchange
+from slipway_gateway.tasks.store import TaskStore
+from slipway_gateway.tasks.task import WEIGHT, Task, TaskState, caller_of
+from slipway_gateway.wire.body import Body, check_headers
+from slipway_gateway.wire.coding import unpacked
+
+PREDICTIONS = frozenset({"predict", "predict-version"})
+"""Names of the rules that may be answered later."""
+ASKED = re.compile(rb"(?:^|,)\s*respond-async\s*(?:$|[;,])", re.IGNORECASE)
+KEPT = (b"content-type", b"content-encoding", binary.HEADER)
+"""Headers that the answer depends on."""
+KEY = re.compile(rb"[\x21-\x7e]{1,255}")
+RETRY_AFTER = b"1"
+
+
+class Later:
+    """What can be known to be wrong is refused at once; the rest is for a worker to find out."""
+
+    def __init__(self, routes: Routes, catalogue: Catalogue, store: TaskStore, *, body_limit: int, per_caller: int) -> None:
+        self._routes = routes
+        self._catalogue = catalogue
+        self._store = store
+        self._body_limit = body_limit
+        self._per_caller = per_caller
+
+    def asked(self, rule: Rule, headers: dict[bytes, bytes]) -> bool:
+        """Whether this is a prediction that may come later. Another preference is no error."""
+        return rule.name in PREDICTIONS and ASKED.search(headers[b"prefer"]) is not None
+
+    async def accept(self, exchange: Exchange, path: str) -> None:
+        """Raises NotFound, InvalidInput, Forbidden, TooManyTasks, Unavailable, and what reading the body raises."""
+        headers, call = exchange.headers, exchange.call
+        assert call is not None  # noqa: S101  (the access table asks for a token here)
+        route = self._routes.get(exchange.names["model"])
+        if version := exchange.names.get("version"):
+            route.version(version)
+        wanted = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
+        check_headers(headers, self._body_limit, wanted)
+        body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._body_limit)
+        content = body.whole or b""
+        if path.startswith("/v1"):
+            await self._check(content, headers, exchange.names["model"], call)
+        task = _task(call, exchange.names["model"], path, headers, content)
+        if await self._store.unfinished(call.caller.subject) >= self._per_caller:
+            raise TooManyTasks(self._per_caller)
+        found = await self._store.add(task)
+        if found.fingerprint != task.fingerprint:
+            raise InvalidInput("Idempotency-Key", "was used before, for something else")
+        if found.task_id == task.task_id and call.permit:  # a repetition costs nothing
+            call.permit.count()
+        location = f"/v1/tasks/{found.task_id}"
+        answer = {"taskId": found.task_id, "state": found.state, "location": location}
+        more = [(b"location", location.encode()), (b"preference-applied", b"respond-async"), (b"retry-after", RETRY_AFTER)]
+        await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
+
+    async def _check(self, content: bytes, headers: dict[bytes, bytes], model: str, call: Call) -> None:
+        """Named features by the signature of a version that would be asked now, if one can be."""
+
+        async def once() -> dict[str, object]:
+            return {"type": "http.request", "body": content}
+
+        plain = await Body.read(unpacked(headers, once, self._body_limit), limit=self._body_limit, keep=self._body_limit)
+        asked = PredictionRequest.of_body(plain.whole or b"")
+        try:
+            signature = await self._catalogue.signature(self._routes.pick(model))
+        except Unavailable:
+            return
+        await asyncio.to_thread(signature.request, asked.instances, call.request_id)
+
+
+def _task(call: Call, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:
+    key = headers.get(b"idempotency-key")
+    if key is not None and not KEY.fullmatch(key):
+        raise InvalidInput("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
+    kept = [[name.decode(), headers[name].decode("latin-1")] for name in KEPT if name in headers]
+    priority = _priority(headers.get(b"slipway-priority"), call)
+    now = datetime.now(UTC)
+    return Task(
+        task_id=call.request_id,
+        request_id=call.request_id,
+        subject=call.caller.subject,
+        caller=caller_of(call),
+        decision=call.decision,
+        model=model,
+        path=path,
+        headers=kept,
+        body=content,
+        priority=priority,
+        key=key.decode() if key else None,
+        fingerprint=hashlib.sha256(orjson.dumps([path, kept, priority]) + content).hexdigest(),
+        state=TaskState.QUEUED,
+        attempts=0,
+        created=now,
+        due=now,
+    )
+
+
+def _priority(said: bytes | None, call: Call) -> Priority:
+    """That of the caller's policy, or a lower one that is asked for."""
+    own = call.grant.policy.priority if call.grant else Priority.NORMAL
+    if said is None:
+        return own
+    try:
+        asked = Priority(said.decode("latin-1").lower())
+    except ValueError:
+        raise InvalidInput("Slipway-Priority", f"is not one of {', '.join(Priority)}") from None
+    if WEIGHT[asked] > WEIGHT[own]:
+        raise Forbidden(f"Slipway-Priority: your policy for this model gives {own}, not {asked}")
+    return asked

@@ -1,0 +1,142 @@
+"""Answers that are not computed again: by the version's digest and the request's tensors, for callers whose policy says so.
+
+A promotion empties it by construction: another version has another digest.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from slipway_gateway.inference.routing import Target
+from slipway_gateway.wire.body import Body
+from slipway_gateway.wire.upstream import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, as far as the answer depends on it, and the id that its answer bears."""
+
+    key: bytes
+    request_id: Any
+    seconds: int
+    """How old the answer may be."""
+
+    @classmethod
+    def of(cls, target: Target, body: Body, seconds: int) -> "Question | None":
+        """None for what is not a JSON object, or too large to be kept whole: it is asked of the predictor as it is."""
+        if body.whole is None:
+            return None
+        try:
+            content = orjson.loads(body.whole)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(content, dict):
+            return None
+        request_id = content.pop("id", None)
+        version = [target.traffic.service, target.digest, seconds]
+        text = orjson.dumps([version, content], option=orjson.OPT_SORT_KEYS)
+        return cls(hashlib.sha256(text).digest(), request_id, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer of status 200."""
+
+    text: bytes
+    """JSON without the id."""
+    content_type: str
+    ends: float
+    """By the monotonic clock."""
+
+    def answer(self, request_id: Any) -> Answer:
+        """Of its own, for whoever asked."""
+        named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
+        return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer, and how it was come by."""
+
+    answer: Answer
+    status: bytes
+    """For the header Cache-Status: RFC 9211."""
+    computed: bool
+    """For this request."""
+
+
+class AnswerCache:
+    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time are asked once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[Kept | None]] = {}
+
+    async def find(self, question: Question | None, ask: Callable[[], Awaitable[Answer]]) -> Found:
+        """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
+        if question is None:
+            return Found(await ask(), b"Slipway; fwd=bypass", computed=True)
+        if kept := self._get(question.key):
+            ttl = int(kept.ends - time.monotonic())
+            return Found(kept.answer(question.request_id), b"Slipway; hit; ttl=%d" % ttl, computed=False)
+        while (asked := self._asked.get(question.key)) is not None:
+            if kept := await asyncio.shield(asked):
+                return Found(kept.answer(question.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
+        return await self._ask(question, ask)
+
+    async def _ask(self, question: Question, ask: Callable[[], Awaitable[Answer]]) -> Found:
+        kept = None
+        asked = self._asked[question.key] = asyncio.get_running_loop().create_future()
+        try:
+            answer = await ask()
+            kept = _keep(answer, time.monotonic() + question.seconds)
+        finally:  # those who wait for it try by themselves when there is nothing for them
+            del self._asked[question.key]
+            asked.set_result(kept)
+        if kept is None or len(kept.text) > self._limit:
+            return Found(answer, b"Slipway; fwd=miss", computed=True)
+        self._put(question.key, kept)
+        return Found(answer, b"Slipway; fwd=miss; stored", computed=True)
+
+    def _get(self, key: bytes) -> Kept | None:
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if time.monotonic() >= kept.ends:
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return kept
+
+    def _put(self, key: bytes, kept: Kept) -> None:
+        self._drop(key)
+        self._kept[key] = kept
+        self._size += len(kept.text)
+        while self._size > self._limit:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: bytes) -> None:
+        if (kept := self._kept.pop(key, None)) is not None:
+            self._size -= len(kept.text)
+
+
+def _keep(answer: Answer, ends: float) -> Kept | None:
+    """None for what is not to be had again: failures, and answers too large to be kept whole."""
+    if answer.status != 200 or answer.rest is not None:
+        return None
+    try:
+        content = orjson.loads(answer.head)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(content, dict) or "outputs" not in content:
+        return None
+    content.pop("id", None)
+    return Kept(orjson.dumps(content), answer.content_type, ends)

@@ -1,0 +1,48 @@
+"""Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a connection fails."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from slipway_gateway.errors import Unreachable
+from slipway_gateway.inference.endpoints import Endpoints
+from slipway_gateway.inference.routing import Target
+from slipway_gateway.wire.body import Body
+from slipway_gateway.wire.upstream import Answer, Upstream
+
+
+class Predictors:
+    """The caller's own token goes no further than the gateway; ``token`` is the gateway's."""
+
+    def __init__(self, upstream: Upstream, endpoints: Endpoints, token: str | None) -> None:
+        self._upstream = upstream
+        self._endpoints = endpoints
+        self._credential = {"authorization": f"Bearer {token}"} if token else {}
+
+    def pods(self, target: Target) -> int:
+        """How many share the version's requests."""
+        return self._endpoints.count(target.kubernetes_service)
+
+    async def infer(self, target: Target, body: Body, request_id: str, trace: Mapping[str, str] | None = None) -> Answer:
+        """The version's answer. One that cannot be connected to, or breaks off before an answer, is asked once more, at
+        another endpoint if there is one: inference changes nothing.
+
+        Raises Unavailable, UpstreamTimeout, and what reading the body raises.
+        """
+        headers = {"content-type": "application/json", "x-request-id": request_id, **(trace or {}), **self._credential}
+        failed = None
+        while True:
+            endpoint = self._endpoints.choose(target.kubernetes_service, target.endpoint, failed)
+            endpoint.under_way += 1
+            try:
+                return await self._upstream.post(endpoint.origin + target.infer_path, body, headers)
+            except Unreachable:
+                endpoint.set_aside()
+                if failed or not body.can_repeat:
+                    raise
+                failed = endpoint
+            finally:
+                endpoint.under_way -= 1
+
+    async def metadata(self, target: Target) -> Any:
+        """What the version says of itself. Raises OSError with a sentence."""
+        return await self._upstream.json(target.metadata_url, self._credential)

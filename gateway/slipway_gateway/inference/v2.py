@@ -1,0 +1,173 @@
+"""The Open Inference Protocol under ``/v2``, in plain ASGI: the hot path."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import aclosing
+from importlib.metadata import version as installed
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from slipway_contract.v2 import ServerMetadata
+
+from slipway_gateway.access.rules import Rule
+from slipway_gateway.errors import JSON, CutOff, Headers, Unavailable
+from slipway_gateway.inference import binary
+from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.prediction import Call, Predictions
+from slipway_gateway.inference.routing import Routes
+from slipway_gateway.wire.body import Body, Receive, check_headers
+from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked
+from slipway_gateway.wire.upstream import Answer
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Handler = Callable[["Exchange"], Awaitable[None]]
+
+EXTENSIONS = ["binary_tensor_data"]
+INLINE = 2**16
+"""Bytes that are converted at once; more are converted in a thread, so that others are answered meanwhile."""
+
+
+class Exchange:
+    """One request and the way back to its caller."""
+
+    __slots__ = ("call", "headers", "names", "receive", "request_id", "send")
+
+    def __init__(
+        self, request_id: str, call: Call | None, names: dict[str, str], headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        self.request_id = request_id
+        self.call = call
+        self.names = names
+        self.headers = headers
+        self.receive = receive
+        self.send = send
+
+    async def start(self, status: int, headers: Headers) -> None:
+        granted = self.call.headers if self.call else ()
+        all_headers = [(b"x-request-id", self.request_id.encode()), *granted, *headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
+
+    async def answer(self, answer: Answer, headers: Headers) -> None:
+        """Pass an answer on; packed, if that is worth it and the caller takes it."""
+        headers = [(b"content-type", answer.content_type.encode()), *headers]
+        if answer.rest is not None or len(answer.head) >= WORTH:
+            accepted = self.headers.get(b"accept-encoding")
+            coding = preferred(accepted) if accepted else None
+            if coding:
+                pack(answer, coding)
+                headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
+        if answer.rest is None:
+            await self.start(answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())])
+            await self.send({"type": "http.response.body", "body": answer.head})
+            return
+        async with aclosing(answer.rest) as rest:
+            await self.start(answer.status, headers)
+            await self.send({"type": "http.response.body", "body": answer.head, "more_body": True})
+            async for chunk in rest:
+                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self.send({"type": "http.response.body", "body": b""})
+
+    async def json(self, content: object, status: int = 200, headers: Headers | None = None) -> None:
+        body = orjson.dumps(content)
+        length = str(len(body)).encode()
+        await self.start(status, [(b"content-type", JSON), (b"content-length", length), *(headers or [])])
+        await self.send({"type": "http.response.body", "body": body})
+
+
+class V2:
+    """Handlers by the path of their rule in the access table."""
+
+    def __init__(self, routes: Routes, predictions: Predictions, catalogue: Catalogue, *, body_limit: int, keep: int) -> None:
+        self._routes = routes
+        self._predictions = predictions
+        self._catalogue = catalogue
+        self._body_limit = body_limit
+        self._keep = keep
+        self.handlers: dict[tuple[str, str], Handler] = {
+            ("POST", "/v2/models/{model}/infer"): self._infer,
+            ("POST", "/v2/models/{model}/versions/{version}/infer"): self._infer,
+            ("GET", "/v2/models/{model}"): self._metadata,
+            ("GET", "/v2/models/{model}/versions/{version}"): self._metadata,
+            ("GET", "/v2/models/{model}/ready"): self._model_ready,
+            ("GET", "/v2/models/{model}/versions/{version}/ready"): self._model_ready,
+            ("GET", "/v2"): self._server,
+            ("GET", "/v2/health/live"): self._live,
+            ("GET", "/v2/health/ready"): self._ready,
+        }
+
+    async def __call__(self, rule: Rule, exchange: Exchange) -> None:
+        await self.handlers[rule.method, rule.path](exchange)
+
+    async def _infer(self, exchange: Exchange) -> None:
+        assert exchange.call is not None  # noqa: S101  (the access table asks for a token here)
+        names, headers = exchange.names, exchange.headers
+        target = self._routes.pick(names["model"], names.get("version"))
+        json_length = headers.get(binary.HEADER)
+        check_headers(headers, self._body_limit, JSON if json_length is None else binary.CONTENT_TYPE)
+        receive = unpacked(headers, exchange.receive, self._body_limit)
+        keep = self._keep if json_length is None else self._body_limit
+        body = await Body.read(receive, limit=self._body_limit, keep=keep)
+        if json_length is None and not (body.whole and binary.ASKED in body.whole):
+            await exchange.answer(await self._predictions.ask(exchange.call, target, body), target.headers)
+            return
+        content, wanted = await _converted(body.whole or b"", json_length, self._body_limit)
+        answer = await self._predictions.ask(exchange.call, target, Body(content))
+        headers_of_form = await _in_form(answer, wanted) if wanted and answer.status == 200 else []
+        await exchange.answer(answer, [*target.headers, *headers_of_form])
+
+    async def _metadata(self, exchange: Exchange) -> None:
+        names = exchange.names
+        route = self._routes.get(names["model"])
+        target = route.version(names["version"]) if "version" in names else route.live or route.pick()
+        said = await self._catalogue.metadata(target)
+        public = said.model_copy(update={"name": target.model, "versions": sorted(route.targets, key=_by_number)})
+        await exchange.json(public.model_dump(mode="json", exclude_none=True), headers=target.headers)
+
+    async def _model_ready(self, exchange: Exchange) -> None:
+        names = exchange.names
+        route = self._routes.get(names["model"])
+        if "version" in names:
+            route.version(names["version"])
+        elif not route.ready:
+            raise Unavailable(f"model {names['model']} is not ready: {route.message}")
+        await exchange.json({"name": names["model"], "ready": True})
+
+    async def _server(self, exchange: Exchange) -> None:
+        said = ServerMetadata(name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS)
+        await exchange.json(said.model_dump())
+
+    async def _live(self, exchange: Exchange) -> None:
+        await exchange.json({"live": True})
+
+    async def _ready(self, exchange: Exchange) -> None:
+        ready = self._routes.age < float("inf")
+        await exchange.json({"ready": ready}, status=200 if ready else 503)
+
+
+def _by_number(version: str) -> tuple[int, str]:
+    return (int(version) if version.isdigit() else 0, version)
+
+
+async def _converted(body: bytes, json_length: bytes | None, limit: int) -> tuple[bytes, binary.Wanted]:
+    """A request with binary tensors as one without. Raises MalformedRequest, InvalidInput, TooLarge."""
+    if len(body) <= INLINE:
+        return binary.read_request(body, json_length, limit)
+    return await asyncio.to_thread(binary.read_request, body, json_length, limit)
+
+
+async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
+    """Give the answer the wanted binary outputs; gives the header that tells where they begin. Raises Unavailable."""
+    try:
+        content = await answer.whole()
+        write = binary.write_answer
+        answer.head, length = (
+            write(content, wanted) if len(content) <= INLINE else await asyncio.to_thread(write, content, wanted)
+        )
+    except CutOff as error:
+        raise Unavailable("the model broke off its answer", retry_after=2) from error
+    except ValidationError as error:
+        raise Unavailable("the model gave an answer that is not V2") from error
+    answer.content_type = binary.CONTENT_TYPE.decode()
+    return [(binary.HEADER, str(length).encode())]

@@ -1,0 +1,1 @@
+"""Jobs of the cluster that people ask for: trainings, promotions, batches."""

@@ -1,0 +1,73 @@
+"""Batches in PostgreSQL: gateway and Jobs both reach it, so no file needs a place of its own."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from sqlalchemy import Row, delete, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.tables import batch_files, batches
+
+PIECE = 2**20
+"""Bytes of a file in one row of the table."""
+
+
+class BatchStore:
+    """Every call raises Away while the database is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, file: Path, **values: Any) -> tuple[Row[Any], bool]:
+        """The batch with its file, or the one that its caller made before with the same key; and whether it is new."""
+        async with self._database.transaction() as connection:
+            statement = insert(batches).values(**values).on_conflict_do_nothing().returning(*batches.c)
+            row = (await connection.execute(statement)).first()
+            if row is None:
+                same = (batches.c.subject == values["subject"], batches.c.key == values["key"])
+                return (await connection.execute(select(batches).where(*same))).one(), False
+            number = 0
+            with await to_thread.run_sync(lambda: file.open("rb")) as opened:
+                while piece := await to_thread.run_sync(opened.read, PIECE):
+                    place = {"batch_id": row.batch_id, "kind": "input", "number": number}
+                    await connection.execute(insert(batch_files).values(**place, content=piece))
+                    number += 1
+            return row, True
+
+    async def started(self, batch_id: str, job: str) -> None:
+        """Note the name of its Job."""
+        await self._database.run(update(batches).where(batches.c.batch_id == batch_id).values(job=job))
+
+    async def get(self, subject: str, batch_id: str) -> Row[Any] | None:
+        """None for someone else's, too."""
+        own = (batches.c.batch_id == batch_id, batches.c.subject == subject)
+        rows = await self._database.run(select(batches).where(*own))
+        return rows[0] if rows else None
+
+    async def list(self, subject: str, limit: int) -> Sequence[Row[Any]]:
+        """The newest first."""
+        query = select(batches).where(batches.c.subject == subject).order_by(batches.c.created.desc()).limit(limit)
+        return await self._database.run(query)
+
+    async def result(self, batch_id: str) -> AsyncIterator[bytes]:
+        """The pieces of the result; a connection is held for each only while it is read."""
+        number = 0
+        while True:
+            place = (batch_files.c.batch_id == batch_id, batch_files.c.kind == "result", batch_files.c.number == number)
+            rows = await self._database.run(select(batch_files.c.content).where(*place))
+            if not rows:
+                return
+            yield bytes(rows[0][0])
+            number += 1
+
+    async def delete(self, batch_id: str) -> None:
+        """With all its files."""
+        await self._database.run(delete(batches).where(batches.c.batch_id == batch_id))
+
+    async def sweep(self) -> None:
+        """Forget what is expired."""
+        await self._database.run(delete(batches).where(batches.c.expires < datetime.now(UTC)))

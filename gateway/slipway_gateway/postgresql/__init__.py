@@ -1,0 +1,1 @@
+"""The database: its door, its tables and their migrations, its queue."""

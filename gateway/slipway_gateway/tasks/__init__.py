@@ -1,0 +1,1 @@
+"""Requests that are kept, and answered later by a worker."""
