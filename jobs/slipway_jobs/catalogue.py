@@ -12,6 +12,8 @@ import httpx
 import numpy as np
 
 from slipway_jobs.cleveland import read_cleveland
+from slipway_jobs.climate import READINGS, STATIONS, synthetic_climate
+from slipway_jobs.climate import SEED as CLIMATE_SEED
 from slipway_jobs.dataset import Dataset, Table
 from slipway_jobs.errors import Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
@@ -81,6 +83,16 @@ CATALOGUE: Mapping[str, Dataset] = {
             subject="image",
             digest="sha256:4c993bafe074d5caa2ddf74c7019231d32e6a8a4b2a7677f695a05376f82dba7",
             make=_digits,
+        ),
+        Dataset(
+            name="climate-synthetic",
+            title=f"Synthetic: {STATIONS} made-up weather stations, {READINGS} temperatures of each",
+            source=f"slipway_jobs.climate, seed {CLIMATE_SEED}",
+            licence="Apache-2.0",
+            citation="none: made by Slipway's generator; it says nothing about the weather",
+            subject="made-up station",
+            make=synthetic_climate,
+            synthetic=True,
         ),
     )
 }

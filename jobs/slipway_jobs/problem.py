@@ -17,7 +17,11 @@ from slipway_jobs.metric import Metric, Predictions
 from slipway_jobs.split import BySubject, Rule
 from slipway_jobs.target import Arrays, Target
 
-PROBLEMS: Mapping[str, str] = {"heart": "slipway_jobs.models.heart", "digits": "slipway_jobs.models.digits"}
+PROBLEMS: Mapping[str, str] = {
+    "heart": "slipway_jobs.models.heart",
+    "digits": "slipway_jobs.models.digits",
+    "temperature": "slipway_jobs.models.temperature",
+}
 """Name of a model: the module that declares its ``PROBLEM``."""
 
 

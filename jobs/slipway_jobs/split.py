@@ -52,13 +52,14 @@ class BySubject:
             members = np.flatnonzero(stratum == value)
             held[members[: round(self.share * len(members))]] = True
         test = held[group_of]
-        return Split(table.take(~test), table.take(test), self._words(table, subject))
+        return Split(table.take(~test), table.take(test), self._words(table, subject, len(np.unique(stratum)) > 1))
 
-    def _words(self, table: Table, subject: str) -> str:
+    def _words(self, table: Table, subject: str, balanced: bool) -> str:
         if np.array_equal(table.groups, table.keys):
             kept = f"one {subject} a row, equal inputs kept together, chosen by a hash of the inputs"
-            return f"{self.share:.0%} of each class held out, {kept}"
-        return f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together, balanced by class"
+            return f"{self.share:.0%}{' of each class' if balanced else ''} held out, {kept}"
+        together = f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together"
+        return together + (", balanced by class" if balanced else "")
 
     def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:
         return target.folds(train, parts, seed)

@@ -1,0 +1,90 @@
+"""Temperature from place, month and hour: a plain version and a better one, for the demonstration of a promotion."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.climate import INPUTS
+from slipway_jobs.dataset import Table
+from slipway_jobs.metric import MAE, RMSE, Predictions
+from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.target import Quantity
+
+_LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
+
+
+class TemperatureParameters(Parameters):
+    """The linear model adds up what place, month and hour do each; boosting learns what they do together."""
+
+    folds: int = Field(default=3, ge=2, le=20)
+    """parts of the cross-validation that chooses among the candidates"""
+
+    estimator: Literal["linear", "boosting"] = "linear"
+    """ridge regression, or gradient boosting"""
+
+    trees: int = Field(default=100, ge=1, le=2000)
+    """trees of the boosting"""
+
+
+def candidates(parameters: TemperatureParameters) -> Mapping[str, Estimator]:
+    """The kind of estimator that was asked for."""
+    if parameters.estimator == "boosting":
+        boosting = GradientBoostingRegressor(
+            n_estimators=parameters.trees, max_depth=5, subsample=0.5, random_state=parameters.seed
+        )
+        return {f"boosting trees={parameters.trees}": boosting}
+    # Month and hour go round in circles: a coefficient for each says that without sines.
+    cycles = OneHotEncoder(categories=[np.arange(1.0, 13), np.arange(24.0)], sparse_output=False)
+    place = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False))
+    columns = ColumnTransformer([("place", place, [_LATITUDE, _LONGITUDE]), ("cycles", cycles, [_MONTH, _HOUR])])
+    return {f"linear alpha={alpha:g}": make_pipeline(columns, Ridge(alpha)) for alpha in (1.0, 100.0)}
+
+
+_ZONES = (-66.5, -23.5, 0.0, 23.5, 66.5)
+"""Polar circles, tropics and equator, in degrees of latitude."""
+
+
+def climatology(train: Table, test: Table) -> Predictions:
+    """The mean of the training rows of the same month in the same zone; of all of them where there are none."""
+    sums, counts = np.zeros((len(_ZONES) + 1, 13)), np.zeros((len(_ZONES) + 1, 13))
+    where = _zone_and_month(train)
+    np.add.at(sums, where, train.labels)
+    np.add.at(counts, where, 1)
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), train.labels.mean())
+    return np.asarray(means[_zone_and_month(test)])
+
+
+def _zone_and_month(table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.digitize(table.features[:, _LATITUDE], _ZONES), table.features[:, _MONTH].astype(np.intp)
+
+
+PROBLEM = Problem(
+    name="temperature",
+    title="Temperature of a place",
+    use="Shows how a quantity is predicted, and how a better version takes over: the air's temperature by place, month and hour.",
+    limits=(
+        "Trained on a made-up climate: it says nothing about the weather anywhere.",
+        "It knows neither height nor weather of the day; what these do is its error, however long it is trained.",
+        "No station is nearer to a pole than 75 degrees: beyond, it extrapolates.",
+    ),
+    datasets=("climate-synthetic",),
+    signature=Signature(
+        inputs=INPUTS,
+        outputs=(Column(name="temperature", datatype=Datatype.FP32, unit="Cel", description="of the air, expected"),),
+    ),
+    target=Quantity({"climatology": climatology}),
+    parameters=TemperatureParameters,
+    candidates=candidates,
+    metrics=(MAE, RMSE),
+    selection=MAE,
+)
