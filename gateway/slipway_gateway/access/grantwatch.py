@@ -7,8 +7,9 @@ import time
 import psycopg
 from psycopg.rows import dict_row
 
-from slipway_gateway.access.grants import Grant, Grants, Policy, Priority
+from slipway_gateway.access.grants import Grant, Grants
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.limits.policy import Policy, Priority
 
 log = logging.getLogger(__name__)
 

@@ -8,16 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from slipway_gateway.errors import MethodNotAllowed, NotFound
-
-
-class Role(StrEnum):
-    """What a caller is: people by the groups of their token, a service account by its token being its own."""
-
-    SERVICE = "service"
-    USER = "user"
-    SCIENTIST = "scientist"
-    ADMIN = "admin"
-
+from slipway_gateway.identity.roles import Role
 
 PUBLIC = None
 """No token is asked for."""
@@ -25,7 +16,6 @@ SIGNED_IN = frozenset[Role]()
 """Any valid token will do, whatever its groups."""
 ALL = frozenset(Role)
 SCIENTIFIC = frozenset({Role.SCIENTIST, Role.ADMIN})
-PEOPLE = frozenset({Role.USER, Role.SCIENTIST, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 ORDER = tuple(Role)
 """The humblest role that suffices is the one that is named in the log."""

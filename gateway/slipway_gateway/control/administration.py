@@ -9,9 +9,9 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.granting import Granting
-from slipway_gateway.access.grants import Priority
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
 
 Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]

@@ -11,10 +11,10 @@ from slipway_cluster.interface import Manifest
 from slipway_contract.errors import InvalidInput
 from sqlalchemy import Row
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS
+from slipway_gateway.control.route import PROBLEMS
 from slipway_gateway.errors import CutOff, Unavailable
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.postgresql.database import Database

@@ -1,18 +1,18 @@
-"""The control API under ``/v1``."""
+"""Models under ``/v1``: which there are for a caller, and predictions of them from named features or pictures."""
 
 import logging
 import time
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.answers import (
     Me,
@@ -20,11 +20,11 @@ from slipway_gateway.control.answers import (
     ModelList,
     PredictionAnswer,
     PredictionRequest,
-    Problem,
 )
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import CutOff, Refused, Unavailable
 from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.inference.prediction import Call, Predictions, error_text
+from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Route, Routes, Target
 from slipway_gateway.postgresql.database import Away
 from slipway_gateway.records.album import Album
@@ -35,19 +35,6 @@ from slipway_gateway.wire.body import Body
 
 log = logging.getLogger(__name__)
 
-
-def current_call(request: Request) -> Call:
-    """What the door found out about this request."""
-    call: Call = request.scope["slipway.call"]
-    return call
-
-
-CurrentCall = Annotated[Call, Depends(current_call)]
-STATUSES = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503, 504)
-_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema(by_alias=True)}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in STATUSES
-}
 
 Top = Annotated[int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")]
 _FORM = {"type": "object", "description": "files in the field of the input that takes pictures; other inputs by their names"}
@@ -62,7 +49,7 @@ BODY = {
 }
 
 
-class Control:
+class Models:
     """The routes and what they work with."""
 
     def __init__(

@@ -8,10 +8,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from slipway_contract.signature import Signature
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.rows.form import KIND
 from slipway_gateway.rows.ranking import probabilities

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import (
     IdempotencyKey,

@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path, Response
 from slipway_contract.events import FeedbackEvent
 from sqlalchemy import Row
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.rules import Role
 from slipway_gateway.control.answers import Dataset, FeedbackAnswer, FeedbackList, FeedbackRequest, PictureLink, Receipt
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import NotFound
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.records.album import Album
 from slipway_gateway.records.eventlog import EventLog
 from slipway_gateway.records.shipper import Shipper

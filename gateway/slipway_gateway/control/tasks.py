@@ -7,12 +7,12 @@ import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from slipway_gateway.access.grants import Priority
-from slipway_gateway.access.rules import Role
+from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
-from slipway_gateway.inference.prediction import Call
+from slipway_gateway.identity.roles import Role
+from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.tables import tasks as table
 from slipway_gateway.requestid import PATTERN
 from slipway_gateway.tasks.store import TaskStore

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import NotFound
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.joblog import LogReaders

@@ -6,10 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator, Field
 
-from slipway_gateway.access.rules import Role
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Forbidden
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.ledger import Ledger
 from slipway_gateway.records.shipper import Shipper
 

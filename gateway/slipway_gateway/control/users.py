@@ -8,13 +8,13 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.rules import PEOPLE, Role
+from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.roles import PEOPLE, Role
 from slipway_gateway.identity.scim import Resource, Scim
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.records.erasure import erase
 

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from sqlalchemy import Row
 
 from slipway_gateway.control.answers import Schema
-from slipway_gateway.control.models import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.store import TaskStore

@@ -1,8 +1,8 @@
 """What is asked of a caller besides the access table: a grant of the model, its rate and its quota."""
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.access.rules import Rule, Spending
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from slipway_contract.log import request_id as log_request_id
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.rules import PUBLIC, Rule, match
 from slipway_gateway.door.admission import Admission
 from slipway_gateway.door.later import Later
 from slipway_gateway.door.login import Login
 from slipway_gateway.errors import JSON, CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.inference.v2 import V2, Exchange, Scope, Send
 from slipway_gateway.requestid import new_id
 from slipway_gateway.telemetry.metrics import Metrics

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 import orjson
 from slipway_contract.errors import InvalidInput
 
-from slipway_gateway.access.grants import Priority
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.rules import Rule
 from slipway_gateway.control.answers import PredictionRequest
 from slipway_gateway.errors import JSON, Forbidden, TooManyTasks, Unavailable
 from slipway_gateway.inference import binary
 from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.inference.prediction import Call
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import Exchange
+from slipway_gateway.limits.policy import Priority
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import WEIGHT, Task, TaskState, caller_of
 from slipway_gateway.wire.body import Body, check_headers

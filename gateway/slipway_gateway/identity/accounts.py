@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slipway_gateway.access.rules import Role
 from slipway_gateway.errors import NotFound, Unauthenticated, Unavailable
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.identity.tokens import Caller
 

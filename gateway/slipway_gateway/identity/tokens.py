@@ -12,9 +12,9 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jws import JWSRegistry
 
-from slipway_gateway.access.rules import PEOPLE, Role
 from slipway_gateway.errors import Unauthenticated
 from slipway_gateway.identity.keys import IssuerKeys
+from slipway_gateway.identity.roles import PEOPLE, Role
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 """Asymmetric ones only: with HS256 anyone who knows the public key could sign. RFC 9864 renamed EdDSA to Ed25519."""

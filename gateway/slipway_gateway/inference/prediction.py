@@ -2,47 +2,21 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Protocol
 
 import orjson
 
-from slipway_gateway.access.grants import Grant
-from slipway_gateway.errors import JSON, GatewayError, Headers, v2_error
-from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.access.call import Call
+from slipway_gateway.errors import JSON, GatewayError, v2_error
 from slipway_gateway.inference.answercache import AnswerCache, Question
 from slipway_gateway.inference.line import Bounds, Line
 from slipway_gateway.inference.predictors import Predictors
 from slipway_gateway.inference.routing import Target
-from slipway_gateway.limits.quotas import Permit
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.wire.body import Body
 from slipway_gateway.wire.upstream import Answer
-
-
-@dataclass(slots=True)
-class Call:
-    """A request that was let in."""
-
-    request_id: str
-    caller: Caller
-    decision: str
-    protocol: str
-    trace: Mapping[str, str] | None = None
-    """Headers of W3C Trace Context for the predictor."""
-    grant: Grant | None = None
-    """Of the model in the path, if there is one."""
-    permit: Permit | None = None
-    """Out of the grant's quota, if it has one."""
-    headers: Headers = field(default_factory=list)
-    """Of every answer to it."""
-    address: str = ""
-    """Whence it came; not looked up where predictions are made."""
-    arrived: float = field(default_factory=time.time)
-    begun: float = field(default_factory=time.perf_counter)
 
 
 class Journal(Protocol):

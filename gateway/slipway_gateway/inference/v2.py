@@ -10,11 +10,12 @@ import orjson
 from pydantic import ValidationError
 from slipway_contract.v2 import ServerMetadata
 
+from slipway_gateway.access.call import Call
 from slipway_gateway.access.rules import Rule
 from slipway_gateway.errors import JSON, CutOff, Headers, Unavailable
 from slipway_gateway.inference import binary
 from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.inference.prediction import Call, Predictions
+from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.wire.body import Body, Receive, check_headers
 from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked

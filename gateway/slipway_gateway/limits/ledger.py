@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row, select, text
 
-from slipway_gateway.access.grants import Policy
+from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import usage
 from slipway_gateway.requestid import new_id

@@ -4,9 +4,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 
-from slipway_gateway.access.grants import Policy
 from slipway_gateway.errors import TooMany, Unavailable
 from slipway_gateway.limits.ledger import Exhausted, Ledger
+from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Away
 
 log = logging.getLogger(__name__)

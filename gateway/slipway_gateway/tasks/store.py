@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slipway_gateway.access.grants import Priority
+from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.queue import PREDICTIONS, WEBHOOKS, Queue
 from slipway_gateway.postgresql.tables import tasks, webhooks

@@ -5,10 +5,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from slipway_gateway.access.grants import Grant, Policy, Priority
-from slipway_gateway.access.rules import Role
+from slipway_gateway.access.call import Call
+from slipway_gateway.access.grants import Grant
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.tokens import Caller
-from slipway_gateway.inference.prediction import Call
+from slipway_gateway.limits.policy import Policy, Priority
 from slipway_gateway.limits.quotas import Permit
 
 

@@ -1,0 +1,25 @@
+"""What a grant gives of a model: how much, how fast, and who goes first."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Priority(StrEnum):
+    """Who goes first where there is a queue."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How much of a model its grantees may have. None: as much as the gateway's settings say, or without end."""
+
+    name: str
+    requests_per_day: int | None = None
+    requests_per_month: int | None = None
+    predictions_per_minute: int | None = None
+    priority: Priority = Priority.NORMAL
+    cache_seconds: int | None = None
+    """None: each answer is computed."""
