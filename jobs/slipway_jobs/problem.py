@@ -21,6 +21,7 @@ PROBLEMS: Mapping[str, str] = {
     "heart": "slipway_jobs.models.heart",
     "digits": "slipway_jobs.models.digits",
     "temperature": "slipway_jobs.models.temperature",
+    "quantity": "slipway_jobs.models.quantity",
 }
 """Name of a model: the module that declares its ``PROBLEM``."""
 
