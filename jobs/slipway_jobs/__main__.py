@@ -113,7 +113,22 @@ def _batch(given: Namespace) -> dict[str, Any]:
     return predict_batch(given.batch, settings)
 
 
-COMMANDS = {"train": _train, "evaluate": _evaluate, "promote": _promote, "monitor": _monitor, "adopt": _adopt, "batch": _batch}
+def _etl(given: Namespace) -> dict[str, Any]:
+    allowed, settings = command.number("--max-rejected", given.max_rejected, 0), read_settings()
+    from slipway_jobs.sales.etl import Wish, etl
+
+    return etl(Wish(given.file, given.time_zone, allowed, given.replace), settings)
+
+
+COMMANDS = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "promote": _promote,
+    "monitor": _monitor,
+    "adopt": _adopt,
+    "batch": _batch,
+    "etl": _etl,
+}
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _terminate)

@@ -16,6 +16,9 @@ from slipway_jobs.climate import READINGS, STATIONS, synthetic_climate
 from slipway_jobs.climate import SEED as CLIMATE_SEED
 from slipway_jobs.dataset import Dataset, Table
 from slipway_jobs.errors import Unavailable, WrongDigest
+from slipway_jobs.sales.etl import FILE
+from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse
+from slipway_jobs.sales.synthetic import SEED as SALES_SEED
 from slipway_jobs.settings import Settings
 from slipway_jobs.synthetic import SEED, synthetic_heart
 
@@ -31,6 +34,9 @@ def _digits() -> Table:
     digits = load_digits()
     return Table.of(digits.data.astype(np.float32), digits.target)
 
+
+_YOURS = "whatever your sales are under"
+_NOBODY = "none: your own"
 
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
 _JANOSI = (
@@ -71,6 +77,35 @@ CATALOGUE: Mapping[str, Dataset] = {
             citation="none: made by Slipway's generator; it says nothing about patients",
             subject="made-up patient",
             make=synthetic_heart,
+            synthetic=True,
+        ),
+        Dataset(
+            name="sales-warehouse",
+            title="Sales in the warehouse, through the last Sunday",
+            source="tables of the schema warehouse, filled by the Job etl",
+            licence=_YOURS,
+            citation=_NOBODY,
+            subject="pair of store and product",
+            query=of_warehouse,
+        ),
+        Dataset(
+            name="sales",
+            title="Sales in a file of raw rows",
+            source=f"{FILE} in the mirror folder",
+            licence=_YOURS,
+            citation=_NOBODY,
+            subject="pair of store and product",
+            files=(FILE,),
+            read=of_file,
+        ),
+        Dataset(
+            name="sales-synthetic",
+            title=f"Synthetic: 5 stores and 8 products that never were, from 2024 to {UNTIL}",
+            source=f"slipway_jobs.sales.synthetic, seed {SALES_SEED}",
+            licence="Apache-2.0",
+            citation="none: made by Slipway's generator; it says nothing about trade",
+            subject="pair of store and product",
+            make=of_generator,
             synthetic=True,
         ),
         Dataset(
@@ -135,6 +170,8 @@ def _find(entry: Dataset, settings: Settings) -> tuple[Table, str]:
             return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), entry.url
         except httpx.HTTPError as error:
             reason += f", and {entry.url} does not answer ({type(error).__name__}: {error})"
+    if entry.query:
+        return entry.query(settings), entry.source
     if entry.make is None:
         raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
     return entry.make(), entry.source

@@ -3,6 +3,7 @@
 import argparse
 import re
 from datetime import timedelta
+from pathlib import Path
 
 from slipway_contract.registry import CHAMPION
 
@@ -14,13 +15,13 @@ EXIT_STATUSES = """exit status:
   0  done; monitor: stable
   1  failed: the reason is on stderr and in the last line on stdout
   2  a wrong parameter; it is named, with what it may be
-  3  promote: refused by the gate; monitor: drift; adopt: it cannot be served as it is
+  3  promote, etl: refused; monitor: drift; adopt: it cannot be served as it is
   4  monitor: too few rows in the window to say anything
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt|batch``."""
+    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt|batch|etl``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -32,11 +33,12 @@ def parser() -> argparse.ArgumentParser:
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
     _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
+    _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
     return top
 
 
 def _train(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="heart or digits")
+    command.add_argument("model", help="heart, digits, quantity, …")
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="parameters", help="a training parameter; repeatable"
     )
@@ -66,6 +68,20 @@ def _monitor(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-requests", default="100000", metavar="N", help="look at the newest N requests at most (%(default)s)"
     )
+
+
+def _etl(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--file", type=Path, help="raw sales, CSV; sales.csv of SLIPWAY_DATA when not given, else generated ones"
+    )
+    command.add_argument("--time-zone", default="UTC", metavar="ZONE", help="where the stores are (%(default)s)")
+    command.add_argument(
+        "--max-rejected",
+        default="0.01",
+        metavar="SHARE",
+        help="of the rows may not fit; else none is taken (%(default)s)",
+    )
+    command.add_argument("--replace", action="store_true", help="forget what is in the warehouse first")
 
 
 def pairs(texts: list[str]) -> dict[str, str]:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from slipway_contract.registry import digest_of
 
+from slipway_jobs.settings import Settings
+
 Floats = NDArray[np.float32]
 Texts = NDArray[np.object_]
 Features = NDArray[Any]
@@ -85,6 +87,9 @@ def _bytes(row: Features) -> bytes:
     return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
 
 
+Query = Callable[[Settings], Table]
+"""The table as a database has it now; raises Unavailable."""
+
 Reader = Callable[[bytes, str], Table]
 """Content of a file and its name, for messages; raises CorruptTable."""
 
@@ -110,4 +115,6 @@ class Dataset:
     read: Reader | None = None
     make: Callable[[], Table] | None = None
     """How to get it without any file: carried by a package, or generated."""
+    query: Query | None = None
+    """How to get it from a database."""
     synthetic: bool = False

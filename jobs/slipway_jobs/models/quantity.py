@@ -32,10 +32,10 @@ class QuantityParameters(Parameters):
     estimate: Literal["median", "mean"] = "median"
     """what is estimated: the median errs least in units, the mean adds up to the right total"""
 
-    trees: int = Field(default=100, ge=1, le=2000)
+    trees: int = Field(default=60, ge=1, le=2000)
     """trees of the boosting"""
 
-    learning_rate: float = Field(default=0.08, gt=0, le=1)
+    learning_rate: float = Field(default=0.1, gt=0, le=1)
     """how much each tree corrects"""
 
     leaves: int | None = Field(default=None, ge=2, le=255)
@@ -47,9 +47,13 @@ def candidates(parameters: QuantityParameters) -> Mapping[str, Estimator]:
     return {
         f"boosting leaves={leaves}": WithFallback(
             HistGradientBoostingRegressor(
-                loss=_LOSSES[parameters.estimate], learning_rate=parameters.learning_rate, max_iter=parameters.trees,
-                max_leaf_nodes=leaves, early_stopping=False, random_state=parameters.seed,
-            )  # fmt: skip
+                loss=_LOSSES[parameters.estimate],
+                learning_rate=parameters.learning_rate,
+                max_iter=parameters.trees,
+                max_leaf_nodes=leaves,
+                early_stopping=False,
+                random_state=parameters.seed,
+            )
         )
         for leaves in ([parameters.leaves] if parameters.leaves else [8, 20])
     }

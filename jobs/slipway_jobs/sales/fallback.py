@@ -35,7 +35,9 @@ class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def predict(self, x: Floats) -> NDArray[np.float64]:
-        columns = [np.maximum(self.regressor_.predict(x), 0), *(x[:, _NAMES.index(name)] for name in MEANS), np.zeros(len(x))]
+        with threadpool_limits(1):
+            model = np.maximum(self.regressor_.predict(x), 0)
+        columns = [model, *(x[:, _NAMES.index(name)] for name in MEANS), np.zeros(len(x))]
         return np.asarray(np.stack(columns, axis=1)[np.arange(len(x)), self.source(x)], dtype=np.float64)
 
     def source(self, x: Floats) -> NDArray[np.int64]:
