@@ -71,7 +71,7 @@ _LOCK = 0x73616C6573
 # A row without a quantity tells of a plan, and never takes away a quantity that is known.
 _UPSERT = """
     WITH staged AS (
-        SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, line DESC
+        SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, units IS NULL, line DESC
     ), written AS (
         INSERT INTO warehouse.sales AS kept (store_id, product_id, day, units, promotion, price)
         SELECT store_id, product_id, day, units, promotion, price FROM staged
