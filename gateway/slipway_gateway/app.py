@@ -69,6 +69,7 @@ from slipway_gateway.telemetry.tracing import Application, Traced
 from slipway_gateway.telemetry.tracing import wanted as tracing_wanted
 from slipway_gateway.wire.addresses import read_networks
 from slipway_gateway.wire.outbound import Outbound
+from slipway_gateway.wire.pool import Pool
 from slipway_gateway.wire.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ class Gateway:
         """``journal`` takes the events in place of the spool."""
         self.settings = settings
         self.metrics = Metrics()
-        self.upstream = Upstream(
+        self.upstream = Upstream(timeout=settings.upstream_timeout_seconds, connect_timeout=settings.upstream_connect_seconds)
+        self.pool = Pool(
             timeout=settings.upstream_timeout_seconds,
             connect_timeout=settings.upstream_connect_seconds,
             head_limit=settings.log_body_limit,
@@ -100,7 +102,7 @@ class Gateway:
         self.routes = Routes(cluster, watch_seconds=settings.watch_seconds)
         self.endpoints = Endpoints(cluster, watch_seconds=settings.watch_seconds)
         token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
-        self.predictors = Predictors(self.upstream, self.endpoints, token)
+        self.predictors = Predictors(self.upstream, self.pool, self.endpoints, token)
         self.spool = Spool(settings.spool, settings.spool_limit)
         database_url = settings.database_url.get_secret_value()
         self.database = Database(database_url)
@@ -256,6 +258,7 @@ class Gateway:
         """Let go of files and connections."""
         self.spool.close()
         await self.database.close()
+        await self.pool.close()
         await self.upstream.close()
         if self.traced:
             await asyncio.to_thread(self.traced.close)

@@ -15,7 +15,7 @@ import orjson
 
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.upstream import Answer
+from slipway_gateway.wire.link import Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,11 +25,13 @@ SERVICE_LABEL = "kubernetes.io/service-name"
 class Endpoint:
     """A place where a predictor answers. Used by the event loop's thread alone."""
 
-    __slots__ = ("aside_until", "origin", "under_way")
+    __slots__ = ("aside_until", "host", "origin", "prefix", "under_way")
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
         """``http://10.244.0.7:8080``"""
+        parts = urlsplit(origin)
+        self.host, self.prefix = parts.netloc, parts.path
         self.under_way = 0
         """Requests sent and not answered."""
         self.aside_until = 0.0

@@ -16,7 +16,7 @@ from slipway_gateway.inference.predictors import Predictors
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.upstream import Answer
+from slipway_gateway.wire.link import Answer
 
 
 class Journal(Protocol):

@@ -7,16 +7,20 @@ from slipway_gateway.errors import Unreachable
 from slipway_gateway.inference.endpoints import Endpoints
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.upstream import Answer, Upstream
+from slipway_gateway.wire.link import Answer
+from slipway_gateway.wire.pool import Pool
+from slipway_gateway.wire.upstream import Upstream
 
 
 class Predictors:
     """The caller's own token goes no further than the gateway; ``token`` is the gateway's."""
 
-    def __init__(self, upstream: Upstream, endpoints: Endpoints, token: str | None) -> None:
+    def __init__(self, upstream: Upstream, pool: Pool, endpoints: Endpoints, token: str | None) -> None:
         self._upstream = upstream
+        self._pool = pool
         self._endpoints = endpoints
         self._credential = {"authorization": f"Bearer {token}"} if token else {}
+        self._fixed = _lines({"content-type": "application/json", **self._credential})
 
     def pods(self, target: Target) -> int:
         """How many share the version's requests."""
@@ -28,13 +32,14 @@ class Predictors:
 
         Raises Unavailable, UpstreamTimeout, and what reading the body raises.
         """
-        headers = {"content-type": "application/json", "x-request-id": request_id, **(trace or {}), **self._credential}
+        headers = f"{self._fixed}x-request-id: {request_id}\r\n{_lines(trace) if trace else ''}"
         failed = None
         while True:
             endpoint = self._endpoints.choose(target.kubernetes_service, target.endpoint, failed)
             endpoint.under_way += 1
             try:
-                return await self._upstream.post(endpoint.origin + target.infer_path, body, headers)
+                head = f"POST {endpoint.prefix}{target.infer_path} HTTP/1.1\r\nhost: {endpoint.host}\r\n{headers}"
+                return await self._pool.post(endpoint.origin, head.encode("latin-1"), body)
             except Unreachable:
                 endpoint.set_aside()
                 if failed or not body.can_repeat:
@@ -46,3 +51,7 @@ class Predictors:
     async def metadata(self, target: Target) -> Any:
         """What the version says of itself. Raises OSError with a sentence."""
         return await self._upstream.json(target.metadata_url, self._credential)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())

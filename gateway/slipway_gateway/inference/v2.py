@@ -19,7 +19,7 @@ from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.wire.body import Body, Receive, check_headers
 from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked
-from slipway_gateway.wire.upstream import Answer
+from slipway_gateway.wire.link import Answer
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

@@ -9,7 +9,7 @@ from slipway_contract.errors import MalformedRequest
 
 from slipway_gateway.errors import TooLarge, UnsupportedType
 from slipway_gateway.wire.body import Receive
-from slipway_gateway.wire.upstream import Answer
+from slipway_gateway.wire.link import Answer
 
 WBITS = {b"gzip": 31, b"deflate": 15}
 """zlib's names of the two formats: RFC 1952 and RFC 1950."""

@@ -1,48 +1,21 @@
-"""The door to pyreqwest: calls to predictors and to the identity provider."""
+"""The door to pyreqwest: small documents of predictors and of the identity provider."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any
 
 import orjson
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import NetworkError, RequestError, RequestTimeoutError
-from pyreqwest.request import StreamRequest
-from pyreqwest.response import Response
-
-from slipway_gateway.errors import CutOff, Unavailable, Unreachable, UpstreamTimeout
-from slipway_gateway.wire.body import Body
-
-
-class Answer:
-    """A predictor's answer: ``head`` is all of it unless ``rest`` gives more."""
-
-    __slots__ = ("content_type", "head", "rest", "status")
-
-    def __init__(self, status: int, content_type: str, head: bytes, rest: AsyncGenerator[bytes, None] | None) -> None:
-        self.status = status
-        self.content_type = content_type
-        self.head = head
-        self.rest = rest
-
-    async def whole(self) -> bytes:
-        """The complete body in memory. Raises CutOff."""
-        if self.rest is not None:
-            self.head = b"".join([self.head, *[chunk async for chunk in self.rest]])
-            self.rest = None
-        return self.head
+from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
 
 class Upstream:
-    """A pool of connections. Bodies stream through in both directions; only the first ``head_limit`` bytes are kept."""
+    """A pool of connections for what is asked now and then; predictions have their own (see pool.py)."""
 
-    def __init__(self, *, timeout: float, connect_timeout: float, head_limit: int) -> None:
-        self._head_limit = head_limit
+    def __init__(self, *, timeout: float, connect_timeout: float) -> None:
         builder = ClientBuilder().timeout(timedelta(seconds=timeout)).connect_timeout(timedelta(seconds=connect_timeout))
-        # Predictors are neighbours: no proxy, no redirects, and bodies pass as they are.
-        builder = builder.no_proxy().follow_redirects(False).referer(False)
-        self._client: Client = builder.gzip(False).brotli(False).zstd(False).deflate(False).build()
+        self._client: Client = builder.no_proxy().follow_redirects(False).referer(False).build()
 
     async def close(self) -> None:
         await self._client.close()
@@ -69,61 +42,3 @@ class Upstream:
         except RequestError:
             raise ConnectionError(f"{url} cannot be reached") from None
         return response.status, content.to_bytes()
-
-    async def post(self, url: str, body: Body, headers: Mapping[str, str]) -> Answer:
-        """Send the body. Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""
-        try:
-            return await self._attempt(url, body, headers)
-        except RequestError as error:
-            raise self._explained(error, body) from None
-
-    @staticmethod
-    def _explained(error: RequestError, body: Body) -> Exception:
-        if body.failure is not None:
-            return body.failure
-        if _connection_failed(error):
-            return Unreachable("the model cannot be reached", retry_after=2)
-        if isinstance(error, RequestTimeoutError):
-            return UpstreamTimeout("the model did not answer in time")
-        return Unavailable("the model cannot be reached", retry_after=2)
-
-    async def _attempt(self, url: str, body: Body, headers: Mapping[str, str]) -> Answer:
-        builder = self._client.post(url).headers(headers)
-        builder = builder.body_bytes(body.whole) if body.whole is not None else builder.body_stream(body.stream())
-        request = builder.build_streamed()
-        response = await request.__aenter__()
-        try:
-            head, complete = await self._read_head(response)
-        except BaseException:
-            await request.__aexit__(None, None, None)
-            raise
-        content_type = response.get_header("content-type") or "application/json"
-        if complete:
-            await request.__aexit__(None, None, None)
-            return Answer(response.status, content_type, head, None)
-        return Answer(response.status, content_type, head, _rest(request, response))
-
-    async def _read_head(self, response: Response) -> tuple[bytes, bool]:
-        """The first bytes, and whether they are all. Reading to the end is cheaper than leaving before it."""
-        reader, head = response.body_reader, b""
-        while (chunk := await reader.read_chunk()) is not None:
-            head = head + chunk.to_bytes() if head else chunk.to_bytes()
-            if len(head) > self._head_limit:
-                return head, False
-        return head, True
-
-
-def _connection_failed(error: RequestError) -> bool:
-    """pyreqwest calls every timeout before an answer's headers a ConnectTimeoutError; only the causes tell the two apart."""
-    causes = error.details["causes"] or []
-    return isinstance(error, NetworkError) or any(cause["message"] == "client error (Connect)" for cause in causes)
-
-
-async def _rest(request: StreamRequest, response: Response) -> AsyncGenerator[bytes, None]:
-    try:
-        while (chunk := await response.body_reader.read_chunk()) is not None:
-            yield chunk.to_bytes()
-    except RequestError as error:
-        raise CutOff("the model broke off its answer") from error
-    finally:
-        await request.__aexit__(None, None, None)
