@@ -31,6 +31,8 @@ class Tag(StrEnum):
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"
+    SWEEP = "slipway.sweep"
+    """The sweep whose best parameters it was trained with."""
     ARTIFACT = "slipway.artifact"
     """``models:/m-…``, the logged model that is served in place of the version's own: it was adopted from that one."""
 

@@ -26,12 +26,24 @@ class Template(BaseModel):
     retries: int = Field(default=0, ge=0)
     """How often it is tried again."""
 
+    workers: int | None = Field(default=None, ge=1)
+    """Pods of an Indexed Job; None: one pod, without an index."""
+
     keep_seconds: int = Field(default=86400, ge=0, alias="keepSeconds")
     """How long the Job is kept after its end."""
 
     def cron_job(self, name: str) -> Manifest:
-        container = {"name": self.args[0], "image": "slipway-jobs", "command": ["python", "-m", "slipway_jobs", *self.args]}
+        container: Manifest = {
+            "name": self.args[0],
+            "image": "slipway-jobs",
+            "command": ["python", "-m", "slipway_jobs", *self.args],
+        }
+        if self.args[0] == "tune":
+            named = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
+            container["env"] = [{"name": "SLIPWAY_SWEEP", "valueFrom": named}]
+        indexed = {"completionMode": "Indexed", "completions": self.workers, "parallelism": self.workers} if self.workers else {}
         job = {
+            **indexed,
             "backoffLimit": self.retries,
             "ttlSecondsAfterFinished": self.keep_seconds,
             "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
@@ -58,10 +70,12 @@ def trainable() -> dict[str, object]:
 
 
 def templates() -> Iterator[Manifest]:
-    """All of them, those of trainings with the schema of their parameters."""
-    for model, parameters in trainable().items():
-        manifest = Template(args=["train", model], model=model).cron_job(f"train-{model}")
-        manifest["metadata"]["annotations"] = {PARAMETERS: json.dumps(parameters)}
+    """All of them, those of trainings and sweeps with the schema of their parameters."""
+    known = trainable()
+    trainings = {f"train-{model}": {"args": ["train", model], "model": model} for model in known}
+    for name, each in {**trainings, **yaml.safe_load((_FOLDER / "templates.yaml").read_text())}.items():
+        template = Template.model_validate(each)
+        manifest = template.cron_job(name)
+        if template.args[0] in ("train", "tune"):
+            manifest["metadata"]["annotations"] = {PARAMETERS: json.dumps(known[str(template.model)])}
         yield manifest
-    for name, template in yaml.safe_load((_FOLDER / "templates.yaml").read_text()).items():
-        yield Template.model_validate(template).cron_job(name)

@@ -61,6 +61,19 @@ def _train(given: Namespace) -> dict[str, Any]:
     return train(task, parsed, settings, Tracking(settings.mlflow_tracking_uri))
 
 
+def _tune(given: Namespace) -> dict[str, Any]:
+    parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
+    settings = read_settings()
+    from slipway_jobs.problem import parse_parameters, problem
+
+    task = problem(given.model)
+    parse_parameters(task, parameters)  # refused at once, and not when Optuna is loaded
+    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.tuning import Wish, tune
+
+    return tune(task, Wish(parameters, trials, given.sweep), settings, Tracking(settings.mlflow_tracking_uri))
+
+
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
     from slipway_jobs.evaluation import evaluate
@@ -122,6 +135,7 @@ def _etl(given: Namespace) -> dict[str, Any]:
 
 COMMANDS = {
     "train": _train,
+    "tune": _tune,
     "evaluate": _evaluate,
     "promote": _promote,
     "monitor": _monitor,

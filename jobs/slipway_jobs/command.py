@@ -21,13 +21,14 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|evaluate|promote|monitor|adopt|batch|etl``."""
+    """``python -m slipway_jobs train|tune|evaluate|promote|monitor|adopt|batch|etl``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
     _train(commands.add_parser("train", help="train a model and register a version of it"))
+    _tune(commands.add_parser("tune", help="try parameters by cross-validation, then train with the best"))
     _evaluate(commands.add_parser("evaluate", help="score a registered version on its held-out data"))
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
@@ -41,6 +42,16 @@ def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", help="heart, digits, quantity, …")
     command.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="parameters", help="a training parameter; repeatable"
+    )
+
+
+def _tune(command: argparse.ArgumentParser) -> None:
+    _train(command)
+    command.add_argument("--trials", default="20", metavar="N", help="how many points to try (%(default)s)")
+    command.add_argument(
+        "--sweep",
+        metavar="NAME",
+        help="work on the sweep of that name, or begin it; that of the Job, else a new one, when not given",
     )
 
 

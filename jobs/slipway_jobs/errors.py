@@ -53,3 +53,11 @@ class EventLogError(JobError):
 
 class WarehouseError(JobError):
     """The warehouse cannot be read or written."""
+
+
+class SweepError(JobError):
+    """A sweep cannot go on now, or none of its trials has worked; what is done of it is kept."""
+
+
+class TrialFailed(JobError):
+    """A trial of a sweep could not be scored; the others go on."""

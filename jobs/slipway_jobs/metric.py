@@ -34,6 +34,11 @@ class Metric:
     meaning: str
     score: Callable[[Labels, Predictions], float]
 
+    @property
+    def perfect(self) -> float:
+        """The best that there can be: shares are at most 1, errors at least 0."""
+        return 1.0 if self.direction is Direction.MAX else 0.0
+
 
 def _hard(probabilities: Predictions) -> Labels:
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)

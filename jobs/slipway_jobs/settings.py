@@ -32,6 +32,12 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """PostgreSQL that holds the event log, as a libpq URL."""
 
+    sweep: str | None = None
+    """Name of the sweep that a worker of it belongs to; on Kubernetes that of its Job."""
+
+    completion_index: int = Field(default=0, validation_alias="JOB_COMPLETION_INDEX")
+    """Which of the workers of a sweep this is; Kubernetes sets it."""
+
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
@@ -61,7 +67,7 @@ def read_settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
-        variable = field if field == "MLFLOW_TRACKING_URI" else f"SLIPWAY_{field.upper()}"
+        variable = field if field.isupper() else f"SLIPWAY_{field.upper()}"
         raise WrongParameter(f"{variable}: {first['msg']}; set the environment variable {variable}") from None
 
 

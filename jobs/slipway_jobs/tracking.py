@@ -80,11 +80,13 @@ class Run:
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
+        step: int = 0,
     ) -> None:
+        """``step`` is that of the metrics."""
         now = int(time.time() * 1000)
         self._client.log_batch(
             self.id,
-            metrics=[Metric(name, float(value), now, 0) for name, value in (metrics or {}).items()],
+            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
             params=[Param(name, str(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
@@ -110,10 +112,27 @@ class Tracking:
     @contextmanager
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
         """A run of the experiment; FAILED when the block raises, KILLED when it is interrupted."""
+        with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
+            yield run
+
+    def resumed(self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
+        """The run that bears these tags, running again; a new one, below ``parent``, when there is none."""
         experiment_id = self._experiment(experiment)
+        found = self._client.search_runs([experiment_id], _bearing(tags), max_results=1)
+        if not found:
+            above = {"mlflow.parentRunId": parent.id} if parent else {}
+            return self._start(experiment_id, name, {**tags, **above})
+        self._client.update_run(found[0].info.run_id, status="RUNNING")
+        return Run(self._client, found[0].info.run_id, experiment_id)
+
+    def _start(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
         started = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
-        run = Run(self._client, started.info.run_id, experiment_id)
-        logger.info("run %s of experiment %s", run.id, experiment)
+        logger.info("run %s, %s", started.info.run_id, name)
+        return Run(self._client, started.info.run_id, experiment_id)
+
+    @contextmanager
+    def ended(self, run: Run) -> Iterator[Run]:
+        """The run ends with the block."""
         try:
             yield run
         except Exception:
@@ -189,6 +208,11 @@ class Tracking:
                 raise
             raise NoSuchVersion(f"{name}/{version}: there is no such version in the registry") from None
 
+    def tagged(self, name: str, tags: Mapping[str, str]) -> Version | None:
+        """The newest version that bears these tags; None when there is none."""
+        found = self._client.search_model_versions(f"name = '{name}' and {_bearing(tags)}", max_results=1)
+        return _version(found[0]) if found else None
+
     def aliased(self, name: str, alias: str) -> Version | None:
         """The version that the alias points to; None when there is none."""
         try:
@@ -251,6 +275,10 @@ def logged_example(folder: Path) -> Any:
 
 def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:
     return Schema([TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name) for column in columns])
+
+
+def _bearing(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def _version(found: "mlflow.entities.model_registry.ModelVersion") -> Version:

@@ -3,8 +3,9 @@
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,21 +42,20 @@ class Fitted:
     results: Results
 
 
-def train(task: Problem, parameters: Parameters, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Train, prove and register a version; the result as JSON.
+def train(
+    task: Problem, parameters: Parameters, settings: Settings, tracking: Tracking, more_tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags`` too.
 
     Whatever fails, fails the run, and nothing is registered.
     """
-    tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image, **(more_tags or {})}
     with tracking.run(f"{EXPERIMENT}-{task.name}", task.name, tags) as run:
         run.log(params=parameters.model_dump(exclude_none=True))
-        names = [parameters.dataset] if parameters.dataset else task.datasets
-        dataset, table = first_available([CATALOGUE[name] for name in names], settings)
+        dataset, table, split = load_parts(task, parameters, settings)
         tags |= _dataset_tags(dataset, table)
         run.log(tags=tags)
         run.log_dataset(dataset, table.digest, "training")
-        split = task.split.hold_out(table, task.target, dataset.subject)
-        check_split(table, split, task.split)
         fitted = fit(task, parameters, split)
         _log_results(run, task, fitted.results)
         version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)
@@ -75,6 +75,15 @@ def train(task: Problem, parameters: Parameters, settings: Settings, tracking: T
             for name, mean in fitted.results.cv_mean.items()
         },
     }
+
+
+def load_parts(task: Problem, parameters: Parameters, settings: Settings) -> tuple[Dataset, Table, Split]:
+    """The dataset that can be had, its table, and the parts of that. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
+    names = [parameters.dataset] if parameters.dataset else task.datasets
+    dataset, table = first_available([CATALOGUE[name] for name in names], settings)
+    split = task.split.hold_out(table, task.target, dataset.subject)
+    check_split(table, split, task.split)
+    return dataset, table, split
 
 
 def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
@@ -115,14 +124,20 @@ def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, E
 
 
 def cross_validate(task: Problem, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
-    """The scores in each fold by metric; every fold fits anew, imputation and scaling included."""
-    found: dict[str, list[float]] = {metric.name: [] for metric in task.metrics}
-    for fitting, scoring in task.split.folds(train, task.target, parameters.folds, parameters.seed):
+    """The scores in each fold by metric."""
+    found = list(fold_scores(task, estimator, train, parameters))
+    return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
+
+
+def fold_scores(
+    task: Problem, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
+) -> Iterator[dict[str, float]]:
+    """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and scaling included."""
+    folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
+    for fitting, scoring in islice(folds, first, None):
         part, rest = train.take(fitting), train.take(scoring)
         model = clone(estimator).fit(part.features, part.labels)
-        for name, value in scores(task.metrics, rest.labels, task.target.predict(model, rest.features)).items():
-            found[name].append(value)
-    return found
+        yield scores(task.metrics, rest.labels, task.target.predict(model, rest.features))
 
 
 def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:

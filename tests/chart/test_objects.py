@@ -157,8 +157,7 @@ def test_what_pods_refer_to_is_there(default: Rendering) -> None:
     for pod in default.pods:
         for container in pod.containers:
             for variable in container.get("env", []):
-                if "valueFrom" in variable:
-                    wanted = variable["valueFrom"]["secretKeyRef"]
+                if wanted := variable.get("valueFrom", {}).get("secretKeyRef"):
                     assert wanted["key"] in secrets[wanted["name"]]["data"], (pod.owner, variable["name"])
         for volume in pod.spec.get("volumes", []):
             if "configMap" in volume:

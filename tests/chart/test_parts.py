@@ -222,6 +222,17 @@ def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) ->
         assert found["command"] + found["args"] == theirs["command"]
         model = embedded["metadata"].get("labels", {}).get("slipway.dev/model")
         assert ours["metadata"]["labels"].get("slipway.dev/model") == model
+        for field in ("completionMode", "completions", "parallelism", "backoffLimit"):
+            assert ours["spec"]["jobTemplate"]["spec"].get(field) == embedded["spec"]["jobTemplate"]["spec"].get(field)
+
+
+def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -> None:
+    template = default.of("CronJob")["tune-heart"]
+    job = template["spec"]["jobTemplate"]["spec"]
+    assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 2, 2)
+    (name,) = [each for each in container(default, "CronJob tune-heart", "job")["env"] if each["name"] == "SLIPWAY_SWEEP"]
+    assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
+    assert json.loads(template["metadata"]["annotations"]["slipway.dev/parameters"]) == parameters_schema(problem("heart"))
 
 
 def test_everything_can_be_someone_elses(external: Rendering) -> None:

@@ -1,7 +1,7 @@
 """Handwritten digits from 8×8 pixels."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from sklearn.ensemble import RandomForestClassifier
@@ -13,6 +13,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.space import Choice, Range
 from slipway_jobs.target import Classes
 
 
@@ -22,13 +23,13 @@ class DigitsParameters(Parameters):
     folds: int = Field(default=5, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
 
-    estimator: Literal["logistic", "forest"] = "logistic"
+    estimator: Annotated[Literal["logistic", "forest"], Choice()] = "logistic"
     """logistic regression, or a random forest"""
 
-    C: float | None = Field(default=None, gt=0, le=1e4)
+    C: Annotated[float | None, Range(0.03, 30.0, log=True)] = Field(default=None, gt=0, le=1e4)
     """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not set"""
 
-    trees: int = Field(default=100, ge=1, le=2000)
+    trees: Annotated[int, Range(50, 300)] = Field(default=100, ge=1, le=2000)
     """trees of the forest"""
 
 

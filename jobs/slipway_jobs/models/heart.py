@@ -1,7 +1,7 @@
 """Heart disease from 13 clinical inputs."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from sklearn.compose import ColumnTransformer
@@ -16,6 +16,7 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.cleveland import COLUMNS
 from slipway_jobs.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.space import Choice, Range
 from slipway_jobs.target import Classes
 
 # Codes without an order; the others are numbers, counts, or yes and no.
@@ -26,13 +27,13 @@ _ORDERED = [index for index in range(len(COLUMNS)) if index not in _NOMINAL]
 class HeartParameters(Parameters):
     """Strong regularisation by default: about 200 patients bear a few dozen coefficients only when these are held small."""
 
-    estimator: Literal["logistic", "forest"] = "logistic"
+    estimator: Annotated[Literal["logistic", "forest"], Choice()] = "logistic"
     """logistic regression, or a random forest"""
 
-    C: float | None = Field(default=None, gt=0, le=1e4)
+    C: Annotated[float | None, Range(0.003, 3.0, log=True)] = Field(default=None, gt=0, le=1e4)
     """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not set"""
 
-    trees: int = Field(default=200, ge=1, le=2000)
+    trees: Annotated[int, Range(50, 400)] = Field(default=200, ge=1, le=2000)
     """trees of the forest"""
 
 

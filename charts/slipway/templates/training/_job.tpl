@@ -11,6 +11,11 @@ metadata:
     slipway.dev/model: {{ . }}
     {{- end }}
 spec:
+  {{- with .workers }}
+  completionMode: Indexed
+  completions: {{ . }}
+  parallelism: {{ . }}
+  {{- end }}
   backoffLimit: {{ .retries | default 0 }}
   activeDeadlineSeconds: {{ $values.deadlineSeconds }}
   ttlSecondsAfterFinished: {{ $values.keepSeconds }}
@@ -40,6 +45,11 @@ spec:
             {{- include "slipway.database.credentials" $database | nindent 12 }}
             {{- if eq (first .args) "batch" }}
             {{- include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .root) "key" "token") | nindent 12 }}
+            {{- end }}
+            {{- if eq (first .args) "tune" }}
+            # The sweep is the Job's: its workers, and a Job of the same name made later, know it by that.
+            - name: SLIPWAY_SWEEP
+              valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}
             {{- end }}
             - {name: SLIPWAY_FETCH, value: {{ $values.data.fetch | quote }}}
             {{- if $values.data.existingClaim }}
