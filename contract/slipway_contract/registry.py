@@ -12,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 CHAMPION = "champion"
 
 MANIFEST_FILE = "manifest.json"
+SEAL_FILE = "manifest.sig"
+"""Signature of the manifest, and so of all files that it lists; the manifest does not list it.
+
+As OpenSSF model signing writes it, of a folder with the one file ``NAME/manifest.json``: a manifest that was signed for one
+registered model does not pass for another's.
+"""
 SIGNATURE_FILE = "signature.json"
 EXAMPLE_FILE = "input_example.json"
 """A V2 request body that the version answers; the controller's smoke prediction."""
@@ -33,6 +39,8 @@ class Tag(StrEnum):
     FORMAT = "slipway.format"
     SWEEP = "slipway.sweep"
     """The sweep whose best parameters it was trained with."""
+    SIGNER = "slipway.signer"
+    """SHA-256 of the public key (PEM) that the artifact's signature is checked with."""
     ARTIFACT = "slipway.artifact"
     """``models:/m-…``, the logged model that is served in place of the version's own: it was adopted from that one."""
 
@@ -54,7 +62,8 @@ SAFE_FORMATS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS})
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"})
 """Files that are, or may hold, a pickle."""
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
+"""Names of registered models that can be served."""
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -94,8 +103,8 @@ class ArtifactManifest(BaseModel):
         paths = [entry.path for entry in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
-        if MANIFEST_FILE in paths:
-            raise ValueError(f"{MANIFEST_FILE} cannot list itself")
+        if {MANIFEST_FILE, SEAL_FILE} & set(paths):
+            raise ValueError(f"{MANIFEST_FILE} and {SEAL_FILE} cannot be listed")
         if self.format.file not in paths:
             raise ValueError(f"{self.format.file} is not listed")
         return self
@@ -116,7 +125,7 @@ class StorageUri(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=_NAME.pattern)
+    name: str = Field(pattern=NAME.pattern)
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
     sha256: str = Field(pattern=_HEX.pattern)
     allow: frozenset[ArtifactFormat] = SAFE_FORMATS
@@ -133,7 +142,7 @@ class StorageUri(BaseModel):
         if len(query.get("sha256", [])) != 1 or not _HEX.match(query["sha256"][0]):
             raise ValueError("storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits")
         name, version = unquote(parts.netloc), parts.path.removeprefix("/")
-        if not _NAME.match(name):
+        if not NAME.match(name):
             raise ValueError(f"{name!r} is not a registered model's name")
         if not re.match(r"^[1-9][0-9]{0,8}$", version):
             raise ValueError(f"{version!r} is not a version number")

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slipway_cluster import Manifest
+from slipway_contract.registry import SEAL_FILE
 
 LASTING_RESTARTS = 3
 """A container that ended this often will not get better by waiting."""
@@ -33,7 +34,9 @@ class Trouble:
 
 
 def load_failure(message: str) -> Trouble:
-    """The storage initializer, which checks every byte and loads the model once, has refused."""
+    """The storage initializer, which checks signature and every byte and loads the model once, has refused."""
+    if f"{SEAL_FILE}: " in message:
+        return Trouble("SignatureMissing" if "is not signed" in message else "SignatureInvalid", message, lasting=True)
     return Trouble("DigestMismatch" if "digest" in message else "ModelLoadFailed", message, lasting=True)
 
 

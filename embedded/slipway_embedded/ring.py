@@ -225,7 +225,11 @@ class Ring:
         }
 
     def _serving_env(self) -> dict[str, str]:
-        return {"MLFLOW_TRACKING_URI": self.mlflow_url, "SLIPWAY_SERVING_TOKEN": self.state.secret("predictor")}
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "SLIPWAY_SERVING_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_STORAGE_TRUSTED_KEYS": self.state.trusted_key(),
+        }
 
     def _jobs_env(self) -> dict[str, str]:
         env = {
@@ -233,6 +237,7 @@ class Ring:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
             "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_SIGNING_KEY": str(self.state.signing_key()),
             "SLIPWAY_GIT_REVISION": git_revision(),
             "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
         }

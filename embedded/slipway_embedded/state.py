@@ -5,6 +5,8 @@ import secrets
 import socket
 from pathlib import Path
 
+from joserfc.jwk import ECKey
+
 
 class State:
     """The state folder. Files with secrets are readable by their owner only."""
@@ -28,6 +30,17 @@ class State:
             known[name] = secrets.token_urlsafe(24)
             self._write("secrets.json", known)
         return known[name]
+
+    def signing_key(self) -> Path:
+        """PEM file of the private key that artifacts are signed with, made at the first call and kept."""
+        path = self.root / "signing-key.pem"
+        if not path.exists():
+            self.write_private(path.name, ECKey.generate_key("P-256").as_pem(private=True).decode())
+        return path
+
+    def trusted_key(self) -> str:
+        """PEM of the public key to it."""
+        return ECKey.import_key(self.signing_key().read_bytes()).as_pem(private=False).decode()
 
     def port(self, name: str) -> int:
         """A loopback port: that of the last start if nobody else has taken it meanwhile."""

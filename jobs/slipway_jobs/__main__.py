@@ -119,6 +119,15 @@ def _adopt(given: Namespace) -> dict[str, Any]:
     return adopt(tracking.version(given.model, number), settings, tracking)
 
 
+def _sign(given: Namespace) -> dict[str, Any]:
+    number, settings = command.version(given.version), read_settings()
+    from slipway_jobs.signing import sign_version
+    from slipway_jobs.tracking import Tracking
+
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return sign_version(tracking.version(given.model, number), settings, tracking)
+
+
 def _batch(given: Namespace) -> dict[str, Any]:
     settings = read_settings()
     from slipway_jobs.batch import predict_batch
@@ -140,6 +149,7 @@ COMMANDS = {
     "promote": _promote,
     "monitor": _monitor,
     "adopt": _adopt,
+    "sign": _sign,
     "batch": _batch,
     "etl": _etl,
 }

@@ -20,6 +20,7 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.inference import run_onnx
 from slipway_jobs.onnx_graph import Graph, GraphInput, inputs_of, output_columns, read, with_outputs
 from slipway_jobs.settings import Settings
+from slipway_jobs.signing import sign
 from slipway_jobs.tracking import Tracking, Version, logged_example, logged_onnx
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
         (folder / "artifact").mkdir()
         logged = tracking.download(version, folder / "logged")
         manifest = derive(logged, folder / "artifact", version, settings)
+        signer = sign(folder / "artifact", version.name, settings.signing_key)
         with tracking.logged_model(run, version.name, tags) as model_id:
             tracking.upload(model_id, folder / "artifact")
             artifact.check(tracking.download(model_id, folder / "stored"), manifest.digest)
@@ -53,7 +55,8 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
             raise Refused(f"{version} was pinned by someone else in the meantime")
         # The digest last: with it, the version counts as pinned.
         form = ArtifactFormat.ONNX.value
-        tracking.tag(version, {Tag.FORMAT: form, Tag.ARTIFACT: f"models:/{model_id}", Tag.DIGEST: manifest.digest})
+        tags = {Tag.FORMAT: form, Tag.ARTIFACT: f"models:/{model_id}", **signer, Tag.DIGEST: manifest.digest}
+        tracking.tag(version, tags)
     return {"state": "adopted", **result, "digest": manifest.digest}
 
 

@@ -21,7 +21,7 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|tune|evaluate|promote|monitor|adopt|batch|etl``."""
+    """``python -m slipway_jobs train|tune|evaluate|promote|monitor|adopt|sign|batch|etl``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
     _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
+    _evaluate(commands.add_parser("sign", help="sign a registered version that is not signed, or by a key that is to go"))
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
     _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
     return top

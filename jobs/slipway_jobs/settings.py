@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
+    signing_key: Path | None = None
+    """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is signed when not set."""
+
     git_revision: str | None = None
     """The revision of the code, where there is no git repository to ask (in an image)."""
 

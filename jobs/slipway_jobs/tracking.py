@@ -174,6 +174,14 @@ class Tracking:
         """Store the folder as the logged model's artifact."""
         self._client.log_model_artifacts(model_id, str(folder))
 
+    def attach(self, version: Version, path: Path) -> None:
+        """Store a file beside those of the version's artifact, in place of one of that name. Raises NoSuchVersion."""
+        found = self._client.get_model_version(version.name, version.version)
+        source = version.tags.get(Tag.ARTIFACT, found.source or "")
+        if not source.startswith("models:/m-"):
+            raise NoSuchVersion(f"{version}: its artifact at {source} is not a logged model's, so nothing can be stored with it")
+        self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
+
     def download(self, source: Version | str, folder: Path) -> Path:
         """The artifact of a version, or of a logged model by its id; where it is then, inside the folder."""
         try:

@@ -24,6 +24,7 @@ from slipway_jobs.onnx_graph import Graph, export
 from slipway_jobs.problem import Estimator, Parameters, Problem
 from slipway_jobs.reference import reference_of
 from slipway_jobs.settings import Settings
+from slipway_jobs.signing import sign
 from slipway_jobs.split import Split, check_split
 from slipway_jobs.tracking import Run, Tracking, Version, save_onnx
 
@@ -202,10 +203,11 @@ def _store(
         folder = Path(temporary) / "model"
         save_onnx(fitted.graph, folder, task.signature, run, model_id)
         manifest = artifact.seal(folder, files, ArtifactFormat.ONNX)
+        signer = sign(folder, task.name, settings.signing_key)
         logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
         tracking.upload(model_id, folder)
         artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
-    version = {**tags, Tag.DIGEST: manifest.digest, Tag.FORMAT: ArtifactFormat.ONNX.value}
+    version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: ArtifactFormat.ONNX.value}
     return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
 
 

@@ -60,5 +60,11 @@ class StorageSettings(BaseSettings):
     backoff: float = Field(default=0.3, ge=0)
     """Seconds before the second try; doubled each time."""
 
+    require_signed: bool = True
+    """Whether an artifact is refused that none of the trusted keys has signed."""
+
+    trusted_keys: str = ""
+    """PEM of the public keys that may have signed, one after another: on an elliptic curve, bare or in a certificate."""
+
     size_limit: int = Field(default=4 * 2**30, ge=1)
     """Largest artifact in bytes, all files together."""

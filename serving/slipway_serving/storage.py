@@ -1,7 +1,8 @@
 """``slipway-storage-initializer URI DEST``: fetch a registered version, and nothing else than that version.
 
-The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of every file. What does not
-agree, byte for byte, is refused with one line; then DEST is left empty and the program ends with status 3.
+The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of every file, and a signature
+tells who vouches for it. What does not agree, byte for byte, is refused with one line; then DEST is left empty and the
+program ends with status 3.
 """
 
 import hashlib
@@ -17,12 +18,13 @@ from pathlib import Path
 import httpx
 from pydantic import ValidationError
 from slipway_contract.errors import explain_settings
-from slipway_contract.registry import MANIFEST_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri
+from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri
 
 from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact, first_finding
 from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
 from slipway_serving.pickles import is_pickle, named_like_a_pickle
+from slipway_serving.seal import TrustedKeys
 from slipway_serving.settings import StorageSettings
 
 _log = logging.getLogger(__name__)
@@ -38,16 +40,18 @@ _LARGEST_MANIFEST = 4 * 2**20
 _NEVER_PLACED = frozenset({MODEL_SETTINGS_FILE, "settings.json"})
 
 
-def fetch(uri: StorageUri, dest: Path, registry: MlflowRegistry, size_limit: int) -> ArtifactManifest:
+def fetch(
+    uri: StorageUri, dest: Path, registry: MlflowRegistry, size_limit: int, trusted: TrustedKeys | None
+) -> ArtifactManifest:
     """Put the verified artifact into ``dest``, an empty folder or one that an earlier try left behind.
 
-    Raises Refused; then ``dest`` is empty.
+    ``trusted`` are those who may have signed it; None: it need not be signed. Raises Refused; then ``dest`` is empty.
     """
     _clear(dest)
     try:
         incoming = dest / INCOMING
         incoming.mkdir(parents=True)
-        manifest = _download(uri, incoming, registry, size_limit)
+        manifest = _download(uri, incoming, registry, size_limit, trusted)
         if ArtifactFormat.JOBLIB is not manifest.format:
             # Loaded here once, so that what is wrong is said here, where KServe reads it. A pickle is not: it would
             # run in a container that has MLflow's credentials.
@@ -65,12 +69,19 @@ def fetch(uri: StorageUri, dest: Path, registry: MlflowRegistry, size_limit: int
     return manifest
 
 
-def _download(uri: StorageUri, incoming: Path, registry: MlflowRegistry, size_limit: int) -> ArtifactManifest:
+def _download(
+    uri: StorageUri, incoming: Path, registry: MlflowRegistry, size_limit: int, trusted: TrustedKeys | None
+) -> ArtifactManifest:
     location = registry.location(uri.name, uri.version)
     stored = registry.files(location)
     if MANIFEST_FILE not in stored:
         raise Refused(f"{uri.name} version {uri.version} has no {MANIFEST_FILE}: it was not registered by Slipway")
-    manifest = _manifest(uri, registry.read(location, MANIFEST_FILE, _bounded_bytes))
+    content = registry.read(location, MANIFEST_FILE, partial(_bounded_bytes, name=MANIFEST_FILE))
+    manifest = _manifest(uri, content)
+    if trusted:  # before a byte of the model is fetched, let alone read
+        if SEAL_FILE not in stored:
+            raise Refused(f"{SEAL_FILE}: is missing; {uri.name} version {uri.version} is not signed")
+        trusted.check(uri.name, content, registry.read(location, SEAL_FILE, partial(_bounded_bytes, name=SEAL_FILE)))
     _check_listing(manifest, stored, size_limit)
     for entry in manifest.files:
         _log.info("fetching %s, %d bytes", entry.path, entry.size)
@@ -105,7 +116,7 @@ def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int
             raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
         if entry.path not in stored:
             raise Refused(f"{entry.path} is listed in {MANIFEST_FILE} but not in the store")
-    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE}:
+    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE, SEAL_FILE}:
         raise Refused(f"{min(extra)} is in the store but not listed in {MANIFEST_FILE}")
     if (size := sum(entry.size for entry in manifest.files)) > size_limit:
         raise Refused(f"the artifact has {size} bytes; at most {size_limit} are accepted")
@@ -115,12 +126,12 @@ def _allowed_pickle(manifest: ArtifactManifest) -> str | None:
     return manifest.format.file if manifest.format is ArtifactFormat.JOBLIB else None
 
 
-def _bounded_bytes(chunks: Iterator[bytes]) -> bytes:
+def _bounded_bytes(chunks: Iterator[bytes], name: str) -> bytes:
     content = bytearray()
     for chunk in chunks:
         content += chunk
         if len(content) > _LARGEST_MANIFEST:
-            raise Refused(f"{MANIFEST_FILE} is larger than {_LARGEST_MANIFEST} bytes")
+            raise Refused(f"{name}: is larger than {_LARGEST_MANIFEST} bytes")
     return bytes(content)
 
 
@@ -196,8 +207,9 @@ def _initialize(text: str, dest: Path, settings: StorageSettings) -> None:
         uri = StorageUri.parse(text)
     except ValueError as error:
         raise Refused(str(error)) from error
+    trusted = TrustedKeys(settings.trusted_keys) if settings.require_signed else None
     with httpx.Client(auth=_credentials(settings), timeout=settings.timeout, follow_redirects=False) as client:
-        manifest = fetch(uri, dest, MlflowRegistry(settings, client), settings.size_limit)
+        manifest = fetch(uri, dest, MlflowRegistry(settings, client), settings.size_limit, trusted)
     _log.info("%s version %s is verified: %d files, %s", uri.name, uri.version, len(manifest.files), uri.digest)
 
 

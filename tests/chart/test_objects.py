@@ -118,7 +118,7 @@ def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Re
     }
     assert kept == {
         "slipway-postgresql", "slipway-database-slipway", "slipway-database-mlflow", "slipway-database-identity",
-        "slipway-mlflow", "slipway-identity", "slipway-predictor",
+        "slipway-mlflow", "slipway-identity", "slipway-predictor", "slipway-signing",
     }  # fmt: skip
     assert all(
         "helm.sh/resource-policy" in claim["metadata"]["annotations"] for claim in default.of("PersistentVolumeClaim").values()

@@ -5,6 +5,9 @@ import tomllib
 from collections import defaultdict
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificate
 from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
 from slipway_embedded.templates import templates
@@ -13,7 +16,7 @@ from slipway_identity.settings import IdentitySettings
 from slipway_jobs.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 
-from tests.chart.chart import Object, PodTemplate, Rendering, environment, quantity, render
+from tests.chart.chart import Object, PodTemplate, Refused, Rendering, environment, quantity, render
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -209,8 +212,43 @@ def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering
     assert "SLIPWAY_SERVING_TOKEN" in environment(runtime)
     assert "--app-name=basic-auth" in container(default, "Deployment slipway-mlflow", "mlflow")["args"]
     storage = container(default, "ClusterStorageContainer slipway-mlflow", "storage-initializer")
-    secrets = {each["valueFrom"]["secretKeyRef"]["name"] for each in storage["env"]}
+    secrets = {
+        each["valueFrom"]["secretKeyRef"]["name"] for each in storage["env"] if "secretKeyRef" in each.get("valueFrom", {})
+    }
     assert secrets == {"slipway-predictor"}, "a name that every release's namespace has"
+
+
+def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one(default: Rendering, public: Rendering) -> None:
+    for rendering, secret in ((default, "slipway-signing"), (public, "signing")):
+        holders = {
+            each.owner.removeprefix("CronJob ")
+            for each in rendering.pods
+            for volume in each.spec.get("volumes", [])
+            if volume.get("secret", {}).get("secretName") == secret
+        }
+        trainings = {name for name in rendering.of("CronJob") if name.startswith(("train-", "tune-"))}
+        assert holders == trainings | {"adopt", "register", "sign"}
+        storage = container(rendering, "ClusterStorageContainer slipway-mlflow", "storage-initializer")
+        told = {each["name"]: each for each in storage["env"]}
+        assert told["SLIPWAY_STORAGE_REQUIRE_SIGNED"]["value"] == "true"
+        source = told["SLIPWAY_STORAGE_TRUSTED_KEYS"]["valueFrom"]["configMapKeyRef"]
+        assert rendering.of("ConfigMap")[source["name"]]["data"][source["key"]].startswith("-----BEGIN")
+    assert "slipway-signing/private-key" not in public.secrets
+
+
+def test_the_generated_certificate_is_that_of_the_generated_key(default: Rendering) -> None:
+    key = load_pem_private_key(default.secrets["slipway-signing/private-key"].encode(), None)
+    trusted = default.of("ConfigMap")["slipway-trusted-keys"]["data"]["keys.pem"]
+    certificate = load_pem_x509_certificate(trusted.encode())
+    assert isinstance(key, EllipticCurvePrivateKey)
+    assert certificate.public_key() == key.public_key()
+    assert "PRIVATE" not in trusted
+
+
+def test_a_key_of_ones_own_needs_its_public_half() -> None:
+    with pytest.raises(Refused, match=r"set signing\.trustedKeys"):
+        render(None, "signing.existingSecret=mine")
+    render(None, "signing.existingSecret=mine", "signing.required=false")
 
 
 def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) -> None:

@@ -31,6 +31,13 @@ def said(*pods: Manifest) -> tuple[str, str] | None:
         (pod(container(running(), terminated(1), 1)), "CrashLoop", "exit status 1"),
         (pod(init=(container(BACK_OFF, terminated(3, "model.onnx: digest mismatch"), 1),)), "DigestMismatch", "model.onnx"),
         (pod(init=(container(BACK_OFF, terminated(3, "MLflow does not answer"), 1),)), "ModelLoadFailed", "MLflow"),
+        (
+            pod(init=(container(BACK_OFF, terminated(3, "manifest.sig: is missing; heart version 3 is not signed"), 1),)),
+            "SignatureMissing",
+            "not signed",
+        ),
+        (pod(init=(container(BACK_OFF, terminated(3, "manifest.sig: signed by the key"), 1),)), "SignatureInvalid", "the key"),
+        (pod(init=(container(BACK_OFF, terminated(3, "status 500 for manifest.sig"), 1),)), "ModelLoadFailed", "500"),
     ],
 )
 def test_each_cause_has_a_reason_and_says_what_was_seen(seen: Manifest, reason: str, part: str) -> None:

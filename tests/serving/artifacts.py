@@ -128,7 +128,7 @@ def write_artifact(folder: Path, fitted: Fitted, format: ArtifactFormat = Artifa
 
 def write_manifest(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, skip: Sequence[str] = ()) -> ArtifactManifest:
     """List what lies in the folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "manifest.json"]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("manifest.json", "manifest.sig")]
     entries = [
         ManifestEntry(
             path=path.relative_to(folder).as_posix(),

@@ -13,26 +13,28 @@ import pytest
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, StorageUri, digest_of
 from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
+from slipway_serving.seal import TrustedKeys
 from slipway_serving.settings import StorageSettings
 from slipway_serving.storage import fetch
 
 from tests.serving.artifacts import Fitted, write_artifact, write_manifest
+from tests.serving.keys import KEY
 from tests.serving.tracking_server import TrackingServer, free_port, uri_of
 
 PROGRAM = Path(sys.executable).with_name("slipway-storage-initializer")
 Tamper = Callable[[Path], object]
 
 
-def get(mlflow: TrackingServer, uri: str, dest: Path) -> ArtifactManifest:
+def get(mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None) -> ArtifactManifest:
     settings = StorageSettings(tracking_uri=mlflow.url, attempts=1)
     with httpx.Client(timeout=20) as client:
-        return fetch(StorageUri.parse(uri), dest, MlflowRegistry(settings, client), settings.size_limit)
+        return fetch(StorageUri.parse(uri), dest, MlflowRegistry(settings, client), settings.size_limit, trusted)
 
 
-def refusal(mlflow: TrackingServer, uri: str, dest: Path) -> str:
+def refusal(mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None) -> str:
     """Why it was refused, in one line, with nothing left behind."""
     with pytest.raises(Refused) as caught:
-        get(mlflow, uri, dest)
+        get(mlflow, uri, dest, trusted)
     assert not dest.exists() or list(dest.iterdir()) == []
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -255,23 +257,25 @@ def test_an_artifact_larger_than_the_limit_is_not_fetched(mlflow: TrackingServer
     settings = StorageSettings(tracking_uri=mlflow.url)
     uri = StorageUri.parse(uri_of("large", version, write_manifest(artifact)))
     with httpx.Client() as client, pytest.raises(Refused, match="at most 1000 are accepted"):
-        fetch(uri, dest, MlflowRegistry(settings, client), size_limit=1000)
+        fetch(uri, dest, MlflowRegistry(settings, client), size_limit=1000, trusted=None)
     assert list(dest.iterdir()) == []
 
 
-def run(dest: Path, uri: str, tracking_uri: str, log: Path) -> "subprocess.CompletedProcess[str]":
+def run(dest: Path, uri: str, tracking_uri: str, log: Path, trusted: str) -> "subprocess.CompletedProcess[str]":
     environment = {
         "MLFLOW_TRACKING_URI": tracking_uri,
         "SLIPWAY_TERMINATION_LOG": str(log),
         "SLIPWAY_STORAGE_ATTEMPTS": "2",
         "SLIPWAY_STORAGE_BACKOFF": "0.01",
+        "SLIPWAY_STORAGE_TRUSTED_KEYS": trusted,
     }
     return subprocess.run([PROGRAM, uri, dest], env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_program_ends_with_0_and_a_filled_folder(mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path) -> None:
+    KEY.sign(artifact, "program")
     version, _ = mlflow.register("program", artifact)
-    ended = run(dest, uri_of("program", version, write_manifest(artifact)), mlflow.url, tmp_path / "log")
+    ended = run(dest, uri_of("program", version, write_manifest(artifact)), mlflow.url, tmp_path / "log", KEY.public)
     assert ended.returncode == 0, ended.stderr
     assert (dest / "model-settings.json").is_file()
     assert not (tmp_path / "log").exists()
@@ -280,9 +284,10 @@ def test_the_program_ends_with_0_and_a_filled_folder(mlflow: TrackingServer, art
 def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
+    KEY.sign(artifact, "wrong")
     version, root = mlflow.register("wrong", artifact)
     flip_a_byte(root)
-    ended = run(dest, uri_of("wrong", version, write_manifest(artifact)), mlflow.url, tmp_path / "log")
+    ended = run(dest, uri_of("wrong", version, write_manifest(artifact)), mlflow.url, tmp_path / "log", KEY.public)
     assert ended.returncode == 3
     assert (tmp_path / "log").read_text() == ended.stderr.splitlines(keepends=True)[-1]
     assert ended.stderr.splitlines()[-1].startswith("model.onnx: digest mismatch")
@@ -291,7 +296,7 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
 
 def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
-    ended = run(dest, f"mlflow://heart/1?sha256={'0' * 64}", nobody, tmp_path / "log")
+    ended = run(dest, f"mlflow://heart/1?sha256={'0' * 64}", nobody, tmp_path / "log", KEY.public)
     assert ended.returncode == 3
     assert (tmp_path / "log").read_text().startswith(f"MLflow at {nobody} does not answer after 2 tries: ")
 
@@ -300,7 +305,7 @@ def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> 
     "uri", ["s3://bucket/model", "mlflow://heart/3", "mlflow://heart/latest?sha256=" + "0" * 64, "mlflow://"]
 )
 def test_a_uri_that_pins_nothing_is_refused(dest: Path, tmp_path: Path, uri: str) -> None:
-    ended = run(dest, uri, "http://127.0.0.1:1", tmp_path / "log")
+    ended = run(dest, uri, "http://127.0.0.1:1", tmp_path / "log", KEY.public)
     assert ended.returncode == 3
     assert (tmp_path / "log").read_text().count("\n") == 1
 

@@ -17,6 +17,10 @@ slipway.kept (dict "root" $ "secret" "slipway-mlflow" "key" "password" "new" (ra
 {{ .Values.identity.existingSecret | default (printf "%s-identity" .Release.Name) }}
 {{- end }}
 
+{{- define "slipway.signing.secret" -}}
+{{ .Values.signing.existingSecret | default (printf "%s-signing" .Release.Name) }}
+{{- end }}
+
 {{/* One name for all releases: the ClusterStorageContainer, which they share, points to it in the predictor's namespace. */}}
 {{- define "slipway.predictor.secret" -}}
 {{ .Values.serving.existingSecret | default "slipway-predictor" }}

@@ -3,6 +3,7 @@
 {{- $values := .root.Values.training -}}
 {{- $names := dict "root" .root "component" "training" -}}
 {{- $database := dict "root" .root "database" "slipway" -}}
+{{- $signs := has (first .args) (list "train" "tune" "adopt" "register" "sign") -}}
 {{- $image := include "slipway.image" (dict "root" .root "image" $values.image) -}}
 metadata:
   labels:
@@ -51,6 +52,9 @@ spec:
             - name: SLIPWAY_SWEEP
               valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}
             {{- end }}
+            {{- if $signs }}
+            - {name: SLIPWAY_SIGNING_KEY, value: /signing/private-key}
+            {{- end }}
             - {name: SLIPWAY_FETCH, value: {{ $values.data.fetch | quote }}}
             {{- if $values.data.existingClaim }}
             - {name: SLIPWAY_DATA, value: /data}
@@ -64,12 +68,19 @@ spec:
           resources: {{- toYaml $values.resources | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
+            {{- if $signs }}
+            - {name: signing, mountPath: /signing, readOnly: true}
+            {{- end }}
             {{- if $values.data.existingClaim }}
             - {name: data, mountPath: /data, readOnly: true}
             {{- end }}
       volumes:
         - name: tmp
           emptyDir: {}
+        {{- if $signs }}
+        - name: signing
+          secret: {secretName: {{ include "slipway.signing.secret" .root }}, defaultMode: 0440}
+        {{- end }}
         {{- with $values.data.existingClaim }}
         - name: data
           persistentVolumeClaim: {claimName: {{ . }}, readOnly: true}

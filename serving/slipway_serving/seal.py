@@ -1,0 +1,71 @@
+"""The door to OpenSSF model signing: whether somebody who is trusted vouches for a manifest, and so for all that it lists."""
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.x509 import load_pem_x509_certificate
+from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE
+
+from slipway_serving.errors import Refused
+
+_log = logging.getLogger(__name__)
+_PEM = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.+?-----END \1-----", re.DOTALL)
+
+
+class TrustedKeys:
+    """Public keys of those who may sign; there can be several, so that one can follow another."""
+
+    def __init__(self, text: str) -> None:
+        """``text``: PEM blocks, public keys on elliptic curves or certificates of such; of these, only the key is looked at.
+
+        Raises Refused.
+        """
+        self._keys: dict[str, bytes] = {}
+        for block in _PEM.finditer(text):
+            pem = _public_key(block[1], block[0].encode())
+            self._keys[hashlib.sha256(pem).hexdigest()] = pem
+        if not self._keys:
+            raise Refused(f"{SEAL_FILE}: no public key is trusted here; set SLIPWAY_STORAGE_TRUSTED_KEYS")
+
+    def check(self, name: str, manifest: bytes, seal: bytes) -> None:
+        """Raise Refused unless the seal is a trusted key's signature of this manifest as one of the registered model ``name``."""
+        signer = _signer(seal)
+        if signer not in self._keys:
+            raise Refused(f"{SEAL_FILE}: signed by the key {signer[:64]}, which is not trusted here")
+        from model_signing.verifying import Config  # a second that a predictor without signatures does not spend
+
+        with tempfile.TemporaryDirectory() as temporary:
+            root = Path(temporary)
+            key, signature, copy = root / "key.pem", root / SEAL_FILE, root / "signed" / name / MANIFEST_FILE
+            copy.parent.mkdir(parents=True)
+            for path, content in ((key, self._keys[signer]), (signature, seal), (copy, manifest)):
+                path.write_bytes(content)
+            try:
+                Config().use_elliptic_key_verifier(public_key=key).verify(root / "signed", signature)  # type: ignore[no-untyped-call]
+            except Exception as error:  # of hostile bytes anything may come: json, pydantic, cryptography, model_signing
+                _log.info("%s: %s: %s", SEAL_FILE, type(error).__name__, error)
+                raise Refused(f"{SEAL_FILE}: is not a signature of this {MANIFEST_FILE} for the model {name}") from error
+
+
+def _public_key(kind: str, pem: bytes) -> bytes:
+    try:
+        key = load_pem_x509_certificate(pem).public_key() if kind == "CERTIFICATE" else load_pem_public_key(pem)
+    except ValueError as error:
+        raise Refused(f"{SEAL_FILE}: SLIPWAY_STORAGE_TRUSTED_KEYS has a {kind.lower()} that cannot be read: {error}") from error
+    if not isinstance(key, EllipticCurvePublicKey):
+        raise Refused(f"{SEAL_FILE}: SLIPWAY_STORAGE_TRUSTED_KEYS has a key that is not on an elliptic curve")
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _signer(seal: bytes) -> str:
+    """The key that the signature names, by which the right one of several is found: SHA-256 of its PEM."""
+    try:
+        return str(json.loads(seal)["verificationMaterial"]["publicKey"]["hint"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Refused(f"{SEAL_FILE}: is not a signature as OpenSSF model signing writes it with a key") from None

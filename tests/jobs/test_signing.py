@@ -1,0 +1,115 @@
+"""Who vouches for a version: keys, signatures, and signing anew."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from model_signing.verifying import Config
+from slipway_contract.registry import Tag
+from slipway_jobs import artifact
+from slipway_jobs.adoption import adopt
+from slipway_jobs.errors import NoSuchVersion, Refused, WrongParameter
+from slipway_jobs.settings import Settings
+from slipway_jobs.signing import sign, sign_version
+from slipway_jobs.tracking import Tracking, Version
+
+from tests.jobs.test_adoption import graph, logged
+
+Private = ec.EllipticCurvePrivateKey
+
+
+def written(path: Path, key: Private) -> Path:
+    """The private key as a PEM file, and the public one beside it."""
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.with_suffix(".pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return path
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return written(tmp_path / "first.pem", ec.generate_private_key(ec.SECP256R1()))
+
+
+def verify(folder: Path, name: str, key: Path, scratch: Path) -> None:
+    """As anybody can with OpenSSF's tool. Raises when the signature is not that of the key."""
+    root = scratch / f"{name}-{key.stem}"
+    (root / name).mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "manifest.json", root / name)
+    config = Config().use_elliptic_key_verifier(public_key=key.with_suffix(".pub"))  # type: ignore[no-untyped-call]
+    config.verify(root, folder / "manifest.sig")
+
+
+def test_an_adopted_version_is_signed_and_can_be_signed_anew_by_the_key_that_follows(
+    tracking: Tracking, mlflow_url: str, settings: Settings, key: Path, tmp_path: Path
+) -> None:
+    version = logged(tracking, mlflow_url, graph(["rows", 3]), "vouched-for")
+    adopt(version, settings.model_copy(update={"signing_key": key}), tracking)
+    version = tracking.version(version.name, version.version)
+    folder = tracking.download(version, tmp_path / "adopted")
+    artifact.check(folder, version.digest)
+    verify(folder, version.name, key, tmp_path)
+
+    follower = written(tmp_path / "second.pem", ec.generate_private_key(ec.SECP384R1()))
+    again = sign_version(version, settings.model_copy(update={"signing_key": follower}), tracking)
+    folder = tracking.download(version, tmp_path / "again")
+    assert artifact.check(folder, version.digest).digest == again["digest"]
+    verify(folder, version.name, follower, tmp_path)
+    with pytest.raises(ValueError, match="Key mismatch"):
+        verify(folder, version.name, key, tmp_path)
+    assert tracking.version(version.name, version.version).tags[Tag.SIGNER] == again[Tag.SIGNER] != version.tags[Tag.SIGNER]
+
+
+def test_without_a_key_nothing_is_signed(tmp_path: Path) -> None:
+    assert sign(tmp_path, "heart", None) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_signing_anew_needs_a_key(settings: Settings, tracking: Tracking) -> None:
+    with pytest.raises(WrongParameter, match="SLIPWAY_SIGNING_KEY: is not set"):
+        sign_version(Version("heart", "1", "", {}), settings, tracking)
+
+
+def test_what_is_no_version_of_ours_is_not_signed(tracking: Tracking, mlflow_url: str, settings: Settings, key: Path) -> None:
+    version = logged(tracking, mlflow_url, graph(["rows", 3]), "never-adopted")
+    with pytest.raises(NoSuchVersion, match=r"slipway\.digest"):
+        sign_version(version, settings.model_copy(update={"signing_key": key}), tracking)
+
+
+EC, RSA = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no PEM at all",
+        ec.generate_private_key(ec.SECP256K1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a password")),
+        EC.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        None,
+    ],
+    ids=["text", "another-curve", "rsa", "encrypted", "public", "no-file"],
+)
+def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(tmp_path: Path, content: bytes | None) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    if content:
+        (tmp_path / "key.pem").write_bytes(content)
+    with pytest.raises(WrongParameter) as caught:
+        sign(tmp_path, "heart", tmp_path / "key.pem")
+    assert str(caught.value).startswith("SLIPWAY_SIGNING_KEY: ")
+    assert "BEGIN" not in str(caught.value)
+    assert not (tmp_path / "manifest.sig").exists()
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", ""])
+def test_a_name_that_cannot_be_served_is_not_signed_for(tmp_path: Path, key: Path, name: str) -> None:
+    with pytest.raises(Refused, match="not a name"):
+        sign(tmp_path, name, key)
