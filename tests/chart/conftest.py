@@ -34,6 +34,12 @@ def external(helm: str) -> Rendering:  # noqa: ARG001
     return render(CHART / "ci" / "external.yaml")
 
 
+@pytest.fixture(scope="session")
+def public(helm: str) -> Rendering:  # noqa: ARG001
+    """The chart with an address for everybody, and Secrets of its owner's making."""
+    return render(CHART / "ci" / "public.yaml")
+
+
 @pytest.fixture(scope="session", params=VALUES, ids=lambda path: path.stem)
 def each(helm: str, request: pytest.FixtureRequest) -> Rendering:  # noqa: ARG001
     """The chart with each set of values in turn."""

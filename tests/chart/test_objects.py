@@ -159,9 +159,13 @@ def test_what_pods_refer_to_is_there(default: Rendering) -> None:
             for variable in container.get("env", []):
                 if wanted := variable.get("valueFrom", {}).get("secretKeyRef"):
                     assert wanted["key"] in secrets[wanted["name"]]["data"], (pod.owner, variable["name"])
+                elif wanted := variable.get("valueFrom", {}).get("configMapKeyRef"):
+                    assert wanted["key"] in maps[wanted["name"]]["data"], (pod.owner, variable["name"])
         for volume in pod.spec.get("volumes", []):
             if "configMap" in volume:
                 assert volume["configMap"]["name"] in maps, pod.owner
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in secrets, pod.owner
 
 
 @pytest.mark.parametrize("script", sorted((CHART / "files").glob("*.sh")), ids=lambda path: path.stem)
