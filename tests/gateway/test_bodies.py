@@ -15,16 +15,6 @@ def _megabytes(count: int) -> Iterator[bytes]:
         yield b"1" * MEGABYTE
 
 
-@pytest.fixture(scope="module")
-def process(new_house: Callable[[], House]) -> Iterator[Process]:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    process = Process(house)
-    process.wait_ready()
-    yield process
-    assert process.stop() == 0
-
-
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 def test_a_body_of_100_megabytes_is_answered_413(process: Process, path: str, chunked: bool) -> None:

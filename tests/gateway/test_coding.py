@@ -9,7 +9,7 @@ import orjson
 import pytest
 from slipway_gateway.wire.coding import preferred
 
-from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.house import Process, Visitor, v2_request
 from tests.gateway.test_bodies import MEGABYTE
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -109,16 +109,6 @@ def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(visitor: 
     for path in (INFER, NAMED):
         answer = visitor.post(path, b"{}", content_encoding="br")
         assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
-
-
-@pytest.fixture(scope="module")
-def process(new_house: Callable[[], House]) -> Iterator[Process]:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    process = Process(house)
-    process.wait_ready()
-    yield process
-    assert process.stop() == 0
 
 
 @pytest.mark.parametrize("path", [INFER, NAMED])

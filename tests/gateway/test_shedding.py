@@ -1,6 +1,7 @@
 """More requests than a model can answer: some are refused at once, the others are not late."""
 
 import asyncio
+import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,6 +51,18 @@ def test_those_beyond_room_and_line_are_refused_at_once(new_house: Callable[[], 
         assert statuses(at_once(visitor, 2)) == {200: 2}, "normal again at once"
         wait_for("the log", lambda: visitor.house.count("status = 200") == 8)
         assert visitor.house.count() == 8, "who was not let in is in no log"
+
+
+def test_a_version_that_nobody_asks_has_no_line(new_house: Callable[[], House], troubled: Predictor) -> None:
+    with crowded(new_house, troubled, predictor_concurrency=1) as visitor:
+        troubled.delay = 0.3
+        answers = at_once(visitor, 3)
+        assert statuses(answers) == {200: 3}
+        wait_for("the end of the line: each version that ever was served would leave one", lambda: not _lines())
+
+
+def _lines() -> list[Line]:
+    return [each for each in gc.get_objects() if isinstance(each, Line)]
 
 
 def test_nobody_waits_longer_than_the_deadline(new_house: Callable[[], House], troubled: Predictor) -> None:

@@ -9,12 +9,12 @@ from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import (
     IdempotencyKey,
     JobState,
-    Submission,
     Submissions,
     asked_for,
     created,
@@ -23,8 +23,6 @@ from slipway_gateway.jobs.submission import (
     state,
     submitted_by,
 )
-
-PURPOSE = "promotion"
 
 
 class PromotionRequest(Schema):
@@ -84,6 +82,7 @@ class Promotions:
 
     def __init__(self, routes: Routes, submissions: Submissions, template: str) -> None:
         self._routes = routes
+        self._jobs = ModelJobs("promotion", routes, submissions)
         self._submissions = submissions
         self._template = template
 
@@ -98,28 +97,16 @@ class Promotions:
         self, model: str, asked: PromotionRequest, call: CurrentCall, response: Response, key: IdempotencyKey = None
     ) -> Promotion:
         spec = self._routes.get(model).model.spec
-        wanted = Submission(
-            purpose=PURPOSE,
-            template=self._template,
-            model=model,
-            subject=call.caller.subject,
-            content=asked.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-            args=list(asked.arguments(spec.registered_model, spec.alias)),
-            env={"SLIPWAY_ACTOR": call.caller.subject},
-            key=key,
-        )
-        job = await self._submissions.submit(wanted)
-        response.headers["location"] = f"/v1/models/{model}/promotions/{job['metadata']['name']}"
+        args = list(asked.arguments(spec.registered_model, spec.alias))
+        content = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        job = await self._jobs.begin(model, self._template, args, content, call, key, response)
         return await self._described(model, job)
 
     async def list(self, model: str) -> PromotionList:
-        self._routes.get(model)
-        jobs = await self._submissions.all(PURPOSE, model)
-        return PromotionList(promotions=[await self._described(model, job) for job in jobs])
+        return PromotionList(promotions=[await self._described(model, job) for job in await self._jobs.all(model)])
 
     async def get(self, model: str, job: str) -> Promotion:
-        self._routes.get(model)
-        return await self._described(model, await self._submissions.find(PURPOSE, model, job))
+        return await self._described(model, await self._jobs.find(model, job))
 
     async def _described(self, model: str, job: Manifest) -> Promotion:
         return Promotion(

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import NotFound
 from slipway_gateway.inference.routing import Routes
@@ -17,7 +18,6 @@ from slipway_gateway.jobs.parameters import arguments, check, schema_of
 from slipway_gateway.jobs.submission import (
     IdempotencyKey,
     JobState,
-    Submission,
     Submissions,
     asked_for,
     created,
@@ -26,8 +26,6 @@ from slipway_gateway.jobs.submission import (
     state,
     submitted_by,
 )
-
-PURPOSE = "training"
 
 
 class TrainingRequest(Schema):
@@ -66,6 +64,7 @@ class Trainings:
 
     def __init__(self, routes: Routes, submissions: Submissions, readers: LogReaders) -> None:
         self._routes = routes
+        self._jobs = ModelJobs("training", routes, submissions)
         self._submissions = submissions
         self._readers = readers
 
@@ -83,33 +82,21 @@ class Trainings:
     ) -> Training:
         template = await self._template(model)
         check(schema_of(template), asked.parameters)
-        wanted = Submission(
-            purpose=PURPOSE,
-            template=template["metadata"]["name"],
-            model=model,
-            subject=call.caller.subject,
-            content={"parameters": asked.parameters},
-            args=list(arguments(asked.parameters)),
-            env={"SLIPWAY_ACTOR": call.caller.subject},
-            key=key,
-        )
-        job = await self._submissions.submit(wanted)
-        response.headers["location"] = f"/v1/models/{model}/trainings/{job['metadata']['name']}"
+        name, args = template["metadata"]["name"], list(arguments(asked.parameters))
+        job = await self._jobs.begin(model, name, args, {"parameters": asked.parameters}, call, key, response)
         return _training(model, job)
 
     async def list(self, model: str) -> TrainingList:
         template = await self._template(model)
-        jobs = await self._submissions.all(PURPOSE, model)
+        jobs = await self._jobs.all(model)
         return TrainingList(parameters=schema_of(template), trainings=[_training(model, job) for job in jobs])
 
     async def get(self, model: str, job: str) -> Training:
-        self._routes.get(model)
-        found = await self._submissions.find(PURPOSE, model, job)
+        found = await self._jobs.find(model, job)
         return _training(model, found, await self._submissions.result(found))
 
     async def cancel(self, model: str, job: str) -> None:
-        self._routes.get(model)
-        await self._submissions.cancel(PURPOSE, model, job)
+        await self._jobs.cancel(model, job)
 
     async def logs(
         self,
@@ -117,8 +104,7 @@ class Trainings:
         job: str,
         follow: Annotated[bool, Query(description="go on until the training is over")] = False,
     ) -> StreamingResponse:
-        self._routes.get(model)
-        found = await self._submissions.find(PURPOSE, model, job)
+        found = await self._jobs.find(model, job)
         lines = self._submissions.lines(found["metadata"]["name"], follow=follow)
         return StreamingResponse(await self._readers.stream(lines), media_type="text/plain")
 

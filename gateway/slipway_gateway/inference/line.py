@@ -34,6 +34,11 @@ class Line:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def is_idle(self) -> bool:
+        """Nobody is under way; then nobody waits either."""
+        return not self._under_way
+
     async def enter(self, pods: int) -> None:
         """Return when there is room; then ``leave`` has to follow. Raises Unavailable: the line is full, or too slow."""
         self._room = self._bounds.concurrency * pods

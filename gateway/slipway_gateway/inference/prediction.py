@@ -37,7 +37,7 @@ class Predictions:
     ) -> None:
         self._predictors = predictors
         self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(bounds))
-        """By the version's InferenceService."""
+        """By the version's InferenceService; none before those that nobody asks, so that a version that left leaves nothing."""
         self._spool = spool
         self._metrics = metrics
         self._cache = cache
@@ -60,12 +60,15 @@ class Predictions:
         return found.answer
 
     async def _in_turn(self, call: Call, target: Target, body: Body) -> Answer:
-        line = self._lines[target.traffic.service]
+        service = target.traffic.service
+        line = self._lines[service]
         await line.enter(self._predictors.pods(target))
         try:
             return await self._asked(call, target, body)
         finally:
             line.leave()
+            if line.is_idle:
+                del self._lines[service]
 
     @property
     def waiting(self) -> int:
