@@ -70,6 +70,7 @@ from slipway_gateway.telemetry.tracing import wanted as tracing_wanted
 from slipway_gateway.wire.addresses import read_networks
 from slipway_gateway.wire.outbound import Outbound
 from slipway_gateway.wire.pool import Pool
+from slipway_gateway.wire.redis import Redis
 from slipway_gateway.wire.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -125,6 +126,7 @@ class Gateway:
         self._journal = journal or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
+        self.redis = self._shared_memory()
         self.control = self._control_api()
         self.door = self._door()
         self.traced = Traced(self.door) if tracing_wanted() else None
@@ -160,13 +162,23 @@ class Gateway:
         scim = Scim(self.upstream, self.keys, settings.scim_url, settings.scim_client_id, secret)
         return Accounts(scim, seconds=settings.users_seconds, leeway=settings.oidc_leeway_seconds)
 
+    def _shared_memory(self) -> Redis | None:
+        settings = self.settings
+        if not settings.redis_url:
+            return None
+        password = settings.redis_password.get_secret_value() if settings.redis_password else None
+        seconds, rest_seconds = settings.redis_seconds, settings.redis_rest_seconds
+        redis = Redis(settings.redis_url.get_secret_value(), password, seconds=seconds, rest_seconds=rest_seconds)
+        self.metrics.watch("slipway_redis_up", "Whether Redis answered when it was last asked", lambda: not redis.is_away)
+        return redis
+
     def _control_api(self) -> FastAPI:
         settings = self.settings
         self._predictions = Predictions(
             self.predictors,
             self._journal,
             self.metrics,
-            AnswerCache(settings.cache_limit),
+            AnswerCache(settings.cache_limit, self.redis),
             bounds=settings.bounds,
             log_body_limit=settings.log_body_limit,
         )
@@ -260,6 +272,8 @@ class Gateway:
         await self.database.close()
         await self.pool.close()
         await self.upstream.close()
+        if self.redis:
+            await self.redis.close()
         if self.traced:
             await asyncio.to_thread(self.traced.close)
 

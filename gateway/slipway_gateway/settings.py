@@ -93,6 +93,19 @@ class Settings(BaseSettings):
     cache_limit: int = Field(default=32 * 2**20, ge=0)
     """Bytes of answers that are kept for callers whose policy has ``cacheSeconds``."""
 
+    redis_url: SecretStr | None = None
+    """Redis or Valkey by which replicas share those answers: ``redis://host:6379/0``, ``rediss://…`` with TLS, or
+    ``unix:///path``. None: each replica has its own."""
+
+    redis_password: SecretStr | None = Field(default=None, min_length=16)
+    """Its password, where the URL has none."""
+
+    redis_seconds: float = Field(default=0.1, gt=0, le=5)
+    """Time that it has for an answer; then it is left alone for a while."""
+
+    redis_rest_seconds: float = Field(default=5, gt=0)
+    """Time for which it is left alone after it failed; meanwhile each replica has its own answers."""
+
     predictions_per_minute: int = Field(default=180, ge=1, le=10**7)
     """Predictions of one caller by one policy, where the policy does not say otherwise."""
 
@@ -206,6 +219,13 @@ class Settings(BaseSettings):
         if self.scim_url and not (self.scim_client_id and self.scim_client_secret):
             raise ValueError("SLIPWAY_SCIM_URL needs SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET")
         return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_of_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url and not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// or unix://")
+        return url
 
     @field_validator("trusted_proxies")
     @classmethod

