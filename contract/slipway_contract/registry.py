@@ -34,6 +34,8 @@ class Tag(StrEnum):
     DATASET_DIGEST = "slipway.dataset.digest"
     DATASET_LICENCE = "slipway.dataset.licence"
     DATASET_SOURCE = "slipway.dataset.source"
+    DATASET_PLACE = "slipway.dataset.place"
+    """The kind of place that the training had it from: a mirror, the public source, a package, a generator."""
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"

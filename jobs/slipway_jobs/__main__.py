@@ -48,6 +48,15 @@ def _terminate(*_: object) -> NoReturn:
     raise SystemExit(128 + signal.SIGTERM)
 
 
+def _dataset(given: Namespace) -> dict[str, Any]:
+    settings = read_settings()
+    from slipway_jobs.storing import store, store_all
+    from slipway_jobs.tracking import Tracking
+
+    tracking = Tracking(settings.mlflow_tracking_uri)
+    return store_all(settings, tracking) if given.all else store(given.name, settings, tracking)
+
+
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
@@ -143,6 +152,7 @@ def _etl(given: Namespace) -> dict[str, Any]:
 
 
 COMMANDS = {
+    "dataset": _dataset,
     "train": _train,
     "tune": _tune,
     "evaluate": _evaluate,

@@ -10,17 +10,21 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from slipway_contract.signature import Column
+from slipway_contract.v2 import Datatype
 
-from slipway_jobs.cleveland import read_cleveland
+from slipway_jobs import cleveland, mitbih
 from slipway_jobs.climate import READINGS, STATIONS, synthetic_climate
 from slipway_jobs.climate import SEED as CLIMATE_SEED
-from slipway_jobs.dataset import Dataset, Table
+from slipway_jobs.dataset import Dataset, Loaded, Place, Table
 from slipway_jobs.errors import Unavailable, WrongDigest
 from slipway_jobs.sales.etl import FILE
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse
 from slipway_jobs.sales.synthetic import SEED as SALES_SEED
 from slipway_jobs.settings import Settings
 from slipway_jobs.synthetic import SEED, synthetic_heart
+from slipway_jobs.synthetic_beats import BEATS, RECORDS, synthetic_beats
+from slipway_jobs.synthetic_beats import SEED as BEATS_SEED
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +60,8 @@ CATALOGUE: Mapping[str, Dataset] = {
             digest="sha256:a9de04fe9a153c69fc202549af5c42fe9c0d873293fe22bdf1d10fbddfd6d6bc",
             files=("heart_cleveland.csv", "processed.cleveland.data"),
             url=_UCI,
-            read=read_cleveland,
+            columns=cleveland.COLUMNS,
+            read=cleveland.read_cleveland,
         ),
         Dataset(
             name="heart-cleveland-recoded",
@@ -67,7 +72,8 @@ CATALOGUE: Mapping[str, Dataset] = {
             subject="patient",
             digest="sha256:06c4c82cf669d65e53f1ac4441dfb7d6b1af8cb9e4a74178ae0f4fccc023042b",
             files=("heart.csv",),
-            read=read_cleveland,
+            columns=cleveland.COLUMNS,
+            read=cleveland.read_cleveland,
         ),
         Dataset(
             name="heart-synthetic",
@@ -76,6 +82,7 @@ CATALOGUE: Mapping[str, Dataset] = {
             licence="Apache-2.0",
             citation="none: made by Slipway's generator; it says nothing about patients",
             subject="made-up patient",
+            columns=cleveland.COLUMNS,
             make=synthetic_heart,
             synthetic=True,
         ),
@@ -117,7 +124,32 @@ CATALOGUE: Mapping[str, Dataset] = {
             "doi:10.24432/C50P49",
             subject="image",
             digest="sha256:4c993bafe074d5caa2ddf74c7019231d32e6a8a4b2a7677f695a05376f82dba7",
+            columns=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
             make=_digits,
+        ),
+        Dataset(
+            name="ecg-mitbih",
+            title="Heartbeats of the MIT-BIH Arrhythmia Database: 4,735 beats of 48 records, cut, scaled and thinned out",
+            source="https://physionet.org/content/mitdb/1.0.0/",
+            licence="ODC-By 1.0",
+            citation="Moody GB, Mark RG. The impact of the MIT-BIH Arrhythmia Database. IEEE Eng Med Biol 20(3):45-50, 2001. "
+            "Goldberger A et al. PhysioBank, PhysioToolkit, and PhysioNet. Circulation 101(23):e215-e220 (2000)",
+            subject="record",
+            digest="sha256:c89bccf4fc0b2e92edeaa6fc87269550284e5a717cbaaa2afc9ff4413825b414",
+            files=("mitbih_beats_sample_by_patient.csv.gz", "mitbih_beats_sample_by_patient.csv"),
+            columns=mitbih.COLUMNS,
+            read=mitbih.read_beats,
+        ),
+        Dataset(
+            name="ecg-synthetic",
+            title=f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} made-up records",
+            source=f"slipway_jobs.synthetic_beats, seed {BEATS_SEED}",
+            licence="Apache-2.0",
+            citation="none: made by Slipway's generator; it says nothing about patients",
+            subject="made-up record",
+            columns=mitbih.COLUMNS,
+            make=synthetic_beats,
+            synthetic=True,
         ),
         Dataset(
             name="climate-synthetic",
@@ -133,12 +165,12 @@ CATALOGUE: Mapping[str, Dataset] = {
 }
 
 
-def first_available(entries: Sequence[Dataset], settings: Settings) -> tuple[Dataset, Table]:
+def first_available(entries: Sequence[Dataset], settings: Settings) -> Loaded:
     """The first of the entries that can be had. Raises Unavailable when none can."""
     reasons = []
     for entry in entries:
         try:
-            return entry, load(entry, settings)
+            return find(entry, settings)
         except Unavailable as error:
             logger.info("%s", error)
             reasons.append(str(error))
@@ -146,35 +178,40 @@ def first_available(entries: Sequence[Dataset], settings: Settings) -> tuple[Dat
 
 
 def load(entry: Dataset, settings: Settings) -> Table:
-    """The dataset's table.
+    """The dataset's table; raises as ``find`` does."""
+    return find(entry, settings).table
+
+
+def find(entry: Dataset, settings: Settings) -> Loaded:
+    """The dataset's table, and the kind of place that it was in.
 
     Raises Unavailable when it is in none of its places, CorruptTable or WrongDigest when what is there is not it:
     a wrong copy is never passed over in silence.
     """
-    table, place = _find(entry, settings)
+    table, place, where = _search(entry, settings)
     if entry.digest is not None and table.digest != entry.digest:
         raise WrongDigest(
-            f"{place} is not the dataset {entry.name}: its {len(table)} rows have the digest {table.digest}; "
+            f"{where} is not the dataset {entry.name}: its {len(table)} rows have the digest {table.digest}; "
             f"{entry.digest} is expected. Restore the copy, or take it out of the way"
         )
-    logger.info("dataset %s: %d rows from %s, %s", entry.name, len(table), place, table.digest)
-    return table
+    logger.info("dataset %s: %d rows from the %s, %s, %s", entry.name, len(table), place, where, table.digest)
+    return Loaded(entry, table, place)
 
 
-def _find(entry: Dataset, settings: Settings) -> tuple[Table, str]:
+def _search(entry: Dataset, settings: Settings) -> tuple[Table, Place, str]:
     if entry.read and settings.data and (path := _mirrored(entry, settings.data)):
-        return entry.read(path.read_bytes(), str(path)), str(path)
+        return entry.read(path.read_bytes(), str(path)), Place.MIRROR, str(path)
     reason = f"not in the mirror {settings.data}" if settings.data else "no mirror is named by SLIPWAY_DATA"
     if entry.read and entry.url and settings.fetch:
         try:
-            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), entry.url
+            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), Place.PUBLIC, entry.url
         except httpx.HTTPError as error:
             reason += f", and {entry.url} does not answer ({type(error).__name__}: {error})"
     if entry.query:
-        return entry.query(settings), entry.source
+        return entry.query(settings), Place.WAREHOUSE, entry.source
     if entry.make is None:
         raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
-    return entry.make(), entry.source
+    return entry.make(), Place.GENERATOR if entry.synthetic else Place.PACKAGE, entry.source
 
 
 def _mirrored(entry: Dataset, folder: Path) -> Path | None:

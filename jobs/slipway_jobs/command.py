@@ -21,12 +21,13 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs train|tune|evaluate|promote|monitor|adopt|sign|batch|etl``."""
+    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|sign|batch|etl``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
+    _dataset(commands.add_parser("dataset", help="fetch a dataset, validate it and store it by its digest"))
     _train(commands.add_parser("train", help="train a model and register a version of it"))
     _tune(commands.add_parser("tune", help="try parameters by cross-validation, then train with the best"))
     _evaluate(commands.add_parser("evaluate", help="score a registered version on its held-out data"))
@@ -37,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
     _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
     return top
+
+
+def _dataset(command: argparse.ArgumentParser) -> None:
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", help="of the dataset in the catalogue")
+    which.add_argument("--all", action="store_true", help="all of the catalogue that can be had from here")
 
 
 def _train(command: argparse.ArgumentParser) -> None:

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from slipway_contract.registry import digest_of
+from slipway_contract.signature import Column
 
 from slipway_jobs.settings import Settings
 
@@ -108,6 +110,8 @@ class Dataset:
     """What a row is, or a group of rows is of; no two parts of a split share one."""
     digest: str | None = None
     """Digest of the table. None: made here by a seeded generator, so there is nothing to compare with."""
+    columns: Sequence[Column] = ()
+    """The schema of its inputs: names, datatypes, units; of a table without one they are the vector ``features``."""
     files: Sequence[str] = ()
     """Its names in a mirror folder."""
     url: str | None = None
@@ -118,3 +122,22 @@ class Dataset:
     query: Query | None = None
     """How to get it from a database."""
     synthetic: bool = False
+
+
+class Place(StrEnum):
+    """Where a table was had from."""
+
+    MIRROR = "mirror"
+    WAREHOUSE = "warehouse"
+    PUBLIC = "public source"
+    PACKAGE = "package"
+    GENERATOR = "generator"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A dataset with its table, checked, and the kind of place that it was in."""
+
+    entry: Dataset
+    table: Table
+    place: Place

@@ -11,12 +11,13 @@ from slipway_contract.registry import ArtifactFormat, ArtifactManifest, Tag
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, load
+from slipway_jobs.dataset_store import kept
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import baseline_scores, scores, strongest
 from slipway_jobs.problem import Problem
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import Split, check_split
+from slipway_jobs.split import Split
 from slipway_jobs.tracking import Tracking, Version
 
 logger = logging.getLogger(__name__)
@@ -44,25 +45,25 @@ class HeldOut:
         return strongest(metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test))
 
 
-def held_out_of(task: Problem, version: Version, settings: Settings) -> HeldOut:
-    """Load the version's dataset and part it as its training did.
+def held_out_of(task: Problem, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
+    """Have the version's dataset and part it as its training did.
 
-    Raises WrongDigest when what loads now is not what the version was trained on: its held-out rows would not be held out.
+    It is had from the store, by its digest; that of a version older than the store, from where it came from. Raises
+    WrongDigest when that is not what the version was trained on: its held-out rows would not be held out.
     """
     name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
     if name not in CATALOGUE:
         raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not in the catalogue")
-    table = load(CATALOGUE[name], settings)
+    if (table := kept(name, digest, tracking)) is None:
+        table = load(CATALOGUE[name], settings)
     if table.digest != digest:
         raise WrongDigest(f"{version} was trained on {name} with the digest {digest}; what loads now has {table.digest}")
-    split = task.split.hold_out(table, task.target, CATALOGUE[name].subject)
-    check_split(table, split, task.split)
-    return HeldOut(task, name, digest, split)
+    return HeldOut(task, name, digest, task.parts(table, CATALOGUE[name].subject))
 
 
 def evaluate(task: Problem, version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Score a version, and write the scores to its run and its tags; the result as JSON."""
-    held_out = held_out_of(task, version, settings)
+    held_out = held_out_of(task, version, settings, tracking)
     found = held_out.score(version, tracking)
     tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
     tracking.tag(version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()})

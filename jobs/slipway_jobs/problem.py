@@ -1,7 +1,7 @@
 """What a module of ``slipway_jobs.models`` declares; the pipeline does the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, element_count
 
-from slipway_jobs.dataset import Features
+from slipway_jobs.dataset import Features, Labels, Table
 from slipway_jobs.errors import WrongParameter
 from slipway_jobs.metric import Metric, Predictions
-from slipway_jobs.split import BySubject, Rule
+from slipway_jobs.split import BySubject, Rule, Split, check_split
 from slipway_jobs.target import Arrays, Target
 
 PROBLEMS: Mapping[str, str] = {
@@ -78,6 +78,8 @@ class Problem:
     """Chooses among the candidates, by cross-validation on the training part."""
     split: Rule = field(default_factory=BySubject)
     """How rows are held out."""
+    relabel: Callable[[Labels], Labels] | None = None
+    """The labels of the dataset as those of this model, where they are not the same."""
     export: Callable[[Any, Signature], Any] | None = None
     """The fitted estimator as an ONNX graph with the signature's names, where the usual export cannot say it."""
 
@@ -87,6 +89,14 @@ class Problem:
             if name in (None, metric.name):
                 return metric
         raise WrongParameter(f"metric: {name!r} is unknown; {self.name} has {', '.join(m.name for m in self.metrics)}")
+
+    def parts(self, table: Table, subject: str) -> Split:
+        """The table with the labels of this model, parted. Raises Leakage."""
+        if self.relabel:
+            table = replace(table, labels=self.relabel(table.labels))
+        split = self.split.hold_out(table, self.target, subject)
+        check_split(table, split, self.split)
+        return split
 
     def feeds(self, features: Features) -> dict[str, NDArray[Any]]:
         """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a vector; in their datatypes."""

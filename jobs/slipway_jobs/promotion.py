@@ -86,7 +86,7 @@ def compare(
 
     The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse. The baseline it must beat.
     """
-    held_out = held_out_of(task, candidate, settings)
+    held_out = held_out_of(task, candidate, settings, tracking)
     metric = task.metric(wish.metric)
     direction = wish.direction or metric.direction
     score = held_out.score(candidate, tracking)[metric.name]

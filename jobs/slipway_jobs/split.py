@@ -1,5 +1,6 @@
 """The held-out part of a table, and the proof that it was held out."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -47,15 +48,17 @@ class BySubject:
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:
         groups, group_of = np.unique(table.groups, return_inverse=True)
         stratum = _rarest(target.strata(table), group_of)
+        place = groups if _nameless(table) else np.array([hashlib.sha256(name).hexdigest() for name in groups.tolist()])
         held = np.zeros(len(groups), dtype=bool)
         for value in np.unique(stratum):
             members = np.flatnonzero(stratum == value)
+            members = members[np.argsort(place[members], kind="stable")]
             held[members[: round(self.share * len(members))]] = True
         test = held[group_of]
         return Split(table.take(~test), table.take(test), self._words(table, subject, len(np.unique(stratum)) > 1))
 
     def _words(self, table: Table, subject: str, balanced: bool) -> str:
-        if np.array_equal(table.groups, table.keys):
+        if _nameless(table):
             kept = f"one {subject} a row, equal inputs kept together, chosen by a hash of the inputs"
             return f"{self.share:.0%}{' of each class' if balanced else ''} held out, {kept}"
         together = f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together"
@@ -106,6 +109,11 @@ def check_split(table: Table, split: Split, rule: Rule) -> None:
     together = np.sort(np.concatenate([split.train.keys, split.test.keys]))
     if not np.array_equal(together, np.sort(table.keys)):
         raise Leakage("the parts of the split are not, taken together, the rows of the dataset")
+
+
+def _nameless(table: Table) -> bool:
+    """Whether each row is a subject of its own, known by the hash of its inputs."""
+    return np.array_equal(table.groups, table.keys)
 
 
 def _rarest(values: NDArray[Any], group_of: NDArray[Any]) -> NDArray[Any]:

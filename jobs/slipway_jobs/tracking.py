@@ -101,6 +101,10 @@ class Run:
         for name, text in files.items():
             self._client.log_text(self.id, text, name)
 
+    def upload(self, path: Path) -> None:
+        """The file as an artifact of the run."""
+        self._client.log_artifact(self.id, str(path))
+
 
 class Tracking:
     """An MLflow tracking server with its registry. Every call blocks; MLflow repeats those that fail on the way."""
@@ -155,6 +159,23 @@ class Tracking:
             ):
                 raise
             return str(found.experiment_id)
+
+    def finished_run(self, experiment: str, tags: Mapping[str, str]) -> str | None:
+        """The oldest run that ended well and has these tags."""
+        if (found := self._client.get_experiment_by_name(experiment)) is None:
+            return None
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ["attributes.status = 'FINISHED'"]
+        runs = self._client.search_runs(
+            [found.experiment_id], " AND ".join(wanted), order_by=["attributes.start_time ASC"], max_results=1
+        )
+        return str(runs[0].info.run_id) if runs else None
+
+    def download_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """A run's artifact, inside the folder. Raises NoSuchVersion when it cannot be read."""
+        try:
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+        except (MlflowException, OSError) as error:
+            raise NoSuchVersion(f"{name} of run {run_id} cannot be read from {self._uri}: {error}") from error
 
     @contextmanager
     def logged_model(self, run: Run, name: str, tags: Mapping[str, str]) -> Iterator[str]:

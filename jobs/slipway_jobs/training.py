@@ -15,7 +15,8 @@ from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, S
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, first_available
-from slipway_jobs.dataset import Dataset, Features, Table
+from slipway_jobs.dataset import Dataset, Features, Loaded, Table
+from slipway_jobs.dataset_store import keep
 from slipway_jobs.errors import Leakage
 from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import baseline_scores, scores, strongest
@@ -25,7 +26,7 @@ from slipway_jobs.problem import Estimator, Parameters, Problem
 from slipway_jobs.reference import reference_of
 from slipway_jobs.settings import Settings
 from slipway_jobs.signing import sign
-from slipway_jobs.split import Split, check_split
+from slipway_jobs.split import Split
 from slipway_jobs.tracking import Run, Tracking, Version, save_onnx
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,10 @@ def train(
     tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image, **(more_tags or {})}
     with tracking.run(f"{EXPERIMENT}-{task.name}", task.name, tags) as run:
         run.log(params=parameters.model_dump(exclude_none=True))
-        dataset, table, split = load_parts(task, parameters, settings)
-        tags |= _dataset_tags(dataset, table)
+        loaded, split = load_parts(task, parameters, settings)
+        dataset, table = loaded.entry, loaded.table
+        keep(loaded, tracking)
+        tags |= _dataset_tags(loaded)
         run.log(tags=tags)
         run.log_dataset(dataset, table.digest, "training")
         fitted = fit(task, parameters, split)
@@ -78,13 +81,11 @@ def train(
     }
 
 
-def load_parts(task: Problem, parameters: Parameters, settings: Settings) -> tuple[Dataset, Table, Split]:
-    """The dataset that can be had, its table, and the parts of that. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
+def load_parts(task: Problem, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
+    """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
     names = [parameters.dataset] if parameters.dataset else task.datasets
-    dataset, table = first_available([CATALOGUE[name] for name in names], settings)
-    split = task.split.hold_out(table, task.target, dataset.subject)
-    check_split(table, split, task.split)
-    return dataset, table, split
+    loaded = first_available([CATALOGUE[name] for name in names], settings)
+    return loaded, task.parts(loaded.table, loaded.entry.subject)
 
 
 def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
@@ -158,12 +159,13 @@ def check_parity(task: Problem, graph: bytes, estimator: Estimator, features: Fe
     return task.target.check_parity(task.signature, run_onnx(graph, task.feeds(features)), estimator, features)
 
 
-def _dataset_tags(dataset: Dataset, table: Table) -> dict[str, str]:
+def _dataset_tags(loaded: Loaded) -> dict[str, str]:
     return {
-        Tag.DATASET: dataset.name,
-        Tag.DATASET_DIGEST: table.digest,
-        Tag.DATASET_LICENCE: dataset.licence,
-        Tag.DATASET_SOURCE: dataset.source,
+        Tag.DATASET: loaded.entry.name,
+        Tag.DATASET_DIGEST: loaded.table.digest,
+        Tag.DATASET_LICENCE: loaded.entry.licence,
+        Tag.DATASET_SOURCE: loaded.entry.source,
+        Tag.DATASET_PLACE: loaded.place,
     }
 
 

@@ -71,10 +71,10 @@ def tune(task: Problem, wish: Wish, settings: Settings, tracking: Tracking) -> d
     parameters, space = parse_parameters(task, wish.given), space_of(task, wish.given)
     name = sweep_name(wish.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
     logger.info("sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name)
-    dataset, table, split = load_parts(task, parameters, settings)
+    loaded, split = load_parts(task, parameters, settings)
     request = {
         "model": task.name, "parameters": dict(wish.given), "trials": wish.trials, "space": str(space),
-        "dataset": dataset.name, "digest": table.digest, "code": settings.revision,
+        "dataset": loaded.entry.name, "digest": loaded.table.digest, "code": settings.revision,
     }  # fmt: skip
     sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
     try:

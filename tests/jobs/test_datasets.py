@@ -100,7 +100,9 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
 def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so() -> None:
     names = ["heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"]
     closed = replace(CATALOGUE["heart-cleveland"], url="http://127.0.0.1:9/closed")
-    entry, table = first_available([closed, *(CATALOGUE[name] for name in names[1:])], told(fetch=True))
+    loaded = first_available([closed, *(CATALOGUE[name] for name in names[1:])], told(fetch=True))
+    entry, table = loaded.entry, loaded.table
+    assert loaded.place == "generator"
     assert entry.name == "heart-synthetic"
     assert entry.synthetic
     assert table.digest == synthetic_heart().digest

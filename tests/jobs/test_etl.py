@@ -182,7 +182,8 @@ def test_rows_are_taken_in_one_at_a_time(postgres: str) -> None:
 
 def test_what_is_learnt_from_during_a_week_is_one_table(told: Settings, tmp_path: Path) -> None:
     etl(Wish(write(tmp_path, lines())), told)  # through 2026-03-01, a Sunday
-    entry, table = first_available([CATALOGUE[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], told)
+    found = first_available([CATALOGUE[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], told)
+    entry, table = found.entry, found.table
     assert (entry.name, entry.synthetic) == ("sales-warehouse", False)
     monday = DAYS[-1] + timedelta(days=1)
     etl(Wish(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), told)

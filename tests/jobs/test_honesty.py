@@ -119,6 +119,13 @@ def test_all_rows_of_a_subject_are_on_one_side() -> None:
     assert not np.intersect1d(split.train.groups, split.test.groups).size
 
 
+def test_which_subjects_are_held_out_does_not_follow_from_the_order_of_their_names() -> None:
+    """Numbers of records are often in the order of the years, or of the kind of patient."""
+    table = Table.of(PATIENTS.features, PATIENTS.labels, groups=[f"{record:03d}" for record in RECORDS])
+    held_out = np.unique(split_of(table).test.groups).astype(int)
+    assert held_out.min() < 10 <= held_out.max()
+
+
 def test_rows_of_one_subject_on_both_sides_are_found() -> None:
     table = Table.of(PATIENTS.features, PATIENTS.labels, groups=RECORDS.tolist())
     shuffled = np.random.default_rng(0).permutation(len(table))
