@@ -61,6 +61,7 @@ from slipway_gateway.records.erasure import Forgetting
 from slipway_gateway.records.eventlog import EventLog
 from slipway_gateway.records.shipper import Shipper
 from slipway_gateway.records.spool import Spool
+from slipway_gateway.rows.lookup import Features
 from slipway_gateway.rows.pictures import Bounds, Pictures
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.store import TaskStore
@@ -109,6 +110,7 @@ class Gateway:
         self.database = Database(database_url)
         self.grants = GrantWatch(database_url, seconds=settings.watch_seconds)
         self.events = EventLog(self.database)
+        self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
         self.album = Album(self.database, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
@@ -148,6 +150,7 @@ class Gateway:
         later = Later(
             self.routes,
             self.catalogue,
+            self.features,
             self.tasks,
             body_limit=settings.task_body_limit,
             per_caller=settings.tasks_per_caller,
@@ -184,7 +187,8 @@ class Gateway:
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
-        models = Models(self.routes, self.grants, self._predictions, self.catalogue, Pictures(bounds), self.album)
+        pictures = Pictures(bounds)
+        models = Models(self.routes, self.grants, self._predictions, self.catalogue, pictures, self.album, self.features)
         receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
         labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
@@ -209,7 +213,7 @@ class Gateway:
         ):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
-        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue).router())
+        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue, self.features).router())
         api.include_router(Docs(settings.oidc_issuer, settings.docs_client or settings.oidc_audience).router())
         for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
             api.add_exception_handler(kind, _problem)
@@ -237,7 +241,7 @@ class Gateway:
         sharing = RateSharing(self.database, self.rates)
         forgetting = Forgetting(self.database)
         work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
-        return (*work, forgetting.keep, self.album.keep, *([self.accounts.keep] if self.accounts else []))
+        return (*work, forgetting.keep, self.album.keep, self.features.keep, *([self.accounts.keep] if self.accounts else []))
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

@@ -1,6 +1,6 @@
 """What goes in and out under ``/v1``: camelCase JSON, described for OpenAPI."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Self
 
 import orjson
@@ -63,6 +63,16 @@ class PredictionRequest(Schema):
             raise RequestValidationError(findings) from None
 
 
+class FeaturesAnswer(Schema):
+    """Where values come from that the caller did not give."""
+
+    name: str
+    newest: date = Field(description="day of the newest fact that they know of")
+    age_seconds: float = Field(description="since the end of that day, UTC")
+    computed: datetime
+    synthetic: bool = Field(description="whether the facts are generated")
+
+
 class PredictionAnswer(Schema):
     """One object a row, in the order of the request, and which version said so."""
 
@@ -71,6 +81,7 @@ class PredictionAnswer(Schema):
     model: str
     version: str
     digest: str
+    features: FeaturesAnswer | None = Field(default=None, description="only when inputs were looked up")
 
 
 class FeedbackRequest(Schema):

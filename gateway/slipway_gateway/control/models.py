@@ -15,6 +15,7 @@ from slipway_contract.v2 import InferenceResponse
 from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.answers import (
+    FeaturesAnswer,
     Me,
     ModelAnswer,
     ModelList,
@@ -29,6 +30,7 @@ from slipway_gateway.inference.routing import Route, Routes, Target
 from slipway_gateway.postgresql.database import Away
 from slipway_gateway.records.album import Album
 from slipway_gateway.rows import form
+from slipway_gateway.rows.lookup import Features, FeatureSet
 from slipway_gateway.rows.pictures import Pictures
 from slipway_gateway.rows.ranking import add_top, probabilities
 from slipway_gateway.wire.body import Body
@@ -60,6 +62,7 @@ class Models:
         catalogue: Catalogue,
         pictures: Pictures,
         album: Album,
+        features: Features,
     ) -> None:
         self._routes = routes
         self._grants = grants
@@ -67,6 +70,7 @@ class Models:
         self._catalogue = catalogue
         self._pictures = pictures
         self._album = album
+        self._features = features
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
@@ -74,7 +78,10 @@ class Models:
         router.get("/models", summary="The models that are granted to me")(self.models)
         router.get("/models/{model}", summary="One model")(self.model)
         predict = router.post(
-            "/models/{model}/predictions", summary="Predict from named features or pictures", openapi_extra=BODY
+            "/models/{model}/predictions",
+            summary="Predict from named features or pictures, or from what is looked up",
+            openapi_extra=BODY,
+            response_model_exclude_unset=True,
         )
         predict(self.predict)
         return router
@@ -118,7 +125,10 @@ class Models:
         if top and not probabilities(signature):
             raise InvalidInput("top", "this model gives no probabilities of classes")
         instances, files = await self._instances(request, signature)
-        inference = signature.request(instances, call.request_id)
+        rows, about = await self._features.rows(signature, instances)
+        inference = signature.request(rows, call.request_id)
+        if about:
+            inference = inference.model_copy(update={"parameters": _asked_for(about, signature, instances)})
         body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
         answer = await self._predictions.ask(call, target, body)
         try:
@@ -127,16 +137,17 @@ class Models:
             raise Unavailable("the model broke off its answer", retry_after=2) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
-        rows = signature.rows(_read(content, target).outputs)
+        predictions = signature.rows(_read(content, target).outputs)
         if files:
             await self._keep(call, files)
         if top:
-            add_top(rows, signature, top)
+            add_top(predictions, signature, top)
         for name, value in target.headers:
             response.headers[name.decode()] = value.decode()
-        return PredictionAnswer(
-            predictions=rows, request_id=call.request_id, model=model, version=target.version, digest=target.digest
+        said = PredictionAnswer(
+            predictions=predictions, request_id=call.request_id, model=model, version=target.version, digest=target.digest
         )
+        return said.model_copy(update={"features": _freshness(about)}) if about else said
 
     async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Rows, and the files that they were made from."""
@@ -149,6 +160,20 @@ class Models:
             await self._album.add(call.request_id, call.caller.subject, files)
         except Away as error:  # the prediction is made and logged; that its pictures are not kept does not undo it
             log.warning("the pictures of request %s are not kept: %s", call.request_id, error.cause)
+
+
+def _asked_for(about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]) -> dict[str, str]:
+    """Of a request whose inputs were looked up, for its receipt: what was asked for, and what was known then."""
+    lookup = signature.lookup
+    names = (*lookup.keys, lookup.date) if lookup else ()
+    asked = [[row.get(name) for name in names] for row in instances]
+    return {"features": about.name, "newest": about.newest.isoformat(), "asked": orjson.dumps(asked).decode()}
+
+
+def _freshness(about: FeatureSet) -> FeaturesAnswer:
+    return FeaturesAnswer(
+        name=about.name, newest=about.newest, age_seconds=about.age(), computed=about.computed, synthetic=about.synthetic
+    )
 
 
 def _read(content: bytes, target: Target) -> InferenceResponse:

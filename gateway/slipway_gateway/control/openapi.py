@@ -14,14 +14,12 @@ from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.rows.form import KIND
+from slipway_gateway.rows.lookup import Features
 from slipway_gateway.rows.ranking import probabilities
-from slipway_gateway.rows.schema import Json, column_schema, example, row_schema
+from slipway_gateway.rows.schema import Json, column_schema, example, lookup_schema, row_schema
 
 GENERAL = "/v1/models/{model}/predictions"
 MAX_KEPT = 32
-
-Shown = tuple[tuple[str, str], ...]
-"""Models of a document, by name and digest of the version whose signature is shown."""
 
 
 class ApiDocument:
@@ -30,12 +28,15 @@ class ApiDocument:
     Without a token no model is named: which there are is not everyone's business.
     """
 
-    def __init__(self, general: Callable[[], Json], routes: Routes, grants: GrantWatch, catalogue: Catalogue) -> None:
+    def __init__(
+        self, general: Callable[[], Json], routes: Routes, grants: GrantWatch, catalogue: Catalogue, features: Features
+    ) -> None:
         self._general = general
         self._routes = routes
         self._grants = grants
         self._catalogue = catalogue
-        self._written: dict[Shown, bytes] = {}
+        self._features = features
+        self._written: dict[bytes, bytes] = {}
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", include_in_schema=False)
@@ -45,7 +46,7 @@ class ApiDocument:
     async def document(self, request: Request) -> Response:
         call: Call | None = request.scope["slipway.call"]
         signatures = await self._signatures(call) if call else []
-        shown = tuple((target.model, target.digest) for target, _ in signatures)
+        shown = orjson.dumps([(each.model, each.digest, self._features.example(signature)) for each, signature in signatures])
         written = self._written.get(shown)
         if written is None:
             written = orjson.dumps(self._with_models(signatures))
@@ -73,12 +74,12 @@ class ApiDocument:
         document = copy.deepcopy(document)
         general = document["paths"][GENERAL]["post"]
         for target, signature in signatures:
-            path, operation = _operation(general, target, signature)
+            path, operation = _operation(general, target, signature, self._features.example(signature))
             document["paths"][path] = {"post": operation}
         return document
 
 
-def _operation(general: Json, target: Target, signature: Signature) -> tuple[str, Json]:
+def _operation(general: Json, target: Target, signature: Signature, looked_up: Json | None) -> tuple[str, Json]:
     """The general operation, said of one model."""
     operation = copy.deepcopy(general)
     operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "model"]
@@ -86,7 +87,7 @@ def _operation(general: Json, target: Target, signature: Signature) -> tuple[str
     operation["tags"] = [target.model]
     operation["summary"] = f"Predict with {target.model}"
     operation["description"] = f"Inputs and outputs of version {target.version}, the one with the largest share of the traffic."
-    operation["requestBody"]["content"] = _content(signature)
+    operation["requestBody"]["content"] = _content(signature, looked_up)
     answer = operation["responses"]["200"]["content"]["application/json"]
     row = row_schema(signature.outputs)
     if probabilities(signature):
@@ -98,8 +99,8 @@ def _operation(general: Json, target: Target, signature: Signature) -> tuple[str
     return GENERAL.replace("{model}", target.model), operation
 
 
-def _content(signature: Signature) -> Json:
-    content = {"application/json": _request(signature)}
+def _content(signature: Signature, looked_up: Json | None) -> Json:
+    content = {"application/json": _request(signature, looked_up)}
     pictures = next((column for column in signature.inputs if column.picture), None)
     if pictures:
         file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
@@ -109,7 +110,9 @@ def _content(signature: Signature) -> Json:
     return content
 
 
-def _request(signature: Signature) -> Json:
-    rows = {"type": "array", "minItems": 1, "items": row_schema(signature.inputs)}
+def _request(signature: Signature, looked_up: Json | None) -> Json:
+    row = row_schema(signature.inputs)
+    row = {"anyOf": [lookup_schema(signature.lookup, signature.inputs), row]} if signature.lookup else row
+    rows = {"type": "array", "minItems": 1, "items": row}
     schema = {"type": "object", "properties": {"instances": rows}, "required": ["instances"], "additionalProperties": False}
-    return {"schema": schema, "example": {"instances": [example(signature)]}}
+    return {"schema": schema, "example": {"instances": [looked_up or example(signature)]}}

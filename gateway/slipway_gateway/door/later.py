@@ -17,6 +17,7 @@ from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.limits.policy import Priority
+from slipway_gateway.rows.lookup import Features
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import WEIGHT, Task, TaskState, caller_of
 from slipway_gateway.wire.body import Body, check_headers
@@ -34,9 +35,12 @@ RETRY_AFTER = b"1"
 class Later:
     """What can be known to be wrong is refused at once; the rest is for a worker to find out."""
 
-    def __init__(self, routes: Routes, catalogue: Catalogue, store: TaskStore, *, body_limit: int, per_caller: int) -> None:
+    def __init__(
+        self, routes: Routes, catalogue: Catalogue, features: Features, store: TaskStore, *, body_limit: int, per_caller: int
+    ) -> None:
         self._routes = routes
         self._catalogue = catalogue
+        self._features = features
         self._store = store
         self._body_limit = body_limit
         self._per_caller = per_caller
@@ -81,9 +85,10 @@ class Later:
         asked = PredictionRequest.of_body(plain.whole or b"")
         try:
             signature = await self._catalogue.signature(self._routes.pick(model))
+            rows, _ = await self._features.rows(signature, asked.instances)
         except Unavailable:
             return
-        await asyncio.to_thread(signature.request, asked.instances, call.request_id)
+        await asyncio.to_thread(signature.request, rows, call.request_id)
 
 
 def _task(call: Call, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Column, Lookup, Signature
 from slipway_contract.v2 import Datatype
 
 Json = dict[str, Any]
@@ -14,6 +14,18 @@ def row_schema(columns: tuple[Column, ...]) -> Json:
         "type": "object",
         "properties": {column.name: column_schema(column) for column in columns},
         "required": [column.name for column in columns],
+        "additionalProperties": False,
+    }
+
+
+def lookup_schema(lookup: Lookup, columns: tuple[Column, ...]) -> Json:
+    """Of a row that names what it is about, and a day; what it says of an input counts more than what is looked up."""
+    named: Json = {name: {"type": "string", "minLength": 1} for name in lookup.keys}
+    named[lookup.date] = {"type": "string", "format": "date"}
+    return {
+        "type": "object",
+        "properties": named | {column.name: column_schema(column) for column in columns},
+        "required": [*named, *(column.name for column in columns if not column.lookup)],
         "additionalProperties": False,
     }
 

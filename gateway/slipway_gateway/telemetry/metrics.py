@@ -1,7 +1,7 @@
 """Prometheus metrics, with labels of few values: models and versions that are served, classes of outcomes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -57,6 +57,12 @@ class Metrics:
             ["model", "version", "outcome"],
             registry=self.registry,
         )
+        self._features = Gauge(
+            "slipway_features_age_seconds",
+            "Time since the end of the newest day that the features to look up know of",
+            ["features"],
+            registry=self.registry,
+        )
         self._series: dict[tuple[str, str, int], _Series] = {}
 
     def predicted(self, model: str, version: str, status: int, seconds: float, request_id: str) -> None:
@@ -79,6 +85,12 @@ class Metrics:
         """Feedback told the truth about so many rows of a prediction."""
         self._labelled.labels(model, version, "right").inc(correct)
         self._labelled.labels(model, version, "wrong").inc(rows - correct)
+
+    def features(self, ages: Mapping[str, Callable[[], float]]) -> None:
+        """These are the feature sets that there are; how old each is, is asked when the metrics are."""
+        self._features.clear()
+        for name, age in ages.items():
+            self._features.labels(name).set_function(age)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """The control API began an answer. ``route`` is the access table's, with names in braces: it has few values."""

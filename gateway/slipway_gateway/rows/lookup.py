@@ -1,0 +1,200 @@
+"""Rows that name what they are about, and a day: the values of their inputs are read from the features in the warehouse."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import product
+from typing import Any
+
+import orjson
+from slipway_contract.errors import InvalidInput
+from slipway_contract.signature import Lookup, Signature
+from sqlalchemy import Row, text
+
+from slipway_gateway.errors import Unavailable
+from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+ANY = "*"
+"""Stands for any value of a key; the warehouse has rows of it for what it does not know."""
+LONGEST = 200
+
+# The tables are made by the Job `etl`; names that a signature says are values here, never part of a statement.
+_THERE = text("SELECT to_regclass('warehouse.features') IS NOT NULL AND to_regclass('warehouse.feature_sets') IS NOT NULL")
+_SETS = text("""
+    SELECT name, columns, newest, first_day, last_day, computed, synthetic, (
+        SELECT entity FROM warehouse.features WHERE feature_set = name AND day = first_day AND rank = 0 ORDER BY entity LIMIT 1
+    ) AS example
+    FROM warehouse.feature_sets WHERE name = coalesce(CAST(:name AS text), name)
+""")
+_ROWS = text("""
+    SELECT known.day, known.entity, known.rank, known.vector
+    FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS asked (day date, entity text[])
+    JOIN warehouse.features AS known ON known.feature_set = :name AND known.day = asked.day AND known.entity = asked.entity
+""")
+# One state of the warehouse for all statements, also when a load ends between them.
+_SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of one meaning, as they are now."""
+
+    name: str
+    columns: tuple[str, ...]
+    newest: date
+    """Day of the newest fact that they know of."""
+    first_day: date
+    last_day: date
+    computed: datetime
+    synthetic: bool
+    example: tuple[str, ...] | None
+    """Values of the keys of which something is known."""
+
+    def age(self) -> float:
+        """Seconds since the end of that day, in UTC."""
+        end = datetime.combine(self.newest + timedelta(days=1), time(), UTC)
+        return max(0.0, (datetime.now(UTC) - end).total_seconds())
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A row of the caller's that is looked up."""
+
+    entity: tuple[str, ...]
+    day: date
+    given: Mapping[str, Any]
+    """Inputs that the caller knows better."""
+
+    def candidates(self) -> Iterator[tuple[str, ...]]:
+        """The entity, and with any of its parts made general."""
+        yield from product(*((part, ANY) for part in self.entity))
+
+
+class Features:
+    """The door to the features in the warehouse."""
+
+    def __init__(self, database: Database, metrics: Metrics, *, seconds: float) -> None:
+        self._database = database
+        self._metrics = metrics
+        self._seconds = seconds
+        self.known: Mapping[str, FeatureSet] = {}
+        """As they were when last looked at: for documents and metrics, not for predictions."""
+
+    async def rows(
+        self, signature: Signature, instances: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[dict[str, Any]], FeatureSet | None]:
+        """The instances with the values of all inputs, in their order, and where these come from; None when none was looked up.
+
+        A row that names no key and no day is left as it is. Raises InvalidInput, Unavailable.
+        """
+        lookup = signature.lookup
+        asked = [_asked(lookup, row) for row in _numbered(instances)] if lookup else []
+        if lookup is None or not any(asked):
+            return [dict(row) for row in instances], None
+        about, found = await self._read(lookup, [row for row in asked if row])
+        names = [column.name for column in signature.inputs if column.lookup]
+        if missing := [name for name in names if name not in about.columns]:
+            raise Unavailable(f"the features {about.name} have no {', '.join(missing)}, which this version asks for")
+        filled = [
+            dict(given) if row is None else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
+            for index, (given, row) in enumerate(zip(instances, asked, strict=True))
+        ]
+        return filled, about
+
+    async def _read(
+        self, lookup: Lookup, asked: Sequence[_Asked]
+    ) -> tuple[FeatureSet, dict[tuple[date, tuple[str, ...]], Row[Any]]]:
+        """By day and entity. Raises Unavailable."""
+        wanted = {(row.day, entity) for row in asked for entity in row.candidates()}
+        content = orjson.dumps([{"day": day, "entity": entity} for day, entity in wanted]).decode()
+        async with self._database.transaction() as connection:
+            await connection.execute(_SNAPSHOT)
+            there = (await connection.execute(_THERE)).scalar()
+            row = (await connection.execute(_SETS, {"name": lookup.features})).first() if there else None
+            if row is None:
+                raise Unavailable(f"there are no features {lookup.features} to look up; the Job etl makes them", retry_after=60)
+            rows = (await connection.execute(_ROWS, {"name": lookup.features, "asked": content})).all()
+        return _set(row), {(each.day, tuple(each.entity)): each for each in rows}
+
+    async def keep(self) -> None:
+        """For ever: know which there are, and how old."""
+        while True:
+            with suppress(Away):  # the age of what was known goes on
+                await self._look()
+            await asyncio.sleep(self._seconds)
+
+    async def _look(self) -> None:
+        async with self._database.transaction() as connection:
+            there = (await connection.execute(_THERE)).scalar()
+            rows: Iterable[Row[Any]] = (await connection.execute(_SETS, {"name": None})).all() if there else ()
+        self.known = {row.name: _set(row) for row in rows}
+        self._metrics.features({name: each.age for name, each in self.known.items()})
+
+    def example(self, signature: Signature) -> dict[str, Any] | None:
+        """A row that can be looked up now; None when nothing is known of such."""
+        known = self.known.get(signature.lookup.features) if signature.lookup else None
+        if known is None or known.example is None or signature.lookup is None:
+            return None
+        given = dict(zip(signature.lookup.keys, known.example, strict=False))
+        return {**given, signature.lookup.date: known.first_day.isoformat()}
+
+
+def _set(row: Row[Any]) -> FeatureSet:
+    named = {**row._mapping, "columns": tuple(row.columns), "example": tuple(row.example) if row.example else None}
+    return FeatureSet(**named)
+
+
+def _numbered(instances: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+    """With the number that an error names, when there are several."""
+    return ((index if len(instances) > 1 else None, row) for index, row in enumerate(instances))
+
+
+def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _Asked | None:
+    """None for a row that asks for no lookup. Raises InvalidInput."""
+    index, row = numbered
+    if not {*lookup.keys, lookup.date} & row.keys():
+        return None
+    entity = tuple(_key(name, row.get(name), index) for name in lookup.keys)
+    given = {name: value for name, value in row.items() if name not in (*lookup.keys, lookup.date)}
+    return _Asked(entity, _day(lookup.date, row.get(lookup.date), index), given)
+
+
+def _key(name: str, value: Any, index: int | None) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or value == ANY or "\0" in value:
+        raise _invalid(name, f"must be a text of 1 to {LONGEST} letters: what is to be looked up", index)
+    return value
+
+
+def _day(name: str, value: Any, index: int | None) -> date:
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _invalid(name, "must be a day, as 2026-03-29 is", index) from None
+
+
+def _invalid(name: str, problem: str, index: int | None) -> InvalidInput:
+    return InvalidInput(name, problem if index is None else f"in row {index}: {problem}")
+
+
+def _filled(
+    row: _Asked, about: FeatureSet, found: Mapping[tuple[date, tuple[str, ...]], Row[Any]], names: Sequence[str],
+    index: int | None, lookup: Lookup,
+) -> dict[str, Any]:  # fmt: skip
+    """Values of the inputs: those that the caller gave, else the features of what is nearest to the entity."""
+    if not about.first_day <= row.day <= about.last_day:
+        problem = f"{row.day} is not among the days that are known of, {about.first_day} to {about.last_day}"
+        raise _invalid(lookup.date, problem, index)
+    there = [each for entity in row.candidates() if (each := found.get((row.day, entity)))]
+    if not there:
+        raise Unavailable(f"the features {about.name} know nothing of {row.day}", retry_after=60)
+    nearest = min(there, key=lambda each: int(each.rank))
+    values = dict(zip(about.columns, nearest.vector, strict=True))
+    # NaN, which alone differs from itself, is what JSON has as null.
+    looked_up = {name: values[name] if values[name] == values[name] else None for name in names}
+    return {**looked_up, **row.given}

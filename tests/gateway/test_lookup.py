@@ -1,0 +1,187 @@
+"""Rows that name a store, a product and a day: what the model gets is what the Job etl left in the warehouse."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, InferenceRequest
+from slipway_jobs.sales.etl import Wish, etl
+from slipway_jobs.sales.features import COLUMNS, REACH, Asked, features
+from slipway_jobs.sales.synthetic import synthetic_sales
+from slipway_jobs.settings import Settings
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+
+SIGNATURE = Signature(
+    inputs=COLUMNS,
+    outputs=(Column(name="quantity", datatype=Datatype.FP32), Column(name="known", datatype=Datatype.FP32)),
+)
+PATH = "/v1/models/quantity/predictions"
+TODAY = datetime.now(UTC).date()
+NAMES = [column.name for column in COLUMNS]
+PAIRS = [(store, product) for store in ("Bremen", "Dresden", "Coburg") for product in ("bread", "soup", "juice", "umbrella")]
+
+
+def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
+    """The mean of 28 days, and how many of them are known."""
+    given = {tensor.name: tensor.data for tensor in asked.inputs}
+    rows = len(given["mean_28"])
+    outputs = [
+        {"name": name, "shape": [rows], "datatype": "FP32", "data": [value or 0.0 for value in given[column]]}
+        for name, column in (("quantity", "mean_28"), ("known", "known_28"))
+    ]
+    return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": outputs}
+
+
+@pytest.fixture(scope="module")
+def market(new_house: Callable[[], House]) -> Iterator[House]:
+    with Predictor(SIGNATURE, _predict) as predictor:
+        house = new_house()
+        house.model("quantity", ("1", 100), url=predictor.url)
+        settings = Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=house.database_url, fetch=False)
+        assert etl(Wish(), settings)["newest"] == str(TODAY - timedelta(days=1))
+        yield house
+
+
+@pytest.fixture(scope="module")
+def visitor(market: House) -> Iterator[Visitor]:
+    with market.gateway() as visitor:
+        wait_for("a look at the features", lambda: visitor.gateway.features.known)
+        yield visitor
+
+
+def row(store: str = "Bremen", product: str = "bread", ahead: int = 0, **more: Any) -> dict[str, Any]:
+    return {"store": store, "product": product, "date": str(TODAY + timedelta(days=ahead)), **more}
+
+
+def ask(visitor: Visitor, *rows: dict[str, Any]) -> httpx.Response:
+    return visitor.post(PATH, {"instances": list(rows)})
+
+
+def sent(visitor: Visitor, answer: httpx.Response) -> dict[str, Any]:
+    """The request that the model got, as the receipt tells."""
+    request: dict[str, Any] = visitor.get(f"/v1/predictions/{answer.json()['requestId']}").json()["request"]
+    return request
+
+
+@pytest.mark.parametrize("count", [1, 3, 500])
+def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(visitor: Visitor, count: int) -> None:
+    rows = [row(*PAIRS[index * 7 % len(PAIRS)], ahead=index % REACH) for index in range(count)]
+    answer = ask(visitor, *rows)
+    assert answer.status_code == 200, answer.text
+    names = [np.array([each[name] for each in rows]) for name in ("store", "product")]
+    days = np.array([each["date"] for each in rows], dtype="datetime64[D]")
+    asked = Asked(*names, days, np.full(count, np.datetime64(TODAY)))
+    learnt = features(synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked)
+    said = np.array([[each["quantity"], each["known"]] for each in answer.json()["predictions"]], dtype=np.float32)
+    assert np.array_equal(said, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
+    if count == 3:
+        tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+        got = np.array([tensors[name] for name in NAMES], dtype=np.float32).T
+        assert np.array_equal(got, learnt, equal_nan=True)
+
+
+def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(visitor: Visitor) -> None:
+    answer = ask(visitor, row())
+    told = answer.json()["features"]
+    assert (told["name"], told["newest"], told["synthetic"]) == ("sales-1", str(TODAY - timedelta(days=1)), True)
+    assert 0 <= told["ageSeconds"] < 86400 + 60
+    parameters = sent(visitor, answer)["parameters"]
+    assert parameters["newest"] == told["newest"]
+    assert parameters["asked"] == f'[["Bremen","bread","{TODAY}"]]'
+
+
+def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(visitor: Visitor) -> None:
+    answer = ask(visitor, row(store="Nowhere"), row(product="gold"), row(store="Nowhere", product="gold"), row())
+    assert [each["known"] > 0 for each in answer.json()["predictions"]] == [False, False, False, True]
+    tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+    there = [[tensors[name][index] is not None for name in ("product_mean", "store_mean", "overall_mean")] for index in range(4)]
+    assert there == [[True, False, True], [False, True, True], [False, False, True], [True, True, True]]
+
+
+def test_what_the_caller_says_of_an_input_counts_more(visitor: Visitor) -> None:
+    answer = ask(visitor, row(promotion=1), row(mean_28=77.5))
+    assert answer.json()["predictions"][1]["quantity"] == 77.5
+    tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+    assert tensors["promotion"][0] == 1
+
+
+def test_whoever_has_all_features_needs_no_lookup(visitor: Visitor) -> None:
+    given: dict[str, Any] = dict.fromkeys(NAMES, 0.5)
+    answer = ask(visitor, given)
+    assert answer.json()["predictions"] == [{"quantity": 0.5, "known": 0.5}]
+    assert "features" not in answer.json()
+    raw = visitor.post("/v2/models/quantity/infer", SIGNATURE.request([given]).model_dump(mode="json", exclude_none=True))
+    assert raw.json()["outputs"][0]["data"] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "problem"),
+    [
+        ({"date": str(TODAY + timedelta(days=REACH))}, "date", "is not among the days that are known of"),
+        ({"date": str(TODAY - timedelta(days=1))}, "date", f"known of, {TODAY} to {TODAY + timedelta(days=REACH - 1)}"),
+        ({"date": "tomorrow"}, "date", "must be a day, as 2026-03-29 is"),
+        ({"date": 20260329}, "date", "must be a day"),
+        ({"store": 7}, "store", "must be a text of 1 to 200 letters"),
+        ({"store": "*"}, "store", "must be a text of 1 to 200 letters"),
+        ({"product": "b\0"}, "product", "must be a text"),
+        ({"colour": "red"}, "colour", "is not an input of this model"),
+        ({"promotion": "perhaps"}, "promotion", "is not"),
+    ],
+)
+def test_a_row_that_cannot_be_looked_up_is_refused_by_name(
+    visitor: Visitor, wrong: dict[str, Any], field: str, problem: str
+) -> None:
+    answer = ask(visitor, {**row(), **wrong})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == field
+    assert problem in error["problem"]
+    assert "in row 1" in ask(visitor, row(), {**row(), **wrong}).json()["errors"][0]["problem"]
+
+
+def test_a_row_that_names_half_of_it_is_told_what_is_missing(visitor: Visitor) -> None:
+    given = row()
+    del given["product"]
+    answer = ask(visitor, given)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "product")
+
+
+def test_the_api_document_gives_an_example_that_is_answered(visitor: Visitor) -> None:
+    operation = visitor.get("/v1/openapi.json").json()["paths"][PATH]["post"]
+    content = operation["requestBody"]["content"]["application/json"]
+    assert set(content["example"]["instances"][0]) == {"store", "product", "date"}
+    looked_up, full = content["schema"]["properties"]["instances"]["items"]["anyOf"]
+    assert (looked_up["required"], full["required"]) == (["store", "product", "date"], NAMES)
+    assert visitor.post(PATH, content["example"]).json()["predictions"][0]["known"] > 0
+
+
+def test_a_gauge_tells_the_age_of_the_features(visitor: Visitor) -> None:
+    age = visitor.gateway.metrics.registry.get_sample_value("slipway_features_age_seconds", {"features": "sales-1"})
+    assert age is not None
+    assert 0 <= age < 86400 + 60
+
+
+def test_a_prediction_that_may_come_later_is_taken(visitor: Visitor) -> None:
+    assert visitor.post(PATH, {"instances": [row()]}, prefer="respond-async").status_code == 202
+    assert visitor.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code == 422
+
+
+def test_while_there_is_no_warehouse_callers_are_told_to_come_back(new_house: Callable[[], House]) -> None:
+    with Predictor(SIGNATURE, _predict) as predictor:
+        house = new_house()
+        house.model("quantity", ("1", 100), url=predictor.url)
+        with house.gateway() as visitor:
+            answer = ask(visitor, row())
+            document = visitor.get("/v1/openapi.json").json()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "60"
+    assert answer.json()["detail"] == "there are no features sales-1 to look up; the Job etl makes them"
+    example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert set(example["instances"][0]) == set(NAMES)
