@@ -75,9 +75,9 @@ def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_
     rows = [row(*PAIRS[index * 7 % len(PAIRS)], ahead=index % REACH) for index in range(count)]
     answer = ask(visitor, *rows)
     assert answer.status_code == 200, answer.text
-    names = [np.array([each[name] for each in rows]) for name in ("store", "product")]
+    stores, products = (np.array([each[name] for each in rows]) for name in ("store", "product"))
     days = np.array([each["date"] for each in rows], dtype="datetime64[D]")
-    asked = Asked(*names, days, np.full(count, np.datetime64(TODAY)))
+    asked = Asked(stores, products, days, np.full(count, np.datetime64(TODAY)))
     learnt = features(synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked)
     said = np.array([[each["quantity"], each["known"]] for each in answer.json()["predictions"]], dtype=np.float32)
     assert np.array_equal(said, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
@@ -132,7 +132,7 @@ def test_whoever_has_all_features_needs_no_lookup(visitor: Visitor) -> None:
         ({"store": "*"}, "store", "must be a text of 1 to 200 letters"),
         ({"product": "b\0"}, "product", "must be a text"),
         ({"colour": "red"}, "colour", "is not an input of this model"),
-        ({"promotion": "perhaps"}, "promotion", "is not"),
+        ({"promotion": "perhaps"}, "promotion", "FP32 is expected"),
     ],
 )
 def test_a_row_that_cannot_be_looked_up_is_refused_by_name(
