@@ -80,7 +80,7 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeconform where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py --exclude '^tests/(serving|e2e/clients)/'
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/render; else echo "· shellcheck is not installed: skipped"; fi
@@ -114,10 +114,15 @@ e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `
 	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
-bench: install .venv-bench/.installed ## measure serving and gateway beside their peers; about two minutes
+bench: install .venv-bench/.installed ## measure serving and gateway beside their peers; about five minutes
 	@echo "## Serving: a forest of 100 trees over HTTP"
 	@$(VENV_SERVING)/bin/python -m bench.serving
 	@echo "## Gateway: in front of an instant upstream, one core"
-	@$(VENV)/bin/python bench/gateway.py --envoy .venv-bench/bin/envoy
+	@$(VENV)/bin/python -m bench.gateway --envoy .venv-bench/bin/envoy
+
+.PHONY: endure
+endure: install ## three times the load that can be answered, and five minutes without an issuer; about seven minutes
+	@$(VENV)/bin/python -m bench.overload
+	@$(VENV)/bin/python -m bench.outage
 
 include kind.mk charts/chart.mk

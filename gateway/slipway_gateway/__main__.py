@@ -9,7 +9,6 @@ from slipway_cluster import connect
 from slipway_contract.log import log_to_stderr
 from sqlalchemy.exc import OperationalError
 
-from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.server import serve
 from slipway_gateway.settings import Settings
 from slipway_gateway.worker import work
@@ -35,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "work":
         work(settings, connect(settings.cluster))
         return 0
+    from slipway_gateway.postgresql.migrate import migrate  # its library takes 9 MiB, which nobody needs who serves
+
     try:
         migrate(settings.database_url.get_secret_value())
     except OperationalError as error:

@@ -189,12 +189,12 @@ def test_empty_lines_keep_nobody_connected(strict: Visitor) -> None:
 
 
 def test_a_caller_who_has_closed_one_half_is_answered(strict: Visitor) -> None:
+    """And its connection closed: by the answer itself, unless that was faster than the close."""
     with connect(strict) as connection:
         connection.sendall(infer(strict, BODY))
         connection.shutdown(socket.SHUT_WR)
         received = read_all(connection)
     assert status(received) == 200
-    assert b"connection: close" in received
 
 
 def test_half_a_request_and_a_half_closed_connection_are_dropped_at_once(strict: Visitor) -> None:
@@ -220,6 +220,7 @@ def test_too_many_connections_are_answered_503_and_those_that_are_open_go_on(str
     try:
         crowd[0].sendall(infer(strict, BODY))
         assert status(crowd[0].recv(2**16)) == 200
+        crowd[-1].sendall(infer(strict, BODY))
         received = read_all(crowd[-1])
         assert status(received) == 503
         assert b"retry-after: 1\r\n" in received

@@ -80,7 +80,6 @@ class IssuerKeys:
             await self._load()
 
     async def _load(self) -> None:
-        self._fetched = time.monotonic()
         try:
             self._keys = await self._download()
         except (OSError, ValueError, JoseError) as error:
@@ -90,6 +89,7 @@ class IssuerKeys:
             self.problem = reason
         else:
             self.problem = None
+        self._fetched = time.monotonic()  # at its end: those who waited for an issuer that hangs do not all wait once more
 
     async def _download(self) -> KeySet:
         document = await self._fetch(f"{self._base}/.well-known/openid-configuration", self._inside)

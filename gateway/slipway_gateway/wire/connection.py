@@ -95,12 +95,12 @@ class Connection(HttpToolsProtocol):
         self._quiet_since: float | None = None
         """When the last answer was complete, if nothing came after it."""
         self._quiet: asyncio.TimerHandle | None = None
+        self._surplus = False
+        """One too many: refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Joining(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
-        if len(self.connections) > self._limits.connections:
-            self._refuse(Unavailable("too many connections are open", retry_after=1))
-            return
+        self._surplus = len(self.connections) > self._limits.connections
         self._time(Awaited.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,6 +110,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._surplus:  # told once it has asked: closed on a request unread, it would be reset and not read why
+            self._refuse(Unavailable("too many connections are open", retry_after=1))
+            return
         self._head_bytes += len(data)
         self._quiet_since = None
         super().data_received(data)
