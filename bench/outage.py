@@ -2,7 +2,7 @@
 
     python -m bench.outage --seconds 300
 
-A gateway process with its usual settings. Prints what was asked and answered; ends with status 1 if anything was not as it should.
+A gateway process with its usual settings. Prints what was asked and answered; ends with status 1 if anything was unexpected.
 """
 
 import argparse
