@@ -31,6 +31,7 @@ def test_schema_and_readme_follow_the_values() -> None:
         ("gateway.service.type=Cluster", "at '/gateway/service/type'"),
         ("gateway.replicas=two", "at '/gateway/replicas'"),
         ("identity.url=http://login.example.com", "at '/identity/url'"),
+        ("redis.url=redis://:secret@cache:6379", "at '/redis/url'"),
         ("databases.slipway.url=postgresql://me:secret@db/slipway", "at '/databases/slipway/url'"),
     ],
 )

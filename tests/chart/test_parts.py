@@ -143,6 +143,39 @@ def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Re
     assert [given.get(name) for name in names] == ["10000000", "2", "60", "10.0.0.0/8,fd00::/8"]
 
 
+def test_gateway_and_worker_share_answers_by_a_redis_where_there_is_one(
+    default: Rendering, everything: Rendering, external: Rendering
+) -> None:
+    for owner, name in (("Deployment slipway-gateway", "gateway"), ("Deployment slipway-worker", "worker")):
+        none, bundled, other = (container(each, owner, name) for each in (default, everything, external))
+        assert not [each for each in environment(none) if "REDIS" in each]
+        assert environment(bundled)["SLIPWAY_REDIS_URL"] == "redis://slipway-redis.slipway.svc:6379/0"
+        assert environment(other)["SLIPWAY_REDIS_URL"] == "rediss://cache.example.com:6379/0"
+        assert [_redis_password(each) for each in (bundled, other)] == ["slipway-redis", "cache"]
+    assert not external.of("Deployment").keys() & {"slipway-redis"}
+    assert {"slipway-gateway-to-redis-in", "slipway-worker-to-redis-in"} <= everything.of("NetworkPolicy").keys()
+    named_by_nobody = environment(container(render(None, "redis.url=redis://a:6379"), "Deployment slipway-gateway", "gateway"))
+    assert "SLIPWAY_REDIS_PASSWORD" not in named_by_nobody, "one of someone else's that asks for none"
+
+
+def _redis_password(one: Object) -> str:
+    (found,) = [each for each in one["env"] if each["name"] == "SLIPWAY_REDIS_PASSWORD"]
+    assert found["valueFrom"]["secretKeyRef"]["key"] == "password"
+    return str(found["valueFrom"]["secretKeyRef"]["name"])
+
+
+def test_the_bundled_redis_asks_for_a_password_evicts_and_writes_nothing_down(everything: Rendering) -> None:
+    redis = container(everything, "Deployment slipway-redis", "redis")
+    shell = redis["command"][-1]
+    config = dict(line.strip().split(" ", 1) for line in shell.partition("<<CONFIG\n")[2].partition("CONFIG")[0].splitlines())
+    assert config == {
+        "requirepass": "$REDISCLI_AUTH", "save": '""', "appendonly": "no", "maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"
+    }  # fmt: skip
+    assert len(everything.secrets["slipway-redis/password"]) == 32
+    assert quantity(redis["resources"]["limits"]["memory"]) >= 1.5 * 64 * 2**20, "its own needs, and copies while it writes"
+    assert not everything.of("PersistentVolumeClaim").keys() & {"slipway-redis"}
+
+
 def test_two_gateways_survive_a_drain(default: Rendering) -> None:
     assert default.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["minReplicas"] == 2
     assert default.of("PodDisruptionBudget")["slipway-gateway"]["spec"]["maxUnavailable"] == 1

@@ -37,7 +37,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return False
 
     try:
-        wait_for("the runtime's readiness", ready)
+        wait_for("the runtime's readiness", ready, seconds=60)  # it imports MLServer first
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

@@ -28,5 +28,6 @@
 - {name: SLIPWAY_SPOOL, value: /spool}
 - {name: SLIPWAY_SPOOL_LIMIT, value: {{ mul .Values.gateway.spool.limitMiB 1048576 | quote }}}
 {{ include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .) "key" "token") }}
+{{- include "slipway.redis.env" . }}
 {{- include "slipway.env" .Values.gateway.env }}
 {{- end }}

@@ -25,6 +25,10 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 - {from: accounts, to: mlflow, port: 5000}
 - {from: test, to: mlflow, port: 5000}
 {{- end }}
+{{- if .Values.redis.enabled }}
+- {from: gateway, to: redis, port: 6379}
+- {from: worker, to: redis, port: 6379}
+{{- end }}
 {{- if .Values.postgresql.enabled }}
 - {from: gateway, to: postgresql, port: 5432}
 - {from: worker, to: postgresql, port: 5432}
