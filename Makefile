@@ -53,6 +53,10 @@ install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-s
 up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
 	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
+.PHONY: simulate
+simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, further options in ARGS; until Ctrl-C
+	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded simulate $(or $(MODEL),heart) --rate $(or $(RATE),60) $(ARGS)
+
 # --- locks -------------------------------------------------------------------
 
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \

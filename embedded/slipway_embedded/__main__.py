@@ -1,4 +1,4 @@
-"""``python -m slipway_embedded up [--once]``: turn the ring on this machine."""
+"""``python -m slipway_embedded up [--once]``: turn the ring on this machine; ``simulate MODEL``: give it something to do."""
 
 import argparse
 import re
@@ -16,26 +16,41 @@ from slipway_embedded.programs import StartFailed
 from slipway_embedded.ring import Ring, running
 from slipway_embedded.screen import Screen
 from slipway_embedded.settings import EmbeddedSettings
+from slipway_embedded.simulation import simulate
 from slipway_embedded.templates import trainable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up."""
+    """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up or does not run."""
     parser = argparse.ArgumentParser(prog="slipway_embedded", description=__doc__)
-    command = parser.add_subparsers(dest="command", required=True).add_parser("up", help="start, predict, stay until Ctrl-C")
-    command.add_argument("--once", action="store_true", help="stop after the first prediction of each model")
-    command.add_argument("--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up", help="start, predict, stay until Ctrl-C")
+    up.add_argument("--once", action="store_true", help="stop after the first prediction of each model")
+    up.add_argument("--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}")
+    traffic = commands.add_parser("simulate", help="send a model's held-out rows through the gateway of the ring that runs")
+    traffic.add_argument("arguments", nargs=argparse.REMAINDER, help="those of python -m slipway_jobs simulate")
     given = parser.parse_args(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
     settings, screen = EmbeddedSettings(), Screen()
+    if given.command == "simulate":
+        try:
+            simulate(settings, given.arguments)
+        except httpx.HTTPError as error:
+            screen.warn(f"the ring does not answer: {error}")
+            return 1
     if given.models:
         settings = settings.model_copy(update={"models": chosen(parser, given.models)})
+    return turn(settings, screen, once=given.once)
+
+
+def turn(settings: EmbeddedSettings, screen: Screen, *, once: bool) -> int:
+    """Start the ring and let it run; the exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     screen.say(f"Slipway, embedded. State: {settings.state} (delete it to begin anew)")
     try:
         with running(settings, screen) as ring:
             show(ring, first_predictions(ring))
-            if not given.once:
+            if not once:
                 stay(ring)
     except KeyboardInterrupt:
         screen.say("\n  stopped; the state is kept")

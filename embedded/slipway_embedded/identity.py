@@ -12,7 +12,8 @@ from slipway_embedded.state import State
 CLIENT = "slipway"
 SCIM_CLIENT = "slipway-gateway"
 ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
-SERVICE_ACCOUNTS = ("robot",)
+SIMULATOR = "simulator"
+SERVICE_ACCOUNTS = ("robot", SIMULATOR)
 TOKEN_SECONDS = 12 * 3600  # a working day: the token in .slipway/env is for trying things out by hand
 
 

@@ -4,13 +4,14 @@ import json
 import logging
 import signal
 import sys
+import threading
 from argparse import Namespace
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
 from slipway_jobs import command
 from slipway_jobs.errors import JobError
-from slipway_jobs.settings import read_settings
+from slipway_jobs.settings import read_settings, read_simulator_settings
 
 # Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter take as long to load
 # as a promotion takes to run, and a wrong parameter should be refused at once.
@@ -151,6 +152,20 @@ def _etl(given: Namespace) -> dict[str, Any]:
     return etl(Wish(given.file, given.time_zone, allowed, given.replace), settings)
 
 
+def _simulate(given: Namespace) -> dict[str, Any]:
+    rate = command.number("--rate", given.rate, 0.001)
+    seconds = command.window(given.duration, "--duration").total_seconds() if given.duration else None
+    settings = read_simulator_settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told
+        signal.signal(number, lambda *_: stop.set())
+    from slipway_jobs.problem import problem
+    from slipway_jobs.simulation import Plan, Shift, simulate
+
+    plan = Plan(rate, seconds, given.dataset, [Shift.parse(text) for text in given.shifts])
+    return simulate(problem(given.model), plan, settings, stop)
+
+
 COMMANDS = {
     "dataset": _dataset,
     "train": _train,
@@ -162,6 +177,7 @@ COMMANDS = {
     "sign": _sign,
     "batch": _batch,
     "etl": _etl,
+    "simulate": _simulate,
 }
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|sign|batch|etl``."""
+    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|sign|batch|etl|simulate``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _evaluate(commands.add_parser("sign", help="sign a registered version that is not signed, or by a key that is to go"))
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
     _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
+    _simulate(commands.add_parser("simulate", help="send held-out rows through the gateway, and their labels"))
     return top
 
 
@@ -103,6 +104,17 @@ def _etl(command: argparse.ArgumentParser) -> None:
     command.add_argument("--replace", action="store_true", help="forget what is in the warehouse first")
 
 
+def _simulate(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model")
+    command.add_argument("--rate", default="60", metavar="N", help="rows a minute (%(default)s)")
+    command.add_argument("--duration", metavar="TIME", help="how long: 30s, 10m, 2h; until SIGTERM when not given")
+    command.add_argument("--dataset", help="whose rows; the first of the model's datasets that can be had when not given")
+    command.add_argument(
+        "--shift", action="append", default=[], metavar="COLUMN=+N[sd]", dest="shifts",
+        help="add to an input, N or N standard deviations, so that there is drift to see; repeatable",
+    )  # fmt: skip
+
+
 def pairs(texts: list[str]) -> dict[str, str]:
     """``KEY=VALUE`` texts. Raises WrongParameter."""
     found: dict[str, str] = {}
@@ -116,11 +128,11 @@ def pairs(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def window(text: str) -> timedelta:
+def window(text: str, option: str = "--window") -> timedelta:
     """``30m``, ``24h``, ``7d``. Raises WrongParameter."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
     if not found:
-        raise WrongParameter(f"--window: {text!r} is not a length of time; write a number and s, m, h or d, for example 24h")
+        raise WrongParameter(f"{option}: {text!r} is not a length of time; write a number and s, m, h or d, for example 24h")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 

@@ -61,3 +61,7 @@ class SweepError(JobError):
 
 class TrialFailed(JobError):
     """A trial of a sweep could not be scored; the others go on."""
+
+
+class CallRefused(JobError):
+    """The gateway or its identity provider does not let this caller in."""

@@ -108,9 +108,23 @@ class Problem:
             start += width
         return parts
 
+    def instance(self, row: Features) -> dict[str, Any]:
+        """A row [1, width] as plain values by input name; None for missing."""
+        found: dict[str, Any] = {}
+        for column, values in zip(self.signature.inputs, self.feeds(row).values(), strict=True):
+            plain = [_plain(value) for value in values.ravel()]
+            found[column.name] = plain if column.shape else plain[0]
+        return found
+
     def predictions(self, outputs: Arrays) -> Predictions:
         """The model's predictions from its outputs by name."""
         return self.target.read(self.signature, outputs)
+
+
+def _plain(value: Any) -> float | int | str | None:
+    if not isinstance(value, np.floating):
+        return value.item() if isinstance(value, np.generic) else str(value)
+    return None if np.isnan(value) else round(float(value), 6)
 
 
 def parameters_schema(task: Problem) -> dict[str, Any]:

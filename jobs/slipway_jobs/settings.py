@@ -3,6 +3,7 @@
 import getpass
 import subprocess
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,10 +64,43 @@ class Settings(BaseSettings):
         return self.actor or getpass.getuser()
 
 
+class SimulatorSettings(Settings):
+    """Of a service account that calls the gateway. MLflow is not asked for: it is never called."""
+
+    mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
+
+    url: str = Field(pattern=r"^https?://")
+    """The gateway."""
+
+    oidc_issuer: str = Field(pattern=r"^https?://")
+    """The identity provider, by the name that stands in tokens."""
+
+    oidc_discovery_url: str | None = None
+    """Base URL at which it is reached from here; the issuer's own when not set."""
+
+    client_id: str = "simulator"
+    """Which service account it is."""
+
+    client_secret: SecretStr
+    """The service account's."""
+
+
 def read_settings() -> Settings:
     """Raises WrongParameter naming the variable."""
+    return _read(Settings)
+
+
+def read_simulator_settings() -> SimulatorSettings:
+    """Raises WrongParameter naming the variable."""
+    return _read(SimulatorSettings)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def _read(kind: type[S]) -> S:
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])

@@ -79,11 +79,13 @@ class Sweep:
     def alone(self, what: str, of: str | None = None) -> Iterator[None]:
         """One process at a time; the others wait."""
         key = f"slipway {of or self.name} {what}"
-        self._session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+        with _errors():
+            self._session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
         try:
             yield
         finally:
-            self._session.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+            with _errors():
+                self._session.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
     def lock(self, what: str) -> bool:
         """Whether this process has it from now on, until it ends or unlocks it."""

@@ -215,14 +215,5 @@ def _store(
 
 def example(task: Problem, train: Table) -> str:
     """A V2 request of the first training row; missing values are null."""
-    row: dict[str, Any] = {}
-    for column, values in zip(task.signature.inputs, task.feeds(train.features[:1]).values(), strict=True):
-        plain = [_plain(value) for value in values.ravel()]
-        row[column.name] = plain if column.shape else plain[0]
+    row = task.instance(train.features[:1])
     return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)
-
-
-def _plain(value: Any) -> float | int | str | None:
-    if not isinstance(value, np.floating):
-        return value.item() if isinstance(value, np.generic) else str(value)
-    return None if np.isnan(value) else round(float(value), 6)

@@ -11,6 +11,8 @@ import pytest
 from tests.chart.chart import CHART, CHARTS, Rendering
 
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|JWKS|ACCOUNTS")
+NOT_SECRET = ("username", "tracking-uri", "client-id")
+"""Ends of the names of what a Secret holds beside its secrets."""
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +96,7 @@ def test_every_object_bears_the_recommended_labels(each: Rendering) -> None:
 def test_secrets_are_in_secrets_only(each: Rendering) -> None:
     rest = "\n---\n".join(part for part in each.text.split("\n---\n") if "\nkind: Secret\n" not in part)
     for name, value in each.secrets.items():
-        if not name.endswith(("username", "tracking-uri")):
+        if not name.endswith(NOT_SECRET):
             assert value not in rest, name
     assert not re.search(r"://[^/\s@]+:[^/\s@]+@", rest), "a URL with a password"
     for pod in each.pods:
@@ -105,7 +107,7 @@ def test_secrets_are_in_secrets_only(each: Rendering) -> None:
 
 
 def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering) -> None:
-    values = {name: value for name, value in default.secrets.items() if not name.endswith(("username", "tracking-uri"))}
+    values = {name: value for name, value in default.secrets.items() if not name.endswith(NOT_SECRET)}
     assert all(len(value) >= 20 for value in values.values())
     assert len({*values.values()}) == len(values)
 

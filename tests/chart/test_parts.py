@@ -1,5 +1,6 @@
 """What the parts are told, and what they may do."""
 
+import base64
 import json
 import tomllib
 from collections import defaultdict
@@ -15,6 +16,7 @@ from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
+from slipway_jobs.settings import SimulatorSettings
 
 from tests.chart.chart import Object, PodTemplate, Refused, Rendering, environment, quantity, render
 
@@ -63,10 +65,13 @@ def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
 def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypatch: pytest.MonkeyPatch) -> None:
     told = environment(container(default, "Deployment slipway-identity", "bootstrap"))
     told["SLIPWAY_IDENTITY_ACCOUNTS"] = default.secrets["slipway-identity/accounts"]
+    told["SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"] = default.secrets["slipway-simulator/service-accounts"]
     for variable, value in told.items():
         monkeypatch.setenv(variable, value)
     settings = IdentitySettings()
     assert settings.accounts["admin"].password.get_secret_value() == default.secrets["slipway-identity/password-admin"]
+    (robot,) = settings.service_accounts.values()
+    assert robot.secret.get_secret_value() == default.secrets["slipway-simulator/client-secret"]
     assert settings.client_id == environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_OIDC_AUDIENCE"]
 
 
@@ -112,11 +117,12 @@ def provider_config(rendering: Rendering) -> Object:
 
 
 def test_service_accounts_come_from_a_secret(default: Rendering, everything: Rendering) -> None:
-    name = "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"
-    none, some = (container(each, "Deployment slipway-identity", "bootstrap")["env"] for each in (default, everything))
-    assert not [each for each in none if each["name"] == name]
-    (given,) = [each for each in some if each["name"] == name]
-    assert given["valueFrom"]["secretKeyRef"] == {"name": "robots", "key": "service-accounts"}
+    for rendering, secret in ((default, "slipway-simulator"), (everything, "robots")):
+        env = container(rendering, "Deployment slipway-identity", "bootstrap")["env"]
+        (given,) = [each for each in env if each["name"] == "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"]
+        assert given["valueFrom"]["secretKeyRef"] == {"name": secret, "key": "service-accounts"}
+    without = render(None, "simulator.existingSecret=robot")
+    assert "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS" not in environment(container(without, "Deployment slipway-identity", "bootstrap"))
 
 
 def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(default: Rendering) -> None:
@@ -304,6 +310,29 @@ def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -
     (name,) = [each for each in container(default, "CronJob tune-heart", "job")["env"] if each["name"] == "SLIPWAY_SWEEP"]
     assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
     assert json.loads(template["metadata"]["annotations"]["slipway.dev/parameters"]) == parameters_schema(problem("heart"))
+
+
+def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(default: Rendering) -> None:
+    assert default.of("Deployment")["slipway-simulator"]["spec"]["replicas"] == 0
+    secret = default.of("Secret")["slipway-simulator"]["data"]
+    known = json.loads(base64.b64decode(secret["service-accounts"]))
+    assert known == {"simulator": {"secret": base64.b64decode(secret["client-secret"]).decode()}}
+    assert len(known["simulator"]["secret"]) >= 32
+    told = environment(container(default, "Deployment slipway-simulator", "simulator"))
+    assert variables(SimulatorSettings) >= {name for name in told if name.startswith("SLIPWAY_")}
+    assert told["SLIPWAY_URL"] == "http://slipway-gateway.slipway.svc:8080"
+    assert not [name for name in told if name.startswith(("MLFLOW", "PG"))], "it needs neither registry nor database"
+
+
+def test_a_simulator_with_an_account_of_its_own_takes_that(everything: Rendering, external: Rendering) -> None:
+    (login,) = [
+        each["valueFrom"]["secretKeyRef"]
+        for each in container(everything, "Deployment slipway-simulator", "simulator")["env"]
+        if each["name"] == "SLIPWAY_CLIENT_SECRET"
+    ]
+    assert login == {"name": "simulator", "key": "client-secret"}
+    assert "slipway-simulator" not in everything.of("Secret")
+    assert "slipway-simulator" not in external.of("Deployment"), "nobody there could make its account"
 
 
 def test_everything_can_be_someone_elses(external: Rendering) -> None:

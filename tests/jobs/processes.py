@@ -60,7 +60,8 @@ def _wait_for(server: "subprocess.Popen[bytes]", url: str, log: Path, seconds: f
     raise AssertionError(f"no MLflow at {url}: {seen}\n{log.read_text()[-4000:]}")
 
 
-Answer = tuple[int, bytes]
+Answer = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
+"""Status, body, and further headers."""
 
 
 @contextmanager
@@ -70,8 +71,10 @@ def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> 
     class Handler(BaseHTTPRequestHandler):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content = answer(self.command, self.path, dict(self.headers), body)
+            status, content, *more = answer(self.command, self.path, dict(self.headers), body)
             self.send_response(status)
+            for name, value in (more[0] if more else {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

@@ -14,6 +14,12 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 - {from: training, to: predictor, port: 8080}
 - {from: controller, to: predictor, port: 8080}
 - {from: test, to: gateway, port: 8080}
+{{- if include "slipway.simulator.secret" . }}
+- {from: simulator, to: gateway, port: 8080}
+{{- if .Values.identity.enabled }}
+- {from: simulator, to: identity, port: 8000}
+{{- end }}
+{{- end }}
 {{- if .Values.identity.enabled }}
 - {from: gateway, to: identity, port: 8000}
 - {from: test, to: identity, port: 8000}

@@ -1,0 +1,176 @@
+"""The simulator in front of a gateway that is a small server of the test: what it sends, and when it waits."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from slipway_jobs.errors import CallRefused, WrongParameter
+from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.settings import Settings, SimulatorSettings
+from slipway_jobs.simulation import Plan, Shift, shifted, simulate
+from slipway_jobs.split import Split
+from slipway_jobs.training import load_parts
+
+from tests.jobs.processes import Answer, http_server
+
+ISSUER = "http://login.example:8000"
+SECRET = "a secret of sixteen signs or more"
+Look = Callable[["Gateway", str, dict[str, Any]], Answer | None]
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    """No MLflow: nothing here asks it."""
+    return Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:1", fetch=False)
+
+
+class Gateway:
+    """With its issuer, at one address. ``look`` may answer in its place."""
+
+    def __init__(self, look: Look) -> None:
+        self._look = look
+        self.instances: list[dict[str, Any]] = []
+        self.labels: dict[str, Any] = {}
+        self.tokens = 0
+
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+        if path == "/.well-known/openid-configuration":
+            assert headers["Host"] == "login.example:8000"
+            return 200, json.dumps({"token_endpoint": f"{ISSUER}/oauth/token"}).encode()
+        if path == "/oauth/token":
+            assert (headers["Authorization"][:6], body) == ("Basic ", b"grant_type=client_credentials")
+            self.tokens += 1
+            return 200, json.dumps({"access_token": f"token-{self.tokens}", "expires_in": 3600}).encode()
+        assert method == "POST"
+        return self._look(self, path, headers) or self._serve(path, json.loads(body))
+
+    def _serve(self, path: str, said: dict[str, Any]) -> Answer:
+        if path == "/v1/models/heart/predictions":
+            self.instances += said["instances"]
+            body = {"requestId": f"r{len(self.instances)}", "predictions": [{"label": 1, "probability": 0.9}]}
+            return 200, json.dumps(body).encode()
+        request_id = path.split("/")[3]
+        self.labels[request_id] = said["label"]
+        return 201, b"{}"
+
+
+@contextmanager
+def gateway(settings: Settings, look: Look = lambda *_: None) -> Iterator[tuple[Gateway, SimulatorSettings]]:
+    house = Gateway(look)
+    with http_server(house.answer) as url:
+        told = {"url": url, "oidc_issuer": ISSUER, "oidc_discovery_url": url, "client_secret": SECRET}
+        yield house, SimulatorSettings.model_validate({**told, "data": settings.data, "fetch": False})
+
+
+def parts(task: Problem, settings: Settings) -> Split:
+    return load_parts(task, parse_parameters(task, {"dataset": "heart-synthetic"}), settings)[1]
+
+
+def plan(rows: int, **more: Any) -> Plan:
+    """Of so many rows, in a tenth of a second."""
+    return Plan(rate=rows * 600, seconds=0.1, dataset="heart-synthetic", label_after=0.05, **more)
+
+
+def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Settings) -> None:
+    task = problem("heart")
+    test = parts(task, settings).test
+    with gateway(settings) as (house, own):
+        result = simulate(task, plan(3), own, Event())
+    count = result["predicted"]
+    assert count == len(house.instances) >= 3
+    assert house.instances == [task.instance(test.features[number : number + 1]) for number in range(count)]
+    assert house.labels == {f"r{number + 1}": test.labels[number] for number in range(count)}
+    correct = int((test.labels[:count] == 1).sum())
+    expected = {"predicted": count, "labelled": count, "correct": correct, "refused": 0, "waited": 0}
+    assert result == {"state": "simulated", "model": "heart", "dataset": "heart-synthetic", "synthetic": True, **expected}
+    assert house.tokens == 1
+
+
+def test_it_comes_back_when_the_gateway_says_and_no_row_is_left_out(settings: Settings) -> None:
+    moments: list[float] = []
+
+    def busy(_: Gateway, path: str, __: dict[str, Any]) -> Answer | None:
+        if path.endswith("/predictions"):
+            moments.append(time.monotonic())
+        return (429, b"{}", {"Retry-After": "1"}) if len(moments) == 1 else None
+
+    with gateway(settings, busy) as (house, own):
+        result = simulate(problem("heart"), plan(2), own, Event())
+    assert result["waited"] == 1
+    assert house.instances[0] == problem("heart").instance(parts(problem("heart"), settings).test.features[:1])
+    assert moments[1] - moments[0] >= 0.99
+
+
+def test_a_token_that_is_refused_is_renewed(settings: Settings) -> None:
+    def refuse_first(_: Gateway, __: str, headers: dict[str, Any]) -> Answer | None:
+        return (401, b"{}") if headers["Authorization"] == "Bearer token-1" else None
+
+    with gateway(settings, refuse_first) as (house, own):
+        assert simulate(problem("heart"), plan(2), own, Event())["labelled"] == len(house.instances)
+    assert house.tokens == 2
+
+
+def test_a_row_that_is_refused_is_counted_and_the_others_go_on(settings: Settings) -> None:
+    def refuse_one(house: Gateway, path: str, _: dict[str, Any]) -> Answer | None:
+        if path.endswith("/predictions") and not house.instances and not house.labels:
+            house.labels["seen"] = None
+            return 422, b"age: is too much"
+        return None
+
+    with gateway(settings, refuse_one) as (house, own):
+        result = simulate(problem("heart"), plan(3), own, Event())
+    assert (result["refused"], result["predicted"]) == (1, len(house.instances))
+
+
+def test_a_caller_without_a_grant_is_told_so_at_once(settings: Settings) -> None:
+    with (
+        gateway(settings, lambda *_: (403, b"heart is not granted")) as (_, own),
+        pytest.raises(CallRefused, match="403: heart is not granted"),
+    ):
+        simulate(problem("heart"), plan(1), own, Event())
+
+
+def test_it_ends_when_it_is_told_to_also_while_it_waits(settings: Settings) -> None:
+    stop = Event()
+
+    def away(*_: object) -> Answer:
+        stop.set()
+        return 503, b"{}"
+
+    with gateway(settings, away) as (_, own):
+        result = simulate(problem("heart"), Plan(60), own, stop)
+    assert (result["predicted"], result["waited"]) == (0, 1)
+
+
+def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None:
+    task = problem("heart")
+    test = parts(task, settings).test
+    names = [column.name for column in task.signature.inputs]
+    age = names.index("age")
+    found = shifted(task, test, [Shift.parse("age=+9sd")])
+    most = task.signature.inputs[age].maximum
+    assert most
+    expected = np.minimum(test.features[:, age] + 9 * np.nanstd(test.features[:, age]), most)
+    assert found[:, age] == pytest.approx(expected)
+    assert (expected == most).any()
+    others = [place for place in range(len(names)) if place != age]
+    assert np.array_equal(found[:, others], test.features[:, others], equal_nan=True)
+    assert shifted(task, test, [Shift.parse("chol=-5.5")])[:, names.index("chol")] == pytest.approx(
+        test.features[:, names.index("chol")] - 5.5, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("age", "--shift 'age': has no COLUMN=+NUMBER form"), ("age=2", "has no"), ("weight=+1", "--shift weight: is not a number")],
+)
+def test_a_shift_that_does_not_fit_is_refused_by_name(settings: Settings, text: str, said: str) -> None:
+    task = problem("heart")
+    with pytest.raises(WrongParameter) as refusal:
+        shifted(task, parts(task, settings).test, [Shift.parse(text)])
+    assert said in str(refusal.value)
