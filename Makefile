@@ -63,7 +63,7 @@ COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hash
            $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
 
 # What a model meets in training and again in serving must be the same version.
-SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops
+SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
 
 .PHONY: lock
 lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions

@@ -82,7 +82,7 @@ class ModelSpec(Resource):
     training: Training | None = None
     allow_formats: list[ArtifactFormat] = Field(
         default_factory=list,
-        description="formats beyond onnx and skops; joblib is pickle and can run any code: only for artifacts you trust",
+        description="formats beyond onnx, skops and rules; joblib is pickle and can run any code: only for artifacts you trust",
     )
     scale: Scale = Field(default_factory=Scale)
     batching: Batching | None = Field(default=None, description="adaptive batching in the predictors; none: each request at once")

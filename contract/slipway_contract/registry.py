@@ -48,10 +48,14 @@ class Tag(StrEnum):
 
 
 class ArtifactFormat(StrEnum):
-    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask for it."""
+    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask for it.
+
+    RULES is JSON, a ``RuleSet``: words for rules whose code is part of the server.
+    """
 
     ONNX = "onnx"
     SKOPS = "skops"
+    RULES = "rules"
     JOBLIB = "joblib"
 
     @property
@@ -60,7 +64,7 @@ class ArtifactFormat(StrEnum):
         return f"model.{self.value}"
 
 
-SAFE_FORMATS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS})
+SAFE_FORMATS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS, ArtifactFormat.RULES})
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"})
 """Files that are, or may hold, a pickle."""
 

@@ -47,6 +47,10 @@ class Artifact:
             from slipway_serving.onnx_graph import OnnxGraph
 
             return OnnxGraph(path, self.signature, threads)
+        if self.format is ArtifactFormat.RULES:
+            from slipway_serving.rules import Rules
+
+            return Rules(path, self.signature)
         from slipway_serving.estimator import Estimator
 
         return Estimator(path, self.format, self.signature)

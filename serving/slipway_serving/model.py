@@ -16,11 +16,12 @@ from slipway_serving.predictor import Array, Predictor
 from slipway_serving.tensors import contract_tensors, to_array, to_output
 
 INLINE_VALUES = 16_384
-"""Requests with more values than this are predicted in a thread, so that probes are answered meanwhile."""
+"""Requests with more values (of texts: characters) than this are predicted in a thread, so that probes are answered meanwhile."""
 
 _PLATFORMS = {
     ArtifactFormat.ONNX: "onnxruntime_onnx",
     ArtifactFormat.SKOPS: "sklearn_skops",
+    ArtifactFormat.RULES: "slipway_rules",
     ArtifactFormat.JOBLIB: "sklearn_joblib",
 }
 
@@ -78,13 +79,17 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
     async def _predict(self, tensors: Sequence[Tensor], wanted: Sequence[str]) -> list[ResponseOutput]:
         by_name = {tensor.name: tensor for tensor in tensors}
         arrays = {column.name: to_array(by_name[column.name], column) for column in self.signature.inputs}
-        if sum(array.size for array in arrays.values()) > INLINE_VALUES:
+        if sum(map(_values, arrays.values())) > INLINE_VALUES:
             return await asyncio.to_thread(self._run, arrays, wanted)
         return self._run(arrays, wanted)
 
     def _run(self, arrays: Mapping[str, Array], wanted: Sequence[str]) -> list[ResponseOutput]:
         given = self._predictor.run(arrays, wanted)
         return [to_output(given[name], self._outputs[name]) for name in wanted]
+
+
+def _values(array: Array) -> int:
+    return sum(map(len, array.ravel())) if array.dtype == object else array.size
 
 
 def _metadata(column: Column) -> MetadataTensor:

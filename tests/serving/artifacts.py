@@ -19,8 +19,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry
+from slipway_contract.rules import SENTIMENTS, RuleSet
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
 Matrix = NDArray[np.float32]
 
@@ -35,6 +37,13 @@ PATIENT = Signature(
 DIGITS = Signature(
     inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
     outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probabilities", datatype=Datatype.FP32, shape=(10,))),
+)
+TEXT = Signature(
+    inputs=(Column(name="text", datatype=Datatype.BYTES, max_length=2000),),
+    outputs=(
+        Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1),
+        Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS),
+    ),
 )
 PROVENANCE = {"runId": "0123456789abcdef", "dataset": {"name": "made up", "digest": "sha256:00", "licence": "CC0-1.0"}}
 
@@ -119,8 +128,26 @@ def write_artifact(folder: Path, fitted: Fitted, format: ArtifactFormat = Artifa
     """All files of an artifact and their manifest, as training writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     model_file(fitted, format, folder / format.file)
-    (folder / "signature.json").write_text(fitted.signature.model_dump_json())
-    (folder / "input_example.json").write_text(json.dumps(fitted.request(fitted.rows[:1])))
+    return _described(folder, fitted.signature, fitted.request(fitted.rows[:1]), format)
+
+
+def write_rules(folder: Path) -> ArtifactManifest:
+    """An artifact of VADER's rules over the words that its package carries."""
+    vader = SentimentIntensityAnalyzer()
+    said = RuleSet(rules="vader", version="3.3.2", lexicon=vader.lexicon, emoji=vader.emojis)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ArtifactFormat.RULES.file).write_text(said.model_dump_json())
+    return _described(folder, TEXT, about("a good day"), ArtifactFormat.RULES)
+
+
+def about(*texts: str) -> dict[str, Any]:
+    """A V2 body of the texts."""
+    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}]}
+
+
+def _described(folder: Path, signature: Signature, example: dict[str, Any], format: ArtifactFormat) -> ArtifactManifest:
+    (folder / "signature.json").write_text(signature.model_dump_json())
+    (folder / "input_example.json").write_text(json.dumps(example))
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
     (folder / "model_card.md").write_text("1. A model for tests.\n")
     return write_manifest(folder, format)

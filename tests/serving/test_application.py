@@ -22,22 +22,29 @@ from slipway_serving.door import Door
 from slipway_serving.errors import Refused
 from slipway_serving.model import INLINE_VALUES, SlipwayModel
 from slipway_serving.server import model_settings
+from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-from tests.serving.artifacts import PROVENANCE, Fitted, write_artifact, write_model_settings
+from tests.serving.artifacts import PROVENANCE, Fitted, about, write_artifact, write_model_settings, write_rules
 
 LIMIT = 2**20
 
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digits: Fitted) -> FastAPI:
-    """Serves patients by ONNX, skops and joblib, and digits by ONNX. One for all: MLServer's metrics are the process's."""
+    """Serves patients by ONNX, skops and joblib, digits by ONNX, sentiment by rules. One for all: MLServer's metrics are the
+    process's."""
     registry = MultiModelRegistry(model_initialiser=SlipwayModel)
-    models = [(patients, format.value, format) for format in ArtifactFormat] + [(digits, "digits", ArtifactFormat.ONNX)]
+    fitted_formats = [format for format in ArtifactFormat if format is not ArtifactFormat.RULES]
+    models = [(patients, format.value, format) for format in fitted_formats] + [(digits, "digits", ArtifactFormat.ONNX)]
     for fitted, name, format in models:
         folder = tmp_path_factory.mktemp("models") / name
         write_artifact(folder, fitted, format)
         write_model_settings(folder, format)
         asyncio.run(registry.load(model_settings(folder)))
+    rules = tmp_path_factory.mktemp("models") / "sentiment"
+    write_rules(rules)
+    write_model_settings(rules, ArtifactFormat.RULES)
+    asyncio.run(registry.load(model_settings(rules)))
     return create_application(mlserver_settings(), registry)
 
 
@@ -371,3 +378,51 @@ def test_a_line_in_the_log_names_the_gateways_request() -> None:
     assert InProcess(Door(talkative, LIMIT)).post("/v2/models/onnx/infer", headers=headers, json={}).status_code == 200
     line = json.loads(said[0])
     assert (line["requestId"], line["traceId"]) == ("0199-abc", "4b" * 16)
+
+
+TEXTS = [
+    "VADER is VERY SMART, handsome, and FUNNY!!!",
+    "Not bad at all",
+    "",
+    "   \n\t ",
+    "Make sure you :) or :D today, but I'll get by 💋",
+    "Das Wetter ist schön, 日本語, \u202eright to left\u202c, e\u0301",
+    "\x00 hate",
+    "a" * 2000,
+]
+
+
+def test_rules_answer_each_text_as_their_package_does(client: InProcess) -> None:
+    answer = client.post("/v2/models/sentiment/infer", json=about(*TEXTS))
+    assert answer.status_code == 200
+    compound, label = answer.json()["outputs"]
+    expected = [SentimentIntensityAnalyzer().polarity_scores(text)["compound"] for text in TEXTS]
+    assert compound["data"] == pytest.approx(expected, abs=1e-6)
+    assert expected[0] > 0.9 > 0 == expected[2]
+    assert label["data"] == [2 if score >= 0.05 else 0 if score <= -0.05 else 1 for score in expected]
+    assert client.get("/v2/models/sentiment").json()["platform"] == "slipway_rules"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        ("a" * 2001, 422, "text: has 2001 characters; 2000 are allowed"),
+        (None, 422, "text: value 0 is null (missing); BYTES is expected"),
+        (7, 422, "text: value 0 is 7 (int); BYTES is expected"),
+    ],
+)
+def test_what_is_no_text_of_the_length_is_refused(client: InProcess, text: Any, status: int, said: str) -> None:
+    answer = client.post("/v2/models/sentiment/infer", json=about(text))
+    assert (answer.status_code, answer.json()["error"]) == (status, said)
+
+
+def test_half_a_character_is_no_text(client: InProcess) -> None:
+    body = json.dumps(about("x")).replace('"x"', '"\\ud83d"')
+    answer = client.post("/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert "the body is not JSON" in answer.json()["error"]
+
+
+def test_one_output_of_rules_can_be_asked_for_alone(client: InProcess) -> None:
+    answer = client.post("/v2/models/sentiment/infer", json={**about("good", "bad"), "outputs": [{"name": "label"}]})
+    assert [(output["name"], output["data"]) for output in answer.json()["outputs"]] == [("label", [2, 0])]
