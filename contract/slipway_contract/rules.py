@@ -15,8 +15,6 @@ class RuleSet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rules: str = Field(description="the rules, by name: vader")
-    version: str = Field(
-        description="of the package that holds the rules: another may say something else of the same words"
-    )
+    version: str = Field(description="of the package that holds the rules: another may say something else of the same words")
     lexicon: dict[str, float] = Field(min_length=1, description="words and emoticons in lower case: how pleasant, -4 to 4")
     emoji: dict[str, str] = Field(default_factory=dict, description="single characters: the words that stand for them")

@@ -14,13 +14,18 @@ from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs import cleveland, mitbih
+from slipway_jobs.climate import INPUTS as CLIMATE_COLUMNS
 from slipway_jobs.climate import READINGS, STATIONS, synthetic_climate
 from slipway_jobs.climate import SEED as CLIMATE_SEED
 from slipway_jobs.dataset import Dataset, Loaded, Place, Table
 from slipway_jobs.errors import Unavailable, WrongDigest
+from slipway_jobs.ratings import COLUMNS as TEXTS
+from slipway_jobs.ratings import read_ratings
 from slipway_jobs.sales.etl import FILE
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse
 from slipway_jobs.sales.synthetic import SEED as SALES_SEED
+from slipway_jobs.sentences import SEED as SENTENCES_SEED
+from slipway_jobs.sentences import synthetic_sentences
 from slipway_jobs.settings import Settings
 from slipway_jobs.synthetic import SEED, synthetic_heart
 from slipway_jobs.synthetic_beats import BEATS, RECORDS, synthetic_beats
@@ -45,6 +50,10 @@ _NOBODY = "none: your own"
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
 _JANOSI = (
     "Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989. doi:10.24432/C52P4X"
+)
+_RATINGS = (
+    "https://raw.githubusercontent.com/cjhutto/vaderSentiment/44fc044cd877310ee8278a0eadf34bcd50d41d06/"
+    "additional_resources/hutto_ICWSM_2014.tar.gz"
 )
 
 CATALOGUE: Mapping[str, Dataset] = {
@@ -152,12 +161,38 @@ CATALOGUE: Mapping[str, Dataset] = {
             synthetic=True,
         ),
         Dataset(
+            name="rated-texts",
+            title="Sentences of tweets, reviews and editorials, each rated by some twenty people: 23,619 different ones",
+            source=_RATINGS,
+            licence="MIT (of the archive; the texts are their authors')",
+            citation="Hutto C J, Gilbert E. VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
+            "Eighth International Conference on Weblogs and Social Media (ICWSM-14), 2014",
+            subject="document",
+            digest="sha256:038166daeabde111ce3a5ea136a68c7d28e8480380f41bf63f45a03d6ea434dc",
+            files=("hutto_ICWSM_2014.tar.gz",),
+            columns=TEXTS,
+            url=_RATINGS,
+            read=read_ratings,
+        ),
+        Dataset(
+            name="sentences-synthetic",
+            title="Synthetic: made-up sentences with made-up ratings",
+            source=f"slipway_jobs.sentences, seed {SENTENCES_SEED}",
+            licence="Apache-2.0",
+            citation="none: made by Slipway's generator; it says nothing about what people mean",
+            subject="made-up sentence",
+            columns=TEXTS,
+            make=synthetic_sentences,
+            synthetic=True,
+        ),
+        Dataset(
             name="climate-synthetic",
             title=f"Synthetic: {STATIONS} made-up weather stations, {READINGS} temperatures of each",
             source=f"slipway_jobs.climate, seed {CLIMATE_SEED}",
             licence="Apache-2.0",
             citation="none: made by Slipway's generator; it says nothing about the weather",
             subject="made-up station",
+            columns=CLIMATE_COLUMNS,
             make=synthetic_climate,
             synthetic=True,
         ),

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway_contract.registry import ArtifactFormat, ArtifactManifest, Tag
+from slipway_contract.registry import ArtifactManifest, Tag
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, load
 from slipway_jobs.dataset_store import kept
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
-from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import baseline_scores, scores, strongest
 from slipway_jobs.problem import Problem
+from slipway_jobs.served import Served
 from slipway_jobs.settings import Settings
 from slipway_jobs.split import Split
 from slipway_jobs.tracking import Tracking, Version
@@ -33,8 +33,8 @@ class HeldOut:
     split: Split
 
     def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
-        """The version's scores by metric: its stored graph, digest-checked, on the held-out rows. Raises WrongDigest."""
-        outputs = run_onnx(graph_of(version, tracking), self.task.feeds(self.split.test.features))
+        """The version's scores by metric: its stored model, digest-checked, on the held-out rows. Raises WrongDigest."""
+        outputs = served_by(version, tracking).run(self.task.feeds(self.split.test.features))
         found = scores(self.task.metrics, self.split.test.labels, self.task.predictions(outputs))
         logger.info("%s on %d held-out rows: %s", version, len(self.split.test), _short(found))
         return found
@@ -78,13 +78,11 @@ def evaluate(task: Problem, version: Version, settings: Settings, tracking: Trac
     }
 
 
-def graph_of(version: Version, tracking: Tracking) -> bytes:
-    """The version's ONNX file, with the whole artifact checked against its digest. Raises WrongDigest, NoSuchVersion."""
+def served_by(version: Version, tracking: Tracking) -> Served:
+    """The version's model file, with the whole artifact checked against its digest. Raises WrongDigest, NoSuchVersion."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, manifest = fetch(version, tracking, Path(temporary))
-        if manifest.format is not ArtifactFormat.ONNX:
-            raise NoSuchVersion(f"{version}: is stored as {manifest.format}; only ONNX is evaluated here")
-        return (folder / manifest.format.file).read_bytes()
+        return Served(manifest.format, (folder / manifest.format.file).read_bytes())
 
 
 def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, ArtifactManifest]:

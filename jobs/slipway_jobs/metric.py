@@ -82,6 +82,17 @@ WAPE = Metric(
 )  # fmt: skip
 
 
+def _correlation(truth: Labels, values: Predictions) -> float:
+    if not (np.ptp(truth) and np.ptp(values)):
+        return 0.0
+    return float(np.corrcoef(truth, values)[0, 1])
+
+
+CORRELATION = Metric(
+    "correlation", Direction.MAX, "Pearson's, of prediction and truth; 0 for a constant", _correlation
+)  # fmt: skip
+
+
 def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
     """Each metric by name."""
     return {metric.name: metric.score(truth, predictions) for metric in chosen}

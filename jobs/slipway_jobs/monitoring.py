@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
 
 from slipway_jobs import event_log
-from slipway_jobs.dataset import Floats
+from slipway_jobs.dataset import Features, Floats
 from slipway_jobs.drift import compare
 from slipway_jobs.drift_report import DRIFT, STABLE, TOO_FEW, DriftReport
 from slipway_jobs.errors import NoSuchVersion, WrongParameter
 from slipway_jobs.evaluation import fetch
-from slipway_jobs.reference import Reference
+from slipway_jobs.reference import Reference, is_text, watched, watched_names
 from slipway_jobs.settings import Settings
 from slipway_jobs.tracking import Tracking, Version
 
@@ -42,7 +42,7 @@ def monitor(
         until = datetime.now(UTC)
         signature, reference = _known(version, tracking)
         with event_log.requests(settings.database_url, model, until - window, until, max_requests) as bodies:
-            features, read, unreadable = inputs(signature, bodies)
+            features, read, unreadable = inputs(signature, bodies, reference.words)
         logger.info("%d rows of %d requests since %s, %d not readable", len(features), read, until - window, unreadable)
         columns = compare(reference, features) if len(features) >= min_rows else []
         report = DriftReport(
@@ -60,26 +60,30 @@ def monitor(
     return {**report.model_dump(mode="json", by_alias=True, exclude={"columns"}), "drifted": report.drifted, "runId": run.id}
 
 
-def inputs(signature: Signature, bodies: Iterable[str | None]) -> tuple[Floats, int, int]:
-    """Rows of the requests as [rows, width] FP32 (NaN = missing), the number of requests, and how many could not be read."""
+def inputs(signature: Signature, bodies: Iterable[str | None], words: Collection[str] = ()) -> tuple[Floats, int, int]:
+    """Rows of the requests as [rows, columns of the reference], the number of requests, and how many could not be read.
+
+    NaN is a missing value; ``words`` are those that the reference knows.
+    """
     parts: list[Floats] = []
     read = unreadable = 0
     for body in bodies:
         read += 1
         try:
-            parts.append(_rows(signature, body or ""))
+            parts.append(watched(signature, _rows(signature, body or ""), words))
         except (InvalidInput, MalformedRequest) as error:
             unreadable += 1
             logger.debug("a request is left out: %s", error)
-    width = sum(int(np.prod(column.shape, dtype=int)) for column in signature.inputs)
+    width = sum(len(watched_names(column)) for column in signature.inputs)
     return np.concatenate([np.empty((0, width), np.float32), *parts]), read, unreadable
 
 
-def _rows(signature: Signature, body: str) -> Floats:
+def _rows(signature: Signature, body: str) -> Features:
     tensors = {tensor.name: tensor for tensor in parse_request(body.encode()).inputs}
     rows = signature.check(list(tensors.values()))
     # None, which stands for a missing value on the wire, becomes NaN.
-    parts = [np.array(tensors[column.name].data, dtype=np.float32).reshape(rows, -1) for column in signature.inputs]
+    kind = object if is_text(signature) else np.float32
+    parts = [np.array(tensors[column.name].data, dtype=kind).reshape(rows, -1) for column in signature.inputs]
     return np.concatenate(parts, axis=1)
 
 

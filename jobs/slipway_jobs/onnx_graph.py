@@ -12,6 +12,7 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import is_classifier
+from slipway_contract.rules import NEUTRAL
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
@@ -97,6 +98,35 @@ def export(estimator: Any, signature: Signature) -> Graph:
     model = helper.make_model(graph, opset_imports=list(inner.opset_import), ir_version=inner.ir_version, producer_name="slipway")
     checker.check_model(model, full_check=True)
     return model
+
+
+def bounded_score(estimator: Any, signature: Signature) -> Graph:
+    """A regressor as a graph of two outputs: its value held within -1 and 1, and the sentiment's code for it."""
+    score, label = signature.outputs
+    raw = Column(name="slipway/raw", datatype=score.datatype)
+    model = export(estimator, Signature(inputs=signature.inputs, outputs=(raw,)))
+    bounds = {"low": -1.0, "high": 1.0, "pleasant": NEUTRAL, "unpleasant": -NEUTRAL}
+    model.graph.initializer.extend(
+        helper.make_tensor(f"slipway/{name}", TensorProto.FLOAT, [], [value]) for name, value in bounds.items()
+    )
+    model.graph.initializer.append(helper.make_tensor("slipway/neutral", TensorProto.INT64, [], [1]))
+    model.graph.node.extend(
+        [
+            helper.make_node("Clip", [raw.name, "slipway/low", "slipway/high"], [score.name]),
+            *_compared("GreaterOrEqual", score.name, "slipway/pleasant", "slipway/above"),
+            *_compared("LessOrEqual", score.name, "slipway/unpleasant", "slipway/below"),
+            helper.make_node("Sub", ["slipway/above", "slipway/below"], ["slipway/sign"]),
+            helper.make_node("Add", ["slipway/sign", "slipway/neutral"], [label.name]),
+        ]
+    )
+    return with_outputs(model, signature.outputs, {})
+
+
+def _compared(operator: str, name: str, bound: str, out: str) -> list[NodeProto]:
+    return [
+        helper.make_node(operator, [name, bound], [f"{out}/truth"]),
+        helper.make_node("Cast", [f"{out}/truth"], [out], to=TensorProto.INT64),
+    ]
 
 
 def _joined(signature: Signature, features: str) -> list[NodeProto]:

@@ -22,6 +22,7 @@ PROBLEMS: Mapping[str, str] = {
     "digits": "slipway_jobs.models.digits",
     "temperature": "slipway_jobs.models.temperature",
     "quantity": "slipway_jobs.models.quantity",
+    "sentiment": "slipway_jobs.models.sentiment",
 }
 """Name of a model: the module that declares its ``PROBLEM``."""
 
@@ -81,7 +82,7 @@ class Problem:
     relabel: Callable[[Labels], Labels] | None = None
     """The labels of the dataset as those of this model, where they are not the same."""
     export: Callable[[Any, Signature], Any] | None = None
-    """The fitted estimator as an ONNX graph with the signature's names, where the usual export cannot say it."""
+    """The fitted estimator as an ONNX graph with the signature's names, or a rule set, where the usual export cannot say it."""
 
     def metric(self, name: str | None) -> Metric:
         """The metric of that name, the first when None. Raises WrongParameter."""

@@ -1,13 +1,16 @@
 """The distribution of a model's training inputs, kept with the version for the monitor to compare with."""
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
 
-from slipway_jobs.dataset import Floats
+from slipway_jobs.dataset import Features, Floats
+from slipway_jobs.texts import COUNTS, common_words, described
 
 POINTS = 200
 """Most values that a column keeps: enough for the distribution, too few to tell single rows of a large table."""
@@ -71,16 +74,36 @@ class Reference(BaseModel):
 
     rows: int
     columns: tuple[Distribution, ...]
+    words: tuple[str, ...] = Field(default=(), description="of texts: the commonest words")
 
 
-def reference_of(signature: Signature, features: Floats) -> Reference:
+def reference_of(signature: Signature, features: Features) -> Reference:
     """``features``: [rows, width] of the TRAINING part alone; held-out rows are no part of what the model knows."""
-    names = [(name, column) for column in signature.inputs for name in scalar_names(column)]
+    words = common_words(features) if is_text(signature) else ()
+    seen = watched(signature, features, words)
+    names = [(name, column) for column in signature.inputs for name in watched_names(column)]
     columns = (
-        Distribution.of(name, Kind.CODES if column.codes else Kind.NUMBERS, features[:, position])
+        Distribution.of(name, Kind.CODES if column.codes else Kind.NUMBERS, seen[:, position])
         for position, (name, column) in enumerate(names)
     )
-    return Reference(rows=len(features), columns=tuple(columns))
+    return Reference(rows=len(features), columns=tuple(columns), words=words)
+
+
+def watched(signature: Signature, features: Features, words: Collection[str]) -> Floats:
+    """[rows, columns of the reference]: numbers as they are, and of each text what can be counted."""
+    return described(features, words) if is_text(signature) else features.astype(np.float32)
+
+
+def is_text(signature: Signature) -> bool:
+    """Texts and numbers do not stand in one table."""
+    return signature.inputs[0].datatype is Datatype.BYTES
+
+
+def watched_names(column: Column) -> list[str]:
+    """What is watched of an input: its scalars, or of a text what is counted in it."""
+    if column.datatype is not Datatype.BYTES:
+        return scalar_names(column)
+    return [f"{name} {count}" for name in scalar_names(column) for count in COUNTS]
 
 
 def scalar_names(column: Column) -> list[str]:

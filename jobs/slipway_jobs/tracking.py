@@ -24,7 +24,8 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.types import Schema, TensorSpec
-from slipway_contract.registry import Tag
+from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_contract.rules import RuleSet
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
@@ -33,6 +34,7 @@ from slipway_jobs.errors import NoSuchVersion, Refused
 
 if TYPE_CHECKING:
     from slipway_jobs.onnx_graph import Graph
+    from slipway_jobs.served import Exported
 
 logger = logging.getLogger(__name__)
 
@@ -178,10 +180,12 @@ class Tracking:
             raise NoSuchVersion(f"{name} of run {run_id} cannot be read from {self._uri}: {error}") from error
 
     @contextmanager
-    def logged_model(self, run: Run, name: str, tags: Mapping[str, str]) -> Iterator[str]:
+    def logged_model(
+        self, run: Run, name: str, tags: Mapping[str, str], form: ArtifactFormat = ArtifactFormat.ONNX
+    ) -> Iterator[str]:
         """A model of the run, by its id; READY when the block ends, FAILED when it raises."""
         model = self._client.create_logged_model(
-            run.experiment_id, name, source_run_id=run.id, tags=dict(tags), model_type="onnx"
+            run.experiment_id, name, source_run_id=run.id, tags=dict(tags), model_type=form.value
         )
         try:
             yield model.model_id
@@ -265,7 +269,18 @@ class Tracking:
         Run(self._client, version.run_id, "").log(metrics=metrics)
 
 
-def save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
+def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
+    """The model file, and MLflow's own files beside it."""
+    if isinstance(exported, RuleSet):
+        folder.mkdir()
+        (folder / ArtifactFormat.RULES.file).write_text(exported.model_dump_json())
+        # No flavour: nothing of MLflow's runs rules; it shows the signature.
+        Model(run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)).save(folder / "MLmodel")
+    else:
+        _save_onnx(exported, folder, signature, run, model_id)
+
+
+def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
     """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's own files."""
     import mlflow.onnx  # onnx is a second of start-up that only training needs
 
@@ -273,7 +288,7 @@ def save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, mode
         model,
         str(folder),
         mlflow_model=Model(run_id=run.id, model_id=model_id, model_uuid=model_id),
-        signature=ModelSignature(_schema(signature.inputs, (1,)), _schema(signature.outputs, ())),
+        signature=_signature(signature),
         pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
         save_as_external_data=False,
     )
@@ -300,6 +315,10 @@ def logged_example(folder: Path) -> Any:
         return Model.load(str(folder)).load_input_example(str(folder))
     except (MlflowException, OSError, ValueError):
         return None
+
+
+def _signature(signature: Signature) -> ModelSignature:
+    return ModelSignature(_schema(signature.inputs, (1,)), _schema(signature.outputs, ()))
 
 
 def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:

@@ -11,23 +11,23 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, ArtifactFormat, Tag
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, first_available
 from slipway_jobs.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.dataset_store import keep
 from slipway_jobs.errors import Leakage
-from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import baseline_scores, scores, strongest
 from slipway_jobs.model_card import Results, model_card
-from slipway_jobs.onnx_graph import Graph, export
+from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Estimator, Parameters, Problem
 from slipway_jobs.reference import reference_of
+from slipway_jobs.served import Exported, Served
 from slipway_jobs.settings import Settings
 from slipway_jobs.signing import sign
 from slipway_jobs.split import Split
-from slipway_jobs.tracking import Run, Tracking, Version, save_onnx
+from slipway_jobs.tracking import Run, Tracking, Version, save
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,12 @@ class Fitted:
     """A trained model with its proof."""
 
     estimator: Estimator
-    graph: Graph
+    exported: Exported
     results: Results
+
+    @property
+    def served(self) -> Served:
+        return Served.of(self.exported)
 
 
 def train(
@@ -98,8 +102,8 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
     estimator.fit(split.train.features, split.train.labels)
     check_fit(task, estimator, split.train)
     predictions = task.target.predict(estimator, split.test.features)
-    graph = (task.export or export)(estimator, task.signature)
-    parity = check_parity(task, graph.SerializeToString(), estimator, split.test.features)
+    exported = (task.export or export)(estimator, task.signature)
+    parity = check_parity(task, Served.of(exported), estimator, split.test.features)
     results = Results(
         chosen=chosen,
         test=scores(task.metrics, split.test.labels, predictions),
@@ -108,7 +112,7 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
         cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
         parity=parity,
     )
-    return Fitted(estimator, graph, results)
+    return Fitted(estimator, exported, results)
 
 
 def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
@@ -154,9 +158,9 @@ def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:
         raise Leakage(f"fitted anew on the training rows alone, the model gives other predictions (by {difference:.2g})")
 
 
-def check_parity(task: Problem, graph: bytes, estimator: Estimator, features: Features) -> float:
+def check_parity(task: Problem, served: Served, estimator: Estimator, features: Features) -> float:
     """The largest difference of a prediction. Raises ParityError when it is too large, or when a label differs."""
-    return task.target.check_parity(task.signature, run_onnx(graph, task.feeds(features)), estimator, features)
+    return task.target.check_parity(task.signature, served.run(task.feeds(features)), estimator, features)
 
 
 def _dataset_tags(loaded: Loaded) -> dict[str, str]:
@@ -185,6 +189,7 @@ def _store(
     tracking: Tracking, run: Run, tags: Mapping[str, str],
 ) -> Version:  # fmt: skip
     """Write the artifact, store it, read it back, register it."""
+    form = fitted.served.format
     card = model_card(task, dataset, digest, split, fitted.results, settings.revision)
     run.log(tags={"mlflow.note.content": card})
     provenance = {
@@ -201,15 +206,15 @@ def _store(
         CARD_FILE: card.encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
-    with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags) as model_id:
+    with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags, form) as model_id:
         folder = Path(temporary) / "model"
-        save_onnx(fitted.graph, folder, task.signature, run, model_id)
-        manifest = artifact.seal(folder, files, ArtifactFormat.ONNX)
+        save(fitted.exported, folder, task.signature, run, model_id)
+        manifest = artifact.seal(folder, files, form)
         signer = sign(folder, task.name, settings.signing_key)
         logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
         tracking.upload(model_id, folder)
         artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
-    version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: ArtifactFormat.ONNX.value}
+    version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: form.value}
     return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
 
 

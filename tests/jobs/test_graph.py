@@ -21,6 +21,7 @@ from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import MAE, WAPE
 from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.served import Served
 from slipway_jobs.synthetic import synthetic_heart
 from slipway_jobs.target import Quantity
 from slipway_jobs.training import check_parity, example, fit
@@ -46,13 +47,13 @@ def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, esti
     task, table = problem(name), synthetic_heart() if name == "heart" else digits()
     split = task.split.hold_out(table, task.target, "row")
     model = fitted(task, split.train, estimator=estimator, trees="20")
-    assert check_parity(task, export(model, task.signature).SerializeToString(), model, split.test.features) < 1e-4
+    assert check_parity(task, Served.of(export(model, task.signature)), model, split.test.features) < 1e-4
 
 
 def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
     task, table = problem("heart"), synthetic_heart()
     model = fitted(task, table, C="0.1")
-    graph = export(model, task.signature).SerializeToString()
+    graph = Served.of(export(model, task.signature))
     may_be_missing = [index for index, column in enumerate(task.signature.inputs) if column.missing]
     features = np.repeat(table.features[:1], len(may_be_missing) + 1, axis=0)
     for row, column in enumerate(may_be_missing):
@@ -68,7 +69,7 @@ def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() 
     features[::3, 3:6] = np.nan
     with threadpool_limits(1):  # threads of OpenMP that wait for a busy processor are slower than none
         model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(features, table.labels)
-    assert check_parity(task, export(model, task.signature).SerializeToString(), model, features) < 1e-4
+    assert check_parity(task, Served.of(export(model, task.signature)), model, features) < 1e-4
 
 
 def test_names_types_and_shapes_are_those_of_the_signature() -> None:
@@ -98,7 +99,7 @@ def test_a_graph_of_another_fit_fails_the_parity() -> None:
     weak, strong = fitted(task, table, C="0.02"), fitted(task, table, C="0.03")
     alike = np.flatnonzero(weak.predict(table.features) == strong.predict(table.features))
     with pytest.raises(ParityError, match="probabilities of the ONNX graph differ from the estimator's by"):
-        check_parity(task, export(weak, task.signature).SerializeToString(), strong, table.features[alike])
+        check_parity(task, Served.of(export(weak, task.signature)), strong, table.features[alike])
 
 
 def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
@@ -106,7 +107,7 @@ def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
     wrong = fitted(task, Table.of(table.features, 1 - table.labels), C="0.1")
     right = fitted(task, table, C="0.1")
     with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
-        check_parity(task, export(wrong, task.signature).SerializeToString(), right, table.features)
+        check_parity(task, Served.of(export(wrong, task.signature)), right, table.features)
 
 
 def shape(value: onnx.ValueInfoProto) -> list[str | int]:
@@ -132,7 +133,7 @@ def test_a_regressor_is_chosen_scored_and_exported() -> None:
     result = fit(task, parse_parameters(task, {}), split)
     assert result.results.chosen == "boosting"
     assert result.results.test["wape"] < 0.1 < result.results.baselines["constant"]["wape"]
-    outputs = run_onnx(result.graph.SerializeToString(), task.feeds(split.test.features))
+    outputs = result.served.run(task.feeds(split.test.features))
     assert outputs["units"].shape == (len(split.test),)
     np.testing.assert_allclose(outputs["units"], result.estimator.predict(split.test.features), rtol=1e-4)
 
@@ -141,7 +142,7 @@ def test_a_graph_of_another_regressor_fails_the_parity() -> None:
     task, table = quantity()
     right, wrong = fitted(task, table), clone(fitted(task, table)).set_params(n_estimators=5).fit(table.features, table.labels)
     with pytest.raises(ParityError, match="values of the ONNX graph differ from the estimator's by"):
-        check_parity(task, export(wrong, task.signature).SerializeToString(), right, table.features)
+        check_parity(task, Served.of(export(wrong, task.signature)), right, table.features)
 
 
 def test_texts_are_classified_inside_the_graph() -> None:
@@ -151,6 +152,6 @@ def test_texts_are_classified_inside_the_graph() -> None:
     task = replace(problem("heart"), signature=Signature(inputs=inputs, outputs=problem("heart").signature.outputs))
     words = make_pipeline(ColumnTransformer([("words", CountVectorizer(lowercase=False), 0)]), LogisticRegression())
     words.fit(table.features, table.labels)
-    graph = export(words, task.signature).SerializeToString()
+    graph = Served.of(export(words, task.signature))
     assert check_parity(task, graph, words, table.features) < 1e-4
     assert example(task, table).count("ship") + example(task, table).count("boat") == 1

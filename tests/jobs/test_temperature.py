@@ -8,7 +8,6 @@ import pytest
 from slipway_contract.errors import InvalidInput
 from slipway_jobs.climate import synthetic_climate
 from slipway_jobs.dataset import Table
-from slipway_jobs.inference import run_onnx
 from slipway_jobs.models.temperature import climatology
 from slipway_jobs.problem import parse_parameters, problem
 from slipway_jobs.promotion import Wish, promote
@@ -78,9 +77,9 @@ def test_climatology_is_the_mean_of_zone_and_month() -> None:
 
 
 def test_the_graph_knows_the_seasons_of_both_hemispheres(boosting: Fitted) -> None:
-    graph = boosting.graph.SerializeToString()
+    graph = boosting.served
     places = np.array([[55, 60, 7, 12], [55, 60, 1, 12], [-55, 60, 7, 12], [-55, 60, 1, 12]], dtype=np.float32)
-    july_north, january_north, july_south, january_south = run_onnx(graph, TASK.feeds(places))["temperature"].tolist()
+    july_north, january_north, july_south, january_south = graph.run(TASK.feeds(places))["temperature"].tolist()
     assert july_north > january_north + 8
     assert january_south > july_south + 8
 

@@ -1,0 +1,115 @@
+"""How a text feels: rules first, then words whose weights are learnt."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.metrics import f1_score
+from sklearn.pipeline import make_pipeline
+from slipway_contract.rules import SENTIMENTS
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.dataset import Features, Labels
+from slipway_jobs.metric import CORRELATION, MAE, Direction, Metric, Predictions
+from slipway_jobs.onnx_graph import bounded_score
+from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.rules import Vader, labels, vader
+from slipway_jobs.served import Exported
+from slipway_jobs.target import Quantity
+
+MACRO_F1 = Metric(
+    "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",
+    lambda truth, scores: float(f1_score(labels(truth), labels(scores), average="macro", zero_division=0)),
+)  # fmt: skip
+
+
+class SentimentParameters(Parameters):
+    """Rules say the same whatever they are trained on; words learn what their raters meant."""
+
+    folds: int = Field(default=3, ge=2, le=20)
+    """parts of the cross-validation that chooses among the candidates"""
+
+    estimator: Literal["rules", "words"] = "rules"
+    """VADER's rules, or a ridge regression on the words"""
+
+    ngrams: int = Field(default=1, ge=1, le=3)
+    """how many words in a row are one feature at most"""
+
+    alpha: float = Field(default=1.0, gt=0, le=1e4)
+    """strength of the ridge regression's penalty"""
+
+    features: int = Field(default=20_000, ge=100, le=200_000)
+    """how many of the commonest features are kept"""
+
+
+_WORD = r"[a-zA-Z0-9']+|[!?]"
+
+
+class Words(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+    """Ridge regression on tf-idf of words and marks, held within -1 and 1."""
+
+    def __init__(self, ngrams: int = 1, features: int = 20_000, alpha: float = 1.0) -> None:
+        self.ngrams, self.features, self.alpha = ngrams, features, alpha
+
+    def fit(self, x: Features, y: Labels) -> "Words":
+        # No lower case: ONNX Runtime asks the machine for a locale to do that, which a slim image does not have. And ASCII
+        # words alone, because its \\w knows no others.
+        words = TfidfVectorizer(
+            lowercase=False, token_pattern=_WORD, min_df=2,
+            ngram_range=(1, self.ngrams), max_features=self.features,
+        )  # fmt: skip
+        self.pipeline_ = make_pipeline(ColumnTransformer([("words", words, 0)]), Ridge(self.alpha)).fit(x, y)
+        return self
+
+    def predict(self, x: Features) -> Predictions:
+        return np.asarray(np.clip(self.pipeline_.predict(x), -1, 1))
+
+
+def candidates(parameters: SentimentParameters) -> Mapping[str, Estimator]:
+    """The kind of estimator that was asked for."""
+    if parameters.estimator == "rules":
+        return {f"VADER {vader().version}": Vader()}
+    words = Words(parameters.ngrams, parameters.features, parameters.alpha)
+    return {f"words alpha={parameters.alpha:g}": words}
+
+
+def exported(estimator: Any, signature: Signature) -> Exported:
+    """Rules as their words; a regression as a graph."""
+    return vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)
+
+
+PROBLEM = Problem(
+    name="sentiment",
+    title="Sentiment of a text",
+    use="Shows how texts are served, and how a learnt version takes over from rules: how pleasant an English sentence sounds.",
+    limits=(
+        "English alone; other languages come out as neutral, or by chance.",
+        "Ratings are of twenty or so people each, of tweets, reviews and editorials of 2004 to 2013: other texts differ.",
+        "The words were rated for VADER by the people who wrote its rules, on tweets like those in the data.",
+        "Which film reviews a sentence is from is not known, so that sentences of one may be on both sides of the split.",
+        "A regression on words knows no order: 'not good' is 'not' and 'good'. It learns names too, as if these were judgements.",
+        "Not for decisions about people.",
+    ),
+    datasets=("rated-texts", "sentences-synthetic"),
+    signature=Signature(
+        inputs=(
+            Column(name="text", datatype=Datatype.BYTES, max_length=2000, description="a sentence or a few, in English"),
+        ),
+        outputs=(
+            Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1, description="how pleasant it sounds"),
+            Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS, description="neutral is between -0.05 and 0.05"),
+        ),
+    ),
+    target=Quantity(),
+    parameters=SentimentParameters,
+    candidates=candidates,
+    export=exported,
+    metrics=(CORRELATION, MAE, MACRO_F1),
+    selection=CORRELATION,
+)  # fmt: skip
