@@ -46,7 +46,7 @@ class _Analyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the packag
 
 
 def run_rules(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The outputs of a ``model.rules`` file by name, as serving computes them. Raises NoSuchVersion for rules that are not here."""
+    """The outputs of a ``model.rules`` file by name, as serving computes them. Raises NoSuchVersion."""
     said, known = RuleSet.model_validate_json(content), ("vader", metadata.version("vaderSentiment"))
     if (said.rules, said.version) != known:
         raise NoSuchVersion(f"rules {said.rules} {said.version} are not known here; there are {' '.join(known)}")

@@ -1,4 +1,4 @@
-"""What can be counted in a text, so that its distribution can be compared: how long it is, and how much of it is known."""
+"""What can be counted in a text, so that its distribution can be compared: how long it is, and how much of it is unknown."""
 
 import re
 from collections import Counter
@@ -8,11 +8,11 @@ import numpy as np
 
 from slipway_jobs.dataset import Features, Floats
 
-COUNTS = ("length", "known words")
-"""Characters; the share of the words that are among the known ones, missing where there is no word."""
+COUNTS = ("length", "unknown words")
+"""Characters; the share of the words that are none of the common ones, missing where there is no word."""
 
 KNOWN = 1000
-"""Words that are known: so few, and so common, that they tell nothing of single texts. In English they are two thirds of most texts."""
+"""Words that are known: so few, and so common, that they tell nothing of single texts. They make up most of any text."""
 
 _WORD = re.compile(r"\w+")
 
@@ -31,4 +31,4 @@ def described(texts: Features, known: Collection[str]) -> Floats:
 
 
 def _share(words: list[str], known: frozenset[str]) -> float:
-    return sum(word in known for word in words) / len(words) if words else np.nan
+    return sum(word not in known for word in words) / len(words) if words else np.nan

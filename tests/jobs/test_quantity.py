@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_jobs.dataset import Floats, Table
-from slipway_jobs.inference import run_onnx
 from slipway_jobs.problem import parse_parameters, problem
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, Asked, features
@@ -40,7 +39,7 @@ def some(part: Table) -> Table:
 
 
 def answers(fitted: Fitted, rows: Floats) -> dict[str, Any]:
-    return run_onnx(fitted.graph.SerializeToString(), TASK.feeds(rows))
+    return fitted.served.run(TASK.feeds(rows))
 
 
 def pairs(*named: str) -> Floats:

@@ -78,7 +78,7 @@ def test_a_signature_that_rules_do_not_fit_is_refused(tmp_path: Path, signature:
 def test_an_artifact_of_rules_arrives_without_consent(mlflow: TrackingServer, tmp_path: Path) -> None:
     manifest = write_rules(tmp_path / "artifact")
     dest = tmp_path / "models"
-    version = mlflow.register("sentiment", tmp_path / "artifact")
+    version, _ = mlflow.register("sentiment", tmp_path / "artifact")
     get(mlflow, uri_of("sentiment", version, manifest), dest)
     rules = Artifact.read(dest, ArtifactFormat.RULES).load()
     said = rules.run({"text": np.array(["a good day"], dtype=object)}, ["label"])

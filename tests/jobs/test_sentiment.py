@@ -1,0 +1,203 @@
+"""Texts: rules and words behind one contract, the data that people rated, and what the monitor sees of them."""
+
+import gzip
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from slipway_contract.errors import InvalidInput
+from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_contract.rules import RuleSet
+from slipway_contract.v2 import parse_request
+from slipway_jobs.catalogue import CATALOGUE
+from slipway_jobs.drift import compare
+from slipway_jobs.errors import CorruptTable, NoSuchVersion, ParityError
+from slipway_jobs.evaluation import evaluate, fetch
+from slipway_jobs.monitoring import inputs
+from slipway_jobs.problem import parse_parameters, problem
+from slipway_jobs.promotion import Wish, promote
+from slipway_jobs.ratings import KINDS, read_ratings
+from slipway_jobs.reference import Reference, reference_of
+from slipway_jobs.rules import Vader, vader
+from slipway_jobs.sentences import synthetic_sentences
+from slipway_jobs.served import Served
+from slipway_jobs.settings import Settings
+from slipway_jobs.split import Split
+from slipway_jobs.tracking import Tracking
+from slipway_jobs.training import Fitted, check_parity, fit
+
+from tests.jobs.conftest import Trainer
+
+TASK = problem("sentiment")
+STRANGE = [
+    "",
+    "   \n\t",
+    "GOOD good",
+    "it's good, isn't it?!",
+    "日本語 schön é 💋 :)",
+    "a\x00b",
+    "good " * 400,
+    "\u202egood\u202c",
+]
+
+
+def texts(*each: str) -> np.ndarray[Any, Any]:
+    return np.array(each, dtype=object).reshape(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return TASK.split.hold_out(synthetic_sentences(), TASK.target, "made-up sentence")
+
+
+@pytest.fixture(scope="module")
+def words(split: Split) -> Fitted:
+    return fit(TASK, parse_parameters(TASK, {"estimator": "words", "folds": "2"}), split)
+
+
+def test_rules_say_what_their_package_says_whatever_the_text() -> None:
+    served = Served.of(vader())
+    assert served.format is ArtifactFormat.RULES
+    assert check_parity(TASK, served, Vader(), texts(*STRANGE)) < 1e-6
+    outputs = served.run({"text": texts("I love it!", "It is a table.", "I hate it!", "")})
+    assert outputs["label"].tolist() == [2, 1, 0, 1]
+    assert outputs["compound"][0] > 0.5 > -0.5 > outputs["compound"][2]
+
+
+def test_rules_of_other_words_fail_the_parity_and_of_another_release_are_not_run() -> None:
+    other = RuleSet(rules="vader", version=vader().version, lexicon={"table": 3.0})
+    with pytest.raises(ParityError):
+        check_parity(TASK, Served.of(other), Vader(), texts("a table"))
+    with pytest.raises(NoSuchVersion, match=r"rules vader 9 are not known here; there are vader 3.3.2"):
+        Served.of(other.model_copy(update={"version": "9"})).run({"text": texts("a table")})
+
+
+def test_words_are_weighed_inside_the_graph_whatever_the_text(words: Fitted) -> None:
+    assert check_parity(TASK, words.served, words.estimator, texts(*STRANGE)) < 1e-4
+    outputs = words.served.run({"text": texts("The soup was wonderful!", "The soup was terrible!", *STRANGE)})
+    assert outputs["label"][:2].tolist() == [2, 0]
+    assert outputs["compound"].shape == (2 + len(STRANGE),)
+    for score, label in zip(outputs["compound"].tolist(), outputs["label"].tolist(), strict=True):
+        assert -1 <= score <= 1
+        assert label == (2 if score >= np.float32(0.05) else 0 if score <= -np.float32(0.05) else 1)
+
+
+def test_a_text_has_a_length() -> None:
+    assert TASK.signature.request([{"text": ""}]).inputs[0].data == [""]
+    with pytest.raises(InvalidInput, match="text: has 2001 characters; 2000 are allowed"):
+        TASK.signature.request([{"text": "é" * 2001}])
+
+
+def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
+    trained: Trainer, settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
+    """On the made-up sentences rules are better, and the gate says so."""
+    task = replace(TASK, name="sentiment-gate")
+    results = [trained(task, estimator=kind, dataset="sentences-synthetic", folds="2") for kind in ("words", "rules")]
+    learnt, rules = (tracking.version(task.name, result["version"]) for result in results)
+    assert (learnt.tags[Tag.FORMAT], rules.tags[Tag.FORMAT]) == ("onnx", "rules")
+    states = [promote(task, version, Wish("gate"), settings, tracking)["state"] for version in (learnt, rules, learnt)]
+    assert states == ["promoted", "promoted", "refused"]
+    assert evaluate(task, rules, settings, tracking)["metrics"] == pytest.approx(results[1]["metrics"], abs=1e-4)
+    folder, manifest = fetch(rules, tracking, tmp_path)
+    assert manifest.format is ArtifactFormat.RULES
+    assert {entry.path for entry in manifest.files} >= {"model.rules", "MLmodel", "signature.json", "model_card.md"}
+    assert RuleSet.model_validate_json((folder / "model.rules").read_bytes()) == vader()
+    assert TASK.signature.check(parse_request((folder / "input_example.json").read_bytes()).inputs) == 1
+
+
+def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
+    path = Path(os.environ.get("SLIPWAY_DATA", "/nowhere")) / "hutto_ICWSM_2014.tar.gz"
+    if not path.is_file():
+        pytest.skip("SLIPWAY_DATA names no mirror with the rated texts")
+    entry = CATALOGUE["rated-texts"]
+    table = read_ratings(path.read_bytes(), path.name)
+    assert table.digest == entry.digest
+    assert len(table) == 23_619
+    part = TASK.split.hold_out(table, TASK.target, entry.subject)
+    assert not np.intersect1d(part.train.groups, part.test.groups).size
+    few = replace(part, test=part.test.take(np.arange(0, len(part.test), 5)))
+    found = [
+        TASK.target.predict(each, few.test.features) for each in (Vader(), _words().fit(few.train.features, few.train.labels))
+    ]
+    rules, learnt = (TASK.selection.score(few.test.labels, predictions) for predictions in found)
+    assert 0.5 < rules < 0.6 < learnt < 0.75
+
+
+def _words() -> Any:
+    (estimator,) = TASK.candidates(parse_parameters(TASK, {"estimator": "words"})).values()
+    return estimator
+
+
+def archive(files: Mapping[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as made:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+            entry.size = len(text.encode())
+            made.addfile(entry, io.BytesIO(text.encode()))
+    return packed.getvalue()
+
+
+PARTS = {kind: f"1_1\t2.0\tgood {kind}\r\n1_2\t-4\tbad {kind}\r\n2_1\t0\tgood {KINDS[0]}" for kind in KINDS}
+
+
+def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None:
+    table = read_ratings(archive(PARTS), "a.tar.gz")
+    rows = dict(zip(table.features.ravel().tolist(), zip(table.labels, table.groups, strict=True), strict=True))
+    assert len(table) == 2 * len(KINDS)
+    assert rows["good tweets"] == (0.5, b"tweets 1")
+    assert rows["bad movieReviewSnippets"] == (-1.0, b"movieReviewSnippets 1")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1_1\t5\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: '5' is not a number from -4 to 4"),
+        ("1_1\tvery\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: 'very' is not a number"),
+        ("1_1\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2: has 2 columns; 3 are expected"),
+    ],
+)
+def test_a_corrupt_line_of_the_archive_is_named(line: str, said: str) -> None:
+    with pytest.raises(CorruptTable) as refused:
+        read_ratings(archive({**PARTS, "tweets": f"1\t1\tfine\r\n{line}\r\n"}), "a.tar.gz")
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no archive"), archive({"tweets": "1\t1\tfine"})])
+def test_what_is_not_the_archive_is_refused(content: bytes) -> None:
+    with pytest.raises(CorruptTable, match=r"^a.tar.gz: (is not an archive|has no amazon)"):
+        read_ratings(content, "a.tar.gz")
+
+
+def body(each: list[str]) -> str:
+    return TASK.signature.request([{"text": text} for text in each]).model_dump_json()
+
+
+def test_of_texts_the_monitor_sees_length_and_unknown_words(split: Split) -> None:
+    reference = Reference.model_validate_json(reference_of(TASK.signature, split.train.features).model_dump_json())
+    assert [column.name for column in reference.columns] == ["text length", "text unknown words"]
+    held_out = split.test.features.ravel().tolist()
+
+    def drifted(each: list[str]) -> list[str]:
+        seen, read, unreadable = inputs(TASK.signature, [body(each)], reference.words)
+        assert (len(seen), read, unreadable) == (len(each), 1, 0)
+        return [column.name for column in compare(reference, seen) if column.drifted]
+
+    assert drifted(held_out) == []
+    assert drifted([" ".join([text] * 3) for text in held_out]) == ["text length"]
+    assert "text unknown words" in drifted([text.translate({ord("a"): "ö", ord("e"): "ü"}) for text in held_out])
+    assert drifted([""] * 100) == ["text length", "text unknown words"]
+
+
+def test_the_reference_keeps_common_words_and_no_text(split: Split) -> None:
+    stored = reference_of(TASK.signature, split.train.features).model_dump_json()
+    assert json.loads(stored)["words"][0] == "was"
+    assert not any(text in stored for text in split.train.features.ravel().tolist())
