@@ -19,6 +19,7 @@ from slipway_jobs.dataset import Features, Labels
 from slipway_jobs.metric import CORRELATION, MAE, Direction, Metric, Predictions
 from slipway_jobs.onnx_graph import bounded_score
 from slipway_jobs.problem import Estimator, Parameters, Problem
+from slipway_jobs.ratings import COLUMNS
 from slipway_jobs.rules import Vader, labels, vader
 from slipway_jobs.served import Exported
 from slipway_jobs.target import Quantity
@@ -98,9 +99,7 @@ PROBLEM = Problem(
     ),
     datasets=("rated-texts", "sentences-synthetic"),
     signature=Signature(
-        inputs=(
-            Column(name="text", datatype=Datatype.BYTES, max_length=2000, description="a sentence or a few, in English"),
-        ),
+        inputs=COLUMNS,
         outputs=(
             Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1, description="how pleasant it sounds"),
             Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS, description="neutral is between -0.05 and 0.05"),
