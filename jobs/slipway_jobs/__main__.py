@@ -129,6 +129,18 @@ def _adopt(given: Namespace) -> dict[str, Any]:
     return adopt(tracking.version(given.model, number), settings, tracking)
 
 
+def _register(given: Namespace) -> dict[str, Any]:
+    tolerance, settings = command.number("--tolerance", given.tolerance, 0), read_settings()
+    from slipway_jobs.foreign.registration import Wish, register
+    from slipway_jobs.tracking import Tracking
+
+    wish = Wish(
+        given.model, given.file, given.signature, given.example, given.expected, tolerance,
+        given.use, given.dataset, given.licence, given.source,
+    )  # fmt: skip
+    return register(wish, settings, Tracking(settings.mlflow_tracking_uri))
+
+
 def _sign(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
     from slipway_jobs.signing import sign_version
@@ -174,6 +186,7 @@ COMMANDS = {
     "promote": _promote,
     "monitor": _monitor,
     "adopt": _adopt,
+    "register": _register,
     "sign": _sign,
     "batch": _batch,
     "etl": _etl,

@@ -15,13 +15,13 @@ EXIT_STATUSES = """exit status:
   0  done; monitor: stable
   1  failed: the reason is on stderr and in the last line on stdout
   2  a wrong parameter; it is named, with what it may be
-  3  promote, etl: refused; monitor: drift; adopt: it cannot be served as it is
+  3  promote, etl: refused; monitor: drift; adopt, register: it cannot be served as it is
   4  monitor: too few rows in the window to say anything
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|sign|batch|etl|simulate``."""
+    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|register|sign|batch|etl|simulate``."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
     _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
     _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
+    _register(commands.add_parser("register", help="register a model that was made elsewhere, in ONNX or skops"))
     _evaluate(commands.add_parser("sign", help="sign a registered version that is not signed, or by a key that is to go"))
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
     _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
@@ -67,6 +68,24 @@ def _tune(command: argparse.ArgumentParser) -> None:
 def _evaluate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model")
     command.add_argument("version")
+
+
+def _register(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="name of the registered model, new or not")
+    command.add_argument("file", help="ONNX or skops: a path, or URL#sha256=HEX")
+    command.add_argument(
+        "--signature", metavar="JSON|FILE", help="names, datatypes, pictures, codes; found by trial when not given"
+    )
+    command.add_argument("--example", metavar="JSON|FILE", help="a V2 request that it answers")
+    command.add_argument("--expected", metavar="FILE", help="rows with their outputs by name, as .npz, .csv or .parquet")
+    command.add_argument("--tolerance", default="1e-4", metavar="X", help="how far outputs may be from those (%(default)s)")
+    for name, what in (
+        ("use", "what it is for"),
+        ("dataset", "what it was trained on"),
+        ("licence", "its licence"),
+        ("source", "its source"),
+    ):
+        command.add_argument(f"--{name}", help=f"{what}, for the model card")
 
 
 def _promote(command: argparse.ArgumentParser) -> None:

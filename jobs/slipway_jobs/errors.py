@@ -14,9 +14,12 @@ class WrongParameter(JobError):
 
 
 class Refused(JobError):
-    """The Job did its work and the answer is no."""
+    """The Job did its work and the answer is no. The sentence is one line, whatever a library has put into it."""
 
     status = 3
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(" ".join(reason.split()))
 
 
 class Unavailable(JobError):

@@ -1,7 +1,8 @@
 """The door to ONNX Runtime: a model's outputs for inputs, as serving computes them."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,27 @@ import onnxruntime
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
+_NEWER = re.compile(r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL)
+_SOURCE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", re.DOTALL)
+
+
 def run_onnx(model: bytes, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
     """The graph's outputs by name."""
+    return load_onnx(model)(feeds)
+
+
+def load_onnx(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray[Any, Any]]]:
+    """A function from inputs to outputs, both by name."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; the session's advice on graphs is not for the log of a Job
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def explain(error: Exception) -> str:
+    """What ONNX Runtime says, in one line and without where in its sources it says so."""
+    if newer := _NEWER.search(str(error)):
+        asked, domain, known = newer.groups()
+        return f"it asks for opset {asked} of {domain}; ONNX Runtime {onnxruntime.__version__} knows {known} and older ones"
+    return " ".join(_SOURCE.sub("", str(error)).split())

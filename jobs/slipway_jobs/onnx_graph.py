@@ -184,6 +184,21 @@ def read(path: Path) -> Graph:
         raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
 
 
+def read_alone(path: Path) -> Graph:
+    """A graph that is one file. Raises Refused."""
+    try:
+        graph = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's and onnx's have no base of their own
+        raise Refused(f"{path.name} is not an ONNX model: {error}") from error
+    if not graph.graph.output:
+        raise Refused(f"{path.name} is not an ONNX model: there is no graph in it")
+    if any(each.data_location == TensorProto.EXTERNAL for each in graph.graph.initializer):
+        raise Refused(
+            f"{path.name} keeps its weights in other files: save it as one (onnx.save_model does, unless told otherwise)"
+        )
+    return _without_zip_maps(graph)
+
+
 def _without_zip_maps(model: Graph) -> Graph:
     """skl2onnx turns probabilities into dictionaries unless told otherwise; V2 takes the tensor that these are made of."""
     undone = set()
@@ -203,18 +218,53 @@ def inputs_of(graph: Graph) -> list[GraphInput]:
     return [_input(value) for value in graph.graph.input if value.name not in constants]
 
 
+def inputs_for(graph: Graph, signature: Signature) -> list[GraphInput]:
+    """The graph's inputs as the signature has them, which may fix a dimension that the graph leaves open. Raises Refused."""
+    constants = {each.name for each in graph.graph.initializer}
+    given = {value.name: value for value in graph.graph.input if value.name not in constants}
+    named = [column.name for column in signature.inputs]
+    for name in named:
+        if name not in given:
+            raise Refused(f"the signature has the input {name!r}; the graph takes {', '.join(given) or 'none'}")
+    if more := given.keys() - set(named):
+        raise Refused(f"the graph takes {min(more)!r} as well; the signature has {', '.join(named)}")
+    return [_input_for(given[column.name], column) for column in signature.inputs]
+
+
+def _input_for(value: ValueInfoProto, column: Column) -> GraphInput:
+    rest, datatype = _row(value), _datatype(value)
+    if datatype is not column.datatype:
+        raise Refused(f"input {value.name!r} of the graph is {datatype}; the signature says {column.datatype}")
+    wanted = column.shape or (1,) * min(len(rest), 1)
+    if len(rest) != len(wanted) or any(size not in (None, want) for size, want in zip(rest, wanted, strict=True)):
+        shape = ["rows", *("free" if size is None else size for size in rest)]
+        raise Refused(f"input {value.name!r} of the graph has the shape {shape}; the signature says {list(column.shape)} a row")
+    return GraphInput(column, wanted, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
 def _input(value: ValueInfoProto) -> GraphInput:
-    tensor = value.type.tensor_type
-    if tensor.elem_type not in _DATATYPES:
-        raise Refused(f"input {value.name!r} of the graph is no tensor of a type that V2 knows")
-    free, *rest = [None if size.dim_value < 1 else size.dim_value for size in tensor.shape.dim] or [0]
-    if free is not None:
-        raise Refused(f"input {value.name!r} of the graph takes a fixed number of rows: export it with a free first dimension")
+    rest, datatype = _row(value), _datatype(value)
     sizes = tuple(size for size in rest if size is not None)
     if len(sizes) != len(rest):
         raise Refused(f"input {value.name!r} of the graph has more than one free dimension: only the first may be free")
-    column = Column(name=value.name, datatype=_DATATYPES[tensor.elem_type], shape=() if sizes == (1,) else sizes)
-    return GraphInput(column, sizes, helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    column = Column(name=value.name, datatype=datatype, shape=() if sizes == (1,) else sizes)
+    return GraphInput(column, sizes, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
+def _datatype(value: ValueInfoProto) -> Datatype:
+    kind = value.type.tensor_type.elem_type
+    if kind not in _DATATYPES:
+        raise Refused(f"input {value.name!r} of the graph is no tensor of a type that V2 knows")
+    return _DATATYPES[kind]
+
+
+def _row(value: ValueInfoProto) -> list[int | None]:
+    """Sizes of one row, None where free. Raises Refused when the rows are not."""
+    dimensions = value.type.tensor_type.shape.dim
+    free, *rest = [None if size.dim_value < 1 else size.dim_value for size in dimensions] or [0]
+    if free is not None:
+        raise Refused(f"input {value.name!r} of the graph takes a fixed number of rows: export it with a free first dimension")
+    return rest
 
 
 def output_columns(arrays: Sequence[tuple[str, object]], rows: int) -> tuple[Column, ...]:

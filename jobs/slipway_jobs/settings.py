@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
+    import_limit: int = Field(default=2**31 - 1, ge=1)
+    """Largest file in bytes that is imported; ONNX has none above two GiB."""
+
     signing_key: Path | None = None
     """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is signed when not set."""
 

@@ -5,26 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slipway_contract.registry import ArtifactFormat
+from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
 from slipway_contract.signature import Column, Signature
 
 from slipway_serving.errors import Refused
 from slipway_serving.predictor import Array
-
-TRUSTED = (
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
-)
-"""Parts of fitted estimators that skops may build beside its own list of public scikit-learn classes.
-
-The list is fixed in code: data containers only, nothing that takes a function or a name to import.
-"""
 
 
 class Estimator:
@@ -85,7 +70,7 @@ def _from_skops(path: Path) -> Any:
     import skops.io  # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
 
     try:
-        return skops.io.load(path, trusted=list(TRUSTED))
+        return skops.io.load(path, trusted=list(SKOPS_TRUSTED))
     except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
         raise Refused(f"{path.name} cannot be loaded: {error}") from error
 

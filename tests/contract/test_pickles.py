@@ -11,10 +11,11 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from slipway_serving.pickles import is_pickle, named_like_a_pickle
-
-from tests.serving.artifacts import Fitted, to_onnx
+from skl2onnx import to_onnx
+from sklearn.ensemble import RandomForestClassifier
+from slipway_contract.pickles import is_pickle, named_like_a_pickle
 
 BAD = pickle.dumps(os.getcwd)
 
@@ -66,8 +67,10 @@ def test_other_files_are_no_pickles(tmp_path: Path, content: bytes) -> None:
     assert not is_pickle(tmp_path / "file")
 
 
-def test_a_graph_is_no_pickle(tmp_path: Path, patients: Fitted) -> None:
-    (tmp_path / "model.onnx").write_bytes(to_onnx(patients))
+def test_a_graph_is_no_pickle(tmp_path: Path) -> None:
+    rows = np.linspace(0, 1, 40, dtype=np.float32).reshape(-1, 2)
+    forest = RandomForestClassifier(5, random_state=0).fit(rows, rows[:, 0] > 0.5)
+    (tmp_path / "model.onnx").write_bytes(to_onnx(forest, rows[:1]).SerializeToString())
     assert not is_pickle(tmp_path / "model.onnx")
 
 

@@ -1,0 +1,180 @@
+"""Register a model that was made elsewhere: look at it, prove what can be proven, and write down where it came from."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from slipway_contract.pickles import is_pickle, named_like_a_pickle
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, SIGNATURE_FILE, Tag
+from slipway_contract.signature import Signature
+
+from slipway_jobs import artifact
+from slipway_jobs.errors import Refused, WrongParameter
+from slipway_jobs.foreign.card import card
+from slipway_jobs.foreign.model import ForeignModel
+from slipway_jobs.foreign.parity import Parity, compare
+from slipway_jobs.foreign.rows import Arrays, made_up, of_file, of_request, request_of
+from slipway_jobs.foreign.source import fetch
+from slipway_jobs.settings import Settings
+from slipway_jobs.signing import sign
+from slipway_jobs.tracking import Tracking
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "import"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example`` may be JSON themselves."""
+
+    name: str
+    file: str
+    signature: str | None = None
+    example: str | None = None
+    """A V2 request."""
+    expected: str | None = None
+    """Rows with the outputs that they must have."""
+    tolerance: float = 1e-4
+    use: str | None = None
+    """What the model is for."""
+    dataset: str | None = None
+    """What it was trained on."""
+    licence: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the model came from, as its provenance says it."""
+
+    file: str
+    sha256: str
+    by: str
+    at: str
+    """ISO 8601, UTC."""
+    url: str | None
+    dataset: str | None
+    licence: str | None
+    source: str | None
+
+
+def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Look at the file and register it; the result as JSON.
+
+    Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
+    """
+    if not NAME.match(wish.name):
+        raise WrongParameter(f"name: {wish.name!r} is not a name that can be served; use letters, digits, dots, hyphens")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = _fetched(wish.file, folder / "file", settings)
+        origin = _origin(wish, path, settings)
+        model, parity, example = _proven(wish, path, folder, settings)
+        return _store(wish, origin, model, parity, example, folder / "artifact", settings, tracking)
+
+
+def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[ForeignModel, Parity | None, Arrays]:
+    """The model, what it was compared with, and its example. Raises Refused."""
+    if named_like_a_pickle(path.name) or is_pickle(path):
+        raise Refused(f"{path.name} is a pickle, which could run any code: save the model as ONNX or by skops.io.dump")
+    signature = _signature(wish.signature, folder / "signature", settings)
+    body = _content(wish.example, folder / "example", settings)
+    table = _fetched(wish.expected, folder / "expected", settings) if wish.expected else None
+    model = _looked_at(path, signature, body, table)
+    example = of_request(body, model.signature) if body else made_up(model.signature, rows=1)
+    inputs, expected = of_file(table, model.signature) if table else (made_up(model.signature, rows=2), None)
+    model.check_rows(inputs)
+    if expected is None or table is None:
+        return model, model.parity, example
+    parity = compare(model.answer(inputs), expected, wish.tolerance, table.name)
+    return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
+
+
+def _looked_at(path: Path, signature: Signature | None, example: bytes | None, table: Path | None) -> ForeignModel:
+    with path.open("rb") as file:
+        archive = file.read(4) == b"PK\x03\x04"
+    if archive:
+        from slipway_jobs.foreign.estimator import Estimator, of_skops
+
+        rows = of_file(table, signature or Estimator(path, None).signature)[0] if table else None
+        return of_skops(path, signature, rows)
+    from slipway_jobs.foreign.graph import of_onnx
+
+    return of_onnx(path, signature, example)
+
+
+def _store(
+    wish: Wish, origin: Origin, model: ForeignModel, parity: Parity | None, example: Arrays, folder: Path,
+    settings: Settings, tracking: Tracking,
+) -> dict[str, Any]:  # fmt: skip
+    tags = {"slipway.model": wish.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    with tracking.run(f"{EXPERIMENT}-{wish.name}", origin.file, tags) as run:
+        told = {key: value for key, value in asdict(origin).items() if value is not None}
+        compared = asdict(parity) if parity else None
+        text = card(wish.name, wish.use, origin, model, parity)
+        run.log(params=told, tags={"mlflow.note.content": text})
+        files = {
+            model.form.file: model.content,
+            SIGNATURE_FILE: model.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+            EXAMPLE_FILE: request_of(model.signature, example),
+            CARD_FILE: text.encode(),
+            "provenance.json": json.dumps(
+                {"runId": run.id, "image": settings.image, "import": told, "parity": compared}
+            ).encode(),
+        }
+        folder.mkdir()
+        manifest = artifact.seal(folder, files, model.form)
+        signer = sign(folder, wish.name, settings.signing_key)
+        with tracking.logged_model(run, wish.name, tags) as model_id:
+            tracking.upload(model_id, folder)
+            artifact.check(tracking.download(model_id, folder.parent / "stored"), manifest.digest)
+        tags |= {Tag.DATASET: wish.dataset} if wish.dataset else {}
+        tags |= {**signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: model.form.value}
+        version = tracking.register(wish.name, model_id, run, tags, f"imported from {origin.file} (sha256:{origin.sha256})")
+    return {
+        "state": "registered", "model": wish.name, "version": version.version, "runId": run.id, "digest": manifest.digest,
+        "format": model.form.value, "file": f"sha256:{origin.sha256}", "parity": compared,
+    }  # fmt: skip
+
+
+def _origin(wish: Wish, path: Path, settings: Settings) -> Origin:
+    return Origin(
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        by=settings.who,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        url=wish.file.partition("#")[0] if "://" in wish.file else None,
+        dataset=wish.dataset,
+        licence=wish.licence,
+        source=wish.source,
+    )
+
+
+def _signature(text: str | None, folder: Path, settings: Settings) -> Signature | None:
+    content = _content(text, folder, settings)
+    if content is None:
+        return None
+    try:
+        return Signature.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refused(f"the signature is not one: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _content(text: str | None, folder: Path, settings: Settings) -> bytes | None:
+    if text is None or text.lstrip().startswith("{"):
+        return text.encode() if text else None
+    return _fetched(text, folder, settings).read_bytes()
+
+
+def _fetched(text: str, folder: Path, settings: Settings) -> Path:
+    folder.mkdir()
+    return fetch(text, folder, settings.import_limit)

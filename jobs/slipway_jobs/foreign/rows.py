@@ -1,0 +1,129 @@
+"""Rows for a model: arrays by the name of its inputs, [rows, *shape]; from a request or a file, or made up."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, parse_request
+
+from slipway_jobs.errors import CorruptTable, Refused
+from slipway_jobs.table_file import TableFile
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def dtype_of(datatype: Datatype) -> np.dtype[Any]:
+    """The numpy type that has the datatype's values; texts are objects."""
+    if datatype is Datatype.BYTES:
+        return np.dtype(np.object_)
+    return np.dtype(datatype.value.lower().replace("fp", "float"))
+
+
+def of_request(body: bytes, signature: Signature) -> Arrays:
+    """The rows of a V2 request. Raises Refused."""
+    try:
+        request = parse_request(body)
+        signature.check(request.inputs)
+    except (InvalidInput, MalformedRequest) as error:
+        raise Refused(f"the example does not fit the signature: {error}") from None
+    given = {tensor.name: tensor.data for tensor in request.inputs}
+    return {column.name: _array(column, given[column.name]) for column in signature.inputs}
+
+
+def of_file(path: Path, signature: Signature) -> tuple[Arrays, Arrays]:
+    """Inputs, and the outputs that are expected for them, from an ``.npz`` or from the columns of a CSV or Parquet file.
+
+    Raises Refused, CorruptTable.
+    """
+    columns = {column.name: column for column in (*signature.inputs, *signature.outputs)}
+    if len(columns) < len(signature.inputs) + len(signature.outputs):
+        raise Refused("an input and an output have the same name, so a file cannot tell them apart")
+    given = _npz(path) if path.suffix == ".npz" else _table(path, signature)
+    if missing := [column.name for column in signature.inputs if column.name not in given]:
+        raise Refused(f"{path.name} has no {', '.join(missing)}, which the model takes")
+    if unknown := given.keys() - columns.keys():
+        raise Refused(f"{path.name} has {min(unknown)!r}, which the model neither takes nor gives")
+    try:
+        arrays = {name: _array(columns[name], values) for name, values in given.items()}
+    except (ValueError, TypeError) as error:
+        raise Refused(f"{path.name} does not fit the signature: {error}") from None
+    if len({len(array) for array in arrays.values()}) != 1 or not len(next(iter(arrays.values()))):
+        raise Refused(f"{path.name} must have the same number of rows for each name, and at least one")
+    inputs = {column.name: arrays.pop(column.name) for column in signature.inputs}
+    if not arrays:
+        raise Refused(f"{path.name} has none of the outputs {', '.join(column.name for column in signature.outputs)}")
+    return inputs, arrays
+
+
+def _npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise Refused(f"{path.name} is not an .npz file of plain arrays: {error}") from None
+
+
+def _table(path: Path, signature: Signature) -> dict[str, Any]:
+    everything = Signature(inputs=(*signature.inputs, *signature.outputs), outputs=signature.outputs)
+    found: dict[str, list[Any]] = {column.name: [] for column in everything.inputs}
+    number = 0
+    for chunk in TableFile(path, "parquet" if path.suffix == ".parquet" else "csv", everything).chunks():
+        for row in chunk:
+            number += 1
+            if row.problem:
+                raise CorruptTable(f"{path.name}, row {number}: {row.problem}")
+            for name, value in row.values.items():
+                found[name].append(value)
+    return found
+
+
+def _array(column: Column, values: Any) -> NDArray[Any]:
+    return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
+
+
+def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
+    """Rows that the signature allows; they look like no data in particular. The first has the plainest values."""
+    random = np.random.default_rng(seed)
+    return {column.name: _made_up(column, rows, random) for column in signature.inputs}
+
+
+def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
+    shape = (rows, *column.shape)
+    if column.datatype is Datatype.BYTES:
+        return np.array([f"text {number}"[: column.max_length] for number in range(rows)], object).reshape(rows, *column.shape)
+    if column.codes:
+        values = random.choice(np.array(list(column.codes)), shape)
+    elif column.minimum is not None and column.maximum is not None:
+        values = random.uniform(column.minimum, column.maximum, shape)
+    else:
+        # Of no known size: ones, tens and hundreds.
+        values = random.normal(size=shape) * 10.0 ** random.integers(0, 3, (rows, *(1 for _ in column.shape)))
+        values = np.clip(values, column.minimum, column.maximum)
+    values[0] = _plainest(column)
+    if column.datatype is Datatype.BOOL:
+        return values > 0
+    if column.datatype.is_integer:
+        bounds = np.iinfo(dtype_of(column.datatype))
+        values = np.clip(np.trunc(values), max(bounds.min, -(2**31)), min(bounds.max, 2**31))
+    return values.astype(dtype_of(column.datatype))
+
+
+def _plainest(column: Column) -> float:
+    if column.codes:
+        return next(iter(column.codes))
+    return float(np.clip(0, column.minimum, column.maximum))
+
+
+def request_of(signature: Signature, row: Mapping[str, NDArray[Any]]) -> bytes:
+    """The first row as a V2 request."""
+    values = {}
+    for column in signature.inputs:
+        plain = [None if value != value else value for value in row[column.name][0].reshape(-1).tolist()]
+        values[column.name] = plain if column.shape else plain[0]
+    request = signature.request([values])
+    return request.model_dump_json(exclude_none=False, exclude_unset=True, indent=1).encode()

@@ -1,0 +1,59 @@
+"""The door to files from elsewhere: a path, or a URL that pins the digest of what it leads to."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+import httpx
+
+from slipway_jobs.errors import Refused, WrongParameter
+
+_PIN = "#sha256="
+_CHUNK = 2**20
+
+
+def fetch(text: str, folder: Path, limit: int) -> Path:
+    """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder; a path may pin a digest, too.
+
+    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than ``limit`` bytes).
+    """
+    location, _, pin = text.partition(_PIN)
+    name = PurePosixPath(urlsplit(location).path if "://" in location else location).name
+    if not name or not name.isprintable():
+        raise WrongParameter(f"{location}: is not the name of a file")
+    digest = hashlib.sha256()
+    size = 0
+    with (folder / name).open("wb") as copy:
+        for chunk in _remote(location, pin) if "://" in location else _local(location):
+            size += len(chunk)
+            if size > limit:
+                raise Refused(f"{name} is larger than {limit} bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)")
+            digest.update(chunk)
+            copy.write(chunk)
+    if pin and digest.hexdigest() != pin.lower():
+        raise Refused(f"{name} has the digest sha256:{digest.hexdigest()}; sha256:{pin} is expected")
+    return folder / name
+
+
+def _local(location: str) -> Iterator[bytes]:
+    try:
+        with Path(location).open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
+    except OSError as error:
+        raise WrongParameter(f"{location}: cannot be read: {error.strerror}") from None
+
+
+def _remote(location: str, pin: str) -> Iterator[bytes]:
+    if urlsplit(location).scheme not in ("http", "https"):
+        raise WrongParameter(f"{location}: only http:// and https:// are fetched")
+    if not pin:
+        raise WrongParameter(f"{location}: say which file is meant, by its digest: {location}{_PIN}HEX")
+    try:
+        with httpx.stream("GET", location, follow_redirects=True, timeout=30) as answer:
+            if answer.status_code != 200:
+                raise Refused(f"{location} answers {answer.status_code}")
+            yield from answer.iter_bytes(_CHUNK)
+    except httpx.HTTPError as error:
+        raise Refused(f"{location} cannot be fetched: {error or type(error).__name__}") from error
