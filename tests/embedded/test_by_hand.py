@@ -67,9 +67,10 @@ def test_a_model_logged_by_hand_is_declared_and_serves(ring: RunningRing, user: 
 
 def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(ring: RunningRing, iris: str) -> None:
     registry = mlflow.MlflowClient(ring.mlflow_url)
-    signed = registry.get_model_version_by_alias(iris, "champion")
+    signed = registry.get_model_version_by_alias(iris, "champion").tags
     registry.create_registered_model("rose")
-    registry.create_model_version("rose", signed.source, tags=signed.tags, model_id=signed.model_id)
+    source = signed["slipway.artifact"]
+    registry.create_model_version("rose", source, tags=signed, model_id=source.removeprefix("models:/"))
     registry.set_registered_model_alias("rose", "champion", "1")
     ring.cluster.apply({**IRIS, "metadata": {"name": "rose"}, "spec": {"registeredModel": "rose"}})
     refused = wait_for("the refusal", lambda: reason(ring, "rose", ConditionType.DEGRADED), 60)
