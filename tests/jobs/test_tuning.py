@@ -260,7 +260,7 @@ def test_a_trial_that_cannot_win_is_given_up() -> None:
     assert prune(study, optuna.create_trial(value=0, intermediate_values={0: 0.5, 1: 0.5, 2: 0.01}))
 
 
-@pytest.mark.parametrize("name", ["heart", "digits"])
+@pytest.mark.parametrize("name", ["heart", "digits", "quantity"])
 def test_every_point_that_a_model_declares_is_one_estimator_that_it_takes(name: str) -> None:
     task = problem(name)
     for point in draw(space_of(task, {}), 3, 20):

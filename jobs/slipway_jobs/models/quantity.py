@@ -1,7 +1,7 @@
 """Units that a store sells of a product on a day."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +16,7 @@ from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, REACH
 from slipway_jobs.sales.graph import export
 from slipway_jobs.sales.history import BLOCK
+from slipway_jobs.space import Range
 from slipway_jobs.split import ByTime
 from slipway_jobs.target import Quantity
 
@@ -35,10 +36,10 @@ class QuantityParameters(Parameters):
     trees: int = Field(default=60, ge=1, le=2000)
     """trees of the boosting"""
 
-    learning_rate: float = Field(default=0.1, gt=0, le=1)
+    learning_rate: Annotated[float, Range(0.03, 0.3, log=True)] = Field(default=0.1, gt=0, le=1)
     """how much each tree corrects"""
 
-    leaves: int | None = Field(default=None, ge=2, le=255)
+    leaves: Annotated[int | None, Range(4, 64, log=True)] = Field(default=None, ge=2, le=255)
     """leaves of each tree; chosen by cross-validation when not set"""
 
 
