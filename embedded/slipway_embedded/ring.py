@@ -89,6 +89,8 @@ class Ring:
             self.programs.start(Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env()))
             self.programs.wait_ready("gateway", wait)
             said.append(self.gateway_url)
+        if "quantity" in self.settings.models:
+            self._load_sales()
         self._train([name for name in self.settings.models if not self._declare(name)])
         for name in self.settings.models:
             self._serve(name)
@@ -123,6 +125,16 @@ class Ring:
         """Apply the sample Model; says whether it has been served before."""
         manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
         return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
+
+    def _load_sales(self) -> None:
+        """Bring sales into the warehouse, now and each night: a model that is served looks up what is known of today."""
+        nightly = next(each for each in templates() if each["metadata"]["name"] == "etl")
+        nightly["spec"]["suspend"] = False
+        self.cluster.apply(nightly)
+        with self.screen.step("etl") as said:
+            loaded = self.result(self.start_job("etl"))
+            kind = "synthetic sales" if loaded["synthetic"] else "sales"
+            said.append(f"{kind} through {loaded['newest']}: {loaded['inserted']} new, {loaded['changed']} changed")
 
     def _train(self, names: list[str]) -> None:
         """Train and promote models, some side by side: each Job takes a core and some hundred MiB."""

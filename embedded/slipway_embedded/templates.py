@@ -29,6 +29,12 @@ class Template(BaseModel):
     workers: int | None = Field(default=None, ge=1)
     """Pods of an Indexed Job; None: one pod, without an index."""
 
+    schedule: str = "@monthly"
+    """When it is started by itself, once that is wanted; until then it is suspended."""
+
+    time_zone: str | None = Field(default=None, alias="timeZone")
+    """Of the schedule."""
+
     keep_seconds: int = Field(default=86400, ge=0, alias="keepSeconds")
     """How long the Job is kept after its end."""
 
@@ -53,7 +59,8 @@ class Template(BaseModel):
             "kind": "CronJob",
             "metadata": {"name": name, "labels": {MODEL: self.model} if self.model else {}},
             "spec": {
-                "schedule": "@monthly",
+                "schedule": self.schedule,
+                "timeZone": self.time_zone,
                 "suspend": True,
                 # Jobs go when their time is over, not when others came after them.
                 "successfulJobsHistoryLimit": 1000,

@@ -401,3 +401,22 @@ def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering)
         cpu, memory = cpu + count * each[0], memory + count * each[1]
     assert cpu <= 1.0
     assert memory <= 3.5 * 2**30
+
+
+def test_sales_are_loaded_by_the_clock_of_the_stores_and_only_when_it_is_wanted(
+    default: Rendering, everything: Rendering
+) -> None:
+    template, nightly = (rendering.of("CronJob")["etl"]["spec"] for rendering in (default, everything))
+    assert (template["suspend"], template["timeZone"]) == (True, "Etc/UTC")
+    assert (nightly["suspend"], nightly["timeZone"], nightly["schedule"]) == (False, "Europe/Berlin", "15 5 * * 1-6")
+    assert nightly["concurrencyPolicy"] == "Forbid"
+    job = container(everything, "CronJob etl", "job")
+    assert job["args"] == ["etl", "--time-zone", "Europe/Berlin", "--file", "/data/sales.csv"]
+    assert environment(job)["SLIPWAY_DATABASE_URL"].endswith("/slipway")
+
+
+def test_there_is_an_alert_for_features_that_are_too_old(everything: Rendering) -> None:
+    rules = next(iter(everything.of("PrometheusRule").values()))["spec"]["groups"]
+    found = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule}
+    assert found["SlipwayFeaturesOld"].endswith("> 187200")
+    assert "max by (features) (slipway_features_age_seconds{" in found["SlipwayFeaturesOld"]

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 ANY = "*"
 """Stands for any value of a key; the warehouse has rows of it for what it does not know."""
 LONGEST = 200
+SOON = 3.0
 
 # The tables are made by the Job `etl`; names that a signature says are values here, never part of a statement.
 _THERE = text("SELECT to_regclass('warehouse.features') IS NOT NULL AND to_regclass('warehouse.feature_sets') IS NOT NULL")
@@ -127,7 +128,8 @@ class Features:
         while True:
             with suppress(Away):  # the age of what was known goes on
                 await self._look()
-            await asyncio.sleep(self._seconds)
+            # A first load is noticed soon, so that the API document can give an example.
+            await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))
 
     async def _look(self) -> None:
         async with self._database.transaction() as connection:
