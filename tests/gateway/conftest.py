@@ -106,6 +106,9 @@ def process(new_house: Callable[[], House]) -> Iterator[Process]:
     house = new_house()
     house.model("heart", ("3", 100))
     process = Process(house)
-    process.wait_ready()
-    yield process
-    assert process.stop() == 0
+    try:
+        process.wait_ready()
+        yield process
+        assert process.stop() == 0
+    finally:
+        process.kill()

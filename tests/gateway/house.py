@@ -209,7 +209,7 @@ class Process:
             except httpx.TransportError:
                 return False
 
-        wait_for("readiness of the process", ready)
+        wait_for("readiness of the process", ready, seconds=60)  # it imports everything first
 
     def peak_memory(self) -> int:
         """Bytes of resident memory at its highest."""

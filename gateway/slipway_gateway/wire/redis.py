@@ -1,4 +1,7 @@
-"""The door to redis-py: values that replicas share for a time, in Redis or Valkey. Whoever asks gets on without it."""
+"""The door to redis-py: values that replicas share for a time, in Redis or Valkey. Whoever asks gets on without it.
+
+redis-py is imported with the first connection pool: its 23 MiB are nothing for a gateway that has no Redis.
+"""
 
 import asyncio
 import logging
@@ -6,12 +9,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
-
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio import Redis as Client
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +34,13 @@ class Redis:
 
     def __init__(self, url: str, password: str | None, *, seconds: float, rest_seconds: float) -> None:
         """``url`` as redis-py reads it: ``redis://``, ``rediss://`` or ``unix://``; a password in it goes first."""
+        from redis.asyncio import BlockingConnectionPool
+        from redis.asyncio import Redis as Client
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+        from redis.exceptions import RedisError
+
+        self._failures = (RedisError, OSError)  # a TimeoutError is an OSError
         pool = BlockingConnectionPool.from_url(
             url,
             password=password,
@@ -93,7 +97,7 @@ class Redis:
         try:
             async with asyncio.timeout(self._seconds):
                 answer = await call()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        except self._failures as error:
             self._rest(str(error) or f"nothing was heard for {self._seconds:g} s")
             return None
         if is_try:  # an answer to a call from before it failed says nothing

@@ -3,6 +3,8 @@
 import itertools
 import logging
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -191,6 +193,11 @@ def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_house: House,
         with replicas(own_house, url, count=1, redis_password=password) as (visitor,):
             assert status(visitor) == ALONE
             assert up(visitor) == 0
+
+
+def test_who_has_no_redis_does_not_carry_its_client() -> None:
+    script = "import sys, slipway_gateway.wire.redis; sys.exit('redis' in sys.modules)"  # the one door to it, as lint checks
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_another_address_than_of_a_redis_is_refused_at_the_start(own_house: House) -> None:
