@@ -89,6 +89,7 @@ class Column(BaseModel):
     minimum: float | None = Field(default=None, description="smallest value allowed")
     maximum: float | None = Field(default=None, description="largest value allowed")
     codes: dict[int, str] | None = Field(default=None, description="the allowed codes and what each means")
+    classes: tuple[str, ...] | None = Field(default=None, description="of a vector: what each of its values is of")
     missing: bool = Field(default=False, description="whether null may stand for an unknown value")
     max_length: int | None = Field(default=None, ge=1, description="characters that a text may have")
     picture: Picture | None = Field(default=None, description="the values are those of a picture, made in this way")
@@ -105,6 +106,8 @@ class Column(BaseModel):
             raise ValueError(f"{self.name}: bounds and codes need a numeric datatype")
         if self.max_length is not None and self.datatype is not Datatype.BYTES:
             raise ValueError(f"{self.name}: only text has a length")
+        if self.classes is not None and self.shape != (len(self.classes),):
+            raise ValueError(f"{self.name}: {len(self.classes)} classes do not fit {list(self.shape)}")
         if self.picture is not None and (not numeric or self.picture.values != element_count(self.shape)):
             raise ValueError(f"{self.name}: a picture of {self.picture.values} values does not fit {list(self.shape)}")
         if self.lookup is not None and (self.shape or not self.datatype.is_float):

@@ -128,6 +128,14 @@ def test_names_must_be_unique() -> None:
         Signature(inputs=(AGE, AGE), outputs=(LABEL,))
 
 
+def test_a_vector_may_name_what_each_of_its_values_is_of() -> None:
+    column = Column(name="scores", datatype=Datatype.FP32, shape=(2,), classes=("cat", "dog"))
+    assert Column.of_metadata(column.metadata) == column
+    for shape in ((3,), (), (2, 1)):
+        with pytest.raises(ValidationError, match="scores: 2 classes do not fit"):
+            Column(name="scores", datatype=Datatype.FP32, shape=shape, classes=("cat", "dog"))
+
+
 def test_a_picture_must_fill_its_input() -> None:
     picture = Picture(width=4, height=2, mode="RGB", mean=(0.5, 0.4, 0.3), deviation=(0.2,))
     column = Column(name="image", datatype=Datatype.FP32, shape=(3, 2, 4), picture=picture)

@@ -99,3 +99,22 @@ def test_a_graph_does_not_reach_for_files_outside_its_folder(tmp_path: Path) -> 
     path.write_bytes(helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString())
     with pytest.raises(Refused):
         OnnxGraph(path, SIGNATURE)
+
+
+def test_a_network_for_photographs_is_served_with_its_three_dimensions_and_the_names_of_its_classes(tmp_path: Path) -> None:
+    names = ("red", "green", "blue")
+    image = Column(name="image", datatype=Datatype.FP32, shape=(3, 224, 224))
+    scores = Column(name="scores", datatype=Datatype.FP32, shape=(3,), classes=names)
+    graph = helper.make_graph(
+        [helper.make_node("GlobalAveragePool", ["image"], ["pooled"]), helper.make_node("Flatten", ["pooled"], ["scores"])],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 3, 224, 224])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    loaded = OnnxGraph(tmp_path / "model.onnx", Signature(inputs=(image,), outputs=(scores,)))
+    pictures = np.zeros((2, 3, 224, 224), np.float32)
+    pictures[1, 2] = 1
+    assert loaded.run({"image": pictures}, ["scores"])["scores"].tolist() == [[0, 0, 0], [0, 0, 1]]
+    assert Column.of_metadata(scores.metadata).classes == names

@@ -32,7 +32,7 @@ from slipway_gateway.records.album import Album
 from slipway_gateway.rows import form
 from slipway_gateway.rows.lookup import Features, FeatureSet
 from slipway_gateway.rows.pictures import Pictures
-from slipway_gateway.rows.ranking import add_top, probabilities
+from slipway_gateway.rows.ranking import add_top, ranked
 from slipway_gateway.wire.body import Body
 
 log = logging.getLogger(__name__)
@@ -122,8 +122,8 @@ class Models:
     ) -> PredictionAnswer:
         target = self._routes.pick(model)
         signature = await self._catalogue.signature(target)
-        if top and not probabilities(signature):
-            raise InvalidInput("top", "this model gives no probabilities of classes")
+        if top and not ranked(signature):
+            raise InvalidInput("top", "this model gives no probabilities or scores of classes")
         instances, files = await self._instances(request, signature)
         rows, about = await self._features.rows(signature, instances)
         inference = signature.request(rows, call.request_id)

@@ -15,7 +15,7 @@ from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.rows.form import KIND
 from slipway_gateway.rows.lookup import Features
-from slipway_gateway.rows.ranking import probabilities
+from slipway_gateway.rows.ranking import ranked
 from slipway_gateway.rows.schema import Json, column_schema, example, lookup_schema, row_schema
 
 GENERAL = "/v1/models/{model}/predictions"
@@ -90,7 +90,7 @@ def _operation(general: Json, target: Target, signature: Signature, looked_up: J
     operation["requestBody"]["content"] = _content(signature, looked_up)
     answer = operation["responses"]["200"]["content"]["application/json"]
     row = row_schema(signature.outputs)
-    if probabilities(signature):
+    if ranked(signature):
         row["properties"]["top"] = {"type": "array", "description": "with ?top=: the likeliest classes"}
     else:
         operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "top"]

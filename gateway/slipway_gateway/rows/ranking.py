@@ -1,30 +1,39 @@
 """The likeliest classes of a classifier's answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipway_contract.signature import Column, Signature
 
 
-def probabilities(signature: Signature) -> Column | None:
-    """The output with a probability of each class: the vector of numbers between 0 and 1."""
-    for column in signature.outputs:
-        if column.datatype.is_float and len(column.shape) == 1 and (column.minimum, column.maximum) == (0, 1):
-            return column
-    return None
+def ranked(signature: Signature) -> Column | None:
+    """The output with a number for each class: a vector that names its classes, else one of numbers between 0 and 1."""
+    vectors = [column for column in signature.outputs if column.datatype.is_float and len(column.shape) == 1]
+    named = [column for column in vectors if column.classes]
+    return next(iter([*named, *filter(_is_probability, vectors)]), None)
 
 
 def add_top(rows: Sequence[dict[str, Any]], signature: Signature, count: int) -> None:
-    """Give each row its ``count`` likeliest classes as ``top``, the likeliest first; named where the label's codes name them.
+    """Give each row its ``count`` likeliest classes as ``top``, the likeliest first, with names where the signature has some.
 
-    The signature must have probabilities.
+    The signature must have a ranked output. Its numbers are called probabilities where their bounds say so, else scores.
     """
-    column = probabilities(signature)
+    column = ranked(signature)
     assert column is not None  # noqa: S101
-    names = next((each.codes for each in signature.outputs if each.datatype.is_integer and each.codes), {})
+    names, kind = _names(column, signature), "probability" if _is_probability(column) else "score"
     for row in rows:
         given: list[float] = row[column.name]
         best = sorted(range(len(given)), key=given.__getitem__, reverse=True)[:count]
         row["top"] = [
-            {"label": index, "probability": given[index], **({"name": names[index]} if index in names else {})} for index in best
+            {"label": index, kind: given[index], **({"name": names[index]} if index in names else {})} for index in best
         ]
+
+
+def _is_probability(column: Column) -> bool:
+    return (column.minimum, column.maximum) == (0, 1)
+
+
+def _names(column: Column, signature: Signature) -> Mapping[int, str]:
+    if column.classes:
+        return dict(enumerate(column.classes))
+    return next((each.codes for each in signature.outputs if each.datatype.is_integer and each.codes), {})

@@ -1,0 +1,112 @@
+"""A model of the ImageNet kind, made elsewhere as ONNX: its signature is all that it needs to take photographs."""
+
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from onnx import TensorProto, checker, helper, numpy_helper
+from PIL import Image
+from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.v2 import Datatype, InferenceRequest
+from slipway_jobs.inference import run_onnx
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.predictor import Predictor
+
+SIZE = 224
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLASSES = ("red apple", "green apple", "blueberry")
+SIGNATURE = Signature(
+    inputs=(
+        Column(
+            name="image", datatype=Datatype.FP32, shape=(3, SIZE, SIZE),
+            picture=Picture(width=SIZE, height=SIZE, layout="CHW", fit="cover", mean=MEAN, deviation=DEVIATION),
+        ),
+    ),
+    outputs=(Column(name="logits", datatype=Datatype.FP32, shape=(3,), classes=CLASSES),),
+)  # fmt: skip
+
+
+def network() -> bytes:
+    """Convolution, mean over the picture, and a score for each class: the colour that there is more of than of the others."""
+    kernel = np.zeros((3, 3, 3, 3), np.float32)
+    kernel[:, :, 1, 1] = np.eye(3)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "kernel"], ["seen"], pads=[1, 1, 1, 1]),
+            helper.make_node("GlobalAveragePool", ["seen"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["colours"]),
+            helper.make_node("MatMul", ["colours", "weights"], ["logits"]),
+        ],
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 3])],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array((1.5 * np.eye(3) - 0.5).astype(np.float32), "weights"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def visitor(new_house: Callable[[], House]) -> Iterator[Visitor]:
+    model = network()
+
+    def predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
+        (image,) = asked.inputs
+        outputs = run_onnx(model, {"image": np.array(image.data, np.float32).reshape(-1, 3, SIZE, SIZE)})
+        given = outputs["logits"]
+        logits = {"name": "logits", "shape": list(given.shape), "datatype": "FP32", "data": given.ravel().tolist()}
+        return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": [logits]}
+
+    with Predictor(SIGNATURE, predict) as predictor:
+        house = new_house()
+        house.model("fruit", ("1", 100), url=predictor.url)
+        with house.gateway(picture_seconds=60) as visitor:
+            yield visitor
+
+
+def photograph(colour: str, size: tuple[int, int], kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, kind)
+    return file.getvalue()
+
+
+def send(visitor: Visitor, *files: bytes, top: int) -> httpx.Response:
+    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+    parts = [("image", (str(index), content)) for index, content in enumerate(files)]
+    return visitor.client.post("/v1/models/fruit/predictions", files=parts, params={"top": top}, headers=headers)
+
+
+def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(visitor: Visitor) -> None:
+    files = [
+        photograph("red", (640, 480), "JPEG"),
+        photograph("lime", (31, 500), "PNG"),
+        photograph("blue", (224, 224), "GIF"),
+    ]
+    answer = send(visitor, *files, top=2)
+    assert answer.status_code == 200, answer.text
+    tops = [row["top"] for row in answer.json()["predictions"]]
+    assert [best["name"] for best, _ in tops] == list(CLASSES)
+    for best, second in tops:
+        assert best.keys() == {"label", "score", "name"}
+        assert best["score"] > second["score"]
+
+
+def test_the_values_are_those_that_the_network_was_trained_on(visitor: Visitor) -> None:
+    """(value / 255 - mean) / deviation of each channel; then what ``network`` makes of these."""
+    (row,) = send(visitor, photograph("red", (300, 300), "PNG"), top=3).json()["predictions"]
+    channels = (np.array([1, 0, 0]) - MEAN) / DEVIATION
+    assert row["logits"] == pytest.approx((1.5 * channels - 0.5 * channels.sum()).tolist(), abs=1e-3)
+
+
+def test_the_document_says_that_there_are_likeliest_classes(visitor: Visitor) -> None:
+    operation = visitor.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"]["post"]
+    assert "top" in {parameter["name"] for parameter in operation["parameters"]}
+    assert "multipart/form-data" in operation["requestBody"]["content"]
