@@ -22,6 +22,7 @@ from slipway_jobs.errors import Unavailable, WrongDigest
 from slipway_jobs.ratings import COLUMNS as TEXTS
 from slipway_jobs.ratings import read_ratings
 from slipway_jobs.sales.etl import FILE
+from slipway_jobs.sales.features import COLUMNS as SALES_COLUMNS
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse
 from slipway_jobs.sales.synthetic import SEED as SALES_SEED
 from slipway_jobs.sentences import SEED as SENTENCES_SEED
@@ -102,6 +103,7 @@ CATALOGUE: Mapping[str, Dataset] = {
             licence=_YOURS,
             citation=_NOBODY,
             subject="pair of store and product",
+            columns=SALES_COLUMNS,
             query=of_warehouse,
         ),
         Dataset(
@@ -111,6 +113,7 @@ CATALOGUE: Mapping[str, Dataset] = {
             licence=_YOURS,
             citation=_NOBODY,
             subject="pair of store and product",
+            columns=SALES_COLUMNS,
             files=(FILE,),
             read=of_file,
         ),
@@ -121,6 +124,7 @@ CATALOGUE: Mapping[str, Dataset] = {
             licence="Apache-2.0",
             citation="none: made by Slipway's generator; it says nothing about trade",
             subject="pair of store and product",
+            columns=SALES_COLUMNS,
             make=of_generator,
             synthetic=True,
         ),

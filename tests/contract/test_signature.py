@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, Lookup, Picture, Signature
 from slipway_contract.v2 import Datatype, Tensor
 
 AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
@@ -167,3 +167,26 @@ def test_a_text_may_have_a_longest_length() -> None:
         column.check_values(["ab", "abcd"])
     with pytest.raises(ValidationError, match="only text has a length"):
         Column(name="age", datatype=Datatype.FP32, max_length=3)
+
+
+PAIR = Lookup(features="sales-1", keys=("store", "product"))
+MEAN = Column(name="mean", datatype=Datatype.FP32, missing=True, lookup=PAIR)
+
+
+def test_what_is_looked_up_is_said_in_the_metadata_too() -> None:
+    read = Column.of_metadata(MEAN.metadata)
+    assert read == MEAN
+    assert Signature(inputs=(AGE, read), outputs=(LABEL,)).lookup == PAIR
+    assert PATIENT.lookup is None
+
+
+def test_a_lookup_must_make_sense() -> None:
+    other = Column(name="last", datatype=Datatype.FP32, lookup=Lookup(features="sales-2", keys=("store", "product")))
+    with pytest.raises(ValidationError, match="looked up in more than one way"):
+        Signature(inputs=(MEAN, other), outputs=(LABEL,))
+    with pytest.raises(ValidationError, match="store: is both an input and what others are looked up by"):
+        Signature(inputs=(MEAN, AGE.model_copy(update={"name": "store"})), outputs=(LABEL,))
+    with pytest.raises(ValidationError, match="only single floating-point values are looked up"):
+        Column(name="text", datatype=Datatype.BYTES, lookup=PAIR)
+    with pytest.raises(ValidationError, match="names are empty or not unique: store, date, date"):
+        Lookup(features="sales-1", keys=("store", "date"))
