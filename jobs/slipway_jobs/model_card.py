@@ -6,6 +6,7 @@ The headings are those of Mitchell et al., Model Cards for Model Reporting (2019
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slipway_jobs.confusion import ALL, Confusion
 from slipway_jobs.dataset import Dataset
 from slipway_jobs.problem import Problem
 from slipway_jobs.split import Split
@@ -23,6 +24,8 @@ class Results:
     cv_mean: Mapping[str, float]
     cv_spread: Mapping[str, float]
     """Standard deviation over the folds."""
+    confusions: Mapping[str, Confusion]
+    """Of the held-out rows: all of them, and those of each slice."""
     parity: float
     """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
 
@@ -39,6 +42,7 @@ def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, resul
         *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
         f"- Served as ONNX; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
         *("", "## Scores", *_scores(task, results)),
+        *_classes(results.confusions),
         *("", "## Inputs", *_inputs(task), "", f"Code: {code}", ""),
     ]
     return "\n".join(lines)
@@ -57,6 +61,23 @@ def _scores(task: Problem, results: Results) -> list[str]:
         others = " | ".join(f"{results.baselines[each][name]:.3f}" for each in named)
         lines.append(f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | {metric.meaning} |")
     return [*lines, "", f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}."]
+
+
+def _classes(found: Mapping[str, Confusion]) -> list[str]:
+    """Recall by group, then what each class was taken for."""
+    if not found:
+        return []
+    classes = found[ALL].classes
+    lines = ["", "## Classes", "Share of the held-out rows of a class that are found (recall), and how many they are:", ""]
+    lines += [f"| rows | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
+    for group, confusion in found.items():
+        rows = confusion.counts.sum(axis=1)
+        cells = [f"{confusion.recall[name]:.2f} of {rows[k]}" if rows[k] else "none" for k, name in enumerate(classes)]
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    lines += ["", f"| truly | {' | '.join(f'said {name}' for name in classes)} |", "|---" * (len(classes) + 1) + "|"]
+    return lines + [
+        f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, found[ALL].counts.tolist(), strict=True)
+    ]
 
 
 def _inputs(task: Problem) -> list[str]:

@@ -17,6 +17,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.errors import Refused
+from slipway_jobs.onnx_drawing import let_draw
 
 Graph = ModelProto
 
@@ -74,6 +75,7 @@ def export(estimator: Any, signature: Signature) -> Graph:
     Outputs of a classifier: the label INT64 [rows], and FP32 either all probabilities [rows, classes] or, when the column is a
     scalar, that of class 1 [rows]. Output of a regressor: the value FP32 [rows].
     """
+    let_draw(estimator)
     width = sum(element_count(column.shape) for column in signature.inputs)
     kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None

@@ -21,6 +21,8 @@ PROBLEMS: Mapping[str, str] = {
     "heart": "slipway_jobs.models.heart",
     "digits": "slipway_jobs.models.digits",
     "temperature": "slipway_jobs.models.temperature",
+    "ecg": "slipway_jobs.models.ecg",
+    "ecg-binary": "slipway_jobs.models.ecg_binary",
     "quantity": "slipway_jobs.models.quantity",
     "sentiment": "slipway_jobs.models.sentiment",
 }
@@ -79,6 +81,8 @@ class Problem:
     """Chooses among the candidates, by cross-validation on the training part."""
     split: Rule = field(default_factory=BySubject)
     """How rows are held out."""
+    slices: Sequence[str] = ()
+    """Inputs with codes: how well each class is found is told for each of these as well."""
     relabel: Callable[[Labels], Labels] | None = None
     """The labels of the dataset as those of this model, where they are not the same."""
     export: Callable[[Any, Signature], Any] | None = None

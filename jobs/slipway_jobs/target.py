@@ -67,7 +67,10 @@ class Classes:
         return np.tile(np.bincount(train.labels, minlength=self.count) / len(train), (len(test), 1))
 
     def predict(self, estimator: Any, features: Features) -> Predictions:
-        return np.asarray(estimator.predict_proba(features))
+        probabilities = np.zeros((len(features), self.count))
+        # In a fold there may be a class that its training rows have none of.
+        probabilities[:, estimator.classes_] = estimator.predict_proba(features)
+        return probabilities
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
         column = signature.outputs[1]

@@ -268,6 +268,10 @@ class Tracking:
         """Add metrics to the run that made the version."""
         Run(self._client, version.run_id, "").log(metrics=metrics)
 
+    def metrics(self, version: Version) -> dict[str, float]:
+        """Those of the run that made the version."""
+        return dict(self._client.get_run(version.run_id).data.metrics)
+
 
 def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
     """The model file, and MLflow's own files beside it."""

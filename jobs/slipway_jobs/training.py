@@ -15,6 +15,7 @@ from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, S
 
 from slipway_jobs import artifact
 from slipway_jobs.catalogue import CATALOGUE, first_available
+from slipway_jobs.confusion import confusions, recall_metrics
 from slipway_jobs.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.dataset_store import keep
 from slipway_jobs.errors import Leakage
@@ -30,6 +31,8 @@ from slipway_jobs.split import Split
 from slipway_jobs.tracking import Run, Tracking, Version, save
 
 logger = logging.getLogger(__name__)
+
+EVALUATION_FILE = "evaluation.json"
 
 EXPERIMENT = "training"
 """Each model has an experiment of its own, ``training-heart``."""
@@ -110,6 +113,7 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
         baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
         cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
         cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
+        confusions=confusions(task, split.test, estimator.predict(split.test.features)),
         parity=parity,
     )
     return Fitted(estimator, exported, results)
@@ -180,6 +184,7 @@ def _log_results(run: Run, task: Problem, results: Results) -> None:
     run.log(
         params={"candidate": results.chosen},
         metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
+        | {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
         | {"parity_max_difference": results.parity},
     )
 
@@ -197,13 +202,15 @@ def _store(
         "dataset": {"name": dataset.name, "digest": digest, "licence": dataset.licence, "source": dataset.source},
         "gitRevision": settings.revision,
         "image": settings.image,
-        "split": {"rule": split.rule, "trainingRows": len(split.train), "heldOutRows": len(split.test)},
+        "place": tags[Tag.DATASET_PLACE],
+        "split": {"rule": split.rule, "training": _part(split.train), "heldOut": _part(split.test)},
     }
     files = {
         SIGNATURE_FILE: task.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
         EXAMPLE_FILE: example(task, split.train).encode(),
         REFERENCE_FILE: reference_of(task.signature, split.train.features).model_dump_json().encode(),
         CARD_FILE: card.encode(),
+        EVALUATION_FILE: json.dumps(_evaluation(split, fitted.results), indent=1).encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
     with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags, form) as model_id:
@@ -216,6 +223,24 @@ def _store(
         artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
     version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: form.value}
     return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
+
+
+def _part(part: Table) -> dict[str, Any]:
+    """Rows, content and subjects of a part; of a table that is parted by time the days, because its subjects are in both."""
+    found: dict[str, Any] = {"rows": len(part), "digest": part.digest}
+    if part.times is not None:
+        return {**found, "from": str(part.times.min()), "to": str(part.times.max())}
+    return {**found, "subjects": [name.decode() for name in np.unique(part.groups).tolist()]}
+
+
+def _evaluation(split: Split, results: Results) -> dict[str, Any]:
+    """What the held-out rows showed."""
+    return {
+        "rows": len(split.test),
+        "metrics": results.test,
+        "baselines": results.baselines,
+        "classes": {group: confusion.as_json() for group, confusion in results.confusions.items()},
+    }
 
 
 def example(task: Problem, train: Table) -> str:

@@ -1,0 +1,40 @@
+"""Whether a heartbeat is normal, from 187 samples."""
+
+from dataclasses import replace
+
+import numpy as np
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.dataset import Labels
+from slipway_jobs.metric import ACCURACY, AUC, BRIER, MACRO_F1
+from slipway_jobs.mitbih import COLUMNS
+from slipway_jobs.models import ecg
+from slipway_jobs.target import Classes
+
+
+def abnormal(labels: Labels) -> Labels:
+    """1 for each class but N."""
+    return (labels > 0).astype(np.int64)
+
+
+PROBLEM = replace(
+    ecg.PROBLEM,
+    name="ecg-binary",
+    title="Normal or abnormal heartbeat",
+    use="Shows a second model on the data of another: 1 is any beat but a normal one, by records it never saw.",
+    signature=Signature(
+        inputs=COLUMNS,
+        outputs=(
+            Column(name="label", datatype=Datatype.INT64, description="1 = abnormal", codes={0: "normal", 1: "abnormal"}),
+            Column(
+                name="probability", datatype=Datatype.FP32, minimum=0, maximum=1,
+                description="of an abnormal beat, as if half of the beats were",
+            ),
+        ),
+    ),
+    target=Classes(2),
+    relabel=abnormal,
+    metrics=(AUC, MACRO_F1, ACCURACY, BRIER),
+    selection=AUC,
+)  # fmt: skip
