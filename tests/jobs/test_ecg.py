@@ -22,6 +22,7 @@ from slipway_jobs.metric import scores
 from slipway_jobs.mitbih import BEAT, read_beats
 from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.served import Served
 from slipway_jobs.settings import Settings
 from slipway_jobs.split import Split, check_split
 from slipway_jobs.synthetic_beats import synthetic_beats
@@ -107,10 +108,10 @@ def test_the_shape_of_a_beat_tells_how_late_the_next_one_comes() -> None:
     assert (length, late, ratio) == (120, 100, np.float32(100) / np.float32(120))
 
 
-def drawn(task: Problem, table: Table, **parameters: str) -> tuple[Any, bytes]:
+def drawn(task: Problem, table: Table, **parameters: str) -> tuple[Any, Served]:
     estimator = next(iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values()))
     estimator.fit(table.features, table.labels)
-    return estimator, export(estimator, task.signature).SerializeToString()
+    return estimator, Served.of(export(estimator, task.signature))
 
 
 @pytest.mark.parametrize(("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (BINARY, "forest")])
