@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from slipway_jobs.settings import Settings
 from slipway_jobs.tracking import Tracking
 
 from tests.jobs.tables import PATIENT
+from tests.jobs.test_foreign import plain, saved
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +137,21 @@ def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout()
 
 def test_windows_are_read_in_seconds_minutes_hours_and_days() -> None:
     assert [window(text).total_seconds() for text in ("90s", "30m", "24h", "7d")] == [90, 1800, 86400, 604800]
+
+
+def test_register_takes_a_file_and_what_is_known_of_it(
+    capsys: pytest.CaptureFixture[str], tracking: Tracking, tmp_path: Path
+) -> None:
+    told = ["--use", "says it again", "--dataset", "none", "--licence", "CC0-1.0", "--source", "a test", "--tolerance", "0.1"]
+    status, result = run(capsys, "register", "parrot", saved(tmp_path, plain(["n", 3])), *told)
+    assert (status, result["state"], result["version"]) == (0, "registered", "1")
+    card = (tracking.download(tracking.version("parrot", "1"), tmp_path) / "model_card.md").read_text()
+    for line in ("says it again", "Trained on: none", "Licence: CC0-1.0", "Source: a test"):
+        assert line in card
+
+
+def test_register_refuses_a_pickle_with_status_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "model.joblib").write_bytes(b"anything")
+    status, result = run(capsys, "register", "parrot", str(tmp_path / "model.joblib"))
+    assert (status, result["error"]) == (3, "Refused")
+    assert result["reason"].startswith("model.joblib is a pickle, which could run any code")

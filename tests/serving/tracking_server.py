@@ -31,6 +31,9 @@ class TrackingServer:
         self.store = store
         self._client = httpx.Client(base_url=f"{url}/api/2.0", timeout=20)
 
+    def close(self) -> None:
+        self._client.close()
+
     def register(self, name: str, folder: Path) -> tuple[str, Path]:
         """Upload the folder as a logged model and register it; returns the version and where its files lie on disk."""
         made = self._post("mlflow/logged-models", {"experiment_id": "0", "name": name})["model"]["info"]
@@ -99,7 +102,9 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
         )
         try:
             wait_until_up(f"http://127.0.0.1:{port}/health", process, folder / "log", seconds=90)
-            yield TrackingServer(f"http://127.0.0.1:{port}", store)
+            server = TrackingServer(f"http://127.0.0.1:{port}", store)
+            yield server
+            server.close()
         finally:
             os.killpg(process.pid, 15)
             process.wait(timeout=30)
