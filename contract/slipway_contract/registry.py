@@ -22,6 +22,8 @@ SIGNATURE_FILE = "signature.json"
 EXAMPLE_FILE = "input_example.json"
 """A V2 request body that the version answers; the controller's smoke prediction."""
 CARD_FILE = "model_card.md"
+CARD = "card"
+"""Parameter of the V2 metadata: the model card, Markdown."""
 REFERENCE_FILE = "reference.json"
 """Distribution of the training inputs, which the monitor compares with."""
 

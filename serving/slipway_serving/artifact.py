@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError
-from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat
 from slipway_contract.signature import Signature
 
 from slipway_serving.errors import Refused
@@ -15,6 +15,8 @@ from slipway_serving.predictor import Predictor
 PROVENANCE_FILE = "provenance.json"
 MODEL_SETTINGS_FILE = "model-settings.json"
 """Written by the storage initializer, last: where it is, all else in the folder was verified."""
+CARD_LIMIT = 2**18
+"""Bytes; a longer card is not told."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Artifact:
     signature: Signature
     provenance: dict[str, Any]
     example: dict[str, Any] | None
+    card: str | None
 
     @classmethod
     def read(cls, folder: Path, format: ArtifactFormat) -> Self:
@@ -36,7 +39,9 @@ class Artifact:
             raise Refused(f"{SIGNATURE_FILE} cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise Refused(f"{SIGNATURE_FILE}: {first_finding(error)}") from error
-        return cls(folder, format, signature, _object(folder / PROVENANCE_FILE) or {}, _object(folder / EXAMPLE_FILE))
+        return cls(
+            folder, format, signature, _object(folder / PROVENANCE_FILE) or {}, _object(folder / EXAMPLE_FILE), _card(folder)
+        )
 
     def load(self, threads: int = 1) -> Predictor:
         """The model, compared with the signature. Raises Refused."""
@@ -62,6 +67,16 @@ def first_finding(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")
     return f"{where}: {what}" if where else what
+
+
+def _card(folder: Path) -> str | None:
+    path = folder / CARD_FILE
+    if not path.is_file() or path.stat().st_size > CARD_LIMIT:
+        return None
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(f"{CARD_FILE} is not text in UTF-8: {error.reason}") from error
 
 
 def _object(path: Path) -> dict[str, Any] | None:

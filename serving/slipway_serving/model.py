@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlserver import MLModel, ModelSettings
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, MetadataTensor, Parameters, ResponseOutput
-from slipway_contract.registry import ArtifactFormat
+from slipway_contract.registry import CARD, ArtifactFormat
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Tensor
 
@@ -54,11 +54,13 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         return self._artifact.signature
 
     async def metadata(self) -> MetadataModelResponse:
-        """V2 metadata from the signature; ``parameters`` tell which artifact this is, where it came from, and an example."""
+        """V2 metadata from the signature; ``parameters`` tell which artifact this is, where it came from, an example, its card."""
         said = self.settings.parameters.extra
         told = {**self._artifact.provenance, **{key: said[key] for key in ("registeredModel", "digest") if key in said}}
         if self._artifact.example is not None:
             told["example"] = self._artifact.example
+        if self._artifact.card is not None:
+            told[CARD] = self._artifact.card
         return MetadataModelResponse(
             name=self.name,
             versions=[self.version] if self.version else [],

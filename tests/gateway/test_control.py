@@ -212,3 +212,23 @@ def test_an_answer_that_breaks_off_is_answered_503(new_house: Callable[[], House
     with house.gateway() as visitor:
         answer = visitor.post("/v1/models/broken/predictions", {"instances": [ROW]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdown(new_house: Callable[[], House]) -> None:
+    with Predictor() as predictor:
+        predictor.parameters["card"] = "# Heart disease risk\n\nNot a medical device: é.\n"
+        house = new_house()
+        house.model("heart", ("3", 100), ("2", 0), url=predictor.url)
+        with house.gateway() as visitor:
+            answer = visitor.get("/v1/models/heart/card")
+            assert (answer.status_code, answer.text) == (200, predictor.parameters["card"])
+            assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
+            assert (answer.headers["slipway-version"], answer.headers["x-content-type-options"]) == ("3", "nosniff")
+            assert visitor.get("/v1/models/heart/card?version=2").headers["slipway-version"] == "2"
+            assert visitor.get("/v1/models/heart/card?version=9").status_code == 404
+            assert "card" not in visitor.get("/v2/models/heart").json()["parameters"]
+
+
+def test_a_version_without_a_model_card_says_so(visitor: Visitor) -> None:
+    answer = visitor.get("/v1/models/heart/card")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "version 3 of model heart has no model card")

@@ -69,6 +69,7 @@ RULES = (
     Rule("POST", "/v1/models/{model}/predictions", "predict", ALL, Spending.PREDICTION),
     Rule("GET", "/v1/models", "describe", ALL),
     Rule("GET", "/v1/models/{model}", "describe", ALL),
+    Rule("GET", "/v1/models/{model}/card", "describe", ALL),
     Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
     Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL),
     Rule("GET", "/v1/predictions/{request_id}/feedback", "receipt", ALL),

@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput
+from slipway_contract.registry import CARD
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
 
@@ -23,7 +24,7 @@ from slipway_gateway.control.answers import (
     PredictionRequest,
 )
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import CutOff, Refused, Unavailable
+from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
 from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Route, Routes, Target
@@ -49,6 +50,9 @@ BODY = {
         },
     }
 }
+
+_Version = Annotated[str | None, Query(description="a version that is served; the live one when not given")]
+_MARKDOWN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}}
 
 
 class Models:
@@ -77,6 +81,7 @@ class Models:
         router.get("/me", summary="Who am I")(self.me)
         router.get("/models", summary="The models that are granted to me")(self.models)
         router.get("/models/{model}", summary="One model")(self.model)
+        router.get("/models/{model}/card", summary="Its model card", response_class=Response, responses=_MARKDOWN)(self.card)
         predict = router.post(
             "/models/{model}/predictions",
             summary="Predict from named features or pictures, or from what is looked up",
@@ -100,6 +105,15 @@ class Models:
 
     async def model(self, model: str) -> ModelAnswer:
         return await self._describe(self._routes.get(model))
+
+    async def card(self, model: str, version: _Version = None) -> Response:
+        route = self._routes.get(model)
+        target = route.version(version) if version else route.live or route.pick()
+        card = ((await self._catalogue.metadata(target)).parameters or {}).get(CARD)
+        if not isinstance(card, str):
+            raise NotFound(f"version {target.version} of model {model} has no model card")
+        told = {name.decode(): value.decode() for name, value in target.headers}
+        return Response(card, media_type="text/markdown", headers={"x-content-type-options": "nosniff", **told})
 
     async def _describe(self, route: Route) -> ModelAnswer:
         live, signature = route.live, None

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from slipway_contract.registry import CARD
 from slipway_contract.v2 import ServerMetadata
 
 from slipway_gateway.access.call import Call
@@ -123,7 +124,9 @@ class V2:
         route = self._routes.get(names["model"])
         target = route.version(names["version"]) if "version" in names else route.live or route.pick()
         said = await self._catalogue.metadata(target)
-        public = said.model_copy(update={"name": target.model, "versions": sorted(route.targets, key=_by_number)})
+        told = {key: value for key, value in (said.parameters or {}).items() if key != CARD}  # it has a route of its own
+        versions = sorted(route.targets, key=_by_number)
+        public = said.model_copy(update={"name": target.model, "versions": versions, "parameters": told or None})
         await exchange.json(public.model_dump(mode="json", exclude_none=True), headers=target.headers)
 
     async def _model_ready(self, exchange: Exchange) -> None:
