@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipway_jobs.dataset import Table
-from slipway_jobs.errors import Leakage
+from slipway_jobs.errors import Leakage, Unavailable
 from slipway_jobs.target import Fold, Target
 
 
@@ -82,6 +82,8 @@ class ByTime:
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:  # noqa: ARG002  # the rule asks for no more
         times = _times(table)
         first = times.max() - np.timedelta64(self.days - 1, "D")
+        if times.min() >= first:
+            raise Unavailable(f"the rows begin on {times.min()}; with those from {first} on held out, none is left to learn from")
         rule = f"the last {self.days} days held out, from {first}; trained on the days before"
         return Split(table.take(times < first), table.take(times >= first), rule)
 

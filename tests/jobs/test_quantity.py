@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_jobs.dataset import Floats, Table
+from slipway_jobs.errors import Unavailable
 from slipway_jobs.problem import parse_parameters, problem
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, Asked, features
@@ -63,6 +64,12 @@ def test_the_last_weeks_are_held_out_and_folds_are_forecast_from_what_was_before
     assert (split.test.times.max() - split.test.times.min()).astype(int) == 2 * BLOCK - 1
     for fitting, scoring in TASK.split.folds(split.train, TASK.target, 3, 0):
         assert split.train.times[fitting].max() < split.train.times[scoring].min()
+
+
+def test_of_too_few_days_it_is_said_that_none_is_left_to_learn_from() -> None:
+    short = history(synthetic_sales(SINCE + timedelta(days=70)))
+    with pytest.raises(Unavailable, match=r"the rows begin on 2024-01-30; with those from .* on held out, none is left"):
+        TASK.split.hold_out(short, TASK.target, "pair")
 
 
 def test_scores_are_those_of_the_graph_that_is_served(fitted: Fitted, split: Split) -> None:
