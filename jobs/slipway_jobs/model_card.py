@@ -3,13 +3,18 @@
 The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they apply.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column
 
 from slipway_jobs.confusion import ALL, Confusion
 from slipway_jobs.dataset import Dataset
 from slipway_jobs.problem import Problem
 from slipway_jobs.split import Split
+
+_FORMS = {ArtifactFormat.ONNX: "ONNX", ArtifactFormat.RULES: "words for rules that the server has", ArtifactFormat.SKOPS: "skops"}
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,9 @@ class Results:
     """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
 
 
-def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str) -> str:
+def model_card(
+    task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str, form: ArtifactFormat
+) -> str:
     """Markdown."""
     lines = [
         f"# {task.title}",
@@ -40,10 +47,11 @@ def model_card(task: Problem, dataset: Dataset, digest: str, split: Split, resul
         *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
         f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held out and scored once.",
         *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
-        f"- Served as ONNX; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
+        f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
         *("", "## Scores", *_scores(task, results)),
         *_classes(results.confusions),
-        *("", "## Inputs", *_inputs(task), "", f"Code: {code}", ""),
+        *("", "## Inputs", *_columns("input", task.signature.inputs)),
+        *("", "## Outputs", *_columns("output", task.signature.outputs), "", f"Code: {code}", ""),
     ]
     return "\n".join(lines)
 
@@ -80,12 +88,17 @@ def _classes(found: Mapping[str, Confusion]) -> list[str]:
     ]
 
 
-def _inputs(task: Problem) -> list[str]:
-    lines = ["| input | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
-    for column in task.signature.inputs:
-        allowed = f"{column.minimum:g} to {column.maximum:g}" if column.minimum is not None and column.maximum is not None else ""
-        if column.codes:
-            allowed = ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
+def _columns(kind: str, columns: Sequence[Column]) -> list[str]:
+    lines = [f"| {kind} | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
+    for column in columns:
         missing = "yes" if column.missing else "no"
-        lines.append(f"| {column.name} | {column.description} | {column.unit or ''} | {allowed} | {missing} |")
+        lines.append(f"| {column.name} | {column.description} | {column.unit or ''} | {_allowed(column)} | {missing} |")
     return lines
+
+
+def _allowed(column: Column) -> str:
+    if column.codes:
+        return ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
+    if column.minimum is not None and column.maximum is not None:
+        return f"{column.minimum:g} to {column.maximum:g}"
+    return f"{column.max_length} characters" if column.max_length else ""

@@ -195,7 +195,7 @@ def _store(
 ) -> Version:  # fmt: skip
     """Write the artifact, store it, read it back, register it."""
     form = fitted.served.format
-    card = model_card(task, dataset, digest, split, fitted.results, settings.revision)
+    card = model_card(task, dataset, digest, split, fitted.results, settings.revision, form)
     run.log(tags={"mlflow.note.content": card})
     provenance = {
         "runId": run.id,

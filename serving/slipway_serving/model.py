@@ -54,7 +54,7 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         return self._artifact.signature
 
     async def metadata(self) -> MetadataModelResponse:
-        """V2 metadata from the signature; ``parameters`` tell which artifact this is, where it came from, an example, its card."""
+        """V2 metadata from the signature; ``parameters`` tell which artifact this is, its origin, an example, its card."""
         said = self.settings.parameters.extra
         told = {**self._artifact.provenance, **{key: said[key] for key in ("registeredModel", "digest") if key in said}}
         if self._artifact.example is not None:

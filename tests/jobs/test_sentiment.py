@@ -109,6 +109,11 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     folder, manifest = fetch(rules, tracking, tmp_path)
     assert manifest.format is ArtifactFormat.RULES
     assert {entry.path for entry in manifest.files} >= {"model.rules", "MLmodel", "signature.json", "model_card.md"}
+    card = (folder / "model_card.md").read_text()
+    assert "SYNTHETIC" in card
+    assert "Served as words for rules that the server has" in card
+    assert "| text | a sentence or a few, in English |  | 2000 characters | no |" in card
+    assert "| label | neutral is between -0.05 and 0.05 |  | 0 negative, 1 neutral, 2 positive | no |" in card
     assert RuleSet.model_validate_json((folder / "model.rules").read_bytes()) == vader()
     assert TASK.signature.check(parse_request((folder / "input_example.json").read_bytes()).inputs) == 1
 

@@ -271,6 +271,7 @@ def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(clie
     told = client.get("/v2/models/onnx").json()["parameters"]
     assert (told["registeredModel"], told["version"], told["digest"]) == ("heart", "3", "sha256:" + "0" * 64)
     assert {key: told[key] for key in PROVENANCE} == PROVENANCE
+    assert told["card"] == "1. A model for tests.\n"
     assert outputs(client.post("/v2/models/onnx/infer", json=told["example"]))
 
 
