@@ -110,8 +110,8 @@ class Steady:
         under_way: set[asyncio.Task[None]] = set()
         for number in range(count):
             due = begun + number / self.rate
-            if (left := due - time.perf_counter()) > 0.0005:
-                await asyncio.sleep(left)
+            # Also when no time is left: who is late must hear answers nevertheless, or it opens connection after connection.
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if self.free:
                 self.free.pop().ask(due)
             else:
