@@ -3,7 +3,7 @@
     python -m bench.overload --seconds 60
 
 The predictor takes 0.1 s for an answer and the gateway has 16 requests under way at it: that is the capacity; a client in Python
-can ask for three times as much in time. Beside it a second caller goes on whose rate is spent. Prints Markdown; ends with status 1
+can ask for three times as much in time. Beside it a second caller goes on whose rate is spent. Prints Markdown; ends with 1
 if an answer was another than 2xx, 429 or 503 with Retry-After, or if the time afterwards is not as before.
 """
 
