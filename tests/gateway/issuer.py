@@ -57,7 +57,7 @@ class Issuer:
     def claims(self, subject: str = "ada", *groups: str, **changed: Any) -> dict[str, Any]:
         """Claims of a good token; ``changed`` ones are replaced, or left out when None."""
         now = int(time.time())
-        claims = {"iss": self.name, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 600}
+        claims = {"iss": self.name, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 3600}
         claims |= {"groups": list(groups or ("user",)), "name": subject.title()}
         return {name: value for name, value in {**claims, **changed}.items() if value is not None}
 
