@@ -1,5 +1,7 @@
 """Each of the other sample models, from its Job template to a V2 answer."""
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import pytest
 from slipway_embedded.templates import trainable
@@ -32,6 +34,27 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(ring: KindRing, user:
     finally:
         kubectl("delete", "model", model)
     wait_for("its predictors to be gone", lambda: not objects("inferenceservices", f"slipway.dev/model={model}"), 120)
+
+
+def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(ring: KindRing, user: httpx.Client) -> None:
+    loaded = ring.job("etl")
+    assert loaded["status"] == "Complete", loaded
+    again = ring.job("etl")
+    assert (again["inserted"], again["changed"]) == (0, 0), again
+    trained = ring.job("train-quantity")
+    assert trained["dataset"] == "sales-warehouse", trained
+    ring.move_alias("quantity", trained["version"])
+    kubectl("apply", "--filename", "manifests/models/quantity.yaml")
+    try:
+        wait_for("quantity to be live", lambda: ring.live("quantity") == trained["version"], 240)
+        tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+        rows = [{"store": store, "product": "bread", "date": tomorrow} for store in ("Bremen", "Nowhere")]
+        ask = {"instances": rows}
+        answer = wait_for("a forecast", lambda: good(user.post("/v1/models/quantity/predictions", json=ask)))
+        assert [each["source"] for each in answer.json()["predictions"]] == ["model", "product mean"]
+        assert answer.json()["features"]["newest"] < tomorrow
+    finally:
+        kubectl("delete", "model", "quantity")
 
 
 def good(answer: httpx.Response) -> httpx.Response | None:

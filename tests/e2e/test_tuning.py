@@ -1,0 +1,28 @@
+"""A sweep as an Indexed Job, and what becomes of it when a worker dies."""
+
+import pytest
+
+from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.ring import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(ring: KindRing) -> None:
+    wanted = ["--trials", "10", "--set", "estimator=logistic"]
+    job = ring.cluster.create_job("tune-heart", args=wanted)["metadata"]["name"]
+    pod = wait_for("a worker at its trials", lambda: next(iter(at_work(job)), None), 120)
+    kubectl("delete", "pod", pod, "--force", "--grace-period=0")
+    found = ring.result(job)
+    assert found["state"] == "tuned", found
+    assert sum(found["trials"].values()) == 10
+    assert not found["failed"]
+    (described,) = [each for each in objects("jobs") if each["metadata"]["name"] == job]
+    assert described["spec"]["completionMode"] == "Indexed"
+    assert described["status"]["succeeded"] == 2
+
+
+def at_work(job: str) -> list[str]:
+    """Pods of the Job that have finished a trial and go on."""
+    names = [pod["metadata"]["name"] for pod in objects("pods", f"job-name={job}") if pod["status"]["phase"] == "Running"]
+    return [name for name in names if "slipway_jobs.tuning: trial " in kubectl("logs", name, check=False).stdout]
