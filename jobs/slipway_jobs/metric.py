@@ -60,7 +60,7 @@ BRIER = Metric(
     lambda truth, p: float(np.mean((p[:, 1] - truth) ** 2)),
 )  # fmt: skip
 ACCURACY = Metric(
-    "accuracy", Direction.MAX, "share of right labels",
+    "accuracy", Direction.MAX, "share of rows whose likeliest class is the true one",
     lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))),
 )  # fmt: skip
 MACRO_F1 = Metric(
@@ -91,6 +91,16 @@ def _correlation(truth: Labels, values: Predictions) -> float:
 CORRELATION = Metric(
     "correlation", Direction.MAX, "Pearson's, of prediction and truth; 0 for a constant", _correlation
 )  # fmt: skip
+
+
+def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10) -> float:
+    """How far the probability of class 1 is from the share of class 1, on average over equal groups of rows that rank alike.
+
+    Expected calibration error (Naeini et al. 2015). No metric of a gate: who gives everybody the mean has none.
+    """
+    groups = np.array_split(np.argsort(probabilities[:, 1], kind="stable"), bins)
+    apart = [abs(probabilities[rows, 1].mean() - truth[rows].mean()) * len(rows) for rows in groups if len(rows)]
+    return float(np.sum(apart) / len(truth))
 
 
 def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:

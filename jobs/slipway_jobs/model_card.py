@@ -31,6 +31,8 @@ class Results:
     """Standard deviation over the folds."""
     confusions: Mapping[str, Confusion]
     """Of the held-out rows: all of them, and those of each slice."""
+    calibration_error: float | None
+    """Of the probability on the held-out rows; of models of two classes."""
     parity: float
     """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
 
@@ -49,6 +51,7 @@ def model_card(
         *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
         f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
         *("", "## Scores", *_scores(task, results)),
+        *_calibration(results.calibration_error),
         *_classes(results.confusions),
         *("", "## Inputs", *_columns("input", task.signature.inputs)),
         *("", "## Outputs", *_columns("output", task.signature.outputs), "", f"Code: {code}", ""),
@@ -69,6 +72,13 @@ def _scores(task: Problem, results: Results) -> list[str]:
         others = " | ".join(f"{results.baselines[each][name]:.3f}" for each in named)
         lines.append(f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | {metric.meaning} |")
     return [*lines, "", f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}."]
+
+
+def _calibration(error: float | None) -> list[str]:
+    if error is None:
+        return []
+    said = f"The probability is {error:.3f} away from the share of cases among rows that rank alike"
+    return ["", f"{said} (expected calibration error, ten groups of held-out rows)."]
 
 
 def _classes(found: Mapping[str, Confusion]) -> list[str]:

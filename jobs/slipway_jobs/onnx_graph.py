@@ -1,5 +1,6 @@
 """The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what another's graph takes."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,10 @@ def export(estimator: Any, signature: Signature) -> Graph:
     width = sum(element_count(column.shape) for column in signature.inputs)
     kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
-    inner = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
+    with warnings.catch_warnings():
+        # The converter of support vectors looks at what scikit-learn is about to give up, and does without it.
+        warnings.filterwarnings("ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning)
+        inner = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
     # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the signature's.
     inner = compose.add_prefix(inner, "estimator/")
     graph = helper.make_graph(

@@ -19,7 +19,7 @@ from slipway_jobs.confusion import confusions, recall_metrics
 from slipway_jobs.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.dataset_store import keep
 from slipway_jobs.errors import Leakage
-from slipway_jobs.metric import baseline_scores, scores, strongest
+from slipway_jobs.metric import baseline_scores, calibration_error, scores, strongest
 from slipway_jobs.model_card import Results, model_card
 from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Estimator, Parameters, Problem
@@ -28,6 +28,7 @@ from slipway_jobs.served import Exported, Served
 from slipway_jobs.settings import Settings
 from slipway_jobs.signing import sign
 from slipway_jobs.split import Split
+from slipway_jobs.target import Classes
 from slipway_jobs.tracking import Run, Tracking, Version, save
 
 logger = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
         cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
         cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
         confusions=confusions(task, split.test, estimator.predict(split.test.features)),
+        calibration_error=calibration_error(split.test.labels, predictions) if task.target == Classes(2) else None,
         parity=parity,
     )
     return Fitted(estimator, exported, results)
@@ -185,6 +187,7 @@ def _log_results(run: Run, task: Problem, results: Results) -> None:
         params={"candidate": results.chosen},
         metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
         | {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
+        | ({} if results.calibration_error is None else {"test_calibration_error": results.calibration_error})
         | {"parity_max_difference": results.parity},
     )
 
@@ -239,6 +242,7 @@ def _evaluation(split: Split, results: Results) -> dict[str, Any]:
         "rows": len(split.test),
         "metrics": results.test,
         "baselines": results.baselines,
+        "calibrationError": results.calibration_error,
         "classes": {group: confusion.as_json() for group, confusion in results.confusions.items()},
     }
 

@@ -39,7 +39,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         (["train", "heart", "--set", "C=-1"], "C: Input should be greater than 0, not '-1' (inverse strength"),
         (["train", "heart", "--set", "C=nan"], "C: Input should be a finite number, not 'nan'"),
         (["train", "heart", "--set", "folds=1"], "folds: Input should be greater than or equal to 2"),
-        (["train", "heart", "--set", "estimator=magic"], "estimator: Input should be 'logistic' or 'forest', not 'magic'"),
+        (
+            ["train", "heart", "--set", "estimator=magic"],
+            "estimator: Input should be 'logistic', 'svc', 'forest' or 'boosting',",
+        ),
         (
             ["train", "heart", "--set", "depth=3"],
             "depth: is not a parameter of heart; it takes dataset, folds, seed,",

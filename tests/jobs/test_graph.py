@@ -19,6 +19,7 @@ from slipway_jobs.dataset import Table
 from slipway_jobs.errors import ParityError
 from slipway_jobs.inference import run_onnx
 from slipway_jobs.metric import MAE, WAPE
+from slipway_jobs.models.heart import THRESHOLD
 from slipway_jobs.onnx_graph import export
 from slipway_jobs.problem import Problem, parse_parameters, problem
 from slipway_jobs.served import Served
@@ -41,13 +42,31 @@ def digits() -> Table:
     return make().take(np.arange(500))
 
 
-@pytest.mark.parametrize("estimator", ["logistic", "forest"])
-@pytest.mark.parametrize("name", ["heart", "digits"])
+KINDS = [("heart", kind) for kind in ("logistic", "svc", "forest", "boosting")] + [("digits", "logistic"), ("digits", "forest")]
+
+
+@pytest.mark.parametrize(("name", "estimator"), KINDS)
 def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, estimator: str) -> None:
     task, table = problem(name), synthetic_heart() if name == "heart" else digits()
     split = task.split.hold_out(table, task.target, "row")
     model = fitted(task, split.train, estimator=estimator, trees="20")
     assert check_parity(task, Served.of(export(model, task.signature)), model, split.test.features) < 1e-4
+
+
+def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    outputs = run_onnx(export(fitted(task, table, C="0.1"), task.signature).SerializeToString(), task.feeds(table.features))
+    assert THRESHOLD == 0.2
+    assert np.array_equal(outputs["label"], outputs["probability"] >= THRESHOLD)
+    assert ((outputs["probability"] >= THRESHOLD) & (outputs["probability"] < 0.5)).any()
+
+
+def test_a_graph_that_forgets_the_threshold_fails_the_parity() -> None:
+    task, table = problem("heart"), synthetic_heart()
+    right = fitted(task, table, C="0.1")
+    forgetful = clone(right).set_params(fixedthresholdclassifier__threshold=0.5).fit(table.features, table.labels)
+    with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
+        check_parity(task, Served.of(export(forgetful, task.signature)), right, table.features)
 
 
 def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
