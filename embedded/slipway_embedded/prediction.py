@@ -66,5 +66,11 @@ def curl_line(ring: Ring, model: str) -> str:
 
 def write_env(ring: Ring) -> None:
     """Write the state folder's ``env`` file, to be sourced."""
-    lines = {"SLIPWAY_URL": ring.gateway_url, "SLIPWAY_TOKEN": ring.user_token, "MLFLOW_TRACKING_URI": ring.mlflow_url}
+    lines = {
+        "SLIPWAY_URL": ring.gateway_url,
+        "SLIPWAY_TOKEN": ring.user_token,
+        "MLFLOW_TRACKING_URI": ring.mlflow_url,
+        # Where the key is: a version that is trained by hand is signed, too, or no predictor would serve it.
+        "SLIPWAY_SIGNING_KEY": str(ring.state.signing_key().resolve()),
+    }
     ring.state.write_private("env", "".join(f"export {name}={shlex.quote(value)}\n" for name, value in lines.items()))
