@@ -89,7 +89,7 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
         "maximum": 1024,
         "description": "requests in a batch, at most",
     }
-    assert spec["allowFormats"]["items"]["enum"] == ["onnx", "skops", "joblib"]
+    assert spec["allowFormats"]["items"]["enum"] == ["onnx", "skops", "rules", "joblib"]
     status = schema["properties"]["status"]["properties"]
     assert status["traffic"]["items"]["properties"]["role"]["enum"] == ["live", "canary", "previous", "draining"]
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri, digest_of
+from slipway_contract.registry import SAFE_FORMATS, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri, digest_of
 
 HEX = "ab" * 32
 
@@ -16,7 +16,7 @@ HEX = "ab" * 32
     st.booleans(),
 )
 def test_a_storage_uri_reads_what_it_writes(name: str, version: int, digest: str, joblib: bool) -> None:
-    allow = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS, *([ArtifactFormat.JOBLIB] if joblib else [])})
+    allow = SAFE_FORMATS | {*([ArtifactFormat.JOBLIB] if joblib else [])}
     uri = StorageUri(name=name, version=str(version), sha256=digest.removeprefix("sha256:"), allow=allow)
     assert StorageUri.parse(str(uri)) == uri
     assert ("allow=joblib" in str(uri)) is joblib
