@@ -5,7 +5,7 @@ SCHEMAS := .slipway/schemas
 .PHONY: chart-docs
 chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, parameters of trainings, values.schema.json, README
 	$(VENV)/bin/python -c 'import yaml; from slipway_contract.crd import crd; print(yaml.safe_dump(crd(), sort_keys=False), end="")' > $(CHART)/files/models.crd.yaml
-	$(VENV)/bin/python -c 'import json; from slipway_jobs.problem import PROBLEMS, parameters_schema, problem; print(json.dumps({name: parameters_schema(problem(name)) for name in PROBLEMS}, indent=1))' | tee embedded/slipway_embedded/objects/parameters.json > $(CHART)/files/parameters.json
+	$(VENV)/bin/python -c 'import json; from slipway_jobs.problems.problem import PROBLEMS, parameters_schema, problem; print(json.dumps({name: parameters_schema(problem(name)) for name in PROBLEMS}, indent=1))' | tee embedded/slipway_embedded/objects/parameters.json > $(CHART)/files/parameters.json
 	$(VENV)/bin/python charts/values.py $(CHART)
 
 .PHONY: chart-lint

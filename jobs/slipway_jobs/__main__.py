@@ -51,8 +51,8 @@ def _terminate(*_: object) -> NoReturn:
 
 def _dataset(given: Namespace) -> dict[str, Any]:
     settings = read_settings()
-    from slipway_jobs.storing import store, store_all
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.catalogue.storing import store, store_all
+    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return store_all(settings, tracking) if given.all else store(given.name, settings, tracking)
@@ -61,12 +61,12 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
-    from slipway_jobs.problem import parse_parameters, problem
+    from slipway_jobs.problems.problem import parse_parameters, problem
 
     task = problem(given.model)
     parsed = parse_parameters(task, parameters)
-    from slipway_jobs.tracking import Tracking
-    from slipway_jobs.training import train
+    from slipway_jobs.registry.tracking import Tracking
+    from slipway_jobs.training.training import train
 
     return train(task, parsed, settings, Tracking(settings.mlflow_tracking_uri))
 
@@ -74,21 +74,21 @@ def _train(given: Namespace) -> dict[str, Any]:
 def _tune(given: Namespace) -> dict[str, Any]:
     parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
-    from slipway_jobs.problem import parse_parameters, problem
+    from slipway_jobs.problems.problem import parse_parameters, problem
 
     task = problem(given.model)
     parse_parameters(task, parameters)  # refused at once, and not when Optuna is loaded
-    from slipway_jobs.tracking import Tracking
-    from slipway_jobs.tuning import Wish, tune
+    from slipway_jobs.registry.tracking import Tracking
+    from slipway_jobs.tuning.tuning import Wish, tune
 
     return tune(task, Wish(parameters, trials, given.sweep), settings, Tracking(settings.mlflow_tracking_uri))
 
 
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
-    from slipway_jobs.evaluation import evaluate
-    from slipway_jobs.problem import problem
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.problems.problem import problem
+    from slipway_jobs.promotion.evaluation import evaluate
+    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return evaluate(problem(given.model), tracking.version(given.model, number), settings, tracking)
@@ -96,10 +96,10 @@ def _evaluate(given: Namespace) -> dict[str, Any]:
 
 def _promote(given: Namespace) -> dict[str, Any]:
     number, gain, settings = command.version(given.version), command.number("--min-gain", given.min_gain, 0), read_settings()
-    from slipway_jobs.metric import Direction
-    from slipway_jobs.problem import problem
-    from slipway_jobs.promotion import Wish, promote
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.problems.metric import Direction
+    from slipway_jobs.problems.problem import problem
+    from slipway_jobs.promotion.promotion import Wish, promote
+    from slipway_jobs.registry.tracking import Tracking
 
     task = problem(given.model)
     task.metric(given.metric)
@@ -113,8 +113,8 @@ def _monitor(given: Namespace) -> dict[str, Any]:
     window = command.window(given.window)
     min_rows, limit = command.count("--min-rows", given.min_rows), command.count("--max-requests", given.max_requests)
     settings = read_settings()
-    from slipway_jobs.monitoring import monitor
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.monitoring.monitoring import monitor
+    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return monitor(given.model, given.alias, window, min_rows, limit, settings, tracking)
@@ -122,8 +122,8 @@ def _monitor(given: Namespace) -> dict[str, Any]:
 
 def _adopt(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
-    from slipway_jobs.adoption import adopt
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.registry.adoption import adopt
+    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return adopt(tracking.version(given.model, number), settings, tracking)
@@ -132,7 +132,7 @@ def _adopt(given: Namespace) -> dict[str, Any]:
 def _register(given: Namespace) -> dict[str, Any]:
     tolerance, settings = command.number("--tolerance", given.tolerance, 0), read_settings()
     from slipway_jobs.foreign.registration import Wish, register
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.registry.tracking import Tracking
 
     wish = Wish(
         given.model, given.file, given.signature, given.example, given.expected, tolerance,
@@ -143,8 +143,8 @@ def _register(given: Namespace) -> dict[str, Any]:
 
 def _sign(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
-    from slipway_jobs.signing import sign_version
-    from slipway_jobs.tracking import Tracking
+    from slipway_jobs.registry.signing import sign_version
+    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return sign_version(tracking.version(given.model, number), settings, tracking)
@@ -152,7 +152,7 @@ def _sign(given: Namespace) -> dict[str, Any]:
 
 def _batch(given: Namespace) -> dict[str, Any]:
     settings = read_settings()
-    from slipway_jobs.batch import predict_batch
+    from slipway_jobs.batches.batch import predict_batch
 
     return predict_batch(given.batch, settings)
 
@@ -171,8 +171,8 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told
         signal.signal(number, lambda *_: stop.set())
-    from slipway_jobs.problem import problem
-    from slipway_jobs.simulation import Plan, Shift, simulate
+    from slipway_jobs.problems.problem import problem
+    from slipway_jobs.simulation.simulation import Plan, Shift, simulate
 
     plan = Plan(rate, seconds, given.dataset, [Shift.parse(text) for text in given.shifts])
     return simulate(problem(given.model), plan, settings, stop)

@@ -14,7 +14,7 @@ from slipway_controller.settings import ControllerSettings
 from slipway_embedded.templates import templates
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
-from slipway_jobs.problem import parameters_schema, problem
+from slipway_jobs.problems.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 from PIL import Image
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
-from slipway_jobs.inference import run_onnx
+from slipway_jobs.formats.inference import run_onnx
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import Predictor

@@ -279,7 +279,7 @@ def test_a_wrong_promotion_is_refused_by_name(visitor: Visitor, marie: str, aske
 
 def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> None:
     from slipway_embedded.ring import objects
-    from slipway_jobs.problem import parameters_schema, problem
+    from slipway_jobs.problems.problem import parameters_schema, problem
 
     told = {each["metadata"]["name"]: each["metadata"].get("annotations", {}) for each in objects() if each["kind"] == "CronJob"}
     for model in ("heart", "digits"):

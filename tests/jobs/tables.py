@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from slipway_jobs.dataset import Table
+from slipway_jobs.data.dataset import Table
 
 HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
 PATIENT = (67, 1, 4, 160, 286, 0, 2, 108, 1, 1.5, 2, 3, 3)

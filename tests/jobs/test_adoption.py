@@ -14,13 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs import artifact
-from slipway_jobs.adoption import adopt, example_row, understand
 from slipway_jobs.errors import NoSuchVersion, Refused
-from slipway_jobs.inference import run_onnx
-from slipway_jobs.onnx_graph import Graph, inputs_of
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.formats.onnx_graph import Graph, inputs_of
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.adoption import adopt, example_row, understand
+from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
-from slipway_jobs.tracking import Tracking, Version
 
 FEATURES = np.array([[5.1, 3.5], [4.9, 3.0], [6.2, 2.9], [6.7, 3.1]], np.float32)
 CLASSIFIER = LogisticRegression().fit(FEATURES, [0, 0, 1, 1])

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slipway_jobs.catalogue import CATALOGUE, first_available, load
-from slipway_jobs.cleveland import read_cleveland
-from slipway_jobs.dataset import Table
+from slipway_jobs.catalogue.catalogue import CATALOGUE, first_available, load
+from slipway_jobs.data.cleveland import read_cleveland
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.errors import CorruptTable, Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
-from slipway_jobs.synthetic import synthetic_heart
 
 from tests.jobs.processes import Answer, http_server
 from tests.jobs.tables import original, recoded, with_cell

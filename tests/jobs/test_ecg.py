@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_contract.registry import Tag
-from slipway_jobs.beat_shape import WIDTH, BeatShape
-from slipway_jobs.catalogue import CATALOGUE, load
-from slipway_jobs.confusion import confusions
-from slipway_jobs.dataset import Table
-from slipway_jobs.dataset_store import kept
+from slipway_jobs.catalogue.catalogue import CATALOGUE, load
+from slipway_jobs.catalogue.dataset_store import kept
+from slipway_jobs.data.beat_shape import WIDTH, BeatShape
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.data.mitbih import BEAT, read_beats
+from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.errors import CorruptTable, Leakage
-from slipway_jobs.evaluation import fetch
-from slipway_jobs.inference import run_onnx
-from slipway_jobs.metric import scores
-from slipway_jobs.mitbih import BEAT, read_beats
-from slipway_jobs.onnx_graph import export
-from slipway_jobs.problem import Problem, parse_parameters, problem
-from slipway_jobs.served import Served
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.formats.onnx_graph import export
+from slipway_jobs.formats.served import Served
+from slipway_jobs.problems.metric import scores
+from slipway_jobs.problems.problem import Problem, parse_parameters, problem
+from slipway_jobs.problems.split import Split, check_split
+from slipway_jobs.promotion.evaluation import fetch
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import Split, check_split
-from slipway_jobs.synthetic_beats import synthetic_beats
-from slipway_jobs.tracking import Tracking
-from slipway_jobs.training import check_parity, cross_validate
+from slipway_jobs.training.confusion import confusions
+from slipway_jobs.training.training import check_parity, cross_validate
 
 from tests.jobs.conftest import Trainer
 from tests.jobs.tables import with_cell

@@ -26,13 +26,13 @@ from sklearn.preprocessing import FunctionTransformer
 from slipway_contract.registry import ArtifactFormat, Tag
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs import artifact
 from slipway_jobs.errors import CorruptTable, JobError, Refused, WrongParameter
 from slipway_jobs.foreign.registration import Wish, register
 from slipway_jobs.foreign.source import fetch
-from slipway_jobs.inference import run_onnx
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tracking import Tracking
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(80, 3)).astype(np.float32)

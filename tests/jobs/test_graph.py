@@ -15,17 +15,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_jobs.dataset import Table
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.errors import ParityError
-from slipway_jobs.inference import run_onnx
-from slipway_jobs.metric import MAE, WAPE
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.formats.onnx_graph import export
+from slipway_jobs.formats.served import Served
 from slipway_jobs.models.heart import THRESHOLD
-from slipway_jobs.onnx_graph import export
-from slipway_jobs.problem import Problem, parse_parameters, problem
-from slipway_jobs.served import Served
-from slipway_jobs.synthetic import synthetic_heart
-from slipway_jobs.target import Quantity
-from slipway_jobs.training import check_parity, example, fit
+from slipway_jobs.problems.metric import MAE, WAPE
+from slipway_jobs.problems.problem import Problem, parse_parameters, problem
+from slipway_jobs.problems.target import Quantity
+from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 
 
@@ -35,7 +35,7 @@ def fitted(task: Problem, table: Table, **parameters: str) -> Any:
 
 
 def digits() -> Table:
-    from slipway_jobs.catalogue import CATALOGUE
+    from slipway_jobs.catalogue.catalogue import CATALOGUE
 
     make = CATALOGUE["digits"].make
     assert make is not None

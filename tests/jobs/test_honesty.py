@@ -7,13 +7,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from slipway_jobs.dataset import Table
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.errors import Leakage
-from slipway_jobs.problem import parse_parameters, problem
-from slipway_jobs.split import BySubject, ByTime, Split, check_split
-from slipway_jobs.synthetic import synthetic_heart
-from slipway_jobs.target import Classes, Quantity
-from slipway_jobs.training import check_fit, cross_validate
+from slipway_jobs.problems.problem import parse_parameters, problem
+from slipway_jobs.problems.split import BySubject, ByTime, Split, check_split
+from slipway_jobs.problems.target import Classes, Quantity
+from slipway_jobs.training.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()
 BY_PATIENT = BySubject(0.3)

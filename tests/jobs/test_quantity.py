@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slipway_jobs.dataset import Floats, Table
+from slipway_jobs.data.dataset import Floats, Table
 from slipway_jobs.errors import Unavailable
-from slipway_jobs.problem import parse_parameters, problem
+from slipway_jobs.problems.problem import parse_parameters, problem
+from slipway_jobs.problems.split import Split, check_split
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, Asked, features
 from slipway_jobs.sales.history import BLOCK, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
-from slipway_jobs.split import Split, check_split
-from slipway_jobs.training import Fitted, fit
+from slipway_jobs.training.training import Fitted, fit
 
 TASK = problem("quantity")
 SALES = synthetic_sales(SINCE + timedelta(days=400))

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from model_signing.verifying import Config
 from slipway_contract.registry import Tag
-from slipway_jobs import artifact
-from slipway_jobs.adoption import adopt
 from slipway_jobs.errors import NoSuchVersion, Refused, WrongParameter
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.adoption import adopt
+from slipway_jobs.registry.signing import sign, sign_version
+from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
-from slipway_jobs.signing import sign, sign_version
-from slipway_jobs.tracking import Tracking, Version
 
 from tests.jobs.test_adoption import graph, logged
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_jobs.errors import CallRefused, WrongParameter
-from slipway_jobs.problem import Problem, parse_parameters, problem
+from slipway_jobs.problems.problem import Problem, parse_parameters, problem
+from slipway_jobs.problems.split import Split
 from slipway_jobs.settings import Settings, SimulatorSettings
-from slipway_jobs.simulation import Plan, Shift, shifted, simulate
-from slipway_jobs.split import Split
-from slipway_jobs.training import load_parts
+from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate
+from slipway_jobs.training.training import load_parts
 
 from tests.jobs.processes import Answer, http_server
 

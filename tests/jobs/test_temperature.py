@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_contract.errors import InvalidInput
-from slipway_jobs.climate import synthetic_climate
-from slipway_jobs.dataset import Table
+from slipway_jobs.data.climate import synthetic_climate
+from slipway_jobs.data.dataset import Table
 from slipway_jobs.models.temperature import climatology
-from slipway_jobs.problem import parse_parameters, problem
-from slipway_jobs.promotion import Wish, promote
+from slipway_jobs.problems.problem import parse_parameters, problem
+from slipway_jobs.problems.split import Split
+from slipway_jobs.promotion.promotion import Wish, promote
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.split import Split
-from slipway_jobs.tracking import Tracking
-from slipway_jobs.training import Fitted, fit
+from slipway_jobs.training.training import Fitted, fit
 
 from tests.jobs.conftest import Trainer
 

@@ -15,16 +15,16 @@ from sklearn.linear_model import LogisticRegression
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
-from slipway_jobs import artifact
-from slipway_jobs.catalogue import CATALOGUE, load
+from slipway_jobs.catalogue.catalogue import CATALOGUE, load
 from slipway_jobs.errors import WrongDigest
-from slipway_jobs.evaluation import evaluate, fetch
-from slipway_jobs.inference import run_onnx
-from slipway_jobs.problem import Estimator, Parameters, Problem, parse_parameters, problem
-from slipway_jobs.reference import Reference
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem, parse_parameters, problem
+from slipway_jobs.promotion.evaluation import evaluate, fetch
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tracking import Tracking
-from slipway_jobs.training import train
+from slipway_jobs.training.reference import Reference
+from slipway_jobs.training.training import train
 
 from tests.jobs.conftest import REVISION, Trainer
 from tests.jobs.processes import connection_to

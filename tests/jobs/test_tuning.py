@@ -19,13 +19,13 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import SweepError, WrongParameter
-from slipway_jobs.metric import AUC, LOG_LOSS, Metric
-from slipway_jobs.problem import Estimator, Problem, parse_parameters, problem
+from slipway_jobs.problems.metric import AUC, LOG_LOSS, Metric
+from slipway_jobs.problems.problem import Estimator, Problem, parse_parameters, problem
+from slipway_jobs.problems.space import Range, draw, space_of
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.space import Range, draw, space_of
-from slipway_jobs.sweep import CannotWin, Sweep, Trial, best, mean
-from slipway_jobs.tracking import Tracking
-from slipway_jobs.tuning import Wish, tune
+from slipway_jobs.tuning.sweep import CannotWin, Sweep, Trial, best, mean
+from slipway_jobs.tuning.tuning import Wish, tune
 
 TRIALS, FOLDS = 10, 3
 GIVEN = {"estimator": "logistic", "trees": "200", "folds": str(FOLDS), "dataset": "heart-synthetic"}
@@ -49,8 +49,8 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from slipway_jobs.settings import Settings
-from slipway_jobs.tracking import Tracking
-from slipway_jobs.tuning import Wish, tune
+from slipway_jobs.registry.tracking import Tracking
+from slipway_jobs.tuning.tuning import Wish, tune
 from test_tuning import GIVEN, TRIALS, fragile
 
 task, scored = fragile(), 0

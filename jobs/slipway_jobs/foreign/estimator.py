@@ -17,9 +17,9 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.foreign.model import ForeignModel
 from slipway_jobs.foreign.parity import Parity, compare
 from slipway_jobs.foreign.rows import Arrays, dtype_of, made_up
-from slipway_jobs.inference import load_onnx
-from slipway_jobs.onnx_graph import export
-from slipway_jobs.target import TIE, TOLERANCE
+from slipway_jobs.formats.inference import load_onnx
+from slipway_jobs.formats.onnx_graph import export
+from slipway_jobs.problems.target import TIE, TOLERANCE
 
 logger = logging.getLogger(__name__)
 

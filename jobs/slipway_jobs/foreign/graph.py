@@ -5,12 +5,12 @@ from pathlib import Path
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 
-from slipway_jobs.adoption import understand
 from slipway_jobs.errors import Refused
 from slipway_jobs.foreign.model import ForeignModel
 from slipway_jobs.foreign.rows import Arrays, made_up, of_request
-from slipway_jobs.inference import explain, load_onnx
-from slipway_jobs.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
+from slipway_jobs.formats.inference import explain, load_onnx
+from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
+from slipway_jobs.registry.adoption import understand
 
 
 def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ForeignModel:

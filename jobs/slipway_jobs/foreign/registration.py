@@ -14,16 +14,16 @@ from slipway_contract.pickles import is_pickle, named_like_a_pickle
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 
-from slipway_jobs import artifact
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.foreign.card import card
 from slipway_jobs.foreign.model import ForeignModel
 from slipway_jobs.foreign.parity import Parity, compare
 from slipway_jobs.foreign.rows import Arrays, made_up, of_file, of_request, request_of
 from slipway_jobs.foreign.source import fetch
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.signing import sign
+from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.signing import sign
-from slipway_jobs.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, parse_request
 
+from slipway_jobs.data.table_file import TableFile
 from slipway_jobs.errors import CorruptTable, Refused
-from slipway_jobs.table_file import TableFile
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -9,11 +9,11 @@ from sklearn.pipeline import make_pipeline
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.beat_shape import BeatShape
-from slipway_jobs.metric import ACCURACY, LOG_LOSS, MACRO_F1
-from slipway_jobs.mitbih import CLASSES, COLUMNS
-from slipway_jobs.problem import Estimator, Parameters, Problem
-from slipway_jobs.target import Classes
+from slipway_jobs.data.beat_shape import BeatShape
+from slipway_jobs.data.mitbih import CLASSES, COLUMNS
+from slipway_jobs.problems.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem
+from slipway_jobs.problems.target import Classes
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",

@@ -6,11 +6,11 @@ import numpy as np
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.dataset import Labels
-from slipway_jobs.metric import ACCURACY, AUC, BRIER, MACRO_F1
-from slipway_jobs.mitbih import COLUMNS
+from slipway_jobs.data.dataset import Labels
+from slipway_jobs.data.mitbih import COLUMNS
 from slipway_jobs.models import ecg
-from slipway_jobs.target import Classes
+from slipway_jobs.problems.metric import ACCURACY, AUC, BRIER, MACRO_F1
+from slipway_jobs.problems.target import Classes
 
 
 def abnormal(labels: Labels) -> Labels:

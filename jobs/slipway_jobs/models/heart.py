@@ -16,11 +16,11 @@ from sklearn.svm import SVC
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.cleveland import COLUMNS
-from slipway_jobs.metric import ACCURACY, AUC, BRIER, LOG_LOSS
-from slipway_jobs.problem import Estimator, Parameters, Problem
-from slipway_jobs.space import Choice, Range
-from slipway_jobs.target import Classes
+from slipway_jobs.data.cleveland import COLUMNS
+from slipway_jobs.problems.metric import ACCURACY, AUC, BRIER, LOG_LOSS
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem
+from slipway_jobs.problems.space import Choice, Range
+from slipway_jobs.problems.target import Classes
 
 # Codes without an order; the others are numbers, counts, or yes and no.
 _NOMINAL = [index for index, column in enumerate(COLUMNS) if column.name in ("cp", "restecg", "slope", "thal")]

@@ -15,14 +15,14 @@ from slipway_contract.rules import SENTIMENTS
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.dataset import Features, Labels
-from slipway_jobs.metric import CORRELATION, MAE, Direction, Metric, Predictions
-from slipway_jobs.onnx_graph import bounded_score
-from slipway_jobs.problem import Estimator, Parameters, Problem
-from slipway_jobs.ratings import COLUMNS
-from slipway_jobs.rules import Vader, labels, vader
-from slipway_jobs.served import Exported
-from slipway_jobs.target import Quantity
+from slipway_jobs.data.dataset import Features, Labels
+from slipway_jobs.data.ratings import COLUMNS
+from slipway_jobs.formats.onnx_graph import bounded_score
+from slipway_jobs.formats.rules import Vader, labels, vader
+from slipway_jobs.formats.served import Exported
+from slipway_jobs.problems.metric import CORRELATION, MAE, Direction, Metric, Predictions
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem
+from slipway_jobs.problems.target import Quantity
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",

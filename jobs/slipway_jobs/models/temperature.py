@@ -14,11 +14,11 @@ from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardSca
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.climate import INPUTS
-from slipway_jobs.dataset import Table
-from slipway_jobs.metric import MAE, RMSE, Predictions
-from slipway_jobs.problem import Estimator, Parameters, Problem
-from slipway_jobs.target import Quantity
+from slipway_jobs.data.climate import INPUTS
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.problems.metric import MAE, RMSE, Predictions
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem
+from slipway_jobs.problems.target import Quantity
 
 _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 

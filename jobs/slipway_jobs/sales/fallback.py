@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, RegressorMixin, clone
 from threadpoolctl import threadpool_limits
 
-from slipway_jobs.dataset import Floats
+from slipway_jobs.data.dataset import Floats
 from slipway_jobs.sales.features import COLUMNS
 
 MODEL = "model"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from slipway_contract.signature import Column, Lookup
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.dataset import Floats
+from slipway_jobs.data.dataset import Floats
 from slipway_jobs.errors import Leakage
 from slipway_jobs.sales.table import Sales
 

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from slipway_jobs.dataset import Table
+from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import Unavailable, WarehouseError
 from slipway_jobs.sales.features import REACH, WINDOW, Asked, Definition, check_point_in_time, features
 from slipway_jobs.sales.synthetic import synthetic_sales

@@ -9,7 +9,7 @@ from datetime import date
 import psycopg
 from psycopg import Connection
 
-from slipway_jobs.dataset import Floats
+from slipway_jobs.data.dataset import Floats
 from slipway_jobs.errors import Refused, WarehouseError
 from slipway_jobs.sales.table import Sale, Sales
 

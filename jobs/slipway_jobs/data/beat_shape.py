@@ -1,0 +1,114 @@
+"""What a beat looks like beside the next one, in numbers that an ONNX graph has to the last bit.
+
+A row is of a person that no model has seen, and the next beat, which is mostly a normal one, is the only thing in it that says
+what is usual there. So the beat is set against it: how late it comes, and by how much the complex differs.
+"""
+
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from slipway_jobs.data.dataset import Floats
+
+EARLY = 60
+"""Samples of the beat itself: complex, ST segment, T wave."""
+REFRACTORY = 40
+"""Samples in which no next complex begins: 320 ms."""
+BEFORE, AFTER = 35, 16
+"""Samples of the next beat around its peak."""
+_SLOPE, _AROUND = 5, 7
+WIDTH = 2 * EARLY + 9 + BEFORE + 2 * AFTER
+
+
+class Pen(Protocol):
+    """Draws a node into a graph: ``pen("Add", "x", array)`` is the name of its output."""
+
+    def __call__(self, kind: str, *inputs: str | NDArray[Any], **attributes: Any) -> str: ...
+
+
+class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """[rows, 187] to [rows, WIDTH]; nothing is learnt.
+
+    Differences, comparisons and one division only, no sums of many numbers: FP32 has them the same in NumPy and in ONNX
+    Runtime, and a tree's threshold parts them in the same way.
+    """
+
+    width = WIDTH
+
+    def fit(self, x: Floats, y: Any = None) -> Self:  # noqa: ARG002  # as scikit-learn calls it
+        self.n_features_in_ = x.shape[1]
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def transform(self, x: Floats) -> Floats:
+        """The same as ``draw``, in NumPy."""
+        beat = np.asarray(x, dtype=np.float32)
+        there = (beat > 0).astype(np.float32)
+        length = there.sum(axis=1, keepdims=True)
+        steps = (beat[:, 1:] - beat[:, :-1]) * there[:, 1:]
+        steep = np.abs(steps)
+        onset = steep[:, REFRACTORY:].argmax(axis=1)[:, None] + REFRACTORY
+        near = _inside(onset + np.arange(-_SLOPE, _AROUND), beat)
+        peak = np.take_along_axis(near, np.take_along_axis(beat, near, 1).argmax(axis=1)[:, None], 1)
+        following = np.take_along_axis(beat, _inside(peak + np.arange(-BEFORE, AFTER), beat), 1)
+        height, late = following[:, BEFORE : BEFORE + 1], peak.astype(np.float32)
+        return np.concatenate(
+            [
+                beat[:, :EARLY], steps[:, :EARLY], length, late, late / np.maximum(length, np.float32(1)), height,
+                beat[:, :1] - height, steep[:, :REFRACTORY].max(1, keepdims=True), steep[:, REFRACTORY:].max(1, keepdims=True),
+                beat.max(1, keepdims=True), beat.argmax(1)[:, None].astype(np.float32),
+                following, beat[:, :AFTER] - following[:, BEFORE:],
+            ],
+            axis=1,
+        )  # fmt: skip
+
+    def draw(self, pen: Pen, x: str) -> str:
+        """The same as ``transform``, as ONNX."""
+        there = pen("Cast", pen("Greater", x, _fp32(0)), to=1)
+        length = pen("ReduceSum", there, _int64([1]))
+        steps = pen("Mul", pen("Sub", _part(pen, x, 1, None), _part(pen, x, 0, -1)), _part(pen, there, 1, None))
+        steep = pen("Abs", steps)
+        later = _part(pen, steep, REFRACTORY, None)
+        onset = pen("Add", pen("ArgMax", later, axis=1, keepdims=1), _int64(REFRACTORY))
+        near = _within(pen, pen("Add", onset, _int64(np.arange(-_SLOPE, _AROUND)[None])), self.n_features_in_)
+        highest = pen("ArgMax", pen("GatherElements", x, near, axis=1), axis=1, keepdims=1)
+        peak = pen("GatherElements", near, highest, axis=1)
+        around = _within(pen, pen("Add", peak, _int64(np.arange(-BEFORE, AFTER)[None])), self.n_features_in_)
+        following = pen("GatherElements", x, around, axis=1)
+        height, late = _part(pen, following, BEFORE, BEFORE + 1), pen("Cast", peak, to=1)
+        early, complex_ = _part(pen, x, 0, EARLY), _part(pen, following, BEFORE, None)
+        return pen(
+            "Concat", early, _part(pen, steps, 0, EARLY), length, late, pen("Div", late, pen("Max", length, _fp32(1))), height,
+            pen("Sub", _part(pen, x, 0, 1), height), _highest(pen, _part(pen, steep, 0, REFRACTORY)), _highest(pen, later),
+            _highest(pen, x), pen("Cast", pen("ArgMax", x, axis=1, keepdims=1), to=1),
+            following, pen("Sub", _part(pen, x, 0, AFTER), complex_), axis=1,
+        )  # fmt: skip
+
+
+def _inside(positions: NDArray[np.integer], beat: Floats) -> NDArray[np.integer]:
+    return np.asarray(np.clip(positions, 0, beat.shape[1] - 1))
+
+
+def _within(pen: Pen, positions: str, width: int) -> str:
+    return pen("Min", pen("Max", positions, _int64(0)), _int64(width - 1))
+
+
+def _part(pen: Pen, x: str, start: int, end: int | None) -> str:
+    return pen("Slice", x, _int64([start]), _int64([np.iinfo(np.int64).max if end is None else end]), _int64([1]))
+
+
+def _highest(pen: Pen, x: str) -> str:
+    """Largest value of each row, keeping the dimension, by the position that it is at: the way in which any opset has it."""
+    return pen("GatherElements", x, pen("ArgMax", x, axis=1, keepdims=1), axis=1)
+
+
+def _int64(value: Any) -> NDArray[np.int64]:
+    return np.asarray(value, dtype=np.int64)
+
+
+def _fp32(value: float) -> NDArray[np.float32]:
+    return np.asarray(value, dtype=np.float32)

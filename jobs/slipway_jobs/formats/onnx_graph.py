@@ -1,0 +1,300 @@
+"""The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what another's graph takes."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose, helper
+from skl2onnx import convert_sklearn
+from skl2onnx.common._registration import get_converter, register_converter
+from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from sklearn.base import is_classifier
+from slipway_contract.rules import NEUTRAL
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, element_count
+
+from slipway_jobs.errors import Refused
+from slipway_jobs.formats.onnx_drawing import let_draw
+
+Graph = ModelProto
+
+_TYPES: dict[Datatype, int] = {
+    Datatype.BOOL: TensorProto.BOOL,
+    Datatype.FP16: TensorProto.FLOAT16,
+    Datatype.FP32: TensorProto.FLOAT,
+    Datatype.FP64: TensorProto.DOUBLE,
+    Datatype.BYTES: TensorProto.STRING,
+    **{each: TensorProto.DataType.Value(each.value) for each in Datatype if each.is_integer},
+}
+_DATATYPES = {number: datatype for datatype, number in _TYPES.items()}
+_ROWS = "rows"
+"""The free first dimension of every input and output."""
+
+
+class _Plain:
+    """A container of the converter's that takes numpy's numbers: of boosted trees it gets lists of them, which onnx refuses."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def add_node(self, kind: str, inputs: Any, outputs: Any, **attributes: Any) -> None:
+        plain = {name: _python(value) for name, value in attributes.items()}
+        self._container.add_node(kind, inputs, outputs, **plain)
+
+
+def _python(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    numbers = [each.item() if isinstance(each, np.generic) else each for each in value]
+    return [int(each) if isinstance(each, bool) else each for each in numbers]
+
+
+def _takes_plain_numbers(alias: str) -> None:
+    known = get_converter(alias)
+
+    def convert(scope: Any, operator: Any, container: Any) -> None:
+        known(scope, operator, _Plain(container))
+
+    register_converter(alias, convert, overwrite=True, options=known.get_allowed_options())
+
+
+for _kind in ("Classifier", "Regressor"):
+    _takes_plain_numbers(f"SklearnHistGradientBoosting{_kind}")
+
+
+def export(estimator: Any, signature: Signature) -> Graph:
+    """The estimator as ONNX.
+
+    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: FP32, where NaN = missing, whole numbers, or texts.
+    Outputs of a classifier: the label INT64 [rows], and FP32 either all probabilities [rows, classes] or, when the column is a
+    scalar, that of class 1 [rows]. Output of a regressor: the value FP32 [rows].
+    """
+    let_draw(estimator)
+    width = sum(element_count(column.shape) for column in signature.inputs)
+    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    with warnings.catch_warnings():
+        # The converter of support vectors looks at what scikit-learn is about to give up, and does without it.
+        warnings.filterwarnings("ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning)
+        inner = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
+    # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the signature's.
+    inner = compose.add_prefix(inner, "estimator/")
+    graph = helper.make_graph(
+        [
+            *_joined(signature, inner.graph.input[0].name),
+            *inner.graph.node,
+            *_named(signature, [output.name for output in inner.graph.output]),
+        ],
+        "slipway",
+        [_value(column, (1,)) for column in signature.inputs],
+        [_value(column, ()) for column in signature.outputs],
+        [
+            *inner.graph.initializer,
+            helper.make_tensor("slipway/positive", TensorProto.INT64, [], [1]),
+            helper.make_tensor("slipway/rows", TensorProto.INT64, [1], [-1]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=list(inner.opset_import), ir_version=inner.ir_version, producer_name="slipway")
+    checker.check_model(model, full_check=True)
+    return model
+
+
+def bounded_score(estimator: Any, signature: Signature) -> Graph:
+    """A regressor as a graph of two outputs: its value held within -1 and 1, and the sentiment's code for it."""
+    score, label = signature.outputs
+    raw = Column(name="slipway/raw", datatype=score.datatype)
+    model = export(estimator, Signature(inputs=signature.inputs, outputs=(raw,)))
+    bounds = {"low": -1.0, "high": 1.0, "pleasant": NEUTRAL, "unpleasant": -NEUTRAL}
+    model.graph.initializer.extend(
+        helper.make_tensor(f"slipway/{name}", TensorProto.FLOAT, [], [value]) for name, value in bounds.items()
+    )
+    model.graph.initializer.append(helper.make_tensor("slipway/neutral", TensorProto.INT64, [], [1]))
+    model.graph.node.extend(
+        [
+            helper.make_node("Clip", [raw.name, "slipway/low", "slipway/high"], [score.name]),
+            *_compared("GreaterOrEqual", score.name, "slipway/pleasant", "slipway/above"),
+            *_compared("LessOrEqual", score.name, "slipway/unpleasant", "slipway/below"),
+            helper.make_node("Sub", ["slipway/above", "slipway/below"], ["slipway/sign"]),
+            helper.make_node("Add", ["slipway/sign", "slipway/neutral"], [label.name]),
+        ]
+    )
+    return with_outputs(model, signature.outputs, {})
+
+
+def _compared(operator: str, name: str, bound: str, out: str) -> list[NodeProto]:
+    return [
+        helper.make_node(operator, [name, bound], [f"{out}/truth"]),
+        helper.make_node("Cast", [f"{out}/truth"], [out], to=TensorProto.INT64),
+    ]
+
+
+def _joined(signature: Signature, features: str) -> list[NodeProto]:
+    """The inputs side by side as [rows, width]."""
+    names = [column.name for column in signature.inputs]
+    if len(names) == 1 and len(signature.inputs[0].shape) <= 1:
+        return [_as_feature(signature.inputs[0], names[0], features)]
+    nodes, flat = [], []
+    for column in signature.inputs:
+        number, out = f"slipway/number/{column.name}", f"slipway/flat/{column.name}"
+        nodes += [_as_feature(column, column.name, number), helper.make_node("Flatten", [number], [out], axis=1)]
+        flat.append(out)
+    return [*nodes, helper.make_node("Concat", flat, [features], axis=1)]
+
+
+def _as_feature(column: Column, name: str, out: str) -> NodeProto:
+    if column.datatype.is_integer:
+        return helper.make_node("Cast", [name], [out], to=TensorProto.FLOAT)
+    return helper.make_node("Identity", [name], [out])
+
+
+def _named(signature: Signature, given: Sequence[str]) -> list[NodeProto]:
+    """The estimator's outputs under the signature's names: of a regressor the value, of a classifier label and probabilities."""
+    first = signature.outputs[0].name
+    if len(given) == 1:
+        return [helper.make_node("Reshape", [given[0], "slipway/rows"], [first])]
+    return [helper.make_node("Identity", [given[0]], [first]), *_probability(signature.outputs[1], given[1])]
+
+
+def _probability(column: Column, probabilities: str) -> list[NodeProto]:
+    if column.shape:
+        return [helper.make_node("Identity", [probabilities], [column.name])]
+    return [helper.make_node("Gather", [probabilities, "slipway/positive"], [column.name], axis=1)]
+
+
+def _value(column: Column, scalar: tuple[int, ...]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(column.name, _TYPES[column.datatype], [_ROWS, *(column.shape or scalar)])
+
+
+@dataclass(frozen=True)
+class GraphInput:
+    """An input of a graph that someone else made."""
+
+    column: Column
+    dimensions: tuple[int, ...]
+    """Of one row in the graph: a scalar column is ``()`` or ``(1,)`` there."""
+    dtype: np.dtype[Any]
+
+
+def read(path: Path) -> Graph:
+    """A graph with all its weights, also those in files beside it, and tensors for outputs. Raises Refused."""
+    try:
+        return _without_zip_maps(onnx.load(str(path)))
+    except Exception as error:  # protobuf's, onnx's and the operating system's have no base of their own
+        raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
+
+
+def read_alone(path: Path) -> Graph:
+    """A graph that is one file. Raises Refused."""
+    try:
+        graph = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # protobuf's and onnx's have no base of their own
+        raise Refused(f"{path.name} is not an ONNX model: {error}") from error
+    if not graph.graph.output:
+        raise Refused(f"{path.name} is not an ONNX model: there is no graph in it")
+    if any(each.data_location == TensorProto.EXTERNAL for each in graph.graph.initializer):
+        raise Refused(
+            f"{path.name} keeps its weights in other files: save it as one (onnx.save_model does, unless told otherwise)"
+        )
+    return _without_zip_maps(graph)
+
+
+def _without_zip_maps(model: Graph) -> Graph:
+    """skl2onnx turns probabilities into dictionaries unless told otherwise; V2 takes the tensor that these are made of."""
+    undone = set()
+    for node in model.graph.node:
+        if node.op_type == "ZipMap":
+            undone.add(node.output[0])
+            node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output)))
+    for output in model.graph.output:
+        if output.name in undone:
+            output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None))
+    return model
+
+
+def inputs_of(graph: Graph) -> list[GraphInput]:
+    """Names, datatypes and shapes as the graph declares them. Raises Refused when rows cannot be told from columns."""
+    constants = {each.name for each in graph.graph.initializer}
+    return [_input(value) for value in graph.graph.input if value.name not in constants]
+
+
+def inputs_for(graph: Graph, signature: Signature) -> list[GraphInput]:
+    """The graph's inputs as the signature has them, which may fix a dimension that the graph leaves open. Raises Refused."""
+    constants = {each.name for each in graph.graph.initializer}
+    given = {value.name: value for value in graph.graph.input if value.name not in constants}
+    named = [column.name for column in signature.inputs]
+    for name in named:
+        if name not in given:
+            raise Refused(f"the signature has the input {name!r}; the graph takes {', '.join(given) or 'none'}")
+    if more := given.keys() - set(named):
+        raise Refused(f"the graph takes {min(more)!r} as well; the signature has {', '.join(named)}")
+    return [_input_for(given[column.name], column) for column in signature.inputs]
+
+
+def _input_for(value: ValueInfoProto, column: Column) -> GraphInput:
+    rest, datatype = _row(value), _datatype(value)
+    if datatype is not column.datatype:
+        raise Refused(f"input {value.name!r} of the graph is {datatype}; the signature says {column.datatype}")
+    wanted = column.shape or (1,) * min(len(rest), 1)
+    if len(rest) != len(wanted) or any(size not in (None, want) for size, want in zip(rest, wanted, strict=True)):
+        shape = ["rows", *("free" if size is None else size for size in rest)]
+        raise Refused(f"input {value.name!r} of the graph has the shape {shape}; the signature says {list(column.shape)} a row")
+    return GraphInput(column, wanted, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
+def _input(value: ValueInfoProto) -> GraphInput:
+    rest, datatype = _row(value), _datatype(value)
+    sizes = tuple(size for size in rest if size is not None)
+    if len(sizes) != len(rest):
+        raise Refused(f"input {value.name!r} of the graph has more than one free dimension: only the first may be free")
+    column = Column(name=value.name, datatype=datatype, shape=() if sizes == (1,) else sizes)
+    return GraphInput(column, sizes, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+
+
+def _datatype(value: ValueInfoProto) -> Datatype:
+    kind = value.type.tensor_type.elem_type
+    if kind not in _DATATYPES:
+        raise Refused(f"input {value.name!r} of the graph is no tensor of a type that V2 knows")
+    return _DATATYPES[kind]
+
+
+def _row(value: ValueInfoProto) -> list[int | None]:
+    """Sizes of one row, None where free. Raises Refused when the rows are not."""
+    dimensions = value.type.tensor_type.shape.dim
+    free, *rest = [None if size.dim_value < 1 else size.dim_value for size in dimensions] or [0]
+    if free is not None:
+        raise Refused(f"input {value.name!r} of the graph takes a fixed number of rows: export it with a free first dimension")
+    return rest
+
+
+def output_columns(arrays: Sequence[tuple[str, object]], rows: int) -> tuple[Column, ...]:
+    """Columns of the outputs as they came for that many rows; what is no tensor is left out.
+
+    Raises Refused when an output has not one value per row.
+    """
+    return tuple(_output(name, array, rows) for name, array in arrays if isinstance(array, np.ndarray))
+
+
+def _output(name: str, array: np.ndarray[Any, Any], rows: int) -> Column:
+    if array.ndim == 0 or array.shape[0] != rows:
+        raise Refused(f"output {name!r} has the shape {list(array.shape)} for {rows} rows: the first dimension must be the rows")
+    kind = TensorProto.STRING if array.dtype.kind in "OUS" else helper.np_dtype_to_tensor_dtype(array.dtype)
+    if kind not in _DATATYPES:
+        raise Refused(f"output {name!r} is of a type that V2 does not know")
+    shape = array.shape[1:]
+    return Column(name=name, datatype=_DATATYPES[kind], shape=() if shape == (1,) else shape)
+
+
+def with_outputs(graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]) -> Graph:
+    """The graph that declares these outputs and no others, each with its shape; ``scalars`` says which of them are [rows, 1]."""
+    declared = ModelProto()
+    declared.CopyFrom(graph)
+    del declared.graph.output[:]
+    declared.graph.output.extend(_value(column, scalars.get(column.name, ())) for column in columns)
+    return declared

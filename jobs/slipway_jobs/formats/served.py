@@ -1,0 +1,40 @@
+"""A model as it is served: a file in a format, and what it answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from numpy.typing import NDArray
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.rules import RuleSet
+
+from slipway_jobs.errors import NoSuchVersion
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.formats.onnx_graph import Graph
+
+Exported = Graph | RuleSet
+"""What a fitted estimator becomes."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """The model file of an artifact."""
+
+    format: ArtifactFormat
+    content: bytes
+
+    @classmethod
+    def of(cls, exported: Exported) -> Self:
+        if isinstance(exported, RuleSet):
+            return cls(ArtifactFormat.RULES, exported.model_dump_json().encode())
+        return cls(ArtifactFormat.ONNX, exported.SerializeToString())
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Its outputs by name. Raises NoSuchVersion for a format that is not computed here."""
+        if self.format is ArtifactFormat.ONNX:
+            return run_onnx(self.content, feeds)
+        if self.format is ArtifactFormat.RULES:
+            from slipway_jobs.formats.rules import run_rules  # its words take a moment that no other model needs
+
+            return run_rules(self.content, feeds)
+        raise NoSuchVersion(f"stored as {self.format}; only {ArtifactFormat.ONNX} and {ArtifactFormat.RULES} are evaluated here")

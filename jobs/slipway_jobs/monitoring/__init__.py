@@ -1,0 +1,1 @@
+"""Whether what is asked for still looks like what was learnt from."""

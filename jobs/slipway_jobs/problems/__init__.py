@@ -1,0 +1,1 @@
+"""What a model of ours declares: its target, metrics, split and parameters."""

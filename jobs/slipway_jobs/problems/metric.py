@@ -1,0 +1,125 @@
+"""Scores of a model, each with the direction in which it is better."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics
+
+from slipway_jobs.data.dataset import Labels, Table
+
+Predictions = NDArray[np.floating]
+"""Probabilities [rows, classes] of a classifier, values [rows] of a regressor."""
+
+
+class Direction(StrEnum):
+    """Whether larger or smaller is better."""
+
+    MAX = "max"
+    MIN = "min"
+
+    def gain(self, candidate: float, other: float) -> float:
+        """By how much the candidate is better; negative when it is worse."""
+        return candidate - other if self is Direction.MAX else other - candidate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """``score(truth [rows], predictions)``."""
+
+    name: str
+    direction: Direction
+    meaning: str
+    score: Callable[[Labels, Predictions], float]
+
+    @property
+    def perfect(self) -> float:
+        """The best that there can be: shares are at most 1, errors at least 0."""
+        return 1.0 if self.direction is Direction.MAX else 0.0
+
+
+def _hard(probabilities: Predictions) -> Labels:
+    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def _log_loss(truth: Labels, probabilities: Predictions) -> float:
+    exact = probabilities.astype(np.float64)
+    # FP32 rows add up to 1 only to seven digits, which scikit-learn would warn of.
+    exact /= exact.sum(axis=1, keepdims=True)
+    return float(metrics.log_loss(truth, exact, labels=np.arange(exact.shape[1])))
+
+
+AUC = Metric(
+    "auc", Direction.MAX, "area under the ROC curve: how often a case ranks above a non-case",
+    lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])),
+)  # fmt: skip
+BRIER = Metric(
+    "brier", Direction.MIN, "mean squared error of the probability (Brier 1950)",
+    lambda truth, p: float(np.mean((p[:, 1] - truth) ** 2)),
+)  # fmt: skip
+ACCURACY = Metric(
+    "accuracy", Direction.MAX, "share of rows whose likeliest class is the true one",
+    lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))),
+)  # fmt: skip
+MACRO_F1 = Metric(
+    "macro_f1", Direction.MAX, "F1, the mean over classes",
+    lambda truth, p: float(metrics.f1_score(truth, _hard(p), average="macro", zero_division=0)),
+)  # fmt: skip
+LOG_LOSS = Metric("log_loss", Direction.MIN, "mean negative log-likelihood, in nats", _log_loss)
+MAE = Metric(
+    "mae", Direction.MIN, "mean absolute error, in the unit of the output",
+    lambda truth, values: float(np.mean(np.abs(values - truth))),
+)  # fmt: skip
+RMSE = Metric(
+    "rmse", Direction.MIN, "root of the mean squared error, in the unit of the output",
+    lambda truth, values: float(np.sqrt(np.mean((values - truth) ** 2))),
+)  # fmt: skip
+WAPE = Metric(
+    "wape", Direction.MIN, "sum of the absolute errors as a share of the sum of the true values",
+    lambda truth, values: float(np.abs(values - truth).sum() / np.abs(truth).sum()),
+)  # fmt: skip
+
+
+def _correlation(truth: Labels, values: Predictions) -> float:
+    if not (np.ptp(truth) and np.ptp(values)):
+        return 0.0
+    return float(np.corrcoef(truth, values)[0, 1])
+
+
+CORRELATION = Metric(
+    "correlation", Direction.MAX, "Pearson's, of prediction and truth; 0 for a constant", _correlation
+)  # fmt: skip
+
+
+def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10) -> float:
+    """How far the probability of class 1 is from the share of class 1, on average over equal groups of rows that rank alike.
+
+    Expected calibration error (Naeini et al. 2015). No metric of a gate: who gives everybody the mean has none.
+    """
+    groups = np.array_split(np.argsort(probabilities[:, 1], kind="stable"), bins)
+    apart = [abs(probabilities[rows, 1].mean() - truth[rows].mean()) * len(rows) for rows in groups if len(rows)]
+    return float(np.sum(apart) / len(truth))
+
+
+def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
+    """Each metric by name."""
+    return {metric.name: metric.score(truth, predictions) for metric in chosen}
+
+
+Baseline = Callable[[Table, Table], Predictions]
+"""``baseline(training rows, rows to predict)``: what one would say without a model."""
+
+
+def baseline_scores(
+    chosen: Sequence[Metric], baselines: Mapping[str, Baseline], train: Table, test: Table
+) -> dict[str, dict[str, float]]:
+    """The scores of each baseline, by its name."""
+    return {name: scores(chosen, test.labels, baseline(train, test)) for name, baseline in baselines.items()}
+
+
+def strongest(chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Of each metric the best score that any of the baselines has."""
+    best = {Direction.MAX: max, Direction.MIN: min}
+    return {m.name: best[m.direction](each[m.name] for each in found.values()) for m in chosen}

@@ -1,0 +1,1 @@
+"""How good a registered version is, and whether it goes live."""

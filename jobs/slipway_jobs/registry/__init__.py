@@ -1,0 +1,1 @@
+"""MLflow's runs and versions; what pins and signs an artifact."""

@@ -1,0 +1,134 @@
+"""Make a version servable that someone logged by hand with ``mlflow.onnx.log_model``: it has no signature and no digest.
+
+Trust on first use: what lies in the store now is what the version is from now on. What was logged stays as it is; the
+artifact that is served is written beside it, and the version's tags lead to it.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
+from slipway_contract.signature import Signature
+
+from slipway_jobs.errors import Refused
+from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_of, output_columns, read, with_outputs
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.signing import sign
+from slipway_jobs.registry.tracking import Tracking, Version, logged_example, logged_onnx
+from slipway_jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "adoption"
+
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Pin the version; the result as JSON, ``state`` is adopted, or unchanged when it has a digest already.
+
+    Raises Refused when it cannot be served as it is; the sentence says what to log instead.
+    """
+    result = {"model": version.name, "version": version.version}
+    if Tag.DIGEST in version.tags:
+        return {"state": "unchanged", **result, "digest": version.digest}
+    tags = {"slipway.model": version.name, "slipway.adopted.version": version.version, "slipway.adopted.by": settings.who}
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        tracking.run(f"{EXPERIMENT}-{version.name}", str(version), tags) as run,
+    ):
+        folder = Path(temporary)
+        (folder / "artifact").mkdir()
+        logged = tracking.download(version, folder / "logged")
+        manifest = derive(logged, folder / "artifact", version, settings)
+        signer = sign(folder / "artifact", version.name, settings.signing_key)
+        with tracking.logged_model(run, version.name, tags) as model_id:
+            tracking.upload(model_id, folder / "artifact")
+            artifact.check(tracking.download(model_id, folder / "stored"), manifest.digest)
+        if Tag.DIGEST in tracking.version(version.name, version.version).tags:
+            raise Refused(f"{version} was pinned by someone else in the meantime")
+        # The digest last: with it, the version counts as pinned.
+        form = ArtifactFormat.ONNX.value
+        tags = {Tag.FORMAT: form, Tag.ARTIFACT: f"models:/{model_id}", **signer, Tag.DIGEST: manifest.digest}
+        tracking.tag(version, tags)
+    return {"state": "adopted", **result, "digest": manifest.digest}
+
+
+def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> ArtifactManifest:
+    """Write the artifact of what was logged into the folder: the graph in one file, and what can be known of it."""
+    graph = read(logged_onnx(logged))
+    inputs = inputs_of(graph)
+    row = example_row(logged_example(logged), inputs)
+    graph, signature = understand(graph, inputs, row)
+    (folder / ArtifactFormat.ONNX.file).write_bytes(graph.SerializeToString())
+    request = signature.request([{each.column.name: _plain(row[each.column.name], each) for each in inputs}])
+    provenance = {"adoptedBy": settings.who, **({"runId": version.run_id} if version.run_id else {})}
+    files = {
+        SIGNATURE_FILE: signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+        EXAMPLE_FILE: request.model_dump_json(exclude_none=True, indent=1).encode(),
+        CARD_FILE: card(version, signature).encode(),
+        "provenance.json": json.dumps(provenance, indent=1).encode(),
+    }
+    return artifact.seal(folder, files, ArtifactFormat.ONNX)
+
+
+def understand(graph: Graph, inputs: list[GraphInput], row: Arrays) -> tuple[Graph, Signature]:
+    """The signature by trial: two rows must come back as two rows. Raises Refused."""
+    rows = 2
+    try:
+        outputs = run_onnx(graph.SerializeToString(), {name: np.repeat(value, rows, axis=0) for name, value in row.items()})
+    except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
+        raise Refused(f"the graph does not answer an example; log it with an input_example that it answers: {error}") from error
+    columns = output_columns(list(outputs.items()), rows)
+    if not columns:
+        raise Refused("the graph gives no tensor that V2 knows")
+    scalars: dict[str, tuple[int, ...]] = {each.name: outputs[each.name].shape[1:] for each in columns if not each.shape}
+    signature = Signature(inputs=tuple(each.column for each in inputs), outputs=columns)
+    return with_outputs(graph, columns, scalars), signature
+
+
+def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
+    """One row in the graph's shapes: of the logged example where it fits, else zeros and empty strings."""
+    try:
+        return {each.column.name: _first(_part(example, each.column.name, inputs), each) for each in inputs}
+    except (KeyError, ValueError, TypeError, IndexError):
+        return {each.column.name: _first(_blank(each), each) for each in inputs}
+
+
+def _part(example: Any, name: str, inputs: list[GraphInput]) -> Any:
+    if isinstance(example, Mapping) or (len(inputs) > 1 and hasattr(example, "columns")):
+        return example[name]
+    if len(inputs) > 1:
+        raise KeyError(name)
+    return example
+
+
+def _first(values: Any, each: GraphInput) -> np.ndarray[Any, Any]:
+    return np.asarray(values, each.dtype).reshape(-1, *each.dimensions)[[0]]
+
+
+def _blank(each: GraphInput) -> np.ndarray[Any, Any]:
+    return np.full((1, *each.dimensions), "" if each.dtype.kind == "O" else 0, each.dtype)
+
+
+def _plain(row: np.ndarray[Any, Any], each: GraphInput) -> Any:
+    values = row.reshape(-1).tolist()
+    return values if each.column.shape else values[0]
+
+
+def card(version: Version, signature: Signature) -> str:
+    """Markdown."""
+    lines = [
+        f"# {version.name}, version {version.version}",
+        "",
+        "Logged by hand and adopted as it was found. What it was trained on, how good it is and what it is for is not recorded.",
+        *("", "## Inputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.inputs)),
+        *("", "## Outputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs), ""),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,337 @@
+"""The door to MLflow: runs, logged models, registered versions, aliases."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+# Before the import: a client that reports its use to a third party is nobody's choice here.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# A server that restarts is waited for, for about a minute; MLflow's own seven attempts take more than four.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+
+import mlflow.artifacts
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.entities import Dataset as LoggedDataset
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.models import Model, ModelSignature
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.types import Schema, TensorSpec
+from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_contract.rules import RuleSet
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.data.dataset import Dataset
+from slipway_jobs.errors import NoSuchVersion, Refused
+
+if TYPE_CHECKING:
+    from slipway_jobs.formats.onnx_graph import Graph
+    from slipway_jobs.formats.served import Exported
+
+logger = logging.getLogger(__name__)
+
+_DTYPES: dict[Datatype, np.dtype[Any]] = {
+    Datatype.FP32: np.dtype(np.float32),
+    Datatype.INT64: np.dtype(np.int64),
+    Datatype.BYTES: np.dtype(np.str_),
+}
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version as the registry has it."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Digest of its artifact. Raises NoSuchVersion when training did not write one."""
+        return self.tag(Tag.DIGEST)
+
+    def tag(self, key: str) -> str:
+        if key not in self.tags:
+            raise NoSuchVersion(f"{self}: has no tag {key}; Slipway's training writes it, so train or import the version anew")
+        return self.tags[key]
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+class Run:
+    """A run that is under way."""
+
+    def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
+        self._client = client
+        self.id = run_id
+        self.experiment_id = experiment_id
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        step: int = 0,
+    ) -> None:
+        """``step`` is that of the metrics."""
+        now = int(time.time() * 1000)
+        self._client.log_batch(
+            self.id,
+            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            params=[Param(name, str(value)) for name, value in (params or {}).items()],
+            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+        )
+
+    def log_dataset(self, dataset: Dataset, digest: str, context: str) -> None:
+        """As an input of the run. MLflow keeps 36 characters of a digest; the whole one is in the tags."""
+        short = digest.removeprefix("sha256:")[:36]
+        logged = LoggedDataset(dataset.name, short, "code" if dataset.url is None else "http", dataset.source)
+        self._client.log_inputs(self.id, [DatasetInput(logged, [InputTag("mlflow.data.context", context)])])
+
+    def log_files(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            self._client.log_text(self.id, text, name)
+
+    def upload(self, path: Path) -> None:
+        """The file as an artifact of the run."""
+        self._client.log_artifact(self.id, str(path))
+
+
+class Tracking:
+    """An MLflow tracking server with its registry. Every call blocks; MLflow repeats those that fail on the way."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    @contextmanager
+    def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """A run of the experiment; FAILED when the block raises, KILLED when it is interrupted."""
+        with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
+            yield run
+
+    def resumed(self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
+        """The run that bears these tags, running again; a new one, below ``parent``, when there is none."""
+        experiment_id = self._experiment(experiment)
+        found = self._client.search_runs([experiment_id], _bearing(tags), max_results=1)
+        if not found:
+            above = {"mlflow.parentRunId": parent.id} if parent else {}
+            return self._start(experiment_id, name, {**tags, **above})
+        self._client.update_run(found[0].info.run_id, status="RUNNING")
+        return Run(self._client, found[0].info.run_id, experiment_id)
+
+    def _start(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+        started = self._client.create_run(experiment_id, run_name=name, tags=dict(tags))
+        logger.info("run %s, %s", started.info.run_id, name)
+        return Run(self._client, started.info.run_id, experiment_id)
+
+    @contextmanager
+    def ended(self, run: Run) -> Iterator[Run]:
+        """The run ends with the block."""
+        try:
+            yield run
+        except Exception:
+            self._client.set_terminated(run.id, "FAILED")
+            raise
+        except BaseException:
+            self._client.set_terminated(run.id, "KILLED")
+            raise
+        self._client.set_terminated(run.id, "FINISHED")
+
+    def _experiment(self, name: str) -> str:
+        if found := self._client.get_experiment_by_name(name):
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(name))
+        except RestException as error:
+            # Another Job made it in the meantime.
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS) or not (
+                found := self._client.get_experiment_by_name(name)
+            ):
+                raise
+            return str(found.experiment_id)
+
+    def finished_run(self, experiment: str, tags: Mapping[str, str]) -> str | None:
+        """The oldest run that ended well and has these tags."""
+        if (found := self._client.get_experiment_by_name(experiment)) is None:
+            return None
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ["attributes.status = 'FINISHED'"]
+        runs = self._client.search_runs(
+            [found.experiment_id], " AND ".join(wanted), order_by=["attributes.start_time ASC"], max_results=1
+        )
+        return str(runs[0].info.run_id) if runs else None
+
+    def download_file(self, run_id: str, name: str, folder: Path) -> Path:
+        """A run's artifact, inside the folder. Raises NoSuchVersion when it cannot be read."""
+        try:
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+        except (MlflowException, OSError) as error:
+            raise NoSuchVersion(f"{name} of run {run_id} cannot be read from {self._uri}: {error}") from error
+
+    @contextmanager
+    def logged_model(
+        self, run: Run, name: str, tags: Mapping[str, str], form: ArtifactFormat = ArtifactFormat.ONNX
+    ) -> Iterator[str]:
+        """A model of the run, by its id; READY when the block ends, FAILED when it raises."""
+        model = self._client.create_logged_model(
+            run.experiment_id, name, source_run_id=run.id, tags=dict(tags), model_type=form.value
+        )
+        try:
+            yield model.model_id
+        except BaseException:
+            self._client.finalize_logged_model(model.model_id, "FAILED")
+            raise
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self._client.log_outputs(run.id, [LoggedModelOutput(model.model_id, 0)])
+
+    def upload(self, model_id: str, folder: Path) -> None:
+        """Store the folder as the logged model's artifact."""
+        self._client.log_model_artifacts(model_id, str(folder))
+
+    def attach(self, version: Version, path: Path) -> None:
+        """Store a file beside those of the version's artifact, in place of one of that name. Raises NoSuchVersion."""
+        found = self._client.get_model_version(version.name, version.version)
+        source = version.tags.get(Tag.ARTIFACT, found.source or "")
+        if not source.startswith("models:/m-"):
+            raise NoSuchVersion(f"{version}: its artifact at {source} is not a logged model's, so nothing can be stored with it")
+        self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
+
+    def download(self, source: Version | str, folder: Path) -> Path:
+        """The artifact of a version, or of a logged model by its id; where it is then, inside the folder."""
+        try:
+            if isinstance(source, str):
+                uri = self._client.get_logged_model(source).artifact_location
+            elif adopted := source.tags.get(Tag.ARTIFACT):
+                uri = self._client.get_logged_model(adopted.removeprefix("models:/")).artifact_location
+            else:
+                uri = self._client.get_model_version_download_uri(source.name, source.version)
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri))
+        except (MlflowException, OSError) as error:
+            raise NoSuchVersion(f"{source}: its artifact cannot be read from {self._uri}: {error}") from error
+
+    def register(self, name: str, model_id: str, run: Run, tags: Mapping[str, str], description: str) -> Version:
+        """A new version with all its tags at once: it is never seen without them."""
+        try:
+            self._client.create_registered_model(name)
+        except RestException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        made = self._client.create_model_version(
+            name, f"models:/{model_id}", run.id, dict(tags), description=description, model_id=model_id
+        )
+        return Version(name, str(made.version), run.id, dict(tags))
+
+    def version(self, name: str, version: str) -> Version:
+        """Raises NoSuchVersion."""
+        try:
+            return _version(self._client.get_model_version(name, version))
+        except RestException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            raise NoSuchVersion(f"{name}/{version}: there is no such version in the registry") from None
+
+    def tagged(self, name: str, tags: Mapping[str, str]) -> Version | None:
+        """The newest version that bears these tags; None when there is none."""
+        found = self._client.search_model_versions(f"name = '{name}' and {_bearing(tags)}", max_results=1)
+        return _version(found[0]) if found else None
+
+    def aliased(self, name: str, alias: str) -> Version | None:
+        """The version that the alias points to; None when there is none."""
+        try:
+            found = self._client.get_registered_model(name).aliases.get(alias)
+        except RestException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            found = None
+        return None if found is None else self.version(name, str(found))
+
+    def point(self, name: str, alias: str, version: Version) -> None:
+        """Move the alias."""
+        self._client.set_registered_model_alias(name, alias, version.version)
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_model_version_tag(version.name, version.version, key, value)
+
+    def log_to(self, version: Version, metrics: Mapping[str, float]) -> None:
+        """Add metrics to the run that made the version."""
+        Run(self._client, version.run_id, "").log(metrics=metrics)
+
+    def metrics(self, version: Version) -> dict[str, float]:
+        """Those of the run that made the version."""
+        return dict(self._client.get_run(version.run_id).data.metrics)
+
+
+def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
+    """The model file, and MLflow's own files beside it."""
+    if isinstance(exported, RuleSet):
+        folder.mkdir()
+        (folder / ArtifactFormat.RULES.file).write_text(exported.model_dump_json())
+        # No flavour: nothing of MLflow's runs rules; it shows the signature.
+        Model(run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)).save(folder / "MLmodel")
+    else:
+        _save_onnx(exported, folder, signature, run, model_id)
+
+
+def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
+    """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's own files."""
+    import mlflow.onnx  # onnx is a second of start-up that only training needs
+
+    mlflow.onnx.save_model(
+        model,
+        str(folder),
+        mlflow_model=Model(run_id=run.id, model_id=model_id, model_uuid=model_id),
+        signature=_signature(signature),
+        pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
+        save_as_external_data=False,
+    )
+
+
+def logged_onnx(folder: Path) -> Path:
+    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model of another kind."""
+    try:
+        flavors = Model.load(str(folder)).flavors
+    except MlflowException as error:
+        raise Refused(f"what was logged is no MLflow model: {error}") from error
+    if "onnx" not in flavors:
+        kinds = ", ".join(sorted(flavors.keys() - {"python_function"})) or "code"
+        raise Refused(f"it was logged as {kinds}, which could run any code; convert it to ONNX and use mlflow.onnx.log_model")
+    path = (folder / str(flavors["onnx"].get("data", "model.onnx"))).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise Refused("its MLmodel names a graph that is not there")
+    return path
+
+
+def logged_example(folder: Path) -> Any:
+    """The input example that was logged with it: an array, a data frame, a dictionary; None when there is none."""
+    try:
+        return Model.load(str(folder)).load_input_example(str(folder))
+    except (MlflowException, OSError, ValueError):
+        return None
+
+
+def _signature(signature: Signature) -> ModelSignature:
+    return ModelSignature(_schema(signature.inputs, (1,)), _schema(signature.outputs, ()))
+
+
+def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:
+    return Schema([TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name) for column in columns])
+
+
+def _bearing(tags: Mapping[str, str]) -> str:
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+
+
+def _version(found: "mlflow.entities.model_registry.ModelVersion") -> Version:
+    return Version(found.name, str(found.version), str(found.run_id or ""), dict(found.tags))

@@ -1,0 +1,72 @@
+"""Which classes are taken for which: of all held-out rows, and of each group in which a model could be worse."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipway_jobs.data.dataset import Labels, Table
+from slipway_jobs.problems.problem import Problem
+from slipway_jobs.problems.target import Classes
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """``counts[true, said]``: rows; the classes by name."""
+
+    classes: Sequence[str]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, classes: Sequence[str], truth: Labels, said: Labels) -> Self:
+        counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+        np.add.at(counts, (truth, said), 1)
+        return cls(classes, counts)
+
+    @property
+    def recall(self) -> dict[str, float]:
+        """Of each class that there is: the share of its rows that are found."""
+        rows = self.counts.sum(axis=1)
+        return {name: float(self.counts[k, k] / rows[k]) for k, name in enumerate(self.classes) if rows[k]}
+
+    def as_json(self) -> dict[str, Any]:
+        return {"rows": int(self.counts.sum()), "recall": self.recall, "counts": self.counts.tolist()}
+
+
+def confusions(task: Problem, table: Table, said: Labels) -> dict[str, Confusion]:
+    """Of all rows, then of each group of the problem's slices, ``sex female``; none of a model that predicts a quantity.
+
+    ``said``: the labels as they are served.
+    """
+    if not isinstance(task.target, Classes):
+        return {}
+    codes = task.signature.outputs[0].codes or {}
+    classes = [codes.get(label, str(label)) for label in range(task.target.count)]
+    groups: Mapping[str, NDArray[np.bool_]] = {ALL: np.ones(len(table), dtype=bool), **dict(_slices(task, table))}
+    return {name: Confusion.of(classes, table.labels[rows], said[rows]) for name, rows in groups.items()}
+
+
+def _slices(task: Problem, table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    feeds = task.feeds(table.features)
+    for column in task.signature.inputs:
+        if column.name in task.slices:
+            for code, meaning in (column.codes or {}).items():
+                yield f"{column.name} {meaning}", feeds[column.name].ravel() == code
+
+
+def recall_metrics(found: Mapping[str, Confusion]) -> dict[str, float]:
+    """By names that MLflow takes: ``recall_disease``, ``recall_disease.sex_female``."""
+    return {
+        f"recall_{_plain(name)}" + ("" if group == ALL else f".{_plain(group)}"): value
+        for group, confusion in found.items()
+        for name, value in confusion.recall.items()
+    }
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")

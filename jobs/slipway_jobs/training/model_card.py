@@ -1,0 +1,114 @@
+"""The model card: what a version is, from what, how good, and what it is not for.
+
+The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they apply.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Column
+
+from slipway_jobs.data.dataset import Dataset
+from slipway_jobs.problems.problem import Problem
+from slipway_jobs.problems.split import Split
+from slipway_jobs.training.confusion import ALL, Confusion
+
+_FORMS = {ArtifactFormat.ONNX: "ONNX", ArtifactFormat.RULES: "words for rules that the server has", ArtifactFormat.SKOPS: "skops"}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The scores of a training run, by metric name."""
+
+    chosen: str
+    """The candidate that cross-validation chose."""
+    test: Mapping[str, float]
+    baselines: Mapping[str, Mapping[str, float]]
+    """Of each baseline by its name."""
+    cv_mean: Mapping[str, float]
+    cv_spread: Mapping[str, float]
+    """Standard deviation over the folds."""
+    confusions: Mapping[str, Confusion]
+    """Of the held-out rows: all of them, and those of each slice."""
+    calibration_error: float | None
+    """Of the probability on the held-out rows; of models of two classes."""
+    parity: float
+    """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
+
+
+def model_card(
+    task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str, form: ArtifactFormat
+) -> str:
+    """Markdown."""
+    lines = [
+        f"# {task.title}",
+        *(["", "**Trained on SYNTHETIC data: the scores below say nothing about the world.**"] if dataset.synthetic else []),
+        *("", task.use, "", "## Limits", *(f"- {limit}" for limit in task.limits)),
+        *("", "## Data", f"- {dataset.name}: {dataset.title}", f"- Source: {dataset.source}", f"- Licence: {dataset.licence}"),
+        *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
+        f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held out and scored once.",
+        *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
+        f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
+        *("", "## Scores", *_scores(task, results)),
+        *_calibration(results.calibration_error),
+        *_classes(results.confusions),
+        *("", "## Inputs", *_columns("input", task.signature.inputs)),
+        *("", "## Outputs", *_columns("output", task.signature.outputs), "", f"Code: {code}", ""),
+    ]
+    return "\n".join(lines)
+
+
+def _scores(task: Problem, results: Results) -> list[str]:
+    named = list(results.baselines)
+    lines = [
+        f"| metric | better | held out | {' | '.join(named)} | cross-validation | meaning |",
+        "|---" * (5 + len(named)) + "|",
+    ]
+    for metric in task.metrics:
+        name = metric.name
+        folds = f"{results.cv_mean[name]:.3f} ± {results.cv_spread[name]:.3f}"
+        better = "larger" if metric.direction == "max" else "smaller"
+        others = " | ".join(f"{results.baselines[each][name]:.3f}" for each in named)
+        lines.append(f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | {metric.meaning} |")
+    return [*lines, "", f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}."]
+
+
+def _calibration(error: float | None) -> list[str]:
+    if error is None:
+        return []
+    said = f"The probability is {error:.3f} away from the share of cases among rows that rank alike"
+    return ["", f"{said} (expected calibration error, ten groups of held-out rows)."]
+
+
+def _classes(found: Mapping[str, Confusion]) -> list[str]:
+    """Recall by group, then what each class was taken for."""
+    if not found:
+        return []
+    classes = found[ALL].classes
+    lines = ["", "## Classes", "Share of the held-out rows of a class that are found (recall), and how many they are:", ""]
+    lines += [f"| rows | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
+    for group, confusion in found.items():
+        rows = confusion.counts.sum(axis=1)
+        cells = [f"{confusion.recall[name]:.2f} of {rows[k]}" if rows[k] else "none" for k, name in enumerate(classes)]
+        lines.append(f"| {group} | {' | '.join(cells)} |")
+    lines += ["", f"| truly | {' | '.join(f'said {name}' for name in classes)} |", "|---" * (len(classes) + 1) + "|"]
+    return lines + [
+        f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, found[ALL].counts.tolist(), strict=True)
+    ]
+
+
+def _columns(kind: str, columns: Sequence[Column]) -> list[str]:
+    lines = [f"| {kind} | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
+    for column in columns:
+        missing = "yes" if column.missing else "no"
+        lines.append(f"| {column.name} | {column.description} | {column.unit or ''} | {_allowed(column)} | {missing} |")
+    return lines
+
+
+def _allowed(column: Column) -> str:
+    if column.codes:
+        return ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
+    if column.minimum is not None and column.maximum is not None:
+        return f"{column.minimum:g} to {column.maximum:g}"
+    return f"{column.max_length} characters" if column.max_length else ""

@@ -1,0 +1,253 @@
+"""The one pipeline that trains every model: choose, fit, score, export, prove, store, register."""
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
+
+from slipway_jobs.catalogue.catalogue import CATALOGUE, first_available
+from slipway_jobs.catalogue.dataset_store import keep
+from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
+from slipway_jobs.errors import Leakage
+from slipway_jobs.formats.onnx_graph import export
+from slipway_jobs.formats.served import Exported, Served
+from slipway_jobs.problems.metric import baseline_scores, calibration_error, scores, strongest
+from slipway_jobs.problems.problem import Estimator, Parameters, Problem
+from slipway_jobs.problems.split import Split
+from slipway_jobs.problems.target import Classes
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.signing import sign
+from slipway_jobs.registry.tracking import Run, Tracking, Version, save
+from slipway_jobs.settings import Settings
+from slipway_jobs.training.confusion import confusions, recall_metrics
+from slipway_jobs.training.model_card import Results, model_card
+from slipway_jobs.training.reference import reference_of
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_FILE = "evaluation.json"
+
+EXPERIMENT = "training"
+"""Each model has an experiment of its own, ``training-heart``."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model with its proof."""
+
+    estimator: Estimator
+    exported: Exported
+    results: Results
+
+    @property
+    def served(self) -> Served:
+        return Served.of(self.exported)
+
+
+def train(
+    task: Problem, parameters: Parameters, settings: Settings, tracking: Tracking, more_tags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags`` too.
+
+    Whatever fails, fails the run, and nothing is registered.
+    """
+    tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image, **(more_tags or {})}
+    with tracking.run(f"{EXPERIMENT}-{task.name}", task.name, tags) as run:
+        run.log(params=parameters.model_dump(exclude_none=True))
+        loaded, split = load_parts(task, parameters, settings)
+        dataset, table = loaded.entry, loaded.table
+        keep(loaded, tracking)
+        tags |= _dataset_tags(loaded)
+        run.log(tags=tags)
+        run.log_dataset(dataset, table.digest, "training")
+        fitted = fit(task, parameters, split)
+        _log_results(run, task, fitted.results)
+        version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)
+    return {
+        "state": "registered",
+        "model": task.name,
+        "version": version.version,
+        "runId": run.id,
+        "digest": version.digest,
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        "estimator": fitted.results.chosen,
+        "metrics": dict(fitted.results.test),
+        "baseline": strongest(task.metrics, fitted.results.baselines),
+        "crossValidation": {
+            name: {"mean": mean, "standardDeviation": fitted.results.cv_spread[name]}
+            for name, mean in fitted.results.cv_mean.items()
+        },
+    }
+
+
+def load_parts(task: Problem, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
+    """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
+    names = [parameters.dataset] if parameters.dataset else task.datasets
+    loaded = first_available([CATALOGUE[name] for name in names], settings)
+    return loaded, task.parts(loaded.table, loaded.entry.subject)
+
+
+def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
+    """Choose by cross-validation on the training part, fit on all of it, score the held-out part once.
+
+    Raises Leakage, ParityError.
+    """
+    chosen, estimator, folds = _choose(task, parameters, split.train)
+    logger.info("fitting %s on %d rows", chosen, len(split.train))
+    estimator.fit(split.train.features, split.train.labels)
+    check_fit(task, estimator, split.train)
+    predictions = task.target.predict(estimator, split.test.features)
+    exported = (task.export or export)(estimator, task.signature)
+    parity = check_parity(task, Served.of(exported), estimator, split.test.features)
+    results = Results(
+        chosen=chosen,
+        test=scores(task.metrics, split.test.labels, predictions),
+        baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
+        cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
+        cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
+        confusions=confusions(task, split.test, estimator.predict(split.test.features)),
+        calibration_error=calibration_error(split.test.labels, predictions) if task.target == Classes(2) else None,
+        parity=parity,
+    )
+    return Fitted(estimator, exported, results)
+
+
+def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
+    """The best candidate by the mean of the selection metric over the folds, and its scores in each fold."""
+    best: tuple[str, Estimator, dict[str, list[float]]] | None = None
+    for name, estimator in task.candidates(parameters).items():
+        folds = cross_validate(task, estimator, train, parameters)
+        mean = float(np.mean(folds[task.selection.name]))
+        logger.info("candidate %s: %s %.4f over %d folds", name, task.selection.name, mean, parameters.folds)
+        if best is None or task.selection.direction.gain(mean, float(np.mean(best[2][task.selection.name]))) > 0:
+            best = (name, estimator, folds)
+    if best is None:
+        raise ValueError(f"{task.name} declares no candidates")
+    return best
+
+
+def cross_validate(task: Problem, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
+    """The scores in each fold by metric."""
+    found = list(fold_scores(task, estimator, train, parameters))
+    return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
+
+
+def fold_scores(
+    task: Problem, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
+) -> Iterator[dict[str, float]]:
+    """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and scaling included."""
+    folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
+    for fitting, scoring in islice(folds, first, None):
+        part, rest = train.take(fitting), train.take(scoring)
+        model = clone(estimator).fit(part.features, part.labels)
+        yield scores(task.metrics, rest.labels, task.target.predict(model, rest.features))
+
+
+def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:
+    """Raise Leakage unless the estimator is what its training rows make of it.
+
+    It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others, the two differ.
+    """
+    again = clone(estimator).fit(train.features, train.labels)
+    first, second = (task.target.predict(each, train.features) for each in (estimator, again))
+    difference = np.abs(first - second).max()
+    if difference > 1e-9:
+        raise Leakage(f"fitted anew on the training rows alone, the model gives other predictions (by {difference:.2g})")
+
+
+def check_parity(task: Problem, served: Served, estimator: Estimator, features: Features) -> float:
+    """The largest difference of a prediction. Raises ParityError when it is too large, or when a label differs."""
+    return task.target.check_parity(task.signature, served.run(task.feeds(features)), estimator, features)
+
+
+def _dataset_tags(loaded: Loaded) -> dict[str, str]:
+    return {
+        Tag.DATASET: loaded.entry.name,
+        Tag.DATASET_DIGEST: loaded.table.digest,
+        Tag.DATASET_LICENCE: loaded.entry.licence,
+        Tag.DATASET_SOURCE: loaded.entry.source,
+        Tag.DATASET_PLACE: loaded.place,
+    }
+
+
+def _log_results(run: Run, task: Problem, results: Results) -> None:
+    named = {"test": results.test, "baseline": strongest(task.metrics, results.baselines)}
+    named |= {"cv_mean": results.cv_mean, "cv_std": results.cv_spread}
+    named |= {f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()}
+    run.log(
+        params={"candidate": results.chosen},
+        metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
+        | {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
+        | ({} if results.calibration_error is None else {"test_calibration_error": results.calibration_error})
+        | {"parity_max_difference": results.parity},
+    )
+
+
+def _store(
+    task: Problem, dataset: Dataset, digest: str, split: Split, fitted: Fitted, settings: Settings,
+    tracking: Tracking, run: Run, tags: Mapping[str, str],
+) -> Version:  # fmt: skip
+    """Write the artifact, store it, read it back, register it."""
+    form = fitted.served.format
+    card = model_card(task, dataset, digest, split, fitted.results, settings.revision, form)
+    run.log(tags={"mlflow.note.content": card})
+    provenance = {
+        "runId": run.id,
+        "dataset": {"name": dataset.name, "digest": digest, "licence": dataset.licence, "source": dataset.source},
+        "gitRevision": settings.revision,
+        "image": settings.image,
+        "place": tags[Tag.DATASET_PLACE],
+        "split": {"rule": split.rule, "training": _part(split.train), "heldOut": _part(split.test)},
+    }
+    files = {
+        SIGNATURE_FILE: task.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+        EXAMPLE_FILE: example(task, split.train).encode(),
+        REFERENCE_FILE: reference_of(task.signature, split.train.features).model_dump_json().encode(),
+        CARD_FILE: card.encode(),
+        EVALUATION_FILE: json.dumps(_evaluation(split, fitted.results), indent=1).encode(),
+        "provenance.json": json.dumps(provenance, indent=1).encode(),
+    }
+    with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags, form) as model_id:
+        folder = Path(temporary) / "model"
+        save(fitted.exported, folder, task.signature, run, model_id)
+        manifest = artifact.seal(folder, files, form)
+        signer = sign(folder, task.name, settings.signing_key)
+        logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
+        tracking.upload(model_id, folder)
+        artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
+    version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: form.value}
+    return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
+
+
+def _part(part: Table) -> dict[str, Any]:
+    """Rows, content and subjects of a part; of a table that is parted by time the days, because its subjects are in both."""
+    found: dict[str, Any] = {"rows": len(part), "digest": part.digest}
+    if part.times is not None:
+        return {**found, "from": str(part.times.min()), "to": str(part.times.max())}
+    return {**found, "subjects": [name.decode() for name in np.unique(part.groups).tolist()]}
+
+
+def _evaluation(split: Split, results: Results) -> dict[str, Any]:
+    """What the held-out rows showed."""
+    return {
+        "rows": len(split.test),
+        "metrics": results.test,
+        "baselines": results.baselines,
+        "calibrationError": results.calibration_error,
+        "classes": {group: confusion.as_json() for group, confusion in results.confusions.items()},
+    }
+
+
+def example(task: Problem, train: Table) -> str:
+    """A V2 request of the first training row; missing values are null."""
+    row = task.instance(train.features[:1])
+    return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)

@@ -1,0 +1,1 @@
+"""Sweeps: parameters tried by cross-validation, by any number of processes."""

@@ -1,0 +1,225 @@
+"""The door to Optuna: a sweep's trials in PostgreSQL, worked on by any number of processes."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+import psycopg
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import OptunaError
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from slipway_jobs.errors import SweepError, WrongParameter
+from slipway_jobs.problems.metric import Direction, Metric
+from slipway_jobs.problems.space import Range, Space, Value
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = "optuna"
+"""Of the database of the event log; Optuna makes its tables there itself."""
+
+_DIRECTIONS = {Direction.MAX: StudyDirection.MAXIMIZE, Direction.MIN: StudyDirection.MINIMIZE}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A point of the space, and how it did."""
+
+    id: int
+    """Optuna's."""
+    number: int
+    parameters: Mapping[str, Value]
+    state: str
+    """``waiting``, ``running``, ``complete``, ``pruned`` or ``fail``."""
+    scores: Sequence[Mapping[str, float]]
+    """By metric, of each fold that is done."""
+    reason: str | None
+    """Why it failed."""
+
+    @property
+    def finished(self) -> bool:
+        return self.state in ("complete", "pruned", "fail")
+
+
+class Sweep:
+    """One sweep.
+
+    Who works on a trial holds a lock of PostgreSQL's on its number. The lock goes with the process however that ends, so a
+    trial that runs and is not locked is a dead worker's, and the next one goes on with it where the other was.
+    """
+
+    def __init__(self, url: str, name: str, metric: Metric, folds: int) -> None:
+        """Raises SweepError when the database cannot be reached."""
+        self.name = name
+        self._metric = metric
+        self._folds = folds
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with _errors():
+            self._session = psycopg.connect(url, connect_timeout=10, autocommit=True)
+            with self.alone("schema", of="sweeps"):  # two that make the same tables at once refuse each other
+                self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                self._storage = optuna.storages.RDBStorage(
+                    url.replace("postgresql://", "postgresql+psycopg://", 1),
+                    engine_kwargs={"connect_args": {"options": f"-csearch_path={SCHEMA}"}, "pool_size": 1},
+                )
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._session.close()
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    @contextmanager
+    def alone(self, what: str, of: str | None = None) -> Iterator[None]:
+        """One process at a time; the others wait."""
+        key = f"slipway {of or self.name} {what}"
+        with _errors():
+            self._session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+        try:
+            yield
+        finally:
+            with _errors():
+                self._session.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+
+    def lock(self, what: str) -> bool:
+        """Whether this process has it from now on, until it ends or unlocks it."""
+        return self._ask("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", what)
+
+    def unlock(self, what: str) -> None:
+        self._ask("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", what)
+
+    def _ask(self, question: str, what: str) -> bool:
+        with _errors():
+            row = self._session.execute(question, [f"slipway {self.name} {what}"]).fetchone()
+        return bool(row and row[0])
+
+    def begin(self, request: Mapping[str, Any], space: Space, points: Sequence[Mapping[str, Value]]) -> None:
+        """Put the trials in, or join the sweep of that name; to be called alone.
+
+        Raises WrongParameter when that one was begun with another ``request``: the two would not be one sweep.
+        """
+        with _errors():
+            self._study = optuna.create_study(
+                storage=self._storage, study_name=self.name, direction=_DIRECTIONS[self._metric.direction], load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(), pruner=CannotWin(self._metric, self._folds),
+            )  # fmt: skip
+            if known := self._study.user_attrs.get("request"):
+                _compare(self.name, known, dict(request))
+            else:
+                self._study.set_user_attr("request", dict(request))
+            # Who was killed here left the first ones.
+            for point in points[len(self._study.get_trials(deepcopy=False)) :]:
+                distributions = {name: _distribution(space[name]) for name in point}
+                waiting = optuna.create_trial(state=TrialState.WAITING, params=dict(point), distributions=distributions)
+                self._study.add_trial(waiting)
+
+    def take(self, worker: int) -> Trial | None:
+        """The next trial that is not finished and that nobody works on; it is this process's until ``finish``."""
+        for trial in self.trials():
+            if trial.finished or not self.lock(f"trial {trial.number}"):
+                continue
+            with _errors():
+                # Another may have finished it between the list and the lock.
+                if not self._storage.get_trial(trial.id).state.is_finished():
+                    self._storage.set_trial_state_values(trial.id, TrialState.RUNNING)
+                    self._storage.set_trial_user_attr(trial.id, "worker", worker)
+                    return _trial(self._storage.get_trial(trial.id))
+            self.unlock(f"trial {trial.number}")
+        return None
+
+    def score(self, trial: Trial, fold: int, scores: Mapping[str, float]) -> bool:
+        """Keep the scores of a fold; whether it is still worth going on."""
+        with _errors():
+            running = optuna.trial.Trial(self._study, trial.id)
+            running.set_user_attr(f"fold {fold}", dict(scores))
+            running.report(scores[self._metric.name], step=fold)
+            return not running.should_prune()
+
+    def finish(self, trial: Trial, state: str, value: float | None = None, reason: str | None = None) -> None:
+        """``complete`` with its value, ``pruned``, or ``fail`` with a reason. One that another has finished is left as it is."""
+        with _errors():
+            if reason is not None:
+                self._storage.set_trial_user_attr(trial.id, "reason", reason)
+            self._study.tell(trial.number, value, state=TrialState[state.upper()], skip_if_finished=True)
+        self.unlock(f"trial {trial.number}")
+
+    def trials(self) -> list[Trial]:
+        """By number."""
+        with _errors():
+            return [_trial(each) for each in self._storage.get_all_trials(self._storage.get_study_id_from_name(self.name))]
+
+
+class CannotWin(optuna.pruners.BasePruner):
+    """Gives a trial up when even perfect scores in all its remaining folds would not make it the best.
+
+    So pruning saves time and never changes which trial is the best, whoever happens to be further on.
+    """
+
+    def __init__(self, metric: Metric, folds: int) -> None:
+        self._metric = metric
+        self._folds = folds
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        known = [
+            mean(each.intermediate_values.values()) for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ]
+        done = list(trial.intermediate_values.values())
+        hope = mean([*done, *[self._metric.perfect] * (self._folds - len(done))])
+        return any(self._metric.direction.gain(hope, value) < 0 for value in known)
+
+
+def mean(values: Any) -> float:
+    """Exactly rounded, whatever the order: equal trials are equal."""
+    values = list(values)
+    return math.fsum(values) / len(values)
+
+
+def best(trials: Sequence[Trial], metric: Metric) -> Trial | None:
+    """The complete trial with the best mean; of equal ones the first."""
+    found: Trial | None = None
+    for trial in trials:
+        if trial.state != "complete":
+            continue
+        if (
+            found is None
+            or metric.direction.gain(*(mean(each[metric.name] for each in one.scores) for one in (trial, found))) > 0
+        ):
+            found = trial
+    return found
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    done = sorted(frozen.intermediate_values)
+    scores = [frozen.user_attrs[f"fold {fold}"] for fold in done]
+    return Trial(
+        frozen._trial_id, frozen.number, frozen.params, frozen.state.name.lower(), scores, frozen.user_attrs.get("reason")
+    )
+
+
+def _distribution(declared: Any) -> BaseDistribution:
+    if not isinstance(declared, Range):
+        return CategoricalDistribution(declared.values)
+    if declared.whole:
+        return IntDistribution(int(declared.low), int(declared.high), log=declared.log)
+    return FloatDistribution(declared.low, declared.high, log=declared.log)
+
+
+def _compare(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    for key in known.keys() | asked.keys():
+        if known.get(key) != asked.get(key):
+            was, now = known.get(key), asked.get(key)
+            raise WrongParameter(f"sweep: {name} was begun with {key} {was}, not {now}; ask for the same, or name another sweep")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, SQLAlchemyError, OptunaError) as error:
+        raise SweepError(f"the sweep cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error

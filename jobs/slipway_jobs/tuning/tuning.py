@@ -1,0 +1,181 @@
+"""A sweep: trials of parameters by cross-validation on the training part, then a training with the best of them.
+
+Any number of workers do it together, and each may be killed at any time (docs/tuning.md).
+"""
+
+import logging
+import math
+import re
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slipway_contract.registry import Tag
+
+from slipway_jobs.data.dataset import Table
+from slipway_jobs.errors import SweepError, TrialFailed, WrongParameter
+from slipway_jobs.problems.problem import Problem, parse_parameters
+from slipway_jobs.problems.space import draw, space_of
+from slipway_jobs.registry.tracking import Run, Tracking
+from slipway_jobs.settings import Settings
+from slipway_jobs.training.training import fold_scores, load_parts, train
+from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "tuning"
+"""Each model has an experiment of its own, ``tuning-heart``: a run for each sweep, and below it one for each trial."""
+
+PART = "slipway.sweep.part"
+"""Tag of a run: ``whole``, or ``trial 3``."""
+
+STATE = "slipway.sweep.state"
+"""Tag of a trial's run: how it ended."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a sweep is asked for."""
+
+    given: Mapping[str, str]
+    """Parameters that all trials have."""
+    trials: int
+    name: str | None = None
+    """None: that of the Job, else a new one."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What every trial needs."""
+
+    task: Problem
+    given: Mapping[str, str]
+    folds: int
+    train: Table
+    """The held-out part is not here: it is touched once, by the training at the end."""
+    sweep: Sweep
+    tracking: Tracking
+    run: Run
+    """The sweep's own."""
+
+
+def tune(task: Problem, wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Work on the sweep until nothing is left to take; whoever ends last trains with the best. The result as JSON.
+
+    Raises WrongParameter, SweepError when no trial has worked, and what a training raises.
+    """
+    if settings.database_url is None:
+        raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway")
+    parameters, space = parse_parameters(task, wish.given), space_of(task, wish.given)
+    name = sweep_name(wish.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
+    logger.info("sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name)
+    loaded, split = load_parts(task, parameters, settings)
+    request = {
+        "model": task.name, "parameters": dict(wish.given), "trials": wish.trials, "space": str(space),
+        "dataset": loaded.entry.name, "digest": loaded.table.digest, "code": settings.revision,
+    }  # fmt: skip
+    sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
+    try:
+        with sweep.alone("begin"):
+            sweep.begin(request, space, draw(space, parameters.seed, wish.trials))
+            run = tracking.resumed(_experiment(task), name, {Tag.SWEEP: name, PART: "whole"})
+        run.log(
+            params={"trials": wish.trials, **parameters.model_dump(exclude_none=True, exclude=set(space))}, tags=_tags(request)
+        )
+        worker = Worker(task, wish.given, parameters.folds, split.train, sweep, tracking, run)
+        while trial := sweep.take(settings.completion_index):
+            _try(worker, trial)
+        return _end(worker, settings)
+    finally:
+        sweep.close()
+
+
+def sweep_name(text: str) -> str:
+    """Raises WrongParameter unless a Job could have that name."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", text):
+        raise WrongParameter(f"sweep: {text!r} is not a name; it takes up to 63 of a-z, 0-9, '-' and '.'")
+    return text
+
+
+def _experiment(task: Problem) -> str:
+    return f"{EXPERIMENT}-{task.name}"
+
+
+def _tags(request: Mapping[str, Any]) -> dict[str, str]:
+    return {Tag.DATASET: request["dataset"], Tag.DATASET_DIGEST: request["digest"], Tag.GIT_REVISION: request["code"]}
+
+
+def _try(worker: Worker, trial: Trial) -> None:
+    """Score a trial, from the fold on that is not done yet, and keep how it ended."""
+    sweep, metric = worker.sweep, worker.task.selection
+    tags = {Tag.SWEEP: sweep.name, PART: f"trial {trial.number}"}
+    child = worker.tracking.resumed(_experiment(worker.task), f"{sweep.name} {trial.number}", tags, worker.run)
+    child.log(params=trial.parameters)
+    try:
+        with worker.tracking.ended(child):
+            scores = _score(worker, trial, child)
+            state = "complete" if len(scores) == worker.folds else "pruned"
+            means = {f"cv_mean_{each.name}": mean(one[each.name] for one in scores) for each in worker.task.metrics}
+            child.log(metrics=means, tags={STATE: state})
+    except TrialFailed as error:
+        logger.warning("trial %d of sweep %s failed: %s", trial.number, sweep.name, error)
+        child.log(tags={STATE: "fail", "slipway.sweep.reason": str(error)[:5000]})
+        sweep.finish(trial, "fail", reason=str(error))
+        return
+    logger.info("trial %d %s: %s %.4f", trial.number, state, metric.name, means[f"cv_mean_{metric.name}"])
+    sweep.finish(trial, state, means[f"cv_mean_{metric.name}"] if state == "complete" else None)
+
+
+def _score(worker: Worker, trial: Trial, child: Run) -> list[Mapping[str, float]]:
+    """The scores of all folds; of fewer when the trial cannot win any more. Raises TrialFailed."""
+    scores = list(trial.scores)
+    for found in _folds(worker, trial):
+        if bad := [name for name, value in found.items() if not math.isfinite(value)]:
+            raise TrialFailed(f"fold {len(scores)}: {', '.join(bad)} is not a number")
+        child.log(metrics={f"fold_{name}": value for name, value in found.items()}, step=len(scores))
+        scores.append(found)
+        if not worker.sweep.score(trial, len(scores) - 1, found):
+            break
+    return scores
+
+
+def _folds(worker: Worker, trial: Trial) -> Iterator[dict[str, float]]:
+    """Whatever goes wrong in an estimator, as TrialFailed: a bad corner of the space must not end the sweep."""
+    try:
+        parameters = parse_parameters(worker.task, _with(worker.given, trial))
+        (estimator,) = worker.task.candidates(parameters).values()
+        yield from fold_scores(worker.task, estimator, worker.train, parameters, first=len(trial.scores))
+    except Exception as error:  # estimators are others' code
+        raise TrialFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _with(given: Mapping[str, str], trial: Trial) -> dict[str, str]:
+    return {**given, **{name: str(value) for name, value in trial.parameters.items()}}
+
+
+def _end(worker: Worker, settings: Settings) -> dict[str, Any]:
+    """Train with the best parameters when all trials are finished, and nobody else does it or has done it."""
+    task, sweep, tracking, trials = worker.task, worker.sweep, worker.tracking, worker.sweep.trials()
+    said: dict[str, Any] = {"model": task.name, "sweep": sweep.name, "trials": dict(Counter(trial.state for trial in trials))}
+    if not all(trial.finished for trial in trials) or not sweep.lock("training"):
+        return {"state": "left", **said}
+    said["failed"] = {trial.number: trial.reason for trial in trials if trial.state == "fail"}
+    with tracking.ended(worker.run):
+        winner = best(trials, task.selection)
+        if winner is None:
+            raise SweepError(f"all {len(trials)} trials of sweep {sweep.name} failed; the first: {trials[0].reason}")
+        score = mean(each[task.selection.name] for each in winner.scores)
+        said["best"] = {"trial": winner.number, "parameters": winner.parameters, task.selection.name: score}
+        worker.run.log(
+            params={f"best_{name}": value for name, value in winner.parameters.items()},
+            metrics={f"best_cv_mean_{task.selection.name}": score},
+            tags={"slipway.sweep.best": str(winner.number)},
+        )
+        if known := tracking.tagged(task.name, {Tag.SWEEP: sweep.name}):
+            return {"state": "unchanged", **said, "version": known.version, "digest": known.digest}
+        parameters = parse_parameters(task, _with(worker.given, winner))
+        trained = train(task, parameters, settings, tracking, {Tag.SWEEP: sweep.name})
+        worker.run.log(tags={"slipway.version": trained["version"]})
+    return {**said, **trained, "state": "tuned"}
