@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat
 from slipway_contract.signature import Signature
 
-from slipway_serving.errors import Refused
+from slipway_serving.errors import Refused, first_finding
 from slipway_serving.predictor import Predictor
 
 PROVENANCE_FILE = "provenance.json"
@@ -59,14 +59,6 @@ class Artifact:
         from slipway_serving.estimator import Estimator
 
         return Estimator(path, self.format, self.signature)
-
-
-def first_finding(error: ValidationError) -> str:
-    """The first finding of a pydantic error as `where: what`."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    what = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
 
 
 def _card(folder: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Why an artifact is not served. ``str()`` is one line that a person can act on."""
 
+from pydantic import ValidationError
+
 
 class Refused(Exception):
     """The artifact, or the place it comes from, is not what it must be; nothing is served."""
@@ -7,3 +9,11 @@ class Refused(Exception):
     def __init__(self, reason: str) -> None:
         # Names and messages come from outside: no line breaks or control characters reach the log.
         super().__init__(" ".join("".join(c if c.isprintable() else " " for c in reason).split()))
+
+
+def first_finding(error: ValidationError) -> str:
+    """The first finding of a pydantic error as `where: what`."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    what = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

@@ -13,8 +13,7 @@ from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-from slipway_serving.artifact import first_finding
-from slipway_serving.errors import Refused
+from slipway_serving.errors import Refused, first_finding
 from slipway_serving.predictor import Array
 
 KNOWN = frozenset({("vader", "3.3.2")})

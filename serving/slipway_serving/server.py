@@ -24,9 +24,9 @@ from slipway_contract.errors import explain_settings
 from slipway_contract.log import log_to_stderr
 
 from slipway_serving.application import create_application, mlserver_settings
-from slipway_serving.artifact import MODEL_SETTINGS_FILE, first_finding
+from slipway_serving.artifact import MODEL_SETTINGS_FILE
 from slipway_serving.door import Door
-from slipway_serving.errors import Refused
+from slipway_serving.errors import Refused, first_finding
 from slipway_serving.model import SlipwayModel
 from slipway_serving.settings import ServingSettings
 

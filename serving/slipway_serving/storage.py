@@ -21,8 +21,8 @@ from slipway_contract.errors import explain_settings
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
 from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri
 
-from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact, first_finding
-from slipway_serving.errors import Refused
+from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact
+from slipway_serving.errors import Refused, first_finding
 from slipway_serving.mlflow_registry import MlflowRegistry
 from slipway_serving.seal import TrustedKeys
 from slipway_serving.settings import StorageSettings
