@@ -1,19 +1,15 @@
 """The model card of a model that was made elsewhere: what is known, and that the rest is not."""
 
-from typing import TYPE_CHECKING
-
 from slipway_contract.signature import Column
 
 from slipway_jobs.foreign.model import ForeignModel
+from slipway_jobs.foreign.origin import Origin
 from slipway_jobs.foreign.parity import Parity
-
-if TYPE_CHECKING:
-    from slipway_jobs.foreign.registration import Origin
 
 _UNKNOWN = "not recorded"
 
 
-def card(name: str, use: str | None, origin: "Origin", model: ForeignModel, parity: Parity | None) -> str:
+def card(name: str, use: str | None, origin: Origin, model: ForeignModel, parity: Parity | None) -> str:
     """Markdown."""
     proof = parity.sentence() if parity else "no expected outputs were given, so what it says was compared with nothing"
     lines = [

@@ -17,6 +17,7 @@ from slipway_contract.signature import Signature
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.foreign.card import card
 from slipway_jobs.foreign.model import ForeignModel
+from slipway_jobs.foreign.origin import Origin
 from slipway_jobs.foreign.parity import Parity, compare
 from slipway_jobs.foreign.rows import Arrays, made_up, of_file, of_request, request_of
 from slipway_jobs.foreign.source import fetch
@@ -48,21 +49,6 @@ class Wish:
     """What it was trained on."""
     licence: str | None = None
     source: str | None = None
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the model came from, as its provenance says it."""
-
-    file: str
-    sha256: str
-    by: str
-    at: str
-    """ISO 8601, UTC."""
-    url: str | None
-    dataset: str | None
-    licence: str | None
-    source: str | None
 
 
 def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
