@@ -93,7 +93,7 @@ def show(ring: Ring, answers: dict[str, dict[str, Any]]) -> None:
     screen = ring.screen
     screen.say("")
     for name, each in answers.items():
-        screen.say(f"  {name + ' says:':<11} {brief(each['predictions'][0])}")
+        screen.say(f"  {name + ' says:':<17} {brief(each['predictions'][0])}")
     model, answer = next(iter(answers.items()))
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")

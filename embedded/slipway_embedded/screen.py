@@ -26,7 +26,7 @@ class Screen:
         begun = time.monotonic()
         result: list[str] = []
         yield result
-        self.say(f"  ✓ {name:<12} {' '.join(result):<58} {time.monotonic() - begun:5.1f} s")
+        self.say(f"  ✓ {name:<17} {' '.join(result):<56} {time.monotonic() - begun:5.1f} s")
 
     @property
     def elapsed(self) -> float:
