@@ -19,8 +19,9 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_of, output_columns, read, with_outputs
 from slipway_jobs.registry import artifact
+from slipway_jobs.registry.logged import logged_example, logged_onnx
 from slipway_jobs.registry.signing import sign
-from slipway_jobs.registry.tracking import Tracking, Version, logged_example, logged_onnx
+from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -1,48 +1,24 @@
 """The door to MLflow: runs, logged models, registered versions, aliases."""
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-# Before the import: a client that reports its use to a third party is nobody's choice here.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that restarts is waited for, for about a minute; MLflow's own seven attempts take more than four.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
 
 import mlflow.artifacts
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
 from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
-from mlflow.models import Model, ModelSignature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
-from mlflow.types import Schema, TensorSpec
 from slipway_contract.registry import ArtifactFormat, Tag
-from slipway_contract.rules import RuleSet
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.dataset import Dataset
-from slipway_jobs.errors import NoSuchVersion, Refused
-
-if TYPE_CHECKING:
-    from slipway_jobs.formats.onnx_graph import Graph
-    from slipway_jobs.formats.served import Exported
+from slipway_jobs.errors import NoSuchVersion
 
 logger = logging.getLogger(__name__)
-
-_DTYPES: dict[Datatype, np.dtype[Any]] = {
-    Datatype.FP32: np.dtype(np.float32),
-    Datatype.INT64: np.dtype(np.int64),
-    Datatype.BYTES: np.dtype(np.str_),
-}
 
 
 @dataclass(frozen=True)
@@ -271,62 +247,6 @@ class Tracking:
     def metrics(self, version: Version) -> dict[str, float]:
         """Those of the run that made the version."""
         return dict(self._client.get_run(version.run_id).data.metrics)
-
-
-def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
-    """The model file, and MLflow's own files beside it."""
-    if isinstance(exported, RuleSet):
-        folder.mkdir()
-        (folder / ArtifactFormat.RULES.file).write_text(exported.model_dump_json())
-        # No flavour: nothing of MLflow's runs rules; it shows the signature.
-        Model(run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)).save(folder / "MLmodel")
-    else:
-        _save_onnx(exported, folder, signature, run, model_id)
-
-
-def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
-    """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's own files."""
-    import mlflow.onnx  # onnx is a second of start-up that only training needs
-
-    mlflow.onnx.save_model(
-        model,
-        str(folder),
-        mlflow_model=Model(run_id=run.id, model_id=model_id, model_uuid=model_id),
-        signature=_signature(signature),
-        pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
-        save_as_external_data=False,
-    )
-
-
-def logged_onnx(folder: Path) -> Path:
-    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model of another kind."""
-    try:
-        flavors = Model.load(str(folder)).flavors
-    except MlflowException as error:
-        raise Refused(f"what was logged is no MLflow model: {error}") from error
-    if "onnx" not in flavors:
-        kinds = ", ".join(sorted(flavors.keys() - {"python_function"})) or "code"
-        raise Refused(f"it was logged as {kinds}, which could run any code; convert it to ONNX and use mlflow.onnx.log_model")
-    path = (folder / str(flavors["onnx"].get("data", "model.onnx"))).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise Refused("its MLmodel names a graph that is not there")
-    return path
-
-
-def logged_example(folder: Path) -> Any:
-    """The input example that was logged with it: an array, a data frame, a dictionary; None when there is none."""
-    try:
-        return Model.load(str(folder)).load_input_example(str(folder))
-    except (MlflowException, OSError, ValueError):
-        return None
-
-
-def _signature(signature: Signature) -> ModelSignature:
-    return ModelSignature(_schema(signature.inputs, (1,)), _schema(signature.outputs, ()))
-
-
-def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:
-    return Schema([TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name) for column in columns])
 
 
 def _bearing(tags: Mapping[str, str]) -> str:

@@ -24,8 +24,9 @@ from slipway_jobs.problems.problem import Estimator, Parameters, Problem
 from slipway_jobs.problems.split import Split
 from slipway_jobs.problems.target import Classes
 from slipway_jobs.registry import artifact
+from slipway_jobs.registry.logged import save
 from slipway_jobs.registry.signing import sign
-from slipway_jobs.registry.tracking import Run, Tracking, Version, save
+from slipway_jobs.registry.tracking import Run, Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
