@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import uvicorn
@@ -24,17 +25,21 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE)
 
 
 class Loopback:
-    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and entered again."""
+    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and entered again.
 
-    def __init__(self, application: Any, *, lifespan: str = "off", http: Any = "auto") -> None:
+    ``certificate``: a PEM file of a key and its certificate for ``localhost``; then it speaks https.
+    """
+
+    def __init__(self, application: Any, *, lifespan: str = "off", http: Any = "auto", certificate: Path | None = None) -> None:
         self._application = application
         self._http = http
         self._lifespan = lifespan
+        self._certificate = certificate
         self._port = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"https://localhost:{self._port}" if self._certificate else f"http://127.0.0.1:{self._port}"
 
     def __enter__(self) -> Self:
         config = uvicorn.Config(
@@ -46,6 +51,7 @@ class Loopback:
             ws="none",
             interface="asgi3",
             proxy_headers=False,
+            ssl_certfile=self._certificate,
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=3,

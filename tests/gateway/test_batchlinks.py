@@ -1,0 +1,189 @@
+"""Batches by ``uri``: the gateway fetches the file itself, from a source that speaks TLS on this machine."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.gateway.house import House, Visitor
+from tests.gateway.loopback import Loopback, wait_for
+from tests.gateway.test_batches import TEMPLATE, upload
+
+LIMIT = 200_000
+CSV = b"age,chol,thal\n63,233,6\n" * 100
+
+
+def parquet() -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"age": [63], "chol": [233.0], "thal": [6]}), file)
+    return file.getvalue()
+
+
+def certificate(folder: Path) -> Path:
+    """A key and its own certificate for ``localhost``, as one PEM file."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    pem = signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = folder / "localhost.pem"
+    path.write_bytes(pem + key.private_bytes(serialization.Encoding.PEM, *plain))
+    return path
+
+
+class Source:
+    """Files over TLS; ``/endless`` never ends, ``/cut`` ends too early, ``/moved`` is elsewhere."""
+
+    def __init__(self, pem: Path) -> None:
+        self.files = {"/rows.csv": CSV, "/rows.parquet": parquet(), "/empty": b"", "/picture": b"\x89PNG\0\0"}
+        self.asked: list[tuple[str, dict[bytes, bytes]]] = []
+        self.left = False
+        self.server = Loopback(self._answer, certificate=pem)
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self.server.__exit__(*arguments)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        self.asked.append((path, dict(scope["headers"])))
+        content = self.files.get(path, b"")
+        status = 302 if path == "/moved" else 404 if path == "/lost" else 200
+        headers = [(b"location", b"/rows.csv")] if path == "/moved" else []
+        headers += [(b"content-length", b"99999")] if path == "/cut" else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        if path == "/endless":
+            await self._pour(receive, send)
+        await send({"type": "http.response.body", "body": CSV if path == "/cut" else content})
+
+    async def _pour(self, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "http.request"
+        over = asyncio.ensure_future(receive())
+        while not over.done():
+            await send({"type": "http.response.body", "body": CSV, "more_body": True})
+            await asyncio.sleep(0)
+        self.left = over.result()["type"] == "http.disconnect"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
+    pem = certificate(tmp_path_factory.mktemp("source"))
+    with pytest.MonkeyPatch.context() as patch, Source(pem) as source:
+        patch.setenv("SSL_CERT_FILE", str(pem))
+        yield source
+
+
+@pytest.fixture(scope="module")
+def works(new_house: Callable[[], House]) -> House:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.cluster.apply(TEMPLATE)
+    return house
+
+
+@pytest.fixture(scope="module")
+def visitor(works: House) -> Iterator[Visitor]:
+    with works.gateway(batch_limit=LIMIT, batch_hosts=["localhost"]) as visitor:
+        yield visitor
+
+
+def ask(visitor: Visitor, url: str, key: str | None = None) -> httpx.Response:
+    return visitor.post("/v1/models/heart/batches", {"uri": url}, **({"Idempotency_Key": key} if key else {}))
+
+
+def stored(house: House, batch_id: str) -> tuple[str, str, bytes]:
+    """Format, digest and bytes of a batch's file."""
+    pieces = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
+    with psycopg.connect(house.database_url) as connection:
+        row = connection.execute("SELECT format, sha256 FROM batches WHERE batch_id = %s", [batch_id]).fetchone()
+        content = b"".join(piece for (piece,) in connection.execute(pieces, [batch_id]))
+    assert row
+    return row[0], row[1], content
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_that_is_fetched_is_kept_byte_for_byte_with_its_digest(
+    visitor: Visitor, works: House, source: Source, kind: str
+) -> None:
+    answer = ask(visitor, f"{source.server.url}/rows.{kind}")
+    assert answer.status_code == 202, answer.text
+    content = source.files[f"/rows.{kind}"]
+    assert stored(works, answer.json()["batchId"]) == (kind, hashlib.sha256(content).hexdigest(), content)
+    assert visitor.get(answer.headers["location"]).json()["state"] == "queued"
+    path, headers = source.asked[-1]
+    assert path == f"/rows.{kind}"
+    assert not headers.keys() & {b"authorization", b"cookie", b"referer"}, "the caller's token is not the source's"
+
+
+def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(visitor: Visitor, source: Source) -> None:
+    fetched = ask(visitor, f"{source.server.url}/rows.csv", key="same")
+    assert upload(visitor, CSV, key="same").json()["batchId"] == fetched.json()["batchId"]
+    other = ask(visitor, f"{source.server.url}/rows.parquet", key="same")
+    assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/endless", 413, f"larger than {LIMIT}"),
+        ("/empty", 422, "is empty"),
+        ("/picture", 415, "neither Parquet nor CSV"),
+        ("/lost", 422, "localhost answered 404"),
+        ("/moved", 422, "localhost answered 302"),
+        ("/cut", 422, "localhost cannot be reached"),
+    ],
+)
+def test_what_is_not_a_whole_file_within_the_limit_is_no_batch(
+    visitor: Visitor, works: House, source: Source, path: str, status: int, text: str
+) -> None:
+    before, asked = _batches(works), len(source.asked)
+    answer = ask(visitor, source.server.url + path)
+    assert (answer.status_code, text in answer.text) == (status, True), answer.text
+    assert [each for each, _ in source.asked[asked:]] == [path], "a redirect is not followed"
+    assert _batches(works) == before
+    if path == "/endless":
+        wait_for("the end of the download", lambda: source.left)
+
+
+def test_a_source_whose_certificate_nobody_vouches_for_is_not_believed(
+    visitor: Visitor, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE")
+    asked = len(source.asked)
+    answer = ask(visitor, f"{source.server.url}/rows.csv")
+    assert (answer.status_code, "localhost cannot be reached" in answer.text) == (422, True)
+    assert len(source.asked) == asked
+
+
+def test_a_source_is_asked_by_https_and_by_its_name_alone(visitor: Visitor, source: Source) -> None:
+    url, asked = source.server.url, len(source.asked)
+    for changed, text in [
+        (url.replace("https", "http"), "not https from one of localhost"),
+        ("https://127.0.0.1/x", "not a public"),
+    ]:
+        answer = ask(visitor, changed)
+        assert (answer.status_code, text in answer.text) == (422, True), answer.text
+    assert len(source.asked) == asked
+
+
+def _batches(house: House) -> int:
+    with psycopg.connect(house.database_url) as connection:
+        row = connection.execute("SELECT count(*) FROM batches").fetchone()
+    assert row
+    return int(row[0])
