@@ -61,6 +61,7 @@ from slipway_gateway.records.erasure import Forgetting
 from slipway_gateway.records.eventlog import EventLog
 from slipway_gateway.records.shipper import Shipper
 from slipway_gateway.records.spool import Spool
+from slipway_gateway.records.vanished import Vanished
 from slipway_gateway.rows.lookup import Features
 from slipway_gateway.rows.pictures import Bounds, Pictures
 from slipway_gateway.settings import Settings
@@ -207,7 +208,7 @@ class Gateway:
             receipts.router(),
             labels.router(),
             Users(self.accounts, self.database).router(),
-            self._administration().router(),
+            Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database)).router(),
             Usage(self.ledger, self.shipper).router(),
             *self._job_routers(),
         ):
@@ -234,14 +235,13 @@ class Gateway:
         )
         return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router(), batches.router()]
 
-    def _administration(self) -> Administration:
-        return Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database))
-
-    def _background(self) -> tuple[Callable[[], Awaitable[None]], ...]:
-        sharing = RateSharing(self.database, self.rates)
-        forgetting = Forgetting(self.database)
-        work = (self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, sharing.keep)
-        return (*work, forgetting.keep, self.album.keep, self.features.keep, *([self.accounts.keep] if self.accounts else []))
+    def _background(self) -> list[Callable[[], Awaitable[None]]]:
+        work = [self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, self.album.keep]
+        work += [self.features.keep, RateSharing(self.database, self.rates).keep, Forgetting(self.database).keep]
+        if self.accounts:
+            vanished = Vanished(self.database, self.accounts.scim, seconds=self.settings.vanished_seconds)
+            work += [self.accounts.keep, vanished.keep]
+        return [*work]
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

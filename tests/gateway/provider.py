@@ -111,6 +111,13 @@ class Provider:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
+    def delete_account(self, name: str) -> None:
+        """As those do who manage accounts past the gateway."""
+        headers = {"authorization": f"Bearer {self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)}"}
+        with httpx.Client(base_url=f"{self.url}/scim/v2/", headers=headers, timeout=30) as client:
+            (key,) = [each["id"] for each in client.get("Users").json()["Resources"] if each["userName"] == name]
+            assert client.delete(f"Users/{key}").status_code == 204
+
     @property
     def url(self) -> str:
         return self.identity.issuer

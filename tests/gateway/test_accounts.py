@@ -22,8 +22,8 @@ class Directory(Scim):
     def __init__(self, *users: Resource) -> None:
         self.users = list(users)
 
-    async def all(self, kind: str, attributes: str | None = None) -> AsyncIterator[Resource]:
-        assert (kind, attributes) == ("Users", "userName,active,meta.created")
+    async def all(self, kind: str, attributes: str | None = None, *, whole: bool = False) -> AsyncIterator[Resource]:
+        assert (kind, attributes, whole) == ("Users", "userName,active,meta.created", False)
         for user in self.users:
             yield user
 

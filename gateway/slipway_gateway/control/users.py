@@ -17,6 +17,7 @@ from slipway_gateway.identity.roles import PEOPLE, Role
 from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.records.erasure import erase
+from slipway_gateway.records.vanished import is_missed
 
 Name = Annotated[str, Path(max_length=200)]
 
@@ -107,11 +108,18 @@ class Users:
         await self._delete(call.caller.subject, call)
 
     async def _delete(self, user: str, call: Call) -> None:
-        key = await self._accounts.id_of(user)
+        """Also what is left here of an account that is not there any more."""
+        key: str | None = None
+        try:
+            key = await self._accounts.id_of(user)
+        except NotFound:
+            if not await is_missed(self._database, user):
+                raise
         async with self._database.transaction() as connection:
             await note(connection, call, "user.delete", f"users/{user}")
             await erase(connection, user)
-            await self._scim.delete("Users", key)
+            if key is not None:
+                await self._scim.delete("Users", key)
         await self._look_again()
 
     async def _look_again(self) -> None:

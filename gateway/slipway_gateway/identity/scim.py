@@ -33,8 +33,11 @@ class Scim:
         self._token = ""
         self._token_ends = 0.0
 
-    async def all(self, kind: str, attributes: str | None = None) -> AsyncIterator[Resource]:
-        """Every resource of a kind, ``Users`` or ``Groups``, in pages of the provider's size; only the named attributes."""
+    async def all(self, kind: str, attributes: str | None = None, *, whole: bool = False) -> AsyncIterator[Resource]:
+        """Every resource of a kind, ``Users`` or ``Groups``, in pages of the provider's size; only the named attributes.
+
+        ``whole``: also raise Unavailable when there are fewer than the provider says, or none at all.
+        """
         start, total = 1, 1
         chosen = f"&attributes={attributes}" if attributes else ""
         while start <= total:
@@ -43,6 +46,8 @@ class Scim:
             for resource in found:
                 yield resource
             if not found:  # it shrank under our hands
+                if whole:
+                    raise Unavailable(f"the identity provider names {start - 1} of its {kind}, and there should be more")
                 return
             start, total = start + len(found), int(page["totalResults"])
 

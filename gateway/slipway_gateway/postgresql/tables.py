@@ -209,6 +209,13 @@ departed = Table(
     Column("until", DateTime(timezone=True), nullable=False, comment="end of the events that may still be theirs"),
 )
 
+known_accounts = Table(
+    "known_accounts",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("missing", DateTime(timezone=True), comment="when it was first not there; null while it is"),
+)
+
 batches = Table(
     "batches",
     metadata,

@@ -19,6 +19,7 @@ from slipway_gateway.postgresql.tables import (
     departed,
     feedback,
     grants,
+    known_accounts,
     prediction_events,
     prediction_pictures,
     quota_leases,
@@ -29,7 +30,7 @@ from slipway_gateway.postgresql.tables import (
 
 RENAMED = (prediction_events, feedback)
 """Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names, because it is for that."""
-DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures)
+DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures, known_accounts)
 """Tables whose rows are of no use to anybody else."""
 LAPSING = (rate_levels,)
 """Tables whose rows are gone in ten minutes by themselves."""
