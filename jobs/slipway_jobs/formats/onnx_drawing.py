@@ -1,4 +1,4 @@
-"""What skl2onnx is taught: transformers of our own, which draw themselves by ``draw(pen, input)``, and a fixed threshold."""
+"""What skl2onnx is taught: estimators of our own, which draw themselves by ``draw(pen, input)``, and a fixed threshold."""
 
 from typing import Any
 
@@ -8,7 +8,11 @@ from skl2onnx import update_registered_converter
 from skl2onnx._supported_operators import sklearn_operator_name_map
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
+from sklearn.base import is_classifier
 from sklearn.model_selection import FixedThresholdClassifier
+
+_OPTIONS = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
+"""What skl2onnx asks of every classifier."""
 
 
 class _Pen:
@@ -31,10 +35,17 @@ class _Pen:
 
 
 def let_draw(estimator: Any) -> None:
-    """Tell the converter of each step of a pipeline that can draw itself; its ``width`` is that of what it gives."""
-    for _, step in getattr(estimator, "steps", ()):
+    """Tell the converter of an estimator that can draw itself, and of each such step of a pipeline.
+
+    A transformer says by ``width`` how wide what it draws is; a classifier draws the probabilities of its ``classes_``.
+    """
+    for step in (estimator, *(step for _, step in getattr(estimator, "steps", ()))):
         if hasattr(step, "draw"):
-            update_registered_converter(type(step), f"Slipway{type(step).__name__}", _shape, _convert, overwrite=True)
+            classifies = is_classifier(step)
+            update_registered_converter(
+                type(step), f"Slipway{type(step).__name__}", calculate_linear_classifier_output_shapes if classifies else _shape,
+                _convert_classifier if classifies else _convert, overwrite=True, options=_OPTIONS if classifies else None,
+            )  # fmt: skip
 
 
 def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
@@ -48,13 +59,12 @@ def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
     pen = _Pen(scope, container)
     positive = pen("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
     reached = pen("Not", pen("Less", positive, np.asarray(decided.threshold, dtype=np.float32)))
-    for name, output in zip((pen("Cast", reached, to=7), probabilities), operator.outputs, strict=True):
-        container.add_node("Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity"))
+    _give(scope, operator, container, pen("Cast", reached, to=7), probabilities)
 
 
 update_registered_converter(
     FixedThresholdClassifier, "SlipwayFixedThreshold", calculate_linear_classifier_output_shapes, _fixed_threshold,
-    options={"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]},
+    options=_OPTIONS,
 )  # fmt: skip
 
 
@@ -63,5 +73,17 @@ def _shape(operator: Any) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    drawn = operator.raw_operator.draw(_Pen(scope, container), operator.inputs[0].full_name)
-    container.add_node("Identity", [drawn], [operator.outputs[0].full_name], name=scope.get_unique_operator_name("Identity"))
+    _give(scope, operator, container, operator.raw_operator.draw(_Pen(scope, container), operator.inputs[0].full_name))
+
+
+def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
+    classifier, pen = operator.raw_operator, _Pen(scope, container)
+    probabilities = classifier.draw(pen, operator.inputs[0].full_name)
+    likeliest = pen("ArgMax", probabilities, axis=1, keepdims=0)
+    _give(scope, operator, container, pen("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest), probabilities)
+
+
+def _give(scope: Any, operator: Any, container: Any, *drawn: str) -> None:
+    """What was drawn as the outputs that skl2onnx has named."""
+    for name, output in zip(drawn, operator.outputs, strict=True):
+        container.add_node("Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity"))

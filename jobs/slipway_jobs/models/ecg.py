@@ -11,6 +11,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.beat_shape import BeatShape
 from slipway_jobs.data.mitbih import CLASSES, COLUMNS
+from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.problems.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.problems.problem import Estimator, Parameters, Problem
 from slipway_jobs.problems.target import Classes
@@ -25,20 +26,29 @@ LIMITS = (
 
 
 class EcgParameters(Parameters):
-    """Classes weigh the same in both, however rare they are; large leaves, because all beats of a record are much alike."""
+    """Classes weigh the same in all three, however rare they are; large leaves, because all beats of a record are much alike."""
 
     folds: int = Field(default=5, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
 
-    estimator: Literal["forest", "boosting"] = "forest"
-    """extremely randomised trees, or gradient boosting"""
+    estimator: Literal["forest", "boosting", "cnn"] = "forest"
+    """extremely randomised trees, gradient boosting, or a small convolutional network on the samples"""
 
     trees: int = Field(default=100, ge=1, le=1000)
     """trees of the forest, or rounds of the boosting"""
 
+    epochs: int = Field(default=20, ge=1, le=200)
+    """how often the network sees each beat"""
+
+    width: int = Field(default=8, ge=1, le=64)
+    """channels of the network's first convolution; the second has twice as many"""
+
 
 def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
     """The kind of estimator that was asked for, in the sizes of leaves to choose from."""
+    if parameters.estimator == "cnn":
+        network = SignalNetwork(parameters.epochs, parameters.width, random_state=parameters.seed)
+        return {f"cnn epochs={parameters.epochs} width={parameters.width}": network}
     if parameters.estimator == "boosting":
         boosting = HistGradientBoostingClassifier(
             max_iter=parameters.trees, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False,

@@ -1,0 +1,80 @@
+"""The network as a scikit-learn classifier, which draws itself into ONNX."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from threadpoolctl import threadpool_limits
+
+from slipway_jobs.data.beat_shape import Pen
+from slipway_jobs.data.dataset import Floats
+from slipway_jobs.networks.adam import Adam
+from slipway_jobs.networks.convolution import Array
+from slipway_jobs.networks.network import Network
+
+BATCH = 64
+"""Rows of one step."""
+_ASKED = 512
+"""Rows that are answered at once: their windows take some 30 MB."""
+_CHANNELS = 2
+
+
+class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Of signals [rows, samples], filled up with zeros. Each class has the same weight, however rare it is.
+
+    The same rows, parameters and seed give the same network to the last bit: one thread, and one order of the rows.
+    """
+
+    def __init__(self, epochs: int = 20, width: int = 8, random_state: int = 0) -> None:
+        self.epochs = epochs
+        self.width = width
+        self.random_state = random_state
+
+    def fit(self, x: Floats, y: NDArray[np.int64]) -> Self:
+        self.n_features_in_ = x.shape[1]
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        signals, weights = _channels(x), compute_sample_weight("balanced", labels).astype(np.float32)
+        random = np.random.default_rng(self.random_state)
+        network = Network.drawn(random, _CHANNELS, self.width, len(self.classes_))
+        batches = -(-len(x) // BATCH)
+        adam = Adam(steps=self.epochs * batches)
+        with threadpool_limits(1):
+            for _ in range(self.epochs):
+                for rows in np.array_split(random.permutation(len(x)), batches):
+                    _, slopes = network.slopes(signals[rows], labels[rows], weights[rows])
+                    network = Network(adam.step(network.parameters, slopes))
+        self.network_ = network
+        return self
+
+    def predict_proba(self, x: Floats) -> Array:
+        """[rows, classes] in the order of ``classes_``."""
+        with threadpool_limits(1):
+            parts = [self.network_.probabilities(_channels(x[start : start + _ASKED])) for start in range(0, len(x), _ASKED)]
+        return np.concatenate(parts)
+
+    def predict(self, x: Floats) -> NDArray[np.int64]:
+        return np.asarray(self.classes_[self.predict_proba(x).argmax(axis=1)])
+
+    def draw(self, pen: Pen, x: str) -> str:
+        """The same as ``predict_proba``, as ONNX."""
+        there = pen("Cast", pen("Greater", x, np.asarray(0, dtype=np.float32)), to=1)
+        time = pen("Mul", there, _clock(self.n_features_in_))
+        one_channel = np.asarray([0, 1, -1], dtype=np.int64)  # 0: as many rows as there are
+        both = pen("Concat", pen("Reshape", x, one_channel), pen("Reshape", time, one_channel), axis=1)
+        return self.network_.draw(pen, both, _CHANNELS)
+
+
+def _channels(x: Floats) -> Array:
+    """[rows, samples, 2]: the signal, and beside each sample that there is its time.
+
+    Without it a network that takes the largest over time knows what there is in a signal and not when, and an early beat is
+    known by when the next one comes. Source: Liu and others (2018), "CoordConv".
+    """
+    signal = np.asarray(x, dtype=np.float32)
+    return np.stack([signal, (signal > 0) * _clock(x.shape[1])], axis=2)
+
+
+def _clock(samples: int) -> Any:
+    return np.linspace(0, 1, samples, dtype=np.float32)

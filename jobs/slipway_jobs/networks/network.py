@@ -1,0 +1,75 @@
+"""Two convolutions, the largest of each channel over time, and one linear layer to a score for each class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slipway_jobs.data.beat_shape import Pen
+from slipway_jobs.networks.convolution import Array, Convolution
+
+SIZES = (9, 7)
+"""Samples of a window of the two convolutions."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """All that it knows is ``parameters``: weights and bias of the first convolution, of the second, of the linear layer."""
+
+    parameters: Sequence[Array]
+
+    @classmethod
+    def drawn(cls, random: np.random.Generator, channels: int, width: int, classes: int) -> Self:
+        """``width`` outputs of the first convolution, twice as many of the second.
+
+        Weights by He, Zhang, Ren and Sun (2015): a layer's outputs vary as much as its inputs.
+        """
+        shapes = [(SIZES[0] * channels, width), (SIZES[1] * width, 2 * width), (2 * width, classes)]
+        parameters: list[Array] = []
+        for shape in shapes:
+            weights = random.standard_normal(shape) * np.sqrt(2 / shape[0])
+            parameters += [weights.astype(np.float32), np.zeros(shape[1], dtype=np.float32)]
+        return cls(parameters)
+
+    @property
+    def _layers(self) -> tuple[Convolution, Convolution]:
+        return Convolution(*self.parameters[:2]), Convolution(*self.parameters[2:4])
+
+    def probabilities(self, x: Array) -> Array:
+        """[rows, samples, channels] to [rows, classes]."""
+        for layer in self._layers:
+            x, _ = layer.forward(x)
+        return _softmax(x.max(axis=1) @ self.parameters[4] + self.parameters[5])
+
+    def slopes(self, x: Array, labels: NDArray[np.int64], weights: Array) -> tuple[float, list[Array]]:
+        """The mean cross-entropy, each row [rows] with its weight, and its slope by each of the parameters."""
+        first, second = self._layers
+        middle, first_passed = first.forward(x)
+        late, second_passed = second.forward(middle)
+        place = late.argmax(axis=1)[:, None]
+        largest = np.take_along_axis(late, place, 1)[:, 0]
+        probabilities = _softmax(largest @ self.parameters[4] + self.parameters[5])
+        rows = np.arange(len(x))
+        loss = -float((weights * np.log(probabilities[rows, labels])).mean())
+        by_score = probabilities
+        by_score[rows, labels] -= 1
+        by_score *= weights[:, None] / len(x)
+        by_late = np.zeros_like(late)
+        np.put_along_axis(by_late, place, (by_score @ self.parameters[4].T)[:, None], 1)
+        of_second, spread = second.backward(by_late, second_passed)
+        of_first, _ = first.backward(second.by_input(spread, second_passed), first_passed)
+        return loss, [*of_first, *of_second, largest.T @ by_score, by_score.sum(0)]
+
+    def draw(self, pen: Pen, x: str, channels: int) -> str:
+        """The same as ``probabilities``, as ONNX."""
+        for layer in self._layers:
+            x, channels = layer.draw(pen, x, channels), len(layer.bias)
+        largest = pen("Flatten", pen("GlobalMaxPool", x), axis=1)
+        return pen("Softmax", pen("Gemm", largest, *self.parameters[4:]), axis=1)
+
+
+def _softmax(scores: Array) -> Array:
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(raised / raised.sum(axis=1, keepdims=True))
