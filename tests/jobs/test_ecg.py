@@ -114,7 +114,7 @@ def drawn(task: Problem, table: Table, **parameters: str) -> tuple[Any, Served]:
     return estimator, Served.of(export(estimator, task.signature))
 
 
-@pytest.mark.parametrize(("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (BINARY, "forest")])
+@pytest.mark.parametrize(("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (ECG, "cnn"), (BINARY, "forest")])
 def test_labels_are_equal_and_probabilities_within_the_tolerance_on_all_held_out_rows(
     task: Problem, estimator: str, settings: Settings
 ) -> None:
