@@ -106,8 +106,11 @@ test: install ## unit tests and the embedded ring; no cluster
 # The gateway's, halved by the first letters of its files.
 test-gateway-a-l test-gateway-m-z: test-gateway-%:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/gateway-$* tests/gateway/test_[$*]*.py
-test-embedded test-jobs: test-%:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/$* tests/$*
+test-jobs:
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/jobs tests/jobs
+# The first test waits for the ring to come up.
+test-embedded:
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/embedded --timeout 600 tests/embedded
 test-serving:
 	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
 test-rest:
