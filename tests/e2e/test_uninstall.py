@@ -20,7 +20,7 @@ CLUSTER_WIDE = "clusterroles,clusterrolebindings,clusterservingruntimes,clusters
 OF_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 DOCUMENTED = re.compile(
     r"persistentvolumeclaim/(data-slipway-postgresql-0|slipway-mlflow|slipway-backups)"
-    r"|secret/slipway-(postgresql|database-\w+|mlflow|identity|predictor)"
+    r"|secret/slipway-(postgresql|database-\w+|mlflow|identity|predictor|signing)"
     r"|lease\.coordination\.k8s\.io/slipway-controller"
     r"|pod/slipway-test"
 )
