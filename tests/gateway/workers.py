@@ -9,8 +9,10 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Self
 
+import psycopg
+
 from tests.gateway.house import House, environment, free_port
-from tests.gateway.loopback import Loopback
+from tests.gateway.loopback import Loopback, wait_for
 
 QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}
 
@@ -24,6 +26,7 @@ class Workers:
         self.log = house.folder / "workers.log"
         self._running: list[subprocess.Popen[bytes]] = []
         self.count = count
+        self._before = 0
 
     def __enter__(self) -> Self:
         self.start()
@@ -38,6 +41,7 @@ class Workers:
         )
         given = environment(settings, self._house.database_url)
         command = [sys.executable, "-W", "error", "-m", "slipway_gateway", "work"]
+        self._before = self._registered()
         with self.log.open("ab") as log:
             self._running = [subprocess.Popen(command, env={**os.environ, **given}, stderr=log) for _ in range(self.count)]
 
@@ -49,10 +53,18 @@ class Workers:
             process.wait()
 
     def stop(self) -> list[int]:
-        """SIGTERM; the exit statuses."""
+        """SIGTERM once all are at work, for one that still starts has nothing to end; the exit statuses."""
+        wait_for("all workers to be at work", lambda: self._registered() == self._before + self.count)
         for process in self._running:
             process.terminate()
         return [process.wait(timeout=20) for process in self._running]
+
+    def _registered(self) -> int:
+        """How many workers the queue has seen, from the first on."""
+        with psycopg.connect(self._house.database_url) as connection:
+            row = connection.execute("SELECT coalesce(max(id), 0) FROM procrastinate_workers").fetchone()
+        assert row
+        return int(row[0])
 
 
 class Receiver:
