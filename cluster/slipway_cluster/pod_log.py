@@ -1,11 +1,11 @@
 """What a container wrote, bounded in size."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 POLL_SECONDS = 0.1
+CHUNK = 2**20
 
 
 class PodLog:
@@ -20,10 +20,16 @@ class PodLog:
 
         Copied and truncated, not renamed: the process goes on writing to the file that it has open (for appending).
         """
-        if self.path.exists() and self.path.stat().st_size >= limit:
-            shutil.copyfile(self.path, self.former)
-            with self.path.open("r+b") as file:
-                file.truncate()
+        if self.size() < limit:
+            return
+        with self.path.open("r+b") as file, self.former.open("wb") as former:
+            # What is there now and no more: a process that writes faster than it is copied would never let this end.
+            left = file.seek(0, 2)
+            file.seek(0)
+            while part := file.read(min(left, CHUNK)):
+                former.write(part)
+                left -= len(part)
+            file.truncate(0)
 
     def lines(self) -> Iterator[str]:
         """All that is kept."""
