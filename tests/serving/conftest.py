@@ -1,8 +1,9 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.serving.artifacts import Fitted, fit_digits, fit_patients
+from tests.serving.artifacts import Fitted, fit_digits, fit_patients, write_artifact
 from tests.serving.tracking_server import TrackingServer, tracking_server
 
 
@@ -20,3 +21,16 @@ def digits() -> Fitted:
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]:
     with tracking_server(tmp_path_factory.mktemp("mlflow")) as server:
         yield server
+
+
+@pytest.fixture
+def artifact(tmp_path: Path, patients: Fitted) -> Path:
+    """A folder that may be changed."""
+    write_artifact(tmp_path / "artifact", patients)
+    return tmp_path / "artifact"
+
+
+@pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """Where the storage initializer puts what it has checked; not there yet."""
+    return tmp_path / "models"

@@ -14,23 +14,12 @@ from slipway_contract.registry import ArtifactManifest
 from slipway_serving.errors import Refused
 from slipway_serving.seal import TrustedKeys
 
-from tests.serving.artifacts import Fitted, write_artifact, write_manifest
+from tests.serving.artifacts import write_manifest
 from tests.serving.keys import FOREIGN, KEY
 from tests.serving.test_storage import get, refusal, run
 from tests.serving.tracking_server import TrackingServer, uri_of
 
 TRUSTED = TrustedKeys(KEY.public)
-
-
-@pytest.fixture
-def artifact(tmp_path: Path, patients: Fitted) -> Path:
-    write_artifact(tmp_path / "artifact", patients)
-    return tmp_path / "artifact"
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    return tmp_path / "models"
 
 
 def registered(mlflow: TrackingServer, artifact: Path, name: str) -> str:

@@ -40,17 +40,6 @@ def refusal(mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys |
     return str(caught.value)
 
 
-@pytest.fixture
-def artifact(tmp_path: Path, patients: Fitted) -> Path:
-    write_artifact(tmp_path / "artifact", patients)
-    return tmp_path / "artifact"
-
-
-@pytest.fixture
-def dest(tmp_path: Path) -> Path:
-    return tmp_path / "models"
-
-
 def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
