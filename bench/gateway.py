@@ -40,6 +40,9 @@ done = function(summary, latency)
 end
 """
 Row = dict[str, float]
+SPOOL = 2**32
+"""Bytes: some seconds of 1,024 rows a request, which come faster than PostgreSQL takes them, must not end in refusals."""
+ANSWERS = ("slipway_predictions_total", "slipway_refusals_total")
 PLAIN = "through FastAPI and httpx"
 
 
@@ -129,11 +132,12 @@ def contenders(here: Scene, envoy: str | None) -> list[Contender]:
     return found
 
 
-def medians(names: list[Contender], rounds: int, measure: Callable[[Contender], Row]) -> dict[str, Row]:
+def medians(here: Scene, names: list[Contender], rounds: int, measure: Callable[[Contender], Row]) -> dict[str, Row]:
     """By name, taken in turns: a busy machine is busy for all."""
     rows: dict[str, list[Row]] = {each.name: [] for each in names}
     for _ in range(rounds):
         for each in names:
+            here.wait_until_shipped()
             rows[each.name].append(measure(each))
     return {
         name: {key: (sum if key == "failed" else statistics.median)([row[key] for row in found]) for key in found[0]}
@@ -176,7 +180,7 @@ def show(title: str, lines: Iterator[str]) -> None:
 @contextmanager
 def everybody(envoy: str | None, upstream_seconds: float = 0) -> Iterator[tuple[Scene, list[Contender], str]]:
     """Warm."""
-    with scene(upstream_seconds=upstream_seconds) as here:
+    with scene(upstream_seconds=upstream_seconds, SLIPWAY_SPOOL_LIMIT=str(SPOOL)) as here:
         token, found = here.issuer.token(), contenders(here, envoy)
         for each in found:
             each.full(token, 2)
@@ -186,19 +190,21 @@ def everybody(envoy: str | None, upstream_seconds: float = 0) -> Iterator[tuple[
 def compare(envoy: str | None, rounds: int, seconds: float) -> None:
     with everybody(envoy) as (here, found, token):
         print(f"{CONNECTIONS} connections by wrk, median of {rounds} rounds of {seconds:g} s, one core for the proxy:\n")
-        print("\n".join(full_table(medians(found, rounds, lambda each: each.full(token, seconds)))))
+        print("\n".join(full_table(medians(here, found, rounds, lambda each: each.full(token, seconds)))))
         resident = here.resident()
         fast = [each for each in found if each.name != PLAIN]  # which does not reach that rate
-        show("In the same run", steady_table(medians(fast, rounds, lambda each: each.steady(token, seconds))))
-        wide = medians(found, rounds, lambda each: each.full(token, seconds, rows=1024))
+        show("In the same run", steady_table(medians(here, fast, rounds, lambda each: each.steady(token, seconds))))
+        wide = medians(here, found, rounds, lambda each: each.full(token, seconds, rows=1024))
         show(f"{CONNECTIONS} connections, an upstream that answers at once", wide_table(wide))
         print(f"\nThe gateway holds {resident:.0f} MiB after {CONNECTIONS} connections, {here.resident():.0f} MiB at the end.")
+        said = {name: value for name, value in here.metrics().items() if name.startswith(ANSWERS) and value}
+        print("Answers, by its own metrics: " + ", ".join(f"{value:,.0f} × `{name}`" for name, value in said.items()))
         database = here.logged
         here.gateway.terminate()
         here.gateway.wait(30)
         print("The event log holds {:,} predictions, {:,} different ones.".format(*database()))
-    with everybody(envoy, FOREST_SECONDS) as (_, found, token):
-        wide = medians(found, rounds, lambda each: each.full(token, seconds, rows=1024, connections=1))
+    with everybody(envoy, FOREST_SECONDS) as (here, found, token):
+        wide = medians(here, found, rounds, lambda each: each.full(token, seconds, rows=1024, connections=1))
         show(f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, as our predictor does", wide_table(wide))
 
 

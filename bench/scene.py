@@ -177,6 +177,22 @@ class Scene:
         status = Path(f"/proc/{process or self.gateway.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
+    def metrics(self) -> dict[str, float]:
+        """What the gateway counts of itself, by name and labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+    def wait_until_shipped(self) -> None:
+        """Until PostgreSQL has all events: what one measurement left must not fill the spool of the next, nor use its cores."""
+        end = time.monotonic() + 300
+        while waiting := self.metrics()["slipway_spool_bytes"]:
+            if time.monotonic() > end:
+                raise SystemExit(
+                    f"{waiting:,.0f} bytes of events still wait for PostgreSQL; its log:\n{self.log.read_text()[-3000:]}"
+                )
+            time.sleep(0.2)
+
     def logged(self) -> tuple[int, int]:
         """Predictions in the log, and how many of them are different ones."""
         with psycopg.connect(self.database) as connection:

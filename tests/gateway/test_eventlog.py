@@ -20,7 +20,7 @@ from slipway_gateway.errors import Unavailable
 from slipway_gateway.postgresql.database import sqlalchemy_url
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.postgresql.tables import feedback, metadata, prediction_events
-from slipway_gateway.records.spool import Spool
+from slipway_gateway.records.spool import SEGMENT, Spool
 from sqlalchemy import create_engine
 
 from tests.gateway.house import House, Process
@@ -51,6 +51,18 @@ def test_a_spooled_line_is_shipped_once_its_segment_is_closed(spool: Spool) -> N
     for segment in spool.claim():
         spool.drop(segment)
     assert (_shipped(spool), spool.size) == ([], 0)
+
+
+def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, limit=10 * SEGMENT)
+    line = b"x" * (SEGMENT // 4) + b"\n"
+    for _ in range(6):
+        spool.append(line)
+    (closed,) = spool.claim()
+    assert (closed.size, spool.size) == (4 * len(line), 6 * len(line))
+    spool.drop(closed)
+    assert spool.size == 2 * len(line)
+    spool.close()
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture) -> None:

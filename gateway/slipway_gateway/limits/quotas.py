@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from slipway_gateway.errors import TooMany, Unavailable
-from slipway_gateway.limits.ledger import Exhausted, Ledger
+from slipway_gateway.limits.ledger import LARGEST, Exhausted, Ledger
 from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Away
 
@@ -16,12 +18,24 @@ IDLE_SECONDS = 5.0
 """What a caller does not use for so long is given back, for other replicas."""
 REFUSED_SECONDS = 1.0
 """A refusal is not asked about again for so long."""
+LOW = LARGEST // 4
+"""Requests left of a lease when the next one is taken, so that nobody who calls often waits for it. Towards a quota's end leases
+are smaller than this, and none is held ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease, and the Unix time until which it may be spent."""
+
+    lease_id: str
+    requests: int
+    until: float
 
 
 class Account:
     """What this gateway may let through for one caller by one policy."""
 
-    __slots__ = ("lease_id", "left", "lock", "policy", "refusal", "refused_until", "until", "used")
+    __slots__ = ("lease_id", "left", "lock", "next", "policy", "refusal", "refused_until", "until", "used")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -29,6 +43,8 @@ class Account:
         self.left = 0
         self.until = 0.0
         """Unix time of the lease's end."""
+        self.next: Held | None = None
+        """Taken before it is needed."""
         self.used = 0.0
         self.refusal: Exhausted | None = None
         self.refused_until = 0.0
@@ -65,6 +81,7 @@ class Quotas:
         self._ledger = ledger
         self._accounts: dict[tuple[str, str], Account] = {}
         self._unspent: dict[str, int] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def take(self, subject: str, policy: Policy, now: float) -> Permit:
         """One request at this Unix time. Raises TooMany, or Unavailable when only PostgreSQL could tell."""
@@ -78,6 +95,10 @@ class Quotas:
             await self._fill(account, subject, now)
         account.left -= 1
         account.used = now
+        if account.left == LOW and account.next is None:
+            task = asyncio.create_task(self._look_ahead(account, subject, now))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
         return Permit(self, account, account.lease_id or "")
 
     def _adopt(self, account: Account, policy: Policy) -> None:
@@ -92,17 +113,41 @@ class Quotas:
                 return
             if account.refusal is not None and now < account.refused_until:
                 raise _refused(account.policy, account.refusal, now)
+            held = await self._next(account, subject, now)
             self._release(account)
-            day = datetime.fromtimestamp(now, UTC).date()
-            try:
-                found = await self._ledger.lease(subject, account.policy, day)
-            except Away as error:
-                raise Unavailable("your quota cannot be looked up now", retry_after=5) from error
-            if isinstance(found, Exhausted):
-                account.refusal, account.refused_until = found, now + REFUSED_SECONDS
-                raise _refused(account.policy, found, now)
-            account.lease_id, account.left = found.lease_id, found.requests
-            account.until = min(now + LEASE_SECONDS, _midnight(now).timestamp())
+            account.lease_id, account.left, account.until = held.lease_id, held.requests, held.until
+
+    async def _next(self, account: Account, subject: str, now: float) -> Held:
+        if account.next is not None and now < account.next.until:
+            held, account.next = account.next, None
+            return held
+        try:
+            found = await self._lease(account.policy, subject, now)
+        except Away as error:
+            raise Unavailable("your quota cannot be looked up now", retry_after=5) from error
+        if isinstance(found, Exhausted):
+            account.refusal, account.refused_until = found, now + REFUSED_SECONDS
+            raise _refused(account.policy, found, now)
+        return found
+
+    async def _look_ahead(self, account: Account, subject: str, now: float) -> None:
+        """Take the next lease. If that fails, who needs it asks again, and is told."""
+        async with account.lock:
+            if account.next is not None:
+                return
+            policy = account.policy
+            with suppress(Away):
+                found = await self._lease(policy, subject, now)
+                account.next = found if isinstance(found, Held) else None
+            if account.policy != policy:  # meanwhile
+                self._release(account)
+
+    async def _lease(self, policy: Policy, subject: str, now: float) -> Held | Exhausted:
+        """Raises Away."""
+        found = await self._ledger.lease(subject, policy, datetime.fromtimestamp(now, UTC).date())
+        if isinstance(found, Exhausted):
+            return found
+        return Held(found.lease_id, found.requests, min(now + LEASE_SECONDS, _midnight(now).timestamp()))
 
     def put_back(self, account: Account, lease_id: str) -> None:
         if account.lease_id == lease_id:
@@ -113,7 +158,9 @@ class Quotas:
     def _release(self, account: Account) -> None:
         if account.lease_id is not None and account.left:
             self._unspent[account.lease_id] = self._unspent.get(account.lease_id, 0) + account.left
-        account.lease_id, account.left = None, 0
+        if account.next is not None:
+            self._unspent[account.next.lease_id] = account.next.requests
+        account.lease_id, account.left, account.next = None, 0, None
 
     async def keep(self) -> None:
         """Give back what nobody uses, for ever."""
@@ -132,7 +179,8 @@ class Quotas:
     async def close(self) -> None:
         """Give back everything. Raises Away: then it is free again when the leases end."""
         for account in self._accounts.values():
-            self._release(account)
+            async with account.lock:
+                self._release(account)
         await self._give_back()
 
     async def _give_back(self) -> None:
