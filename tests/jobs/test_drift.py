@@ -102,13 +102,23 @@ def test_a_difference_that_matters_to_nobody_is_not_drift_however_many_rows_show
     assert not found[0].drifted
 
 
-def test_a_pixel_that_was_always_white_and_is_not_any_more_is_drift() -> None:
+@pytest.mark.parametrize("value", [3, -3])
+def test_a_pixel_that_was_always_white_and_is_not_any_more_is_drift(value: int) -> None:
     image = Signature(
         inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(2,)),),
         outputs=(Column(name="label", datatype=Datatype.INT64),),
     )
     white = np.column_stack([np.zeros(300), np.arange(300) % 17]).astype(np.float32)
     grey = white.copy()
-    grey[:, 0] = 3
+    grey[:, 0] = value
     assert [c.name for c in compare(reference_of(image, white), white) if c.drifted] == []
     assert [c.name for c in compare(reference_of(image, white), grey) if c.drifted] == ["pixels[0]"]
+
+
+def test_values_below_a_common_least_one_are_not_counted_as_that_one() -> None:
+    often_zero = rows(500, 1, seed=4)
+    often_zero[:, 0] = np.maximum(often_zero[:, 0], 0)
+    below = rows(300, 1, seed=5)
+    below[:, 0] = np.where(below[:, 0] > 0, below[:, 0], -1)
+    (found, _) = compare(reference_of(signature(1), often_zero), below)
+    assert (found.level, found.drifted) == ("major", True)

@@ -111,10 +111,14 @@ def _counts(known: Distribution, values: NDArray[np.float64]) -> tuple[Counts, C
 
 
 def _deciles(known: Distribution) -> NDArray[np.float64]:
-    """Upper edges of all bins but the last; fewer than nine where a value is common enough for several."""
-    cumulative = np.cumsum(known.counts)
+    """Upper edges of all bins but the last; fewer than nine where a value is common enough for several.
+
+    Where the least value is, what is below it gets a bin of its own: it would else be counted as that value.
+    """
+    values, cumulative = np.asarray(known.values, dtype=np.float64), np.cumsum(known.counts)
     wanted = np.arange(1, BINS) / BINS * cumulative[-1]
-    return np.unique(np.asarray(known.values)[np.searchsorted(cumulative, wanted)])
+    edges = np.unique(values[np.searchsorted(cumulative, wanted)])
+    return np.concatenate([[np.nextafter(values[0], -np.inf)], edges]) if edges[0] == values[0] else edges
 
 
 def psi_p(index: float, reference: Counts, window: Counts) -> float:
