@@ -78,6 +78,8 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
     problem = None
     if deadline is not None and now >= moment_of(status["startTime"]) + timedelta(seconds=deadline):
         problem = ("DeadlineExceeded", "Job was active longer than specified deadline")
+    elif hopeless := _hopeless(spec, pods):
+        problem = ("PodFailurePolicy", hopeless)
     elif failures > spec.backoff_limit:
         problem = ("BackoffLimitExceeded", f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)")
     if problem:
@@ -147,6 +149,17 @@ def _condition(kind: str, reason: str, message: str, now: datetime) -> Manifest:
         "lastProbeTime": time,
         "lastTransitionTime": time,
     }
+
+
+def _hopeless(spec: JobSpec, pods: Sequence[Manifest]) -> str | None:
+    """Which pod ended so that none need follow it."""
+    rules = spec.pod_failure_policy.rules if spec.pod_failure_policy else []
+    for pod in pods:
+        code = (_terminated(pod) or {}).get("exitCode") if _phase(pod) == "Failed" else None
+        for number, rule in enumerate(rules):
+            if code in rule.on_exit_codes.values:
+                return f"Pod {pod['metadata']['name']} failed with exit code {code} matching FailJob rule at index {number}"
+    return None
 
 
 def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> datetime:

@@ -186,6 +186,26 @@ class JobPodTemplate(Spec):
     spec: JobPodSpec
 
 
+class ExitCodes(Spec):
+    """Ends of a container."""
+
+    operator: Literal["In"]
+    values: list[int] = Field(min_length=1)
+
+
+class PodFailureRule(Spec):
+    """After such an end there is no sense in another try."""
+
+    action: Literal["FailJob"]
+    on_exit_codes: ExitCodes
+
+
+class PodFailurePolicy(Spec):
+    """Ends that a Job is not retried after."""
+
+    rules: list[PodFailureRule]
+
+
 class JobSpec(Spec):
     """One pod that runs to its end, with retries; or, Indexed, one for each of 0 to ``completions`` - 1."""
 
@@ -194,6 +214,7 @@ class JobSpec(Spec):
     completions: int = Field(default=1, ge=1)
     completion_mode: Literal["NonIndexed", "Indexed"] = "NonIndexed"
     backoff_limit: int = Field(default=6, ge=0)
+    pod_failure_policy: PodFailurePolicy | None = None
     active_deadline_seconds: int | None = Field(default=None, ge=1)
     ttl_seconds_after_finished: int | None = Field(default=None, ge=0)
     suspend: Literal[False] = False
@@ -202,6 +223,12 @@ class JobSpec(Spec):
     def _counts_by_index(self) -> Self:
         if not self.is_indexed and (self.completions, self.parallelism) != (1, 1):
             raise ValueError("completions and parallelism above 1 are supported with completionMode Indexed only")
+        return self
+
+    @model_validator(mode="after")
+    def _policy_needs_pods_that_fail(self) -> Self:
+        if self.pod_failure_policy and self.template.spec.restart_policy != "Never":
+            raise ValueError("podFailurePolicy needs restartPolicy Never")
         return self
 
     @property

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from slipway_cluster import Manifest
 from slipway_contract.labels import MODEL, PARAMETERS
 
+HOPELESS = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}]}
+"""A wrong parameter, and a refusal, will be the same in the next pod."""
 _FOLDER = resources.files("slipway_embedded") / "objects"
 
 
@@ -50,6 +52,7 @@ class Template(BaseModel):
         indexed = {"completionMode": "Indexed", "completions": self.workers, "parallelism": self.workers} if self.workers else {}
         job = {
             **indexed,
+            **({"podFailurePolicy": HOPELESS} if self.retries else {}),
             "backoffLimit": self.retries,
             "ttlSecondsAfterFinished": self.keep_seconds,
             "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},

@@ -298,7 +298,7 @@ def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) ->
         assert found["command"] + found["args"] == theirs["command"]
         model = embedded["metadata"].get("labels", {}).get("slipway.dev/model")
         assert ours["metadata"]["labels"].get("slipway.dev/model") == model
-        for field in ("completionMode", "completions", "parallelism", "backoffLimit"):
+        for field in ("completionMode", "completions", "parallelism", "backoffLimit", "podFailurePolicy"):
             assert ours["spec"]["jobTemplate"]["spec"].get(field) == embedded["spec"]["jobTemplate"]["spec"].get(field)
 
 

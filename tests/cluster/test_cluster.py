@@ -175,6 +175,16 @@ def test_a_failing_job_is_retried_as_often_as_it_may(cluster: Cluster) -> None:
     assert cluster.get(JOB, "fail")["status"]["failed"] == 2
 
 
+def test_a_job_is_not_retried_after_an_end_that_its_policy_calls_hopeless(cluster: Cluster) -> None:
+    rule = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}
+    cluster.apply(job("wrong", "raise SystemExit(2)", backoff_limit=3, podFailurePolicy={"rules": [rule]}))
+    failed = condition(over(cluster, "wrong"), "Failed")
+    assert failed
+    assert failed["reason"] == "PodFailurePolicy"
+    assert "failed with exit code 2 matching FailJob rule at index 0" in failed["message"]
+    assert cluster.get(JOB, "wrong")["status"]["failed"] == 1
+
+
 def test_a_job_that_takes_too_long_is_ended(cluster: Cluster) -> None:
     cluster.apply(job("slow", "import time; time.sleep(600)", activeDeadlineSeconds=2))
     failed = condition(over(cluster, "slow"), "Failed")

@@ -18,6 +18,12 @@ spec:
   parallelism: {{ . }}
   {{- end }}
   backoffLimit: {{ .retries | default 0 }}
+  {{- if .retries }}
+  podFailurePolicy: # a wrong parameter, and a refusal, will be the same in the next pod
+    rules:
+      - action: FailJob
+        onExitCodes: {operator: In, values: [2, 3]}
+  {{- end }}
   activeDeadlineSeconds: {{ $values.deadlineSeconds }}
   ttlSecondsAfterFinished: {{ $values.keepSeconds }}
   template:
