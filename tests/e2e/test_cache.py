@@ -1,0 +1,62 @@
+"""Answers that both gateways share, through Redis."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.ring import PATIENT, v2, wait_for
+
+REDIS = "app.kubernetes.io/component=redis"
+COMPUTED, FROM_ANOTHER, OWN = "computed", "from another", "own"
+
+
+def answers(ring: KindRing, age: float) -> list[httpx.Response]:
+    """Of 30 predictions for a patient, each on a connection of its own, so that both gateways are asked."""
+    url, headers = f"{ring.url}/v2/models/heart/infer", {"Authorization": f"Bearer {ring.token('user')}"}
+    return [httpx.post(url, json=v2(PATIENT | {"age": age}), headers=headers, timeout=30) for _ in range(30)]
+
+
+@pytest.fixture
+def cached(ring: KindRing, stamp: str) -> Iterator[None]:
+    """Users have answers about `heart` that are up to five minutes old."""
+    policy = {"name": f"cached-{stamp}", "cacheSeconds": 300}
+    grant = {"grantee": "group:user", "models": "heart", "policy": policy["name"]}
+    with ring.client("admin") as admin:
+        admin.post("/v1/policies", json=policy).raise_for_status()
+        made = admin.post("/v1/grants", json=grant).raise_for_status().json()
+        wait_for("the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(ring, 40)))
+        yield
+        admin.delete(f"/v1/grants/{made['grantId']}").raise_for_status()
+        admin.delete(f"/v1/policies/{policy['name']}").raise_for_status()
+
+
+def source(answer: httpx.Response) -> str:
+    """Where an answer came from, as its Cache-Status says."""
+    assert answer.status_code == 200
+    ours = answer.headers["cache-status"].split(", ")
+    if ours[-1].startswith("Slipway; hit"):
+        return OWN
+    return FROM_ANOTHER if ours[0].startswith("Slipway-Redis; hit") else COMPUTED
+
+
+def sources(ring: KindRing, age: float) -> Counter[str]:
+    return Counter(map(source, answers(ring, age)))
+
+
+@pytest.mark.usefixtures("cached")
+def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(ring: KindRing) -> None:
+    assert len(objects("pods", "app.kubernetes.io/component=gateway")) == 2
+    assert sources(ring, 41) == {COMPUTED: 1, FROM_ANOTHER: 1, OWN: 28}
+    kubectl("scale", "deployment/slipway-redis", "--replicas=0")
+    try:
+        wait_for("Redis to be gone", lambda: not objects("pods", REDIS))
+        assert sources(ring, 42) == {COMPUTED: 2, OWN: 28}
+    finally:
+        kubectl("scale", "deployment/slipway-redis", "--replicas=1")
+    kubectl("rollout", "status", "deployment/slipway-redis", "--timeout=120s")
+    # A gateway that found none leaves it alone for some seconds.
+    ages = iter(range(43, 120))
+    wait_for("answers to be shared again", lambda: sources(ring, next(ages))[FROM_ANOTHER] == 1)
