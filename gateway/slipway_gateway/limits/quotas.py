@@ -178,7 +178,7 @@ class Quotas:
 
     async def close(self) -> None:
         """Give back everything. Raises Away: then it is free again when the leases end."""
-        for account in self._accounts.values():
+        for account in list(self._accounts.values()):
             async with account.lock:
                 self._release(account)
         await self._give_back()
