@@ -2,9 +2,10 @@
 
     python -m bench.overload --seconds 60
 
-The predictor takes 0.1 s for an answer and the gateway has 16 requests under way at it: that is the capacity; a client in Python
-can ask for three times as much in time. Beside it a second caller goes on whose rate is spent. Prints Markdown; ends with 1
-if an answer was another than 2xx, 429 or 503 with Retry-After, or if the time afterwards is not as before.
+The predictor takes 0.1 s for an answer and the gateway has 64 requests under way at it, as by default: that is the capacity. A
+client in Python can ask for three times as much in time, if the machine has nothing else to do. Beside it a second caller goes on
+whose rate is spent. Prints Markdown; ends with 1 if an answer was another than 2xx, 429 or 503 with Retry-After, or if the time
+afterwards is not as before.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import psycopg
 from bench.scene import Scene, body, request, scene
 
 UPSTREAM_SECONDS = 0.1
-CONCURRENCY = 16
+CONCURRENCY = 64
 CAPACITY = CONCURRENCY / UPSTREAM_SECONDS
 HASTY = "INSERT INTO policies (name, predictions_per_minute) VALUES ('hasty', 60)"
 GRANT = "INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('hasty', 'user:hasty', '*', 'hasty')"
