@@ -101,6 +101,20 @@ def own_house(new_house: Callable[[], House]) -> House:
 
 
 @pytest.fixture(scope="module")
+def home(new_house: Callable[[], House]) -> House:
+    """Of the people of the provider: one for each module that looks at accounts."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    return house
+
+
+@pytest.fixture(scope="module")
+def admin(provider: Provider) -> str:
+    """An access token of the provider's."""
+    return provider.token("admin")
+
+
+@pytest.fixture(scope="module")
 def process(new_house: Callable[[], House]) -> Iterator[Process]:
     """One for each module: what was its peak of memory stays its peak."""
     house = new_house()

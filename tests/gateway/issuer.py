@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -10,12 +10,12 @@ from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, KeyParameters, KeySet, OKPKey, RSAKey
 
-from tests.gateway.loopback import Loopback
+from tests.gateway.loopback import Loopback, Served
 
 AUDIENCE = "slipway"
 
 
-class Issuer:
+class Issuer(Served):
     """Publishes public keys; signs with the newest. ``public`` is its name in the world, when it is not where it listens."""
 
     def __init__(self, public: str | None = None) -> None:
@@ -33,13 +33,6 @@ class Issuer:
     @property
     def name(self) -> str:
         return self.public or self.url
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self.server.__exit__(*arguments)
 
     def rotate(self, kind: str = "RSA") -> Key:
         """A new key; the former ones stay published."""

@@ -68,3 +68,16 @@ class Loopback:
         self._server.should_exit = True
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive(), "the server did not stop"
+
+
+class Served:
+    """Something that tests talk to, for as long as its ``server`` runs."""
+
+    server: Loopback
+
+    def __enter__(self) -> Self:
+        self.server.__enter__()
+        return self
+
+    def __exit__(self, *arguments: object) -> None:
+        self.server.__exit__(*arguments)

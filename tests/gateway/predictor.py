@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest, parse_request
 
-from tests.gateway.loopback import Loopback
+from tests.gateway.loopback import Loopback, Served
 
 SIGNATURE = Signature(
     inputs=(
@@ -25,7 +25,7 @@ DIGEST = "sha256:" + "ab" * 32
 Predict = Callable[[str, InferenceRequest], dict[str, Any]]
 
 
-class Predictor:
+class Predictor(Served):
     """What goes wrong with it is set from outside."""
 
     def __init__(self, signature: Signature = SIGNATURE, predict: "Predict | None" = None) -> None:
@@ -52,13 +52,6 @@ class Predictor:
     @property
     def url(self) -> str:
         return self.server.url
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self.server.__exit__(*arguments)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"].endswith("/"):  # as MLServer does

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import psycopg
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.gateway.house import House, Visitor
-from tests.gateway.loopback import Loopback, wait_for
+from tests.gateway.loopback import Loopback, Served, wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
 
 LIMIT = 200_000
@@ -44,7 +44,7 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-class Source:
+class Source(Served):
     """Files over TLS; ``/endless`` never ends, ``/cut`` ends too early, ``/moved`` is elsewhere."""
 
     def __init__(self, pem: Path) -> None:
@@ -52,13 +52,6 @@ class Source:
         self.asked: list[tuple[str, dict[bytes, bytes]]] = []
         self.left = False
         self.server = Loopback(self._answer, certificate=pem)
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self.server.__exit__(*arguments)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,22 +25,10 @@ PEOPLE = {"admin", "scientist", "user"}
 
 
 @pytest.fixture(scope="module")
-def home(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
-
-
-@pytest.fixture(scope="module")
 def city(home: House, provider: Provider) -> Iterator[Visitor]:
     """A gateway that trusts the provider, and looks at its accounts often."""
     with home.gateway(**provider.settings, users_seconds=0.5) as visitor:
         yield visitor
-
-
-@pytest.fixture(scope="module")
-def admin(provider: Provider) -> str:
-    return provider.token("admin")
 
 
 def call(visitor: Visitor, method: str, path: str, token: str, content: Any = None) -> httpx.Response:

@@ -1,6 +1,6 @@
 """Accounts that are deleted at the bundled provider, past the gateway."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -12,22 +12,10 @@ from tests.gateway.test_users import call, refused
 
 
 @pytest.fixture(scope="module")
-def home(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
-
-
-@pytest.fixture(scope="module")
 def city(home: House, provider: Provider) -> Iterator[Visitor]:
     """A gateway with little patience."""
     with home.gateway(**provider.settings, users_seconds=0.5, vanished_seconds=1) as visitor:
         yield visitor
-
-
-@pytest.fixture(scope="module")
-def admin(provider: Provider) -> str:
-    return provider.token("admin")
 
 
 def is_known(home: House, subject: str) -> bool:

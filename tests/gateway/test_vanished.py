@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
@@ -16,26 +16,19 @@ from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.records.vanished import Vanished
 from slipway_gateway.wire.upstream import Upstream
 
-from tests.gateway.loopback import Loopback
+from tests.gateway.loopback import Loopback, Served
 
 PEOPLE = [f"person-{number}" for number in range(30)]
 PAGE = 20
 
 
-class Directory:
+class Directory(Served):
     """SCIM's list of users, in pages. ``broken`` answers in place of the page that begins at that number."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.broken: dict[int, tuple[int, Any]] = {}
         self.server = Loopback(self._answer)
-
-    def __enter__(self) -> Self:
-        self.server.__enter__()
-        return self
-
-    def __exit__(self, *arguments: object) -> None:
-        self.server.__exit__(*arguments)
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         status, content = self._said(scope["path"], scope["query_string"].decode())
