@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import httpx
 import pytest
 from slipway_cluster import connect
 
-from tests.ring import Ring
+from tests.ring import PATIENT, Ring, v2
 
 CLUSTER, NAMESPACE = "slipway", "slipway"
 ISSUER = "http://127.0.0.1:8081"
@@ -77,6 +78,23 @@ class KindRing(Ring):
         """What psql prints for a script in the gateway's database, without headers."""
         psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet --tuples-only --no-align'
         return kubectl("exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin=script).stdout
+
+
+def answers(ring: KindRing, **changes: float) -> list[httpx.Response]:
+    """Of 30 predictions of `heart`, each on a connection of its own, so that both gateways are asked."""
+    url, headers = f"{ring.url}/v2/models/heart/infer", {"Authorization": f"Bearer {ring.token('user')}"}
+    return [httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=30) for _ in range(30)]
+
+
+@contextmanager
+def granted(admin: httpx.Client, grantee: str, models: str, policy: str) -> Iterator[None]:
+    """A grant, for as long as the block."""
+    grant = {"grantee": grantee, "models": models, "policy": policy}
+    made = admin.post("/v1/grants", json=grant).raise_for_status().json()
+    try:
+        yield
+    finally:
+        admin.delete(f"/v1/grants/{made['grantId']}").raise_for_status()
 
 
 def ready(pod: dict[str, Any]) -> bool:

@@ -4,17 +4,14 @@ import time
 
 import httpx
 
-from tests.e2e.conftest import KindRing
-from tests.ring import PATIENT, v2, wait_for
+from tests.e2e.conftest import KindRing, answers
+from tests.ring import wait_for
 
 EVERY_MODEL = {"grantee": "group:user", "models": "*", "policy": "default"}
 
 
 def statuses(ring: KindRing) -> set[int]:
-    """Of 30 predictions, each on a connection of its own, so that both gateways are asked."""
-    headers = {"Authorization": f"Bearer {ring.token('user')}"}
-    url = f"{ring.url}/v2/models/heart/infer"
-    return {httpx.post(url, json=v2(PATIENT), headers=headers, timeout=30).status_code for _ in range(30)}
+    return {answer.status_code for answer in answers(ring)}
 
 
 def test_a_grant_that_is_revoked_ends_on_both_gateways_within_a_second(ring: KindRing) -> None:

@@ -6,31 +6,25 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.conftest import KindRing, kubectl, objects
-from tests.ring import PATIENT, v2, wait_for
+from tests.e2e.conftest import KindRing, answers, granted, kubectl, objects
+from tests.ring import wait_for
 
 REDIS = "app.kubernetes.io/component=redis"
 COMPUTED, FROM_ANOTHER, OWN = "computed", "from another", "own"
 
 
-def answers(ring: KindRing, age: float) -> list[httpx.Response]:
-    """Of 30 predictions for a patient, each on a connection of its own, so that both gateways are asked."""
-    url, headers = f"{ring.url}/v2/models/heart/infer", {"Authorization": f"Bearer {ring.token('user')}"}
-    return [httpx.post(url, json=v2(PATIENT | {"age": age}), headers=headers, timeout=30) for _ in range(30)]
-
-
 @pytest.fixture
 def cached(ring: KindRing, stamp: str) -> Iterator[None]:
     """Users have answers about `heart` that are up to five minutes old."""
-    policy = {"name": f"cached-{stamp}", "cacheSeconds": 300}
-    grant = {"grantee": "group:user", "models": "heart", "policy": policy["name"]}
+    policy = f"cached-{stamp}"
     with ring.client("admin") as admin:
-        admin.post("/v1/policies", json=policy).raise_for_status()
-        made = admin.post("/v1/grants", json=grant).raise_for_status().json()
-        wait_for("the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(ring, 40)))
-        yield
-        admin.delete(f"/v1/grants/{made['grantId']}").raise_for_status()
-        admin.delete(f"/v1/policies/{policy['name']}").raise_for_status()
+        admin.post("/v1/policies", json={"name": policy, "cacheSeconds": 300}).raise_for_status()
+        with granted(admin, "group:user", "heart", policy):
+            wait_for(
+                "the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(ring, age=40))
+            )
+            yield
+        admin.delete(f"/v1/policies/{policy}").raise_for_status()
 
 
 def source(answer: httpx.Response) -> str:
@@ -43,7 +37,7 @@ def source(answer: httpx.Response) -> str:
 
 
 def sources(ring: KindRing, age: float) -> Counter[str]:
-    return Counter(map(source, answers(ring, age)))
+    return Counter(map(source, answers(ring, age=age)))
 
 
 @pytest.mark.usefixtures("cached")

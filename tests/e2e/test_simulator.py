@@ -1,23 +1,11 @@
 """A caller who predicts and learns the truth, as a service account."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.e2e.conftest import KindRing, granted, kubectl, objects
 from tests.ring import wait_for
 
 ROWS = 5
-
-
-@pytest.fixture
-def granted(ring: KindRing) -> Iterator[None]:
-    grant = {"grantee": "client:simulator", "models": "heart", "policy": "default"}
-    with ring.client("admin") as admin:
-        made = admin.post("/v1/grants", json=grant).raise_for_status().json()
-        yield
-        admin.delete(f"/v1/grants/{made['grantId']}").raise_for_status()
 
 
 def labelled(ring: KindRing) -> dict[str, Any]:
@@ -28,15 +16,15 @@ def labelled(ring: KindRing) -> dict[str, Any]:
     return {"rows": live["rows"], "correct": live["correct"]}
 
 
-@pytest.mark.usefixtures("granted")
 def test_the_simulator_gives_a_version_its_live_accuracy(ring: KindRing) -> None:
     before = labelled(ring)
-    kubectl("scale", "deployment/slipway-simulator", "--replicas=1")
-    try:
-        wait_for(f"{ROWS} labelled rows", lambda: labelled(ring)["rows"] >= before["rows"] + ROWS, 120)
-    finally:
-        kubectl("scale", "deployment/slipway-simulator", "--replicas=0")
-    wait_for("its end", lambda: not objects("pods", "app.kubernetes.io/component=simulator"))
+    with ring.client("admin") as admin, granted(admin, "client:simulator", "heart", "default"):
+        kubectl("scale", "deployment/slipway-simulator", "--replicas=1")
+        try:
+            wait_for(f"{ROWS} labelled rows", lambda: labelled(ring)["rows"] >= before["rows"] + ROWS, 120)
+        finally:
+            kubectl("scale", "deployment/slipway-simulator", "--replicas=0")
+        wait_for("its end", lambda: not objects("pods", "app.kubernetes.io/component=simulator"))
     after = labelled(ring)
     # Most of what it was told is right: it learns the truth of the rows that it asked about, not of others.
     assert after["correct"] - before["correct"] > (after["rows"] - before["rows"]) / 2
