@@ -114,12 +114,12 @@ class TooMany(GatewayError):
 
 
 class HeadTooLarge(GatewayError):
-    """More is in front of the body than is read."""
+    """More is in front of the body, or around it, than is read."""
 
     status = 431
 
-    def __init__(self, size: int, count: int) -> None:
-        super().__init__(f"the headers are more than {count}, or longer than {size} bytes")
+    def __init__(self, size: int, count: int, what: str = "headers") -> None:
+        super().__init__(f"the {what} are more than {count}, or longer than {size} bytes")
 
 
 class TooManyTasks(GatewayError):

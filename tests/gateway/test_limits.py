@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -162,6 +162,70 @@ def test_a_head_that_never_ends_is_answered_431(strict: Visitor) -> None:
         received = read_all(connection)
     assert status(received) == 431
     assert b"application/problem+json" in received
+
+
+ENDLESS = pytest.mark.parametrize(
+    "piece",
+    [b"a:b\r\n" * 10, b"x: " + b"x" * 5000 + b"\r\n", b"x" * 1000, b"1;" + b"x" * 1000 + b"\r\n \r\n"],
+    ids=["many trailers", "long trailers", "a trailer without end", "chunk extensions"],
+)
+ENOUGH = 32 * 2**20
+"""Bytes: more than the buffers of two sockets hold."""
+
+
+def chunked(visitor: Visitor, *, token: bool = True) -> bytes:
+    """The head of a request with chunks."""
+    head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
+    return head + (b"authorization: Bearer %s\r\n\r\n" % visitor.house.issuer.token().encode() if token else b"\r\n")
+
+
+def send_until_closed(connection: socket.socket, piece: bytes) -> int:
+    """Send the piece again and again; return the bytes that were taken before the other side closed the connection."""
+    sent = 0
+    with suppress(OSError):
+        while sent < ENOUGH:
+            sent += connection.send(piece)
+    return sent
+
+
+@ENDLESS
+def test_what_is_around_a_body_without_end_is_answered_431(strict: Visitor, piece: bytes) -> None:
+    with connect(strict) as connection:
+        connection.sendall(chunked(strict).replace(b"\r\n", b"\r\nexpect: 100-continue\r\n", 1))
+        assert status(connection.recv(2**16)) == 100
+        connection.sendall((b"" if piece.startswith(b"1;") else b"0\r\n") + piece * (20_000 // len(piece)))
+        received = connection.recv(2**16)
+    assert status(received) == 431
+    assert b"the trailers and chunk extensions are more than 100, or longer than 4096 bytes" in received
+
+
+@ENDLESS
+def test_a_caller_without_a_token_cannot_send_it_without_end_either(visitor: Visitor, piece: bytes) -> None:
+    with connect(visitor) as connection:
+        connection.sendall(chunked(visitor, token=False) + (b"" if piece.startswith(b"1;") else b"0\r\n"))
+        assert status(connection.recv(2**16)) == 401
+        assert send_until_closed(connection, piece) < ENOUGH
+        assert read_all(connection) == b"", "no second answer"
+
+
+def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(strict: Visitor) -> None:
+    token = strict.house.issuer.token().encode()
+    chunks = b"".join(b"1;a=b\r\n%c\r\n" % each for each in BODY)
+    for named, trailers, expected in [
+        (True, b"x-checksum: 1\r\n" * 90, 200),
+        (False, b"authorization: Bearer %s\r\n" % token, 401),
+    ]:
+        with connect(strict) as connection:
+            connection.sendall(chunked(strict, token=named) + chunks + b"0\r\n" + trailers + b"\r\n")
+            assert status(connection.recv(2**16)) == expected
+
+
+def test_requests_that_wait_behind_another_are_few(strict: Visitor) -> None:
+    """One read of a connection can hold 14,000 of them."""
+    with connect(strict) as connection, suppress(OSError):
+        connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n" * 10_000)
+        received = read_all(connection)
+    assert received.count(b"HTTP/1.1 200") <= 17
 
 
 def test_a_long_body_is_no_long_head(strict: Visitor) -> None:

@@ -9,7 +9,7 @@ import pytest
 import uvloop
 from slipway_gateway.errors import CutOff, Unavailable, Unreachable, UpstreamTimeout
 from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.link import Answer
+from slipway_gateway.wire.link import HEAD_LIMIT, WHOLE_LIMIT, Answer
 from slipway_gateway.wire.pool import Pool
 
 HEAD = b"POST /v2/models/heart-3/infer HTTP/1.1\r\nhost: predictor\r\n"
@@ -128,8 +128,12 @@ def test_an_answer_may_come_in_chunks_and_after_interim_ones() -> None:
         (b"SSH-2.0-OpenSSH_9.2\r\n", Unavailable),
         (b"", Unreachable),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngo", Unreachable),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"x" * 2 * HEAD_LIMIT, Unavailable),
+        (b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * HEAD_LIMIT, Unavailable),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * HEAD_LIMIT, Unavailable),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * 2 * HEAD_LIMIT, Unavailable),
     ],
-    ids=["no-http", "nothing", "half"],
+    ids=["no-http", "nothing", "half", "endless-head", "endless-hints", "endless-trailers", "endless-extension"],
 )
 def test_what_is_no_answer_is_an_error(words: bytes, error: type[Exception]) -> None:
     with pytest.raises(error, match="the model cannot be reached"):
@@ -192,6 +196,16 @@ def test_a_long_answer_that_breaks_off_is_cut_off() -> None:
             await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
 
     with pytest.raises(CutOff):
+        uvloop.run(ask())
+
+
+def test_an_answer_is_read_as_a_whole_only_up_to_a_limit() -> None:
+    async def ask() -> None:
+        words = saying(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * WHOLE_LIMIT), b"x" * (WHOLE_LIMIT + 2**20))
+        async with predictor(words) as (pool, origin):
+            await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
+
+    with pytest.raises(CutOff, match="larger than"):
         uvloop.run(ask())
 
 

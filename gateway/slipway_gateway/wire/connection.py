@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -13,6 +13,11 @@ from slipway_gateway.requestid import new_id
 
 LARGE = 2**16
 """Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
+CHUNK_FRAMING = 20
+"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends."""
+PIPELINED = 16
+"""Requests that may wait behind the one under way on a connection. One read can hold 14,000."""
+TRAILERS = "trailers and chunk extensions"
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,11 @@ class Connection(HttpToolsProtocol):
         """For what the timer runs: of which request, as its ASGI scope."""
         self._head_bytes = 0
         """Received for the head that is not complete, or in the read that completed it."""
+        self._in_body = False
+        """Whether the parser is between the head and the end of a request."""
+        self._framing = 0
+        """Bytes of the body that are not content: chunk sizes, chunk extensions and trailers, less what plain chunks need."""
+        self._trailers = 0
         self._refusal: GatewayError | None = None
         self._quiet_since: float | None = None
         """When the last answer was complete, if nothing came after it."""
@@ -115,7 +125,11 @@ class Connection(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         self._quiet_since = None
+        self._framing = self._framing + len(data) if self._in_body else 0
         super().data_received(data)
+        self._framing = max(self._framing, 0)  # content buys no room for framing
+        if self._in_body and self._framing > self._limits.head_bytes:
+            self._refuse(HeadTooLarge(self._limits.head_bytes, self._limits.headers, TRAILERS))
         awaited = self._awaited()
         if awaited is not Awaited.HEAD:
             self._head_bytes = 0
@@ -132,12 +146,42 @@ class Connection(HttpToolsProtocol):
             return Awaited.REST if self._quiet_since is None else None
         return Awaited.BODY if cycle.more_body else None
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; count a trailer and drop it: uvicorn would append it to the headers of the request."""
+        if self._in_body:
+            self._trailers += 1
+            if self._trailers > self._limits.headers:
+                self._fail(HeadTooLarge(self._limits.head_bytes, self._limits.headers, TRAILERS))
+        elif len(self.headers) >= self._limits.headers:
+            self._fail(HeadTooLarge(self._limits.head_bytes, self._limits.headers))
+        else:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         limits = self._limits
-        if len(self.headers) > limits.headers or (self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes):
-            self._refusal = HeadTooLarge(limits.head_bytes, limits.headers)
-            raise httptools.HttpParserError(str(self._refusal))
+        if self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes:
+            self._fail(HeadTooLarge(limits.head_bytes, limits.headers))
+        if len(self.pipeline) >= PIPELINED:
+            self.transport.close()  # a client may repeat what was not answered: RFC 9112, section 9.3.2
+            raise httptools.HttpParserError
+        self._in_body, self._framing, self._trailers = True, 0, 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        self._framing -= CHUNK_FRAMING
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def _fail(self, error: GatewayError) -> NoReturn:
+        """End the parser's work; ``send_400_response`` answers."""
+        self._refusal = error
+        raise httptools.HttpParserError(str(error))
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -167,8 +211,9 @@ class Connection(HttpToolsProtocol):
             self._refuse(TooSlow(f"the {awaited.value} of the request did not arrive in time"))
 
     def _refuse(self, error: GatewayError) -> None:
-        """The last words to this caller, unless it is hearing others."""
-        started = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        """Answer and close; only close where the request has an answer, or another answer is under way."""
+        cycle = self.cycle
+        started = cycle is not None and cycle.response_started and (cycle.scope is self.scope or not cycle.response_complete)
         if not started and not self.transport.is_closing():
             self.transport.write(_answer(error, getattr(self, "url", b"")))
         self.transport.close()

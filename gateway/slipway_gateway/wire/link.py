@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 import httptools
 
@@ -12,6 +13,12 @@ LARGE = 2**16
 """Bytes that are not worth copying to save a system call."""
 AHEAD = 2**18
 """Bytes of an answer that may wait for its reader."""
+WHOLE_LIMIT = 2**26
+"""Bytes of an answer that is read into memory as a whole; a longer one can only be passed on."""
+HEAD_LIMIT = 2**16
+"""Bytes of an answer that are not content: headers, chunk sizes, chunk extensions and trailers."""
+CHUNK_FRAMING = 20
+"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends. They do not count."""
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 """Headers of an answer that does not end with its connection."""
 
@@ -28,10 +35,15 @@ class Answer:
         self.rest = rest
 
     async def whole(self) -> bytes:
-        """The complete body in memory. Raises CutOff."""
+        """Return the complete body. Raises CutOff, also for one of more than WHOLE_LIMIT bytes."""
         if self.rest is not None:
-            self.head = b"".join([self.head, *[chunk async for chunk in self.rest]])
-            self.rest = None
+            content = bytearray(self.head)
+            async with aclosing(self.rest) as rest:
+                async for chunk in rest:
+                    content += chunk
+                    if len(content) > WHOLE_LIMIT:
+                        raise CutOff(f"the answer of the model is larger than {WHOLE_LIMIT} bytes")
+            self.head, self.rest = bytes(content), None
         return self.head
 
 
@@ -77,6 +89,7 @@ class Link(asyncio.Protocol):
         self._status = 0
         self._content_type = "application/json"
         self._framed = False
+        self._overhead = 0
         self._chunks: list[bytes] = []
         self._size = 0
         self._complete = False
@@ -194,9 +207,13 @@ class Link(asyncio.Protocol):
         self._ended(self)
 
     def data_received(self, data: bytes) -> None:
+        self._overhead = max(self._overhead, 0) + len(data)
         try:
             self._parser.feed_data(data)
+            is_answer = self._overhead <= HEAD_LIMIT
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            is_answer = False
+        if not is_answer:
             self._fail(NotHttp())
             self.close()
 
@@ -251,7 +268,11 @@ class Link(asyncio.Protocol):
         if status >= 200:
             self._status = status
 
+    def on_chunk_header(self) -> None:
+        self._overhead -= CHUNK_FRAMING
+
     def on_body(self, body: bytes) -> None:
+        self._overhead -= len(body)
         self._chunks.append(body)
         self._size += len(body)
         if self._size > self._head_limit:

@@ -9,6 +9,9 @@ import orjson
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
+DOCUMENT_LIMIT = 16 * 2**20
+"""Bytes of a document; a longer one is refused."""
+
 
 class Upstream:
     """A pool of connections for what is asked now and then; predictions have their own (see pool.py)."""
@@ -33,12 +36,15 @@ class Upstream:
     async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[int, bytes]:
         """A small request and its whole answer: status and content. Raises OSError with a sentence."""
         builder = self._client.request(method, url).headers(headers)
-        request = builder.body_bytes(body).build() if body is not None else builder.build()
+        content = bytearray()
         try:
-            response = await request.send()
-            content = await response.bytes()
+            async with (builder.body_bytes(body) if body is not None else builder).build_streamed() as response:
+                while (chunk := await response.body_reader.read_chunk()) is not None:
+                    content += chunk.to_bytes()
+                    if len(content) > DOCUMENT_LIMIT:
+                        raise ConnectionError(f"{url} answered more than {DOCUMENT_LIMIT} bytes")
         except RequestTimeoutError:
             raise TimeoutError(f"{url} did not answer in time") from None
         except RequestError:
             raise ConnectionError(f"{url} cannot be reached") from None
-        return response.status, content.to_bytes()
+        return response.status, bytes(content)
