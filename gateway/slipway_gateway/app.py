@@ -229,8 +229,10 @@ class Gateway:
             self.submissions,
             self.batches,
             Outbound(self.settings.webhook_hosts, self.settings.batch_hosts),
+            self.quotas,
             template=self.settings.batch_template,
             limit=self.settings.batch_limit,
+            rows=self.settings.batch_rows,
             keep=timedelta(seconds=self.settings.batch_keep_seconds),
         )
         return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router(), batches.router()]

@@ -209,6 +209,9 @@ class Settings(BaseSettings):
     batch_limit: int = Field(default=64 * 2**20, gt=0)
     """Largest file of a batch in bytes; a larger one is answered 413."""
 
+    batch_rows: int = Field(default=5_000_000, gt=0)
+    """Most rows of a batch; a file with more is answered 422. Those of a Parquet file are read from its footer."""
+
     batch_hosts: frozenset[str] = frozenset()
     """Names of hosts from which a batch's file may be fetched by https, as a JSON list; none by default."""
 

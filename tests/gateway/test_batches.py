@@ -13,6 +13,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from psycopg.sql import SQL, Identifier
 from slipway_cluster.job import Backoff
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
 
@@ -267,12 +268,84 @@ def test_a_body_of_another_form_is_refused(visitor: Visitor, content: bytes, kin
     assert text in answer.text
 
 
-def test_a_policy_that_counts_predictions_gives_no_batches(new_house: Callable[[], House]) -> None:
+def limited(house: House, policy: str, **terms: int) -> None:
+    """Give ada the model by a policy with these quotas."""
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name) VALUES (%s)", [policy])
+        for term, value in terms.items():
+            connection.execute(SQL("UPDATE policies SET {} = %s WHERE name = %s").format(Identifier(term)), [value, policy])
+        connection.execute("DELETE FROM grants WHERE grantee = 'user:ada'")
+        grant = "INSERT INTO grants (grant_id, grantee, models, policy) VALUES (%s, 'user:ada', 'heart', %s)"
+        connection.execute(grant, [policy, policy])
+
+
+def charged(house: House, policy: str) -> int:
+    with psycopg.connect(house.database_url) as connection:
+        row = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage WHERE policy = %s", [policy]).fetchone()
+    assert row
+    return int(row[0])
+
+
+def parquet(rows: int) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"age": [63] * rows, "chol": [233.0] * rows, "thal": [6] * rows}), file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("period", ["requests_per_day", "requests_per_month"])
+def test_a_policy_of_no_predictions_gives_no_batches(new_house: Callable[[], House], period: str) -> None:
     house = new_house()
     house.model("heart", ("3", 100))
-    with psycopg.connect(house.database_url) as connection:
-        connection.execute("INSERT INTO policies (name, requests_per_month) VALUES ('few', 3)")
-        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:ada', 'heart', 'few')")
+    limited(house, "nothing", **{period: 0})
     with house.gateway() as visitor:
         answer = upload(visitor, CSV)
-        assert (answer.status_code, "policy few counts predictions" in answer.text) == (403, True)
+        assert (answer.status_code, "policy nothing allows 0 predictions" in answer.text) == (403, True)
+    assert charged(house, "nothing") == 0
+
+
+def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_not_predicted_go_back(
+    new_house: Callable[[], House],
+) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.cluster.apply(TEMPLATE)
+    limited(house, "few", requests_per_month=20, requests_per_day=30)
+    with house.gateway() as visitor:
+        first = upload(visitor, CSV, key="k")
+        assert (first.status_code, upload(visitor, CSV, key="k").status_code, charged(house, "few")) == (202, 202, 8)
+        assert upload(visitor, parquet(10)).status_code == 202
+        assert charged(house, "few") == 18
+        spent = upload(visitor, CSV)
+        assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (429, True, True)
+        assert spent.headers["ratelimit"].startswith('"month";r=2;')
+        never = upload(visitor, parquet(21))
+        assert (never.status_code, "allows 20 predictions a month" in never.text) == (403, True)
+        assert charged(house, "few") == 18, "what is refused is not charged"
+        assert visitor.client.delete(first.headers["location"], headers=visitor._headers("ada")).status_code == 204
+        assert charged(house, "few") == 10
+
+
+@pytest.mark.timeout(400)
+def test_a_batch_of_a_metered_policy_pays_for_what_the_job_finds(works: House) -> None:
+    limited(works, "some", requests_per_day=100)
+    with works.gateway() as visitor:
+        ended(visitor, upload(visitor, CSV))
+        assert charged(works, "some") == 8
+        assert ended(visitor, upload(visitor, b"age,chol\n63,233\n"))["state"] == "failed"
+        assert charged(works, "some") == 8, "nothing of it was predicted"
+        assert ended(visitor, upload(visitor, parquet(5)))["rows"] == 5
+        assert charged(works, "some") == 13
+
+
+def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    file = io.BytesIO()
+    pq.write_table(pa.table({"age": pa.array([63] * 3_000_000, pa.int8())}), file, compression="zstd")
+    assert len(file.getvalue()) < 2**16, "a small file of many rows"
+    with house.gateway(batch_rows=7) as visitor:
+        for content, rows in ((file.getvalue(), 3_000_000), (CSV, 8)):
+            answer = upload(visitor, content)
+            assert (answer.status_code, f"has {rows} rows; 7 are allowed" in answer.text) == (422, True), answer.text
+    with psycopg.connect(house.database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)

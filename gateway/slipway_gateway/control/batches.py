@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,11 +15,12 @@ from sqlalchemy import Row
 from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import Conflict, Forbidden, NotFound
+from slipway_gateway.errors import Conflict, NotFound
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
-from slipway_gateway.jobs.upload import received
+from slipway_gateway.jobs.upload import RowCounter, received
+from slipway_gateway.limits.quotas import Quotas, check_fits
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.wire.outbound import Outbound
 
@@ -72,17 +74,22 @@ class Batches:
         submissions: Submissions,
         store: BatchStore,
         outbound: Outbound,
+        quotas: Quotas,
         *,
         template: str,
         limit: int,
+        rows: int,
         keep: timedelta,
     ) -> None:
         self._routes = routes
         self._submissions = submissions
         self._store = store
         self._outbound = outbound
+        self._quotas = quotas
+        self._counter = RowCounter()
         self._template = template
         self._limit = limit
+        self._rows = rows
         self._keep = keep
 
     def router(self) -> APIRouter:
@@ -97,8 +104,9 @@ class Batches:
     async def begin(
         self, model: str, request: Request, call: CurrentCall, response: Response, key: IdempotencyKey = None
     ) -> Batch:
-        if call.grant and (call.grant.policy.requests_per_day or call.grant.policy.requests_per_month) is not None:
-            raise Forbidden(f"policy {call.grant.policy.name} counts predictions; batches are for policies that do not")
+        policy = call.grant.policy if call.grant else None
+        if policy:
+            check_fits(policy, 1)
         target = self._routes.get(model).live or self._routes.pick(model)
         pieces, kind = await self._pieces(request)
         async with received(pieces, kind, self._limit) as upload:
@@ -106,7 +114,14 @@ class Batches:
             values: dict[str, Any] = {"batch_id": new_id(), "subject": call.caller.subject, "model": model, "key": key}
             values |= {"version": traffic.version, "digest": traffic.digest, "url": traffic.url, "service": traffic.service}
             values |= {"format": upload.format, "sha256": upload.sha256, "created": now, "expires": now + self._keep}
-            row, is_new = await self._store.add(upload.path, **values)
+            rows = await self._counter.count(upload)
+            if rows > self._rows:
+                raise InvalidInput("file", f"has {rows} rows; {self._rows} are allowed, so send several files")
+            charge = None
+            if policy and policy.is_metered:
+                charge = partial(self._quotas.charge, subject=call.caller.subject, policy=policy, rows=rows, now=now)
+                values |= {"policy": policy.name, "charged": rows, "charged_day": now.date()}
+            row, is_new = await self._store.add(upload.path, charge, **values)
         if not is_new and (row.sha256, row.model) != (upload.sha256, model):
             raise InvalidInput("Idempotency-Key", "was used before, for something else")
         job = await self._start(row)

@@ -33,5 +33,5 @@ class Admission:
         policy = call.grant.policy
         rate = policy.predictions_per_minute or self._predictions_per_minute
         call.headers = self._rates.take((subject, policy.name), "predictions", rate)
-        if policy.requests_per_day is not None or policy.requests_per_month is not None:
+        if policy.is_metered:
             call.permit = await self._quotas.take(subject, policy, call.arrived)

@@ -1,6 +1,6 @@
 """Batches in PostgreSQL: gateway and Jobs both reach it, so no file needs a place of its own."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from anyio import to_thread
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.postgresql.database import Database
-from slipway_gateway.postgresql.tables import batch_files, batches
+from slipway_gateway.postgresql.tables import batch_files, batches, usage
 
+Charge = Callable[[AsyncConnection], Awaitable[None]]
 PIECE = 2**20
 """Bytes of a file in one row of the table."""
 
@@ -22,14 +24,19 @@ class BatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, file: Path, **values: Any) -> tuple[Row[Any], bool]:
-        """The batch with its file, or the one that its caller made before with the same key; and whether it is new."""
+    async def add(self, file: Path, charge: Charge | None, **values: Any) -> tuple[Row[Any], bool]:
+        """The batch with its file, or the one that its caller made before with the same key; and whether it is new.
+
+        ``charge`` enters a new batch into the ledger of a quota, in the same transaction; what it raises passes.
+        """
         async with self._database.transaction() as connection:
             statement = insert(batches).values(**values).on_conflict_do_nothing().returning(*batches.c)
             row = (await connection.execute(statement)).first()
             if row is None:
                 same = (batches.c.subject == values["subject"], batches.c.key == values["key"])
                 return (await connection.execute(select(batches).where(*same))).one(), False
+            if charge:
+                await charge(connection)
             number = 0
             with await to_thread.run_sync(lambda: file.open("rb")) as opened:
                 while piece := await to_thread.run_sync(opened.read, PIECE):
@@ -65,8 +72,14 @@ class BatchStore:
             number += 1
 
     async def delete(self, batch_id: str) -> None:
-        """With all its files."""
-        await self._database.run(delete(batches).where(batches.c.batch_id == batch_id))
+        """With all its files. Rows that were charged and are not predicted go back to the quota."""
+        async with self._database.transaction() as connection:
+            where = batches.c.batch_id == batch_id
+            row = (await connection.execute(delete(batches).where(where).returning(*batches.c))).first()
+            if row is not None and row.charged and row.finished is None:
+                entry = (usage.c.subject == row.subject, usage.c.policy == row.policy, usage.c.day == row.charged_day)
+                left = max(0, row.charged - row.rows_done)
+                await connection.execute(update(usage).where(*entry).values(requests=usage.c.requests - left))
 
     async def sweep(self) -> None:
         """Forget what is expired."""

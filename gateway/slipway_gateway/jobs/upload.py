@@ -1,6 +1,8 @@
 """A file on its way in: streamed to disk, counted, its kind told by its first bytes."""
 
+import asyncio
 import hashlib
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +15,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from slipway_contract.errors import InvalidInput, MalformedRequest
 
-from slipway_gateway.errors import TooLarge, UnsupportedType
+from slipway_gateway.errors import TooLarge, Unavailable, UnsupportedType
 
 PARQUET = b"PAR1"
 FIELD = b"file"
 OVERHEAD = 64 * 2**10
 """Bytes around the file that a multipart body may have."""
+SECONDS = 30
+"""For counting a file's rows, and for waiting until it is this file's turn."""
+PROCESSES = 2
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,42 @@ class Upload:
     sha256: str
     format: str
     """``csv`` or ``parquet``."""
+
+
+class RowCounter:
+    """Counts rows in processes with bounds of their own; ``PROCESSES`` at the same time, each takes up to a processor."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(PROCESSES)
+
+    async def count(self, upload: Upload) -> int:
+        """Rows of the file. Raises InvalidInput, Unavailable when no process is free in time."""
+        try:
+            await asyncio.wait_for(self._free.acquire(), SECONDS)
+        except TimeoutError:
+            raise Unavailable("too many files are being counted; try again later", retry_after=SECONDS) from None
+        try:
+            return await _counted(upload)
+        finally:
+            self._free.release()
+
+
+async def _counted(upload: Upload) -> int:
+    argv = (sys.executable, "-IB", "-m", "slipway_gateway.jobs.rowcount", upload.format, str(SECONDS))
+    pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    with upload.path.open("rb") as file:
+        process = await asyncio.create_subprocess_exec(*argv, stdin=file, stdout=pipe, stderr=null, env={})
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
+    except TimeoutError:
+        raise InvalidInput("file", f"its rows were not counted within {SECONDS} s; send a smaller file") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise InvalidInput("file", "its rows cannot be counted with the memory and time that are allowed; send a smaller file")
+    return int(output)
 
 
 class _Sink:

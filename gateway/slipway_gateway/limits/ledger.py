@@ -9,6 +9,7 @@ from datetime import date
 from typing import Any
 
 from sqlalchemy import Row, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Database
@@ -37,7 +38,7 @@ FROM (SELECT lease, count(*) AS requests FROM counted GROUP BY lease) AS spent W
 
 TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:subject || ' ' || :policy, 0))")
 # A lease holds for an hour here and for ten minutes there: what was spent in between may still wait in a spool.
-LEASE = text("""
+ROOM = """
 WITH month AS (
     SELECT date_trunc('month', CAST(:day AS date))::date AS first,
            (date_trunc('month', CAST(:day AS date)) + interval '1 month')::date AS next
@@ -52,7 +53,11 @@ WITH month AS (
     SELECT CAST(:per_day AS bigint) - spent.day - held.day AS day, CAST(:per_month AS bigint) - spent.month - held.month AS month,
            held.month AS held
     FROM spent, held
-), gone AS (
+)
+"""
+LEASE = text(
+    ROOM  # noqa: S608  (a constant)
+    + """, gone AS (
     DELETE FROM quota_leases WHERE subject = :subject AND policy = :policy AND (held <= 0 OR expires <= now())
 ), lease AS (
     INSERT INTO quota_leases (lease_id, subject, policy, day, held, expires)
@@ -61,7 +66,19 @@ WITH month AS (
     RETURNING held
 )
 SELECT day, month, room.held, lease.held AS leased FROM room LEFT JOIN lease ON true
-""")
+"""
+)
+CHARGE = text(
+    ROOM  # noqa: S608  (a constant)
+    + """, charged AS (
+    INSERT INTO usage (subject, policy, day, requests)
+    SELECT :subject, :policy, :day, :requests FROM room WHERE least(day, month) >= :requests
+    ON CONFLICT (subject, policy, day) DO UPDATE SET requests = usage.requests + excluded.requests
+    RETURNING requests
+)
+SELECT room.day, room.month, room.held, charged.requests AS charged FROM room LEFT JOIN charged ON true
+"""
+)
 GIVE_BACK = text("""
 UPDATE quota_leases SET held = held - unspent.requests
 FROM unnest(CAST(:leases AS text[]), CAST(:requests AS bigint[])) AS unspent (lease_id, requests)
@@ -83,6 +100,7 @@ class Exhausted:
 
     period: str
     held: bool
+    left: int = 0
 
 
 class Ledger:
@@ -102,7 +120,17 @@ class Ledger:
             row = result.one()
         if row.leased is not None:
             return Lease(lease_id, row.leased)
-        return Exhausted("month" if row.month is not None and row.month <= 0 else "day", row.held > 0)
+        return _exhausted(row, 1)
+
+    async def charge(
+        self, connection: AsyncConnection, subject: str, policy: Policy, day: date, requests: int
+    ) -> Exhausted | None:
+        """Enter many requests at once, all or none, in the caller's transaction. None: they are entered."""
+        given = {"subject": subject, "policy": policy.name}
+        terms = {"per_day": policy.requests_per_day, "per_month": policy.requests_per_month, "day": day}
+        await connection.execute(TURN, given)
+        row = (await connection.execute(CHARGE, {**given, **terms, "requests": requests})).one()
+        return None if row.charged is not None else _exhausted(row, requests)
 
     async def give_back(self, unspent: dict[str, int]) -> None:
         """Requests that were not made after all, by lease."""
@@ -112,3 +140,9 @@ class Ledger:
         """A subject's rows of the ledger, by day and policy."""
         query = select(usage).where(usage.c.subject == subject, usage.c.day.between(first, last))
         return await self._database.run(query.order_by(usage.c.day, usage.c.policy))
+
+
+def _exhausted(row: Row[Any], requests: int) -> Exhausted:
+    """The period that lasts longer first: the other one's end would not help."""
+    period = "month" if row.month is not None and row.month < requests else "day"
+    return Exhausted(period, row.held > 0, max(0, getattr(row, period)))

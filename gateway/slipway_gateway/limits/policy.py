@@ -23,3 +23,14 @@ class Policy:
     priority: Priority = Priority.NORMAL
     cache_seconds: int | None = None
     """None: each answer is computed."""
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether predictions count against a quota. A quota of 0 is one too."""
+        return self.requests_per_day is not None or self.requests_per_month is not None
+
+    @property
+    def quotas(self) -> dict[str, int]:
+        """Predictions by period, ``day`` and ``month``, for those that the policy limits."""
+        limits = {"day": self.requests_per_day, "month": self.requests_per_month}
+        return {period: limit for period, limit in limits.items() if limit is not None}

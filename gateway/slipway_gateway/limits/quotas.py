@@ -6,7 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from slipway_gateway.errors import TooMany, Unavailable
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slipway_gateway.errors import Forbidden, TooMany, Unavailable
 from slipway_gateway.limits.ledger import LARGEST, Exhausted, Ledger
 from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.database import Away
@@ -100,6 +102,16 @@ class Quotas:
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
         return Permit(self, account, account.lease_id or "")
+
+    async def charge(self, connection: AsyncConnection, subject: str, policy: Policy, rows: int, now: datetime) -> None:
+        """Many predictions at once, all or none, in the caller's transaction.
+
+        Raises Forbidden for more than a whole quota, TooMany for more than is left of it.
+        """
+        check_fits(policy, rows)
+        found = await self._ledger.charge(connection, subject, policy, now.date(), rows)
+        if found is not None:
+            raise _refused(policy, found, now.timestamp(), rows)
 
     def _adopt(self, account: Account, policy: Policy) -> None:
         if account.policy != policy:  # the terms have changed: what was leased by the old ones goes back
@@ -197,19 +209,30 @@ def _midnight(now: float) -> datetime:
     return today + timedelta(days=1)
 
 
-def _refused(policy: Policy, found: Exhausted, now: float) -> TooMany:
+def check_fits(policy: Policy, rows: int) -> None:
+    """Raises Forbidden when the quotas never have room for so many predictions."""
+    for period, limit in policy.quotas.items():
+        if limit < rows:
+            raise Forbidden(
+                f"the file has {rows} or more rows, and policy {policy.name} allows {limit} predictions a {period}; "
+                "send a smaller file, or ask an admin for another policy"
+            )
+
+
+def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> TooMany:
     """When it is worth to come back: at the period's end, or soon when others may give back what they hold."""
     end = _midnight(now)
     begin = end - timedelta(days=1)
-    quota = policy.requests_per_day
+    quota = policy.quotas[found.period]
     if found.period == "month":
         begin = begin.replace(day=1)
         end = (begin + timedelta(days=32)).replace(day=1)
-        quota = policy.requests_per_month
     rest, window = int(end.timestamp() - now) + 1, int((end - begin).total_seconds())
     fields = [
         (b"ratelimit-policy", f'"{found.period}";q={quota};w={window}'.encode()),
-        (b"ratelimit", f'"{found.period}";r=0;t={rest}'.encode()),
+        (b"ratelimit", f'"{found.period}";r={found.left};t={rest}'.encode()),
     ]
     detail = f"the quota of {quota} requests a {found.period} is spent"
+    if found.left:
+        detail = f"the file has {rows} rows, and the quota of {quota} requests a {found.period} has {found.left} left"
     return TooMany(detail, min(rest, int(IDLE_SECONDS) + 1) if found.held else rest, fields)

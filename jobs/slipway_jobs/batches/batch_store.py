@@ -9,10 +9,14 @@ from typing import cast
 import psycopg
 from psycopg.rows import class_row
 
-from slipway_jobs.errors import BatchError, WrongParameter
+from slipway_jobs.errors import BatchError, CorruptTable, WrongParameter
 
 PIECE = 2**20
 """Bytes of a file in one row of the table."""
+REFUND = """
+UPDATE usage SET requests = requests - %s FROM batches
+WHERE batch_id = %s AND usage.subject = batches.subject AND usage.policy = batches.policy AND usage.day = batches.charged_day
+"""
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,12 @@ class BatchStore:
                 file.write(cast("bytes", row[0]))
 
     def begin(self, rows: int) -> set[int]:
-        """Say how many rows there are; the numbers of the parts that an earlier process has done."""
+        """Store how many rows there are; the numbers of the parts that an earlier process has done.
+
+        Raises CorruptTable when more rows are there than were charged to the quota; those that are not there go back to it.
+        """
         with self._connection() as connection:
+            self._settle(connection, rows)
             connection.execute("UPDATE batches SET rows = %s WHERE batch_id = %s", [rows, self._id])
             query = "SELECT number FROM batch_files WHERE batch_id = %s AND kind = 'part'"
             return {int(str(row[0])) for row in connection.execute(query, [self._id])}
@@ -101,8 +109,21 @@ class BatchStore:
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s AND kind <> 'result'", [self._id])
             connection.execute("UPDATE batches SET finished = now() WHERE batch_id = %s", [self._id])
 
+    def _settle(self, connection: "psycopg.Connection[tuple[object, ...]]", rows: int) -> None:
+        """Charge what the batch has, where its policy has a quota."""
+        lock = "SELECT charged FROM batches WHERE batch_id = %s AND charged IS NOT NULL FOR UPDATE"
+        row = connection.execute(lock, [self._id]).fetchone()
+        if row is None:
+            return
+        charged = cast("int", row[0])
+        if rows > charged:
+            raise CorruptTable(f"the file has {rows} rows, and the gateway counted {charged}; quote fields as CSV does")
+        connection.execute(REFUND, [charged - rows, self._id])
+        connection.execute("UPDATE batches SET charged = %s WHERE batch_id = %s", [rows, self._id])
+
     def refuse(self, problem: str) -> None:
-        """Say why the file cannot be predicted, and forget it."""
+        """Store why the file cannot be predicted, and delete it. Its rows go back to the quota."""
         with self._connection() as connection:
+            self._settle(connection, 0)
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s", [self._id])
             connection.execute("UPDATE batches SET finished = now(), problem = %s WHERE batch_id = %s", [problem, self._id])
