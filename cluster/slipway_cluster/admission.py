@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from slipway_contract.model import Model
+from slipway_contract.model import ModelStatus, admitted
 
 from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
@@ -63,12 +63,18 @@ def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
     _check_strings(manifest, "labels")
     _check_strings(manifest, "annotations")
     if kind == MODEL:
-        _check(manifest, lambda: Model.model_validate(manifest), ())
+        _check(manifest, lambda: admitted(manifest), ())
     elif kind not in _STORED_ONLY:
         _check(manifest, lambda: _SPECS[kind].model_validate(manifest.get("spec", {})), ("spec",))
     for field in ("template", "completionMode", "completions") if kind == JOB and old else ():
         if old and manifest["spec"].get(field) != old["spec"].get(field):
             raise Invalid(f"{_title(manifest)}: spec.{field}: field is immutable")
+
+
+def admit_status(kind: Kind, manifest: Manifest) -> None:
+    """Raise Invalid, naming the field, if the status breaks its schema. A field of a later release is stored as it is."""
+    if kind == MODEL:
+        _check(manifest, lambda: ModelStatus.model_validate(manifest["status"]), ("status",))
 
 
 def with_defaults(kind: Kind, manifest: Manifest) -> Manifest:

@@ -6,7 +6,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-from slipway_cluster.admission import admit, kind_of, name_of, with_defaults
+from slipway_cluster.admission import admit, admit_status, kind_of, name_of, with_defaults
 from slipway_cluster.apply import intent, merge
 from slipway_cluster.clock import moment_of, utc_now
 from slipway_cluster.event import KEPT_SECONDS, event_on, last_seen
@@ -15,7 +15,6 @@ from slipway_cluster.interface import (
     EVENT,
     INFERENCE_SERVICE,
     JOB,
-    MODEL,
     POD,
     Conflict,
     Kind,
@@ -79,6 +78,7 @@ class LocalCluster:
                 self.store.remove(found["metadata"]["uid"])
 
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
+        admit_status(kind, {"kind": kind.name, "metadata": {"name": name}, "status": status})
         return self._change(kind, name, lambda old: {**old, "status": dict(status)})
 
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
@@ -173,10 +173,7 @@ class LocalCluster:
     def _change(self, kind: Kind, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:
         with self.store.transaction():
             old = self.get(kind, name)
-            new = change(old)
-            if kind == MODEL:
-                admit(kind, new)
-            return self.store.replace(old, new)
+            return self.store.replace(old, change(old))
 
 
 def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:

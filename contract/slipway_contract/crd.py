@@ -3,7 +3,7 @@
 from typing import Any
 
 from slipway_contract.labels import GROUP
-from slipway_contract.model import ModelSpec, ModelStatus
+from slipway_contract.model import Model, ModelSpec, ModelStatus
 
 # Kubernetes wants a structural schema: no $ref, no title, no const, no additionalProperties beside properties.
 _DROPPED = {"title", "additionalProperties", "$defs", "propertyNames"}
@@ -13,6 +13,7 @@ def crd() -> dict[str, Any]:
     """The definition as Kubernetes JSON."""
     schema = {
         "type": "object",
+        "description": Model.__doc__,
         "required": ["spec"],
         "properties": {"spec": structural(ModelSpec.model_json_schema()), "status": structural(ModelStatus.model_json_schema())},
     }

@@ -1,11 +1,26 @@
-"""The ``Model`` resource: a model is declared, not coded."""
+"""The ``Model`` resource: a model is declared, not coded.
 
+Processes of several releases read the same Models during an upgrade. Therefore a reader ignores fields and formats, and passes
+on roles and conditions, that it does not know; ``admitted`` is strict, where a Model is stored.
+"""
+
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticOmit
 
 from slipway_contract.labels import GROUP
 from slipway_contract.registry import CHAMPION, SAFE_FORMATS, ArtifactFormat
@@ -14,21 +29,47 @@ API_VERSION = f"{GROUP}/v1alpha1"
 Percent = Annotated[int, Field(ge=0, le=100)]
 
 
-class Resource(BaseModel):
-    """Part of a Kubernetes object: camelCase outside, unknown fields refused."""
+_ADMISSION = {"admission": True}
+"""Validation context of ``admitted``."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+class Resource(BaseModel):
+    """Part of a Kubernetes object: camelCase outside, unknown fields ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     def manifest(self) -> dict[str, Any]:
         """As Kubernetes JSON, without what is not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+class OpenEnum(StrEnum):
+    """Known values, and any other text: a later release may write one. Such a member is equal to its text."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        other = str.__new__(cls, value)
+        other._name_, other._value_ = "OTHER", value
+        return other
+
+
+def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Omit an item that this release does not know, except at admission."""
+    try:
+        return validate(value)
+    except ValidationError:
+        if info.context == _ADMISSION:
+            raise
+        raise PydanticOmit from None
+
+
 class Scale(Resource):
     """How many predictors a version gets, and by what they scale."""
 
-    min_replicas: int = Field(default=1, ge=1, le=100)
-    max_replicas: int = Field(default=1, ge=1, le=100)
+    min_replicas: int = Field(default=1, ge=1, le=100, description="fewest predictors of a version that has traffic or is kept")
+    max_replicas: int = Field(default=1, ge=1, le=100, description="most predictors of a version; not below minReplicas")
     target_cpu_utilization: int = Field(
         default=70, ge=1, le=100, alias="targetCPUUtilization", description="per cent of the requested CPU"
     )
@@ -46,10 +87,10 @@ class Rollout(Resource):
     steps: list[Annotated[int, Field(ge=1, le=99)]] = Field(
         default_factory=list, description="per cent of the traffic for the new version at each step before 100; none: at once"
     )
-    step_seconds: int = Field(default=60, ge=0, le=86400)
+    step_seconds: int = Field(default=60, ge=0, le=86400, description="seconds from one step to the next")
     previous_kept: int = Field(default=1, ge=0, le=5, description="former versions that stay ready for an instant rollback")
     drain_seconds: int = Field(
-        default=10, ge=0, le=3600, description="time between the end of a version's traffic and its removal"
+        default=10, ge=0, le=3600, description="seconds between the end of a version's traffic and its removal"
     )
 
     @model_validator(mode="after")
@@ -74,19 +115,24 @@ class Batching(Resource):
     )
 
 
-class ModelSpec(Resource):
-    """What the owner of the model wants."""
+class RoutedSpec(Resource):
+    """The fields of a spec that the gateway reads."""
 
     registered_model: str = Field(min_length=1, max_length=253, description="name in the MLflow registry")
-    alias: str = Field(default=CHAMPION, min_length=1, description="registry alias that says which version is live")
-    training: Training | None = None
-    allow_formats: list[ArtifactFormat] = Field(
+    alias: str = Field(default=CHAMPION, min_length=1, description="registry alias of the version that is to be live")
+    training: Training | None = Field(default=None, description="where new versions come from; none: trainings are refused")
+
+
+class ModelSpec(RoutedSpec):
+    """What the owner of the model wants."""
+
+    allow_formats: list[Annotated[ArtifactFormat, WrapValidator(_known)]] = Field(
         default_factory=list,
         description="formats beyond onnx, skops and rules; joblib is pickle and can run any code: only for artifacts you trust",
     )
-    scale: Scale = Field(default_factory=Scale)
+    scale: Scale = Field(default_factory=Scale, description="how many predictors a version gets, and by what they scale")
     batching: Batching | None = Field(default=None, description="adaptive batching in the predictors; none: each request at once")
-    rollout: Rollout = Field(default_factory=Rollout)
+    rollout: Rollout = Field(default_factory=Rollout, description="how traffic moves to a new version")
 
     @property
     def formats(self) -> frozenset[ArtifactFormat]:
@@ -94,11 +140,8 @@ class ModelSpec(Resource):
         return SAFE_FORMATS | frozenset(self.allow_formats)
 
 
-class ConditionType(StrEnum):
-    """What a condition is about.
-
-    Ready: the model answers. Progressing: a rollout is under way. Degraded: the wanted version does not serve.
-    """
+class ConditionType(OpenEnum):
+    """What a condition is about."""
 
     READY = "Ready"
     PROGRESSING = "Progressing"
@@ -108,14 +151,16 @@ class ConditionType(StrEnum):
 class Condition(Resource):
     """One observation, in the form that Kubernetes uses for all its objects."""
 
-    type: ConditionType
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
-    last_transition_time: datetime
+    type: ConditionType = Field(
+        description="Ready: the model answers; Progressing: a rollout is under way; Degraded: the wanted version does not serve"
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="whether the condition holds")
+    reason: str = Field(description="why, as one word in CamelCase")
+    message: str = Field(default="", description="why, as a sentence")
+    last_transition_time: datetime = Field(description="when the status changed last")
 
 
-class TrafficRole(StrEnum):
+class TrafficRole(OpenEnum):
     """Why a version is in the traffic list."""
 
     LIVE = "live"
@@ -127,29 +172,49 @@ class TrafficRole(StrEnum):
 class TrafficTarget(Resource):
     """One version, its share of the traffic, and where to call it. The gateway routes by this list alone."""
 
-    version: str
-    role: TrafficRole
-    percent: Percent
-    digest: str
-    run_id: str | None = None
+    version: str = Field(description="version of the registered model")
+    role: TrafficRole = Field(description="why the version is in this list")
+    percent: Percent = Field(description="per cent of the traffic that the version gets")
+    digest: str = Field(description="SHA-256 of the manifest of the version's files; it never changes")
+    run_id: str | None = Field(default=None, description="MLflow run that made the version")
     service: str = Field(description="InferenceService, which is also the model's name at its predictor")
     url: str = Field(description="base URL of the predictor")
     since: datetime = Field(description="when this role and share began")
 
 
 class ModelStatus(Resource):
-    """What is."""
+    """What the controller observed; it alone writes here."""
 
-    observed_generation: int = 0
-    conditions: list[Condition] = Field(default_factory=list)
-    traffic: list[TrafficTarget] = Field(default_factory=list)
+    observed_generation: int = Field(default=0, description="generation of the spec that this status is about")
+    conditions: list[Condition] = Field(default_factory=list, description="Ready, Progressing and Degraded, with their reasons")
+    traffic: list[TrafficTarget] = Field(
+        default_factory=list, description="versions that have predictors, and their shares; the gateway routes by this list alone"
+    )
 
     def condition(self, kind: ConditionType) -> Condition | None:
         return next((c for c in self.conditions if c.type is kind), None)
 
 
+class RoutedMetadata(Resource):
+    """The metadata that the gateway reads."""
+
+    name: str
+
+
+class RoutedModel(Resource):
+    """A Model as the gateway reads it: a field of the spec that it does not use cannot keep the model from being served."""
+
+    metadata: RoutedMetadata
+    spec: RoutedSpec
+    status: ModelStatus = Field(default_factory=ModelStatus)
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+
 class Metadata(BaseModel):
-    """The part of ``metadata`` that Slipway reads; the rest is kept as it is."""
+    """The part of ``metadata`` that the controller reads; the rest is kept as it is."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
@@ -163,7 +228,7 @@ class Metadata(BaseModel):
 
 
 class Model(Resource):
-    """A served model."""
+    """A model that is served: where its versions are registered, which one is live, and how its traffic moves."""
 
     api_version: Literal["serving.slipway.dev/v1alpha1"] = "serving.slipway.dev/v1alpha1"
     kind: Literal["Model"] = "Model"
@@ -174,3 +239,14 @@ class Model(Resource):
     @property
     def name(self) -> str:
         return self.metadata.name
+
+
+def admitted(manifest: Mapping[str, Any]) -> Model:
+    """Return the Model that is about to be stored, without its status, which is written apart.
+
+    Raises ValidationError for all that a reader refuses, and for unknown fields and formats: they are misspelt, or of a release
+    that is not installed yet.
+    """
+    metadata = {"name": manifest.get("metadata", {}).get("name")}
+    authored = {key: value for key, value in manifest.items() if key != "status"}
+    return Model.model_validate({**authored, "metadata": metadata}, extra="forbid", context=_ADMISSION)

@@ -8,6 +8,7 @@ import pytest
 from slipway_cluster import MODEL, Cluster, ClusterError, Invalid, Manifest, connect
 from slipway_cluster.local_cluster import LocalCluster
 
+from tests import skew
 from tests.cluster.manifests import container, cron_job, job, model, runtime, service, storage
 
 
@@ -73,6 +74,9 @@ POD = "spec.template.spec"
         (runtime(env=[{"name": "A", "valueFrom": {}}]), "spec.containers[0].env[0].valueFrom"),
         ({**storage(), "spec": {**storage()["spec"], "supportedUriFormats": [{}]}}, "spec.supportedUriFormats[0]"),
         (model("Heart"), "metadata.name"),
+        ({**model(), "spec": {**model()["spec"], "registredModel": "x"}}, "spec.registredModel: unknown field"),
+        ({**model(), "spec": {**model()["spec"], "scale": {"replicas": 2}}}, "spec.scale.replicas: unknown field"),
+        ({**model(), "spec": {**model()["spec"], "allowFormats": ["safetensors"]}}, "spec.allowFormats[0]"),
         ({**job("train", "pass"), "apiVersion": "batch/v2"}, "apiVersion"),
         ({**job("train", "pass"), "kind": "Deployment"}, "kind"),
         ({**job("train", "pass"), "metadata": {"name": "t", "labels": {"a": 1}}}, "metadata.labels['a']"),
@@ -102,6 +106,15 @@ def test_a_bad_status_of_a_model_is_refused(store: LocalCluster) -> None:
     store.apply(model())
     with pytest.raises(Invalid, match=r"status\.observedGeneration"):
         store.update_status(MODEL, "heart", {"observedGeneration": "many"})
+
+
+def test_the_status_of_a_model_that_a_later_release_wrote_can_be_updated(store: LocalCluster) -> None:
+    store.apply(model())
+    skew.store(store, "heart")
+    status = {"observedGeneration": 2, skew.INVENTED: 1}
+    assert store.update_status(MODEL, "heart", status)["status"] == status
+    with pytest.raises(Invalid, match=rf"spec\.{skew.INVENTED}: unknown field"):
+        store.apply(skew.of_a_later_release(model()))
 
 
 def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_word_on_it(store: LocalCluster) -> None:

@@ -7,8 +7,10 @@ import pytest
 from pydantic import ValidationError
 from slipway_contract.crd import crd
 from slipway_contract.errors import explain_settings
-from slipway_contract.model import Model
+from slipway_contract.model import ConditionType, Model, RoutedModel, TrafficRole, admitted
 from slipway_contract.registry import ArtifactFormat
+
+from tests.skew import INVENTED, of_a_later_release
 
 HEART: dict[str, Any] = {
     "apiVersion": "serving.slipway.dev/v1alpha1",
@@ -46,13 +48,63 @@ def test_a_model_reads_what_it_writes() -> None:
         (with_spec(rollout={"steps": [100]}), "spec.rollout.steps.0"),
         (with_spec(registredModel="heart"), "spec.registredModel"),
         (with_spec(allowFormats=["pickle"]), "spec.allowFormats.0"),
+        (with_spec(scale={"minReplicas": 1, INVENTED: 1}), f"spec.scale.{INVENTED}"),
+        (with_spec(rollout={INVENTED: {}}), f"spec.rollout.{INVENTED}"),
+        ({**HEART, "specs": {}}, "specs"),
         ({**HEART, "metadata": {"name": "Heart_1"}}, "metadata.name"),
     ],
 )
-def test_a_wrong_field_is_refused_by_name(manifest: dict[str, Any], field: str) -> None:
+def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(manifest: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as refused:
-        Model.model_validate(manifest)
+        admitted(manifest)
     assert field in [".".join(map(str, e["loc"])) for e in refused.value.errors()]
+
+
+def test_what_a_model_bears_beside_its_spec_is_no_business_of_admission() -> None:
+    metadata = {"name": "heart", "labels": {"team": "x"}, "managedFields": [{}]}
+    assert admitted({**HEART, "metadata": metadata, "status": {INVENTED: 1}}).name == "heart"
+
+
+TARGET = {"version": "1", "percent": 100, "digest": "sha256:1", "service": "heart-1", "url": "http://heart-1"}
+SERVED = {
+    **HEART,
+    "status": {
+        "observedGeneration": 1,
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "lastTransitionTime": "2026-01-01T12:00:00Z"}],
+        "traffic": [
+            {**TARGET, "role": "live", "since": "2026-01-01T12:00:00Z"},
+            {**TARGET, "version": "2", "percent": 0, "role": "previous", "since": "2026-01-01T12:00:00Z"},
+        ],
+    },
+}
+
+
+def test_readers_pass_over_what_a_later_release_wrote() -> None:
+    later = of_a_later_release(SERVED)
+    model = Model.model_validate(later)
+    assert model.spec.formats == Model.model_validate(SERVED).spec.formats
+    assert model.spec.scale.max_replicas == 4
+    assert [(t.version, t.percent) for t in model.status.traffic] == [("1", 100), ("2", 0)]
+    ready = model.status.condition(ConditionType.READY)
+    assert ready
+    assert ready.status == "True"
+    assert RoutedModel.model_validate(later).status == model.status
+
+
+def test_roles_and_conditions_of_a_later_release_are_passed_on_as_they_are() -> None:
+    status = Model.model_validate(of_a_later_release(SERVED)).status
+    assert status.traffic[1].role == "shadow"
+    assert status.manifest()["traffic"][1]["role"] == "shadow"
+    assert status.manifest()["conditions"][-1]["type"] == "Shadowing"
+    wrong: Any
+    for wrong in (3, None, {}):
+        with pytest.raises(ValueError, match="is not a valid TrafficRole"):
+            TrafficRole(wrong)
+
+
+def test_the_gateway_reads_nothing_of_a_spec_that_it_does_not_use() -> None:
+    manifest = {**SERVED, **with_spec(scale={"minReplicas": 5000}, rollout="of the next version", allowFormats=[{}])}
+    assert RoutedModel.model_validate(manifest).spec.registered_model == "heart"
 
 
 def test_bounds_are_inclusive_as_kubernetes_means_exclusive_ones_otherwise() -> None:
@@ -92,6 +144,14 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
     assert spec["allowFormats"]["items"]["enum"] == ["onnx", "skops", "rules", "joblib"]
     status = schema["properties"]["status"]["properties"]
     assert status["traffic"]["items"]["properties"]["role"]["enum"] == ["live", "canary", "previous", "draining"]
+
+
+def test_kubectl_explain_has_a_description_for_every_field() -> None:
+    schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert "description" in schema
+    fields = [(name, child) for node in nodes(schema) for name, child in node.get("properties", {}).items() if "type" in child]
+    assert len(fields) > 30
+    assert [name for name, child in fields if not child.get("description", "").strip()] == []
 
 
 def test_a_missing_setting_is_told_by_its_variable_and_never_with_a_value() -> None:

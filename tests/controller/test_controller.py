@@ -14,6 +14,8 @@ from slipway_contract.registry import Tag, digest_of
 from slipway_controller.controller import Controller
 from slipway_controller.registry import Registry
 
+from tests import skew
+
 DIGEST = digest_of(b"1")
 HEART = {
     "apiVersion": "serving.slipway.dev/v1alpha1",
@@ -159,6 +161,17 @@ def test_a_failed_load_of_one_more_replica_is_no_failure_of_the_version(world: W
     )
     world.look()
     assert world.reason(ConditionType.READY) == ("True", "Serving")
+
+
+def test_a_model_of_a_later_release_is_rolled_out_by_what_is_known_of_it(world: World) -> None:
+    world.look()
+    skew.store(world.cluster, "heart")
+    world.kserve(READY)
+    world.look()
+    skew.store(world.cluster, "heart")
+    status = world.look()
+    assert [(t.version, t.role, t.percent) for t in status.traffic] == [("1", "live", 100)]
+    assert world.reason(ConditionType.DEGRADED) == ("False", "AsWanted")
 
 
 class Lenient(LocalCluster):

@@ -11,6 +11,7 @@ from slipway_gateway.errors import NotFound, Unavailable
 from slipway_gateway.inference.routing import Routes
 
 from tests.gateway.loopback import wait_for
+from tests.skew import of_a_later_release
 
 
 def _model(name: str, **status: Any) -> Manifest:
@@ -85,3 +86,10 @@ def test_a_model_that_is_not_understood_leaves_the_others_alone(cluster: Scripte
     wait_for("its end", lambda: routes.snapshot.keys() == {"two"})
     cluster.tell("MODIFIED", _model("one"))
     wait_for("its return", lambda: routes.snapshot.keys() == {"one", "two"})
+
+
+def test_a_model_of_a_later_release_is_routed_by_what_is_known_of_it(cluster: Scripted, routes: Routes) -> None:
+    ready = {"type": "Ready", "status": "False", "reason": "Asleep", "lastTransitionTime": "2026-01-01T12:00:00Z"}
+    cluster.tell("MODIFIED", of_a_later_release(_model("one", conditions=[ready])))
+    wait_for("its status", lambda: routes.get("one").message == "Asleep")
+    assert routes.snapshot.keys() == {"one", "two"}

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from slipway_gateway.wire.outbound import is_public
 
+from tests import skew
 from tests.gateway.house import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
@@ -80,6 +81,15 @@ def test_a_task_is_answered_as_its_request_would_have_been(visitor: Visitor) -> 
 
 
 @pytest.mark.usefixtures("worker")
+def test_gateway_and_worker_serve_a_model_of_a_later_release(visitor: Visitor, busy: House, worker: Workers) -> None:
+    busy.model("newer", ("3", 90), ("2", 10))
+    skew.store(busy.cluster, "newer")
+    wait_for("the model", lambda: visitor.infer("newer").status_code == 200)
+    assert {visitor.infer("newer").headers["slipway-version"] for _ in range(60)} == {"2", "3"}
+    assert ended(visitor, later(visitor, model="newer"))["state"] == "succeeded"
+    assert "not understood" not in worker.log.read_text()
+
+
 def test_named_features_can_be_asked_later_too(visitor: Visitor) -> None:
     at_once = visitor.post("/v1/models/heart/predictions", {"instances": [ROW]}).json()
     task = ended(visitor, named(visitor, ROW))

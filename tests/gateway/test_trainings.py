@@ -10,7 +10,7 @@ import orjson
 import pytest
 from slipway_cluster.interface import JOB
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
-from slipway_contract.labels import PARAMETERS
+from slipway_contract.labels import PARAMETERS, REQUEST
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for
@@ -257,6 +257,18 @@ def test_a_promotion_passes_its_words_on_and_its_verdict_back(visitor: Visitor, 
     history = visitor.get(path, marie).json()["promotions"]
     assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "marie"), ("3", "marie")]
     assert history[1] == found
+
+
+def test_a_promotion_that_a_later_release_submitted_is_listed(visitor: Visitor, works: House, marie: str) -> None:
+    path = "/v1/models/heart/promotions"
+    at = visitor.post(path, {"version": "3"}, marie).headers["location"]
+    store = works.cluster.store
+    with store.transaction():
+        job = works.cluster.get(JOB, at.rpartition("/")[2])
+        annotations = {**job["metadata"]["annotations"], REQUEST: '{"version": "3", "fieldOfALaterRelease": [1]}'}
+        store.replace(job, {**job, "metadata": {**job["metadata"], "annotations": annotations}})
+    assert ended(visitor, marie, at)["request"]["version"] == "3"
+    assert visitor.get(path, marie).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,9 @@ class Promotions:
             promotion_id=job["metadata"]["name"],
             model=model,
             state=state(job),
-            request=PromotionRequest.model_validate(asked_for(job)),
+            request=PromotionRequest.model_validate(
+                asked_for(job), extra="ignore"
+            ),  # a gateway of a later release may have made it
             submitted_by=submitted_by(job),
             created=created(job),
             finished=finished(job),

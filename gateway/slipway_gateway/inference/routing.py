@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from pydantic import ValidationError
 from slipway_cluster.interface import MODEL, Cluster, Manifest
-from slipway_contract.model import ConditionType, Model, TrafficTarget
+from slipway_contract.model import ConditionType, RoutedModel, TrafficTarget
 
 from slipway_gateway.errors import Headers, NotFound, Unavailable
 from slipway_gateway.inference.endpoints import Endpoint, service_of
@@ -62,7 +62,7 @@ class Target:
 class Route:
     """One model: its versions and how the traffic is shared among them."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: RoutedModel) -> None:
         self.model = model
         self.targets = {target.version: Target(model.name, target) for target in model.status.traffic}
         self._weighted = [target for target in self.targets.values() if target.traffic.percent]
@@ -148,7 +148,7 @@ class Routes:
 
 def _route(manifest: Manifest) -> Route | None:
     try:
-        return Route(Model.model_validate(manifest))
+        return Route(RoutedModel.model_validate(manifest))
     except ValidationError as error:
         log.warning("model %s is not understood and not served: %s", manifest.get("metadata", {}).get("name"), error)
         return None
