@@ -1,6 +1,6 @@
 """What is told as Events: transitions, and nothing while nothing changes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from slipway_cluster import INFERENCE_SERVICE
@@ -8,6 +8,7 @@ from slipway_contract.model import Condition, ConditionType, ModelStatus, Traffi
 
 from slipway_controller.action import Action, Apply, Delete
 from slipway_controller.conditions import DELETING
+from slipway_controller.inference_service import Service
 
 
 @dataclass(frozen=True)
@@ -19,9 +20,12 @@ class Notice:
     warning: bool = False
 
 
-def notices(before: ModelStatus, after: ModelStatus, actions: Sequence[Action] = ()) -> tuple[Notice, ...]:
+def notices(
+    before: ModelStatus, after: ModelStatus, actions: Sequence[Action] = (), by_version: Mapping[str, Service] | None = None
+) -> tuple[Notice, ...]:
     """What has changed from one status to the next, and what was repaired or removed."""
-    told = [*_done(actions), *_transitions(before, after), *_moves(before.traffic, after.traffic)]
+    lost = _lost(before.traffic, after.traffic, by_version or {})
+    told = [*_done(actions), *_transitions(before, after), *lost, *_moves(before.traffic, after.traffic)]
     # Ready, Progressing and Degraded often change for one and the same reason.
     return tuple({(notice.reason, notice.message): notice for notice in reversed(told)}.values())[::-1]
 
@@ -52,6 +56,14 @@ def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[Notice]:
 
 def _reason(condition: Condition | None) -> tuple[str, str] | None:
     return (condition.status, condition.reason) if condition else None
+
+
+def _lost(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget], by_version: Mapping[str, Service]) -> Iterator[Notice]:
+    """Why versions lost their traffic: the conditions are about the wanted version, which may be another."""
+    left = {t.version for t in before if t.percent} - {t.version for t in after}
+    for version in sorted(left):
+        if (service := by_version.get(version)) and service.trouble:
+            yield Notice(service.trouble.reason, f"version {version}: {service.trouble.message}", warning=True)
 
 
 def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[Notice]:

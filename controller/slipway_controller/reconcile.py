@@ -15,7 +15,7 @@ from slipway_controller.conditions import conditions, stated
 from slipway_controller.inference_service import Service, desired, differences, terminating
 from slipway_controller.notice import Notice, notices
 from slipway_controller.registry import RegisteredVersion, RegistryError
-from slipway_controller.traffic import advance, expire, refreshed, retreat, withdrawn
+from slipway_controller.traffic import advance, expire, fail_over, refreshed, withdrawn, without_broken
 from slipway_controller.verdict import Verdict, judge
 
 
@@ -44,11 +44,12 @@ def reconcile(
     by_version = {service.version: service for service in services}
     verdict = judge(model, wanted, by_version, adoption)
     traffic = [refreshed(target, by_version.get(target.version)) for target in model.status.traffic]
+    traffic = fail_over(traffic, by_version, now)
     if isinstance(wanted, RegisteredVersion):
         if verdict.passed:
             traffic = advance(model, traffic, wanted, by_version[wanted.version], now)
         else:
-            traffic = retreat(traffic, wanted.version, by_version, now)
+            traffic = without_broken(traffic, wanted.version, by_version)
     traffic = expire(model, traffic, now)
     pins = pinned(traffic, wanted)
     actions: list[Action] = [*ensured(model, pins, services, autoscalers), *verdict.actions]
@@ -84,7 +85,7 @@ def _plan(
         traffic=traffic,
         conditions=conditions(model.status, traffic, verdict, by_version, now),
     )
-    return Plan(tuple(actions), status, notices(model.status, status, actions))
+    return Plan(tuple(actions), status, notices(model.status, status, actions, by_version))
 
 
 def pinned(traffic: Sequence[TrafficTarget], wanted: RegisteredVersion | RegistryError | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ Traffic never moves to a version that has not answered a smoke prediction, and n
 for one that does not.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from slipway_contract.model import Model, TrafficRole, TrafficTarget
@@ -55,35 +56,42 @@ def next_share(model: Model, live: TrafficTarget | None, own: TrafficTarget | No
     return next((step for step in steps if step > own.percent), 100), now
 
 
-def retreat(traffic: list[TrafficTarget], wanted: str, by_version: dict[str, Service], now: datetime) -> list[TrafficTarget]:
-    """Take traffic from the wanted version while it does not answer.
+def fail_over(traffic: list[TrafficTarget], by_version: Mapping[str, Service], now: datetime) -> list[TrafficTarget]:
+    """Move traffic from versions that do not answer to those that do, whatever the registry says.
 
-    A canary gives its share back at once. A live version is left only when waiting will not help, for the newest kept one
-    that is ready.
+    A canary returns its share at once. The live version loses its share only when waiting will not help: to the newest kept
+    version that is ready, else to a canary that is. Both leave the list; so, when they answer again, they start as new ones.
     """
-    own = next((t for t in traffic if t.version == wanted), None)
-    service = by_version.get(wanted)
-    if own is None or (service is not None and service.ready):
-        return traffic  # it still answers with the bytes that were pinned
-    others = [t for t in traffic if t.version != wanted]
-    if own.role is TrafficRole.CANARY:
-        return [t.model_copy(update={"percent": 100}) if t.role is TrafficRole.LIVE else t for t in others]
-    if service is None or not service.broken:
+    live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
+    if live is None:
         return traffic
-    if own.role is not TrafficRole.LIVE:
-        return others
-    kept = [t for t in others if t.role is TrafficRole.PREVIOUS and (s := by_version.get(t.version)) and s.ready]
-    if not kept:
-        return traffic
-    heir = max(kept, key=lambda t: t.since)
-    taken = heir.model_copy(update={"role": TrafficRole.LIVE, "percent": 100, "since": now})
+    ready = {version for version, service in by_version.items() if service.ready}
+    silent = [t for t in traffic if t.percent and t is not live and t.version not in ready]
+    share = live.percent + sum(t.percent for t in silent)
+    others = [t for t in traffic if t is not live and t not in silent]
+    service = by_version.get(live.version)
+    heirs = [t for t in others if t.version in ready and t.role in (TrafficRole.PREVIOUS, TrafficRole.CANARY)]
+    if service is None or not service.broken or not heirs:
+        return [live.model_copy(update={"percent": share}) if t is live else t for t in traffic if t not in silent]
+    heir = max(heirs, key=lambda t: (t.role is TrafficRole.PREVIOUS, t.since))
+    taken = heir.model_copy(update={"role": TrafficRole.LIVE, "percent": share + heir.percent, "since": now})
     return [taken, *(t for t in others if t is not heir)]
 
 
+def without_broken(traffic: list[TrafficTarget], wanted: str, by_version: Mapping[str, Service]) -> list[TrafficTarget]:
+    """Drop the wanted version when it is kept without traffic and broken: it must pass a smoke prediction to serve again."""
+    service = by_version.get(wanted)
+    if service is None or not service.broken:
+        return traffic
+    return [t for t in traffic if t.version != wanted or t.percent]
+
+
 def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
-    """The target without traffic: what was live is kept for a rollback, a canary that was called off drains."""
-    role = {TrafficRole.LIVE: TrafficRole.PREVIOUS, TrafficRole.CANARY: TrafficRole.DRAINING}.get(target.role)
-    return target.model_copy(update={"role": role, "percent": 0, "since": now}) if role else target
+    """The target without traffic: what was live is kept for a rollback; a canary, or a role of a later release, drains."""
+    if target.role in (TrafficRole.PREVIOUS, TrafficRole.DRAINING):
+        return target
+    role = TrafficRole.PREVIOUS if target.role is TrafficRole.LIVE else TrafficRole.DRAINING
+    return target.model_copy(update={"role": role, "percent": 0, "since": now})
 
 
 def expire(model: Model, traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:

@@ -186,6 +186,58 @@ def test_a_live_version_whose_bytes_changed_falls_back_to_the_kept_one() -> None
     assert world.condition(ConditionType.DEGRADED) == ("True", "DigestMismatch")
 
 
+REGISTRY_ANSWERS: list[RegisteredVersion | RegistryError] = [
+    RegistryError("RegistryUnreachable", "MLflow does not answer"),
+    RegistryError("AliasNotFound", "the registry has no heart: it was deleted"),
+    Unpinned("heart", "3"),
+    RegisteredVersion("heart", "3", digest_of(b"3")),
+]
+
+
+@pytest.mark.parametrize("wanted", REGISTRY_ANSWERS, ids=["away", "deleted", "unpinned", "another"])
+def test_a_broken_live_version_is_left_for_the_kept_one_whatever_the_registry_says(
+    wanted: RegisteredVersion | RegistryError,
+) -> None:
+    world = World(model(), version("1")).rolled_out("1").rolled_out("2")
+    world.wanted = wanted
+    world.turn().failed("2").turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.READY) == ("True", "Serving")
+    assert Notice("DigestMismatch", f"version 2: {DIGEST_REFUSED}", warning=True) in world.told
+    assert Notice("TrafficMoved", "version 1 live 100 %") in world.told
+
+
+@pytest.mark.parametrize("wanted", REGISTRY_ANSWERS[:2], ids=["away", "deleted"])
+def test_a_canary_that_stops_answering_gives_its_share_back_while_the_registry_is_away(
+    wanted: RegisteredVersion | RegistryError,
+) -> None:
+    world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2")
+    world.wanted = wanted
+    assert world.turn().traffic == [("1", "live", 90), ("2", "canary", 10)]
+    assert world.ready("2", ready=False).turn().traffic == [("1", "live", 100)]
+
+
+def test_a_live_version_that_breaks_during_a_rollout_is_left_for_the_kept_one_and_the_rollout_goes_on() -> None:
+    world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2").turn(60).rolled_out("3")
+    assert world.traffic == [("2", "live", 90), ("1", "previous", 0), ("3", "canary", 10)]
+    assert world.failed("2").turn().traffic == [("1", "live", 90), ("3", "canary", 10)]
+    assert world.turn(60).traffic == [("3", "live", 100), ("1", "previous", 0)]
+
+
+def test_without_a_kept_version_a_canary_takes_over_from_a_live_version_that_breaks() -> None:
+    world = World(model(steps=[10], previousKept=0), version("1")).rolled_out("1").rolled_out("2")
+    world.wanted = REGISTRY_ANSWERS[0]
+    assert world.turn().failed("1").turn().traffic == [("2", "live", 100)]
+
+
+def test_a_role_of_a_later_release_drains_when_the_live_version_is_the_wanted_one() -> None:
+    world = World(model(), version("1")).rolled_out("1").rolled_out("2")
+    status = world.model.status.manifest()
+    status["traffic"][0]["percent"], status["traffic"][1] = 80, {**status["traffic"][1], "role": "mirror", "percent": 20}
+    world.model = Model.model_validate({**world.model.manifest(), "status": status})
+    assert world.turn().traffic == [("2", "live", 100), ("1", "draining", 0)]
+
+
 def test_without_a_kept_version_a_broken_live_one_is_reported() -> None:
     world = World(model(previousKept=0), version("1")).rolled_out("1").failed("1").turn()
     assert world.condition(ConditionType.READY) == ("False", "DigestMismatch")
