@@ -143,6 +143,7 @@ class Gateway:
         login = Login(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
         admission = Admission(
             self.grants,
+            self.routes,
             self.rates,
             self.quotas,
             predictions_per_minute=settings.predictions_per_minute,

@@ -1,11 +1,14 @@
 """The cache of answers: for those whose policy says so, counted like all others, and empty after a promotion."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
+from slipway_gateway.inference.answercache import OVERHEAD, AnswerCache, Question
+from slipway_gateway.wire.link import Answer
 
 from tests.gateway.house import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for
@@ -114,6 +117,20 @@ def test_a_refused_input_is_not_kept(visitor: Visitor, troubled: Predictor) -> N
     assert len(troubled.asked) == 3
 
 
+def test_the_shortest_answers_fill_it_no_further_than_their_memory() -> None:
+    async def fill() -> int:
+        cache = AnswerCache(100 * 2**10)
+
+        async def ask() -> Answer:
+            return Answer(200, "application/json", b'{"outputs":[]}', None)
+
+        for number in range(1000):
+            await cache.find(Question(number.to_bytes(32), None, 60), ask)
+        return len(cache._kept)
+
+    assert 100 < asyncio.run(fill()) < 200
+
+
 def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(own_house: House, troubled: Predictor) -> None:
     with psycopg.connect(own_house.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
@@ -121,7 +138,7 @@ def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(own_house: Ho
     def status(visitor: Visitor, age: float) -> Any:
         return visitor.infer("heart", age=age).headers["cache-status"][:12]
 
-    size = 250
+    size = 250 + OVERHEAD
     with own_house.gateway(cache_limit=2 * size) as visitor:
         assert [status(visitor, age) for age in (20.0, 30.0, 40.0)] == [MISS[:12]] * 3  # two fit
         assert status(visitor, 40.0) == HIT[:12]

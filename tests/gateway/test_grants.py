@@ -63,6 +63,25 @@ def test_a_remembered_decision_ends_with_its_grant() -> None:
     assert grants.get(ada("user"), "heart", 100).policy.name == "default"
 
 
+def test_decisions_are_cached_by_names_of_administrators_and_not_by_those_of_callers() -> None:
+    grants = Grants([grant("user:ada", "*"), grant("group:user", "*")])
+    for number in range(100):
+        assert grants.get(ada("user", f"group-{number}"), "heart", 0).policy.name == "default"
+        assert grants.get(ada("user"), f"invented-{number}", 0, exists=False).policy.name == "default"
+    assert list(grants._decisions) == [(("user:ada", "group:user"), "heart")]
+
+
+def test_a_name_in_a_url_that_no_model_has_leaves_nothing_behind(visitor: Visitor) -> None:
+    def decisions() -> set[str]:
+        return {model for _, model in visitor.gateway.grants.snapshot._decisions}
+
+    visitor.infer("heart")
+    for number in range(3):
+        assert visitor.get(f"/v2/models/invented-{number}").status_code == 404
+        assert visitor.get(f"/v1/models/{'x' * 1000}-{number}").status_code == 404
+    assert decisions() <= {"heart", "asleep"}
+
+
 @pytest.fixture
 def bare(new_house: Callable[[], House]) -> House:
     """Two models, and nobody may use them."""

@@ -3,6 +3,7 @@
 import asyncio
 
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.identity.keys import WAITING as MOST
 from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.wire.upstream import Upstream
 
@@ -27,14 +28,14 @@ class Hanging:
         return await asyncio.start_server(self._take, "127.0.0.1", 0)
 
 
-async def _wait_together(refetch_seconds: float) -> tuple[int, list[BaseException | None]]:
+async def _wait_together(refetch_seconds: float, count: int = WAITING) -> tuple[int, list[BaseException | None]]:
     """How often the issuer was asked for the key that many wait for, and what became of those."""
     issuer = Hanging()
     upstream = Upstream(timeout=PATIENCE, connect_timeout=PATIENCE)
     async with await issuer.listen() as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         keys = IssuerKeys(url, url, upstream.json, refresh_seconds=60, refetch_seconds=refetch_seconds)
-        waiting = (keys.find("unknown", "RS256") for _ in range(WAITING))
+        waiting = (keys.find("unknown", "RS256") for _ in range(count))
         ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE * WAITING * 2)
         await upstream.close()
     return issuer.asked, [end if isinstance(end, BaseException) else None for end in ends]
@@ -45,3 +46,8 @@ def test_who_waits_for_an_issuer_that_hangs_waits_once_and_not_in_a_row() -> Non
     asked, ends = asyncio.run(_wait_together(refetch_seconds=PATIENCE * 0.8))
     assert asked == 1
     assert [type(end) for end in ends] == [Unavailable] * WAITING
+
+
+def test_only_so_many_wait_for_the_keys() -> None:
+    _, ends = asyncio.run(_wait_together(refetch_seconds=60, count=MOST + 10))
+    assert sum("too many tokens wait" in str(end) for end in ends) == 10

@@ -222,8 +222,8 @@ def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(s
 
 def test_requests_that_wait_behind_another_are_few(strict: Visitor) -> None:
     """One read of a connection can hold 14,000 of them."""
-    with connect(strict) as connection, suppress(OSError):
-        connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n" * 10_000)
+    with connect(strict) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n" * 150)
         received = read_all(connection)
     assert received.count(b"HTTP/1.1 200") <= 17
 

@@ -1,5 +1,6 @@
 """Who is let in, and what the others are told."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -10,9 +11,10 @@ import httpx
 import orjson
 import pytest
 from joserfc.jwk import RSAKey
+from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, Tokens
 
 from tests.gateway.house import House, Visitor
-from tests.gateway.issuer import Issuer
+from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import wait_for
 
 
@@ -150,6 +152,27 @@ def test_me_tells_the_roles_that_the_groups_give(visitor: Visitor, issuer: Issue
     assert answer["subject"] == "grace"
     assert answer["roles"] == ["admin", "scientist"]
     assert answer["groups"] == ["scientist", "admin", "choir"]
+
+
+def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(visitor: Visitor, issuer: Issuer) -> None:
+    tokens = Tokens(issuer.name, AUDIENCE, visitor.gateway.keys, leeway=0)
+
+    async def caller(number: int) -> str:
+        groups = [f"group-{each}-of-{number}" for each in range(600)]
+        found = await tokens.caller(f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode(), lambda: None)
+        return found.subject
+
+    async def ask() -> None:
+        for number in range(10):
+            assert await caller(number) == f"ada-{number}"
+
+    asyncio.run(ask())
+    one = tokens._checked_bytes // 10
+    assert len(tokens._checked) == 10
+    for number in range(2 * MAX_CACHED_BYTES // one):
+        tokens._remember(number.to_bytes(32), next(iter(tokens._checked.values()))[0], 0.0, one)
+    assert MAX_CACHED_BYTES - one <= tokens._checked_bytes <= MAX_CACHED_BYTES
+    assert next(reversed(tokens._checked)) == number.to_bytes(32)
 
 
 def test_groups_that_are_no_list_of_names_give_no_role(visitor: Visitor, issuer: Issuer) -> None:

@@ -36,7 +36,11 @@ class Grant:
 
 
 class Grants:
-    """All grants of one moment. Decisions are remembered: a caller asks for the same model again and again."""
+    """All grants of one moment. Decisions are cached, because a caller asks for the same model again and again.
+
+    The cache is keyed by what administrators named, never by what callers send: by the grantees that have a grant, and by
+    models that exist.
+    """
 
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         self._by_grantee: dict[str, list[Grant]] = {}
@@ -44,31 +48,35 @@ class Grants:
             self._by_grantee.setdefault(grant.grantee, []).append(grant)
         self._decisions: dict[tuple[tuple[str, ...], str], Grant] = {}
 
-    def find(self, caller: Caller, model: str, now: float) -> Grant | None:
-        """The one grant that counts for this caller and this model at this time."""
-        key = (caller.grantees, model)
+    def find(self, caller: Caller, model: str, now: float, *, exists: bool = True) -> Grant | None:
+        """Return the one grant that counts for this caller and this model at this time.
+
+        ``exists``: whether there is a model of that name; if not, the decision is not cached.
+        """
+        grantees = tuple(each for each in caller.grantees if each in self._by_grantee)
+        key = (grantees, model)
         known = self._decisions.get(key)
         if known is not None and now < known.expires:
             return known
-        found = self._search(caller, model, now)
-        if found is not None:
+        found = self._search(grantees, model, now)
+        if found is not None and exists:
             if len(self._decisions) >= MAX_DECISIONS:
                 self._decisions.clear()
             self._decisions[key] = found
         return found
 
-    def _search(self, caller: Caller, model: str, now: float) -> Grant | None:
+    def _search(self, grantees: tuple[str, ...], model: str, now: float) -> Grant | None:
         fitting = [
             grant
-            for grantee in caller.grantees
-            for grant in self._by_grantee.get(grantee, ())
+            for grantee in grantees
+            for grant in self._by_grantee[grantee]
             if now < grant.expires and grant.pattern.match(model)
         ]
         return min(fitting, key=lambda each: each.rank, default=None)
 
-    def get(self, caller: Caller, model: str, now: float) -> Grant:
+    def get(self, caller: Caller, model: str, now: float, *, exists: bool = True) -> Grant:
         """Raises Forbidden, also for a model that does not exist: who may not use it does not learn that."""
-        grant = self.find(caller, model, now)
+        grant = self.find(caller, model, now, exists=exists)
         if grant is None:
             raise Forbidden(f"model {model} is not granted to you")
         return grant

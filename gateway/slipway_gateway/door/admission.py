@@ -3,6 +3,7 @@
 from slipway_gateway.access.call import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.access.rules import Rule, Spending
+from slipway_gateway.inference.routing import Routes
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
 
@@ -11,9 +12,17 @@ class Admission:
     """In memory, but for a lease now and then."""
 
     def __init__(
-        self, grants: GrantWatch, rates: Rates, quotas: Quotas, *, predictions_per_minute: int, training_per_minute: int
+        self,
+        grants: GrantWatch,
+        routes: Routes,
+        rates: Rates,
+        quotas: Quotas,
+        *,
+        predictions_per_minute: int,
+        training_per_minute: int,
     ) -> None:
         self._grants = grants
+        self._routes = routes
         self._rates = rates
         self._quotas = quotas
         self._predictions_per_minute = predictions_per_minute
@@ -22,7 +31,8 @@ class Admission:
     async def admit(self, call: Call, rule: Rule, model: str | None) -> None:
         """Note on the call what let it in. Raises Forbidden, TooMany, Unavailable."""
         if model is not None:
-            call.grant = self._grants.snapshot.get(call.caller, model, call.arrived)
+            exists = model in self._routes.snapshot
+            call.grant = self._grants.snapshot.get(call.caller, model, call.arrived, exists=exists)
         if rule.spends is None:
             return
         subject = call.caller.subject

@@ -14,6 +14,9 @@ from slipway_gateway.errors import Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
+WAITING = 64
+"""Requests that may wait for the keys at a time. A token with an unknown key makes its request wait, before any login."""
+
 Fetch = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """GET of a URL with headers, that gives its JSON; raises OSError when that fails."""
 
@@ -36,6 +39,7 @@ class IssuerKeys:
         self._keys: KeySet | None = None
         self._fetched = -float("inf")
         self._lock = asyncio.Lock()
+        self._waiting = 0
         self.problem: str | None = "the identity provider has not been asked yet"
         """Why the last fetch failed; None after a good one."""
         self.token_endpoint: str | None = None
@@ -74,10 +78,15 @@ class IssuerKeys:
 
     async def _refetch(self, kid: str | None, algorithm: str) -> None:
         """At most one fetch in a while, however many tokens with made-up key ids arrive."""
-        async with self._lock:
-            if self._has(kid, algorithm) or time.monotonic() - self._fetched < self._refetch_seconds:
-                return
-            await self._load()
+        if self._waiting >= WAITING:
+            raise Unavailable("too many tokens wait for the keys of the identity provider", retry_after=1)
+        self._waiting += 1
+        try:
+            async with self._lock:
+                if not self._has(kid, algorithm) and time.monotonic() - self._fetched >= self._refetch_seconds:
+                    await self._load()
+        finally:
+            self._waiting -= 1
 
     async def _load(self) -> None:
         try:

@@ -21,6 +21,8 @@ ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 MAX_TOKEN = 16 * 2**10
 MAX_CACHED = 10_000
+MAX_CACHED_BYTES = 8 * 2**20
+"""Bytes of tokens whose callers are cached. A caller with many groups takes several times the bytes of its token."""
 CACHED_SECONDS = 300
 """A token is checked anew after this time, so that a withdrawn key ends its use."""
 
@@ -59,7 +61,9 @@ class Tokens:
         self._keys = keys
         self._leeway = leeway
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
-        self._checked: dict[bytes, tuple[Caller, float]] = {}
+        self._checked: dict[bytes, tuple[Caller, float, int]] = {}
+        """By the token's digest: the caller, the Unix time of the next check, and the size of the token."""
+        self._checked_bytes = 0
 
     async def caller(self, authorization: bytes | None, before_checking: Callable[[], None]) -> Caller:
         """Who sent this Authorization header. Raises Unauthenticated, Unavailable.
@@ -69,17 +73,28 @@ class Tokens:
         if authorization is None:
             raise Unauthenticated("no token was sent; send Authorization: Bearer and an access token")
         scheme, _, token = authorization.partition(b" ")
+        token = token.strip()
         if scheme.lower() != b"bearer" or not token:
             raise Unauthenticated("the Authorization header is not Bearer and a token")
         key, now = hashlib.sha256(token).digest(), time.time()
         if (found := self._checked.get(key)) and now < found[1]:
             return found[0]
         before_checking()
-        caller = await self._check(token.strip())
-        if len(self._checked) >= MAX_CACHED:
-            del self._checked[next(iter(self._checked))]
-        self._checked[key] = (caller, min(caller.expires, now + CACHED_SECONDS))
+        caller = await self._check(token)
+        self._remember(key, caller, min(caller.expires, now + CACHED_SECONDS), len(token))
         return caller
+
+    def _remember(self, key: bytes, caller: Caller, until: float, size: int) -> None:
+        """Cache a caller; the oldest ones go when there are too many, or their tokens are too large."""
+        self._forget(key)
+        self._checked[key] = (caller, until, size)
+        self._checked_bytes += size
+        while len(self._checked) > MAX_CACHED or self._checked_bytes > MAX_CACHED_BYTES:
+            self._forget(next(iter(self._checked)))
+
+    def _forget(self, key: bytes) -> None:
+        if (found := self._checked.pop(key, None)) is not None:
+            self._checked_bytes -= found[2]
 
     async def _check(self, token: bytes) -> Caller:
         header = self._header(token)

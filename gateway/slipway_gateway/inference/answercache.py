@@ -19,6 +19,9 @@ from slipway_gateway.wire.body import Body
 from slipway_gateway.wire.link import Answer
 from slipway_gateway.wire.redis import Redis
 
+OVERHEAD = 512
+"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very short ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -65,6 +68,11 @@ class Kept:
         """Of its own, for whoever asked."""
         named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
         return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.text) + len(self.content_type) + OVERHEAD
 
     @property
     def ttl(self) -> int:
@@ -151,18 +159,18 @@ class AnswerCache:
 
     def _put(self, key: bytes, kept: Kept) -> bytes:
         """What of it stands in Cache-Status: nothing when it is larger than all that may be kept."""
-        if len(kept.text) > self._limit:
+        if kept.size > self._limit:
             return b""
         self._drop(key)
         self._kept[key] = kept
-        self._size += len(kept.text)
+        self._size += kept.size
         while self._size > self._limit:
             self._drop(next(iter(self._kept)))
         return b"; stored"
 
     def _drop(self, key: bytes) -> None:
         if (kept := self._kept.pop(key, None)) is not None:
-            self._size -= len(kept.text)
+            self._size -= kept.size
 
 
 def _keep(answer: Answer, ends: float) -> Kept | None:

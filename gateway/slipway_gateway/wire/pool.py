@@ -58,7 +58,7 @@ class Pool:
             return Link(
                 head_limit=self._head_limit,
                 idle_seconds=idle,
-                rested=self._free.setdefault(origin, []).append,
+                rested=lambda link: self._free.setdefault(origin, []).append(link),
                 ended=lambda link: self._forget(origin, link),
             )
 
@@ -71,6 +71,8 @@ class Pool:
         free = self._free.get(origin)
         if free and link in free:
             free.remove(link)
+        if not free:
+            self._free.pop(origin, None)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
