@@ -16,6 +16,10 @@ images: ## build the five container images
 kind: ## the ring on a kind cluster: dependencies, images, chart, sample models, one prediction
 	@manifests/bring-up
 
+.PHONY: token
+token: ## a new access token in .slipway/env, for the kind cluster: one lives 15 minutes
+	@manifests/bring-up token
+
 .PHONY: kind-down
 kind-down: ## delete the kind cluster with everything in it
 	@kind delete cluster --name slipway

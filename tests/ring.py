@@ -48,13 +48,16 @@ class Ring:
     passwords: Mapping[str, str]
     """By account."""
     mlflow_login: tuple[str, str] | None = None
-    tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By account: the token, and the time at which a new one is wanted."""
 
     def token(self, account: str) -> str:
-        """An access token of a bootstrap account; one for all tests."""
-        if account not in self.tokens:
-            self.tokens[account] = self.login(account)
-        return self.tokens[account]
+        """An access token of a bootstrap account, with ten minutes of life left: loads last for seven."""
+        found, ends = self.tokens.get(account, ("", 0.0))
+        if time.monotonic() >= ends:
+            found = self.login(account)
+            self.tokens[account] = found, time.monotonic() + 300
+        return found
 
     def login(self, account: str) -> str:
         """A new access token, by the password grant."""
@@ -63,8 +66,13 @@ class Ring:
         return str(answer.raise_for_status().json()["access_token"])
 
     def client(self, account: str = "user") -> httpx.Client:
-        """An HTTP client of the gateway with the account's token."""
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {self.token(account)}"}, timeout=30)
+        """An HTTP client of the gateway, each request with a valid token of the account."""
+
+        def authorized(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {self.token(account)}"
+            return request
+
+        return httpx.Client(base_url=self.url, auth=authorized, timeout=30)
 
     def model(self, name: str) -> Model:
         return Model.model_validate(self.cluster.get(MODEL, name))

@@ -19,6 +19,9 @@ from slipway_embedded.settings import EmbeddedSettings
 from slipway_embedded.simulation import simulate
 from slipway_embedded.templates import trainable
 
+RENEW_SECONDS = 60.0
+"""Time between two looks at the token in the state folder's ``env`` file, which is renewed in the middle of its life."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up or does not run."""
@@ -110,10 +113,17 @@ def brief(row: dict[str, Any]) -> str:
 
 
 def stay(ring: Ring) -> None:
-    """Watch all parts until Ctrl-C."""
+    """Watch all parts until Ctrl-C, and keep the token in the state folder's ``env`` file valid."""
     ring.screen.say("  Ctrl-C stops everything; `make up` again goes on where it was")
+    renewed = time.monotonic()
     while True:
         ring.programs.watch()
+        if time.monotonic() - renewed > RENEW_SECONDS:
+            renewed = time.monotonic()
+            try:
+                write_env(ring)
+            except httpx.HTTPError as error:
+                ring.screen.warn(f"the token in {ring.settings.state}/env is not renewed: {error}")
         time.sleep(0.2)
 
 

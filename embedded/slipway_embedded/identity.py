@@ -14,7 +14,8 @@ SCIM_CLIENT = "slipway-gateway"
 ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
 SIMULATOR = "simulator"
 SERVICE_ACCOUNTS = ("robot", SIMULATOR)
-TOKEN_SECONDS = 12 * 3600  # a working day: the token in .slipway/env is for trying things out by hand
+TOKEN_SECONDS = 15 * 60
+"""Life of a person's access token; who goes on renews it."""
 
 
 @dataclass(frozen=True)

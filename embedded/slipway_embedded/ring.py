@@ -3,9 +3,9 @@
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from slipway_cluster.kubelet import Image, Kubelet
 from slipway_cluster.probe import answers
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
-from slipway_embedded.identity import ACCOUNTS, CLIENT, SCIM_CLIENT, Identity
+from slipway_embedded.identity import ACCOUNTS, CLIENT, SCIM_CLIENT, TOKEN_SECONDS, Identity
 from slipway_embedded.postgres import Postgres
 from slipway_embedded.programs import Program, Programs, StartFailed
 from slipway_embedded.screen import Screen
@@ -39,6 +39,7 @@ class Ring:
         self.programs = Programs(self.state.folder("logs"), settings.apps, screen)
         self.cluster_url = f"local://{self.state.folder('cluster')}"
         self.cluster: Cluster = connect(self.cluster_url)
+        self._token, self._token_ends = "", -float("inf")
         self._stop_pods = threading.Event()
         self._pods: threading.Thread | None = None
 
@@ -168,10 +169,15 @@ class Ring:
         live = urlsplit(status.traffic[0].url)
         return answers(live.port or 80, f"/v2/models/{status.traffic[0].service}/ready", 2.0)
 
-    @cached_property
+    @property
     def user_token(self) -> str:
-        """An access token of the account ``user``. One is enough: Canaille answers 500 to a second login within a second."""
-        return self.identity.login("user")
+        """An access token of the account ``user``: the same for a while, Canaille answers 500 to a second login within a second.
+
+        Raises httpx.HTTPError.
+        """
+        if time.monotonic() >= self._token_ends:
+            self._token, self._token_ends = self.identity.login("user"), time.monotonic() + TOKEN_SECONDS / 2
+        return self._token
 
     def _start_pods(self) -> None:
         images = {

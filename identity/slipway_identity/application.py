@@ -11,6 +11,7 @@ from asgiref.wsgi import WsgiToAsgi
 from canaille.app import models
 from canaille.backends import Backend
 from canaille.hypercorn.app import create_app as create_canaille
+from canaille.oidc.models import Token
 from canaille.oidc.provider import BearerTokenGenerator, authorization, get_jwt_config
 from flask import abort, request
 from joserfc import jwt
@@ -20,12 +21,15 @@ from slipway_identity.settings import SCIM_CLIENT
 
 SECONDS = 3600
 """A service account asks for the next token by itself, so that one lasts no longer than it must."""
+REFRESH_SECONDS = 8 * 3600
+"""A person who does not renew their token for so long logs in again."""
 
 
 def create_app() -> Any:
     """The ASGI application. Canaille's own settings come from the file named by ``CANAILLE_CONFIG``."""
     application = create_canaille(wrap_asgi=False)
     application.before_request(keep_scim_for_the_gateway)
+    Token.is_refresh_token_active = is_refresh_token_active
     # A token for the same client is to be had at any time: there is no refresh token.
     tokens = BearerTokenGenerator(service_token, expires_generator=SECONDS)
     authorization.register_token_generator(CLIENT_CREDENTIALS, tokens)
@@ -44,6 +48,11 @@ def keep_scim_for_the_gateway() -> None:
     token = Backend.instance.get(models.Token, access_token=sent) if sent else None
     if token is not None and (token.subject is not None or token.client.client_id != SCIM_CLIENT):
         abort(403, "SCIM is for the gateway")
+
+
+def is_refresh_token_active(token: Token) -> bool:
+    """Canaille ends a refresh token together with its access token, and then nothing can be renewed."""
+    return not token.is_revoked() and time.time() < token.get_issued_at() + REFRESH_SECONDS
 
 
 def service_token(client: Any, grant_type: str, user: None, scope: str | None) -> str:  # noqa: ARG001  (Authlib's signature)

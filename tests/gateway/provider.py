@@ -183,7 +183,11 @@ class Person:
         return browser.submit(password=self.password)
 
     def token(self) -> str:
-        """An access token, by authorization code and PKCE (RFC 7636)."""
+        """An access token."""
+        return str(self.tokens()["access_token"])
+
+    def tokens(self) -> dict[str, Any]:
+        """The provider's answer to a login by authorization code and PKCE (RFC 7636)."""
         next_second()  # Canaille makes equal tokens within one, and cannot keep two
         verifier = secrets.token_urlsafe(48)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
@@ -201,7 +205,8 @@ class Person:
         form |= {"code": said["code"][0], "code_verifier": verifier}
         answer = httpx.post(f"{self.provider.url}/oauth/token", data=form, timeout=30)
         assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+        found: dict[str, Any] = answer.json()
+        return found
 
     def may_sign_in(self, password: str) -> bool:
         """At the provider's own pages."""

@@ -1,11 +1,12 @@
-"""Whose token is good although it is valid: decisions over one look at the accounts."""
+"""Whose token is good although it is valid, and which of its groups: decisions over one look at accounts and groups."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
-from slipway_gateway.errors import Unauthenticated, Unavailable
+from slipway_gateway.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from slipway_gateway.identity.accounts import Accounts
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.scim import Resource, Scim
@@ -17,15 +18,29 @@ LATER = 1767225600.0
 
 
 class Directory(Scim):
-    """A provider's users."""
+    """A provider's users, and its groups with the members as the provider names them."""
 
-    def __init__(self, *users: Resource) -> None:
+    def __init__(self, *users: Resource, **groups: list[str]) -> None:
         self.users = list(users)
+        self.groups = groups
 
     async def all(self, kind: str, attributes: str | None = None, *, whole: bool = False) -> AsyncIterator[Resource]:
-        assert (kind, attributes, whole) == ("Users", "userName,active,meta.created", False)
+        assert not whole
+        if kind == "Users":
+            assert attributes == "userName,active,meta.created"
+            for user in self.users:
+                yield user
+        else:
+            assert (kind, attributes) == ("Groups", "displayName,members")
+            for name, members in self.groups.items():
+                yield {"displayName": name, "members": [{"value": each} for each in members] or None}
+
+    async def one(self, kind: str, key: str) -> Resource:
+        assert kind == "Users"
         for user in self.users:
-            yield user
+            if user["id"] == key:
+                return user
+        raise NotFound(f"the identity provider has no Users/{key}")
 
 
 def user(name: str, *, active: bool = True, created: str = CREATED) -> Resource:
@@ -33,7 +48,8 @@ def user(name: str, *, active: bool = True, created: str = CREATED) -> Resource:
 
 
 def caller(name: str, issued: float = LATER + 10, role: Role = Role.USER) -> Caller:
-    return Caller(name, None, (role.value,), frozenset({role}), float("inf"), (f"user:{name}",), issued)
+    grantees = (f"user:{name}", f"group:{role}")
+    return Caller(name, None, (role.value,), frozenset({role}), float("inf"), grantees, issued)
 
 
 def looked_at(directory: Directory) -> Accounts:
@@ -44,23 +60,23 @@ def looked_at(directory: Directory) -> Accounts:
 
 def test_an_account_that_is_there_is_let_in_and_one_that_is_disabled_is_not() -> None:
     accounts = looked_at(Directory(user("ada"), user("bob", active=False)))
-    accounts.check(caller("ada"))
+    accounts.confirm(caller("ada"))
     with pytest.raises(Unauthenticated, match="disabled"):
-        accounts.check(caller("bob", issued=time.time()))
+        accounts.confirm(caller("bob", issued=time.time()))
 
 
 def test_a_token_of_someone_who_had_the_name_before_is_not_the_new_ones() -> None:
     accounts = looked_at(Directory(user("ada")))
-    accounts.check(caller("ada", issued=LATER))  # in the second of the registration
+    accounts.confirm(caller("ada", issued=LATER))  # in the second of the registration
     with pytest.raises(Unauthenticated, match="older than the account"):
-        accounts.check(caller("ada", issued=LATER - 1))
+        accounts.confirm(caller("ada", issued=LATER - 1))
 
 
 def test_who_registered_after_the_look_is_let_in_and_who_was_gone_before_it_is_not() -> None:
     accounts = looked_at(Directory())
-    accounts.check(caller("new", issued=time.time() + 1))
+    accounts.confirm(caller("new", issued=time.time() + 1))
     with pytest.raises(Unauthenticated, match="does not exist any more"):
-        accounts.check(caller("old", issued=time.time() - 3600))
+        accounts.confirm(caller("old", issued=time.time() - 3600))
 
 
 def test_who_was_there_at_the_last_look_and_is_not_now_is_refused_however_young_the_token() -> None:
@@ -69,14 +85,14 @@ def test_who_was_there_at_the_last_look_and_is_not_now_is_refused_however_young_
     directory.users.clear()
     asyncio.run(accounts.look())
     with pytest.raises(Unauthenticated, match="does not exist any more"):
-        accounts.check(caller("ada", issued=time.time() + 1))
+        accounts.confirm(caller("ada", issued=time.time() + 1))
     directory.users.append(user("ada"))
     asyncio.run(accounts.look())
-    accounts.check(caller("ada"))
+    accounts.confirm(caller("ada"))
 
 
 def test_a_service_account_is_no_user_of_the_provider() -> None:
-    looked_at(Directory()).check(caller("robot", issued=0, role=Role.SERVICE))
+    looked_at(Directory()).confirm(caller("robot", issued=0, role=Role.SERVICE))
 
 
 def test_before_the_first_look_nobody_is_let_in() -> None:
@@ -84,4 +100,58 @@ def test_before_the_first_look_nobody_is_let_in() -> None:
     assert not accounts.known
     assert accounts.age == float("inf")
     with pytest.raises(Unavailable, match="not known yet"):
-        accounts.check(caller("ada"))
+        accounts.confirm(caller("ada"))
+
+
+@pytest.mark.parametrize("member", ["id-ada", "ada"], ids=["named by id", "named by name"])
+def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) -> None:
+    directory = Directory(user("ada"), admin=[member, "id-of-nobody"], scientist=[member], user=[])
+    accounts = looked_at(directory)
+    root = caller("ada", role=Role.ADMIN)
+    assert accounts.confirm(root) == root
+    directory.groups = {"scientist": [member]}
+    asyncio.run(accounts.look())
+    confirmed = accounts.confirm(root)
+    assert (confirmed.groups, confirmed.roles, confirmed.grantees) == ((), frozenset(), ("user:ada",))
+
+
+def test_a_group_of_another_person_whose_name_is_an_id_gives_nothing() -> None:
+    accounts = looked_at(Directory(user("ada"), user("id-ada"), admin=["id-ada"]))
+    assert accounts.confirm(caller("ada", role=Role.ADMIN)).roles == {Role.ADMIN}
+    assert accounts.confirm(caller("id-ada", role=Role.ADMIN)).roles == frozenset()
+
+
+def test_a_token_that_is_younger_than_the_look_keeps_its_groups_until_the_next_look() -> None:
+    accounts = looked_at(Directory(user("ada")))
+    young = caller("ada", issued=time.time() + 1)
+    assert accounts.confirm(young) == young
+    asyncio.run(accounts.look())
+    assert accounts.confirm(replace(young, issued=time.time() - 1)).roles == frozenset()
+
+
+def test_asked_at_the_moment_the_directory_decides_and_not_the_last_look() -> None:
+    directory = Directory(user("ada"), admin=["ada"])
+    accounts = looked_at(directory)
+    root = caller("ada", issued=time.time() + 1, role=Role.ADMIN)
+
+    def roles_now() -> frozenset[Role]:
+        return asyncio.run(accounts.confirm_now(root)).roles
+
+    assert roles_now() == {Role.ADMIN}
+    directory.groups = {}
+    assert accounts.confirm(root).roles == {Role.ADMIN}
+    assert roles_now() == frozenset()
+    directory.groups = {"admin": ["ada"]}
+    directory.users = [user("ada", active=False)]
+    with pytest.raises(Forbidden, match="ada is disabled"):
+        roles_now()
+    directory.users = []
+    with pytest.raises(Forbidden, match="ada does not exist"):
+        roles_now()
+
+
+def test_a_service_account_has_its_role_from_its_token_alone() -> None:
+    robot = caller("robot", issued=0, role=Role.SERVICE)
+    accounts = looked_at(Directory(user("robot", active=False)))
+    assert accounts.confirm(robot) == robot
+    assert asyncio.run(accounts.confirm_now(robot)) == robot

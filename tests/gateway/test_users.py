@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from slipway_embedded.identity import SCIM_CLIENT
+from slipway_embedded.identity import CLIENT, SCIM_CLIENT
 from slipway_gateway.access.rules import RULES
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit, departed, metadata, usage
@@ -18,7 +18,8 @@ from slipway_gateway.records import erasure
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for
-from tests.gateway.provider import Person, Provider
+from tests.gateway.provider import Person, Provider, next_second
+from tests.identity.test_service_accounts import claims_of
 
 PEOPLE = {"admin", "scientist", "user"}
 """Who is there from the start, each in the group of the same name."""
@@ -134,6 +135,57 @@ def test_users_and_groups_are_shown_and_members_come_and_go(city: Visitor, admin
     assert call(city, "DELETE", f"{path}/user", admin).status_code == 404
     assert call(city, "PUT", f"{path}/nobody", admin).status_code == 404
     assert call(city, "PUT", "/v1/groups/choir/members/user", admin).status_code == 404
+
+
+def test_an_admin_who_is_taken_out_of_the_group_changes_nothing_any_more(
+    city: Visitor, home: House, provider: Provider, admin: str
+) -> None:
+    path = "/v1/groups/admin/members/scientist"
+    # The other replica does not look again in the time of this test: only the provider's answer of the moment is there.
+    with home.gateway(**provider.settings, users_seconds=240, spool=home.folder / "spool-3") as other:
+        assert call(city, "PUT", path, admin).status_code == 204
+        next_second()
+        former = provider.token("scientist")
+        grant = {"grantee": "user:scientist", "models": "heart", "policy": "default"}
+        changes = [
+            ("PUT", path, None),
+            ("DELETE", "/v1/groups/user/members/user", None),
+            ("PATCH", "/v1/users/user", {"active": False}),
+            ("DELETE", "/v1/users/user", None),
+            ("POST", "/v1/grants", grant),
+            ("DELETE", "/v1/grants/every-model-for-user", None),
+            ("POST", "/v1/policies", {"name": "mine"}),
+        ]
+        made = call(other, "POST", "/v1/grants", former, grant)
+        assert made.status_code == 201
+        assert call(city, "DELETE", made.headers["location"], former).status_code == 204
+        assert call(city, "DELETE", path, admin).status_code == 204
+        for replica in (city, other):
+            for method, where, content in changes:
+                assert call(replica, method, where, former, content).status_code == 403, where
+        assert call(city, "GET", "/v1/users", former).status_code == 403  # it has looked since
+        assert city.get("/v1/me", former).json()["roles"] == ["scientist"]
+        assert city.infer("heart", former).status_code == 200
+    members = {each["name"]: each["members"] for each in call(city, "GET", "/v1/groups", admin).json()["groups"]}
+    assert members["admin"] == ["admin"]
+
+
+def test_a_token_of_a_person_lives_a_quarter_of_an_hour_and_is_renewed_with_the_groups_of_then(
+    city: Visitor, provider: Provider, admin: str
+) -> None:
+    gus = Person(provider, "gus")
+    gus.register()
+    assert call(city, "PUT", "/v1/groups/user/members/gus", admin).status_code == 204
+    first = gus.tokens()
+    claims = claims_of(first["access_token"])
+    assert (claims["groups"], claims["exp"] - claims["iat"], first["expires_in"]) == (["user"], 900, 900)
+    assert call(city, "DELETE", "/v1/groups/user/members/gus", admin).status_code == 204
+    form = {"grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": first["refresh_token"]}
+    next_second()
+    renewed = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30).json()
+    assert claims_of(renewed["access_token"]).get("groups", []) == []
+    assert refused(city, renewed["access_token"]) is None
+    assert httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30).status_code == 400  # each is good once
 
 
 def test_there_is_always_an_admin_left(city: Visitor, admin: str) -> None:

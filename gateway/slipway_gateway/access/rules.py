@@ -39,6 +39,8 @@ class Rule:
     spends: Spending | None = None
     greets: bool = False
     """Public; who sends a token all the same is known by it."""
+    confirmed: bool = False
+    """The identity provider is asked at this moment whether the caller still has the role."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,21 +103,21 @@ RULES = (
     Rule("DELETE", "/v1/me", "leave", SIGNED_IN),
     Rule("GET", "/v1/users", "manage-users", ADMINS),
     Rule("GET", "/v1/users/{user}", "manage-users", ADMINS),
-    Rule("PATCH", "/v1/users/{user}", "manage-users", ADMINS),
-    Rule("DELETE", "/v1/users/{user}", "manage-users", ADMINS),
+    Rule("PATCH", "/v1/users/{user}", "manage-users", ADMINS, confirmed=True),
+    Rule("DELETE", "/v1/users/{user}", "manage-users", ADMINS, confirmed=True),
     Rule("GET", "/v1/groups", "manage-users", ADMINS),
-    Rule("PUT", "/v1/groups/{group}/members/{user}", "manage-users", ADMINS),
-    Rule("DELETE", "/v1/groups/{group}/members/{user}", "manage-users", ADMINS),
+    Rule("PUT", "/v1/groups/{group}/members/{user}", "manage-users", ADMINS, confirmed=True),
+    Rule("DELETE", "/v1/groups/{group}/members/{user}", "manage-users", ADMINS, confirmed=True),
     Rule("GET", "/v1/policies", "administer", ADMINS),
-    Rule("POST", "/v1/policies", "administer", ADMINS),
+    Rule("POST", "/v1/policies", "administer", ADMINS, confirmed=True),
     Rule("GET", "/v1/policies/{policy}", "administer", ADMINS),
-    Rule("PUT", "/v1/policies/{policy}", "administer", ADMINS),
-    Rule("DELETE", "/v1/policies/{policy}", "administer", ADMINS),
+    Rule("PUT", "/v1/policies/{policy}", "administer", ADMINS, confirmed=True),
+    Rule("DELETE", "/v1/policies/{policy}", "administer", ADMINS, confirmed=True),
     Rule("GET", "/v1/grants", "administer", ADMINS),
-    Rule("POST", "/v1/grants", "administer", ADMINS),
+    Rule("POST", "/v1/grants", "administer", ADMINS, confirmed=True),
     Rule("GET", "/v1/grants/{grant_id}", "administer", ADMINS),
-    Rule("PUT", "/v1/grants/{grant_id}", "administer", ADMINS),
-    Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS),
+    Rule("PUT", "/v1/grants/{grant_id}", "administer", ADMINS, confirmed=True),
+    Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS, confirmed=True),
     Rule("GET", "/v1/usage", "usage", ALL),
     Rule("GET", "/v1/audit", "audit", ADMINS),
     Rule("GET", "/v1/openapi.json", "openapi", PUBLIC, greets=True),

@@ -12,7 +12,7 @@ from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
-from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.identity.accounts import Accounts, members
 from slipway_gateway.identity.roles import PEOPLE, Role
 from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.postgresql.database import Database
@@ -130,7 +130,7 @@ class Users:
         found, names = await self._named_groups(), self._accounts.names
         return GroupList(
             groups=[
-                GroupContent(name=name, members=sorted(names.get(each, each) for each in _members(group)))
+                GroupContent(name=name, members=sorted(names.get(each, each) for each in members(group)))
                 for name, group in sorted(found.items())
             ]
         )
@@ -146,6 +146,7 @@ class Users:
                 await self._scim.create_group(group, key)
             else:
                 await self._scim.add_member(known["id"], key)
+        await self._look_again()
 
     async def remove_member(self, group: Name, user: Name, call: CurrentCall) -> None:
         if group == Role.ADMIN:
@@ -153,12 +154,13 @@ class Users:
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group, {})
         # A provider names members by id, as SCIM says, or by name, as Canaille does.
-        member = next((each for each in _members(known) if each in (key, user)), None)
+        member = next((each for each in members(known) if each in (key, user)), None)
         if member is None:
             raise NotFound(f"there is no user {user} in group {group}")
         async with self._database.transaction() as connection:
             await note(connection, call, "group.remove", f"groups/{group}/members/{user}")
             await self._scim.remove_member(known, member)
+        await self._look_again()
 
     async def _named_groups(self) -> dict[str, Resource]:
         return {str(group["displayName"]): group async for group in self._scim.all("Groups")}
@@ -178,10 +180,6 @@ def _not_oneself(call: Call, user: str) -> None:
     """So there is always an admin left."""
     if call.caller.subject == user:
         raise Conflict("not to yourself: another admin has to do that")
-
-
-def _members(group: Resource) -> list[str]:
-    return [str(member["value"]) for member in group.get("members") or []]
 
 
 def _user(resource: Resource) -> UserContent:

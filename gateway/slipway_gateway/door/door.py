@@ -13,6 +13,7 @@ from slipway_gateway.door.admission import Admission
 from slipway_gateway.door.later import Later
 from slipway_gateway.door.login import Login
 from slipway_gateway.errors import JSON, CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.inference.v2 import V2, Exchange, Scope, Send
 from slipway_gateway.requestid import new_id
 from slipway_gateway.telemetry.metrics import Metrics
@@ -139,12 +140,22 @@ class Door:
         if decision is None:
             needed = " or ".join(sorted(rule.roles or ()))
             raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
+        if rule.confirmed:
+            caller = await self._confirmed(rule, caller)
         if rule.path.startswith("/v2"):
             call = Call(request_id, caller, decision, "v2", passed_on(headers))
         else:
             call = Call(request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers))
         await self._admission.admit(call, rule, names.get("model"))
         return call
+
+    async def _confirmed(self, rule: Rule, caller: Caller) -> Caller:
+        """The caller, when the identity provider says now that they may. Raises Unauthenticated, Forbidden, Unavailable."""
+        caller = await self._login.confirm_now(caller)
+        if rule.decision(caller.roles) is None:
+            needed, given = " or ".join(sorted(rule.roles or ())), ", ".join(sorted(caller.roles)) or "none"
+            raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.subject} {given}")
+        return caller
 
     async def _whole(self, headers: dict[bytes, bytes], receive: Receive, content_type: bytes) -> Receive:
         """The control API parses its bodies, so they are bounded before it sees them."""

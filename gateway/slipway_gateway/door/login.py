@@ -41,6 +41,8 @@ class Login:
             if self._refused_per_minute and b"authorization" in headers:
                 self._rates.take((self.address(scope, headers), REFUSED), "refused tokens", self._refused_per_minute)
             raise
-        if self._accounts is not None:
-            self._accounts.check(caller)
-        return caller
+        return caller if self._accounts is None else self._accounts.confirm(caller)
+
+    async def confirm_now(self, caller: Caller) -> Caller:
+        """The caller as the identity provider knows them at this moment. Raises Unauthenticated, Forbidden, Unavailable."""
+        return caller if self._accounts is None else await self._accounts.confirm_now(caller)

@@ -1,4 +1,4 @@
-"""Which accounts the identity provider has, looked at from time to time: a token outlives its account, our answers must not."""
+"""Which accounts and groups the identity provider has, read from time to time: a token outlives its account and its groups."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from slipway_gateway.errors import NotFound, Unauthenticated, Unavailable
+from slipway_gateway.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.identity.tokens import Caller
@@ -14,7 +14,9 @@ from slipway_gateway.identity.tokens import Caller
 log = logging.getLogger(__name__)
 
 ATTRIBUTES = "userName,active,meta.created"
+GROUP_ATTRIBUTES = "displayName,members"
 RETRY_SECONDS = 2.0
+NO_GROUPS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Look:
     """Subject to SCIM id."""
     gone: frozenset[str] = frozenset()
     """Who was there at an earlier look."""
+    groups: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Subject to the names of their groups; who is in none is left out."""
 
 
 class Accounts:
@@ -58,16 +62,19 @@ class Accounts:
         """SCIM id to subject, as of the last look."""
         return {key: subject for subject, key in self._look.ids.items()} if self._look else {}
 
-    def check(self, caller: Caller) -> None:
-        """Raise Unauthenticated if the caller's account is disabled, gone, or younger than the token: another's of the same name.
+    def confirm(self, caller: Caller) -> Caller:
+        """Return the caller with the groups that both the token and the provider give.
 
-        A service account is none of the provider's users. One who is not known yet came after the last look, if the token did.
+        A token that was issued after the last look is newer than what is known here, so its groups are taken as they are until
+        the next look. Raise Unauthenticated if the account is disabled, gone, or younger than the token: another's of the same
+        name. A service account is none of the provider's users. One who is not known yet came after the last look, if the token
+        did.
         """
+        if Role.SERVICE in caller.roles:
+            return caller
         look = self._look
         if look is not None and (made := look.active.get(caller.subject)) is not None and caller.issued >= made:
-            return
-        if Role.SERVICE in caller.roles:
-            return
+            return caller if caller.issued > look.began else caller.within(look.groups.get(caller.subject, NO_GROUPS))
         if look is None:
             raise Unavailable("the accounts are not known yet: the identity provider has not answered")
         if caller.subject in look.disabled:
@@ -76,6 +83,26 @@ class Accounts:
             raise Unauthenticated("the token is older than the account")
         if caller.subject in look.gone or caller.issued < look.began - self._leeway:
             raise Unauthenticated("the account does not exist any more")
+        return caller
+
+    async def confirm_now(self, caller: Caller) -> Caller:
+        """Ask the provider at this moment: return the caller with the groups that both the token and the provider give.
+
+        For changes of who may do what: nobody keeps a right for long enough to give it back to themselves. Raises
+        Unauthenticated, Forbidden when the account is disabled or gone, and Unavailable while the provider is away.
+        """
+        caller = self.confirm(caller)
+        if Role.SERVICE in caller.roles:
+            return caller
+        try:
+            user = await self.scim.one("Users", await self.id_of(caller.subject))
+        except NotFound:
+            raise Forbidden(f"account {caller.subject} does not exist at the identity provider") from None
+        if user.get("userName") != caller.subject or not user.get("active", True):
+            raise Forbidden(f"account {caller.subject} is disabled at the identity provider")
+        ids = {caller.subject: str(user["id"])}
+        groups = [each async for each in self.scim.all("Groups", GROUP_ATTRIBUTES)]
+        return caller.within(_groups(groups, ids).get(caller.subject, NO_GROUPS))
 
     async def keep(self) -> None:
         """Look now and then, for ever."""
@@ -92,7 +119,9 @@ class Accounts:
         async with self._lock:
             began = time.time()
             try:
-                self._look = look = _read(began, [each async for each in self.scim.all("Users", ATTRIBUTES)], self._look)
+                users = [each async for each in self.scim.all("Users", ATTRIBUTES)]
+                groups = [each async for each in self.scim.all("Groups", GROUP_ATTRIBUTES)]
+                self._look = look = _read(began, users, groups, self._look)
             except (Unavailable, NotFound) as error:
                 if str(error) != self.problem:
                     log.warning("the accounts stay as they were %.0f s ago: %s", self.age, error)
@@ -111,11 +140,26 @@ class Accounts:
         return look.ids[subject]
 
 
-def _read(began: float, users: list[Resource], former: Look | None) -> Look:
+def _read(began: float, users: list[Resource], groups: list[Resource], former: Look | None) -> Look:
     ids = {str(user["userName"]): str(user["id"]) for user in users}
     active = {str(user["userName"]): _created(user) for user in users if user.get("active", True)}
     gone = (former.gone | former.ids.keys()) - ids.keys() if former else frozenset()
-    return Look(began, active, frozenset(ids.keys() - active.keys()), ids, frozenset(gone))
+    return Look(began, active, frozenset(ids.keys() - active.keys()), ids, frozenset(gone), _groups(groups, ids))
+
+
+def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[str]]:
+    """Subject to the names of their groups. A provider names members by id, as SCIM says, or by name, as Canaille does."""
+    subjects = {key: subject for subject, key in ids.items()}
+    found: dict[str, set[str]] = {}
+    for group in groups:
+        for member in members(group):
+            found.setdefault(subjects.get(member, member), set()).add(str(group["displayName"]))
+    return {subject: frozenset(names) for subject, names in found.items() if subject in ids}
+
+
+def members(group: Resource) -> list[str]:
+    """Members of a SCIM group, each by what the provider names it."""
+    return [str(member["value"]) for member in group.get("members") or []]
 
 
 def _created(user: Resource) -> float:

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -50,6 +50,19 @@ class Caller:
     """To whom a grant must be given so that it is this caller's: ``user:ada``, ``group:scientist``, ``client:nightly``."""
     issued: float = 0.0
     """Unix time at which the issuer made the token."""
+
+    def within(self, groups: frozenset[str]) -> "Caller":
+        """Return the caller with no other groups than these, and without the roles and grants that the others gave."""
+        lost = {group for group in self.groups if group not in groups}
+        if not lost:
+            return self
+        names = {f"group:{group}" for group in lost}
+        return replace(
+            self,
+            groups=tuple(group for group in self.groups if group not in lost),
+            roles=frozenset(role for role in self.roles if role.value not in lost),
+            grantees=tuple(each for each in self.grantees if each not in names),
+        )
 
 
 class Tokens:
