@@ -53,7 +53,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "--workers", "0"]
     process = subprocess.Popen([*command, "slipway_identity.application:create_app()"], env=environment, cwd=folder)
     try:
-        wait_for("the provider", lambda: _answers(f"http://127.0.0.1:{port}"))
+        wait_for("the provider", lambda: _answers(f"http://127.0.0.1:{port}"), seconds=90)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
