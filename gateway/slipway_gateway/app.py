@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -77,7 +78,9 @@ from slipway_gateway.wire.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
-LAST_SHIPMENT_SECONDS = 5.0
+SHORTEST_SHIPMENT_SECONDS = 5.0
+CLOSING_SECONDS = 12.0
+"""Of the grace period, kept for the end of a shipment that a silent database holds, and for closing connections."""
 RESTART_SECONDS = 2.0
 
 
@@ -87,6 +90,8 @@ class Gateway:
     def __init__(self, settings: Settings, cluster: Cluster, journal: Journal | None = None) -> None:
         """``journal`` takes the events in place of the spool."""
         self.settings = settings
+        self.ends_at: float | None = None
+        """When the process will be killed, on the monotonic clock; None before SIGTERM."""
         self.metrics = Metrics()
         self.upstream = Upstream(timeout=settings.upstream_timeout_seconds, connect_timeout=settings.upstream_connect_seconds)
         self.pool = Pool(
@@ -108,8 +113,9 @@ class Gateway:
         self.predictors = Predictors(self.upstream, self.pool, self.endpoints, token)
         self.spool = Spool(settings.spool, settings.spool_limit)
         database_url = settings.database_url.get_secret_value()
-        self.database = Database(database_url)
-        self.grants = GrantWatch(database_url, seconds=settings.watch_seconds)
+        seconds = settings.database_seconds
+        self.database = Database(database_url, statement_seconds=seconds)
+        self.grants = GrantWatch(database_url, seconds=settings.watch_seconds, statement_seconds=seconds)
         self.events = EventLog(self.database)
         self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
         self.album = Album(self.database, days=settings.picture_days)
@@ -122,7 +128,9 @@ class Gateway:
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.submissions = Submissions(cluster)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
-        self.queue = Queue(database_url)
+        unreadable = "Grants that cannot be read, and so grant nothing"
+        self.metrics.watch("slipway_grants_unreadable", unreadable, lambda: len(self.grants.unreadable))
+        self.queue = Queue(database_url, statement_seconds=seconds)
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, keep=keep)
         self.batches = BatchStore(self.database)
@@ -193,7 +201,7 @@ class Gateway:
         models = Models(self.routes, self.grants, self._predictions, self.catalogue, pictures, self.album, self.features)
         receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
         labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
-        health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper, self.events)
+        health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper)
         api = FastAPI(
             title="Slipway",
             summary="Predictions with receipts",
@@ -257,10 +265,24 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(Away, TimeoutError):
-                await asyncio.wait_for(self.quotas.close(), LAST_SHIPMENT_SECONDS)
-            with suppress(Away, TimeoutError):  # what is left is shipped by the next process
-                await asyncio.wait_for(self.shipper.flush(), LAST_SHIPMENT_SECONDS)
+                await asyncio.wait_for(self.quotas.close(), SHORTEST_SHIPMENT_SECONDS)
+            await self._ship_the_rest()
             await self.close()
+
+    async def _ship_the_rest(self) -> None:
+        """Until the grace period is nearly over; what is left then is shipped by the next process with this folder."""
+        begun = time.monotonic() if self.ends_at is None else self.ends_at - self.settings.grace_seconds
+        until = begun + self.settings.grace_seconds - CLOSING_SECONDS
+        until = max(until, time.monotonic() + SHORTEST_SHIPMENT_SECONDS)
+        if left := await self.shipper.finish(until):
+            log.error(
+                "%d bytes of events are left in %s when the grace period of %g s ends; PostgreSQL: %s. They are lost if the"
+                " folder is deleted with the pod",
+                left,
+                self.settings.spool,
+                self.settings.grace_seconds,
+                self.shipper.problem or "is slower than that",
+            )
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

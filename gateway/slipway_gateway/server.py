@@ -13,33 +13,33 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
-from slipway_gateway.door.door import Door
 from slipway_gateway.settings import Settings
 from slipway_gateway.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20
-"""Time that requests under way have to end. With the drain before it and the last shipment after it, it must fit into the
-pod's grace period."""
+"""Time that requests under way have to end. The drain before it and the last shipment after it share the grace period with it."""
 
 
 class DrainingServer(uvicorn.Server):
     """On the first SIGTERM readiness goes false, and some time later the server takes no more connections; a second hurries."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
-        self._door = door
-        self._drain_seconds = drain_seconds
+        self._gateway = gateway
+        self._drain_seconds = gateway.settings.drain_seconds
         self._stop_at = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._door.closing:
+        if self._gateway.door.closing:
             super().handle_exit(sig, frame)
             return
         log.info("shutting down: connections are taken for another %g s", self._drain_seconds)
-        self._door.closing = True
-        self._stop_at = time.monotonic() + self._drain_seconds
+        now = time.monotonic()
+        self._gateway.door.closing = True
+        self._gateway.ends_at = now + self._gateway.settings.grace_seconds
+        self._stop_at = now + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
         return time.monotonic() >= self._stop_at or await super().on_tick(counter)
@@ -90,7 +90,7 @@ def serve(settings: Settings, cluster: Cluster) -> None:
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, _leave)
     try:
-        DrainingServer(config, gateway.door, settings.drain_seconds).run()
+        DrainingServer(config, gateway).run()
     finally:
         server.shutdown()
         server.server_close()

@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     database_url: SecretStr
     """PostgreSQL of the event log, ``postgresql://user:password@host/database``."""
 
+    database_seconds: float = Field(default=20, gt=0, le=300)
+    """Time that PostgreSQL has for a statement; a transaction has three times as long. Then the connection is closed, and the
+    request is answered 503 or the work is tried again by a new connection."""
+
     oidc_issuer: str
     """The issuer of access tokens, exactly as it stands in their ``iss`` claim."""
 
@@ -159,6 +163,11 @@ class Settings(BaseSettings):
     write_seconds: float = Field(default=30, gt=0)
     """Time for which a caller may not take what is written to it; then its connection is closed."""
 
+    grace_seconds: float = Field(default=120, gt=0)
+    """Time between SIGTERM and SIGKILL, a pod's ``terminationGracePeriodSeconds``. What the drain and the requests under way
+    leave of it, less 12 seconds, is for shipping the events in the spool to PostgreSQL; a gateway whose spool is empty ends at
+    once."""
+
     spool: Path = Path(".slipway/spool")
     """Folder where events wait for PostgreSQL. It must outlive the process: a persistent volume or an emptyDir."""
 
@@ -225,6 +234,12 @@ class Settings(BaseSettings):
     def _scim_is_whole(self) -> Self:
         if self.scim_url and not (self.scim_client_id and self.scim_client_secret):
             raise ValueError("SLIPWAY_SCIM_URL needs SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET")
+        return self
+
+    @model_validator(mode="after")
+    def _drain_fits_into_grace(self) -> Self:
+        if self.drain_seconds >= self.grace_seconds:
+            raise ValueError("SLIPWAY_DRAIN_SECONDS must be less than SLIPWAY_GRACE_SECONDS")
         return self
 
     @field_validator("redis_url")

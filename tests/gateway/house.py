@@ -98,6 +98,7 @@ class House:
             "gateway_metrics_port": 0,
             "spool": self.spool,
             "ship_seconds": 0.1,
+            "grace_seconds": 20,
             "upstream_timeout_seconds": 2,
             "predictions_per_minute": 1_000_000,
             "training_per_minute": 1_000_000,

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import psycopg
@@ -159,6 +160,19 @@ def test_an_export_is_written_in_groups(visitor: Visitor, house: House, sam: str
     file = pq.ParquetFile(io.BytesIO(visitor.get(path, sam).content))
     assert file.num_row_groups == 3
     assert file.read(["label"]).column("label").to_pylist() == [str(n) for n in range(1, 501)]
+
+
+def test_an_export_connects_with_the_user_of_the_environment_as_the_gateway_does(
+    house: House, labelled: tuple[str, Any], sam: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chart gives a URL without user and password, and both in variables that libpq reads."""
+    parts = urlsplit(house.database_url)
+    monkeypatch.setenv("PGUSER", parts.username or "")
+    monkeypatch.setenv("PGPASSWORD", "any: the test's server trusts local users")
+    with house.gateway(database_url=f"postgresql://{parts.path}?{parts.query}", spool=house.folder / "another") as visitor:
+        answer = visitor.get(f"/v1/models/heart/feedback.parquet?{labelled[0]}", sam)
+    assert answer.status_code == 200, answer.text
+    assert pq.read_table(io.BytesIO(answer.content)).num_rows > 0
 
 
 def test_an_export_that_cannot_be_made_is_answered_503(house: House, sam: str) -> None:

@@ -52,6 +52,10 @@ class Workers:
         for process in self._running:
             process.wait()
 
+    def ended(self) -> bool:
+        """Whether none of them runs any more."""
+        return all(process.poll() is not None for process in self._running)
+
     def stop(self) -> list[int]:
         """SIGTERM once all are at work, for one that still starts has nothing to end; the exit statuses."""
         wait_for("all workers to be at work", lambda: self._registered() == self._before + self.count)

@@ -1,8 +1,14 @@
-"""Keeps the grants in memory: read when PostgreSQL notifies of a change, and from time to time."""
+"""Keeps the grants in memory: read when PostgreSQL notifies of a change, and from time to time.
+
+A row that cannot be read grants nothing; the others are read all the same, so that it cannot hold up a revocation.
+"""
 
 import asyncio
 import logging
+import re
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -10,12 +16,14 @@ from psycopg.rows import dict_row
 from slipway_gateway.access.grants import Grant, Grants
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.limits.policy import Policy, Priority
+from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, Connection, parameters
 
 log = logging.getLogger(__name__)
 
 CHANNEL = "slipway_grants"
 """Notified by a trigger on both tables, so by whoever changes them."""
 PAUSE_SECONDS = 1.0
+TERMS = ("requests_per_day", "requests_per_month", "predictions_per_minute", "cache_seconds")
 QUERY = """
 SELECT g.grant_id, g.grantee, g.models, extract(epoch FROM g.expires)::float8 AS expires,
        p.name, p.requests_per_day, p.requests_per_month, p.predictions_per_minute, p.priority, p.cache_seconds
@@ -26,11 +34,14 @@ FROM grants g JOIN policies p ON p.name = g.policy ORDER BY g.created, g.grant_i
 class GrantWatch:
     """While PostgreSQL is away the last snapshot stays: whoever could predict still can, whoever could not still cannot."""
 
-    def __init__(self, url: str, *, seconds: float) -> None:
+    def __init__(self, url: str, *, seconds: float, statement_seconds: float = STATEMENT_SECONDS) -> None:
         self._url = url
+        self._statement_seconds = statement_seconds
         self._seconds = seconds
         self._snapshot: Grants | None = None
         self._read_at = 0.0
+        self.unreadable: frozenset[str] = frozenset()
+        """Ids of the grants that the last reading left out."""
         self.problem: str | None = None
         """Why the last reading failed; None after a good one."""
 
@@ -63,34 +74,41 @@ class GrantWatch:
 
     async def _follow(self) -> None:
         """By one connection. It listens before it reads, so that no change falls in between."""
-        connection = await psycopg.AsyncConnection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=5,
-            application_name="slipway-gateway grants",
-            # A connection that broke without a word is found within seconds, not with the next word that never comes.
-            keepalives_idle=2,
-            keepalives_interval=1,
-            keepalives_count=3,
-            tcp_user_timeout=5000,
-        )
+        given = parameters(self._url, statement_seconds=self._statement_seconds)
+        connection = await Connection.connect(self._url, autocommit=True, application_name="slipway-gateway grants", **given)
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             while True:
-                self._snapshot = await self._read(connection)
+                self._snapshot = self._parse(await self._read(connection))
                 self._read_at, self.problem = time.monotonic(), None
                 async for _ in connection.notifies(timeout=self._seconds, stop_after=1):
                     pass
 
     @staticmethod
-    async def _read(connection: psycopg.AsyncConnection) -> Grants:
+    async def _read(connection: psycopg.AsyncConnection[Any]) -> list[dict[str, Any]]:
         async with connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(QUERY)
-            return Grants([_grant(row) async for row in cursor])
+            return await cursor.fetchall()
+
+    def _parse(self, rows: Iterable[dict[str, Any]]) -> Grants:
+        grants: list[Grant] = []
+        unreadable: dict[str, str] = {}
+        for row in rows:
+            try:
+                grants.append(_grant(row))
+            except (TypeError, ValueError, re.error) as error:
+                unreadable[str(row["grant_id"])] = str(error)
+        for grant_id in unreadable.keys() - self.unreadable:
+            log.error("grant %s cannot be read and grants nothing: %s; correct or delete it", grant_id, unreadable[grant_id])
+        self.unreadable = frozenset(unreadable)
+        return Grants(grants)
 
 
-def _grant(row: dict[str, object]) -> Grant:
-    grant = {name: row.pop(name) for name in ("grant_id", "grantee", "models")}
-    expires = row.pop("expires")
-    policy = Policy(**{**row, "priority": Priority(row["priority"])})  # type: ignore[arg-type]
-    return Grant(**grant, policy=policy, expires=float("inf") if expires is None else expires)  # type: ignore[arg-type]
+def _grant(row: Mapping[str, Any]) -> Grant:
+    """Raises TypeError, ValueError, re.error."""
+    terms = {name: row[name] for name in TERMS}
+    if any(value is not None and value < 0 for value in terms.values()):
+        raise ValueError(f"policy {row['name']} has a negative limit")
+    policy = Policy(row["name"], priority=Priority(row["priority"]), **terms)
+    expires = float("inf") if row["expires"] is None else row["expires"]
+    return Grant(row["grant_id"], row["grantee"], row["models"], policy, expires)

@@ -1,6 +1,7 @@
 """What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy of each version."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BeforeValidator, Field
 from slipway_contract.errors import InvalidInput
+from slipway_contract.postgresql import client_seconds, libpq_environment
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
@@ -17,10 +19,12 @@ from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS
 from slipway_gateway.errors import CutOff, Unavailable
 from slipway_gateway.inference.routing import Routes
+from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
 
 PIECE = 2**16
+SILENCE_SECONDS = client_seconds(EXPORT_STATEMENT_SECONDS)
 EXPORTS = 2
 """At the same time; each is a process of some 100 MiB."""
 DAYS = timedelta(days=30)
@@ -117,15 +121,16 @@ class Labels:
         """What the process writes, as fast as it is taken. Raises Unavailable."""
         async with self._free:
             argv = (sys.executable, "-IB", "-m", "slipway_gateway.records.export", *arguments)
-            process = await asyncio.create_subprocess_exec(
-                *argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env={"SLIPWAY_DATABASE_URL": self._url}
-            )
+            env = libpq_environment(os.environ) | {"SLIPWAY_DATABASE_URL": self._url}
+            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env=env)
             assert process.stdout is not None  # noqa: S101  (it was asked for)
             try:
-                while piece := await process.stdout.read(PIECE):
+                while piece := await asyncio.wait_for(process.stdout.read(PIECE), SILENCE_SECONDS):
                     yield piece
                 if await process.wait():
                     raise Unavailable("the export broke off")
+            except TimeoutError:
+                raise Unavailable(f"the export broke off: PostgreSQL sent nothing for {SILENCE_SECONDS:g} s") from None
             finally:
                 if process.returncode is None:
                     process.kill()

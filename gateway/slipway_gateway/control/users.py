@@ -15,7 +15,7 @@ from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.identity.accounts import Accounts, members
 from slipway_gateway.identity.roles import PEOPLE, Role
 from slipway_gateway.identity.scim import Resource, Scim
-from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
 from slipway_gateway.records.erasure import erase
 from slipway_gateway.records.vanished import is_missed
 
@@ -115,7 +115,7 @@ class Users:
         except NotFound:
             if not await is_missed(self._database, user):
                 raise
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await note(connection, call, "user.delete", f"users/{user}")
             await erase(connection, user)
             if key is not None:

@@ -20,6 +20,7 @@ ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 """Asymmetric ones only: with HS256 anyone who knows the public key could sign. RFC 9864 renamed EdDSA to Ed25519."""
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 MAX_TOKEN = 16 * 2**10
+MAX_SUBJECT = 255
 MAX_CACHED = 10_000
 MAX_CACHED_BYTES = 8 * 2**20
 """Bytes of tokens whose callers are cached. A caller with many groups takes several times the bytes of its token."""
@@ -158,6 +159,8 @@ class Tokens:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not subject or not subject.isprintable():
             raise Unauthenticated("the token does not say whose it is: it has no sub")
+        if len(subject.encode()) > MAX_SUBJECT:  # OpenID Connect Core, section 2; a longer one is no key of an index
+            raise Unauthenticated(f"the token's sub has {len(subject.encode())} bytes; {MAX_SUBJECT} are allowed")
         return float(expires) + self._leeway
 
 

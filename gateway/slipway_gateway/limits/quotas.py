@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ class Held:
 class Account:
     """What this gateway may let through for one caller by one policy."""
 
-    __slots__ = ("lease_id", "left", "lock", "next", "policy", "refusal", "refused_until", "until", "used")
+    __slots__ = ("failed_at", "lease_id", "left", "lock", "next", "policy", "refusal", "refused_until", "until", "used")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -50,6 +51,8 @@ class Account:
         self.used = 0.0
         self.refusal: Exhausted | None = None
         self.refused_until = 0.0
+        self.failed_at = 0.0
+        """Unix time at which PostgreSQL was last found to be away."""
         self.lock = asyncio.Lock()
 
 
@@ -123,6 +126,8 @@ class Quotas:
         async with account.lock:
             if account.left and now < account.until:  # by whoever had the lock before
                 return
+            if account.failed_at > now:  # while this request waited: those that wait fail together, not one after the other
+                raise Unavailable("your quota cannot be looked up now", retry_after=5)
             if account.refusal is not None and now < account.refused_until:
                 raise _refused(account.policy, account.refusal, now)
             held = await self._next(account, subject, now)
@@ -136,6 +141,7 @@ class Quotas:
         try:
             found = await self._lease(account.policy, subject, now)
         except Away as error:
+            account.failed_at = time.time()
             raise Unavailable("your quota cannot be looked up now", retry_after=5) from error
         if isinstance(found, Exhausted):
             account.refusal, account.refused_until = found, now + REFUSED_SECONDS

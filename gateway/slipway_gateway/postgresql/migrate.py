@@ -4,6 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from slipway_contract.postgresql import connection_parameters
 from sqlalchemy import create_engine, text
 
 from slipway_gateway.postgresql import queue_schema
@@ -17,7 +18,8 @@ def migrate(url: str) -> None:
     """Upgrade to the newest revision. Raises sqlalchemy.exc.OperationalError when there is no database."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    engine = create_engine(sqlalchemy_url(url), connect_args={"connect_timeout": 10})
+    # Without a statement_timeout: a migration may rewrite a table, or wait for another replica's.
+    engine = create_engine(sqlalchemy_url(url), connect_args=connection_parameters(url))
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})

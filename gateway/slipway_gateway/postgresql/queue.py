@@ -14,6 +14,8 @@ from procrastinate.exceptions import AlreadyEnqueued, UniqueViolation
 from procrastinate.jobs import DeleteJobCondition, Job, Status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, Connection, parameters
+
 PREDICTIONS = "predictions"
 WEBHOOKS = "webhooks"
 
@@ -37,8 +39,10 @@ class _AsAsked(BaseRetryStrategy):
 class Queue:
     """Deferring needs only a connection of the caller's; working needs ``opened``."""
 
-    def __init__(self, url: str) -> None:
-        self._app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=8, kwargs={"connect_timeout": 5}))
+    def __init__(self, url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
+        given = parameters(url, statement_seconds=statement_seconds)
+        connector = PsycopgConnector(conninfo=url, min_size=1, max_size=8, connection_class=Connection, kwargs=given)
+        self._app = App(connector=connector)
 
     def handle(self, queue: str, work: Callable[..., Awaitable[None]]) -> None:
         """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts before. It may raise Again."""

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, exists, select
 from sqlalchemy.dialects.postgresql import insert
 
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
 from slipway_gateway.postgresql.tables import pictures, prediction_pictures
 
 HOUR = 3600.0
@@ -64,8 +64,8 @@ class Album:
     async def sweep(self) -> None:
         """Links of other days, and the pictures that nothing links to. Raises Away."""
         end = datetime.now(UTC) - timedelta(days=self._days)
-        await self._database.run(delete(prediction_pictures).where(prediction_pictures.c.time < end))
+        await self._database.run(delete(prediction_pictures).where(prediction_pictures.c.time < end), seconds=MAINTENANCE_SECONDS)
         linked = exists().where(prediction_pictures.c.digest == pictures.c.digest)
         # A picture that was touched a moment ago may have links that are not to be seen yet.
         young = datetime.now(UTC) - timedelta(minutes=1)
-        await self._database.run(delete(pictures).where(~linked, pictures.c.time < young))
+        await self._database.run(delete(pictures).where(~linked, pictures.c.time < young), seconds=MAINTENANCE_SECONDS)

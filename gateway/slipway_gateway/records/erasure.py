@@ -13,7 +13,7 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
 from slipway_gateway.postgresql.tables import (
     batches,
     departed,
@@ -78,7 +78,7 @@ class Forgetting:
 
     async def once(self) -> None:
         """Raises Away."""
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             for table in RENAMED:
                 theirs = (table.c.subject == departed.c.subject) & (table.c.time <= departed.c.until)
                 comment = {"comment": None} if "comment" in table.c else {}

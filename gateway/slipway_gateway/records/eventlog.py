@@ -43,9 +43,6 @@ class EventLog:
     def __init__(self, database: Database) -> None:
         self._run = database.run
 
-    async def ping(self) -> None:
-        await self._run(select(prediction_events.c.request_id).limit(1))
-
     async def ship(self, lines: list[bytes]) -> None:
         """Insert events, each at most once however often it is sent. Raises Unacceptable."""
         await self._run(SHIP, {"lines": f"[{b','.join(lines).decode()}]"})

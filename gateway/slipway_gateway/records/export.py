@@ -11,6 +11,9 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+from slipway_contract.postgresql import connection_parameters
+
+from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 
 ROWS = 200
 """Of a group; each may have a request and a response as long as the log keeps."""
@@ -48,7 +51,8 @@ def main() -> int:
     """Exit status."""
     model, since, until = sys.argv[1:]
     url = os.environ["SLIPWAY_DATABASE_URL"]
-    with psycopg.connect(url, connect_timeout=5) as connection, connection.cursor("export") as cursor:
+    parameters: dict[str, Any] = connection_parameters(url, statement_seconds=EXPORT_STATEMENT_SECONDS)
+    with psycopg.connect(url, **parameters) as connection, connection.cursor("export") as cursor:
         cursor.execute(QUERY, (model, since, until))
         rows = cursor.fetchmany(ROWS)  # before the first byte of the file, so that an error can be told
         writer = pq.ParquetWriter(pa.PythonFile(sys.stdout.buffer, "w"), SCHEMA, compression="zstd")

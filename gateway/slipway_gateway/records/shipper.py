@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 from slipway_gateway.postgresql.database import Away, Unacceptable
 from slipway_gateway.records.eventlog import EventLog
@@ -11,6 +12,8 @@ from slipway_gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 10.0
+RETRY_SECONDS = 1.0
+"""Between two tries of a gateway that ends."""
 
 
 class Shipper:
@@ -22,6 +25,7 @@ class Shipper:
         self._metrics = metrics
         self._seconds = seconds
         self._lock = asyncio.Lock()
+        self._failed_at = float("-inf")
         self.problem: str | None = None
         """Why the last shipment failed; None after a good one."""
 
@@ -36,9 +40,26 @@ class Shipper:
             except Away:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
+    async def finish(self, until: float) -> int:
+        """Ship until nothing is left or this time of the monotonic clock; return the bytes that are left.
+
+        The database may come back meanwhile, so a failed shipment is tried again.
+        """
+        while (seconds := until - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.flush()
+                    return 0
+            except (Away, TimeoutError):
+                await asyncio.sleep(max(0.0, min(RETRY_SECONDS, until - time.monotonic())))
+        return self._spool.size
+
     async def flush(self) -> None:
         """Ship all that was written before this call. Raises Away."""
+        called_at = time.monotonic()
         async with self._lock:
+            if self._failed_at > called_at:  # callers that wait for a silent database fail together, not one after the other
+                raise Away(OSError(self.problem))
             self._spool.rotate()
             try:
                 for segment in self._spool.claim():
@@ -46,7 +67,7 @@ class Shipper:
             except Away as error:
                 if self.problem is None:
                     log.warning("events wait on disk, the database is away: %s", error.cause)
-                self.problem = error.cause
+                self.problem, self._failed_at = error.cause, time.monotonic()
                 raise
             if self.problem is not None:
                 log.info("the database is back")

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.identity.scim import Scim
-from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
 from slipway_gateway.postgresql.tables import audit, known_accounts
 from slipway_gateway.records.erasure import erase
 from slipway_gateway.requestid import new_id
@@ -57,7 +57,7 @@ class Vanished:
     async def once(self) -> None:
         """Raises what the provider's refusal raises, and Away."""
         names = [str(user["userName"]) async for user in self._scim.all("Users", "userName", whole=True)]
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await connection.execute(ALONE)
             await connection.execute(SEE, {"names": names})
             await connection.execute(MISS, {"names": names})

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from slipway_jobs.errors import BatchError, CorruptTable, WrongParameter
+from slipway_jobs.postgresql import connect
 
 PIECE = 2**20
 """Bytes of a file in one row of the table."""
@@ -46,7 +47,7 @@ class BatchStore:
     @contextmanager
     def _connection(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
         try:
-            with psycopg.connect(self._url, connect_timeout=10) as connection:
+            with connect(self._url) as connection:
                 yield connection
         except psycopg.Error as error:
             raise BatchError(f"the batch cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error

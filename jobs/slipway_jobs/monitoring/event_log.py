@@ -8,6 +8,7 @@ from datetime import datetime
 import psycopg
 
 from slipway_jobs.errors import EventLogError
+from slipway_jobs.postgresql import connect
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def requests(url: str, model: str, since: datetime, until: datetime, limit: int)
     They are streamed: memory does not grow with the window. Raises EventLogError.
     """
     try:
-        with psycopg.connect(url, connect_timeout=10) as connection, connection.cursor(name="requests") as cursor:
+        with connect(url) as connection, connection.cursor(name="requests") as cursor:
             cursor.itersize = 1000
             cursor.execute(_REQUESTS, (model, since, until, limit))
             yield (row[0] for row in cursor)

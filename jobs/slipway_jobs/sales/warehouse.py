@@ -11,6 +11,7 @@ from psycopg import Connection
 
 from slipway_jobs.data.dataset import Floats
 from slipway_jobs.errors import Refused, WarehouseError
+from slipway_jobs.postgresql import connect
 from slipway_jobs.sales.table import Sale, Sales
 
 logger = logging.getLogger(__name__)
@@ -203,7 +204,7 @@ class Warehouse:
 def warehouse(url: str) -> Iterator[Warehouse]:
     """Committed at the end of the block, undone when it raises. Raises WarehouseError; Refused for a row that no table takes."""
     try:
-        with psycopg.connect(url, connect_timeout=10) as connection:
+        with connect(url) as connection:
             yield Warehouse(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         hint = "give the role the right CREATE on the database, or make it the owner of a schema warehouse"

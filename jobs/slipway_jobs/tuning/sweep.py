@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from slipway_jobs.errors import SweepError, WrongParameter
+from slipway_jobs.postgresql import connect
 from slipway_jobs.problems.metric import Direction, Metric
 from slipway_jobs.problems.space import Range, Space, Value
 
@@ -61,12 +62,12 @@ class Sweep:
         self._folds = folds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with _errors():
-            self._session = psycopg.connect(url, connect_timeout=10, autocommit=True)
+            self._session = connect(url, autocommit=True)
             with self.alone("schema", of="sweeps"):  # two that make the same tables at once refuse each other
                 self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 self._storage = optuna.storages.RDBStorage(
                     url.replace("postgresql://", "postgresql+psycopg://", 1),
-                    engine_kwargs={"connect_args": {"options": f"-csearch_path={SCHEMA}"}, "pool_size": 1},
+                    engine_kwargs={"creator": lambda: connect(url, options=f"-c search_path={SCHEMA}"), "pool_size": 1},
                 )
 
     def close(self) -> None:
