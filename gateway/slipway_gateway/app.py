@@ -62,6 +62,7 @@ from slipway_gateway.records.erasure import Forgetting
 from slipway_gateway.records.eventlog import EventLog
 from slipway_gateway.records.shipper import Shipper
 from slipway_gateway.records.spool import Spool
+from slipway_gateway.records.storage import Storage
 from slipway_gateway.records.vanished import Vanished
 from slipway_gateway.rows.lookup import Features
 from slipway_gateway.rows.pictures import Bounds, Pictures
@@ -116,9 +117,12 @@ class Gateway:
         seconds = settings.database_seconds
         self.database = Database(database_url, statement_seconds=seconds)
         self.grants = GrantWatch(database_url, seconds=settings.watch_seconds, statement_seconds=seconds)
-        self.events = EventLog(self.database)
+        self.storage = Storage(self.database, per_caller=settings.storage_per_caller, limit=settings.storage_limit)
+        self.metrics.watch("slipway_stored_bytes", "Bytes that callers store in PostgreSQL", lambda: self.storage.bytes)
+        self.metrics.watch("slipway_storage_limit_bytes", "Bytes that callers may store there", lambda: settings.storage_limit)
+        self.events = EventLog(self.database, self.storage)
         self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
-        self.album = Album(self.database, days=settings.picture_days)
+        self.album = Album(self.database, self.storage, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
         self.quotas = Quotas(self.ledger)
@@ -126,14 +130,14 @@ class Gateway:
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
-        self.submissions = Submissions(cluster)
+        self.submissions = Submissions(cluster, per_caller=settings.jobs_per_caller)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
         unreadable = "Grants that cannot be read, and so grant nothing"
         self.metrics.watch("slipway_grants_unreadable", unreadable, lambda: len(self.grants.unreadable))
         self.queue = Queue(database_url, statement_seconds=seconds)
         keep = timedelta(seconds=settings.task_keep_seconds)
-        self.tasks = TaskStore(self.database, self.queue, keep=keep)
-        self.batches = BatchStore(self.database)
+        self.tasks = TaskStore(self.database, self.queue, self.storage, keep=keep)
+        self.batches = BatchStore(self.database, self.storage)
         self._journal = journal or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
@@ -156,6 +160,7 @@ class Gateway:
             self.quotas,
             predictions_per_minute=settings.predictions_per_minute,
             training_per_minute=settings.training_per_minute,
+            feedback_per_minute=settings.feedback_per_minute,
         )
         later = Later(
             self.routes,
@@ -239,6 +244,7 @@ class Gateway:
             self.batches,
             Outbound(self.settings.webhook_hosts, self.settings.batch_hosts),
             self.quotas,
+            self.storage,
             template=self.settings.batch_template,
             limit=self.settings.batch_limit,
             rows=self.settings.batch_rows,
@@ -248,6 +254,7 @@ class Gateway:
 
     def _background(self) -> list[Callable[[], Awaitable[None]]]:
         work = [self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, self.album.keep]
+        work += [self.storage.keep]
         work += [self.features.keep, RateSharing(self.database, self.rates).keep, Forgetting(self.database).keep]
         if self.accounts:
             vanished = Vanished(self.database, self.accounts.scim, seconds=self.settings.vanished_seconds)

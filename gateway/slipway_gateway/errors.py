@@ -131,6 +131,36 @@ class TooManyTasks(GatewayError):
         super().__init__(f"you have {limit} tasks that are not finished", [(b"retry-after", b"10")])
 
 
+class TooManyJobs(GatewayError):
+    """The caller has enough Jobs under way."""
+
+    status = 429
+
+    def __init__(self, limit: int) -> None:
+        detail = f"you have {limit} Jobs under way (trainings, promotions and batches); wait until one ends, or cancel one"
+        super().__init__(detail, [(b"retry-after", b"60")])
+
+
+class StorageSpent(GatewayError):
+    """The caller stores as much as one caller may."""
+
+    status = 429
+
+    def __init__(self, used: int, more: int, limit: int) -> None:
+        detail = f"you store {used} bytes, and {limit} are allowed"
+        detail += f"; {more} more do not fit" if more else ""
+        super().__init__(f"{detail}; delete batches, or wait until tasks and pictures expire", [(b"retry-after", b"3600")])
+
+
+class StorageFull(GatewayError):
+    """All callers together store as much as they may."""
+
+    status = 507
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"callers store {limit} bytes, the most that is allowed; ask an admin to raise SLIPWAY_STORAGE_LIMIT")
+
+
 class Unavailable(GatewayError):
     """It cannot be answered now, but later."""
 

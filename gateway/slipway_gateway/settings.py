@@ -95,6 +95,14 @@ class Settings(BaseSettings):
     picture_days: int = Field(default=30, ge=0)
     """Days for which uploaded pictures are kept in PostgreSQL, each once; with 0 none is."""
 
+    storage_per_caller: int = Field(default=2**30, gt=0)
+    """Bytes that one caller may store in PostgreSQL: pictures, tasks, batches with their results, and feedback. Beyond it
+    requests that store more are answered 429."""
+
+    storage_limit: int = Field(default=4 * 2**30, gt=0)
+    """Bytes that all callers together may store there; beyond it 507. Choose it well below the volume of the database, which
+    holds the event log as well."""
+
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
     """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
 
@@ -119,6 +127,12 @@ class Settings(BaseSettings):
 
     training_per_minute: int = Field(default=5, ge=1, le=10**7)
     """Trainings and promotions that one caller may begin."""
+
+    feedback_per_minute: int = Field(default=180, ge=1, le=10**7)
+    """Labels and comments that one caller may give."""
+
+    jobs_per_caller: int = Field(default=10, ge=1)
+    """Trainings, promotions and batches that one caller may have under way; beyond it 429."""
 
     refused_per_minute: int | None = Field(default=None, ge=1, le=10**7)
     """Bad tokens from one address; beyond it no token that is not known yet is looked at. Without it there is no such limit: it

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.records.album import Album
+from slipway_gateway.records.storage import Storage
 from slipway_gateway.records.verdict import verdict
 
 from tests.gateway.house import House, Visitor
@@ -219,7 +220,7 @@ def test_pictures_go_after_their_days(visitor: Visitor, house: House) -> None:
 
 async def _sweep(house: House) -> None:
     database = Database(house.database_url)
-    await Album(database, days=30).sweep()
+    await Album(database, Storage(database, per_caller=2**30, limit=2**30), days=30).sweep()
     await database.close()
 
 

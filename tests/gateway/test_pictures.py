@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_gateway.rows.picture import Refusal, pixels
+from slipway_gateway.rows.trimmed import trimmed
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import Predictor
@@ -272,3 +273,93 @@ def test_a_blank_picture_is_blank() -> None:
 def test_no_other_format_is_opened() -> None:
     with pytest.raises(Refusal, match="cannot be read"):
         pixels(file_of(one((9, 9)), "TIFF"), DIGIT, MOST)
+
+
+NOISE = Image.effect_noise((64, 64), 80).tobytes() * 256
+"""1 MiB that does not compress."""
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _segments(marker: bytes) -> bytes:
+    """The noise as segments of a JPEG."""
+    size = 60_000
+    return b"".join(
+        b"\xff" + marker + struct.pack(">H", len(part) + 2) + part
+        for part in (NOISE[start : start + size] for start in range(0, len(NOISE), size))
+    )
+
+
+def _blocks() -> bytes:
+    """The noise as sub-blocks of a GIF."""
+    parts = (NOISE[start : start + 255] for start in range(0, len(NOISE), 255))
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+UPRIGHT = Image.Exif()
+UPRIGHT[0x0112] = 1
+CLEAN = [
+    file_of(one((64, 48))),
+    file_of(one((64, 48)).convert("P"), transparency=0),
+    file_of(Image.effect_noise((300, 200), 50), "JPEG", quality=95),
+    file_of(Image.effect_noise((300, 200), 50), "JPEG", progressive=True, exif=UPRIGHT),
+    file_of(one((64, 48)).convert("CMYK"), "JPEG"),
+    file_of(one((64, 48)), "GIF"),
+]
+PNG, JPEG, GIF = CLEAN[0], CLEAN[2], CLEAN[5]
+LOADED = {
+    "bytes after a PNG": (PNG, PNG + NOISE),
+    "a text in a PNG": (PNG, PNG[:33] + _chunk(b"tEXt", b"k\0" + NOISE) + PNG[33:]),
+    "an own block of a PNG": (PNG, PNG[:33] + _chunk(b"noIs", NOISE) + PNG[33:]),
+    "bytes after a JPEG": (JPEG, JPEG + NOISE),
+    "blocks of a JPEG's application": (JPEG, JPEG[:20] + _segments(b"\xe5") + JPEG[20:]),
+    "comments in a JPEG": (JPEG, JPEG[:20] + _segments(b"\xfe") + JPEG[20:]),
+    "bytes after a GIF": (GIF, GIF + NOISE),
+    "a comment in a GIF": (GIF, GIF[:-1] + b"\x21\xfe" + _blocks() + GIF[-1:]),
+}
+
+
+@pytest.mark.parametrize("content", CLEAN)
+def test_a_file_that_only_shows_its_picture_is_kept_byte_by_byte(content: bytes) -> None:
+    assert trimmed(content) == content
+
+
+@pytest.mark.parametrize(("clean", "loaded"), LOADED.values(), ids=LOADED)
+def test_what_no_picture_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
+    assert Image.open(io.BytesIO(loaded)).convert("RGB").tobytes() == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
+    assert trimmed(loaded) == clean
+
+
+@pytest.mark.parametrize("content", CLEAN)
+def test_a_file_that_ends_anywhere_is_cut_without_an_error(content: bytes) -> None:
+    for end in range(14, len(content), max(1, len(content) // 200)):
+        assert len(trimmed(content[:end])) <= end + 1
+
+
+def test_a_receipt_shows_the_picture_and_the_noise_behind_it_is_not_stored(visitor: Visitor) -> None:
+    answer = send(visitor, PNG + NOISE)
+    assert answer.status_code == 200
+    shown = visitor.get(f"/v1/predictions/{answer.json()['requestId']}/pictures/0")
+    assert (shown.status_code, shown.content) == (200, PNG)
+
+
+def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(new_house: Callable[[], House]) -> None:
+    with Predictor(SIGNATURE, _predict) as predictor:
+        house = new_house()
+        house.model("digits", ("1", 100), url=predictor.url)
+        noisy = [file_of(Image.effect_noise((64, 64), 50 + step)) for step in range(4)]
+        room = 2 * len(noisy[0]) + 2000
+        with house.gateway(picture_seconds=60, storage_per_caller=room) as visitor:
+            assert [send(visitor, noisy[0]).status_code, send(visitor, noisy[1]).status_code] == [200, 200]
+            refused = send(visitor, noisy[2])
+            assert (refused.status_code, f"{room} are allowed" in refused.text, "retry-after" in refused.headers) == (
+                429,
+                True,
+                True,
+            )
+            headers = visitor._headers("bob")
+            files = {"pixels": ("1.png", noisy[3], "image/png")}
+            assert visitor.client.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
+        assert len(predictor.asked) == 3, "nothing is predicted from what cannot be stored"

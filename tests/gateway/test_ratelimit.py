@@ -63,7 +63,7 @@ def test_full_buckets_are_forgotten_and_others_are_not() -> None:
     assert rates.is_empty(("bob", "default"))
 
 
-def test_every_route_that_predicts_or_trains_has_a_rate() -> None:
+def test_every_route_that_predicts_trains_or_labels_has_a_rate() -> None:
     spending = {(rule.method, rule.path.rpartition("/")[2]): rule.spends for rule in RULES if rule.spends}
     assert spending == {
         ("POST", "infer"): Spending.PREDICTION,
@@ -71,6 +71,7 @@ def test_every_route_that_predicts_or_trains_has_a_rate() -> None:
         ("POST", "trainings"): Spending.TRAINING,
         ("POST", "promotions"): Spending.TRAINING,
         ("POST", "batches"): Spending.TRAINING,
+        ("POST", "feedback"): Spending.FEEDBACK,
     }
     assert all("{model}" in rule.path for rule in RULES if rule.spends is Spending.PREDICTION)
 

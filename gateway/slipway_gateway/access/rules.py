@@ -26,6 +26,7 @@ class Spending(StrEnum):
 
     PREDICTION = "prediction"
     TRAINING = "training"
+    FEEDBACK = "feedback"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ RULES = (
     Rule("GET", "/v1/models/{model}", "describe", ALL),
     Rule("GET", "/v1/models/{model}/card", "describe", ALL),
     Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
-    Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL),
+    Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL, Spending.FEEDBACK),
     Rule("GET", "/v1/predictions/{request_id}/feedback", "receipt", ALL),
     Rule("GET", "/v1/predictions/{request_id}/pictures/{number}", "receipt", ALL),
     Rule("GET", "/v1/models/{model}/feedback.parquet", "labels", SCIENTIFIC),

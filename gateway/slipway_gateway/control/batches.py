@@ -15,12 +15,13 @@ from sqlalchemy import Row
 from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import Conflict, NotFound
+from slipway_gateway.errors import Conflict, NotFound, TooManyJobs
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
 from slipway_gateway.jobs.upload import RowCounter, received
 from slipway_gateway.limits.quotas import Quotas, check_fits
+from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.wire.outbound import Outbound
 
@@ -75,6 +76,7 @@ class Batches:
         store: BatchStore,
         outbound: Outbound,
         quotas: Quotas,
+        storage: Storage,
         *,
         template: str,
         limit: int,
@@ -86,6 +88,7 @@ class Batches:
         self._store = store
         self._outbound = outbound
         self._quotas = quotas
+        self._storage = storage
         self._counter = RowCounter()
         self._template = template
         self._limit = limit
@@ -107,11 +110,15 @@ class Batches:
         policy = call.grant.policy if call.grant else None
         if policy:
             check_fits(policy, 1)
+        subject = call.caller.subject
+        await self._storage.check(subject)
+        if key is None:  # with a key it may be a repetition, which starts nothing
+            await self._submissions.check_room(subject)
         target = self._routes.get(model).live or self._routes.pick(model)
         pieces, kind = await self._pieces(request)
         async with received(pieces, kind, self._limit) as upload:
             now, traffic = datetime.now(UTC), target.traffic
-            values: dict[str, Any] = {"batch_id": new_id(), "subject": call.caller.subject, "model": model, "key": key}
+            values: dict[str, Any] = {"batch_id": new_id(), "subject": subject, "model": model, "key": key}
             values |= {"version": traffic.version, "digest": traffic.digest, "url": traffic.url, "service": traffic.service}
             values |= {"format": upload.format, "sha256": upload.sha256, "created": now, "expires": now + self._keep}
             rows = await self._counter.count(upload)
@@ -119,12 +126,17 @@ class Batches:
                 raise InvalidInput("file", f"has {rows} rows; {self._rows} are allowed, so send several files")
             charge = None
             if policy and policy.is_metered:
-                charge = partial(self._quotas.charge, subject=call.caller.subject, policy=policy, rows=rows, now=now)
+                charge = partial(self._quotas.charge, subject=subject, policy=policy, rows=rows, now=now)
                 values |= {"policy": policy.name, "charged": rows, "charged_day": now.date()}
             row, is_new = await self._store.add(upload.path, charge, **values)
         if not is_new and (row.sha256, row.model) != (upload.sha256, model):
             raise InvalidInput("Idempotency-Key", "was used before, for something else")
-        job = await self._start(row)
+        try:
+            job = await self._start(row)
+        except TooManyJobs:
+            if is_new:
+                await self._store.delete(row.batch_id)
+            raise
         response.headers["location"] = f"/v1/batches/{row.batch_id}"
         return _described(row, job)
 

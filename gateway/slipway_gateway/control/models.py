@@ -1,5 +1,6 @@
 """Models under ``/v1``: which there are for a caller, and predictions of them from named features or pictures."""
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from slipway_gateway.control.answers import (
     PredictionRequest,
 )
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import CutOff, NotFound, Refused, Unavailable
+from slipway_gateway.errors import CutOff, NotFound, Refused, StorageFull, StorageSpent, Unavailable
 from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Route, Routes, Target
@@ -34,6 +35,7 @@ from slipway_gateway.rows import form
 from slipway_gateway.rows.lookup import Features, FeatureSet
 from slipway_gateway.rows.pictures import Pictures
 from slipway_gateway.rows.ranking import add_top, ranked
+from slipway_gateway.rows.trimmed import trimmed
 from slipway_gateway.wire.body import Body
 
 log = logging.getLogger(__name__)
@@ -139,6 +141,7 @@ class Models:
         if top and not ranked(signature):
             raise InvalidInput("top", "this model gives no probabilities or scores of classes")
         instances, files = await self._instances(request, signature)
+        await self._album.check(call.caller.subject, files)
         rows, about = await self._features.rows(signature, instances)
         inference = signature.request(rows, call.request_id)
         if about:
@@ -166,14 +169,16 @@ class Models:
     async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Rows, and the files that they were made from."""
         if form.is_form(request):
-            return await form.rows(request, signature, self._pictures)
+            rows, files = await form.rows(request, signature, self._pictures)
+            return rows, await asyncio.to_thread(lambda: list(map(trimmed, files)))
         return PredictionRequest.of_body(await request.body()).instances, []
 
     async def _keep(self, call: Call, files: list[bytes]) -> None:
         try:
             await self._album.add(call.request_id, call.caller.subject, files)
-        except Away as error:  # the prediction is made and logged; that its pictures are not kept does not undo it
-            log.warning("the pictures of request %s are not kept: %s", call.request_id, error.cause)
+        except (Away, StorageSpent, StorageFull) as error:  # the prediction is made and logged; this does not undo it
+            cause = error.cause if isinstance(error, Away) else error
+            log.warning("the pictures of request %s are not kept: %s", call.request_id, cause)
 
 
 def _asked_for(about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]) -> dict[str, str]:

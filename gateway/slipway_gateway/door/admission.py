@@ -20,6 +20,7 @@ class Admission:
         *,
         predictions_per_minute: int,
         training_per_minute: int,
+        feedback_per_minute: int,
     ) -> None:
         self._grants = grants
         self._routes = routes
@@ -27,6 +28,7 @@ class Admission:
         self._quotas = quotas
         self._predictions_per_minute = predictions_per_minute
         self._training_per_minute = training_per_minute
+        self._feedback_per_minute = feedback_per_minute
 
     async def admit(self, call: Call, rule: Rule, model: str | None) -> None:
         """Note on the call what let it in. Raises Forbidden, TooMany, Unavailable."""
@@ -38,6 +40,9 @@ class Admission:
         subject = call.caller.subject
         if rule.spends is Spending.TRAINING:
             call.headers = self._rates.take((subject, ":training"), "training", self._training_per_minute)
+            return
+        if rule.spends is Spending.FEEDBACK:
+            call.headers = self._rates.take((subject, ":feedback"), "feedback", self._feedback_per_minute)
             return
         assert call.grant is not None  # noqa: S101  (a path that spends predictions names a model)
         policy = call.grant.policy

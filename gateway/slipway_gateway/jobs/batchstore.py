@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import batch_files, batches, usage
+from slipway_gateway.records.storage import Storage
 
 Charge = Callable[[AsyncConnection], Awaitable[None]]
 PIECE = 2**20
@@ -21,13 +22,15 @@ PIECE = 2**20
 class BatchStore:
     """Every call raises Away while the database is."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
+        self._storage = storage
 
     async def add(self, file: Path, charge: Charge | None, **values: Any) -> tuple[Row[Any], bool]:
         """The batch with its file, or the one that its caller made before with the same key; and whether it is new.
 
         ``charge`` enters a new batch into the ledger of a quota, in the same transaction; what it raises passes.
+        Raises StorageSpent, StorageFull.
         """
         async with self._database.transaction() as connection:
             statement = insert(batches).values(**values).on_conflict_do_nothing().returning(*batches.c)
@@ -43,6 +46,7 @@ class BatchStore:
                     place = {"batch_id": row.batch_id, "kind": "input", "number": number}
                     await connection.execute(insert(batch_files).values(**place, content=piece))
                     number += 1
+            await self._storage.settle(connection, row.subject)
             return row, True
 
     async def started(self, batch_id: str, job: str) -> None:

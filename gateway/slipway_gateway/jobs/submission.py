@@ -2,7 +2,8 @@
 a gateway that ends and begins again forgets none."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from slipway_cluster.interface import NotFound as Missing
 from slipway_contract.errors import InvalidInput
 from slipway_contract.labels import MODEL, PURPOSE, REQUEST, SUBMITTED, SUBMITTED_BY
 
-from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.errors import Conflict, NotFound, TooManyJobs, Unavailable
 from slipway_gateway.requestid import new_id
 
 IdempotencyKey = Annotated[
@@ -69,8 +70,11 @@ class Submission:
 class Submissions:
     """The door to the cluster for Jobs. Unlike the cluster's own, these calls do not block the event loop."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, per_caller: int) -> None:
         self._cluster = cluster
+        self._per_caller = per_caller
+        self._turn = threading.Lock()
+        """Counting and creating are one step, for the callers of this process."""
         self._results: dict[str, dict[str, Any]] = {}
         """By the Job's uid: what was said at an end does not change, and each look costs three calls."""
 
@@ -87,14 +91,30 @@ class Submissions:
             raise NotFound(f"the Job template {name} is not there") from None
 
     async def submit(self, asked: Submission) -> Manifest:
-        """The Job, new or of an earlier request with the same key. Raises NotFound, InvalidInput, Unavailable."""
+        """The Job, new or of an earlier request with the same key. Raises NotFound, InvalidInput, TooManyJobs, Unavailable."""
         return await to_thread.run_sync(self._submit, asked)
+
+    async def check_room(self, subject: str) -> None:
+        """Whether the caller may begin one more Job. Raises TooManyJobs, Unavailable."""
+
+        def check() -> None:
+            with _heard():
+                self._check_room(subject, self._cluster.list(JOB))
+
+        await to_thread.run_sync(check)
+
+    def _check_room(self, subject: str, jobs: Iterable[Manifest]) -> None:
+        if sum(submitted_by(job) == subject and not is_over(job) for job in jobs) >= self._per_caller:
+            raise TooManyJobs(self._per_caller)
 
     def _submit(self, asked: Submission) -> Manifest:
         name, content = asked.name, orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode()
         labels = {PURPOSE: asked.purpose, MODEL: asked.model}
         annotations = {SUBMITTED_BY: asked.subject, SUBMITTED: datetime.now(UTC).isoformat(), REQUEST: content}
-        with _heard():
+        with self._turn, _heard():
+            jobs = self._cluster.list(JOB)
+            if all(job["metadata"]["name"] != name for job in jobs):
+                self._check_room(asked.subject, jobs)
             try:
                 return self._cluster.create_job(
                     asked.template, name=name, args=asked.args, env=asked.env, labels=labels, annotations=annotations

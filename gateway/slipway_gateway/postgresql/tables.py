@@ -65,6 +65,7 @@ pictures = Table(
     Column("digest", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False, comment="when it was last sent"),
+    Column("subject", Text, nullable=False, index=True, comment="who sent it first, and stores it"),
 )
 
 prediction_pictures = Table(
@@ -122,6 +123,14 @@ audit = Table(
     Column("thing", Text, nullable=False),
     Column("detail", JSONB),
     Column("address", Text),
+)
+
+storage = Table(
+    "storage",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="pictures, tasks, batches or feedback"),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 usage = Table(
@@ -234,6 +243,7 @@ batches = Table(
     Column("policy", Text, comment="whose quota paid; null: the policy has none"),
     Column("charged", BigInteger, comment="rows that were charged to the quota"),
     Column("charged_day", Date, comment="day of the ledger that they stand in"),
+    Column("stored", BigInteger, nullable=False, server_default="0", comment="bytes of its files"),
     Column("rows", BigInteger),
     Column("rows_done", BigInteger, nullable=False, server_default="0"),
     Column("rows_failed", BigInteger, nullable=False, server_default="0"),

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
 from slipway_gateway.postgresql.tables import pictures, prediction_pictures
+from slipway_gateway.records.storage import Storage
 
 HOUR = 3600.0
 
@@ -19,27 +20,36 @@ HOUR = 3600.0
 class Album:
     """In PostgreSQL, where the predictions are. With 0 days nothing is kept."""
 
-    def __init__(self, database: Database, *, days: int) -> None:
+    def __init__(self, database: Database, storage: Storage, *, days: int) -> None:
         self._database = database
+        self._storage = storage
         self._days = days
 
+    async def check(self, subject: str, files: Sequence[bytes]) -> None:
+        """Whether the files can be kept, before a prediction is made from them. Raises StorageSpent, StorageFull."""
+        if self._days and files:
+            with suppress(Away):  # predictions do without the database
+                await self._storage.check(subject, sum(map(len, files)))
+
     async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
-        """Keep the files of a prediction, in their order. Raises Away."""
+        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, Away."""
         if not self._days or not files:
             return
         now = datetime.now(UTC)
         known = {f"sha256:{hashlib.sha256(content).hexdigest()}": content for content in files}
         digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in files]
         async with self._database.transaction() as connection:
-            for digest in sorted(known):  # in one order, so that two transactions never wait for one another
-                statement = insert(pictures).values(digest=digest, content=known[digest], time=now)
-                # The update holds the row until the links are there: the sweep waits, and then finds it young.
-                await connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_={"time": now}))
+            # All in one statement, and in one order: two transactions never wait for one another.
+            rows = [{"digest": digest, "content": known[digest], "time": now, "subject": subject} for digest in sorted(known)]
+            # The update holds the rows until the links are there: the sweep waits, and then finds them young.
+            statement = insert(pictures).on_conflict_do_update(index_elements=["digest"], set_={"time": now})
+            await connection.execute(statement.values(rows))
             links = [
                 {"request_id": request_id, "number": number, "subject": subject, "digest": digest, "time": now}
                 for number, digest in enumerate(digests)
             ]
             await connection.execute(insert(prediction_pictures).on_conflict_do_nothing(), links)
+            await self._storage.settle(connection, subject)
 
     async def list(self, request_id: str) -> Sequence[Row[Any]]:
         """Number and digest of each picture that is still kept."""

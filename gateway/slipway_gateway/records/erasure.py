@@ -20,18 +20,20 @@ from slipway_gateway.postgresql.tables import (
     feedback,
     grants,
     known_accounts,
+    pictures,
     prediction_events,
     prediction_pictures,
     quota_leases,
     rate_levels,
+    storage,
     tasks,
     webhooks,
 )
 
-RENAMED = (prediction_events, feedback)
+RENAMED = (prediction_events, feedback, pictures)
 """Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names, because it is for that."""
-DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures, known_accounts)
-"""Tables whose rows are of no use to anybody else."""
+DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures, known_accounts, storage)
+"""Tables whose rows are of no use to anybody else. The counters of storage are last: the other rows change them."""
 LAPSING = (rate_levels,)
 """Tables whose rows are gone in ten minutes by themselves."""
 

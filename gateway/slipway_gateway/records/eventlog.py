@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from slipway_gateway.limits.ledger import TALLY
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, model_versions, prediction_events
+from slipway_gateway.records.storage import Storage
 
 
 def _ship_statement() -> str:
@@ -40,8 +41,10 @@ SHIP = text(_ship_statement())
 class EventLog:
     """Every call raises database.Away while the database is."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, storage: Storage) -> None:
         self._run = database.run
+        self._transaction = database.transaction
+        self._storage = storage
 
     async def ship(self, lines: list[bytes]) -> None:
         """Insert events, each at most once however often it is sent. Raises Unacceptable."""
@@ -62,7 +65,10 @@ class EventLog:
         return await self._run(select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()))
 
     async def add_feedback(self, event: FeedbackEvent) -> None:
-        await self._run(insert(feedback).values(**event.model_dump()))
+        """Raises StorageSpent, StorageFull."""
+        async with self._transaction() as connection:
+            await connection.execute(insert(feedback).values(**event.model_dump()))
+            await self._storage.settle(connection, event.subject)
 
     async def remember(self, model: str, version: str, digest: str, run_id: str | None, said: ModelMetadata) -> None:
         """Keep what a version says of itself: receipts need it when the version is long gone."""

@@ -15,6 +15,7 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.queue import PREDICTIONS, WEBHOOKS, Queue
 from slipway_gateway.postgresql.tables import tasks, webhooks
 from slipway_gateway.records.eventlog import SHIP
+from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.task import UNFINISHED, WEIGHT, Outcome, Task, TaskState
 
@@ -25,16 +26,18 @@ WITHOUT_BODIES = [column for column in COLUMNS if column.name not in ("body", "a
 class TaskStore:
     """Every call raises Away while the database is."""
 
-    def __init__(self, database: Database, queue: Queue, *, keep: timedelta) -> None:
+    def __init__(self, database: Database, queue: Queue, storage: Storage, *, keep: timedelta) -> None:
         self._transaction = database.transaction
         self._queue = queue
+        self._storage = storage
         self._keep = keep
 
     async def add(self, task: Task) -> Task:
-        """The task, or the one that its caller made before with the same key."""
+        """The task, or the one that its caller made before with the same key. Raises StorageSpent, StorageFull."""
         async with self._transaction() as connection:
             statement = insert(tasks).values(asdict(task)).on_conflict_do_nothing().returning(tasks.c.task_id)
             if (await connection.execute(statement)).first():
+                await self._storage.settle(connection, task.subject)
                 await self._defer(connection, task.task_id, task.priority)
                 return task
             same = (tasks.c.subject == task.subject) & (tasks.c.key == task.key)
