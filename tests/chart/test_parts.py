@@ -18,7 +18,7 @@ from slipway_jobs.problems.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
 
-from tests.chart.chart import Object, PodTemplate, Refused, Rendering, environment, quantity, render
+from tests.chart.chart import CHART, Object, PodTemplate, Refused, Rendering, environment, quantity, render
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -342,6 +342,20 @@ def test_everything_can_be_someone_elses(external: Rendering) -> None:
     told = environment(container(external, "Deployment slipway-gateway", "gateway"))
     assert told["SLIPWAY_DATABASE_URL"] == "postgresql://db.example.com:5432/slipway?sslmode=verify-full"
     assert told["SLIPWAY_OIDC_ISSUER"] == "https://login.example.com/realms/ml"
+
+
+def test_only_a_restore_may_create_databases(everything: Rendering, external: Rendering) -> None:
+    def administrator(rendering: Rendering, job: str) -> list[Object]:
+        return [each for each in pod(rendering, f"CronJob {job}").spec["volumes"] if each["name"] == "administrator"]
+
+    (superuser,) = administrator(everything, "slipway-restore")
+    assert [source["secret"]["name"] for source in superuser["projected"]["sources"] if "secret" in source] == [
+        "slipway-postgresql"
+    ]
+    assert administrator(everything, "slipway-backup") == []
+    assert administrator(external, "slipway-restore") == []
+    named = render(CHART / "ci" / "external.yaml", "backup.administratorSecret=dba")
+    assert [volume["secret"]["secretName"] for volume in administrator(named, "slipway-restore")] == ["dba"]
 
 
 def test_nothing_may_talk_by_default(default: Rendering) -> None:

@@ -20,6 +20,8 @@ CLAIM = {
 CONNECTED = {"gateway": 2, "worker": 1, "controller": 1, "mlflow": 1, "identity": 1}
 """Deployments that use the databases or the registry, and their replicas."""
 
+SALES = "SELECT count(*), md5(string_agg(sale::text, '|' ORDER BY store_id, product_id, day)) FROM warehouse.sales sale"
+
 
 @pytest.fixture
 def backups() -> Iterator[None]:
@@ -39,8 +41,12 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user:
     live = ring.live("heart")
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
     wait_for("the prediction to be in the log", lambda: ring.logged([number]) == {1: 1})
+    run("etl", f"etl-{stamp}")
+    sales = ring.sql(SALES)
     run("slipway-backup", f"backup-{stamp}")
 
+    ring.sql("DELETE FROM warehouse.sales WHERE units > 3; CREATE SCHEMA later")
+    run("etl", f"etl-again-{stamp}")
     ring.sql("TRUNCATE prediction_events")
     assert ring.logged([number]) == {0: 1}
     ring.move_alias("heart", None)
@@ -57,6 +63,10 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user:
         kubectl("rollout", "status", "deployment", f"slipway-{deployment}", "--timeout=180s")
 
     assert ring.logged([number]) == {1: 1}
+    assert ring.sql(SALES) == sales
+    assert ring.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'later'").strip() == "0"
+    databases = ring.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split()
+    assert databases == ["identity", "mlflow", "postgres", "slipway"]
     wait_for("the version of before to be live", lambda: ring.live("heart") == live, 180)
     # A predictor that is new needs the artifacts.
     kubectl("delete", "pod", "--selector", f"serving.kserve.io/inferenceservice=heart-{live}")

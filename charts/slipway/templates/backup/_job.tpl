@@ -1,3 +1,26 @@
+{{/*
+Who may create databases: the role of a Secret, the superuser of our own PostgreSQL, or nobody but the databases' owners.
+slipway.backup.administrator $
+*/}}
+{{- define "slipway.backup.administrator" -}}
+{{- $names := dict "root" . "component" "postgresql" -}}
+{{- with .Values.backup.administratorSecret -}}
+secret:
+  secretName: {{ . }}
+{{- else -}}
+{{- if .Values.postgresql.enabled -}}
+projected:
+  sources:
+    - secret:
+        name: {{ .Values.postgresql.existingSecret | default (include "slipway.name" $names) }}
+        items: [{key: password, path: password}]
+    - configMap:
+        name: {{ include "slipway.name" (dict "root" . "component" "backup") }}
+        items: [{key: superuser, path: username}]
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A Job that runs one of the scripts: slipway.backup.job (dict "root" $ "script" "backup.sh" "env" (dict "KEEP" 7) "readOnly" true) */}}
 {{- define "slipway.backup.job" -}}
 {{- $root := .root -}}
@@ -45,6 +68,9 @@ spec:
             - {name: tmp, mountPath: /tmp}
             - {name: scripts, mountPath: /etc/slipway/backup, readOnly: true}
             - {name: roles, mountPath: /etc/slipway/roles, readOnly: true}
+            {{- if .administrator }}
+            - {name: administrator, mountPath: /etc/slipway/administrator, readOnly: true}
+            {{- end }}
             - {name: backup, mountPath: /backup}
             {{- if $onVolume }}
             - {name: artifacts, mountPath: /mlflow, readOnly: {{ .readOnly }}}
@@ -56,6 +82,10 @@ spec:
           configMap: {name: {{ include "slipway.name" $names }}}
         - name: roles
           {{- include "slipway.database.roles" $root | nindent 10 }}
+        {{- with .administrator }}
+        - name: administrator
+          {{- . | nindent 10 }}
+        {{- end }}
         - name: backup
           persistentVolumeClaim: {claimName: {{ required "set backup.claim: a PersistentVolumeClaim for the backups" $values.claim }}}
         {{- if $onVolume }}

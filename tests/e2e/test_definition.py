@@ -1,0 +1,25 @@
+"""The definition of ``Model``, as the API server applies it and kubectl explains it."""
+
+import json
+
+from tests.e2e.conftest import kubectl
+
+MODEL = {
+    "apiVersion": "serving.slipway.dev/v1alpha1",
+    "kind": "Model",
+    "metadata": {"name": "misspelt"},
+    "spec": {"registeredModel": "heart", "registredModel": "heart"},
+}
+
+
+def test_an_unknown_field_of_a_spec_is_refused_by_name() -> None:
+    done = kubectl("apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(MODEL), check=False)
+    assert done.returncode != 0
+    assert 'unknown field "spec.registredModel"' in done.stderr
+
+
+def test_every_field_is_explained() -> None:
+    told = kubectl("explain", "models.serving.slipway.dev", "--recursive").stdout
+    assert "registeredModel" in told
+    for field in ("spec", "spec.scale", "spec.rollout", "spec.training", "spec.batching", "status.conditions", "status.traffic"):
+        assert "<no description>" not in kubectl("explain", f"models.serving.slipway.dev.{field}").stdout
