@@ -19,6 +19,16 @@ class MalformedRequest(ValueError):
     """A body that is not an inference request at all (no JSON, wrong structure)."""
 
 
+class TooManyValues(ValueError):
+    """A request with more values than one request may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"the request has too many values: rows × columns may be {limit} in one request; "
+            "send fewer rows, or all of them as a batch: POST /v1/models/{model}/batches"
+        )
+
+
 def explain_settings(error: ValidationError, prefix: str = "") -> str:
     """One line per finding of a pydantic-settings error: the environment variable, and what is wrong; never its value."""
     lines = []

@@ -8,16 +8,22 @@ kept flat.
 import math
 import operator
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import from_json
 
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.body import VALUES, CallerBody, read_json
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 
 Scalar = bool | int | float | str | bytes | None
 Parameters = dict[str, Any]
+DIMENSIONS = 32
+"""Of a tensor: as many as numpy has had for long."""
+TENSORS = 2**13
+"""Inputs, or outputs, of one request."""
 
 
 class Datatype(StrEnum):
@@ -133,48 +139,60 @@ def flatten(field: str, data: list[Any], shape: Sequence[int]) -> list[Any]:
     return data
 
 
-class Tensor(BaseModel):
+Shape = Annotated[list[int], Field(fail_fast=True, max_length=DIMENSIONS)]
+
+
+class Tensor(CallerBody):
     """A named tensor: ``data`` flat, row-major; ``shape`` in elements, first dimension = rows."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(min_length=1)
-    shape: list[int]
+    shape: Shape
     datatype: Datatype
     parameters: Parameters | None = None
     data: list[Any]
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self, info: ValidationInfo) -> Self:
         if any(size < 0 for size in self.shape):
             raise InvalidInput(self.name, f"shape {self.shape} has a negative dimension")
         self.data = flatten(self.name, self.data, self.shape)
-        # Whether a missing value is allowed is for the signature to say, not for the protocol.
-        check_values(self.name, self.datatype, self.data, missing=True)
+        if info.context is not _WITHOUT_VALUES:
+            # Whether a missing value is allowed is for the signature to say, not for the protocol.
+            check_values(self.name, self.datatype, self.data, missing=True)
         return self
 
 
-class RequestedOutput(BaseModel):
+_WITHOUT_VALUES = {"values": False}
+"""Context of a validation that leaves the values to the signature."""
+
+
+class RequestedOutput(CallerBody):
     """An output the caller asks for by name."""
 
     name: str = Field(min_length=1)
     parameters: Parameters | None = None
 
 
-class InferenceRequest(BaseModel):
+RequestedOutputs = Annotated[list[RequestedOutput], Field(fail_fast=True, max_length=TENSORS)]
+
+
+class InferenceRequest(CallerBody):
     """Body of ``POST /v2/models/{name}/infer``."""
 
     id: str | None = None
     parameters: Parameters | None = None
-    inputs: list[Tensor] = Field(min_length=1)
-    outputs: list[RequestedOutput] | None = None
+    inputs: list[Tensor] = Field(min_length=1, max_length=TENSORS, fail_fast=True)
+    outputs: RequestedOutputs | None = None
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [tensor.name for tensor in self.inputs]
-        for name in names:
-            if names.count(name) > 1:
-                raise InvalidInput(name, "given more than once")
+        names: set[str] = set()
+        for tensor in self.inputs:
+            if tensor.name in names:
+                raise InvalidInput(tensor.name, "given more than once")
+            names.add(tensor.name)
         return self
 
 
@@ -219,16 +237,23 @@ class ServerMetadata(BaseModel):
     extensions: list[str] = []
 
 
-def parse_request(body: bytes) -> InferenceRequest:
-    """Read a V2 JSON request.
+def parse_request(
+    body: bytes, limit: int = VALUES, *, loads: Callable[[bytes], Any] = from_json, values: bool = True
+) -> InferenceRequest:
+    """Read a V2 JSON request with at most ``limit`` values.
 
-    Raises MalformedRequest when it is not JSON or not of the protocol's structure, InvalidInput when a
+    ``loads`` parses JSON and raises ValueError. Without ``values`` only the number of values is checked, not what they are.
+    Raises TooManyValues, MalformedRequest when it is not JSON or not of the protocol's structure, InvalidInput when a
     tensor's shape, size or values are wrong.
     """
+    content = read_json(body, limit, loads)
     try:
-        return InferenceRequest.model_validate_json(body)
+        request = InferenceRequest.model_validate(content, context=None if values else _WITHOUT_VALUES)
     except ValidationError as error:
         raise explain(error) from None
+    if sum(len(tensor.data) for tensor in request.inputs) > limit:
+        raise TooManyValues(limit)
+    return request
 
 
 def explain(error: ValidationError) -> InvalidInput | MalformedRequest:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.security import OpenIdConnect
 from slipway_cluster.interface import Cluster
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 from starlette.exceptions import HTTPException
 
 from slipway_gateway.access.audit import Audit
@@ -150,7 +150,14 @@ class Gateway:
     def _door(self) -> Door:
         settings = self.settings
         tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
-        v2 = V2(self.routes, self._predictions, self.catalogue, body_limit=settings.body_limit, keep=settings.log_body_limit)
+        v2 = V2(
+            self.routes,
+            self._predictions,
+            self.catalogue,
+            body_limit=settings.body_limit,
+            value_limit=settings.value_limit,
+            keep=settings.log_body_limit,
+        )
         proxies = read_networks(settings.trusted_proxies)
         login = Login(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
         admission = Admission(
@@ -168,6 +175,7 @@ class Gateway:
             self.features,
             self.tasks,
             body_limit=settings.task_body_limit,
+            value_limit=settings.value_limit,
             per_caller=settings.tasks_per_caller,
         )
         return Door(login, admission, v2, self.control, later, self.metrics, body_limit=settings.body_limit)
@@ -203,7 +211,16 @@ class Gateway:
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
         pictures = Pictures(bounds)
-        models = Models(self.routes, self.grants, self._predictions, self.catalogue, pictures, self.album, self.features)
+        models = Models(
+            self.routes,
+            self.grants,
+            self._predictions,
+            self.catalogue,
+            pictures,
+            self.album,
+            self.features,
+            value_limit=settings.value_limit,
+        )
         receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
         labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper)
@@ -230,7 +247,15 @@ class Gateway:
         api.include_router(health.router())
         api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue, self.features).router())
         api.include_router(Docs(settings.oidc_issuer, settings.docs_client or settings.oidc_audience).router())
-        for kind in (GatewayError, InvalidInput, MalformedRequest, HTTPException, RequestValidationError, Exception):
+        for kind in (
+            GatewayError,
+            InvalidInput,
+            MalformedRequest,
+            TooManyValues,
+            HTTPException,
+            RequestValidationError,
+            Exception,
+        ):
             api.add_exception_handler(kind, _problem)
         return api
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from fastapi.exceptions import RequestValidationError
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 from starlette.exceptions import HTTPException
 
 Headers = list[tuple[bytes, bytes]]
@@ -207,6 +207,8 @@ def status_of(error: Exception) -> int:
             return 422
         case MalformedRequest():
             return 400
+        case TooManyValues():
+            return 413
     return 500
 
 
@@ -245,7 +247,7 @@ def _headers(error: Exception) -> Headers:
 
 def _detail(error: Exception) -> str:
     match error:
-        case GatewayError() | InvalidInput() | MalformedRequest():
+        case GatewayError() | InvalidInput() | MalformedRequest() | TooManyValues():
             return str(error)
         case HTTPException() as http:
             return str(http.detail)

@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from slipway_contract.body import VALUES
 
 from slipway_gateway.inference.line import Bounds
 from slipway_gateway.wire.addresses import read_networks
@@ -82,6 +83,11 @@ class Settings(BaseSettings):
 
     body_limit: int = Field(default=16 * 2**20, gt=0)
     """Largest request body in bytes; a larger one is answered 413."""
+
+    value_limit: int = Field(default=VALUES, gt=0)
+    """Values of one prediction request, rows × columns; more are answered 413 with the advice to send a batch. The larger it is,
+    the longer other requests wait for one: some ten milliseconds by default. Predictors have a limit of their own,
+    ``SLIPWAY_SERVING_VALUE_LIMIT``."""
 
     picture_limit: int = Field(default=10 * 2**20, gt=0)
     """Largest uploaded picture in bytes; a larger one is answered 413. All of a request also has to keep SLIPWAY_BODY_LIMIT."""

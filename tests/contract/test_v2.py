@@ -76,7 +76,7 @@ def test_any_bytes_are_a_request_or_a_clear_refusal(body: bytes) -> None:
 def test_any_json_as_data_is_a_tensor_or_a_refusal_that_names_it(data: Any) -> None:
     body = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": data}]}).encode()
     told = refusal(body)
-    assert told is None or told.startswith(("x: ", "inputs.0.", "Invalid JSON"))
+    assert told is None or told.startswith(("x: ", "inputs.0.", "the body is not JSON"))
 
 
 @pytest.mark.parametrize("datatype", [d for d in Datatype if d.bounds])
@@ -107,7 +107,7 @@ def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "Invalid JSON"),
+        (b"", "the body is not JSON"),
         (b"[" * 10_000, "recursion limit"),
         (b'{"inputs": []}', "inputs"),
         (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP99", "data": [1]}]}', "inputs.0.datatype"),

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import orjson
 import pytest
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 from slipway_contract.v2 import Datatype
 from slipway_gateway.errors import TooLarge
 from slipway_gateway.inference.binary import DTYPES, Wanted, read_request, write_answer
@@ -183,11 +183,22 @@ def test_what_does_not_fit_is_refused(body: tuple[bytes, bytes], error: type[Exc
 
 def test_a_body_that_grows_beyond_the_limit_as_json_is_too_large() -> None:
     with pytest.raises(TooLarge):
-        read_request(*one("UINT8", b"\xff" * 400_000, [400_000]), LIMIT)
+        read_request(*one("UINT8", b"\xff" * 400_000, [400_000]), LIMIT, 10**6)
     with pytest.raises(TooLarge):
-        read_request(*one("UINT8", b"\0" * 600_000, [600_000]), LIMIT)
+        read_request(*one("UINT8", b"\0" * 600_000, [600_000]), LIMIT, 10**6)
 
 
 def test_a_wrong_length_of_the_json_is_the_callers_error(visitor: Visitor) -> None:
     answer = visitor.post(INFER, b"{}", inference_header_content_length="many")
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
+
+
+@pytest.mark.parametrize(("datatype", "piece"), [("UINT8", b"\0" * 600_000), ("BYTES", b"\0" * 4 * 600_000)])
+def test_binary_tensors_of_too_many_values_are_refused_before_they_are_read(datatype: str, piece: bytes) -> None:
+    with pytest.raises(TooManyValues, match="524288"):
+        read_request(*one(datatype, piece, [600_000]), LIMIT)
+
+
+def test_more_texts_than_the_shape_has_are_refused_at_the_first_of_them() -> None:
+    with pytest.raises(InvalidInput, match="x: data has more values than the 1 of its shape"):
+        read_request(*one("BYTES", b"\0" * 4 * 100_000, [1]), LIMIT)

@@ -53,7 +53,7 @@ def test_a_wrong_feature_is_named(visitor: Visitor, row: dict[str, Any], field: 
         (b'{"instances": [{"age": NaN, "chol": 1, "thal": 3}]}', 422, "age: NaN"),
         (b'{"instances": []}', 422, "instances"),
         (b'{"rows": []}', 422, "instances"),
-        (b'{"instances": [1]}', 422, "instances.0"),
+        (b'{"instances": [1]}', 422, "row 0"),
         (b"no json", 422, "JSON"),
         (b"[" * 10_000 + b"]" * 10_000, 422, "recursion"),
     ],

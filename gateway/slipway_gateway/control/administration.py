@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.granting import Granting
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
@@ -18,7 +18,7 @@ Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
-class PolicyTerms(Schema):
+class PolicyTerms(RequestSchema):
     """How much of a model its grantees may have."""
 
     model_config = ConfigDict(extra="forbid")
@@ -46,7 +46,7 @@ class PolicyList(Schema):
     policies: list[PolicyContent]
 
 
-class GrantTerms(Schema):
+class GrantTerms(RequestSchema):
     """A policy for a user, a group or a client, at the models of a name or a glob."""
 
     model_config = ConfigDict(extra="forbid")

@@ -1,12 +1,25 @@
 """What goes in and out under ``/v1``: camelCase JSON, described for OpenAPI."""
 
 from datetime import date, datetime
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import orjson
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+from slipway_contract.body import CallerBody, read_json
+from slipway_contract.errors import MalformedRequest
 from slipway_contract.signature import Signature
 
 HEART: dict[str, JsonValue] = {"age": 63, "sex": 1, "cp": 1, "trestbps": 145, "chol": 233, "fbs": 1, "restecg": 2, "thalach": 150}
@@ -17,6 +30,10 @@ class Schema(BaseModel):
     """camelCase outside."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, protected_namespaces=())
+
+
+class RequestSchema(Schema, CallerBody):
+    """The body of a request."""
 
 
 class Me(Schema):
@@ -46,21 +63,38 @@ class ModelList(Schema):
     models: list[ModelAnswer]
 
 
-class PredictionRequest(Schema):
+def _are_rows(given: Any) -> Any:
+    """Stop at the first item that is no object. pydantic would copy all of them, and make an error of each."""
+    if not isinstance(given, list):
+        raise PydanticCustomError("list_type", "is not a list of rows")
+    if not given:
+        raise PydanticCustomError("too_short", "is empty; send at least one row")
+    wrong = next((index for index, row in enumerate(given) if type(row) is not dict), None)
+    if wrong is not None:
+        raise PydanticCustomError("dict_type", "row {row} is not an object with every input by its name", {"row": wrong})
+    return given
+
+
+Rows = Annotated[list[dict[str, Any]], SkipValidation, AfterValidator(_are_rows)]
+
+
+class PredictionRequest(RequestSchema):
     """Rows of named features. Missing values are null where the signature allows them."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]})
 
-    instances: list[dict[str, Any]] = Field(min_length=1, description="one object a row, with every input by its name")
+    instances: Rows = Field(description="one object a row, with every input by its name", json_schema_extra={"minItems": 1})
 
     @classmethod
-    def of_body(cls, content: bytes) -> Self:
-        """Raises RequestValidationError."""
+    def of_body(cls, content: bytes, limit: int) -> Self:
+        """Raises RequestValidationError with the first error, and TooManyValues when there are more than ``limit``."""
         try:
-            return cls.model_validate_json(content)
+            return cls.model_validate(read_json(content, limit))
+        except MalformedRequest as error:
+            raise RequestValidationError([{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]) from None
         except ValidationError as error:
-            findings = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
-            raise RequestValidationError(findings) from None
+            first = error.errors(include_url=False)[0]
+            raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
 
 
 class FeaturesAnswer(Schema):
@@ -84,7 +118,7 @@ class PredictionAnswer(Schema):
     features: FeaturesAnswer | None = Field(default=None, description="only when inputs were looked up")
 
 
-class FeedbackRequest(Schema):
+class FeedbackRequest(RequestSchema):
     """What became known after a prediction."""
 
     model_config = ConfigDict(

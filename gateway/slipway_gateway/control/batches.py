@@ -13,7 +13,7 @@ from slipway_contract.errors import InvalidInput
 from sqlalchemy import Row
 
 from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, TooManyJobs
 from slipway_gateway.inference.routing import Routes
@@ -36,7 +36,7 @@ BODY = {
 }
 
 
-class Link(Schema):
+class Link(RequestSchema):
     """Where the file is, instead of the file."""
 
     model_config = ConfigDict(extra="forbid")

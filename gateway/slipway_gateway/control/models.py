@@ -32,14 +32,18 @@ from slipway_gateway.inference.routing import Route, Routes, Target
 from slipway_gateway.postgresql.database import Away
 from slipway_gateway.records.album import Album
 from slipway_gateway.rows import form
+from slipway_gateway.rows.cells import cells, check_cells
 from slipway_gateway.rows.lookup import Features, FeatureSet
 from slipway_gateway.rows.pictures import Pictures
 from slipway_gateway.rows.ranking import add_top, ranked
 from slipway_gateway.rows.trimmed import trimmed
+from slipway_gateway.threads import run
 from slipway_gateway.wire.body import Body
 
 log = logging.getLogger(__name__)
 
+CELL_BYTES = 16
+"""Bytes of JSON that one value takes in a request and in its answer, roughly."""
 
 Top = Annotated[int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")]
 _FORM = {"type": "object", "description": "files in the field of the input that takes pictures; other inputs by their names"}
@@ -69,6 +73,8 @@ class Models:
         pictures: Pictures,
         album: Album,
         features: Features,
+        *,
+        value_limit: int,
     ) -> None:
         self._routes = routes
         self._grants = grants
@@ -77,6 +83,7 @@ class Models:
         self._pictures = pictures
         self._album = album
         self._features = features
+        self._value_limit = value_limit
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
@@ -88,7 +95,7 @@ class Models:
             "/models/{model}/predictions",
             summary="Predict from named features or pictures, or from what is looked up",
             openapi_extra=BODY,
-            response_model_exclude_unset=True,
+            response_model=PredictionAnswer,
         )
         predict(self.predict)
         return router
@@ -133,20 +140,18 @@ class Models:
             signature=signature,
         )
 
-    async def predict(
-        self, model: str, request: Request, call: CurrentCall, response: Response, top: Top = None
-    ) -> PredictionAnswer:
+    async def predict(self, model: str, request: Request, call: CurrentCall, top: Top = None) -> Response:
         target = self._routes.pick(model)
         signature = await self._catalogue.signature(target)
         if top and not ranked(signature):
             raise InvalidInput("top", "this model gives no probabilities or scores of classes")
         instances, files = await self._instances(request, signature)
+        check_cells(signature, len(instances), self._value_limit)
         await self._album.check(call.caller.subject, files)
+        size = cells(signature, len(instances)) * CELL_BYTES
         rows, about = await self._features.rows(signature, instances)
-        inference = signature.request(rows, call.request_id)
-        if about:
-            inference = inference.model_copy(update={"parameters": _asked_for(about, signature, instances)})
-        body = Body(orjson.dumps(inference.model_dump(exclude_none=True)))
+        asked = _asked_for(about, signature, instances) if about else None
+        body = Body(await run(size, _written, signature, rows, call.request_id, asked))
         answer = await self._predictions.ask(call, target, body)
         try:
             content = await answer.whole()
@@ -154,24 +159,25 @@ class Models:
             raise Unavailable("the model broke off its answer", retry_after=2) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
-        predictions = signature.rows(_read(content, target).outputs)
+        said = PredictionAnswer.model_construct(
+            predictions=[], request_id=call.request_id, model=model, version=target.version, digest=target.digest
+        )
+        if about:
+            said.features = _freshness(about)
+        text = await run(max(size, len(content)), _said, said, content, target, signature, top)
         if files:
             await self._keep(call, files)
-        if top:
-            add_top(predictions, signature, top)
-        for name, value in target.headers:
-            response.headers[name.decode()] = value.decode()
-        said = PredictionAnswer(
-            predictions=predictions, request_id=call.request_id, model=model, version=target.version, digest=target.digest
-        )
-        return said.model_copy(update={"features": _freshness(about)}) if about else said
+        headers = {name.decode(): value.decode() for name, value in target.headers}
+        return Response(text, media_type="application/json", headers=headers)
 
     async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Rows, and the files that they were made from."""
         if form.is_form(request):
-            rows, files = await form.rows(request, signature, self._pictures)
+            rows, files = await form.rows(request, signature, self._pictures, self._value_limit)
             return rows, await asyncio.to_thread(lambda: list(map(trimmed, files)))
-        return PredictionRequest.of_body(await request.body()).instances, []
+        content = await request.body()
+        read = await run(len(content), PredictionRequest.of_body, content, self._value_limit)
+        return read.instances, []
 
     async def _keep(self, call: Call, files: list[bytes]) -> None:
         try:
@@ -179,6 +185,22 @@ class Models:
         except (Away, StorageSpent, StorageFull) as error:  # the prediction is made and logged; this does not undo it
             cause = error.cause if isinstance(error, Away) else error
             log.warning("the pictures of request %s are not kept: %s", call.request_id, cause)
+
+
+def _written(signature: Signature, rows: list[dict[str, Any]], request_id: str, asked: dict[str, str] | None) -> bytes:
+    """The V2 request of the rows, with ``asked`` as its parameters. Raises InvalidInput."""
+    inference = signature.request(rows, request_id)
+    if asked:
+        inference = inference.model_copy(update={"parameters": asked})
+    return orjson.dumps(inference.model_dump(exclude_none=True))
+
+
+def _said(said: PredictionAnswer, content: bytes, target: Target, signature: Signature, top: int | None) -> bytes:
+    """``said`` as JSON, with the predictions of the predictor's answer. Raises Unavailable."""
+    said.predictions = signature.rows(_read(content, target).outputs)
+    if top:
+        add_top(said.predictions, signature, top)
+    return said.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
 def _asked_for(about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]) -> dict[str, str]:

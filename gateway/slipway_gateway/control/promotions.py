@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.inference.routing import Routes
@@ -25,7 +25,7 @@ from slipway_gateway.jobs.submission import (
 )
 
 
-class PromotionRequest(Schema):
+class PromotionRequest(RequestSchema):
     """Which version is to be live, and what it must prove."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": "3", "dryRun": True}]})

@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import NotFound
@@ -28,7 +28,7 @@ from slipway_gateway.jobs.submission import (
 )
 
 
-class TrainingRequest(Schema):
+class TrainingRequest(RequestSchema):
     """Parameters by name. Which there are, and what they may be, is in the list of trainings."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"parameters": {"C": 0.1, "seed": 7}}]})

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
 from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.identity.accounts import Accounts, members
@@ -39,7 +39,7 @@ class UserList(Schema):
     users: list[UserContent]
 
 
-class UserChange(Schema):
+class UserChange(RequestSchema):
     """What of a user can be changed here."""
 
     model_config = ConfigDict(extra="forbid")

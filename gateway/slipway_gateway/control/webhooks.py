@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from sqlalchemy import Row
 
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound
 from slipway_gateway.requestid import new_id
@@ -20,7 +20,7 @@ PER_CALLER = 10
 SECRET_BYTES = 32
 
 
-class WebhookRequest(Schema):
+class WebhookRequest(RequestSchema):
     """Where to."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/slipway"}]})

@@ -1,5 +1,6 @@
 """The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,6 +25,10 @@ from slipway_gateway.wire.coding import unpacked
 log = logging.getLogger(__name__)
 
 FORM = b"multipart/form-data"
+PIECE = 2**16
+"""Bytes of a form that are parsed before the event loop turns."""
+CONTROL_BODY_LIMIT = 2**16
+"""Bytes of a body whose rule is neither a prediction nor streamed: a policy, a grant, parameters of a training."""
 STREAMED = frozenset({"batch"})
 """Rules whose handlers take their bodies piece by piece, and bound them themselves."""
 
@@ -105,8 +110,9 @@ class Door:
             return
         receive = exchange.receive
         if rule.method in WITH_BODY and rule.name not in STREAMED:
-            content_type = FORM if rule.name == "predict" else JSON
-            receive = await self._whole(exchange.headers, receive, content_type)
+            is_prediction = rule.name == "predict"
+            limit = self._body_limit if is_prediction else min(CONTROL_BODY_LIMIT, self._body_limit)
+            receive = await _whole(exchange.headers, receive, limit, FORM if is_prediction else JSON)
         scope["slipway.request_id"] = exchange.request_id
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
@@ -157,18 +163,6 @@ class Door:
             raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.subject} {given}")
         return caller
 
-    async def _whole(self, headers: dict[bytes, bytes], receive: Receive, content_type: bytes) -> Receive:
-        """The control API parses its bodies, so they are bounded before it sees them."""
-        check_headers(headers, self._body_limit, content_type)
-        receive = unpacked(headers, receive, self._body_limit)
-        body = await Body.read(receive, limit=self._body_limit, keep=self._body_limit)
-        messages = [{"type": "http.request", "body": body.whole}]
-
-        async def replay() -> MutableMapping[str, Any]:
-            return messages.pop() if messages else await receive()
-
-        return replay
-
     async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
         if status_of(error) == 500:
             log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
@@ -178,6 +172,29 @@ class Door:
         headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+async def _whole(headers: dict[bytes, bytes], receive: Receive, limit: int, content_type: bytes) -> Receive:
+    """The control API parses its bodies, so they are bounded before it sees them. Raises TooLarge, UnsupportedType."""
+    check_headers(headers, limit, content_type)
+    receive = unpacked(headers, receive, limit)
+    body = (await Body.read(receive, limit=limit, keep=limit)).whole or b""
+    # The parser of forms is written in Python, and works on each piece at once.
+    size = PIECE if headers.get(b"content-type", b"").lower().startswith(FORM) else len(body)
+    pieces = iter([body[start : start + size] for start in range(0, len(body), size)] if size else [b""])
+    left = len(body)
+
+    async def replay() -> MutableMapping[str, Any]:
+        nonlocal left
+        piece = next(pieces, None)
+        if piece is None:
+            return await receive()
+        left -= len(piece)
+        if left:
+            await asyncio.sleep(0)
+        return {"type": "http.request", "body": piece, "more_body": left > 0}
+
+    return replay
 
 
 def _granted(scope: Scope) -> Headers:

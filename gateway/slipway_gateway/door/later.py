@@ -1,6 +1,5 @@
 """``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered 202."""
 
-import asyncio
 import hashlib
 import re
 from datetime import UTC, datetime
@@ -17,9 +16,11 @@ from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.limits.policy import Priority
+from slipway_gateway.rows.cells import check_cells
 from slipway_gateway.rows.lookup import Features
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import WEIGHT, Task, TaskState, caller_of
+from slipway_gateway.threads import run
 from slipway_gateway.wire.body import Body, check_headers
 from slipway_gateway.wire.coding import unpacked
 
@@ -36,13 +37,22 @@ class Later:
     """What can be known to be wrong is refused at once; the rest is for a worker to find out."""
 
     def __init__(
-        self, routes: Routes, catalogue: Catalogue, features: Features, store: TaskStore, *, body_limit: int, per_caller: int
+        self,
+        routes: Routes,
+        catalogue: Catalogue,
+        features: Features,
+        store: TaskStore,
+        *,
+        body_limit: int,
+        value_limit: int,
+        per_caller: int,
     ) -> None:
         self._routes = routes
         self._catalogue = catalogue
         self._features = features
         self._store = store
         self._body_limit = body_limit
+        self._value_limit = value_limit
         self._per_caller = per_caller
 
     def asked(self, rule: Rule, headers: dict[bytes, bytes]) -> bool:
@@ -82,13 +92,15 @@ class Later:
             return {"type": "http.request", "body": content}
 
         plain = await Body.read(unpacked(headers, once, self._body_limit), limit=self._body_limit, keep=self._body_limit)
-        asked = PredictionRequest.of_body(plain.whole or b"")
+        text = plain.whole or b""
+        asked = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
         try:
             signature = await self._catalogue.signature(self._routes.pick(model))
+            check_cells(signature, len(asked.instances), self._value_limit)
             rows, _ = await self._features.rows(signature, asked.instances)
         except Unavailable:
             return
-        await asyncio.to_thread(signature.request, rows, call.request_id)
+        await run(len(text), signature.request, rows, call.request_id)
 
 
 def _task(call: Call, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:

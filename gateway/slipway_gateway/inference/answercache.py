@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from slipway_gateway.inference.routing import Target
+from slipway_gateway.threads import INLINE
 from slipway_gateway.wire.body import Body
 from slipway_gateway.wire.link import Answer
 from slipway_gateway.wire.redis import Redis
@@ -39,8 +40,8 @@ class Question:
 
     @classmethod
     def of(cls, target: Target, body: Body, seconds: int) -> "Question | None":
-        """None for what is not a JSON object, or too large to be kept whole: it is asked of the predictor as it is."""
-        if body.whole is None:
+        """None for what is not a JSON object, or too large to be looked at here: it is asked of the predictor as it is."""
+        if body.whole is None or len(body.whole) > INLINE:
             return None
         try:
             content = orjson.loads(body.whole)

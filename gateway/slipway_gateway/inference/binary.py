@@ -11,9 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
-from slipway_contract.errors import InvalidInput, MalformedRequest
-from slipway_contract.v2 import Datatype, InferenceResponse, RequestedOutput, Tensor, element_count, explain
+from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError
+from slipway_contract.body import VALUES, CallerBody, read_json
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
+from slipway_contract.v2 import (
+    DIMENSIONS,
+    TENSORS,
+    Datatype,
+    InferenceResponse,
+    RequestedOutputs,
+    Tensor,
+    element_count,
+    explain,
+)
 
 from slipway_gateway.errors import TooLarge
 
@@ -46,32 +56,34 @@ class Wanted:
         return self.named.get(output, self.others)
 
 
-class _Input(BaseModel):
+class _Input(CallerBody):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    shape: list[NonNegativeInt]
+    shape: list[NonNegativeInt] = Field(max_length=DIMENSIONS, fail_fast=True)
     datatype: Datatype
     parameters: Parameters | None = None
     data: Any = None
 
 
-class _Request(BaseModel):
+class _Request(CallerBody):
     model_config = ConfigDict(extra="allow")
 
     parameters: Parameters | None = None
-    inputs: list[_Input]
-    outputs: list[RequestedOutput] | None = None
+    inputs: list[_Input] = Field(max_length=TENSORS, fail_fast=True)
+    outputs: RequestedOutputs | None = None
 
 
-def read_request(body: bytes, header_length: bytes | None, limit: int) -> tuple[bytes, Wanted]:
-    """The request as JSON alone, of at most ``limit`` bytes, without the extension's parameters; and what was asked by them.
+def read_request(body: bytes, header_length: bytes | None, limit: int, most: int = VALUES) -> tuple[bytes, Wanted]:
+    """The request as JSON alone, without the extension's parameters; and what was asked by them.
 
-    Raises MalformedRequest, InvalidInput naming the input, TooLarge.
+    It has at most ``limit`` bytes and ``most`` binary values. Raises MalformedRequest, InvalidInput naming the input, TooLarge,
+    TooManyValues.
     """
     length = _length(header_length, len(body))
+    content = read_json(body[:length], most)
     try:
-        request = _Request.model_validate_json(body[:length])
+        request = _Request.model_validate(content)
     except ValidationError as error:
         raise explain(error) from None
     wanted = Wanted(
@@ -80,8 +92,10 @@ def read_request(body: bytes, header_length: bytes | None, limit: int) -> tuple[
     )
     values = 0
     for tensor, piece in _pieces(request.inputs, memoryview(body)[length:]):
+        values += element_count(tensor.shape)
+        if values > most:
+            raise TooManyValues(most)
         tensor.data = _values(tensor, piece)
-        values += len(tensor.data)
     if values * 2 > limit:  # each takes two bytes of JSON or more
         raise TooLarge(limit)
     text = orjson.dumps(request.model_dump(exclude_unset=True), option=orjson.OPT_SERIALIZE_NUMPY)
@@ -146,6 +160,8 @@ def _texts(name: str, piece: bytes, count: int) -> list[str]:
     texts: list[str] = []
     at = 0
     while at < len(piece):
+        if len(texts) == count:
+            raise InvalidInput(name, f"data has more values than the {count} of its shape")
         end = at + 4 + int.from_bytes(piece[at : at + 4], "little")
         if end > len(piece):
             raise InvalidInput(name, f"element {len(texts)} of BYTES is longer than the data that is left")

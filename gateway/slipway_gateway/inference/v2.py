@@ -1,6 +1,5 @@
 """The Open Inference Protocol under ``/v2``, in plain ASGI: the hot path."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
 from importlib.metadata import version as installed
@@ -18,6 +17,7 @@ from slipway_gateway.inference import binary
 from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
+from slipway_gateway.threads import run
 from slipway_gateway.wire.body import Body, Receive, check_headers
 from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked
 from slipway_gateway.wire.link import Answer
@@ -27,8 +27,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 EXTENSIONS = ["binary_tensor_data"]
-INLINE = 2**16
-"""Bytes that are converted at once; more are converted in a thread, so that others are answered meanwhile."""
 
 
 class Exchange:
@@ -58,7 +56,7 @@ class Exchange:
             accepted = self.headers.get(b"accept-encoding")
             coding = preferred(accepted) if accepted else None
             if coding:
-                pack(answer, coding)
+                await run(len(answer.head), pack, answer, coding)
                 headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
         if answer.rest is None:
             await self.start(answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())])
@@ -81,11 +79,14 @@ class Exchange:
 class V2:
     """Handlers by the path of their rule in the access table."""
 
-    def __init__(self, routes: Routes, predictions: Predictions, catalogue: Catalogue, *, body_limit: int, keep: int) -> None:
+    def __init__(
+        self, routes: Routes, predictions: Predictions, catalogue: Catalogue, *, body_limit: int, value_limit: int, keep: int
+    ) -> None:
         self._routes = routes
         self._predictions = predictions
         self._catalogue = catalogue
         self._body_limit = body_limit
+        self._value_limit = value_limit
         self._keep = keep
         self.handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/v2/models/{model}/infer"): self._infer,
@@ -114,7 +115,9 @@ class V2:
         if json_length is None and not (body.whole and binary.ASKED in body.whole):
             await exchange.answer(await self._predictions.ask(exchange.call, target, body), target.headers)
             return
-        content, wanted = await _converted(body.whole or b"", json_length, self._body_limit)
+        packed = body.whole or b""
+        read = binary.read_request
+        content, wanted = await run(len(packed), read, packed, json_length, self._body_limit, self._value_limit)
         answer = await self._predictions.ask(exchange.call, target, Body(content))
         headers_of_form = await _in_form(answer, wanted) if wanted and answer.status == 200 else []
         await exchange.answer(answer, [*target.headers, *headers_of_form])
@@ -154,21 +157,11 @@ def _by_number(version: str) -> tuple[int, str]:
     return (int(version) if version.isdigit() else 0, version)
 
 
-async def _converted(body: bytes, json_length: bytes | None, limit: int) -> tuple[bytes, binary.Wanted]:
-    """A request with binary tensors as one without. Raises MalformedRequest, InvalidInput, TooLarge."""
-    if len(body) <= INLINE:
-        return binary.read_request(body, json_length, limit)
-    return await asyncio.to_thread(binary.read_request, body, json_length, limit)
-
-
 async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
     """Give the answer the wanted binary outputs; gives the header that tells where they begin. Raises Unavailable."""
     try:
         content = await answer.whole()
-        write = binary.write_answer
-        answer.head, length = (
-            write(content, wanted) if len(content) <= INLINE else await asyncio.to_thread(write, content, wanted)
-        )
+        answer.head, length = await run(len(content), binary.write_answer, content, wanted)
     except CutOff as error:
         raise Unavailable("the model broke off its answer", retry_after=2) from error
     except ValidationError as error:

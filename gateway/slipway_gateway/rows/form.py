@@ -1,16 +1,20 @@
 """A multipart form as rows: pictures in the field of the input that takes them, other inputs as fields of their own."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from fastapi import Request
+from slipway_contract.body import check_size
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from starlette.datastructures import FormData, UploadFile
 
 from slipway_gateway.errors import UnsupportedType
+from slipway_gateway.rows.cells import check_cells
 from slipway_gateway.rows.pictures import Pictures
+from slipway_gateway.threads import run
 
 MOST = 64
 """Files, and fields, of a form."""
@@ -22,11 +26,13 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == KIND
 
 
-async def rows(request: Request, signature: Signature, pictures: Pictures) -> tuple[list[dict[str, Any]], list[bytes]]:
+async def rows(
+    request: Request, signature: Signature, pictures: Pictures, limit: int
+) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Several files are several rows. Another input is given once for all of them, or once for each; its value is JSON, or text.
-    The files are given back beside the rows.
+    The files are given back beside the rows, which have at most ``limit`` values.
 
-    Raises InvalidInput, UnsupportedType, and what reading pictures raises.
+    Raises InvalidInput, UnsupportedType, TooManyValues, and what reading pictures raises.
     """
     column = next((column for column in signature.inputs if column.picture), None)
     if column is None:
@@ -36,10 +42,11 @@ async def rows(request: Request, signature: Signature, pictures: Pictures) -> tu
         fields = _fields(form, column.name)
     if not files:
         raise InvalidInput(column.name, "is missing from the form: send a file in a field of this name")
+    check_cells(signature, len(files), limit)
     columns = {column.name: await pictures.values(column, files)}
     known = {each.name: each for each in signature.inputs}
-    for name, values in fields.items():
-        read = [_value(known.get(name), value) for value in values]
+    values_read = await run(sum(len(text) for texts in fields.values() for text in texts), _values, known, fields, limit)
+    for name, read in values_read.items():
         if len(read) not in (1, len(files)):
             raise InvalidInput(name, f"is given {len(read)} times for {len(files)} pictures; give it once, or once for each")
         columns[name] = read * (len(files) // len(read))
@@ -56,6 +63,12 @@ def _fields(form: FormData, picture: str) -> dict[str, list[str]]:
         else:
             fields.setdefault(name, []).append(value)
     return fields
+
+
+def _values(known: Mapping[str, Column], fields: Mapping[str, list[str]], limit: int) -> dict[str, list[Any]]:
+    """Raises TooManyValues when all of the fields together have too many."""
+    check_size(",".join(text for texts in fields.values() for text in texts).encode(), limit)
+    return {name: [_value(known.get(name), text) for text in texts] for name, texts in fields.items()}
 
 
 def _value(column: Column | None, text: str) -> Any:

@@ -17,12 +17,15 @@ from sqlalchemy import Row, text
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.postgresql.database import Away, Database
 from slipway_gateway.telemetry.metrics import Metrics
+from slipway_gateway.threads import run
 
 log = logging.getLogger(__name__)
 
 ANY = "*"
 """Stands for any value of a key; the warehouse has rows of it for what it does not know."""
 LONGEST = 200
+ROW_BYTES = 64
+"""Bytes of JSON that a row takes which is looked up, roughly."""
 SOON = 3.0
 
 # The tables are made by the Job `etl`; names that a signature says are values here, never part of a statement.
@@ -77,6 +80,10 @@ class _Asked:
         yield from product(*((part, ANY) for part in self.entity))
 
 
+Known = Mapping[tuple[date, tuple[str, ...]], Row[Any]]
+"""Rows of the warehouse by day and entity."""
+
+
 class Features:
     """The door to the features in the warehouse."""
 
@@ -88,32 +95,26 @@ class Features:
         """As they were when last looked at: for documents and metrics, not for predictions."""
 
     async def rows(
-        self, signature: Signature, instances: Sequence[Mapping[str, Any]]
+        self, signature: Signature, instances: Sequence[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], FeatureSet | None]:
         """The instances with the values of all inputs, in their order, and where these come from; None when none was looked up.
 
         A row that names no key and no day is left as it is. Raises InvalidInput, Unavailable.
         """
         lookup = signature.lookup
-        asked = [_asked(lookup, row) for row in _numbered(instances)] if lookup else []
+        size = len(instances) * ROW_BYTES
+        asked = await run(size, _all_asked, lookup, instances) if lookup else []
         if lookup is None or not any(asked):
-            return [dict(row) for row in instances], None
+            return list(instances), None
         about, found = await self._read(lookup, [row for row in asked if row])
         names = [column.name for column in signature.inputs if column.lookup]
         if missing := [name for name in names if name not in about.columns]:
             raise Unavailable(f"the features {about.name} have no {', '.join(missing)}, which this version asks for")
-        filled = [
-            dict(given) if row is None else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
-            for index, (given, row) in enumerate(zip(instances, asked, strict=True))
-        ]
-        return filled, about
+        return await run(size, _all_filled, instances, asked, about, found, names, lookup), about
 
-    async def _read(
-        self, lookup: Lookup, asked: Sequence[_Asked]
-    ) -> tuple[FeatureSet, dict[tuple[date, tuple[str, ...]], Row[Any]]]:
+    async def _read(self, lookup: Lookup, asked: Sequence[_Asked]) -> tuple[FeatureSet, Known]:
         """By day and entity. Raises Unavailable."""
-        wanted = {(row.day, entity) for row in asked for entity in row.candidates()}
-        content = orjson.dumps([{"day": day, "entity": entity} for day, entity in wanted]).decode()
+        content = await run(len(asked) * ROW_BYTES, _candidates, asked)
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
             there = (await connection.execute(_THERE)).scalar()
@@ -157,6 +158,30 @@ def _numbered(instances: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int | No
     return ((index if len(instances) > 1 else None, row) for index, row in enumerate(instances))
 
 
+def _all_asked(lookup: Lookup, instances: Sequence[Mapping[str, Any]]) -> list[_Asked | None]:
+    return [_asked(lookup, row) for row in _numbered(instances)]
+
+
+def _candidates(asked: Sequence[_Asked]) -> str:
+    """Days and entities to read, as JSON."""
+    wanted = {(row.day, entity) for row in asked for entity in row.candidates()}
+    return orjson.dumps([{"day": day, "entity": entity} for day, entity in wanted]).decode()
+
+
+def _all_filled(
+    instances: Sequence[dict[str, Any]],
+    asked: Sequence[_Asked | None],
+    about: FeatureSet,
+    found: Known,
+    names: Sequence[str],
+    lookup: Lookup,
+) -> list[dict[str, Any]]:
+    return [
+        given if row is None else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
+        for index, (given, row) in enumerate(zip(instances, asked, strict=True))
+    ]
+
+
 def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _Asked | None:
     """None for a row that asks for no lookup. Raises InvalidInput."""
     index, row = numbered
@@ -185,7 +210,7 @@ def _invalid(name: str, problem: str, index: int | None) -> InvalidInput:
 
 
 def _filled(
-    row: _Asked, about: FeatureSet, found: Mapping[tuple[date, tuple[str, ...]], Row[Any]], names: Sequence[str],
+    row: _Asked, about: FeatureSet, found: Known, names: Sequence[str],
     index: int | None, lookup: Lookup,
 ) -> dict[str, Any]:  # fmt: skip
     """Values of the inputs: those that the caller gave, else the features of what is nearest to the entity."""
