@@ -1,23 +1,35 @@
 """MLServer's HTTP application, less what strangers must not reach, with the protocol's errors."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import mlserver
+import orjson
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from mlserver.codecs.json import encode_to_json_bytes
 from mlserver.handlers import DataPlane
 from mlserver.middleware import InferenceMiddlewares
 from mlserver.registry import MultiModelRegistry
 from mlserver.rest.app import create_app
 from mlserver.rest.responses import Response
 from mlserver.types import InferenceRequest, InferenceResponse
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.body import VALUES
+from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
+from slipway_contract.v2 import parse_request
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response as PlainResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from slipway_serving.tensors import mlserver_request
 
 _log = logging.getLogger(__name__)
+
+INLINE = 2**16
+"""Bytes that are parsed or serialized in the event loop; more are handled in a thread, so that probes are answered meanwhile."""
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
@@ -51,19 +63,69 @@ class SlipwayDataPlane(DataPlane):  # type: ignore[misc]  # MLServer comes witho
         return await super().infer(payload, name, version)
 
 
-def create_application(settings: mlserver.Settings, registry: MultiModelRegistry) -> FastAPI:
+def create_application(settings: mlserver.Settings, registry: MultiModelRegistry, value_limit: int = VALUES) -> FastAPI:
     """The V2 protocol over HTTP for the models of the registry. Once a process: its metrics are the process's."""
-    app: FastAPI = create_app(settings, SlipwayDataPlane(settings, registry), model_repository_handlers=None)
-    app.router.routes = [route for route in app.router.routes if isinstance(route, Route) and route.path in ROUTES]
+    data_plane = SlipwayDataPlane(settings, registry)
+    app: FastAPI = create_app(settings, data_plane, model_repository_handlers=None)
+    inference = Inference(data_plane, value_limit)
+    app.router.routes = [
+        Route(route.path, inference, methods=["POST"]) if route.path.endswith("/infer") else route
+        for route in app.router.routes
+        if isinstance(route, Route) and route.path in ROUTES
+    ]
     for kind, status in _STATUSES.items():
         app.add_exception_handler(kind, _answer_with(status))
-    app.add_exception_handler(RequestValidationError, _malformed)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
     return app
 
 
-_STATUSES: dict[type[Exception], int] = {InvalidInput: 422, MalformedRequest: 400}
+class Inference:
+    """``POST …/infer``, as an ASGI application.
+
+    MLServer's own endpoint makes an error object of each wrong item of a body, and validates its answers once more: here the
+    contract's parser reads the request, and stops at the first error.
+    """
+
+    def __init__(self, data_plane: DataPlane, value_limit: int) -> None:
+        self._data_plane = data_plane
+        self._value_limit = value_limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive), **scope["path_params"])
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request, model_name: str, model_version: str | None = None) -> Response:
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise HTTPException(400, "the body ended before its time") from None
+        payload = self._read(body) if len(body) <= INLINE else await asyncio.to_thread(self._read, body)
+        response = await self._data_plane.infer(payload, model_name, model_version)
+        size = sum(len(output.data.root) for output in response.outputs) * _VALUE_BYTES
+        content = _written(response) if size <= INLINE else await asyncio.to_thread(_written, response)
+        return PlainResponse(content, media_type="application/json")
+
+    def _read(self, body: bytes) -> InferenceRequest:
+        """Raises TooManyValues, MalformedRequest, InvalidInput. Values are left to the signature."""
+        return mlserver_request(parse_request(body, self._value_limit, loads=orjson.loads, values=False))
+
+
+_VALUE_BYTES = 8
+"""Bytes of JSON that one value of an answer takes, roughly."""
+
+
+def _written(response: InferenceResponse) -> bytes:
+    """An answer as JSON, with the model's name first."""
+    content = response.model_dump(exclude={"outputs"}, exclude_none=True)
+    content["outputs"] = [
+        {**output.model_dump(exclude={"data"}, exclude_none=True), "data": output.data.root} for output in response.outputs
+    ]
+    encoded: bytes = encode_to_json_bytes(content)
+    return encoded
+
+
+_STATUSES: dict[type[Exception], int] = {InvalidInput: 422, MalformedRequest: 400, TooManyValues: 413}
 
 
 def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -71,16 +133,6 @@ def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[Respon
         return Response({"error": str(error)}, status_code=status)
 
     return answer
-
-
-async def _malformed(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is registered for
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    what = str(first.get("ctx", {}).get("error", first["msg"])) if first["type"] == "json_invalid" else first["msg"]
-    if first["type"] == "json_invalid":
-        return Response({"error": f"the body is not JSON: {what}"}, status_code=400)
-    return Response({"error": f"{where}: {what}" if where else what}, status_code=400)
 
 
 async def _http(_request: Request, error: Exception) -> Response:

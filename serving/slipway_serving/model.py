@@ -1,18 +1,18 @@
 """The one model class: any artifact with a signature, behind MLServer's interface."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mlserver import MLModel, ModelSettings
 from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse, MetadataTensor, Parameters, ResponseOutput
 from slipway_contract.registry import CARD, ArtifactFormat
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Tensor
+from slipway_contract.v2 import Datatype, Tensor
 
 from slipway_serving.artifact import Artifact
 from slipway_serving.batches import Batches, Predict
-from slipway_serving.predictor import Array, Predictor
+from slipway_serving.predictor import Predictor
 from slipway_serving.tensors import contract_tensors, to_array, to_output
 
 INLINE_VALUES = 16_384
@@ -72,26 +72,31 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Raises InvalidInput naming the input or output that is wrong, MalformedRequest when data is no list."""
-        tensors = contract_tensors(payload.inputs)
-        self.signature.check(tensors)
+        is_large = sum(len(item.data.root) for item in payload.inputs) > INLINE_VALUES
+        tensors = await asyncio.to_thread(self._checked, payload) if is_large else self._checked(payload)
         wanted = [output.name for output in payload.outputs or ()] or list(self._outputs)
         self.signature.check_outputs(wanted)
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=await self._answer(tensors, wanted))
 
+    def _checked(self, payload: InferenceRequest) -> list[Tensor]:
+        tensors = contract_tensors(payload.inputs)
+        self.signature.check(tensors)
+        return tensors
+
     async def _predict(self, tensors: Sequence[Tensor], wanted: Sequence[str]) -> list[ResponseOutput]:
+        if sum(map(_values, tensors)) > INLINE_VALUES:
+            return await asyncio.to_thread(self._run, tensors, wanted)
+        return self._run(tensors, wanted)
+
+    def _run(self, tensors: Sequence[Tensor], wanted: Sequence[str]) -> list[ResponseOutput]:
         by_name = {tensor.name: tensor for tensor in tensors}
         arrays = {column.name: to_array(by_name[column.name], column) for column in self.signature.inputs}
-        if sum(map(_values, arrays.values())) > INLINE_VALUES:
-            return await asyncio.to_thread(self._run, arrays, wanted)
-        return self._run(arrays, wanted)
-
-    def _run(self, arrays: Mapping[str, Array], wanted: Sequence[str]) -> list[ResponseOutput]:
         given = self._predictor.run(arrays, wanted)
         return [to_output(given[name], self._outputs[name]) for name in wanted]
 
 
-def _values(array: Array) -> int:
-    return sum(map(len, array.ravel())) if array.dtype == object else array.size
+def _values(tensor: Tensor) -> int:
+    return sum(map(len, tensor.data)) if tensor.datatype is Datatype.BYTES else len(tensor.data)
 
 
 def _metadata(column: Column) -> MetadataTensor:

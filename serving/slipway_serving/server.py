@@ -60,7 +60,8 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
     registry = MultiModelRegistry(model_initialiser=partial(SlipwayModel, threads=settings.threads))
     await registry.load(model_settings(folder))
     token = settings.token.get_secret_value() if settings.token else None
-    door = Door(create_application(server_settings, registry), settings.body_limit, token)
+    application = create_application(server_settings, registry, settings.value_limit)
+    door = Door(application, settings.body_limit, token)
     if server_settings.metrics_endpoint:
         start_http_server(server_settings.metrics_port, server_settings.host)
     config = uvicorn.Config(

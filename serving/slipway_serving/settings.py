@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from slipway_contract.body import VALUES
 
 
 class ServingSettings(BaseSettings):
@@ -16,6 +17,9 @@ class ServingSettings(BaseSettings):
 
     body_limit: int = Field(default=16 * 2**20, ge=1)
     """Largest request body in bytes; more is answered with 413 and not read into memory."""
+
+    value_limit: int = Field(default=VALUES, ge=1)
+    """Values of one request, rows × columns; more is answered with 413 before it is parsed."""
 
     token: SecretStr | None = Field(default=None, min_length=16)
     """What callers must send as ``Authorization: Bearer``; without it anyone who reaches the port may ask. Health and readiness

@@ -251,7 +251,7 @@ def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
 def test_a_body_that_unpacks_to_many_times_its_size_is_answered_with_413(client: InProcess) -> None:
     body = b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [' + b"[]," * (LIMIT // 4) + b"1]}]}"
     answer = client.post("/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"})
-    assert refusal(answer, 413) == "the body nests more than 16384 lists; send data flat"
+    assert refusal(answer, 413).startswith("the request has too many values")
 
 
 def test_other_media_types_and_encodings_are_answered_with_415(client: InProcess) -> None:
