@@ -2,8 +2,10 @@
 
 import base64
 import json
+import re
 import tomllib
 from collections import defaultdict
+from ipaddress import ip_network
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -390,6 +392,97 @@ def test_what_has_no_way_outside_is_closed_to_the_outside(default: Rendering) ->
     assert open_to_all == {"slipway-world-to-gateway"}
     opened = render(None, "mlflow.service.type=NodePort").of("NetworkPolicy")
     assert "slipway-world-to-mlflow" in opened
+
+
+API_SERVER = {f"private:{port}" for port in (443, 6443)}
+DNS = {"kube-dns:53"}
+EGRESS = {
+    "gateway": {"predictor:8080", "identity:8000", "redis:6379", "postgresql:5432", *API_SERVER},
+    "worker": {"predictor:8080", "redis:6379", "postgresql:5432", *API_SERVER},
+    "controller": {"predictor:8080", "mlflow:5000", *API_SERVER},
+    "training": {"predictor:8080", "mlflow:5000", "postgresql:5432", "internet:443"},
+    "simulator": {"gateway:8080", "identity:8000", "internet:443"},
+    "mlflow": {"postgresql:5432", "10.1.2.0/24:443"},
+    "identity": {"postgresql:5432"},
+    "backup": {"postgresql:5432"},
+    "accounts": {"mlflow:5000"},
+    "predictor": {"mlflow:5000"},
+    "test": {"gateway:8080", "identity:8000", "mlflow:5000"},
+    "postgresql": set[str](),
+    "redis": set[str](),
+}
+"""Where each component may connect to, besides DNS."""
+
+
+def destinations(rendering: Rendering, component: str) -> set[str]:
+    """Of the component's pods; ``anywhere`` for a rule that names no peer."""
+    found: set[str] = set()
+    for policy in rendering.of("NetworkPolicy").values():
+        if "Egress" not in policy["spec"]["policyTypes"] or not selects(policy["spec"]["podSelector"], component):
+            continue
+        for rule in policy["spec"].get("egress", []):
+            ports = [port["port"] for port in rule.get("ports", [{"port": "any"}])]
+            found |= {f"{named(peer)}:{port}" for peer in rule.get("to") or [{}] for port in ports}
+    return found
+
+
+def selects(selector: Object, component: str) -> bool:
+    if component == "predictor" and "matchExpressions" in selector:
+        return True
+    return selector == {} or selector.get("matchLabels", {}).get(COMPONENT) == component
+
+
+def named(peer: Object) -> str:
+    if block := peer.get("ipBlock"):
+        cidr = ip_network(block["cidr"])
+        if cidr.prefixlen == 0:
+            missed = [each for each in PRIVATE if each.version == cidr.version and str(each) not in block.get("except", [])]
+            return "anywhere" if missed else "internet"
+        return "private" if any(each.version == cidr.version and cidr == each for each in PRIVATE) else str(cidr)
+    selector = peer.get("podSelector", {})
+    labels = selector.get("matchLabels", {})
+    if "matchExpressions" in selector:
+        return "predictor"
+    return str(labels.get(COMPONENT) or labels.get("k8s-app") or "anywhere")
+
+
+PRIVATE = [ip_network(each) for each in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+
+
+@pytest.mark.parametrize("component", EGRESS)
+def test_a_component_connects_to_its_neighbours_and_to_nothing_else(everything: Rendering, component: str) -> None:
+    assert destinations(everything, component) == EGRESS[component] | DNS
+
+
+def test_every_component_is_in_the_table_of_egress(everything: Rendering) -> None:
+    assert {each.labels[COMPONENT] for each in everything.pods if COMPONENT in each.labels} <= EGRESS.keys()
+
+
+def test_no_rule_opens_all_addresses(each: Rendering) -> None:
+    policies = each.of("NetworkPolicy").values()
+    rules = [rule for policy in policies for rule in policy["spec"].get("egress", [])]
+    assert all(rule.get("to") for rule in rules)
+    assert not any(named(peer) == "anywhere" for rule in rules for peer in rule["to"])
+
+
+def test_webhooks_leave_from_the_worker_alone_and_only_to_public_addresses() -> None:
+    opened = render(None, "networkPolicy.internetFrom={worker}")
+    assert "internet:443" in destinations(opened, "worker")
+    assert not any("internet" in each for name in EGRESS.keys() - {"worker"} for each in destinations(opened, name))
+
+
+@pytest.mark.parametrize("setting", ["networkPolicy.apiServer.to=null", "networkPolicy.egress.gateway[0].ports[0].port=443"])
+def test_a_rule_without_addresses_is_refused(setting: str) -> None:
+    with pytest.raises(Refused, match=r"networkPolicy/.*\bto\b"):
+        render(None, setting)
+
+
+def test_images_of_others_are_pinned_by_digest(default: Rendering, everything: Rendering) -> None:
+    valkey = container(everything, "Deployment slipway-redis", "redis")["image"]
+    foreign = [one["image"] for each in default.pods for one in each.containers if not one["image"].startswith("slipway/")]
+    assert valkey.startswith("valkey/valkey:8.")
+    assert foreign
+    assert all(re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image) for image in [valkey, *foreign])
 
 
 def requests(one: Object) -> tuple[float, float]:

@@ -30,6 +30,11 @@ app.kubernetes.io/part-of: slipway
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image.repository }}:{{ $tag }}
 {{- end }}
 
+{{/* An image of someone else: slipway.image.pinned .Values.redis.image */}}
+{{- define "slipway.image.pinned" -}}
+{{ .repository }}:{{ .tag }}{{ with .digest }}@{{ . }}{{ end }}
+{{- end }}
+
 {{- define "slipway.oidc.issuer" -}}
 {{- if .Values.gateway.oidc.issuer -}}
 {{ .Values.gateway.oidc.issuer }}

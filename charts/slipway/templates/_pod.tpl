@@ -52,7 +52,7 @@ longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflo
 */}}
 {{- define "slipway.waitForDatabase" -}}
 - name: wait-for-database
-  image: {{ .root.Values.postgresql.image.repository }}:{{ .root.Values.postgresql.image.tag }}
+  image: {{ include "slipway.image.pinned" .root.Values.postgresql.image }}
   imagePullPolicy: {{ .root.Values.image.pullPolicy }}
   command: [sh, -c, 'trap exit TERM; until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
   env:

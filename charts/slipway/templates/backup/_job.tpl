@@ -56,7 +56,7 @@ spec:
       {{- end }}
       containers:
         - name: {{ trimSuffix ".sh" .script }}
-          image: {{ $root.Values.postgresql.image.repository }}:{{ $root.Values.postgresql.image.tag }}
+          image: {{ include "slipway.image.pinned" $root.Values.postgresql.image }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           command: [bash, -o, pipefail, /etc/slipway/backup/{{ .script }}]
           {{- with .env }}
