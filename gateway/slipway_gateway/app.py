@@ -149,7 +149,7 @@ class Gateway:
 
     def _door(self) -> Door:
         settings = self.settings
-        tokens = Tokens(settings.oidc_issuer, settings.oidc_audience, self.keys, leeway=settings.oidc_leeway_seconds)
+        tokens = Tokens(settings.token_rules, self.keys)
         v2 = V2(
             self.routes,
             self._predictions,
@@ -246,7 +246,7 @@ class Gateway:
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
         api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue, self.features).router())
-        api.include_router(Docs(settings.oidc_issuer, settings.docs_client or settings.oidc_audience).router())
+        api.include_router(Docs(settings.oidc_issuer, settings.docs_client).router())
         for kind in (
             GatewayError,
             InvalidInput,

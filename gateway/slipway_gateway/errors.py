@@ -119,7 +119,8 @@ class HeadTooLarge(GatewayError):
     status = 431
 
     def __init__(self, size: int, count: int, what: str = "headers") -> None:
-        super().__init__(f"the {what} are more than {count}, or longer than {size} bytes")
+        hint = "; a token with many groups can be the reason" if what == "headers" else ""
+        super().__init__(f"the {what} are more than {count}, or longer than {size} bytes{hint}")
 
 
 class TooManyTasks(GatewayError):

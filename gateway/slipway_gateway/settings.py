@@ -1,12 +1,15 @@
 """What the gateway is told by its environment."""
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from slipway_contract.body import VALUES
 
+from slipway_gateway.identity.groups import GroupClaim
+from slipway_gateway.identity.roles import Role
+from slipway_gateway.identity.tokens import TokenRules
 from slipway_gateway.inference.line import Bounds
 from slipway_gateway.wire.addresses import read_networks
 from slipway_gateway.wire.connection import Limits
@@ -35,11 +38,31 @@ class Settings(BaseSettings):
     from here. The document, and ``iss``, must name ``SLIPWAY_OIDC_ISSUER`` all the same."""
 
     oidc_audience: str
-    """What must stand in a token's ``aud`` claim."""
+    """What must stand in a token's ``aud`` claim: a name for this API, not the id of an OAuth client, because that is what the
+    client's ID tokens have."""
 
-    docs_client: str | None = Field(default=None, min_length=1)
-    """Public OAuth client that the page ``/v1/docs`` logs in as; SLIPWAY_OIDC_AUDIENCE when not set, as the bundled issuer has
-    it. The issuer must know ``…/v1/docs/login`` as a redirect URI of it."""
+    oidc_require_at_jwt: bool = False
+    """Whether tokens must have the type ``at+jwt`` (RFC 9068), as those of the bundled issuer do. Set it where the
+    issuer's have it."""
+
+    oidc_refused_claims: frozenset[str] = frozenset({"at_hash", "c_hash", "nonce"})
+    """Claims that only ID tokens of the issuer have, as a JSON list: a token with one of them is refused, unless its type is
+    ``at+jwt``. Keycloak before 24 writes ``nonce`` into access tokens: leave it out there."""
+
+    oidc_roles_claim: str = Field(default="groups", min_length=1)
+    """The claim that has a caller's groups, as a list or as a single text: its name, or a path with dots such as
+    ``realm_access.roles``."""
+
+    oidc_roles_prefix: str = ""
+    """What groups begin with, for example ``/``: it is removed, and groups without it are ignored."""
+
+    oidc_roles: dict[str, Literal[Role.USER, Role.SCIENTIST, Role.ADMIN]] = {}
+    """Which group (without the prefix) gives which role, as a JSON object: ``{"ml-platform": "admin"}``. Empty: the groups
+    ``user``, ``scientist`` and ``admin`` give the roles of their names. Otherwise no other group gives one."""
+
+    docs_client: str = Field(default="slipway", min_length=1)
+    """Public OAuth client that the page ``/v1/docs`` logs in as. The issuer must know ``…/v1/docs/login`` as a redirect URI of
+    it, and its access tokens must have the audience SLIPWAY_OIDC_AUDIENCE."""
 
     oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)
     """How far the issuer's clock may be from ours."""
@@ -274,6 +297,18 @@ class Settings(BaseSettings):
     def _are_networks(cls, text: str) -> str:
         read_networks(text)
         return text
+
+    @property
+    def token_rules(self) -> TokenRules:
+        """What is asked of tokens."""
+        return TokenRules(
+            issuer=self.oidc_issuer,
+            audience=self.oidc_audience,
+            leeway=self.oidc_leeway_seconds,
+            require_at_jwt=self.oidc_require_at_jwt,
+            refused_claims=self.oidc_refused_claims,
+            groups=GroupClaim(self.oidc_roles_claim, self.oidc_roles_prefix, self.oidc_roles),
+        )
 
     @property
     def bounds(self) -> Bounds:

@@ -22,7 +22,10 @@ class Issuer(Served):
         self.public = public
         self.keys: list[Key] = []
         self.fetches = 0
-        self.strange_keys: list[dict[str, str]] = []
+        self.strange_keys: list[dict[str, Any]] = []
+        """Published in front of the others."""
+        self.unpublished: tuple[str, ...] = ()
+        """Members that the published keys lack."""
         self.rotate()
         self.server = Loopback(self._answer)
 
@@ -60,7 +63,8 @@ class Issuer(Served):
     def sign(self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any) -> str:
         key = key or self.keys[-1]
         with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # EdDSA has a new name since RFC 9864
-            return jwt.encode({"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}, claims, key, algorithms=[alg])
+            given = {"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}
+            return jwt.encode({k: v for k, v in given.items() if v is not None}, claims, key, algorithms=[alg])
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1
@@ -72,6 +76,7 @@ class Issuer(Served):
         if scope["path"] == "/.well-known/openid-configuration":
             content: Any = {"issuer": self.name, "jwks_uri": f"{self.name}/jwks"}
         else:
-            content = {"keys": [*KeySet(self.keys).as_dict(private=False)["keys"], *self.strange_keys]}
+            keys = [{k: v for k, v in key.items() if k not in self.unpublished} for key in KeySet(self.keys).as_dict()["keys"]]
+            content = {"keys": [*self.strange_keys, *keys]}
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
         await send({"type": "http.response.body", "body": orjson.dumps(content)})

@@ -93,7 +93,9 @@ def path_of(rule: Rule) -> str:
 def test_a_role_that_does_not_suffice_is_named(visitor: Visitor) -> None:
     answer = visitor.get("/v1/grants")
     assert answer.status_code == 403
-    assert answer.json()["detail"] == "this needs the role admin; your token gives user"
+    assert answer.json()["detail"] == (
+        "this needs the role admin; your token gives user. Roles are read from the token's claim groups, which has user"
+    )
     assert "insufficient_scope" in answer.headers["www-authenticate"]
 
 

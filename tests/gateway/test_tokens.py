@@ -6,12 +6,14 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import orjson
 import pytest
 from joserfc.jwk import RSAKey
-from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, Tokens
+from pydantic import ValidationError
+from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, TokenRules, Tokens
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.issuer import AUDIENCE, Issuer
@@ -62,6 +64,15 @@ REFUSED: dict[str, tuple[Callable[[Issuer], str | None], str]] = {
     "RS384": (lambda issuer: issuer.token(alg="RS384"), "algorithm RS384 is not allowed"),
     "unknown crit": (_unknown_crit, "crit"),
     "another type of token": (lambda issuer: issuer.sign(issuer.claims(), typ="logout+jwt"), "not an access token"),
+    "an ID token: nonce": (lambda issuer: issuer.sign(issuer.claims(nonce="n"), typ="JWT"), "ID token: it has the claim nonce"),
+    "an ID token: at_hash": (
+        lambda issuer: issuer.sign(issuer.claims(at_hash="h"), typ=None),
+        "ID token: it has the claim at_hash",
+    ),
+    "an ID token of Keycloak": (lambda issuer: issuer.sign(issuer.claims(typ="ID"), typ="JWT"), "of type ID"),
+    "a refresh token of Keycloak": (lambda issuer: issuer.sign(issuer.claims(typ="Refresh"), typ="JWT"), "of type Refresh"),
+    "an ID token of Cognito": (lambda issuer: issuer.sign(issuer.claims(token_use="id"), typ=None), "of type id"),
+    "too long": (lambda issuer: issuer.token(groups=[f"{n:036}" for n in range(330)]), "token is too long: it has "),
     "changed claims": (_changed_claims, "signature"),
 }
 
@@ -155,7 +166,7 @@ def test_me_tells_the_roles_that_the_groups_give(visitor: Visitor, issuer: Issue
 
 
 def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(visitor: Visitor, issuer: Issuer) -> None:
-    tokens = Tokens(issuer.name, AUDIENCE, visitor.gateway.keys, leeway=0)
+    tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), visitor.gateway.keys)
 
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
@@ -175,10 +186,127 @@ def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(vis
     assert next(reversed(tokens._checked)) == number.to_bytes(32)
 
 
-def test_groups_that_are_no_list_of_names_give_no_role(visitor: Visitor, issuer: Issuer) -> None:
-    claims = {**issuer.claims(), "groups": "admin"}
+@pytest.mark.parametrize("groups", [{"admin": True}, 7, [["admin"]], [{"name": "admin"}]])
+def test_groups_that_are_neither_names_nor_one_name_give_no_role(visitor: Visitor, issuer: Issuer, groups: object) -> None:
+    claims = {**issuer.claims(), "groups": groups}
     answer: httpx.Response = visitor.get("/v1/me", issuer.sign(claims))
     assert answer.json()["roles"] == []
+
+
+ROLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "one text (ADFS)": ({}, {"groups": "scientist"}, ["scientist"]),
+    "another claim (Entra)": ({"oidc_roles_claim": "roles"}, {"roles": ["admin"]}, ["admin"]),
+    "a path (Keycloak)": ({"oidc_roles_claim": "realm_access.roles"}, {"realm_access": {"roles": ["user"]}}, ["user"]),
+    "a path that is not there": ({"oidc_roles_claim": "realm_access.roles"}, {"realm_access": ["user"]}, []),
+    "a name with dots (Auth0)": (
+        {"oidc_roles_claim": "https://a.example/roles"},
+        {"https://a.example/roles": ["user"]},
+        ["user"],
+    ),
+    "a prefix (Keycloak)": ({"oidc_roles_prefix": "/"}, {"groups": ["/user", "admin"]}, ["user"]),
+    "mapped groups": ({"oidc_roles": {"ml": "admin", "all": "user"}}, {"groups": ["all", "ml", "scientist"]}, ["admin", "user"]),
+    "a mapping without the name of a role": ({"oidc_roles": {"ml": "admin"}}, {"groups": ["admin", "user"]}, []),
+    "prefix and mapping": (
+        {"oidc_roles_prefix": "acme-", "oidc_roles": {"ml": "admin"}},
+        {"groups": ["acme-ml", "ml"]},
+        ["admin"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROLES)
+def test_roles_are_read_where_an_issuer_writes_them(new_house: Callable[[], House], case: str) -> None:
+    house = new_house()
+    settings, claims, roles = ROLES[case]
+    with house.gateway(**settings) as visitor:
+        token = house.issuer.sign({**house.issuer.claims(groups=None), **claims})
+        assert visitor.get("/v1/me", token).json()["roles"] == roles
+
+
+def test_a_mapping_cannot_make_a_person_a_service_account(new_house: Callable[[], House]) -> None:
+    with pytest.raises(ValidationError, match="oidc_roles"):
+        new_house().settings(oidc_roles={"robots": "service"})
+
+
+def test_a_refusal_names_the_claim_that_was_read_and_what_it_has(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with house.gateway(oidc_roles_claim="realm_access.roles") as visitor:
+        token = house.issuer.sign({**house.issuer.claims(groups=None), "realm_access": {"roles": ["/user", "offline_access"]}})
+        for sent, found in ((token, "/user, offline_access"), (house.issuer.token(), "no group")):
+            answer = visitor.get("/v1/models", sent)
+            assert answer.status_code == 403
+            assert f"read from the token's claim realm_access.roles, which has {found}" in answer.json()["detail"]
+
+
+def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with house.gateway(oidc_require_at_jwt=True) as visitor:
+        claims = house.issuer.claims()
+        for typ in ("JWT", None):
+            answer = visitor.get("/v1/me", house.issuer.sign(claims, typ=typ))
+            assert answer.status_code == 401
+            assert "its type must be at+jwt" in answer.json()["detail"]
+        for typ in ("at+jwt", "application/at+jwt"):
+            assert visitor.get("/v1/me", house.issuer.sign({**claims, "nonce": "n"}, typ=typ)).status_code == 200
+
+
+def test_an_issuer_that_writes_nonces_into_access_tokens_can_be_used(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with house.gateway(oidc_refused_claims=["at_hash"]) as visitor:
+        claims = house.issuer.claims(nonce="n")
+        assert visitor.get("/v1/me", house.issuer.sign(claims, typ="JWT")).status_code == 200
+        assert visitor.get("/v1/me", house.issuer.sign({**claims, "at_hash": "h"}, typ="JWT")).status_code == 401
+
+
+def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer() as issuer:
+        for kind in ("RSA", "EC", "OKP"):
+            issuer.rotate(kind)
+        house.issuer = issuer
+        with house.gateway() as visitor:
+            for key, alg in zip(issuer.keys, ("RS256", "PS256", "ES256", "EdDSA"), strict=True):
+                assert visitor.get("/v1/me", issuer.sign(issuer.claims(alg), alg=alg, key=key, kid=None)).status_code == 200
+            answer = visitor.get("/v1/me", Issuer().sign(issuer.claims(), kid=None))
+            assert answer.status_code == 401
+            assert "signature" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("members", [("kid",), ("use",), ("kid", "use", "alg")])
+def test_published_keys_may_lack_what_is_optional(new_house: Callable[[], House], members: tuple[str, ...]) -> None:
+    house = new_house()
+    with Issuer() as issuer:
+        issuer.unpublished = members
+        issuer.rotate()
+        house.issuer = issuer
+        with house.gateway() as visitor:
+            for key in issuer.keys:
+                assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=key)).status_code == 200
+                assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=key, kid=None)).status_code == 200
+
+
+def test_a_key_without_an_id_can_be_replaced_without_a_restart(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer() as issuer:
+        issuer.unpublished = ("kid",)
+        house.issuer = issuer
+        with house.gateway(oidc_refetch_seconds=0) as visitor:
+            assert visitor.get("/v1/me", issuer.token("before", kid=None)).status_code == 200
+            del issuer.keys[:]
+            issuer.rotate()
+            assert visitor.get("/v1/me", issuer.sign(issuer.claims("after"), kid=None)).status_code == 200
+
+
+def test_a_key_for_encryption_verifies_no_signature(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    with Issuer() as issuer:
+        signing, other = issuer.keys[0], RSAKey.generate_key(2048, {"kid": "same"})
+        public: dict[str, Any] = {**other.as_dict(private=False), "kid": signing.kid}
+        issuer.strange_keys = [{**public, "use": "enc"}, {**public, "alg": "RSA-OAEP"}]
+        house.issuer = issuer
+        with house.gateway() as visitor:
+            assert visitor.get("/v1/me", issuer.token()).status_code == 200
+            assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=other, kid=signing.kid)).status_code == 401
 
 
 def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_house: Callable[[], House]) -> None:

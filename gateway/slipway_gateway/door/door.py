@@ -144,8 +144,7 @@ class Door:
         caller = await self._login.caller(scope, headers)
         decision = rule.decision(caller.roles)
         if decision is None:
-            needed = " or ".join(sorted(rule.roles or ()))
-            raise Forbidden(f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}")
+            raise _lacks_role(rule, caller)
         if rule.confirmed:
             caller = await self._confirmed(rule, caller)
         if rule.path.startswith("/v2"):
@@ -201,6 +200,15 @@ def _granted(scope: Scope) -> Headers:
     """What every answer to the request's caller bears, once the caller is known."""
     call: Call | None = scope.get("slipway.call")
     return call.headers if call else []
+
+
+def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
+    needed = " or ".join(sorted(rule.roles or ()))
+    found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
+    return Forbidden(
+        f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}. "
+        f"Roles are read from the token's claim {caller.claim.path}, which has {found[:200] or 'no group'}"
+    )
 
 
 def _last_on_connection(send: Send) -> Send:

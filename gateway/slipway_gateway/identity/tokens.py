@@ -4,7 +4,8 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -13,12 +14,16 @@ from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmErr
 from joserfc.jws import JWSRegistry
 
 from slipway_gateway.errors import Unauthenticated
-from slipway_gateway.identity.keys import IssuerKeys
-from slipway_gateway.identity.roles import PEOPLE, Role
+from slipway_gateway.identity import keys as issuer_keys
+from slipway_gateway.identity.groups import GroupClaim
+from slipway_gateway.identity.keys import IssuerKeys, PublishedKey
+from slipway_gateway.identity.roles import Role
 
-ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
-"""Asymmetric ones only: with HS256 anyone who knows the public key could sign. RFC 9864 renamed EdDSA to Ed25519."""
-TYPES = ("jwt", "at+jwt", "application/at+jwt")
+ALGORITHMS = tuple(chain.from_iterable(issuer_keys.ALGORITHMS.values()))
+ACCESS_TYPES = ("at+jwt", "application/at+jwt")
+"""RFC 9068, section 2.1: the header of a token that is an access token and nothing else."""
+OTHER_PURPOSES = ("id", "refresh", "offline", "logout")
+"""Of a token, as Keycloak writes it into the claim ``typ`` and Cognito into ``token_use``."""
 MAX_TOKEN = 16 * 2**10
 MAX_SUBJECT = 255
 MAX_CACHED = 10_000
@@ -51,29 +56,45 @@ class Caller:
     """To whom a grant must be given so that it is this caller's: ``user:ada``, ``group:scientist``, ``client:nightly``."""
     issued: float = 0.0
     """Unix time at which the issuer made the token."""
+    claim: GroupClaim = field(default_factory=GroupClaim, compare=False)
+    """Where the groups were read, and which roles they give."""
 
     def within(self, groups: frozenset[str]) -> "Caller":
         """Return the caller with no other groups than these, and without the roles and grants that the others gave."""
-        lost = {group for group in self.groups if group not in groups}
-        if not lost:
+        kept = tuple(group for group in self.groups if group in groups)
+        if len(kept) == len(self.groups):
             return self
-        names = {f"group:{group}" for group in lost}
+        names = {f"group:{group}" for group in self.groups if group not in groups}
         return replace(
             self,
-            groups=tuple(group for group in self.groups if group not in lost),
-            roles=frozenset(role for role in self.roles if role.value not in lost),
+            groups=kept,
+            roles=self.claim.roles_of(kept),
             grantees=tuple(each for each in self.grantees if each not in names),
         )
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """What the tokens of an issuer must be like."""
+
+    issuer: str
+    audience: str
+    leeway: int
+    """Seconds that the issuer's clock may differ from ours."""
+    require_at_jwt: bool = False
+    """Whether the header's ``typ`` must be ``at+jwt``."""
+    refused_claims: frozenset[str] = frozenset()
+    """Claims that only ID tokens have; not looked for in a token of the type ``at+jwt``."""
+    groups: GroupClaim = field(default_factory=GroupClaim)
 
 
 class Tokens:
     """Checks tokens; one that was found good is not checked again for a while."""
 
-    def __init__(self, issuer: str, audience: str, keys: IssuerKeys, *, leeway: int) -> None:
-        self._issuer = issuer
-        self._audience = audience
+    def __init__(self, rules: TokenRules, keys: IssuerKeys) -> None:
+        self._rules = rules
         self._keys = keys
-        self._leeway = leeway
+        self._types = (*ACCESS_TYPES, *(() if rules.require_at_jwt else ("jwt",)))
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float, int]] = {}
         """By the token's digest: the caller, the Unix time of the next check, and the size of the token."""
@@ -112,20 +133,37 @@ class Tokens:
 
     async def _check(self, token: bytes) -> Caller:
         header = self._header(token)
-        keys = await self._keys.find(header.get("kid"), header["alg"])
-        try:
-            claims = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
-        except BadSignatureError:
-            raise Unauthenticated("the signature does not fit the token") from None
-        except (JoseError, ValueError) as error:
-            raise Unauthenticated(f"the token cannot be read: {error}") from None
+        kid, published = header.get("kid"), self._keys.published
+        keys = await self._keys.find(kid, header["alg"])
+        claims = self._verified(token, keys)
+        # A key that was chosen by its algorithm alone may have been replaced meanwhile.
+        if claims is None and (kid is None or keys[0].kid is None) and await self._keys.renew(published):
+            claims = self._verified(token, await self._keys.find(kid, header["alg"]))
+        if claims is None:
+            raise Unauthenticated("the signature does not fit the token")
+        self._check_purpose(header, claims)
         expires = self._check_claims(claims, time.time())
-        return _caller(claims, expires)
+        return _caller(claims, expires, self._rules.groups)
 
-    @staticmethod
-    def _header(token: bytes) -> dict[str, Any]:
+    def _verified(self, token: bytes, keys: tuple[PublishedKey, ...]) -> dict[str, Any] | None:
+        """Return the claims; None if no key made the signature. Raises Unauthenticated."""
+        for each in keys:
+            try:
+                return jwt.decode(token, each.key, algorithms=ALGORITHMS, registry=self._registry).claims
+            except BadSignatureError:
+                continue
+            except (JoseError, ValueError) as error:
+                raise Unauthenticated(f"the token cannot be read: {error}") from None
+        return None
+
+    def _header(self, token: bytes) -> dict[str, Any]:
         """The token's header, read before anything is believed: it says which key to use."""
-        if len(token) > MAX_TOKEN or token.count(b".") != 2:
+        if len(token) > MAX_TOKEN:
+            raise Unauthenticated(
+                f"the token is too long: it has {len(token)} bytes and at most {MAX_TOKEN} are read; "
+                "let the issuer put fewer groups or other claims into it"
+            )
+        if token.count(b".") != 2:
             raise Unauthenticated("the token is not a signed JWT")
         encoded = token.partition(b".")[0]
         try:
@@ -138,37 +176,49 @@ class Tokens:
             raise Unauthenticated(f"algorithm {header.get('alg')!s:.20} is not allowed; use {', '.join(ALGORITHMS)}")
         if "crit" in header:
             raise Unauthenticated(f"the token demands extensions that are not known here: crit {header['crit']!s:.80}")
-        if str(header.get("typ", "JWT")).lower() not in TYPES:
-            raise Unauthenticated(f"a token of type {header.get('typ')!s:.20} is not an access token")
+        if str(header.get("typ", "JWT")).lower() not in self._types:
+            raise Unauthenticated(
+                f"a token of type {header.get('typ', 'JWT')!s:.20} is not an access token; its type must be {self._types[0]}"
+            )
         return header
+
+    def _check_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
+        """Raise Unauthenticated if the issuer made the token for something else than access (RFC 9068, section 4)."""
+        if str(header.get("typ")).lower() in ACCESS_TYPES:
+            return
+        purpose = str(claims.get("token_use") or claims.get("typ"))
+        if purpose.lower() in OTHER_PURPOSES:
+            raise Unauthenticated(f"the token is of type {purpose}; send the access token")
+        if found := sorted(self._rules.refused_claims & claims.keys()):
+            raise Unauthenticated(f"the token is an ID token: it has the claim {found[0]}; send the access token")
 
     def _check_claims(self, claims: dict[str, Any], now: float) -> float:
         """Raise Unauthenticated unless the token is for us and for now; gives the time of its end."""
-        if claims.get("iss") != self._issuer:
-            raise Unauthenticated(f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {self._issuer}")
+        rules = self._rules
+        if claims.get("iss") != rules.issuer:
+            raise Unauthenticated(f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {rules.issuer}")
         audience = claims.get("aud")
-        if self._audience not in (audience if isinstance(audience, list) else [audience]):
-            raise Unauthenticated(f"wrong audience: the token is for {audience!s:.200}, not for {self._audience}")
+        if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise Unauthenticated(f"wrong audience: the token is for {audience!s:.200}, not for {rules.audience}")
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
         if not isinstance(expires, int | float) or not isinstance(begins, int | float):
             raise Unauthenticated("the token does not say when it expires")
-        if now >= expires + self._leeway:
+        if now >= expires + rules.leeway:
             raise Unauthenticated("the token is expired")
-        if now < begins - self._leeway:
+        if now < begins - rules.leeway:
             raise Unauthenticated("the token is not valid yet")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not subject or not subject.isprintable():
             raise Unauthenticated("the token does not say whose it is: it has no sub")
         if len(subject.encode()) > MAX_SUBJECT:  # OpenID Connect Core, section 2; a longer one is no key of an index
             raise Unauthenticated(f"the token's sub has {len(subject.encode())} bytes; {MAX_SUBJECT} are allowed")
-        return float(expires) + self._leeway
+        return float(expires) + rules.leeway
 
 
-def _caller(claims: dict[str, Any], expires: float) -> Caller:
+def _caller(claims: dict[str, Any], expires: float, groups: GroupClaim) -> Caller:
     """A service account is a client that asked for itself: its token names it as subject too (RFC 9068, section 2.2)."""
-    subject, groups = claims["sub"], claims.get("groups")
-    names = tuple(g for g in groups if isinstance(g, str)) if isinstance(groups, list) else ()
-    roles = frozenset(role for role in PEOPLE if role.value in names)
+    subject, names = claims["sub"], groups.groups_of(claims)
+    roles = groups.roles_of(names)
     own = f"user:{subject}"
     if not names and claims.get("client_id") == subject:
         roles, own = frozenset({Role.SERVICE}), f"client:{subject}"
@@ -176,4 +226,4 @@ def _caller(claims: dict[str, Any], expires: float) -> Caller:
     grantees = (own, *(f"group:{group}" for group in names))
     issued = claims.get("iat")
     at = float(issued) if isinstance(issued, int | float) else 0.0
-    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees, at)
+    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees, at, groups)
