@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from slipway_cluster import JOB, MODEL, Cluster
 from slipway_contract.model import ConditionType, Model
+from slipway_identity.login import log_in
 
 PATIENT: dict[str, Any] = {
     "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2, "thalach": 108,
@@ -60,10 +61,8 @@ class Ring:
         return found
 
     def login(self, account: str) -> str:
-        """A new access token, by the password grant."""
-        form = {"grant_type": "password", "client_id": "slipway", "username": account, "password": self.passwords[account]}
-        answer = httpx.post(f"{self.issuer}/oauth/token", data={**form, "scope": "openid profile groups"}, timeout=30)
-        return str(answer.raise_for_status().json()["access_token"])
+        """A new access token, by the provider's pages."""
+        return str(log_in(self.issuer, account, self.passwords[account])["access_token"])
 
     def client(self, account: str = "user") -> httpx.Client:
         """An HTTP client of the gateway, each request with a valid token of the account."""

@@ -10,6 +10,7 @@ from joserfc.jwk import RSAKey
 from slipway_embedded.state import State
 
 CLIENT = "slipway"
+AUDIENCE = "slipway-api"
 SCIM_CLIENT = "slipway-gateway"
 ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
 SIMULATOR = "simulator"
@@ -49,6 +50,8 @@ class Identity:
             **({} if self.smtp else {"CANAILLE__SMTP": "null"}),
             "SLIPWAY_IDENTITY_SCIM_SECRET": self.scim_secret,
             "SLIPWAY_IDENTITY_REDIRECT_URIS": json.dumps(self.redirect_uris),
+            # For development, and it listens on loopback alone: a token by one command.
+            "SLIPWAY_IDENTITY_PUBLIC_PASSWORD_GRANT": "true",
         }
 
     @property

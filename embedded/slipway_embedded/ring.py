@@ -17,7 +17,7 @@ from slipway_cluster.kubelet import Image, Kubelet
 from slipway_cluster.probe import answers
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
-from slipway_embedded.identity import ACCOUNTS, CLIENT, SCIM_CLIENT, TOKEN_SECONDS, Identity
+from slipway_embedded.identity import ACCOUNTS, AUDIENCE, SCIM_CLIENT, TOKEN_SECONDS, Identity
 from slipway_embedded.postgres import Postgres
 from slipway_embedded.programs import Program, Programs, StartFailed
 from slipway_embedded.screen import Screen
@@ -218,7 +218,8 @@ class Ring:
             "SLIPWAY_CLUSTER": self.cluster_url,
             "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
             "SLIPWAY_OIDC_ISSUER": self.identity.issuer,
-            "SLIPWAY_OIDC_AUDIENCE": CLIENT,
+            "SLIPWAY_OIDC_AUDIENCE": AUDIENCE,
+            "SLIPWAY_OIDC_REQUIRE_AT_JWT": "true",
             "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
             "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
             "SLIPWAY_SPOOL": str(self.state.folder("spool")),

@@ -1,6 +1,7 @@
-"""What hypercorn serves: Canaille, whose service accounts get tokens that a resource server can read, and whose SCIM is for one.
+"""The ASGI application that hypercorn serves: Canaille, whose access tokens a resource server can validate (RFC 9068), whose SCIM
+is for the gateway, and which slows down who guesses passwords.
 
-Canaille's access tokens are JWTs, but for client credentials: those are random strings, which only Canaille itself understands.
+Canaille makes the access tokens of people exactly like ID tokens, and those of client credentials as random strings.
 """
 
 import time
@@ -8,12 +9,15 @@ from secrets import token_hex
 from typing import Any
 
 from asgiref.wsgi import WsgiToAsgi
+from authlib.integrations.flask_oauth2.authorization_server import create_token_expires_in_generator
+from authlib.oauth2.rfc6749 import InvalidGrantError
 from canaille.app import models
 from canaille.backends import Backend
 from canaille.hypercorn.app import create_app as create_canaille
 from canaille.oidc.models import Token
-from canaille.oidc.provider import BearerTokenGenerator, authorization, get_jwt_config
-from flask import abort, request
+from canaille.oidc.provider import BearerTokenGenerator, OIDCGrantMixin, authorization, get_issuer, get_jwt_config
+from canaille.oidc.userinfo import UserInfo, generate_user_claims
+from flask import abort, current_app, request
 from joserfc import jwt
 
 from slipway_identity.bootstrap import CLIENT_CREDENTIALS
@@ -23,17 +27,44 @@ SECONDS = 3600
 """A service account asks for the next token by itself, so that one lasts no longer than it must."""
 REFRESH_SECONDS = 8 * 3600
 """A person who does not renew their token for so long logs in again."""
+MAIL_ENDPOINTS = frozenset(
+    {
+        "core.auth.password.forgotten",
+        "core.auth.password.forgotten_code",
+        "core.account.user_invitation",
+        "core.groups.invite_to_group",
+    }
+)
+"""Pages that send mail and that Canaille answers with 500 when it has no mail server."""
 
 
 def create_app() -> Any:
     """The ASGI application. Canaille's own settings come from the file named by ``CANAILLE_CONFIG``."""
     application = create_canaille(wrap_asgi=False)
+    # Each wrong password doubles the time in which no further one is accepted for the account: 2 s, 4 s … 10 minutes.
+    application.config["CANAILLE"]["ENABLE_INTRUDER_LOCKOUT"] = True
     application.before_request(keep_scim_for_the_gateway)
     Token.is_refresh_token_active = is_refresh_token_active
+    application.before_request(refuse_pages_that_need_mail)
+    application.config["OAUTH2_ACCESS_TOKEN_GENERATOR"] = access_token
+    authorization.register_token_generator("default", authorization.create_bearer_token_generator(application.config))
     # A token for the same client is to be had at any time: there is no refresh token.
-    tokens = BearerTokenGenerator(service_token, expires_generator=SECONDS)
-    authorization.register_token_generator(CLIENT_CREDENTIALS, tokens)
+    authorization.register_token_generator(CLIENT_CREDENTIALS, BearerTokenGenerator(access_token, expires_generator=lifetime))
+    OIDCGrantMixin.get_client_claims = id_token_claims
     return WsgiToAsgi(application)  # type: ignore[no-untyped-call]
+
+
+def id_token_claims(_grant: Any, client: Any) -> dict[str, Any]:
+    """An ID token is for the client that asked for the login; Canaille writes the audience of access tokens into it."""
+    return {"iss": get_issuer(), "aud": [client.client_id]}
+
+
+def refuse_pages_that_need_mail() -> tuple[str, int, dict[str, str]] | None:
+    """Answer 404 when no mail server is configured."""
+    if request.endpoint not in MAIL_ENDPOINTS or current_app.config["CANAILLE"]["SMTP"]:
+        return None
+    reason = "This page sends mail, and no mail server is configured. Ask an administrator for a new password or an account.\n"
+    return reason, 404, {"content-type": "text/plain; charset=utf-8"}
 
 
 def keep_scim_for_the_gateway() -> None:
@@ -55,17 +86,31 @@ def is_refresh_token_active(token: Token) -> bool:
     return not token.is_revoked() and time.time() < token.get_issued_at() + REFRESH_SECONDS
 
 
-def service_token(client: Any, grant_type: str, user: None, scope: str | None) -> str:  # noqa: ARG001  (Authlib's signature)
-    """The client is its own subject: RFC 9068, section 2.2."""
+def access_token(client: Any, grant_type: str, user: Any, scope: str | None) -> str:
+    """Return a signed token of a person, or of a service account, which is its own subject (RFC 9068, section 2.2).
+
+    Raises InvalidGrantError for a person who has the client's name: the token would be taken for the client's own (section 5).
+    """
     config, now = get_jwt_config(client), int(time.time())
+    if user is not None and user.user_name == client.client_id:
+        raise InvalidGrantError("the user has the name of the client")
+    about = UserInfo(generate_user_claims(user)).filter(scope) if user is not None else {"sub": client.client_id}
     claims = {
+        **about,
         "iss": config["iss"],
-        "sub": client.client_id,
         "client_id": client.client_id,
         "aud": [audience.client_id for audience in client.audience],
         "iat": now,
-        "exp": now + SECONDS,
+        "exp": now + lifetime(client, grant_type),
         "jti": token_hex(16),
     }
     header = {"typ": "at+jwt", "alg": config["alg"], "kid": config["kid"]}
     return jwt.encode(header, claims, config["key"], algorithms=[config["alg"]])
+
+
+def lifetime(client: Any, grant_type: str) -> int:
+    """Seconds that an access token is valid."""
+    if grant_type == CLIENT_CREDENTIALS:
+        return SECONDS
+    seconds: int = create_token_expires_in_generator(current_app.config.get("OAUTH2_TOKEN_EXPIRES_IN"))(client, grant_type)
+    return seconds

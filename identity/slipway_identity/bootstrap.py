@@ -1,6 +1,7 @@
 """Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth clients. Safe to repeat."""
 
 import logging
+from secrets import token_urlsafe
 from typing import Any
 
 from canaille import create_app
@@ -25,6 +26,7 @@ def bootstrap(settings: IdentitySettings) -> None:
         for name, description in settings.groups.items():
             members = [user for user, account in settings.accounts.items() if name in account.groups]
             ensure_group(name, description, members)
+        ensure_api(settings)
         ensure_login_client(settings)
         ensure_scim_client(settings)
         for client_id, service_account in settings.service_accounts.items():
@@ -65,24 +67,30 @@ def ensure_group(name: str, description: str, members: list[str]) -> None:
         backend.save(group)
 
 
+def ensure_api(settings: IdentitySettings) -> None:
+    """Register the audience of access tokens. Canaille has only clients as audiences; this one may get no token itself."""
+    wanted = {**own_login("Slipway API", SecretStr(token_urlsafe())), "grant_types": []}
+    ensure_client(settings.audience, wanted, audience=settings.audience)
+
+
 def ensure_login_client(settings: IdentitySettings) -> None:
-    """The client of people: public, so its logins are proved by PKCE."""
+    """Register the client of people: public, so its logins are proved by PKCE."""
     wanted = {
         "client_name": "Slipway",
-        "grant_types": ["authorization_code", "refresh_token", "password"],
+        "grant_types": ["authorization_code", "refresh_token", *(["password"] if settings.public_password_grant else [])],
         "response_types": ["code"],
-        "redirect_uris": settings.redirect_uris,
+        "redirect_uris": [*settings.redirect_uris, settings.terminal_redirect_uri],
         # Its origin is the one from which Canaille lets a browser's scripts ask for tokens.
         "client_uri": next(iter(settings.redirect_uris), None),
         "scope": ["openid", "profile", "email", "groups"],
         "token_endpoint_auth_method": "none",
     }
-    ensure_client(settings.client_id, wanted, audience=settings.client_id)
+    ensure_client(settings.client_id, wanted, audience=settings.audience)
 
 
 def ensure_service_account(name: str, account: ServiceAccount, settings: IdentitySettings) -> None:
     """A client that logs in as itself. Its tokens are for Slipway."""
-    ensure_client(name, own_login(name, account.secret), audience=settings.client_id)
+    ensure_client(name, own_login(name, account.secret), audience=settings.audience)
 
 
 def ensure_scim_client(settings: IdentitySettings) -> None:

@@ -42,10 +42,22 @@ class IdentitySettings(BaseSettings):
     """Groups that Slipway knows as roles, each with its description."""
 
     client_id: str = "slipway"
-    """OAuth client of the command line and the web pages, and the audience of access tokens. Public, so without a secret."""
+    """OAuth client of the command line and the web pages. Public, so without a secret."""
+
+    audience: str = "slipway-api"
+    """What stands in ``aud`` of access tokens for Slipway. No client logs in by this name, so no ID token has it."""
 
     redirect_uris: list[str] = []
-    """Where a browser may return to after login: the gateway's pages."""
+    """Where a browser may return to after login: the gateway's pages. The origin of the first one is the one from which a
+    browser's scripts may ask for tokens."""
+
+    terminal_redirect_uri: str = "http://127.0.0.1:8400/callback"
+    """Where a browser may return to after a login that a program on the user's own machine began (RFC 8252). Nothing has to
+    listen there: the code can be copied from the browser's address bar."""
+
+    public_password_grant: bool = False
+    """Whether the public client may exchange a user name and a password for a token. Anyone who reaches the token endpoint can
+    guess passwords with it: set it only for development, where the provider listens on loopback."""
 
     scim_secret: SecretStr | None = Field(default=None, min_length=24)
     """Secret of the client ``slipway-gateway``, by which the gateway manages users over SCIM. None: there is no such client."""

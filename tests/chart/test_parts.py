@@ -11,9 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
 from slipway_embedded.templates import templates
+from slipway_gateway.identity.groups import GroupClaim
+from slipway_gateway.identity.roles import Role
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.problems.problem import parameters_schema, problem
@@ -74,7 +77,11 @@ def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypa
     assert settings.accounts["admin"].password.get_secret_value() == default.secrets["slipway-identity/password-admin"]
     (robot,) = settings.service_accounts.values()
     assert robot.secret.get_secret_value() == default.secrets["slipway-simulator/client-secret"]
-    assert settings.client_id == environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_OIDC_AUDIENCE"]
+    gateway = environment(container(default, "Deployment slipway-gateway", "gateway"))
+    assert settings.audience == gateway["SLIPWAY_OIDC_AUDIENCE"] != settings.client_id
+    assert settings.client_id == gateway["SLIPWAY_DOCS_CLIENT"]
+    assert gateway["SLIPWAY_OIDC_REQUIRE_AT_JWT"] == "true"
+    assert not settings.public_password_grant
 
 
 def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_does(default: Rendering) -> None:
@@ -88,6 +95,23 @@ def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_
     }
     assert knows == {"Deployment slipway-gateway", "Deployment slipway-worker", "Deployment slipway-identity"}
     assert len(default.secrets["slipway-identity/scim-secret"]) >= 32
+
+
+def test_a_gateway_reads_roles_of_another_issuer_where_the_values_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ("rolesClaim=realm_access.roles", "rolesPrefix=/", "roles.ml=admin", "refusedClaims={at_hash}", "requireAtJwt=true")
+    rendering = render(None, "gateway.oidc.issuer=https://login.example.com", *(f"gateway.oidc.{value}" for value in values))
+    for variable, value in environment(container(rendering, "Deployment slipway-gateway", "gateway")).items():
+        if "OIDC" in variable:
+            monkeypatch.setenv(variable, value)
+    rules = GatewaySettings(cluster="local:///x", database_url=SecretStr("postgresql://x")).token_rules
+    assert rules.groups == GroupClaim("realm_access.roles", "/", {"ml": Role.ADMIN})
+    assert (rules.require_at_jwt, rules.refused_claims) == (True, frozenset({"at_hash"}))
+
+
+def test_another_issuer_may_leave_access_tokens_unmarked() -> None:
+    rendering = render(None, "gateway.oidc.issuer=https://login.example.com")
+    told = environment(container(rendering, "Deployment slipway-gateway", "gateway"))
+    assert told["SLIPWAY_OIDC_REQUIRE_AT_JWT"] == "false"
 
 
 def test_a_gateway_with_another_issuer_is_told_of_no_scim() -> None:

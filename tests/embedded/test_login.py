@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jwt
 from joserfc.jwk import RSAKey
+from slipway_embedded.identity import AUDIENCE
+from slipway_identity.login import LoginFailed, log_in
 
 from tests.embedded.conftest import RunningRing
 from tests.ring import PATIENT, v2
@@ -29,8 +31,8 @@ def signing_key(ring: RunningRing) -> RSAKey:
 def forged(ring: RunningRing, header: dict[str, Any] | None = None, **claims: Any) -> str:
     key = signing_key(ring)
     now = int(time.time())
-    good = {"iss": ring.issuer, "aud": ["slipway"], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
-    return jwt.encode({"alg": "RS256", "kid": key.kid, **(header or {})}, {**good, **claims}, key)
+    good = {"iss": ring.issuer, "aud": [AUDIENCE], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
+    return jwt.encode({"alg": "RS256", "kid": key.kid, "typ": "at+jwt", **(header or {})}, {**good, **claims}, key)
 
 
 def unsigned(ring: RunningRing) -> str:
@@ -91,8 +93,17 @@ def test_the_same_token_made_well_is_accepted(ring: RunningRing) -> None:
 
 
 def test_a_wrong_password_gives_no_token(ring: RunningRing) -> None:
-    form = {"grant_type": "password", "client_id": "slipway", "username": "user", "password": "guess"}
+    form = {"grant_type": "password", "client_id": "slipway", "username": "nobody", "password": "guess"}
     assert httpx.post(f"{ring.issuer}/oauth/token", data=form, timeout=30).status_code == 400
+    with pytest.raises(LoginFailed):
+        log_in(ring.issuer, "nobody", "guess")
+
+
+def test_the_id_token_of_a_login_is_not_accepted(ring: RunningRing) -> None:
+    tokens = log_in(ring.issuer, "scientist", ring.passwords["scientist"])
+    for name, status in (("access_token", 200), ("id_token", 401)):
+        with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30) as client:
+            assert client.get("/v1/models").status_code == status
 
 
 def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(ring: RunningRing) -> None:

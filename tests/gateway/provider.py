@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 from aiosmtpd.controller import Controller
-from slipway_embedded.identity import CLIENT, SCIM_CLIENT, Identity
+from slipway_embedded.identity import AUDIENCE, CLIENT, SCIM_CLIENT, Identity
 from slipway_embedded.state import State, free_port
 
 from tests.gateway.browser import Browser
@@ -128,6 +128,8 @@ class Provider:
         return {
             "oidc_issuer": self.url,
             "oidc_discovery_url": None,
+            "oidc_audience": AUDIENCE,
+            "oidc_require_at_jwt": True,
             "scim_url": f"{self.url}/scim/v2",
             "scim_client_id": SCIM_CLIENT,
             "scim_client_secret": self.identity.scim_secret,

@@ -19,7 +19,7 @@ from slipway_gateway.records import erasure
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.provider import Person, Provider, next_second
-from tests.identity.test_service_accounts import claims_of
+from tests.identity.provider import claims_of
 
 PEOPLE = {"admin", "scientist", "user"}
 """Who is there from the start, each in the group of the same name."""
@@ -57,7 +57,7 @@ def test_an_account_is_made_used_reset_changed_and_deleted(city: Visitor, provid
         former = ada.password
         renew()
         assert not ada.may_sign_in(former)
-        assert ada.may_sign_in(ada.password)
+        wait_for("the end of the lockout", lambda: ada.may_sign_in(ada.password))
 
     assert call(city, "DELETE", "/v1/me", token).status_code == 204
     assert refused(city, token) == "the account does not exist any more"

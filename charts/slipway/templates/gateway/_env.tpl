@@ -5,6 +5,14 @@
 {{ include "slipway.database.credentials" $database }}
 - {name: SLIPWAY_OIDC_ISSUER, value: {{ include "slipway.oidc.issuer" . | quote }}}
 - {name: SLIPWAY_OIDC_AUDIENCE, value: {{ .Values.gateway.oidc.audience | quote }}}
+{{- with .Values.gateway.oidc }}
+- {name: SLIPWAY_OIDC_REQUIRE_AT_JWT, value: {{ or .requireAtJwt (and $.Values.identity.enabled (not .issuer)) | quote }}}
+- {name: SLIPWAY_OIDC_REFUSED_CLAIMS, value: {{ .refusedClaims | toJson | quote }}}
+- {name: SLIPWAY_OIDC_ROLES_CLAIM, value: {{ .rolesClaim | quote }}}
+- {name: SLIPWAY_OIDC_ROLES_PREFIX, value: {{ .rolesPrefix | quote }}}
+- {name: SLIPWAY_OIDC_ROLES, value: {{ .roles | toJson | quote }}}
+- {name: SLIPWAY_DOCS_CLIENT, value: {{ .docsClient | quote }}}
+{{- end }}
 {{- with include "slipway.oidc.discoveryUrl" . }}
 - {name: SLIPWAY_OIDC_DISCOVERY_URL, value: {{ . | quote }}}
 {{- end }}
