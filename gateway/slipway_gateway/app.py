@@ -67,6 +67,7 @@ from slipway_gateway.records.vanished import Vanished
 from slipway_gateway.rows.lookup import Features
 from slipway_gateway.rows.pictures import Bounds, Pictures
 from slipway_gateway.settings import Settings
+from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.telemetry.tracing import Application, Traced
@@ -262,7 +263,7 @@ class Gateway:
     def _job_routers(self) -> list[APIRouter]:
         trainings = Trainings(self.routes, self.submissions, LogReaders())
         promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
-        webhooks = Webhooks(self.tasks, Outbound(self.settings.webhook_hosts))
+        webhooks = Webhooks(Deliveries(self.database), Outbound(self.settings.webhook_hosts))
         batches = Batches(
             self.routes,
             self.submissions,

@@ -253,7 +253,15 @@ class Settings(BaseSettings):
     be public."""
 
     webhook_attempts: int = Field(default=8, ge=1)
-    """Attempts to deliver a webhook, 2, 4, 8 … seconds apart, up to ten minutes."""
+    """Attempts to deliver a message to a webhook, 2, 4, 8 … seconds apart, up to ten minutes."""
+
+    webhook_failures: int = Field(default=24, ge=1)
+    """Failed attempts in a row after which a webhook is disabled. From the fifth on, all its messages pause for 2, 4, 8 …
+    seconds, up to ten minutes: by default it is given up after some two hours."""
+
+    webhook_concurrency: int = Field(default=8, ge=1, le=100)
+    """Deliveries of a worker at the same time, besides the tasks that it answers; at most two of them go to one host, and two
+    are of one caller."""
 
     batch_template: str = Field(default="batch", min_length=1)
     """The suspended CronJob that batches are predicted by."""

@@ -3,25 +3,25 @@
 import asyncio
 import logging
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-import orjson
 from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
 from slipway_gateway.door.replay import Notes, Replay
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.postgresql.queue import PREDICTIONS, WEBHOOKS, Again, Queue
+from slipway_gateway.postgresql.queue import PREDICTIONS, Again, Queue
 from slipway_gateway.settings import Settings
+from slipway_gateway.tasks.deliverer import Deliverer
+from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import TaskState
-from slipway_gateway.wire.outbound import NotDelivered, Outbound, signed
+from slipway_gateway.wire.outbound import Outbound
 
 log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF = 300.0
-LONGEST_WEBHOOK_BACKOFF = 600.0
 GRACE = timedelta(seconds=60)
 
 
@@ -33,14 +33,19 @@ class Worker:
         self._notes = Notes()
         self._gateway = Gateway(settings, cluster, journal=self._notes)
         self._replay = Replay(self._gateway.door, self._notes)
-        self._outbound = Outbound(settings.webhook_hosts)
+        self._deliverer = Deliverer(
+            Deliveries(self._gateway.database),
+            Outbound(settings.webhook_hosts),
+            slots=settings.webhook_concurrency,
+            attempts=settings.webhook_attempts,
+            failures=settings.webhook_failures,
+        )
         self._queue: Queue = self._gateway.queue
         self._store: TaskStore = self._gateway.tasks
         self._heartbeat = timedelta(seconds=settings.task_heartbeat_seconds)
         # An attempt is over by then, whatever happens: the predictor's time, once more elsewhere, and what is around it.
         self._lease = timedelta(seconds=2 * settings.upstream_timeout_seconds) + GRACE
         self._queue.handle(PREDICTIONS, self.predict)
-        self._queue.handle(WEBHOOKS, self.tell)
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT."""
@@ -51,12 +56,13 @@ class Worker:
         try:
             async with self._gateway.watching(), self._queue.opened():
                 await self._gateway.routes.wait()  # without Models every attempt would fail
-                tidying = asyncio.create_task(self._tidy())
+                beside = [asyncio.create_task(self._tidy()), asyncio.create_task(self._deliverer.run())]
                 try:
                     await self._queue.work(concurrency=self._settings.task_concurrency, heartbeat=self._heartbeat)
                 finally:
-                    tidying.cancel()
-                    await asyncio.gather(tidying, return_exceptions=True)
+                    for task in beside:
+                        task.cancel()
+                    await asyncio.gather(*beside, return_exceptions=True)
         finally:
             await self._gateway.close()
             server.shutdown()
@@ -77,24 +83,6 @@ class Worker:
         if state is TaskState.DEAD:
             log.warning("task %s of model %s is dead after %d attempts", task.task_id, task.model, task.attempts + 1)
         await self._store.finish(task, state, outcome)
-
-    async def tell(self, attempts: int, *, webhook_id: str, task_id: str, state: str) -> None:
-        """Deliver one notice: at least once, always with the same id. Raises Again when there is to be another attempt."""
-        webhook, task = await self._store.subscription(webhook_id), await self._store.get(task_id)
-        if webhook is None or task is None:
-            return
-        data = {"taskId": task.task_id, "requestId": task.request_id, "model": task.model, "state": state, "status": task.status}
-        finished = (task.finished or datetime.now(UTC)).isoformat()
-        body = orjson.dumps({"type": f"task.{state}", "timestamp": finished, "data": data})
-        try:
-            await self._outbound.post(webhook.url, body, signed(webhook.secret, f"msg_{task.request_id}", body))
-        except NotDelivered as error:
-            await self._store.note_delivery(webhook_id, str(error)[:500])
-            if attempts + 1 < self._settings.webhook_attempts:
-                raise Again(min(2.0 ** (attempts + 1), LONGEST_WEBHOOK_BACKOFF)) from None
-            log.warning("webhook %s was given up: %s", webhook_id, error)
-            return
-        await self._store.note_delivery(webhook_id, None)
 
     async def _tidy(self) -> None:
         """Every heartbeat: take over from the dead. A database that is away ends the worker: its signs of life fail."""

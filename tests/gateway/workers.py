@@ -1,8 +1,10 @@
 """Workers as processes, and a receiver of webhooks."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import json
 import os
 import subprocess
 import sys
@@ -76,8 +78,13 @@ class Receiver:
 
     def __init__(self) -> None:
         self.taken: list[tuple[dict[str, str], bytes]] = []
+        self.challenged: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
         """Answers in order; afterwards 204."""
+        self.answers_challenges = True
+        self.seconds = 0.0
+        """Before each answer but that to the challenge."""
+        self.under_way = self.most_under_way = 0
         self._stack = ExitStack()
         self.server = Loopback(self._answer)
 
@@ -95,10 +102,21 @@ class Receiver:
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        self.taken.append(({name.decode(): value.decode() for name, value in scope["headers"]}, body))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        message = json.loads(body)
+        if message["type"] == "webhook.challenge" and self.answers_challenges:
+            self.challenged.append((headers, body))
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": json.dumps({"challenge": message["data"]["challenge"]}).encode()})
+            return
+        self.taken.append((headers, body))
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await asyncio.sleep(self.seconds)
+        self.under_way -= 1
         status = self.statuses.pop(0) if self.statuses else 204
-        headers = [(b"location", f"{self.server.url}/elsewhere".encode())] if status == 302 else []
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        more = [(b"location", f"{self.server.url}/elsewhere".encode())] if status == 302 else []
+        await send({"type": "http.response.start", "status": status, "headers": more})
         await send({"type": "http.response.body", "body": b""})
 
 

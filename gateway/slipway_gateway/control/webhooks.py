@@ -11,12 +11,11 @@ from sqlalchemy import Row
 
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import Conflict, NotFound
+from slipway_gateway.errors import NotFound
 from slipway_gateway.requestid import new_id
-from slipway_gateway.tasks.store import TaskStore
+from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.wire.outbound import Outbound
 
-PER_CALLER = 10
 SECRET_BYTES = 32
 
 
@@ -37,6 +36,10 @@ class Webhook(Schema):
     delivered: datetime | None = Field(default=None, description="the last good delivery")
     failed: datetime | None = Field(default=None, description="the last one that failed")
     problem: str | None = Field(default=None, description="why it failed")
+    verified: datetime | None = Field(
+        default=None, description="when the URL answered the challenge; nothing else is sent before"
+    )
+    disabled: datetime | None = Field(default=None, description="when it was given up; delete it, and register the URL again")
 
 
 class NewWebhook(Webhook):
@@ -54,8 +57,8 @@ class WebhookList(Schema):
 class Webhooks:
     """The routes."""
 
-    def __init__(self, store: TaskStore, outbound: Outbound) -> None:
-        self._store = store
+    def __init__(self, deliveries: Deliveries, outbound: Outbound) -> None:
+        self._deliveries = deliveries
         self._outbound = outbound
 
     def router(self) -> APIRouter:
@@ -66,20 +69,17 @@ class Webhooks:
         return router
 
     async def subscribe(self, asked: WebhookRequest, call: CurrentCall) -> NewWebhook:
-        await self._outbound.check("url", asked.url)
-        subject = call.caller.subject
-        if len(await self._store.subscriptions(subject)) >= PER_CALLER:
-            raise Conflict(f"you have {PER_CALLER} webhooks already")
+        place = await self._outbound.check("url", asked.url)
         webhook_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
-        await self._store.subscribe(webhook_id=webhook_id, subject=subject, url=asked.url, secret=secret)
+        await self._deliveries.subscribe(webhook_id, call.caller.subject, url=asked.url, host=place.host, secret=secret)
         return NewWebhook(webhook_id=webhook_id, url=asked.url, secret="whsec_" + base64.b64encode(secret).decode())
 
     async def list(self, call: CurrentCall) -> WebhookList:
-        found = await self._store.subscriptions(call.caller.subject)
+        found = await self._deliveries.subscriptions(call.caller.subject)
         return WebhookList(webhooks=[_described(row) for row in found])
 
     async def unsubscribe(self, webhook_id: str, call: CurrentCall) -> None:
-        if not await self._store.unsubscribe(call.caller.subject, webhook_id.replace("\0", "")):
+        if not await self._deliveries.unsubscribe(call.caller.subject, webhook_id.replace("\0", "")):
             raise NotFound(f"there is no webhook {webhook_id}")
 
 
@@ -91,4 +91,6 @@ def _described(row: Row[Any]) -> Webhook:
         delivered=row.delivered,
         failed=row.failed,
         problem=row.problem,
+        verified=row.verified,
+        disabled=row.disabled,
     )

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, Connection, parameters
 
 PREDICTIONS = "predictions"
-WEBHOOKS = "webhooks"
 
 
 class Again(Exception):

@@ -206,6 +206,22 @@ webhooks = Table(
     Column("delivered", DateTime(timezone=True), comment="the last good delivery"),
     Column("failed", DateTime(timezone=True), comment="the last one that failed"),
     Column("problem", Text, comment="why it failed"),
+    Column("host", Text, nullable=False, comment="of the URL, lower case"),
+    Column("verified", DateTime(timezone=True), comment="when the URL answered the challenge"),
+    Column("failures", Integer, nullable=False, server_default="0", comment="failed attempts since the last good one"),
+    Column("paused_until", DateTime(timezone=True), comment="no attempt before then"),
+    Column("disabled", DateTime(timezone=True), comment="when it was given up"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("webhook_id", Text, ForeignKey("webhooks.webhook_id", ondelete="CASCADE"), primary_key=True),
+    Column("message_id", Text, primary_key=True, comment="the same for each attempt"),
+    Column("task_id", Text, ForeignKey("tasks.task_id", ondelete="CASCADE"), index=True, comment="null: the challenge"),
+    Column("state", Text, comment="how the task ended"),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="attempts that failed"),
+    Column("due", DateTime(timezone=True), nullable=False, index=True),
 )
 
 queue_schema = Table("queue_schema", metadata, Column("name", Text, primary_key=True))

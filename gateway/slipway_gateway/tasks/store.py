@@ -1,5 +1,5 @@
-"""Tasks and webhooks in PostgreSQL. What belongs together is one transaction: a task and its place in the queue; an answer, its
-event in the log, and the notices of it."""
+"""Tasks in PostgreSQL. What belongs together is one transaction: a task and its place in the queue; an answer, its event in the
+log, and its deliveries to webhooks."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.database import Database
-from slipway_gateway.postgresql.queue import PREDICTIONS, WEBHOOKS, Queue
-from slipway_gateway.postgresql.tables import tasks, webhooks
+from slipway_gateway.postgresql.queue import PREDICTIONS, Queue
+from slipway_gateway.postgresql.tables import tasks
 from slipway_gateway.records.eventlog import SHIP
 from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import new_id
+from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.task import UNFINISHED, WEIGHT, Outcome, Task, TaskState
 
 COLUMNS = [tasks.c[field.name] for field in fields(Task)]
@@ -103,9 +104,7 @@ class TaskStore:
                 return False
             if outcome.event:
                 await connection.execute(SHIP, {"lines": f"[{outcome.event.decode()}]"})
-            for webhook_id in await connection.scalars(select(webhooks.c.webhook_id).where(webhooks.c.subject == task.subject)):
-                arguments = {"webhook_id": webhook_id, "task_id": task.task_id, "state": state.value}
-                await self._queue.defer(connection, WEBHOOKS, f"{webhook_id}:{task.request_id}", **arguments)
+            await Deliveries.add(connection, task.subject, task.task_id, task.request_id, state.value)
         return True
 
     async def sweep(self, grace: timedelta) -> int:
@@ -127,31 +126,6 @@ class TaskStore:
         where = (tasks.c.task_id == task_id, tasks.c.state.in_(states), *conditions)
         row = (await connection.execute(update(tasks).where(*where).values(**values).returning(*COLUMNS))).first()
         return _task(row) if row else None
-
-    async def subscribe(self, **values: Any) -> None:
-        async with self._transaction() as connection:
-            await connection.execute(insert(webhooks).values(**values, created=_now()))
-
-    async def subscriptions(self, subject: str) -> Sequence[Row[Any]]:
-        async with self._transaction() as connection:
-            query = select(webhooks).where(webhooks.c.subject == subject).order_by(webhooks.c.webhook_id)
-            return (await connection.execute(query)).all()
-
-    async def subscription(self, webhook_id: str) -> Row[Any] | None:
-        async with self._transaction() as connection:
-            return (await connection.execute(select(webhooks).where(webhooks.c.webhook_id == webhook_id))).first()
-
-    async def unsubscribe(self, subject: str, webhook_id: str) -> bool:
-        """Whether there was one of that caller's."""
-        own = (webhooks.c.webhook_id == webhook_id, webhooks.c.subject == subject)
-        async with self._transaction() as connection:
-            return (await connection.execute(delete(webhooks).where(*own))).rowcount > 0
-
-    async def note_delivery(self, webhook_id: str, problem: str | None) -> None:
-        """How the last delivery ended."""
-        values = {"delivered": _now()} if problem is None else {"failed": _now(), "problem": problem}
-        async with self._transaction() as connection:
-            await connection.execute(update(webhooks).where(webhooks.c.webhook_id == webhook_id).values(**values))
 
 
 def _task(row: Row[Any]) -> Task:

@@ -64,8 +64,8 @@ class Outbound:
             raise InvalidInput(field, f"{host} is not a public host")
         return Place(url, host, addresses[0], port)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raises NotDelivered unless it is answered 2xx. A redirect is not followed, an answer's body not read."""
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, read: int = 0) -> bytes:
+        """The first ``read`` bytes of the answer. Raises NotDelivered unless it is 2xx. A redirect is not followed."""
         try:
             place = await self.check("url", url)
         except InvalidInput as error:
@@ -75,11 +75,14 @@ class Outbound:
         builder = builder.resolve(place.host, place.address, place.port)
         try:
             async with builder.build() as client, _request(client, url, body, headers) as response:
-                status = response.status
+                status, answer = response.status, b""
+                while len(answer) < read and (chunk := await response.body_reader.read_chunk()) is not None:
+                    answer += chunk.to_bytes()
         except RequestError:
             raise NotDelivered(f"{place.host} cannot be reached") from None
         if not 200 <= status < 300:
             raise NotDelivered(f"{place.host} answered {status}")
+        return answer[:read]
 
     async def download(self, field: str, url: str) -> AsyncIterator[bytes]:
         """A file from one of ``sources``, by https. Raises InvalidInput naming the field, at the first piece or later."""
