@@ -23,7 +23,7 @@ class PredictionEvent(Event):
     digest: str = Field(description="sha256:… of the artifact that answered")
     run_id: str | None = Field(default=None, description="MLflow run that made the version")
     role: str = Field(default="live", description="traffic role of the version: live, canary, previous")
-    subject: str = Field(description="the caller, `sub` of the token")
+    subject: str = Field(description="the caller, user:ada or client:nightly")
     decision: str = Field(description="the access rule that let the caller in")
     protocol: str = Field(description="v2 or v1")
     status: int = Field(ge=100, le=599)

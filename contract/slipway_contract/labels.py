@@ -13,7 +13,7 @@ PURPOSE = "slipway.dev/purpose"
 """Label: what a Job was submitted for through the gateway: ``training``, ``promotion``, ``batch``."""
 
 SUBMITTED_BY = "slipway.dev/submitted-by"
-"""Annotation: who submitted a Job, ``sub`` of the token."""
+"""Annotation: who submitted a Job, ``user:ada`` or ``client:nightly``."""
 
 SUBMITTED = "slipway.dev/submitted"
 """Annotation: when, to the microsecond; RFC 3339, UTC."""

@@ -54,7 +54,7 @@ def test_the_receipt_tells_the_whole_story(user: httpx.Client) -> None:
     receipt = user.get(f"/v1/predictions/{request['requestId']}").json()
     assert receipt["version"] == request["version"]
     assert receipt["digest"] == request["digest"]
-    assert (receipt["caller"], receipt["decision"]) == ("user", "predict:user")
+    assert (receipt["caller"], receipt["decision"]) == ("user:user", "predict:user")
     assert receipt["dataset"]["name"] == "heart-synthetic"
     assert receipt["dataset"]["digest"].startswith("sha256:")
     assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {k: [v] for k, v in PATIENT.items()}
@@ -81,7 +81,7 @@ def test_a_receipt_is_its_owners(ring: RunningRing, user: httpx.Client) -> None:
 def test_me_tells_who_i_am(ring: RunningRing) -> None:
     with ring.client("scientist") as client:
         body = client.get("/v1/me").json()
-    assert body["subject"] == "scientist"
+    assert body["subject"] == "user:scientist"
     assert "scientist" in body["roles"]
 
 

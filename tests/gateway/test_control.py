@@ -112,7 +112,7 @@ def test_a_receipt_tells_the_whole_story(visitor: Visitor, protocol: str) -> Non
     assert receipt["runId"] == "run-7"
     assert receipt["dataset"] == {"name": "cleveland", "digest": "sha256:d", "licence": "CC BY 4.0", "source": "UCI"}
     assert (receipt["gitRevision"], receipt["image"]) == ("0123abc", "slipway/jobs:1")
-    assert (receipt["caller"], receipt["decision"], receipt["protocol"]) == ("ada", "predict:user", protocol)
+    assert (receipt["caller"], receipt["decision"], receipt["protocol"]) == ("user:ada", "predict:user", protocol)
     assert (receipt["status"], receipt["feedback"]) == (200, None)
     assert 0 < receipt["latencyMs"] < 10_000
     assert receipt["request"]["inputs"][0]["data"] == [63]
@@ -132,7 +132,7 @@ def test_a_foreign_receipt_does_not_exist_but_for_an_admin(visitor: Visitor) -> 
     foreign, unknown = visitor.get(path, "bob"), visitor.get("/v1/predictions/unknown", "bob")
     assert (foreign.status_code, unknown.status_code) == (404, 404)
     assert foreign.json()["detail"] == f"there is no prediction {request_id}"
-    assert visitor.get(path, "root").json()["caller"] == "ada"
+    assert visitor.get(path, "root").json()["caller"] == "user:ada"
 
 
 def test_feedback_is_the_owners_and_a_later_one_corrects(visitor: Visitor) -> None:

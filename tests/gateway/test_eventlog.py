@@ -152,7 +152,7 @@ def test_an_event_is_the_contracts(own_house: House) -> None:
         request_id = visitor.infer("heart").headers["x-request-id"]
         (line,) = [each for path in own_house.spool.glob("*.jsonl") for each in path.read_bytes().splitlines()]
         event = PredictionEvent.model_validate_json(line)
-        assert (event.request_id, event.model, event.version, event.subject) == (request_id, "heart", "3", "ada")
+        assert (event.request_id, event.model, event.version, event.subject) == (request_id, "heart", "3", "user:ada")
     assert own_house.count() == 1  # shipped at the end of the process
 
 

@@ -199,7 +199,7 @@ def test_policies_and_grants_are_made_changed_and_deleted_and_each_change_is_in_
         ("grant.create", given),
         ("policy.create", policy),
     ]
-    assert {entry["subject"] for entry in entries} == {"root"}
+    assert {entry["subject"] for entry in entries} == {"user:root"}
     assert older[-1]["detail"] == trial
     assert older[-1]["requestId"] == made.headers["x-request-id"]
 

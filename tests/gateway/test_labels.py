@@ -59,7 +59,7 @@ def predict(visitor: Visitor, *rows: dict[str, Any], model: str = "heart") -> st
 def test_a_service_account_labels_the_predictions_of_models_that_are_granted_to_it(visitor: Visitor, nightly: str) -> None:
     path = predict(visitor)
     said = visitor.post(f"{path}/feedback", {"label": 1}, nightly)
-    assert (said.status_code, said.json()["subject"]) == (201, "nightly")
+    assert (said.status_code, said.json()["subject"]) == (201, "client:nightly")
     assert visitor.get(path, nightly).status_code == 404
     assert visitor.post(f"{predict(visitor, model='lungs')}/feedback", {"label": 1}, nightly).status_code == 404
 

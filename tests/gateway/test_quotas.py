@@ -114,7 +114,7 @@ def test_a_request_that_the_server_fails_is_not_counted_and_one_that_the_caller_
         assert visitor.post("/v1/models/heart/predictions", {"instances": [ROW]}).status_code == 200
         assert [visitor.infer("heart").status_code for _ in range(2)] == [200, 429]
         usage = visitor.get("/v1/usage").json()
-        assert usage == {"subject": "ada", "total": 3, "entries": [{"day": _today(), "policy": "trial", "requests": 3}]}
+        assert usage == {"subject": "user:ada", "total": 3, "entries": [{"day": _today(), "policy": "trial", "requests": 3}]}
 
 
 def _today() -> str:
@@ -125,9 +125,9 @@ def test_usage_is_ones_own_and_admins_see_everybodys(own_house: House) -> None:
     with own_house.gateway() as visitor:
         for _ in range(3):
             visitor.infer("heart")
-        assert visitor.get("/v1/usage?subject=ada").json()["total"] == 3
+        assert visitor.get("/v1/usage?subject=user:ada").json()["total"] == 3
         assert visitor.get("/v1/usage?subject=ada", "root").json()["total"] == 3
-        assert visitor.get("/v1/usage", "root").json() == {"subject": "root", "total": 0, "entries": []}
+        assert visitor.get("/v1/usage", "root").json() == {"subject": "user:root", "total": 0, "entries": []}
         assert visitor.get("/v1/usage?subject=ada", "bob").status_code == 403
         assert visitor.get("/v1/usage?last=2020-01-01").json()["total"] == 0
         assert visitor.get("/v1/usage?first=soon").status_code == 422

@@ -162,7 +162,7 @@ def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
 
 def _level(house: House) -> float:
     with psycopg.connect(house.database_url) as connection:
-        row = connection.execute("SELECT level FROM rate_levels WHERE subject = 'ada'").fetchone()
+        row = connection.execute("SELECT level FROM rate_levels WHERE subject = 'user:ada'").fetchone()
     return float(row[0]) if row else 0.0
 
 

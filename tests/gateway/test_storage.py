@@ -108,15 +108,16 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(sto
     with psycopg.connect(store.database_url) as connection:
         connection.execute("UPDATE tasks SET answer = %s, state = 'succeeded'", [b"x" * 5000])
         connection.execute(
-            "INSERT INTO pictures VALUES ('sha256:1', %s, now(), 'ada'), ('sha256:2', %s, now(), 'bob')", [b"x"] * 2
+            "INSERT INTO pictures VALUES ('sha256:1', %s, now(), 'user:ada'), ('sha256:2', %s, now(), 'user:bob')", [b"x"] * 2
         )
         connection.execute(
-            "INSERT INTO prediction_pictures VALUES ('1', 1, 'ada', 'sha256:1', now()), ('1', 2, 'ada', 'sha256:2', now())"
+            "INSERT INTO prediction_pictures VALUES "
+            "('1', 1, 'user:ada', 'sha256:1', now()), ('1', 2, 'user:ada', 'sha256:2', now())"
         )
     assert counters() == rows(store, COUNTED)
-    asyncio.run(leave(store, "ada"))
+    asyncio.run(leave(store, "user:ada"))
     assert counters() == rows(store, COUNTED)
-    assert rows(store, "SELECT count(*) FROM storage WHERE subject = 'ada'") == [(0,)]
+    assert rows(store, "SELECT count(*) FROM storage WHERE subject = 'user:ada'") == [(0,)]
     assert rows(store, "SELECT kind FROM storage WHERE subject LIKE 'departed-%' ORDER BY kind") == [("feedback",), ("pictures",)]
 
 

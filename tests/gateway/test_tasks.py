@@ -77,7 +77,12 @@ def test_a_task_is_answered_as_its_request_would_have_been(visitor: Visitor) -> 
     for name in ("content-type", "slipway-model", "slipway-version", "slipway-digest"):
         assert result.headers[name] == at_once.headers[name]
     receipt = visitor.get(f"/v1/predictions/{task['requestId']}").json()
-    assert (receipt["caller"], receipt["decision"], receipt["protocol"], receipt["status"]) == ("ada", "predict:user", "v2", 200)
+    assert (receipt["caller"], receipt["decision"], receipt["protocol"], receipt["status"]) == (
+        "user:ada",
+        "predict:user",
+        "v2",
+        200,
+    )
 
 
 @pytest.mark.usefixtures("worker")
@@ -149,7 +154,7 @@ def test_a_task_is_its_owners_and_nobody_elses_but_an_admins(visitor: Visitor) -
         assert each.status_code == 404
     assert visitor.get("/v1/tasks/nothing").status_code == 404
     assert visitor.get("/v1/tasks", "bob").json() == {"tasks": []}
-    assert visitor.get(path, "root").json()["caller"] == "ada"
+    assert visitor.get(path, "root").json()["caller"] == "user:ada"
     assert visitor.get("/v1/tasks?all=true", "bob").status_code == 403
     everybodys = visitor.get("/v1/tasks?all=true&state=succeeded", "root").json()["tasks"]
     assert answer.json()["taskId"] in {each["taskId"] for each in everybodys}

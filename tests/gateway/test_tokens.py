@@ -121,7 +121,7 @@ def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(visitor: Visi
     try:
         new = issuer.token("after", alg=alg)
         wait_for("the new key", lambda: visitor.get("/v1/me", new).status_code == 200)
-        assert visitor.get("/v1/me", old).json()["subject"] == "before"
+        assert visitor.get("/v1/me", old).json()["account"] == "before"
     finally:
         issuer.rotate()  # the other tests sign with RS256
         wait_for("the last key", lambda: visitor.get("/v1/me", issuer.token()).status_code == 200)
@@ -134,7 +134,7 @@ def test_known_keys_keep_working_while_the_issuer_is_away(new_house: Callable[[]
         with house.gateway(oidc_refresh_seconds=0.05) as visitor:
             issuer.server.__exit__()
             wait_for("the failed refresh", lambda: visitor.gateway.keys.problem)
-            assert visitor.get("/v1/me", issuer.token("new-token")).json()["subject"] == "new-token"
+            assert visitor.get("/v1/me", issuer.token("new-token")).json()["account"] == "new-token"
             issuer.server.__enter__()
             wait_for("the good refresh", lambda: visitor.gateway.keys.problem is None)
 
@@ -160,7 +160,7 @@ def test_without_its_issuer_the_gateway_starts_and_says_that_it_is_not_ready(new
 
 def test_me_tells_the_roles_that_the_groups_give(visitor: Visitor, issuer: Issuer) -> None:
     answer = visitor.get("/v1/me", issuer.token("grace", "scientist", "admin", "choir")).json()
-    assert answer["subject"] == "grace"
+    assert answer["account"] == "grace"
     assert answer["roles"] == ["admin", "scientist"]
     assert answer["groups"] == ["scientist", "admin", "choir"]
 
@@ -171,7 +171,7 @@ def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(vis
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
         found = await tokens.caller(f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode(), lambda: None)
-        return found.subject
+        return found.account
 
     async def ask() -> None:
         for number in range(10):

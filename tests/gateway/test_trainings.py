@@ -119,7 +119,7 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visito
     path = answer.headers["location"]
     found = ended(visitor, marie, path)
     args = ["train-heart", "--set=seed=7", "--set=note=$(SECRET) it's; --dataset=x"]
-    assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "marie", "heart")
+    assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "user:marie", "heart")
     assert found["result"] == {"state": "trained", "version": "4", "by": "marie", "args": args}
     assert found["parameters"] == {"C": None, "seed": 7, "note": "$(SECRET) it's; --dataset=x"}
     assert found["created"] <= found["finished"]
@@ -255,7 +255,7 @@ def test_a_promotion_passes_its_words_on_and_its_verdict_back(visitor: Visitor, 
     refused = ended(visitor, marie, visitor.post(path, {"version": "2"}, marie).headers["location"])
     assert (refused["state"], refused["result"]["state"]) == ("failed", "refused")
     history = visitor.get(path, marie).json()["promotions"]
-    assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "marie"), ("3", "marie")]
+    assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "user:marie"), ("3", "user:marie")]
     assert history[1] == found
 
 

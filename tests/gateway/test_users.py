@@ -47,7 +47,7 @@ def test_an_account_is_made_used_reset_changed_and_deleted(city: Visitor, provid
     ada.register()
     token = ada.token()
     me = city.get("/v1/me", token).json()
-    assert (me["subject"], me["name"], me["groups"], me["roles"]) == ("ada", "Ada", [], [])
+    assert (me["subject"], me["account"], me["name"], me["groups"], me["roles"]) == ("user:ada", "ada", "Ada", [], [])
     assert city.infer("heart", token).status_code == 403  # whoever registers may nothing yet
     assert call(city, "PUT", "/v1/groups/user/members/ada", admin).status_code == 204
     token = ada.token()
@@ -100,8 +100,8 @@ def test_a_disabled_user_is_refused_and_an_enabled_one_is_not(city: Visitor, hom
         wait_for("the other replica's look", lambda: refused(other, token) is None)
     entries = city.get("/v1/audit?limit=2", admin).json()["entries"]
     assert [(each["action"], each["thing"], each["subject"]) for each in entries] == [
-        ("user.enable", "users/user", "admin"),
-        ("user.disable", "users/user", "admin"),
+        ("user.enable", "users/user", "user:admin"),
+        ("user.disable", "users/user", "user:admin"),
     ]
 
 
@@ -225,7 +225,7 @@ def test_whoever_leaves_leaves_predictions_without_a_name(city: Visitor, home: H
     first = city.infer("heart", token).headers["x-request-id"]
     said = {"label": 1, "comment": "I am Eve, of 12 Long Street"}
     assert call(city, "POST", f"/v1/predictions/{first}/feedback", token, said).status_code == 201
-    wait_for("the event", lambda: home.count("subject = 'eve'") == 1)
+    wait_for("the event", lambda: home.count("subject = 'user:eve'") == 1)
     assert call(city, "DELETE", "/v1/me", token).status_code == 204
 
     receipt = city.get(f"/v1/predictions/{first}", admin).json()
@@ -237,10 +237,10 @@ def test_whoever_leaves_leaves_predictions_without_a_name(city: Visitor, home: H
     with psycopg.connect(home.database_url) as connection:
         for table in metadata.sorted_tables:
             if "subject" in table.c and table not in (*erasure.LAPSING, audit, departed):
-                found = connection.execute(f"SELECT count(*) FROM {table.name} WHERE subject = 'eve'").fetchone()  # noqa: S608  # type: ignore[arg-type]
+                found = connection.execute(f"SELECT count(*) FROM {table.name} WHERE subject = 'user:eve'").fetchone()  # noqa: S608  # type: ignore[arg-type]
                 assert found == (0,), table.name
     entry = city.get("/v1/audit?limit=1", admin).json()["entries"][0]
-    assert (entry["action"], entry["thing"], entry["subject"]) == ("user.delete", "users/eve", "eve")
+    assert (entry["action"], entry["thing"], entry["subject"]) == ("user.delete", "users/eve", "user:eve")
 
 
 def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten(
@@ -256,18 +256,18 @@ def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten
     assert logged_as() == "user"
     with psycopg.connect(home.database_url) as connection:
         until = datetime.now(UTC) + timedelta(minutes=5)
-        connection.execute("INSERT INTO departed VALUES ('user', 'departed-x', %s)", [until])
+        connection.execute("INSERT INTO departed VALUES ('user:user', 'departed-x', %s)", [until])
     assert logged_as() == "departed-x"
-    assert home.count("subject = 'user'") > 0
+    assert home.count("subject = 'user:user'") > 0
     assert forgotten(home) == 0
-    assert home.count("subject = 'user'") == 0  # what came in between
+    assert home.count("subject = 'user:user'") == 0  # what came in between
     with psycopg.connect(home.database_url) as connection:
         connection.execute("UPDATE departed SET until = now() - interval '1 minute'")
     assert logged_as() == "user"  # another of the same name
 
     assert forgotten(home) == 0
     with psycopg.connect(home.database_url) as connection:
-        connection.execute("UPDATE departed SET until = now() - interval '8 days' WHERE subject = 'user'")
+        connection.execute("UPDATE departed SET until = now() - interval '8 days' WHERE subject = 'user:user'")
     assert forgotten(home) == 1
 
 
@@ -329,7 +329,7 @@ def test_while_the_provider_is_away_the_last_look_holds(city: Visitor, home: Hou
     for method, path in [("GET", "/v1/users"), ("PATCH", "/v1/users/scientist"), ("DELETE", "/v1/users/user")]:
         answer = call(city, method, path, admin, {"active": True} if method == "PATCH" else None)
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-    assert home.count("subject = 'user'") > 0  # nothing was done by halves
+    assert home.count("subject = 'user:user'") > 0  # nothing was done by halves
     assert city.get("/v1/audit?limit=1", admin).json()["entries"][0]["action"] == "user.disable"
     with home.gateway(ready=False, **provider.settings, spool=home.folder / "spool-3") as late:
         assert late.get("/readyz", None).status_code == 503

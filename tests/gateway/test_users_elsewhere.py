@@ -33,11 +33,11 @@ def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
     first = city.infer("heart", token).headers["x-request-id"]
     said = {"label": 1, "comment": "I am Ivy, of 12 Long Street"}
     assert call(city, "POST", f"/v1/predictions/{first}/feedback", token, said).status_code == 201
-    wait_for("the event", lambda: home.count("subject = 'ivy'") == 1)
-    wait_for("a look", lambda: is_known(home, "ivy"))
+    wait_for("the event", lambda: home.count("subject = 'user:ivy'") == 1)
+    wait_for("a look", lambda: is_known(home, "user:ivy"))
     provider.delete_account("ivy")
     assert not ivy.may_sign_in(ivy.password)
-    wait_for("the erasure", lambda: home.count("subject = 'ivy'") == 0)
+    wait_for("the erasure", lambda: home.count("subject = 'user:ivy'") == 0)
 
     receipt = city.get(f"/v1/predictions/{first}", admin).json()
     assert receipt["caller"].startswith("departed-")
@@ -48,12 +48,12 @@ def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
 
 def test_an_admin_erases_whose_account_is_missing_when_too_many_are(city: Visitor, home: House, admin: str) -> None:
     with psycopg.connect(home.database_url) as connection:
-        connection.execute("INSERT INTO known_accounts VALUES ('zed', 'yesterday'), ('zoe', 'yesterday')")
+        connection.execute("INSERT INTO known_accounts VALUES ('user:zed', 'yesterday'), ('user:zoe', 'yesterday')")
     assert call(city, "DELETE", "/v1/users/nobody", admin).status_code == 404
     assert call(city, "DELETE", "/v1/users/zed", admin).status_code == 204
     assert call(city, "DELETE", "/v1/users/zed", admin).status_code == 404
-    wait_for("the erasure of one who is missing alone", lambda: not is_known(home, "zoe"))
-    assert done_to(city, admin, "zed") == [("user.delete", "admin")]
+    wait_for("the erasure of one who is missing alone", lambda: not is_known(home, "user:zoe"))
+    assert done_to(city, admin, "zed") == [("user.delete", "user:admin")]
     assert done_to(city, admin, "zoe") == [("user.vanish", ":gateway")]
 
 

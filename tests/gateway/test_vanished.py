@@ -76,7 +76,9 @@ class Town:
 
     @property
     def missing(self) -> set[str]:
-        return {name for (name,) in self.run("SELECT subject FROM known_accounts WHERE missing IS NOT NULL")}
+        return {
+            name.removeprefix("user:") for (name,) in self.run("SELECT subject FROM known_accounts WHERE missing IS NOT NULL")
+        }
 
     @property
     def erased(self) -> list[str]:
@@ -108,7 +110,7 @@ def town(database_url: str, server: Directory) -> Town:
 
 
 def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town) -> None:
-    for number, subject in enumerate(("person-7", "robot")):
+    for number, subject in enumerate(("user:person-7", "client:person-7")):
         town.run(f"INSERT INTO feedback VALUES ('{number}', 'r', now(), '{subject}', '1', 'I am {subject}')")  # noqa: S608
     town.directory.names.remove("person-7")
     for _ in range(2):
@@ -120,7 +122,7 @@ def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town
         assert (town.missing, town.erased) == (set(), ["users/person-7"])
     rows = town.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
     assert (rows[0][0].startswith("departed-"), rows[0][1]) == (True, None)
-    assert rows[1] == ("robot", "I am robot"), "who never was an account is not missed"
+    assert rows[1] == ("client:person-7", "I am client:person-7"), "a service account of the same name stays"
     assert town.run("SELECT subject FROM audit") == [(":gateway",)]
 
 
@@ -185,10 +187,10 @@ def test_when_more_than_a_tenth_is_missing_nobody_is_erased(town: Town, caplog: 
 
 
 def test_who_has_just_left_here_is_not_seen_again_in_an_older_list(town: Town) -> None:
-    town.run("DELETE FROM known_accounts WHERE subject = 'person-7'")
-    town.run("INSERT INTO departed VALUES ('person-7', 'departed-x', now() + interval '5 minutes')")
+    town.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
+    town.run("INSERT INTO departed VALUES ('user:person-7', 'departed-x', now() + interval '5 minutes')")
     town.look()
-    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'person-7'") == [(0,)]
+    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(0,)]
     town.run("UPDATE departed SET until = now()")
     town.look()
-    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'person-7'") == [(1,)]
+    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(1,)]

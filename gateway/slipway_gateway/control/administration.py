@@ -81,7 +81,7 @@ class AuditEntry(Schema):
 
     number: int
     time: datetime
-    subject: str = Field(description="`sub` of who did it")
+    subject: str = Field(description="who did it: `user:ada`")
     address: str | None = Field(description="whence; of IPv6 the /64")
     request_id: str
     action: str = Field(examples=["grant.create"])

@@ -39,7 +39,8 @@ class RequestSchema(Schema, CallerBody):
 class Me(Schema):
     """The caller, as the token says."""
 
-    subject: str
+    subject: str = Field(description="how receipts, usage, grants and the audit name the caller: `user:ada` or `client:nightly`")
+    account: str = Field(description="`sub` of the token")
     name: str | None
     groups: list[str]
     roles: list[str]
@@ -197,7 +198,7 @@ class Receipt(Schema):
     git_revision: str | None
     image: str | None = Field(description="container image that trained the version")
     role: str = Field(description="traffic role of the version: live, canary, previous, draining")
-    caller: str = Field(description="`sub` of the token")
+    caller: str = Field(description="`user:` and `sub` of the token; of a service account `client:` and its id")
     decision: str = Field(description="the access rule that let the caller in")
     protocol: str
     status: int

@@ -104,7 +104,12 @@ class Models:
         caller = call.caller
         expires = datetime.fromtimestamp(caller.expires, UTC)
         return Me(
-            subject=caller.subject, name=caller.name, groups=list(caller.groups), roles=sorted(caller.roles), expires=expires
+            subject=caller.subject,
+            account=caller.account,
+            name=caller.name,
+            groups=list(caller.groups),
+            roles=sorted(caller.roles),
+            expires=expires,
         )
 
     async def models(self, call: CurrentCall) -> ModelList:

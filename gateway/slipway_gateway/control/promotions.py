@@ -62,7 +62,7 @@ class Promotion(Schema):
     model: str
     state: JobState = Field(description="of the Job; what the gate says is in the result's `state`")
     request: PromotionRequest
-    submitted_by: str = Field(description="`sub` of who asked for it")
+    submitted_by: str = Field(description="who asked for it: `user:ada`")
     created: datetime
     finished: datetime | None
     reason: str | None = Field(description="why the Job failed, as the cluster says it")

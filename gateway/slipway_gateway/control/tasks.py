@@ -27,7 +27,7 @@ class TaskAnswer(Schema):
     state: TaskState
     priority: Priority
     attempts: int = Field(description="attempts that ended")
-    caller: str = Field(description="`sub` of whose it is")
+    caller: str = Field(description="whose it is: `user:ada` or `client:nightly`")
     request_id: str = Field(description="the receipt is at /v1/predictions/{requestId} once a version has answered")
     created: datetime
     finished: datetime | None

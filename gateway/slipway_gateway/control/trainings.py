@@ -43,7 +43,7 @@ class Training(Schema):
     model: str
     state: JobState
     parameters: dict[str, Any]
-    submitted_by: str = Field(description="`sub` of who asked for it")
+    submitted_by: str = Field(description="who asked for it: `user:ada`")
     created: datetime
     finished: datetime | None
     reason: str | None = Field(description="why it failed, as the cluster says it")

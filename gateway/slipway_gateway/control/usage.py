@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Forbidden
+from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.ledger import Ledger
 from slipway_gateway.records.shipper import Shipper
@@ -48,12 +49,18 @@ class Usage:
     async def usage(
         self,
         call: CurrentCall,
-        subject: Annotated[str | None, Query(max_length=200, description="whose, for admins; own without it")] = None,
+        subject: Annotated[
+            str | None,
+            Query(
+                max_length=210,
+                description="whose, for admins: `user:ada` or `client:nightly`; a bare name is a person's. Your own without it",
+            ),
+        ] = None,
         first: Annotated[Day | None, Query(description="first UTC day; without it the first of this month")] = None,
         last: Annotated[Day | None, Query(description="last UTC day; without it today")] = None,
     ) -> UsageAnswer:
         caller, today = call.caller, datetime.now(UTC).date()
-        whose = caller.subject if subject is None else subject
+        whose = caller.subject if subject is None else subjects.read(subject)
         if whose != caller.subject and Role.ADMIN not in caller.roles:
             raise Forbidden("the usage of others is for admins")
         await self._shipper.flush()

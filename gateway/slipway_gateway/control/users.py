@@ -12,6 +12,7 @@ from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.identity import subjects
 from slipway_gateway.identity.accounts import Accounts, members
 from slipway_gateway.identity.roles import PEOPLE, Role
 from slipway_gateway.identity.scim import Resource, Scim
@@ -105,7 +106,7 @@ class Users:
             raise Conflict("an admin cannot leave: another admin has to take you out of the group first")
         if Role.SERVICE in call.caller.roles:
             raise Conflict("a service account is no user of the identity provider")
-        await self._delete(call.caller.subject, call)
+        await self._delete(call.caller.account, call)
 
     async def _delete(self, user: str, call: Call) -> None:
         """Also what is left here of an account that is not there any more."""
@@ -113,11 +114,11 @@ class Users:
         try:
             key = await self._accounts.id_of(user)
         except NotFound:
-            if not await is_missed(self._database, user):
+            if not await is_missed(self._database, subjects.user(user)):
                 raise
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await note(connection, call, "user.delete", f"users/{user}")
-            await erase(connection, user)
+            await erase(connection, subjects.user(user))
             if key is not None:
                 await self._scim.delete("Users", key)
         await self._look_again()
@@ -178,7 +179,7 @@ class Users:
 
 def _not_oneself(call: Call, user: str) -> None:
     """So there is always an admin left."""
-    if call.caller.subject == user:
+    if call.caller.subject == subjects.user(user):
         raise Conflict("not to yourself: another admin has to do that")
 
 

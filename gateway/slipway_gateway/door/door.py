@@ -159,7 +159,7 @@ class Door:
         caller = await self._login.confirm_now(caller)
         if rule.decision(caller.roles) is None:
             needed, given = " or ".join(sorted(rule.roles or ())), ", ".join(sorted(caller.roles)) or "none"
-            raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.subject} {given}")
+            raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.account} {given}")
         return caller
 
     async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:

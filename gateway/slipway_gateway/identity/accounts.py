@@ -73,15 +73,15 @@ class Accounts:
         if Role.SERVICE in caller.roles:
             return caller
         look = self._look
-        if look is not None and (made := look.active.get(caller.subject)) is not None and caller.issued >= made:
-            return caller if caller.issued > look.began else caller.within(look.groups.get(caller.subject, NO_GROUPS))
+        if look is not None and (made := look.active.get(caller.account)) is not None and caller.issued >= made:
+            return caller if caller.issued > look.began else caller.within(look.groups.get(caller.account, NO_GROUPS))
         if look is None:
             raise Unavailable("the accounts are not known yet: the identity provider has not answered")
-        if caller.subject in look.disabled:
+        if caller.account in look.disabled:
             raise Unauthenticated("the account is disabled")
-        if caller.subject in look.active:
+        if caller.account in look.active:
             raise Unauthenticated("the token is older than the account")
-        if caller.subject in look.gone or caller.issued < look.began - self._leeway:
+        if caller.account in look.gone or caller.issued < look.began - self._leeway:
             raise Unauthenticated("the account does not exist any more")
         return caller
 
@@ -95,14 +95,14 @@ class Accounts:
         if Role.SERVICE in caller.roles:
             return caller
         try:
-            user = await self.scim.one("Users", await self.id_of(caller.subject))
+            user = await self.scim.one("Users", await self.id_of(caller.account))
         except NotFound:
-            raise Forbidden(f"account {caller.subject} does not exist at the identity provider") from None
-        if user.get("userName") != caller.subject or not user.get("active", True):
-            raise Forbidden(f"account {caller.subject} is disabled at the identity provider")
-        ids = {caller.subject: str(user["id"])}
+            raise Forbidden(f"account {caller.account} does not exist at the identity provider") from None
+        if user.get("userName") != caller.account or not user.get("active", True):
+            raise Forbidden(f"account {caller.account} is disabled at the identity provider")
+        ids = {caller.account: str(user["id"])}
         groups = [each async for each in self.scim.all("Groups", GROUP_ATTRIBUTES)]
-        return caller.within(_groups(groups, ids).get(caller.subject, NO_GROUPS))
+        return caller.within(_groups(groups, ids).get(caller.account, NO_GROUPS))
 
     async def keep(self) -> None:
         """Look now and then, for ever."""

@@ -15,6 +15,7 @@ from joserfc.jws import JWSRegistry
 
 from slipway_gateway.errors import Unauthenticated
 from slipway_gateway.identity import keys as issuer_keys
+from slipway_gateway.identity import subjects
 from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.keys import IssuerKeys, PublishedKey
 from slipway_gateway.identity.roles import Role
@@ -46,18 +47,24 @@ class _Registry(JWSRegistry):
 class Caller:
     """Who calls, as the token says."""
 
-    subject: str
+    account: str
+    """``sub`` of the token: a name that a person and a client may share."""
     name: str | None
     groups: tuple[str, ...]
     roles: frozenset[Role]
     expires: float
     """Unix time from which the token is not valid, leeway included."""
     grantees: tuple[str, ...]
-    """To whom a grant must be given so that it is this caller's: ``user:ada``, ``group:scientist``, ``client:nightly``."""
+    """To whom a grant must be given so that it is this caller's: the subject, then ``group:scientist``."""
     issued: float = 0.0
     """Unix time at which the issuer made the token."""
     claim: GroupClaim = field(default_factory=GroupClaim, compare=False)
     """Where the groups were read, and which roles they give."""
+
+    @property
+    def subject(self) -> str:
+        """The owner of what the caller makes: ``user:ada`` or ``client:nightly``, see subjects.py."""
+        return self.grantees[0]
 
     def within(self, groups: frozenset[str]) -> "Caller":
         """Return the caller with no other groups than these, and without the roles and grants that the others gave."""
@@ -219,9 +226,9 @@ def _caller(claims: dict[str, Any], expires: float, groups: GroupClaim) -> Calle
     """A service account is a client that asked for itself: its token names it as subject too (RFC 9068, section 2.2)."""
     subject, names = claims["sub"], groups.groups_of(claims)
     roles = groups.roles_of(names)
-    own = f"user:{subject}"
+    own = subjects.user(subject)
     if not names and claims.get("client_id") == subject:
-        roles, own = frozenset({Role.SERVICE}), f"client:{subject}"
+        roles, own = frozenset({Role.SERVICE}), subjects.client(subject)
     name = claims.get("name") or claims.get("preferred_username")
     grantees = (own, *(f"group:{group}" for group in names))
     issued = claims.get("iat")

@@ -250,5 +250,5 @@ def asked_for(job: Manifest) -> dict[str, Any]:
 
 
 def submitted_by(job: Manifest) -> str:
-    """``sub`` of who asked for it."""
+    """Subject of who asked for it, ``user:ada``."""
     return str(job["metadata"].get("annotations", {}).get(SUBMITTED_BY, ""))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from slipway_gateway.errors import Headers, TooMany
 
 Key = tuple[str, str]
-"""A subject, and which of the subject's buckets."""
+"""A subject or an address, and which of its buckets."""
 
 
 class Bucket:

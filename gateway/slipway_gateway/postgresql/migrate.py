@@ -14,8 +14,8 @@ LOCK = 0x5119_0001
 """Key of the advisory lock: replicas that start together migrate one after the other."""
 
 
-def migrate(url: str) -> None:
-    """Upgrade to the newest revision. Raises sqlalchemy.exc.OperationalError when there is no database."""
+def migrate(url: str, revision: str = "head") -> None:
+    """Upgrade to the revision, the newest one by default. Raises sqlalchemy.exc.OperationalError when there is no database."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     # Without a statement_timeout: a migration may rewrite a table, or wait for another replica's.
@@ -24,7 +24,7 @@ def migrate(url: str) -> None:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             queue_schema.upgrade(connection)
     finally:
         engine.dispose()

@@ -13,6 +13,7 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slipway_gateway.identity.subjects import DEPARTED
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
 from slipway_gateway.postgresql.tables import (
     batches,
@@ -50,8 +51,8 @@ HOUR = 3600.0
 
 
 async def erase(connection: AsyncConnection, subject: str) -> None:
-    """Take the subject's name from predictions and feedback, what they wrote from comments, and their own grants."""
-    values = {"subject": subject, "pseudonym": f"departed-{secrets.token_hex(8)}", "until": datetime.now(UTC) + LATE}
+    """Take the name of a person (``user:ada``) from predictions and feedback, what they wrote from comments, and their grants."""
+    values = {"subject": subject, "pseudonym": f"{DEPARTED}{secrets.token_hex(8)}", "until": datetime.now(UTC) + LATE}
     statement = insert(departed).values(values)
     # A second time, for what came meanwhile, under the pseudonym of the first.
     again = statement.on_conflict_do_update(index_elements=["subject"], set_={"until": statement.excluded.until})
@@ -62,7 +63,7 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
     for table in DELETED:
         await connection.execute(delete(table).where(table.c.subject == subject))
     await connection.execute(MOVE_USAGE, {"subject": subject, "pseudonym": pseudonym})
-    await connection.execute(delete(grants).where(grants.c.grantee == f"user:{subject}"))
+    await connection.execute(delete(grants).where(grants.c.grantee == subject))
 
 
 class Forgetting:

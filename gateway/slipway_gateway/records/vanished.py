@@ -13,6 +13,7 @@ from sqlalchemy import func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.identity import subjects
 from slipway_gateway.identity.scim import Scim
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
 from slipway_gateway.postgresql.tables import audit, known_accounts
@@ -56,13 +57,18 @@ class Vanished:
 
     async def once(self) -> None:
         """Raises what the provider's refusal raises, and Away."""
-        names = [str(user["userName"]) async for user in self._scim.all("Users", "userName", whole=True)]
+        names = [subjects.user(str(user["userName"])) async for user in self._scim.all("Users", "userName", whole=True)]
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await connection.execute(ALONE)
             await connection.execute(SEE, {"names": names})
             await connection.execute(MISS, {"names": names})
             for subject in await self._gone(connection):
-                entry = {"subject": ACTOR, "request_id": new_id(), "action": "user.vanish", "thing": f"users/{subject}"}
+                entry = {
+                    "subject": ACTOR,
+                    "request_id": new_id(),
+                    "action": "user.vanish",
+                    "thing": f"users/{subjects.name_of(subject)}",
+                }
                 await connection.execute(insert(audit).values(entry))
                 await erase(connection, subject)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway_gateway.access.call import Call
 from slipway_gateway.access.grants import Grant
+from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.limits.policy import Policy, Priority
@@ -63,7 +64,7 @@ class Task:
         """The call as it was let in: the token was good then, and the quota is paid."""
         said = self.caller
         caller = Caller(
-            self.subject,
+            subjects.name_of(self.subject),
             said["name"],
             tuple(said["groups"]),
             frozenset(map(Role, said["roles"])),

@@ -1,0 +1,194 @@
+"""A person and a service account of the same name share nothing: neither what they make from now on nor what was there before."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import psycopg
+import pytest
+from psycopg.sql import SQL, Identifier
+from slipway_gateway.identity import subjects
+from slipway_gateway.postgresql.migrate import migrate
+from slipway_gateway.postgresql.tables import metadata
+
+from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.issuer import Issuer
+from tests.gateway.loopback import wait_for
+from tests.gateway.test_batches import TEMPLATE, upload
+
+OWNED = {table.name for table in metadata.sorted_tables if "subject" in table.c}
+TYPED = r"^(user:|client:|departed-|:gateway$)"
+OF_PEOPLE = ("audit", "departed", "known_accounts")
+BEFORE = "0012"
+"""The last revision without types."""
+
+
+@pytest.fixture(scope="module")
+def shared(new_house: Callable[[], House]) -> House:
+    """One gateway that the person and the service account both use."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.cluster.apply(TEMPLATE)
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name, requests_per_day) VALUES ('metered', 100)")
+        connection.execute(
+            "INSERT INTO grants (grant_id, grantee, models, policy) VALUES "
+            "('client', 'client:robot', '*', 'metered'), ('user', 'user:robot', '*', 'metered')"
+        )
+    return house
+
+
+@pytest.fixture(scope="module")
+def visitor(shared: House) -> Iterator[Visitor]:
+    with shared.gateway(webhook_hosts=["127.0.0.1"]) as visitor:
+        yield visitor
+
+
+@pytest.fixture(scope="module")
+def robot(issuer: Issuer) -> str:
+    """A token of the service account."""
+    return issuer.sign({**issuer.claims("robot", client_id="robot"), "groups": []})
+
+
+def made(visitor: Visitor, who: str) -> list[str]:
+    """Paths of a prediction, a task, a batch and a webhook of the caller."""
+    prediction = visitor.infer("heart", who).headers["x-request-id"]
+    feedback = visitor.post(f"/v1/predictions/{prediction}/feedback", {"label": 1}, who)
+    assert feedback.status_code == 201, feedback.text
+    task = visitor.post("/v2/models/heart/infer", v2_request(), who, Prefer="respond-async", **{"Idempotency-Key": "one"})
+    assert task.status_code == 202, task.text
+    batch = upload(visitor, b"age,chol,thal\r\n63,233,6\r\n", who, key="one")
+    assert batch.status_code == 202, batch.text
+    webhook = visitor.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, who)
+    assert webhook.status_code == 201, webhook.text
+    found = [f"/v1/predictions/{prediction}", f"/v1/predictions/{prediction}/feedback", task.headers["location"]]
+    return [*found, batch.headers["location"], f"/v1/webhooks/{webhook.json()['webhookId']}"]
+
+
+def test_a_person_of_the_name_of_a_service_account_reads_and_deletes_nothing_of_it(
+    visitor: Visitor, shared: House, robot: str
+) -> None:
+    of_robot, of_person = made(visitor, robot), made(visitor, "robot")
+    assert not set(of_robot) & set(of_person)  # nor does an Idempotency-Key of one find what the other made
+    for who, theirs in (("robot", of_robot), (robot, of_person)):
+        for path in theirs:
+            if "webhooks" not in path and not (who == robot and "predictions" in path):
+                assert visitor.get(path, who).status_code == 404, path
+            if "predictions" not in path:
+                assert visitor.client.delete(path, headers=visitor._headers(who)).status_code == 404, path
+    for who, subject, own in (("robot", "user:robot", of_person), (robot, "client:robot", of_robot)):
+        assert visitor.get("/v1/me", who).json()["subject"] == subject
+        assert visitor.get(own[0], who).json()["caller"] == subject
+        assert [f"/v1/tasks/{each['taskId']}" for each in visitor.get("/v1/tasks", who).json()["tasks"]] == [own[2]]
+        assert [f"/v1/batches/{each['batchId']}" for each in visitor.get("/v1/batches", who).json()["batches"]] == [own[3]]
+        assert [f"/v1/webhooks/{each['webhookId']}" for each in visitor.get("/v1/webhooks", who).json()["webhooks"]] == [own[4]]
+        usage = visitor.get("/v1/usage", who).json()
+        assert (usage["subject"], usage["total"] > 0) == (subject, True)
+        assert visitor.get(f"/v1/usage?subject={subject}", "root").json() == usage
+    bare = visitor.get("/v1/usage?subject=robot", "root").json()
+    assert bare["subject"] == "user:robot"
+    untyped = {table: names for table in OWNED if (names := untyped_names(shared.database_url, table))}
+    assert untyped == {}
+
+
+def untyped_names(url: str, table: str) -> set[str]:
+    """Of a table, the names without a type. The addresses among the rates are no subjects."""
+    query = SQL("SELECT DISTINCT subject FROM {} WHERE subject !~ {}").format(Identifier(table), TYPED)
+    with psycopg.connect(url) as connection:
+        return {name for (name,) in connection.execute(query) if name != "127.0.0.1"}
+
+
+def columns(connection: psycopg.Connection) -> dict[str, dict[str, str]]:
+    """Tables with a subject; of each the columns that must be given, with their types."""
+    query = """
+        SELECT table_name, column_name, data_type FROM information_schema.columns
+        WHERE table_schema = 'public' AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'
+    """
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(query):
+        found.setdefault(table, {})[column] = kind
+    return {table: given for table, given in found.items() if "subject" in given}
+
+
+VALUES: dict[str, Any] = {
+    "text": "x",
+    "timestamp with time zone": "2026-01-01T00:00:00Z",
+    "date": "2026-01-01",
+    "jsonb": "{}",
+    "bytea": b"x",
+    "integer": 1,
+    "bigint": 1,
+    "double precision": 1.0,
+}
+
+
+def add(connection: psycopg.Connection, table: str, given: dict[str, str], **values: Any) -> None:
+    """A row with these values, and some value in every other column that needs one."""
+    key = f"{values['subject']} {values.get('decision', '')}"
+    row = {name: key if name == "digest" or name.endswith("_id") else VALUES[kind] for name, kind in given.items()}
+    row |= {name: value for name, value in values.items() if name in given}
+    names, places = SQL(", ").join(map(Identifier, row)), SQL(", ").join([SQL("%s")] * len(row))
+    connection.execute(SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(table), names, places), list(row.values()))
+
+
+def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database: Callable[[], str]) -> None:
+    url, pseudonym = new_database(), f"{subjects.DEPARTED}{'0' * 16}"
+    migrate(url, BEFORE)
+    with psycopg.connect(url) as connection:
+        owned = columns(connection)
+        for table in [each.name for each in metadata.sorted_tables if each.name in owned]:
+            given = owned[table]
+            if table == "storage":
+                continue  # triggers of the other tables count
+            if "decision" in given:
+                for name, decision in [("ada", "predict:user"), ("nightly", "predict:service")]:
+                    add(connection, table, given, subject=name, decision=decision)
+                for decision in ("predict:user", "predict:service"):
+                    add(connection, table, given, subject="robot", decision=decision)
+            else:
+                services = () if table in OF_PEOPLE else ("nightly",)
+                for name in ("ada", "robot", pseudonym, *services):
+                    add(connection, table, given, subject=name)
+        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'client:quiet', '*', 'default')")
+        add(connection, "usage", owned["usage"], subject="quiet")
+        add(connection, "audit", owned["audit"], subject=":gateway")
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        assert columns(connection).keys() == OWNED
+        assert owned.keys() <= OWNED
+        seen = {
+            table: {name for (name,) in connection.execute(SQL("SELECT subject FROM {}").format(Identifier(table)))}
+            for table in owned
+        }
+    assert {table: names for table in owned if (names := untyped_names(url, table))} == {}
+    both = {"user:ada", "client:nightly", "client:robot"}
+    assert seen["prediction_events"] == seen["tasks"] == {*both, "user:robot"}
+    assert seen["batches"] == seen["quota_leases"] == seen["feedback"] == {*both, pseudonym}
+    assert seen["usage"] == {*both, pseudonym, "client:quiet"}
+    assert seen["webhooks"] == {"user:ada", "client:nightly", pseudonym}, "of a name that two had none is kept"
+    people = {"user:ada", "user:robot"}
+    assert seen["known_accounts"] == seen["departed"] == {*people, pseudonym}
+    assert seen["storage"] == seen["tasks"] | {pseudonym}
+    assert seen["audit"] == {*people, pseudonym, ":gateway"}
+
+
+def test_events_that_a_former_release_left_in_a_spool_get_their_types(visitor: Visitor, shared: House) -> None:
+    request_id = visitor.infer("heart").headers["x-request-id"]
+    wait_for("the event", lambda: shared.count(f"request_id = '{request_id}'") == 1)
+    with psycopg.connect(shared.database_url) as connection:
+        row = connection.execute("SELECT row_to_json(e) FROM prediction_events e WHERE request_id = %s", [request_id]).fetchone()
+    assert row
+    event = {camel(name): value for name, value in row[0].items()}
+    given = [("spool-1", "ada", "predict:user"), ("spool-2", "nightly", "predict:service"), ("spool-3", "client:robot", "x")]
+    lines = [orjson.dumps({**event, "requestId": key, "subject": name, "decision": rule}) for key, name, rule in given]
+    visitor.house.spool.joinpath("0-of-before.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    wait_for("the events", lambda: shared.count("request_id LIKE 'spool-%'") == 3)
+    with psycopg.connect(shared.database_url) as connection:
+        found = connection.execute("SELECT subject FROM prediction_events WHERE request_id LIKE 'spool-%' ORDER BY request_id")
+        assert [name for (name,) in found] == ["user:ada", "client:nightly", "client:robot"]
+
+
+def camel(name: str) -> str:
+    """As the lines of a spool name the columns."""
+    first, *rest = name.split("_")
+    return first + "".join(each.title() for each in rest)
