@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chart.chart import CHART, CHARTS, Rendering
+from tests.chart.chart import CHART, CHARTS, Rendering, quantity
 
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|JWKS|ACCOUNTS")
 NOT_SECRET = ("username", "tracking-uri", "client-id")
@@ -76,6 +76,19 @@ def test_every_container_has_requests_and_limits(each: Rendering) -> None:
             said = container["resources"]
             assert {*said["requests"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
             assert {*said["limits"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
+
+
+def test_every_temporary_volume_has_a_limit_and_every_container_one_of_the_nodes_disk(each: Rendering) -> None:
+    for pod in each.pods:
+        volumes = [volume["emptyDir"] for volume in pod.spec.get("volumes", []) if "emptyDir" in volume]
+        assert all("sizeLimit" in volume for volume in volumes), pod.owner
+        for container in pod.containers:
+            resources = container["resources"]
+            asked, limit = (quantity(resources[kind]["ephemeral-storage"]) for kind in ("requests", "limits"))
+            assert asked <= limit, (pod.owner, container["name"])
+        # The kubelet counts volumes and logs together against the limits of the pod's containers.
+        room = sum(quantity(container["resources"]["limits"]["ephemeral-storage"]) for container in pod.spec["containers"])
+        assert sum(quantity(volume["sizeLimit"]) for volume in volumes) < room, pod.owner
 
 
 def test_every_image_has_a_tag_and_never_latest(each: Rendering) -> None:

@@ -550,3 +550,13 @@ def test_there_is_an_alert_for_features_that_are_too_old(everything: Rendering) 
     found = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule}
     assert found["SlipwayFeaturesOld"].endswith("> 187200")
     assert "max by (features) (slipway_features_age_seconds{" in found["SlipwayFeaturesOld"]
+
+
+def test_there_are_alerts_for_volumes_and_storage_that_are_nearly_full(everything: Rendering, default: Rendering) -> None:
+    rules = next(iter(everything.of("PrometheusRule").values()))["spec"]["groups"]
+    found = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule}
+    assert "data-slipway-postgresql-0|slipway-mlflow" in found["SlipwayVolumeFull"]
+    assert found["SlipwayVolumeFull"].strip().endswith("> 0.85")
+    assert "slipway_storage_limit_bytes" in found["SlipwayStorageFull"]
+    given = environment(container(default, "Deployment slipway-gateway", "gateway"))
+    assert int(given["SLIPWAY_STORAGE_PER_CALLER"]) < int(given["SLIPWAY_STORAGE_LIMIT"]) < 8 * 2**30, "less than the volume"

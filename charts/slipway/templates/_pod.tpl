@@ -33,6 +33,16 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
+{{/*
+Requests and limits with the node's disk that a pod may use: its temporary volumes, and 128 MiB for logs.
+slipway.resources (dict "resources" .Values.gateway.resources "storageMiB" 768); what the values say of it counts.
+*/}}
+{{- define "slipway.resources" -}}
+{{- $limit := printf "%dMi" (add .storageMiB 128) -}}
+{{- $storage := dict "requests" (dict "ephemeral-storage" "64Mi") "limits" (dict "ephemeral-storage" $limit) -}}
+{{- toYaml (mergeOverwrite $storage (deepCopy .resources)) -}}
+{{- end }}
+
 {{/* Settings that the chart has no value of its own for: slipway.env (map name to value) */}}
 {{- define "slipway.env" -}}
 {{- range $name, $value := . }}
@@ -60,5 +70,5 @@ longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflo
     # Any name does: nobody logs in, but libpq wants one, and the pod's user has none.
     - {name: PGUSER, value: nobody}
   securityContext: {{- include "slipway.containerSecurity" . | nindent 4 }}
-  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {cpu: 200m, memory: 64Mi}}
+  resources: {requests: {cpu: 10m, memory: 16Mi, ephemeral-storage: 8Mi}, limits: {cpu: 200m, memory: 64Mi, ephemeral-storage: 64Mi}}
 {{- end }}

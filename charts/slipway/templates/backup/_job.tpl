@@ -63,7 +63,7 @@ spec:
           env: {{- include "slipway.env" . | nindent 12 }}
           {{- end }}
           securityContext: {{- include "slipway.containerSecurity" . | nindent 12 }}
-          resources: {{- toYaml $values.resources | nindent 12 }}
+          resources: {{- include "slipway.resources" (dict "resources" $values.resources "storageMiB" 1024) | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             - {name: scripts, mountPath: /etc/slipway/backup, readOnly: true}
@@ -77,7 +77,7 @@ spec:
             {{- end }}
       volumes:
         - name: tmp
-          emptyDir: {}
+          emptyDir: {sizeLimit: 1Gi}
         - name: scripts
           configMap: {name: {{ include "slipway.name" $names }}}
         - name: roles

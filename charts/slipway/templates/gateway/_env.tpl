@@ -27,6 +27,10 @@
 - {name: SLIPWAY_DRAIN_SECONDS, value: {{ .Values.gateway.drainSeconds | quote }}}
 - {name: SLIPWAY_PREDICTIONS_PER_MINUTE, value: {{ .Values.gateway.limits.predictionsPerMinute | int64 | quote }}}
 - {name: SLIPWAY_TRAINING_PER_MINUTE, value: {{ .Values.gateway.limits.trainingPerMinute | int64 | quote }}}
+- {name: SLIPWAY_FEEDBACK_PER_MINUTE, value: {{ .Values.gateway.limits.feedbackPerMinute | int64 | quote }}}
+- {name: SLIPWAY_JOBS_PER_CALLER, value: {{ .Values.gateway.limits.jobsPerCaller | int64 | quote }}}
+- {name: SLIPWAY_STORAGE_PER_CALLER, value: {{ mul .Values.gateway.storage.perCallerMiB 1048576 | quote }}}
+- {name: SLIPWAY_STORAGE_LIMIT, value: {{ mul .Values.gateway.storage.limitMiB 1048576 | quote }}}
 {{- with .Values.gateway.limits.refusedPerMinute }}
 - {name: SLIPWAY_REFUSED_PER_MINUTE, value: {{ . | int64 | quote }}}
 {{- end }}

@@ -71,7 +71,7 @@ spec:
             - {name: HOME, value: /tmp}
             {{- include "slipway.env" $values.env | nindent 12 }}
           securityContext: {{- include "slipway.containerSecurity" . | nindent 12 }}
-          resources: {{- toYaml $values.resources | nindent 12 }}
+          resources: {{- include "slipway.resources" (dict "resources" $values.resources "storageMiB" $values.scratchMiB) | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             {{- if $signs }}
@@ -82,7 +82,7 @@ spec:
             {{- end }}
       volumes:
         - name: tmp
-          emptyDir: {}
+          emptyDir: {sizeLimit: {{ $values.scratchMiB }}Mi}
         {{- if $signs }}
         - name: signing
           secret: {secretName: {{ include "slipway.signing.secret" .root }}, defaultMode: 0440}
