@@ -20,8 +20,9 @@ from canaille.oidc.userinfo import UserInfo, generate_user_claims
 from flask import abort, current_app, request
 from joserfc import jwt
 
+from slipway_identity.bodies import BoundedBodies
 from slipway_identity.bootstrap import CLIENT_CREDENTIALS
-from slipway_identity.settings import SCIM_CLIENT
+from slipway_identity.settings import SCIM_CLIENT, BodySettings
 
 SECONDS = 3600
 """A service account asks for the next token by itself, so that one lasts no longer than it must."""
@@ -51,7 +52,7 @@ def create_app() -> Any:
     # A token for the same client is to be had at any time: there is no refresh token.
     authorization.register_token_generator(CLIENT_CREDENTIALS, BearerTokenGenerator(access_token, expires_generator=lifetime))
     OIDCGrantMixin.get_client_claims = id_token_claims
-    return WsgiToAsgi(application)  # type: ignore[no-untyped-call]
+    return BoundedBodies(WsgiToAsgi(application), BodySettings())  # type: ignore[no-untyped-call]
 
 
 def id_token_claims(_grant: Any, client: Any) -> dict[str, Any]:

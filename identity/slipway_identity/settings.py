@@ -23,6 +23,21 @@ class ServiceAccount(BaseModel):
     secret: SecretStr = Field(min_length=16)
 
 
+class BodySettings(BaseSettings):
+    """What the provider takes from callers before any login; read by the process that serves."""
+
+    model_config = SettingsConfigDict(env_prefix="SLIPWAY_IDENTITY_", use_attribute_docstrings=True)
+
+    body_limit: int = Field(default=64 * 2**10, gt=0)
+    """Bytes of a body; a larger one is answered 413."""
+
+    body_seconds: float = Field(default=10, gt=0)
+    """Time in which a body must arrive; then 408."""
+
+    bodies: int = Field(default=256, gt=0)
+    """Bodies that are read at a time; beyond it 503 with Retry-After."""
+
+
 class IdentitySettings(BaseSettings):
     """What the provider holds after ``python -m slipway_identity``. Nothing here has a default that is a secret."""
 

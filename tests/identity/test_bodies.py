@@ -1,0 +1,129 @@
+"""What the bundled provider takes from callers without a login: small bodies, in time."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from pydantic import ValidationError
+from slipway_identity.bodies import BoundedBodies
+from slipway_identity.settings import BodySettings
+
+from tests.gateway.loopback import DEADLINE, Loopback, wait_for
+from tests.identity.provider import SECRET
+
+LIMIT = 1000
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Echo:
+    """Answers with what it was sent; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Send) -> None:
+        assert scope["type"] == "http"
+        self.calls += 1
+        message = await receive()
+        assert not message["more_body"]
+        headers = [(b"content-length", str(len(message["body"])).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": message["body"]})
+
+
+def bounded(**changed: Any) -> tuple[Echo, Loopback]:
+    echo = Echo()
+    settings = BodySettings.model_validate({"body_limit": LIMIT, "body_seconds": DEADLINE, "bodies": 2, **changed})
+    return echo, Loopback(BoundedBodies(echo, settings))
+
+
+def test_a_body_within_the_limit_arrives_whole() -> None:
+    echo, loopback = bounded()
+    with loopback as server:
+        assert httpx.post(server.url, content=b"x" * LIMIT).content == b"x" * LIMIT
+        assert httpx.post(server.url, content=iter([b"x" * 300] * 3)).content == b"x" * 900
+        assert httpx.get(server.url).content == b""
+    assert echo.calls == 3
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+def test_a_larger_one_is_answered_413_and_nothing_of_it_is_passed_on(chunked: bool) -> None:
+    echo, loopback = bounded()
+    with loopback as server:
+        content: Any = iter([b"x" * 600] * 2) if chunked else b"x" * (LIMIT + 1)
+        refused = httpx.post(server.url, content=content)
+        assert (refused.status_code, refused.text) == (413, f"the body is larger than {LIMIT} bytes")
+    assert echo.calls == 0
+
+
+def test_one_that_does_not_arrive_in_time_is_answered_408() -> None:
+    echo, loopback = bounded(body_seconds=0.2)
+    with loopback as server, begun(server) as connection:
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 408 ")
+    assert echo.calls == 0
+
+
+def test_only_so_many_are_read_at_a_time() -> None:
+    _, loopback = bounded()
+    with loopback as server:
+        held = [begun(server) for _ in range(2)]
+
+        def refused() -> httpx.Response | None:
+            answer = httpx.post(server.url, content=b"x")
+            return answer if answer.status_code == 503 else None
+
+        assert wait_for("a refusal", refused).headers["retry-after"] == "1"
+        for connection in held:
+            connection.close()
+        wait_for("room again", lambda: httpx.post(server.url, content=b"x").status_code == 200)
+
+
+def begun(server: Loopback) -> socket.socket:
+    """A connection with half a body."""
+    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=DEADLINE)
+    connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf ")
+    return connection
+
+
+def test_a_caller_who_leaves_costs_nothing() -> None:
+    echo = Echo()
+
+    async def leave() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.disconnect"}
+
+        async def send(_: object) -> None:
+            raise AssertionError("nobody listens")
+
+        await BoundedBodies(echo, BodySettings())({"type": "http", "headers": []}, receive, send)
+
+    asyncio.run(leave())
+    assert echo.calls == 0
+
+
+def test_the_bounds_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (BodySettings().body_limit, BodySettings().body_seconds) == (64 * 2**10, 10)
+    monkeypatch.setenv("SLIPWAY_IDENTITY_BODY_LIMIT", "0")
+    with pytest.raises(ValidationError, match="greater than 0"):
+        BodySettings()
+
+
+def test_the_provider_refuses_a_strangers_large_body(provider: str) -> None:
+    address = urlsplit(provider)
+    head = b"POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+        connection.sendall(head + b"content-length: 67108864\r\n\r\n")
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+        connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n")
+        with suppress(OSError):
+            for _ in range(1024):
+                connection.sendall(b"10000\r\n" + b"a" * 2**16 + b"\r\n")
+            pytest.fail("64 MiB were taken")
+    small = {"grant_type": "client_credentials", "padding": "x" * 60_000}
+    assert httpx.post(f"{provider}/oauth/token", data=small, auth=("nightly", SECRET), trust_env=False).status_code == 200
