@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
@@ -51,6 +52,7 @@ from slipway_gateway.inference.v2 import V2
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.joblog import LogReaders
 from slipway_gateway.jobs.submission import Submissions
+from slipway_gateway.limits.concurrency import Concurrency
 from slipway_gateway.limits.ledger import Ledger
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
@@ -73,6 +75,8 @@ from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.telemetry.tracing import Application, Traced
 from slipway_gateway.telemetry.tracing import wanted as tracing_wanted
 from slipway_gateway.wire.addresses import read_networks
+from slipway_gateway.wire.bodies import BodyBudget
+from slipway_gateway.wire.connection import Connection
 from slipway_gateway.wire.outbound import Outbound
 from slipway_gateway.wire.pool import Pool
 from slipway_gateway.wire.redis import Redis
@@ -126,6 +130,8 @@ class Gateway:
         self.album = Album(self.database, self.storage, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
+        self.bodies = BodyBudget(settings.body_budget, settings.body_budget_per_caller)
+        self.metrics.watch("slipway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.used)
         self.quotas = Quotas(self.ledger)
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
@@ -166,9 +172,11 @@ class Gateway:
             self.routes,
             self.rates,
             self.quotas,
+            Concurrency(settings.concurrency_per_caller),
             predictions_per_minute=settings.predictions_per_minute,
             training_per_minute=settings.training_per_minute,
             feedback_per_minute=settings.feedback_per_minute,
+            requests_per_minute=settings.requests_per_minute,
         )
         later = Later(
             self.routes,
@@ -179,7 +187,7 @@ class Gateway:
             value_limit=settings.value_limit,
             per_caller=settings.tasks_per_caller,
         )
-        return Door(login, admission, v2, self.control, later, self.metrics, body_limit=settings.body_limit)
+        return Door(login, admission, v2, self.control, later, self.metrics, self.bodies, body_limit=settings.body_limit)
 
     def _known_accounts(self) -> Accounts | None:
         settings = self.settings
@@ -316,6 +324,10 @@ class Gateway:
                 self.settings.grace_seconds,
                 self.shipper.problem or "is slower than that",
             )
+
+    def connection(self, *arguments: Any, **named: Any) -> Connection:
+        """The protocol of one caller's connection, as uvicorn makes it."""
+        return Connection(*arguments, limits=self.settings.limits, bodies=self.bodies, refused=self.metrics.refused, **named)
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

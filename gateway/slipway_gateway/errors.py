@@ -19,6 +19,8 @@ class GatewayError(Exception):
     """An answer other than success. ``str()`` is read by the caller, so it says nothing of our insides."""
 
     status = 500
+    limit: str | None = None
+    """Which limit was reached, as metrics name it; None: the error is of another kind."""
 
     def __init__(self, detail: str, headers: Headers | None = None) -> None:
         super().__init__(detail)
@@ -72,6 +74,7 @@ class TooSlow(GatewayError):
     """The caller took longer to send a request than is waited."""
 
     status = 408
+    limit = "time"
 
 
 class Conflict(GatewayError):
@@ -108,15 +111,27 @@ class TooMany(GatewayError):
     """A rate or a quota is spent; ``seconds`` until it is worth to come back."""
 
     status = 429
+    limit = "rate"
 
     def __init__(self, detail: str, seconds: int, fields: Headers) -> None:
         super().__init__(detail, [(b"retry-after", str(seconds).encode()), *fields])
+
+
+class TooManyAtOnce(GatewayError):
+    """The caller has as much under way as one caller may have."""
+
+    status = 429
+
+    def __init__(self, limit: str, detail: str) -> None:
+        super().__init__(detail, [(b"retry-after", b"1")])
+        self.limit = limit
 
 
 class HeadTooLarge(GatewayError):
     """More is in front of the body, or around it, than is read."""
 
     status = 431
+    limit = "head"
 
     def __init__(self, size: int, count: int, what: str = "headers") -> None:
         hint = "; a token with many groups can be the reason" if what == "headers" else ""
@@ -169,6 +184,24 @@ class Unavailable(GatewayError):
 
     def __init__(self, detail: str, retry_after: int = 5) -> None:
         super().__init__(detail, [(b"retry-after", str(retry_after).encode())])
+
+
+class NoMemory(Unavailable):
+    """There is no room for another body."""
+
+    limit = "body_budget"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=1)
+
+
+class NoConnection(Unavailable):
+    """There is no room for another connection."""
+
+    limit = "connections"
+
+    def __init__(self) -> None:
+        super().__init__("too many connections are open", retry_after=1)
 
 
 class Unreachable(Unavailable):

@@ -5,7 +5,6 @@ import logging
 import resource
 import signal
 import time
-from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -14,7 +13,6 @@ from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
 from slipway_gateway.settings import Settings
-from slipway_gateway.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
-        http=partial(Connection, limits=settings.limits),  # type: ignore[arg-type]  # uvicorn only calls it
+        http=gateway.connection,  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         interface="asgi3",
         proxy_headers=False,

@@ -112,6 +112,16 @@ class Settings(BaseSettings):
     the longer other requests wait for one: some ten milliseconds by default. Predictors have a limit of their own,
     ``SLIPWAY_SERVING_VALUE_LIMIT``."""
 
+    body_budget: int = Field(default=64 * 2**20, gt=0)
+    """Bytes of request bodies that are in memory at a time, of all callers; beyond it 503. Bodies of more than 64 KiB get three
+    quarters of it, so that the large ones never shut out the small ones."""
+
+    body_budget_per_caller: int = Field(default=32 * 2**20, gt=0)
+    """Bytes of them that one caller may have; beyond it 429. What a request declares as its length counts before it is read."""
+
+    concurrency_per_caller: int = Field(default=64, gt=0)
+    """Requests of one caller that are under way at a time, at this gateway; beyond it 429."""
+
     picture_limit: int = Field(default=10 * 2**20, gt=0)
     """Largest uploaded picture in bytes; a larger one is answered 413. All of a request also has to keep SLIPWAY_BODY_LIMIT."""
 
@@ -162,6 +172,9 @@ class Settings(BaseSettings):
 
     jobs_per_caller: int = Field(default=10, ge=1)
     """Trainings, promotions and batches that one caller may have under way; beyond it 429."""
+
+    requests_per_minute: int = Field(default=3000, ge=1, le=10**7)
+    """Requests of one caller to all other routes together; of one address where no token is asked for. Probes have no rate."""
 
     refused_per_minute: int | None = Field(default=None, ge=1, le=10**7)
     """Bad tokens from one address; beyond it no token that is not known yet is looked at. Without it there is no such limit: it
@@ -291,6 +304,15 @@ class Settings(BaseSettings):
     def _drain_fits_into_grace(self) -> Self:
         if self.drain_seconds >= self.grace_seconds:
             raise ValueError("SLIPWAY_DRAIN_SECONDS must be less than SLIPWAY_GRACE_SECONDS")
+        return self
+
+    @model_validator(mode="after")
+    def _the_largest_body_fits(self) -> Self:
+        if self.body_limit > min(self.body_budget_per_caller, self.body_budget * 3 // 4):
+            raise ValueError(
+                "SLIPWAY_BODY_LIMIT is more than SLIPWAY_BODY_BUDGET_PER_CALLER or three quarters of SLIPWAY_BODY_BUDGET,"
+                " so a body of that size would never be taken; lower it, or raise these"
+            )
         return self
 
     @field_validator("redis_url")

@@ -168,11 +168,15 @@ def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: R
 
 def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Rendering) -> None:
     by_default, given = (environment(container(each, "Deployment slipway-gateway", "gateway")) for each in (default, everything))
-    names = [
-        f"SLIPWAY_{name}" for name in ("PREDICTIONS_PER_MINUTE", "TRAINING_PER_MINUTE", "REFUSED_PER_MINUTE", "TRUSTED_PROXIES")
-    ]
-    assert [by_default.get(name) for name in names] == ["180", "5", None, None]
-    assert [given.get(name) for name in names] == ["10000000", "2", "60", "10.0.0.0/8,fd00::/8"]
+    expected = {
+        "PREDICTIONS_PER_MINUTE": ("180", "10000000"),
+        "TRAINING_PER_MINUTE": ("5", "2"),
+        "REQUESTS_PER_MINUTE": ("3000", "600"),
+        "CONCURRENCY_PER_CALLER": ("64", "8"),
+        "REFUSED_PER_MINUTE": (None, "60"),
+        "TRUSTED_PROXIES": (None, "10.0.0.0/8,fd00::/8"),
+    }
+    assert {name: (by_default.get(f"SLIPWAY_{name}"), given.get(f"SLIPWAY_{name}")) for name in expected} == expected
 
 
 def test_gateway_and_worker_share_answers_by_a_redis_where_there_is_one(

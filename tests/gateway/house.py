@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -21,7 +20,6 @@ from slipway_contract.model import API_VERSION
 from slipway_gateway.app import Gateway
 from slipway_gateway.inference.endpoints import SERVICE_LABEL
 from slipway_gateway.settings import Settings
-from slipway_gateway.wire.connection import Connection
 
 from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import Loopback, wait_for
@@ -102,6 +100,7 @@ class House:
             "upstream_timeout_seconds": 2,
             "predictions_per_minute": 1_000_000,
             "training_per_minute": 1_000_000,
+            "requests_per_minute": 1_000_000,
         }
         return Settings.model_validate({**given, **changed})
 
@@ -110,8 +109,10 @@ class House:
         """The real application behind a real socket, in this process; waits until it is ready."""
         settings = self.settings(**changed)
         gateway = Gateway(settings, self.cluster)
-        connection = partial(Connection, limits=settings.limits)
-        with Loopback(gateway.application, lifespan="on", http=connection) as server, Visitor(server.url, self) as visitor:
+        with (
+            Loopback(gateway.application, lifespan="on", http=gateway.connection) as server,
+            Visitor(server.url, self) as visitor,
+        ):
             visitor.gateway = gateway
             if ready:
                 wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)

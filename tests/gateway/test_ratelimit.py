@@ -63,9 +63,10 @@ def test_full_buckets_are_forgotten_and_others_are_not() -> None:
     assert rates.is_empty(("bob", "default"))
 
 
-def test_every_route_that_predicts_trains_or_labels_has_a_rate() -> None:
-    spending = {(rule.method, rule.path.rpartition("/")[2]): rule.spends for rule in RULES if rule.spends}
-    assert spending == {
+def test_every_route_but_those_of_probes_has_a_rate() -> None:
+    assert {rule.path for rule in RULES if rule.spends is None} == {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+    others = [rule for rule in RULES if rule.spends and rule.spends is not Spending.REQUEST]
+    assert {(rule.method, rule.path.rpartition("/")[2]): rule.spends for rule in others} == {
         ("POST", "infer"): Spending.PREDICTION,
         ("POST", "predictions"): Spending.PREDICTION,
         ("POST", "trainings"): Spending.TRAINING,
@@ -119,6 +120,38 @@ def test_trainings_and_promotions_have_a_rate_of_their_own(own_house: House, iss
         assert 429 not in statuses[:2]
         assert statuses[2] == 429
         assert visitor.infer("heart", sam).status_code == 200
+
+
+def test_all_other_requests_share_a_rate(own_house: House) -> None:
+    with own_house.gateway(requests_per_minute=3) as visitor:
+        paths = ["/v1/me", "/v1/webhooks", "/v2/models/heart", "/v1/models", "/v1/me"]
+        answers = [visitor.get(path) for path in paths]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+        assert answers[0].headers["ratelimit-policy"] == '"requests";q=3;w=60'
+        assert 1 <= int(answers[3].headers["retry-after"]) <= 20
+        assert answers[3].json()["detail"] == "more than 3 requests a minute"
+        assert visitor.infer("heart").status_code == 200
+        assert visitor.get("/v1/me", "bob").status_code == 200
+
+
+def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(own_house: House) -> None:
+    with own_house.gateway(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as visitor:
+
+        def ask(path: str, address: str) -> int:
+            return visitor.client.get(path, headers={"x-forwarded-for": address}).status_code
+
+        assert [ask("/v1/docs", "192.0.2.1"), ask("/v2", "192.0.2.1"), ask("/v1/openapi.json", "192.0.2.1")] == [200] * 3
+        assert ask("/v1/openapi.json", "192.0.2.1") == 429
+        assert ask("/v1/openapi.json", "192.0.2.2") == 200
+        assert {ask(path, "192.0.2.1") for path in ("/livez", "/readyz", "/v2/health/live") for _ in range(10)} == {200}
+
+
+def test_buckets_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway_gateway.limits.rates.MAX_BUCKETS", 10)
+    rates = Rates()
+    for number in range(100):
+        rates.take((f"192.0.2.{number}", ":refused"), "refused tokens", 5)
+    assert len(rates._buckets) == 10
 
 
 def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Visitor]) -> None:

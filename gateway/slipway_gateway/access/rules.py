@@ -22,11 +22,13 @@ ORDER = tuple(Role)
 
 
 class Spending(StrEnum):
-    """What a request counts as, where it counts."""
+    """What a request counts as: each has a rate of its own."""
 
     PREDICTION = "prediction"
     TRAINING = "training"
     FEEDBACK = "feedback"
+    REQUEST = "request"
+    """All others."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Rule:
     path: str
     name: str
     roles: frozenset[Role] | None
-    spends: Spending | None = None
+    spends: Spending | None = Spending.REQUEST
+    """None: it has no rate. That is for probes alone, which are answered from memory."""
     greets: bool = False
     """Public; who sends a token all the same is known by it."""
     confirmed: bool = False
@@ -67,8 +70,8 @@ RULES = (
     Rule("GET", "/v2/models/{model}/versions/{version}", "describe", ALL),
     Rule("GET", "/v2/models/{model}/versions/{version}/ready", "describe", ALL),
     Rule("GET", "/v2", "server", PUBLIC),
-    Rule("GET", "/v2/health/live", "health", PUBLIC),
-    Rule("GET", "/v2/health/ready", "health", PUBLIC),
+    Rule("GET", "/v2/health/live", "health", PUBLIC, spends=None),
+    Rule("GET", "/v2/health/ready", "health", PUBLIC, spends=None),
     Rule("POST", "/v1/models/{model}/predictions", "predict", ALL, Spending.PREDICTION),
     Rule("GET", "/v1/models", "describe", ALL),
     Rule("GET", "/v1/models/{model}", "describe", ALL),
@@ -125,8 +128,8 @@ RULES = (
     Rule("GET", "/v1/docs", "openapi", PUBLIC),
     Rule("GET", "/v1/docs/login", "openapi", PUBLIC),
     Rule("GET", "/v1/docs/{asset}", "openapi", PUBLIC),
-    Rule("GET", "/livez", "health", PUBLIC),
-    Rule("GET", "/readyz", "health", PUBLIC),
+    Rule("GET", "/livez", "health", PUBLIC, spends=None),
+    Rule("GET", "/readyz", "health", PUBLIC, spends=None),
 )
 
 

@@ -13,13 +13,25 @@ from slipway_gateway.access.rules import PUBLIC, Rule, match
 from slipway_gateway.door.admission import Admission
 from slipway_gateway.door.later import Later
 from slipway_gateway.door.login import Login
-from slipway_gateway.errors import JSON, CutOff, Disconnected, Forbidden, Headers, Unavailable, problem, status_of, v2_error
+from slipway_gateway.errors import (
+    JSON,
+    CutOff,
+    Disconnected,
+    Forbidden,
+    GatewayError,
+    Headers,
+    Unavailable,
+    problem,
+    status_of,
+    v2_error,
+)
 from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.inference.v2 import V2, Exchange, Scope, Send
 from slipway_gateway.requestid import new_id
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.telemetry.tracing import passed_on
-from slipway_gateway.wire.body import Body, Receive, check_headers
+from slipway_gateway.wire.bodies import BodyBudget
+from slipway_gateway.wire.body import Body, Receive, check_headers, declared_length
 from slipway_gateway.wire.coding import unpacked
 
 log = logging.getLogger(__name__)
@@ -54,6 +66,7 @@ class Door:
         control: Application,
         later: Later,
         metrics: Metrics,
+        bodies: BodyBudget,
         *,
         body_limit: int,
     ) -> None:
@@ -62,6 +75,7 @@ class Door:
         self.v2 = v2
         self._control = control
         self._metrics = metrics
+        self._bodies = bodies
         self.later = later
         self._body_limit = body_limit
         self.closing = False
@@ -92,16 +106,20 @@ class Door:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
         call = await self._call(request_id, rule, names, scope, headers) if known else None
+        if call is None and rule.spends is not None:
+            self._admission.admit_unknown(self._login.address(scope, headers))
         scope["slipway.call"] = call
-        exchange = Exchange(request_id, call, names, headers, receive, send)
+        share = self._bodies.share(call.caller.subject if call else None, declared_length(headers))
+        exchange = Exchange(request_id, call, names, headers, receive, send, share)
         try:
             if b"prefer" in headers and call is not None and self.later.asked(rule, headers):
                 await self.later.accept(exchange, path)
             else:
                 await self.answer(exchange, rule, scope)
         finally:
-            if call is not None and call.permit is not None:
-                call.permit.settle()
+            share.release()
+            if call is not None:
+                self._admission.leave(call)
 
     async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
         """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
@@ -112,7 +130,7 @@ class Door:
         if rule.method in WITH_BODY and rule.name not in STREAMED:
             is_prediction = rule.name == "predict"
             limit = self._body_limit if is_prediction else min(CONTROL_BODY_LIMIT, self._body_limit)
-            receive = await _whole(exchange.headers, receive, limit, FORM if is_prediction else JSON)
+            receive = await _whole(exchange, limit, FORM if is_prediction else JSON)
         scope["slipway.request_id"] = exchange.request_id
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
@@ -167,17 +185,21 @@ class Door:
             log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
         path: str = scope["path"]
         status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
-        self._metrics.refused.labels(status).inc()
+        self._metrics.refused(status, error.limit if isinstance(error, GatewayError) else None)
         headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 
-async def _whole(headers: dict[bytes, bytes], receive: Receive, limit: int, content_type: bytes) -> Receive:
-    """The control API parses its bodies, so they are bounded before it sees them. Raises TooLarge, UnsupportedType."""
+async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive:
+    """The control API parses its bodies, so they are bounded before it sees them.
+
+    Raises TooLarge, UnsupportedType, TooManyAtOnce, NoMemory.
+    """
+    headers = exchange.headers
     check_headers(headers, limit, content_type)
-    receive = unpacked(headers, receive, limit)
-    body = (await Body.read(receive, limit=limit, keep=limit)).whole or b""
+    receive = unpacked(headers, exchange.receive, limit)
+    body = (await Body.read(receive, limit=limit, keep=limit, share=exchange.share)).whole or b""
     # The parser of forms is written in Python, and works on each piece at once.
     size = PIECE if headers.get(b"content-type", b"").lower().startswith(FORM) else len(body)
     pieces = iter([body[start : start + size] for start in range(0, len(body), size)] if size else [b""])

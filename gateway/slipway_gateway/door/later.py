@@ -68,10 +68,10 @@ class Later:
             route.version(version)
         wanted = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
         check_headers(headers, self._body_limit, wanted)
-        body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._body_limit)
+        body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share)
         content = body.whole or b""
         if path.startswith("/v1"):
-            await self._check(content, headers, exchange.names["model"], call)
+            await self._check(content, exchange, call)
         task = _task(call, exchange.names["model"], path, headers, content)
         if await self._store.unfinished(call.caller.subject) >= self._per_caller:
             raise TooManyTasks(self._per_caller)
@@ -85,17 +85,18 @@ class Later:
         more = [(b"location", location.encode()), (b"preference-applied", b"respond-async"), (b"retry-after", RETRY_AFTER)]
         await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
 
-    async def _check(self, content: bytes, headers: dict[bytes, bytes], model: str, call: Call) -> None:
+    async def _check(self, content: bytes, exchange: Exchange, call: Call) -> None:
         """Named features by the signature of a version that would be asked now, if one can be."""
 
         async def once() -> dict[str, object]:
             return {"type": "http.request", "body": content}
 
-        plain = await Body.read(unpacked(headers, once, self._body_limit), limit=self._body_limit, keep=self._body_limit)
+        receive, limit = unpacked(exchange.headers, once, self._body_limit), self._body_limit
+        plain = await Body.read(receive, limit=limit, keep=limit, share=exchange.share)
         text = plain.whole or b""
         asked = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
         try:
-            signature = await self._catalogue.signature(self._routes.pick(model))
+            signature = await self._catalogue.signature(self._routes.pick(exchange.names["model"]))
             check_cells(signature, len(asked.instances), self._value_limit)
             rows, _ = await self._features.rows(signature, asked.instances)
         except Unavailable:

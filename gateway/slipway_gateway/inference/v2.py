@@ -18,6 +18,7 @@ from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.threads import run
+from slipway_gateway.wire.bodies import BodyShare
 from slipway_gateway.wire.body import Body, Receive, check_headers
 from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked
 from slipway_gateway.wire.link import Answer
@@ -32,10 +33,17 @@ EXTENSIONS = ["binary_tensor_data"]
 class Exchange:
     """One request and the way back to its caller."""
 
-    __slots__ = ("call", "headers", "names", "receive", "request_id", "send")
+    __slots__ = ("call", "headers", "names", "receive", "request_id", "send", "share")
 
     def __init__(
-        self, request_id: str, call: Call | None, names: dict[str, str], headers: dict[bytes, bytes], receive: Receive, send: Send
+        self,
+        request_id: str,
+        call: Call | None,
+        names: dict[str, str],
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+        share: BodyShare | None = None,
     ) -> None:
         self.request_id = request_id
         self.call = call
@@ -43,6 +51,8 @@ class Exchange:
         self.headers = headers
         self.receive = receive
         self.send = send
+        self.share = share
+        """Counts what is held of the body; None in a worker, whose tasks are few."""
 
     async def start(self, status: int, headers: Headers) -> None:
         granted = self.call.headers if self.call else ()
@@ -111,7 +121,7 @@ class V2:
         check_headers(headers, self._body_limit, JSON if json_length is None else binary.CONTENT_TYPE)
         receive = unpacked(headers, exchange.receive, self._body_limit)
         keep = self._keep if json_length is None else self._body_limit
-        body = await Body.read(receive, limit=self._body_limit, keep=keep)
+        body = await Body.read(receive, limit=self._body_limit, keep=keep, share=exchange.share)
         if json_length is None and not (body.whole and binary.ASKED in body.whole):
             await exchange.answer(await self._predictions.ask(exchange.call, target, body), target.headers)
             return

@@ -38,6 +38,10 @@ class Bucket:
         return max(0, math.ceil((level - self.level) * 60 / self.per_minute))
 
 
+MAX_BUCKETS = 50_000
+"""Callers and addresses, about; beyond it the oldest buckets are forgotten."""
+
+
 class Rates:
     """All buckets of this process; the full ones are forgotten, for a new one is full too."""
 
@@ -53,6 +57,8 @@ class Rates:
         now = time.monotonic()
         bucket = self._buckets.get(key)
         if bucket is None or bucket.per_minute != per_minute:
+            if len(self._buckets) >= MAX_BUCKETS:
+                del self._buckets[next(iter(self._buckets))]
             bucket = self._buckets[key] = Bucket(per_minute, now)
         taken = bucket.take(now)
         fields = [self._policy(name, per_minute), (b"ratelimit", self._state(name, bucket))]

@@ -48,7 +48,10 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.refused = Counter("slipway_refusals", "Requests refused by the gateway", ["status"], registry=self.registry)
+        self._refused = Counter("slipway_refusals", "Requests refused by the gateway", ["status"], registry=self.registry)
+        self._limited = Counter(
+            "slipway_limit_refusals", "Requests refused because a limit was reached", ["limit"], registry=self.registry
+        )
         self.shipped = Counter("slipway_events_shipped", "Events sent to the database", registry=self.registry)
         self.rejected = Counter("slipway_events_rejected", "Events that the database refused", registry=self.registry)
         self._labelled = Counter(
@@ -80,6 +83,12 @@ class Metrics:
         else:
             series.exemplar_due = now + EXEMPLAR_SECONDS
             series.histogram.observe(seconds, {"request_id": request_id})
+
+    def refused(self, status: int, limit: str | None) -> None:
+        """The gateway refused a request itself; ``limit`` is the name of the limit that was reached, if it was one."""
+        self._refused.labels(status).inc()
+        if limit is not None:
+            self._limited.labels(limit).inc()
 
     def labelled(self, model: str, version: str, rows: int, correct: int) -> None:
         """Feedback told the truth about so many rows of a prediction."""

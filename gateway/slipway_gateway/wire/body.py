@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from slipway_gateway.errors import JSON, Disconnected, TooLarge, UnsupportedType
+from slipway_gateway.wire.bodies import BodyShare
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -25,20 +26,31 @@ class Body:
         self._receive: Receive | None = None
 
     @classmethod
-    async def read(cls, receive: Receive, *, limit: int, keep: int) -> "Body":
-        """Take in up to ``keep`` bytes; what goes beyond is left to ``stream``. Raises TooLarge, Disconnected."""
-        start = b""
+    async def read(cls, receive: Receive, *, limit: int, keep: int, share: BodyShare | None = None) -> "Body":
+        """Take in up to ``keep`` bytes; what goes beyond is left to ``stream``.
+
+        ``share`` counts what is held; None: somebody else does. Raises TooLarge, Disconnected, TooManyAtOnce, NoMemory.
+        """
+        if share is not None:
+            share.expect(keep)
+        start = bytearray()
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Disconnected
-            start = start + message["body"] if start else message["body"]
-            if len(start) > limit:
+            piece: bytes = message["body"]
+            if len(start) + len(piece) > limit:
                 raise TooLarge(limit)
-            if not message.get("more_body"):
-                return cls(start)
+            if share is not None:
+                share.take(len(piece))
+            is_last = not message.get("more_body")
+            if is_last and not start:
+                return cls(piece)
+            start += piece
+            if is_last:
+                return cls(bytes(start))
             if len(start) > keep:
-                return cls._streamed(start, receive, limit)
+                return cls._streamed(bytes(start), receive, limit)
 
     @classmethod
     def _streamed(cls, start: bytes, receive: Receive, limit: int) -> "Body":
@@ -74,6 +86,11 @@ def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes =
     given = headers.get(b"content-type", content_type)
     if given.partition(b";")[0].strip().lower() not in (content_type, JSON):
         raise UnsupportedType(f"send the body as {content_type.decode()}")
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit:
+    if declared_length(headers) > limit:
         raise TooLarge(limit)
+
+
+def declared_length(headers: dict[bytes, bytes]) -> int:
+    """The Content-Length; 0 where there is none."""
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0

@@ -1,6 +1,7 @@
 """Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and with fewer system calls."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NoReturn
@@ -8,8 +9,18 @@ from typing import Any, NoReturn
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from slipway_gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooSlow, Unavailable, problem, v2_error
+from slipway_gateway.errors import (
+    BadRequest,
+    GatewayError,
+    HeadTooLarge,
+    NoConnection,
+    NoMemory,
+    TooSlow,
+    problem,
+    v2_error,
+)
 from slipway_gateway.requestid import new_id
+from slipway_gateway.wire.bodies import BodyBudget
 
 LARGE = 2**16
 """Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
@@ -17,6 +28,8 @@ CHUNK_FRAMING = 20
 """Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends."""
 PIPELINED = 16
 """Requests that may wait behind the one under way on a connection. One read can hold 14,000."""
+UNREAD = "slipway.unread"
+"""Of a request's scope: bytes of its body that the application has not received yet."""
 TRAILERS = "trailers and chunk extensions"
 
 
@@ -87,9 +100,21 @@ class Connection(HttpToolsProtocol):
     usual one never does: it comes in one piece, and pays for a look at three fields.
     """
 
-    def __init__(self, *arguments: Any, limits: Limits = Limits(), **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        limits: Limits,
+        bodies: BodyBudget,
+        refused: Callable[[int, str | None], None],
+        **named: Any,
+    ) -> None:
+        """``refused`` counts what is refused here, by status and limit."""
         super().__init__(*arguments, **named)
         self._limits = limits
+        self._bodies = bodies
+        self._refused = refused
+        self._application = self.app
+        self.app = self._counted
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._timed: tuple[Awaited, Any] | None = None
@@ -117,11 +142,33 @@ class Connection(HttpToolsProtocol):
         for timer in (self._timer, self._writing, self._quiet):
             if timer is not None:
                 timer.cancel()
+        for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
+            if scope is not None:
+                self._give_back(scope)
         super().connection_lost(exc)
+
+    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+        """The application. A piece of a body leaves the connection's part of the budget when it is received."""
+
+        async def received() -> Any:
+            message = await receive()
+            if taken := len(message.get("body", b"")):
+                scope[UNREAD] -= taken
+                self._bodies.give_back(taken)
+            return message
+
+        try:
+            await self._application(scope, received, send)
+        finally:
+            self._give_back(scope)
+
+    def _give_back(self, scope: Any) -> None:
+        """Nobody will read what is left of the request's body."""
+        self._bodies.give_back(scope.pop(UNREAD, 0))
 
     def data_received(self, data: bytes) -> None:
         if self._surplus:  # told once it has asked: closed on a request unread, it would be reset and not read why
-            self._refuse(Unavailable("too many connections are open", retry_after=1))
+            self._refuse(NoConnection())
             return
         self._head_bytes += len(data)
         self._quiet_since = None
@@ -169,6 +216,13 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._framing -= len(body)
+        if not self.cycle.response_complete:
+            try:
+                self._bodies.take(len(body))
+            except NoMemory as error:
+                self._fail(error)
+            scope: Any = self.scope
+            scope[UNREAD] = scope.get(UNREAD, 0) + len(body)
         super().on_body(body)
 
     def on_chunk_header(self) -> None:
@@ -215,6 +269,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         started = cycle is not None and cycle.response_started and (cycle.scope is self.scope or not cycle.response_complete)
         if not started and not self.transport.is_closing():
+            self._refused(error.status, error.limit)
             self.transport.write(_answer(error, getattr(self, "url", b"")))
         self.transport.close()
 
@@ -239,7 +294,12 @@ class Connection(HttpToolsProtocol):
             self._writing.cancel()
 
     def on_response_complete(self) -> None:
-        """As uvicorn does, which makes and ends a timer of the silence for each request: a thirtieth of what one costs here."""
+        """As uvicorn does, which makes and ends a timer of the silence for each request: a thirtieth of what one costs here.
+
+        What was not read of the body is dropped: uvicorn holds it until the next request.
+        """
+        if self.cycle.response_complete:
+            self.cycle.body = bytearray()
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return

@@ -31,6 +31,8 @@
 - {name: SLIPWAY_JOBS_PER_CALLER, value: {{ .Values.gateway.limits.jobsPerCaller | int64 | quote }}}
 - {name: SLIPWAY_STORAGE_PER_CALLER, value: {{ mul .Values.gateway.storage.perCallerMiB 1048576 | quote }}}
 - {name: SLIPWAY_STORAGE_LIMIT, value: {{ mul .Values.gateway.storage.limitMiB 1048576 | quote }}}
+- {name: SLIPWAY_REQUESTS_PER_MINUTE, value: {{ .Values.gateway.limits.requestsPerMinute | int64 | quote }}}
+- {name: SLIPWAY_CONCURRENCY_PER_CALLER, value: {{ .Values.gateway.limits.concurrencyPerCaller | int64 | quote }}}
 {{- with .Values.gateway.limits.refusedPerMinute }}
 - {name: SLIPWAY_REFUSED_PER_MINUTE, value: {{ . | int64 | quote }}}
 {{- end }}

@@ -1,0 +1,165 @@
+"""Bodies have one budget of memory, callers a part of it, and no caller has all of a gateway under way."""
+
+import gzip
+import socket
+import statistics
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from slipway_gateway.errors import NoMemory, TooManyAtOnce
+from slipway_gateway.wire.bodies import SMALL, BodyBudget
+
+from tests.gateway.house import House, Process, Visitor
+from tests.gateway.loopback import DEADLINE, wait_for
+from tests.gateway.predictor import Predictor
+
+MEBIBYTE = 2**20
+PREDICT = "/v1/models/heart/predictions"
+READ = (400, 422)
+"""Statuses of a body that was read to its end: blanks are no request."""
+
+
+@contextmanager
+def sending(visitor: Visitor, path: str, who: str | None, size: int, sent: int, more: bytes = b"") -> Iterator[socket.socket]:
+    """A connection with a body of ``size`` bytes of which only ``sent`` arrive; with ``size`` 0 in chunks."""
+    address = urlsplit(visitor.url)
+    head = b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path.encode() + more
+    if who is not None:
+        head += b"authorization: Bearer %s\r\n" % visitor.house.issuer.token(who).encode()
+    head += b"content-length: %d\r\n\r\n" % size if size else b"transfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+        try:
+            connection.sendall(head)
+            for _ in range(0, sent, 2**16):
+                connection.sendall(b" " * 2**16 if size else b"10000\r\n" + b" " * 2**16 + b"\r\n")
+        except OSError:  # refused and closed
+            pass
+        yield connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What was answered before the connection was closed; nothing if it still waits for the rest of the body."""
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(2**16)
+    except (TimeoutError, ConnectionResetError):
+        return b""
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
+def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answered(process: Process, chunked: bool) -> None:
+    visitor = process.visitor
+    wait_for("the model", lambda: visitor.infer("heart", "bob").status_code == 200)
+    before, size = process.peak_memory(), 16 * MEBIBYTE
+
+    def send(stack: ExitStack) -> socket.socket:
+        return stack.enter_context(sending(visitor, PREDICT, "ada", 0 if chunked else size, size - 2**16))
+
+    with ThreadPoolExecutor(32) as threads, ExitStack() as stack:
+        connections = list(threads.map(lambda _: send(stack), range(32)))
+        answers = [visitor.infer("heart", "bob") for _ in range(20)]
+        assert process.peak_memory() - before < 128 * MEBIBYTE
+        assert {each.status_code for each in answers} == {200}
+        assert statistics.median(each.elapsed.total_seconds() for each in answers) < 0.5
+        refusals = [said for each in connections if (said := answer(each))]
+        assert all(said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in said for said in refusals)
+        # Of the chunked ones, whose lengths nobody knows, more are begun than end.
+        assert len(refusals) >= (1 if chunked else 10)
+    wait_for("room again", lambda: visitor.post(PREDICT, b" " * 15 * MEBIBYTE).status_code in READ)
+
+
+def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
+    """Of strangers, whose connections stay open."""
+    before = process.peak_memory()
+    with ExitStack() as stack:
+        for _ in range(300):
+            connection = stack.enter_context(sending(process.visitor, "/v1/me", None, 4 * 2**16, 4 * 2**16))
+            connection.recv(2**16)
+        assert process.peak_memory() - before < 24 * MEBIBYTE
+
+
+def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(own_house: House) -> None:
+    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 6 * SMALL, "body_budget": 8 * SMALL}
+    with own_house.gateway(**limits) as visitor, ExitStack() as stack:
+        for who in ("ada", "bob"):
+            stack.enter_context(sending(visitor, PREDICT, who, 3 * SMALL, 2 * SMALL))
+        wait_for("their bodies", lambda: visitor.gateway.bodies.used == 4 * SMALL)
+        large = visitor.post(PREDICT, b" " * 3 * SMALL, "carl")
+        assert (large.status_code, large.headers["retry-after"]) == (503, "1")
+        assert "take all memory" in large.json()["detail"]
+        assert visitor.infer("heart", "carl").status_code == 200
+        stack.close()
+        wait_for("room again", lambda: visitor.gateway.bodies.used == 0)
+        assert visitor.post(PREDICT, b" " * 3 * SMALL, "carl").status_code in READ
+        assert metric(visitor, "slipway_limit_refusals_total", limit="body_budget") == 1
+
+
+def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(own_house: House) -> None:
+    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
+    with own_house.gateway(**limits) as visitor:
+        with sending(visitor, PREDICT, "ada", 3 * SMALL, SMALL):
+            wait_for("the body", lambda: visitor.gateway.bodies.used == SMALL)
+            second = visitor.post(PREDICT, b" " * 2 * SMALL)
+            assert (second.status_code, second.headers["retry-after"]) == (429, "1")
+            assert f"more than {4 * SMALL} bytes" in second.json()["detail"]
+            assert metric(visitor, "slipway_limit_refusals_total", limit="caller_bodies") == 1
+            assert visitor.infer("heart").status_code == 200, "a small one fits"
+            assert visitor.post(PREDICT, b" " * 2 * SMALL, "bob").status_code in READ
+        wait_for("room again", lambda: visitor.post(PREDICT, b" " * 2 * SMALL).status_code in READ)
+
+
+def test_what_a_packed_body_grows_to_counts(own_house: House) -> None:
+    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
+    with own_house.gateway(**limits) as visitor, sending(visitor, PREDICT, "ada", 3 * SMALL, 2 * SMALL):
+        wait_for("the body", lambda: visitor.gateway.bodies.used == 2 * SMALL)
+        packed = gzip.compress(b" " * 2 * SMALL)
+        assert len(packed) < 1000
+        assert visitor.post(PREDICT, packed, content_encoding="gzip").status_code == 429
+
+
+def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(own_house: House) -> None:
+    for changed in ({"body_budget_per_caller": 2**20}, {"body_budget": 20 * 2**20}, {"body_limit": 2**30}):
+        with pytest.raises(ValueError, match="SLIPWAY_BODY_LIMIT is more than"):
+            own_house.settings(**changed)
+
+
+def test_what_is_given_back_is_there_again() -> None:
+    budget = BodyBudget(100, 60)
+    first, second = budget.share("ada", 50), budget.share("ada", 0)
+    first.expect(40)
+    first.take(40)
+    second.take(20)
+    with pytest.raises(TooManyAtOnce):
+        second.take(1)
+    with pytest.raises(NoMemory):
+        budget.share(None, 0).take(41)
+    second.take(0)
+    first.release()
+    second.take(40)
+    second.release()
+    assert (budget.used, budget._by_caller) == (0, {})
+
+
+def test_one_caller_has_only_so_many_requests_under_way(new_house: Callable[[], House], troubled: Predictor) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100), url=troubled.url)
+    with house.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as visitor:
+        assert visitor.infer("heart").status_code == 200
+        troubled.delay = 3
+        with ThreadPoolExecutor(2) as threads:
+            under_way = [threads.submit(visitor.infer, "heart") for _ in range(2)]
+            wait_for("both at the predictor", lambda: len(troubled.asked) == 3)
+            for refused in (visitor.infer("heart"), visitor.get("/v1/me")):
+                assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+            assert visitor.get("/v1/me", "bob").status_code == 200
+            assert [each.result().status_code for each in under_way] == [200, 200]
+        assert visitor.get("/v1/me").status_code == 200
+        assert metric(visitor, "slipway_limit_refusals_total", limit="caller_requests") == 2
+
+
+def metric(visitor: Visitor, name: str, **labels: str) -> float | None:
+    return visitor.gateway.metrics.registry.get_sample_value(name, labels)
