@@ -15,6 +15,13 @@ class InvalidInput(ValueError):
         self.problem = problem
 
 
+class InvalidOutput(ValueError):
+    """A model's output that its signature does not allow; ``str()`` is one line that names the output."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"output {name!r} {problem}")
+
+
 class MalformedRequest(ValueError):
     """A body that is not an inference request at all (no JSON, wrong structure)."""
 

@@ -84,8 +84,9 @@ SKOPS_TRUSTED = (
 The list is fixed in code: data containers only, nothing that takes a function or a name to import.
 """
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,252}$")
-"""Names of registered models that can be served."""
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,252}$")
+"""Names of registered models that can be served. MLflow takes no dots in the name of a logged model, which every version is."""
+NAME_RULE = "use 1 to 253 letters, digits, hyphens and underscores, the first a letter or digit"
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -164,7 +165,7 @@ class StorageUri(BaseModel):
         if len(query.get("sha256", [])) != 1 or not _HEX.match(query["sha256"][0]):
             raise ValueError("storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits")
         name, version = unquote(parts.netloc), parts.path.removeprefix("/")
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a registered model's name")
         if not re.match(r"^[1-9][0-9]{0,8}$", version):
             raise ValueError(f"{version!r} is not a version number")

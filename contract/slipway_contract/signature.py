@@ -1,12 +1,16 @@
 """What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be missing."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from slipway_contract.errors import InvalidInput
+from slipway_contract.errors import InvalidInput, InvalidOutput
 from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count, flatten
+
+ROUNDING = {Datatype.FP16: 2e-3, Datatype.FP32: 1e-5, Datatype.FP64: 1e-5}
+"""How far an output may lie beyond its bounds, as a part of the bound where that is above 1: sums are rounded."""
 
 
 class Picture(BaseModel):
@@ -163,6 +167,29 @@ class Column(BaseModel):
         if self.maximum is not None and max(values) > self.maximum:
             raise InvalidInput(self.name, f"{max(values):g} is above the maximum {self.maximum:g}{self._in_unit}")
 
+    def check_output(self, tensor: Tensor, rows: int) -> None:
+        """Raise InvalidOutput unless the tensor is this output for that many rows: shape, datatype, bounds and codes.
+
+        Null and NaN pass: a model may have no value for a row.
+        """
+        shape = list(tensor.shape)
+        if shape not in ([rows, *self.shape], [rows, *(self.shape or (1,))]) or len(tensor.data) != element_count(shape):
+            raise InvalidOutput(self.name, f"has the shape {shape} for {rows} rows; {[rows, *self.shape]} is expected")
+        if tensor.datatype is not self.datatype:
+            raise InvalidOutput(self.name, f"is {tensor.datatype}; the signature has {self.datatype}")
+        values = [v for v in tensor.data if v is not None and v == v]  # NaN alone differs from itself
+        try:
+            check_values(self.name, self.datatype, [v for v in values if v not in (math.inf, -math.inf)])
+        except InvalidInput as error:
+            raise InvalidOutput(self.name, error.problem) from None
+        if self.codes is not None and (wrong := [v for v in values if v not in self.codes]):
+            raise InvalidOutput(self.name, f"is {wrong[0]:g}, which is not one of the codes {', '.join(map(str, self.codes))}")
+        apart = ROUNDING.get(self.datatype, 0)
+        if values and self.minimum is not None and min(values) < self.minimum - apart * max(1, abs(self.minimum)):
+            raise InvalidOutput(self.name, f"is {min(values):g}, which is below the minimum {self.minimum:g}")
+        if values and self.maximum is not None and max(values) > self.maximum + apart * max(1, abs(self.maximum)):
+            raise InvalidOutput(self.name, f"is {max(values):g}, which is above the maximum {self.maximum:g}")
+
     @property
     def _or_null(self) -> str:
         return " or null" if self.missing else ""
@@ -217,6 +244,18 @@ class Signature(BaseModel):
         for name in names:
             if name not in known:
                 raise InvalidInput(name, f"is not an output of this model; it gives {', '.join(known)}")
+
+    def check_answer(self, outputs: Sequence[Tensor], rows: int) -> None:
+        """Raise InvalidOutput unless the tensors are exactly the outputs, each for that many rows and with allowed values."""
+        given = {tensor.name: tensor for tensor in outputs}
+        known = {column.name for column in self.outputs}
+        for name in given:
+            if name not in known:
+                raise InvalidOutput(name, "is not in the signature")
+        for column in self.outputs:
+            if column.name not in given:
+                raise InvalidOutput(column.name, "is missing from the answer")
+            column.check_output(given[column.name], rows)
 
     def _check_names(self, given: Mapping[str, object]) -> None:
         known = [column.name for column in self.inputs]

@@ -3,28 +3,59 @@
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
+from slipway_contract.errors import InvalidOutput
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import InferenceResponse, ModelMetadata
 
 from slipway_controller.inference_service import PASSED, Service
 
 
 def predict_example(client: httpx.Client, service: Service, digest: str) -> str:
-    """Ask the predictor who it is, and let it answer the example of its own artifact.
+    """Ask the predictor who it is, let it answer the example of its own artifact, and compare that with its signature.
 
     Returns PASSED, or one line that says what was wrong.
     """
     base = f"{service.url}/v2/models/{service.name}"
     try:
-        metadata = client.get(base)
-        if metadata.is_error:
-            return f"metadata answered {metadata.status_code}"
-        told: dict[str, Any] = metadata.json().get("parameters") or {}
+        answer = client.get(base)
+        if answer.is_error:
+            return f"metadata answered {answer.status_code}"
+        metadata = ModelMetadata.model_validate_json(answer.content)
+        told: dict[str, Any] = metadata.parameters or {}
         if told.get("digest") != digest:
             return f"the predictor serves digest {told.get('digest')}, not {digest}"
         if not told.get("example"):
             return PASSED  # artifacts without an example were checked as far as they can be
+        signature = _signature(metadata)
         answer = client.post(f"{base}/infer", json=told["example"])
+    except ValidationError as error:
+        return f"its metadata is not V2: {_first(error)}"
     except (httpx.TransportError, ValueError) as error:
         return f"the predictor does not answer: {error}"
     if answer.is_error:
         return f"its own example was answered with {answer.status_code}: {answer.text[:200]}"
-    return PASSED if answer.json().get("outputs") else "its own example gave no outputs"
+    return _compared(answer.content, signature, told["example"])
+
+
+def _compared(body: bytes, signature: Signature, example: Any) -> str:
+    """PASSED when the answer has the rows, datatypes, bounds and codes that the signature says."""
+    try:
+        signature.check_answer(InferenceResponse.model_validate_json(body).outputs, example["inputs"][0]["shape"][0])
+    except ValidationError as error:
+        return f"its own example was answered with what is not V2: {_first(error)}"
+    except InvalidOutput as error:
+        return f"its own example was answered with what its signature does not allow: {error}"
+    except (LookupError, TypeError):
+        return "its own example is not a V2 request: inputs with a shape are missing"
+    return PASSED
+
+
+def _signature(metadata: ModelMetadata) -> Signature:
+    inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs))
+    return Signature(inputs=inputs, outputs=outputs)
+
+
+def _first(error: ValidationError) -> str:
+    finding = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, finding['loc']))}: {finding['msg']}"[:200]

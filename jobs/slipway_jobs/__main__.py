@@ -136,7 +136,7 @@ def _register(given: Namespace) -> dict[str, Any]:
 
     wish = Wish(
         given.model, given.file, given.signature, given.example, given.expected, tolerance,
-        given.use, given.dataset, given.licence, given.source,
+        given.use, given.dataset, given.licence, given.source, given.format == "skops",
     )  # fmt: skip
     return register(wish, settings, Tracking(settings.mlflow_tracking_uri))
 

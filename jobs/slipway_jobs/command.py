@@ -79,6 +79,7 @@ def _register(command: argparse.ArgumentParser) -> None:
     command.add_argument("--example", metavar="JSON|FILE", help="a V2 request that it answers")
     command.add_argument("--expected", metavar="FILE", help="rows with their outputs by name, as .npz, .csv or .parquet")
     command.add_argument("--tolerance", default="1e-4", metavar="X", help="how far outputs may be from those (%(default)s)")
+    command.add_argument("--format", choices=["skops"], help="serve an estimator as it is, and not as the graph made of it")
     for name, what in (
         ("use", "what it is for"),
         ("dataset", "what it was trained on"),

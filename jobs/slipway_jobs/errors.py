@@ -42,6 +42,10 @@ class ParityError(JobError):
     """The exported graph does not give what the fitted estimator gives."""
 
 
+class NotConvertible(JobError):
+    """ONNX does not say what the estimator says: there is no converter, or it does not support this one; the text is why."""
+
+
 class NoSuchVersion(JobError):
     """The registry has no such version, or the version lacks what Slipway writes on one."""
 

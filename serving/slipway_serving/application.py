@@ -16,7 +16,7 @@ from mlserver.rest.app import create_app
 from mlserver.rest.responses import Response
 from mlserver.types import InferenceRequest, InferenceResponse
 from slipway_contract.body import VALUES
-from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
+from slipway_contract.errors import InvalidInput, InvalidOutput, MalformedRequest, TooManyValues
 from slipway_contract.v2 import parse_request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -125,7 +125,7 @@ def _written(response: InferenceResponse) -> bytes:
     return encoded
 
 
-_STATUSES: dict[type[Exception], int] = {InvalidInput: 422, MalformedRequest: 400, TooManyValues: 413}
+_STATUSES: dict[type[Exception], int] = {InvalidInput: 422, MalformedRequest: 400, TooManyValues: 413, InvalidOutput: 500}
 
 
 def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:

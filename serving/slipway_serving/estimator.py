@@ -1,21 +1,27 @@
 """The door to scikit-learn: fitted estimators from skops files, and from joblib files where a Model opted in."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
 from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
 
 from slipway_serving.errors import Refused
 from slipway_serving.predictor import Array
+
+_log = logging.getLogger(__name__)
 
 
 class Estimator:
     """A fitted scikit-learn estimator behind a signature.
 
-    A scalar output named ``probability`` is that of the last class, a vector that of every class in order;
+    A scalar output named ``probability`` is that of the last class, a vector of a classifier that of every class in order;
     any other output is what ``predict`` gives.
     """
 
@@ -38,6 +44,8 @@ class Estimator:
             import pandas as pd  # type: ignore[import-untyped]
 
             return pd.DataFrame({name: inputs[name] for name in self._names})
+        if self._takes_texts:
+            return inputs[self._signature.inputs[0].name]
         columns = [inputs[column.name] for column in self._signature.inputs]
         return np.hstack([array.reshape(len(array), -1) for array in columns])
 
@@ -48,15 +56,22 @@ class Estimator:
                 f"{self._file}: the estimator was fitted on {', '.join(self._names)}; "
                 f"the signature says {', '.join(column.name for column in columns)}"
             )
+        # Vectorizers, which take a list of texts in place of a table, alone have no number of features.
+        self._takes_texts = not hasattr(self._model, "n_features_in_")
+        if self._takes_texts:
+            if [(column.datatype, column.shape) for column in columns] != [(Datatype.BYTES, ())]:
+                raise Refused(f"{self._file}: the estimator takes texts; the signature must have one input, BYTES, a scalar")
+            return
         width = sum(int(np.prod(column.shape)) for column in columns)
-        fitted = getattr(self._model, "n_features_in_", width)
+        fitted = self._model.n_features_in_
         if fitted != width:
             raise Refused(f"{self._file}: the estimator was fitted on {fitted} values a row; the signature has {width}")
 
     def _output(self, column: Column) -> Callable[[Any], Array]:
-        if not column.shape and column.name != "probability":
+        gives_probabilities = hasattr(self._model, "predict_proba") and hasattr(self._model, "classes_")
+        if column.name != "probability" and not (column.shape and gives_probabilities):
             return self._model.predict  # type: ignore[no-any-return]
-        if not hasattr(self._model, "predict_proba"):
+        if not gives_probabilities:
             raise Refused(f"{self._file}: output {column.name!r} needs an estimator that gives probabilities")
         classes = len(self._model.classes_)
         if column.shape not in ((), (classes,)):
@@ -69,16 +84,38 @@ class Estimator:
 def _from_skops(path: Path) -> Any:
     import skops.io  # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
 
-    try:
-        return skops.io.load(path, trusted=list(SKOPS_TRUSTED))
-    except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
-        raise Refused(f"{path.name} cannot be loaded: {error}") from error
+    with _of_this_release(path.name):
+        try:
+            return skops.io.load(path, trusted=list(SKOPS_TRUSTED))
+        except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
+            raise Refused(f"{path.name} cannot be loaded: {error}") from error
 
 
 def _from_joblib(path: Path) -> Any:
     import joblib  # type: ignore[import-untyped]
 
-    try:
-        return joblib.load(path)
-    except Exception as error:  # a pickle runs code of its own, which raises what it likes
-        raise Refused(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
+    with _of_this_release(path.name):
+        try:
+            return joblib.load(path)
+        except Exception as error:  # a pickle runs code of its own, which raises what it likes
+            raise Refused(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _of_this_release(name: str) -> Iterator[None]:
+    """Raise Refused when the block loads what another feature release of scikit-learn has saved: it may answer otherwise."""
+    import sklearn
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for each in caught:
+        if isinstance(each.message, InconsistentVersionWarning):
+            saved, here = each.message.original_sklearn_version, sklearn.__version__
+            if saved.split(".")[:2] != here.split(".")[:2]:
+                raise Refused(
+                    f"{name} was saved by scikit-learn {saved}, and scikit-learn {here} may make something else of it: "
+                    f"fit and save it with {here}, then register it"
+                )
+        _log.warning("%s: %s", name, each.message)

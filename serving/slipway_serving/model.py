@@ -92,7 +92,8 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         by_name = {tensor.name: tensor for tensor in tensors}
         arrays = {column.name: to_array(by_name[column.name], column) for column in self.signature.inputs}
         given = self._predictor.run(arrays, wanted)
-        return [to_output(given[name], self._outputs[name]) for name in wanted]
+        rows = len(next(iter(arrays.values())))
+        return [to_output(given[name], self._outputs[name], rows) for name in wanted]
 
 
 def _values(tensor: Tensor) -> int:

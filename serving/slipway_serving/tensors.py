@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from mlserver.types import InferenceRequest, RequestInput, RequestOutput, ResponseOutput, TensorData
 from slipway_contract import v2
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.errors import InvalidInput, InvalidOutput, MalformedRequest
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype, Tensor, flatten
 
@@ -75,7 +75,13 @@ def to_array(tensor: Tensor, column: Column) -> Array:
     return np.array(tensor.data, dtype=DTYPES[column.datatype]).reshape(-1, *column.shape)
 
 
-def to_output(array: Array, column: Column) -> ResponseOutput:
-    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in the column's datatype."""
-    array = array.reshape(-1, *column.shape).astype(DTYPES[column.datatype], copy=False)
+def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
+    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in the column's datatype.
+
+    Raises InvalidOutput when it has another shape: rows would be taken for one another.
+    """
+    shape = (rows, *column.shape)
+    if array.shape not in (shape, (rows, *(column.shape or (1,)))):
+        raise InvalidOutput(column.name, f"has the shape {list(array.shape)} for {rows} rows; {list(shape)} is expected")
+    array = array.reshape(shape).astype(DTYPES[column.datatype], copy=False)
     return ResponseOutput(name=column.name, shape=list(array.shape), datatype=column.datatype.value, data=array.ravel().tolist())

@@ -10,7 +10,7 @@ HEX = "ab" * 32
 
 
 @given(
-    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,20}", fullmatch=True),
     st.integers(1, 999_999_999),
     st.binary().map(digest_of),
     st.booleans(),
@@ -32,6 +32,8 @@ def test_a_storage_uri_reads_what_it_writes(name: str, version: int, digest: str
         (f"mlflow://heart/latest?sha256={HEX}", "'latest' is not a version number"),
         (f"mlflow://heart/3/../4?sha256={HEX}", "not a version number"),
         (f"mlflow://he%2Fart/3?sha256={HEX}", "not a registered model's name"),
+        (f"mlflow://he.art/3?sha256={HEX}", "not a registered model's name"),
+        (f"mlflow://heart%0A/3?sha256={HEX}", "not a registered model's name"),
         (f"mlflow://heart/3?sha256={HEX}&allow=pickle", "allow= takes"),
         (f"mlflow://heart/3?sha256={HEX}&trust=1", "unknown parameters: trust"),
     ],

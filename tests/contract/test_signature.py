@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from slipway_contract.errors import InvalidInput
+from slipway_contract.errors import InvalidInput, InvalidOutput
 from slipway_contract.signature import Column, Lookup, Picture, Signature
 from slipway_contract.v2 import Datatype, Tensor
 
@@ -97,6 +97,44 @@ def test_a_scalar_column_may_come_as_a_column_vector() -> None:
 def test_an_unknown_output_is_refused() -> None:
     with pytest.raises(InvalidInput, match="score: is not an output of this model; it gives label"):
         PATIENT.check_outputs(["label", "score"])
+
+
+def answer(label: list[Any], scores: list[Any], rows: int = 2) -> list[Tensor]:
+    return [
+        Tensor.model_construct(name="label", shape=[rows], datatype=Datatype.INT64, data=label),
+        Tensor.model_construct(name="scores", shape=[rows, 2], datatype=Datatype.FP32, data=scores),
+    ]
+
+
+BOUNDED = Signature(
+    inputs=(PIXELS,),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64, codes={0: "no", 1: "yes"}),
+        Column(name="scores", datatype=Datatype.FP32, shape=(2,), minimum=0, maximum=100),
+    ),
+)
+
+
+def test_an_answer_may_be_rounded_and_may_lack_values() -> None:
+    BOUNDED.check_answer(answer([0, 1], [0, 100.0005, None, float("nan")]), rows=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (answer([0, 1, 0, 1], [0] * 8, rows=4), r"output 'label' has the shape \[4\] for 2 rows; \[2\] is expected"),
+        (answer([0, 1], [0, 0, 0]), r"output 'scores' has the shape \[2, 2\] for 2 rows"),
+        (answer([0, 2], [0, 0, 0, 0]), "output 'label' is 2, which is not one of the codes 0, 1"),
+        (answer([0, 0.5], [0, 0, 0, 0]), r"output 'label' value 1 is 0.5 \(float\); INT64 is expected"),
+        (answer([0, 1], [0, 0, 0, 100.1]), "output 'scores' is 100.1, which is above the maximum 100"),
+        (answer([0, 1], [0, 0, 0, float("inf")]), "output 'scores' is inf, which is above the maximum 100"),
+        (answer([0, 1], [0, 0, 0, -0.1]), "output 'scores' is -0.1, which is below the minimum 0"),
+        (answer([0, 1], [0] * 4)[:1], "output 'scores' is missing from the answer"),
+    ],
+)
+def test_an_answer_that_the_signature_does_not_allow_is_named(given: list[Tensor], says: str) -> None:
+    with pytest.raises(InvalidOutput, match=f"^{says}"):
+        BOUNDED.check_answer(given, rows=2)
 
 
 def test_outputs_become_rows_in_order() -> None:

@@ -39,6 +39,12 @@ READY = {
     "conditions": [{"type": "Ready", "status": "True"}],
     "address": {"url": "http://heart-1"},
 }
+TENSOR = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.5]}
+COLUMN = {"name": "x", "datatype": "FP32", "shape": [-1]}
+METADATA = {
+    "name": "heart-1", "platform": "onnxruntime_onnx", "inputs": [COLUMN], "outputs": [{**COLUMN, "name": "y"}],
+    "parameters": {"digest": DIGEST, "example": {"inputs": [TENSOR]}},
+}  # fmt: skip
 
 
 class World:
@@ -60,8 +66,8 @@ class World:
 
     def _predictor(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            return httpx.Response(200, json={"parameters": {"digest": DIGEST, "example": {"inputs": []}}})
-        return httpx.Response(self.infer_status, json={"outputs": [{}]})
+            return httpx.Response(200, json=METADATA)
+        return httpx.Response(self.infer_status, json={"model_name": "heart-1", "outputs": [{**TENSOR, "name": "y"}]})
 
     def look(self) -> ModelStatus:
         status = self.controller.look("heart")

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
-from slipway_contract.registry import EXAMPLE_FILE, SIGNATURE_FILE, Tag
+from slipway_contract.registry import EXAMPLE_FILE, NAME_RULE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import NoSuchVersion, Refused
@@ -129,6 +129,33 @@ def test_shapes_and_types_are_those_of_the_graph(shape: list[Any], row_shape: tu
     assert [c.shape for c in (*signature.inputs, *signature.outputs)] == [row_shape, row_shape]
     assert signature.inputs[0].datatype == signature.outputs[0].datatype
     assert len(declared.graph.output[0].type.tensor_type.shape.dim) == len(shape)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.STRING, TensorProto.INT64])
+@pytest.mark.parametrize("example", [None, np.array([[np.nan]]), "x"])
+def test_a_model_of_one_feature_has_an_example_although_none_that_fits_was_logged(kind: int, example: Any) -> None:
+    made = graph(["n", 1], kind)
+    inputs = inputs_of(made)
+    row = example_row(example, inputs)
+    if kind is not TensorProto.STRING:
+        assert row["x"].tolist() == [[0]]
+    _, signature = understand(made, inputs, row)
+    assert signature.request([{"x": row["x"][0, 0].tolist() if kind is not TensorProto.STRING else row["x"][0, 0]}])
+
+
+def test_names_of_classes_are_kept_when_a_classifier_is_adopted() -> None:
+    made = to_onnx(LogisticRegression().fit(FEATURES, ["cat", "cat", "dog", "dog"]), FEATURES[:1])
+    inputs = inputs_of(made)
+    _, signature = understand(made, inputs, example_row(None, inputs))
+    assert signature.outputs[1].classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["squeezenet1.1", "my model", "models/x"])
+def test_a_name_that_cannot_be_served_is_refused_at_once_with_the_rule(name: str) -> None:
+    # No tracking server answers there: nothing was asked of it.
+    nowhere = "http://127.0.0.1:9"
+    with pytest.raises(Refused, match=f"'{name}' is not a name that can be served; rename the registered model: {NAME_RULE}"):
+        adopt(Version(name, "1", "", {}), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
 
 
 def test_an_output_that_is_not_one_per_row_is_refused() -> None:

@@ -23,7 +23,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from slipway_contract.registry import ArtifactFormat, Tag
+from slipway_contract.registry import NAME_RULE, ArtifactFormat, Tag
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import CorruptTable, JobError, Refused, WrongParameter
@@ -337,9 +337,40 @@ def test_a_file_above_the_limit_is_refused(settings: Settings, tracking: Trackin
     assert said == "model.onnx is larger than 100 bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)"
 
 
-def test_a_name_that_cannot_be_served_is_a_wrong_parameter(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
-    with pytest.raises(WrongParameter, match="is not a name that can be served"):
-        register(Wish("../x", saved(tmp_path, conv_net())), settings, tracking)
+@pytest.mark.parametrize("name", ["../x", "squeezenet1.1", "my model", "x\n", ""])
+def test_a_name_that_cannot_be_served_is_a_wrong_parameter_and_the_rule_is_given(name: str) -> None:
+    nowhere = "http://127.0.0.1:9"
+    with pytest.raises(WrongParameter, match=f"is not a name that can be served; {NAME_RULE}"):
+        register(Wish(name, "no such file"), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
+
+
+def test_an_estimator_is_served_as_it_is_when_that_is_asked_for(imported: Import, tmp_path: Path) -> None:
+    line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
+    result, folder = imported("as-it-is", dumped(tmp_path, line), as_it_is=True)
+    assert result["format"] == ArtifactFormat.SKOPS
+    assert "served as it is." in (folder / "model_card.md").read_text()
+
+
+def test_a_graph_cannot_be_served_as_an_estimator(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+    said = refused(saved(tmp_path, conv_net()), settings, tracking, as_it_is=True)
+    assert said == "--format skops: model.onnx is no skops file; leave the option out"
+
+
+def test_a_text_is_imported_with_its_example(imported: Import, tmp_path: Path) -> None:
+    example = '{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
+    _, folder = imported("text", saved(tmp_path, plain(["n", 1], kind=TensorProto.STRING)), example=example)
+    assert parse_request((folder / "input_example.json").read_bytes()).inputs[0].data == ["hello"]
+
+
+def test_expected_rows_with_an_output_beyond_its_bounds_are_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "expected.npz", x=FEATURES[:4], y=FEATURES[:4])
+    bounded = signature(output={"minimum": 1000})
+    said = refused(
+        saved(tmp_path, plain(["n", 3])), settings, tracking, signature=bounded, expected=str(tmp_path / "expected.npz")
+    )
+    assert "is below the minimum 1000: correct the signature" in said
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import joblib  # type: ignore[import-untyped]
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 import pytest
+import sklearn
 import skops.io
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, IsolationForest
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -69,6 +71,44 @@ def test_an_estimator_fitted_on_named_columns_gets_them_by_name(tmp_path: Path) 
     loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, Signature(inputs=inputs, outputs=(PROBABILITY,)))
     given = loaded.run({"a": ROWS[:, 0], "b": np.array(["red", "blue"] * 30, object)}, ["probability"])
     np.testing.assert_allclose(given["probability"], model.predict_proba(table)[:, 1], rtol=1e-6)
+
+
+def test_a_regressor_of_several_targets_gives_a_vector(tmp_path: Path) -> None:
+    model = LinearRegression().fit(ROWS, ROWS * 2)
+    value = Column(name="value", datatype=Datatype.FP32, shape=(2,))
+    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(value))
+    np.testing.assert_allclose(loaded.run(columns(ROWS), ["value"])["value"], model.predict(ROWS))
+
+
+WORDS = ["good day", "bad day", "ok good", "bad bad"]
+
+
+def test_a_pipeline_of_texts_takes_a_text_a_row(tmp_path: Path) -> None:
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(WORDS, [1, 0, 1, 0])
+    texts = Signature(inputs=(Column(name="text", datatype=Datatype.BYTES),), outputs=(LABEL, PROBABILITY))
+    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, texts)
+    given = loaded.run({"text": np.array(["good", "bad"], object)}, ["label", "probability"])
+    assert given["label"].tolist() == [1, 0]
+    np.testing.assert_allclose(given["probability"], model.predict_proba(["good", "bad"])[:, 1])
+    with pytest.raises(Refused, match="the estimator takes texts; the signature must have one input, BYTES, a scalar"):
+        Estimator(tmp_path / "model.skops", ArtifactFormat.SKOPS, signature(LABEL))
+
+
+@pytest.mark.parametrize("form", [ArtifactFormat.SKOPS, ArtifactFormat.JOBLIB])
+@pytest.mark.parametrize("version", ["1.3.2", f"{sklearn.__version__.rpartition('.')[0]}.99"])
+def test_what_another_feature_release_of_scikit_learn_saved_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: ArtifactFormat, version: str
+) -> None:
+    """scikit-learn writes its version into every estimator that is saved."""
+    model, path = LogisticRegression().fit(ROWS, CLASSES), tmp_path / form.file
+    with monkeypatch.context() as patch:
+        patch.setattr("sklearn.base.__version__", version)
+        (skops.io.dump if form is ArtifactFormat.SKOPS else joblib.dump)(model, path)
+    if version != "1.3.2":  # another patch release is only told
+        assert Estimator(path, form, signature(LABEL)).run(columns(ROWS), ["label"])
+        return
+    with pytest.raises(Refused, match=f"scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may .*: fit and save"):
+        Estimator(path, form, signature(LABEL))
 
 
 class Stranger:

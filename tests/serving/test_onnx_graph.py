@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from slipway_contract.errors import InvalidOutput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_serving.errors import Refused
 from slipway_serving.onnx_graph import OnnxGraph
-from slipway_serving.tensors import DTYPES
+from slipway_serving.tensors import DTYPES, to_output
 
 Node = tuple[str, int, Sequence[int | str | None]]
 
@@ -74,6 +75,13 @@ def test_every_datatype_of_the_protocol_goes_through(tmp_path: Path, datatype: D
     values = ["a", "ü"] if datatype is Datatype.BYTES else [True, False] if datatype is Datatype.BOOL else [1, 2]
     given = loaded.run({"x": np.array(values, DTYPES[datatype])}, ["y"])
     assert given["y"].tolist() == values
+
+
+@pytest.mark.parametrize(("shape", "rows"), [((4,), 2), ((2, 2), 2), ((1, 2), 2), ((2, 1, 1), 2)])
+def test_an_output_with_other_rows_than_the_request_is_an_error_of_the_model(shape: tuple[int, ...], rows: int) -> None:
+    with pytest.raises(InvalidOutput, match=r"output 'y' has the shape \[.*\] for 2 rows; \[2\] is expected"):
+        to_output(np.zeros(shape, np.float32), SIGNATURE.outputs[0], rows)
+    assert to_output(np.zeros((2, 1), np.float32), SIGNATURE.outputs[0], rows).shape == [2]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x0a" * 50])

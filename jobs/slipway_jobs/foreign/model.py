@@ -9,7 +9,7 @@ from slipway_contract.signature import Signature
 
 from slipway_jobs.errors import Refused
 from slipway_jobs.foreign.parity import Parity
-from slipway_jobs.foreign.rows import Arrays
+from slipway_jobs.foreign.rows import Arrays, check_answer
 
 _EQUAL = 1e-4
 
@@ -27,6 +27,12 @@ class ForeignModel:
     """What kind of file it was, and what was made of it; a sentence of the model card."""
     parity: Parity | None = None
     """Of what is served with what was given, where these are not the same."""
+    caveat: str = ""
+    """Why a difference from expected outputs may not be the model's fault."""
+
+    def check_answer(self, rows: Arrays) -> None:
+        """Raise Refused unless the outputs for these rows have the datatypes, bounds and codes of the signature."""
+        check_answer(self.signature, self.answer(rows), len(next(iter(rows.values()))))
 
     def check_rows(self, rows: Arrays) -> None:
         """Raise Refused when the answer to a row is another one with other rows beside it. Needs two rows or more."""

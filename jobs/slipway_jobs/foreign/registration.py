@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
-from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, SIGNATURE_FILE, Tag
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, NAME_RULE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
+from slipway_contract.v2 import Datatype
 
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.foreign.card import card
@@ -49,6 +51,8 @@ class Wish:
     """What it was trained on."""
     licence: str | None = None
     source: str | None = None
+    as_it_is: bool = False
+    """Serve an estimator as it is, and not as the ONNX graph that is made of it."""
 
 
 def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
@@ -56,8 +60,8 @@ def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, An
 
     Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
     """
-    if not NAME.match(wish.name):
-        raise WrongParameter(f"name: {wish.name!r} is not a name that can be served; use letters, digits, dots, hyphens")
+    if not NAME.fullmatch(wish.name):
+        raise WrongParameter(f"name: {wish.name!r} is not a name that can be served; {NAME_RULE}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = _fetched(wish.file, folder / "file", settings)
@@ -73,24 +77,44 @@ def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[F
     signature = _signature(wish.signature, folder / "signature", settings)
     body = _content(wish.example, folder / "example", settings)
     table = _fetched(wish.expected, folder / "expected", settings) if wish.expected else None
-    model = _looked_at(path, signature, body, table)
+    model = _looked_at(path, signature, body, table, as_it_is=wish.as_it_is)
     example = of_request(body, model.signature) if body else made_up(model.signature, rows=1)
-    inputs, expected = of_file(table, model.signature) if table else (made_up(model.signature, rows=2), None)
-    model.check_rows(inputs)
-    if expected is None or table is None:
+    if table is None:
+        model.check_rows(_two_rows(model.signature, example))
+        model.check_answer(example)
         return model, model.parity, example
-    parity = compare(model.answer(inputs), expected, wish.tolerance, table.name)
+    inputs, expected = of_file(table, model.signature)
+    model.check_rows(inputs)
+    model.check_answer(inputs)
+    parity = _compared(model, inputs, expected, wish.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 
 
-def _looked_at(path: Path, signature: Signature | None, example: bytes | None, table: Path | None) -> ForeignModel:
+def _two_rows(signature: Signature, example: Arrays) -> Arrays:
+    """The first row of the example, and a made-up one; itself again where there are texts: a category cannot be made up."""
+    texts = any(column.datatype is Datatype.BYTES for column in signature.inputs)
+    other = example if texts else made_up(signature, rows=2)
+    return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
+
+
+def _compared(model: ForeignModel, inputs: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
+    try:
+        return compare(model.answer(inputs), expected, tolerance, against)
+    except Refused as error:
+        raise Refused(f"{error}{model.caveat and '; '}{model.caveat}") from None
+
+
+def _looked_at(
+    path: Path, signature: Signature | None, example: bytes | None, table: Path | None, *, as_it_is: bool
+) -> ForeignModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
-        from slipway_jobs.foreign.estimator import Estimator, of_skops
+        from slipway_jobs.foreign.estimator import of_skops
 
-        rows = of_file(table, signature or Estimator(path, None).signature)[0] if table else None
-        return of_skops(path, signature, rows)
+        return of_skops(path, signature, example, table, as_it_is=as_it_is)
+    if as_it_is:
+        raise WrongParameter(f"--format skops: {path.name} is no skops file; leave the option out")
     from slipway_jobs.foreign.graph import of_onnx
 
     return of_onnx(path, signature, example)

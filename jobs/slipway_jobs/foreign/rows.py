@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from slipway_contract.errors import InvalidInput, MalformedRequest
+from slipway_contract.errors import InvalidInput, InvalidOutput, MalformedRequest
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype, parse_request
+from slipway_contract.v2 import Datatype, Tensor, element_count, parse_request
 
 from slipway_jobs.data.table_file import TableFile
 from slipway_jobs.errors import CorruptTable, Refused
@@ -95,7 +95,8 @@ def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
 def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
     shape = (rows, *column.shape)
     if column.datatype is Datatype.BYTES:
-        return np.array([f"text {number}"[: column.max_length] for number in range(rows)], object).reshape(rows, *column.shape)
+        texts = [f"text {number}"[: column.max_length] for number in range(rows * element_count(column.shape))]
+        return np.array(texts, object).reshape(shape)
     if column.codes:
         values = random.choice(np.array(list(column.codes)), shape)
     elif column.minimum is not None and column.maximum is not None:
@@ -119,11 +120,36 @@ def _plainest(column: Column) -> float:
     return float(np.clip(0, column.minimum, column.maximum))
 
 
+def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A model's output as [rows, *shape]. Raises Refused when it has another number of rows, or rows of another shape."""
+    if array.shape not in ((rows, *column.shape), (rows, *(column.shape or (1,)))):
+        raise Refused(
+            f"output {column.name!r} has the shape {list(array.shape)} for {rows} rows; {[rows, *column.shape]} is expected"
+        )
+    return array.reshape(rows, *column.shape)
+
+
+def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows: int) -> None:
+    """Raise Refused unless the outputs have the datatypes, bounds and codes of the signature."""
+    tensors = [
+        Tensor.model_construct(name=name, shape=list(array.shape), datatype=_datatype_of(array), data=array.reshape(-1).tolist())
+        for name, array in answer.items()
+    ]
+    try:
+        signature.check_answer(tensors, rows)
+    except InvalidOutput as error:
+        raise Refused(f"{error}: correct the signature, or give rows that are like yours by --expected or --example") from None
+
+
+def _datatype_of(array: NDArray[Any]) -> Datatype:
+    return Datatype.BYTES if array.dtype.kind in "OUS" else Datatype(array.dtype.name.upper().replace("FLOAT", "FP"))
+
+
 def request_of(signature: Signature, row: Mapping[str, NDArray[Any]]) -> bytes:
     """The first row as a V2 request."""
     values = {}
     for column in signature.inputs:
-        plain = [None if value != value else value for value in row[column.name][0].reshape(-1).tolist()]
+        plain = [None if value != value else value for value in row[column.name][:1].reshape(-1).tolist()]
         values[column.name] = plain if column.shape else plain[0]
     request = signature.request([values])
     return request.model_dump_json(exclude_none=False, exclude_unset=True, indent=1).encode()

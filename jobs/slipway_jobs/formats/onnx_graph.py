@@ -12,12 +12,13 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, co
 from skl2onnx import convert_sklearn
 from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import is_classifier
 from slipway_contract.rules import NEUTRAL
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
-from slipway_jobs.errors import Refused
+from slipway_jobs.errors import NotConvertible, Refused
 from slipway_jobs.formats.onnx_drawing import let_draw
 
 Graph = ModelProto
@@ -72,25 +73,22 @@ for _kind in ("Classifier", "Regressor"):
 def export(estimator: Any, signature: Signature) -> Graph:
     """The estimator as ONNX.
 
-    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: FP32, where NaN = missing, whole numbers, or texts.
-    Outputs of a classifier: the label INT64 [rows], and FP32 either all probabilities [rows, classes] or, when the column is a
-    scalar, that of class 1 [rows]. Output of a regressor: the value FP32 [rows].
+    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: numbers, where NaN = missing, or texts.
+    Outputs of a classifier: all probabilities [rows, classes] for a vector, that of class 1 [rows] for a scalar of the name
+    ``probability``, else the label [rows]. Output of a regressor: the value [rows, *shape].
+    Raises NotConvertible when scikit-learn's converter cannot do it.
     """
     let_draw(estimator)
-    width = sum(element_count(column.shape) for column in signature.inputs)
-    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
-    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
-    with warnings.catch_warnings():
-        # The converter of support vectors looks at what scikit-learn is about to give up, and does without it.
-        warnings.filterwarnings("ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning)
-        inner = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
+    if len({column.datatype is Datatype.BYTES for column in signature.inputs}) > 1:
+        raise NotConvertible("it takes texts and numbers side by side")
+    inner = _converted(estimator, signature)
     # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the signature's.
     inner = compose.add_prefix(inner, "estimator/")
     graph = helper.make_graph(
         [
             *_joined(signature, inner.graph.input[0].name),
             *inner.graph.node,
-            *_named(signature, [output.name for output in inner.graph.output]),
+            *_named(signature, inner.graph.output),
         ],
         "slipway",
         [_value(column, (1,)) for column in signature.inputs],
@@ -98,12 +96,30 @@ def export(estimator: Any, signature: Signature) -> Graph:
         [
             *inner.graph.initializer,
             helper.make_tensor("slipway/positive", TensorProto.INT64, [], [1]),
-            helper.make_tensor("slipway/rows", TensorProto.INT64, [1], [-1]),
+            *(_shape(column) for column in signature.outputs),
         ],
     )
     model = helper.make_model(graph, opset_imports=list(inner.opset_import), ir_version=inner.ir_version, producer_name="slipway")
     checker.check_model(model, full_check=True)
     return model
+
+
+def _converted(estimator: Any, signature: Signature) -> Graph:
+    """The converter's graph of one input ``features`` [rows, width]. Raises NotConvertible."""
+    width = sum(element_count(column.shape) for column in signature.inputs)
+    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
+    options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
+    try:
+        with warnings.catch_warnings():
+            # The converter of support vectors looks at what scikit-learn is about to give up, and does without it.
+            warnings.filterwarnings("ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning)
+            model: Graph = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
+            return model
+    except (MissingConverter, MissingShapeCalculator) as error:
+        raise NotConvertible(str(error).strip().splitlines()[0][:300]) from error
+    except Exception as error:  # converters raise what they like for parameters that they do not support
+        first = str(error).strip().splitlines() or [""]
+        raise NotConvertible(f"its converter failed: {type(error).__name__}: {first[0][:300]}") from error
 
 
 def bounded_score(estimator: Any, signature: Signature) -> Graph:
@@ -149,23 +165,32 @@ def _joined(signature: Signature, features: str) -> list[NodeProto]:
 
 
 def _as_feature(column: Column, name: str, out: str) -> NodeProto:
-    if column.datatype.is_integer:
-        return helper.make_node("Cast", [name], [out], to=TensorProto.FLOAT)
-    return helper.make_node("Identity", [name], [out])
+    if column.datatype in (Datatype.FP32, Datatype.BYTES):
+        return helper.make_node("Identity", [name], [out])
+    return helper.make_node("Cast", [name], [out], to=TensorProto.FLOAT)
 
 
-def _named(signature: Signature, given: Sequence[str]) -> list[NodeProto]:
-    """The estimator's outputs under the signature's names: of a regressor the value, of a classifier label and probabilities."""
-    first = signature.outputs[0].name
-    if len(given) == 1:
-        return [helper.make_node("Reshape", [given[0], "slipway/rows"], [first])]
-    return [helper.make_node("Identity", [given[0]], [first]), *_probability(signature.outputs[1], given[1])]
+def _named(signature: Signature, given: Sequence[ValueInfoProto]) -> list[NodeProto]:
+    """The estimator's outputs under the signature's names and in its datatypes."""
+    return [node for column in signature.outputs for node in _output_nodes(column, given)]
 
 
-def _probability(column: Column, probabilities: str) -> list[NodeProto]:
-    if column.shape:
-        return [helper.make_node("Identity", [probabilities], [column.name])]
-    return [helper.make_node("Gather", [probabilities, "slipway/positive"], [column.name], axis=1)]
+def _output_nodes(column: Column, given: Sequence[ValueInfoProto]) -> list[NodeProto]:
+    source = given[1] if len(given) > 1 and (column.shape or column.name == "probability") else given[0]
+    picked = f"slipway/picked/{column.name}"
+    if source is not given[0] and not column.shape:
+        node = helper.make_node("Gather", [source.name, "slipway/positive"], [picked], axis=1)
+    elif len(source.type.tensor_type.shape.dim) != 1 + len(column.shape):
+        node = helper.make_node("Reshape", [source.name, f"slipway/shape/{column.name}"], [picked])
+    else:
+        node = helper.make_node("Identity", [source.name], [picked])
+    if source.type.tensor_type.elem_type == _TYPES[column.datatype]:
+        return [node, helper.make_node("Identity", [picked], [column.name])]
+    return [node, helper.make_node("Cast", [picked], [column.name], to=_TYPES[column.datatype])]
+
+
+def _shape(column: Column) -> TensorProto:
+    return helper.make_tensor(f"slipway/shape/{column.name}", TensorProto.INT64, [1 + len(column.shape)], [-1, *column.shape])
 
 
 def _value(column: Column, scalar: tuple[int, ...]) -> ValueInfoProto:
@@ -183,9 +208,9 @@ class GraphInput:
 
 
 def read(path: Path) -> Graph:
-    """A graph with all its weights, also those in files beside it, and tensors for outputs. Raises Refused."""
+    """A graph with all its weights, also those in files beside it. Raises Refused."""
     try:
-        return _without_zip_maps(onnx.load(str(path)))
+        return onnx.load(str(path))
     except Exception as error:  # protobuf's, onnx's and the operating system's have no base of their own
         raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
 
@@ -202,20 +227,25 @@ def read_alone(path: Path) -> Graph:
         raise Refused(
             f"{path.name} keeps its weights in other files: save it as one (onnx.save_model does, unless told otherwise)"
         )
-    return _without_zip_maps(graph)
+    return graph
 
 
-def _without_zip_maps(model: Graph) -> Graph:
-    """skl2onnx turns probabilities into dictionaries unless told otherwise; V2 takes the tensor that these are made of."""
-    undone = set()
+def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
+    """The graph with tensors for dictionaries, and by output the names of the classes that the dictionaries had as keys.
+
+    skl2onnx ends a classifier with the node ZipMap unless its option is off; V2 has nothing for dictionaries.
+    """
+    model, classes = ModelProto(), {}
+    model.CopyFrom(graph)
     for node in model.graph.node:
         if node.op_type == "ZipMap":
-            undone.add(node.output[0])
+            keys = [key for attribute in node.attribute for key in (*attribute.strings, *attribute.ints)]
+            classes[node.output[0]] = tuple(key.decode() if isinstance(key, bytes) else str(key) for key in keys)
             node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output)))
     for output in model.graph.output:
-        if output.name in undone:
+        if output.name in classes:
             output.CopyFrom(helper.make_tensor_value_info(output.name, TensorProto.FLOAT, None))
-    return model
+    return model, classes
 
 
 def inputs_of(graph: Graph) -> list[GraphInput]:
@@ -273,22 +303,18 @@ def _row(value: ValueInfoProto) -> list[int | None]:
     return rest
 
 
-def output_columns(arrays: Sequence[tuple[str, object]], rows: int) -> tuple[Column, ...]:
-    """Columns of the outputs as they came for that many rows; what is no tensor is left out.
+def output_column(name: str, array: np.ndarray[Any, Any], rows: int, classes: Sequence[str] = ()) -> Column:
+    """The column of an output as it came for that many rows; ``classes`` name the values of a vector.
 
-    Raises Refused when an output has not one value per row.
+    Raises Refused when it has not one value per row, or is of a type that V2 does not know.
     """
-    return tuple(_output(name, array, rows) for name, array in arrays if isinstance(array, np.ndarray))
-
-
-def _output(name: str, array: np.ndarray[Any, Any], rows: int) -> Column:
     if array.ndim == 0 or array.shape[0] != rows:
         raise Refused(f"output {name!r} has the shape {list(array.shape)} for {rows} rows: the first dimension must be the rows")
     kind = TensorProto.STRING if array.dtype.kind in "OUS" else helper.np_dtype_to_tensor_dtype(array.dtype)
     if kind not in _DATATYPES:
         raise Refused(f"output {name!r} is of a type that V2 does not know")
-    shape = array.shape[1:]
-    return Column(name=name, datatype=_DATATYPES[kind], shape=() if shape == (1,) else shape)
+    shape = () if array.shape[1:] == (1,) else array.shape[1:]
+    return Column(name=name, datatype=_DATATYPES[kind], shape=shape, classes=tuple(classes) if shape == (len(classes),) else None)
 
 
 def with_outputs(graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]) -> Graph:

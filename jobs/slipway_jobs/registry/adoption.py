@@ -7,17 +7,26 @@ artifact that is served is written beside it, and the version's tags lead to it.
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, SIGNATURE_FILE, ArtifactFormat, ArtifactManifest, Tag
+from slipway_contract.registry import (
+    CARD_FILE,
+    EXAMPLE_FILE,
+    NAME,
+    NAME_RULE,
+    SIGNATURE_FILE,
+    ArtifactFormat,
+    ArtifactManifest,
+    Tag,
+)
 from slipway_contract.signature import Signature
 
 from slipway_jobs.errors import Refused
-from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_of, output_columns, read, with_outputs
+from slipway_jobs.formats.inference import explain, load_onnx
+from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_of, output_column, read, with_outputs, without_zip_maps
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.logged import logged_example, logged_onnx
 from slipway_jobs.registry.signing import sign
@@ -30,6 +39,9 @@ EXPERIMENT = "adoption"
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
+_TRIALS = (2, 3)
+"""Numbers of rows that a graph is tried with: the first dimension of an output that follows them is the rows."""
+
 
 def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Pin the version; the result as JSON, ``state`` is adopted, or unchanged when it has a digest already.
@@ -39,6 +51,8 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
     result = {"model": version.name, "version": version.version}
     if Tag.DIGEST in version.tags:
         return {"state": "unchanged", **result, "digest": version.digest}
+    if not NAME.fullmatch(version.name):
+        raise Refused(f"{version.name!r} is not a name that can be served; rename the registered model: {NAME_RULE}")
     tags = {"slipway.model": version.name, "slipway.adopted.version": version.version, "slipway.adopted.by": settings.who}
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -66,32 +80,58 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
     graph = read(logged_onnx(logged))
     inputs = inputs_of(graph)
     row = example_row(logged_example(logged), inputs)
+    declared = [output.name for output in graph.graph.output]
     graph, signature = understand(graph, inputs, row)
+    left_out = sorted(set(declared) - {column.name for column in signature.outputs})
     (folder / ArtifactFormat.ONNX.file).write_bytes(graph.SerializeToString())
     request = signature.request([{each.column.name: _plain(row[each.column.name], each) for each in inputs}])
     provenance = {"adoptedBy": settings.who, **({"runId": version.run_id} if version.run_id else {})}
     files = {
         SIGNATURE_FILE: signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
         EXAMPLE_FILE: request.model_dump_json(exclude_none=True, indent=1).encode(),
-        CARD_FILE: card(version, signature).encode(),
+        CARD_FILE: card(version, signature, left_out).encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
     return artifact.seal(folder, files, ArtifactFormat.ONNX)
 
 
-def understand(graph: Graph, inputs: list[GraphInput], row: Arrays) -> tuple[Graph, Signature]:
-    """The signature by trial: two rows must come back as two rows. Raises Refused."""
-    rows = 2
-    try:
-        outputs = run_onnx(graph.SerializeToString(), {name: np.repeat(value, rows, axis=0) for name, value in row.items()})
-    except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
-        raise Refused(f"the graph does not answer an example; log it with an input_example that it answers: {error}") from error
-    columns = output_columns(list(outputs.items()), rows)
+def understand(
+    graph: Graph, inputs: list[GraphInput], row: Arrays, wanted: Sequence[str] | None = None
+) -> tuple[Graph, Signature]:
+    """The signature by trial with two numbers of rows, and the graph that declares its outputs: those ``wanted``, else all.
+
+    Left out is what is no tensor and, unless wanted, what does not depend on the rows, as names of classes. Raises Refused.
+    """
+    graph, classes = without_zip_maps(graph)
+    few, more = _trials(graph, row)
+    names = [name for name in more if isinstance(more[name], np.ndarray) and (wanted is None or name in wanted)]
+    if wanted is None:
+        names = [name for name in names if few[name].shape != more[name].shape] or names
+    columns = tuple(output_column(name, more[name], _TRIALS[1], classes.get(name, ())) for name in names)
     if not columns:
         raise Refused("the graph gives no tensor that V2 knows")
-    scalars: dict[str, tuple[int, ...]] = {each.name: outputs[each.name].shape[1:] for each in columns if not each.shape}
+    for column in columns:
+        if (shape := output_column(column.name, few[column.name], _TRIALS[0]).shape) != column.shape:
+            raise Refused(
+                f"output {column.name!r} of a row has the shape {list(shape)} or {list(column.shape)} by the number of rows: "
+                "rows must stand alone"
+            )
+    scalars: dict[str, tuple[int, ...]] = {each.name: more[each.name].shape[1:] for each in columns if not each.shape}
     signature = Signature(inputs=tuple(each.column for each in inputs), outputs=columns)
     return with_outputs(graph, columns, scalars), signature
+
+
+def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """The outputs for ``row`` repeated, once for each of the numbers of rows. Raises Refused."""
+    try:
+        run = load_onnx(graph.SerializeToString())
+        few, more = (run({name: np.repeat(value, rows, axis=0) for name, value in row.items()}) for rows in _TRIALS)
+    except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
+        raise Refused(
+            "the graph does not answer an example: log it with an input_example that it answers, or register it with --example: "
+            f"{explain(error)}"
+        ) from error
+    return few, more
 
 
 def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
@@ -103,6 +143,8 @@ def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
 
 
 def _part(example: Any, name: str, inputs: list[GraphInput]) -> Any:
+    if example is None:
+        raise KeyError(name)
     if isinstance(example, Mapping) or (len(inputs) > 1 and hasattr(example, "columns")):
         return example[name]
     if len(inputs) > 1:
@@ -111,7 +153,12 @@ def _part(example: Any, name: str, inputs: list[GraphInput]) -> Any:
 
 
 def _first(values: Any, each: GraphInput) -> np.ndarray[Any, Any]:
-    return np.asarray(values, each.dtype).reshape(-1, *each.dimensions)[[0]]
+    given = np.asarray(values).reshape(-1, *each.dimensions)[[0]]
+    if given.dtype.kind == "f" and not np.isfinite(given).all():
+        raise ValueError("the signature that is found by trial allows no missing values")
+    if each.dtype.kind == "O" and not all(isinstance(value, str) for value in given.reshape(-1).tolist()):
+        raise ValueError("not a text")
+    return given.astype(each.dtype)
 
 
 def _blank(each: GraphInput) -> np.ndarray[Any, Any]:
@@ -123,13 +170,15 @@ def _plain(row: np.ndarray[Any, Any], each: GraphInput) -> Any:
     return values if each.column.shape else values[0]
 
 
-def card(version: Version, signature: Signature) -> str:
-    """Markdown."""
+def card(version: Version, signature: Signature, left_out: Sequence[str]) -> str:
+    """Markdown. ``left_out`` are outputs of the graph that are not served."""
     lines = [
         f"# {version.name}, version {version.version}",
         "",
         "Logged by hand and adopted as it was found. What it was trained on, how good it is and what it is for is not recorded.",
         *("", "## Inputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.inputs)),
-        *("", "## Outputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs), ""),
+        *("", "## Outputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs)),
+        *(f"- {name}: left out, because it is no tensor or does not depend on the rows" for name in left_out),
+        "",
     ]
     return "\n".join(lines)

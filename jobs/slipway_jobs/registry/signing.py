@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from slipway_contract.registry import MANIFEST_FILE, NAME, SEAL_FILE, Tag
+from slipway_contract.registry import MANIFEST_FILE, NAME, NAME_RULE, SEAL_FILE, Tag
 
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.registry import artifact
@@ -25,8 +25,8 @@ def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
     if key is None:
         logger.warning("the artifact is not signed: SLIPWAY_SIGNING_KEY is not set")
         return {}
-    if not NAME.match(name):
-        raise Refused(f"{name!r} is not a name that can be served, so nothing is signed for it")
+    if not NAME.fullmatch(name):
+        raise Refused(f"{name!r} is not a name that can be served, so nothing is signed for it; {NAME_RULE}")
     from model_signing import signing  # a second, and a hundred packages, that only those who sign need
 
     try:
