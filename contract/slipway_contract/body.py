@@ -4,11 +4,12 @@ An object of Python takes 20 to 300 times the bytes of its JSON, and pydantic ma
 number of values is counted in the text first, and a model of a caller's body reports few errors, however long the body is.
 """
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel, model_validator
-from pydantic_core import from_json
+from pydantic_core import PydanticCustomError, from_json
 
 from slipway_contract.errors import MalformedRequest, TooManyValues
 
@@ -18,8 +19,12 @@ CONTAINERS = 2**16
 """Lists and objects of one body. A row is one; each takes up to 250 bytes, where a number takes 32."""
 ENVELOPE = 2**16
 """Values of one body beside those of its rows: names, datatypes, shapes, parameters."""
-PIECE = 2**20
+FIELDS = 2**10
+"""Fields of one object that is no row, known or not."""
+PIECE = 2**16
 """Bytes that are counted in one call, during which no other thread of the process runs."""
+
+_BACKSLASHES = re.compile(rb"\\*")
 
 
 class CallerBody(BaseModel):
@@ -32,7 +37,11 @@ class CallerBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _report_one_unknown_field(cls, given: Any) -> Any:
-        if cls.model_config.get("extra") != "forbid" or type(given) is not dict:
+        if type(given) is not dict:
+            return given
+        if len(given) > FIELDS:
+            raise PydanticCustomError("too_long", "has more than {most} fields", {"most": FIELDS})
+        if cls.model_config.get("extra") != "forbid":
             return given
         known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
         first = next((name for name in given if name not in known), None)
@@ -55,42 +64,36 @@ def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = 
 
 def check_size(body: bytes, limit: int) -> None:
     """Raise TooManyValues when the JSON text has more values or more lists and objects than a request may have."""
-    # Commas and brackets inside texts are no values. To skip the texts takes longer, so it is done last.
-    if not _fits(body, limit, _pieces(body)) and not _fits(body, limit, _outside_texts(body)):
+    # Commas and brackets inside texts are no values. To leave the texts out takes longer, so it is done last.
+    if not _fits(_pieces(body), limit) and not _fits(_without_texts(body), limit):
         raise TooManyValues(limit)
 
 
-def _fits(body: bytes, limit: int, spans: Iterator[tuple[int, int]]) -> bool:
+def _fits(pieces: Iterable[bytes], limit: int) -> bool:
     values = containers = 0
-    for start, end in spans:
-        values += body.count(b",", start, end)
-        containers += body.count(b"[", start, end) + body.count(b"{", start, end)
+    for piece in pieces:
+        values += piece.count(b",")
+        containers += piece.count(b"[") + piece.count(b"{")
         if values > limit + ENVELOPE or containers > CONTAINERS:
             return False
     return True
 
 
-def _pieces(body: bytes) -> Iterator[tuple[int, int]]:
-    yield from ((start, start + PIECE) for start in range(0, len(body), PIECE))
-
-
-def _outside_texts(body: bytes) -> Iterator[tuple[int, int]]:
-    """Start and end of each part of the body that is between two JSON strings."""
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """The body in pieces of ``PIECE`` bytes or a little more; an escape sequence is not divided."""
     start = 0
-    while (quote := body.find(b'"', start)) >= 0:
-        yield start, quote
-        start = _end_of_text(body, quote + 1)
-    yield start, len(body)
+    while start < len(body):
+        end = start + PIECE
+        if body[end - 1 : end] == b"\\" and (run := _BACKSLASHES.match(body, end)):
+            end = run.end() + 1  # with what the last of them escapes
+        yield body[start:end]
+        start = end
 
 
-def _end_of_text(body: bytes, start: int) -> int:
-    """Index behind the closing quote of the string whose first character is at ``start``; the body's end if there is none."""
-    at = start
-    while (at := body.find(b'"', at)) >= 0:
-        first = at
-        while first > start and body[first - 1] == 0x5C:  # a backslash
-            first -= 1
-        at += 1
-        if (at - 1 - first) % 2 == 0:  # each pair of backslashes is one character
-            return at
-    return len(body)
+def _without_texts(body: bytes) -> Iterator[bytes]:
+    """The body in pieces, without what is inside its JSON strings."""
+    inside = False
+    for piece in _pieces(body):
+        parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        yield b"".join(parts[inside::2])
+        inside ^= len(parts) % 2 == 0

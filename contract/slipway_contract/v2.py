@@ -15,11 +15,11 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import from_json
 
-from slipway_contract.body import VALUES, CallerBody, read_json
+from slipway_contract.body import FIELDS, VALUES, CallerBody, read_json
 from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 
 Scalar = bool | int | float | str | bytes | None
-Parameters = dict[str, Any]
+Parameters = Annotated[dict[str, Any], Field(max_length=FIELDS)]
 DIMENSIONS = 32
 """Of a tensor: as many as numpy has had for long."""
 TENSORS = 2**13

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 from slipway_cluster.interface import Manifest
-from slipway_contract.errors import InvalidInput
+from slipway_contract.body import read_json
+from slipway_contract.errors import InvalidInput, MalformedRequest
 from sqlalchemy import Row
 
 from slipway_gateway.access.call import Call
@@ -151,9 +152,11 @@ class Batches:
             if len(body) > 2**14:
                 raise InvalidInput("uri", "is too long")
         try:
-            link = Link.model_validate_json(body)
+            link = Link.model_validate(read_json(body))
         except ValidationError as error:
             raise InvalidInput("uri", str(error.errors()[0]["msg"])) from None
+        except MalformedRequest as error:
+            raise InvalidInput("uri", str(error)) from None
         return self._outbound.download("uri", link.uri), ""
 
     async def _start(self, row: Row[Any]) -> Manifest:

@@ -19,6 +19,7 @@ from slipway_contract.v2 import (
     TENSORS,
     Datatype,
     InferenceResponse,
+    Parameters,
     RequestedOutputs,
     Tensor,
     element_count,
@@ -31,8 +32,6 @@ HEADER = b"inference-header-content-length"
 CONTENT_TYPE = b"application/octet-stream"
 ASKED = b'"binary_data'
 """What stands in every JSON that asks for binary outputs."""
-
-Parameters = dict[str, Any]
 
 DTYPES: Mapping[Datatype, str] = {
     Datatype.BOOL: "?",

@@ -1,5 +1,6 @@
 """HTTP content codings, of requests and of answers: gzip and deflate (RFC 9110, section 8.4.1)."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncGenerator, MutableMapping
 from contextlib import aclosing
@@ -59,6 +60,8 @@ class Unpacking:
                 if message["type"] == "http.disconnect":
                     return message
                 self._take(message)
+            else:  # little that is packed can be much that is not: others are answered between two pieces
+                await asyncio.sleep(0)
             piece = self._unpack()
             last = not (self._packed or self._full or self._more)
             if last and not self._stream.eof:
