@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     import_limit: int = Field(default=2**31 - 1, ge=1)
     """Largest file in bytes that is imported; ONNX has none above two GiB."""
 
+    import_hosts: frozenset[str] = frozenset()
+    """Names of hosts from which models may be imported although their addresses are not public, as a JSON list."""
+
     signing_key: Path | None = None
     """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is signed when not set."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from slipway_gateway.wire.outbound import is_public
+from slipway_contract.url import is_public
 
 from tests import skew
 from tests.gateway.house import House, Visitor, v2_request
@@ -334,6 +334,11 @@ def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
         ("http://nowhere.invalid/", "has no address"),
         ("http://8.8.8.8:99999/", "not a URL"),
         ("http://", "not an http or https URL"),
+        ("http://127.0.0.1\\attacker.example/", "is not a host"),
+        ("http://%6cocalhost/", "has an escape or a zone in its host"),
+        ("http://ⓛocalhost/", "localhost is not a public host"),
+        ("http://１０.0.0.1/", "10.0.0.1 is not a public host"),
+        ("http://[fe80::1%25eth0]/", "has an escape or a zone in its host"),
     ],
 )
 def test_a_webhook_to_a_neighbour_is_refused(visitor: Visitor, url: str, text: str) -> None:

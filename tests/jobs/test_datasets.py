@@ -97,6 +97,15 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
     assert asked == ["/processed.cleveland.data"]
 
 
+def test_a_public_source_cannot_redirect_to_a_neighbour() -> None:
+    with http_server(lambda *_: (200, original(PATIENTS, label=None))) as neighbour:
+        moved = neighbour.replace("127.0.0.1", "localhost")
+        with http_server(lambda *_: (302, b"", {"Location": f"{moved}/table"})) as url:
+            entry = replace(CATALOGUE["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/table")
+            with pytest.raises(Unavailable, match="localhost is not a public host"):
+                load(entry, told(fetch=True))
+
+
 def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so() -> None:
     names = ["heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"]
     closed = replace(CATALOGUE["heart-cleveland"], url="http://127.0.0.1:9/closed")

@@ -373,6 +373,9 @@ def test_expected_rows_with_an_output_beyond_its_bounds_are_refused(
     assert "is below the minimum 1000: correct the signature" in said
 
 
+HERE = frozenset({"127.0.0.1"})
+
+
 @pytest.fixture
 def website() -> Iterator[ThreadingHTTPServer]:
     """``website.server_port`` serves one file."""
@@ -380,7 +383,10 @@ def website() -> Iterator[ThreadingHTTPServer]:
 
     class Site(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/models/x.onnx" else 404)
+            moved = {"/elsewhere/x.onnx": "http://localhost:1/x.onnx", "/near/x.onnx": "/models/x.onnx", "/loop/x.onnx": "x.onnx"}
+            self.send_response(302 if self.path in moved else 200 if self.path == "/models/x.onnx" else 404)
+            if self.path in moved:
+                self.send_header("location", moved[self.path])
             self.end_headers()
             self.wfile.write(content)
 
@@ -398,15 +404,31 @@ def website() -> Iterator[ThreadingHTTPServer]:
 def test_a_url_is_fetched_when_it_pins_the_digest(website: ThreadingHTTPServer, tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{website.server_port}/models/x.onnx"
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
-    assert fetch(f"{url}#sha256={digest}", tmp_path, 10**6).name == "x.onnx"
+    assert fetch(f"{url}#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
     with pytest.raises(Refused, match=f"has the digest sha256:{digest}; sha256:{'0' * 64} is expected"):
-        fetch(f"{url}#sha256={'0' * 64}", tmp_path, 10**6)
+        fetch(f"{url}#sha256={'0' * 64}", tmp_path, 10**6, HERE)
     with pytest.raises(Refused, match="larger than 10 bytes"):
-        fetch(f"{url}#sha256={digest}", tmp_path, 10)
+        fetch(f"{url}#sha256={digest}", tmp_path, 10, HERE)
     with pytest.raises(Refused, match="answers 404"):
-        fetch(f"{url}x#sha256={digest}", tmp_path, 10**6)
+        fetch(f"{url}x#sha256={digest}", tmp_path, 10**6, HERE)
     with pytest.raises(WrongParameter, match=r"by its digest: http://.*#sha256=HEX"):
         fetch(url, tmp_path, 10**6)
+
+
+def test_a_url_and_what_it_redirects_to_must_be_public_or_allowed(website: ThreadingHTTPServer, tmp_path: Path) -> None:
+    digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
+    here = f"http://127.0.0.1:{website.server_port}"
+    assert fetch(f"{here}/near/x.onnx#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
+    for url, hosts, reason in (
+        (f"{here}/models/x.onnx", frozenset[str](), r"127.0.0.1 is not a public host; name it in SLIPWAY_IMPORT_HOSTS"),
+        (f"{here}/elsewhere/x.onnx", HERE, r"localhost:1/x.onnx cannot be fetched: localhost is not a public host"),
+        (f"{here}/loop/x.onnx", HERE, "redirects more than 5 times"),
+        ("http://169.254.169.254/latest/x.onnx", HERE, "169.254.169.254 is not a public host"),
+        ("http://127.0.0.1\\attacker.example/x.onnx", HERE, "is not a host"),
+        ("http://ⓛocalhost/x.onnx", HERE, "localhost is not a public host"),
+    ):
+        with pytest.raises(Refused, match=reason):
+            fetch(f"{url}#sha256={digest}", tmp_path, 10**6, hosts)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import httpx
 import numpy as np
 from slipway_contract.signature import Column
+from slipway_contract.url import read_url
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data import cleveland, mitbih
@@ -25,7 +25,8 @@ from slipway_jobs.data.sentences import synthetic_sentences
 from slipway_jobs.data.synthetic import SEED, synthetic_heart
 from slipway_jobs.data.synthetic_beats import BEATS, RECORDS, synthetic_beats
 from slipway_jobs.data.synthetic_beats import SEED as BEATS_SEED
-from slipway_jobs.errors import Unavailable, WrongDigest
+from slipway_jobs.download import download
+from slipway_jobs.errors import Refused, Unavailable, WrongDigest
 from slipway_jobs.sales.etl import FILE
 from slipway_jobs.sales.features import COLUMNS as SALES_COLUMNS
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse
@@ -244,8 +245,8 @@ def _search(entry: Dataset, settings: Settings) -> tuple[Table, Place, str]:
     if entry.read and entry.url and settings.fetch:
         try:
             return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), Place.PUBLIC, entry.url
-        except httpx.HTTPError as error:
-            reason += f", and {entry.url} does not answer ({type(error).__name__}: {error})"
+        except Refused as error:
+            reason += f", and {entry.url} does not answer ({error})"
     if entry.query:
         return entry.query(settings), Place.WAREHOUSE, entry.source
     if entry.make is None:
@@ -258,11 +259,10 @@ def _mirrored(entry: Dataset, folder: Path) -> Path | None:
 
 
 def _fetched(url: str, timeout: float) -> bytes:
+    """Raises Refused. The host is chosen by the catalogue; where it redirects to must be public."""
     content = bytearray()
-    with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
-        response.raise_for_status()
-        for part in response.iter_bytes():
-            content += part
-            if len(content) > _LARGEST:
-                raise httpx.DecodingError(f"more than {_LARGEST} bytes", request=response.request)
+    for part in download(url, frozenset({read_url(url).host}), timeout):
+        content += part
+        if len(content) > _LARGEST:
+            raise Refused(f"{url} has more than {_LARGEST} bytes")
     return bytes(content)

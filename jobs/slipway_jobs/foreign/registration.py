@@ -187,4 +187,4 @@ def _content(text: str | None, folder: Path, settings: Settings) -> bytes | None
 
 def _fetched(text: str, folder: Path, settings: Settings) -> Path:
     folder.mkdir()
-    return fetch(text, folder, settings.import_limit)
+    return fetch(text, folder, settings.import_limit, settings.import_hosts)

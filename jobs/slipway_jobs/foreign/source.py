@@ -5,18 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-import httpx
-
+from slipway_jobs.download import download
 from slipway_jobs.errors import Refused, WrongParameter
 
 _PIN = "#sha256="
 _CHUNK = 2**20
+_TIMEOUT = 30.0
 
 
-def fetch(text: str, folder: Path, limit: int) -> Path:
+def fetch(text: str, folder: Path, limit: int, hosts: frozenset[str] = frozenset()) -> Path:
     """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder; a path may pin a digest, too.
 
-    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than ``limit`` bytes).
+    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than ``limit`` bytes, a host that
+    is neither public nor one of ``hosts``).
     """
     location, _, pin = text.partition(_PIN)
     name = PurePosixPath(urlsplit(location).path if "://" in location else location).name
@@ -25,7 +26,7 @@ def fetch(text: str, folder: Path, limit: int) -> Path:
     digest = hashlib.sha256()
     size = 0
     with (folder / name).open("wb") as copy:
-        for chunk in _remote(location, pin) if "://" in location else _local(location):
+        for chunk in _remote(location, pin, hosts) if "://" in location else _local(location):
             size += len(chunk)
             if size > limit:
                 raise Refused(f"{name} is larger than {limit} bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)")
@@ -45,15 +46,9 @@ def _local(location: str) -> Iterator[bytes]:
         raise WrongParameter(f"{location}: cannot be read: {error.strerror}") from None
 
 
-def _remote(location: str, pin: str) -> Iterator[bytes]:
+def _remote(location: str, pin: str, hosts: frozenset[str]) -> Iterator[bytes]:
     if urlsplit(location).scheme not in ("http", "https"):
         raise WrongParameter(f"{location}: only http:// and https:// are fetched")
     if not pin:
         raise WrongParameter(f"{location}: say which file is meant, by its digest: {location}{_PIN}HEX")
-    try:
-        with httpx.stream("GET", location, follow_redirects=True, timeout=30) as answer:
-            if answer.status_code != 200:
-                raise Refused(f"{location} answers {answer.status_code}")
-            yield from answer.iter_bytes(_CHUNK)
-    except httpx.HTTPError as error:
-        raise Refused(f"{location} cannot be fetched: {error or type(error).__name__}") from error
+    yield from download(location, hosts, _TIMEOUT)
