@@ -16,6 +16,8 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from slipway_cluster.job import Backoff
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
+from slipway_jobs.batches.batch_store import BatchStore
+from slipway_jobs.errors import CorruptTable
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for
@@ -349,3 +351,19 @@ def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(new
             assert (answer.status_code, f"has {rows} rows; 7 are allowed" in answer.text) == (422, True), answer.text
     with psycopg.connect(house.database_url) as connection:
         assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
+
+
+def test_a_job_that_finds_more_rows_than_were_charged_predicts_none_and_fewer_go_back(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.cluster.apply(TEMPLATE)
+    limited(house, "few", requests_per_month=20)
+    with house.gateway() as visitor:
+        store = BatchStore(house.database_url, upload(visitor, CSV).json()["batchId"])
+    with pytest.raises(CorruptTable, match="has 9 rows, and the gateway counted 8"):
+        store.begin(9)
+    assert charged(house, "few") == 8
+    assert store.begin(5) == set()
+    assert charged(house, "few") == 5
+    store.refuse("it is no table of the model")
+    assert charged(house, "few") == 0

@@ -15,6 +15,8 @@ from slipway_gateway.postgresql.tables import pictures, prediction_pictures
 from slipway_gateway.records.storage import Storage
 
 HOUR = 3600.0
+CHECK_SECONDS = 2.0
+"""A prediction waits no longer for the budget while the database is away."""
 
 
 class Album:
@@ -29,7 +31,7 @@ class Album:
         """Whether the files can be kept, before a prediction is made from them. Raises StorageSpent, StorageFull."""
         if self._days and files:
             with suppress(Away):  # predictions do without the database
-                await self._storage.check(subject, sum(map(len, files)))
+                await self._storage.check(subject, sum(map(len, files)), seconds=CHECK_SECONDS)
 
     async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
         """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, Away."""

@@ -30,9 +30,9 @@ class Storage:
         self.bytes = 0
         """Of all callers, as of the last minute; for the metrics."""
 
-    async def check(self, subject: str, more: int = 0) -> None:
-        """Whether there is room for so many bytes. Raises StorageSpent, StorageFull."""
-        async with self._database.transaction() as connection:
+    async def check(self, subject: str, more: int = 0, *, seconds: float | None = None) -> None:
+        """Whether there is room for so many bytes, by an answer within ``seconds``. Raises StorageSpent, StorageFull."""
+        async with self._database.transaction(seconds=seconds) as connection:
             await self.settle(connection, subject, more)
 
     async def settle(self, connection: AsyncConnection, subject: str, more: int = 0) -> None:
