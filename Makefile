@@ -128,8 +128,9 @@ bench: install .venv-bench/.installed ## measure serving and gateway beside thei
 	@$(VENV)/bin/python -m bench.gateway --envoy .venv-bench/bin/envoy
 
 .PHONY: endure
-endure: install ## three times the load that can be answered, and five minutes without an issuer; about seven minutes
+endure: install ## three times the load that can be answered, five minutes without an issuer, twice five without PostgreSQL
 	@$(VENV)/bin/python -m bench.overload
 	@$(VENV)/bin/python -m bench.outage
+	@SLIPWAY_TEST_OUTAGE_SECONDS=300 $(VENV)/bin/pytest --basetemp $(SCRATCH)/outage --capture no tests/gateway/test_outage.py
 
 include kind.mk charts/chart.mk

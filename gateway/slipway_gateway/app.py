@@ -136,6 +136,8 @@ class Gateway:
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
         self.catalogue = Catalogue(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
+        waiting = "Segments of the event log that cannot be read"
+        self.metrics.watch("slipway_spool_unreadable", waiting, lambda: len(self.spool.unreadable))
         self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
         self.submissions = Submissions(cluster, per_caller=settings.jobs_per_caller)
         self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)

@@ -11,12 +11,13 @@ from slipway_cluster.interface import Cluster
 from slipway_gateway.app import Gateway
 from slipway_gateway.door.replay import Notes, Replay
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.postgresql.database import Unacceptable
 from slipway_gateway.postgresql.queue import PREDICTIONS, Again, Queue
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliverer import Deliverer
 from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
-from slipway_gateway.tasks.task import TaskState
+from slipway_gateway.tasks.task import Outcome, TaskState
 from slipway_gateway.wire.outbound import Outbound
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,13 @@ class Worker:
             return
         if state is TaskState.DEAD:
             log.warning("task %s of model %s is dead after %d attempts", task.task_id, task.model, task.attempts + 1)
-        await self._store.finish(task, state, outcome)
+        try:
+            await self._store.finish(task, state, outcome)
+        except Unacceptable as error:
+            # An answer that cannot be logged is not given, and another attempt would be refused as this one.
+            log.error("task %s is dead, the database refuses its event: %s", task.task_id, error)  # noqa: TRY400
+            self._gateway.metrics.rejected.inc()
+            await self._store.finish(task, TaskState.DEAD, Outcome(500, [], b"the prediction cannot be logged", None))
 
     async def _tidy(self) -> None:
         """Every heartbeat: take over from the dead. A database that is away ends the worker: its signs of life fail."""
@@ -94,6 +101,8 @@ class Worker:
                     log.info("%d jobs of workers that died are put back", rescued)
             except Unavailable as error:
                 log.warning("tasks cannot be tidied: %s", error)
+            except Exception:  # the task's edge: without it the jobs of workers that die would never be put back
+                log.exception("tasks cannot be tidied")
 
 
 def work(settings: Settings, cluster: Cluster) -> None:

@@ -157,7 +157,31 @@ def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(default
     drain = int(environment(gateway)["SLIPWAY_DRAIN_SECONDS"])
     assert drain >= 3
     assert "lifecycle" not in gateway, "while a preStop sleeps, no caller is asked to leave"
-    assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 10
+    assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 20
+    assert environment(gateway)["SLIPWAY_GRACE_SECONDS"] == str(spec["terminationGracePeriodSeconds"])
+
+
+def test_the_grace_period_of_the_gateway_is_one_value() -> None:
+    changed = render(None, "gateway.terminationGracePeriodSeconds=600")
+    assert pod(changed, "Deployment slipway-gateway").spec["terminationGracePeriodSeconds"] == 600
+    for owner, name in (("Deployment slipway-gateway", "gateway"), ("Deployment slipway-worker", "worker")):
+        assert environment(container(changed, owner, name))["SLIPWAY_GRACE_SECONDS"] == "600"
+    with pytest.raises(Refused, match=r"set gateway\.terminationGracePeriodSeconds to 70 or more"):
+        render(None, "gateway.terminationGracePeriodSeconds=60", "gateway.drainSeconds=30")
+
+
+def test_a_persistent_spool_is_a_claim_of_each_replica_and_outlives_its_pod() -> None:
+    persistent = render(None, "gateway.spool.persistence.enabled=true", "gateway.spool.persistence.storageClass=fast")
+    gateway = persistent.of("StatefulSet")["slipway-gateway"]["spec"]
+    assert "slipway-gateway" not in persistent.of("Deployment")
+    (claim,) = gateway["volumeClaimTemplates"]
+    assert (claim["metadata"]["name"], claim["spec"]["storageClassName"]) == ("spool", "fast")
+    assert gateway["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    limit = int(environment(container(persistent, "StatefulSet slipway-gateway", "gateway"))["SLIPWAY_SPOOL_LIMIT"])
+    assert limit < quantity(claim["spec"]["resources"]["requests"]["storage"])
+    assert "spool" not in [each["name"] for each in gateway["template"]["spec"]["volumes"]]
+    assert persistent.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+    assert gateway["serviceName"] in persistent.of("Service")
 
 
 def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: Rendering) -> None:

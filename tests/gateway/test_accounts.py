@@ -65,6 +65,23 @@ def test_an_account_that_is_there_is_let_in_and_one_that_is_disabled_is_not() ->
         accounts.confirm(caller("bob", issued=time.time()))
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [{"id": "1"}, {"userName": "eve"}, {**user("eve"), "meta": {"created": "once"}}, {**user("eve"), "meta": "none"}],
+    ids=["no name", "no id", "no time", "no metadata"],
+)
+def test_a_record_that_cannot_be_read_is_refused_and_does_not_hold_up_what_the_others_say(broken: Resource) -> None:
+    directory = Directory(user("ada"), user("eve"))
+    accounts = looked_at(directory)
+    accounts.confirm(caller("eve"))
+    directory.users = [broken, user("ada", active=False)]
+    asyncio.run(accounts.look())
+    with pytest.raises(Unauthenticated, match="disabled"):
+        accounts.confirm(caller("ada"))
+    with pytest.raises(Unauthenticated, match="does not exist any more"):
+        accounts.confirm(caller("eve"))
+
+
 def test_a_token_of_someone_who_had_the_name_before_is_not_the_new_ones() -> None:
     accounts = looked_at(Directory(user("ada")))
     accounts.confirm(caller("ada", issued=LATER))  # in the second of the registration

@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ import pytest
 from tests.gateway.house import House, Process, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.silence import Network
 
 
 class Replicas:
@@ -130,6 +132,48 @@ def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(new_h
             assert "shutting down" in answer.text
         for answer in (visitor.infer("heart"), visitor.get("/livez", who=None), visitor.get("/v1/me")):
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
+
+@pytest.fixture
+def behind(new_house: Callable[[], House]) -> Iterator[tuple[Process, Network]]:
+    """A gateway that has answered, and whose database does not take the event."""
+    house = new_house()
+    house.model("heart", ("3", 100))
+    with Network(house.database_url) as network:
+        process = Process(House(house.folder, network.url, house.issuer, house.predictor), grace_seconds=40, database_seconds=0.5)
+        try:
+            process.wait_ready()
+            network.cut()
+            assert process.visitor.infer("heart").status_code == 200
+            process.visitor.client.close()
+            yield process, network
+        finally:
+            process.kill()
+
+
+def test_a_gateway_that_terminates_ships_its_spool_when_the_database_comes_back_within_the_grace_period(
+    behind: tuple[Process, Network],
+) -> None:
+    process, network = behind
+    process.process.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):  # it has not given up
+        process.process.wait(8)
+    network.mend()
+    assert process.process.wait(60) == 0
+    assert process.visitor.house.count() == 1
+    assert not list(process.visitor.house.spool.glob("*.jsonl"))
+
+
+def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(behind: tuple[Process, Network]) -> None:
+    process, _ = behind
+    begun = time.monotonic()
+    process.process.terminate()
+    assert process.process.wait(60) == 0
+    assert time.monotonic() - begun < 40, "the kubelet would have killed it"
+    (segment,) = process.visitor.house.spool.glob("*.jsonl")
+    log = process.log.read_text()
+    assert f"{segment.stat().st_size} bytes of events are left in" in log
+    assert "ERROR" in log.upper()
 
 
 def test_requests_under_way_are_finished(new_house: Callable[[], House], troubled: Predictor) -> None:

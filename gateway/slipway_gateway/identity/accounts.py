@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -141,6 +142,8 @@ class Accounts:
 
 
 def _read(began: float, users: list[Resource], groups: list[Resource], former: Look | None) -> Look:
+    """A record that cannot be read is left out: its account is refused, and it cannot hold up what the others say."""
+    users, groups = _readable(users, _check_user), _readable(groups, _check_group)
     ids = {str(user["userName"]): str(user["id"]) for user in users}
     active = {str(user["userName"]): _created(user) for user in users if user.get("active", True)}
     gone = (former.gone | former.ids.keys()) - ids.keys() if former else frozenset()
@@ -160,6 +163,26 @@ def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[
 def members(group: Resource) -> list[str]:
     """Members of a SCIM group, each by what the provider names it."""
     return [str(member["value"]) for member in group.get("members") or []]
+
+
+def _readable(records: Iterable[Resource], check: Callable[[Resource], object]) -> list[Resource]:
+    found = []
+    for record in records:
+        try:
+            check(record)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            log.warning("a SCIM record is left out, it cannot be read (%s: %s): %.300r", type(error).__name__, error, record)
+        else:
+            found.append(record)
+    return found
+
+
+def _check_user(user: Resource) -> None:
+    _ = user["userName"], user["id"], user.get("active", True), _created(user)
+
+
+def _check_group(group: Resource) -> None:
+    _ = group["displayName"], members(group)
 
 
 def _created(user: Resource) -> float:

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Column,
     Date,
     DateTime,
@@ -21,6 +22,30 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData()
+
+CHECKS = {
+    "policies": {
+        "policies_priority": "priority IN ('low', 'normal', 'high')",
+        "policies_limits": "requests_per_day >= 0 AND requests_per_month >= 0",
+        "policies_rate": "predictions_per_minute >= 1",
+        "policies_cache": "cache_seconds >= 1",
+    },
+    "grants": {
+        "grants_grantee": "grantee ~ '^[a-z]+:.' AND octet_length(grantee) <= 1000",
+        "grants_models": "models <> '' AND octet_length(models) <= 1000",
+    },
+    "tasks": {
+        "tasks_state": "state IN ('queued', 'running', 'succeeded', 'failed', 'dead', 'cancelled')",
+        "tasks_priority": "priority IN ('low', 'normal', 'high')",
+    },
+}
+"""What gateways can read, by table and name of the constraint: a row of another client, too, keeps to it."""
+
+
+def checks(table: str) -> list[CheckConstraint]:
+    """Constraints of ``CHECKS`` for a table."""
+    return [CheckConstraint(condition, name=name) for name, condition in CHECKS[table].items()]
+
 
 prediction_events = Table(
     "prediction_events",
@@ -98,6 +123,7 @@ policies = Table(
     Column("predictions_per_minute", Integer),
     Column("priority", Text, nullable=False, server_default="normal"),
     Column("cache_seconds", Integer),
+    *checks("policies"),
 )
 
 grants = Table(
@@ -110,6 +136,7 @@ grants = Table(
     Column("expires", DateTime(timezone=True)),
     Column("created", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("grantee", "models", name="grants_grantee_models"),
+    *checks("grants"),
 )
 
 audit = Table(
@@ -193,6 +220,7 @@ tasks = Table(
     Index("tasks_subject_created", "subject", "created"),
     Index("tasks_state_due", "state", "due"),
     Index("tasks_key", "subject", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
+    *checks("tasks"),
 )
 
 webhooks = Table(

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.limits.ledger import TALLY
-from slipway_gateway.postgresql.database import Database
+from slipway_gateway.postgresql.database import Database, Unacceptable
 from slipway_gateway.postgresql.tables import feedback, model_versions, prediction_events
 from slipway_gateway.records.storage import Storage
 
@@ -48,7 +48,11 @@ class EventLog:
 
     async def ship(self, lines: list[bytes]) -> None:
         """Insert events, each at most once however often it is sent. Raises Unacceptable."""
-        await self._run(SHIP, {"lines": f"[{b','.join(lines).decode()}]"})
+        try:
+            content = b",".join(lines).decode()
+        except UnicodeDecodeError as error:
+            raise Unacceptable(str(error)) from error
+        await self._run(SHIP, {"lines": f"[{content}]"})
 
     async def prediction(self, request_id: str) -> Row[Any] | None:
         rows = await self._run(select(prediction_events).where(prediction_events.c.request_id == request_id))

@@ -63,7 +63,10 @@ class Shipper:
             self._spool.rotate()
             try:
                 for segment in self._spool.claim():
-                    await self._ship(segment)
+                    try:
+                        await self._ship(segment)
+                    except OSError as error:  # of the disk
+                        self._spool.leave(segment.path, error)
             except Away as error:
                 if self.problem is None:
                     log.warning("events wait on disk, the database is away: %s", error.cause)

@@ -72,6 +72,8 @@ class Spool:
         self.limit = limit
         self.size = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
         """Bytes that wait, those of earlier processes included."""
+        self.unreadable: set[Path] = set()
+        """Segments that could not be read when they were to be shipped."""
         self._written = 0
         self._path, self._descriptor = self._open()
 
@@ -113,17 +115,30 @@ class Spool:
             os.close(old)
 
     def claim(self) -> Iterator[Segment]:
-        """Closed segments, oldest first, each locked until it is dropped or released."""
+        """Closed segments, oldest first, each locked until it is dropped or released; one that cannot be opened is left out."""
+        self.unreadable = {path for path in self.unreadable if path.exists()}
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
-            if path != self._path and (segment := Segment.claim(path)):
+            try:
+                segment = Segment.claim(path) if path != self._path else None
+            except OSError as error:
+                self.leave(path, error)
+                continue
+            if segment:
                 try:
                     yield segment
                 finally:
                     segment.release()
 
+    def leave(self, path: Path, error: OSError) -> None:
+        """Leave a segment that cannot be read where it is, so that the others are shipped."""
+        if path not in self.unreadable:
+            log.error("segment %s of the event log cannot be read, its events wait: %s", path, error)
+        self.unreadable.add(path)
+
     def drop(self, segment: Segment) -> None:
         """Delete what is in the database now."""
         segment.path.unlink()
+        self.unreadable.discard(segment.path)
         self.size = max(0, self.size - segment.size)  # it may be of a process that died after we counted
 
     def set_aside(self, segment: Segment, line: bytes) -> None:

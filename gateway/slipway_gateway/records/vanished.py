@@ -57,7 +57,10 @@ class Vanished:
 
     async def once(self) -> None:
         """Raises what the provider's refusal raises, and Away."""
-        names = [subjects.user(str(user["userName"])) async for user in self._scim.all("Users", "userName", whole=True)]
+        users = [str(user.get("userName") or "") async for user in self._scim.all("Users", "userName", whole=True)]
+        if "" in users:
+            raise Unavailable("the identity provider has a user without a userName: no account can be told to be missing")
+        names = [subjects.user(user) for user in users]
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await connection.execute(ALONE)
             await connection.execute(SEE, {"names": names})

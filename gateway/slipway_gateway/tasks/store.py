@@ -10,7 +10,6 @@ from sqlalchemy import ColumnElement, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.queue import PREDICTIONS, Queue
 from slipway_gateway.postgresql.tables import tasks
@@ -18,7 +17,7 @@ from slipway_gateway.records.eventlog import SHIP
 from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.deliveries import Deliveries
-from slipway_gateway.tasks.task import UNFINISHED, WEIGHT, Outcome, Task, TaskState
+from slipway_gateway.tasks.task import UNFINISHED, WEIGHT, Outcome, Task, TaskState, known_priority
 
 COLUMNS = [tasks.c[field.name] for field in fields(Task)]
 WITHOUT_BODIES = [column for column in COLUMNS if column.name not in ("body", "answer")]
@@ -46,7 +45,7 @@ class TaskStore:
             return _task(row)
 
     async def _defer(self, connection: AsyncConnection, task_id: str, priority: str) -> bool:
-        weight = WEIGHT[Priority(priority)]
+        weight = WEIGHT[known_priority(priority)]
         return await self._queue.defer(connection, PREDICTIONS, task_id, priority=weight, task_id=task_id)
 
     async def unfinished(self, subject: str) -> int:

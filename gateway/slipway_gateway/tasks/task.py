@@ -73,10 +73,15 @@ class Task:
         )
         call = Call(self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1", said["trace"])
         if said["policy"] is not None:
-            call.grant = Grant("", "", self.model, Policy(said["policy"], priority=Priority(self.priority)), float("inf"))
+            call.grant = Grant("", "", self.model, Policy(said["policy"], priority=known_priority(self.priority)), float("inf"))
         if said["lease"] is not None:
             call.permit = Paid(said["lease"])
         return call
+
+
+def known_priority(name: str) -> Priority:
+    """Of a later release's priority nothing is known here."""
+    return Priority(name) if name in list(Priority) else Priority.NORMAL
 
 
 class Paid(Permit):

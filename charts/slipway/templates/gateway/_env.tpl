@@ -1,3 +1,8 @@
+{{/* A persistent spool belongs to a replica, so it needs replicas that come back under their names. */}}
+{{- define "slipway.gateway.kind" -}}
+{{ ternary "StatefulSet" "Deployment" .Values.gateway.spool.persistence.enabled }}
+{{- end }}
+
 {{- define "slipway.gateway.env" -}}
 {{- $database := dict "root" . "database" "slipway" -}}
 - {name: SLIPWAY_CLUSTER, value: "kubernetes://{{ .Release.Namespace }}"}
@@ -25,6 +30,7 @@
 - {name: SLIPWAY_GATEWAY_PORT, value: "8080"}
 - {name: SLIPWAY_GATEWAY_METRICS_PORT, value: "9090"}
 - {name: SLIPWAY_DRAIN_SECONDS, value: {{ .Values.gateway.drainSeconds | quote }}}
+- {name: SLIPWAY_GRACE_SECONDS, value: {{ .Values.gateway.terminationGracePeriodSeconds | quote }}}
 - {name: SLIPWAY_PREDICTIONS_PER_MINUTE, value: {{ .Values.gateway.limits.predictionsPerMinute | int64 | quote }}}
 - {name: SLIPWAY_TRAINING_PER_MINUTE, value: {{ .Values.gateway.limits.trainingPerMinute | int64 | quote }}}
 - {name: SLIPWAY_FEEDBACK_PER_MINUTE, value: {{ .Values.gateway.limits.feedbackPerMinute | int64 | quote }}}

