@@ -271,14 +271,16 @@ class Gateway:
         return api
 
     def _job_routers(self) -> list[APIRouter]:
-        trainings = Trainings(self.routes, self.submissions, LogReaders())
-        promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template)
+        audit = Audit(self.database)
+        trainings = Trainings(self.routes, self.submissions, LogReaders(), audit)
+        promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template, audit)
         webhooks = Webhooks(Deliveries(self.database), Outbound(self.settings.webhook_hosts))
         batches = Batches(
             self.routes,
             self.submissions,
             self.batches,
             Outbound(self.settings.webhook_hosts, self.settings.batch_hosts),
+            audit,
             self.quotas,
             self.storage,
             template=self.settings.batch_template,

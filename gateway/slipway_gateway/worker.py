@@ -74,6 +74,7 @@ class Worker:
         if task is None:
             return
         outcome = await self._replay.answer(task)
+        log.info("task %s of model %s, attempt %d: status %d", task_id, task.model, task.attempts + 1, outcome.status)
         state = outcome.state or (TaskState.DEAD if task.attempts + 1 >= self._settings.task_attempts else None)
         if state is None:
             seconds = min(self._settings.task_backoff_seconds * 2.0**task.attempts, LONGEST_BACKOFF)

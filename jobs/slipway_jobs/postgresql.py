@@ -7,6 +7,8 @@ import psycopg
 from psycopg.abc import RV, PQGen
 from slipway_contract.postgresql import client_seconds, connection_parameters
 
+Error = psycopg.Error
+
 STATEMENT_SECONDS = 1800.0
 """A load of sales is one statement over all rows, and one that waits for another load waits as long as that takes."""
 

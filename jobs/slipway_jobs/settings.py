@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     image: str = "none (run from a checkout)"
     """The container image that this runs in, by digest."""
 
+    request_id: str | None = None
+    """Id of the request to the gateway that asked for the Job."""
+
     actor: str | None = None
     """In whose name a promotion happens; the operating system's user when not set."""
 

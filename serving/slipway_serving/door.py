@@ -1,6 +1,7 @@
 """What stands in front of MLServer's application: who may come in and with how much, and the closing of the shop."""
 
 import json
+import logging
 import re
 from hmac import compare_digest
 
@@ -8,6 +9,8 @@ from slipway_contract import log
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_log = logging.getLogger(__name__)
 
 _LIVE = "/v2/health/live"
 _READY = re.compile(r"/v2/(health|models/[^/]+(/versions/[^/]+)?)/ready")
@@ -49,6 +52,8 @@ class Door:
         if refusal is not None:
             await _answer(send, *refusal)
             return
+        if scope["path"].endswith("/infer"):
+            send = _logged(scope["path"], send)
         await self._app(scope, self._bounded(receive), send)
 
     def _is_stranger(self, path: str, headers: Headers) -> bool:
@@ -84,6 +89,17 @@ class Door:
             return message
 
         return bounded
+
+
+def _logged(path: str, send: Send) -> Send:
+    """Log each answer; the line has the request's id."""
+
+    async def logged(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            _log.info("%s answered %d", path, message["status"])
+        await send(message)
+
+    return logged
 
 
 def _last_on_connection(send: Send) -> Send:

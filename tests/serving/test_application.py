@@ -367,6 +367,15 @@ def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
         model_settings(tmp_path / "bare")
 
 
+def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.handler.setFormatter(JsonLines())
+    caplog.set_level(logging.INFO, "slipway_serving")
+    application = Door(FastAPI(), LIMIT)
+    assert InProcess(application).post("/v2/models/onnx/infer", headers={"x-request-id": "0199-abc"}, json={}).status_code == 404
+    (line,) = [json.loads(each) for each in caplog.text.splitlines() if "slipway_serving" in each]
+    assert (line["message"], line["requestId"]) == ("/v2/models/onnx/infer answered 404", "0199-abc")
+
+
 def test_a_line_in_the_log_names_the_gateways_request() -> None:
     said: list[str] = []
 

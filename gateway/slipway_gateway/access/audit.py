@@ -1,17 +1,22 @@
 """Who changed what: a row in the same transaction as the change, so that neither is there without the other."""
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Row, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
 from slipway_gateway.access.call import Call
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit
 
+log = logging.getLogger(__name__)
+
 
 class Audit:
-    """The list is read here; ``note`` is for whoever changes something."""
+    """The entries; ``note`` adds one in the transaction of a change of the database."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -20,6 +25,24 @@ class Audit:
         """The newest first; ``before`` is the number of the last entry that was seen. Raises Away."""
         query = select(audit).order_by(audit.c.number.desc()).limit(limit)
         return await self._database.run(query if before is None else query.where(audit.c.number < before))
+
+    @asynccontextmanager
+    async def noted(
+        self, call: Call, action: str, thing: str, detail: dict[str, Any] | None = None
+    ) -> AsyncIterator[AsyncTransaction]:
+        """Note a change that is made in this block, outside the database: without the change there is no entry.
+
+        The block may roll the entry back when nothing changed, and must not use the database. Raises Away.
+        """
+        async with self._database.transaction() as connection:
+            entry = await connection.begin_nested()
+            await note(connection, call, action, thing, detail)
+            yield entry
+
+    async def write(self, call: Call, action: str, thing: str, detail: dict[str, Any] | None = None) -> None:
+        """Note a change that was made. Raises Away."""
+        async with self._database.transaction() as connection:
+            await note(connection, call, action, thing, detail)
 
 
 async def note(connection: AsyncConnection, call: Call, action: str, thing: str, detail: dict[str, Any] | None = None) -> None:
@@ -36,3 +59,4 @@ async def note(connection: AsyncConnection, call: Call, action: str, thing: str,
         "detail": detail,
     }
     await connection.execute(insert(audit).values(values))
+    log.info("%s: %s %s", call.caller.subject, action, thing)

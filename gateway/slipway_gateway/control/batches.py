@@ -13,6 +13,7 @@ from slipway_contract.body import read_json
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from sqlalchemy import Row
 
+from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
@@ -76,6 +77,7 @@ class Batches:
         submissions: Submissions,
         store: BatchStore,
         outbound: Outbound,
+        audit: Audit,
         quotas: Quotas,
         storage: Storage,
         *,
@@ -88,6 +90,7 @@ class Batches:
         self._submissions = submissions
         self._store = store
         self._outbound = outbound
+        self._audit = audit
         self._quotas = quotas
         self._storage = storage
         self._counter = RowCounter()
@@ -138,6 +141,8 @@ class Batches:
             if is_new:
                 await self._store.delete(row.batch_id)
             raise
+        if is_new:
+            await self._audit.write(call, "batch.create", f"batches/{row.batch_id}", {"model": model, "rows": rows})
         response.headers["location"] = f"/v1/batches/{row.batch_id}"
         return _described(row, job)
 
@@ -170,7 +175,7 @@ class Batches:
             args=[row.batch_id],
             key=row.batch_id,
         )
-        job = await self._submissions.submit(wanted)
+        job, _ = await self._submissions.submit(wanted)
         await self._store.started(row.batch_id, job["metadata"]["name"])
         return job
 
@@ -193,8 +198,9 @@ class Batches:
     async def delete(self, batch_id: str, call: CurrentCall) -> None:
         row = await self._own(batch_id, call)
         job = await self._job(row)
-        if job and not is_over(job):
-            await self._submissions.cancel(PURPOSE, row.model, row.job)
+        async with self._audit.noted(call, "batch.delete", f"batches/{batch_id}"):
+            if job and not is_over(job):
+                await self._submissions.cancel(PURPOSE, row.model, row.job)
         await self._store.delete(batch_id)
 
     async def _job(self, row: Row[Any]) -> Manifest | None:

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import Response
 from slipway_cluster.interface import Manifest
 
+from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.call import Call
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import Submission, Submissions
@@ -13,10 +14,11 @@ from slipway_gateway.jobs.submission import Submission, Submissions
 class ModelJobs:
     """``purpose`` is the noun of one; its plural stands in the path."""
 
-    def __init__(self, purpose: str, routes: Routes, submissions: Submissions) -> None:
+    def __init__(self, purpose: str, routes: Routes, submissions: Submissions, audit: Audit) -> None:
         self._purpose = purpose
         self._routes = routes
         self._submissions = submissions
+        self._audit = audit
 
     async def begin(
         self, model: str, template: str, args: list[str], content: dict[str, Any], call: Call, key: str | None, response: Response
@@ -29,12 +31,19 @@ class ModelJobs:
             subject=call.caller.subject,
             content=content,
             args=args,
-            env={"SLIPWAY_ACTOR": call.caller.subject},
+            env={"SLIPWAY_ACTOR": call.caller.subject, "SLIPWAY_REQUEST_ID": call.request_id},
             key=key,
         )
-        job = await self._submissions.submit(wanted)
-        response.headers["location"] = f"/v1/models/{model}/{self._purpose}s/{job['metadata']['name']}"
+        path = self._path(model, wanted.name)
+        async with self._audit.noted(call, f"{self._purpose}.create", path, content) as entry:
+            job, is_new = await self._submissions.submit(wanted)
+            if not is_new:
+                await entry.rollback()
+        response.headers["location"] = f"/v1/{path}"
         return job
+
+    def _path(self, model: str, job: str) -> str:
+        return f"models/{model}/{self._purpose}s/{job}"
 
     async def all(self, model: str) -> list[Manifest]:
         """The newest first. Raises NotFound, Unavailable."""
@@ -46,7 +55,8 @@ class ModelJobs:
         self._routes.get(model)
         return await self._submissions.find(self._purpose, model, job)
 
-    async def cancel(self, model: str, job: str) -> None:
+    async def cancel(self, model: str, job: str, call: Call) -> None:
         """Raises NotFound, Conflict when it is over, Unavailable."""
         self._routes.get(model)
-        await self._submissions.cancel(self._purpose, model, job)
+        async with self._audit.noted(call, f"{self._purpose}.cancel", self._path(model, job)):
+            await self._submissions.cancel(self._purpose, model, job)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
+from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
@@ -80,9 +81,9 @@ class PromotionList(Schema):
 class Promotions:
     """The routes. ``template`` is the suspended CronJob."""
 
-    def __init__(self, routes: Routes, submissions: Submissions, template: str) -> None:
+    def __init__(self, routes: Routes, submissions: Submissions, template: str, audit: Audit) -> None:
         self._routes = routes
-        self._jobs = ModelJobs("promotion", routes, submissions)
+        self._jobs = ModelJobs("promotion", routes, submissions, audit)
         self._submissions = submissions
         self._template = template
 

@@ -87,14 +87,14 @@ class Tasks:
 
     async def cancel(self, task_id: str, call: CurrentCall) -> TaskAnswer:
         await self._own(task_id, call)
-        cancelled = await self._store.cancel(task_id)
+        cancelled = await self._store.cancel(task_id, call)
         if cancelled is None:
             raise Conflict(f"task {task_id} is over already")
         return _described(cancelled)
 
     async def replay(self, task_id: str, call: CurrentCall) -> TaskAnswer:
         task = await self._own(task_id, call)
-        again = await self._store.replay(task_id, task.priority)
+        again = await self._store.replay(task_id, task.priority, call)
         if again is None:
             raise Conflict(f"task {task_id} is {task.state}; only a dead one can be replayed")
         return _described(again)

@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
+from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
@@ -62,9 +63,9 @@ class TrainingList(Schema):
 class Trainings:
     """The routes."""
 
-    def __init__(self, routes: Routes, submissions: Submissions, readers: LogReaders) -> None:
+    def __init__(self, routes: Routes, submissions: Submissions, readers: LogReaders, audit: Audit) -> None:
         self._routes = routes
-        self._jobs = ModelJobs("training", routes, submissions)
+        self._jobs = ModelJobs("training", routes, submissions, audit)
         self._submissions = submissions
         self._readers = readers
 
@@ -95,8 +96,8 @@ class Trainings:
         found = await self._jobs.find(model, job)
         return _training(model, found, await self._submissions.result(found))
 
-    async def cancel(self, model: str, job: str) -> None:
-        await self._jobs.cancel(model, job)
+    async def cancel(self, model: str, job: str, call: CurrentCall) -> None:
+        await self._jobs.cancel(model, job, call)
 
     async def logs(
         self,

@@ -1,6 +1,7 @@
 """``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered 202."""
 
 import hashlib
+import logging
 import re
 from datetime import UTC, datetime
 
@@ -23,6 +24,8 @@ from slipway_gateway.tasks.task import WEIGHT, Task, TaskState, caller_of
 from slipway_gateway.threads import run
 from slipway_gateway.wire.body import Body, check_headers
 from slipway_gateway.wire.coding import unpacked
+
+log = logging.getLogger(__name__)
 
 PREDICTIONS = frozenset({"predict", "predict-version"})
 """Names of the rules that may be answered later."""
@@ -80,6 +83,7 @@ class Later:
             raise InvalidInput("Idempotency-Key", "was used before, for something else")
         if found.task_id == task.task_id and call.permit:  # a repetition costs nothing
             call.permit.count()
+        log.info("task %s of model %s is %s", found.task_id, found.model, found.state)
         location = f"/v1/tasks/{found.task_id}"
         answer = {"taskId": found.task_id, "state": found.state, "location": location}
         more = [(b"location", location.encode()), (b"preference-applied", b"respond-async"), (b"retry-after", RETRY_AFTER)]

@@ -1,5 +1,6 @@
 """The one way in which a prediction is made, whoever asked and in whichever form: version, answer, event."""
 
+import logging
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from slipway_gateway.inference.routing import Target
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.wire.body import Body
 from slipway_gateway.wire.link import Answer
+
+log = logging.getLogger(__name__)
 
 
 class Journal(Protocol):
@@ -112,6 +115,7 @@ class Predictions:
         if call.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
             call.permit.count()
         self._metrics.predicted(target.model, traffic.version, status, seconds, call.request_id)
+        log.info("model %s version %s answered %d in %.1f ms", target.model, traffic.version, status, seconds * 1000)
 
     def _text(self, body: bytes | None) -> str | None:
         """A body as the log keeps it; None when it is too large. PostgreSQL's text has no NUL."""

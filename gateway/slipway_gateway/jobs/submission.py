@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any
 
 import orjson
@@ -60,7 +61,7 @@ class Submission:
     key: str | None = None
     """The caller's Idempotency-Key."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The Job's name: the same for the same key of the same caller, so that the cluster itself refuses a second one."""
         source = new_id() if self.key is None else "\0".join((self.subject, self.purpose, self.model, self.key))
@@ -90,8 +91,11 @@ class Submissions:
         except Missing:
             raise NotFound(f"the Job template {name} is not there") from None
 
-    async def submit(self, asked: Submission) -> Manifest:
-        """The Job, new or of an earlier request with the same key. Raises NotFound, InvalidInput, TooManyJobs, Unavailable."""
+    async def submit(self, asked: Submission) -> tuple[Manifest, bool]:
+        """The Job, and whether it is new: an earlier request with the same key has made it otherwise.
+
+        Raises NotFound, InvalidInput, TooManyJobs, Unavailable.
+        """
         return await to_thread.run_sync(self._submit, asked)
 
     async def check_room(self, subject: str) -> None:
@@ -107,7 +111,7 @@ class Submissions:
         if sum(submitted_by(job) == subject and not is_over(job) for job in jobs) >= self._per_caller:
             raise TooManyJobs(self._per_caller)
 
-    def _submit(self, asked: Submission) -> Manifest:
+    def _submit(self, asked: Submission) -> tuple[Manifest, bool]:
         name, content = asked.name, orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode()
         labels = {PURPOSE: asked.purpose, MODEL: asked.model}
         annotations = {SUBMITTED_BY: asked.subject, SUBMITTED: datetime.now(UTC).isoformat(), REQUEST: content}
@@ -116,16 +120,18 @@ class Submissions:
             if all(job["metadata"]["name"] != name for job in jobs):
                 self._check_room(asked.subject, jobs)
             try:
-                return self._cluster.create_job(
+                job = self._cluster.create_job(
                     asked.template, name=name, args=asked.args, env=asked.env, labels=labels, annotations=annotations
                 )
             except Missing:
                 raise NotFound(f"the Job template {asked.template} is not there") from None
             except Taken:
                 found = self._cluster.get(JOB, name)
+            else:
+                return job, True
         if found["metadata"].get("annotations", {}).get(REQUEST) != content:
             raise InvalidInput("Idempotency-Key", "was used before, for something else")
-        return found
+        return found, False
 
     async def find(self, purpose: str, model: str, name: str) -> Manifest:
         """Raises NotFound, also for a Job of another purpose or model; Unavailable."""

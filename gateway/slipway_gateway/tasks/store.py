@@ -10,6 +10,8 @@ from sqlalchemy import ColumnElement, Row, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slipway_gateway.access.audit import note
+from slipway_gateway.access.call import Call
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.queue import PREDICTIONS, Queue
 from slipway_gateway.postgresql.tables import tasks
@@ -75,12 +77,17 @@ class TaskStore:
         values = {"attempts": task.attempts + 1, "error": error, "due": _now() + timedelta(seconds=seconds)}
         return await self._change(task.task_id, (TaskState.RUNNING,), state=TaskState.QUEUED, **values)
 
-    async def cancel(self, task_id: str) -> Task | None:
+    async def cancel(self, task_id: str, call: Call) -> Task | None:
         """None when it is over."""
         now = _now()
-        return await self._change(task_id, UNFINISHED, state=TaskState.CANCELLED, finished=now, expires=now + self._keep)
+        values = {"finished": now, "expires": now + self._keep}
+        async with self._transaction() as connection:
+            changed = await self._update(connection, task_id, UNFINISHED, state=TaskState.CANCELLED, **values)
+            if changed:
+                await note(connection, call, "task.cancel", f"tasks/{task_id}")
+            return changed
 
-    async def replay(self, task_id: str, priority: str) -> Task | None:
+    async def replay(self, task_id: str, priority: str, call: Call) -> Task | None:
         """A dead task once more, as a new request: the event of the last attempt stays what it is. None when it is not dead."""
         values = {"request_id": new_id(), "attempts": 0, "due": _now(), "finished": None, "expires": None, "status": None}
         values |= {"answer_headers": None, "answer": None}
@@ -88,6 +95,7 @@ class TaskStore:
             changed = await self._update(connection, task_id, (TaskState.DEAD,), state=TaskState.QUEUED, **values)
             if changed:
                 await self._defer(connection, task_id, priority)
+                await note(connection, call, "task.replay", f"tasks/{task_id}")
             return changed
 
     async def finish(self, task: Task, state: TaskState, outcome: Outcome) -> bool:

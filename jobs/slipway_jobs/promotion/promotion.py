@@ -13,6 +13,7 @@ from slipway_contract.registry import Tag
 from slipway_jobs.errors import Refused
 from slipway_jobs.problems.metric import Direction
 from slipway_jobs.problems.problem import Problem
+from slipway_jobs.promotion.audit import noted
 from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
@@ -125,7 +126,7 @@ def _move(
     if (now and now.version) != (live and live.version):
         raise Refused(f"{wish.alias} was moved to {now} while the gate was at work; promote again")
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    audit = {
+    record = {
         "by": settings.who,
         "why": wish.reason or gate["reason"],
         "alias": wish.alias,
@@ -133,5 +134,6 @@ def _move(
         **gate,
     }
     # The record first: an alias that moved without a word of who and why must not be.
-    tracking.tag(candidate, {AUDIT + moment: json.dumps(audit)})
-    tracking.point(candidate.name, wish.alias, candidate)
+    with noted(settings, "alias.move", f"registry/{candidate.name}/aliases/{wish.alias}", {"to": candidate.version, **record}):
+        tracking.tag(candidate, {AUDIT + moment: json.dumps(record)})
+        tracking.point(candidate.name, wish.alias, candidate)
