@@ -130,6 +130,7 @@ def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) ->
     asyncio.run(accounts.look())
     confirmed = accounts.confirm(root)
     assert (confirmed.groups, confirmed.roles, confirmed.grantees) == ((), frozenset(), ("user:ada",))
+    assert confirmed.withdrawn == ("admin",)
 
 
 def test_a_group_of_another_person_whose_name_is_an_id_gives_nothing() -> None:

@@ -226,6 +226,12 @@ def _granted(scope: Scope) -> Headers:
 
 def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
     needed = " or ".join(sorted(rule.roles or ()))
+    if caller.withdrawn:
+        groups = ", ".join(caller.withdrawn)[:200]
+        return Forbidden(
+            f"this needs the role {needed}; "
+            f"the identity provider does not list {caller.account} in the groups {groups} of the token"
+        )
     found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
     return Forbidden(
         f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}. "

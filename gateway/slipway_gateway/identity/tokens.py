@@ -60,6 +60,8 @@ class Caller:
     """Unix time at which the issuer made the token."""
     claim: GroupClaim = field(default_factory=GroupClaim, compare=False)
     """Where the groups were read, and which roles they give."""
+    withdrawn: tuple[str, ...] = ()
+    """Groups of the token that the identity provider does not confirm."""
 
     @property
     def subject(self) -> str:
@@ -77,6 +79,7 @@ class Caller:
             groups=kept,
             roles=self.claim.roles_of(kept),
             grantees=tuple(each for each in self.grantees if each not in names),
+            withdrawn=tuple(group for group in self.groups if group not in groups),
         )
 
 
