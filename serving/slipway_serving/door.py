@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from dataclasses import dataclass
 from hmac import compare_digest
 
 from slipway_contract import log
@@ -27,9 +28,12 @@ class Door:
     the connection, and inference goes on: late callers are still served.
     """
 
-    def __init__(self, app: ASGIApp, body_limit: int, token: str | None = None) -> None:
+    def __init__(self, app: ASGIApp, body_limit: int, token: str | None = None, *, body_budget: int = 64 * 2**20) -> None:
         self._app = app
         self._limit = body_limit
+        self._budget = body_budget
+        self._held = 0
+        """Bytes of the bodies of all requests under way."""
         self._credential = f"Bearer {token}".encode() if token else None
         self.closing = False
 
@@ -54,7 +58,11 @@ class Door:
             return
         if scope["path"].endswith("/infer"):
             send = _logged(scope["path"], send)
-        await self._app(scope, self._bounded(receive), send)
+        body = _Body()
+        try:
+            await self._app(scope, self._bounded(receive, body), send)
+        finally:
+            self._held -= body.size
 
     def _is_stranger(self, path: str, headers: Headers) -> bool:
         if self._credential is None or path == _LIVE or _READY.fullmatch(path):  # probes come from a kubelet, without a token
@@ -76,16 +84,18 @@ class Door:
     def _too_large(self) -> str:
         return f"the body is larger than {self._limit} bytes"
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """Count what is read: a chunked body does not say its length."""
-        seen = 0
+    def _bounded(self, receive: Receive, body: "_Body") -> Receive:
+        """Count what is read, piece by piece: a chunked body does not say its length."""
 
         async def bounded() -> Message:
-            nonlocal seen
             message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._limit:
+            size = len(message.get("body", b""))
+            body.size += size
+            self._held += size
+            if body.size > self._limit:
                 raise HTTPException(413, self._too_large)
+            if self._held > self._budget:
+                raise HTTPException(503, "the bodies of all requests under way take all memory for them", {"retry-after": "1"})
             return message
 
         return bounded
@@ -100,6 +110,13 @@ def _logged(path: str, send: Send) -> Send:
         await send(message)
 
     return logged
+
+
+@dataclass
+class _Body:
+    """Of one request, as far as it has arrived."""
+
+    size: int = 0
 
 
 def _last_on_connection(send: Send) -> Send:

@@ -61,7 +61,7 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
     await registry.load(model_settings(folder))
     token = settings.token.get_secret_value() if settings.token else None
     application = create_application(server_settings, registry, settings.value_limit)
-    door = Door(application, settings.body_limit, token)
+    door = Door(application, settings.body_limit, token, body_budget=settings.body_budget)
     if server_settings.metrics_endpoint:
         start_http_server(server_settings.metrics_port, server_settings.host)
     config = uvicorn.Config(

@@ -18,6 +18,9 @@ class ServingSettings(BaseSettings):
     body_limit: int = Field(default=16 * 2**20, ge=1)
     """Largest request body in bytes; more is answered with 413 and not read into memory."""
 
+    body_budget: int = Field(default=64 * 2**20, ge=1)
+    """Bytes of request bodies that are in memory at a time; more is answered with 503 and Retry-After."""
+
     value_limit: int = Field(default=VALUES, ge=1)
     """Values of one request, rows × columns; more is answered with 413 before it is parsed."""
 

@@ -248,6 +248,33 @@ def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
     assert refusal(answer, 413).startswith("the body is larger")
 
 
+def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(application: FastAPI) -> None:
+    door, path = Door(application, LIMIT, body_budget=1000), "/v2/models/onnx/infer"
+    headers = {"content-type": "application/json"}
+
+    async def ask() -> tuple[httpx.Response, httpx.Response]:
+        begun, end = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b" " * 600
+            begun.set()  # the next piece is wanted: this one is held
+            await end.wait()
+
+        transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://predictor", headers=headers) as client:
+            first = asyncio.create_task(client.post(path, content=slow()))
+            await asyncio.wait_for(begun.wait(), 20)
+            refused = await client.post(path, content=b" " * 600)
+            end.set()
+            await first
+            return refused, await client.post(path, content=b" " * 600)
+
+    refused, after = asyncio.run(ask())
+    assert refusal(refused, 503).startswith("the bodies of all requests")
+    assert refused.headers["retry-after"] == "1"
+    assert after.status_code == 400
+
+
 def test_a_body_that_unpacks_to_many_times_its_size_is_answered_with_413(client: InProcess) -> None:
     body = b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [' + b"[]," * (LIMIT // 4) + b"1]}]}"
     answer = client.post("/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"})

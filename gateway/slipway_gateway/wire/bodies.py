@@ -64,17 +64,18 @@ class BodyShare:
         self._reserved = 0
         self._taken = 0
 
-    def expect(self, most: int) -> None:
-        """At most so much of the body will be held. Raises TooManyAtOnce."""
-        self._reserve(min(self._declared, most))
+    def expect(self) -> None:
+        """The body is about to be read. Raises TooManyAtOnce."""
+        self.reserve(self._declared)
 
     def take(self, count: int) -> None:
         """So much more of the body is held. Raises TooManyAtOnce, NoMemory."""
-        self._reserve(self._taken + count)
+        self.reserve(self._taken + count)
         self._budget.take(count, small=self._taken + count <= SMALL)
         self._taken += count
 
-    def _reserve(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
+        """So much of the body has arrived, also if it was passed on: a predictor holds it. Raises TooManyAtOnce."""
         if self._caller is not None and size > self._reserved:
             self._budget.reserve(self._caller, size - self._reserved)
             self._reserved = size

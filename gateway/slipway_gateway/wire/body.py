@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
-from slipway_gateway.errors import JSON, Disconnected, TooLarge, UnsupportedType
+from slipway_gateway.errors import JSON, Disconnected, TooLarge, TooManyAtOnce, UnsupportedType
 from slipway_gateway.wire.bodies import BodyShare
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -12,7 +12,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class Body:
     """Counted against a limit; kept whole while it is small, streamed when it is not."""
 
-    __slots__ = ("_begun", "_limit", "_receive", "_size", "_start", "failure", "whole")
+    __slots__ = ("_begun", "_limit", "_receive", "_share", "_size", "_start", "failure", "whole")
 
     def __init__(self, whole: bytes) -> None:
         self.whole: bytes | None = whole
@@ -24,6 +24,7 @@ class Body:
         self._begun = False
         self._limit = 0
         self._receive: Receive | None = None
+        self._share: BodyShare | None = None
 
     @classmethod
     async def read(cls, receive: Receive, *, limit: int, keep: int, share: BodyShare | None = None) -> "Body":
@@ -32,7 +33,7 @@ class Body:
         ``share`` counts what is held; None: somebody else does. Raises TooLarge, Disconnected, TooManyAtOnce, NoMemory.
         """
         if share is not None:
-            share.expect(keep)
+            share.expect()
         start = bytearray()
         while True:
             message = await receive()
@@ -50,11 +51,12 @@ class Body:
             if is_last:
                 return cls(bytes(start))
             if len(start) > keep:
-                return cls._streamed(bytes(start), receive, limit)
+                return cls._streamed(bytes(start), receive, limit, share)
 
     @classmethod
-    def _streamed(cls, start: bytes, receive: Receive, limit: int) -> "Body":
+    def _streamed(cls, start: bytes, receive: Receive, limit: int, share: BodyShare | None) -> "Body":
         body = cls(b"")
+        body._share = share
         body.whole, body._start, body._receive, body._limit, body._size = None, start, receive, limit, len(start)
         return body
 
@@ -76,6 +78,12 @@ class Body:
             if self._size > self._limit:
                 self.failure = TooLarge(self._limit)
                 raise self.failure
+            if self._share is not None:
+                try:
+                    self._share.reserve(self._size)
+                except TooManyAtOnce as error:
+                    self.failure = error
+                    raise
             yield message["body"]
             if not message.get("more_body"):
                 return
