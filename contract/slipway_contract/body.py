@@ -56,10 +56,23 @@ def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = 
     Raises TooManyValues before anything is parsed, and MalformedRequest.
     """
     check_size(body, limit)
+    if not body or body.isspace():
+        raise MalformedRequest("the body is not JSON: it is empty; send a JSON object")
     try:
         return loads(body)
     except ValueError as error:
-        raise MalformedRequest(f"the body is not JSON: {error}") from None
+        raise MalformedRequest(f"the body is not JSON: {_reason(body, error)}") from None
+
+
+def _reason(body: bytes, error: ValueError) -> str:
+    """Why a parser refuses the body: RFC 8259 has no NaN and no infinity, which ``json.dumps`` of Python writes nevertheless."""
+    if any(word in body for word in (b"NaN", b"Infinity")):
+        try:
+            from_json(body)
+        except ValueError:
+            return str(error)
+        return "it has NaN or Infinity, which JSON does not have; send null for a missing value"
+    return str(error)
 
 
 def check_size(body: bytes, limit: int) -> None:

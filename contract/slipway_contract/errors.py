@@ -22,6 +22,16 @@ class InvalidOutput(ValueError):
         super().__init__(f"output {name!r} {problem}")
 
 
+class InfiniteOutput(ValueError):
+    """Infinity in a model's answer, which JSON does not have: a number that the caller's input leads to."""
+
+    def __init__(self, name: str, at: int, value: float) -> None:
+        super().__init__(
+            f"output {name!r}: value {at} is {value} for this input, and JSON has no infinity; "
+            "leave the row out, or bound the output in the model"
+        )
+
+
 class MalformedRequest(ValueError):
     """A body that is not an inference request at all (no JSON, wrong structure)."""
 

@@ -8,11 +8,11 @@ kept flat.
 import math
 import operator
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import from_json
 
 from slipway_contract.body import FIELDS, VALUES, CallerBody, read_json
@@ -90,6 +90,8 @@ def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missi
         found, values = set(), [v for v in values if v is not None]
     if found:
         at, value = next((i, v) for i, v in enumerate(values) if type(v) in found)
+        if type(value) is float and datatype.bounds and math.isfinite(value) and not _within(value, datatype.bounds):
+            _refuse_size(field, datatype, at, value)  # parsers give a whole number of more than 64 bits as a float
         word = "null (missing)" if value is None else f"{_short(value)} ({type(value).__name__})"
         raise InvalidInput(field, f"value {at} is {word}; {datatype} is expected")
     if datatype.bounds is None or not values:
@@ -99,10 +101,18 @@ def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missi
         if not _INFINITE.isdisjoint(values) or (some_nan and not missing):
             raise InvalidInput(field, "NaN and infinity are not accepted" if not missing else "infinity is not accepted")
         values = [v for v in values if v == v] if some_nan else values
-    low, high = datatype.bounds
-    if values and (min(values) < low or max(values) > high):
-        at = next(i for i, v in enumerate(values) if not low <= v <= high)
-        raise InvalidInput(field, f"value {at} is {_short(values[at])}, which does not fit {datatype} ({low:g} to {high:g})")
+    if values and not (_within(min(values), datatype.bounds) and _within(max(values), datatype.bounds)):
+        at = next(i for i, v in enumerate(values) if not _within(v, datatype.bounds))
+        _refuse_size(field, datatype, at, values[at])
+
+
+def _within(value: float, bounds: tuple[float, float]) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+def _refuse_size(field: str, datatype: Datatype, at: int, value: float) -> NoReturn:
+    low, high = datatype.bounds or (-math.inf, math.inf)
+    raise InvalidInput(field, f"value {at} is {_short(value)}, which does not fit {datatype} ({low:g} to {high:g})")
 
 
 _brief = reprlib.Repr()  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
@@ -153,6 +163,11 @@ class Tensor(CallerBody):
     parameters: Parameters | None = None
     data: list[Any]
 
+    @field_validator("parameters")
+    @classmethod
+    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        return _check_parameters(info.data.get("name", "inputs"), given, info)
+
     @model_validator(mode="after")
     def _fits(self, info: ValidationInfo) -> Self:
         if any(size < 0 for size in self.shape):
@@ -164,8 +179,46 @@ class Tensor(CallerBody):
         return self
 
 
+_WITH_VALUES = {"values": True}
+"""Context of a request's validation."""
 _WITHOUT_VALUES = {"values": False}
-"""Context of a validation that leaves the values to the signature."""
+"""The same, with the values left to the signature."""
+
+
+CONTENT_TYPES = frozenset({"np", "pd", "str"})
+"""Values of MLServer's parameter ``content_type`` that leave the data as V2 defines it; any other encodes the data further."""
+_BINARY = "outputs of this request are JSON; send its inputs as binary data, or leave the parameter out"
+_SHARED_MEMORY = "send the values as data"
+_SEQUENCE = "models have no state between requests; leave it out"
+UNSUPPORTED: Mapping[str, str] = {
+    "binary_data": _BINARY,
+    "binary_data_output": _BINARY,
+    "classification": "send the rows to POST /v1/models/{model}/predictions?top=3",
+    "priority": "send the header Slipway-Priority with Prefer: respond-async",
+    "sequence_end": _SEQUENCE,
+    "sequence_id": _SEQUENCE,
+    "sequence_start": _SEQUENCE,
+    "shared_memory_byte_size": _SHARED_MEMORY,
+    "shared_memory_offset": _SHARED_MEMORY,
+    "shared_memory_region": _SHARED_MEMORY,
+    "timeout": "the gateway has a time limit of its own; leave it out",
+}
+"""Parameters of known extensions of the protocol that would change what a request means, and the remedy for each."""
+
+
+def _check_parameters(field: str, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+    """Raise InvalidInput when a request's parameter asks for what is not supported. Those that no extension has are ignored."""
+    if not given or info.context is None:  # the parameters of a response are not the caller's
+        return given
+    for name, value in given.items():
+        if name in UNSUPPORTED and value not in (None, False, 0, ""):
+            raise InvalidInput(field, f"parameter {name} is not supported: {UNSUPPORTED[name]}")
+    kind = given.get("content_type")
+    if kind is not None and not (isinstance(kind, str) and kind in CONTENT_TYPES):
+        known = ", ".join(sorted(CONTENT_TYPES))
+        problem = f"content_type {_short(kind)} is not supported: send the values themselves, with {known} or no content_type"
+        raise InvalidInput(field, problem)
+    return given
 
 
 class RequestedOutput(CallerBody):
@@ -173,6 +226,11 @@ class RequestedOutput(CallerBody):
 
     name: str = Field(min_length=1)
     parameters: Parameters | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        return _check_parameters(info.data.get("name", "outputs"), given, info)
 
 
 RequestedOutputs = Annotated[list[RequestedOutput], Field(fail_fast=True, max_length=TENSORS)]
@@ -185,6 +243,11 @@ class InferenceRequest(CallerBody):
     parameters: Parameters | None = None
     inputs: list[Tensor] = Field(min_length=1, max_length=TENSORS, fail_fast=True)
     outputs: RequestedOutputs | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        return _check_parameters("parameters", given, info)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -244,11 +307,11 @@ def parse_request(
 
     ``loads`` parses JSON and raises ValueError. Without ``values`` only the number of values is checked, not what they are.
     Raises TooManyValues, MalformedRequest when it is not JSON or not of the protocol's structure, InvalidInput when a
-    tensor's shape, size or values are wrong.
+    tensor's shape, size or values are wrong, or a parameter asks for what is not supported.
     """
     content = read_json(body, limit, loads)
     try:
-        request = InferenceRequest.model_validate(content, context=None if values else _WITHOUT_VALUES)
+        request = InferenceRequest.model_validate(content, context=_WITH_VALUES if values else _WITHOUT_VALUES)
     except ValidationError as error:
         raise explain(error) from None
     if sum(len(tensor.data) for tensor in request.inputs) > limit:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,8 +17,8 @@ from mlserver.rest.app import create_app
 from mlserver.rest.responses import Response
 from mlserver.types import InferenceRequest, InferenceResponse
 from slipway_contract.body import VALUES
-from slipway_contract.errors import InvalidInput, InvalidOutput, MalformedRequest, TooManyValues
-from slipway_contract.v2 import parse_request
+from slipway_contract.errors import InfiniteOutput, InvalidInput, InvalidOutput, MalformedRequest, TooManyValues
+from slipway_contract.v2 import Datatype, parse_request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response as PlainResponse
@@ -111,12 +112,18 @@ class Inference:
         return mlserver_request(parse_request(body, self._value_limit, loads=orjson.loads, values=False))
 
 
+_FLOATS = frozenset(datatype.value for datatype in Datatype if datatype.is_float)
+_INFINITE = frozenset({math.inf, -math.inf})
 _VALUE_BYTES = 8
 """Bytes of JSON that one value of an answer takes, roughly."""
 
 
 def _written(response: InferenceResponse) -> bytes:
-    """An answer as JSON, with the model's name first."""
+    """An answer as JSON, with the model's name first. Raises InfiniteOutput: it would be written as null, a missing value."""
+    for output in response.outputs:
+        if output.datatype in _FLOATS and not _INFINITE.isdisjoint(output.data.root):
+            at, value = next((i, v) for i, v in enumerate(output.data.root) if v in _INFINITE)
+            raise InfiniteOutput(output.name, at, value)
     content = response.model_dump(exclude={"outputs"}, exclude_none=True)
     content["outputs"] = [
         {**output.model_dump(exclude={"data"}, exclude_none=True), "data": output.data.root} for output in response.outputs
@@ -125,7 +132,13 @@ def _written(response: InferenceResponse) -> bytes:
     return encoded
 
 
-_STATUSES: dict[type[Exception], int] = {InvalidInput: 422, MalformedRequest: 400, TooManyValues: 413, InvalidOutput: 500}
+_STATUSES: dict[type[Exception], int] = {
+    InvalidInput: 422,
+    InfiniteOutput: 422,  # the caller's row leads to it, and other rows do not
+    MalformedRequest: 400,
+    TooManyValues: 413,
+    InvalidOutput: 500,
+}
 
 
 def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:

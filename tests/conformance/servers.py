@@ -7,6 +7,7 @@ from tests.conformance.checks import CHECKS
 GATEWAY, RUNTIME, STOCK = "gateway", "our runtime", "MLServer 1.7.1"
 
 _ENDS_AT_THE_GATEWAY = "415; it ends at the gateway"
+_NAMED = "422 that names the parameter; it ends at the gateway"
 _NOT_READ = "it knows no binary tensors"
 _MODEL = "200; left to the model"
 _PACKED = "a long answer is packed by {} for who takes it"
@@ -23,8 +24,8 @@ DIFFERENCES: dict[str, dict[str, str]] = {
         "the binary tensor extension is announced": _NOT_READ,
         "binary inputs are read, of every datatype": _ENDS_AT_THE_GATEWAY,
         "binary and JSON inputs may stand side by side": _ENDS_AT_THE_GATEWAY,
-        "outputs are binary when the request asks for it": "they are JSON",
-        "one output is binary when it is asked for so": "it is JSON",
+        "outputs are binary when the request asks for it": _NAMED,
+        "one output is binary when it is asked for so": _NAMED,
         "binary inputs may be packed": _ENDS_AT_THE_GATEWAY,
         "binary data that does not fit what the JSON says is 400 or 422": "415",
     },

@@ -7,8 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import from_json
 from slipway_contract.errors import InvalidInput, MalformedRequest
-from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, check_values, element_count, parse_request
+from slipway_contract.v2 import (
+    CONTENT_TYPES,
+    UNSUPPORTED,
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    Tensor,
+    check_values,
+    element_count,
+    parse_request,
+)
 
 
 def values(datatype: Datatype) -> st.SearchStrategy[Any]:
@@ -107,7 +118,8 @@ def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "the body is not JSON"),
+        (b"", "the body is not JSON: it is empty; send a JSON object"),
+        (b" \n", "the body is not JSON: it is empty; send a JSON object"),
         (b"[" * 10_000, "recursion limit"),
         (b'{"inputs": []}', "inputs"),
         (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP99", "data": [1]}]}', "inputs.0.datatype"),
@@ -120,6 +132,84 @@ def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
 def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
     with pytest.raises((MalformedRequest, InvalidInput), match=says):
         parse_request(body)
+
+
+@given(st.sampled_from([b"NaN", b"Infinity", b"-Infinity"]), st.sampled_from([b"[%s]", b'{"inputs": [{"data": [1, %s]}]}']))
+def test_a_strict_parser_names_what_json_does_not_have(word: bytes, body: bytes) -> None:
+    def strict(given: bytes) -> Any:
+        return from_json(given, allow_inf_nan=False)
+
+    with pytest.raises(MalformedRequest, match="NaN or Infinity, which JSON does not have; send null for a missing value"):
+        parse_request(body % word, loads=strict)
+    with pytest.raises(MalformedRequest, match=r"the body is not JSON: (?!it has NaN)"):
+        parse_request(body % word + b"]", loads=strict)
+
+
+WIDE = st.integers(-(10**320), 10**320) | st.integers(-(2**66), 2**66)
+
+
+@given(WIDE, st.sampled_from([d for d in Datatype if d.bounds]))
+def test_a_whole_number_of_any_size_is_a_value_or_refused_for_its_size(number: int, datatype: Datatype) -> None:
+    assert datatype.bounds
+    low, high = datatype.bounds
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": datatype, "data": [number]}]}).encode()
+    if low <= number <= high:
+        assert parse_request(body).inputs[0].data == [number]
+    else:
+        with pytest.raises(InvalidInput, match=f"^x: value 0 is .*, which does not fit {datatype} "):
+            parse_request(body)
+
+
+@given(st.integers(2**64, 2**1000) | st.integers(-(2**1000), -(2**64)))
+def test_a_whole_number_that_a_parser_made_a_float_is_refused_for_its_size_not_its_type(number: int) -> None:
+    with pytest.raises(InvalidInput, match=r"^x: value 0 is .*e\+\d+, which does not fit INT64 "):
+        check_values("x", Datatype.INT64, [float(number)])
+
+
+def asking(where: str, **parameters: Any) -> bytes:
+    """A request with these parameters there."""
+    tensor: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}
+    request: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "y"}]}
+    at = {"parameters": request, "x": tensor, "y": request["outputs"][0]}[where]
+    at["parameters"] = parameters
+    return json.dumps(request).encode()
+
+
+@given(st.sampled_from(["parameters", "x", "y"]), st.sampled_from(sorted(UNSUPPORTED)), st.sampled_from([1, True, "a", [0], {}]))
+def test_a_parameter_that_is_not_supported_is_named_with_its_remedy(where: str, name: str, value: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse_request(asking(where, **{name: value}))
+    assert str(refused.value) == f"{where}: parameter {name} is not supported: {UNSUPPORTED[name]}"
+
+
+@given(
+    st.sampled_from(["parameters", "x", "y"]), st.text().filter(lambda text: text not in CONTENT_TYPES) | st.lists(st.integers())
+)
+def test_a_content_type_that_encodes_the_values_is_refused(where: str, kind: Any) -> None:
+    with pytest.raises(InvalidInput, match=rf"^{where}: content_type .* is not supported: send the values themselves"):
+        parse_request(asking(where, content_type=kind))
+
+
+@pytest.mark.parametrize("where", ["parameters", "x", "y"])
+@pytest.mark.parametrize(
+    "parameters",
+    [{"content_type": kind} for kind in sorted(CONTENT_TYPES)]
+    + [{"unheard_of": 1}, {"classification": 0}, {"binary_data": False}, {"sequence_id": ""}, {"timeout": None}],
+)
+def test_parameters_that_ask_for_nothing_unsupported_are_taken(where: str, parameters: dict[str, Any]) -> None:
+    assert parse_request(asking(where, **parameters)).inputs[0].data == ["a"]
+
+
+def test_an_input_in_shared_memory_is_refused_for_that_and_not_for_its_missing_data() -> None:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}}
+    with pytest.raises(InvalidInput, match=r"^x: parameter shared_memory_region is not supported: send the values as data"):
+        parse_request(json.dumps({"inputs": [tensor]}).encode())
+
+
+def test_parameters_of_an_answer_are_the_models() -> None:
+    output = {"name": "y", "shape": [1], "datatype": "BYTES", "data": ["a"], "parameters": {"content_type": "hg_json"}}
+    answer = InferenceResponse.model_validate_json(json.dumps({"model_name": "m", "outputs": [output]}))
+    assert answer.outputs[0].parameters == {"content_type": "hg_json"}
 
 
 def test_an_input_given_twice_is_refused() -> None:

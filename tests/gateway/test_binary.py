@@ -9,6 +9,8 @@ import httpx
 import numpy as np
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 from slipway_contract.v2 import Datatype
 from slipway_gateway.errors import TooLarge
@@ -173,12 +175,53 @@ def test_single_precision_is_written_as_short_as_it_is_meant() -> None:
         ((b"{}", b"9" * 5000), MalformedRequest, "Inference-Header-Content-Length"),
         ((b"{}", b"0"), MalformedRequest, "JSON"),
         ((b"[1]", b"3"), MalformedRequest, ""),
+        (
+            (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', None),
+            MalformedRequest,
+            "send null",
+        ),
+        ((b"", None), MalformedRequest, "it is empty; send a JSON object"),
     ],
 )
-def test_what_does_not_fit_is_refused(body: tuple[bytes, bytes], error: type[Exception], words: str) -> None:
+def test_what_does_not_fit_is_refused(body: tuple[bytes, bytes | None], error: type[Exception], words: str) -> None:
     with pytest.raises(error) as raised:
         read_request(*body, LIMIT)
     assert words in str(raised.value)
+
+
+@given(st.integers(-(10**300), 10**300) | st.integers(-(2**66), 2**66))
+def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> None:
+    tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [number]}
+    text, _ = read_request(json.dumps({"inputs": [tensor]}).encode(), None, LIMIT)
+    (passed,) = orjson.loads(text)["inputs"][0]["data"]
+    assert passed == (number if -(2**63) <= number < 2**64 else float(number))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"parameters": {"sequence_id": 7}}, "parameters: parameter sequence_id is not supported"),
+        (
+            {"outputs": [{"name": "label", "parameters": {"classification": 3}}]},
+            "label: parameter classification is not",
+        ),
+    ],
+)
+def test_other_extensions_beside_binary_tensors_are_refused_by_name(visitor: Visitor, changed: dict[str, Any], said: str) -> None:
+    answer = ask(visitor, heart(**changed))
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith(said)
+
+
+def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(visitor: Visitor) -> None:
+    tensors = [{"name": n, "shape": [9000], "datatype": "FP32", "data": [v] * 9000} for n, v in ROW.items()]
+    answer = visitor.post(INFER, {"inputs": tensors, "parameters": {"binary_data_output": True}})
+    # A body that arrives at once is read; one that arrives in pieces streams through to the predictor.
+    if answer.status_code == 200:
+        assert "inference-header-content-length" in answer.headers
+    else:
+        assert answer.status_code == 422
+        assert "binary_data_output is not supported: outputs of this request are JSON; send its inputs" in answer.json()["error"]
 
 
 def test_a_body_that_grows_beyond_the_limit_as_json_is_too_large() -> None:

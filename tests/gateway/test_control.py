@@ -47,9 +47,31 @@ def test_a_wrong_feature_is_named(visitor: Visitor, row: dict[str, Any], field: 
     assert problem in finding["problem"]
 
 
+@pytest.mark.parametrize("chol", [10**20, 2**64, -(2**63) - 1, 10**60, 2**64 - 1])
+def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(visitor: Visitor, chol: int) -> None:
+    answer = _predict(visitor, {**ROW, "chol": chol})
+    if 0 <= chol < 10**38:
+        assert answer.status_code == 200
+        receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+        assert float(next(each["data"][0] for each in receipt["request"]["inputs"] if each["name"] == "chol")) == float(chol)
+    else:
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("chol: ")
+
+
+@pytest.mark.parametrize("word", ["NaN", "null"])
+def test_nan_is_a_missing_value_where_one_may_be_missing(visitor: Visitor, word: str) -> None:
+    answer = visitor.post("/v1/models/heart/predictions", b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode())
+    assert answer.status_code == 200
+    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    assert receipt["request"]["inputs"][1]["data"] == [None]
+
+
 @pytest.mark.parametrize(
     ("content", "status", "text"),
     [
+        (b"", 422, "the body is not JSON: it is empty; send a JSON object"),
+        (b'{"instances": [{"age": 1e400, "chol": 1, "thal": 3}]}', 422, "age: NaN and infinity are not accepted"),
         (b'{"instances": [{"age": NaN, "chol": 1, "thal": 3}]}', 422, "age: NaN"),
         (b'{"instances": []}', 422, "instances"),
         (b'{"rows": []}', 422, "instances"),

@@ -137,6 +137,7 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visito
         ("heart", {"C": 0}, "parameters.C", "(inverse strength)"),
         ("heart", {"estimator": "magic"}, "parameters.estimator", "(the kind)"),
         ("heart", {"note": "a\0b"}, "parameters.note", "plain value"),
+        ("heart", {"seed": 10**20}, "parameters.seed", "100000000000000000000 is not a finite number of at most 64 bits"),
         ("digits", {"seed": 1}, "parameters.seed", "it takes none"),
     ],
 )

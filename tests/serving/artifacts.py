@@ -140,6 +140,21 @@ def write_rules(folder: Path) -> ArtifactManifest:
     return _described(folder, TEXT, about("a good day"), ArtifactFormat.RULES)
 
 
+def write_graph(folder: Path, operator: str) -> ArtifactManifest:
+    """An artifact of one ONNX operator from FP32 ``x`` to FP32 ``y``."""
+    value = onnx.helper.make_tensor_value_info
+    x, y = (value(name, onnx.TensorProto.FLOAT, [None]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["x"], ["y"])], "one", [x], [y])
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10),
+        folder / ArtifactFormat.ONNX.file,
+    )
+    signature = Signature(inputs=(Column(name="x", datatype=Datatype.FP32),), outputs=(Column(name="y", datatype=Datatype.FP32),))
+    example = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}
+    return _described(folder, signature, example, ArtifactFormat.ONNX)
+
+
 def about(*texts: str) -> dict[str, Any]:
     """A V2 body of the texts."""
     return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}]}

@@ -24,7 +24,7 @@ from slipway_serving.model import INLINE_VALUES, SlipwayModel
 from slipway_serving.server import model_settings
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-from tests.serving.artifacts import PROVENANCE, Fitted, about, write_artifact, write_model_settings, write_rules
+from tests.serving.artifacts import PROVENANCE, Fitted, about, write_artifact, write_graph, write_model_settings, write_rules
 
 LIMIT = 2**20
 
@@ -41,6 +41,10 @@ def application(tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digi
         write_artifact(folder, fitted, format)
         write_model_settings(folder, format)
         asyncio.run(registry.load(model_settings(folder)))
+    logarithm = tmp_path_factory.mktemp("models") / "logarithm"
+    write_graph(logarithm, "Log")
+    write_model_settings(logarithm, ArtifactFormat.ONNX)
+    asyncio.run(registry.load(model_settings(logarithm)))
     rules = tmp_path_factory.mktemp("models") / "sentiment"
     write_rules(rules)
     write_model_settings(rules, ArtifactFormat.RULES)
@@ -225,6 +229,38 @@ def test_null_is_a_missing_value_where_the_signature_says_so(client: InProcess, 
 def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     assert refusal(client.post("/v2/models/onnx/infer", content=body, headers=headers), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "the body is not JSON: it is empty; send a JSON object"),
+        (b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', "send null for a missing value"),
+        (b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [1e400]}]}', "number is infinity"),
+    ],
+)
+def test_a_body_that_is_nearly_json_is_refused_with_what_to_send(client: InProcess, body: bytes, said: str) -> None:
+    assert said in refusal(client.post("/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}), 400)
+
+
+def test_an_infinite_output_is_refused_by_name_and_other_rows_are_answered(client: InProcess) -> None:
+    def logarithm(*values: float) -> httpx.Response:
+        tensor = {"name": "x", "shape": [len(values)], "datatype": "FP32", "data": list(values)}
+        return client.post("/v2/models/logarithm/infer", json={"inputs": [tensor]})
+
+    said = refusal(logarithm(1.0, 0.0))
+    assert said.startswith("output 'y': value 1 is -inf for this input, and JSON has no infinity; leave the row out")
+    answer = logarithm(-1.0, 1.0)
+    assert answer.status_code == 200
+    assert outputs(answer)["y"].tolist() == [None, 0.0]
+
+
+def test_a_text_in_another_encoding_is_refused(client: InProcess) -> None:
+    body = about("YSBkYXk=")
+    body["inputs"][0]["parameters"] = {"content_type": "base64"}
+    assert refusal(client.post("/v2/models/sentiment/infer", json=body)).startswith(
+        "text: content_type 'base64' is not supported"
+    )
 
 
 @pytest.mark.parametrize("depth", [50, 500, 900, 1000, 1015])

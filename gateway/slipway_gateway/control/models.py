@@ -39,6 +39,7 @@ from slipway_gateway.rows.ranking import add_top, ranked
 from slipway_gateway.rows.trimmed import trimmed
 from slipway_gateway.threads import run
 from slipway_gateway.wire.body import Body
+from slipway_gateway.wire.text import dumps
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +198,7 @@ def _written(signature: Signature, rows: list[dict[str, Any]], request_id: str, 
     inference = signature.request(rows, request_id)
     if asked:
         inference = inference.model_copy(update={"parameters": asked})
-    return orjson.dumps(inference.model_dump(exclude_none=True))
+    return dumps(inference.model_dump(exclude_none=True))
 
 
 def _said(said: PredictionAnswer, content: bytes, target: Target, signature: Signature, top: int | None) -> bytes:

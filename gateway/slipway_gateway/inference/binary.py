@@ -80,7 +80,7 @@ def read_request(body: bytes, header_length: bytes | None, limit: int, most: int
     TooManyValues.
     """
     length = _length(header_length, len(body))
-    content = read_json(body[:length], most)
+    content = read_json(body[:length], most, orjson.loads)  # as predictors parse it, so that all of it can be written again
     try:
         request = _Request.model_validate(content)
     except ValidationError as error:

@@ -1,5 +1,6 @@
 """Parameters of a Job template: what it takes, as it says itself, and what a caller gave."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -33,16 +34,25 @@ def schema_of(template: Manifest) -> dict[str, Any]:
 def check(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Raises InvalidInput naming the parameter."""
     known = schema.get("properties", {})
-    for name in given:
+    for name, value in given.items():
         if name not in known:
             takes = ", ".join(known) or "none"
             raise InvalidInput(f"parameters.{name}", f"is not a parameter of this training; it takes {takes}")
+        if isinstance(value, int | float) and not _is_json_number(value):
+            raise InvalidInput(
+                f"parameters.{name}", f"{value!s:.40} is not a finite number of at most 64 bits; send such a number"
+            )
     worst = best_match(Draft202012Validator(schema).iter_errors(given))
     if worst is not None:
         raise InvalidInput(".".join(["parameters", *map(str, worst.absolute_path)]), _said(worst, known))
     for name, value in given.items():
         if isinstance(value, dict | list) or "\0" in str(value):
             raise InvalidInput(f"parameters.{name}", "is not a plain value")
+
+
+def _is_json_number(value: float) -> bool:
+    """Python's parser reads more than others do: whole numbers of any length, NaN and infinity."""
+    return math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**64
 
 
 def _said(error: ValidationError, known: Mapping[str, Any]) -> str:
