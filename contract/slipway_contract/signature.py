@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipway_contract.errors import InvalidInput, InvalidOutput
 from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count, flatten
+from slipway_contract.values import plain_values
 
 ROUNDING = {Datatype.FP16: 2e-3, Datatype.FP32: 1e-5, Datatype.FP64: 1e-5}
 """How far an output may lie beyond its bounds, as a part of the bound where that is above 1: sums are rounded."""
@@ -299,6 +300,7 @@ class Signature(BaseModel):
                 values = [value for row in rows for value in self._values(column, row[column.name])]
             else:
                 values = [row[column.name] for row in rows]
+            values = list(plain_values(column.name, column.datatype, values))
             column.check_values(values)
             data[column.name] = values
         return data

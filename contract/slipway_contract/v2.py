@@ -92,7 +92,7 @@ def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missi
         at, value = next((i, v) for i, v in enumerate(values) if type(v) in found)
         if type(value) is float and datatype.bounds and math.isfinite(value) and not _within(value, datatype.bounds):
             _refuse_size(field, datatype, at, value)  # parsers give a whole number of more than 64 bits as a float
-        word = "null (missing)" if value is None else f"{_short(value)} ({type(value).__name__})"
+        word = "null (missing)" if value is None else f"{short(value)} ({type(value).__name__})"
         raise InvalidInput(field, f"value {at} is {word}; {datatype} is expected")
     if datatype.bounds is None or not values:
         return
@@ -112,14 +112,15 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
 
 def _refuse_size(field: str, datatype: Datatype, at: int, value: float) -> NoReturn:
     low, high = datatype.bounds or (-math.inf, math.inf)
-    raise InvalidInput(field, f"value {at} is {_short(value)}, which does not fit {datatype} ({low:g} to {high:g})")
+    raise InvalidInput(field, f"value {at} is {short(value)}, which does not fit {datatype} ({low:g} to {high:g})")
 
 
 _brief = reprlib.Repr()  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
 _brief.maxstring = _brief.maxlong = _brief.maxother = 40
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """At most 40 characters of the value's repr, for an error."""
     text = _brief.repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
@@ -216,7 +217,7 @@ def _check_parameters(field: str, given: dict[str, Any] | None, info: Validation
     kind = given.get("content_type")
     if kind is not None and not (isinstance(kind, str) and kind in CONTENT_TYPES):
         known = ", ".join(sorted(CONTENT_TYPES))
-        problem = f"content_type {_short(kind)} is not supported: send the values themselves, with {known} or no content_type"
+        problem = f"content_type {short(kind)} is not supported: send the values themselves, with {known} or no content_type"
         raise InvalidInput(field, problem)
     return given
 

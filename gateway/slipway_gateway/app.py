@@ -22,6 +22,7 @@ from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.administration import Administration
 from slipway_gateway.control.batches import Batches
 from slipway_gateway.control.docs import Docs
+from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.health import Health
 from slipway_gateway.control.labels import Labels
 from slipway_gateway.control.models import Models
@@ -147,6 +148,7 @@ class Gateway:
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, self.storage, keep=keep)
         self.batches = BatchStore(self.database, self.storage)
+        self.exports = Exports(settings.database_url.get_secret_value())
         self._journal = journal or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
@@ -233,7 +235,7 @@ class Gateway:
             value_limit=settings.value_limit,
         )
         receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
-        labels = Labels(self.routes, self.database, settings.database_url.get_secret_value())
+        labels = Labels(self.routes, self.database, self.exports)
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper)
         api = FastAPI(
             title="Slipway",
@@ -283,6 +285,7 @@ class Gateway:
             audit,
             self.quotas,
             self.storage,
+            self.exports,
             template=self.settings.batch_template,
             limit=self.settings.batch_limit,
             rows=self.settings.batch_rows,

@@ -54,6 +54,12 @@ class BatchError(JobError):
     """A batch cannot go on now; what is done of it is kept."""
 
 
+class BatchRefused(JobError):
+    """A batch cannot be predicted, and another attempt would end the same."""
+
+    status = 3
+
+
 class EventLogError(JobError):
     """The event log cannot be read."""
 

@@ -1,10 +1,13 @@
 """Batches over HTTP: the real Job, run by the stand-in for a cluster, asks a predictor for the rows of an uploaded file."""
 
+import copy
+import csv
 import io
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,13 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from slipway_cluster.job import Backoff
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, InferenceRequest
+from slipway_jobs.batches import predictor as predictors
+from slipway_jobs.batches.batch import predict_batch
 from slipway_jobs.batches.batch_store import BatchStore
-from slipway_jobs.errors import CorruptTable
+from slipway_jobs.errors import BatchError, CorruptTable
+from slipway_jobs.settings import Settings
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.loopback import wait_for
@@ -130,13 +138,22 @@ def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_ha
     asked: dict[int, dict[str, Any]] = {0: ROW, 1: {**ROW, "age": 26, "chol": None}, 6: {"age": 80.5, "chol": 100.0, "thal": 3}}
     for number, row in asked.items():
         (said,) = online(visitor, row).json()["predictions"]
-        assert rows[number] == {"row": number, "error": None, **said, "probability": pytest.approx(said["probability"], rel=1e-7)}
+        probability = pytest.approx(said["probability"], rel=1e-7)
+        assert rows[number] == {"row": number, "error": None, **said, "probability": probability, "id": rows[number]["id"]}
     refused: dict[int, dict[str, Any]] = {2: {**ROW, "age": -5}, 4: {**ROW, "thal": 9}, 7: {**ROW, "age": None}}
     for number, row in refused.items():
         assert _number_as_text(rows[number]["error"]) == _number_as_text(online(visitor, row).json()["detail"])
         assert rows[number]["label"] is None
     assert rows[3]["error"] == "age: 'old' is not FP32"
     assert rows[5]["error"] == "has 3 fields; the first line has 4"
+    assert [row["id"] for row in rows] == ["a", "b", "c", "d", "e", None, 'g "x", y', "h"], "own columns are passed through"
+    written = visitor.get(f"{answer.headers['location']}/result?format=csv")
+    assert (written.status_code, written.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert written.headers["content-disposition"].endswith('.csv"')
+    table = list(csv.DictReader(io.StringIO(written.text)))
+    assert [row["error"] or None for row in table] == [row["error"] for row in rows]
+    assert [row["label"] for row in table] == ["" if row["label"] is None else str(row["label"]) for row in rows]
+    assert [row["id"] or None for row in table] == [row["id"] for row in rows]
 
 
 def _number_as_text(text: str) -> str:
@@ -152,6 +169,105 @@ def test_a_parquet_file_is_as_good(visitor: Visitor) -> None:
     answer = upload(visitor, file.getvalue())
     assert ended(visitor, answer)["rowsFailed"] == 0
     assert [row["label"] for row in result(visitor, answer)] == [1, 0]
+
+
+NAMED = Signature(
+    inputs=(Column(name="x", datatype=Datatype.FP32),),
+    outputs=(Column(name="row", datatype=Datatype.FP32), Column(name="error", datatype=Datatype.FP32, shape=(2,))),
+)
+
+
+def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
+    (values,) = (tensor.data for tensor in asked.inputs)
+    rows = len(values)
+    row = {"name": "row", "shape": [rows], "datatype": "FP32", "data": values}
+    error = {"name": "error", "shape": [rows, 2], "datatype": "FP32", "data": [v for value in values for v in (value, -value)]}
+    return {"model_name": service, "outputs": [row, error]}
+
+
+@pytest.mark.timeout(400)
+def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(visitor: Visitor, works: House) -> None:
+    with Predictor(NAMED, _named) as predictor:
+        works.model("named", ("1", 100), url=predictor.url)
+        columns = {"x": [1.5, 2.0], "error": ["mine", None], "tags": [[b"a"], []], "day": pa.array([0, 1], pa.date32())}
+        file = io.BytesIO()
+        pq.write_table(pa.table(columns), file)
+        answer = upload(visitor, file.getvalue(), model="named")
+        assert ended(visitor, answer)["rowsFailed"] == 0
+    first, second = result(visitor, answer)
+    assert first == {
+        "_row": 0, "row": 1.5, "error": [1.5, -1.5], "_error": None, "__error": "mine", "tags": [b"a"], "day": date(1970, 1, 1)
+    }  # fmt: skip
+    assert (second["_row"], second["row"], second["__error"]) == (1, 2.0, None)
+    lines = visitor.get(f"{answer.headers['location']}/result?format=csv").text.splitlines()
+    assert lines == [
+        '"_row","row","error","_error","__error","tags","day"',
+        '0,1.5,"[1.5, -1.5]",,"mine","[""a""]",1970-01-01',
+        '1,2,"[2.0, -2.0]",,,"[]",1970-01-02',
+    ]
+
+
+@pytest.mark.timeout(400)
+def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(visitor: Visitor, works: House) -> None:
+    def fail(service: str, asked: InferenceRequest) -> dict[str, Any]:
+        if 13.0 in asked.inputs[0].data:
+            raise ArithmeticError("the model fails on purpose")
+        return _named(service, asked)
+
+    with Predictor(NAMED, fail) as predictor:
+        works.model("unlucky", ("1", 100), url=predictor.url)
+        answer = upload(visitor, b"x\n1\n13\n2\n", model="unlucky")
+        assert ended(visitor, answer)["rowsFailed"] == 1
+    assert [row["_error"] for row in result(visitor, answer)] == [None, "Internal Server Error", None]
+
+
+@pytest.mark.timeout(400)
+def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(visitor: Visitor, works: House) -> None:
+    with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
+        works.model("silent", ("1", 100), url=predictor.url)
+        batch = ended(visitor, upload(visitor, b"x\n1\n2\n", model="silent"))
+        assert (batch["state"], batch["reason"]) == ("failed", "the predictor gave 0 rows for 2")
+        assert len(predictor.asked) == 1
+
+
+@pytest.mark.timeout(400)
+def test_the_error_of_the_last_attempt_is_the_reason(works: House) -> None:
+    """The attempts fail before the Job can write to the database: their error is in its log alone."""
+    template = copy.deepcopy(TEMPLATE)
+    template["metadata"]["name"] = "lost"
+    template["spec"]["jobTemplate"]["spec"]["backoffLimit"] = 1
+    container = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "SLIPWAY_DATABASE_URL", "value": "postgresql:///nothing?host=/nowhere"}]
+    works.cluster.apply(template)
+    with works.gateway(batch_template="lost", spool=works.folder / "lost") as other:
+        batch = ended(other, upload(other, CSV))
+    assert batch["state"] == "failed"
+    assert batch["reason"].startswith("the batch cannot be read or written")
+
+
+def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
+    new_house: Callable[[], House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predictors, "PAUSES", ())
+    house = new_house()
+    house.cluster.apply(TEMPLATE)
+    with Predictor() as predictor, house.gateway() as visitor:
+        house.model("heart", ("3", 100), url=predictor.url)
+        wait_for("the model", lambda: visitor.get("/v2/models/heart").status_code == 200)
+        path = upload(visitor, CSV).headers["location"]
+        settings = Settings(database_url=house.database_url, mlflow_tracking_uri="http://127.0.0.1:9")
+        predictor.raw, predictor.status = b'{"error": "busy"}', 503
+        with pytest.raises(BatchError):
+            predict_batch(path.rpartition("/")[2], settings)
+        with psycopg.connect(house.database_url) as connection:
+            stored = connection.execute("SELECT problem FROM batches").fetchone()
+        assert stored == ("the predictor does not answer: 503: busy",)
+        seen = visitor.get(path).json()
+        assert (seen["state"], seen["reason"]) == ("queued", None), "the Job may try again"
+        predictor.raw = None
+        assert predict_batch(path.rpartition("/")[2], settings)["state"] == "predicted"
+        seen = visitor.get(path).json()
+        assert (seen["state"], seen["reason"], seen["rowsFailed"]) == ("succeeded", None, 5)
 
 
 @pytest.mark.timeout(600)

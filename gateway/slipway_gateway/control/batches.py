@@ -1,9 +1,9 @@
 """Batches under ``/v1``: a file of rows becomes a Job, and the Job's result a file."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,6 +16,7 @@ from sqlalchemy import Row
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import RequestSchema, Schema
+from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import Conflict, NotFound, TooManyJobs
 from slipway_gateway.inference.routing import Routes
@@ -30,6 +31,8 @@ from slipway_gateway.wire.outbound import Outbound
 PURPOSE = "batch"
 FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
 LINK: dict[str, Any] = {"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string", "format": "uri"}}}
+MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
+ResultFormat = Annotated[Literal["parquet", "csv"], Query(description="of the file; lists are JSON in CSV")]
 BODY = {
     "requestBody": {
         "required": True,
@@ -80,6 +83,7 @@ class Batches:
         audit: Audit,
         quotas: Quotas,
         storage: Storage,
+        exports: Exports,
         *,
         template: str,
         limit: int,
@@ -93,6 +97,7 @@ class Batches:
         self._audit = audit
         self._quotas = quotas
         self._storage = storage
+        self._exports = exports
         self._counter = RowCounter()
         self._template = template
         self._limit = limit
@@ -104,7 +109,9 @@ class Batches:
         router.post("/models/{model}/batches", status_code=202, summary="Predict a file of rows", openapi_extra=BODY)(self.begin)
         router.get("/batches", summary="Your batches")(self.list)
         router.get("/batches/{batch_id}", summary="One batch and its progress")(self.get)
-        router.get("/batches/{batch_id}/result", summary="The result, Parquet", response_class=StreamingResponse)(self.result)
+        router.get("/batches/{batch_id}/result", summary="The result, Parquet or CSV", response_class=StreamingResponse)(
+            self.result
+        )
         router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and forget a batch")(self.delete)
         return router
 
@@ -185,15 +192,22 @@ class Batches:
 
     async def get(self, batch_id: str, call: CurrentCall) -> Batch:
         row = await self._own(batch_id, call)
-        return _described(row, await self._job(row))
+        job = await self._job(row)
+        result = await self._submissions.result(job) if job and row.problem is None else None
+        return _described(row, job, result)
 
-    async def result(self, batch_id: str, call: CurrentCall) -> StreamingResponse:
+    async def result(self, batch_id: str, call: CurrentCall, format: ResultFormat = "parquet") -> StreamingResponse:
         row = await self._own(batch_id, call)
-        if row.finished is None or row.problem is not None:
+        if row.finished is None:
             raise Conflict(f"batch {batch_id} has no result yet")
-        named = {"content-disposition": f'attachment; filename="predictions-{batch_id}.parquet"'}
+        if row.problem is not None:
+            raise Conflict(f"batch {batch_id} failed and has no result: {row.problem}")
+        named = {"content-disposition": f'attachment; filename="predictions-{batch_id}.{format}"'}
         named |= {"slipway-model": row.model, "slipway-version": row.version, "slipway-digest": row.digest}
-        return StreamingResponse(self._store.result(batch_id), media_type="application/vnd.apache.parquet", headers=named)
+        pieces = self._store.result(batch_id)
+        if format == "csv":
+            pieces = await self._exports.begin("slipway_gateway.jobs.batchcsv", batch_id)
+        return StreamingResponse(pieces, media_type=MEDIA_TYPES[format], headers=named)
 
     async def delete(self, batch_id: str, call: CurrentCall) -> None:
         row = await self._own(batch_id, call)
@@ -220,16 +234,18 @@ class Batches:
         return row
 
 
-def _described(row: Row[Any], job: Manifest | None) -> Batch:
-    if row.problem is not None:
-        how, why = JobState.FAILED, row.problem
-    elif row.finished is not None:
-        how, why = JobState.SUCCEEDED, None
+def _described(row: Row[Any], job: Manifest | None, result: Mapping[str, Any] | None = None) -> Batch:
+    """``result`` is what the Job printed last: its error, where the database does not have it."""
+    if row.finished is not None:
+        how = JobState.SUCCEEDED if row.problem is None else JobState.FAILED
     elif job is not None:
         # The Job ends a moment after it has written its result; until that is seen, it runs.
-        how, why = (JobState.RUNNING if state(job) is JobState.SUCCEEDED else state(job)), reason(job)
+        how = JobState.RUNNING if state(job) is JobState.SUCCEEDED else state(job)
     else:
-        how, why = JobState.FAILED, "its Job is gone"
+        how = JobState.FAILED
+    why = None
+    if how is JobState.FAILED:  # a running Job may have the problem of an earlier attempt
+        why = row.problem or (result or {}).get("reason") or (reason(job) if job else "its Job is gone")
     return Batch(
         batch_id=row.batch_id,
         model=row.model,

@@ -1,9 +1,5 @@
 """What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy of each version."""
 
-import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,22 +7,16 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BeforeValidator, Field
 from slipway_contract.errors import InvalidInput
-from slipway_contract.postgresql import client_seconds, libpq_environment
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
 from slipway_gateway.control.answers import Schema
+from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS
-from slipway_gateway.errors import CutOff, Unavailable
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
 
-PIECE = 2**16
-SILENCE_SECONDS = client_seconds(EXPORT_STATEMENT_SECONDS)
-EXPORTS = 2
-"""At the same time; each is a process of some 100 MiB."""
 DAYS = timedelta(days=30)
 PARQUET = "application/vnd.apache.parquet"
 
@@ -65,13 +55,12 @@ class Accuracy(Schema):
 
 
 class Labels:
-    """The routes; ``url`` is the database's, for the process that writes an export."""
+    """The routes."""
 
-    def __init__(self, routes: Routes, database: Database, url: str) -> None:
+    def __init__(self, routes: Routes, database: Database, exports: Exports) -> None:
         self._routes = routes
         self._database = database
-        self._url = url
-        self._free = asyncio.Semaphore(EXPORTS)
+        self._exports = exports
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["labels"])
@@ -110,40 +99,9 @@ class Labels:
     async def export(self, model: str, since: Since = None, until: Until = None) -> StreamingResponse:
         self._routes.get(model)
         start, end = _window(since, until)
-        if self._free.locked():
-            raise Unavailable("too many exports are under way", retry_after=30)
-        pieces = self._pieces(model, start.isoformat(), end.isoformat())
-        first = await anext(pieces, b"")
+        pieces = await self._exports.begin("slipway_gateway.records.export", model, start.isoformat(), end.isoformat())
         headers = {"content-disposition": f'attachment; filename="{model}-feedback.parquet"'}
-        return StreamingResponse(_all(first, pieces), media_type=PARQUET, headers=headers)
-
-    async def _pieces(self, *arguments: str) -> AsyncIterator[bytes]:
-        """What the process writes, as fast as it is taken. Raises Unavailable."""
-        async with self._free:
-            argv = (sys.executable, "-IB", "-m", "slipway_gateway.records.export", *arguments)
-            env = libpq_environment(os.environ) | {"SLIPWAY_DATABASE_URL": self._url}
-            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env=env)
-            assert process.stdout is not None  # noqa: S101  (it was asked for)
-            try:
-                while piece := await asyncio.wait_for(process.stdout.read(PIECE), SILENCE_SECONDS):
-                    yield piece
-                if await process.wait():
-                    raise Unavailable("the export broke off")
-            except TimeoutError:
-                raise Unavailable(f"the export broke off: PostgreSQL sent nothing for {SILENCE_SECONDS:g} s") from None
-            finally:
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-
-
-async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    try:
-        async for piece in pieces:
-            yield piece
-    except Unavailable as error:  # in the middle of an answer nothing else can be said
-        raise CutOff(str(error)) from error
+        return StreamingResponse(pieces, media_type=PARQUET, headers=headers)
 
 
 def _window(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from fastapi import Request
 from slipway_contract.body import check_size
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
+from slipway_contract.values import list_value, text_value
 from starlette.datastructures import FormData, UploadFile
 
 from slipway_gateway.errors import UnsupportedType
@@ -29,7 +28,8 @@ def is_form(request: Request) -> bool:
 async def rows(
     request: Request, signature: Signature, pictures: Pictures, limit: int
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Several files are several rows. Another input is given once for all of them, or once for each; its value is JSON, or text.
+    """Several files are several rows. Another input is given once for all of them, or once for each; its value is a text or
+    number; a list is JSON.
     The files are given back beside the rows, which have at most ``limit`` values.
 
     Raises InvalidInput, UnsupportedType, TooManyValues, and what reading pictures raises.
@@ -66,15 +66,15 @@ def _fields(form: FormData, picture: str) -> dict[str, list[str]]:
 
 
 def _values(known: Mapping[str, Column], fields: Mapping[str, list[str]], limit: int) -> dict[str, list[Any]]:
-    """Raises TooManyValues when all of the fields together have too many."""
+    """Raises InvalidInput, and TooManyValues when all of the fields together have too many."""
     check_size(",".join(text for texts in fields.values() for text in texts).encode(), limit)
     return {name: [_value(known.get(name), text) for text in texts] for name, texts in fields.items()}
 
 
 def _value(column: Column | None, text: str) -> Any:
-    if column is not None and column.datatype is Datatype.BYTES:
-        return text
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text  # the signature says what is wrong with it
+    """Raises InvalidInput."""
+    if column is None:
+        return text  # the signature refuses its name
+    if column.shape:
+        return list_value(column.name, column.datatype, text)
+    return text_value(column.name, column.datatype, text, missing=column.missing)

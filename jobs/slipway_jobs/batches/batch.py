@@ -4,6 +4,8 @@ import io
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.batches.batch_store import BatchStore
+from slipway_jobs.batches.batch_store import Batch, BatchStore
 from slipway_jobs.batches.predictor import Predictor, RowsRefused
 from slipway_jobs.data.table_file import Row, TableFile
-from slipway_jobs.errors import CorruptTable, WrongParameter
+from slipway_jobs.errors import BatchRefused, CorruptTable, JobError, WrongParameter
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,18 @@ _ARROW = {
 }  # fmt: skip
 
 
+OTHER_BYTES = 2**29
+"""Bytes in memory that the passed-through columns of one file may have: five times those of the largest CSV file."""
+
+
+@dataclass
+class Prediction:
+    """Outputs of a row by name, or its error."""
+
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+
 def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
     """The result as JSON. Raises JobError; whatever was done before is kept."""
     if settings.database_url is None:
@@ -39,57 +53,82 @@ def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
     if batch.finished:
         return {"state": "unchanged", **said}
     token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        store.input(folder / "input")
-        predictor = Predictor(batch.url, batch.service, batch.digest, token)
-        try:
-            table = TableFile(folder / "input", batch.format, predictor.signature)
-            rows = table.count()
-            parts = _predict_parts(table, store, store.begin(rows), predictor)
-        except CorruptTable as error:  # no failure of the Job: another attempt would read the same file
-            store.refuse(str(error))
-            return {"state": "unreadable", "reason": str(error), **said}
-        finally:
-            predictor.close()
-        _assemble(store, parts, _schema(predictor.signature), folder / "result")
-        store.finish(folder / "result")
+    try:
+        rows = _predict(batch, store, token)
+    except CorruptTable as error:  # no failure of the Job: another attempt would read the same file
+        store.refuse(str(error))
+        return {"state": "unreadable", "reason": str(error), **said}
+    except BatchRefused as error:
+        store.refuse(str(error))
+        raise
+    except Exception as error:  # the next attempt may succeed; when there is none, this is the batch's reason
+        store.add_problem(str(error) if isinstance(error, JobError) else f"the Job failed: {type(error).__name__}: {error}")
+        raise
     return {"state": "predicted", "rows": rows, **said}
 
 
-def _predict_parts(table: TableFile, store: BatchStore, done: set[int], predictor: Predictor) -> int:
+def _predict(batch: Batch, store: BatchStore, token: str | None) -> int:
+    """Predict the rows that are left and store the result; the number of rows."""
+    predictor = Predictor(batch.url, batch.service, batch.digest, token)
+    with tempfile.TemporaryDirectory() as temporary, closing(predictor):
+        folder = Path(temporary)
+        store.input(folder / "input")
+        table = TableFile(folder / "input", batch.format, predictor.signature)
+        rows = table.count()
+        schema = result_schema(predictor.signature, table.others)
+        parts = _predict_parts(table, schema, store, store.begin(rows), predictor)
+        _assemble(store, parts, schema, folder / "result")
+        store.finish(folder / "result")
+    return rows
+
+
+def _predict_parts(table: TableFile, schema: pa.Schema, store: BatchStore, done: set[int], predictor: Predictor) -> int:
     """How many parts there are."""
-    schema, number = _schema(predictor.signature), -1
-    start = 0
+    number, start, size = -1, 0, 0
     for number, chunk in enumerate(table.chunks()):
+        size += chunk.others.nbytes
+        if size > OTHER_BYTES:
+            names = ", ".join(table.others.names)[:500]
+            raise CorruptTable(f"the columns that are no inputs have more than {OTHER_BYTES} bytes; leave out {names}")
         if number not in done:
-            rows = predict_rows(chunk, predictor)
-            for index, row in enumerate(rows):
-                row["row"] = start + index
+            predictions = predict_rows(chunk.rows, predictor)
             content = io.BytesIO()
-            pq.write_table(pa.Table.from_pylist(rows, schema), content)
-            failed = sum(row["error"] is not None for row in rows)
-            store.add_part(number, content.getvalue(), len(rows), failed)
-            logger.info("part %d: %d rows, %d of them with an error", number, len(rows), failed)
-        start += len(chunk)
+            pq.write_table(_part(start, predictions, chunk.others, predictor.signature, schema), content)
+            failed = sum(prediction.error is not None for prediction in predictions)
+            store.add_part(number, content.getvalue(), len(predictions), failed)
+            logger.info("part %d: %d rows, %d of them with an error", number, len(predictions), failed)
+        start += len(chunk.rows)
     return number + 1
 
 
-def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[dict[str, Any]]:
-    """Each row's outputs, or its ``error``. Rows that fit are asked for together; one that does not spoils no other."""
-    found: list[dict[str, Any]] = [{"error": row.problem} for row in chunk]
+def _part(start: int, predictions: Sequence[Prediction], others: pa.Table, signature: Signature, schema: pa.Schema) -> pa.Table:
+    """Raises BatchRefused when outputs are not of the types that the signature gives."""
+    try:
+        rows = pa.array(range(start, start + len(predictions)), pa.int64())
+        outputs = [
+            pa.array([each.outputs.get(column.name) for each in predictions], _type(column)) for column in signature.outputs
+        ]
+        errors = pa.array([each.error for each in predictions], pa.string())
+        return pa.Table.from_arrays([rows, *outputs, errors, *others.columns], schema=schema)
+    except (pa.ArrowException, OverflowError) as error:
+        raise BatchRefused(f"the outputs of the model are not of the types of its signature: {error}") from None
+
+
+def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[Prediction]:
+    """Each row's outputs, or its error. Rows that fit are asked for together; one that does not spoils no other."""
+    found = [Prediction(error=row.problem) for row in chunk]
     good = [index for index, row in enumerate(chunk) if row.problem is None]
     for index in list(good):
         try:
             predictor.signature.request([chunk[index].values])
         except InvalidInput as error:
-            found[index]["error"] = str(error)
+            found[index].error = str(error)
             good.remove(index)
     _ask(good, [row.values for row in chunk], found, predictor)
     return found
 
 
-def _ask(indexes: Sequence[int], values: Sequence[Mapping[str, Any]], found: list[dict[str, Any]], predictor: Predictor) -> None:
+def _ask(indexes: Sequence[int], values: Sequence[Mapping[str, Any]], found: list[Prediction], predictor: Predictor) -> None:
     """By halves, down to the row that the predictor does not take."""
     if not indexes:
         return
@@ -97,20 +136,33 @@ def _ask(indexes: Sequence[int], values: Sequence[Mapping[str, Any]], found: lis
         outputs = predictor.predict([values[index] for index in indexes])
     except RowsRefused as error:
         if len(indexes) == 1:
-            found[indexes[0]]["error"] = str(error)
+            found[indexes[0]].error = str(error)
             return
         middle = len(indexes) // 2
         _ask(indexes[:middle], values, found, predictor)
         _ask(indexes[middle:], values, found, predictor)
         return
     for index, output in zip(indexes, outputs, strict=True):
-        found[index].update(output)
+        found[index].outputs = output
 
 
-def _schema(signature: Signature) -> pa.Schema:
-    """``row`` from 0, the outputs, ``error`` in words or null."""
+def result_schema(signature: Signature, others: pa.Schema) -> pa.Schema:
+    """``row`` from 0, the outputs, ``error`` or null, and the other columns of the file.
+
+    Outputs have their names; the others get underscores in front until they have a name of their own.
+    """
+    names = {column.name for column in signature.outputs}
+    row, error, *rest = (_free_name(name, names) for name in ("row", "error", *others.names))
     outputs = [(column.name, _type(column)) for column in signature.outputs]
-    return pa.schema([("row", pa.int64()), *outputs, ("error", pa.string())])
+    passed = zip(rest, others.types, strict=True)
+    return pa.schema([(row, pa.int64()), *outputs, (error, pa.string()), *passed])
+
+
+def _free_name(name: str, names: set[str]) -> str:
+    while name in names:
+        name = f"_{name}"
+    names.add(name)
+    return name
 
 
 def _type(column: Column) -> pa.DataType:

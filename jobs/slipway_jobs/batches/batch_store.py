@@ -1,7 +1,7 @@
 """The door to batches in PostgreSQL: the uploaded file, the parts that are done, the result. The tables are the gateway's."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -108,7 +108,7 @@ class BatchStore:
                 connection.execute("INSERT INTO batch_files VALUES (%s, 'result', %s, %s)", [self._id, number, piece])
                 number += 1
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s AND kind <> 'result'", [self._id])
-            connection.execute("UPDATE batches SET finished = now() WHERE batch_id = %s", [self._id])
+            connection.execute("UPDATE batches SET finished = now(), problem = NULL WHERE batch_id = %s", [self._id])
 
     def _settle(self, connection: "psycopg.Connection[tuple[object, ...]]", rows: int) -> None:
         """Charge what the batch has, where its policy has a quota."""
@@ -123,8 +123,20 @@ class BatchStore:
         connection.execute("UPDATE batches SET charged = %s WHERE batch_id = %s", [rows, self._id])
 
     def refuse(self, problem: str) -> None:
-        """Store why the file cannot be predicted, and delete it. Its rows go back to the quota."""
+        """Store why the batch cannot be predicted, and delete its files. Its rows go back to the quota."""
         with self._connection() as connection:
             self._settle(connection, 0)
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s", [self._id])
-            connection.execute("UPDATE batches SET finished = now(), problem = %s WHERE batch_id = %s", [problem, self._id])
+            statement = "UPDATE batches SET finished = now(), problem = %s WHERE batch_id = %s"
+            connection.execute(statement, [_text(problem), self._id])
+
+    def add_problem(self, problem: str) -> None:
+        """Store why this attempt failed; while the batch is not finished, another attempt may follow."""
+        with suppress(BatchError), self._connection() as connection:  # the caller raises the error itself
+            statement = "UPDATE batches SET problem = %s WHERE batch_id = %s AND finished IS NULL"
+            connection.execute(statement, [_text(problem), self._id])
+
+
+def _text(problem: str) -> str:
+    """At most 2,000 characters, without NUL, which PostgreSQL's text does not have."""
+    return problem.replace("\0", "\ufffd")[:2000]

@@ -10,12 +10,17 @@ from pydantic import ValidationError
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import InferenceRequest, InferenceResponse, ModelMetadata
 
-from slipway_jobs.errors import BatchError
+from slipway_jobs.errors import BatchError, BatchRefused
 
 logger = logging.getLogger(__name__)
 
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between attempts; then the Job ends, and its next pod goes on."""
+
+REFUSALS = (400, 413, 422, 500)
+"""Statuses that are about the rows: they do not fit, or the model fails on them. Another attempt would end the same."""
+DENIALS = (401, 403, 405, 406, 415)
+"""Statuses that are about the caller."""
 
 
 class RowsRefused(Exception):
@@ -32,9 +37,12 @@ class Predictor:
         self._client = httpx.Client(headers=headers, timeout=60, trust_env=False)
         said = self._metadata()
         if (said.parameters or {}).get("digest", digest) != digest:
-            raise BatchError(f"{service} at {url} is not the artifact {digest} that the batch was made for")
-        inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (said.inputs, said.outputs))
-        self.signature = Signature(inputs=inputs, outputs=outputs)
+            raise BatchRefused(f"{service} at {url} is not the artifact {digest} of the batch; send the file again")
+        try:
+            inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (said.inputs, said.outputs))
+            self.signature = Signature(inputs=inputs, outputs=outputs)
+        except ValidationError as error:
+            raise BatchRefused(f"the version has no signature of named inputs: {error}") from error
 
     def close(self) -> None:
         self._client.close()
@@ -43,18 +51,18 @@ class Predictor:
         try:
             return ModelMetadata.model_validate_json(self._answer("GET", "", None).content)
         except (ValidationError, RowsRefused) as error:
-            raise BatchError(f"the predictor does not say what it takes: {error}") from error
+            raise BatchRefused(f"the predictor does not say what it takes: {error}") from error
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Outputs by name, a row each. Raises InvalidInput, RowsRefused, BatchError."""
+        """Outputs by name, a row each. Raises InvalidInput, RowsRefused, BatchRefused, BatchError."""
         request: InferenceRequest = self.signature.request(rows)
         answer = self._answer("POST", "/infer", request.model_dump_json(exclude_none=True).encode())
         try:
             found = self.signature.rows(InferenceResponse.model_validate_json(answer.content).outputs)
         except ValidationError as error:
-            raise BatchError(f"the predictor's answer is not V2: {error}") from error
+            raise BatchRefused(f"the predictor's answer is not V2: {error}") from error
         if len(found) != len(rows):
-            raise BatchError(f"the predictor gave {len(found)} rows for {len(rows)}")
+            raise BatchRefused(f"the predictor gave {len(found)} rows for {len(rows)}")
         return found
 
     def _answer(self, method: str, path: str, body: bytes | None) -> httpx.Response:
@@ -67,8 +75,10 @@ class Predictor:
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
             else:
-                if answer.status_code in (400, 413, 422):
+                if answer.status_code in REFUSALS:
                     raise RowsRefused(_said(answer))
+                if answer.status_code in DENIALS:
+                    raise BatchRefused(f"the predictor does not take the Job's requests: {answer.status_code}: {_said(answer)}")
                 if answer.status_code == 200:
                     return answer
                 problem = f"{answer.status_code}: {_said(answer)}"

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from slipway_contract.errors import InvalidInput, InvalidOutput, MalformedRequest
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype, Tensor, element_count, parse_request
+from slipway_contract.v2 import Datatype, Tensor, check_values, element_count, parse_request
+from slipway_contract.values import plain_values
 
 from slipway_jobs.data.table_file import TableFile
 from slipway_jobs.errors import CorruptTable, Refused
@@ -73,13 +74,25 @@ def _table(path: Path, signature: Signature) -> dict[str, Any]:
     found: dict[str, list[Any]] = {column.name: [] for column in everything.inputs}
     number = 0
     for chunk in TableFile(path, "parquet" if path.suffix == ".parquet" else "csv", everything).chunks():
-        for row in chunk:
+        for row in chunk.rows:
             number += 1
             if row.problem:
                 raise CorruptTable(f"{path.name}, row {number}: {row.problem}")
             for name, value in row.values.items():
                 found[name].append(value)
-    return found
+    try:
+        return {column.name: _checked(column, found[column.name]) for column in everything.inputs}
+    except InvalidInput as error:
+        raise CorruptTable(f"{path.name}: {error}") from None
+
+
+def _checked(column: Column, values: list[Any]) -> list[Any]:
+    """Values of the datatype; lists are left to numpy, which finds their shape. Raises InvalidInput."""
+    if column.shape:
+        return values
+    plain = list(plain_values(column.name, column.datatype, values))
+    check_values(column.name, column.datatype, plain, missing=column.datatype.is_float)
+    return plain
 
 
 def _array(column: Column, values: Any) -> NDArray[Any]:
