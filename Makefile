@@ -87,7 +87,7 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/render; else echo "· shellcheck is not installed: skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint
 
 # Side by side, because much of their time is waiting; the longest one begins first.

@@ -25,5 +25,6 @@ kind-down: ## delete the kind cluster with everything in it
 	@kind delete cluster --name slipway
 
 .PHONY: dev
-dev: ## build, install and follow changes of the sources on the kind cluster (make kind comes first)
-	@skaffold dev --kube-context kind-slipway --profile dev --cleanup=false
+dev: install ## build, install and follow changes of the sources on the kind cluster (make kind comes first)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEV_SESSION="$$(date +%s)" env $$(manifests/build-images --revisions) \
+	  skaffold dev --kube-context kind-slipway --profile dev --cleanup=false

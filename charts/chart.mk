@@ -10,7 +10,7 @@ chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, parameters 
 
 .PHONY: chart-lint
 chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
-	$(VENV)/bin/mypy charts/values.py charts/schemas.py $(CHART)/files/accounts.py $(CHART)/files/ring.py
+	$(VENV)/bin/mypy charts/values.py charts/schemas.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/ring.py
 	$(VENV)/bin/python charts/values.py --check $(CHART)
 	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \
 	rm -rf $(SCHEMAS) && $(VENV)/bin/python charts/schemas.py $(SCHEMAS); \

@@ -1,0 +1,108 @@
+"""``make dev``: skaffold can write the sources of every container that it copies into, and no program reads others."""
+
+import os
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chart.chart import CHARTS, KIND_VALUES, Object, Rendering, render
+
+ROOT = CHARTS.parent
+SKAFFOLD = yaml.safe_load((ROOT / "skaffold.yaml").read_text())
+TAG = "0123456789abcdef"
+
+
+def profile(name: str) -> list[Object]:
+    (found,) = [each for each in SKAFFOLD["profiles"] if each["name"] == name]
+    patches: list[Object] = found["patches"]
+    return patches
+
+
+def artifact(path: str) -> str:
+    """Return the image of the artifact that a patch changes: ``/build/artifacts/0/sync``."""
+    image: str = SKAFFOLD["build"]["artifacts"][int(path.split("/")[3])]["image"]
+    return image
+
+
+SYNCED = {artifact(each["path"]): each["value"] for each in profile("dev") if each["path"].endswith("/sync")}
+
+
+@pytest.fixture(scope="module")
+def rendering(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
+    """The chart with skaffold's names of images, after the post-renderer."""
+    templates = dict(SKAFFOLD["deploy"]["helm"]["releases"][0]["setValueTemplates"])
+    for each in profile("dev"):
+        if "/setValueTemplates/" in each["path"]:
+            templates[each["path"].rpartition("/")[2]] = each["value"]
+    repositories = {name: re.sub(r"\{\{\.IMAGE_REPO_slipway_(\w+)}}", r"slipway/\1", value) for name, value in templates.items()}
+    settings = [f"{name}={re.sub(r'{{.IMAGE_TAG_.*}}', TAG, value)}" for name, value in repositories.items()]
+    done = subprocess.run(
+        [sys.executable, ROOT / "manifests" / "dev" / "render.py"],
+        input=render(KIND_VALUES, *settings).text,
+        env=os.environ | {"DEV_SESSION": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Rendering(done.stdout)
+
+
+def mounted(pod: Object, container: Object, path: str) -> Object:
+    """Return what is mounted at a path: the mount and its volume in one; empty if nothing is."""
+    mount = next((each for each in container.get("volumeMounts", []) if each["mountPath"] == path), None)
+    return {} if mount is None else next(each for each in pod["volumes"] if each["name"] == mount["name"]) | mount
+
+
+def containers(rendering: Rendering) -> list[tuple[str, Any, Any]]:
+    return [(pod.owner, pod.spec, each) for pod in rendering.pods for each in pod.spec["containers"]]
+
+
+def test_all_components_that_change_have_their_sources_synced() -> None:
+    assert SYNCED.keys() == {"slipway/gateway", "slipway/controller", "slipway/jobs"}
+
+
+@pytest.mark.parametrize("image", SYNCED)
+def test_every_container_of_a_synced_image_can_be_written(rendering: Rendering, image: str) -> None:
+    synced = [each for each in containers(rendering) if each[2]["image"] == f"{image}:{TAG}"]
+    assert synced, "skaffold would copy into no container"
+    for owner, pod, container in synced:
+        for rule in SYNCED[image]["manual"]:
+            assert mounted(pod, container, rule["dest"]).get("readOnly") is False, f"{owner} cannot be written at {rule['dest']}"
+
+
+def test_the_worker_is_synced_with_the_gateway(rendering: Rendering) -> None:
+    owners = {owner for owner, _, container in containers(rendering) if container["image"] == f"slipway/gateway:{TAG}"}
+    assert {"Deployment slipway-gateway", "Deployment slipway-worker"} <= owners
+
+
+def test_programs_that_are_restarted_run_from_the_synced_sources(rendering: Rendering) -> None:
+    for image in (each for each, sync in SYNCED.items() if "hooks" in sync):
+        for owner, _, container in containers(rendering):
+            if container["image"] == f"{image}:{TAG}":
+                shell, option, script, _, mode, *command = container["command"]
+                assert (shell, option, mode, command[:2]) == ("sh", "-c", "restart", ["python", "-m"]), owner
+                assert "export PYTHONPATH=/sources" in script
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_jobs_read_the_volume_that_is_written_in_the_pod_of_mlflow(rendering: Rendering) -> None:
+    (written,) = [each for each in containers(rendering) if each[2]["image"] == f"slipway/jobs:{TAG}"]
+    claim = mounted(written[1], written[2], "/sources")["persistentVolumeClaim"]["claimName"]
+    assert claim in rendering.of("PersistentVolumeClaim")
+    jobs = [each for each in containers(rendering) if each[2].get("command") == ["python", "-m", "slipway_jobs"]]
+    assert jobs
+    for owner, pod, container in jobs:
+        sources = mounted(pod, container, "/sources")
+        assert sources["persistentVolumeClaim"]["claimName"] == claim, owner
+        assert sources["readOnly"] is True
+        assert {"name": "PYTHONPATH", "value": "/sources"} in container["env"]
+
+
+def test_predictors_are_those_of_the_chart(rendering: Rendering) -> None:
+    (runtime,) = rendering.of("ClusterServingRuntime").values()
+    assert "sources" not in str(runtime)
