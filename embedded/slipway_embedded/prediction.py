@@ -69,7 +69,11 @@ def write_env(ring: Ring) -> None:
     lines = {
         "SLIPWAY_URL": ring.gateway_url,
         "SLIPWAY_TOKEN": ring.user_token,
+        "SLIPWAY_SCIENTIST_TOKEN": ring.identity.login("scientist"),
+        "SLIPWAY_ADMIN_TOKEN": ring.identity.login("admin"),
         "MLFLOW_TRACKING_URI": ring.mlflow_url,
+        # Sweeps, the warehouse and the event log: tune, etl and monitor need it.
+        "SLIPWAY_DATABASE_URL": ring.postgres.url("slipway"),
         # Where the key is: a version that is trained by hand is signed, too, or no predictor would serve it.
         "SLIPWAY_SIGNING_KEY": str(ring.state.signing_key().resolve()),
     }

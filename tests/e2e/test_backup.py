@@ -1,4 +1,4 @@
-"""What was backed up comes back, by the commands of the operations manual."""
+"""What was backed up comes back, by the commands of docs/operations.md."""
 
 import json
 from collections.abc import Iterator

@@ -1,0 +1,62 @@
+"""The commands of the docs, against the cluster of ``make kind``."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.documents import PAGES, ROOT, Block, blocks, run, workplace
+from tests.e2e.conftest import NAMESPACE, KindRing, objects
+
+pytestmark = pytest.mark.timeout(900)
+
+KIND = [page for page in PAGES if any(block.mark == "run: kind" for block in blocks(page))]
+FAILURES = [page for page in KIND if page.parent.name == "failures"]
+WALKS = [page for page in KIND if page not in FAILURES]
+DIAGNOSES = [
+    pytest.param(block, line, id=f"{block.page.stem}: {line}")
+    for page in FAILURES
+    for block in blocks(page)
+    for line in block.commands.splitlines()
+]
+NOT_HERE = re.compile(r"previous terminated container|jobs?(\.batch)? \S+ not found|No resources found")
+"""What is not wrong with a command: it looks for what only the failure leaves behind."""
+
+
+@pytest.fixture(scope="module")
+def environment(ring: KindRing, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - makes KUBECONFIG
+    """A shell as the quickstart leaves it: the namespace is the context's."""
+    config = tmp_path_factory.mktemp("shell") / "kubeconfig"
+    config.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
+    known = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
+    context = ["kubectl", "config", "set-context", "--current", "--namespace", NAMESPACE]
+    subprocess.run(context, env={**known, "KUBECONFIG": str(config)}, check=True, capture_output=True)
+    return {**known, "KUBECONFIG": str(config)}
+
+
+@pytest.mark.parametrize("page", WALKS, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_work(environment: dict[str, str], page: Path, tmp_path: Path) -> None:
+    folder = workplace(tmp_path / "checkout", (ROOT / ".slipway").resolve())
+    run(page, "run: kind", folder, environment)
+
+
+@pytest.mark.parametrize(("block", "line"), DIAGNOSES)
+def test_a_command_of_a_failure_page_is_understood(
+    ring: KindRing, environment: dict[str, str], block: Block, line: str, tmp_path: Path
+) -> None:
+    job = objects("jobs", "app.kubernetes.io/component=training")[0]["metadata"]["name"]
+    known = {r"heart-3\b": f"heart-{ring.live('heart')}", r"\bby-hand\b": "heart", r"\bJOB\b": job, r"\bREQUEST_ID\b": "0" * 32}
+    command = line
+    for word, value in known.items():
+        command = re.sub(word, value, command)
+    folder = workplace(tmp_path / "checkout", (ROOT / ".slipway").resolve())
+    # grep finds nothing where nothing fails, and a forwarded port is closed at the end.
+    script = f"source .slipway/env\n{command}\nstatus=$?\nkill $(jobs -p) 2>/dev/null\nexit $status"
+    shell = ["bash", "-c", script]
+    done = subprocess.run(
+        shell, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+    )
+    accepted = done.returncode == 0 or NOT_HERE.search(done.stderr) or ("| grep" in line and not done.stderr)
+    assert accepted, f"{block.place}: {command}\n{done.stdout}{done.stderr}"
