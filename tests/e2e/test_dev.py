@@ -68,7 +68,9 @@ def loop(ring: KindRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
             (checkout / name).symlink_to(ROOT / name)
     before = json.loads(helm("history", "slipway", "--max", "1", "--output", "json"))[0]["revision"]
     with log.open("w") as output:
-        make = subprocess.Popen(["make", "dev"], cwd=checkout, stdout=output, stderr=output, start_new_session=True)
+        # The environments are the checkout's: the copy must not install itself there.
+        command = ["make", "-o", ".venv/.installed", "-o", ".venv-serving/.installed", "dev"]
+        make = subprocess.Popen(command, cwd=checkout, stdout=output, stderr=output, start_new_session=True)
     try:
         wait_for("make dev to watch for changes", lambda: _watching(make, log), 600)
         yield Loop(checkout, log)
