@@ -19,7 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "charts/slipway/README.md"]
 
-PLACEHOLDERS = {"REQUEST_ID": "requestId", "JOB": "name", "BATCH_ID": "batchId", "TASK_ID": "taskId", "VERSION": "version"}
+PLACEHOLDERS = {
+    "REQUEST_ID": "requestId",
+    "TRAINING_ID": "trainingId",
+    "BATCH_ID": "batchId",
+    "TASK_ID": "taskId",
+    "VERSION": "version",
+}
 """What a page writes in capitals, and the field of an earlier answer that it stands for."""
 
 PROLOGUE = r"""
