@@ -19,6 +19,7 @@ def export(estimator: WithFallback, signature: Signature) -> Graph:
     graph = model.graph
     graph.initializer.extend(
         [
+            helper.make_tensor("slipway/rows", TensorProto.INT64, [1], [-1]),
             helper.make_tensor("slipway/zero", TensorProto.FLOAT, [1], [0.0]),
             helper.make_tensor("slipway/sources", TensorProto.STRING, [len(SOURCES)], [name.encode() for name in SOURCES]),  # type: ignore[misc]
             *(helper.make_tensor(f"slipway/source/{index}", TensorProto.INT64, [1], [index]) for index in range(len(SOURCES))),
