@@ -231,6 +231,8 @@ def scene(*, upstream_seconds: float = 0, **settings: str) -> Iterator[Scene]:
             "SLIPWAY_GATEWAY_PORT": str(port),
             "SLIPWAY_GATEWAY_METRICS_PORT": str(metrics_port),
             "SLIPWAY_SPOOL": str(folder / "spool"),
+            # One token stands for many callers.
+            "SLIPWAY_CONCURRENCY_PER_CALLER": "10000",
             **settings,
         }
         program = [sys.executable, "-m", "slipway_gateway"]
