@@ -2,10 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 INLINE = 2**16
 """Bytes that are parsed, checked, serialized or packed in the event loop; more are handled in a thread."""
+
+_POOL = ThreadPoolExecutor(2, "large-bodies")
+"""Parsers hold Python's lock: more threads would not be faster, and each takes the memory of another body."""
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -18,4 +24,4 @@ async def run(size: int, work: "Callable[[*Arguments], Result]", *arguments: *Ar
     """
     if size <= INLINE:
         return work(*arguments)
-    return await asyncio.to_thread(work, *arguments)
+    return await asyncio.get_running_loop().run_in_executor(_POOL, partial(copy_context().run, work, *arguments))

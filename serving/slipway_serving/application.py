@@ -1,6 +1,5 @@
 """MLServer's HTTP application, less what strangers must not reach, with the protocol's errors."""
 
-import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -26,11 +25,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from slipway_serving.tensors import mlserver_request
+from slipway_serving.threads import run
 
 _log = logging.getLogger(__name__)
 
 INLINE = 2**16
-"""Bytes that are parsed or serialized in the event loop; more are handled in a thread, so that probes are answered meanwhile."""
+"""Bytes that are parsed or serialized in the event loop; more are handled in a thread."""
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
@@ -101,10 +101,10 @@ class Inference:
             body = await request.body()
         except ClientDisconnect:
             raise HTTPException(400, "the body ended before its time") from None
-        payload = self._read(body) if len(body) <= INLINE else await asyncio.to_thread(self._read, body)
+        payload = await run(len(body) > INLINE, self._read, body)
         response = await self._data_plane.infer(payload, model_name, model_version)
         size = sum(len(output.data.root) for output in response.outputs) * _VALUE_BYTES
-        content = _written(response) if size <= INLINE else await asyncio.to_thread(_written, response)
+        content = await run(size > INLINE, _written, response)
         return PlainResponse(content, media_type="application/json")
 
     def _read(self, body: bytes) -> InferenceRequest:

@@ -14,6 +14,7 @@ from slipway_serving.artifact import Artifact
 from slipway_serving.batches import Batches, Predict
 from slipway_serving.predictor import Predictor
 from slipway_serving.tensors import contract_tensors, to_array, to_output
+from slipway_serving.threads import run
 
 INLINE_VALUES = 16_384
 """Requests with more values (of texts: characters) than this are predicted in a thread, so that probes are answered meanwhile."""
@@ -73,7 +74,7 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Raises InvalidInput naming the input or output that is wrong, MalformedRequest when data is no list."""
         is_large = sum(len(item.data.root) for item in payload.inputs) > INLINE_VALUES
-        tensors = await asyncio.to_thread(self._checked, payload) if is_large else self._checked(payload)
+        tensors = await run(is_large, self._checked, payload)
         wanted = [output.name for output in payload.outputs or ()] or list(self._outputs)
         self.signature.check_outputs(wanted)
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=await self._answer(tensors, wanted))

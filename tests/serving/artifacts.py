@@ -18,9 +18,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry
 from slipway_contract.rules import SENTIMENTS, RuleSet
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
@@ -37,6 +38,13 @@ PATIENT = Signature(
 DIGITS = Signature(
     inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
     outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probabilities", datatype=Datatype.FP32, shape=(10,))),
+)
+SCANS = Signature(
+    inputs=(
+        DIGITS.inputs[0].model_copy(update={"picture": Picture(width=8, height=8, mode="L", white=16, ground="black")}),
+        Column(name="age", datatype=Datatype.FP32, minimum=0, maximum=120, missing=True),
+    ),
+    outputs=DIGITS.outputs,
 )
 TEXT = Signature(
     inputs=(Column(name="text", datatype=Datatype.BYTES, max_length=2000),),
@@ -94,6 +102,15 @@ def fit_digits() -> Fitted:
     images, labels = load_digits(return_X_y=True)
     rows = images.astype(np.float32)
     return Fitted(LogisticRegression(max_iter=2000).fit(rows[:500], labels[:500]), rows[500:540], DIGITS)
+
+
+def fit_scans() -> Fitted:
+    """As the digits, whose pixels may come as a picture, with an age beside them."""
+    images, labels = load_digits(return_X_y=True)
+    ages = np.random.default_rng(0).integers(20, 90, len(images))
+    rows = np.column_stack([images, ages]).astype(np.float32)
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(rows[:500], labels[:500])
+    return Fitted(estimator, rows[500:540], SCANS)
 
 
 def to_onnx(fitted: Fitted) -> bytes:
@@ -185,8 +202,8 @@ def write_manifest(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, s
     return manifest
 
 
-def write_model_settings(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX) -> None:
+def write_model_settings(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, digest: str = "sha256:" + "0" * 64) -> None:
     """What the storage initializer writes beside a verified artifact."""
-    extra = {"registeredModel": "heart", "digest": "sha256:" + "0" * 64, "format": format.value}
+    extra = {"registeredModel": "heart", "digest": digest, "format": format.value}
     content = {"implementation": "slipway_serving.model.SlipwayModel", "parameters": {"version": "3", "extra": extra}}
     (folder / "model-settings.json").write_text(json.dumps(content))

@@ -36,7 +36,7 @@ class Predictor:
 
 
 @contextmanager
-def started(folder: Path, log: Path, settings: Mapping[str, str] | None = None) -> Iterator[Predictor]:
+def started(folder: Path, log: Path, settings: Mapping[str, str] | None = None, program: Path = PROGRAM) -> Iterator[Predictor]:
     """Start it on free ports and wait until the model is ready; stop it at the end."""
     port, metrics = free_port(), free_port()
     environment = {
@@ -48,10 +48,10 @@ def started(folder: Path, log: Path, settings: Mapping[str, str] | None = None) 
         **(settings or {}),
     }
     with log.open("wb") as output:
-        process = subprocess.Popen([PROGRAM, folder], cwd=log.parent, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen([program, folder], cwd=log.parent, env=environment, stdout=output, stderr=output)
     try:
         url = f"http://127.0.0.1:{port}"
-        wait_until_up(f"{url}/v2/models/heart-3/ready", process, log, seconds=60)
+        wait_until_up(f"{url}/v2/models/heart-3/ready", process, log, seconds=120)
         with httpx.Client(base_url=url, timeout=30) as client:
             yield Predictor(process, client, f"http://127.0.0.1:{metrics}/metrics")
     finally:

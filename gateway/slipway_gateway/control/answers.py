@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 from slipway_contract.body import CallerBody, read_json
 from slipway_contract.errors import MalformedRequest
 from slipway_contract.signature import Signature
@@ -64,6 +64,14 @@ class ModelList(Schema):
     models: list[ModelAnswer]
 
 
+def _loads(content: bytes) -> Any:
+    """orjson takes half the time; pydantic's parser reads NaN, too, so that the signature can refuse it by the input's name."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return from_json(content)
+
+
 def _are_rows(given: Any) -> Any:
     """Stop at the first item that is no object. pydantic would copy all of them, and make an error of each."""
     if not isinstance(given, list):
@@ -90,7 +98,7 @@ class PredictionRequest(RequestSchema):
     def of_body(cls, content: bytes, limit: int) -> Self:
         """Raises RequestValidationError with the first error, and TooManyValues when there are more than ``limit``."""
         try:
-            return cls.model_validate(read_json(content, limit))
+            return cls.model_validate(read_json(content, limit, _loads))
         except MalformedRequest as error:
             raise RequestValidationError([{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]) from None
         except ValidationError as error:
