@@ -23,7 +23,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticOmit
 
 from slipway_contract.labels import GROUP
-from slipway_contract.registry import CHAMPION, SAFE_FORMATS, ArtifactFormat
+from slipway_contract.registry import CHAMPION, NAME, SAFE_FORMATS, ArtifactFormat
 
 API_VERSION = f"{GROUP}/v1alpha1"
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -118,7 +118,9 @@ class Batching(Resource):
 class RoutedSpec(Resource):
     """The fields of a spec that the gateway reads."""
 
-    registered_model: str = Field(min_length=1, max_length=253, description="name in the MLflow registry")
+    registered_model: str = Field(
+        pattern=NAME.pattern, description="name in the MLflow registry: letters, digits, hyphens and underscores"
+    )
     alias: str = Field(default=CHAMPION, min_length=1, description="registry alias of the version that is to be live")
     training: Training | None = Field(default=None, description="where new versions come from; none: trainings are refused")
 

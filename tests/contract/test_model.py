@@ -60,6 +60,13 @@ def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(manifest: d
     assert field in [".".join(map(str, e["loc"])) for e in refused.value.errors()]
 
 
+@pytest.mark.parametrize("name", ["squeezenet1.1", "my model", "../x", "heart\n", "", "x" * 254])
+def test_a_registered_model_that_cannot_be_served_is_refused_at_admission(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"registeredModel\n +String should match pattern"):
+        admitted({**HEART, **with_spec(registeredModel=name)})
+    admitted({**HEART, **with_spec(registeredModel="x" * 253)})
+
+
 def test_what_a_model_bears_beside_its_spec_is_no_business_of_admission() -> None:
     metadata = {"name": "heart", "labels": {"team": "x"}, "managedFields": [{}]}
     assert admitted({**HEART, "metadata": metadata, "status": {INVENTED: 1}}).name == "heart"
