@@ -120,7 +120,7 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visito
     found = ended(visitor, marie, path)
     args = ["train-heart", "--set=seed=7", "--set=note=$(SECRET) it's; --dataset=x"]
     assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "user:marie", "heart")
-    assert found["result"] == {"state": "trained", "version": "4", "by": "marie", "args": args}
+    assert found["result"] == {"state": "trained", "version": "4", "by": "user:marie", "args": args}
     assert found["parameters"] == {"C": None, "seed": 7, "note": "$(SECRET) it's; --dataset=x"}
     assert found["created"] <= found["finished"]
     log = visitor.get(f"{path}/logs", marie)
