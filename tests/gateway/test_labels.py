@@ -11,10 +11,13 @@ import orjson
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from slipway_contract.errors import InvalidInput
+from slipway_contract.signature import Column
+from slipway_contract.v2 import Datatype
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.records.album import Album
 from slipway_gateway.records.storage import Storage
-from slipway_gateway.records.verdict import verdict
+from slipway_gateway.records.verdict import judge
 
 from tests.gateway.house import House, Visitor
 from tests.gateway.predictor import ROW, Predictor
@@ -231,27 +234,84 @@ def test_none_is_kept_when_that_is_asked_for(house: House) -> None:
 
 
 LABEL = {"name": "label", "datatype": "INT64", "shape": [2], "data": [1, 0]}
+SICK = Column(name="label", datatype=Datatype.INT64, codes={0: "healthy", 1: "sick"})
+SCORE = Column(name="score", datatype=Datatype.FP32, minimum=0, maximum=1)
+TEXT = Column(name="label", datatype=Datatype.BYTES, max_length=1)
+FLAG = Column(name="label", datatype=Datatype.BOOL)
+UNITS = Column(name="units", datatype=Datatype.FP32, minimum=0)
+VECTOR = Column(name="label", datatype=Datatype.INT64, shape=(2,))
 
 
 @pytest.mark.parametrize(
-    ("outputs", "label", "expected"),
+    ("columns", "outputs", "label", "expected"),
     [
-        ([LABEL], [1, 1], (2, 1)),
-        ([{**LABEL, "shape": [2, 1]}], [1, 0], (2, 2)),
-        ([{**LABEL, "name": "score", "datatype": "FP32"}, LABEL], [1, 0], (2, 2)),
-        ([{**LABEL, "datatype": "BYTES", "data": ["N", "V"]}], ["N", "S"], (2, 1)),
-        ([LABEL], [True, False], (2, 0)),
-        ([LABEL], 1, (None, None)),
-        ([LABEL], None, (None, None)),
-        ([{**LABEL, "name": "units", "datatype": "FP32"}], [1, 0], (None, None)),
-        ([{**LABEL, "data": [1, 0, 0, 0]}], [1, 0], (None, None)),
-        ([], 1, (None, None)),
+        ([SICK], [LABEL], [1, 1], ([1, 1], 2, 1)),
+        ([SICK], [{**LABEL, "shape": [2, 1]}], [1, 0], ([1, 0], 2, 2)),
+        ([SCORE, SICK], [{**LABEL, "name": "score", "datatype": "FP32"}, LABEL], [1, 0], ([1, 0], 2, 2)),
+        ([SICK], [LABEL], ["1", 0.0], ([1, 0], 2, 2)),
+        ([SICK], [LABEL], [True, False], ([1, 0], 2, 2)),
+        ([SICK], [{**LABEL, "shape": [1], "data": [1]}], "1.0", (1, 1, 1)),
+        ([SICK], [{**LABEL, "shape": [1], "data": [1]}], True, (1, 1, 1)),
+        ([FLAG], [{**LABEL, "datatype": "BOOL", "data": [True, False]}], [1, "FALSE"], ([True, False], 2, 2)),
+        ([TEXT], [{**LABEL, "datatype": "BYTES", "data": ["N", "V"]}], ["N", "other"], (["N", "other"], 2, 1)),
+        ([UNITS], [{**LABEL, "name": "units", "datatype": "FP32"}], ["-1.5", 0], ([-1.5, 0], None, None)),
+        ([SCORE, SICK], [{**LABEL, "name": "score", "datatype": "FP32"}], [1, "0"], ([1, 0], None, None)),
+        ([SICK], [LABEL], None, (None, None, None)),
+        ([VECTOR], [{**LABEL, "shape": [2, 2], "data": [1, 0, 0, 0]}], "anything", ("anything", None, None)),
+        ([], [LABEL], ["1", 1], ([1, 1], 2, 1)),
+        ([], [], "anything", ("anything", None, None)),
     ],
 )
-def test_a_label_is_compared_row_by_row_where_it_can_be(outputs: Any, label: Any, expected: Any) -> None:
-    assert verdict(orjson.dumps({"outputs": outputs}).decode(), label) == expected
+def test_a_label_is_normalized_and_compared_row_by_row_where_it_can_be(
+    columns: list[Column], outputs: Any, label: Any, expected: Any
+) -> None:
+    found = judge(columns, orjson.dumps({"outputs": outputs}).decode(), label)
+    assert found == expected
+    assert orjson.dumps(found.label) == orjson.dumps(expected[0]), "1 and true differ in JSON"
+
+
+@pytest.mark.parametrize(
+    ("column", "datatype", "label", "error"),
+    [
+        (SICK, "INT64", [1, 7], "label: 7 is not one of the codes 0, 1"),
+        (SICK, "INT64", [1, "sick"], "label: 'sick' is not INT64; send one of 0 (healthy), 1 (sick)"),
+        (SICK, "INT64", [1, 0.5], "label: value 1 is 0.5 (float); INT64 is expected"),
+        (SICK, "INT64", [1, None], "label: value 1 is null (missing); INT64 is expected"),
+        (SICK, "INT64", [1, [0]], "label: value 1 is [0] (list); INT64 is expected"),
+        (SICK, "INT64", 1, "label: has 1 values; the prediction has 2 rows: send a list with one for each"),
+        (SICK, "INT64", [1, 0, 1], "label: has 3 values; the prediction has 2 rows: send a list with one for each"),
+        (FLAG, "BOOL", [True, "yes"], "label: 'yes' is not BOOL; write true or false"),
+        (TEXT, "BYTES", ["N", 1], "label: value 1 is 1 (int); BYTES is expected"),
+        (UNITS, "FP32", [1, "1,5"], "label: '1,5' is not FP32; write a point before decimals, and nothing between thousands"),
+    ],
+)
+def test_a_label_that_the_version_cannot_give_is_refused(column: Column, datatype: str, label: Any, error: str) -> None:
+    response = orjson.dumps({"outputs": [{**LABEL, "name": column.name, "datatype": datatype}]}).decode()
+    with pytest.raises(InvalidInput) as refused:
+        judge([column], response, label)
+    assert str(refused.value) == error
 
 
 @pytest.mark.parametrize("response", [None, "no JSON", "[]", "{}", '{"outputs": [1]}'])
 def test_an_answer_that_is_not_there_confirms_nothing(response: str | None) -> None:
-    assert verdict(response, 1) == (None, None)
+    assert judge([SICK], response, "1") == (1, None, None)
+    with pytest.raises(InvalidInput):
+        judge([SICK], response, "7")
+
+
+def test_a_label_of_another_type_is_normalized_or_answered_422_and_never_counted_as_wrong(visitor: Visitor, sam: str) -> None:
+    def counted() -> tuple[int, int]:
+        query = f"since={since.isoformat().replace('+00:00', 'Z')}"
+        versions = visitor.get(f"/v1/models/heart/accuracy?{query}", sam).json()["versions"]
+        return sum(each["rows"] for each in versions), sum(each["correct"] for each in versions)
+
+    since = datetime.now(UTC)
+    for label, status in ((1, 201), ("1", 201), (True, 201), (1.0, 201), ("one", 422), (0.5, 422), ([1, 1], 422)):
+        before, said = counted(), visitor.post(f"{predict(visitor)}/feedback", {"label": label})
+        assert (said.status_code, label) == (status, label)
+        if status == 201:
+            assert orjson.dumps(said.json()["label"]) == b"1"
+            assert counted() == (before[0] + 1, before[1] + 1)
+        else:
+            assert said.json()["errors"][0]["field"] == "label"
+            assert counted() == before

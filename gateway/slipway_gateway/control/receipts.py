@@ -18,7 +18,7 @@ from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.records.album import Album
 from slipway_gateway.records.eventlog import EventLog
 from slipway_gateway.records.shipper import Shipper
-from slipway_gateway.records.verdict import verdict
+from slipway_gateway.records.verdict import judge
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.rows.form import MOST
 from slipway_gateway.rows.pictures import kind_of
@@ -79,20 +79,20 @@ class Receipts:
 
     async def give_feedback(self, request_id: str, said: FeedbackRequest, call: CurrentCall) -> FeedbackAnswer:
         row = await self._find(request_id, call, Role.SERVICE)
-        rows, correct = verdict(row.response, said.label)
+        found = judge(await self._catalogue.outputs(row.digest), row.response, said.label)
         event = FeedbackEvent(
             feedback_id=new_id(),
             request_id=request_id,
             time=datetime.now(UTC),
             subject=call.caller.subject,
-            label=said.label,
+            label=found.label,
             comment=said.comment,
-            rows=rows,
-            correct=correct,
+            rows=found.rows,
+            correct=found.correct,
         )
         await self._events.add_feedback(event)
-        if rows is not None and correct is not None:
-            self._metrics.labelled(row.model, row.version, rows, correct)
+        if found.rows is not None and found.correct is not None:
+            self._metrics.labelled(row.model, row.version, found.rows, found.correct)
         return FeedbackAnswer.model_validate(event.model_dump())
 
     async def _find(self, request_id: str, call: Call, *others: Role) -> Row[Any]:

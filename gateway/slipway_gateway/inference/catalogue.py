@@ -65,6 +65,14 @@ class Catalogue:
         said = self._known.get(digest) or await self._events.version(digest)
         return (said.parameters or {}) if said else {}
 
+    async def outputs(self, digest: str) -> list[Column]:
+        """The columns that a version gives, also when it is served no more; empty when it never said."""
+        said = self._known.get(digest) or await self._events.version(digest)
+        try:
+            return [Column.of_metadata(tensor) for tensor in said.outputs] if said else []
+        except ValidationError:
+            return []
+
     async def keep(self) -> None:
         """Remember each version that gets traffic, while it can still be asked; for ever."""
         changed = asyncio.Event()
