@@ -66,8 +66,8 @@ class MethodNotAllowed(GatewayError):
     status = 405
 
     def __init__(self, method: str, allowed: list[str]) -> None:
-        names = ", ".join(allowed)
-        super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", names.encode())])
+        names, header = ", ".join(allowed), ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])
+        super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", header.encode())])
 
 
 class TooSlow(GatewayError):
@@ -89,7 +89,7 @@ class TooLarge(GatewayError):
     status = 413
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"the body is larger than {limit} bytes")
+        super().__init__(f"the body is larger than {limit} bytes; send it in parts")
 
 
 class PictureTooLarge(GatewayError):
@@ -98,7 +98,7 @@ class PictureTooLarge(GatewayError):
     status = 413
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"a picture is larger than {limit} bytes")
+        super().__init__(f"a picture is larger than {limit} bytes; send it smaller")
 
 
 class UnsupportedType(GatewayError):
@@ -144,7 +144,9 @@ class TooManyTasks(GatewayError):
     status = 429
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"you have {limit} tasks that are not finished", [(b"retry-after", b"10")])
+        super().__init__(
+            f"you have {limit} tasks that are not finished; wait until one ends, or cancel one", [(b"retry-after", b"10")]
+        )
 
 
 class TooManyJobs(GatewayError):
@@ -287,7 +289,7 @@ def _detail(error: Exception) -> str:
             return str(http.detail)
         case RequestValidationError():
             first = _findings(error)[0]
-            return f"{first['field']}: {first['problem']}"
+            return first["problem"] if first["field"] == "body" else f"{first['field']}: {first['problem']}"
     return "something went wrong here; the request id leads to the log line that says what"
 
 
@@ -297,8 +299,23 @@ def _findings(error: Exception) -> list[dict[str, str]]:
         case InvalidInput() as invalid:
             return [{"field": invalid.field, "problem": invalid.problem}]
         case RequestValidationError() as found:
-            return [{"field": _field(each["loc"]), "problem": each["msg"]} for each in found.errors()[:20]]
+            return [_finding(each) for each in found.errors()[:20]]
     return []
+
+
+def _finding(error: Mapping[str, Any]) -> dict[str, str]:
+    """An error of pydantic or FastAPI in our words, where theirs name no value or no remedy."""
+    match error["type"], error["loc"]:
+        case "json_invalid", (_, int()):  # FastAPI's parser
+            return {"field": "body", "problem": f"the body is not JSON: {error.get('ctx', {}).get('error', error['msg'])}"}
+        case "missing", ("body",):
+            return {"field": "body", "problem": "the body is empty; send a JSON object"}
+        case "string_pattern_mismatch", location:
+            problem = f"{error['input']!r:.80} does not fit the pattern {error['ctx']['pattern']}"
+            return {"field": _field(location), "problem": problem}
+        case "extra_forbidden", location:
+            return {"field": _field(location), "problem": "is not a field of this body; leave it out"}
+    return {"field": _field(error["loc"]), "problem": error["msg"].removeprefix("Value error, ")}
 
 
 def _field(location: tuple[str | int, ...]) -> str:

@@ -129,7 +129,7 @@ def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(visitor: Visitor)
 
 def test_a_file_of_more_than_10_mib_is_too_large(visitor: Visitor) -> None:
     answer = send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
-    assert (answer.status_code, answer.json()["detail"]) == (413, "a picture is larger than 10485760 bytes")
+    assert (answer.status_code, answer.json()["detail"]) == (413, "a picture is larger than 10485760 bytes; send it smaller")
     assert send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 
 

@@ -193,7 +193,9 @@ def test_the_same_key_is_the_same_job_and_another_body_is_refused(visitor: Visit
     assert first.json()["trainingId"] == second.json()["trainingId"]
     other = train(visitor, marie, key="k-1", seed=6)
     assert other.status_code == 422
-    assert other.json()["errors"] == [{"field": "Idempotency-Key", "problem": "was used before, for something else"}]
+    assert other.json()["errors"] == [
+        {"field": "Idempotency-Key", "problem": "was used before, for something else; send another one"}
+    ]
     foreign = train(visitor, "root", key="k-1", seed=5)
     assert foreign.json()["trainingId"] != first.json()["trainingId"], "a key is its caller's own"
     for each in (first, foreign):

@@ -78,5 +78,5 @@ class Grants:
         """Raises Forbidden, also for a model that does not exist: who may not use it does not learn that."""
         grant = self.find(caller, model, now, exists=exists)
         if grant is None:
-            raise Forbidden(f"model {model} is not granted to you")
+            raise Forbidden(f"model {model} is not granted to you; GET /v1/models lists those that are")
         return grant

@@ -48,7 +48,9 @@ class Rule:
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path))
+        # No model's name has a colon: /v1/models/heart:predict is a path of other servers.
+        pattern = re.escape(self.path).replace(r"\{model\}", "(?P<model>[^/:]+)")
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
         object.__setattr__(self, "pattern", re.compile(pattern))
 
     def decision(self, roles: frozenset[Role]) -> str | None:
@@ -132,15 +134,43 @@ RULES = (
     Rule("GET", "/readyz", "health", PUBLIC, spends=None),
 )
 
+ELSEWHERE = (
+    (
+        r"/v[12]/models/([^/:]{1,100})(?:/versions/[^/:]{1,100})?(?::|/)(?:predict|predictions|infer|classify|regress|explain|generate)",
+        r"send named rows to POST /v1/models/\1/predictions, or tensors to POST /v2/models/\1/infer",
+    ),
+    (r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})", r"one version is asked at /v2/models/\1/versions/\2/infer"),
+    (r"/v2/models|/v2/repository/index|/models", "GET /v1/models lists the models"),
+    (r"/(?:v2/)?(?:health|healthz|ping|live|ready)", "GET /livez and /readyz answer probes"),
+    (r"/openapi\.json", "the document is at /v1/openapi.json"),
+    (r"/metrics", "metrics have a port of their own, SLIPWAY_GATEWAY_METRICS_PORT"),
+)
+"""Paths that other servers have, by pattern, and what is here instead."""
+
 
 def match(method: str, path: str) -> tuple[Rule, dict[str, str]]:
-    """The rule for a request, and the names in its path. Raises NotFound, MethodNotAllowed."""
+    """The rule for a request, and the names in its path; HEAD has the rule of GET (RFC 9110, section 9.3.2).
+
+    Raises NotFound, MethodNotAllowed.
+    """
+    wanted = "GET" if method == "HEAD" else method
     allowed = []
     for rule in RULES:
         if found := rule.pattern.fullmatch(path):
-            if rule.method == method:
+            if rule.method == wanted:
                 return rule, found.groupdict()
             allowed.append(rule.method)
     if allowed:
         raise MethodNotAllowed(method, allowed)
-    raise NotFound(f"there is nothing at {path}")
+    raise NotFound(f"there is nothing at {path[:200]}; {_instead(path)}")
+
+
+def _instead(path: str) -> str:
+    """What is there that the caller may have meant."""
+    plain = re.sub("/+", "/", path).rstrip("/")
+    if plain != path and any(rule.pattern.fullmatch(plain) for rule in RULES):
+        return f"send it to {plain[:200]}, without the slash too many"
+    for pattern, instead in ELSEWHERE:
+        if found := re.fullmatch(pattern, plain):
+            return found.expand(instead)
+    return "GET /v1/docs describes the API"

@@ -141,7 +141,7 @@ class Batches:
                 values |= {"policy": policy.name, "charged": rows, "charged_day": now.date()}
             row, is_new = await self._store.add(upload.path, charge, **values)
         if not is_new and (row.sha256, row.model) != (upload.sha256, model):
-            raise InvalidInput("Idempotency-Key", "was used before, for something else")
+            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
         try:
             job = await self._start(row)
         except TooManyJobs:

@@ -150,7 +150,7 @@ class Models:
         target = self._routes.pick(model)
         signature = await self._catalogue.signature(target)
         if top and not ranked(signature):
-            raise InvalidInput("top", "this model gives no probabilities or scores of classes")
+            raise InvalidInput("top", "this model gives no probabilities or scores of classes; leave it out")
         instances, files = await self._instances(request, signature)
         check_cells(signature, len(instances), self._value_limit)
         await self._album.check(call.caller.subject, files)

@@ -66,7 +66,7 @@ class Tasks:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> TaskList:
         if everyone and Role.ADMIN not in call.caller.roles:
-            raise Forbidden("everybody's tasks are for the role admin")
+            raise Forbidden("everybody's tasks are for the role admin; leave out all to see your own")
         conditions = [] if everyone else [table.c.subject == call.caller.subject]
         conditions += [table.c.state == state] if state else []
         return TaskList(tasks=[_described(task) for task in await self._store.list(*conditions, limit=limit)])

@@ -62,7 +62,7 @@ class Usage:
         caller, today = call.caller, datetime.now(UTC).date()
         whose = caller.subject if subject is None else subjects.read(subject)
         if whose != caller.subject and Role.ADMIN not in caller.roles:
-            raise Forbidden("the usage of others is for admins")
+            raise Forbidden("the usage of others is for the role admin; leave out subject to see your own")
         await self._shipper.flush()
         rows = await self._ledger.usage(whose, first or today.replace(day=1), last or today)
         entries = [UsageEntry(day=row.day, policy=row.policy, requests=row.requests) for row in rows]

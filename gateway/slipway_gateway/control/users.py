@@ -169,7 +169,9 @@ class Users:
     @property
     def _accounts(self) -> Accounts:
         if self._given is None:
-            raise NotFound("users are not managed here: SLIPWAY_SCIM_URL is not set")
+            raise NotFound(
+                "users are not managed here: set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET"
+            )
         return self._given
 
     @property

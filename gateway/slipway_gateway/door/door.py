@@ -88,6 +88,8 @@ class Door:
             log_request_id.set(request_id)
             if self.closing:
                 send = _last_on_connection(send)
+            if scope["method"] == "HEAD":
+                send = _without_content(send)
             try:
                 await self._admit(request_id, scope, receive, send)
             except Disconnected:  # nobody is left to answer
@@ -151,7 +153,8 @@ class Door:
             await send(message)
 
         try:
-            await self._control(scope, receive, with_id)
+            # FastAPI's routes for GET do not take HEAD; the server's own scope stays as it is.
+            await self._control({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, with_id)
         except Exception:  # Starlette answers 500 and raises nevertheless, for the log
             if not answered:
                 raise
@@ -237,6 +240,15 @@ def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
         f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}. "
         f"Roles are read from the token's claim {caller.claim.path}, which has {found[:200] or 'no group'}"
     )
+
+
+def _without_content(send: Send) -> Send:
+    """The answer's headers alone."""
+
+    async def headers_alone(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return headers_alone
 
 
 def _last_on_connection(send: Send) -> Send:

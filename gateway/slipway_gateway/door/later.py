@@ -80,7 +80,7 @@ class Later:
             raise TooManyTasks(self._per_caller)
         found = await self._store.add(task)
         if found.fingerprint != task.fingerprint:
-            raise InvalidInput("Idempotency-Key", "was used before, for something else")
+            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
         if found.task_id == task.task_id and call.permit:  # a repetition costs nothing
             call.permit.count()
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)

@@ -96,7 +96,8 @@ class Route:
         """Exactly that version. Raises NotFound."""
         target = self.targets.get(version)
         if target is None:
-            raise NotFound(f"version {version} of model {self.model.name} is not served")
+            served = ", ".join(self.targets) or "none"
+            raise NotFound(f"version {version} of model {self.model.name} is not served; these are: {served}")
         return target
 
 

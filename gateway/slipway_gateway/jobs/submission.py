@@ -130,7 +130,7 @@ class Submissions:
             else:
                 return job, True
         if found["metadata"].get("annotations", {}).get(REQUEST) != content:
-            raise InvalidInput("Idempotency-Key", "was used before, for something else")
+            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
         return found, False
 
     async def find(self, purpose: str, model: str, name: str) -> Manifest:

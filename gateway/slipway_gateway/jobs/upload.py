@@ -131,7 +131,7 @@ class _Form:
 
     def __init__(self, sink: _Sink, boundary: bytes) -> None:
         if not boundary:
-            raise MalformedRequest("the multipart body has no boundary")
+            raise MalformedRequest("the multipart body has no boundary; let the client set Content-Type itself")
         self._sink = sink
         self._header = [b"", b""]
         self._wanted = self._found = self._complete = False
@@ -157,7 +157,7 @@ class _Form:
         if not self._complete:
             raise MalformedRequest("the multipart body ends before its last boundary")
         if not self._found:
-            raise InvalidInput("file", "is missing from the form")
+            raise InvalidInput("file", "is missing from the form; send the file in a field of this name")
 
     def _begin(self) -> None:
         self._wanted = False
@@ -171,7 +171,7 @@ class _Form:
         if name.lower() != b"content-disposition" or parse_options_header(value)[1].get(b"name") != FIELD:
             return
         if self._found:
-            raise InvalidInput("file", "is there twice")
+            raise InvalidInput("file", "is there twice; send one file")
         self._wanted = self._found = True
 
     def _data(self, data: bytes, start: int, end: int) -> None:

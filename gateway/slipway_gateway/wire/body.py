@@ -91,9 +91,13 @@ class Body:
 
 def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes = JSON) -> None:
     """Refuse by the headers alone what is of another type or is too large. Raises UnsupportedType, TooLarge."""
-    given = headers.get(b"content-type", content_type)
-    if given.partition(b";")[0].strip().lower() not in (content_type, JSON):
-        raise UnsupportedType(f"send the body as {content_type.decode()}")
+    given = headers.get(b"content-type", content_type).partition(b";")[0].strip().lower()
+    accepted = list(dict.fromkeys((JSON, content_type)))
+    if given not in accepted:
+        names = " or ".join(each.decode() for each in accepted)
+        raise UnsupportedType(
+            f"content type {given.decode('latin-1')[:80]} is not read here; send the header Content-Type: {names}"
+        )
     if declared_length(headers) > limit:
         raise TooLarge(limit)
 

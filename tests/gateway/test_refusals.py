@@ -1,0 +1,112 @@
+"""Refusals are true, and what they name as the remedy works."""
+
+from typing import Any
+
+import pytest
+from slipway_gateway.access.rules import RULES, match
+from slipway_gateway.errors import NotFound
+
+from tests.gateway.house import Visitor
+from tests.gateway.predictor import ROW
+
+HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
+
+
+@pytest.mark.parametrize("path", HEALTH)
+def test_health_is_answered_to_head_without_a_token(visitor: Visitor, path: str) -> None:
+    answer = visitor.client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/nobody", "/v1/nothing", "/v1/docs"])
+def test_head_is_answered_as_get_without_the_content(visitor: Visitor, path: str) -> None:
+    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}", "accept-encoding": "identity"}
+    got, asked = visitor.client.get(path, headers=headers), visitor.client.head(path, headers=headers)
+    assert asked.content == b""
+    assert asked.status_code == got.status_code
+    for name in ("content-type", "content-length"):
+        assert asked.headers[name] == got.headers[name]
+    assert visitor.client.get("/livez").status_code == 200  # the connection is not out of step
+
+
+def test_head_of_a_path_that_is_not_read_is_405(visitor: Visitor) -> None:
+    answer = visitor.client.head("/v2/models/heart/infer")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert visitor.client.post("/livez").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "instead"),
+    [
+        ("POST", "/v1/models/heart:predict", "POST /v1/models/heart/predictions, or tensors to POST /v2/models/heart/infer"),
+        ("GET", "/v1/models/heart:predict", "POST /v1/models/heart/predictions"),
+        ("POST", "/v1/models/heart/versions/3:predict", "POST /v1/models/heart/predictions"),
+        ("POST", "/v1/models/heart:explain", "POST /v1/models/heart/predictions"),
+        ("POST", "/v1/models/heart/predict", "POST /v1/models/heart/predictions"),
+        ("POST", "/v2/models/heart/predictions", "POST /v1/models/heart/predictions"),
+        ("GET", "/v1/models/heart/versions/3", "/v2/models/heart/versions/3/infer"),
+        ("GET", "/v1/models/", "send it to /v1/models, without the slash too many"),
+        ("POST", "/v2/models/heart/infer/", "send it to /v2/models/heart/infer, without the slash too many"),
+        ("GET", "//v2/health/ready", "send it to /v2/health/ready, without the slash too many"),
+        ("GET", "/v2/models", "GET /v1/models lists the models"),
+        ("POST", "/v2/repository/index", "GET /v1/models lists the models"),
+        ("GET", "/healthz", "GET /livez and /readyz answer probes"),
+        ("GET", "/openapi.json", "/v1/openapi.json"),
+        ("GET", "/", "GET /v1/docs describes the API"),
+    ],
+)
+def test_a_path_that_is_not_there_is_404_with_the_one_that_is(method: str, path: str, instead: str) -> None:
+    with pytest.raises(NotFound) as refused:
+        match(method, path)
+    assert str(refused.value).startswith(f"there is nothing at {path}; ")
+    assert instead in str(refused.value)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
+def test_every_path_with_a_slash_too_many_names_the_one_without(rule: Any) -> None:
+    path = rule.path.replace("{", "").replace("}", "")
+    with pytest.raises(NotFound, match=f"send it to {path}, without the slash too many"):
+        match(rule.method, f"{path}/")
+    assert match(rule.method, path)[0].method == rule.method
+
+
+def test_a_path_of_any_length_is_refused_in_few_words() -> None:
+    for path in ("/" * 30_000, "/v1/models/" + "a" * 30_000 + ":predict", "/v2/models/" + "a" * 30_000 + "/infer/"):
+        with pytest.raises(NotFound) as refused:
+            match("POST", path)
+        assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/models/heart/predictions", {"instances": [ROW]}), ("/v1/predictions/none/feedback", {"label": 1})]
+)
+def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(visitor: Visitor, path: str, body: Any) -> None:
+    answer = visitor.post(path, body, content_type="application/x-www-form-urlencoded")
+    assert answer.status_code == 415
+    said = "content type application/x-www-form-urlencoded is not read here; send the header Content-Type: application/json"
+    assert answer.json()["detail"].startswith(said)
+    assert visitor.post(path, body, content_type="application/json").status_code != 415
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the body is empty; send a JSON object"),
+        (b"{", "the body is not JSON: Expecting property name"),
+        (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; leave it out"),
+        (b"{}", "give a label, a comment, or both"),
+    ],
+)
+def test_a_wrong_body_of_the_control_api_is_refused_in_words(visitor: Visitor, content: bytes, said: str) -> None:
+    answer = visitor.post("/v1/predictions/none/feedback", content)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(said)
+
+
+def test_a_name_that_does_not_fit_is_quoted_with_what_would(visitor: Visitor) -> None:
+    admin = visitor.house.issuer.token("root", groups=["admin"])
+    for name in ("my policy", "my.policy"):
+        headers = {"authorization": f"Bearer {admin}"}
+        answer = visitor.client.post("/v1/policies", json={"name": name}, headers=headers)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"].startswith(f"name: '{name}' does not fit the pattern ^[a-z0-9]")
