@@ -18,7 +18,8 @@ from typing import Any
 
 import yaml
 
-CLAIM = "slipway-dev-sources"
+CLAIM = "slipway-dev-sources-{session}"
+"""A claim that Jobs of an earlier session still hold is being deleted, and could not be used."""
 SOURCES = "/sources"
 PROGRAM = (Path(__file__).parent / "program").read_text()
 
@@ -27,11 +28,12 @@ Object = dict[str, Any]
 
 def main() -> None:
     """Read from standard input, write to standard output."""
+    session = os.environ["DEV_SESSION"]
     objects = [each for each in yaml.safe_load_all(sys.stdin) if each]
     for each in objects:
         if template := pod_template(each):
-            develop(template, os.environ["DEV_SESSION"])
-    yaml.safe_dump_all([*objects, claim()], sys.stdout)
+            develop(template, session)
+    yaml.safe_dump_all([*objects, claim(session)], sys.stdout)
 
 
 def pod_template(manifest: Object) -> Object | None:
@@ -51,21 +53,25 @@ def develop(template: Object, session: str) -> None:
     for container in template["spec"]["containers"]:
         match container.get("command"):
             case ["python", "-m", "slipway_jobs", *_]:
-                mount(template, container, read_only=True)
+                mount(template, container, shared(session, read_only=True), read_only=True)
                 container.setdefault("env", []).append({"name": "PYTHONPATH", "value": SOURCES})
             case ["python", "-m", module, *_] if module.startswith("slipway_"):
-                mount(template, container, emptyDir={"sizeLimit": "64Mi"})
+                mount(template, container, {"emptyDir": {"sizeLimit": "64Mi"}})
                 wrap(template, container, session, "restart")
             case ["mlflow", "server"]:
-                mount(template, container)
+                mount(template, container, shared(session))
                 wrap(template, container, session, "once")
 
 
-def mount(template: Object, container: Object, *, read_only: bool = False, **source: Object) -> None:
-    """Mount a volume of this source at ``/sources``, the shared one of Jobs if none is given."""
-    volume = source or {"persistentVolumeClaim": {"claimName": CLAIM, "readOnly": read_only}}
-    template["spec"].setdefault("volumes", []).append({"name": "sources", **volume})
+def mount(template: Object, container: Object, source: Object, *, read_only: bool = False) -> None:
+    """Mount a volume of this source at ``/sources``."""
+    template["spec"].setdefault("volumes", []).append({"name": "sources", **source})
     container.setdefault("volumeMounts", []).append({"name": "sources", "mountPath": SOURCES, "readOnly": read_only})
+
+
+def shared(session: str, *, read_only: bool = False) -> Object:
+    """Return the source of the volume that Jobs share with the pod of MLflow."""
+    return {"persistentVolumeClaim": {"claimName": CLAIM.format(session=session), "readOnly": read_only}}
 
 
 def wrap(template: Object, container: Object, session: str, mode: str) -> None:
@@ -74,12 +80,12 @@ def wrap(template: Object, container: Object, session: str, mode: str) -> None:
     template["metadata"].setdefault("annotations", {})["slipway.dev/dev-session"] = session
 
 
-def claim() -> Object:
-    """Return the volume with the sources of Jobs."""
+def claim(session: str) -> Object:
+    """Return the claim of the volume with the sources of Jobs."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": CLAIM},
+        "metadata": {"name": CLAIM.format(session=session)},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
     }
 
