@@ -181,7 +181,7 @@ def _read(path: Path) -> bytes:
     [
         ({"field": "image"}, "image", "the input that takes pictures is pixels"),
         ({"title": "longer"}, "title", "has 6 characters; 5 are allowed"),
-        ({"weight": "much"}, "weight", "FP32 is expected"),
+        ({"weight": "much"}, "weight", "is not FP32"),
         ({"colour": "red"}, "colour", "is not an input"),
     ],
 )
@@ -202,6 +202,13 @@ def test_a_form_without_a_file_or_for_a_model_without_pictures_is_refused(visito
     broken = visitor.post(PATH, b"no form", content_type="multipart/form-data; boundary=x")
     assert broken.status_code in (400, 422)
     assert visitor.post(PATH, b"no form", content_type="multipart/form-data").status_code == 400
+
+
+def test_a_field_of_a_form_is_read_as_one_of_csv(visitor: Visitor) -> None:
+    assert send(visitor, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
+    answer = send(visitor, file_of(CORNER), weight="1,5")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "weight")
+    assert answer.json()["detail"] == "weight: '1,5' is not FP32; write a point before decimals, and nothing between thousands"
 
 
 def test_values_instead_of_a_picture_are_taken_too(visitor: Visitor) -> None:

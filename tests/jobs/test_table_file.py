@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,7 +14,8 @@ from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_jobs.data.table_file import ROWS_AT_ONCE, TableFile
-from slipway_jobs.errors import CorruptTable
+from slipway_jobs.errors import CorruptTable, Refused
+from slipway_jobs.foreign.rows import of_file
 
 COLUMNS = {
     "age": Column(name="age", datatype=Datatype.FP32),
@@ -205,3 +207,22 @@ def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(tmp
     assert [len(chunk.rows) for chunk in chunks] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 500]
     assert [row.values for chunk in chunks for row in chunk.rows] == [{"age": number} for number in range(count)]
     assert pa.concat_tables([chunk.others for chunk in chunks]).to_pydict() == {"age.x": table["age.x"].to_pylist()}
+
+
+@pytest.mark.parametrize(
+    "content", ["x,y\n1.5,1\n", "x,y\n,1\n", 'x,y\n"1,5",1\n'], ids=["a fraction", "a missing value", "a decimal comma"]
+)
+def test_expected_outputs_with_another_value_than_the_datatype_has_are_refused_and_not_rounded(
+    tmp_path: Path, content: str
+) -> None:
+    x = Column(name="x", datatype=Datatype.INT64)
+    signature = Signature(inputs=(x,), outputs=(Column(name="y", datatype=Datatype.FP32),))
+    (tmp_path / "expected.csv").write_text(content)
+    with pytest.raises(CorruptTable, match="x: "):
+        of_file(tmp_path / "expected.csv", signature)
+    np.savez(tmp_path / "expected.npz", x=[1.5], y=[1.0])
+    with pytest.raises(Refused, match="x has numbers that are not whole; INT64 is expected"):
+        of_file(tmp_path / "expected.npz", signature)
+    (tmp_path / "expected.csv").write_text("x,y\n2.0,1\n")
+    inputs, outputs = of_file(tmp_path / "expected.csv", signature)
+    assert (inputs["x"].tolist(), outputs["y"].tolist()) == ([2], [1.0])

@@ -122,7 +122,7 @@ def _format(sink: _Sink) -> str:
     if sink.head.startswith(PARQUET):
         return "parquet"
     if sink.has_nul:
-        raise UnsupportedType("the file is neither Parquet nor CSV")
+        raise UnsupportedType("the file is neither Parquet nor CSV; save it as CSV in UTF-8")
     return "csv"
 
 

@@ -96,6 +96,10 @@ def _checked(column: Column, values: list[Any]) -> list[Any]:
 
 
 def _array(column: Column, values: Any) -> NDArray[Any]:
+    """Raises ValueError for what numpy would round in silence."""
+    given = np.asarray(values)
+    if column.datatype.is_integer and given.dtype.kind == "f" and np.any(given != np.trunc(given)):
+        raise ValueError(f"{column.name} has numbers that are not whole; {column.datatype} is expected")
     return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
 
 
