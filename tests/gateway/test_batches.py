@@ -91,6 +91,12 @@ def upload(visitor: Visitor, content: bytes, who: str = "ada", model: str = "hea
     return visitor.client.post(f"/v1/models/{model}/batches", files=files, headers=headers)
 
 
+def serve(visitor: Visitor, model: str, predictor: Predictor) -> None:
+    """Declare the model and wait until the gateway has seen it."""
+    visitor.house.model(model, ("1", 100), url=predictor.url)
+    wait_for(f"model {model}", lambda: visitor.get(f"/v2/models/{model}").status_code == 200)
+
+
 def ended(visitor: Visitor, answer: httpx.Response) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
         seen: dict[str, Any] = visitor.get(answer.headers["location"]).json()
@@ -186,9 +192,9 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(400)
-def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(visitor: Visitor, works: House) -> None:
+def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(visitor: Visitor) -> None:
     with Predictor(NAMED, _named) as predictor:
-        works.model("named", ("1", 100), url=predictor.url)
+        serve(visitor, "named", predictor)
         columns = {"x": [1.5, 2.0], "error": ["mine", None], "tags": [[b"a"], []], "day": pa.array([0, 1], pa.date32())}
         file = io.BytesIO()
         pq.write_table(pa.table(columns), file)
@@ -208,23 +214,23 @@ def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_res
 
 
 @pytest.mark.timeout(400)
-def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(visitor: Visitor, works: House) -> None:
+def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(visitor: Visitor) -> None:
     def fail(service: str, asked: InferenceRequest) -> dict[str, Any]:
         if 13.0 in asked.inputs[0].data:
             raise ArithmeticError("the model fails on purpose")
         return _named(service, asked)
 
     with Predictor(NAMED, fail) as predictor:
-        works.model("unlucky", ("1", 100), url=predictor.url)
+        serve(visitor, "unlucky", predictor)
         answer = upload(visitor, b"x\n1\n13\n2\n", model="unlucky")
         assert ended(visitor, answer)["rowsFailed"] == 1
     assert [row["_error"] for row in result(visitor, answer)] == [None, "Internal Server Error", None]
 
 
 @pytest.mark.timeout(400)
-def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(visitor: Visitor, works: House) -> None:
+def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(visitor: Visitor) -> None:
     with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
-        works.model("silent", ("1", 100), url=predictor.url)
+        serve(visitor, "silent", predictor)
         batch = ended(visitor, upload(visitor, b"x\n1\n2\n", model="silent"))
         assert (batch["state"], batch["reason"]) == ("failed", "the predictor gave 0 rows for 2")
         assert len(predictor.asked) == 1
@@ -252,8 +258,7 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
     house = new_house()
     house.cluster.apply(TEMPLATE)
     with Predictor() as predictor, house.gateway() as visitor:
-        house.model("heart", ("3", 100), url=predictor.url)
-        wait_for("the model", lambda: visitor.get("/v2/models/heart").status_code == 200)
+        serve(visitor, "heart", predictor)
         path = upload(visitor, CSV).headers["location"]
         settings = Settings(database_url=house.database_url, mlflow_tracking_uri="http://127.0.0.1:9")
         predictor.raw, predictor.status = b'{"error": "busy"}', 503
