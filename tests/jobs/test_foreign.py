@@ -362,6 +362,12 @@ def test_a_text_is_imported_with_its_example(imported: Import, tmp_path: Path) -
     assert parse_request((folder / "input_example.json").read_bytes()).inputs[0].data == ["hello"]
 
 
+def test_the_example_is_a_row_with_finite_outputs(imported: Import, tmp_path: Path) -> None:
+    _, folder = imported("log", saved(tmp_path, plain(["n", 3], "Log")))
+    values = parse_request((folder / "input_example.json").read_bytes()).inputs[0].data
+    assert np.isfinite(np.log(np.array(values, np.float32))).all()
+
+
 def test_expected_rows_with_an_output_beyond_its_bounds_are_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENT = "import"
 
+TRIED = 16
+"""Made-up rows of which one becomes the example."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -78,7 +81,7 @@ def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[F
     body = _content(wish.example, folder / "example", settings)
     table = _fetched(wish.expected, folder / "expected", settings) if wish.expected else None
     model = _looked_at(path, signature, body, table, as_it_is=wish.as_it_is)
-    example = of_request(body, model.signature) if body else made_up(model.signature, rows=1)
+    example = of_request(body, model.signature) if body else _example(model)
     if table is None:
         model.check_rows(_two_rows(model.signature, example))
         model.check_answer(example)
@@ -88,6 +91,23 @@ def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[F
     model.check_answer(inputs)
     parity = _compared(model, inputs, expected, wish.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
+
+
+def _example(model: ForeignModel) -> Arrays:
+    """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an infinite one."""
+    rows = made_up(model.signature, TRIED)
+    for column in model.signature.inputs:
+        if column.datatype.is_float and not column.codes:
+            rows[column.name][1] = np.clip(1, column.minimum, column.maximum)  # what logarithms and divisions can take
+    try:
+        outputs = [array for array in model.answer(rows).values() if array.dtype.kind == "f" and len(array) == TRIED]
+    except Refused:  # made-up rows together; the checks that follow give the reason for one
+        outputs = []
+    finite = np.ones(TRIED, bool)
+    for array in outputs:
+        finite &= np.isfinite(array.reshape(TRIED, -1)).all(axis=1)
+    index = int(np.argmax(finite))
+    return {name: array[index : index + 1] for name, array in rows.items()}
 
 
 def _two_rows(signature: Signature, example: Arrays) -> Arrays:
