@@ -51,6 +51,7 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
         (b"2026-01-02,Bremen", b"2026-01-02,", "sales.csv line 3, column store: '' is not a name"),
         (b"Bremen,tea,2.5", b"Bremen,*,2.5", "sales.csv line 3, column product: '*' is not a name"),
         (b"2.5", b"-1", "sales.csv line 3, column units: '-1' is not a number from 0"),
+        (b"2.5", b"2_5", "sales.csv line 3, column units: '2_5' is not a number from 0"),
         (b"2.5", b"nan", "sales.csv line 3, column units: 'nan' is not a number from 0"),
         (b"2.5,1", b"2.5,maybe", "sales.csv line 3, column promotion: 'maybe' is not 0 or 1"),
         (b"3.50", b"a lot", "sales.csv line 4, column price: 'a lot' is not a number from 0"),

@@ -9,6 +9,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from slipway_contract.errors import InvalidInput
+from slipway_contract.v2 import Datatype
+from slipway_contract.values import text_value
 
 from slipway_jobs.errors import CorruptTable
 
@@ -184,8 +187,8 @@ def _number(given: Mapping[str, str], column: str) -> float | None:
     if not text:
         return None
     try:
-        value = float(text)
-    except ValueError:
+        value = float(text_value(column, Datatype.FP64, text))
+    except InvalidInput:
         value = math.nan
     if not 0 <= value < 1e9:
         raise _Wrong(column, f"{text!r:.40} is not a number from 0; leave it empty when it is not known")
