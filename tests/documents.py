@@ -30,7 +30,8 @@ PLACEHOLDERS = {
 
 PROLOGUE = r"""
 set -euo pipefail
-curl() { command curl --fail-with-body --show-error "$@"; }
+# Another gateway finds an event when it is shipped, a moment after the answer: a reader takes that moment.
+curl() { command curl --fail-with-body --show-error --retry 4 --retry-all-errors "$@"; }
 last() {
   local found
   found=$(grep -oE "\"$1\": ?\"[^\"]+\"" "$TRANSCRIPT" | tail -n 1 | sed -E 's/.*: ?"(.*)"/\1/')

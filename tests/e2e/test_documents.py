@@ -19,7 +19,7 @@ DIAGNOSES = [
     pytest.param(block, line, id=f"{block.page.stem}: {line}")
     for page in FAILURES
     for block in blocks(page)
-    for line in block.commands.splitlines()
+    for line in re.sub(r"&\n(.+)", r"& until \1; do sleep 1; done", block.commands).splitlines()  # a port that is forwarded
 ]
 NOT_HERE = re.compile(r"previous terminated container|jobs?(\.batch)? \S+ not found|No resources found")
 """What is not wrong with a command: it looks for what only the failure leaves behind."""
