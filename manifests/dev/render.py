@@ -76,6 +76,8 @@ def shared(session: str, *, read_only: bool = False) -> Object:
 
 def wrap(template: Object, container: Object, session: str, mode: str) -> None:
     """Put the script ``program`` before the command of a container. Its pod is replaced when the session is another."""
+    # A start is seconds of one CPU: a limit would make them twice as many after each change.
+    container.get("resources", {}).get("limits", {}).pop("cpu", None)
     container["command"] = ["sh", "-c", PROGRAM, session, mode, *container["command"]]
     template["metadata"].setdefault("annotations", {})["slipway.dev/dev-session"] = session
 
