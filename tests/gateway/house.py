@@ -133,7 +133,7 @@ class Visitor:
     def __init__(self, url: str, house: House) -> None:
         self.url = url
         self.house = house
-        self.client = httpx.Client(base_url=url, timeout=15, trust_env=False)
+        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> Self:
