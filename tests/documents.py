@@ -99,7 +99,7 @@ def run(page: Path, mark: str, folder: Path, environment: Mapping[str, str], kno
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            timeout=900,
+            timeout=1700,
             check=False,
         )
     assert done.returncode == 0, transcript.read_text()[-4000:]

@@ -19,7 +19,7 @@ from tests.documents import PAGES, ROOT, blocks, run, workplace
 from tests.embedded.conftest import RunningRing
 from tests.ring import PATIENT, wait_for
 
-pytestmark = [pytest.mark.ring, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.ring, pytest.mark.timeout(1800)]
 
 LOCAL = [page for page in PAGES if any(block.mark == "run: local" for block in blocks(page))]
 
