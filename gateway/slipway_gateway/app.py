@@ -148,7 +148,7 @@ class Gateway:
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, self.storage, keep=keep)
         self.batches = BatchStore(self.database, self.storage)
-        self.exports = Exports(settings.database_url.get_secret_value())
+        self.exports = Exports(database_url)
         self._journal = journal or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
@@ -319,9 +319,9 @@ class Gateway:
 
     async def _ship_the_rest(self) -> None:
         """Until the grace period is nearly over; what is left then is shipped by the next process with this folder."""
-        begun = time.monotonic() if self.ends_at is None else self.ends_at - self.settings.grace_seconds
-        until = begun + self.settings.grace_seconds - CLOSING_SECONDS
-        until = max(until, time.monotonic() + SHORTEST_SHIPMENT_SECONDS)
+        now = time.monotonic()
+        ends_at = now + self.settings.grace_seconds if self.ends_at is None else self.ends_at
+        until = max(ends_at - CLOSING_SECONDS, now + SHORTEST_SHIPMENT_SECONDS)
         if left := await self.shipper.finish(until):
             log.error(
                 "%d bytes of events are left in %s when the grace period of %g s ends; PostgreSQL: %s. They are lost if the"

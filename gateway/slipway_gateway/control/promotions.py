@@ -114,9 +114,8 @@ class Promotions:
             promotion_id=job["metadata"]["name"],
             model=model,
             state=state(job),
-            request=PromotionRequest.model_validate(
-                asked_for(job), extra="ignore"
-            ),  # a gateway of a later release may have made it
+            # A gateway of a later release may have made it.
+            request=PromotionRequest.model_validate(asked_for(job), extra="ignore"),
             submitted_by=submitted_by(job),
             created=created(job),
             finished=finished(job),
