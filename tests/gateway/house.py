@@ -227,3 +227,15 @@ class Process:
         self.visitor.client.close()
         self.process.terminate()
         return self.process.wait(timeout=15)
+
+
+@contextmanager
+def running(house: House, **changed: Any) -> Iterator[Process]:
+    """Yield a process that is ready; then it must end by SIGTERM with status 0. It is killed when anything fails."""
+    process = Process(house, **changed)
+    try:
+        process.wait_ready()
+        yield process
+        assert process.stop() == 0
+    finally:
+        process.kill()

@@ -25,7 +25,7 @@ from slipway_gateway.postgresql.tables import CHECKS, feedback, metadata, predic
 from slipway_gateway.records.spool import SEGMENT, Spool
 from sqlalchemy import create_engine, inspect
 
-from tests.gateway.house import House, Process
+from tests.gateway.house import House, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
@@ -337,13 +337,11 @@ def _unless_200(answer: httpx.Response) -> httpx.Response | None:
 
 
 def test_metrics_count_what_was_answered(own_house: House) -> None:
-    process = Process(own_house)
-    process.wait_ready()
-    process.visitor.infer("heart")
-    process.visitor.infer("heart", age=-1.0)
-    process.visitor.get("/v1/me", who=None)
-    text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
-    assert process.stop() == 0
+    with running(own_house) as process:
+        process.visitor.infer("heart")
+        process.visitor.infer("heart", age=-1.0)
+        process.visitor.get("/v1/me", who=None)
+        text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
     lines = set(text.splitlines())
     assert 'slipway_predictions_total{model="heart",outcome="2xx",version="3"} 1.0' in lines
     assert 'slipway_predictions_total{model="heart",outcome="4xx",version="3"} 1.0' in lines

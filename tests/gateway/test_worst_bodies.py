@@ -19,7 +19,7 @@ from PIL import Image
 from slipway_gateway.access.rules import RULES, Rule
 from slipway_gateway.door.door import WITH_BODY
 
-from tests.gateway.house import House, Process
+from tests.gateway.house import House, Process, running
 from tests.gateway.predictor import DIGEST
 from tests.serving.predictor import Predictor, started
 
@@ -229,13 +229,8 @@ def process(new_house: Callable[[], House], real: Predictor) -> Iterator[Process
     """A gateway in front of it, warm."""
     house = new_house()
     house.model("heart", ("3", 100), url=str(real.client.base_url).rstrip("/"))
-    process = Process(house, upstream_timeout_seconds=60)
-    try:
-        process.wait_ready()
+    with running(house, upstream_timeout_seconds=60) as process:
         yield process
-        assert process.stop() == 0
-    finally:
-        process.kill()
 
 
 @pytest.fixture(scope="module")
