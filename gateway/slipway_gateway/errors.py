@@ -83,6 +83,13 @@ class Conflict(GatewayError):
     status = 409
 
 
+class KeyReused(InvalidInput):
+    """The Idempotency-Key is that of another request."""
+
+    def __init__(self) -> None:
+        super().__init__("Idempotency-Key", "was used before, for something else; send another one")
+
+
 class TooLarge(GatewayError):
     """The body is over the limit."""
 

@@ -18,7 +18,7 @@ from slipway_gateway.access.call import Call
 from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.errors import Conflict, NotFound, TooManyJobs
+from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
@@ -141,7 +141,7 @@ class Batches:
                 values |= {"policy": policy.name, "charged": rows, "charged_day": now.date()}
             row, is_new = await self._store.add(upload.path, charge, **values)
         if not is_new and (row.sha256, row.model) != (upload.sha256, model):
-            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
+            raise KeyReused
         try:
             job = await self._start(row)
         except TooManyJobs:

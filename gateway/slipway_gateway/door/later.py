@@ -11,7 +11,7 @@ from slipway_contract.errors import InvalidInput
 from slipway_gateway.access.call import Call
 from slipway_gateway.access.rules import Rule
 from slipway_gateway.control.answers import PredictionRequest
-from slipway_gateway.errors import JSON, Forbidden, TooManyTasks, Unavailable
+from slipway_gateway.errors import JSON, Forbidden, KeyReused, TooManyTasks, Unavailable
 from slipway_gateway.inference import binary
 from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.routing import Routes
@@ -80,7 +80,7 @@ class Later:
             raise TooManyTasks(self._per_caller)
         found = await self._store.add(task)
         if found.fingerprint != task.fingerprint:
-            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
+            raise KeyReused
         if found.task_id == task.task_id and call.permit:  # a repetition costs nothing
             call.permit.count()
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)

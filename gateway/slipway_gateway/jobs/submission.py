@@ -17,10 +17,9 @@ from fastapi import Header
 from slipway_cluster.interface import CRON_JOB, JOB, Cluster, ClusterError, Manifest
 from slipway_cluster.interface import Conflict as Taken
 from slipway_cluster.interface import NotFound as Missing
-from slipway_contract.errors import InvalidInput
 from slipway_contract.labels import MODEL, PURPOSE, REQUEST, SUBMITTED, SUBMITTED_BY
 
-from slipway_gateway.errors import Conflict, NotFound, TooManyJobs, Unavailable
+from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs, Unavailable
 from slipway_gateway.requestid import new_id
 
 IdempotencyKey = Annotated[
@@ -94,7 +93,7 @@ class Submissions:
     async def submit(self, asked: Submission) -> tuple[Manifest, bool]:
         """The Job, and whether it is new: an earlier request with the same key has made it otherwise.
 
-        Raises NotFound, InvalidInput, TooManyJobs, Unavailable.
+        Raises NotFound, KeyReused, TooManyJobs, Unavailable.
         """
         return await to_thread.run_sync(self._submit, asked)
 
@@ -130,7 +129,7 @@ class Submissions:
             else:
                 return job, True
         if found["metadata"].get("annotations", {}).get(REQUEST) != content:
-            raise InvalidInput("Idempotency-Key", "was used before, for something else; send another one")
+            raise KeyReused
         return found, False
 
     async def find(self, purpose: str, model: str, name: str) -> Manifest:
