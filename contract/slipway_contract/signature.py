@@ -7,7 +7,16 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from slipway_contract.errors import InvalidInput, InvalidOutput
-from slipway_contract.v2 import Datatype, InferenceRequest, Tensor, TensorMetadata, check_values, element_count, flatten
+from slipway_contract.v2 import (
+    Datatype,
+    InferenceRequest,
+    ModelMetadata,
+    Tensor,
+    TensorMetadata,
+    check_values,
+    element_count,
+    flatten,
+)
 from slipway_contract.values import plain_values
 
 ROUNDING = {Datatype.FP16: 2e-3, Datatype.FP32: 1e-5, Datatype.FP64: 1e-5}
@@ -138,7 +147,7 @@ class Column(BaseModel):
         """The number of rows in a tensor of this column; raises InvalidInput when the shape is another."""
         shape = tensor.shape
         # A scalar column is accepted as [rows] and as [rows, 1]: V2 clients write both.
-        if shape and tuple(shape[1:]) in ({self.shape, (1,)} if not self.shape else {self.shape}):
+        if shape and self.has_shape(shape, shape[0]):
             return shape[0]
         wanted = ["rows", *map(str, self.shape)]
         raise InvalidInput(self.name, f"shape {shape} does not fit; expected [{', '.join(wanted)}]")
@@ -168,13 +177,17 @@ class Column(BaseModel):
         if self.maximum is not None and max(values) > self.maximum:
             raise InvalidInput(self.name, f"{max(values):g} is above the maximum {self.maximum:g}{self._in_unit}")
 
+    def has_shape(self, shape: Sequence[int], rows: int) -> bool:
+        """Return whether the shape is ``[rows, *self.shape]``, or of a scalar column ``[rows, 1]``."""
+        return tuple(shape) in ((rows, *self.shape), (rows, *(self.shape or (1,))))
+
     def check_output(self, tensor: Tensor, rows: int) -> None:
         """Raise InvalidOutput unless the tensor is this output for that many rows: shape, datatype, bounds and codes.
 
         Null and NaN pass: a model may have no value for a row.
         """
         shape = list(tensor.shape)
-        if shape not in ([rows, *self.shape], [rows, *(self.shape or (1,))]) or len(tensor.data) != element_count(shape):
+        if not self.has_shape(shape, rows) or len(tensor.data) != element_count(shape):
             raise InvalidOutput(self.name, f"has the shape {shape} for {rows} rows; {[rows, *self.shape]} is expected")
         if tensor.datatype is not self.datatype:
             raise InvalidOutput(self.name, f"is {tensor.datatype}; the signature has {self.datatype}")
@@ -220,6 +233,12 @@ class Signature(BaseModel):
         if self.lookup and (both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}):
             raise ValueError(f"{', '.join(sorted(both))}: is both an input and what others are looked up by")
         return self
+
+    @classmethod
+    def of_metadata(cls, metadata: ModelMetadata) -> Self:
+        """Return the signature that a predictor's V2 metadata describes; raises ValidationError when it describes none."""
+        inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs))
+        return cls(inputs=inputs, outputs=outputs)
 
     @property
     def lookup(self) -> Lookup | None:

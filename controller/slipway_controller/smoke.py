@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidOutput
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse, ModelMetadata
 
 from slipway_controller.inference_service import PASSED, Service
@@ -22,20 +22,20 @@ def predict_example(client: httpx.Client, service: Service, digest: str) -> str:
         if answer.is_error:
             return f"metadata answered {answer.status_code}"
         metadata = ModelMetadata.model_validate_json(answer.content)
-        told: dict[str, Any] = metadata.parameters or {}
-        if told.get("digest") != digest:
-            return f"the predictor serves digest {told.get('digest')}, not {digest}"
-        if not told.get("example"):
+        parameters: dict[str, Any] = metadata.parameters or {}
+        if parameters.get("digest") != digest:
+            return f"the predictor serves digest {parameters.get('digest')}, not {digest}"
+        if not parameters.get("example"):
             return PASSED  # artifacts without an example were checked as far as they can be
-        signature = _signature(metadata)
-        answer = client.post(f"{base}/infer", json=told["example"])
+        signature = Signature.of_metadata(metadata)
+        answer = client.post(f"{base}/infer", json=parameters["example"])
     except ValidationError as error:
         return f"its metadata is not V2: {_first(error)}"
     except (httpx.TransportError, ValueError) as error:
         return f"the predictor does not answer: {error}"
     if answer.is_error:
         return f"its own example was answered with {answer.status_code}: {answer.text[:200]}"
-    return _compared(answer.content, signature, told["example"])
+    return _compared(answer.content, signature, parameters["example"])
 
 
 def _compared(body: bytes, signature: Signature, example: Any) -> str:
@@ -49,11 +49,6 @@ def _compared(body: bytes, signature: Signature, example: Any) -> str:
     except (LookupError, TypeError):
         return "its own example is not a V2 request: inputs with a shape are missing"
     return PASSED
-
-
-def _signature(metadata: ModelMetadata) -> Signature:
-    inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs))
-    return Signature(inputs=inputs, outputs=outputs)
 
 
 def _first(error: ValidationError) -> str:

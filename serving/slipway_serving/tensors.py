@@ -81,7 +81,7 @@ def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
     Raises InvalidOutput when it has another shape: rows would be taken for one another.
     """
     shape = (rows, *column.shape)
-    if array.shape not in (shape, (rows, *(column.shape or (1,)))):
+    if not column.has_shape(array.shape, rows):
         raise InvalidOutput(column.name, f"has the shape {list(array.shape)} for {rows} rows; {list(shape)} is expected")
     array = array.reshape(shape).astype(DTYPES[column.datatype], copy=False)
     return ResponseOutput(name=column.name, shape=list(array.shape), datatype=column.datatype.value, data=array.ravel().tolist())

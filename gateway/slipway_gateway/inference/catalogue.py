@@ -52,8 +52,7 @@ class Catalogue:
             return known
         said = await self.metadata(target)
         try:
-            inputs, outputs = ([Column.of_metadata(tensor) for tensor in group] for group in (said.inputs, said.outputs))
-            signature = Signature(inputs=tuple(inputs), outputs=tuple(outputs))
+            signature = Signature.of_metadata(said)
         except ValidationError as error:
             log.warning("the signature of %s version %s is not understood: %s", target.model, target.version, error)
             raise Unavailable(f"version {target.version} of model {target.model} has no signature for named features") from error
@@ -62,16 +61,20 @@ class Catalogue:
 
     async def provenance(self, digest: str) -> dict[str, Any]:
         """Where a version comes from, also when it is served no more; empty when it never said."""
-        said = self._known.get(digest) or await self._events.version(digest)
+        said = await self._found(digest)
         return (said.parameters or {}) if said else {}
 
     async def outputs(self, digest: str) -> list[Column]:
         """The columns that a version gives, also when it is served no more; empty when it never said."""
-        said = self._known.get(digest) or await self._events.version(digest)
+        said = await self._found(digest)
         try:
             return [Column.of_metadata(tensor) for tensor in said.outputs] if said else []
         except ValidationError:
             return []
+
+    async def _found(self, digest: str) -> ModelMetadata | None:
+        """Return what is in memory, else what is stored."""
+        return self._known.get(digest) or await self._events.version(digest)
 
     async def keep(self) -> None:
         """Remember each version that gets traffic, while it can still be asked; for ever."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 from pydantic import ValidationError
-from slipway_contract.signature import Column, Signature
+from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceRequest, InferenceResponse, ModelMetadata
 
 from slipway_jobs.errors import BatchError, BatchRefused
@@ -39,8 +39,7 @@ class Predictor:
         if (said.parameters or {}).get("digest", digest) != digest:
             raise BatchRefused(f"{service} at {url} is not the artifact {digest} of the batch; send the file again")
         try:
-            inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (said.inputs, said.outputs))
-            self.signature = Signature(inputs=inputs, outputs=outputs)
+            self.signature = Signature.of_metadata(said)
         except ValidationError as error:
             raise BatchRefused(f"the version has no signature of named inputs: {error}") from error
 

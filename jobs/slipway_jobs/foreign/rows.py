@@ -139,7 +139,7 @@ def _plainest(column: Column) -> float:
 
 def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
     """A model's output as [rows, *shape]. Raises Refused when it has another number of rows, or rows of another shape."""
-    if array.shape not in ((rows, *column.shape), (rows, *(column.shape or (1,)))):
+    if not column.has_shape(array.shape, rows):
         raise Refused(
             f"output {column.name!r} has the shape {list(array.shape)} for {rows} rows; {[rows, *column.shape]} is expected"
         )
