@@ -30,9 +30,11 @@ class ForeignModel:
     caveat: str = ""
     """Why a difference from expected outputs may not be the model's fault."""
 
-    def check_answer(self, rows: Arrays) -> None:
-        """Raise Refused unless the outputs for these rows have the datatypes, bounds and codes of the signature."""
-        check_answer(self.signature, self.answer(rows), len(next(iter(rows.values()))))
+    def check_answer(self, rows: Arrays) -> Arrays:
+        """Return the outputs for these rows; raise Refused unless they have the datatypes, bounds and codes of the signature."""
+        answer = self.answer(rows)
+        check_answer(self.signature, answer, len(next(iter(rows.values()))))
+        return answer
 
     def check_rows(self, rows: Arrays) -> None:
         """Raise Refused when the answer to a row is another one with other rows beside it. Needs two rows or more."""

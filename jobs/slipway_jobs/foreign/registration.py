@@ -88,8 +88,8 @@ def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[F
         return model, model.parity, example
     inputs, expected = of_file(table, model.signature)
     model.check_rows(inputs)
-    model.check_answer(inputs)
-    parity = _compared(model, inputs, expected, wish.tolerance, table.name)
+    answer = model.check_answer(inputs)
+    parity = _compared(model, answer, expected, wish.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 
 
@@ -117,9 +117,9 @@ def _two_rows(signature: Signature, example: Arrays) -> Arrays:
     return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
 
 
-def _compared(model: ForeignModel, inputs: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
+def _compared(model: ForeignModel, answer: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
     try:
-        return compare(model.answer(inputs), expected, tolerance, against)
+        return compare(answer, expected, tolerance, against)
     except Refused as error:
         raise Refused(f"{error}{model.caveat and '; '}{model.caveat}") from None
 
