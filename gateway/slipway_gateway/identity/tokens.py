@@ -70,16 +70,17 @@ class Caller:
 
     def within(self, groups: frozenset[str]) -> "Caller":
         """Return the caller with no other groups than these, and without the roles and grants that the others gave."""
-        kept = tuple(group for group in self.groups if group in groups)
-        if len(kept) == len(self.groups):
+        withdrawn = tuple(group for group in self.groups if group not in groups)
+        if not withdrawn:
             return self
-        names = {f"group:{group}" for group in self.groups if group not in groups}
+        kept = tuple(group for group in self.groups if group in groups)
+        names = {f"group:{group}" for group in withdrawn}
         return replace(
             self,
             groups=kept,
             roles=self.claim.roles_of(kept),
             grantees=tuple(each for each in self.grantees if each not in names),
-            withdrawn=tuple(group for group in self.groups if group not in groups),
+            withdrawn=withdrawn,
         )
 
 

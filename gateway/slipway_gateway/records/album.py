@@ -38,8 +38,8 @@ class Album:
         if not self._days or not files:
             return
         now = datetime.now(UTC)
-        known = {f"sha256:{hashlib.sha256(content).hexdigest()}": content for content in files}
         digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in files]
+        known = dict(zip(digests, files, strict=True))
         async with self._database.transaction() as connection:
             # All in one statement, and in one order: two transactions never wait for one another.
             rows = [{"digest": digest, "content": known[digest], "time": now, "subject": subject} for digest in sorted(known)]

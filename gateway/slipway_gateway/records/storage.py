@@ -18,6 +18,9 @@ TOTAL_SECONDS = 2.0
 """For so long the sum over all callers holds. What is stored meanwhile is bounded by what gateways take at once."""
 MEASURE_SECONDS = 60.0
 
+BYTES = select(func.coalesce(func.sum(storage.c.bytes), 0))
+"""Of all callers, unless a condition names one."""
+
 
 class Storage:
     """Calls raise Away while the database is."""
@@ -42,11 +45,10 @@ class Storage:
         """
         now = time.monotonic()
         if now - self._read > TOTAL_SECONDS:
-            self._total, self._read = int(await connection.scalar(select(func.coalesce(func.sum(storage.c.bytes), 0))) or 0), now
+            self._total, self._read = int(await connection.scalar(BYTES) or 0), now
         if self._total + more > self._limit:
             raise StorageFull(self._limit)
-        own = select(func.coalesce(func.sum(storage.c.bytes), 0)).where(storage.c.subject == subject)
-        used = int(await connection.scalar(own) or 0)
+        used = int(await connection.scalar(BYTES.where(storage.c.subject == subject)) or 0)
         if used + more > self._per_caller:
             raise StorageSpent(used, more, self._per_caller)
 
@@ -55,6 +57,6 @@ class Storage:
         while True:
             with suppress(Away):  # the next minute will do
                 await self._database.run(delete(storage).where(storage.c.bytes == 0))
-                rows = await self._database.run(select(func.coalesce(func.sum(storage.c.bytes), 0)))
+                rows = await self._database.run(BYTES)
                 self.bytes = int(rows[0][0])
             await asyncio.sleep(MEASURE_SECONDS)

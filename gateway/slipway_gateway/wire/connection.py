@@ -21,11 +21,10 @@ from slipway_gateway.errors import (
 )
 from slipway_gateway.requestid import new_id
 from slipway_gateway.wire.bodies import BodyBudget
+from slipway_gateway.wire.link import CHUNK_FRAMING
 
 LARGE = 2**16
 """Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
-CHUNK_FRAMING = 20
-"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends."""
 PIPELINED = 16
 """Requests that may wait behind the one under way on a connection. One read can hold 14,000."""
 UNREAD = "slipway.unread"
