@@ -1,8 +1,8 @@
 """URLs that callers name, read in one way: what is checked is what is dialled.
 
 URL parsers differ: for one a backslash belongs to the host, for another it ends the host; one decodes ``%6c`` and maps ``ⓛ`` to
-``l``, another does not. So a URL is taken apart once, its host must be plain after IDNA, and the URL that is dialled is made of
-these parts anew.
+``l``, another does not. So a URL is split once, its host must be plain after IDNA, and the URL that is dialled is joined from
+those parts.
 """
 
 import ipaddress

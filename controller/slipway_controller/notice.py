@@ -25,9 +25,9 @@ def notices(
 ) -> tuple[Notice, ...]:
     """What has changed from one status to the next, and what was repaired or removed."""
     lost = _lost(before.traffic, after.traffic, by_version or {})
-    told = [*_done(actions), *_transitions(before, after), *lost, *_moves(before.traffic, after.traffic)]
+    found = [*_done(actions), *_transitions(before, after), *lost, *_moves(before.traffic, after.traffic)]
     # Ready, Progressing and Degraded often change for one and the same reason.
-    return tuple({(notice.reason, notice.message): notice for notice in reversed(told)}.values())[::-1]
+    return tuple({(notice.reason, notice.message): notice for notice in reversed(found)}.values())[::-1]
 
 
 def _done(actions: Sequence[Action]) -> Iterator[Notice]:

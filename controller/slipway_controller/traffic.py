@@ -70,12 +70,12 @@ def fail_over(traffic: list[TrafficTarget], by_version: Mapping[str, Service], n
     share = live.percent + sum(t.percent for t in silent)
     others = [t for t in traffic if t is not live and t not in silent]
     service = by_version.get(live.version)
-    heirs = [t for t in others if t.version in ready and t.role in (TrafficRole.PREVIOUS, TrafficRole.CANARY)]
-    if service is None or not service.broken or not heirs:
+    successors = [t for t in others if t.version in ready and t.role in (TrafficRole.PREVIOUS, TrafficRole.CANARY)]
+    if service is None or not service.broken or not successors:
         return [live.model_copy(update={"percent": share}) if t is live else t for t in traffic if t not in silent]
-    heir = max(heirs, key=lambda t: (t.role is TrafficRole.PREVIOUS, t.since))
-    taken = heir.model_copy(update={"role": TrafficRole.LIVE, "percent": share + heir.percent, "since": now})
-    return [taken, *(t for t in others if t is not heir)]
+    successor = max(successors, key=lambda t: (t.role is TrafficRole.PREVIOUS, t.since))
+    promoted = successor.model_copy(update={"role": TrafficRole.LIVE, "percent": share + successor.percent, "since": now})
+    return [promoted, *(t for t in others if t is not successor)]
 
 
 def without_broken(traffic: list[TrafficTarget], wanted: str, by_version: Mapping[str, Service]) -> list[TrafficTarget]:

@@ -19,9 +19,9 @@ log = logging.getLogger("ring")
 class Ring:
     """The parts by their addresses; an empty one is not installed."""
 
-    def __init__(self, web: httpx.Client, told: Mapping[str, str]) -> None:
+    def __init__(self, web: httpx.Client, settings: Mapping[str, str]) -> None:
         self._web = web
-        self._told = told
+        self._settings = settings
         self.failed = False
 
     def expect(self, status: int, what: str, url: str, method: str = "GET", **request: Any) -> httpx.Response | None:
@@ -42,7 +42,7 @@ class Ring:
         """Until the gateway is ready, for a while."""
         for _ in range(TRIES):
             try:
-                if self._web.get(f"{self._told['GATEWAY']}/readyz").status_code == httpx.codes.OK:
+                if self._web.get(f"{self._settings['GATEWAY']}/readyz").status_code == httpx.codes.OK:
                     return
             except httpx.HTTPError as error:
                 log.info("the gateway: %s", error)
@@ -50,7 +50,7 @@ class Ring:
 
     def greet(self) -> None:
         """As a stranger."""
-        gateway, mlflow, identity = self._told["GATEWAY"], self._told["MLFLOW"], self._told["IDENTITY"]
+        gateway, mlflow, identity = self._settings["GATEWAY"], self._settings["MLFLOW"], self._settings["IDENTITY"]
         self.expect(200, "the gateway is ready", f"{gateway}/readyz")
         self.expect(401, "the gateway asks for a token", f"{gateway}/v1/models")
         if mlflow:
@@ -63,28 +63,32 @@ class Ring:
 
     def use(self) -> None:
         """As someone who can log in."""
-        told = self._told
+        settings = self._settings
         from slipway_identity.login import LoginFailed, log_in  # not in the image that runs this without a login
 
         try:
             answer = log_in(
-                told["IDENTITY"], told["ACCOUNT"], told["PASSWORD"], host=told["IDENTITY_HOST"], client_id=told["CLIENT"]
+                settings["IDENTITY"],
+                settings["ACCOUNT"],
+                settings["PASSWORD"],
+                host=settings["IDENTITY_HOST"],
+                client_id=settings["CLIENT"],
             )
         except (LoginFailed, httpx.HTTPError) as error:
-            log.error("FAILED  %s logs in: %s", told["ACCOUNT"], error)  # noqa: TRY400 - one line a check
+            log.error("FAILED  %s logs in: %s", settings["ACCOUNT"], error)  # noqa: TRY400 - one line a check
             self.failed = True
             return
-        log.info("ok      %s logs in", told["ACCOUNT"])
+        log.info("ok      %s logs in", settings["ACCOUNT"])
         bearer = {"Authorization": f"Bearer {answer['access_token']}"}
-        self.expect(200, f"the gateway serves {told['ACCOUNT']}", f"{told['GATEWAY']}/v1/models", headers=bearer)
-        if model := told["MODEL"]:
-            url, body = f"{told['GATEWAY']}/v1/models/{model}/predictions", {"instances": [json.loads(told["INSTANCE"])]}
+        self.expect(200, f"the gateway serves {settings['ACCOUNT']}", f"{settings['GATEWAY']}/v1/models", headers=bearer)
+        if model := settings["MODEL"]:
+            url, body = f"{settings['GATEWAY']}/v1/models/{model}/predictions", {"instances": [json.loads(settings["INSTANCE"])]}
             self.expect(200, f"{model} predicts", url, "POST", json=body, headers=bearer)
 
     @property
     def _own_name(self) -> dict[str, str]:
         """Canaille redirects who asks by another name than its own."""
-        return {"Host": self._told["IDENTITY_HOST"]}
+        return {"Host": self._settings["IDENTITY_HOST"]}
 
 
 def main() -> int:

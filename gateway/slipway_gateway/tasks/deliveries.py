@@ -50,7 +50,7 @@ FAIL = text("""
 UPDATE webhooks SET failed = now(), problem = :problem, failures = failures + 1,
     paused_until = CASE WHEN failures + 1 >= :breaker
         THEN now() + least(power(2, failures + 2 - :breaker), :longest) * interval '1 second' END,
-    disabled = CASE WHEN failures + 1 >= :most OR :hopeless THEN now() END
+    disabled = CASE WHEN failures + 1 >= :most OR :permanent THEN now() END
 WHERE webhook_id = :webhook_id RETURNING disabled
 """)
 
@@ -122,8 +122,8 @@ class Deliveries:
     async def fail(self, delivery: Delivery, problem: str, *, again: timedelta | None, most: int) -> bool:
         """Try again after a time, or never; and disable the webhook after ``most`` failed attempts in a row, or when it is the
         challenge that is never tried again. Whether it is disabled now."""
-        hopeless = again is None and delivery.task_id is None
-        given = {"webhook_id": delivery.webhook_id, "problem": problem, "most": most, "hopeless": hopeless}
+        permanent = again is None and delivery.task_id is None
+        given = {"webhook_id": delivery.webhook_id, "problem": problem, "most": most, "permanent": permanent}
         async with self._database.transaction() as connection:
             row = (await connection.execute(FAIL, {**given, "breaker": BREAKER, "longest": LONGEST_PAUSE})).first()
             if row is None:  # deleted meanwhile
