@@ -9,7 +9,7 @@ VENV         := .venv
 VENV_SERVING := .venv-serving
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
-PACKAGES := contract cluster jobs controller gateway identity embedded
+PACKAGES := contract cluster jobs controller gateway identity local
 
 .PHONY: help
 help: ## list the commands
@@ -50,12 +50,12 @@ install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-s
 # --- the ring -----------------------------------------------------------------
 
 .PHONY: up
-up: install ## the embedded ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
-	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
+up: install ## the local ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
+	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
 .PHONY: simulate
 simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, further options in ARGS; until Ctrl-C
-	@exec env SLIPWAY_EMBEDDED_STATE=$(STATE) $(VENV)/bin/python -m slipway_embedded simulate $(or $(MODEL),heart) --rate $(or $(RATE),60) $(ARGS)
+	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local simulate $(or $(MODEL),heart) --rate $(or $(RATE),60) $(ARGS)
 
 # --- locks -------------------------------------------------------------------
 
@@ -91,15 +91,15 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 	@$(MAKE) --no-print-directory chart-lint
 
 # Side by side, because much of their time is waiting; the longest one begins first.
-ALONE := embedded gateway jobs serving
-TESTS := test-embedded test-gateway-a-l test-gateway-m-z test-jobs test-serving test-rest
+ALONE := local gateway jobs serving
+TESTS := test-local test-gateway-a-l test-gateway-m-z test-jobs test-serving test-rest
 
 # A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
 # that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 .PHONY: test $(TESTS)
-test: install ## unit tests and the embedded ring; no cluster
+test: install ## unit tests and the local ring; no cluster
 	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target $(TESTS)
 
@@ -109,8 +109,8 @@ test-gateway-a-l test-gateway-m-z: test-gateway-%:
 test-jobs:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/jobs tests/jobs
 # The first test waits for the ring to come up.
-test-embedded:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/embedded --timeout 600 tests/embedded
+test-local:
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local --timeout 600 tests/local
 test-serving:
 	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
 test-rest:

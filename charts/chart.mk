@@ -5,12 +5,12 @@ SCHEMAS := .slipway/schemas
 .PHONY: chart-docs
 chart-docs: $(VENV)/.installed ## what the chart has generated: CRD, parameters of trainings, values.schema.json, README
 	$(VENV)/bin/python -c 'import yaml; from slipway_contract.crd import crd; print(yaml.safe_dump(crd(), sort_keys=False), end="")' > $(CHART)/files/models.crd.yaml
-	$(VENV)/bin/python -c 'import json; from slipway_jobs.problems.problem import PROBLEMS, parameters_schema, problem; print(json.dumps({name: parameters_schema(problem(name)) for name in PROBLEMS}, indent=1))' | tee embedded/slipway_embedded/objects/parameters.json > $(CHART)/files/parameters.json
+	$(VENV)/bin/python -c 'import json; from slipway_jobs.tasks.task import PROBLEMS, parameters_schema, problem; print(json.dumps({name: parameters_schema(problem(name)) for name in PROBLEMS}, indent=1))' | tee local/slipway_local/objects/parameters.json > $(CHART)/files/parameters.json
 	$(VENV)/bin/python charts/values.py $(CHART)
 
 .PHONY: chart-lint
 chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
-	$(VENV)/bin/mypy charts/values.py charts/schemas.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/ring.py
+	$(VENV)/bin/mypy charts/values.py charts/schemas.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/platform_test.py
 	$(VENV)/bin/python charts/values.py --check $(CHART)
 	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \
 	rm -rf $(SCHEMAS) && $(VENV)/bin/python charts/schemas.py $(SCHEMAS); \

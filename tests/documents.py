@@ -2,7 +2,7 @@
 
 A mark is a comment on the line before the block:
 
-- ``<!-- run: local -->``: against the local stack (tests/embedded/test_documents.py)
+- ``<!-- run: local -->``: against the local stack (tests/local/test_documents.py)
 - ``<!-- run: kind -->``: against the cluster of ``make kind`` (tests/e2e/test_documents.py)
 - ``<!-- run by: FILE -->``: FILE runs the commands of this page in its own order
 - ``<!-- not run: REASON -->``: needs what no test has, such as a registry of one's own

@@ -16,7 +16,7 @@ from slipway_gateway.access.grants import Grant
 from slipway_gateway.limits.policy import Policy
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway", "identity", "embedded")
+PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway", "identity", "local")
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "findall", "finditer", "split"}
 REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
 

@@ -22,7 +22,7 @@ _INHERITED = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT
 
 @dataclass(frozen=True)
 class Image:
-    """What a container image is when embedded: a folder of programs and an environment."""
+    """What a container image is when local: a folder of programs and an environment."""
 
     path: Path
     """A ``bin`` folder, put first in PATH."""

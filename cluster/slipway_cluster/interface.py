@@ -1,4 +1,4 @@
-"""What Slipway asks of a cluster. Objects are Kubernetes JSON, the same on a real cluster and embedded."""
+"""What Slipway asks of a cluster. Objects are Kubernetes JSON, the same on a real cluster and local."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

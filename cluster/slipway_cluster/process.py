@@ -14,8 +14,6 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from slipway_cluster import leash
-
 MARK = "SLIPWAY_POD"
 """Environment variable that every process of a pod inherits; its value is the pod's uid."""
 
@@ -43,7 +41,7 @@ class Process:
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> None:
         """Output and errors are appended to ``log_file``. A program that is not there ends with 127 and says so in the log."""
-        leashed = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *argv]
+        leashed = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *argv]
         with log_file.open("ab") as output:
             self._popen = subprocess.Popen(
                 leashed, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

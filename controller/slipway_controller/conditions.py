@@ -6,7 +6,7 @@ from typing import Literal
 from slipway_contract.model import Condition, ConditionType, ModelStatus, TrafficRole, TrafficTarget
 
 from slipway_controller.inference_service import Service
-from slipway_controller.verdict import Verdict
+from slipway_controller.readiness import Verdict
 
 DELETING = "Deleting"
 """Reason of a Model's last conditions."""

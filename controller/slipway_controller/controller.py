@@ -1,4 +1,4 @@
-"""Carries out what ``reconcile`` decides. The embedded loop and kopf both call ``look``."""
+"""Carries out what ``reconcile`` decides. The local loop and kopf both call ``look``."""
 
 import logging
 import time
@@ -25,12 +25,12 @@ from slipway_contract.model import Model, ModelStatus
 from slipway_controller.action import Action, Adopt, Apply, Delete, Smoke
 from slipway_controller.adoption import TEMPLATE, adoption_of
 from slipway_controller.conditions import degraded
+from slipway_controller.diagnosis import Trouble, stage_of, trouble_of
+from slipway_controller.events import Notice, notices
 from slipway_controller.inference_service import PASSED, Service, observed
-from slipway_controller.notice import Notice, notices
 from slipway_controller.reconcile import Plan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.smoke import predict_example
-from slipway_controller.trouble import Trouble, stage_of, trouble_of
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from slipway_contract import labels
 from slipway_contract.model import Batching, Model
 from slipway_contract.registry import StorageUri
 
-from slipway_controller.trouble import Trouble, load_failure
+from slipway_controller.diagnosis import Trouble, load_failure
 
 RUNTIME = "slipway-mlserver"
 """The ClusterServingRuntime that serves our artifacts."""

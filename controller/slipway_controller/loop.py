@@ -1,4 +1,4 @@
-"""The embedded ring's loop around the controller; on Kubernetes, kopf takes its place."""
+"""The local ring's loop around the controller; on Kubernetes, kopf takes its place."""
 
 import logging
 import threading

@@ -12,11 +12,11 @@ from slipway_controller.action import Action, Apply, Delete
 from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.conditions import conditions, stated
+from slipway_controller.events import Notice, notices
 from slipway_controller.inference_service import Service, desired, differences, terminating
-from slipway_controller.notice import Notice, notices
+from slipway_controller.readiness import Verdict, judge
 from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.traffic import advance, expire, fail_over, refreshed, withdrawn, without_broken
-from slipway_controller.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)

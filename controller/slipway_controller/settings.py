@@ -10,7 +10,7 @@ class ControllerSettings(BaseSettings):
     model_config = SettingsConfigDict(use_attribute_docstrings=True, populate_by_name=True, env_ignore_empty=True)
 
     cluster: str = Field(validation_alias="SLIPWAY_CLUSTER")
-    """``kubernetes://NAMESPACE``, or ``local:///path`` for the embedded stand-in."""
+    """``kubernetes://NAMESPACE``, or ``local:///path`` for the local stand-in."""
 
     tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI")
     """Base URL of the MLflow tracking server."""

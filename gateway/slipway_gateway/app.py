@@ -17,8 +17,8 @@ from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValue
 from starlette.exceptions import HTTPException
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.granting import Granting
 from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.access.store import Granting
 from slipway_gateway.control.administration import Administration
 from slipway_gateway.control.batches import Batches
 from slipway_gateway.control.docs import Docs
@@ -34,20 +34,31 @@ from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
 from slipway_gateway.control.users import Users
 from slipway_gateway.control.webhooks import Webhooks
-from slipway_gateway.door.admission import Admission
-from slipway_gateway.door.door import Door
-from slipway_gateway.door.later import Later
-from slipway_gateway.door.login import Login
+from slipway_gateway.edge.async_predictions import Later
+from slipway_gateway.edge.authenticator import Login
+from slipway_gateway.edge.authorizer import Admission
+from slipway_gateway.edge.middleware import Door
 from slipway_gateway.errors import GatewayError, problem
-from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.eventlog.deprovisioned import Vanished
+from slipway_gateway.eventlog.erasure import Forgetting
+from slipway_gateway.eventlog.eventlog import EventLog
+from slipway_gateway.eventlog.images import Album
+from slipway_gateway.eventlog.shipper import Shipper
+from slipway_gateway.eventlog.spool import Spool
+from slipway_gateway.eventlog.storage import Storage
+from slipway_gateway.http.addresses import read_networks
+from slipway_gateway.http.bodybudget import BodyBudget
+from slipway_gateway.http.connection import Connection
+from slipway_gateway.http.outbound import Outbound
+from slipway_gateway.http.pool import Pool
+from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import IssuerKeys
-from slipway_gateway.identity.scim import Scim
 from slipway_gateway.identity.tokens import Tokens
-from slipway_gateway.inference.answercache import AnswerCache
-from slipway_gateway.inference.catalogue import Catalogue
 from slipway_gateway.inference.endpoints import Endpoints
+from slipway_gateway.inference.metadata_cache import Catalogue
 from slipway_gateway.inference.prediction import Journal, Predictions
 from slipway_gateway.inference.predictors import Predictors
+from slipway_gateway.inference.response_cache import AnswerCache
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import V2
 from slipway_gateway.jobs.batchstore import BatchStore
@@ -58,30 +69,19 @@ from slipway_gateway.limits.ledger import Ledger
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
 from slipway_gateway.limits.ratesharing import RateSharing
+from slipway_gateway.people.accounts import Accounts
+from slipway_gateway.people.scim import Scim
 from slipway_gateway.postgresql.database import Away, Database
 from slipway_gateway.postgresql.queue import Queue
-from slipway_gateway.records.album import Album
-from slipway_gateway.records.erasure import Forgetting
-from slipway_gateway.records.eventlog import EventLog
-from slipway_gateway.records.shipper import Shipper
-from slipway_gateway.records.spool import Spool
-from slipway_gateway.records.storage import Storage
-from slipway_gateway.records.vanished import Vanished
-from slipway_gateway.rows.lookup import Features
-from slipway_gateway.rows.pictures import Bounds, Pictures
+from slipway_gateway.preprocessing.lookup import Features
+from slipway_gateway.preprocessing.pictures import Bounds, Pictures
+from slipway_gateway.redis import Redis
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.telemetry.tracing import Application, Traced
 from slipway_gateway.telemetry.tracing import wanted as tracing_wanted
-from slipway_gateway.wire.addresses import read_networks
-from slipway_gateway.wire.bodies import BodyBudget
-from slipway_gateway.wire.connection import Connection
-from slipway_gateway.wire.outbound import Outbound
-from slipway_gateway.wire.pool import Pool
-from slipway_gateway.wire.redis import Redis
-from slipway_gateway.wire.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

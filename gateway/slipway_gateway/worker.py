@@ -9,8 +9,9 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
-from slipway_gateway.door.replay import Notes, Replay
+from slipway_gateway.edge.task_executor import Notes, Replay
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.http.outbound import Outbound
 from slipway_gateway.postgresql.database import Unacceptable
 from slipway_gateway.postgresql.queue import PREDICTIONS, Again, Queue
 from slipway_gateway.settings import Settings
@@ -18,7 +19,6 @@ from slipway_gateway.tasks.deliverer import Deliverer
 from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import Outcome, TaskState
-from slipway_gateway.wire.outbound import Outbound
 
 log = logging.getLogger(__name__)
 

@@ -51,7 +51,7 @@ def _terminate(*_: object) -> NoReturn:
 
 def _dataset(given: Namespace) -> dict[str, Any]:
     settings = read_settings()
-    from slipway_jobs.catalogue.storing import store, store_all
+    from slipway_jobs.datasets.storing import store, store_all
     from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
@@ -61,7 +61,7 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
-    from slipway_jobs.problems.problem import parse_parameters, problem
+    from slipway_jobs.tasks.task import parse_parameters, problem
 
     task = problem(given.model)
     parsed = parse_parameters(task, parameters)
@@ -74,7 +74,7 @@ def _train(given: Namespace) -> dict[str, Any]:
 def _tune(given: Namespace) -> dict[str, Any]:
     parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
-    from slipway_jobs.problems.problem import parse_parameters, problem
+    from slipway_jobs.tasks.task import parse_parameters, problem
 
     task = problem(given.model)
     parse_parameters(task, parameters)  # refused at once, and not when Optuna is loaded
@@ -86,9 +86,9 @@ def _tune(given: Namespace) -> dict[str, Any]:
 
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
-    from slipway_jobs.problems.problem import problem
     from slipway_jobs.promotion.evaluation import evaluate
     from slipway_jobs.registry.tracking import Tracking
+    from slipway_jobs.tasks.task import problem
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return evaluate(problem(given.model), tracking.version(given.model, number), settings, tracking)
@@ -96,10 +96,10 @@ def _evaluate(given: Namespace) -> dict[str, Any]:
 
 def _promote(given: Namespace) -> dict[str, Any]:
     number, gain, settings = command.version(given.version), command.number("--min-gain", given.min_gain, 0), read_settings()
-    from slipway_jobs.problems.metric import Direction
-    from slipway_jobs.problems.problem import problem
     from slipway_jobs.promotion.promotion import Wish, promote
     from slipway_jobs.registry.tracking import Tracking
+    from slipway_jobs.tasks.metric import Direction
+    from slipway_jobs.tasks.task import problem
 
     task = problem(given.model)
     task.metric(given.metric)
@@ -131,7 +131,7 @@ def _adopt(given: Namespace) -> dict[str, Any]:
 
 def _register(given: Namespace) -> dict[str, Any]:
     tolerance, settings = command.number("--tolerance", given.tolerance, 0), read_settings()
-    from slipway_jobs.foreign.registration import Wish, register
+    from slipway_jobs.imports.registration import Wish, register
     from slipway_jobs.registry.tracking import Tracking
 
     wish = Wish(
@@ -171,8 +171,8 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told
         signal.signal(number, lambda *_: stop.set())
-    from slipway_jobs.problems.problem import problem
     from slipway_jobs.simulation.simulation import Plan, Shift, simulate
+    from slipway_jobs.tasks.task import problem
 
     plan = Plan(rate, seconds, given.dataset, [Shift.parse(text) for text in given.shifts])
     return simulate(problem(given.model), plan, settings, stop)

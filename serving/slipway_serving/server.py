@@ -25,8 +25,8 @@ from slipway_contract.log import log_to_stderr
 
 from slipway_serving.application import create_application, mlserver_settings
 from slipway_serving.artifact import MODEL_SETTINGS_FILE
-from slipway_serving.door import Door
 from slipway_serving.errors import Refused, first_finding
+from slipway_serving.middleware import Door
 from slipway_serving.model import SlipwayModel
 from slipway_serving.settings import ServingSettings
 

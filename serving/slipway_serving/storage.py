@@ -24,7 +24,7 @@ from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE, ArtifactFormat, 
 from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact
 from slipway_serving.errors import Refused, first_finding
 from slipway_serving.mlflow_registry import MlflowRegistry
-from slipway_serving.seal import TrustedKeys
+from slipway_serving.package_signature import TrustedKeys
 from slipway_serving.settings import StorageSettings
 
 _log = logging.getLogger(__name__)

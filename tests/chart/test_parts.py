@@ -14,14 +14,14 @@ from cryptography.x509 import load_pem_x509_certificate
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
-from slipway_embedded.templates import templates
-from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role
+from slipway_gateway.people.groups import GroupClaim
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
-from slipway_jobs.problems.problem import parameters_schema, problem
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
+from slipway_jobs.tasks.task import parameters_schema, problem
+from slipway_local.templates import templates
 
 from tests.chart.chart import CHART, Object, PodTemplate, Refused, Rendering, environment, quantity, render
 
@@ -344,16 +344,16 @@ def test_a_key_of_ones_own_needs_its_public_half() -> None:
 
 
 def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) -> None:
-    for embedded in templates():
-        ours = default.of("CronJob")[embedded["metadata"]["name"]]
+    for local in templates():
+        ours = default.of("CronJob")[local["metadata"]["name"]]
         assert ours["spec"]["suspend"] is True
-        (theirs,) = embedded["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        found = container(default, f"CronJob {embedded['metadata']['name']}", "job")
+        (theirs,) = local["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+        found = container(default, f"CronJob {local['metadata']['name']}", "job")
         assert found["command"] + found["args"] == theirs["command"]
-        model = embedded["metadata"].get("labels", {}).get("slipway.dev/model")
+        model = local["metadata"].get("labels", {}).get("slipway.dev/model")
         assert ours["metadata"]["labels"].get("slipway.dev/model") == model
         for field in ("completionMode", "completions", "parallelism", "backoffLimit", "podFailurePolicy"):
-            assert ours["spec"]["jobTemplate"]["spec"].get(field) == embedded["spec"]["jobTemplate"]["spec"].get(field)
+            assert ours["spec"]["jobTemplate"]["spec"].get(field) == local["spec"]["jobTemplate"]["spec"].get(field)
 
 
 def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -> None:

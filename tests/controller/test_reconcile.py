@@ -13,11 +13,11 @@ from slipway_contract.registry import digest_of
 from slipway_controller.action import Adopt, Apply, Delete, Smoke
 from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
+from slipway_controller.diagnosis import Trouble, load_failure
+from slipway_controller.events import Notice
 from slipway_controller.inference_service import PASSED, Service, desired
-from slipway_controller.notice import Notice
 from slipway_controller.reconcile import Plan, reconcile
 from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinned
-from slipway_controller.trouble import Trouble, load_failure
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DIGEST_REFUSED = "model.onnx: digest mismatch"

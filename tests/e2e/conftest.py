@@ -16,7 +16,7 @@ import httpx
 import pytest
 from slipway_cluster import connect
 
-from tests.ring import PATIENT, Ring, v2
+from tests.stack import PATIENT, Ring, v2
 
 CLUSTER, NAMESPACE = "slipway", "slipway"
 ISSUER = "http://127.0.0.1:8081"

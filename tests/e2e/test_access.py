@@ -5,7 +5,7 @@ import time
 import httpx
 
 from tests.e2e.conftest import KindRing, answers
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 EVERY_MODEL = {"grantee": "group:user", "models": "*", "policy": "default"}
 

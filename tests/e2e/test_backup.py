@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindRing, helm, kubectl
-from tests.ring import PATIENT, v2, wait_for
+from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import KindRing, helm
-from tests.ring import PATIENT
+from tests.stack import PATIENT
 
 PYTHON = Path(".venv-clients/bin/python")
 

@@ -15,7 +15,7 @@ import pytest
 from slipway_cluster import JOB
 
 from tests.e2e.conftest import KindRing, helm, kubectl, objects
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(1200)
 

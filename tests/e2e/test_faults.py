@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import KindRing, helm, kubectl, objects, ready
 from tests.load import Load
-from tests.ring import PATIENT, v2, wait_for
+from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindRing, kubectl, objects
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import KindRing, kubectl, objects, ready
-from tests.ring import PATIENT, v2, wait_for
+from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from slipway_embedded.templates import trainable
+from slipway_local.templates import trainable
 
 from tests.e2e.conftest import KindRing, kubectl, objects
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.e2e.conftest import KindRing, granted, kubectl, objects
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 ROWS = 5
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.e2e.conftest import KindRing, kubectl, objects
-from tests.ring import wait_for
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 

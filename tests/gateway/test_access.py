@@ -10,7 +10,7 @@ from slipway_gateway.errors import MethodNotAllowed, NotFound
 from slipway_gateway.identity.roles import Role
 from starlette.routing import BaseRoute, Route
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.issuer import Issuer
 
 PUBLIC_PATHS = {

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 from slipway_gateway.errors import Forbidden, NotFound, Unauthenticated, Unavailable
-from slipway_gateway.identity.accounts import Accounts
 from slipway_gateway.identity.roles import Role
-from slipway_gateway.identity.scim import Resource, Scim
 from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.people.accounts import Accounts
+from slipway_gateway.people.scim import Resource, Scim
 
 CREATED = "2026-01-01T00:00:00Z"
 LATER = 1767225600.0

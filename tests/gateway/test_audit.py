@@ -13,7 +13,7 @@ from slipway_cluster.interface import CRON_JOB
 from slipway_contract.labels import PARAMETERS
 from slipway_contract.log import JsonLines
 
-from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.environment import House, Visitor, v2_request
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload

@@ -27,7 +27,7 @@ from slipway_jobs.batches.batch_store import BatchStore
 from slipway_jobs.errors import BatchError, CorruptTable
 from slipway_jobs.settings import Settings
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
 

@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import Loopback, Served, wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
 

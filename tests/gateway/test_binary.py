@@ -16,7 +16,7 @@ from slipway_contract.v2 import Datatype
 from slipway_gateway.errors import TooLarge
 from slipway_gateway.inference.binary import DTYPES, Wanted, read_request, write_answer
 
-from tests.gateway.house import Visitor
+from tests.gateway.environment import Visitor
 from tests.gateway.predictor import ROW
 
 LIMIT = 2**20

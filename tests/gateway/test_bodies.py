@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.gateway.house import House, Process, Visitor
+from tests.gateway.environment import House, Process, Visitor
 
 MEGABYTE = 2**20
 

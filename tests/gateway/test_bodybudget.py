@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from slipway_gateway.errors import NoMemory, TooManyAtOnce
-from slipway_gateway.wire.bodies import SMALL, BodyBudget
+from slipway_gateway.http.bodybudget import SMALL, BodyBudget
 
-from tests.gateway.house import House, Process, Visitor
+from tests.gateway.environment import House, Process, Visitor
 from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
 

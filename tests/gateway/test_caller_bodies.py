@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from slipway_contract.body import CallerBody
 
-from tests.gateway.house import Visitor
+from tests.gateway.environment import Visitor
 
 SOURCES = Path(slipway_gateway.__file__).parent
 TRUSTED = {

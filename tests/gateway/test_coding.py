@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import httpx
 import orjson
 import pytest
-from slipway_gateway.wire.coding import preferred
+from slipway_gateway.http.coding import preferred
 
-from tests.gateway.house import Process, Visitor, v2_request
+from tests.gateway.environment import Process, Visitor, v2_request
 from tests.gateway.test_bodies import MEGABYTE
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}

@@ -12,7 +12,7 @@ from tests.conformance import every
 from tests.conformance.checks import Check
 from tests.conformance.served import Served
 from tests.conformance.servers import GATEWAY, cases, table
-from tests.gateway.house import House, free_port
+from tests.gateway.environment import House, free_port
 from tests.gateway.loopback import wait_for
 
 PROGRAM = Path(".venv-serving/bin/slipway-serve").absolute()

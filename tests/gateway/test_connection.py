@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from slipway_gateway.wire.connection import LARGE, Joining
+from slipway_gateway.http.connection import LARGE, Joining
 
-from tests.gateway.house import Visitor, v2_request
+from tests.gateway.environment import Visitor, v2_request
 
 
 class Recorded(asyncio.Transport):

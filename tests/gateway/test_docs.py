@@ -11,9 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
-from slipway_gateway.rows.schema import example, row_schema
+from slipway_gateway.preprocessing.schema import example, row_schema
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.predictor import ROW
 
 PATH = "/v1/models/heart/predictions"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.environment import House, Process, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 from tests.silence import Network

@@ -12,7 +12,7 @@ import pytest
 from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
 from slipway_gateway.inference.endpoints import ASIDE_SECONDS, Endpoint, Endpoints, Slice, read_slice, service_of
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 

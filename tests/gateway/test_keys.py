@@ -3,9 +3,9 @@
 import asyncio
 
 from slipway_gateway.errors import Unavailable
+from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import WAITING as MOST
 from slipway_gateway.identity.keys import IssuerKeys
-from slipway_gateway.wire.upstream import Upstream
 
 WAITING = 20
 PATIENCE = 0.5

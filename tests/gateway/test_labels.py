@@ -14,14 +14,14 @@ import pytest
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype
+from slipway_gateway.eventlog.images import Album
+from slipway_gateway.eventlog.label_match import judge
+from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import Database
-from slipway_gateway.records.album import Album
-from slipway_gateway.records.storage import Storage
-from slipway_gateway.records.verdict import judge
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.predictor import ROW, Predictor
-from tests.gateway.test_pictures import SIGNATURE, _predict, file_of, one, send
+from tests.gateway.test_images import SIGNATURE, _predict, file_of, one, send
 
 
 @pytest.fixture(scope="module")

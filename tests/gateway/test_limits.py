@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import orjson
 import pytest
 
-from tests.gateway.house import House, Process, Visitor, running, v2_request
+from tests.gateway.environment import House, Process, Visitor, running, v2_request
 from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
 

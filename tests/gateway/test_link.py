@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import uvloop
 from slipway_gateway.errors import CutOff, Unavailable, Unreachable, UpstreamTimeout
-from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.link import HEAD_LIMIT, WHOLE_LIMIT, Answer
-from slipway_gateway.wire.pool import Pool
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.link import HEAD_LIMIT, WHOLE_LIMIT, Answer
+from slipway_gateway.http.pool import Pool
 
 HEAD = b"POST /v2/models/heart-3/infer HTTP/1.1\r\nhost: predictor\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\ngood"

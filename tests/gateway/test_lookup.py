@@ -14,7 +14,7 @@ from slipway_jobs.sales.features import COLUMNS, REACH, Asked, features
 from slipway_jobs.sales.synthetic import synthetic_sales
 from slipway_jobs.settings import Settings
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from tests.gateway.house import House, Process, Visitor, v2_request
+from tests.gateway.environment import House, Process, Visitor, v2_request
 from tests.gateway.loopback import Loopback, wait_for
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

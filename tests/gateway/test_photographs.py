@@ -13,7 +13,7 @@ from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_jobs.formats.inference import run_onnx
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.predictor import Predictor
 
 SIZE = 224

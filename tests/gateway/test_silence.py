@@ -14,7 +14,7 @@ from slipway_gateway.postgresql.connection import Connection, parameters
 from slipway_gateway.postgresql.database import Away, Database
 from sqlalchemy import text
 
-from tests.gateway.house import House, v2_request
+from tests.gateway.environment import House, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Workers
 from tests.silence import Network, frozen

@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from slipway_gateway.eventlog.erasure import erase
 from slipway_gateway.postgresql.database import Database
-from slipway_gateway.records.erasure import erase
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.predictor import ROW
 from tests.gateway.test_batches import CSV, TEMPLATE, upload
 

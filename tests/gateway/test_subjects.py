@@ -11,7 +11,7 @@ from slipway_gateway.identity import subjects
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.postgresql.tables import metadata
 
-from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.environment import House, Visitor, v2_request
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload

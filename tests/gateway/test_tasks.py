@@ -12,7 +12,7 @@ import pytest
 from slipway_contract.url import is_public
 
 from tests import skew
-from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.environment import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
 from tests.gateway.workers import Receiver, Workers, is_signed

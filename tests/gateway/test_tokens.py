@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 from pydantic import ValidationError
 from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, TokenRules, Tokens
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import wait_for
 

@@ -12,7 +12,7 @@ from slipway_cluster.interface import JOB
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
 from slipway_contract.labels import PARAMETERS, REQUEST
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 
 ENDS = ("succeeded", "failed")
@@ -293,8 +293,8 @@ def test_a_wrong_promotion_is_refused_by_name(visitor: Visitor, marie: str, aske
 
 
 def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> None:
-    from slipway_embedded.ring import objects
-    from slipway_jobs.problems.problem import parameters_schema, problem
+    from slipway_jobs.tasks.task import parameters_schema, problem
+    from slipway_local.stack import objects
 
     told = {each["metadata"]["name"]: each["metadata"].get("annotations", {}) for each in objects() if each["kind"] == "CronJob"}
     for model in ("heart", "digits"):

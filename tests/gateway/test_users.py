@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from slipway_embedded.identity import CLIENT, SCIM_CLIENT
 from slipway_gateway.access.rules import RULES
+from slipway_gateway.eventlog import erasure
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit, departed, metadata, usage
-from slipway_gateway.records import erasure
+from slipway_local.identity import CLIENT, SCIM_CLIENT
 
-from tests.gateway.house import House, Visitor
+from tests.gateway.environment import House, Visitor
 from tests.gateway.loopback import wait_for
 from tests.gateway.provider import Person, Provider, next_second
 from tests.identity.provider import claims_of

@@ -9,7 +9,7 @@ import pytest
 from slipway_cluster.interface import MODEL
 from slipway_gateway.inference.routing import Route, Target
 
-from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.environment import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 

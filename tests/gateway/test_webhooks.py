@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from tests.gateway.house import House, Visitor, v2_request
+from tests.gateway.environment import House, Visitor, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Receiver, Workers, is_signed
 

@@ -17,9 +17,9 @@ import orjson
 import pytest
 from PIL import Image
 from slipway_gateway.access.rules import RULES, Rule
-from slipway_gateway.door.door import WITH_BODY
+from slipway_gateway.edge.middleware import WITH_BODY
 
-from tests.gateway.house import House, Process, running
+from tests.gateway.environment import House, Process, running
 from tests.gateway.predictor import DIGEST
 from tests.serving.predictor import Predictor, started
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
-from tests.gateway.house import House, environment, free_port
+from tests.gateway.environment import House, environment, free_port
 from tests.gateway.loopback import Loopback, wait_for
 
 QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}

@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 from joserfc.jwk import RSAKey
 
-from tests.gateway.house import free_port
+from tests.gateway.environment import free_port
 from tests.gateway.loopback import wait_for
 
 SECRET = "a secret of sixteen signs or more"

@@ -16,9 +16,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mlflow.pyfunc  # noqa: F401
 
-from slipway_jobs.problems.problem import Problem, parse_parameters, problem
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.task import Problem, parse_parameters, problem
 from slipway_jobs.training.training import train
 
 from tests.jobs.processes import tracking_server

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
-from slipway_jobs.problems.problem import problem
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.task import problem
 
 from tests.jobs.tables import PATIENT
-from tests.jobs.test_foreign import plain, saved
+from tests.jobs.test_imports import plain, saved
 
 
 @pytest.fixture(autouse=True)

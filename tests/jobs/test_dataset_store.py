@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from slipway_contract.registry import Tag
-from slipway_jobs.catalogue.catalogue import CATALOGUE
-from slipway_jobs.catalogue.dataset_store import ENTRY_FILE, TABLE_FILE, keep, kept, read_table, write_table
-from slipway_jobs.catalogue.storing import store, store_all
 from slipway_jobs.data.dataset import Dataset, Loaded, Place, Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.data.synthetic_beats import synthetic_beats
+from slipway_jobs.datasets.dataset_store import ENTRY_FILE, TABLE_FILE, keep, kept, read_table, write_table
+from slipway_jobs.datasets.sources import CATALOGUE
+from slipway_jobs.datasets.storing import store, store_all
 from slipway_jobs.errors import CorruptTable, WrongDigest
-from slipway_jobs.problems.problem import Problem
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.task import Problem
 
 from tests.jobs.conftest import Trainer
 

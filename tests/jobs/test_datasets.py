@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slipway_jobs.catalogue.catalogue import CATALOGUE, first_available, load
 from slipway_jobs.data.cleveland import read_cleveland
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
+from slipway_jobs.datasets.sources import CATALOGUE, first_available, load
 from slipway_jobs.errors import CorruptTable, Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
 

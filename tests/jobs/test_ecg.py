@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_contract.registry import Tag
-from slipway_jobs.catalogue.catalogue import CATALOGUE, load
-from slipway_jobs.catalogue.dataset_store import kept
 from slipway_jobs.data.beat_shape import WIDTH, BeatShape
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.mitbih import BEAT, read_beats
 from slipway_jobs.data.synthetic_beats import synthetic_beats
+from slipway_jobs.datasets.dataset_store import kept
+from slipway_jobs.datasets.sources import CATALOGUE, load
 from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
-from slipway_jobs.problems.metric import scores
-from slipway_jobs.problems.problem import Problem, parse_parameters, problem
-from slipway_jobs.problems.split import Split, check_split
 from slipway_jobs.promotion.evaluation import fetch
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import scores
+from slipway_jobs.tasks.split import Split, check_split
+from slipway_jobs.tasks.task import Problem, parse_parameters, problem
 from slipway_jobs.training.confusion import confusions
 from slipway_jobs.training.training import check_parity, cross_validate
 

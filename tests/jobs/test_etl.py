@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from slipway_jobs.__main__ import main
-from slipway_jobs.catalogue.catalogue import CATALOGUE, first_available, load
+from slipway_jobs.datasets.sources import CATALOGUE, first_available, load
 from slipway_jobs.errors import CorruptTable, Refused, Unavailable, WarehouseError, WrongParameter
 from slipway_jobs.sales.etl import Wish, etl, publish
 from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, Asked, features

@@ -22,9 +22,9 @@ from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
 from slipway_jobs.models.heart import THRESHOLD
-from slipway_jobs.problems.metric import MAE, WAPE
-from slipway_jobs.problems.problem import Problem, parse_parameters, problem
-from slipway_jobs.problems.target import Quantity
+from slipway_jobs.tasks.metric import MAE, WAPE
+from slipway_jobs.tasks.target import Quantity
+from slipway_jobs.tasks.task import Problem, parse_parameters, problem
 from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 
@@ -35,7 +35,7 @@ def fitted(task: Problem, table: Table, **parameters: str) -> Any:
 
 
 def digits() -> Table:
-    from slipway_jobs.catalogue.catalogue import CATALOGUE
+    from slipway_jobs.datasets.sources import CATALOGUE
 
     make = CATALOGUE["digits"].make
     assert make is not None

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.errors import Leakage
-from slipway_jobs.problems.problem import parse_parameters, problem
-from slipway_jobs.problems.split import BySubject, ByTime, Split, check_split
-from slipway_jobs.problems.target import Classes, Quantity
+from slipway_jobs.tasks.split import BySubject, ByTime, Split, check_split
+from slipway_jobs.tasks.target import Classes, Quantity
+from slipway_jobs.tasks.task import parse_parameters, problem
 from slipway_jobs.training.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()

@@ -27,10 +27,10 @@ from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import Refused
-from slipway_jobs.foreign.estimator import of_skops
-from slipway_jobs.foreign.graph import of_onnx
-from slipway_jobs.foreign.model import ForeignModel
-from slipway_jobs.foreign.rows import made_up, request_of
+from slipway_jobs.imports.estimator import of_skops
+from slipway_jobs.imports.graph import of_onnx
+from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.rows import made_up, request_of
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)
@@ -311,7 +311,7 @@ class Summing(LinearRegression):  # type: ignore[misc]  # scikit-learn comes wit
 
 
 def test_a_graph_that_says_something_else_is_refused_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway_jobs.foreign.estimator.SKOPS_TRUSTED", (f"{__name__}.Summing",))
+    monkeypatch.setattr("slipway_jobs.imports.estimator.SKOPS_TRUSTED", (f"{__name__}.Summing",))
 
     def shape(operator: Any) -> None:
         operator.outputs[0].type = FloatTensorType([None, 1])

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 from mlflow.artifacts import load_text
 from slipway_contract.registry import CHAMPION
-from slipway_jobs.catalogue.catalogue import CATALOGUE, load
 from slipway_jobs.data.dataset import Floats
+from slipway_jobs.datasets.sources import CATALOGUE, load
 from slipway_jobs.errors import EventLogError, NoSuchVersion, WrongParameter
 from slipway_jobs.monitoring.monitoring import monitor
-from slipway_jobs.problems.problem import problem
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.task import problem
 
 IDS = count()
 DAY = timedelta(hours=24)

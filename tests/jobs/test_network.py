@@ -8,9 +8,9 @@ from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
 from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.networks.network import Network
-from slipway_jobs.problems.metric import scores
-from slipway_jobs.problems.problem import Problem, parse_parameters, problem
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.metric import scores
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Problem, parse_parameters, problem
 from slipway_jobs.training.training import check_parity, cross_validate, fit
 
 ECG, BINARY = problem("ecg"), problem("ecg-binary")

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
-from slipway_jobs.problems.metric import Direction
-from slipway_jobs.problems.problem import Problem, problem
 from slipway_jobs.promotion.promotion import AUDIT, Wish, promote
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import Direction
+from slipway_jobs.tasks.task import Problem, problem
 
 from tests.jobs.conftest import Trainer
 from tests.jobs.processes import connection_to

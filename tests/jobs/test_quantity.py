@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from slipway_jobs.data.dataset import Floats, Table
 from slipway_jobs.errors import Unavailable
-from slipway_jobs.problems.problem import parse_parameters, problem
-from slipway_jobs.problems.split import Split, check_split
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, Asked, features
 from slipway_jobs.sales.history import BLOCK, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
+from slipway_jobs.tasks.split import Split, check_split
+from slipway_jobs.tasks.task import parse_parameters, problem
 from slipway_jobs.training.training import Fitted, fit
 
 TASK = problem("quantity")

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from slipway_jobs.catalogue.catalogue import CATALOGUE
 from slipway_jobs.data.dataset import Floats
+from slipway_jobs.datasets.sources import CATALOGUE
 from slipway_jobs.errors import CorruptTable, Leakage
-from slipway_jobs.problems.split import ByTime
 from slipway_jobs.sales.features import COLUMNS, REACH, WINDOW, Asked, check_point_in_time, features
 from slipway_jobs.sales.history import BLOCK, forecasts, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
+from slipway_jobs.tasks.split import ByTime
 
 SALES = synthetic_sales(SINCE + timedelta(days=150))
 NAMES = [column.name for column in COLUMNS]

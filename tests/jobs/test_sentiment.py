@@ -16,20 +16,20 @@ from slipway_contract.errors import InvalidInput
 from slipway_contract.registry import ArtifactFormat, Tag
 from slipway_contract.rules import RuleSet
 from slipway_contract.v2 import parse_request
-from slipway_jobs.catalogue.catalogue import CATALOGUE
 from slipway_jobs.data.ratings import KINDS, read_ratings
 from slipway_jobs.data.sentences import synthetic_sentences
+from slipway_jobs.datasets.sources import CATALOGUE
 from slipway_jobs.errors import CorruptTable, NoSuchVersion, ParityError
 from slipway_jobs.formats.rules import Vader, vader
 from slipway_jobs.formats.served import Served
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.monitoring import inputs
-from slipway_jobs.problems.problem import parse_parameters, problem
-from slipway_jobs.problems.split import Split
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.promotion.promotion import Wish, promote
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import parse_parameters, problem
 from slipway_jobs.training.reference import Reference, reference_of
 from slipway_jobs.training.training import Fitted, check_parity, fit
 

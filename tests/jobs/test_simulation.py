@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from slipway_jobs.errors import CallRefused, WrongParameter
-from slipway_jobs.problems.problem import Problem, parse_parameters, problem
-from slipway_jobs.problems.split import Split
 from slipway_jobs.settings import Settings, SimulatorSettings
 from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import Problem, parse_parameters, problem
 from slipway_jobs.training.training import load_parts
 
 from tests.jobs.processes import Answer, http_server

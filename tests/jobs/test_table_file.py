@@ -15,7 +15,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_jobs.data.table_file import ROWS_AT_ONCE, TableFile
 from slipway_jobs.errors import CorruptTable, Refused
-from slipway_jobs.foreign.rows import of_file
+from slipway_jobs.imports.rows import of_file
 
 COLUMNS = {
     "age": Column(name="age", datatype=Datatype.FP32),

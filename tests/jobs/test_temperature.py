@@ -9,11 +9,11 @@ from slipway_contract.errors import InvalidInput
 from slipway_jobs.data.climate import synthetic_climate
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.models.temperature import climatology
-from slipway_jobs.problems.problem import parse_parameters, problem
-from slipway_jobs.problems.split import Split
 from slipway_jobs.promotion.promotion import Wish, promote
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import parse_parameters, problem
 from slipway_jobs.training.training import Fitted, fit
 
 from tests.jobs.conftest import Trainer

@@ -15,14 +15,14 @@ from sklearn.linear_model import LogisticRegression
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
-from slipway_jobs.catalogue.catalogue import CATALOGUE, load
+from slipway_jobs.datasets.sources import CATALOGUE, load
 from slipway_jobs.errors import WrongDigest
 from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem, parse_parameters, problem
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem, parse_parameters, problem
 from slipway_jobs.training.reference import Reference
 from slipway_jobs.training.training import train
 

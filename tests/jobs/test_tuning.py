@@ -19,11 +19,11 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import SweepError, WrongParameter
-from slipway_jobs.problems.metric import AUC, LOG_LOSS, Metric
-from slipway_jobs.problems.problem import Estimator, Problem, parse_parameters, problem
-from slipway_jobs.problems.space import Range, draw, space_of
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import AUC, LOG_LOSS, Metric
+from slipway_jobs.tasks.space import Range, draw, space_of
+from slipway_jobs.tasks.task import Estimator, Problem, parse_parameters, problem
 from slipway_jobs.tuning.sweep import CannotWin, Sweep, Trial, best, mean
 from slipway_jobs.tuning.tuning import Wish, tune
 

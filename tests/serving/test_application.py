@@ -18,8 +18,8 @@ from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Column
 from slipway_contract.v2 import ModelMetadata, TensorMetadata
 from slipway_serving.application import create_application, mlserver_settings
-from slipway_serving.door import Door
 from slipway_serving.errors import Refused
+from slipway_serving.middleware import Door
 from slipway_serving.model import INLINE_VALUES, SlipwayModel
 from slipway_serving.server import model_settings
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]

@@ -13,7 +13,7 @@ import pytest
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, StorageUri, digest_of
 from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
-from slipway_serving.seal import TrustedKeys
+from slipway_serving.package_signature import TrustedKeys
 from slipway_serving.settings import StorageSettings
 from slipway_serving.storage import fetch
 

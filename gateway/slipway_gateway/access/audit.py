@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncTransaction
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit
 

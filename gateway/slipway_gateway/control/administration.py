@@ -10,9 +10,9 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.granting import Granting
-from slipway_gateway.control.answers import RequestSchema, Schema
+from slipway_gateway.access.store import Granting
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
 

@@ -14,19 +14,19 @@ from slipway_contract.errors import InvalidInput, MalformedRequest
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import RequestSchema, Schema
+from slipway_gateway.access.context import Call
 from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs
+from slipway_gateway.eventlog.storage import Storage
+from slipway_gateway.http.outbound import Outbound
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
 from slipway_gateway.jobs.upload import RowCounter, received
 from slipway_gateway.limits.quotas import Quotas, check_fits
-from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import PATTERN, new_id
-from slipway_gateway.wire.outbound import Outbound
 
 PURPOSE = "batch"
 FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}

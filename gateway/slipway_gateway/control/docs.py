@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_oauth2_redirect_html
 
 from slipway_gateway.errors import NotFound
-from slipway_gateway.wire.coding import preferred
+from slipway_gateway.http.coding import preferred
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_AGAIN = "no-cache"

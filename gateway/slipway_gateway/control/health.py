@@ -6,11 +6,11 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.identity.accounts import Accounts
+from slipway_gateway.eventlog.shipper import Shipper
+from slipway_gateway.eventlog.spool import Spool
 from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.records.shipper import Shipper
-from slipway_gateway.records.spool import Spool
+from slipway_gateway.people.accounts import Accounts
 
 
 class Health:

@@ -10,9 +10,9 @@ from slipway_contract.errors import InvalidInput
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
-from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS
+from slipway_gateway.control.schemas import Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
@@ -99,7 +99,7 @@ class Labels:
     async def export(self, model: str, since: Since = None, until: Until = None) -> StreamingResponse:
         self._routes.get(model)
         start, end = _window(since, until)
-        pieces = await self._exports.begin("slipway_gateway.records.export", model, start.isoformat(), end.isoformat())
+        pieces = await self._exports.begin("slipway_gateway.eventlog.export", model, start.isoformat(), end.isoformat())
         headers = {"content-disposition": f'attachment; filename="{model}-feedback.parquet"'}
         return StreamingResponse(pieces, media_type=PARQUET, headers=headers)
 

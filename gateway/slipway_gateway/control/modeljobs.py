@@ -6,7 +6,7 @@ from fastapi import Response
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import Submission, Submissions
 

@@ -14,9 +14,10 @@ from slipway_contract.registry import CARD
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.answers import (
+from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import (
     FeaturesAnswer,
     Me,
     ModelAnswer,
@@ -24,22 +25,21 @@ from slipway_gateway.control.answers import (
     PredictionAnswer,
     PredictionRequest,
 )
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.errors import CutOff, NotFound, Refused, StorageFull, StorageSpent, Unavailable
-from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.eventlog.images import Album
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.text import dumps
+from slipway_gateway.inference.metadata_cache import Catalogue
 from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Route, Routes, Target
 from slipway_gateway.postgresql.database import Away
-from slipway_gateway.records.album import Album
-from slipway_gateway.rows import form
-from slipway_gateway.rows.cells import cells, check_cells
-from slipway_gateway.rows.lookup import Features, FeatureSet
-from slipway_gateway.rows.pictures import Pictures
-from slipway_gateway.rows.ranking import add_top, ranked
-from slipway_gateway.rows.trimmed import trimmed
+from slipway_gateway.preprocessing import form
+from slipway_gateway.preprocessing.cells import cells, check_cells
+from slipway_gateway.preprocessing.lookup import Features, FeatureSet
+from slipway_gateway.preprocessing.pictures import Pictures
+from slipway_gateway.preprocessing.ranking import add_top, ranked
+from slipway_gateway.preprocessing.trimmed import trimmed
 from slipway_gateway.threads import run
-from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.text import dumps
 
 log = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from slipway_contract.signature import Signature
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.metadata_cache import Catalogue
 from slipway_gateway.inference.routing import Routes, Target
-from slipway_gateway.rows.form import KIND
-from slipway_gateway.rows.lookup import Features
-from slipway_gateway.rows.ranking import ranked
-from slipway_gateway.rows.schema import Json, column_schema, example, lookup_schema, row_schema
+from slipway_gateway.preprocessing.form import KIND
+from slipway_gateway.preprocessing.lookup import Features
+from slipway_gateway.preprocessing.ranking import ranked
+from slipway_gateway.preprocessing.schema import Json, column_schema, example, lookup_schema, row_schema
 
 GENERAL = "/v1/models/{model}/predictions"
 MAX_KEPT = 32

@@ -8,20 +8,20 @@ from fastapi import APIRouter, Path, Response
 from slipway_contract.events import FeedbackEvent
 from sqlalchemy import Row
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.answers import Dataset, FeedbackAnswer, FeedbackList, FeedbackRequest, PictureLink, Receipt
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import Dataset, FeedbackAnswer, FeedbackList, FeedbackRequest, PictureLink, Receipt
 from slipway_gateway.errors import NotFound
+from slipway_gateway.eventlog.eventlog import EventLog
+from slipway_gateway.eventlog.images import Album
+from slipway_gateway.eventlog.label_match import judge
+from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.identity.roles import Role
-from slipway_gateway.inference.catalogue import Catalogue
-from slipway_gateway.records.album import Album
-from slipway_gateway.records.eventlog import EventLog
-from slipway_gateway.records.shipper import Shipper
-from slipway_gateway.records.verdict import judge
+from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.preprocessing.form import MOST
+from slipway_gateway.preprocessing.pictures import kind_of
 from slipway_gateway.requestid import PATTERN, new_id
-from slipway_gateway.rows.form import MOST
-from slipway_gateway.rows.pictures import kind_of
 from slipway_gateway.telemetry.metrics import Metrics
 
 INERT = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox", "content-disposition": "attachment"}

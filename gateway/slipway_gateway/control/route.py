@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import Problem
+from slipway_gateway.access.context import Call
+from slipway_gateway.control.schemas import Problem
 
 
 def current_call(request: Request) -> Call:

@@ -7,9 +7,9 @@ import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import Schema
+from slipway_gateway.access.context import Call
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import Schema
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.policy import Priority

@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.modeljobs import ModelJobs
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import NotFound
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.joblog import LogReaders

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator, Field
 
-from slipway_gateway.control.answers import Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import Schema
 from slipway_gateway.errors import Forbidden
+from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.ledger import Ledger
-from slipway_gateway.records.shipper import Shipper
 
 # pydantic alone would take a number for seconds since 1970.
 Day = Annotated[date, BeforeValidator(date.fromisoformat)]

@@ -8,17 +8,17 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.call import Call
-from slipway_gateway.control.answers import RequestSchema, Schema
+from slipway_gateway.access.context import Call
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.eventlog.deprovisioned import is_missed
+from slipway_gateway.eventlog.erasure import erase
 from slipway_gateway.identity import subjects
-from slipway_gateway.identity.accounts import Accounts, members
 from slipway_gateway.identity.roles import PEOPLE, Role
-from slipway_gateway.identity.scim import Resource, Scim
+from slipway_gateway.people.accounts import Accounts, members
+from slipway_gateway.people.scim import Resource, Scim
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
-from slipway_gateway.records.erasure import erase
-from slipway_gateway.records.vanished import is_missed
 
 Name = Annotated[str, Path(max_length=200)]
 

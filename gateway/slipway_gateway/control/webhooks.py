@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from sqlalchemy import Row
 
-from slipway_gateway.control.answers import RequestSchema, Schema
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import NotFound
+from slipway_gateway.http.outbound import Outbound
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.deliveries import Deliveries
-from slipway_gateway.wire.outbound import Outbound
 
 SECRET_BYTES = 32
 

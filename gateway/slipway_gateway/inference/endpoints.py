@@ -68,7 +68,7 @@ class Endpoints:
     def choose(self, service: str | None, otherwise: Endpoint, failed: Endpoint | None = None) -> Endpoint:
         """The endpoint for the next request, not the one that just ``failed`` if there is another.
 
-        ``otherwise`` is the Service's own address, for when nothing is known about its pods (as when embedded).
+        ``otherwise`` is the Service's own address, for when nothing is known about its pods (as when local).
         """
         known = self.snapshot.get(service) if service else None
         if not known:

@@ -9,15 +9,15 @@ from typing import Protocol
 
 import orjson
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.errors import JSON, GatewayError, v2_error
-from slipway_gateway.inference.answercache import AnswerCache, Question
-from slipway_gateway.inference.line import Bounds, Line
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.link import Answer
+from slipway_gateway.inference.admission_queue import Bounds, Line
 from slipway_gateway.inference.predictors import Predictors
+from slipway_gateway.inference.response_cache import AnswerCache, Question
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.telemetry.metrics import Metrics
-from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.link import Answer
 
 log = logging.getLogger(__name__)
 

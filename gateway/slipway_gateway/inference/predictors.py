@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway_gateway.errors import Unreachable
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.link import Answer
+from slipway_gateway.http.pool import Pool
+from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.inference.endpoints import Endpoints
 from slipway_gateway.inference.routing import Target
-from slipway_gateway.wire.body import Body
-from slipway_gateway.wire.link import Answer
-from slipway_gateway.wire.pool import Pool
-from slipway_gateway.wire.upstream import Upstream
 
 
 class Predictors:

@@ -10,18 +10,18 @@ from pydantic import ValidationError
 from slipway_contract.registry import CARD
 from slipway_contract.v2 import ServerMetadata
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.access.rules import Rule
 from slipway_gateway.errors import JSON, CutOff, Headers, Unavailable
+from slipway_gateway.http.body import Body, Receive, check_headers
+from slipway_gateway.http.bodybudget import BodyShare
+from slipway_gateway.http.coding import WORTH, pack, preferred, unpacked
+from slipway_gateway.http.link import Answer
 from slipway_gateway.inference import binary
-from slipway_gateway.inference.catalogue import Catalogue
+from slipway_gateway.inference.metadata_cache import Catalogue
 from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.threads import run
-from slipway_gateway.wire.bodies import BodyShare
-from slipway_gateway.wire.body import Body, Receive, check_headers
-from slipway_gateway.wire.coding import WORTH, pack, preferred, unpacked
-from slipway_gateway.wire.link import Answer
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

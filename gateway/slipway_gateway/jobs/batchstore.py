@@ -10,9 +10,9 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import batch_files, batches, usage
-from slipway_gateway.records.storage import Storage
 
 Charge = Callable[[AsyncConnection], Awaitable[None]]
 PIECE = 2**20

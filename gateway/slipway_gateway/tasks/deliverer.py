@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from slipway_gateway.http.outbound import TIMEOUT, NotDelivered, Outbound, signed
 from slipway_gateway.postgresql.database import Away
 from slipway_gateway.tasks.deliveries import Deliveries, Delivery
-from slipway_gateway.wire.outbound import TIMEOUT, NotDelivered, Outbound, signed
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
+from slipway_gateway.eventlog.eventlog import SHIP
+from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.queue import PREDICTIONS, Queue
 from slipway_gateway.postgresql.tables import tasks
-from slipway_gateway.records.eventlog import SHIP
-from slipway_gateway.records.storage import Storage
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.task import UNFINISHED, WEIGHT, Outcome, Task, TaskState, known_priority

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from slipway_gateway.access.call import Call
+from slipway_gateway.access.context import Call
 from slipway_gateway.access.grants import Grant
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role

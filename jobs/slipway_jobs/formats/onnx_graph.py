@@ -19,7 +19,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.errors import NotConvertible, Refused
-from slipway_jobs.formats.onnx_drawing import let_draw
+from slipway_jobs.formats.onnx_export import let_draw
 
 Graph = ModelProto
 

@@ -11,10 +11,10 @@ from sklearn.preprocessing import MinMaxScaler
 from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.problems.metric import ACCURACY, LOG_LOSS, MACRO_F1
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.space import Choice, Range
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway_jobs.tasks.space import Choice, Range
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 
 class DigitsParameters(Parameters):

@@ -12,9 +12,9 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.data.beat_shape import BeatShape
 from slipway_jobs.data.mitbih import CLASSES, COLUMNS
 from slipway_jobs.networks.classifier import SignalNetwork
-from slipway_jobs.problems.metric import ACCURACY, LOG_LOSS, MACRO_F1
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",

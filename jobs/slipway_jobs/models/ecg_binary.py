@@ -9,8 +9,8 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.data.dataset import Labels
 from slipway_jobs.data.mitbih import COLUMNS
 from slipway_jobs.models import ecg
-from slipway_jobs.problems.metric import ACCURACY, AUC, BRIER, MACRO_F1
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.metric import ACCURACY, AUC, BRIER, MACRO_F1
+from slipway_jobs.tasks.target import Classes
 
 
 def abnormal(labels: Labels) -> Labels:

@@ -17,10 +17,10 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.cleveland import COLUMNS
-from slipway_jobs.problems.metric import ACCURACY, AUC, BRIER, LOG_LOSS
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.space import Choice, Range
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.metric import ACCURACY, AUC, BRIER, LOG_LOSS
+from slipway_jobs.tasks.space import Choice, Range
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 # Codes without an order; the others are numbers, counts, or yes and no.
 _NOMINAL = [index for index, column in enumerate(COLUMNS) if column.name in ("cp", "restecg", "slope", "thal")]

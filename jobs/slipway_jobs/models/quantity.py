@@ -10,15 +10,15 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.dataset import Table
-from slipway_jobs.problems.metric import MAE, WAPE, Predictions
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.space import Range
-from slipway_jobs.problems.split import ByTime
-from slipway_jobs.problems.target import Quantity
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, REACH
 from slipway_jobs.sales.graph import export
 from slipway_jobs.sales.history import BLOCK
+from slipway_jobs.tasks.metric import MAE, WAPE, Predictions
+from slipway_jobs.tasks.space import Range
+from slipway_jobs.tasks.split import ByTime
+from slipway_jobs.tasks.target import Quantity
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 _LOSSES = {"median": "absolute_error", "mean": "squared_error"}
 _LAST = [column.name for column in COLUMNS].index("last")

@@ -20,9 +20,9 @@ from slipway_jobs.data.ratings import COLUMNS
 from slipway_jobs.formats.onnx_graph import bounded_score
 from slipway_jobs.formats.rules import Vader, labels, vader
 from slipway_jobs.formats.served import Exported
-from slipway_jobs.problems.metric import CORRELATION, MAE, Direction, Metric, Predictions
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.target import Quantity
+from slipway_jobs.tasks.metric import CORRELATION, MAE, Direction, Metric, Predictions
+from slipway_jobs.tasks.target import Quantity
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",

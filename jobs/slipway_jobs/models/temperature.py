@@ -16,9 +16,9 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.climate import INPUTS
 from slipway_jobs.data.dataset import Table
-from slipway_jobs.problems.metric import MAE, RMSE, Predictions
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.target import Quantity
+from slipway_jobs.tasks.metric import MAE, RMSE, Predictions
+from slipway_jobs.tasks.target import Quantity
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 
 _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 

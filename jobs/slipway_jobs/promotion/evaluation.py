@@ -9,16 +9,16 @@ from typing import Any
 
 from slipway_contract.registry import ArtifactManifest, Tag
 
-from slipway_jobs.catalogue.catalogue import CATALOGUE, load
-from slipway_jobs.catalogue.dataset_store import kept
+from slipway_jobs.datasets.dataset_store import kept
+from slipway_jobs.datasets.sources import CATALOGUE, load
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.formats.served import Served
-from slipway_jobs.problems.metric import baseline_scores, scores, strongest
-from slipway_jobs.problems.problem import Problem
-from slipway_jobs.problems.split import Split
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import baseline_scores, scores, strongest
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import Problem
 
 logger = logging.getLogger(__name__)
 

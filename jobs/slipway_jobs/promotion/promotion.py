@@ -11,12 +11,12 @@ from typing import Any
 from slipway_contract.registry import Tag
 
 from slipway_jobs.errors import Refused
-from slipway_jobs.problems.metric import Direction
-from slipway_jobs.problems.problem import Problem
 from slipway_jobs.promotion.audit import noted
 from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import Direction
+from slipway_jobs.tasks.task import Problem
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.data.dataset import Features, Labels, Table
 from slipway_jobs.errors import WrongParameter
-from slipway_jobs.problems.problem import Problem, parse_parameters
 from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.simulation.caller import Caller, NotNow, RowRefused
+from slipway_jobs.tasks.task import Problem, parse_parameters
 from slipway_jobs.training.training import load_parts
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slipway_jobs.data.dataset import Labels, Table
-from slipway_jobs.problems.problem import Problem
-from slipway_jobs.problems.target import Classes
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Problem
 
 ALL = "all"
 

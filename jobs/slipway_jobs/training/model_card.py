@@ -10,8 +10,8 @@ from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Column
 
 from slipway_jobs.data.dataset import Dataset
-from slipway_jobs.problems.problem import Problem
-from slipway_jobs.problems.split import Split
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.task import Problem
 from slipway_jobs.training.confusion import ALL, Confusion
 
 _FORMS = {ArtifactFormat.ONNX: "ONNX", ArtifactFormat.RULES: "words for rules that the server has", ArtifactFormat.SKOPS: "skops"}

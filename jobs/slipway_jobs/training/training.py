@@ -13,21 +13,21 @@ import numpy as np
 from sklearn.base import clone
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
-from slipway_jobs.catalogue.catalogue import CATALOGUE, first_available
-from slipway_jobs.catalogue.dataset_store import keep
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
+from slipway_jobs.datasets.dataset_store import keep
+from slipway_jobs.datasets.sources import CATALOGUE, first_available
 from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Exported, Served
-from slipway_jobs.problems.metric import baseline_scores, calibration_error, scores, strongest
-from slipway_jobs.problems.problem import Estimator, Parameters, Problem
-from slipway_jobs.problems.split import Split
-from slipway_jobs.problems.target import Classes
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.logged import save
 from slipway_jobs.registry.signing import sign
 from slipway_jobs.registry.tracking import Run, Tracking, Version
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.metric import baseline_scores, calibration_error, scores, strongest
+from slipway_jobs.tasks.split import Split
+from slipway_jobs.tasks.target import Classes
+from slipway_jobs.tasks.task import Estimator, Parameters, Problem
 from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
 from slipway_jobs.training.reference import reference_of

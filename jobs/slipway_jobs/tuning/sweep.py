@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from slipway_jobs.errors import SweepError, WrongParameter
 from slipway_jobs.postgresql import connect
-from slipway_jobs.problems.metric import Direction, Metric
-from slipway_jobs.problems.space import Range, Space, Value
+from slipway_jobs.tasks.metric import Direction, Metric
+from slipway_jobs.tasks.space import Range, Space, Value
 
 logger = logging.getLogger(__name__)
 

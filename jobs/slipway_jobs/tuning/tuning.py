@@ -16,10 +16,10 @@ from slipway_contract.registry import Tag
 
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import SweepError, TrialFailed, WrongParameter
-from slipway_jobs.problems.problem import Problem, parse_parameters
-from slipway_jobs.problems.space import draw, space_of
 from slipway_jobs.registry.tracking import Run, Tracking
 from slipway_jobs.settings import Settings
+from slipway_jobs.tasks.space import draw, space_of
+from slipway_jobs.tasks.task import Problem, parse_parameters
 from slipway_jobs.training.training import fold_scores, load_parts, train
 from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 

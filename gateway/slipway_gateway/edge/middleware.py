@@ -1,0 +1,260 @@
+"""The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slipway_contract.log import request_id as log_request_id
+
+from slipway_gateway.access.context import Call
+from slipway_gateway.access.rules import PUBLIC, Rule, match
+from slipway_gateway.edge.async_predictions import Later
+from slipway_gateway.edge.authenticator import Login
+from slipway_gateway.edge.authorizer import Admission
+from slipway_gateway.errors import (
+    JSON,
+    CutOff,
+    Disconnected,
+    Forbidden,
+    GatewayError,
+    Headers,
+    Unavailable,
+    problem,
+    status_of,
+    v2_error,
+)
+from slipway_gateway.http.body import Body, Receive, check_headers, declared_length
+from slipway_gateway.http.bodybudget import BodyBudget
+from slipway_gateway.http.coding import unpacked
+from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.inference.v2 import V2, Exchange, Scope, Send
+from slipway_gateway.requestid import new_id
+from slipway_gateway.telemetry.metrics import Metrics
+from slipway_gateway.telemetry.tracing import passed_on
+
+log = logging.getLogger(__name__)
+
+FORM = b"multipart/form-data"
+PIECE = 2**16
+"""Bytes of a form that are parsed before the event loop turns."""
+CONTROL_BODY_LIMIT = 2**16
+"""Bytes of a body whose rule is neither a prediction nor streamed: a policy, a grant, parameters of a training."""
+STREAMED = frozenset({"batch"})
+"""Rules whose handlers take their bodies piece by piece, and bound them themselves."""
+
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+NO_STORE = (b"cache-control", b"no-store")
+LAST = (b"connection", b"close")
+WITH_BODY = ("POST", "PUT", "PATCH")
+READINESS = ("/readyz", "/v2/health/ready")
+
+
+class Door:
+    """The ASGI application. Nothing behind it sees a request that the access table does not know.
+
+    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second request on the connection,
+    and everything else goes on.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        admission: Admission,
+        v2: V2,
+        control: Application,
+        later: Later,
+        metrics: Metrics,
+        bodies: BodyBudget,
+        *,
+        body_limit: int,
+    ) -> None:
+        self._login = login
+        self._admission = admission
+        self.v2 = v2
+        self._control = control
+        self._metrics = metrics
+        self._bodies = bodies
+        self.later = later
+        self._body_limit = body_limit
+        self.closing = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._control(scope, receive, send)
+        elif scope["type"] == "http":
+            request_id = new_id()
+            log_request_id.set(request_id)
+            if self.closing:
+                send = _last_on_connection(send)
+            if scope["method"] == "HEAD":
+                send = _without_content(send)
+            try:
+                await self._admit(request_id, scope, receive, send)
+            except Disconnected:  # nobody is left to answer
+                return
+            except CutOff as error:  # uvicorn closes a connection whose answer is left incomplete
+                log.warning("request %s: %s", request_id, error)
+            except Exception as error:  # the process's edge: every error becomes an answer here
+                await self.refuse(error, request_id, scope, send)
+
+    async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        rule, names = match(scope["method"], path)
+        scope["slipway.route"] = rule.path
+        if self.closing and path in READINESS:
+            raise Unavailable("the gateway is shutting down")
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
+        call = await self._call(request_id, rule, names, scope, headers) if known else None
+        if call is None and rule.spends is not None:
+            self._admission.admit_unknown(self._login.address(scope, headers))
+        scope["slipway.call"] = call
+        share = self._bodies.share(call.caller.subject if call else None, declared_length(headers))
+        exchange = Exchange(request_id, call, names, headers, receive, send, share)
+        try:
+            if b"prefer" in headers and call is not None and self.later.asked(rule, headers):
+                await self.later.accept(exchange, path)
+            else:
+                await self.answer(exchange, rule, scope)
+        finally:
+            share.release()
+            if call is not None:
+                self._admission.leave(call)
+
+    async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
+        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
+        if rule.path.startswith("/v2"):
+            await self.v2(rule, exchange)
+            return
+        receive = exchange.receive
+        if rule.method in WITH_BODY and rule.name not in STREAMED:
+            is_prediction = rule.name == "predict"
+            limit = self._body_limit if is_prediction else min(CONTROL_BODY_LIMIT, self._body_limit)
+            receive = await _whole(exchange, limit, FORM if is_prediction else JSON)
+        scope["slipway.request_id"] = exchange.request_id
+        await self._answer(exchange.request_id, scope, receive, exchange.send)
+
+    async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """By the control API: every answer bears the request's id, and no cache keeps it that is not told to."""
+        bears_id = (b"x-request-id", request_id.encode())
+        answered, begun = False, time.perf_counter()
+
+        async def with_id(message: MutableMapping[str, Any]) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start":
+                answered = True
+                seconds = time.perf_counter() - begun
+                self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
+                given: Headers = message.get("headers", [])
+                caching = [] if any(name == b"cache-control" for name, _ in given) else [NO_STORE]
+                message["headers"] = [*given, bears_id, *caching, *_granted(scope)]
+            await send(message)
+
+        try:
+            # FastAPI's routes for GET do not take HEAD; the server's own scope stays as it is.
+            await self._control({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, with_id)
+        except Exception:  # Starlette answers 500 and raises nevertheless, for the log
+            if not answered:
+                raise
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+
+    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]) -> Call:
+        """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
+        caller = await self._login.caller(scope, headers)
+        decision = rule.decision(caller.roles)
+        if decision is None:
+            raise _lacks_role(rule, caller)
+        if rule.confirmed:
+            caller = await self._confirmed(rule, caller)
+        if rule.path.startswith("/v2"):
+            call = Call(request_id, caller, decision, "v2", passed_on(headers))
+        else:
+            call = Call(request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers))
+        await self._admission.admit(call, rule, names.get("model"))
+        return call
+
+    async def _confirmed(self, rule: Rule, caller: Caller) -> Caller:
+        """The caller, when the identity provider says now that they may. Raises Unauthenticated, Forbidden, Unavailable."""
+        caller = await self._login.confirm_now(caller)
+        if rule.decision(caller.roles) is None:
+            needed, given = " or ".join(sorted(rule.roles or ())), ", ".join(sorted(caller.roles)) or "none"
+            raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.account} {given}")
+        return caller
+
+    async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
+        if status_of(error) == 500:
+            log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+        path: str = scope["path"]
+        status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+        self._metrics.refused(status, error.limit if isinstance(error, GatewayError) else None)
+        headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive:
+    """The control API parses its bodies, so they are bounded before it sees them.
+
+    Raises TooLarge, UnsupportedType, TooManyAtOnce, NoMemory.
+    """
+    headers = exchange.headers
+    check_headers(headers, limit, content_type)
+    receive = unpacked(headers, exchange.receive, limit)
+    body = (await Body.read(receive, limit=limit, keep=limit, share=exchange.share)).whole or b""
+    # The parser of forms is written in Python, and works on each piece at once.
+    size = PIECE if headers.get(b"content-type", b"").lower().startswith(FORM) else len(body)
+    pieces = iter([body[start : start + size] for start in range(0, len(body), size)] if size else [b""])
+    left = len(body)
+
+    async def replay() -> MutableMapping[str, Any]:
+        nonlocal left
+        piece = next(pieces, None)
+        if piece is None:
+            return await receive()
+        left -= len(piece)
+        if left:
+            await asyncio.sleep(0)
+        return {"type": "http.request", "body": piece, "more_body": left > 0}
+
+    return replay
+
+
+def _granted(scope: Scope) -> Headers:
+    """What every answer to the request's caller bears, once the caller is known."""
+    call: Call | None = scope.get("slipway.call")
+    return call.headers if call else []
+
+
+def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
+    needed = " or ".join(sorted(rule.roles or ()))
+    if caller.withdrawn:
+        groups = ", ".join(caller.withdrawn)[:200]
+        return Forbidden(
+            f"this needs the role {needed}; "
+            f"the identity provider does not list {caller.account} in the groups {groups} of the token"
+        )
+    found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
+    return Forbidden(
+        f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}. "
+        f"Roles are read from the token's claim {caller.claim.path}, which has {found[:200] or 'no group'}"
+    )
+
+
+def _without_content(send: Send) -> Send:
+    """The answer's headers alone."""
+
+    async def headers_alone(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return headers_alone
+
+
+def _last_on_connection(send: Send) -> Send:
+    async def closing(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), LAST]
+        await send(message)
+
+    return closing

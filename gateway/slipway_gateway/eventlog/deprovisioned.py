@@ -1,0 +1,96 @@
+"""Accounts that were deleted at the identity provider, past the gateway: who is gone for good is erased as if they had left here.
+
+Only who was once seen there can be missed: service accounts, and people of another issuer, never were. Replicas share what they
+saw in PostgreSQL, so that it outlives them.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from datetime import timedelta
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from slipway_gateway.errors import Conflict, NotFound, Unavailable
+from slipway_gateway.eventlog.erasure import erase
+from slipway_gateway.identity import subjects
+from slipway_gateway.people.scim import Scim
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
+from slipway_gateway.postgresql.tables import audit, known_accounts
+from slipway_gateway.requestid import new_id
+
+log = logging.getLogger(__name__)
+
+LOOKS = 3
+"""Looks in the time for which an account must be missing."""
+SHARE = 10
+"""More than one of so many missing (but one always may be) is a provider with another database, not people who left."""
+ACTOR = ":gateway"
+"""In the audit."""
+
+ALONE = text("LOCK TABLE known_accounts IN SHARE ROW EXCLUSIVE MODE")
+SEE = text("""
+INSERT INTO known_accounts (subject) SELECT name FROM unnest(CAST(:names AS text[])) AS name
+WHERE NOT EXISTS (SELECT FROM departed WHERE departed.subject = name AND departed.until > now())
+ON CONFLICT (subject) DO UPDATE SET missing = NULL WHERE known_accounts.missing IS NOT NULL
+""")
+"""Without those who left in this moment: the list may be older than that."""
+MISS = text("UPDATE known_accounts SET missing = now() WHERE missing IS NULL AND subject <> ALL(CAST(:names AS text[]))")
+
+
+class Vanished:
+    """An account is missed at a first look, and its name erased when it is still missing at one ``seconds`` later."""
+
+    def __init__(self, database: Database, scim: Scim, *, seconds: float) -> None:
+        self._database = database
+        self._scim = scim
+        self._seconds = seconds
+        self._held = 0
+
+    async def keep(self) -> None:
+        """For ever."""
+        while True:
+            with suppress(Unavailable, NotFound, Conflict):  # nobody is missed then; accounts.py says why
+                await self.once()
+            await asyncio.sleep(self._seconds / LOOKS)
+
+    async def once(self) -> None:
+        """Raises what the provider's refusal raises, and Away."""
+        users = [str(user.get("userName") or "") async for user in self._scim.all("Users", "userName", whole=True)]
+        if "" in users:
+            raise Unavailable("the identity provider has a user without a userName: no account can be told to be missing")
+        names = [subjects.user(user) for user in users]
+        async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
+            await connection.execute(ALONE)
+            await connection.execute(SEE, {"names": names})
+            await connection.execute(MISS, {"names": names})
+            for subject in await self._gone(connection):
+                entry = {
+                    "subject": ACTOR,
+                    "request_id": new_id(),
+                    "action": "user.vanish",
+                    "thing": f"users/{subjects.name_of(subject)}",
+                }
+                await connection.execute(insert(audit).values(entry))
+                await erase(connection, subject)
+
+    async def _gone(self, connection: AsyncConnection) -> list[str]:
+        """Who is to be erased; nobody while too many are missing."""
+        counts = select(func.count(), func.count(known_accounts.c.missing))
+        known, missing = (await connection.execute(counts)).one()
+        held = missing if missing > max(1, known // SHARE) else 0
+        if held and held != self._held:
+            log.error(
+                "%d of %d accounts are missing at the identity provider: none is erased until an admin deletes them", held, known
+            )
+        self._held = held
+        long_ago = func.now() - timedelta(seconds=self._seconds)
+        query = select(known_accounts.c.subject).where(known_accounts.c.missing <= long_ago)
+        return [] if held else list((await connection.execute(query)).scalars())
+
+
+async def is_missed(database: Database, subject: str) -> bool:
+    """Whether it was an account, and is not any more. Raises Away."""
+    mine = known_accounts.c.subject == subject
+    return bool(await database.run(select(known_accounts).where(mine, known_accounts.c.missing.is_not(None))))

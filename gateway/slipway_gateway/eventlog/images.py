@@ -1,0 +1,83 @@
+"""Pictures that predictions were made from: kept by their digest for some days, each once however often it is sent."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, delete, exists, select
+from sqlalchemy.dialects.postgresql import insert
+
+from slipway_gateway.eventlog.storage import Storage
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
+from slipway_gateway.postgresql.tables import pictures, prediction_pictures
+
+HOUR = 3600.0
+CHECK_SECONDS = 2.0
+"""A prediction waits no longer for the budget while the database is away."""
+
+
+class Album:
+    """In PostgreSQL, where the predictions are. With 0 days nothing is kept."""
+
+    def __init__(self, database: Database, storage: Storage, *, days: int) -> None:
+        self._database = database
+        self._storage = storage
+        self._days = days
+
+    async def check(self, subject: str, files: Sequence[bytes]) -> None:
+        """Whether the files can be kept, before a prediction is made from them. Raises StorageSpent, StorageFull."""
+        if self._days and files:
+            with suppress(Away):  # predictions do without the database
+                await self._storage.check(subject, sum(map(len, files)), seconds=CHECK_SECONDS)
+
+    async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
+        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, Away."""
+        if not self._days or not files:
+            return
+        now = datetime.now(UTC)
+        digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in files]
+        known = dict(zip(digests, files, strict=True))
+        async with self._database.transaction() as connection:
+            # All in one statement, and in one order: two transactions never wait for one another.
+            rows = [{"digest": digest, "content": known[digest], "time": now, "subject": subject} for digest in sorted(known)]
+            # The update holds the rows until the links are there: the sweep waits, and then finds them young.
+            statement = insert(pictures).on_conflict_do_update(index_elements=["digest"], set_={"time": now})
+            await connection.execute(statement.values(rows))
+            links = [
+                {"request_id": request_id, "number": number, "subject": subject, "digest": digest, "time": now}
+                for number, digest in enumerate(digests)
+            ]
+            await connection.execute(insert(prediction_pictures).on_conflict_do_nothing(), links)
+            await self._storage.settle(connection, subject)
+
+    async def list(self, request_id: str) -> Sequence[Row[Any]]:
+        """Number and digest of each picture that is still kept."""
+        links = prediction_pictures.c
+        query = select(links.number, links.digest).where(links.request_id == request_id).order_by(links.number)
+        return await self._database.run(query)
+
+    async def picture(self, request_id: str, number: int) -> Row[Any] | None:
+        """Digest and content."""
+        links = prediction_pictures.c
+        query = select(pictures.c.digest, pictures.c.content).join(prediction_pictures, links.digest == pictures.c.digest)
+        rows = await self._database.run(query.where(links.request_id == request_id, links.number == number))
+        return rows[0] if rows else None
+
+    async def keep(self) -> None:
+        """For ever: what is too old goes."""
+        while True:
+            with suppress(Away):  # the next hour will do
+                await self.sweep()
+            await asyncio.sleep(HOUR)
+
+    async def sweep(self) -> None:
+        """Links of other days, and the pictures that nothing links to. Raises Away."""
+        end = datetime.now(UTC) - timedelta(days=self._days)
+        await self._database.run(delete(prediction_pictures).where(prediction_pictures.c.time < end), seconds=MAINTENANCE_SECONDS)
+        linked = exists().where(prediction_pictures.c.digest == pictures.c.digest)
+        # A picture that was touched a moment ago may have links that are not to be seen yet.
+        young = datetime.now(UTC) - timedelta(minutes=1)
+        await self._database.run(delete(pictures).where(~linked, pictures.c.time < young), seconds=MAINTENANCE_SECONDS)

@@ -1,0 +1,97 @@
+"""Takes events from the spool to the event log: in batches, each at least once, and there each exactly once."""
+
+import asyncio
+import logging
+import time
+
+from slipway_gateway.eventlog.eventlog import EventLog
+from slipway_gateway.eventlog.spool import Segment, Spool
+from slipway_gateway.postgresql.database import Away, Unacceptable
+from slipway_gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 10.0
+RETRY_SECONDS = 1.0
+"""Between two tries of a gateway that ends."""
+
+
+class Shipper:
+    """A segment is deleted only after the commit; whoever dies in between causes a repetition, which changes nothing."""
+
+    def __init__(self, spool: Spool, events: EventLog, metrics: Metrics, *, seconds: float) -> None:
+        self._spool = spool
+        self._events = events
+        self._metrics = metrics
+        self._seconds = seconds
+        self._lock = asyncio.Lock()
+        self._failed_at = float("-inf")
+        self.problem: str | None = None
+        """Why the last shipment failed; None after a good one."""
+
+    async def run(self) -> None:
+        """Ship now and then, for ever; less often while the database is away."""
+        pause = self._seconds
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                await self.flush()
+                pause = self._seconds
+            except Away:
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def finish(self, until: float) -> int:
+        """Ship until nothing is left or this time of the monotonic clock; return the bytes that are left.
+
+        The database may come back meanwhile, so a failed shipment is tried again.
+        """
+        while (seconds := until - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.flush()
+                    return 0
+            except (Away, TimeoutError):
+                await asyncio.sleep(max(0.0, min(RETRY_SECONDS, until - time.monotonic())))
+        return self._spool.size
+
+    async def flush(self) -> None:
+        """Ship all that was written before this call. Raises Away."""
+        called_at = time.monotonic()
+        async with self._lock:
+            if self._failed_at > called_at:  # callers that wait for a silent database fail together, not one after the other
+                raise Away(OSError(self.problem))
+            self._spool.rotate()
+            try:
+                for segment in self._spool.claim():
+                    try:
+                        await self._ship(segment)
+                    except OSError as error:  # of the disk
+                        self._spool.leave(segment.path, error)
+            except Away as error:
+                if self.problem is None:
+                    log.warning("events wait on disk, the database is away: %s", error.cause)
+                self.problem, self._failed_at = error.cause, time.monotonic()
+                raise
+            if self.problem is not None:
+                log.info("the database is back")
+            self.problem = None
+
+    async def _ship(self, segment: Segment) -> None:
+        for lines in segment.batches():
+            await self._send(segment, lines)
+        self._spool.drop(segment)
+
+    async def _send(self, segment: Segment, lines: list[bytes]) -> None:
+        """All lines, or by halves down to the one that the database cannot take."""
+        try:
+            await self._events.ship(lines)
+            self._metrics.shipped.inc(len(lines))
+        except Unacceptable as error:
+            if len(lines) == 1:
+                log.error("an event is set aside, the database refuses it: %s", error)  # noqa: TRY400
+                self._spool.set_aside(segment, lines[0])
+                self._metrics.rejected.inc()
+                return
+            middle = len(lines) // 2
+            await self._send(segment, lines[:middle])
+            await self._send(segment, lines[middle:])

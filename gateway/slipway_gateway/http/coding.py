@@ -1,0 +1,128 @@
+"""HTTP content codings, of requests and of answers: gzip and deflate (RFC 9110, section 8.4.1)."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import aclosing
+from typing import Any
+
+from slipway_contract.errors import MalformedRequest
+
+from slipway_gateway.errors import TooLarge, UnsupportedType
+from slipway_gateway.http.body import Receive
+from slipway_gateway.http.link import Answer
+
+WBITS = {b"gzip": 31, b"deflate": 15}
+"""zlib's names of the two formats: RFC 1952 and RFC 1950."""
+
+PIECE = 2**16
+"""Bytes that are unpacked at a time, however far the packed ones reach."""
+
+WORTH = 1024
+"""Bytes of an answer from which packing pays: a smaller one leaves in one packet either way."""
+
+LEVEL = 1
+"""Of zlib's nine: numbers in JSON shrink to a third by it, and the next levels cost more time than they save."""
+
+
+def unpacked(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Receive:
+    """The request's body as it was before its Content-Encoding; at most ``limit`` packed bytes are read.
+
+    Raises UnsupportedType; what it gives raises MalformedRequest and TooLarge.
+    """
+    coding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if coding == b"identity":
+        return receive
+    if coding not in WBITS:
+        names = b", ".join(WBITS)
+        raise UnsupportedType(f"send the body as it is, or packed by {names.decode()}", [(b"accept-encoding", names)])
+    return Unpacking(coding, receive, limit)
+
+
+class Unpacking:
+    """A ``Receive`` that gives the body of another one unpacked, piece by piece."""
+
+    def __init__(self, coding: bytes, receive: Receive, limit: int) -> None:
+        self._coding = coding.decode()
+        self._stream = zlib.decompressobj(WBITS[coding])
+        self._receive = receive
+        self._limit = limit
+        self._size = 0
+        self._packed = b""
+        self._more = True
+        self._full = False
+        """Whether the last piece was cut: zlib may hold more, though all that was packed is with it."""
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        while True:
+            if not self._packed and not self._full and self._more:
+                message = await self._receive()
+                if message["type"] == "http.disconnect":
+                    return message
+                self._take(message)
+            else:  # little that is packed can be much that is not: others are answered between two pieces
+                await asyncio.sleep(0)
+            piece = self._unpack()
+            last = not (self._packed or self._full or self._more)
+            if last and not self._stream.eof:
+                raise MalformedRequest(f"the body ends before its {self._coding} does")
+            if piece or last:
+                return {"type": "http.request", "body": piece, "more_body": not last}
+
+    def _take(self, message: MutableMapping[str, Any]) -> None:
+        self._packed, self._more = message["body"], message.get("more_body", False)
+        self._size += len(self._packed)
+        if self._size > self._limit:
+            raise TooLarge(self._limit)
+        if self._packed and self._stream.eof:
+            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+
+    def _unpack(self) -> bytes:
+        if self._stream.eof:
+            return b""
+        try:
+            piece = self._stream.decompress(self._packed, PIECE)
+        except zlib.error:
+            raise MalformedRequest(f"the body is not {self._coding}") from None
+        if self._stream.unused_data:
+            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+        self._packed = self._stream.unconsumed_tail
+        self._full = len(piece) == PIECE and not self._stream.eof
+        return piece
+
+
+def preferred(accepted: bytes) -> bytes | None:
+    """The coding for an answer to a caller who sent this Accept-Encoding; None: as it is."""
+    weights = dict(map(_weighted, accepted.lower().split(b",")))
+    for coding in WBITS:
+        if weights.get(coding, weights.get(b"*", 0.0)) > 0:
+            return coding
+    return None
+
+
+def _weighted(item: bytes) -> tuple[bytes, float]:
+    """``gzip;q=0.5`` as a pair; a weight that is no number is as good as none given."""
+    name, _, parameter = item.partition(b";")
+    key, _, weight = parameter.strip().partition(b"=")
+    try:
+        return name.strip(), float(weight) if key.strip() == b"q" else 1.0
+    except ValueError:
+        return name.strip(), 1.0
+
+
+def pack(answer: Answer, coding: bytes) -> None:
+    """Have an answer leave packed."""
+    stream = zlib.compressobj(LEVEL, wbits=WBITS[coding])
+    answer.head = stream.compress(answer.head)
+    if answer.rest is None:
+        answer.head += stream.flush()
+    else:
+        answer.rest = _packed(answer.rest, stream)
+
+
+async def _packed(rest: AsyncGenerator[bytes, None], stream: "zlib._Compress") -> AsyncGenerator[bytes, None]:
+    async with aclosing(rest):
+        async for chunk in rest:
+            if piece := stream.compress(chunk):
+                yield piece
+    yield stream.flush()

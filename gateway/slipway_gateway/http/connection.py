@@ -1,0 +1,328 @@
+"""Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and with fewer system calls."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NoReturn
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from slipway_gateway.errors import (
+    BadRequest,
+    GatewayError,
+    HeadTooLarge,
+    NoConnection,
+    NoMemory,
+    TooSlow,
+    problem,
+    v2_error,
+)
+from slipway_gateway.http.bodybudget import BodyBudget
+from slipway_gateway.http.link import CHUNK_FRAMING
+from slipway_gateway.requestid import new_id
+
+LARGE = 2**16
+"""Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
+PIPELINED = 16
+"""Requests that may wait behind the one under way on a connection. One read can hold 14,000."""
+UNREAD = "slipway.unread"
+"""Of a request's scope: bytes of its body that the application has not received yet."""
+TRAILERS = "trailers and chunk extensions"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one caller may take of us; the settings tell the reasons."""
+
+    connections: int = 4096
+    head_bytes: int = 32 * 2**10
+    headers: int = 100
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    write_seconds: float = 30.0
+
+
+class Awaited(Enum):
+    """What a connection has not sent in full."""
+
+    HEAD = "head"
+    BODY = "body"
+    REST = "rest"
+    """Of a body whose request was answered before its end; or no more than an empty line."""
+
+
+class Joining:
+    """A transport. uvicorn writes the head and the body of an answer apart, and uvloop makes a system call of each: a tenth of
+    what a prediction costs here.
+    """
+
+    __slots__ = ("_loop", "_pending", "_transport", "_write_seconds")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_seconds: float) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._write_seconds = write_seconds
+        self._pending: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if len(data) > LARGE:
+            self._flush()
+            self._transport.write(data)
+            return
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(data)
+
+    def close(self) -> None:
+        """Once all is written; a caller who does not read it has so long and no longer."""
+        self._flush()
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._loop.call_later(self._write_seconds, self._transport.abort)
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._transport.write(b"".join(self._pending))
+            self._pending.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
+class Connection(HttpToolsProtocol):
+    """Of one caller.
+
+    uvicorn times only the silence between two requests. Here a timer also runs whenever a read left a request incomplete, which a
+    usual one never does: it comes in one piece, and pays for a look at three fields.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        limits: Limits,
+        bodies: BodyBudget,
+        refused: Callable[[int, str | None], None],
+        **named: Any,
+    ) -> None:
+        """``refused`` counts what is refused here, by status and limit."""
+        super().__init__(*arguments, **named)
+        self._limits = limits
+        self._bodies = bodies
+        self._refused = refused
+        self._application = self.app
+        self.app = self._counted
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._timed: tuple[Awaited, Any] | None = None
+        """For what the timer runs: of which request, as its ASGI scope."""
+        self._head_bytes = 0
+        """Received for the head that is not complete, or in the read that completed it."""
+        self._in_body = False
+        """Whether the parser is between the head and the end of a request."""
+        self._framing = 0
+        """Bytes of the body that are not content: chunk sizes, chunk extensions and trailers, less what plain chunks need."""
+        self._trailers = 0
+        self._refusal: GatewayError | None = None
+        self._quiet_since: float | None = None
+        """When the last answer was complete, if nothing came after it."""
+        self._quiet: asyncio.TimerHandle | None = None
+        self._surplus = False
+        """One too many: refused."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(Joining(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
+        self._surplus = len(self.connections) > self._limits.connections
+        self._time(Awaited.HEAD)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._timer, self._writing, self._quiet):
+            if timer is not None:
+                timer.cancel()
+        for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
+            if scope is not None:
+                self._give_back(scope)
+        super().connection_lost(exc)
+
+    async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
+        """The application. A piece of a body leaves the connection's part of the budget when it is received."""
+
+        async def received() -> Any:
+            message = await receive()
+            if taken := len(message.get("body", b"")):
+                scope[UNREAD] -= taken
+                self._bodies.give_back(taken)
+            return message
+
+        try:
+            await self._application(scope, received, send)
+        finally:
+            self._give_back(scope)
+
+    def _give_back(self, scope: Any) -> None:
+        """Nobody will read what is left of the request's body."""
+        self._bodies.give_back(scope.pop(UNREAD, 0))
+
+    def data_received(self, data: bytes) -> None:
+        if self._surplus:  # told once it has asked: closed on a request unread, it would be reset and not read why
+            self._refuse(NoConnection())
+            return
+        self._head_bytes += len(data)
+        self._quiet_since = None
+        self._framing = self._framing + len(data) if self._in_body else 0
+        super().data_received(data)
+        self._framing = max(self._framing, 0)  # content buys no room for framing
+        if self._in_body and self._framing > self._limits.head_bytes:
+            self._refuse(HeadTooLarge(self._limits.head_bytes, self._limits.headers, TRAILERS))
+        awaited = self._awaited()
+        if awaited is not Awaited.HEAD:
+            self._head_bytes = 0
+        elif self._head_bytes > self._limits.head_bytes:
+            self._refuse(HeadTooLarge(self._limits.head_bytes, self._limits.headers))
+        if awaited is not None or self._timer is not None:
+            self._time(awaited)
+
+    def _awaited(self) -> Awaited | None:
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope:
+            return Awaited.HEAD
+        if cycle.response_complete:
+            return Awaited.REST if self._quiet_since is None else None
+        return Awaited.BODY if cycle.more_body else None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; count a trailer and drop it: uvicorn would append it to the headers of the request."""
+        if self._in_body:
+            self._trailers += 1
+            if self._trailers > self._limits.headers:
+                self._fail(HeadTooLarge(self._limits.head_bytes, self._limits.headers, TRAILERS))
+        elif len(self.headers) >= self._limits.headers:
+            self._fail(HeadTooLarge(self._limits.head_bytes, self._limits.headers))
+        else:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        limits = self._limits
+        if self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes:
+            self._fail(HeadTooLarge(limits.head_bytes, limits.headers))
+        if len(self.pipeline) >= PIPELINED:
+            self.transport.close()  # a client may repeat what was not answered: RFC 9112, section 9.3.2
+            raise httptools.HttpParserError
+        self._in_body, self._framing, self._trailers = True, 0, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing -= len(body)
+        if not self.cycle.response_complete:
+            try:
+                self._bodies.take(len(body))
+            except NoMemory as error:
+                self._fail(error)
+            scope: Any = self.scope
+            scope[UNREAD] = scope.get(UNREAD, 0) + len(body)
+        super().on_body(body)
+
+    def on_chunk_header(self) -> None:
+        self._framing -= CHUNK_FRAMING
+
+    def on_message_complete(self) -> None:
+        self._in_body = False
+        super().on_message_complete()
+
+    def _fail(self, error: GatewayError) -> NoReturn:
+        """End the parser's work; ``send_400_response`` answers."""
+        self._refusal = error
+        raise httptools.HttpParserError(str(error))
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _time(self, awaited: Awaited | None) -> None:
+        """Have the timer run for what is awaited now."""
+        if self._timer is not None:
+            if self._timed is not None and awaited is self._timed[0] and self.scope is self._timed[1]:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if awaited is not None:
+            seconds = self._limits.body_seconds if awaited is Awaited.BODY else self._limits.head_seconds
+            self._timed = (awaited, self.scope)
+            self._timer = self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        self._timer = None
+        awaited = self._awaited()
+        if self.transport.is_closing() or awaited is None:
+            return
+        if awaited is Awaited.BODY and self.flow.read_paused:  # it is us who do not read
+            self._time(awaited)
+        elif self.scope is None or awaited is Awaited.REST:
+            self.transport.close()  # nobody waits for an answer
+        else:
+            self._refuse(TooSlow(f"the {awaited.value} of the request did not arrive in time"))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer and close; only close where the request has an answer, or another answer is under way."""
+        cycle = self.cycle
+        started = cycle is not None and cycle.response_started and (cycle.scope is self.scope or not cycle.response_complete)
+        if not started and not self.transport.is_closing():
+            self._refused(error.status, error.limit)
+            self.transport.write(_answer(error, getattr(self, "url", b"")))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refuses."""
+        self._refuse(self._refusal or BadRequest(msg))
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether to stay: a caller who has sent all that there is may still listen for the answer."""
+        if self.cycle is None or self.cycle.response_complete or self._awaited() is not None:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._writing = self.loop.call_later(self._limits.write_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn does, which makes and ends a timer of the silence for each request: a thirtieth of what one costs here.
+
+        What was not read of the body is dropped: uvicorn holds it until the next request.
+        """
+        if self.cycle.response_complete:
+            self.cycle.body = bytearray()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._quiet_since = self.loop.time()
+        if self._quiet is None:
+            self._quiet = self.loop.call_later(self._limits.idle_seconds, self._look)
+
+    def _look(self) -> None:
+        """Whether it has been quiet for so long; if not, look again when it may have been."""
+        self._quiet = None
+        if self._quiet_since is None or self.transport.is_closing():
+            return
+        left = self._quiet_since + self._limits.idle_seconds - self.loop.time()
+        if left > 0:
+            self._quiet = self.loop.call_later(left, self._look)
+        else:
+            self.transport.abort()  # a close would wait for a caller who has not read the last answer
+
+
+def _answer(error: GatewayError, url: bytes) -> bytes:
+    """A whole response, for when there is no application to give it."""
+    request_id, path = new_id(), url.partition(b"?")[0].decode("ascii", "replace")
+    status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+    lines = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *headers]
+    return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"\r\n", body])

@@ -1,0 +1,288 @@
+"""A connection to a predictor: HTTP/1.1 on the gateway's own event loop, one exchange after the other."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import httptools
+
+from slipway_gateway.errors import CutOff
+from slipway_gateway.http.body import Body
+
+LARGE = 2**16
+"""Bytes that are not worth copying to save a system call."""
+AHEAD = 2**18
+"""Bytes of an answer that may wait for its reader."""
+WHOLE_LIMIT = 2**26
+"""Bytes of an answer that is read into memory as a whole; a longer one can only be passed on."""
+HEAD_LIMIT = 2**16
+"""Bytes of an answer that are not content: headers, chunk sizes, chunk extensions and trailers."""
+CHUNK_FRAMING = 20
+"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends. They do not count."""
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers of an answer that does not end with its connection."""
+
+
+class Answer:
+    """A predictor's answer: ``head`` is all of it unless ``rest`` gives more."""
+
+    __slots__ = ("content_type", "head", "rest", "status")
+
+    def __init__(self, status: int, content_type: str, head: bytes, rest: AsyncGenerator[bytes, None] | None) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.head = head
+        self.rest = rest
+
+    async def whole(self) -> bytes:
+        """Return the complete body. Raises CutOff, also for one of more than WHOLE_LIMIT bytes."""
+        if self.rest is not None:
+            content = bytearray(self.head)
+            async with aclosing(self.rest) as rest:
+                async for chunk in rest:
+                    content += chunk
+                    if len(content) > WHOLE_LIMIT:
+                        raise CutOff(f"the answer of the model is larger than {WHOLE_LIMIT} bytes")
+            self.head, self.rest = bytes(content), None
+        return self.head
+
+
+class Broken(Exception):
+    """The connection ended before the answer did. ``begun``: after some of it."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__("the connection ended")
+        self.begun = begun
+
+
+class Late(Exception):
+    """There is no answer in time."""
+
+
+class NotHttp(Exception):
+    """What came is no answer of HTTP/1.1."""
+
+
+class Link(asyncio.Protocol):
+    """Used by one request at a time. ``rested`` is called with it when it can take the next one, ``ended`` when it never will."""
+
+    def __init__(
+        self, *, head_limit: int, idle_seconds: float, rested: "Callable[[Link], None]", ended: "Callable[[Link], None]"
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_limit = head_limit
+        self._idle_seconds = idle_seconds
+        self._rested = rested
+        self._ended = ended
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle | None = None
+        self._until = 0.0
+        """By the loop's clock: of the answer's last byte, or of the rest after it."""
+        self._waiter: asyncio.Future[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._paused = False
+        self._error: Exception | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._content_type = "application/json"
+        self._framed = False
+        self._overhead = 0
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._complete = False
+        self._sent = False
+        """All of the request."""
+        self._stays = False
+        """Whether the predictor keeps the connection open."""
+
+    # --- what a request does ---------------------------------------------------
+
+    async def post(self, head: bytes, body: Body, until: float) -> Answer:
+        """Send a request, whose ``head`` wants only its framing; the answer has to end by ``until``, of the loop's clock.
+
+        Raises Broken, Late, NotHttp, and what reading the body raises.
+        """
+        self._reset()
+        self._until = until
+        if self._timer is None:
+            self._timer = self._loop.call_at(until, self._look)
+        try:
+            if body.whole is not None:
+                self._send(b"%bcontent-length: %d\r\n\r\n" % (head, len(body.whole)), body.whole)
+            else:
+                await self._stream(head, body)
+            while not self._complete and self._size <= self._head_limit:
+                await self._more()
+        except BaseException:
+            self.close()
+            raise
+        content = self._taken()
+        if not self._complete:
+            return Answer(self._status, self._content_type, content, self._rest())
+        self._rest_or_end()
+        return Answer(self._status, self._content_type, content, None)
+
+    def _send(self, head: bytes, content: bytes) -> None:
+        if len(content) <= LARGE:
+            self._transport.write(head + content)
+        else:
+            self._transport.write(head)
+            self._transport.write(content)
+        self._sent = True
+
+    async def _stream(self, head: bytes, body: Body) -> None:
+        """Piece by piece, as fast as the predictor takes them; one that answers before the end gets no more."""
+        self._transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
+        async for chunk in body.stream():
+            if self._error is not None:
+                raise self._error
+            if self._status:
+                return
+            if chunk:
+                self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            if self._drain is not None:
+                await self._drain
+        self._transport.write(b"0\r\n\r\n")
+        self._sent = True
+
+    async def _more(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _taken(self) -> bytes:
+        chunks = self._chunks
+        content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._size = 0
+        return content
+
+    async def _rest(self) -> AsyncGenerator[bytes, None]:
+        """What follows the head of a long answer. Raises CutOff."""
+        try:
+            while not self._complete or self._chunks:
+                if not self._chunks:
+                    self._resume()
+                    await self._more()
+                if content := self._taken():
+                    yield content
+            self._rest_or_end()
+        except (Broken, Late, NotHttp) as error:
+            raise CutOff("the model broke off its answer") from error
+        finally:
+            if not self._complete:
+                self.close()
+
+    def _rest_or_end(self) -> None:
+        if self._sent and self._stays and self._error is None:
+            self._until = self._loop.time() + self._idle_seconds
+            self._resume()
+            self._rested(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """At once, whatever is under way."""
+        self._ended(self)
+        self._transport.abort()
+
+    # --- what the loop calls ---------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # of a stream, as the protocol is
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._status and not self._framed and exc is None:  # the end of the connection is the end of the answer
+            self._complete = True
+        self._fail(Broken(begun=self._status != 0))
+        self._ended(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._overhead = max(self._overhead, 0) + len(data)
+        try:
+            self._parser.feed_data(data)
+            is_answer = self._overhead <= HEAD_LIMIT
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            is_answer = False
+        if not is_answer:
+            self._fail(NotHttp())
+            self.close()
+
+    def pause_writing(self) -> None:
+        self._drain = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        self._release(self._drain)
+        self._drain = None
+
+    def _look(self) -> None:
+        """Whether time is over; ``until`` moves on with every request, a timer for each would cost more than this."""
+        left = self._until - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._timer = None
+            self._fail(Late())
+            self.close()
+
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        self._release(self._drain)
+        if self._waiter is not None and not self._waiter.done():
+            if self._complete:
+                self._waiter.set_result(None)
+            else:
+                self._waiter.set_exception(self._error)
+
+    @staticmethod
+    def _release(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # --- what the parser calls -------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-type":
+            self._content_type = value.decode("latin-1")
+        elif name in FRAMING:
+            self._framed = True
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status >= 200:
+            self._status = status
+
+    def on_chunk_header(self) -> None:
+        self._overhead -= CHUNK_FRAMING
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead -= len(body)
+        self._chunks.append(body)
+        self._size += len(body)
+        if self._size > self._head_limit:
+            self._release(self._waiter)
+            if self._size > AHEAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._status:  # not of an interim answer, as 103
+            self._complete = True
+            self._stays = self._parser.should_keep_alive()
+            self._release(self._waiter)

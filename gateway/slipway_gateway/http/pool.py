@@ -1,0 +1,79 @@
+"""The connections to predictors that are open and free, by where they lead."""
+
+import asyncio
+import ssl
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from slipway_gateway.errors import Unavailable, Unreachable, UpstreamTimeout
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.link import Answer, Broken, Late, Link, NotHttp
+
+IDLE_SECONDS = 4.0
+"""Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or longer."""
+
+
+class Pool:
+    """Bodies stream through in both directions; only the first ``head_limit`` bytes of an answer are kept."""
+
+    def __init__(self, *, timeout: float, connect_timeout: float, head_limit: int) -> None:
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._head_limit = head_limit
+        self._free: dict[str, list[Link]] = {}
+
+    async def close(self) -> None:
+        for links in list(self._free.values()):
+            for link in list(links):
+                link.close()
+
+    async def post(self, origin: str, head: bytes, body: Body) -> Answer:
+        """Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""
+        until = asyncio.get_running_loop().time() + self._timeout
+        try:
+            free = self._free.get(origin)
+            if free:
+                try:
+                    return await free.pop().post(head, body, until)
+                except Broken as error:  # it may have been closed over there while it was free
+                    if error.begun or not body.can_repeat:
+                        raise
+            link = await self._connect(origin)
+            return await link.post(head, body, until)
+        except Late:
+            raise UpstreamTimeout("the model did not answer in time") from None
+        except NotHttp:
+            raise Unavailable("the model cannot be reached", retry_after=2) from None
+        except (Broken, OSError):
+            raise Unreachable("the model cannot be reached", retry_after=2) from None
+
+    async def _connect(self, origin: str) -> Link:
+        """Raises OSError, also when it takes too long."""
+        parts = urlsplit(origin)
+        secure = parts.scheme == "https"
+        port = parts.port or (443 if secure else 80)
+
+        def link() -> Link:
+            idle = min(IDLE_SECONDS, self._timeout)
+            return Link(
+                head_limit=self._head_limit,
+                idle_seconds=idle,
+                rested=lambda link: self._free.setdefault(origin, []).append(link),
+                ended=lambda link: self._forget(origin, link),
+            )
+
+        async with asyncio.timeout(self._connect_timeout):
+            loop = asyncio.get_running_loop()
+            _, made = await loop.create_connection(link, parts.hostname or "", port, ssl=self._tls if secure else None)
+        return made
+
+    def _forget(self, origin: str, link: Link) -> None:
+        free = self._free.get(origin)
+        if free and link in free:
+            free.remove(link)
+        if not free:
+            self._free.pop(origin, None)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()

@@ -1,0 +1,188 @@
+"""Answers that are not computed again: by the version's digest and the request's tensors, for callers whose policy says so.
+
+A promotion empties it by construction: another version has another digest. What this replica does not have it looks for in
+Redis, if there is one, where the others put theirs.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from slipway_gateway.http.body import Body
+from slipway_gateway.http.link import Answer
+from slipway_gateway.inference.routing import Target
+from slipway_gateway.redis import Redis
+from slipway_gateway.threads import INLINE
+
+OVERHEAD = 512
+"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very short ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request, as far as the answer depends on it, and the id that its answer bears."""
+
+    key: bytes
+    request_id: Any
+    seconds: int
+    """How old the answer may be."""
+
+    @property
+    def shared_key(self) -> str:
+        """In Redis. The number is that of the form in which values are kept there."""
+        return f"slipway:answer:1:{self.key.hex()}"
+
+    @classmethod
+    def of(cls, target: Target, body: Body, seconds: int) -> "Question | None":
+        """None for what is not a JSON object, or too large to be looked at here: it is asked of the predictor as it is."""
+        if body.whole is None or len(body.whole) > INLINE:
+            return None
+        try:
+            content = orjson.loads(body.whole)
+        except orjson.JSONDecodeError:
+            return None
+        if not isinstance(content, dict):
+            return None
+        request_id = content.pop("id", None)
+        version = [target.traffic.service, target.digest, seconds]
+        text = orjson.dumps([version, content], option=orjson.OPT_SORT_KEYS)
+        return cls(hashlib.sha256(text).digest(), request_id, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An answer of status 200."""
+
+    text: bytes
+    """JSON without the id."""
+    content_type: str
+    ends: float
+    """By the monotonic clock."""
+
+    def answer(self, request_id: Any) -> Answer:
+        """Of its own, for whoever asked."""
+        named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
+        return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, about."""
+        return len(self.text) + len(self.content_type) + OVERHEAD
+
+    @property
+    def ttl(self) -> int:
+        """Seconds that are left."""
+        return max(0, int(self.ends - time.monotonic()))
+
+    def pack(self) -> bytes:
+        """For other replicas: the content type, a line's end, the text."""
+        return self.content_type.encode() + b"\n" + self.text
+
+    @classmethod
+    def unpack(cls, packed: bytes, ends: float) -> "Kept":
+        content_type, _, text = packed.partition(b"\n")
+        return cls(text, content_type.decode(), ends)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer, and how it was come by."""
+
+    answer: Answer
+    status: bytes
+    """For the header Cache-Status: RFC 9211."""
+    computed: bool
+    """For this request."""
+
+
+class AnswerCache:
+    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time are asked once."""
+
+    def __init__(self, limit: int, redis: Redis | None = None) -> None:
+        self._limit = limit
+        self._redis = redis
+        self._size = 0
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[Kept | None]] = {}
+
+    async def find(self, question: Question | None, ask: Callable[[], Awaitable[Answer]]) -> Found:
+        """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
+        if question is None:
+            return Found(await ask(), b"Slipway; fwd=bypass", computed=True)
+        if kept := self._get(question.key):
+            return Found(kept.answer(question.request_id), b"Slipway; hit; ttl=%d" % kept.ttl, computed=False)
+        while (asked := self._asked.get(question.key)) is not None:
+            if kept := await asyncio.shield(asked):
+                return Found(kept.answer(question.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
+        return await self._ask(question, ask)
+
+    async def _ask(self, question: Question, ask: Callable[[], Awaitable[Answer]]) -> Found:
+        kept = None
+        asked = self._asked[question.key] = asyncio.get_running_loop().create_future()
+        try:
+            if kept := await self._recall(question):
+                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (kept.ttl, self._put(question.key, kept))
+                return Found(kept.answer(question.request_id), status, computed=False)
+            answer = await ask()
+            kept = _keep(answer, time.monotonic() + question.seconds)
+        finally:  # those who wait for it try by themselves when there is nothing for them
+            del self._asked[question.key]
+            asked.set_result(kept)
+        if kept is None:
+            return Found(answer, b"Slipway; fwd=miss", computed=True)
+        own = b"Slipway; fwd=miss" + self._put(question.key, kept)
+        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(question, kept) else b""
+        return Found(answer, shared + own, computed=True)
+
+    async def _recall(self, question: Question) -> Kept | None:
+        """What another replica has kept."""
+        found = await self._redis.get(question.shared_key) if self._redis else None
+        return Kept.unpack(found.value, time.monotonic() + min(found.seconds, question.seconds)) if found else None
+
+    async def _share(self, question: Question, kept: Kept) -> bool:
+        return self._redis is not None and await self._redis.put(question.shared_key, kept.pack(), question.seconds)
+
+    def _get(self, key: bytes) -> Kept | None:
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if time.monotonic() >= kept.ends:
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)
+        return kept
+
+    def _put(self, key: bytes, kept: Kept) -> bytes:
+        """What of it stands in Cache-Status: nothing when it is larger than all that may be kept."""
+        if kept.size > self._limit:
+            return b""
+        self._drop(key)
+        self._kept[key] = kept
+        self._size += kept.size
+        while self._size > self._limit:
+            self._drop(next(iter(self._kept)))
+        return b"; stored"
+
+    def _drop(self, key: bytes) -> None:
+        if (kept := self._kept.pop(key, None)) is not None:
+            self._size -= kept.size
+
+
+def _keep(answer: Answer, ends: float) -> Kept | None:
+    """None for what is not to be had again: failures, and answers too large to be kept whole."""
+    if answer.status != 200 or answer.rest is not None:
+        return None
+    try:
+        content = orjson.loads(answer.head)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(content, dict) or "outputs" not in content:
+        return None
+    content.pop("id", None)
+    return Kept(orjson.dumps(content), answer.content_type, ends)

@@ -1,0 +1,1 @@
+"""Accounts and groups of an identity provider that has SCIM."""

@@ -1,0 +1,113 @@
+"""Uploaded pictures as values of an input; ``slipway_gateway.preprocessing.picture`` reads them in a process that can be killed."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import orjson
+from slipway_contract.errors import InvalidInput
+from slipway_contract.signature import Column, Picture
+
+from slipway_gateway.errors import PictureTooLarge, Unavailable, UnsupportedType
+
+BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+"""What a file of a kind begins with. What its sender says of its kind does not count."""
+KINDS = {b"\x89": "image/png", b"\xff": "image/jpeg", b"G": "image/gif"}
+REFUSED = 3
+PROCESSES = 2
+"""At the same time; each takes up to a processor."""
+
+
+def kind_of(content: bytes) -> str:
+    """The media type of a file that was taken."""
+    return KINDS[content[:1]]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Of each picture: bytes and pixels; of a request's pictures together: seconds."""
+
+    size: int
+    pixels: int
+    seconds: int
+
+
+class Pictures:
+    """A process for each request: some 0.1 s, and nothing of one caller's pictures is there for the next."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._free = asyncio.Semaphore(PROCESSES)
+
+    async def values(self, column: Column, files: Sequence[bytes]) -> list[list[Any]]:
+        """The input's values of each file, in the order of its shape.
+
+        Raises PictureTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is free in time.
+        """
+        assert column.picture is not None  # noqa: S101  (the caller found it)
+        for content in files:
+            self._check(content)
+        try:
+            await asyncio.wait_for(self._free.acquire(), self._bounds.seconds)
+        except TimeoutError:
+            raise Unavailable("too many pictures are being read", retry_after=self._bounds.seconds) from None
+        try:
+            pixels = await self._decoded(column, column.picture, files)
+        finally:
+            self._free.release()
+        return await asyncio.to_thread(_scaled, column, column.picture, pixels, len(files))
+
+    def _check(self, content: bytes) -> None:
+        if len(content) > self._bounds.size:
+            raise PictureTooLarge(self._bounds.size)
+        if not content.startswith(BEGINNINGS):
+            raise UnsupportedType("the picture is not a PNG, JPEG or GIF file")
+
+    async def _decoded(self, column: Column, picture: Picture, files: Sequence[bytes]) -> bytes:
+        limits = (str(self._bounds.pixels), str(self._bounds.seconds))
+        argv = (sys.executable, "-IB", "-m", "slipway_gateway.preprocessing.picture", picture.model_dump_json(), *limits)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env={})
+        parts = b"".join(part for content in files for part in (len(content).to_bytes(4, "big"), content))
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(parts), self._bounds.seconds)
+        except TimeoutError:
+            raise InvalidInput(column.name, f"a picture was not read within {self._bounds.seconds} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode == REFUSED:
+            refusal = orjson.loads(said)
+            raise InvalidInput(column.name, f"picture {refusal['index']} {refusal['problem']}")
+        if process.returncode != 0 or len(said) != len(files) * picture.values:
+            raise InvalidInput(column.name, "a picture takes more memory or time than is allowed")
+        return said
+
+
+def _scaled(column: Column, picture: Picture, pixels: bytes, count: int) -> list[list[Any]]:
+    """Bytes 0..255 as values of the input, in its order, one list a picture."""
+    tables = _tables(column, picture)
+    found = []
+    for index in range(count):
+        part = pixels[index * picture.values : (index + 1) * picture.values]
+        planes = [list(map(table.__getitem__, part[channel :: len(tables)])) for channel, table in enumerate(tables)]
+        order = planes if picture.layout == "CHW" else zip(*planes, strict=True)
+        found.append(list(chain.from_iterable(order)))
+    return found
+
+
+def _tables(column: Column, picture: Picture) -> list[list[float]]:
+    """For each channel, the value of each byte."""
+    whole = round if column.datatype.is_integer else float
+    step = (picture.white - picture.black) / 255
+    means, deviations = (
+        each if len(each) == picture.channels else each * picture.channels for each in (picture.mean, picture.deviation)
+    )
+    return [
+        [whole((picture.black + step * byte - mean) / deviation) for byte in range(256)]
+        for mean, deviation in zip(means, deviations, strict=True)
+    ]

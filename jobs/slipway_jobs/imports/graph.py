@@ -1,0 +1,77 @@
+"""An ONNX file that somebody else made."""
+
+from pathlib import Path
+
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Signature
+
+from slipway_jobs.errors import Refused
+from slipway_jobs.formats.inference import explain, load_onnx
+from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
+from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.rows import Arrays, as_output, made_up, of_request
+from slipway_jobs.registry.adoption import understand
+
+
+def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ForeignModel:
+    """The model in the file, by the signature or by one that is found by trial. Raises Refused."""
+    graph = read_alone(path)
+    try:
+        load_onnx(graph.SerializeToString())
+    except Exception as error:  # ONNX Runtime's exceptions have no base of their own
+        raise Refused(f"{path.name} cannot be run: {explain(error)}") from error
+    inputs = inputs_for(graph, signature) if signature else inputs_of(graph)
+    plain = Signature(inputs=tuple(each.column for each in inputs), outputs=tuple(each.column for each in inputs))
+    row = of_request(example, plain) if example else made_up(plain, rows=1)
+    _check_names(graph, signature)
+    first = {name: array[:1] for name, array in _feeds(row, inputs).items()}
+    wanted = [column.name for column in signature.outputs] if signature else None
+    declared, found = understand(graph, inputs, first, wanted)
+    left_out = _check_outputs(graph, found, signature)
+    content = declared.SerializeToString()
+    run = load_onnx(content)
+    columns = (signature or found).outputs
+
+    def answer(rows: Arrays) -> Arrays:
+        given, count = run(_feeds(rows, inputs)), len(next(iter(rows.values())))
+        return {column.name: as_output(column, given[column.name], count) for column in columns}
+
+    origin = "An ONNX file, served as it is."
+    if left_out:
+        origin = f"An ONNX file, served without what does not depend on the rows: {', '.join(left_out)}."
+    return ForeignModel(ArtifactFormat.ONNX, content, signature or found, answer, origin)
+
+
+def _feeds(rows: Arrays, inputs: list[GraphInput]) -> Arrays:
+    return {each.column.name: rows[each.column.name].reshape(-1, *each.dimensions).astype(each.dtype) for each in inputs}
+
+
+def _check_names(graph: Graph, signature: Signature | None) -> None:
+    declared = [output.name for output in graph.graph.output]
+    for column in signature.outputs if signature else ():
+        if column.name not in declared:
+            raise Refused(f"the signature has the output {column.name!r}; the graph gives {', '.join(declared)}")
+
+
+def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) -> list[str]:
+    """Names of outputs that are left out, because they do not depend on the rows.
+
+    Raises Refused when an output that is to be served is no tensor, or not what the signature says.
+    """
+    tensors = {column.name: column for column in found.outputs}
+    declared = {output.name: output for output in graph.graph.output}
+    left_out = []
+    for name in [column.name for column in signature.outputs] if signature else declared:
+        if name in tensors:
+            continue
+        if not declared[name].type.HasField("tensor_type"):
+            raise Refused(f"output {name!r} of the graph is no tensor: V2 has nothing for sequences and maps")
+        left_out.append(name)
+    for column in signature.outputs if signature else ():
+        given = tensors[column.name]
+        if given.datatype is not column.datatype:
+            raise Refused(f"output {column.name!r} of the graph is {given.datatype}; the signature says {column.datatype}")
+        if given.shape != column.shape:
+            shapes = f"{list(given.shape)} a row; the signature says {list(column.shape)}"
+            raise Refused(f"output {column.name!r} of the graph has the shape {shapes}")
+    return left_out

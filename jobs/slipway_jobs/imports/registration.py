@@ -1,0 +1,210 @@
+"""Register a model that was made elsewhere: look at it, prove what can be proven, and write down where it came from."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from slipway_contract.pickles import is_pickle, named_like_a_pickle
+from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, NAME_RULE, SIGNATURE_FILE, Tag
+from slipway_contract.signature import Signature
+from slipway_contract.v2 import Datatype
+
+from slipway_jobs.errors import Refused, WrongParameter
+from slipway_jobs.imports.card import card
+from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.origin import Origin
+from slipway_jobs.imports.parity import Parity, compare
+from slipway_jobs.imports.rows import Arrays, made_up, of_file, of_request, request_of
+from slipway_jobs.imports.source import fetch
+from slipway_jobs.registry import artifact
+from slipway_jobs.registry.signing import sign
+from slipway_jobs.registry.tracking import Tracking
+from slipway_jobs.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+EXPERIMENT = "import"
+
+TRIED = 16
+"""Made-up rows of which one becomes the example."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example`` may be JSON themselves."""
+
+    name: str
+    file: str
+    signature: str | None = None
+    example: str | None = None
+    """A V2 request."""
+    expected: str | None = None
+    """Rows with the outputs that they must have."""
+    tolerance: float = 1e-4
+    use: str | None = None
+    """What the model is for."""
+    dataset: str | None = None
+    """What it was trained on."""
+    licence: str | None = None
+    source: str | None = None
+    as_it_is: bool = False
+    """Serve an estimator as it is, and not as the ONNX graph that is made of it."""
+
+
+def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+    """Look at the file and register it; the result as JSON.
+
+    Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
+    """
+    if not NAME.fullmatch(wish.name):
+        raise WrongParameter(f"name: {wish.name!r} is not a name that can be served; {NAME_RULE}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = _fetched(wish.file, folder / "file", settings)
+        origin = _origin(wish, path, settings)
+        model, parity, example = _proven(wish, path, folder, settings)
+        return _store(wish, origin, model, parity, example, folder / "artifact", settings, tracking)
+
+
+def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[ForeignModel, Parity | None, Arrays]:
+    """The model, what it was compared with, and its example. Raises Refused."""
+    if named_like_a_pickle(path.name) or is_pickle(path):
+        raise Refused(f"{path.name} is a pickle, which could run any code: save the model as ONNX or by skops.io.dump")
+    signature = _signature(wish.signature, folder / "signature", settings)
+    body = _content(wish.example, folder / "example", settings)
+    table = _fetched(wish.expected, folder / "expected", settings) if wish.expected else None
+    model = _looked_at(path, signature, body, table, as_it_is=wish.as_it_is)
+    example = of_request(body, model.signature) if body else _example(model)
+    if table is None:
+        model.check_rows(_two_rows(model.signature, example))
+        model.check_answer(example)
+        return model, model.parity, example
+    inputs, expected = of_file(table, model.signature)
+    model.check_rows(inputs)
+    answer = model.check_answer(inputs)
+    parity = _compared(model, answer, expected, wish.tolerance, table.name)
+    return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
+
+
+def _example(model: ForeignModel) -> Arrays:
+    """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an infinite one."""
+    rows = made_up(model.signature, TRIED)
+    for column in model.signature.inputs:
+        if column.datatype.is_float and not column.codes:
+            rows[column.name][1] = np.clip(1, column.minimum, column.maximum)  # what logarithms and divisions can take
+    try:
+        outputs = [array for array in model.answer(rows).values() if array.dtype.kind == "f" and len(array) == TRIED]
+    except Refused:  # made-up rows together; the checks that follow give the reason for one
+        outputs = []
+    finite = np.ones(TRIED, bool)
+    for array in outputs:
+        finite &= np.isfinite(array.reshape(TRIED, -1)).all(axis=1)
+    index = int(np.argmax(finite))
+    return {name: array[index : index + 1] for name, array in rows.items()}
+
+
+def _two_rows(signature: Signature, example: Arrays) -> Arrays:
+    """The first row of the example, and a made-up one; itself again where there are texts: a category cannot be made up."""
+    texts = any(column.datatype is Datatype.BYTES for column in signature.inputs)
+    other = example if texts else made_up(signature, rows=2)
+    return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
+
+
+def _compared(model: ForeignModel, answer: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
+    try:
+        return compare(answer, expected, tolerance, against)
+    except Refused as error:
+        raise Refused(f"{error}{model.caveat and '; '}{model.caveat}") from None
+
+
+def _looked_at(
+    path: Path, signature: Signature | None, example: bytes | None, table: Path | None, *, as_it_is: bool
+) -> ForeignModel:
+    with path.open("rb") as file:
+        archive = file.read(4) == b"PK\x03\x04"
+    if archive:
+        from slipway_jobs.imports.estimator import of_skops
+
+        return of_skops(path, signature, example, table, as_it_is=as_it_is)
+    if as_it_is:
+        raise WrongParameter(f"--format skops: {path.name} is no skops file; leave the option out")
+    from slipway_jobs.imports.graph import of_onnx
+
+    return of_onnx(path, signature, example)
+
+
+def _store(
+    wish: Wish, origin: Origin, model: ForeignModel, parity: Parity | None, example: Arrays, folder: Path,
+    settings: Settings, tracking: Tracking,
+) -> dict[str, Any]:  # fmt: skip
+    tags = {"slipway.model": wish.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    with tracking.run(f"{EXPERIMENT}-{wish.name}", origin.file, tags) as run:
+        told = {key: value for key, value in asdict(origin).items() if value is not None}
+        compared = asdict(parity) if parity else None
+        text = card(wish.name, wish.use, origin, model, parity)
+        run.log(params=told, tags={"mlflow.note.content": text})
+        files = {
+            model.form.file: model.content,
+            SIGNATURE_FILE: model.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+            EXAMPLE_FILE: request_of(model.signature, example),
+            CARD_FILE: text.encode(),
+            "provenance.json": json.dumps(
+                {"runId": run.id, "image": settings.image, "import": told, "parity": compared}
+            ).encode(),
+        }
+        folder.mkdir()
+        manifest = artifact.seal(folder, files, model.form)
+        signer = sign(folder, wish.name, settings.signing_key)
+        with tracking.logged_model(run, wish.name, tags) as model_id:
+            tracking.upload(model_id, folder)
+            artifact.check(tracking.download(model_id, folder.parent / "stored"), manifest.digest)
+        tags |= {Tag.DATASET: wish.dataset} if wish.dataset else {}
+        tags |= {**signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: model.form.value}
+        version = tracking.register(wish.name, model_id, run, tags, f"imported from {origin.file} (sha256:{origin.sha256})")
+    return {
+        "state": "registered", "model": wish.name, "version": version.version, "runId": run.id, "digest": manifest.digest,
+        "format": model.form.value, "file": f"sha256:{origin.sha256}", "parity": compared,
+    }  # fmt: skip
+
+
+def _origin(wish: Wish, path: Path, settings: Settings) -> Origin:
+    return Origin(
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        by=settings.who,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        url=wish.file.partition("#")[0] if "://" in wish.file else None,
+        dataset=wish.dataset,
+        licence=wish.licence,
+        source=wish.source,
+    )
+
+
+def _signature(text: str | None, folder: Path, settings: Settings) -> Signature | None:
+    content = _content(text, folder, settings)
+    if content is None:
+        return None
+    try:
+        return Signature.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise Refused(f"the signature is not one: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _content(text: str | None, folder: Path, settings: Settings) -> bytes | None:
+    if text is None or text.lstrip().startswith("{"):
+        return text.encode() if text else None
+    return _fetched(text, folder, settings).read_bytes()
+
+
+def _fetched(text: str, folder: Path, settings: Settings) -> Path:
+    folder.mkdir()
+    return fetch(text, folder, settings.import_limit, settings.import_hosts)

@@ -1,0 +1,138 @@
+"""What a model says of a row: one of some classes, or a quantity."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from slipway_contract.signature import Signature
+
+from slipway_jobs.data.dataset import Features, Table
+from slipway_jobs.errors import ParityError
+from slipway_jobs.tasks.metric import Baseline, Predictions
+
+logger = logging.getLogger(__name__)
+
+Arrays = Mapping[str, NDArray[Any]]
+Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows to fit on, rows to score."""
+
+TOLERANCE = 1e-4
+"""How far a probability of the graph may be from the estimator's; of a quantity, as a part of its size where that is above 1."""
+
+TIE = 1e-6
+"""Probabilities closer than this are equal in FP32, which the graph computes in."""
+
+
+class Target(Protocol):
+    """How predictions are had from an estimator and from its graph, and what is said without either."""
+
+    @property
+    def baselines(self) -> Mapping[str, Baseline]: ...
+
+    def predict(self, estimator: Any, features: Features) -> Predictions:
+        """What the estimator says."""
+
+    def read(self, signature: Signature, outputs: Arrays) -> Predictions:
+        """The same from a model's outputs by name."""
+
+    def strata(self, table: Table) -> NDArray[Any]:
+        """[rows]: of each value here the same share is held out."""
+
+    def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
+        """Parts of a cross-validation; a group is in one part only."""
+
+    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
+        """The largest difference between graph and estimator. Raises ParityError when it is too large."""
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Classes, numbered from 0. Predictions are probabilities [rows, classes].
+
+    The first output is the label; the second the probabilities, or of two classes the probability of class 1.
+    """
+
+    count: int
+
+    @property
+    def baselines(self) -> Mapping[str, Baseline]:
+        return {"class shares": self._prior}
+
+    def _prior(self, train: Table, test: Table) -> Predictions:
+        """The classes' shares in the training rows. Its label is the majority class."""
+        return np.tile(np.bincount(train.labels, minlength=self.count) / len(train), (len(test), 1))
+
+    def predict(self, estimator: Any, features: Features) -> Predictions:
+        probabilities = np.zeros((len(features), self.count))
+        # In a fold there may be a class that its training rows have none of.
+        probabilities[:, estimator.classes_] = estimator.predict_proba(features)
+        return probabilities
+
+    def read(self, signature: Signature, outputs: Arrays) -> Predictions:
+        column = signature.outputs[1]
+        given = outputs[column.name]
+        return given if column.shape else np.stack([1 - given.ravel(), given.ravel()], axis=1)
+
+    def strata(self, table: Table) -> NDArray[Any]:
+        return table.labels
+
+    def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
+        yield from StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(
+            table.features, table.labels, groups=table.groups
+        )
+
+    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
+        """Of classes that the estimator holds equally likely, as a forest's votes can be, the graph may name either."""
+        labels = outputs[signature.outputs[0].name]
+        expected, rows = self.predict(estimator, features), np.arange(len(features))
+        apart = np.abs(expected[rows, labels] - expected[rows, estimator.predict(features)])
+        if wrong := int((apart > TIE).sum()):
+            raise ParityError(f"{wrong} of {len(features)} labels of the ONNX graph differ from the estimator's")
+        difference = float(np.abs(self.read(signature, outputs) - expected).max())
+        if not difference < TOLERANCE:
+            raise ParityError(
+                f"probabilities of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed"
+            )
+        logger.info("the graph gives the estimator's labels, probabilities within %.1e, on %d rows", difference, len(features))
+        return difference
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with a unit. Predictions are values [rows]; the first output is the value."""
+
+    extra: Mapping[str, Baseline] = field(default_factory=dict)
+    """Baselines beside the constant one."""
+
+    @property
+    def baselines(self) -> Mapping[str, Baseline]:
+        return {"constant": _mean, **self.extra}
+
+    def predict(self, estimator: Any, features: Features) -> Predictions:
+        return np.asarray(estimator.predict(features), dtype=np.float64).ravel()
+
+    def read(self, signature: Signature, outputs: Arrays) -> Predictions:
+        return outputs[signature.outputs[0].name].astype(np.float64).ravel()
+
+    def strata(self, table: Table) -> NDArray[Any]:
+        return np.zeros(len(table), dtype=np.int64)
+
+    def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
+        yield from GroupKFold(parts, shuffle=True, random_state=seed).split(table.features, groups=table.groups)
+
+    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
+        expected = self.predict(estimator, features)
+        apart = np.abs(self.read(signature, outputs) - expected) / np.maximum(1, np.abs(expected))
+        difference = float(apart.max())
+        if not difference < TOLERANCE:
+            raise ParityError(f"values of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed")
+        logger.info("the graph gives the estimator's values within %.1e, on %d rows", difference, len(features))
+        return difference
+
+
+def _mean(train: Table, test: Table) -> Predictions:
+    return np.full(len(test), train.labels.mean())

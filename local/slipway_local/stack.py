@@ -1,0 +1,304 @@
+"""The ring, put together: which program runs with which settings, and in which order they start."""
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
+from slipway_cluster.kubelet import Image, Kubelet
+from slipway_cluster.probe import answers
+from slipway_contract.model import ConditionType, Model, ModelStatus
+
+from slipway_local.identity import ACCOUNTS, AUDIENCE, SCIM_CLIENT, TOKEN_SECONDS, Identity
+from slipway_local.postgres import Postgres
+from slipway_local.programs import Program, Programs, StartFailed
+from slipway_local.screen import Screen
+from slipway_local.settings import EmbeddedSettings
+from slipway_local.state import State
+from slipway_local.templates import templates
+
+MODELS = Path("manifests/models")
+
+
+class Ring:
+    """All parts as local processes. ``up`` may be called on an old state folder: what is there is used again."""
+
+    def __init__(self, settings: EmbeddedSettings, screen: Screen) -> None:
+        self.settings = settings
+        self.screen = screen
+        self.state = State(settings.state)
+        self.postgres = Postgres(self.state)
+        self.programs = Programs(self.state.folder("logs"), settings.apps, screen)
+        self.cluster_url = f"local://{self.state.folder('cluster')}"
+        self.cluster: Cluster = connect(self.cluster_url)
+        self._token, self._token_ends = "", -float("inf")
+        self._stop_pods = threading.Event()
+        self._pods: threading.Thread | None = None
+
+    @property
+    def gateway_url(self) -> str:
+        return f"http://127.0.0.1:{self.state.port('gateway')}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.state.port('mlflow')}"
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(
+            self.state,
+            self.state.port("identity"),
+            self.postgres.sqlalchemy_url("identity"),
+            redirect_uris=[f"{self.gateway_url}/", f"{self.gateway_url}/v1/docs/login"],
+            smtp=self.settings.smtp,
+            registration=self.settings.registration,
+        )
+
+    def up(self) -> None:
+        """Start everything and wait until all models answer. Raises StartFailed."""
+        wait = self.settings.deadline
+        with self.screen.step("postgres") as said:
+            self.postgres.start()
+            said.append("three databases on a Unix socket")
+        # The slow starters first; what follows them does not need them yet.
+        self.programs.start(self._mlflow())
+        with self.screen.step("identity") as said:
+            # Both bring their databases up to date.
+            self.programs.run(
+                Program("identity-setup", ["python", "-m", "slipway_identity"], self.identity.environment),
+                Program("gateway-migrate", ["python", "-m", "slipway_gateway", "migrate"], self._gateway_env()),
+                deadline=wait,
+            )
+            self.programs.start(self._identity())
+            self.programs.wait_ready("identity", wait)
+            said.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
+        with self.screen.step("mlflow") as said:
+            self.programs.wait_ready("mlflow", wait)
+            said.append(self.mlflow_url)
+        self._start_pods()
+        with self.screen.step("gateway") as said:
+            self.programs.start(Program("controller", ["python", "-m", "slipway_controller"], self._controller_env()))
+            self.programs.start(self._gateway())
+            self.programs.start(Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env()))
+            self.programs.wait_ready("gateway", wait)
+            said.append(self.gateway_url)
+        if "quantity" in self.settings.models:
+            self._load_sales()
+        self._train([name for name in self.settings.models if not self._declare(name)])
+        for name in self.settings.models:
+            self._serve(name)
+
+    def down(self) -> None:
+        """Stop every process; the state stays."""
+        self._stop_pods.set()
+        if self._pods:
+            self._pods.join()
+        self.programs.stop()
+        self.postgres.stop()
+
+    def model(self, name: str) -> Model:
+        """The Model as it is now. Raises NotFound."""
+        return Model.model_validate(self.cluster.get(MODEL, name))
+
+    def start_job(self, template: str, *args: str) -> str:
+        """Start a Job from a template; returns its name."""
+        name: str = self.cluster.create_job(template, args=args)["metadata"]["name"]
+        return name
+
+    def result(self, job: str) -> dict[str, Any]:
+        """Wait for a Job's end; returns the JSON object that it printed last. Raises StartFailed."""
+        self.programs.wait(f"Job {job} to finish", lambda: bool(finished(self.cluster.get(JOB, job))), self.settings.deadline)
+        lines = list(self.cluster.logs(JOB, job))
+        if finished(self.cluster.get(JOB, job)) != "Complete":
+            raise StartFailed(f"Job {job} failed; the end of its log:\n" + "\n".join(lines[-15:]))
+        result: dict[str, Any] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+        return result
+
+    def _declare(self, name: str) -> bool:
+        """Apply the sample Model; says whether it has been served before."""
+        manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
+        return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
+
+    def _load_sales(self) -> None:
+        """Bring sales into the warehouse, now and each night: a model that is served looks up what is known of today."""
+        nightly = next(each for each in templates() if each["metadata"]["name"] == "etl")
+        nightly["spec"]["suspend"] = False
+        self.cluster.apply(nightly)
+        with self.screen.step("etl") as said:
+            loaded = self.result(self.start_job("etl"))
+            kind = "synthetic sales" if loaded["synthetic"] else "sales"
+            said.append(f"{kind} through {loaded['newest']}: {loaded['inserted']} new, {loaded['changed']} changed")
+
+    def _train(self, names: list[str]) -> None:
+        """Train and promote models, some side by side: each Job takes a core and some hundred MiB."""
+        waiting = list(reversed(names))
+        jobs: dict[str, str] = {}
+        promotions = []
+        while waiting or jobs:
+            while waiting and len(jobs) < self.settings.side_by_side:
+                name = waiting.pop()
+                jobs[name] = self.start_job(f"train-{name}")
+            name, job = next(iter(jobs.items()))
+            with self.screen.step(f"train {name}") as said:
+                trained = self.result(job)
+                said.append(summary(trained))
+            del jobs[name]
+            promotions.append(self.start_job("promote", name, str(trained["version"])))
+        for job in promotions:
+            self.result(job)
+
+    def _serve(self, name: str) -> None:
+        with self.screen.step(f"serve {name}") as said:
+            self.programs.wait(f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline)
+            live = self.model(name).status.traffic[0]
+            said.append(f"version {live.version}  {live.digest[:19]}…")
+
+    def _answers(self, name: str) -> bool:
+        """Whether the Model is Ready and its live predictor answers: a status may be older than this start."""
+        status = self.model(name).status
+        if not is_ready(status):
+            return False
+        live = urlsplit(status.traffic[0].url)
+        return answers(live.port or 80, f"/v2/models/{status.traffic[0].service}/ready", 2.0)
+
+    @property
+    def user_token(self) -> str:
+        """An access token of the account ``user``: the same for a while, Canaille answers 500 to a second login within a second.
+
+        Raises httpx.HTTPError.
+        """
+        if time.monotonic() >= self._token_ends:
+            self._token, self._token_ends = self.identity.login("user"), time.monotonic() + TOKEN_SECONDS / 2
+        return self._token
+
+    def _start_pods(self) -> None:
+        images = {
+            "slipway-jobs": Image(path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()),
+            "slipway-serving": Image(path=self.settings.serving.absolute(), env=self._serving_env()),
+        }
+        for manifest in objects():
+            self.cluster.apply(manifest)
+        kubelet = Kubelet(self.state.folder("cluster"), images, crashed=lambda crash: self.screen.warn(str(crash)))
+        self._pods = threading.Thread(target=kubelet.run, args=[self._stop_pods], name="kubelet")
+        self._pods.start()
+
+    def _mlflow(self) -> Program:
+        port = self.state.port("mlflow")
+        env = {
+            "MLFLOW_BACKEND_STORE_URI": self.postgres.sqlalchemy_url("mlflow"),
+            "MLFLOW_ARTIFACTS_DESTINATION": f"file://{self.state.folder('artifacts')}",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
+        argv = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        return Program("mlflow", argv, env, port, "/health")
+
+    def _identity(self) -> Program:
+        port = self.state.port("identity")
+        bind = ["--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
+        argv = ["hypercorn", *bind, "slipway_identity.application:create_app()"]
+        return Program("identity", argv, self.identity.environment, port, "/.well-known/openid-configuration")
+
+    def _gateway(self) -> Program:
+        return Program(
+            "gateway", ["python", "-m", "slipway_gateway", "serve"], self._gateway_env(), self.state.port("gateway"), "/readyz"
+        )
+
+    def _gateway_env(self) -> dict[str, str]:
+        return {
+            "SLIPWAY_CLUSTER": self.cluster_url,
+            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
+            "SLIPWAY_OIDC_ISSUER": self.identity.issuer,
+            "SLIPWAY_OIDC_AUDIENCE": AUDIENCE,
+            "SLIPWAY_OIDC_REQUIRE_AT_JWT": "true",
+            "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
+            "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
+            "SLIPWAY_SPOOL": str(self.state.folder("spool")),
+            # Nobody is to be kept from this one's own machine.
+            "SLIPWAY_PREDICTIONS_PER_MINUTE": "1000000",
+            "SLIPWAY_TRAINING_PER_MINUTE": "1000",
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_SCIM_URL": f"{self.identity.issuer}/scim/v2",
+            "SLIPWAY_SCIM_CLIENT_ID": SCIM_CLIENT,
+            "SLIPWAY_SCIM_CLIENT_SECRET": self.identity.scim_secret,
+        }
+
+    def _worker_env(self) -> dict[str, str]:
+        ports = {"SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("worker-metrics"))}
+        return self._gateway_env() | ports | {"SLIPWAY_SPOOL": str(self.state.folder("worker-spool"))}
+
+    def _controller_env(self) -> dict[str, str]:
+        return {
+            "SLIPWAY_CLUSTER": self.cluster_url,
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+        }
+
+    def _serving_env(self) -> dict[str, str]:
+        return {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "SLIPWAY_SERVING_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_STORAGE_TRUSTED_KEYS": self.state.trusted_key(),
+        }
+
+    def _jobs_env(self) -> dict[str, str]:
+        env = {
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
+            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
+            "SLIPWAY_SIGNING_KEY": str(self.state.signing_key()),
+            "SLIPWAY_GIT_REVISION": git_revision(),
+            "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
+        }
+        return env | ({"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {})
+
+
+def objects() -> Iterator[Manifest]:
+    """The runtime, the storage initializer and the Job templates of the local cluster."""
+    yield from yaml.safe_load_all((resources.files("slipway_local") / "objects" / "serving.yaml").read_text())
+    yield from templates()
+
+
+def finished(job: Manifest) -> str | None:
+    """``Complete`` or ``Failed`` when the Job has ended."""
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((str(c["type"]) for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+
+def is_ready(status: ModelStatus) -> bool:
+    """Whether the Model answers, and nothing is under way that would change who answers."""
+    ready, progressing = status.condition(ConditionType.READY), status.condition(ConditionType.PROGRESSING)
+    return bool(ready and ready.status == "True" and progressing and progressing.status == "False")
+
+
+def summary(trained: dict[str, Any]) -> str:
+    """One line of what a training Job printed: dataset, and the first score beside its baseline."""
+    metric, score = next(iter(trained["metrics"].items()))
+    return f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"
+
+
+def git_revision() -> str:
+    """The commit of the checkout, ``unknown`` outside one."""
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
+
+
+@contextmanager
+def running(settings: EmbeddedSettings, screen: Screen) -> Iterator[Ring]:
+    """A ring that is up inside the ``with`` block and stopped after it, whatever happens."""
+    ring = Ring(settings, screen)
+    try:
+        ring.up()
+        yield ring
+    finally:
+        ring.down()

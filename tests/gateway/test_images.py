@@ -1,0 +1,374 @@
+"""Uploaded pictures: what a model gets of them, and what is refused."""
+
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image, ImageDraw
+from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.v2 import Datatype, InferenceRequest
+from slipway_gateway.preprocessing.picture import Refusal, pixels
+from slipway_gateway.preprocessing.trimmed import trimmed
+
+from tests.gateway.environment import House, Visitor
+from tests.gateway.predictor import Predictor
+
+DIGIT = Picture(width=8, height=8, mode="L", fit="contain", white=16, ground="black", trim=True)
+SIGNATURE = Signature(
+    inputs=(
+        Column(name="pixels", datatype=Datatype.FP32, shape=(8, 8), minimum=0, maximum=16, picture=DIGIT),
+        Column(name="weight", datatype=Datatype.FP32),
+        Column(name="title", datatype=Datatype.BYTES, max_length=5),
+    ),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64, codes={0: "dim", 1: "bright"}),
+        Column(name="probabilities", datatype=Datatype.FP32, shape=(2,), minimum=0, maximum=1),
+    ),
+)
+PATH = "/v1/models/digits/predictions"
+FIELDS = {"weight": "1", "title": "one"}
+MOST = 40_000_000
+
+
+def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
+    """How bright each picture is, times its weight."""
+    given = {tensor.name: tensor.data for tensor in asked.inputs}
+    weights = given["weight"]
+    bright = [sum(given["pixels"][row * 64 : row * 64 + 64]) / 1024 * weight for row, weight in enumerate(weights)]
+    label = {"name": "label", "shape": [len(bright)], "datatype": "INT64", "data": [int(each > 0.5) for each in bright]}
+    both = [value for each in bright for value in (1 - each, each)]
+    probabilities = {"name": "probabilities", "shape": [len(bright), 2], "datatype": "FP32", "data": both}
+    return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": [label, probabilities]}
+
+
+@pytest.fixture(scope="module")
+def studio(new_house: Callable[[], House]) -> Iterator[House]:
+    with Predictor(SIGNATURE, _predict) as predictor:
+        house = new_house()
+        house.model("digits", ("1", 100), url=predictor.url)
+        house.model("heart", ("3", 100))
+        yield house
+
+
+@pytest.fixture(scope="module")
+def visitor(studio: House) -> Iterator[Visitor]:
+    with studio.gateway(picture_seconds=60) as visitor:
+        yield visitor
+
+
+def file_of(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def one(size: tuple[int, int], ink: str = "black", paper: str = "white", mode: str = "RGB") -> Image.Image:
+    """An upright bar, not in the middle."""
+    picture = Image.new(mode, size, paper)
+    ImageDraw.Draw(picture).rectangle((size[0] // 8, size[1] // 8, size[0] // 4, size[1] * 7 // 8), fill=ink)
+    return picture
+
+
+def send(visitor: Visitor, *files: bytes, top: int | None = None, field: str = "pixels", **fields: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+    parts = [(field, (f"{index}.png", content, "image/png")) for index, content in enumerate(files)]
+    parameters = {"top": top} if top else {}
+    return visitor.client.post(PATH, files=parts, data={**FIELDS, **fields}, params=parameters, headers=headers)
+
+
+def seen(visitor: Visitor, answer: httpx.Response) -> list[float]:
+    """The values that the model got, as the receipt tells."""
+    receipt = visitor.get(f"/v1/predictions/{answer.json()['requestId']}").json()
+    data: list[float] = receipt["request"]["inputs"][0]["data"]
+    return data
+
+
+def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(visitor: Visitor) -> None:
+    files = [
+        file_of(one((160, 160))),
+        file_of(one((640, 640), "white", "black"), "GIF"),
+        file_of(one((320, 320), mode="L"), "JPEG", quality=95),
+    ]
+    answers = [send(visitor, file) for file in files]
+    assert [answer.status_code for answer in answers] == [200, 200, 200], answers[0].text
+    first, *others = (seen(visitor, answer) for answer in answers)
+    assert (min(first), max(first), len(first)) == (0, 16, 64)
+    for other in others:
+        assert other == pytest.approx(first, abs=1)
+
+
+def test_several_files_are_several_rows_in_their_order(visitor: Visitor) -> None:
+    tall, wide = one((100, 300)), one((100, 300)).rotate(90, expand=True)
+    each = [send(visitor, file_of(picture)).json()["predictions"][0] for picture in (tall, wide)]
+    answer = send(visitor, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
+    assert answer.json()["predictions"][:2] == each
+    assert answer.json()["predictions"][2]["probabilities"] == [1, 0]
+    assert send(visitor, file_of(tall), file_of(wide), file_of(tall), weight=["1", "2"]).status_code == 422
+
+
+def test_the_likeliest_classes_are_given_when_asked_for(visitor: Visitor) -> None:
+    (row,) = send(visitor, file_of(one((80, 80))), top=1).json()["predictions"]
+    (best,) = row["top"]
+    assert (best["label"], best["name"]) == (row["label"], ("dim", "bright")[row["label"]])
+    assert best["probability"] == max(row["probabilities"])
+    answer = visitor.post("/v1/models/heart/predictions?top=2", {"instances": [{}]})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "top")
+
+
+def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(visitor: Visitor) -> None:
+    for file in (file_of(one((9, 9)), "BMP"), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""):
+        answer = send(visitor, file)
+        assert (answer.status_code, answer.json()["detail"]) == (415, "the picture is not a PNG, JPEG or GIF file")
+
+
+def test_a_file_of_more_than_10_mib_is_too_large(visitor: Visitor) -> None:
+    answer = send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
+    assert (answer.status_code, answer.json()["detail"]) == (413, "a picture is larger than 10485760 bytes; send it smaller")
+    assert send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
+
+
+def _bomb(width: int, height: int) -> bytes:
+    """A PNG that says that it is this large; a few bytes."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(visitor: Visitor) -> None:
+    answer = send(visitor, file_of(one((8, 8))), _bomb(60_000, 60_000))
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "pixels: picture 1 has 60000 × 60000 pixels; 40000000 are allowed"
+
+
+def test_the_largest_picture_that_is_allowed_is_read(visitor: Visitor) -> None:
+    assert send(visitor, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code == 200
+
+
+@pytest.mark.parametrize("cut", [9, 40, 200])
+def test_a_broken_file_is_refused(visitor: Visitor, cut: int) -> None:
+    answer = send(visitor, file_of(Image.effect_noise((64, 64), 50))[:cut])
+    assert answer.status_code == 422
+    assert "picture 0 cannot be read" in answer.json()["detail"]
+
+
+def test_reading_ends_in_time_and_leaves_nothing_behind(studio: House) -> None:
+    large = file_of(Image.new("L", (6300, 6300)))
+    with studio.gateway(picture_seconds=1) as visitor:
+        answer = send(visitor, *[large] * 40)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
+        assert not [
+            path for path in Path("/proc").glob("[0-9]*/cmdline") if b"slipway_gateway.preprocessing.picture" in _read(path)
+        ]
+        assert visitor.get("/v1/me").status_code == 200
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("parts", "field", "problem"),
+    [
+        ({"field": "image"}, "image", "the input that takes pictures is pixels"),
+        ({"title": "longer"}, "title", "has 6 characters; 5 are allowed"),
+        ({"weight": "much"}, "weight", "is not FP32"),
+        ({"colour": "red"}, "colour", "is not an input"),
+    ],
+)
+def test_a_wrong_field_is_named(visitor: Visitor, parts: dict[str, str], field: str, problem: str) -> None:
+    answer = send(visitor, file_of(one((8, 8))), **parts)  # type: ignore[arg-type]
+    assert answer.status_code == 422
+    (finding,) = answer.json()["errors"]
+    assert finding["field"] == field
+    assert problem in finding["problem"]
+
+
+def test_a_form_without_a_file_or_for_a_model_without_pictures_is_refused(visitor: Visitor) -> None:
+    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+    form = {"files": {"pixels": ("1.png", file_of(one((8, 8))))}, "headers": headers}
+    assert visitor.client.post("/v1/models/heart/predictions", **form).status_code == 415  # type: ignore[arg-type]
+    answer = visitor.client.post(PATH, files={"title": (None, "x")}, headers=headers)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
+    broken = visitor.post(PATH, b"no form", content_type="multipart/form-data; boundary=x")
+    assert broken.status_code in (400, 422)
+    assert visitor.post(PATH, b"no form", content_type="multipart/form-data").status_code == 400
+
+
+def test_a_field_of_a_form_is_read_as_one_of_csv(visitor: Visitor) -> None:
+    assert send(visitor, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
+    answer = send(visitor, file_of(CORNER), weight="1,5")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "weight")
+    assert answer.json()["detail"] == "weight: '1,5' is not FP32; write a point before decimals, and nothing between thousands"
+
+
+def test_values_instead_of_a_picture_are_taken_too(visitor: Visitor) -> None:
+    row = {"pixels": [[16] * 8] * 8, "weight": 1, "title": "white"}
+    assert visitor.post(PATH, {"instances": [row]}).json()["predictions"][0]["label"] == 1
+
+
+def test_the_document_shows_a_field_for_files(visitor: Visitor) -> None:
+    operation = visitor.get("/v1/openapi.json").json()["paths"][PATH]["post"]
+    schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert schema["properties"]["pixels"]["items"]["format"] == "binary"
+    assert schema["properties"]["title"]["maxLength"] == 5
+    assert visitor.post(PATH, operation["requestBody"]["content"]["application/json"]["example"]).status_code == 200
+
+
+def _values(picture: Image.Image, kind: str = "PNG", spec: Picture | None = None, **options: Any) -> list[int]:
+    spec = spec or Picture(width=2, height=2, mode="L")
+    return list(pixels(file_of(picture, kind, **options), spec, MOST))
+
+
+CORNER = Image.new("L", (64, 64))
+CORNER.paste(255, (0, 0, 32, 32))
+UPPER_LEFT = [255, 0, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
+def test_every_mode_of_a_png_is_read(mode: str) -> None:
+    if mode == "I;16":
+        picture = Image.frombytes("I;16", (64, 64), b"".join(bytes((0, value)) for value in CORNER.tobytes()))
+    elif mode == "LA":
+        picture = Image.merge("LA", (CORNER, Image.new("L", CORNER.size, 255)))
+    else:
+        picture = CORNER.convert(mode)
+    assert _values(picture) == pytest.approx(UPPER_LEFT, abs=8)
+
+
+def test_what_is_transparent_is_paper() -> None:
+    clear = Image.merge("LA", (Image.new("L", (64, 64)), CORNER))
+    assert _values(clear) == pytest.approx([0, 255, 255, 255], abs=8)
+
+
+def test_a_photograph_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned: rotate by 90 degrees to the right
+    assert _values(CORNER, "JPEG", exif=exif) == pytest.approx([0, 255, 0, 0], abs=8)
+
+
+def test_a_cmyk_photograph_and_the_first_frame_of_a_film_are_read() -> None:
+    assert _values(CORNER.convert("RGB").convert("CMYK"), "JPEG") == pytest.approx(UPPER_LEFT, abs=8)
+    assert _values(CORNER, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]) == pytest.approx(UPPER_LEFT, abs=8)
+
+
+def test_each_way_to_fit() -> None:
+    wide = Image.new("L", (120, 60))
+    wide.paste(255, (60, 0, 120, 60))
+    found = {fit: _values(wide, spec=Picture(width=2, height=2, mode="L", fit=fit)) for fit in ("stretch", "contain", "cover")}
+    assert found["stretch"] == pytest.approx([0, 255, 0, 255], abs=8)
+    assert found["cover"] == pytest.approx([0, 255, 0, 255], abs=8)
+    assert found["contain"][:2] == [0, 255] or found["contain"][2:] == [0, 255]
+
+
+def test_a_blank_picture_is_blank() -> None:
+    spec = DIGIT.model_copy(update={"ground": "white"})
+    for paper, ground in itertools.product(("white", "black"), (DIGIT, spec)):
+        values = set(pixels(file_of(Image.new("L", (50, 20), paper)), ground, MOST))
+        assert values == ({0} if ground is DIGIT else {255})
+
+
+def test_no_other_format_is_opened() -> None:
+    with pytest.raises(Refusal, match="cannot be read"):
+        pixels(file_of(one((9, 9)), "TIFF"), DIGIT, MOST)
+
+
+NOISE = Image.effect_noise((64, 64), 80).tobytes() * 256
+"""1 MiB that does not compress."""
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def _segments(marker: bytes) -> bytes:
+    """The noise as segments of a JPEG."""
+    size = 60_000
+    return b"".join(
+        b"\xff" + marker + struct.pack(">H", len(part) + 2) + part
+        for part in (NOISE[start : start + size] for start in range(0, len(NOISE), size))
+    )
+
+
+def _blocks() -> bytes:
+    """The noise as sub-blocks of a GIF."""
+    parts = (NOISE[start : start + 255] for start in range(0, len(NOISE), 255))
+    return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+
+
+UPRIGHT = Image.Exif()
+UPRIGHT[0x0112] = 1
+CLEAN = [
+    file_of(one((64, 48))),
+    file_of(one((64, 48)).convert("P"), transparency=0),
+    file_of(Image.effect_noise((300, 200), 50), "JPEG", quality=95),
+    file_of(Image.effect_noise((300, 200), 50), "JPEG", progressive=True, exif=UPRIGHT),
+    file_of(one((64, 48)).convert("CMYK"), "JPEG"),
+    file_of(one((64, 48)), "GIF"),
+]
+PNG, JPEG, GIF = CLEAN[0], CLEAN[2], CLEAN[5]
+LOADED = {
+    "bytes after a PNG": (PNG, PNG + NOISE),
+    "a text in a PNG": (PNG, PNG[:33] + _chunk(b"tEXt", b"k\0" + NOISE) + PNG[33:]),
+    "an own block of a PNG": (PNG, PNG[:33] + _chunk(b"noIs", NOISE) + PNG[33:]),
+    "bytes after a JPEG": (JPEG, JPEG + NOISE),
+    "blocks of a JPEG's application": (JPEG, JPEG[:20] + _segments(b"\xe5") + JPEG[20:]),
+    "comments in a JPEG": (JPEG, JPEG[:20] + _segments(b"\xfe") + JPEG[20:]),
+    "bytes after a GIF": (GIF, GIF + NOISE),
+    "a comment in a GIF": (GIF, GIF[:-1] + b"\x21\xfe" + _blocks() + GIF[-1:]),
+}
+
+
+@pytest.mark.parametrize("content", CLEAN)
+def test_a_file_that_only_shows_its_picture_is_kept_byte_by_byte(content: bytes) -> None:
+    assert trimmed(content) == content
+
+
+@pytest.mark.parametrize(("clean", "loaded"), LOADED.values(), ids=LOADED)
+def test_what_no_picture_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
+    assert Image.open(io.BytesIO(loaded)).convert("RGB").tobytes() == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
+    assert trimmed(loaded) == clean
+
+
+@pytest.mark.parametrize("content", CLEAN)
+def test_a_file_that_ends_anywhere_is_cut_without_an_error(content: bytes) -> None:
+    for end in range(14, len(content), max(1, len(content) // 200)):
+        assert len(trimmed(content[:end])) <= end + 1
+
+
+def test_a_receipt_shows_the_picture_and_the_noise_behind_it_is_not_stored(visitor: Visitor) -> None:
+    answer = send(visitor, PNG + NOISE)
+    assert answer.status_code == 200
+    shown = visitor.get(f"/v1/predictions/{answer.json()['requestId']}/pictures/0")
+    assert (shown.status_code, shown.content) == (200, PNG)
+
+
+def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(new_house: Callable[[], House]) -> None:
+    with Predictor(SIGNATURE, _predict) as predictor:
+        house = new_house()
+        house.model("digits", ("1", 100), url=predictor.url)
+        noisy = [file_of(Image.effect_noise((64, 64), 50 + step)) for step in range(4)]
+        room = 2 * len(noisy[0]) + 2000
+        with house.gateway(picture_seconds=60, storage_per_caller=room) as visitor:
+            assert [send(visitor, noisy[0]).status_code, send(visitor, noisy[1]).status_code] == [200, 200]
+            refused = send(visitor, noisy[2])
+            assert (refused.status_code, f"{room} are allowed" in refused.text, "retry-after" in refused.headers) == (
+                429,
+                True,
+                True,
+            )
+            headers = visitor._headers("bob")
+            files = {"pixels": ("1.png", noisy[3], "image/png")}
+            assert visitor.client.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
+        assert len(predictor.asked) == 3, "nothing is predicted from what cannot be stored"

@@ -1,0 +1,205 @@
+"""Answers that replicas share by Redis, and what they do without it. The server is a real one: see redisserver.py."""
+
+import itertools
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import ValidationError
+
+from tests.gateway.environment import House, Visitor, free_port
+from tests.gateway.loopback import wait_for
+from tests.gateway.predictor import Predictor
+from tests.gateway.redisserver import PASSWORD, RedisServer
+
+COMPUTED = "Slipway-Redis; fwd=miss; stored, Slipway; fwd=miss; stored"
+ALONE = "Slipway; fwd=miss; stored"
+FROM_ANOTHER = "Slipway-Redis; hit; ttl="
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def own_house(new_house: Callable[[], House], troubled: Predictor) -> House:
+    """``ada`` is by a policy with a cache; ``bob`` is not."""
+    house = new_house()
+    house.predictor = troubled
+    house.model("heart", ("3", 100))
+    with psycopg.connect(house.database_url) as connection:
+        connection.execute("INSERT INTO policies (name, cache_seconds) VALUES ('cached', 60)")
+        connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'cached')")
+    return house
+
+
+@contextmanager
+def replicas(house: House, url: str, count: int = 2, **settings: Any) -> Iterator[list[Visitor]]:
+    given = {"redis_url": url, "redis_password": PASSWORD, "redis_seconds": 2, "redis_rest_seconds": 0.2, **settings}
+    with ExitStack() as stack:
+        yield [stack.enter_context(house.gateway(spool=house.folder / f"spool-{each}", **given)) for each in range(count)]
+
+
+def status(visitor: Visitor, who: str = "ada", **changed: Any) -> str:
+    answer = visitor.infer("heart", who, **changed)
+    assert answer.status_code == 200
+    return str(answer.headers.get("cache-status"))
+
+
+def up(visitor: Visitor) -> float | None:
+    return visitor.gateway.metrics.registry.get_sample_value("slipway_redis_up")
+
+
+def test_what_one_replica_computed_another_has(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
+    with replicas(own_house, redis.url) as (one, other):
+        first, second = one.infer("heart", request_id="one"), other.infer("heart", request_id="two")
+        assert first.headers["cache-status"] == COMPUTED
+        shared, own = second.headers["cache-status"].split(", ")
+        assert shared.startswith(FROM_ANOTHER)
+        assert 50 <= int(shared.removeprefix(FROM_ANOTHER)) <= 60
+        assert own == ALONE
+        assert {**first.json(), "id": "two"} == second.json()
+        assert second.headers["content-type"] == first.headers["content-type"]
+        assert status(other).startswith("Slipway; hit; ttl="), "from here on it has its own"
+        assert len(troubled.asked) == 1
+        wait_for("the log", lambda: own_house.count() == 3)
+        assert [up(one), up(other)] == [1, 1]
+
+
+def test_a_shared_answer_ends_with_its_time(own_house: House, redis: RedisServer) -> None:
+    with psycopg.connect(own_house.database_url) as connection:
+        connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
+    with replicas(own_house, redis.url) as (one, other):
+        assert status(one) == COMPUTED
+        assert status(other).startswith(FROM_ANOTHER)
+        wait_for("its end", lambda: status(other) == COMPUTED)
+        assert redis.client.pttl(redis.client.keys()[0]) <= 1000
+
+
+def test_without_the_policys_word_redis_hears_nothing(own_house: House, redis: RedisServer) -> None:
+    with replicas(own_house, redis.url) as (one, other):
+        assert [status(each, "bob") for each in (one, other)] == ["None", "None"]
+        assert redis.client.dbsize() == 0
+
+
+def test_a_promotion_empties_it_for_all(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
+    with replicas(own_house, redis.url) as both:
+        assert [status(each)[:20] for each in both] == [COMPUTED[:20], FROM_ANOTHER[:20]]
+        own_house.model("heart", ("4", 100), url=troubled.url)
+        for each in both:
+            wait_for("the new version", partial(_is_new, each))
+        answers = [each.infer("heart") for each in both]
+        assert [answer.headers["slipway-version"] for answer in answers] == ["4", "4"]
+        assert answers[0].headers["cache-status"] == COMPUTED
+        assert answers[1].headers["cache-status"].startswith(FROM_ANOTHER)
+
+
+def _is_new(visitor: Visitor) -> bool:
+    return visitor.infer("heart", "bob").headers["slipway-version"] == "4"
+
+
+def test_an_answer_that_is_too_large_is_not_shared(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
+    troubled.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (b"x" * 2**18)
+    with replicas(own_house, redis.url, log_body_limit=2**20) as (one, other):
+        assert [status(one), status(other)] == [ALONE, ALONE]
+        assert up(one) == 1
+
+
+def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_back(
+    own_house: House, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "slipway_gateway.redis")
+    ages, said = itertools.count(), []
+
+    def ask(visitor: Visitor, age: float) -> str:
+        said.append(status(visitor, age=age))
+        return said[-1]
+
+    def ask_something_new(visitor: Visitor) -> str:
+        return ask(visitor, next(ages) / 1000)
+
+    def is_shared_again(visitor: Visitor) -> bool:
+        return ask_something_new(visitor) == COMPUTED
+
+    with replicas(own_house, redis.url) as both, ThreadPoolExecutor(8) as threads:
+        load = [threads.submit(ask, both[number % 2], 20 + number // 4) for number in range(400)]
+        wait_for("a part of the load", lambda: len(said) > 100)
+        redis.kill()
+        wait_for("the rest of the load", lambda: all(each.done() for each in load))
+        assert sorted(each.result() for each in load) == sorted(said)
+        assert [each for each in said if each.startswith(FROM_ANOTHER)], "before"
+        assert ALONE in said, "and after"
+        for each in both:
+            assert ask_something_new(each) == ALONE
+            assert up(each) == 0
+        redis.start()
+        for each in both:
+            wait_for("its return", partial(is_shared_again, each))
+            assert up(each) == 1
+        assert [ask(each, 130)[: len(FROM_ANOTHER)] for each in both] == [COMPUTED[: len(FROM_ANOTHER)], FROM_ANOTHER]
+        wait_for("the log", lambda: own_house.count() == len(said))
+        assert own_house.count("status = 200") == len(said)
+    lines = [record.getMessage().partition(":")[0] for record in caplog.records if record.name.endswith(".redis")]
+    assert Counter(lines) == {"Redis does not answer, answers are not shared": 2, "Redis answers again; answers are shared": 2}
+
+
+@contextmanager
+def silence() -> Iterator[tuple[str, list[Any]]]:
+    """The URL of a server that takes connections and says nothing, and those that it took."""
+    taken: list[Any] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    taken.append(server.accept())
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}", taken
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection, _ in taken:
+            connection.close()
+
+
+def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(own_house: House) -> None:
+    with (
+        silence() as (url, taken),
+        replicas(own_house, url, count=1, redis_seconds=0.1, redis_rest_seconds=600) as (visitor,),
+    ):
+        assert [status(visitor, age=age) for age in (20.0, 30.0, 40.0)] == [ALONE] * 3
+        assert status(visitor, age=20.0).startswith("Slipway; hit; ttl=")
+        assert len(taken) == 1
+        assert up(visitor) == 0
+
+
+def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_house: House, redis: RedisServer) -> None:
+    nobody = f"redis://127.0.0.1:{free_port()}"
+    for url, password in ((redis.url, "another than it has"), (nobody, PASSWORD)):
+        with replicas(own_house, url, count=1, redis_password=password) as (visitor,):
+            assert status(visitor) == ALONE
+            assert up(visitor) == 0
+
+
+def test_who_has_no_redis_does_not_carry_its_client() -> None:
+    script = "import sys, slipway_gateway.redis; sys.exit('redis' in sys.modules)"  # the one door to it, as lint checks
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_another_address_than_of_a_redis_is_refused_at_the_start(own_house: House) -> None:
+    with pytest.raises(ValidationError, match="must begin with redis://, rediss:// or unix://"):
+        own_house.settings(redis_url="http://127.0.0.1:6379")

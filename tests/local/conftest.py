@@ -1,0 +1,109 @@
+"""One ring for all tests of this folder, started and stopped as a user does it (README.md, docs/quantity.md)."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil  # type: ignore[import-untyped]
+import pytest
+from slipway_cluster import connect
+
+from tests.stack import Ring
+
+START_SECONDS = 400.0
+"""A quiet machine takes half a minute; one that tests four other packages at the same time took three."""
+
+
+@dataclass(kw_only=True)
+class RunningRing(Ring):
+    """``python -m slipway_local up`` as a process."""
+
+    state: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def screen(self) -> str:
+        """Everything that it has shown so far."""
+        return shown(self.state)
+
+    def programs(self, part: str) -> list[psutil.Process]:
+        """Running processes of the ring whose command line has ``part``."""
+        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if part in " ".join(p.cmdline())]
+
+
+def environment(state: Path) -> dict[str, str]:
+    """This process's environment; Jobs neither read a mirror nor try public sources, so that every run has the same data."""
+    known = {name: value for name, value in os.environ.items() if name != "SLIPWAY_DATA"}
+    return {**known, "SLIPWAY_FETCH": "false", "SLIPWAY_LOCAL_STATE": str(state)}
+
+
+def shown(state: Path) -> str:
+    return (state.parent / "screen").read_text()
+
+
+def start(state: Path) -> subprocess.Popen[bytes]:
+    """Start the command; its screen goes to a file beside the state folder."""
+    with (state.parent / "screen").open("wb") as screen:
+        argv = [sys.executable, "-m", "slipway_local", "up"]
+        return subprocess.Popen(argv, env=environment(state), stdout=screen, stderr=subprocess.STDOUT)
+
+
+def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait for the line that it shows when it is up; fails with its screen."""
+    until = time.monotonic() + START_SECONDS
+    while "up in" not in shown(state):
+        assert process.poll() is None, shown(state)
+        assert time.monotonic() < until, shown(state)
+        time.sleep(0.2)
+
+
+def ring_of(state: Path, process: subprocess.Popen[bytes]) -> RunningRing:
+    """What its files tell a user."""
+    lines = (state / "env").read_text().splitlines()
+    exported = dict(shlex.split(line)[1].split("=", 1) for line in lines)
+    secrets = json.loads((state / "secrets.json").read_text())
+    return RunningRing(
+        cluster=connect(f"local://{state / 'cluster'}"),
+        url=exported["SLIPWAY_URL"],
+        mlflow_url=exported["MLFLOW_TRACKING_URI"],
+        issuer=f"http://127.0.0.1:{json.loads((state / 'ports.json').read_text())['identity']}",
+        passwords={name.removeprefix("account-"): value for name, value in secrets.items() if name.startswith("account-")},
+        state=state,
+        process=process,
+    )
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, as a user does it; harder when it does not help."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+
+
+@pytest.fixture(scope="session")
+def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRing]:
+    state = tmp_path_factory.mktemp("ring") / "state"
+    process = start(state)
+    try:
+        wait_up(state, process)
+        yield ring_of(state, process)
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def user(ring: RunningRing) -> Iterator[httpx.Client]:
+    with ring.client("user") as client:
+        yield client

@@ -1,0 +1,114 @@
+"""Tokens of the bundled provider, and everything that only looks like one."""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from slipway_identity.login import LoginFailed, log_in
+from slipway_local.identity import AUDIENCE
+
+from tests.local.conftest import RunningRing
+from tests.stack import PATIENT, v2
+
+pytestmark = pytest.mark.ring
+
+
+def signing_key(ring: RunningRing) -> RSAKey:
+    """The provider's own key: forged tokens are then wrong in one thing only."""
+    return RSAKey.import_key(json.loads((ring.state / "identity" / "signing_key.json").read_text()))
+
+
+def forged(ring: RunningRing, header: dict[str, Any] | None = None, **claims: Any) -> str:
+    key = signing_key(ring)
+    now = int(time.time())
+    good = {"iss": ring.issuer, "aud": [AUDIENCE], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
+    return jwt.encode({"alg": "RS256", "kid": key.kid, "typ": "at+jwt", **(header or {})}, {**good, **claims}, key)
+
+
+def unsigned(ring: RunningRing) -> str:
+    return by_hand(ring, {"alg": "none"}, lambda _: b"")
+
+
+def by_hand(ring: RunningRing, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    """A token that joserfc would not make."""
+    head = encoded(json.dumps({"kid": signing_key(ring).kid, **header}).encode())
+    text = f"{head}.{forged(ring).split('.')[1]}"
+    return f"{text}.{encoded(sign(text.encode()))}"
+
+
+def encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def signed_with_the_public_key(ring: RunningRing) -> str:
+    secret = signing_key(ring).as_pem(private=False)
+    return by_hand(ring, {"alg": "HS256"}, lambda text: hmac.digest(secret, text, "sha256"))
+
+
+def with_unknown_crit(ring: RunningRing) -> str:
+    key = signing_key(ring).private_key
+    assert isinstance(key, RSAPrivateKey)
+    header = {"alg": "RS256", "crit": ["shape"], "shape": "round"}
+    return by_hand(ring, header, lambda text: key.sign(text, PKCS1v15(), SHA256()))
+
+
+FORGERIES: dict[str, tuple[Any, str]] = {
+    "expired": (lambda ring: forged(ring, exp=int(time.time()) - 3600), "expired"),
+    "wrong audience": (lambda ring: forged(ring, aud=["someone-else"]), "audience"),
+    "wrong issuer": (lambda ring: forged(ring, iss="http://127.0.0.1:1"), "issuer"),
+    "alg none": (unsigned, "alg"),
+    "HS256 with the public key": (signed_with_the_public_key, "alg"),
+    "unknown crit": (with_unknown_crit, "crit"),
+    "no token at all": (lambda _: "", ""),
+    "not a token": (lambda _: "abc", ""),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+@pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions", "/v1/me"])
+def test_a_token_that_is_not_good_is_401_and_says_why(ring: RunningRing, forgery: str, path: str) -> None:
+    make, why = FORGERIES[forgery]
+    token = make(ring)
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with httpx.Client(base_url=ring.url, timeout=30) as client:
+        answer = client.get(path, headers=headers) if path == "/v1/me" else client.post(path, json=v2(PATIENT), headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert why in answer.headers["WWW-Authenticate"]
+
+
+def test_the_same_token_made_well_is_accepted(ring: RunningRing) -> None:
+    with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {forged(ring)}"}) as client:
+        assert client.get("/v1/me").status_code == 200
+
+
+def test_a_wrong_password_gives_no_token(ring: RunningRing) -> None:
+    form = {"grant_type": "password", "client_id": "slipway", "username": "nobody", "password": "guess"}
+    assert httpx.post(f"{ring.issuer}/oauth/token", data=form, timeout=30).status_code == 400
+    with pytest.raises(LoginFailed):
+        log_in(ring.issuer, "nobody", "guess")
+
+
+def test_the_id_token_of_a_login_is_not_accepted(ring: RunningRing) -> None:
+    tokens = log_in(ring.issuer, "scientist", ring.passwords["scientist"])
+    for name, status in (("access_token", 200), ("id_token", 401)):
+        with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30) as client:
+            assert client.get("/v1/models").status_code == status
+
+
+def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(ring: RunningRing) -> None:
+    secrets = json.loads((ring.state / "secrets.json").read_text())
+    for name in ("secrets.json", "env", "identity/canaille.toml", "identity/signing_key.json"):
+        assert (ring.state / name).stat().st_mode & 0o077 == 0
+    logs = "".join(log.read_text(errors="replace") for log in ring.state.glob("**/*.log")) + ring.screen
+    assert [name for name, secret in secrets.items() if secret in logs] == []

@@ -1,0 +1,35 @@
+"""The end of the ring, and its second start. Last of this folder by its name: it stops the ring of the others."""
+
+import signal
+import subprocess
+import sys
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.local.conftest import RunningRing, environment
+
+pytestmark = pytest.mark.ring
+
+
+def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(ring: RunningRing) -> None:
+    digest = ring.model("heart").status.traffic[0].digest
+    processes = [psutil.Process(ring.process.pid), *psutil.Process(ring.process.pid).children(recursive=True)]
+    database = [p for p in psutil.process_iter() if p.name() == "postgres" and str(ring.state) in " ".join(p.cmdline())]
+    assert database
+    ring.process.send_signal(signal.SIGINT)
+    assert ring.process.wait(60) == 0
+    gone, alive = psutil.wait_procs([*processes, *database], timeout=10)
+    assert alive == []
+    assert len(gone) > 8
+    again = subprocess.run(
+        [sys.executable, "-m", "slipway_local", "up", "--once"],
+        env=environment(ring.state),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert digest in again.stdout
+    assert "train" not in again.stdout

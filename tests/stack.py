@@ -1,0 +1,120 @@
+"""A running ring, local or on Kubernetes, as its users know it."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from slipway_cluster import JOB, MODEL, Cluster
+from slipway_contract.model import ConditionType, Model
+from slipway_identity.login import log_in
+
+PATIENT: dict[str, Any] = {
+    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2, "thalach": 108,
+    "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
+}  # fmt: skip
+
+
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """The first true value of ``condition``; fails with its last value when there is none in time."""
+    until = time.monotonic() + seconds
+    while not (seen := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {seconds} s for {what}; last seen: {seen!r}")
+        time.sleep(0.1)
+    return seen
+
+
+def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
+    """A V2 request of one row; ``changes`` replaces parts of single tensors."""
+    tensors = [{"name": name, "shape": [1], "datatype": "FP32", "data": [value]} for name, value in row.items()]
+    return {"inputs": [{**tensor, **changes.get(str(tensor["name"]), {})} for tensor in tensors]}
+
+
+def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
+    """A V2 request of one picture for `digits`."""
+    return {"inputs": [{"name": "pixels", "shape": shape or [1, len(values)], "datatype": "FP32", "data": values}]}
+
+
+@dataclass
+class Ring:
+    """Where it answers, who can log in, and what its cluster says."""
+
+    cluster: Cluster
+    url: str
+    mlflow_url: str
+    issuer: str
+    passwords: Mapping[str, str]
+    """By account."""
+    mlflow_login: tuple[str, str] | None = None
+    tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By account: the token, and the time at which a new one is wanted."""
+
+    def token(self, account: str) -> str:
+        """An access token of a bootstrap account, with ten minutes of life left: loads last for seven."""
+        found, ends = self.tokens.get(account, ("", 0.0))
+        if time.monotonic() >= ends:
+            found = self.login(account)
+            self.tokens[account] = found, time.monotonic() + 300
+        return found
+
+    def login(self, account: str) -> str:
+        """A new access token, by the provider's pages."""
+        return str(log_in(self.issuer, account, self.passwords[account])["access_token"])
+
+    def client(self, account: str = "user") -> httpx.Client:
+        """An HTTP client of the gateway, each request with a valid token of the account."""
+
+        def authorized(request: httpx.Request) -> httpx.Request:
+            request.headers["Authorization"] = f"Bearer {self.token(account)}"
+            return request
+
+        return httpx.Client(base_url=self.url, auth=authorized, timeout=30)
+
+    def model(self, name: str) -> Model:
+        return Model.model_validate(self.cluster.get(MODEL, name))
+
+    def live(self, name: str) -> str | None:
+        """The version that takes all traffic, if one does."""
+        return next((t.version for t in self.model(name).status.traffic if t.percent == 100), None)
+
+    def degraded(self, name: str) -> str:
+        """Reason and message of the Degraded condition when it is true."""
+        found = self.model(name).status.condition(ConditionType.DEGRADED)
+        return f"{found.reason}: {found.message}" if found and found.status == "True" else ""
+
+    def job(self, template: str, *args: str) -> dict[str, Any]:
+        """Run a Job from its template; returns what it printed last, with its ``status`` Complete or Failed."""
+        return self.result(self.cluster.create_job(template, args=args)["metadata"]["name"])
+
+    def result(self, job: str) -> dict[str, Any]:
+        """Wait for a Job's end; returns what it printed last, with its ``status`` Complete or Failed."""
+        status = wait_for(f"Job {job}", lambda: self._finished(job), 180)
+        lines = list(self.cluster.logs(JOB, job))
+        results = [line for line in lines if line.startswith("{")]
+        assert results, "\n".join(lines)
+        return {**json.loads(results[-1]), "status": status}
+
+    def _finished(self, job: str) -> str | None:
+        conditions = self.cluster.get(JOB, job).get("status", {}).get("conditions", [])
+        return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+
+    def example(self, model: str, version: str) -> dict[str, Any]:
+        """The V2 request that the version's artifact has as its example, from MLflow."""
+        found = self._mlflow("mlflow/model-versions/get", name=model, version=version)["model_version"]["source"]
+        logged = self._mlflow(f"mlflow/logged-models/{found.removeprefix('models:/')}")["model"]["info"]["artifact_uri"]
+        return self._mlflow(f"mlflow-artifacts/artifacts/{logged.removeprefix('mlflow-artifacts:/')}/input_example.json")
+
+    def _mlflow(self, path: str, **query: str) -> dict[str, Any]:
+        answer = httpx.get(f"{self.mlflow_url}/api/2.0/{path}", params=query, auth=self.mlflow_login, timeout=30)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def move_alias(self, model: str, version: str | None) -> None:
+        """What a person does in MLflow's own pages, past the promotion's gate; without a version the alias is removed."""
+        body = {"name": model, "alias": "champion", **({"version": version} if version else {})}
+        url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
+        method = "POST" if version else "DELETE"
+        httpx.request(method, url, json=body, auth=self.mlflow_login, timeout=30).raise_for_status()
