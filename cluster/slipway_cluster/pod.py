@@ -104,7 +104,7 @@ class Pod:
         self._init = [ContainerStatus(container.name) for container in self._spec.init_containers]
         self._main = ContainerStatus(self._spec.main.name)
         self._start_time = precise_stamp(utc_now())
-        # An interpreter that ends does not wait for it; the leash ends its processes then.
+        # An interpreter that ends does not wait for it; the parent-death signal ends its processes then.
         self._thread = threading.Thread(target=self._run, name=manifest["metadata"]["name"], daemon=True)
 
     def start(self) -> None:

@@ -14,6 +14,8 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
+from slipway_cluster import parent_death
+
 MARK = "SLIPWAY_POD"
 """Environment variable that every process of a pod inherits; its value is the pod's uid."""
 
@@ -41,10 +43,16 @@ class Process:
 
     def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> None:
         """Output and errors are appended to ``log_file``. A program that is not there ends with 127 and says so in the log."""
-        leashed = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *argv]
+        argv_with_guard = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *argv]
         with log_file.open("ab") as output:
             self._popen = subprocess.Popen(
-                leashed, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                argv_with_guard,
+                env=dict(env),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
         self.id = ProcessId(self._popen.pid, psutil.Process(self._popen.pid).create_time())
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 CHAMPION = "champion"
 
 MANIFEST_FILE = "manifest.json"
-SEAL_FILE = "manifest.sig"
+PACKAGE_SIGNATURE_FILE = "manifest.sig"
 """Signature of the manifest, and so of all files that it lists; the manifest does not list it.
 
 As OpenSSF model signing writes it, of a folder with the one file ``NAME/manifest.json``: a manifest that was signed for one
@@ -126,8 +126,8 @@ class ArtifactManifest(BaseModel):
         paths = [entry.path for entry in self.files]
         if len(set(paths)) != len(paths):
             raise ValueError("a file is listed twice")
-        if {MANIFEST_FILE, SEAL_FILE} & set(paths):
-            raise ValueError(f"{MANIFEST_FILE} and {SEAL_FILE} cannot be listed")
+        if {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE} & set(paths):
+            raise ValueError(f"{MANIFEST_FILE} and {PACKAGE_SIGNATURE_FILE} cannot be listed")
         if self.format.file not in paths:
             raise ValueError(f"{self.format.file} is not listed")
         return self

@@ -6,7 +6,7 @@ from typing import Literal
 from slipway_contract.model import Condition, ConditionType, ModelStatus, TrafficRole, TrafficTarget
 
 from slipway_controller.inference_service import Service
-from slipway_controller.readiness import Verdict
+from slipway_controller.readiness import Readiness
 
 DELETING = "Deleting"
 """Reason of a Model's last conditions."""
@@ -16,17 +16,17 @@ Words = tuple[bool, str, str]
 
 
 def conditions(
-    before: ModelStatus, traffic: list[TrafficTarget], verdict: Verdict, by_version: dict[str, Service], now: datetime
+    before: ModelStatus, traffic: list[TrafficTarget], readiness: Readiness, by_version: dict[str, Service], now: datetime
 ) -> list[Condition]:
     """The three conditions of a Model that is served."""
     canary = next((t for t in traffic if t.role is TrafficRole.CANARY), None)
-    rolling = canary is not None or not (verdict.passed or verdict.failed)
-    said = f"version {canary.version} takes {canary.percent} % of the traffic" if canary else verdict.message
+    rolling = canary is not None or not (readiness.passed or readiness.failed)
+    said = f"version {canary.version} takes {canary.percent} % of the traffic" if canary else readiness.message
     return stated(
         before,
-        ready=_ready(traffic, verdict, by_version),
-        progressing=(rolling, "RollingOut" if canary else verdict.reason, said),
-        degraded=(True, verdict.reason, verdict.message) if verdict.failed else (False, "AsWanted", ""),
+        ready=_ready(traffic, readiness, by_version),
+        progressing=(rolling, "RollingOut" if canary else readiness.reason, said),
+        degraded=(True, readiness.reason, readiness.message) if readiness.failed else (False, "AsWanted", ""),
         now=now,
     )
 
@@ -44,15 +44,15 @@ def degraded(before: ModelStatus, reason: str, message: str, now: datetime) -> M
     return before.model_copy(update={"conditions": [*others, found]})
 
 
-def _ready(traffic: list[TrafficTarget], verdict: Verdict, by_version: dict[str, Service]) -> Words:
+def _ready(traffic: list[TrafficTarget], readiness: Readiness, by_version: dict[str, Service]) -> Words:
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     if live is None:
-        return False, verdict.reason, verdict.message
+        return False, readiness.reason, readiness.message
     service = by_version.get(live.version)
     if service and service.ready:
         return True, "Serving", f"version {live.version} answers"
-    if service and service.trouble:
-        return False, service.trouble.reason, f"version {live.version}: {service.trouble.message}"
+    if service and service.diagnosis:
+        return False, service.diagnosis.reason, f"version {live.version}: {service.diagnosis.message}"
     return False, "PredictorNotReady", f"version {live.version} is not ready at the moment"
 
 

@@ -25,10 +25,10 @@ from slipway_contract.model import Model, ModelStatus
 from slipway_controller.action import Action, Adopt, Apply, Delete, Smoke
 from slipway_controller.adoption import TEMPLATE, adoption_of
 from slipway_controller.conditions import degraded
-from slipway_controller.diagnosis import Trouble, stage_of, trouble_of
-from slipway_controller.events import Notice, notices
+from slipway_controller.diagnosis import Diagnosis, diagnosis_of, stage_of
+from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import PASSED, Service, observed
-from slipway_controller.reconcile import Plan, reconcile
+from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.smoke import predict_example
 
@@ -74,7 +74,7 @@ class Controller:
         adoption = adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
         plan = reconcile(model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption)
         plan = self._carry_out(model, plan)
-        self._report(manifest, model.status, plan.status, plan.notices)
+        self._report(manifest, model.status, plan.status, plan.events)
         return None if plan.over else plan.status
 
     def _wanted(self, model: Model) -> RegisteredVersion | RegistryError:
@@ -86,7 +86,7 @@ class Controller:
     def _services(self, model: Model) -> list[Service]:
         found = self._cluster.list(INFERENCE_SERVICE, {labels.MODEL: model.name})
         services = [observed(manifest, self._smoke.get(manifest["metadata"]["name"], (0.0, None))[1]) for manifest in found]
-        return [service if service.ready or service.trouble else self._examined(service) for service in services]
+        return [service if service.ready or service.diagnosis else self._examined(service) for service in services]
 
     def _autoscalers(self, model: Model) -> list[Manifest]:
         return self._cluster.list(HORIZONTAL_POD_AUTOSCALER, {labels.MODEL: model.name})
@@ -95,20 +95,20 @@ class Controller:
         """A service that is not ready, with what its pods say of it; without pods, what the cluster says of it."""
         try:
             pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
-            trouble = trouble_of(pods, self._now()) if pods else self._podless(service)
+            diagnosis = diagnosis_of(pods, self._now()) if pods else self._podless(service)
         except ClusterError as error:
             logger.warning("%s: its pods cannot be read: %s", service.name, error)
             return service  # one explains less, but nothing else depends on it
-        if trouble and trouble.silent and (words := self._last_words(service, trouble.silent)):
-            trouble = replace(trouble, message=f"{trouble.message}; its last words: {words}")
-        return replace(service, trouble=trouble, stage=stage_of(pods))
+        if diagnosis and diagnosis.silent and (words := self._last_words(service, diagnosis.silent)):
+            diagnosis = replace(diagnosis, message=f"{diagnosis.message}; its last words: {words}")
+        return replace(service, diagnosis=diagnosis, stage=stage_of(pods))
 
-    def _podless(self, service: Service) -> Trouble | None:
+    def _podless(self, service: Service) -> Diagnosis | None:
         age = self._now() - datetime.fromisoformat(service.manifest["metadata"]["creationTimestamp"])
         warnings = [e for e in self._cluster.events(service.manifest) if e["type"] == "Warning"]
         if age < timedelta(seconds=PODLESS_SECONDS) or not warnings:
             return None
-        return Trouble("PodsNotCreated", f"{warnings[-1]['reason']}: {warnings[-1]['message']}")
+        return Diagnosis("PodsNotCreated", f"{warnings[-1]['reason']}: {warnings[-1]['message']}")
 
     def _last_words(self, service: Service, container: str) -> str:
         try:
@@ -117,14 +117,14 @@ class Controller:
             return ""  # the pod has gone meanwhile
         return lines[-1].strip()[:300] if lines else ""
 
-    def _carry_out(self, model: Model, plan: Plan) -> Plan:
+    def _carry_out(self, model: Model, plan: ReconcilePlan) -> ReconcilePlan:
         """Do all actions; when the cluster refuses one, the status stays as it was and says so."""
         for action in plan.actions:
             try:
                 self._do(model, action)
             except ClusterError as error:
                 status = degraded(model.status, "ClusterRefused", str(error), self._now())
-                return Plan((), status, notices(model.status, status))
+                return ReconcilePlan((), status, events(model.status, status))
         return plan
 
     def _do(self, model: Model, action: Action) -> None:
@@ -159,10 +159,10 @@ class Controller:
         where = ".".join(str(part) for part in finding["loc"])
         before = ModelStatus.model_validate(manifest.get("status", {}))
         status = degraded(before, "InvalidSpec", f"{where}: {finding['msg']}", self._now())
-        self._report(manifest, before, status, notices(before, status))
+        self._report(manifest, before, status, events(before, status))
         return status
 
-    def _report(self, manifest: Manifest, before: ModelStatus, after: ModelStatus, told: tuple[Notice, ...]) -> None:
+    def _report(self, manifest: Manifest, before: ModelStatus, after: ModelStatus, told: tuple[ModelEvent, ...]) -> None:
         name = manifest["metadata"]["name"]
         try:
             if after != before:
@@ -171,9 +171,9 @@ class Controller:
             logger.info("%s: the Model was deleted meanwhile", name)
             return
         # After the status, so that what is told is told once: the next look compares with what was written.
-        for notice in told:
-            logger.log(logging.WARNING if notice.warning else logging.INFO, "%s: %s: %s", name, notice.reason, notice.message)
+        for event in told:
+            logger.log(logging.WARNING if event.warning else logging.INFO, "%s: %s: %s", name, event.reason, event.message)
             try:
-                self._cluster.record(manifest, reason=notice.reason, message=notice.message, warning=notice.warning)
+                self._cluster.record(manifest, reason=event.reason, message=event.message, warning=event.warning)
             except ClusterError as error:
                 logger.warning("%s: an Event could not be written: %s", name, error)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from slipway_cluster import Manifest
-from slipway_contract.registry import SEAL_FILE
+from slipway_contract.registry import PACKAGE_SIGNATURE_FILE
 
 LASTING_RESTARTS = 3
 """A container that ended this often will not get better by waiting."""
@@ -22,7 +22,7 @@ _NOT_CREATED = frozenset({"CreateContainerConfigError", "CreateContainerError", 
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Diagnosis:
     """What is wrong: a condition's CamelCase ``reason``, and its ``message``."""
 
     reason: str
@@ -33,14 +33,14 @@ class Trouble:
     """The container that crashed without a word in its status; its log may have some."""
 
 
-def load_failure(message: str) -> Trouble:
+def load_failure(message: str) -> Diagnosis:
     """The storage initializer, which checks signature and every byte and loads the model once, has refused."""
-    if f"{SEAL_FILE}: " in message:
-        return Trouble("SignatureMissing" if "is not signed" in message else "SignatureInvalid", message, lasting=True)
-    return Trouble("DigestMismatch" if "digest" in message else "ModelLoadFailed", message, lasting=True)
+    if f"{PACKAGE_SIGNATURE_FILE}: " in message:
+        return Diagnosis("SignatureMissing" if "is not signed" in message else "SignatureInvalid", message, lasting=True)
+    return Diagnosis("DigestMismatch" if "digest" in message else "ModelLoadFailed", message, lasting=True)
 
 
-def trouble_of(pods: Sequence[Manifest], now: datetime) -> Trouble | None:
+def diagnosis_of(pods: Sequence[Manifest], now: datetime) -> Diagnosis | None:
     """The first trouble of the newest pod that has one. The pods are those of a predictor that is not ready, the oldest first."""
     for pod in reversed(pods):
         if "deletionTimestamp" in pod["metadata"]:
@@ -72,21 +72,21 @@ def _containers(pod: Manifest) -> Iterator[tuple[dict[str, Any], bool]]:
     yield from ((each, False) for each in status.get("containerStatuses", []))
 
 
-def _unscheduled(pod: Manifest) -> Trouble | None:
+def _unscheduled(pod: Manifest) -> Diagnosis | None:
     for condition in pod.get("status", {}).get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Trouble("Unschedulable", condition.get("message") or "no node takes its pod")
+            return Diagnosis("Unschedulable", condition.get("message") or "no node takes its pod")
     return None
 
 
-def _stuck(container: dict[str, Any], now: datetime, *, is_init: bool) -> Trouble | None:
+def _stuck(container: dict[str, Any], now: datetime, *, is_init: bool) -> Diagnosis | None:
     state = container.get("state", {})
     waiting = state.get("waiting", {})
     said = waiting.get("message") or waiting.get("reason", "")
     if waiting.get("reason") in _IMAGE:
-        return Trouble("ImagePullFailed", f"{container['name']} has no image {container.get('image')}: {said}")
+        return Diagnosis("ImagePullFailed", f"{container['name']} has no image {container.get('image')}: {said}")
     if waiting.get("reason") in _NOT_CREATED:
-        return Trouble("ContainerNotCreated", f"{container['name']} cannot be created: {said}")
+        return Diagnosis("ContainerNotCreated", f"{container['name']} cannot be created: {said}")
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
     if not ended or _has_settled(state, now) or (is_init and ended["exitCode"] == 0):
         return None
@@ -98,14 +98,14 @@ def _has_settled(state: dict[str, Any], now: datetime) -> bool:
     return bool(started) and now - datetime.fromisoformat(started) > _SETTLED
 
 
-def _crashed(container: dict[str, Any], ended: dict[str, Any], *, is_init: bool) -> Trouble:
+def _crashed(container: dict[str, Any], ended: dict[str, Any], *, is_init: bool) -> Diagnosis:
     message = (ended.get("message") or "").strip()
     if is_init and message:
         return load_failure(message)
     restarts = container.get("restartCount", 0)
     how = "ran out of memory" if ended.get("reason") == "OOMKilled" else f"ended with exit status {ended['exitCode']}"
     text = f"{container['name']} {how} ({restarts} restarts)"
-    return Trouble(
+    return Diagnosis(
         "CrashLoop",
         f"{text}; its last words: {message.splitlines()[-1]}" if message else text,
         lasting=restarts >= LASTING_RESTARTS,

@@ -12,7 +12,7 @@ from slipway_controller.inference_service import Service
 
 
 @dataclass(frozen=True)
-class Notice:
+class ModelEvent:
     """An Event on the Model."""
 
     reason: str
@@ -20,55 +20,57 @@ class Notice:
     warning: bool = False
 
 
-def notices(
+def events(
     before: ModelStatus, after: ModelStatus, actions: Sequence[Action] = (), by_version: Mapping[str, Service] | None = None
-) -> tuple[Notice, ...]:
+) -> tuple[ModelEvent, ...]:
     """What has changed from one status to the next, and what was repaired or removed."""
     lost = _lost(before.traffic, after.traffic, by_version or {})
     found = [*_done(actions), *_transitions(before, after), *lost, *_moves(before.traffic, after.traffic)]
     # Ready, Progressing and Degraded often change for one and the same reason.
-    return tuple({(notice.reason, notice.message): notice for notice in reversed(found)}.values())[::-1]
+    return tuple({(event.reason, event.message): event for event in reversed(found)}.values())[::-1]
 
 
-def _done(actions: Sequence[Action]) -> Iterator[Notice]:
+def _done(actions: Sequence[Action]) -> Iterator[ModelEvent]:
     for action in actions:
         match action:
             case Apply(manifest, drift) if drift:
-                yield Notice("Repaired", f"{manifest['kind']} {manifest['metadata']['name']} {drift}", warning=True)
+                yield ModelEvent("Repaired", f"{manifest['kind']} {manifest['metadata']['name']} {drift}", warning=True)
             case Delete(kind, name) if kind == INFERENCE_SERVICE:
-                yield Notice("Removed", f"InferenceService {name}, which has no traffic any more")
+                yield ModelEvent("Removed", f"InferenceService {name}, which has no traffic any more")
 
 
-def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[Notice]:
+def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[ModelEvent]:
     changed = [c for c in after.conditions if _reason(before.condition(c.type)) != (c.status, c.reason)]
     for condition in sorted(changed, key=lambda c: c.type is not ConditionType.DEGRADED):
         if condition.type is not ConditionType.DEGRADED:
             former = before.condition(ConditionType.READY)
             lost = condition.type is ConditionType.READY and former is not None and former.status == "True"
-            yield Notice(
+            yield ModelEvent(
                 condition.reason, condition.message, lost and condition.status == "False" and condition.reason != DELETING
             )
         elif condition.status == "True":
-            yield Notice(condition.reason, condition.message, warning=True)
+            yield ModelEvent(condition.reason, condition.message, warning=True)
         elif (former := before.condition(condition.type)) and former.status == "True" and condition.reason != DELETING:
-            yield Notice("Recovered", f"no longer {former.reason}")
+            yield ModelEvent("Recovered", f"no longer {former.reason}")
 
 
 def _reason(condition: Condition | None) -> tuple[str, str] | None:
     return (condition.status, condition.reason) if condition else None
 
 
-def _lost(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget], by_version: Mapping[str, Service]) -> Iterator[Notice]:
+def _lost(
+    before: Sequence[TrafficTarget], after: Sequence[TrafficTarget], by_version: Mapping[str, Service]
+) -> Iterator[ModelEvent]:
     """Why versions lost their traffic: the conditions are about the wanted version, which may be another."""
     left = {t.version for t in before if t.percent} - {t.version for t in after}
     for version in sorted(left):
-        if (service := by_version.get(version)) and service.trouble:
-            yield Notice(service.trouble.reason, f"version {version}: {service.trouble.message}", warning=True)
+        if (service := by_version.get(version)) and service.diagnosis:
+            yield ModelEvent(service.diagnosis.reason, f"version {version}: {service.diagnosis.message}", warning=True)
 
 
-def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[Notice]:
+def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[ModelEvent]:
     if [_share(t) for t in before] != [_share(t) for t in after]:
-        yield Notice("TrafficMoved", ", ".join(map(_share, after)) or "no version takes traffic")
+        yield ModelEvent("TrafficMoved", ", ".join(map(_share, after)) or "no version takes traffic")
 
 
 def _share(target: TrafficTarget) -> str:

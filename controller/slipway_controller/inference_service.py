@@ -9,7 +9,7 @@ from slipway_contract import labels
 from slipway_contract.model import Batching, Model
 from slipway_contract.registry import StorageUri
 
-from slipway_controller.diagnosis import Trouble, load_failure
+from slipway_controller.diagnosis import Diagnosis, load_failure
 
 RUNTIME = "slipway-mlserver"
 """The ClusterServingRuntime that serves our artifacts."""
@@ -28,7 +28,7 @@ class Service:
     manifest: Manifest
     ready: bool = False
     url: str | None = None
-    trouble: Trouble | None = None
+    diagnosis: Diagnosis | None = None
     """Why it is not ready; always None when it is."""
     stage: str = ""
     """What its newest pod is doing, while it is not ready."""
@@ -41,7 +41,7 @@ class Service:
     @property
     def broken(self) -> bool:
         """Whether waiting will not help."""
-        return self.trouble is not None and self.trouble.lasting
+        return self.diagnosis is not None and self.diagnosis.lasting
 
 
 def service_name(model: Model, version: str) -> str:
@@ -109,12 +109,12 @@ def observed(manifest: Manifest, smoke: str | None = None) -> Service:
         manifest=manifest,
         ready=ready,
         url=status.get("address", {}).get("url"),
-        trouble=None if ready else _told(status, conditions),
+        diagnosis=None if ready else _failure(status, conditions),
         smoke=smoke,
     )
 
 
-def _told(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Trouble | None:
+def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagnosis | None:
     """What KServe itself reports: a model that cannot be fetched, a spec without a runtime, pods that may not be made."""
     load = status.get("modelStatus", {})
     failure = load.get("lastFailureInfo", {})
@@ -122,10 +122,10 @@ def _told(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Trouble |
     if load.get("transitionStatus") == "BlockedByFailedLoad":
         return load_failure(message or "the model could not be loaded")
     if load.get("transitionStatus") == "InvalidSpec":
-        return Trouble(failure.get("reason") or "InvalidSpec", message or "KServe refuses the InferenceService")
+        return Diagnosis(failure.get("reason") or "InvalidSpec", message or "KServe refuses the InferenceService")
     predictor = conditions.get("PredictorReady", {})
     if predictor.get("reason") == "FailedCreate":  # quota, Pod Security
-        return Trouble("PodsNotCreated", predictor.get("message", "its pods may not be created"))
+        return Diagnosis("PodsNotCreated", predictor.get("message", "its pods may not be created"))
     return None
 
 

@@ -11,7 +11,7 @@ from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinn
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Readiness:
     """``passed`` means that the version may take traffic, ``failed`` that it will not by itself."""
 
     reason: str
@@ -23,42 +23,44 @@ class Verdict:
 
 def judge(
     model: Model, wanted: RegisteredVersion | RegistryError, by_version: dict[str, Service], adoption: Adoption | None = None
-) -> Verdict:
+) -> Readiness:
     """How far the wanted version has come."""
     if isinstance(wanted, Unpinned) and adoption:
         return _unpinned(model, wanted, adoption)
     if isinstance(wanted, RegistryError):
-        return Verdict(wanted.reason, str(wanted), failed=True)
+        return Readiness(wanted.reason, str(wanted), failed=True)
     name = f"version {wanted.version}"
     served = next((t for t in model.status.traffic if t.version == wanted.version), None)
     if served and served.digest != wanted.digest:
         text = f"{name} is served with {served.digest}, but the registry now says {wanted.digest}: register a new version instead"
-        return Verdict("DigestChanged", text, failed=True)
+        return Readiness("DigestChanged", text, failed=True)
     service = by_version.get(wanted.version)
     if service is None:
-        return Verdict("Creating", f"{name} gets its InferenceService")
-    if service.trouble:
-        return Verdict(service.trouble.reason, f"{name}: {service.trouble.message}", failed=True)
+        return Readiness("Creating", f"{name} gets its InferenceService")
+    if service.diagnosis:
+        return Readiness(service.diagnosis.reason, f"{name}: {service.diagnosis.message}", failed=True)
     if not service.ready or not service.url:
         stage = f": {service.stage}" if service.stage else ""
-        return Verdict("WaitingForPredictor", f"{name} is not ready yet{stage}")
+        return Readiness("WaitingForPredictor", f"{name} is not ready yet{stage}")
     if served or service.passed:
-        return Verdict("Serving", f"{name} answers", passed=True)
+        return Readiness("Serving", f"{name} answers", passed=True)
     smoke = Smoke(service, wanted.digest)
     if service.smoke:
-        return Verdict("SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,))
-    return Verdict("SmokePrediction", f"{name} is ready; trying its example", actions=(smoke,))
+        return Readiness("SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,))
+    return Readiness("SmokePrediction", f"{name} is ready; trying its example", actions=(smoke,))
 
 
-def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Verdict:
+def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Readiness:
     job = job_name(model, wanted.version)
     match adoption.state:
         case "due" | "running":
             actions = (Adopt(job, wanted.name, wanted.version),) if adoption.state == "due" else ()
-            return Verdict("Adopting", f"version {wanted.version} was logged by hand; Job {job} pins it", actions=actions)
+            return Readiness("Adopting", f"version {wanted.version} was logged by hand; Job {job} pins it", actions=actions)
         case "failed":
             why = adoption.message or "see its log"
-            return Verdict("AdoptionFailed", f"version {wanted.version}: {why} (Job {job}; delete it to try again)", failed=True)
+            return Readiness(
+                "AdoptionFailed", f"version {wanted.version}: {why} (Job {job}; delete it to try again)", failed=True
+            )
         case "impossible":
             remedy = f"run python -m slipway_jobs adopt {wanted.name} {wanted.version}"
-            return Verdict(wanted.reason, f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}", failed=True)
+            return Readiness(wanted.reason, f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}", failed=True)

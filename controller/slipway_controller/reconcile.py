@@ -12,20 +12,20 @@ from slipway_controller.action import Action, Apply, Delete
 from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.conditions import conditions, stated
-from slipway_controller.events import Notice, notices
+from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import Service, desired, differences, terminating
-from slipway_controller.readiness import Verdict, judge
+from slipway_controller.readiness import Readiness, judge
 from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.traffic import advance, expire, fail_over, refreshed, withdrawn, without_broken
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReconcilePlan:
     """Actions in order, the status to write after them, and what to tell of it."""
 
     actions: tuple[Action, ...]
     status: ModelStatus
-    notices: tuple[Notice, ...] = ()
+    events: tuple[ModelEvent, ...] = ()
     over: bool = False
     """Whether the Model is being deleted and nothing of it is left."""
 
@@ -37,28 +37,28 @@ def reconcile(
     now: datetime,
     autoscalers: Sequence[Manifest] = (),
     adoption: Adoption | None = None,
-) -> Plan:
+) -> ReconcilePlan:
     """Compare and decide. ``services`` and ``autoscalers`` are all of this model; ``adoption`` is that of an unpinned version."""
     if model.metadata.deletion_timestamp:
-        return farewell(model, services, autoscalers, now)
+        return finalize(model, services, autoscalers, now)
     by_version = {service.version: service for service in services}
-    verdict = judge(model, wanted, by_version, adoption)
+    readiness = judge(model, wanted, by_version, adoption)
     traffic = [refreshed(target, by_version.get(target.version)) for target in model.status.traffic]
     traffic = fail_over(traffic, by_version, now)
     if isinstance(wanted, RegisteredVersion):
-        if verdict.passed:
+        if readiness.passed:
             traffic = advance(model, traffic, wanted, by_version[wanted.version], now)
         else:
             traffic = without_broken(traffic, wanted.version, by_version)
     traffic = expire(model, traffic, now)
     pins = pinned(traffic, wanted)
-    actions: list[Action] = [*ensured(model, pins, services, autoscalers), *verdict.actions]
+    actions: list[Action] = [*ensured(model, pins, services, autoscalers), *readiness.actions]
     if isinstance(wanted, RegisteredVersion):
         actions += removals(pins, services, autoscalers)
-    return _plan(model, actions, traffic, verdict, by_version, now)
+    return _plan(model, actions, traffic, readiness, by_version, now)
 
 
-def farewell(model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime) -> Plan:
+def finalize(model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime) -> ReconcilePlan:
     """The Model is being deleted: its traffic ends, and when that has drained its predictors go."""
     traffic = expire(model, withdrawn(model.status.traffic, now), now)
     actions = removals(pinned(traffic, None), services, autoscalers)
@@ -69,23 +69,23 @@ def farewell(model: Model, services: Sequence[Service], autoscalers: Sequence[Ma
         model.status, ready=going, progressing=(left > 0, "Deleting", said), degraded=(False, "Deleting", ""), now=now
     )
     status = ModelStatus(observed_generation=model.metadata.generation, traffic=traffic, conditions=states)
-    return Plan(tuple(actions), status, notices(model.status, status, actions), over=left == 0 and not autoscalers)
+    return ReconcilePlan(tuple(actions), status, events(model.status, status, actions), over=left == 0 and not autoscalers)
 
 
 def _plan(
     model: Model,
     actions: Sequence[Action],
     traffic: list[TrafficTarget],
-    verdict: Verdict,
+    readiness: Readiness,
     by_version: dict[str, Service],
     now: datetime,
-) -> Plan:
+) -> ReconcilePlan:
     status = ModelStatus(
         observed_generation=model.metadata.generation,
         traffic=traffic,
-        conditions=conditions(model.status, traffic, verdict, by_version, now),
+        conditions=conditions(model.status, traffic, readiness, by_version, now),
     )
-    return Plan(tuple(actions), status, notices(model.status, status, actions, by_version))
+    return ReconcilePlan(tuple(actions), status, events(model.status, status, actions, by_version))
 
 
 def pinned(traffic: Sequence[TrafficTarget], wanted: RegisteredVersion | RegistryError | None) -> dict[str, str]:

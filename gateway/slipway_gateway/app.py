@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.store import Granting
+from slipway_gateway.access.store import AccessStore
 from slipway_gateway.control.administration import Administration
 from slipway_gateway.control.batches import Batches
 from slipway_gateway.control.docs import Docs
@@ -34,15 +34,15 @@ from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
 from slipway_gateway.control.users import Users
 from slipway_gateway.control.webhooks import Webhooks
-from slipway_gateway.edge.async_predictions import Later
-from slipway_gateway.edge.authenticator import Login
-from slipway_gateway.edge.authorizer import Admission
-from slipway_gateway.edge.middleware import Door
+from slipway_gateway.edge.async_predictions import AsyncPredictions
+from slipway_gateway.edge.authenticator import Authenticator
+from slipway_gateway.edge.authorizer import Authorizer
+from slipway_gateway.edge.middleware import EdgeMiddleware
 from slipway_gateway.errors import GatewayError, problem
-from slipway_gateway.eventlog.deprovisioned import Vanished
-from slipway_gateway.eventlog.erasure import Forgetting
+from slipway_gateway.eventlog.deprovisioned import DeprovisionedUsers
+from slipway_gateway.eventlog.erasure import PseudonymCleanup
 from slipway_gateway.eventlog.eventlog import EventLog
-from slipway_gateway.eventlog.images import Album
+from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.eventlog.spool import Spool
 from slipway_gateway.eventlog.storage import Storage
@@ -55,10 +55,10 @@ from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.identity.tokens import Tokens
 from slipway_gateway.inference.endpoints import Endpoints
-from slipway_gateway.inference.metadata_cache import Catalogue
-from slipway_gateway.inference.prediction import Journal, Predictions
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
+from slipway_gateway.inference.prediction import EventSink, Predictions
 from slipway_gateway.inference.predictors import Predictors
-from slipway_gateway.inference.response_cache import AnswerCache
+from slipway_gateway.inference.response_cache import ResponseCache
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import V2
 from slipway_gateway.jobs.batchstore import BatchStore
@@ -71,10 +71,10 @@ from slipway_gateway.limits.rates import Rates
 from slipway_gateway.limits.ratesharing import RateSharing
 from slipway_gateway.people.accounts import Accounts
 from slipway_gateway.people.scim import Scim
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.postgresql.queue import Queue
 from slipway_gateway.preprocessing.lookup import Features
-from slipway_gateway.preprocessing.pictures import Bounds, Pictures
+from slipway_gateway.preprocessing.pictures import Bounds, ImageDecoder
 from slipway_gateway.redis import Redis
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliveries import Deliveries
@@ -94,7 +94,7 @@ RESTART_SECONDS = 2.0
 class Gateway:
     """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts and stops the parts."""
 
-    def __init__(self, settings: Settings, cluster: Cluster, journal: Journal | None = None) -> None:
+    def __init__(self, settings: Settings, cluster: Cluster, event_sink: EventSink | None = None) -> None:
         """``journal`` takes the events in place of the spool."""
         self.settings = settings
         self.ends_at: float | None = None
@@ -128,14 +128,14 @@ class Gateway:
         self.metrics.watch("slipway_storage_limit_bytes", "Bytes that callers may store there", lambda: settings.storage_limit)
         self.events = EventLog(self.database, self.storage)
         self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
-        self.album = Album(self.database, self.storage, days=settings.picture_days)
+        self.image_store = ImageStore(self.database, self.storage, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
         self.bodies = BodyBudget(settings.body_budget, settings.body_budget_per_caller)
         self.metrics.watch("slipway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.used)
         self.quotas = Quotas(self.ledger)
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
-        self.catalogue = Catalogue(self.predictors, self.events, self.routes)
+        self.metadata_cache = ModelMetadataCache(self.predictors, self.events, self.routes)
         self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
         waiting = "Segments of the event log that cannot be read"
         self.metrics.watch("slipway_spool_unreadable", waiting, lambda: len(self.spool.unreadable))
@@ -149,7 +149,7 @@ class Gateway:
         self.tasks = TaskStore(self.database, self.queue, self.storage, keep=keep)
         self.batches = BatchStore(self.database, self.storage)
         self.exports = Exports(database_url)
-        self._journal = journal or self.spool
+        self._event_sink = event_sink or self.spool
         if accounts := self.accounts:
             self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
         self.redis = self._shared_memory()
@@ -158,20 +158,20 @@ class Gateway:
         self.traced = Traced(self.door) if tracing_wanted() else None
         self.application: Application = self.traced or self.door
 
-    def _door(self) -> Door:
+    def _door(self) -> EdgeMiddleware:
         settings = self.settings
         tokens = Tokens(settings.token_rules, self.keys)
         v2 = V2(
             self.routes,
             self._predictions,
-            self.catalogue,
+            self.metadata_cache,
             body_limit=settings.body_limit,
             value_limit=settings.value_limit,
             keep=settings.log_body_limit,
         )
         proxies = read_networks(settings.trusted_proxies)
-        login = Login(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
-        admission = Admission(
+        login = Authenticator(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
+        admission = Authorizer(
             self.grants,
             self.routes,
             self.rates,
@@ -182,16 +182,18 @@ class Gateway:
             feedback_per_minute=settings.feedback_per_minute,
             requests_per_minute=settings.requests_per_minute,
         )
-        later = Later(
+        later = AsyncPredictions(
             self.routes,
-            self.catalogue,
+            self.metadata_cache,
             self.features,
             self.tasks,
             body_limit=settings.task_body_limit,
             value_limit=settings.value_limit,
             per_caller=settings.tasks_per_caller,
         )
-        return Door(login, admission, v2, self.control, later, self.metrics, self.bodies, body_limit=settings.body_limit)
+        return EdgeMiddleware(
+            login, admission, v2, self.control, later, self.metrics, self.bodies, body_limit=settings.body_limit
+        )
 
     def _known_accounts(self) -> Accounts | None:
         settings = self.settings
@@ -215,26 +217,26 @@ class Gateway:
         settings = self.settings
         self._predictions = Predictions(
             self.predictors,
-            self._journal,
+            self._event_sink,
             self.metrics,
-            AnswerCache(settings.cache_limit, self.redis),
+            ResponseCache(settings.cache_limit, self.redis),
             bounds=settings.bounds,
             log_body_limit=settings.log_body_limit,
         )
         self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
-        pictures = Pictures(bounds)
+        pictures = ImageDecoder(bounds)
         models = Models(
             self.routes,
             self.grants,
             self._predictions,
-            self.catalogue,
+            self.metadata_cache,
             pictures,
-            self.album,
+            self.image_store,
             self.features,
             value_limit=settings.value_limit,
         )
-        receipts = Receipts(self.catalogue, self.events, self.shipper, self.album, self.grants, self.metrics)
+        receipts = Receipts(self.metadata_cache, self.events, self.shipper, self.image_store, self.grants, self.metrics)
         labels = Labels(self.routes, self.database, self.exports)
         health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper)
         api = FastAPI(
@@ -252,13 +254,15 @@ class Gateway:
             receipts.router(),
             labels.router(),
             Users(self.accounts, self.database).router(),
-            Administration(Granting.of_policies(self.database), Granting.of_grants(self.database), Audit(self.database)).router(),
+            Administration(
+                AccessStore.of_policies(self.database), AccessStore.of_grants(self.database), Audit(self.database)
+            ).router(),
             Usage(self.ledger, self.shipper).router(),
             *self._job_routers(),
         ):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
-        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.catalogue, self.features).router())
+        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.metadata_cache, self.features).router())
         api.include_router(Docs(settings.oidc_issuer, settings.docs_client).router())
         for kind in (
             GatewayError,
@@ -294,12 +298,19 @@ class Gateway:
         return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router(), batches.router()]
 
     def _background(self) -> list[Callable[[], Awaitable[None]]]:
-        work = [self.keys.keep_fresh, self.grants.keep, self.shipper.run, self.catalogue.keep, self.quotas.keep, self.album.keep]
+        work = [
+            self.keys.keep_fresh,
+            self.grants.keep,
+            self.shipper.run,
+            self.metadata_cache.keep,
+            self.quotas.keep,
+            self.image_store.keep,
+        ]
         work += [self.storage.keep]
-        work += [self.features.keep, RateSharing(self.database, self.rates).keep, Forgetting(self.database).keep]
+        work += [self.features.keep, RateSharing(self.database, self.rates).keep, PseudonymCleanup(self.database).keep]
         if self.accounts:
-            vanished = Vanished(self.database, self.accounts.scim, seconds=self.settings.vanished_seconds)
-            work += [self.accounts.keep, vanished.keep]
+            deprovisioned = DeprovisionedUsers(self.database, self.accounts.scim, seconds=self.settings.deprovisioned_seconds)
+            work += [self.accounts.keep, deprovisioned.keep]
         return [*work]
 
     @asynccontextmanager
@@ -312,7 +323,7 @@ class Gateway:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            with suppress(Away, TimeoutError):
+            with suppress(DatabaseUnavailable, TimeoutError):
                 await asyncio.wait_for(self.quotas.close(), SHORTEST_SHIPMENT_SECONDS)
             await self._ship_the_rest()
             await self.close()

@@ -235,7 +235,7 @@ class Disconnected(Exception):
     """The caller went away before the request was complete; nobody is left to answer."""
 
 
-class CutOff(Exception):
+class UpstreamAborted(Exception):
     """The predictor broke off in the middle of an answer; all we can do is break off too."""
 
 

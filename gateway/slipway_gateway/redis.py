@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CachedValue:
     """A value, and for how many seconds it still lives."""
 
     value: bytes
@@ -62,7 +62,7 @@ class Redis:
         """It failed, and has not answered since."""
         return self._is_away
 
-    async def get(self, key: str) -> Found | None:
+    async def get(self, key: str) -> CachedValue | None:
         """None when there is none, or nobody to ask."""
 
         async def ask() -> tuple[bytes | None, int]:
@@ -73,7 +73,7 @@ class Redis:
                 return value, milliseconds
 
         value, milliseconds = await self._tried(ask) or (None, 0)
-        return Found(value, milliseconds / 1000) if value is not None and milliseconds > 0 else None
+        return CachedValue(value, milliseconds / 1000) if value is not None and milliseconds > 0 else None
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Whether it is there now."""
@@ -88,7 +88,7 @@ class Redis:
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _tried(self, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _tried(self, context: Callable[[], Awaitable[T]]) -> T | None:
         is_try = self._is_away
         if is_try:
             if time.monotonic() < self._next_try:
@@ -96,7 +96,7 @@ class Redis:
             self._next_try = time.monotonic() + self._rest_seconds  # no other tries meanwhile
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await call()
+                answer = await context()
         except self._failures as error:
             self._rest(str(error) or f"nothing was heard for {self._seconds:g} s")
             return None

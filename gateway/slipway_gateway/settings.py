@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     users_seconds: float = Field(default=60, gt=0, le=240)
     """Time between two looks at all users: after that long, and the time that the look takes, a disabled one is refused."""
 
-    vanished_seconds: float = Field(default=900, gt=0)
+    deprovisioned_seconds: float = Field(default=900, gt=0)
     """Time for which an account must be missing at the issuer before its name is taken out of the log, as if its owner had left
     here; it is looked for three times meanwhile."""
 

@@ -9,11 +9,11 @@ from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
 from slipway_gateway.app import Gateway
-from slipway_gateway.edge.task_executor import Notes, Replay
+from slipway_gateway.edge.task_executor import EventBuffer, TaskExecutor
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.http.outbound import Outbound
-from slipway_gateway.postgresql.database import Unacceptable
-from slipway_gateway.postgresql.queue import PREDICTIONS, Again, Queue
+from slipway_gateway.postgresql.database import ConstraintViolation
+from slipway_gateway.postgresql.queue import PREDICTIONS, Queue, RetryLater
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliverer import Deliverer
 from slipway_gateway.tasks.deliveries import Deliveries
@@ -31,9 +31,9 @@ class Worker:
 
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings = settings
-        self._notes = Notes()
-        self._gateway = Gateway(settings, cluster, journal=self._notes)
-        self._replay = Replay(self._gateway.door, self._notes)
+        self._notes = EventBuffer()
+        self._gateway = Gateway(settings, cluster, event_sink=self._notes)
+        self._replay = TaskExecutor(self._gateway.door, self._notes)
         self._deliverer = Deliverer(
             Deliveries(self._gateway.database),
             Outbound(settings.webhook_hosts),
@@ -69,7 +69,7 @@ class Worker:
             server.shutdown()
 
     async def predict(self, _: int, *, task_id: str) -> None:
-        """One attempt. Raises Again when there is to be another."""
+        """One attempt. Raises RetryLater when there is to be another."""
         task = await self._store.start(task_id, self._lease)
         if task is None:
             return
@@ -80,13 +80,13 @@ class Worker:
             seconds = min(self._settings.task_backoff_seconds * 2.0**task.attempts, LONGEST_BACKOFF)
             said = outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:500]
             if await self._store.put_back(task, seconds, said):
-                raise Again(seconds)
+                raise RetryLater(seconds)
             return
         if state is TaskState.DEAD:
             log.warning("task %s of model %s is dead after %d attempts", task.task_id, task.model, task.attempts + 1)
         try:
             await self._store.finish(task, state, outcome)
-        except Unacceptable as error:
+        except ConstraintViolation as error:
             # An answer that cannot be logged is not given, and another attempt would be refused as this one.
             log.error("task %s is dead, the database refuses its event: %s", task.task_id, error)  # noqa: TRY400
             self._gateway.metrics.rejected.inc()

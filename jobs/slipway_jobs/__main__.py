@@ -61,9 +61,9 @@ def _dataset(given: Namespace) -> dict[str, Any]:
 def _train(given: Namespace) -> dict[str, Any]:
     parameters = command.pairs(given.parameters)
     settings = read_settings()
-    from slipway_jobs.tasks.task import parse_parameters, problem
+    from slipway_jobs.tasks.task import declared_task, parse_parameters
 
-    task = problem(given.model)
+    task = declared_task(given.model)
     parsed = parse_parameters(task, parameters)
     from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.training.training import train
@@ -74,39 +74,39 @@ def _train(given: Namespace) -> dict[str, Any]:
 def _tune(given: Namespace) -> dict[str, Any]:
     parameters, trials = command.pairs(given.parameters), command.count("--trials", given.trials)
     settings = read_settings()
-    from slipway_jobs.tasks.task import parse_parameters, problem
+    from slipway_jobs.tasks.task import declared_task, parse_parameters
 
-    task = problem(given.model)
+    task = declared_task(given.model)
     parse_parameters(task, parameters)  # refused at once, and not when Optuna is loaded
     from slipway_jobs.registry.tracking import Tracking
-    from slipway_jobs.tuning.tuning import Wish, tune
+    from slipway_jobs.tuning.tuning import SweepRequest, tune
 
-    return tune(task, Wish(parameters, trials, given.sweep), settings, Tracking(settings.mlflow_tracking_uri))
+    return tune(task, SweepRequest(parameters, trials, given.sweep), settings, Tracking(settings.mlflow_tracking_uri))
 
 
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
     from slipway_jobs.promotion.evaluation import evaluate
     from slipway_jobs.registry.tracking import Tracking
-    from slipway_jobs.tasks.task import problem
+    from slipway_jobs.tasks.task import declared_task
 
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return evaluate(problem(given.model), tracking.version(given.model, number), settings, tracking)
+    return evaluate(declared_task(given.model), tracking.version(given.model, number), settings, tracking)
 
 
 def _promote(given: Namespace) -> dict[str, Any]:
     number, gain, settings = command.version(given.version), command.number("--min-gain", given.min_gain, 0), read_settings()
-    from slipway_jobs.promotion.promotion import Wish, promote
+    from slipway_jobs.promotion.promotion import PromotionRequest, promote
     from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tasks.metric import Direction
-    from slipway_jobs.tasks.task import problem
+    from slipway_jobs.tasks.task import declared_task
 
-    task = problem(given.model)
+    task = declared_task(given.model)
     task.metric(given.metric)
     direction = Direction(given.direction) if given.direction else None
-    wish = Wish(given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason)
+    request = PromotionRequest(given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason)
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return promote(task, tracking.version(given.model, number), wish, settings, tracking)
+    return promote(task, tracking.version(given.model, number), request, settings, tracking)
 
 
 def _monitor(given: Namespace) -> dict[str, Any]:
@@ -131,14 +131,14 @@ def _adopt(given: Namespace) -> dict[str, Any]:
 
 def _register(given: Namespace) -> dict[str, Any]:
     tolerance, settings = command.number("--tolerance", given.tolerance, 0), read_settings()
-    from slipway_jobs.imports.registration import Wish, register
+    from slipway_jobs.imports.registration import RegistrationRequest, register
     from slipway_jobs.registry.tracking import Tracking
 
-    wish = Wish(
+    request = RegistrationRequest(
         given.model, given.file, given.signature, given.example, given.expected, tolerance,
         given.use, given.dataset, given.licence, given.source, given.format == "skops",
     )  # fmt: skip
-    return register(wish, settings, Tracking(settings.mlflow_tracking_uri))
+    return register(request, settings, Tracking(settings.mlflow_tracking_uri))
 
 
 def _sign(given: Namespace) -> dict[str, Any]:
@@ -159,9 +159,9 @@ def _batch(given: Namespace) -> dict[str, Any]:
 
 def _etl(given: Namespace) -> dict[str, Any]:
     allowed, settings = command.number("--max-rejected", given.max_rejected, 0), read_settings()
-    from slipway_jobs.sales.etl import Wish, etl
+    from slipway_jobs.sales.etl import EtlOptions, etl
 
-    return etl(Wish(given.file, given.time_zone, allowed, given.replace), settings)
+    return etl(EtlOptions(given.file, given.time_zone, allowed, given.replace), settings)
 
 
 def _simulate(given: Namespace) -> dict[str, Any]:
@@ -172,10 +172,10 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told
         signal.signal(number, lambda *_: stop.set())
     from slipway_jobs.simulation.simulation import Plan, Shift, simulate
-    from slipway_jobs.tasks.task import problem
+    from slipway_jobs.tasks.task import declared_task
 
     plan = Plan(rate, seconds, given.dataset, [Shift.parse(text) for text in given.shifts])
-    return simulate(problem(given.model), plan, settings, stop)
+    return simulate(declared_task(given.model), plan, settings, stop)
 
 
 COMMANDS = {

@@ -14,7 +14,7 @@ from slipway_cluster import ClusterError
 from slipway_local.prediction import curl_line, predict, write_env
 from slipway_local.programs import StartFailed
 from slipway_local.screen import Screen
-from slipway_local.settings import EmbeddedSettings
+from slipway_local.settings import LocalSettings
 from slipway_local.simulation import simulate
 from slipway_local.stack import Ring, running
 from slipway_local.templates import trainable
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     traffic = commands.add_parser("simulate", help="send a model's held-out rows through the gateway of the ring that runs")
     traffic.add_argument("arguments", nargs=argparse.REMAINDER, help="those of python -m slipway_jobs simulate")
     given = parser.parse_args(argv)
-    settings, screen = EmbeddedSettings(), Screen()
+    settings, screen = LocalSettings(), Screen()
     if given.command == "simulate":
         try:
             simulate(settings, given.arguments)
@@ -45,16 +45,16 @@ def main(argv: list[str] | None = None) -> int:
     return turn(settings, screen, once=given.once)
 
 
-def turn(settings: EmbeddedSettings, screen: Screen, *, once: bool) -> int:
+def turn(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
     """Start the ring and let it run; the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
     screen.say(f"Slipway, local. State: {settings.state} (delete it to begin anew)")
     try:
-        with running(settings, screen) as ring:
-            show(ring, first_predictions(ring))
+        with running(settings, screen) as stack:
+            show(stack, first_predictions(stack))
             if not once:
-                stay(ring)
+                stay(stack)
     except KeyboardInterrupt:
         screen.say("\n  stopped; the state is kept")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
@@ -80,29 +80,29 @@ def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
     return names
 
 
-def first_predictions(ring: Ring) -> dict[str, dict[str, Any]]:
+def first_predictions(stack: Ring) -> dict[str, dict[str, Any]]:
     """Predict with each model as a logged-in user; the answers by model."""
     answers = {}
-    with ring.screen.step("predict") as said:
-        write_env(ring)
-        for name in ring.settings.models:
-            answers[name] = predict(ring, name)
+    with stack.screen.step("predict") as said:
+        write_env(stack)
+        for name in stack.settings.models:
+            answers[name] = predict(stack, name)
         said.append(f"{', '.join(answers)}, as user")
     return answers
 
 
-def show(ring: Ring, answers: dict[str, dict[str, Any]]) -> None:
+def show(stack: Ring, answers: dict[str, dict[str, Any]]) -> None:
     """What the models said, a receipt, the addresses, and what to do next."""
-    screen = ring.screen
+    screen = stack.screen
     screen.say("")
     for name, each in answers.items():
         screen.say(f"  {name + ' says:':<17} {brief(each['predictions'][0])}")
     model, answer = next(iter(answers.items()))
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
-    screen.say(f"\n  gateway     {ring.gateway_url}  (API: /v1/docs)\n  mlflow      {ring.mlflow_url}")
-    screen.say(f"  login       {ring.identity.issuer}  (passwords: {ring.settings.state}/secrets.json)")
-    screen.say(f"\n  try it:     source {ring.settings.state}/env\n              {curl_line(ring, model)}")
+    screen.say(f"\n  gateway     {stack.gateway_url}  (API: /v1/docs)\n  mlflow      {stack.mlflow_url}")
+    screen.say(f"  login       {stack.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)")
+    screen.say(f"\n  try it:     source {stack.settings.state}/env\n              {curl_line(stack, model)}")
     screen.say(f"\n  up in {screen.elapsed:.0f} s")
 
 
@@ -112,18 +112,18 @@ def brief(row: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in scalars.items())
 
 
-def stay(ring: Ring) -> None:
+def stay(stack: Ring) -> None:
     """Watch all parts until Ctrl-C, and keep the token in the state folder's ``env`` file valid."""
-    ring.screen.say("  Ctrl-C stops everything; `make up` again goes on where it was")
+    stack.screen.say("  Ctrl-C stops everything; `make up` again goes on where it was")
     renewed = time.monotonic()
     while True:
-        ring.programs.watch()
+        stack.programs.watch()
         if time.monotonic() - renewed > RENEW_SECONDS:
             renewed = time.monotonic()
             try:
-                write_env(ring)
+                write_env(stack)
             except httpx.HTTPError as error:
-                ring.screen.warn(f"the token in {ring.settings.state}/env is not renewed: {error}")
+                stack.screen.warn(f"the token in {stack.settings.state}/env is not renewed: {error}")
         time.sleep(0.2)
 
 

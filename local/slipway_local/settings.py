@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class EmbeddedSettings(BaseSettings):
+class LocalSettings(BaseSettings):
     """Where things are. The defaults are those of a checkout after ``make install``."""
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_LOCAL_", use_attribute_docstrings=True)

@@ -8,13 +8,13 @@ from typing import NoReturn
 import httpx
 
 from slipway_local.identity import SIMULATOR, Identity
-from slipway_local.settings import EmbeddedSettings
+from slipway_local.settings import LocalSettings
 from slipway_local.state import State
 
 GRANT = {"grantee": f"client:{SIMULATOR}", "models": "*", "policy": "default"}
 
 
-def simulate(settings: EmbeddedSettings, arguments: Sequence[str]) -> NoReturn:
+def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
     """Become ``python -m slipway_jobs simulate ARGUMENTS``. Raises httpx.HTTPError when no ring runs on the state folder."""
     state = State(settings.state)
     try:

@@ -21,7 +21,7 @@ from slipway_local.identity import ACCOUNTS, AUDIENCE, SCIM_CLIENT, TOKEN_SECOND
 from slipway_local.postgres import Postgres
 from slipway_local.programs import Program, Programs, StartFailed
 from slipway_local.screen import Screen
-from slipway_local.settings import EmbeddedSettings
+from slipway_local.settings import LocalSettings
 from slipway_local.state import State
 from slipway_local.templates import templates
 
@@ -31,7 +31,7 @@ MODELS = Path("manifests/models")
 class Ring:
     """All parts as local processes. ``up`` may be called on an old state folder: what is there is used again."""
 
-    def __init__(self, settings: EmbeddedSettings, screen: Screen) -> None:
+    def __init__(self, settings: LocalSettings, screen: Screen) -> None:
         self.settings = settings
         self.screen = screen
         self.state = State(settings.state)
@@ -294,11 +294,11 @@ def git_revision() -> str:
 
 
 @contextmanager
-def running(settings: EmbeddedSettings, screen: Screen) -> Iterator[Ring]:
+def running(settings: LocalSettings, screen: Screen) -> Iterator[Ring]:
     """A ring that is up inside the ``with`` block and stopped after it, whatever happens."""
-    ring = Ring(settings, screen)
+    stack = Ring(settings, screen)
     try:
-        ring.up()
-        yield ring
+        stack.up()
+        yield stack
     finally:
-        ring.down()
+        stack.down()

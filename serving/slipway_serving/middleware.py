@@ -20,7 +20,7 @@ _LONGEST_ID = 64
 """Of a caller's request id in our log; the gateway's has 36 letters."""
 
 
-class Door:
+class RequestMiddleware:
     """Refuses strangers where there is a token, and bodies that are too large, compressed (a small one can unpack to any
     size) or no JSON.
 

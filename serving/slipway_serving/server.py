@@ -26,7 +26,7 @@ from slipway_contract.log import log_to_stderr
 from slipway_serving.application import create_application, mlserver_settings
 from slipway_serving.artifact import MODEL_SETTINGS_FILE
 from slipway_serving.errors import Refused, first_finding
-from slipway_serving.middleware import Door
+from slipway_serving.middleware import RequestMiddleware
 from slipway_serving.model import SlipwayModel
 from slipway_serving.settings import ServingSettings
 
@@ -37,17 +37,17 @@ NOT_SERVED = 3
 class DrainingServer(uvicorn.Server):
     """On the first SIGTERM readiness goes false, and some time later the server stops taking requests; a second hurries."""
 
-    def __init__(self, config: uvicorn.Config, door: Door, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, middleware: RequestMiddleware, drain_seconds: float) -> None:
         super().__init__(config)
-        self._door = door
+        self._middleware = middleware
         self._drain_seconds = drain_seconds
         self._stop_at = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._door.closing:
+        if self._middleware.closing:
             super().handle_exit(sig, frame)
             return
-        self._door.closing = True
+        self._middleware.closing = True
         self._stop_at = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
@@ -61,11 +61,11 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
     await registry.load(model_settings(folder))
     token = settings.token.get_secret_value() if settings.token else None
     application = create_application(server_settings, registry, settings.value_limit)
-    door = Door(application, settings.body_limit, token, body_budget=settings.body_budget)
+    middleware = RequestMiddleware(application, settings.body_limit, token, body_budget=settings.body_budget)
     if server_settings.metrics_endpoint:
         start_http_server(server_settings.metrics_port, server_settings.host)
     config = uvicorn.Config(
-        door,
+        middleware,
         host=server_settings.host,
         port=server_settings.http_port,
         root_path=server_settings.root_path,
@@ -77,7 +77,7 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
         timeout_keep_alive=120,
         timeout_graceful_shutdown=settings.finish_seconds,
     )
-    await DrainingServer(config, door, settings.drain_seconds).serve()
+    await DrainingServer(config, middleware, settings.drain_seconds).serve()
 
 
 def model_settings(folder: Path) -> ModelSettings:

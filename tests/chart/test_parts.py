@@ -20,7 +20,7 @@ from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
-from slipway_jobs.tasks.task import parameters_schema, problem
+from slipway_jobs.tasks.task import declared_task, parameters_schema
 from slipway_local.templates import templates
 
 from tests.chart.chart import CHART, Object, PodTemplate, Refused, Rendering, environment, quantity, render
@@ -264,7 +264,7 @@ def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
     templates = default.of("CronJob")
     for model in ("heart", "digits"):
         said = templates[f"train-{model}"]["metadata"]["annotations"]["slipway.dev/parameters"]
-        assert json.loads(said) == parameters_schema(problem(model))
+        assert json.loads(said) == parameters_schema(declared_task(model))
     assert "annotations" not in templates["promote"]["metadata"]
     own = "training.templates.mine.parameters.properties.depth.type=integer"
     mine = render(None, "training.templates.mine.args[0]=train", own).of("CronJob")["mine"]["metadata"]["annotations"]
@@ -362,7 +362,7 @@ def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 2, 2)
     (name,) = [each for each in container(default, "CronJob tune-heart", "job")["env"] if each["name"] == "SLIPWAY_SWEEP"]
     assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
-    assert json.loads(template["metadata"]["annotations"]["slipway.dev/parameters"]) == parameters_schema(problem("heart"))
+    assert json.loads(template["metadata"]["annotations"]["slipway.dev/parameters"]) == parameters_schema(declared_task("heart"))
 
 
 def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(default: Rendering) -> None:

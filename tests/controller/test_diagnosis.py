@@ -2,7 +2,7 @@
 
 import pytest
 from slipway_cluster import Manifest
-from slipway_controller.diagnosis import stage_of, trouble_of
+from slipway_controller.diagnosis import diagnosis_of, stage_of
 
 from tests.controller.pods import NOW, container, pod, running, terminated, waiting
 
@@ -11,7 +11,7 @@ INITIALIZER = "storage-initializer"
 
 
 def said(*pods: Manifest) -> tuple[str, str] | None:
-    found = trouble_of(pods, NOW)
+    found = diagnosis_of(pods, NOW)
     return (found.reason, found.message) if found else None
 
 
@@ -67,7 +67,7 @@ def test_a_pod_that_is_on_its_way_has_no_trouble(seen: Manifest) -> None:
 
 
 def test_only_what_waiting_does_not_heal_is_lasting() -> None:
-    once, often = (trouble_of([pod(container(BACK_OFF, terminated(1), restarts))], NOW) for restarts in (1, 3))
+    once, often = (diagnosis_of([pod(container(BACK_OFF, terminated(1), restarts))], NOW) for restarts in (1, 3))
     assert once
     assert not once.lasting
     assert often
@@ -75,7 +75,7 @@ def test_only_what_waiting_does_not_heal_is_lasting() -> None:
 
 
 def test_a_container_that_ended_without_a_word_is_named_so_that_its_log_can_be_read() -> None:
-    found = trouble_of([pod(container(BACK_OFF, terminated(1), 1))], NOW)
+    found = diagnosis_of([pod(container(BACK_OFF, terminated(1), 1))], NOW)
     assert found
     assert found.silent == "kserve-container"
 

@@ -13,10 +13,10 @@ from slipway_contract.registry import digest_of
 from slipway_controller.action import Adopt, Apply, Delete, Smoke
 from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
-from slipway_controller.diagnosis import Trouble, load_failure
-from slipway_controller.events import Notice
+from slipway_controller.diagnosis import Diagnosis, load_failure
+from slipway_controller.events import ModelEvent
 from slipway_controller.inference_service import PASSED, Service, desired
-from slipway_controller.reconcile import Plan, reconcile
+from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinned
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -42,17 +42,17 @@ class World:
     autoscalers: dict[str, Manifest] = field(default_factory=dict)
     adoption: Adoption | None = None
     now: datetime = NOON
-    plan: Plan | None = None
-    told: list[Notice] = field(default_factory=list)
+    plan: ReconcilePlan | None = None
+    told: list[ModelEvent] = field(default_factory=list)
 
-    def look(self) -> Plan:
+    def look(self) -> ReconcilePlan:
         services, autoscalers = list(self.services.values()), list(self.autoscalers.values())
         return reconcile(self.model, self.wanted, services, self.now, autoscalers, self.adoption)
 
     def turn(self, seconds: float = 1, smoke: str = PASSED) -> "World":
         self.now += timedelta(seconds=seconds)
         self.plan = self.look()
-        self.told += self.plan.notices
+        self.told += self.plan.events
         for action in self.plan.actions:
             match action:
                 case Apply(manifest) if manifest["kind"] == "HorizontalPodAutoscaler":
@@ -70,15 +70,15 @@ class World:
 
     def ready(self, number: str, ready: bool = True) -> "World":
         name = f"heart-{number}"
-        self.services[name] = replace(self.services[name], ready=ready, url=f"http://heart-{number}", trouble=None)
+        self.services[name] = replace(self.services[name], ready=ready, url=f"http://heart-{number}", diagnosis=None)
         return self
 
     def failed(self, number: str, why: str = DIGEST_REFUSED) -> "World":
         return self.troubled(number, load_failure(why))
 
-    def troubled(self, number: str, trouble: Trouble) -> "World":
+    def troubled(self, number: str, diagnosis: Diagnosis) -> "World":
         name = f"heart-{number}"
-        self.services[name] = replace(self.services[name], ready=False, trouble=trouble)
+        self.services[name] = replace(self.services[name], ready=False, diagnosis=diagnosis)
         return self
 
     def rolled_out(self, number: str) -> "World":
@@ -203,8 +203,8 @@ def test_a_broken_live_version_is_left_for_the_kept_one_whatever_the_registry_sa
     world.turn().failed("2").turn()
     assert world.traffic == [("1", "live", 100)]
     assert world.condition(ConditionType.READY) == ("True", "Serving")
-    assert Notice("DigestMismatch", f"version 2: {DIGEST_REFUSED}", warning=True) in world.told
-    assert Notice("TrafficMoved", "version 1 live 100 %") in world.told
+    assert ModelEvent("DigestMismatch", f"version 2: {DIGEST_REFUSED}", warning=True) in world.told
+    assert ModelEvent("TrafficMoved", "version 1 live 100 %") in world.told
 
 
 @pytest.mark.parametrize("wanted", REGISTRY_ANSWERS[:2], ids=["away", "deleted"])
@@ -273,7 +273,7 @@ def test_a_hand_edited_inference_service_is_repaired() -> None:
     (repair,) = world.look().actions
     assert isinstance(repair, Apply)
     assert repair.manifest == desired(world.model, "1", version("1").digest)
-    (told,) = world.look().notices
+    (told,) = world.look().events
     assert (told.reason, told.warning) == ("Repaired", True)
     assert "spec.predictor.model.runtime" in told.message
 
@@ -283,7 +283,7 @@ def test_a_deleted_inference_service_of_the_live_version_comes_back() -> None:
     world.services.clear()
     assert set(world.turn().services) == {"heart-1"}
     assert world.told[-1].reason != "Repaired"
-    assert Notice("Repaired", "InferenceService heart-1 was gone; it is made anew", warning=True) in world.told
+    assert ModelEvent("Repaired", "InferenceService heart-1 was gone; it is made anew", warning=True) in world.told
 
 
 def test_an_inference_service_that_is_going_is_waited_for() -> None:
@@ -310,7 +310,7 @@ def test_a_new_scale_changes_the_autoscaler_alone_and_is_not_told_as_a_repair() 
     world.model = Model.model_validate(changed)
     (action,) = world.look().actions
     assert action == Apply(desired_autoscaler(world.model, "1"))
-    assert world.look().notices == ()
+    assert world.look().events == ()
 
 
 def test_the_autoscaler_goes_with_its_version() -> None:
@@ -346,7 +346,7 @@ def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_when_that_ha
     )
     assert not world.plan.over
     assert world.look().over
-    assert not any(notice.warning for notice in world.told)
+    assert not any(event.warning for event in world.told)
 
 
 def test_a_model_is_deleted_although_the_registry_is_away() -> None:
@@ -356,8 +356,8 @@ def test_a_model_is_deleted_although_the_registry_is_away() -> None:
     assert world.look().over
 
 
-NO_IMAGE = Trouble("ImagePullFailed", "kserve-container has no image x: not found")
-CRASHES = Trouble("CrashLoop", "kserve-container ended with exit status 1 (3 restarts)", lasting=True)
+NO_IMAGE = Diagnosis("ImagePullFailed", "kserve-container has no image x: not found")
+CRASHES = Diagnosis("CrashLoop", "kserve-container ended with exit status 1 (3 restarts)", lasting=True)
 
 
 def test_what_keeps_the_pods_from_starting_stands_in_the_conditions_and_moves_nothing() -> None:
@@ -390,9 +390,9 @@ def test_a_rollout_is_told_in_a_handful_of_events_and_then_nothing() -> None:
     world = World(model(), version("1")).rolled_out("1")
     for _ in range(20):
         world.turn()
-    assert [notice.reason for notice in world.told] == ["Creating", "SmokePrediction", "Serving", "TrafficMoved"]
+    assert [event.reason for event in world.told] == ["Creating", "SmokePrediction", "Serving", "TrafficMoved"]
     assert world.told[-1].message == "version 1 live 100 %"
-    assert not any(notice.warning for notice in world.told)
+    assert not any(event.warning for event in world.told)
 
 
 def test_trouble_is_told_once_as_a_warning_and_so_is_its_end() -> None:
@@ -402,10 +402,10 @@ def test_trouble_is_told_once_as_a_warning_and_so_is_its_end() -> None:
     del world.told[:]
     for _ in range(5):
         world.turn()
-    assert world.told == [Notice("ImagePullFailed", f"version 2: {NO_IMAGE.message}", warning=True)]
+    assert world.told == [ModelEvent("ImagePullFailed", f"version 2: {NO_IMAGE.message}", warning=True)]
     world.wanted = version("1")
     world.turn()
-    assert Notice("Recovered", "no longer ImagePullFailed") in world.told
+    assert ModelEvent("Recovered", "no longer ImagePullFailed") in world.told
 
 
 UNPINNED = Unpinned("heart", "2")

@@ -51,7 +51,7 @@ def secret(name: str) -> dict[str, str]:
 
 
 @dataclass(kw_only=True)
-class KindRing(Ring):
+class KindStack(Ring):
     """The ring on kind."""
 
     def pods(self, version: str, model: str = "heart") -> list[dict[str, Any]]:
@@ -80,9 +80,9 @@ class KindRing(Ring):
         return kubectl("exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin=script).stdout
 
 
-def answers(ring: KindRing, **changes: float) -> list[httpx.Response]:
+def answers(stack: KindStack, **changes: float) -> list[httpx.Response]:
     """Of 30 predictions of `heart`, each on a connection of its own, so that both gateways are asked."""
-    url, headers = f"{ring.url}/v2/models/heart/infer", {"Authorization": f"Bearer {ring.token('user')}"}
+    url, headers = f"{stack.url}/v2/models/heart/infer", {"Authorization": f"Bearer {stack.token('user')}"}
     return [httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=30) for _ in range(30)]
 
 
@@ -102,7 +102,7 @@ def ready(pod: dict[str, Any]) -> bool:
 
 
 @pytest.fixture(scope="session")
-def ring(tmp_path_factory: pytest.TempPathFactory) -> KindRing:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> KindStack:
     config = tmp_path_factory.mktemp("kind") / "kubeconfig"
     found = subprocess.run(["kind", "get", "kubeconfig", "--name", CLUSTER], capture_output=True, text=True, check=False)
     assert found.returncode == 0, f"there is no ring to test, `make kind` makes it: {found.stderr}"
@@ -111,7 +111,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> KindRing:
     os.environ["KUBECONFIG"] = str(config)
     exported = dict(shlex.split(line)[1].split("=", 1) for line in ENV.read_text().splitlines())
     passwords = secret("slipway-identity")
-    return KindRing(
+    return KindStack(
         cluster=connect(f"kubernetes://{NAMESPACE}"),
         url=exported["SLIPWAY_URL"],
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
@@ -122,8 +122,8 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> KindRing:
 
 
 @pytest.fixture(scope="session")
-def user(ring: KindRing) -> Iterator[httpx.Client]:
-    with ring.client("user") as client:
+def user(stack: KindStack) -> Iterator[httpx.Client]:
+    with stack.client("user") as client:
         yield client
 
 

@@ -4,35 +4,35 @@ import time
 
 import httpx
 
-from tests.e2e.conftest import KindRing, answers
+from tests.e2e.conftest import KindStack, answers
 from tests.stack import wait_for
 
 EVERY_MODEL = {"grantee": "group:user", "models": "*", "policy": "default"}
 
 
-def statuses(ring: KindRing) -> set[int]:
-    return {answer.status_code for answer in answers(ring)}
+def statuses(stack: KindStack) -> set[int]:
+    return {answer.status_code for answer in answers(stack)}
 
 
-def test_a_grant_that_is_revoked_ends_on_both_gateways_within_a_second(ring: KindRing) -> None:
-    with ring.client("admin") as admin:
+def test_a_grant_that_is_revoked_ends_on_both_gateways_within_a_second(stack: KindStack) -> None:
+    with stack.client("admin") as admin:
         grants = admin.get("/v1/grants").raise_for_status().json()["grants"]
         given = [grant["grantId"] for grant in grants if (grant["grantee"], grant["models"]) == ("group:user", "*")]
-        assert statuses(ring) == {200}
+        assert statuses(stack) == {200}
         try:
             for grant in given:
                 admin.delete(f"/v1/grants/{grant}").raise_for_status()
             time.sleep(1)  # what is promised: a second, not a condition to wait for
-            assert statuses(ring) == {403}
+            assert statuses(stack) == {403}
         finally:
             admin.post("/v1/grants", json=EVERY_MODEL).raise_for_status()
-        wait_for("the grant to be back", lambda: statuses(ring) == {200}, 30)
+        wait_for("the grant to be back", lambda: statuses(stack) == {200}, 30)
         changes = [entry["action"] for entry in admin.get("/v1/audit").json()["entries"][:2]]
     assert len(changes) == 2
 
 
-def test_strangers_get_nothing_and_forged_ids_are_unknown(ring: KindRing, user: httpx.Client) -> None:
-    assert httpx.get(f"{ring.url}/v1/models").status_code == 401
+def test_strangers_get_nothing_and_forged_ids_are_unknown(stack: KindStack, user: httpx.Client) -> None:
+    assert httpx.get(f"{stack.url}/v1/models").status_code == 401
     assert user.get("/v1/predictions/00000000-0000-7000-8000-000000000000").status_code == 404
     assert user.get("/v1/tasks/00000000-0000-7000-8000-000000000000").status_code == 404
     assert user.get("/v1/grants").status_code == 403

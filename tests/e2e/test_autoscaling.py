@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import NAMESPACE, KindRing, kubectl
+from tests.e2e.conftest import NAMESPACE, KindStack, kubectl
 from tests.load import Load
 from tests.stack import PATIENT, v2, wait_for
 
@@ -23,29 +23,29 @@ def served(pod: dict[str, Any]) -> float:
     return sum(map(float, found))
 
 
-def test_predictors_come_and_go_with_the_load_and_no_request_fails(ring: KindRing) -> None:
-    version = str(ring.live("heart"))
-    wait_for("one predictor at the start", lambda: len(ring.pods(version)) == 1, 300)
-    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", HEAVY, rate=60, threads=8, seconds=400) as load:
-        wait_for("a second predictor", lambda: len(ring.pods(version)) > 1, 180)
-        shares = wait_for("a time in which no predictor came or went", lambda: shares_of(ring, version, load), 240)
+def test_predictors_come_and_go_with_the_load_and_no_request_fails(stack: KindStack) -> None:
+    version = str(stack.live("heart"))
+    wait_for("one predictor at the start", lambda: len(stack.pods(version)) == 1, 300)
+    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", HEAVY, rate=60, threads=8, seconds=400) as load:
+        wait_for("a second predictor", lambda: len(stack.pods(version)) > 1, 180)
+        shares = wait_for("a time in which no predictor came or went", lambda: shares_of(stack, version, load), 240)
     assert set(load.statuses) == {200}
     assert load.errors == []
     assert sum(shares) > 550, "of 600, less those that were under way"
     mean = sum(shares) / len(shares)
     assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
-    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
-        wait_for("one predictor at the end", lambda: len(ring.pods(version)) == 1, 300)
+    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
+        wait_for("one predictor at the end", lambda: len(stack.pods(version)) == 1, 300)
     assert set(light.statuses) == {200}
     assert light.errors == []
 
 
-def shares_of(ring: KindRing, version: str, load: Load) -> list[float] | None:
+def shares_of(stack: KindStack, version: str, load: Load) -> list[float] | None:
     """How many of the next 600 requests each predictor answered; None when they did not stay the same ones."""
-    before = {pod["metadata"]["name"]: served(pod) for pod in ring.pods(version)}
+    before = {pod["metadata"]["name"]: served(pod) for pod in stack.pods(version)}
     sent = len(load.statuses)
     wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, 120)
-    pods = ring.pods(version)
+    pods = stack.pods(version)
     if {pod["metadata"]["name"] for pod in pods} != before.keys() or len(pods) == 1:
         return None
     return [served(pod) - before[pod["metadata"]["name"]] for pod in pods]

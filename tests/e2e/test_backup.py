@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.conftest import KindRing, helm, kubectl
+from tests.e2e.conftest import KindStack, helm, kubectl
 from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -37,19 +37,19 @@ def switch_backups(values: str) -> None:
 
 
 @pytest.mark.usefixtures("backups")
-def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user: httpx.Client, stamp: str) -> None:
-    live = ring.live("heart")
+def test_a_restore_brings_back_rows_versions_and_artifacts(stack: KindStack, user: httpx.Client, stamp: str) -> None:
+    live = stack.live("heart")
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
-    wait_for("the prediction to be in the log", lambda: ring.logged([number]) == {1: 1})
+    wait_for("the prediction to be in the log", lambda: stack.logged([number]) == {1: 1})
     run("etl", f"etl-{stamp}")
-    sales = ring.sql(SALES)
+    sales = stack.sql(SALES)
     run("slipway-backup", f"backup-{stamp}")
 
-    ring.sql("DELETE FROM warehouse.sales WHERE units > 3; CREATE SCHEMA later")
+    stack.sql("DELETE FROM warehouse.sales WHERE units > 3; CREATE SCHEMA later")
     run("etl", f"etl-again-{stamp}")
-    ring.sql("TRUNCATE prediction_events")
-    assert ring.logged([number]) == {0: 1}
-    ring.move_alias("heart", None)
+    stack.sql("TRUNCATE prediction_events")
+    assert stack.logged([number]) == {0: 1}
+    stack.move_alias("heart", None)
     kubectl("exec", "deployment/slipway-mlflow", "--", "sh", "-c", "rm -r /mlflow/artifacts/*")
 
     for deployment in CONNECTED:
@@ -62,15 +62,15 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(ring: KindRing, user:
     for deployment in CONNECTED:
         kubectl("rollout", "status", "deployment", f"slipway-{deployment}", "--timeout=180s")
 
-    assert ring.logged([number]) == {1: 1}
-    assert ring.sql(SALES) == sales
-    assert ring.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'later'").strip() == "0"
-    databases = ring.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split()
+    assert stack.logged([number]) == {1: 1}
+    assert stack.sql(SALES) == sales
+    assert stack.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'later'").strip() == "0"
+    databases = stack.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split()
     assert databases == ["identity", "mlflow", "postgres", "slipway"]
-    wait_for("the version of before to be live", lambda: ring.live("heart") == live, 180)
+    wait_for("the version of before to be live", lambda: stack.live("heart") == live, 180)
     # A predictor that is new needs the artifacts.
     kubectl("delete", "pod", "--selector", f"serving.kserve.io/inferenceservice=heart-{live}")
-    wait_for("a new predictor", lambda: ring.pods(str(live)), 180)
+    wait_for("a new predictor", lambda: stack.pods(str(live)), 180)
     receipt = wait_for("the receipt of before", lambda: receipt_of(user, number), 60)
     assert receipt["version"] == live
 

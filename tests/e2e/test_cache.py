@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.conftest import KindRing, answers, granted, kubectl, objects
+from tests.e2e.conftest import KindStack, answers, granted, kubectl, objects
 from tests.stack import wait_for
 
 REDIS = "app.kubernetes.io/component=redis"
@@ -14,14 +14,14 @@ COMPUTED, FROM_ANOTHER, OWN = "computed", "from another", "own"
 
 
 @pytest.fixture
-def cached(ring: KindRing, stamp: str) -> Iterator[None]:
+def cached(stack: KindStack, stamp: str) -> Iterator[None]:
     """Users have answers about `heart` that are up to five minutes old."""
     policy = f"cached-{stamp}"
-    with ring.client("admin") as admin:
+    with stack.client("admin") as admin:
         admin.post("/v1/policies", json={"name": policy, "cacheSeconds": 300}).raise_for_status()
         with granted(admin, "group:user", "heart", policy):
             wait_for(
-                "the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(ring, age=40))
+                "the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(stack, age=40))
             )
             yield
         admin.delete(f"/v1/policies/{policy}").raise_for_status()
@@ -36,21 +36,21 @@ def source(answer: httpx.Response) -> str:
     return FROM_ANOTHER if ours[0].startswith("Slipway-Redis; hit") else COMPUTED
 
 
-def sources(ring: KindRing, age: float) -> Counter[str]:
-    return Counter(map(source, answers(ring, age=age)))
+def sources(stack: KindStack, age: float) -> Counter[str]:
+    return Counter(map(source, answers(stack, age=age)))
 
 
 @pytest.mark.usefixtures("cached")
-def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(ring: KindRing) -> None:
+def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(stack: KindStack) -> None:
     assert len(objects("pods", "app.kubernetes.io/component=gateway")) == 2
-    assert sources(ring, 41) == {COMPUTED: 1, FROM_ANOTHER: 1, OWN: 28}
+    assert sources(stack, 41) == {COMPUTED: 1, FROM_ANOTHER: 1, OWN: 28}
     kubectl("scale", "deployment/slipway-redis", "--replicas=0")
     try:
         wait_for("Redis to be gone", lambda: not objects("pods", REDIS))
-        assert sources(ring, 42) == {COMPUTED: 2, OWN: 28}
+        assert sources(stack, 42) == {COMPUTED: 2, OWN: 28}
     finally:
         kubectl("scale", "deployment/slipway-redis", "--replicas=1")
     kubectl("rollout", "status", "deployment/slipway-redis", "--timeout=120s")
     # A gateway that found none leaves it alone for some seconds.
     ages = iter(range(43, 120))
-    wait_for("answers to be shared again", lambda: sources(ring, next(ages))[FROM_ANOTHER] == 1)
+    wait_for("answers to be shared again", lambda: sources(stack, next(ages))[FROM_ANOTHER] == 1)

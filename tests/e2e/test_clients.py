@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import KindRing, helm
+from tests.e2e.conftest import KindStack, helm
 from tests.stack import PATIENT
 
 PYTHON = Path(".venv-clients/bin/python")
 
 
 @pytest.mark.parametrize("client", ["tritonclient_json", "tritonclient_binary", "kserve_sdk"])
-def test_a_client_of_others_gets_a_prediction(ring: KindRing, client: str) -> None:
+def test_a_client_of_others_gets_a_prediction(stack: KindStack, client: str) -> None:
     script = Path(__file__).parent / "clients" / f"{client}.py"
     done = subprocess.run(
-        [PYTHON, script, ring.url, ring.token("user"), json.dumps(PATIENT)],
+        [PYTHON, script, stack.url, stack.token("user"), json.dumps(PATIENT)],
         capture_output=True,
         text=True,
         check=False,
@@ -27,5 +27,5 @@ def test_a_client_of_others_gets_a_prediction(ring: KindRing, client: str) -> No
 
 
 @pytest.mark.timeout(300)
-def test_helm_test_passes(ring: KindRing) -> None:  # noqa: ARG001 - a ring must be there
+def test_helm_test_passes(stack: KindStack) -> None:  # noqa: ARG001 - a ring must be there
     assert "Succeeded" in helm("test", "slipway", "--timeout", "4m")

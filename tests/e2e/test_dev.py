@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from slipway_cluster import JOB
 
-from tests.e2e.conftest import KindRing, helm, kubectl, objects
+from tests.e2e.conftest import KindStack, helm, kubectl, objects
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(1200)
@@ -57,7 +57,7 @@ def predictors() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loop(ring: KindRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:  # noqa: ARG001 - a cluster must be there
+def loop(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:  # noqa: ARG001 - a cluster must be there
     """``make dev`` once it watches for changes; the release is put back as it was."""
     folder = tmp_path_factory.mktemp("dev")
     checkout, log = folder / "checkout", folder / "log"
@@ -113,7 +113,7 @@ def logs_of(component: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def unchanged(ring: KindRing) -> set[str]:  # noqa: ARG001
+def unchanged(stack: KindStack) -> set[str]:  # noqa: ARG001
     """Predictors before ``make dev``."""
     return predictors()
 
@@ -141,15 +141,15 @@ def test_a_change_of_the_controller_is_served(loop: Loop) -> None:
     loop.served("a change of the controller", saved, lambda: all(MARK in log for log in logs_of("controller").values()))
 
 
-def test_a_job_that_starts_after_a_change_runs_it(ring: KindRing, loop: Loop) -> None:
+def test_a_job_that_starts_after_a_change_runs_it(stack: KindStack, loop: Loop) -> None:
     line = "def main("
     saved = loop.change("jobs/slipway_jobs/__main__.py", line, f'print("{MARK}", flush=True)\n\n\n{line}')
     (mlflow,) = pods("mlflow")
     look = ["exec", mlflow, "--", "grep", "-c", MARK, "/sources/slipway_jobs/__main__.py"]
     loop.served("a change of the jobs", saved, lambda: kubectl(*look, check=False).returncode == 0)
-    job = ring.cluster.create_job("promote", args=["no-such-model", "1"])["metadata"]["name"]
-    wait_for("the Job to end", lambda: ring.cluster.get(JOB, job).get("status", {}).get("conditions"), 120)
-    assert MARK in "\n".join(ring.cluster.logs(JOB, job))
+    job = stack.cluster.create_job("promote", args=["no-such-model", "1"])["metadata"]["name"]
+    wait_for("the Job to end", lambda: stack.cluster.get(JOB, job).get("status", {}).get("conditions"), 120)
+    assert MARK in "\n".join(stack.cluster.logs(JOB, job))
 
 
 def test_predictors_were_not_restarted_by_any_change(unchanged: set[str], loop: Loop) -> None:  # noqa: ARG001

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.documents import PAGES, ROOT, Block, blocks, run, workplace
-from tests.e2e.conftest import NAMESPACE, KindRing, objects
+from tests.e2e.conftest import NAMESPACE, KindStack, objects
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -26,7 +26,7 @@ NOT_HERE = re.compile(r"previous terminated container|jobs?(\.batch)? \S+ not fo
 
 
 @pytest.fixture(scope="module")
-def environment(ring: KindRing, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - makes KUBECONFIG
+def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - makes KUBECONFIG
     """A shell as the quickstart leaves it: the namespace is the context's."""
     config = tmp_path_factory.mktemp("shell") / "kubeconfig"
     config.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
@@ -44,10 +44,10 @@ def test_the_commands_of_a_page_work(environment: dict[str, str], page: Path, tm
 
 @pytest.mark.parametrize(("block", "line"), DIAGNOSES)
 def test_a_command_of_a_failure_page_is_understood(
-    ring: KindRing, environment: dict[str, str], block: Block, line: str, tmp_path: Path
+    stack: KindStack, environment: dict[str, str], block: Block, line: str, tmp_path: Path
 ) -> None:
     job = objects("jobs", "app.kubernetes.io/component=training")[0]["metadata"]["name"]
-    known = {r"heart-3\b": f"heart-{ring.live('heart')}", r"\bby-hand\b": "heart", r"\bJOB\b": job, r"\bREQUEST_ID\b": "0" * 32}
+    known = {r"heart-3\b": f"heart-{stack.live('heart')}", r"\bby-hand\b": "heart", r"\bJOB\b": job, r"\bREQUEST_ID\b": "0" * 32}
     command = line
     for word, value in known.items():
         command = re.sub(word, value, command)

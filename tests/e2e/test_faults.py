@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import KindRing, helm, kubectl, objects, ready
+from tests.e2e.conftest import KindStack, helm, kubectl, objects, ready
 from tests.load import Load
 from tests.stack import PATIENT, v2, wait_for
 
@@ -15,39 +15,39 @@ SETTLED = 60
 """Good answers in a row that end a disturbance."""
 
 
-def disturbed(ring: KindRing, disturb: Callable[[], object]) -> Load:
+def disturbed(stack: KindStack, disturb: Callable[[], object]) -> Load:
     """20 requests/s before, during and after; the event log must equal what was answered."""
-    with Load(ring.url, ring.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400) as load:
+    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400) as load:
         wait_for("40 answers before", lambda: len(load.answered) > 40)
         disturb()
         before = len(load.statuses)
         wait_for("calm afterwards", lambda: load.statuses[before:][-SETTLED:].count(200) == SETTLED, 240)
-    wait_for("the log to equal the traffic", lambda: ring.logged(load.answered) == {1: len(load.answered)}, 90)
+    wait_for("the log to equal the traffic", lambda: stack.logged(load.answered) == {1: len(load.answered)}, 90)
     return load
 
 
-def another_version(ring: KindRing) -> str:
+def another_version(stack: KindStack) -> str:
     """A second good version: the kept one, or a new one."""
-    live = ring.live("heart")
-    kept = [t.version for t in ring.model("heart").status.traffic if t.version != live]
-    return kept[0] if kept else str(ring.job("train-heart")["version"])
+    live = stack.live("heart")
+    kept = [t.version for t in stack.model("heart").status.traffic if t.version != live]
+    return kept[0] if kept else str(stack.job("train-heart")["version"])
 
 
-def switch(ring: KindRing, version: str) -> None:
-    ring.move_alias("heart", version)
-    wait_for(f"version {version} to be live", lambda: ring.live("heart") == version, 180)
+def switch(stack: KindStack, version: str) -> None:
+    stack.move_alias("heart", version)
+    wait_for(f"version {version} to be live", lambda: stack.live("heart") == version, 180)
 
 
-def test_promotion_and_rollback_fail_no_request(ring: KindRing) -> None:
-    first, second = str(ring.live("heart")), another_version(ring)
+def test_promotion_and_rollback_fail_no_request(stack: KindStack) -> None:
+    first, second = str(stack.live("heart")), another_version(stack)
     for version in (second, first):
-        load = disturbed(ring, lambda version=version: switch(ring, version))  # type: ignore[misc]
+        load = disturbed(stack, lambda version=version: switch(stack, version))  # type: ignore[misc]
         assert (set(load.statuses), load.errors) == ({200}, [])
         assert load.versions[-1] == version
 
 
-def test_a_helm_upgrade_that_replaces_the_gateways_fails_no_request(ring: KindRing) -> None:
-    load = disturbed(ring, upgrade)
+def test_a_helm_upgrade_that_replaces_the_gateways_fails_no_request(stack: KindStack) -> None:
+    load = disturbed(stack, upgrade)
     assert (set(load.statuses), load.errors) == ({200}, [])
 
 
@@ -67,24 +67,24 @@ def upgrade() -> None:
     kubectl("rollout", "status", "deployment/slipway-gateway", "--timeout=180s")
 
 
-def test_the_loss_of_the_controller_fails_no_request(ring: KindRing) -> None:
-    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=controller"))
+def test_the_loss_of_the_controller_fails_no_request(stack: KindStack) -> None:
+    load = disturbed(stack, lambda: lose("app.kubernetes.io/component=controller"))
     assert (set(load.statuses), load.errors) == ({200}, [])
 
 
-def test_the_loss_of_postgresql_fails_no_prediction_and_loses_no_event(ring: KindRing) -> None:
-    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=postgresql"))
+def test_the_loss_of_postgresql_fails_no_prediction_and_loses_no_event(stack: KindStack) -> None:
+    load = disturbed(stack, lambda: lose("app.kubernetes.io/component=postgresql"))
     assert (set(load.statuses), load.errors) == ({200}, [])
 
 
-def test_the_loss_of_a_gateway_pod_fails_no_request(ring: KindRing) -> None:
-    load = disturbed(ring, lambda: lose("app.kubernetes.io/component=gateway", one=True))
+def test_the_loss_of_a_gateway_pod_fails_no_request(stack: KindStack) -> None:
+    load = disturbed(stack, lambda: lose("app.kubernetes.io/component=gateway", one=True))
     assert (set(load.statuses), load.errors) == ({200}, [])
 
 
-def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_back(ring: KindRing) -> None:
-    service = f"serving.kserve.io/inferenceservice=heart-{ring.live('heart')}"
-    load = disturbed(ring, lambda: lose(service))
+def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_back(stack: KindStack) -> None:
+    service = f"serving.kserve.io/inferenceservice=heart-{stack.live('heart')}"
+    load = disturbed(stack, lambda: lose(service))
     assert set(load.statuses) <= {200, 503}
     assert load.errors == []
     assert load.without_retry_after == 0

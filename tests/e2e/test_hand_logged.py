@@ -9,18 +9,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.e2e.conftest import KindStack, kubectl, objects
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_version_logged_by_hand_serves_after_kubectl_apply(ring: KindRing, user: httpx.Client) -> None:
-    assert ring.mlflow_login
-    credentials = {"MLFLOW_TRACKING_USERNAME": ring.mlflow_login[0], "MLFLOW_TRACKING_PASSWORD": ring.mlflow_login[1]}
+def test_a_version_logged_by_hand_serves_after_kubectl_apply(stack: KindStack, user: httpx.Client) -> None:
+    assert stack.mlflow_login
+    credentials = {"MLFLOW_TRACKING_USERNAME": stack.mlflow_login[0], "MLFLOW_TRACKING_PASSWORD": stack.mlflow_login[1]}
     script = Path(__file__).parent / "log_by_hand.py"
     done = subprocess.run(
-        [sys.executable, script, ring.mlflow_url], env={**os.environ, **credentials}, capture_output=True, text=True, check=False
+        [sys.executable, script, stack.mlflow_url], env={**os.environ, **credentials}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     starts = {pod["metadata"]["name"] for pod in objects("pods", "app.kubernetes.io/name=slipway")}
@@ -28,7 +28,7 @@ def test_a_version_logged_by_hand_serves_after_kubectl_apply(ring: KindRing, use
     manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {"name": "by-hand"}, "spec": spec}
     kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
     try:
-        wait_for("the Model to be Ready", lambda: ring.live("by-hand"), 240)
+        wait_for("the Model to be Ready", lambda: stack.live("by-hand"), 240)
         body = {"inputs": [{"name": "X", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}]}
         answer = wait_for("a prediction", lambda: good(user.post("/v2/models/by-hand/infer", json=body)))
         assert answer.json()["outputs"][0]["data"] == pytest.approx([8.0])

@@ -7,7 +7,7 @@ import httpx
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import KindRing, kubectl, objects, ready
+from tests.e2e.conftest import KindStack, kubectl, objects, ready
 from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(600)
 WORKER = "app.kubernetes.io/component=worker"
 
 
-def test_a_hundred_tasks_survive_the_loss_of_their_workers(ring: KindRing, user: httpx.Client) -> None:
+def test_a_hundred_tasks_survive_the_loss_of_their_workers(stack: KindStack, user: httpx.Client) -> None:
     tasks: list[dict[str, Any]] = []
     for number in range(100):
         answer = user.post("/v2/models/heart/infer", json=v2(PATIENT), headers={"Prefer": "respond-async"})
@@ -34,7 +34,7 @@ def test_a_hundred_tasks_survive_the_loss_of_their_workers(ring: KindRing, user:
 
     wait_for("all tasks to succeed", all_done, 240)
     numbers = [user.get(f"/v1/tasks/{task['taskId']}").json()["requestId"] for task in tasks]
-    wait_for("each in the log, once", lambda: ring.logged(numbers) == {1: 100}, 60)
+    wait_for("each in the log, once", lambda: stack.logged(numbers) == {1: 100}, 60)
 
 
 def test_a_file_of_rows_is_predicted_row_by_row(user: httpx.Client) -> None:

@@ -2,21 +2,21 @@
 
 import httpx
 
-from tests.e2e.conftest import KindRing, kubectl
+from tests.e2e.conftest import KindStack, kubectl
 from tests.stack import PATIENT, v2, wait_for
 
 
-def test_from_a_training_job_to_a_monitored_prediction(ring: KindRing, user: httpx.Client, stamp: str) -> None:
+def test_from_a_training_job_to_a_monitored_prediction(stack: KindStack, user: httpx.Client, stamp: str) -> None:
     assert user.get("/v1/me").json()["roles"] == ["user"]
 
     kubectl("create", "job", f"train-heart-{stamp}", "--from=cronjob/train-heart")
-    trained = ring.result(f"train-heart-{stamp}")
+    trained = stack.result(f"train-heart-{stamp}")
     assert trained["state"] == "registered"
     version = trained["version"]
 
-    promoted = ring.job("promote", "heart", version)
+    promoted = stack.job("promote", "heart", version)
     assert promoted["status"] == "Complete", promoted
-    wait_for(f"version {version} to take all traffic", lambda: ring.live("heart") == version, 120)
+    wait_for(f"version {version} to take all traffic", lambda: stack.live("heart") == version, 120)
 
     answer = wait_for("an answer of the new version", lambda: answer_of(user, version))
     assert answer.json()["model_name"] == "heart"
@@ -30,11 +30,11 @@ def test_from_a_training_job_to_a_monitored_prediction(ring: KindRing, user: htt
 
     for age in range(30, 90):
         assert user.post("/v2/models/heart/infer", json=v2({**PATIENT, "age": age})).status_code == 200
-    report = ring.job("monitor", "heart", "--window", "1h")
+    report = stack.job("monitor", "heart", "--window", "1h")
     assert report["state"] in ("stable", "drift")
     assert report["rows"] >= 60
-    artifacts = f"{ring.mlflow_url}/api/2.0/mlflow/artifacts/list"
-    listed = httpx.get(artifacts, params={"run_id": report["runId"]}, auth=ring.mlflow_login).json()
+    artifacts = f"{stack.mlflow_url}/api/2.0/mlflow/artifacts/list"
+    listed = httpx.get(artifacts, params={"run_id": report["runId"]}, auth=stack.mlflow_login).json()
     assert "drift.html" in [file["path"] for file in listed["files"]]
 
 
@@ -43,6 +43,6 @@ def answer_of(user: httpx.Client, version: str) -> httpx.Response | None:
     return answer if answer.headers.get("Slipway-Version") == version else None
 
 
-def test_describe_tells_how_a_model_stands(ring: KindRing) -> None:
+def test_describe_tells_how_a_model_stands(stack: KindStack) -> None:
     told = kubectl("describe", "model", "heart").stdout
-    assert f"version {ring.live('heart')} answers" in told
+    assert f"version {stack.live('heart')} answers" in told

@@ -6,7 +6,7 @@ import httpx
 import pytest
 from slipway_local.templates import trainable
 
-from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.e2e.conftest import KindStack, kubectl, objects
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -16,17 +16,17 @@ OTHERS = sorted(trainable().keys() - {"heart", "digits"})
 
 
 @pytest.mark.parametrize("model", OTHERS)
-def test_a_model_goes_from_its_job_template_to_a_v2_answer(ring: KindRing, user: httpx.Client, stamp: str, model: str) -> None:
+def test_a_model_goes_from_its_job_template_to_a_v2_answer(stack: KindStack, user: httpx.Client, stamp: str, model: str) -> None:
     kubectl("create", "job", f"train-{model}-{stamp}", f"--from=cronjob/train-{model}")
-    trained = ring.result(f"train-{model}-{stamp}")
+    trained = stack.result(f"train-{model}-{stamp}")
     assert trained["state"] == "registered", trained
     version = trained["version"]
-    promoted = ring.job("promote", model, version)
+    promoted = stack.job("promote", model, version)
     assert promoted["state"] == "promoted", promoted
     kubectl("apply", "--filename", f"manifests/models/{model}.yaml")
     try:
-        wait_for(f"{model}/{version} to be live", lambda: ring.live(model) == version, 240)
-        request = ring.example(model, version)
+        wait_for(f"{model}/{version} to be live", lambda: stack.live(model) == version, 240)
+        request = stack.example(model, version)
         answer = wait_for("an answer", lambda: good(user.post(f"/v2/models/{model}/infer", json=request)))
         assert answer.headers["Slipway-Digest"] == trained["digest"]
         rows = request["inputs"][0]["shape"][0]
@@ -36,17 +36,17 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(ring: KindRing, user:
     wait_for("its predictors to be gone", lambda: not objects("inferenceservices", f"slipway.dev/model={model}"), 120)
 
 
-def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(ring: KindRing, user: httpx.Client) -> None:
-    loaded = ring.job("etl")
+def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(stack: KindStack, user: httpx.Client) -> None:
+    loaded = stack.job("etl")
     assert loaded["status"] == "Complete", loaded
-    again = ring.job("etl")
+    again = stack.job("etl")
     assert (again["inserted"], again["changed"]) == (0, 0), again
-    trained = ring.job("train-quantity")
+    trained = stack.job("train-quantity")
     assert trained["synthetic"] is True, "generated sales must be called so, wherever they were in between"
-    ring.move_alias("quantity", trained["version"])
+    stack.move_alias("quantity", trained["version"])
     kubectl("apply", "--filename", "manifests/models/quantity.yaml")
     try:
-        wait_for("quantity to be live", lambda: ring.live("quantity") == trained["version"], 240)
+        wait_for("quantity to be live", lambda: stack.live("quantity") == trained["version"], 240)
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
         rows = [{"store": store, "product": "bread", "date": tomorrow} for store in ("Bremen", "Nowhere")]
         ask = {"instances": rows}

@@ -5,7 +5,7 @@ import subprocess
 
 import httpx
 
-from tests.e2e.conftest import NAMESPACE, KindRing, kubectl, objects, ready
+from tests.e2e.conftest import NAMESPACE, KindStack, kubectl, objects, ready
 
 PRIVILEGED = {
     "apiVersion": "v1",
@@ -15,7 +15,7 @@ PRIVILEGED = {
 }
 
 
-def test_everything_runs_where_restricted_pod_security_is_enforced(ring: KindRing) -> None:
+def test_everything_runs_where_restricted_pod_security_is_enforced(stack: KindStack) -> None:
     labels = json.loads(kubectl("get", "namespace", NAMESPACE, "--output", "json").stdout)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     refused = kubectl("apply", "--filename", "-", stdin=json.dumps(PRIVILEGED), check=False)
@@ -24,33 +24,33 @@ def test_everything_runs_where_restricted_pod_security_is_enforced(ring: KindRin
     assert {"gateway", "controller", "mlflow", "identity", "postgresql"} <= {
         pod["metadata"]["labels"].get("app.kubernetes.io/component") for pod in running if ready(pod)
     }
-    assert ring.pods(str(ring.live("heart")))
+    assert stack.pods(str(stack.live("heart")))
 
 
-def test_mlflow_does_not_answer_a_stranger(ring: KindRing) -> None:
-    search = f"{ring.mlflow_url}/api/2.0/mlflow/registered-models/search"
+def test_mlflow_does_not_answer_a_stranger(stack: KindStack) -> None:
+    search = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/search"
     assert httpx.get(search).status_code == 401
     assert httpx.get(search, auth=("admin", "password1234")).status_code == 401
-    assert httpx.get(search, auth=ring.mlflow_login).status_code == 200
+    assert httpx.get(search, auth=stack.mlflow_login).status_code == 200
 
 
-def test_a_predictor_does_not_answer_a_stranger(ring: KindRing) -> None:
-    name = f"heart-{ring.live('heart')}"
+def test_a_predictor_does_not_answer_a_stranger(stack: KindStack) -> None:
+    name = f"heart-{stack.live('heart')}"
     path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}-predictor:80/proxy/v2/models/{name}"
     # kubectl's words for 401. The API server passes the predictor's answer on; it was asked with an administrator's rights.
     assert "asked for the client to provide credentials" in kubectl("get", "--raw", path, check=False).stderr
     assert kubectl("get", "--raw", f"{path}/ready").returncode == 0
 
 
-def test_postgresql_does_not_answer_a_stranger(ring: KindRing) -> None:  # noqa: ARG001 - a ring must be there
+def test_postgresql_does_not_answer_a_stranger(stack: KindStack) -> None:  # noqa: ARG001 - a ring must be there
     psql = ["psql", "--host", "slipway-postgresql", "--username", "slipway", "--no-password", "--command", "SELECT 1", "slipway"]
     refused = kubectl("exec", "slipway-postgresql-0", "--", *psql, check=False)
     assert refused.returncode != 0
     assert "no password supplied" in refused.stderr
 
 
-def test_no_secret_of_the_ring_is_in_a_log(ring: KindRing) -> None:
-    secrets = [*ring.passwords.values(), ring.mlflow_login[1] if ring.mlflow_login else ""]
+def test_no_secret_of_the_ring_is_in_a_log(stack: KindStack) -> None:
+    secrets = [*stack.passwords.values(), stack.mlflow_login[1] if stack.mlflow_login else ""]
     for pod in objects("pods"):
         name = pod["metadata"]["name"]
         logs = subprocess.run(

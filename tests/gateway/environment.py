@@ -26,7 +26,7 @@ from tests.gateway.loopback import Loopback, wait_for
 from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
 
 
-class House:
+class Environment:
     """One folder holds the cluster's state and the spool."""
 
     def __init__(self, folder: Path, database_url: str, issuer: Issuer, predictor: Predictor) -> None:
@@ -105,18 +105,18 @@ class House:
         return Settings.model_validate({**given, **changed})
 
     @contextmanager
-    def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Visitor"]:
+    def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Client"]:
         """The real application behind a real socket, in this process; waits until it is ready."""
         settings = self.settings(**changed)
         gateway = Gateway(settings, self.cluster)
         with (
             Loopback(gateway.application, lifespan="on", http=gateway.connection) as server,
-            Visitor(server.url, self) as visitor,
+            Client(server.url, self) as client,
         ):
-            visitor.gateway = gateway
+            client.gateway = gateway
             if ready:
-                wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)
-            yield visitor
+                wait_for("readiness", lambda: client.get("/readyz", who=None).status_code == 200)
+            yield client
 
     def count(self, where: str = "true") -> int:
         with psycopg.connect(self.database_url) as connection:
@@ -125,42 +125,42 @@ class House:
         return int(row[0])
 
 
-class Visitor:
+class Client:
     """Talks HTTP to a gateway."""
 
     gateway: Gateway
 
-    def __init__(self, url: str, house: House) -> None:
+    def __init__(self, url: str, environment: Environment) -> None:
         self.url = url
-        self.house = house
-        self.client = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self.environment = environment
+        self.http = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._tokens: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.client.close()
+        self.http.close()
 
     def _headers(self, who: str | None) -> dict[str, str]:
         """``who`` is a user's name, a token, or nobody."""
         if who is None:
             return {}
         if who not in self._tokens and "." not in who:
-            self._tokens[who] = self.house.issuer.token(who, "admin" if who == "root" else "user")
+            self._tokens[who] = self.environment.issuer.token(who, "admin" if who == "root" else "user")
         token = self._tokens.get(who, who)
         return {"authorization": f"Bearer {token}"}
 
     def get(self, path: str, who: str | None = "ada") -> httpx.Response:
-        return self.client.get(path, headers=self._headers(who))
+        return self.http.get(path, headers=self._headers(who))
 
     def post(self, path: str, content: Any, who: str | None = "ada", **headers: str) -> httpx.Response:
         """JSON of a Python value, or bytes as they are."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(content, bytes):
             named = {"content-type": "application/json", **named}
-            return self.client.post(path, content=content, headers={**self._headers(who), **named})
-        return self.client.post(path, json=content, headers={**self._headers(who), **named})
+            return self.http.post(path, content=content, headers={**self._headers(who), **named})
+        return self.http.post(path, json=content, headers={**self._headers(who), **named})
 
     def infer(self, model: str, who: str | None = "ada", *, request_id: str | None = None, **changed: Any) -> httpx.Response:
         return self.post(f"/v2/models/{model}/infer", v2_request(request_id, **changed), who)
@@ -182,7 +182,7 @@ def free_port() -> int:
         return port
 
 
-def environment(settings: Settings, database_url: str) -> dict[str, str]:
+def variables(settings: Settings, database_url: str) -> dict[str, str]:
     """What a process is told, so that it has these settings."""
     values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {"database_url": database_url}
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
@@ -192,22 +192,22 @@ def environment(settings: Settings, database_url: str) -> dict[str, str]:
 class Process:
     """``python -m slipway_gateway serve``, and its log."""
 
-    def __init__(self, house: House, **changed: Any) -> None:
+    def __init__(self, environment: Environment, **changed: Any) -> None:
         port, self.metrics_port = free_port(), free_port()
-        settings = house.settings(gateway_port=port, gateway_metrics_port=self.metrics_port, **changed)
-        given = environment(settings, house.database_url)
-        self.log = house.folder / f"gateway-{port}.log"
+        settings = environment.settings(gateway_port=port, gateway_metrics_port=self.metrics_port, **changed)
+        given = variables(settings, environment.database_url)
+        self.log = environment.folder / f"gateway-{port}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "error", "-m", "slipway_gateway", "serve"], env={**os.environ, **given}, stderr=log
             )
-        self.visitor = Visitor(f"http://127.0.0.1:{port}", house)
+        self.client = Client(f"http://127.0.0.1:{port}", environment)
 
     def wait_ready(self) -> None:
         def ready() -> bool:
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             try:
-                return self.visitor.get("/readyz", who=None).status_code == 200
+                return self.client.get("/readyz", who=None).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -224,15 +224,15 @@ class Process:
 
     def stop(self) -> int:
         """SIGTERM; gives the exit status."""
-        self.visitor.client.close()
+        self.client.http.close()
         self.process.terminate()
         return self.process.wait(timeout=15)
 
 
 @contextmanager
-def running(house: House, **changed: Any) -> Iterator[Process]:
+def running(environment: Environment, **changed: Any) -> Iterator[Process]:
     """Yield a process that is ready; then it must end by SIGTERM with status 0. It is killed when anything fails."""
-    process = Process(house, **changed)
+    process = Process(environment, **changed)
     try:
         process.wait_ready()
         yield process

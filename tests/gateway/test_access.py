@@ -10,7 +10,7 @@ from slipway_gateway.errors import MethodNotAllowed, NotFound
 from slipway_gateway.identity.roles import Role
 from starlette.routing import BaseRoute, Route
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
 
 PUBLIC_PATHS = {
@@ -26,15 +26,15 @@ PUBLIC_PATHS = {
 }
 
 
-def test_every_route_has_a_rule_and_every_rule_a_route(visitor: Visitor) -> None:
-    routes = set(visitor.gateway.door.v2.handlers)
-    found = _all_routes(visitor.gateway.control.router.routes)
+def test_every_route_has_a_rule_and_every_rule_a_route(client: Client) -> None:
+    routes = set(client.gateway.door.v2.handlers)
+    found = _all_routes(client.gateway.control.router.routes)
     routes |= {(method, route.path) for route in found for method in route.methods or () if method != "HEAD"}
     assert routes == {(rule.method, rule.path) for rule in RULES}
 
 
-def test_openapi_tells_of_no_route_without_a_rule(visitor: Visitor) -> None:
-    paths = visitor.get("/v1/openapi.json", who=None).json()["paths"]
+def test_openapi_tells_of_no_route_without_a_rule(client: Client) -> None:
+    paths = client.get("/v1/openapi.json", who=None).json()["paths"]
     told = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert told == {(r.method, r.path) for r in RULES if not r.path.startswith("/v2") and r.name != "openapi"}
 
@@ -54,26 +54,26 @@ TOKENS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
 
 
 @pytest.fixture(scope="module")
-def granted(new_house: Callable[[], House]) -> Iterator[Visitor]:
+def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
     """Every role has a grant of everything, so that only the table can refuse."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    with psycopg.connect(house.database_url) as connection:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    with psycopg.connect(environment.database_url) as connection:
         for grantee in ("client:nightly", "group:choir"):
             connection.execute("INSERT INTO grants VALUES (%s, %s, '*', 'default')", [grantee, grantee])
-    with house.gateway() as visitor:
-        yield visitor
+    with environment.gateway() as client:
+        yield client
 
 
 @pytest.mark.parametrize("who", [None, *TOKENS])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
-def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(granted: Visitor, rule: Rule, who: str | None) -> None:
+def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(granted: Client, rule: Rule, who: str | None) -> None:
     headers = {}
     if who is not None:
         subject, groups, further = TOKENS[who]
-        claims = granted.house.issuer.claims(subject, *groups, **further)
-        headers["authorization"] = f"Bearer {granted.house.issuer.sign({**claims, 'groups': list(groups)})}"
-    status = granted.client.request(rule.method, path_of(rule), headers=headers).status_code
+        claims = granted.environment.issuer.claims(subject, *groups, **further)
+        headers["authorization"] = f"Bearer {granted.environment.issuer.sign({**claims, 'groups': list(groups)})}"
+    status = granted.http.request(rule.method, path_of(rule), headers=headers).status_code
     if rule.roles is PUBLIC:
         assert status in (200, 503)
     elif who is None:
@@ -90,8 +90,8 @@ def path_of(rule: Rule) -> str:
     return rule.path.format_map({**names, "model": "heart", "version": "3", "asset": "docs.js"})
 
 
-def test_a_role_that_does_not_suffice_is_named(visitor: Visitor) -> None:
-    answer = visitor.get("/v1/grants")
+def test_a_role_that_does_not_suffice_is_named(client: Client) -> None:
+    answer = client.get("/v1/grants")
     assert answer.status_code == 403
     assert answer.json()["detail"] == (
         "this needs the role admin; your token gives user. Roles are read from the token's claim groups, which has user"
@@ -99,8 +99,8 @@ def test_a_role_that_does_not_suffice_is_named(visitor: Visitor) -> None:
     assert "insufficient_scope" in answer.headers["www-authenticate"]
 
 
-def test_a_group_named_service_makes_no_service_account(visitor: Visitor, issuer: Issuer) -> None:
-    assert visitor.get("/v1/me", issuer.token("eve", "service", client_id="eve")).json()["roles"] == []
+def test_a_group_named_service_makes_no_service_account(client: Client, issuer: Issuer) -> None:
+    assert client.get("/v1/me", issuer.token("eve", "service", client_id="eve")).json()["roles"] == []
 
 
 def test_a_rule_names_the_role_that_let_the_caller_in() -> None:

@@ -13,7 +13,7 @@ from slipway_cluster.interface import CRON_JOB
 from slipway_contract.labels import PARAMETERS
 from slipway_contract.log import JsonLines
 
-from tests.gateway.environment import House, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
@@ -25,50 +25,50 @@ PATIENCE = 180.0
 
 
 @pytest.fixture(scope="module")
-def works(new_house: Callable[[], House]) -> House:
-    """A house whose Jobs are made, and wait."""
-    house = new_house()
-    house.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
-    house.cluster.apply(template("promote", TRAIN))
-    house.cluster.apply(TEMPLATE)
-    declare(house, "heart", "train-heart")
-    return house
+def works(new_environment: Callable[[], Environment]) -> Environment:
+    """A gateway whose Jobs are created and stay pending."""
+    environment = new_environment()
+    environment.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
+    environment.cluster.apply(template("promote", TRAIN))
+    environment.cluster.apply(TEMPLATE)
+    declare(environment, "heart", "train-heart")
+    return environment
 
 
 @pytest.fixture(scope="module")
-def visitor(works: House) -> Iterator[Visitor]:
-    with works.gateway() as visitor:
-        yield visitor
+def client(works: Environment) -> Iterator[Client]:
+    with works.gateway() as client:
+        yield client
 
 
-def entries(visitor: Visitor) -> list[tuple[str, str, str]]:
+def entries(client: Client) -> list[tuple[str, str, str]]:
     """Action, thing and subject of all, the oldest first."""
-    found = visitor.get("/v1/audit?limit=1000", "root").json()["entries"]
+    found = client.get("/v1/audit?limit=1000", "root").json()["entries"]
     return [(each["action"], each["thing"], each["subject"]) for each in reversed(found)]
 
 
-def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(visitor: Visitor, issuer: Issuer) -> None:
+def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(client: Client, issuer: Issuer) -> None:
     marie = issuer.token("marie", "scientist")
-    first = visitor.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
-    again = visitor.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
+    first = client.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
+    again = client.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
     assert first.headers["location"] == again.headers["location"]
-    refused = visitor.post("/v1/models/heart/trainings", {"parameters": {"seed": -7}}, marie)
+    refused = client.post("/v1/models/heart/trainings", {"parameters": {"seed": -7}}, marie)
     assert refused.status_code == 422
-    promotion = visitor.post("/v1/models/heart/promotions", {"version": "3"}, marie)
-    cancelled = visitor.client.delete(first.headers["location"], headers=visitor._headers(marie))
+    promotion = client.post("/v1/models/heart/promotions", {"version": "3"}, marie)
+    cancelled = client.http.delete(first.headers["location"], headers=client._headers(marie))
     assert cancelled.status_code == 204
-    assert visitor.client.delete(first.headers["location"], headers=visitor._headers(marie)).status_code == 404
-    batch = upload(visitor, b"age,chol,thal\r\n63,233,6\r\n", key="one")
-    assert upload(visitor, b"age,chol,thal\r\n63,233,6\r\n", key="one").headers["location"] == batch.headers["location"]
-    assert visitor.client.delete(batch.headers["location"], headers=visitor._headers("ada")).status_code == 204
-    task = visitor.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async")
+    assert client.http.delete(first.headers["location"], headers=client._headers(marie)).status_code == 404
+    batch = upload(client, b"age,chol,thal\r\n63,233,6\r\n", key="one")
+    assert upload(client, b"age,chol,thal\r\n63,233,6\r\n", key="one").headers["location"] == batch.headers["location"]
+    assert client.http.delete(batch.headers["location"], headers=client._headers("ada")).status_code == 204
+    task = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async")
     for status in (200, 409):
-        assert visitor.client.delete(task.headers["location"], headers=visitor._headers("ada")).status_code == status
+        assert client.http.delete(task.headers["location"], headers=client._headers("ada")).status_code == status
 
     def path(answer: Any) -> str:
         return str(answer.headers["location"]).removeprefix("/v1/")
 
-    assert entries(visitor) == [
+    assert entries(client) == [
         ("training.create", path(first), "user:marie"),
         ("promotion.create", path(promotion), "user:marie"),
         ("training.cancel", path(first), "user:marie"),
@@ -76,15 +76,15 @@ def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(visitor:
         ("batch.delete", path(batch), "user:ada"),
         ("task.cancel", path(task), "user:ada"),
     ]
-    entry = visitor.get("/v1/audit?limit=1000", "root").json()["entries"][-1]
+    entry = client.get("/v1/audit?limit=1000", "root").json()["entries"][-1]
     assert (entry["requestId"], entry["detail"]) == (first.headers["x-request-id"], {"parameters": {"seed": 7}})
 
 
-def test_a_job_that_is_not_made_is_not_in_the_audit(visitor: Visitor, works: House, issuer: Issuer) -> None:
-    before, marie = entries(visitor), issuer.token("marie", "scientist")
+def test_a_job_that_is_not_made_is_not_in_the_audit(client: Client, works: Environment, issuer: Issuer) -> None:
+    before, marie = entries(client), issuer.token("marie", "scientist")
     works.cluster.delete(CRON_JOB, "promote")
-    assert visitor.post("/v1/models/heart/promotions", {"version": "3"}, marie).status_code == 404
-    assert entries(visitor) == before
+    assert client.post("/v1/models/heart/promotions", {"version": "3"}, marie).status_code == 404
+    assert entries(client) == before
 
 
 @pytest.fixture
@@ -108,14 +108,14 @@ def lines(log: Path, request_id: str) -> list[str]:
     return [each["message"] for each in ours if each.get("requestId") == request_id]
 
 
-def test_one_id_is_in_the_logs_of_gateway_and_worker_and_goes_to_the_predictor(own_house: House, log: Path) -> None:
-    predictor = own_house.predictor
-    with own_house.gateway() as visitor, Workers(own_house) as workers:
-        at_once = visitor.infer("heart").headers["x-request-id"]
+def test_one_id_is_in_the_logs_of_gateway_and_worker_and_goes_to_the_predictor(own_environment: Environment, log: Path) -> None:
+    predictor = own_environment.predictor
+    with own_environment.gateway() as client, Workers(own_environment) as workers:
+        at_once = client.infer("heart").headers["x-request-id"]
         assert predictor.headers[b"x-request-id"] == at_once.encode()
         (line,) = lines(log, at_once)
         assert re.fullmatch(r"model heart version 3 answered 200 in [0-9.]+ ms", line)
-        later = visitor.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").headers["x-request-id"]
+        later = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").headers["x-request-id"]
         assert lines(log, later) == [f"task {later} of model heart is queued"]
         wait_for("the worker's lines", lambda: len(lines(workers.log, later)) == 2, PATIENCE)
         assert predictor.headers[b"x-request-id"] == later.encode()

@@ -27,7 +27,7 @@ from slipway_jobs.batches.batch_store import BatchStore
 from slipway_jobs.errors import BatchError, CorruptTable
 from slipway_jobs.settings import Settings
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
 
@@ -64,50 +64,50 @@ def slow() -> Iterator[Predictor]:
 
 
 @pytest.fixture(scope="module")
-def works(new_house: Callable[[], House], slow: Predictor) -> Iterator[House]:
-    house = new_house()
-    house.model("heart", ("3", 90), ("4", 10))
-    house.model("slow", ("1", 100), url=slow.url)
-    house.cluster.apply(TEMPLATE)
-    env = {"SLIPWAY_DATABASE_URL": house.database_url, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+def works(new_environment: Callable[[], Environment], slow: Predictor) -> Iterator[Environment]:
+    environment = new_environment()
+    environment.model("heart", ("3", 90), ("4", 10))
+    environment.model("slow", ("1", 100), url=slow.url)
+    environment.cluster.apply(TEMPLATE)
+    env = {"SLIPWAY_DATABASE_URL": environment.database_url, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     stop, options = threading.Event(), KubeletOptions(turn_seconds=0.1, backoff=Backoff(first=0.1, longest=1))
-    kubelet = Kubelet(house.folder / "cluster", {"jobs": Image(BIN, env, house.folder)}, options=options)
+    kubelet = Kubelet(environment.folder / "cluster", {"jobs": Image(BIN, env, environment.folder)}, options=options)
     thread = threading.Thread(target=kubelet.run, args=(stop,))
     thread.start()
-    yield house
+    yield environment
     stop.set()
     thread.join()
 
 
 @pytest.fixture(scope="module")
-def visitor(works: House) -> Iterator[Visitor]:
-    with works.gateway(batch_limit=200_000) as visitor:
-        yield visitor
+def client(works: Environment) -> Iterator[Client]:
+    with works.gateway(batch_limit=200_000) as client:
+        yield client
 
 
-def upload(visitor: Visitor, content: bytes, who: str = "ada", model: str = "heart", key: str | None = None) -> httpx.Response:
-    headers = visitor._headers(who) | ({"Idempotency-Key": key} if key else {})
+def upload(client: Client, content: bytes, who: str = "ada", model: str = "heart", key: str | None = None) -> httpx.Response:
+    headers = client._headers(who) | ({"Idempotency-Key": key} if key else {})
     files = {"note": (None, b"mine"), "file": ("rows.csv", content)}
-    return visitor.client.post(f"/v1/models/{model}/batches", files=files, headers=headers)
+    return client.http.post(f"/v1/models/{model}/batches", files=files, headers=headers)
 
 
-def serve(visitor: Visitor, model: str, predictor: Predictor) -> None:
+def serve(client: Client, model: str, predictor: Predictor) -> None:
     """Declare the model and wait until the gateway has seen it."""
-    visitor.house.model(model, ("1", 100), url=predictor.url)
-    wait_for(f"model {model}", lambda: visitor.get(f"/v2/models/{model}").status_code == 200)
+    client.environment.model(model, ("1", 100), url=predictor.url)
+    wait_for(f"model {model}", lambda: client.get(f"/v2/models/{model}").status_code == 200)
 
 
-def ended(visitor: Visitor, answer: httpx.Response) -> dict[str, Any]:
+def ended(client: Client, answer: httpx.Response) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        seen: dict[str, Any] = visitor.get(answer.headers["location"]).json()
+        seen: dict[str, Any] = client.get(answer.headers["location"]).json()
         return seen if seen["state"] in ENDS else None
 
     assert answer.status_code == 202, answer.text
     return wait_for("the end of the batch", look, PATIENCE)
 
 
-def result(visitor: Visitor, answer: httpx.Response) -> list[dict[str, Any]]:
-    found = visitor.get(f"{answer.headers['location']}/result")
+def result(client: Client, answer: httpx.Response) -> list[dict[str, Any]]:
+    found = client.get(f"{answer.headers['location']}/result")
     assert found.status_code == 200, found.text
     name = f"predictions-{answer.json()['batchId']}.parquet"
     assert found.headers["content-disposition"] == f'attachment; filename="{name}"'
@@ -115,8 +115,8 @@ def result(visitor: Visitor, answer: httpx.Response) -> list[dict[str, Any]]:
     return rows
 
 
-def online(visitor: Visitor, row: dict[str, Any]) -> httpx.Response:
-    return visitor.post("/v1/models/heart/predictions", {"instances": [row]})
+def online(client: Client, row: dict[str, Any]) -> httpx.Response:
+    return client.post("/v1/models/heart/predictions", {"instances": [row]})
 
 
 FORM = "multipart/form-data; boundary=x"
@@ -134,26 +134,26 @@ h,,233,6\r
 
 
 @pytest.mark.timeout(400)
-def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(visitor: Visitor) -> None:
-    answer = upload(visitor, CSV)
-    batch = ended(visitor, answer)
+def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(client: Client) -> None:
+    answer = upload(client, CSV)
+    batch = ended(client, answer)
     assert (batch["state"], batch["version"], batch["reason"]) == ("succeeded", "3", None)
     assert (batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == (8, 8, 5)
-    rows = result(visitor, answer)
+    rows = result(client, answer)
     assert [row["row"] for row in rows] == list(range(8))
     asked: dict[int, dict[str, Any]] = {0: ROW, 1: {**ROW, "age": 26, "chol": None}, 6: {"age": 80.5, "chol": 100.0, "thal": 3}}
     for number, row in asked.items():
-        (said,) = online(visitor, row).json()["predictions"]
+        (said,) = online(client, row).json()["predictions"]
         probability = pytest.approx(said["probability"], rel=1e-7)
         assert rows[number] == {"row": number, "error": None, **said, "probability": probability, "id": rows[number]["id"]}
     refused: dict[int, dict[str, Any]] = {2: {**ROW, "age": -5}, 4: {**ROW, "thal": 9}, 7: {**ROW, "age": None}}
     for number, row in refused.items():
-        assert _number_as_text(rows[number]["error"]) == _number_as_text(online(visitor, row).json()["detail"])
+        assert _number_as_text(rows[number]["error"]) == _number_as_text(online(client, row).json()["detail"])
         assert rows[number]["label"] is None
     assert rows[3]["error"] == "age: 'old' is not FP32"
     assert rows[5]["error"] == "has 3 fields; the first line has 4"
     assert [row["id"] for row in rows] == ["a", "b", "c", "d", "e", None, 'g "x", y', "h"], "own columns are passed through"
-    written = visitor.get(f"{answer.headers['location']}/result?format=csv")
+    written = client.get(f"{answer.headers['location']}/result?format=csv")
     assert (written.status_code, written.headers["content-type"]) == (200, "text/csv; charset=utf-8")
     assert written.headers["content-disposition"].endswith('.csv"')
     table = list(csv.DictReader(io.StringIO(written.text)))
@@ -168,13 +168,13 @@ def _number_as_text(text: str) -> str:
 
 
 @pytest.mark.timeout(400)
-def test_a_parquet_file_is_as_good(visitor: Visitor) -> None:
+def test_a_parquet_file_is_as_good(client: Client) -> None:
     table = pa.table({"thal": [6, 6], "age": [63, 26], "chol": [233.0, None], "who": ["x", "y"]})
     file = io.BytesIO()
     pq.write_table(table, file)
-    answer = upload(visitor, file.getvalue())
-    assert ended(visitor, answer)["rowsFailed"] == 0
-    assert [row["label"] for row in result(visitor, answer)] == [1, 0]
+    answer = upload(client, file.getvalue())
+    assert ended(client, answer)["rowsFailed"] == 0
+    assert [row["label"] for row in result(client, answer)] == [1, 0]
 
 
 NAMED = Signature(
@@ -192,20 +192,20 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(400)
-def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(visitor: Visitor) -> None:
+def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(client: Client) -> None:
     with Predictor(NAMED, _named) as predictor:
-        serve(visitor, "named", predictor)
+        serve(client, "named", predictor)
         columns = {"x": [1.5, 2.0], "error": ["mine", None], "tags": [[b"a"], []], "day": pa.array([0, 1], pa.date32())}
         file = io.BytesIO()
         pq.write_table(pa.table(columns), file)
-        answer = upload(visitor, file.getvalue(), model="named")
-        assert ended(visitor, answer)["rowsFailed"] == 0
-    first, second = result(visitor, answer)
+        answer = upload(client, file.getvalue(), model="named")
+        assert ended(client, answer)["rowsFailed"] == 0
+    first, second = result(client, answer)
     assert first == {
         "_row": 0, "row": 1.5, "error": [1.5, -1.5], "_error": None, "__error": "mine", "tags": [b"a"], "day": date(1970, 1, 1)
     }  # fmt: skip
     assert (second["_row"], second["row"], second["__error"]) == (1, 2.0, None)
-    lines = visitor.get(f"{answer.headers['location']}/result?format=csv").text.splitlines()
+    lines = client.get(f"{answer.headers['location']}/result?format=csv").text.splitlines()
     assert lines == [
         '"_row","row","error","_error","__error","tags","day"',
         '0,1.5,"[1.5, -1.5]",,"mine","[""a""]",1970-01-01',
@@ -214,30 +214,30 @@ def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_res
 
 
 @pytest.mark.timeout(400)
-def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(visitor: Visitor) -> None:
+def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(client: Client) -> None:
     def fail(service: str, asked: InferenceRequest) -> dict[str, Any]:
         if 13.0 in asked.inputs[0].data:
             raise ArithmeticError("the model fails on purpose")
         return _named(service, asked)
 
     with Predictor(NAMED, fail) as predictor:
-        serve(visitor, "unlucky", predictor)
-        answer = upload(visitor, b"x\n1\n13\n2\n", model="unlucky")
-        assert ended(visitor, answer)["rowsFailed"] == 1
-    assert [row["_error"] for row in result(visitor, answer)] == [None, "Internal Server Error", None]
+        serve(client, "unlucky", predictor)
+        answer = upload(client, b"x\n1\n13\n2\n", model="unlucky")
+        assert ended(client, answer)["rowsFailed"] == 1
+    assert [row["_error"] for row in result(client, answer)] == [None, "Internal Server Error", None]
 
 
 @pytest.mark.timeout(400)
-def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(visitor: Visitor) -> None:
+def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(client: Client) -> None:
     with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
-        serve(visitor, "silent", predictor)
-        batch = ended(visitor, upload(visitor, b"x\n1\n2\n", model="silent"))
+        serve(client, "silent", predictor)
+        batch = ended(client, upload(client, b"x\n1\n2\n", model="silent"))
         assert (batch["state"], batch["reason"]) == ("failed", "the predictor gave 0 rows for 2")
         assert len(predictor.asked) == 1
 
 
 @pytest.mark.timeout(400)
-def test_the_error_of_the_last_attempt_is_the_reason(works: House) -> None:
+def test_the_error_of_the_last_attempt_is_the_reason(works: Environment) -> None:
     """The attempts fail before the Job can write to the database: their error is in its log alone."""
     template = copy.deepcopy(TEMPLATE)
     template["metadata"]["name"] = "lost"
@@ -252,49 +252,49 @@ def test_the_error_of_the_last_attempt_is_the_reason(works: House) -> None:
 
 
 def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
-    new_house: Callable[[], House], monkeypatch: pytest.MonkeyPatch
+    new_environment: Callable[[], Environment], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictors, "PAUSES", ())
-    house = new_house()
-    house.cluster.apply(TEMPLATE)
-    with Predictor() as predictor, house.gateway() as visitor:
-        serve(visitor, "heart", predictor)
-        path = upload(visitor, CSV).headers["location"]
-        settings = Settings(database_url=house.database_url, mlflow_tracking_uri="http://127.0.0.1:9")
+    environment = new_environment()
+    environment.cluster.apply(TEMPLATE)
+    with Predictor() as predictor, environment.gateway() as client:
+        serve(client, "heart", predictor)
+        path = upload(client, CSV).headers["location"]
+        settings = Settings(database_url=environment.database_url, mlflow_tracking_uri="http://127.0.0.1:9")
         predictor.raw, predictor.status = b'{"error": "busy"}', 503
         with pytest.raises(BatchError):
             predict_batch(path.rpartition("/")[2], settings)
-        with psycopg.connect(house.database_url) as connection:
+        with psycopg.connect(environment.database_url) as connection:
             stored = connection.execute("SELECT problem FROM batches").fetchone()
         assert stored == ("the predictor does not answer: 503: busy",)
-        seen = visitor.get(path).json()
+        seen = client.get(path).json()
         assert (seen["state"], seen["reason"]) == ("queued", None), "the Job may try again"
         predictor.raw = None
         assert predict_batch(path.rpartition("/")[2], settings)["state"] == "predicted"
-        seen = visitor.get(path).json()
+        seen = client.get(path).json()
         assert (seen["state"], seen["reason"], seen["rowsFailed"]) == ("succeeded", None, 5)
 
 
 @pytest.mark.timeout(600)
-def test_a_job_that_is_killed_goes_on_where_it_was(visitor: Visitor, slow: Predictor) -> None:
+def test_a_job_that_is_killed_goes_on_where_it_was(client: Client, slow: Predictor) -> None:
     slow.delay = 0.3
     rows = "".join(f"{number % 130},200,6\n" for number in range(12_000))
-    answer = upload(visitor, b"age,chol,thal\n" + rows.encode(), model="slow")
+    answer = upload(client, b"age,chol,thal\n" + rows.encode(), model="slow")
     path, batch_id = answer.headers["location"], answer.json()["batchId"]
-    assert visitor.get(f"{path}/result").status_code == 409
+    assert client.get(f"{path}/result").status_code == 409
     kills = 0
     for share in (2000, 6000):
-        wait_for(f"{share} rows", lambda share=share: visitor.get(path).json()["rowsDone"] >= share, PATIENCE)  # type: ignore[misc]
-        assert visitor.get(path).json()["state"] == "running"
+        wait_for(f"{share} rows", lambda share=share: client.get(path).json()["rowsDone"] >= share, PATIENCE)  # type: ignore[misc]
+        assert client.get(path).json()["state"] == "running"
         kills += _kill(batch_id)
     assert kills == 2
-    batch = ended(visitor, answer)
+    batch = ended(client, answer)
     assert (batch["state"], batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == ("succeeded", 12_000, 12_000, 0)
-    found = result(visitor, answer)
+    found = result(client, answer)
     assert [row["row"] for row in found] == list(range(12_000))
     assert [row["label"] for row in found] == [int(number % 130 > 50) for number in range(12_000)]
     assert 12 <= len(slow.asked) <= 12 + kills, "what was done is not asked for again"
-    with psycopg.connect(visitor.house.database_url) as connection:
+    with psycopg.connect(client.environment.database_url) as connection:
         kinds = connection.execute("SELECT DISTINCT kind FROM batch_files WHERE batch_id = %s", [batch_id]).fetchall()
     assert kinds == [("result",)]
 
@@ -314,20 +314,20 @@ def _kill(batch_id: str) -> int:
 
 
 @pytest.mark.timeout(400)
-def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(visitor: Visitor, works: House) -> None:
-    first, second = (upload(visitor, CSV, key="k") for _ in range(2))
+def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(client: Client, works: Environment) -> None:
+    first, second = (upload(client, CSV, key="k") for _ in range(2))
     assert first.json()["batchId"] == second.json()["batchId"]
-    other = upload(visitor, CSV + b"z,1,1,3\r\n", key="k")
+    other = upload(client, CSV + b"z,1,1,3\r\n", key="k")
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
     path = first.headers["location"]
     for who in ("bob", "root"):
-        assert visitor.get(path, who).status_code == visitor.get(f"{path}/result", who).status_code == 404
-        assert visitor.client.delete(path, headers=visitor._headers(who)).status_code == 404
-    assert visitor.get("/v1/batches", "bob").json() == {"batches": []}
-    assert visitor.get("/v1/batches/nothing").status_code == 404
-    assert first.json()["batchId"] in {each["batchId"] for each in visitor.get("/v1/batches").json()["batches"]}
-    assert visitor.client.delete(path, headers=visitor._headers("ada")).status_code == 204
-    assert visitor.get(path).status_code == 404
+        assert client.get(path, who).status_code == client.get(f"{path}/result", who).status_code == 404
+        assert client.http.delete(path, headers=client._headers(who)).status_code == 404
+    assert client.get("/v1/batches", "bob").json() == {"batches": []}
+    assert client.get("/v1/batches/nothing").status_code == 404
+    assert first.json()["batchId"] in {each["batchId"] for each in client.get("/v1/batches").json()["batches"]}
+    assert client.http.delete(path, headers=client._headers("ada")).status_code == 204
+    assert client.get(path).status_code == 404
     with psycopg.connect(works.database_url) as connection:
         query = "SELECT count(*) FROM batch_files WHERE batch_id = %s"
         assert connection.execute(query, [first.json()["batchId"]]).fetchone() == (0,)
@@ -343,20 +343,20 @@ def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_dele
         (b"PAR1 and nothing", "the file is not Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(visitor: Visitor, content: bytes, reason: str) -> None:
-    answer = upload(visitor, content)
-    batch = ended(visitor, answer)
+def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(client: Client, content: bytes, reason: str) -> None:
+    answer = upload(client, content)
+    batch = ended(client, answer)
     assert batch["state"] == "failed"
     assert reason in batch["reason"]
-    assert visitor.get(f"{answer.headers['location']}/result").status_code == 409
+    assert client.get(f"{answer.headers['location']}/result").status_code == 409
 
 
 @pytest.mark.parametrize(
     ("content", "status", "text"),
     [(b"", 422, "is empty"), (b"x" * 200_001, 413, "larger than 200000"), (b"\x89PNG\0\0", 415, "neither Parquet nor CSV")],
 )
-def test_a_file_that_cannot_be_read_is_refused_at_once(visitor: Visitor, content: bytes, status: int, text: str) -> None:
-    answer = upload(visitor, content)
+def test_a_file_that_cannot_be_read_is_refused_at_once(client: Client, content: bytes, status: int, text: str) -> None:
+    answer = upload(client, content)
     assert answer.status_code == status
     assert text in answer.text
 
@@ -384,16 +384,16 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(visitor: Visitor, content
         (b'{"url": 1}', "application/json", 422, "uri"),
     ],
 )
-def test_a_body_of_another_form_is_refused(visitor: Visitor, content: bytes, kind: str, status: int, text: str) -> None:
-    headers = visitor._headers("ada") | {"content-type": kind}
-    answer = visitor.client.post("/v1/models/heart/batches", content=content, headers=headers)
+def test_a_body_of_another_form_is_refused(client: Client, content: bytes, kind: str, status: int, text: str) -> None:
+    headers = client._headers("ada") | {"content-type": kind}
+    answer = client.http.post("/v1/models/heart/batches", content=content, headers=headers)
     assert answer.status_code == status, answer.text
     assert text in answer.text
 
 
-def limited(house: House, policy: str, **terms: int) -> None:
+def limited(environment: Environment, policy: str, **terms: int) -> None:
     """Give ada the model by a policy with these quotas."""
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name) VALUES (%s)", [policy])
         for term, value in terms.items():
             connection.execute(SQL("UPDATE policies SET {} = %s WHERE name = %s").format(Identifier(term)), [value, policy])
@@ -402,8 +402,8 @@ def limited(house: House, policy: str, **terms: int) -> None:
         connection.execute(grant, [policy, policy])
 
 
-def charged(house: House, policy: str) -> int:
-    with psycopg.connect(house.database_url) as connection:
+def charged(environment: Environment, policy: str) -> int:
+    with psycopg.connect(environment.database_url) as connection:
         row = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage WHERE policy = %s", [policy]).fetchone()
     assert row
     return int(row[0])
@@ -416,75 +416,77 @@ def parquet(rows: int) -> bytes:
 
 
 @pytest.mark.parametrize("period", ["requests_per_day", "requests_per_month"])
-def test_a_policy_of_no_predictions_gives_no_batches(new_house: Callable[[], House], period: str) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    limited(house, "nothing", **{period: 0})
-    with house.gateway() as visitor:
-        answer = upload(visitor, CSV)
+def test_a_policy_of_no_predictions_gives_no_batches(new_environment: Callable[[], Environment], period: str) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    limited(environment, "nothing", **{period: 0})
+    with environment.gateway() as client:
+        answer = upload(client, CSV)
         assert (answer.status_code, "policy nothing allows 0 predictions" in answer.text) == (403, True)
-    assert charged(house, "nothing") == 0
+    assert charged(environment, "nothing") == 0
 
 
 def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_not_predicted_go_back(
-    new_house: Callable[[], House],
+    new_environment: Callable[[], Environment],
 ) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    house.cluster.apply(TEMPLATE)
-    limited(house, "few", requests_per_month=20, requests_per_day=30)
-    with house.gateway() as visitor:
-        first = upload(visitor, CSV, key="k")
-        assert (first.status_code, upload(visitor, CSV, key="k").status_code, charged(house, "few")) == (202, 202, 8)
-        assert upload(visitor, parquet(10)).status_code == 202
-        assert charged(house, "few") == 18
-        spent = upload(visitor, CSV)
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    environment.cluster.apply(TEMPLATE)
+    limited(environment, "few", requests_per_month=20, requests_per_day=30)
+    with environment.gateway() as client:
+        first = upload(client, CSV, key="k")
+        assert (first.status_code, upload(client, CSV, key="k").status_code, charged(environment, "few")) == (202, 202, 8)
+        assert upload(client, parquet(10)).status_code == 202
+        assert charged(environment, "few") == 18
+        spent = upload(client, CSV)
         assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (429, True, True)
         assert spent.headers["ratelimit"].startswith('"month";r=2;')
-        never = upload(visitor, parquet(21))
+        never = upload(client, parquet(21))
         assert (never.status_code, "allows 20 predictions a month" in never.text) == (403, True)
-        assert charged(house, "few") == 18, "what is refused is not charged"
-        assert visitor.client.delete(first.headers["location"], headers=visitor._headers("ada")).status_code == 204
-        assert charged(house, "few") == 10
+        assert charged(environment, "few") == 18, "what is refused is not charged"
+        assert client.http.delete(first.headers["location"], headers=client._headers("ada")).status_code == 204
+        assert charged(environment, "few") == 10
 
 
 @pytest.mark.timeout(400)
-def test_a_batch_of_a_metered_policy_pays_for_what_the_job_finds(works: House) -> None:
+def test_a_batch_of_a_metered_policy_pays_for_what_the_job_finds(works: Environment) -> None:
     limited(works, "some", requests_per_day=100)
-    with works.gateway() as visitor:
-        ended(visitor, upload(visitor, CSV))
+    with works.gateway() as client:
+        ended(client, upload(client, CSV))
         assert charged(works, "some") == 8
-        assert ended(visitor, upload(visitor, b"age,chol\n63,233\n"))["state"] == "failed"
+        assert ended(client, upload(client, b"age,chol\n63,233\n"))["state"] == "failed"
         assert charged(works, "some") == 8, "nothing of it was predicted"
-        assert ended(visitor, upload(visitor, parquet(5)))["rows"] == 5
+        assert ended(client, upload(client, parquet(5)))["rows"] == 5
         assert charged(works, "some") == 13
 
 
-def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
+def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
     file = io.BytesIO()
     pq.write_table(pa.table({"age": pa.array([63] * 3_000_000, pa.int8())}), file, compression="zstd")
     assert len(file.getvalue()) < 2**16, "a small file of many rows"
-    with house.gateway(batch_rows=7) as visitor:
+    with environment.gateway(batch_rows=7) as client:
         for content, rows in ((file.getvalue(), 3_000_000), (CSV, 8)):
-            answer = upload(visitor, content)
+            answer = upload(client, content)
             assert (answer.status_code, f"has {rows} rows; 7 are allowed" in answer.text) == (422, True), answer.text
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(environment.database_url) as connection:
         assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
 
 
-def test_a_job_that_finds_more_rows_than_were_charged_predicts_none_and_fewer_go_back(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    house.cluster.apply(TEMPLATE)
-    limited(house, "few", requests_per_month=20)
-    with house.gateway() as visitor:
-        store = BatchStore(house.database_url, upload(visitor, CSV).json()["batchId"])
+def test_a_job_that_finds_more_rows_than_were_charged_predicts_none_and_fewer_go_back(
+    new_environment: Callable[[], Environment],
+) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    environment.cluster.apply(TEMPLATE)
+    limited(environment, "few", requests_per_month=20)
+    with environment.gateway() as client:
+        store = BatchStore(environment.database_url, upload(client, CSV).json()["batchId"])
     with pytest.raises(CorruptTable, match="has 9 rows, and the gateway counted 8"):
         store.begin(9)
-    assert charged(house, "few") == 8
+    assert charged(environment, "few") == 8
     assert store.begin(5) == set()
-    assert charged(house, "few") == 5
+    assert charged(environment, "few") == 5
     store.refuse("it is no table of the model")
-    assert charged(house, "few") == 0
+    assert charged(environment, "few") == 0

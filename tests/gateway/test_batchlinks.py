@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import Loopback, Served, wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
 
@@ -83,27 +83,27 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Source]:
 
 
 @pytest.fixture(scope="module")
-def works(new_house: Callable[[], House]) -> House:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    house.cluster.apply(TEMPLATE)
-    return house
+def works(new_environment: Callable[[], Environment]) -> Environment:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    environment.cluster.apply(TEMPLATE)
+    return environment
 
 
 @pytest.fixture(scope="module")
-def visitor(works: House) -> Iterator[Visitor]:
-    with works.gateway(batch_limit=LIMIT, batch_hosts=["localhost"]) as visitor:
-        yield visitor
+def client(works: Environment) -> Iterator[Client]:
+    with works.gateway(batch_limit=LIMIT, batch_hosts=["localhost"]) as client:
+        yield client
 
 
-def ask(visitor: Visitor, url: str, key: str | None = None) -> httpx.Response:
-    return visitor.post("/v1/models/heart/batches", {"uri": url}, **({"Idempotency_Key": key} if key else {}))
+def ask(client: Client, url: str, key: str | None = None) -> httpx.Response:
+    return client.post("/v1/models/heart/batches", {"uri": url}, **({"Idempotency_Key": key} if key else {}))
 
 
-def stored(house: House, batch_id: str) -> tuple[str, str, bytes]:
+def stored(environment: Environment, batch_id: str) -> tuple[str, str, bytes]:
     """Format, digest and bytes of a batch's file."""
     pieces = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(environment.database_url) as connection:
         row = connection.execute("SELECT format, sha256 FROM batches WHERE batch_id = %s", [batch_id]).fetchone()
         content = b"".join(piece for (piece,) in connection.execute(pieces, [batch_id]))
     assert row
@@ -112,22 +112,22 @@ def stored(house: House, batch_id: str) -> tuple[str, str, bytes]:
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_file_that_is_fetched_is_kept_byte_for_byte_with_its_digest(
-    visitor: Visitor, works: House, source: Source, kind: str
+    client: Client, works: Environment, source: Source, kind: str
 ) -> None:
-    answer = ask(visitor, f"{source.server.url}/rows.{kind}")
+    answer = ask(client, f"{source.server.url}/rows.{kind}")
     assert answer.status_code == 202, answer.text
     content = source.files[f"/rows.{kind}"]
     assert stored(works, answer.json()["batchId"]) == (kind, hashlib.sha256(content).hexdigest(), content)
-    assert visitor.get(answer.headers["location"]).json()["state"] == "queued"
+    assert client.get(answer.headers["location"]).json()["state"] == "queued"
     path, headers = source.asked[-1]
     assert path == f"/rows.{kind}"
     assert not headers.keys() & {b"authorization", b"cookie", b"referer"}, "the caller's token is not the source's"
 
 
-def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(visitor: Visitor, source: Source) -> None:
-    fetched = ask(visitor, f"{source.server.url}/rows.csv", key="same")
-    assert upload(visitor, CSV, key="same").json()["batchId"] == fetched.json()["batchId"]
-    other = ask(visitor, f"{source.server.url}/rows.parquet", key="same")
+def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(client: Client, source: Source) -> None:
+    fetched = ask(client, f"{source.server.url}/rows.csv", key="same")
+    assert upload(client, CSV, key="same").json()["batchId"] == fetched.json()["batchId"]
+    other = ask(client, f"{source.server.url}/rows.parquet", key="same")
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
 
 
@@ -143,10 +143,10 @@ def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(visitor: Vi
     ],
 )
 def test_what_is_not_a_whole_file_within_the_limit_is_no_batch(
-    visitor: Visitor, works: House, source: Source, path: str, status: int, text: str
+    client: Client, works: Environment, source: Source, path: str, status: int, text: str
 ) -> None:
     before, asked = _batches(works), len(source.asked)
-    answer = ask(visitor, source.server.url + path)
+    answer = ask(client, source.server.url + path)
     assert (answer.status_code, text in answer.text) == (status, True), answer.text
     assert [each for each, _ in source.asked[asked:]] == [path], "a redirect is not followed"
     assert _batches(works) == before
@@ -155,28 +155,28 @@ def test_what_is_not_a_whole_file_within_the_limit_is_no_batch(
 
 
 def test_a_source_whose_certificate_nobody_vouches_for_is_not_believed(
-    visitor: Visitor, source: Source, monkeypatch: pytest.MonkeyPatch
+    client: Client, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     asked = len(source.asked)
-    answer = ask(visitor, f"{source.server.url}/rows.csv")
+    answer = ask(client, f"{source.server.url}/rows.csv")
     assert (answer.status_code, "localhost cannot be reached" in answer.text) == (422, True)
     assert len(source.asked) == asked
 
 
-def test_a_source_is_asked_by_https_and_by_its_name_alone(visitor: Visitor, source: Source) -> None:
+def test_a_source_is_asked_by_https_and_by_its_name_alone(client: Client, source: Source) -> None:
     url, asked = source.server.url, len(source.asked)
     for changed, text in [
         (url.replace("https", "http"), "not https from one of localhost"),
         ("https://127.0.0.1/x", "not a public"),
     ]:
-        answer = ask(visitor, changed)
+        answer = ask(client, changed)
         assert (answer.status_code, text in answer.text) == (422, True), answer.text
     assert len(source.asked) == asked
 
 
-def _batches(house: House) -> int:
-    with psycopg.connect(house.database_url) as connection:
+def _batches(environment: Environment) -> int:
+    with psycopg.connect(environment.database_url) as connection:
         row = connection.execute("SELECT count(*) FROM batches").fetchone()
     assert row
     return int(row[0])

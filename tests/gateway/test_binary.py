@@ -16,7 +16,7 @@ from slipway_contract.v2 import Datatype
 from slipway_gateway.errors import TooLarge
 from slipway_gateway.inference.binary import DTYPES, Wanted, read_request, write_answer
 
-from tests.gateway.environment import Visitor
+from tests.gateway.environment import Client
 from tests.gateway.predictor import ROW
 
 LIMIT = 2**20
@@ -44,22 +44,22 @@ def heart(**changed: Any) -> dict[str, Any]:
     return {"id": "mine", "inputs": names, **changed}
 
 
-def ask(visitor: Visitor, content: dict[str, Any]) -> httpx.Response:
+def ask(client: Client, content: dict[str, Any]) -> httpx.Response:
     body, length = packed(content, *(np.float32(value).tobytes() for value in ROW.values()))
-    return visitor.post(INFER, body, content_type="application/octet-stream", inference_header_content_length=length.decode())
+    return client.post(INFER, body, content_type="application/octet-stream", inference_header_content_length=length.decode())
 
 
-def test_nvidias_client_works_as_it_comes(visitor: Visitor) -> None:
-    token = visitor.house.issuer.token()
+def test_nvidias_client_works_as_it_comes(client: Client) -> None:
+    token = client.environment.issuer.token()
     done = subprocess.run(
-        [PYTHON, TRITON, visitor.url, token, json.dumps(ROW)], capture_output=True, text=True, check=False, timeout=60
+        [PYTHON, TRITON, client.url, token, json.dumps(ROW)], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
 
 
-def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(visitor: Visitor) -> None:
-    answer = ask(visitor, heart(parameters={"binary_data_output": True}))
+def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(client: Client) -> None:
+    answer = ask(client, heart(parameters={"binary_data_output": True}))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/octet-stream"
     length = int(answer.headers["inference-header-content-length"])
@@ -68,46 +68,46 @@ def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(
     assert [output["parameters"] for output in head["outputs"]] == [{"binary_data_size": 8}, {"binary_data_size": 4}]
     assert np.frombuffer(answer.content[length : length + 8], "<i8").tolist() == [1]
     assert np.frombuffer(answer.content[length + 8 :], "<f4").tolist() == [np.float32(ROW["age"] / 130)]
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {k: [v] for k, v in ROW.items()}
     assert receipt["response"]["outputs"][0]["data"] == [1]
 
 
-def test_outputs_are_binary_one_by_one(visitor: Visitor) -> None:
+def test_outputs_are_binary_one_by_one(client: Client) -> None:
     wanted = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "probability"}]
-    answer = ask(visitor, heart(parameters={"binary_data_output": True}, outputs=wanted))
+    answer = ask(client, heart(parameters={"binary_data_output": True}, outputs=wanted))
     head = orjson.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
     assert head["outputs"][0]["data"] == [1]
     assert "data" not in head["outputs"][1]
 
 
-def test_a_binary_request_that_asks_for_nothing_gets_json(visitor: Visitor) -> None:
-    answer = ask(visitor, heart())
+def test_a_binary_request_that_asks_for_nothing_gets_json(client: Client) -> None:
+    answer = ask(client, heart())
     assert answer.json()["outputs"][0]["data"] == [1]
     assert "inference-header-content-length" not in answer.headers
 
 
-def test_a_json_request_may_ask_for_binary_outputs(visitor: Visitor) -> None:
+def test_a_json_request_may_ask_for_binary_outputs(client: Client) -> None:
     inputs = [{"name": name, "shape": [1], "datatype": "FP32", "data": [value]} for name, value in ROW.items()]
-    answer = visitor.post(INFER, {"inputs": inputs, "parameters": {"binary_data_output": True}})
+    answer = client.post(INFER, {"inputs": inputs, "parameters": {"binary_data_output": True}})
     assert "inference-header-content-length" in answer.headers
 
 
-def test_a_large_binary_request_is_read_in_a_thread(visitor: Visitor) -> None:
+def test_a_large_binary_request_is_read_in_a_thread(client: Client) -> None:
     rows = 50_000
     names = [{"name": n, "shape": [rows], "datatype": "FP32", "parameters": {"binary_data_size": 4 * rows}} for n in ROW]
     body, length = packed(
         {"inputs": names, "parameters": {"binary_data_output": True}}, *(np.full(rows, v, "<f4").tobytes() for v in ROW.values())
     )
-    answer = visitor.post(INFER, body, inference_header_content_length=length.decode())
+    answer = client.post(INFER, body, inference_header_content_length=length.decode())
     assert answer.status_code == 200
     start = int(answer.headers["inference-header-content-length"])
     assert np.frombuffer(answer.content[start : start + 8 * rows], "<i8").tolist() == [1] * rows
 
 
-def test_a_refusal_of_the_predictor_stays_json(visitor: Visitor) -> None:
+def test_a_refusal_of_the_predictor_stays_json(client: Client) -> None:
     body, length = packed(heart(), *(np.float32(value).tobytes() for value in (-5, 233, 6)))
-    answer = visitor.post(INFER, body, inference_header_content_length=length.decode())
+    answer = client.post(INFER, body, inference_header_content_length=length.decode())
     assert (answer.status_code, answer.json()) == (422, {"error": "age: -5 is below the minimum 0 a"})
 
 
@@ -207,15 +207,15 @@ def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> Non
         ),
     ],
 )
-def test_other_extensions_beside_binary_tensors_are_refused_by_name(visitor: Visitor, changed: dict[str, Any], said: str) -> None:
-    answer = ask(visitor, heart(**changed))
+def test_other_extensions_beside_binary_tensors_are_refused_by_name(client: Client, changed: dict[str, Any], said: str) -> None:
+    answer = ask(client, heart(**changed))
     assert answer.status_code == 422
     assert answer.json()["error"].startswith(said)
 
 
-def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(visitor: Visitor) -> None:
+def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(client: Client) -> None:
     tensors = [{"name": n, "shape": [9000], "datatype": "FP32", "data": [v] * 9000} for n, v in ROW.items()]
-    answer = visitor.post(INFER, {"inputs": tensors, "parameters": {"binary_data_output": True}})
+    answer = client.post(INFER, {"inputs": tensors, "parameters": {"binary_data_output": True}})
     # A body that arrives at once is read; one that arrives in pieces streams through to the predictor.
     if answer.status_code == 200:
         assert "inference-header-content-length" in answer.headers
@@ -231,8 +231,8 @@ def test_a_body_that_grows_beyond_the_limit_as_json_is_too_large() -> None:
         read_request(*one("UINT8", b"\0" * 600_000, [600_000]), LIMIT, 10**6)
 
 
-def test_a_wrong_length_of_the_json_is_the_callers_error(visitor: Visitor) -> None:
-    answer = visitor.post(INFER, b"{}", inference_header_content_length="many")
+def test_a_wrong_length_of_the_json_is_the_callers_error(client: Client) -> None:
+    answer = client.post(INFER, b"{}", inference_header_content_length="many")
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
 

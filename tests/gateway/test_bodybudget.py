@@ -13,7 +13,7 @@ import pytest
 from slipway_gateway.errors import NoMemory, TooManyAtOnce
 from slipway_gateway.http.bodybudget import SMALL, BodyBudget
 
-from tests.gateway.environment import House, Process, Visitor
+from tests.gateway.environment import Client, Environment, Process
 from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
 
@@ -24,12 +24,12 @@ READ = (400, 422)
 
 
 @contextmanager
-def sending(visitor: Visitor, path: str, who: str | None, size: int, sent: int, more: bytes = b"") -> Iterator[socket.socket]:
+def sending(client: Client, path: str, who: str | None, size: int, sent: int, more: bytes = b"") -> Iterator[socket.socket]:
     """A connection with a body of ``size`` bytes of which only ``sent`` arrive; with ``size`` 0 in chunks."""
-    address = urlsplit(visitor.url)
+    address = urlsplit(client.url)
     head = b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path.encode() + more
     if who is not None:
-        head += b"authorization: Bearer %s\r\n" % visitor.house.issuer.token(who).encode()
+        head += b"authorization: Bearer %s\r\n" % client.environment.issuer.token(who).encode()
     head += b"content-length: %d\r\n\r\n" % size if size else b"transfer-encoding: chunked\r\n\r\n"
     with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
         try:
@@ -52,16 +52,16 @@ def answer(connection: socket.socket) -> bytes:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answered(process: Process, chunked: bool) -> None:
-    visitor = process.visitor
-    wait_for("the model", lambda: visitor.infer("heart", "bob").status_code == 200)
+    client = process.client
+    wait_for("the model", lambda: client.infer("heart", "bob").status_code == 200)
     before, size = process.peak_memory(), 16 * MEBIBYTE
 
     def send(stack: ExitStack) -> socket.socket:
-        return stack.enter_context(sending(visitor, PREDICT, "ada", 0 if chunked else size, size - 2**16))
+        return stack.enter_context(sending(client, PREDICT, "ada", 0 if chunked else size, size - 2**16))
 
     with ThreadPoolExecutor(32) as threads, ExitStack() as stack:
         connections = list(threads.map(lambda _: send(stack), range(32)))
-        answers = [visitor.infer("heart", "bob") for _ in range(20)]
+        answers = [client.infer("heart", "bob") for _ in range(20)]
         assert process.peak_memory() - before < 128 * MEBIBYTE
         assert {each.status_code for each in answers} == {200}
         assert statistics.median(each.elapsed.total_seconds() for each in answers) < 0.5
@@ -69,7 +69,7 @@ def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answe
         assert all(said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in said for said in refusals)
         # Of the chunked ones, whose lengths nobody knows, more are begun than end.
         assert len(refusals) >= (1 if chunked else 10)
-    wait_for("room again", lambda: visitor.post(PREDICT, b" " * 15 * MEBIBYTE).status_code in READ)
+    wait_for("room again", lambda: client.post(PREDICT, b" " * 15 * MEBIBYTE).status_code in READ)
 
 
 def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
@@ -77,70 +77,72 @@ def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
     before = process.peak_memory()
     with ExitStack() as stack:
         for _ in range(300):
-            connection = stack.enter_context(sending(process.visitor, "/v1/me", None, 4 * 2**16, 4 * 2**16))
+            connection = stack.enter_context(sending(process.client, "/v1/me", None, 4 * 2**16, 4 * 2**16))
             connection.recv(2**16)
         assert process.peak_memory() - before < 24 * MEBIBYTE
 
 
-def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(own_house: House) -> None:
+def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(own_environment: Environment) -> None:
     limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 6 * SMALL, "body_budget": 8 * SMALL}
-    with own_house.gateway(**limits) as visitor, ExitStack() as stack:
+    with own_environment.gateway(**limits) as client, ExitStack() as stack:
         for who in ("ada", "bob"):
-            stack.enter_context(sending(visitor, PREDICT, who, 3 * SMALL, 2 * SMALL))
-        wait_for("their bodies", lambda: visitor.gateway.bodies.used == 4 * SMALL)
-        large = visitor.post(PREDICT, b" " * 3 * SMALL, "carl")
+            stack.enter_context(sending(client, PREDICT, who, 3 * SMALL, 2 * SMALL))
+        wait_for("their bodies", lambda: client.gateway.bodies.used == 4 * SMALL)
+        large = client.post(PREDICT, b" " * 3 * SMALL, "carl")
         assert (large.status_code, large.headers["retry-after"]) == (503, "1")
         assert "take all memory" in large.json()["detail"]
-        assert visitor.infer("heart", "carl").status_code == 200
+        assert client.infer("heart", "carl").status_code == 200
         stack.close()
-        wait_for("room again", lambda: visitor.gateway.bodies.used == 0)
-        assert visitor.post(PREDICT, b" " * 3 * SMALL, "carl").status_code in READ
-        assert metric(visitor, "slipway_limit_refusals_total", limit="body_budget") == 1
+        wait_for("room again", lambda: client.gateway.bodies.used == 0)
+        assert client.post(PREDICT, b" " * 3 * SMALL, "carl").status_code in READ
+        assert metric(client, "slipway_limit_refusals_total", limit="body_budget") == 1
 
 
-def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(own_house: House) -> None:
+def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(own_environment: Environment) -> None:
     limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
-    with own_house.gateway(**limits) as visitor:
-        with sending(visitor, PREDICT, "ada", 3 * SMALL, SMALL):
-            wait_for("the body", lambda: visitor.gateway.bodies.used == SMALL)
-            second = visitor.post(PREDICT, b" " * 2 * SMALL)
+    with own_environment.gateway(**limits) as client:
+        with sending(client, PREDICT, "ada", 3 * SMALL, SMALL):
+            wait_for("the body", lambda: client.gateway.bodies.used == SMALL)
+            second = client.post(PREDICT, b" " * 2 * SMALL)
             assert (second.status_code, second.headers["retry-after"]) == (429, "1")
             assert f"more than {4 * SMALL} bytes" in second.json()["detail"]
-            assert metric(visitor, "slipway_limit_refusals_total", limit="caller_bodies") == 1
-            assert visitor.infer("heart").status_code == 200, "a small one fits"
-            assert visitor.post(PREDICT, b" " * 2 * SMALL, "bob").status_code in READ
-        wait_for("room again", lambda: visitor.post(PREDICT, b" " * 2 * SMALL).status_code in READ)
+            assert metric(client, "slipway_limit_refusals_total", limit="caller_bodies") == 1
+            assert client.infer("heart").status_code == 200, "a small one fits"
+            assert client.post(PREDICT, b" " * 2 * SMALL, "bob").status_code in READ
+        wait_for("room again", lambda: client.post(PREDICT, b" " * 2 * SMALL).status_code in READ)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_holds_it(own_house: House, chunked: bool) -> None:
+def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_holds_it(
+    own_environment: Environment, chunked: bool
+) -> None:
     limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
     path, size = "/v2/models/heart/infer", 3 * SMALL
-    with own_house.gateway(log_body_limit=1000, upstream_timeout_seconds=DEADLINE, **limits) as visitor:
-        assert visitor.infer("heart").status_code == 200
-        with sending(visitor, path, "ada", 0 if chunked else size, size - SMALL):
-            caller = visitor.gateway.bodies._by_caller
+    with own_environment.gateway(log_body_limit=1000, upstream_timeout_seconds=DEADLINE, **limits) as client:
+        assert client.infer("heart").status_code == 200
+        with sending(client, path, "ada", 0 if chunked else size, size - SMALL):
+            caller = client.gateway.bodies._by_caller
             wait_for("the body", lambda: sum(caller.values()) == (2 * SMALL if chunked else size))
             second: Any = iter([b" " * SMALL] * 3) if chunked else b" " * 2 * SMALL
-            headers = {**visitor._headers("ada"), "content-type": "application/json"}
-            assert visitor.client.post(path, content=second, headers=headers).status_code == 429
-            assert visitor.post(path, b" " * size, "bob").status_code in READ
+            headers = {**client._headers("ada"), "content-type": "application/json"}
+            assert client.http.post(path, content=second, headers=headers).status_code == 429
+            assert client.post(path, b" " * size, "bob").status_code in READ
         wait_for("room again", lambda: not caller)
 
 
-def test_what_a_packed_body_grows_to_counts(own_house: House) -> None:
+def test_what_a_packed_body_grows_to_counts(own_environment: Environment) -> None:
     limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
-    with own_house.gateway(**limits) as visitor, sending(visitor, PREDICT, "ada", 3 * SMALL, 2 * SMALL):
-        wait_for("the body", lambda: visitor.gateway.bodies.used == 2 * SMALL)
+    with own_environment.gateway(**limits) as client, sending(client, PREDICT, "ada", 3 * SMALL, 2 * SMALL):
+        wait_for("the body", lambda: client.gateway.bodies.used == 2 * SMALL)
         packed = gzip.compress(b" " * 2 * SMALL)
         assert len(packed) < 1000
-        assert visitor.post(PREDICT, packed, content_encoding="gzip").status_code == 429
+        assert client.post(PREDICT, packed, content_encoding="gzip").status_code == 429
 
 
-def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(own_house: House) -> None:
+def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(own_environment: Environment) -> None:
     for changed in ({"body_budget_per_caller": 2**20}, {"body_budget": 20 * 2**20}, {"body_limit": 2**30}):
         with pytest.raises(ValueError, match="SLIPWAY_BODY_LIMIT is more than"):
-            own_house.settings(**changed)
+            own_environment.settings(**changed)
 
 
 def test_what_is_given_back_is_there_again() -> None:
@@ -160,22 +162,22 @@ def test_what_is_given_back_is_there_again() -> None:
     assert (budget.used, budget._by_caller) == (0, {})
 
 
-def test_one_caller_has_only_so_many_requests_under_way(new_house: Callable[[], House], troubled: Predictor) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100), url=troubled.url)
-    with house.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as visitor:
-        assert visitor.infer("heart").status_code == 200
+def test_one_caller_has_only_so_many_requests_under_way(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100), url=troubled.url)
+    with environment.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as client:
+        assert client.infer("heart").status_code == 200
         troubled.delay = 3
         with ThreadPoolExecutor(2) as threads:
-            under_way = [threads.submit(visitor.infer, "heart") for _ in range(2)]
+            under_way = [threads.submit(client.infer, "heart") for _ in range(2)]
             wait_for("both at the predictor", lambda: len(troubled.asked) == 3)
-            for refused in (visitor.infer("heart"), visitor.get("/v1/me")):
+            for refused in (client.infer("heart"), client.get("/v1/me")):
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-            assert visitor.get("/v1/me", "bob").status_code == 200
+            assert client.get("/v1/me", "bob").status_code == 200
             assert [each.result().status_code for each in under_way] == [200, 200]
-        assert visitor.get("/v1/me").status_code == 200
-        assert metric(visitor, "slipway_limit_refusals_total", limit="caller_requests") == 2
+        assert client.get("/v1/me").status_code == 200
+        assert metric(client, "slipway_limit_refusals_total", limit="caller_requests") == 2
 
 
-def metric(visitor: Visitor, name: str, **labels: str) -> float | None:
-    return visitor.gateway.metrics.registry.get_sample_value(name, labels)
+def metric(client: Client, name: str, **labels: str) -> float | None:
+    return client.gateway.metrics.registry.get_sample_value(name, labels)

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from slipway_contract.body import CallerBody
 
-from tests.gateway.environment import Visitor
+from tests.gateway.environment import Client
 
 SOURCES = Path(slipway_gateway.__file__).parent
 TRUSTED = {
@@ -72,10 +72,10 @@ def routes(given: Iterable[Any]) -> Iterator[APIRoute]:
             yield from routes(router.routes)
 
 
-def test_every_body_of_a_route_is_validated_by_such_a_model(visitor: Visitor) -> None:
+def test_every_body_of_a_route_is_validated_by_such_a_model(client: Client) -> None:
     parameters = [
         parameter.field_info.annotation
-        for route in routes(visitor.gateway.control.routes)
+        for route in routes(client.gateway.control.routes)
         for parameter in route.dependant.body_params
     ]
     assert len(parameters) >= 7

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from slipway_gateway.http.coding import preferred
 
-from tests.gateway.environment import Process, Visitor, v2_request
+from tests.gateway.environment import Client, Process, v2_request
 from tests.gateway.test_bodies import MEGABYTE
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -23,49 +23,49 @@ def rows(count: int) -> bytes:
     return orjson.dumps(request)
 
 
-def ask(visitor: Visitor, body: bytes | Iterator[bytes], accept: str = "identity", **headers: str) -> httpx.Response:
-    token = {"authorization": f"Bearer {visitor.house.issuer.token()}", "content-type": "application/json"}
+def ask(client: Client, body: bytes | Iterator[bytes], accept: str = "identity", **headers: str) -> httpx.Response:
+    token = {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": "application/json"}
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return visitor.client.post(INFER, content=body, headers={**token, "accept-encoding": accept, **given})
+    return client.http.post(INFER, content=body, headers={**token, "accept-encoding": accept, **given})
 
 
 @pytest.mark.parametrize("coding", PACK)
 @pytest.mark.parametrize("count", [1, 20_000], ids=["small", "streamed"])
-def test_a_packed_request_is_answered_as_the_plain_one(visitor: Visitor, coding: str, count: int) -> None:
-    plain, packed = ask(visitor, rows(count)), ask(visitor, PACK[coding](rows(count)), content_encoding=coding)
+def test_a_packed_request_is_answered_as_the_plain_one(client: Client, coding: str, count: int) -> None:
+    plain, packed = ask(client, rows(count)), ask(client, PACK[coding](rows(count)), content_encoding=coding)
     assert (packed.status_code, packed.content) == (200, plain.content)
 
 
-def test_a_packed_request_may_come_in_any_pieces(visitor: Visitor) -> None:
+def test_a_packed_request_may_come_in_any_pieces(client: Client) -> None:
     packed = gzip.compress(rows(1))
-    answer = ask(visitor, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip")
+    answer = ask(client, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip")
     assert answer.status_code == 200
 
 
-def test_the_log_keeps_what_was_packed(visitor: Visitor) -> None:
-    answer = ask(visitor, gzip.compress(rows(1)), content_encoding="gzip")
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+def test_the_log_keeps_what_was_packed(client: Client) -> None:
+    answer = ask(client, gzip.compress(rows(1)), content_encoding="gzip")
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["request"] == orjson.loads(rows(1))
     assert receipt["response"] == answer.json()
 
 
-def test_named_features_may_be_packed_too(visitor: Visitor) -> None:
+def test_named_features_may_be_packed_too(client: Client) -> None:
     body = gzip.compress(orjson.dumps({"instances": [{"age": 63, "chol": 233, "thal": 6}]}))
-    assert visitor.post(NAMED, body, content_encoding="gzip").status_code == 200
+    assert client.post(NAMED, body, content_encoding="gzip").status_code == 200
 
 
 @pytest.mark.parametrize("coding", PACK)
 @pytest.mark.parametrize("count", [100, 20_000], ids=["whole", "streamed"])
-def test_a_long_answer_is_packed_for_who_takes_it(visitor: Visitor, coding: str, count: int) -> None:
-    plain, packed = ask(visitor, rows(count)), ask(visitor, rows(count), accept=coding)
+def test_a_long_answer_is_packed_for_who_takes_it(client: Client, coding: str, count: int) -> None:
+    plain, packed = ask(client, rows(count)), ask(client, rows(count), accept=coding)
     assert "content-encoding" not in plain.headers
     assert (packed.headers["content-encoding"], packed.headers["vary"]) == (coding, "accept-encoding")
     assert packed.json()["outputs"] == plain.json()["outputs"]
     assert packed.num_bytes_downloaded < len(plain.content) / 2
 
 
-def test_a_short_answer_is_not_worth_packing(visitor: Visitor) -> None:
-    assert "content-encoding" not in ask(visitor, rows(1), accept="gzip").headers
+def test_a_short_answer_is_not_worth_packing(client: Client) -> None:
+    assert "content-encoding" not in ask(client, rows(1), accept="gzip").headers
 
 
 @pytest.mark.parametrize(
@@ -99,15 +99,15 @@ def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes 
     ],
     ids=["plain", "cut off", "with a tail", "broken", "empty"],
 )
-def test_what_is_not_packed_well_is_the_callers_error(visitor: Visitor, body: bytes, text: str) -> None:
-    answer = ask(visitor, body, content_encoding="gzip")
+def test_what_is_not_packed_well_is_the_callers_error(client: Client, body: bytes, text: str) -> None:
+    answer = ask(client, body, content_encoding="gzip")
     assert answer.status_code == 400
     assert text in answer.json()["error"]
 
 
-def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(visitor: Visitor) -> None:
+def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(client: Client) -> None:
     for path in (INFER, NAMED):
-        answer = visitor.post(path, b"{}", content_encoding="br")
+        answer = client.post(path, b"{}", content_encoding="br")
         assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
 
 
@@ -116,17 +116,17 @@ def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(process: 
     stream = zlib.compressobj(1, wbits=31)
     bomb = b"".join([*(stream.compress(b" " * MEGABYTE) for _ in range(256)), stream.flush()])
     assert len(bomb) < 2 * MEGABYTE
-    visitor = process.visitor
-    assert visitor.infer("heart").status_code == 200
+    client = process.client
+    assert client.infer("heart").status_code == 200
     before = process.peak_memory()
-    assert visitor.post(path, bomb, content_encoding="gzip").status_code == 413
+    assert client.post(path, bomb, content_encoding="gzip").status_code == 413
     # The control API holds a body up to the limit of 16 MiB, in the pieces and as a whole.
     assert process.peak_memory() - before < (48 if path == NAMED else 12) * MEGABYTE
-    assert visitor.infer("heart").status_code == 200
+    assert client.infer("heart").status_code == 200
 
 
-def test_packed_bytes_are_counted_too(visitor: Visitor) -> None:
+def test_packed_bytes_are_counted_too(client: Client) -> None:
     """Empty blocks of deflate unpack to nothing, for ever."""
     head, empty = zlib.compress(b"")[:2], b"\0\0\0\xff\xff" * 2**16
-    answer = ask(visitor, iter([head, *[empty] * 60]), content_encoding="deflate")
+    answer = ask(client, iter([head, *[empty] * 60]), content_encoding="deflate")
     assert answer.status_code == 413

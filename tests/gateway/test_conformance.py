@@ -12,7 +12,7 @@ from tests.conformance import every
 from tests.conformance.checks import Check
 from tests.conformance.served import Served
 from tests.conformance.servers import GATEWAY, cases, table
-from tests.gateway.environment import House, free_port
+from tests.gateway.environment import Environment, free_port
 from tests.gateway.loopback import wait_for
 
 PROGRAM = Path(".venv-serving/bin/slipway-serve").absolute()
@@ -25,9 +25,9 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, log, port = tmp_path_factory.mktemp("every") / "mnt", tmp_path_factory.mktemp("log") / "log", free_port()
     every.write_artifact(folder)
     given = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "METRICS_PORT": str(free_port()), "MODEL_NAME": "every-3"}
-    environment = {**os.environ, **{f"MLSERVER_{name}": value for name, value in given.items()}}
+    variables = {**os.environ, **{f"MLSERVER_{name}": value for name, value in given.items()}}
     with log.open("wb") as output:
-        process = subprocess.Popen([PROGRAM, folder], cwd=log.parent, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen([PROGRAM, folder], cwd=log.parent, env=variables, stdout=output, stderr=output)
 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]
@@ -45,12 +45,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(new_house: Callable[[], House], runtime: str) -> Iterator[Served]:
-    house = new_house()
-    house.model("every", (every.VERSION, 100), url=runtime)
-    with house.gateway(upstream_timeout_seconds=15) as visitor:
-        visitor.client.headers.update({"authorization": f"Bearer {house.issuer.token()}", "accept-encoding": "identity"})
-        yield Served(visitor.client, "every", every.VERSION, every.EXAMPLE, every.NAMES)
+def served(new_environment: Callable[[], Environment], runtime: str) -> Iterator[Served]:
+    environment = new_environment()
+    environment.model("every", (every.VERSION, 100), url=runtime)
+    with environment.gateway(upstream_timeout_seconds=15) as client:
+        client.http.headers.update({"authorization": f"Bearer {environment.issuer.token()}", "accept-encoding": "identity"})
+        yield Served(client.http, "every", every.VERSION, every.EXAMPLE, every.NAMES)
 
 
 @pytest.mark.parametrize("check", cases(GATEWAY))

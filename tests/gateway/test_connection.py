@@ -8,9 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-from slipway_gateway.http.connection import LARGE, Joining
+from slipway_gateway.http.connection import LARGE, CoalescingTransport
 
-from tests.gateway.environment import Visitor, v2_request
+from tests.gateway.environment import Client, v2_request
 
 
 class Recorded(asyncio.Transport):
@@ -35,11 +35,11 @@ class Recorded(asyncio.Transport):
         return default or name
 
 
-def written(use: Callable[[Joining], None]) -> Recorded:
+def written(use: Callable[[CoalescingTransport], None]) -> Recorded:
     transport = Recorded()
 
     async def main() -> None:
-        use(Joining(transport, asyncio.get_running_loop(), 1.0))
+        use(CoalescingTransport(transport, asyncio.get_running_loop(), 1.0))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -48,7 +48,7 @@ def written(use: Callable[[Joining], None]) -> Recorded:
 
 
 def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
-    def use(joining: Joining) -> None:
+    def use(joining: CoalescingTransport) -> None:
         joining.write(b"head ")
         joining.write(b"body")
 
@@ -56,7 +56,7 @@ def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
 
 
 def test_a_close_sends_what_was_written_before_it() -> None:
-    def use(joining: Joining) -> None:
+    def use(joining: CoalescingTransport) -> None:
         joining.write(b"last words")
         joining.close()
 
@@ -68,7 +68,7 @@ def test_a_close_sends_what_was_written_before_it() -> None:
 def test_large_pieces_are_neither_copied_nor_kept_and_the_order_stays() -> None:
     large = b"x" * (LARGE + 1)
 
-    def use(joining: Joining) -> None:
+    def use(joining: CoalescingTransport) -> None:
         joining.write(b"head ")
         joining.write(large)
         joining.write(b" tail")
@@ -82,8 +82,8 @@ def test_everything_else_is_the_transports_own() -> None:
     assert told == ["peername"]
 
 
-def test_requests_that_come_in_one_piece_are_answered_in_their_order(visitor: Visitor) -> None:
-    address = urlsplit(visitor.url)
+def test_requests_that_come_in_one_piece_are_answered_in_their_order(client: Client) -> None:
+    address = urlsplit(client.url)
     asked = [b"/livez", b"/nothing", b"/v2/health/live"]
     with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:
         connection.sendall(b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in asked))
@@ -93,8 +93,8 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(visitor: Vi
     assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"200", b"404", b"200"]
 
 
-def test_a_caller_who_waits_for_permission_to_send_the_body_gets_it(visitor: Visitor) -> None:
-    address, token = urlsplit(visitor.url), visitor.house.issuer.token().encode()
+def test_a_caller_who_waits_for_permission_to_send_the_body_gets_it(client: Client) -> None:
+    address, token = urlsplit(client.url), client.environment.issuer.token().encode()
     body = orjson.dumps(v2_request())
     head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nauthorization: Bearer %s\r\n" % token
     with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:

@@ -7,16 +7,16 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import DIGEST, ROW, Predictor
 
 
-def _predict(visitor: Visitor, *rows: dict[str, Any], who: str = "ada") -> httpx.Response:
-    return visitor.post("/v1/models/heart/predictions", {"instances": list(rows)}, who)
+def _predict(client: Client, *rows: dict[str, Any], who: str = "ada") -> httpx.Response:
+    return client.post("/v1/models/heart/predictions", {"instances": list(rows)}, who)
 
 
-def test_named_features_give_one_object_a_row(visitor: Visitor) -> None:
-    answer = _predict(visitor, ROW, {**ROW, "age": 26, "chol": None})
+def test_named_features_give_one_object_a_row(client: Client) -> None:
+    answer = _predict(client, ROW, {**ROW, "age": 26, "chol": None})
     assert answer.status_code == 200
     body = answer.json()
     assert body["predictions"][0] == {"label": 1, "probability": pytest.approx(63 / 130)}
@@ -38,8 +38,8 @@ def test_named_features_give_one_object_a_row(visitor: Visitor) -> None:
         ({**ROW, "age": [1]}, "age", "list"),
     ],
 )
-def test_a_wrong_feature_is_named(visitor: Visitor, row: dict[str, Any], field: str, problem: str) -> None:
-    answer = _predict(visitor, row)
+def test_a_wrong_feature_is_named(client: Client, row: dict[str, Any], field: str, problem: str) -> None:
+    answer = _predict(client, row)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     (finding,) = answer.json()["errors"]
@@ -48,11 +48,11 @@ def test_a_wrong_feature_is_named(visitor: Visitor, row: dict[str, Any], field: 
 
 
 @pytest.mark.parametrize("chol", [10**20, 2**64, -(2**63) - 1, 10**60, 2**64 - 1])
-def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(visitor: Visitor, chol: int) -> None:
-    answer = _predict(visitor, {**ROW, "chol": chol})
+def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(client: Client, chol: int) -> None:
+    answer = _predict(client, {**ROW, "chol": chol})
     if 0 <= chol < 10**38:
         assert answer.status_code == 200
-        receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+        receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
         assert float(next(each["data"][0] for each in receipt["request"]["inputs"] if each["name"] == "chol")) == float(chol)
     else:
         assert answer.status_code == 422
@@ -60,10 +60,10 @@ def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(visitor: Visi
 
 
 @pytest.mark.parametrize("word", ["NaN", "null"])
-def test_nan_is_a_missing_value_where_one_may_be_missing(visitor: Visitor, word: str) -> None:
-    answer = visitor.post("/v1/models/heart/predictions", b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode())
+def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: str) -> None:
+    answer = client.post("/v1/models/heart/predictions", b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode())
     assert answer.status_code == 200
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["request"]["inputs"][1]["data"] == [None]
 
 
@@ -80,8 +80,8 @@ def test_nan_is_a_missing_value_where_one_may_be_missing(visitor: Visitor, word:
         (b"[" * 10_000 + b"]" * 10_000, 422, "recursion"),
     ],
 )
-def test_a_body_of_another_form_is_a_problem(visitor: Visitor, content: bytes, status: int, text: str) -> None:
-    answer = visitor.post("/v1/models/heart/predictions", content)
+def test_a_body_of_another_form_is_a_problem(client: Client, content: bytes, status: int, text: str) -> None:
+    answer = client.post("/v1/models/heart/predictions", content)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["status"] == status
@@ -102,10 +102,10 @@ def test_a_body_of_another_form_is_a_problem(visitor: Visitor, content: bytes, s
         ("POST", "/v1/models/heart/predictions", 415),
     ],
 )
-def test_every_error_is_a_problem(visitor: Visitor, method: str, path: str, status: int) -> None:
+def test_every_error_is_a_problem(client: Client, method: str, path: str, status: int) -> None:
     content_type = "text/plain" if status == 415 else "application/json"
-    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}", "content-type": content_type}
-    answer = visitor.client.request(method, path, headers=headers, content=b'{"instances": [{}]}')
+    headers = {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": content_type}
+    answer = client.http.request(method, path, headers=headers, content=b'{"instances": [{}]}')
     assert answer.status_code == status
     problem = answer.json()
     assert problem.keys() >= {"type", "title", "status", "detail", "instance", "requestId"}
@@ -113,11 +113,11 @@ def test_every_error_is_a_problem(visitor: Visitor, method: str, path: str, stat
     assert ("allow" in answer.headers) is (status == 405)
 
 
-def test_models_tell_version_readiness_and_signature(visitor: Visitor) -> None:
-    models = {model["name"]: model for model in visitor.get("/v1/models").json()["models"]}
+def test_models_tell_version_readiness_and_signature(client: Client) -> None:
+    models = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
     assert models["asleep"]["ready"] is False
     assert models["asleep"]["message"] == "suspended by its owner"
-    heart = visitor.get("/v1/models/heart").json()
+    heart = client.get("/v1/models/heart").json()
     assert models["heart"] == heart
     assert (heart["ready"], heart["version"], heart["message"]) == (True, "3", "serving")
     assert [column["name"] for column in heart["signature"]["inputs"]] == ["age", "chol", "thal"]
@@ -125,9 +125,9 @@ def test_models_tell_version_readiness_and_signature(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
-def test_a_receipt_tells_the_whole_story(visitor: Visitor, protocol: str) -> None:
-    answer = _predict(visitor, ROW) if protocol == "v1" else visitor.infer("heart")
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+def test_a_receipt_tells_the_whole_story(client: Client, protocol: str) -> None:
+    answer = _predict(client, ROW) if protocol == "v1" else client.infer("heart")
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["requestId"] == answer.headers["x-request-id"]
     assert (receipt["model"], receipt["version"], receipt["role"]) == ("heart", "3", "live")
     assert receipt["digest"] == f"{DIGEST[:-4]}0003"
@@ -141,31 +141,31 @@ def test_a_receipt_tells_the_whole_story(visitor: Visitor, protocol: str) -> Non
     assert receipt["response"]["model_name"] == "heart"
 
 
-def test_a_refused_prediction_has_a_receipt_too(visitor: Visitor) -> None:
-    answer = visitor.post("/v2/models/heart/infer", b"\x00 not \xff text")
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+def test_a_refused_prediction_has_a_receipt_too(client: Client) -> None:
+    answer = client.post("/v2/models/heart/infer", b"\x00 not \xff text")
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["status"] == 400
     assert receipt["request"] == "\ufffd not \ufffd text"
 
 
-def test_a_foreign_receipt_does_not_exist_but_for_an_admin(visitor: Visitor) -> None:
-    request_id = visitor.infer("heart", "ada").headers["x-request-id"]
+def test_a_foreign_receipt_does_not_exist_but_for_an_admin(client: Client) -> None:
+    request_id = client.infer("heart", "ada").headers["x-request-id"]
     path = f"/v1/predictions/{request_id}"
-    foreign, unknown = visitor.get(path, "bob"), visitor.get("/v1/predictions/unknown", "bob")
+    foreign, unknown = client.get(path, "bob"), client.get("/v1/predictions/unknown", "bob")
     assert (foreign.status_code, unknown.status_code) == (404, 404)
     assert foreign.json()["detail"] == f"there is no prediction {request_id}"
-    assert visitor.get(path, "root").json()["caller"] == "user:ada"
+    assert client.get(path, "root").json()["caller"] == "user:ada"
 
 
-def test_feedback_is_the_owners_and_a_later_one_corrects(visitor: Visitor) -> None:
-    path = f"/v1/predictions/{visitor.infer('heart').headers['x-request-id']}"
-    first = visitor.post(f"{path}/feedback", {"label": 0})
+def test_feedback_is_the_owners_and_a_later_one_corrects(client: Client) -> None:
+    path = f"/v1/predictions/{client.infer('heart').headers['x-request-id']}"
+    first = client.post(f"{path}/feedback", {"label": 0})
     assert first.status_code == 201
-    second = visitor.post(f"{path}/feedback", {"label": 1, "comment": "confirmed"})
-    assert visitor.get(path).json()["feedback"] == second.json()
+    second = client.post(f"{path}/feedback", {"label": 1, "comment": "confirmed"})
+    assert client.get(path).json()["feedback"] == second.json()
     assert second.json()["label"] == 1
-    assert visitor.post(f"{path}/feedback", {"label": 1}, "bob").status_code == 404
-    assert visitor.post(f"{path}/feedback", {"label": 1}, "root").status_code == 404
+    assert client.post(f"{path}/feedback", {"label": 1}, "bob").status_code == 404
+    assert client.post(f"{path}/feedback", {"label": 1}, "root").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -178,27 +178,27 @@ def test_feedback_is_the_owners_and_a_later_one_corrects(visitor: Visitor) -> No
         (b"{}", "label"),
     ],
 )
-def test_feedback_that_cannot_be_kept_is_refused(visitor: Visitor, content: bytes, text: str) -> None:
-    path = f"/v1/predictions/{visitor.infer('heart').headers['x-request-id']}"
-    answer = visitor.post(f"{path}/feedback", content)
+def test_feedback_that_cannot_be_kept_is_refused(client: Client, content: bytes, text: str) -> None:
+    path = f"/v1/predictions/{client.infer('heart').headers['x-request-id']}"
+    answer = client.post(f"{path}/feedback", content)
     assert answer.status_code == 422
     assert text in answer.json()["detail"]
 
 
-def test_openapi_has_the_oidc_scheme_and_examples(visitor: Visitor, house: House) -> None:
-    document = visitor.get("/v1/openapi.json", who=None).json()
+def test_openapi_has_the_oidc_scheme_and_examples(client: Client, environment: Environment) -> None:
+    document = client.get("/v1/openapi.json", who=None).json()
     (scheme,) = document["components"]["securitySchemes"].values()
     assert scheme == {
         "type": "openIdConnect",
-        "openIdConnectUrl": f"{house.issuer.url}/.well-known/openid-configuration",
+        "openIdConnectUrl": f"{environment.issuer.url}/.well-known/openid-configuration",
     }
     assert document["paths"]["/v1/me"]["get"]["security"]
     content = document["paths"]["/v1/models/{model}/predictions"]["post"]["requestBody"]["content"]
     assert content["application/json"]["schema"]["examples"]
 
 
-def test_metrics_are_on_a_port_of_their_own(visitor: Visitor) -> None:
-    assert visitor.get("/metrics").status_code == 404
+def test_metrics_are_on_a_port_of_their_own(client: Client) -> None:
+    assert client.get("/metrics").status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -213,44 +213,46 @@ def test_metrics_are_on_a_port_of_their_own(visitor: Visitor) -> None:
     ],
 )
 def test_nonsense_of_a_predictor_is_no_secret_of_ours(
-    new_house: Callable[[], House], troubled: Predictor, said: bytes, status: int, text: str
+    new_environment: Callable[[], Environment], troubled: Predictor, said: bytes, status: int, text: str
 ) -> None:
-    house = new_house()
-    house.model("broken", ("1", 100), url=troubled.url)
+    environment = new_environment()
+    environment.model("broken", ("1", 100), url=troubled.url)
     troubled.raw = said
-    with house.gateway() as visitor:
-        answer = visitor.post("/v1/models/broken/predictions", {"instances": [ROW]})
+    with environment.gateway() as client:
+        answer = client.post("/v1/models/broken/predictions", {"instances": [ROW]})
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
         assert text in answer.json()["detail"]
         assert answer.json()["requestId"] == answer.headers["x-request-id"]
-        assert visitor.get("/v1/me").status_code == 200
+        assert client.get("/v1/me").status_code == 200
 
 
-def test_an_answer_that_breaks_off_is_answered_503(new_house: Callable[[], House], troubled: Predictor) -> None:
-    house = new_house()
-    house.model("broken", ("1", 100), url=troubled.url)
+def test_an_answer_that_breaks_off_is_answered_503(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+    environment = new_environment()
+    environment.model("broken", ("1", 100), url=troubled.url)
     troubled.cut_off = True
-    with house.gateway() as visitor:
-        answer = visitor.post("/v1/models/broken/predictions", {"instances": [ROW]})
+    with environment.gateway() as client:
+        answer = client.post("/v1/models/broken/predictions", {"instances": [ROW]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
-def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdown(new_house: Callable[[], House]) -> None:
+def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdown(
+    new_environment: Callable[[], Environment],
+) -> None:
     with Predictor() as predictor:
         predictor.parameters["card"] = "# Heart disease risk\n\nNot a medical device: é.\n"
-        house = new_house()
-        house.model("heart", ("3", 100), ("2", 0), url=predictor.url)
-        with house.gateway() as visitor:
-            answer = visitor.get("/v1/models/heart/card")
+        environment = new_environment()
+        environment.model("heart", ("3", 100), ("2", 0), url=predictor.url)
+        with environment.gateway() as client:
+            answer = client.get("/v1/models/heart/card")
             assert (answer.status_code, answer.text) == (200, predictor.parameters["card"])
             assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
             assert (answer.headers["slipway-version"], answer.headers["x-content-type-options"]) == ("3", "nosniff")
-            assert visitor.get("/v1/models/heart/card?version=2").headers["slipway-version"] == "2"
-            assert visitor.get("/v1/models/heart/card?version=9").status_code == 404
-            assert "card" not in visitor.get("/v2/models/heart").json()["parameters"]
+            assert client.get("/v1/models/heart/card?version=2").headers["slipway-version"] == "2"
+            assert client.get("/v1/models/heart/card?version=9").status_code == 404
+            assert "card" not in client.get("/v2/models/heart").json()["parameters"]
 
 
-def test_a_version_without_a_model_card_says_so(visitor: Visitor) -> None:
-    answer = visitor.get("/v1/models/heart/card")
+def test_a_version_without_a_model_card_says_so(client: Client) -> None:
+    answer = client.get("/v1/models/heart/card")
     assert (answer.status_code, answer.json()["detail"]) == (404, "version 3 of model heart has no model card")

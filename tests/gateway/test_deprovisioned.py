@@ -9,7 +9,7 @@ import orjson
 import psycopg
 import pytest
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.eventlog.deprovisioned import Vanished
+from slipway_gateway.eventlog.deprovisioned import DeprovisionedUsers
 from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.people.scim import Scim
@@ -65,7 +65,7 @@ class Town:
         keys = IssuerKeys(url, url, upstream.json, refresh_seconds=1, refetch_seconds=1)
         keys.token_endpoint = f"{url}/token"
         try:
-            await Vanished(database, Scim(upstream, keys, url, "client", "secret"), seconds=900).once()
+            await DeprovisionedUsers(database, Scim(upstream, keys, url, "client", "secret"), seconds=900).once()
         finally:
             await database.close()
             await upstream.close()

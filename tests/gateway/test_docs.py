@@ -13,45 +13,45 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_gateway.preprocessing.schema import example, row_schema
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import ROW
 
 PATH = "/v1/models/heart/predictions"
 
 
-def _operation(visitor: Visitor, who: str | None = "ada") -> Any:
-    return visitor.get("/v1/openapi.json", who).json()["paths"][PATH]["post"]
+def _operation(client: Client, who: str | None = "ada") -> Any:
+    return client.get("/v1/openapi.json", who).json()["paths"][PATH]["post"]
 
 
-def test_the_document_names_no_model_to_whom_it_does_not_know(visitor: Visitor) -> None:
-    assert "heart" not in "".join(visitor.get("/v1/openapi.json", who=None).json()["paths"])
-    assert visitor.get("/v1/openapi.json", "no.good.token").status_code == 401
+def test_the_document_names_no_model_to_whom_it_does_not_know(client: Client) -> None:
+    assert "heart" not in "".join(client.get("/v1/openapi.json", who=None).json()["paths"])
+    assert client.get("/v1/openapi.json", "no.good.token").status_code == 401
 
 
-def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(visitor: Visitor) -> None:
-    operation = _operation(visitor)
+def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(client: Client) -> None:
+    operation = _operation(client)
     content = operation["requestBody"]["content"]["application/json"]
     row = content["schema"]["properties"]["instances"]["items"]
     assert row["properties"]["age"] == {"type": "number", "minimum": 0, "maximum": 130, "description": "in a"}
     assert row["properties"]["thal"]["enum"] == [3, 6, 7]
     assert row["required"] == ["age", "chol", "thal"]
     Draft202012Validator(content["schema"]).validate({"instances": [{**ROW, "chol": None}]})
-    answer = visitor.post(PATH, content["example"])
+    answer = client.post(PATH, content["example"])
     assert answer.status_code == 200
     said = operation["responses"]["200"]["content"]["application/json"]["schema"]["allOf"][1]
     Draft202012Validator(said).validate(answer.json())
 
 
-def test_only_granted_and_served_models_are_in_it(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    house.model("secret", ("1", 100))
-    house.model("asleep", message="suspended")
-    with psycopg.connect(house.database_url) as connection:
+def test_only_granted_and_served_models_are_in_it(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    environment.model("secret", ("1", 100))
+    environment.model("asleep", message="suspended")
+    with psycopg.connect(environment.database_url) as connection:
         connection.execute("DELETE FROM grants WHERE models = '*' AND grantee = 'group:user'")
         connection.execute("INSERT INTO grants VALUES ('1', 'user:ada', 'heart', 'default')")
-    with house.gateway() as visitor:
-        paths = {who: visitor.get("/v1/openapi.json", who).json()["paths"].keys() for who in ("ada", "bob", "root")}
+    with environment.gateway() as client:
+        paths = {who: client.get("/v1/openapi.json", who).json()["paths"].keys() for who in ("ada", "bob", "root")}
     assert PATH in paths["ada"]
     assert PATH not in paths["bob"]
     assert "/v1/models/secret/predictions" in paths["root"]
@@ -78,32 +78,32 @@ def test_examples_fit_their_signatures() -> None:
     Draft202012Validator(row_schema(signature.inputs)).validate(row)
 
 
-def test_the_page_takes_everything_from_here(visitor: Visitor, house: House) -> None:
-    page = visitor.get("/v1/docs", who=None)
+def test_the_page_takes_everything_from_here(client: Client, environment: Environment) -> None:
+    page = client.get("/v1/docs", who=None)
     policy = page.headers["content-security-policy"]
-    assert f"connect-src 'self' {house.issuer.url};" in policy
+    assert f"connect-src 'self' {environment.issuer.url};" in policy
     assert "script-src 'self';" in policy
     links = re.findall(r'(?:src|href)="(docs/[^"]+)"', page.text)
     assert len(links) == 3
     assert "http" not in page.text
     for link in links:
-        asset = visitor.client.get(f"/v1/{link}")
+        asset = client.http.get(f"/v1/{link}")
         assert (asset.status_code, asset.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
         assert asset.headers["content-encoding"] == "gzip"
-        again = visitor.client.get(f"/v1/{link}", headers={"if-none-match": asset.headers["etag"], "accept-encoding": "identity"})
+        again = client.http.get(f"/v1/{link}", headers={"if-none-match": asset.headers["etag"], "accept-encoding": "identity"})
         assert (again.status_code, again.content) == (304, b"")
     assert 'data-client="slipway"' in page.text
 
 
-def test_an_asset_of_another_release_is_not_kept(visitor: Visitor) -> None:
-    asset = visitor.client.get("/v1/docs/docs.js?0123", headers={"accept-encoding": "identity"})
+def test_an_asset_of_another_release_is_not_kept(client: Client) -> None:
+    asset = client.http.get("/v1/docs/docs.js?0123", headers={"accept-encoding": "identity"})
     assert asset.headers["cache-control"] == "no-cache"
     assert "SwaggerUIBundle" in asset.text
-    assert visitor.client.get("/v1/docs/core.py").status_code == 404
+    assert client.http.get("/v1/docs/core.py").status_code == 404
 
 
-def test_the_way_back_from_login_runs_its_own_script_and_no_other(visitor: Visitor) -> None:
-    page = visitor.get("/v1/docs/login?code=x", who=None)
+def test_the_way_back_from_login_runs_its_own_script_and_no_other(client: Client) -> None:
+    page = client.get("/v1/docs/login?code=x", who=None)
     script = page.text.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}';" in page.headers["content-security-policy"]
@@ -111,5 +111,5 @@ def test_the_way_back_from_login_runs_its_own_script_and_no_other(visitor: Visit
 
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v1/openapi.json"])
-def test_no_cache_keeps_what_is_somebodys(visitor: Visitor, path: str) -> None:
-    assert visitor.get(path).headers["cache-control"] == "no-store"
+def test_no_cache_keeps_what_is_somebodys(client: Client, path: str) -> None:
+    assert client.get(path).headers["cache-control"] == "no-store"

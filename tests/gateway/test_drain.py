@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.gateway.environment import House, Process, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, Process, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 from tests.silence import Network
@@ -23,8 +23,10 @@ from tests.silence import Network
 class Replicas:
     """Two processes behind what a Service does: new connections go to those whose probe was good last, old ones stay."""
 
-    def __init__(self, house: House) -> None:
-        self.processes = [Process(house, drain_seconds=1.0, spool=house.folder / f"spool-{number}") for number in range(2)]
+    def __init__(self, environment: Environment) -> None:
+        self.processes = [
+            Process(environment, drain_seconds=1.0, spool=environment.folder / f"spool-{number}") for number in range(2)
+        ]
         self.ready: list[Process] = []
         self.over = threading.Event()
         self.statuses: Counter[int] = Counter()
@@ -39,7 +41,7 @@ class Replicas:
     @staticmethod
     def _is_ready(client: httpx.Client, process: Process) -> bool:
         try:
-            return client.get(f"{process.visitor.url}/readyz").status_code == 200
+            return client.get(f"{process.client.url}/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -65,7 +67,7 @@ class Replicas:
             connection.close()
 
     def _any_ready(self) -> str:
-        return urlsplit(random.choice(self.ready).visitor.url).netloc  # noqa: S311
+        return urlsplit(random.choice(self.ready).client.url).netloc  # noqa: S311
 
     def _ask(self, connection: http.client.HTTPConnection, token: str) -> bool:
         """Whether the server asked to leave the connection."""
@@ -83,24 +85,24 @@ class Replicas:
 
 
 @pytest.fixture
-def replicas(new_house: Callable[[], House]) -> Iterator[Replicas]:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    replicas = Replicas(house)
+def replicas(new_environment: Callable[[], Environment]) -> Iterator[Replicas]:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    replicas = Replicas(environment)
     try:
         yield replicas
     finally:
         replicas.stop()
         for each in replicas.processes:
             each.kill()
-            each.visitor.client.close()
+            each.client.http.close()
 
 
 def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replicas) -> None:
     first, second = replicas.processes
     for each in replicas.processes:
         each.wait_ready()
-    replicas.start(callers=8, a_second=20, token=first.visitor.house.issuer.token())
+    replicas.start(callers=8, a_second=20, token=first.client.environment.issuer.token())
     wait_for("load on both", lambda: replicas.statuses[200] >= 30)
     assert first.stop() == 0
     assert replicas.ready == [second]
@@ -110,42 +112,46 @@ def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replic
     assert second.stop() == 0
     assert replicas.problems == []
     assert set(replicas.statuses) == {200}
-    house = first.visitor.house
-    assert house.count() == sum(replicas.statuses.values())
-    assert not list(house.folder.glob("spool-*/*.jsonl")), "everything was shipped"
+    environment = first.client.environment
+    assert environment.count() == sum(replicas.statuses.values())
+    assert not list(environment.folder.glob("spool-*/*.jsonl")), "everything was shipped"
 
 
 @contextmanager
-def closing(house: House) -> Iterator[Visitor]:
-    with house.gateway() as visitor:
-        visitor.gateway.door.closing = True
-        yield visitor
+def closing(environment: Environment) -> Iterator[Client]:
+    with environment.gateway() as client:
+        client.gateway.door.closing = True
+        yield client
 
 
-def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    house.model("heart", ("3", 100))
-    with closing(house) as visitor:
+def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    with closing(environment) as client:
         for path in ("/readyz", "/v2/health/ready"):
-            answer = visitor.get(path, who=None)
+            answer = client.get(path, who=None)
             assert (answer.status_code, answer.headers["connection"]) == (503, "close")
             assert "shutting down" in answer.text
-        for answer in (visitor.infer("heart"), visitor.get("/livez", who=None), visitor.get("/v1/me")):
+        for answer in (client.infer("heart"), client.get("/livez", who=None), client.get("/v1/me")):
             assert (answer.status_code, answer.headers["connection"]) == (200, "close")
 
 
 @pytest.fixture
-def behind(new_house: Callable[[], House]) -> Iterator[tuple[Process, Network]]:
+def behind(new_environment: Callable[[], Environment]) -> Iterator[tuple[Process, Network]]:
     """A gateway that has answered, and whose database does not take the event."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    with Network(house.database_url) as network:
-        process = Process(House(house.folder, network.url, house.issuer, house.predictor), grace_seconds=40, database_seconds=0.5)
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    with Network(environment.database_url) as network:
+        process = Process(
+            Environment(environment.folder, network.url, environment.issuer, environment.predictor),
+            grace_seconds=40,
+            database_seconds=0.5,
+        )
         try:
             process.wait_ready()
             network.cut()
-            assert process.visitor.infer("heart").status_code == 200
-            process.visitor.client.close()
+            assert process.client.infer("heart").status_code == 200
+            process.client.http.close()
             yield process, network
         finally:
             process.kill()
@@ -160,8 +166,8 @@ def test_a_gateway_that_terminates_ships_its_spool_when_the_database_comes_back_
         process.process.wait(8)
     network.mend()
     assert process.process.wait(60) == 0
-    assert process.visitor.house.count() == 1
-    assert not list(process.visitor.house.spool.glob("*.jsonl"))
+    assert process.client.environment.count() == 1
+    assert not list(process.client.environment.spool.glob("*.jsonl"))
 
 
 def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(behind: tuple[Process, Network]) -> None:
@@ -170,21 +176,21 @@ def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(behind:
     process.process.terminate()
     assert process.process.wait(60) == 0
     assert time.monotonic() - begun < 40, "the kubelet would have killed it"
-    (segment,) = process.visitor.house.spool.glob("*.jsonl")
+    (segment,) = process.client.environment.spool.glob("*.jsonl")
     log = process.log.read_text()
     assert f"{segment.stat().st_size} bytes of events are left in" in log
     assert "ERROR" in log.upper()
 
 
-def test_requests_under_way_are_finished(new_house: Callable[[], House], troubled: Predictor) -> None:
-    house = new_house()
-    house.model("slow", ("1", 100), url=troubled.url)
-    process = Process(house)
+def test_requests_under_way_are_finished(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+    environment = new_environment()
+    environment.model("slow", ("1", 100), url=troubled.url)
+    process = Process(environment)
     process.wait_ready()
     troubled.delay = 1.0
     answers: list[httpx.Response] = []
-    with Visitor(process.visitor.url, house) as visitor:
-        caller = threading.Thread(target=lambda: answers.append(visitor.infer("slow")))
+    with Client(process.client.url, environment) as client:
+        caller = threading.Thread(target=lambda: answers.append(client.infer("slow")))
         caller.start()
         wait_for("the request under way", lambda: troubled.asked)
         begin = time.monotonic()
@@ -192,4 +198,4 @@ def test_requests_under_way_are_finished(new_house: Callable[[], House], trouble
         caller.join(10)
     assert time.monotonic() - begin > 0.5
     assert [each.status_code for each in answers] == [200]
-    assert house.count() == 1
+    assert environment.count() == 1

@@ -12,7 +12,7 @@ import pytest
 from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
 from slipway_gateway.inference.endpoints import ASIDE_SECONDS, Endpoint, Endpoints, Slice, read_slice, service_of
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 
@@ -26,22 +26,22 @@ def replicas() -> Iterator[list[Predictor]]:
 
 
 @pytest.fixture
-def spread(house: House, visitor: Visitor) -> Iterator[Callable[..., None]]:
+def spread(environment: Environment, client: Client) -> Iterator[Callable[..., None]]:
     """A model behind a Service; calling it says where its pods are, and waits until the gateway knows."""
 
     def now(*ready: str, leaving: Sequence[str] = ()) -> None:
-        house.pods(SERVICE, *ready, leaving=leaving)
-        wait_for("the endpoints", lambda: {each.origin for each in _known(visitor)} == set(ready or leaving))
+        environment.pods(SERVICE, *ready, leaving=leaving)
+        wait_for("the endpoints", lambda: {each.origin for each in _known(client)} == set(ready or leaving))
 
-    house.model("spread", ("1", 100), url=house.pods(SERVICE))
-    wait_for("the route", lambda: visitor.gateway.routes.snapshot.get("spread"))
+    environment.model("spread", ("1", 100), url=environment.pods(SERVICE))
+    wait_for("the route", lambda: client.gateway.routes.snapshot.get("spread"))
     yield now
     now()
-    house.cluster.delete(MODEL, "spread")
+    environment.cluster.delete(MODEL, "spread")
 
 
-def _known(visitor: Visitor) -> Sequence[Endpoint]:
-    return visitor.gateway.endpoints.snapshot.get(f"{SERVICE}.default", ())
+def _known(client: Client) -> Sequence[Endpoint]:
+    return client.gateway.endpoints.snapshot.get(f"{SERVICE}.default", ())
 
 
 def urls(predictors: Sequence[Predictor]) -> list[str]:
@@ -49,17 +49,17 @@ def urls(predictors: Sequence[Predictor]) -> list[str]:
 
 
 @contextmanager
-def load(visitor: Visitor, callers: int = 4) -> Iterator[Counter[int]]:
+def load(client: Client, callers: int = 4) -> Iterator[Counter[int]]:
     """Callers who ask again as soon as they are answered; counts statuses."""
     statuses: Counter[int] = Counter()
     over = threading.Event()
 
-    def call() -> None:
-        with Visitor(visitor.url, visitor.house) as caller:
+    def context() -> None:
+        with Client(client.url, client.environment) as caller:
             while not over.is_set():
                 statuses[caller.infer("spread").status_code] += 1
 
-    threads = [threading.Thread(target=call) for _ in range(callers)]
+    threads = [threading.Thread(target=context) for _ in range(callers)]
     for thread in threads:
         thread.start()
     try:
@@ -84,28 +84,28 @@ def assert_even(replicas: Sequence[Predictor], requests: int = 300) -> None:
 
 
 def test_each_replica_gets_its_share_of_steady_load(
-    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
-    with load(visitor) as statuses:
+    with load(client) as statuses:
         assert_even(replicas)
     assert set(statuses) == {200}
 
 
-def test_single_requests_are_shared_too(visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+def test_single_requests_are_shared_too(client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
     spread(*urls(replicas))
     for _ in range(300):
-        assert visitor.infer("spread").status_code == 200
+        assert client.infer("spread").status_code == 200
     # 300 by chance over three: 100 each, with a standard deviation of 8.2.
     assert all(abs(len(each.asked) - 100) < 5 * 8.2 for each in replicas), [len(each.asked) for each in replicas]
 
 
 def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
-    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     first, second, third = replicas
     spread(first.url)
-    with load(visitor) as statuses:
+    with load(client) as statuses:
         wait_for("load", lambda: len(first.asked) > 50)
         spread(*urls(replicas))
         assert_even(replicas)
@@ -119,10 +119,10 @@ def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
 
 
 def test_a_replica_that_dies_unannounced_costs_no_request(
-    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
-    with load(visitor) as statuses:
+    with load(client) as statuses:
         assert_even(replicas)
         replicas[0].server.__exit__()
         assert_even(replicas[1:])
@@ -132,25 +132,25 @@ def test_a_replica_that_dies_unannounced_costs_no_request(
     assert set(statuses) == {200}
 
 
-def test_a_slow_replica_gets_less(visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+def test_a_slow_replica_gets_less(client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
     spread(*urls(replicas))
     replicas[0].delay = 0.2
-    with load(visitor, callers=6):
+    with load(client, callers=6):
         wait_for("300 requests", lambda: sum(len(each.asked) for each in replicas) >= 300)
     assert len(replicas[0].asked) < 60
 
 
 def test_the_last_one_that_leaves_is_still_asked(
-    visitor: Visitor, spread: Callable[..., None], replicas: Sequence[Predictor]
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(leaving=[replicas[0].url])
-    assert visitor.infer("spread").status_code == 200
+    assert client.infer("spread").status_code == 200
     assert replicas[0].asked == ["spread-1"]
 
 
-def test_with_no_endpoint_at_all_the_service_itself_is_asked(visitor: Visitor, spread: Callable[..., None]) -> None:
+def test_with_no_endpoint_at_all_the_service_itself_is_asked(client: Client, spread: Callable[..., None]) -> None:
     spread()
-    answer = visitor.infer("spread")
+    answer = client.infer("spread")
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2", answer.text
 
@@ -180,32 +180,32 @@ def abrupt(after: bytes) -> Iterator[str]:
 
 @pytest.mark.parametrize("after", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"], ids=["silence", "half an answer"])
 def test_a_connection_that_breaks_before_the_answer_is_whole_is_made_good_elsewhere(
-    visitor: Visitor, spread: Callable[..., None], predictor: Predictor, after: bytes
+    client: Client, spread: Callable[..., None], predictor: Predictor, after: bytes
 ) -> None:
     before = len(predictor.asked)
     with abrupt(after) as broken:
         spread(predictor.url, broken)
         for _ in range(20):
-            assert visitor.infer("spread").status_code == 200
-            for each in _known(visitor):
+            assert client.infer("spread").status_code == 200
+            for each in _known(client):
                 each.aside_until = 0.0
     assert len(predictor.asked) == before + 20
 
 
-def test_predictors_see_the_gateways_token_and_never_the_callers(new_house: Callable[[], House], troubled: Predictor) -> None:
-    house = new_house()
-    house.model("guarded", ("1", 100), url=troubled.url)
-    with house.gateway(predictor_token="a-secret-of-predictors") as visitor:
-        assert visitor.infer("guarded").status_code == 200
-        assert (
-            visitor.post("/v1/models/guarded/predictions", {"instances": [{"age": 1, "chol": 1, "thal": 3}]}).status_code == 200
-        )
-        assert visitor.get("/v2/models/guarded").status_code == 200
+def test_predictors_see_the_gateways_token_and_never_the_callers(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
+    environment = new_environment()
+    environment.model("guarded", ("1", 100), url=troubled.url)
+    with environment.gateway(predictor_token="a-secret-of-predictors") as client:
+        assert client.infer("guarded").status_code == 200
+        assert client.post("/v1/models/guarded/predictions", {"instances": [{"age": 1, "chol": 1, "thal": 3}]}).status_code == 200
+        assert client.get("/v2/models/guarded").status_code == 200
     assert troubled.credentials == {b"Bearer a-secret-of-predictors"}
 
 
-def test_without_a_token_predictors_see_none(visitor: Visitor, predictor: Predictor) -> None:
-    assert visitor.infer("heart").status_code == 200
+def test_without_a_token_predictors_see_none(client: Client, predictor: Predictor) -> None:
+    assert client.infer("heart").status_code == 200
     assert predictor.credentials == {None}
 
 
@@ -213,8 +213,8 @@ def test_without_a_token_predictors_see_none(visitor: Visitor, predictor: Predic
 
 
 @pytest.fixture
-def endpoints(house: House) -> Endpoints:
-    endpoints = Endpoints(house.cluster, watch_seconds=1)
+def endpoints(environment: Environment) -> Endpoints:
+    endpoints = Endpoints(environment.cluster, watch_seconds=1)
     endpoints._publish({"one": Slice("s.ns", ("http://a", "http://b"), ()), "two": Slice("s.ns", ("http://c",), ("http://d",))})
     return endpoints
 

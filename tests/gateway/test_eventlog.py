@@ -25,7 +25,7 @@ from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.postgresql.tables import CHECKS, feedback, metadata, prediction_events
 from sqlalchemy import create_engine, inspect
 
-from tests.gateway.environment import House, Process, running
+from tests.gateway.environment import Environment, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
@@ -113,9 +113,9 @@ def test_a_full_disk_leaves_no_torn_line(spool: Spool) -> None:
     assert _shipped(spool) == [b"two"]
 
 
-def test_tables_are_what_migrations_make_and_what_the_contract_says(own_house: House) -> None:
-    migrate(own_house.database_url)  # a second time
-    engine = create_engine(sqlalchemy_url(own_house.database_url))
+def test_tables_are_what_migrations_make_and_what_the_contract_says(own_environment: Environment) -> None:
+    migrate(own_environment.database_url)  # a second time
+    engine = create_engine(sqlalchemy_url(own_environment.database_url))
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "gateway_schema", "include_name": _is_ours})
         assert compare_metadata(context, metadata) == []
@@ -149,45 +149,45 @@ def test_several_may_migrate_at_once(new_database: Callable[[], str]) -> None:
         assert list(pool.map(migrate, [url] * 4)) == [None] * 4
 
 
-def test_the_migrate_command_says_what_is_missing(own_house: House) -> None:
-    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+def test_the_migrate_command_says_what_is_missing(own_environment: Environment) -> None:
+    def run(**variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "slipway_gateway", "migrate"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
     given = {"SLIPWAY_CLUSTER": "local:///x", "SLIPWAY_OIDC_ISSUER": "http://x", "SLIPWAY_OIDC_AUDIENCE": "x"}
     missing = run(**given)
     assert missing.returncode == 2
     assert "SLIPWAY_DATABASE_URL: Field required" in missing.stderr
-    assert run(**given, SLIPWAY_DATABASE_URL=own_house.database_url).returncode == 0
+    assert run(**given, SLIPWAY_DATABASE_URL=own_environment.database_url).returncode == 0
     away = run(**given, SLIPWAY_DATABASE_URL="postgresql://127.0.0.1:1/x")
     assert away.returncode == 1
     assert "the database cannot be reached" in away.stderr
 
 
-def test_an_event_is_the_contracts(own_house: House) -> None:
-    with own_house.gateway(ship_seconds=60) as visitor:
-        request_id = visitor.infer("heart").headers["x-request-id"]
-        (line,) = [each for path in own_house.spool.glob("*.jsonl") for each in path.read_bytes().splitlines()]
+def test_an_event_is_the_contracts(own_environment: Environment) -> None:
+    with own_environment.gateway(ship_seconds=60) as client:
+        request_id = client.infer("heart").headers["x-request-id"]
+        (line,) = [each for path in own_environment.spool.glob("*.jsonl") for each in path.read_bytes().splitlines()]
         event = PredictionEvent.model_validate_json(line)
         assert (event.request_id, event.model, event.version, event.subject) == (request_id, "heart", "3", "user:ada")
-    assert own_house.count() == 1  # shipped at the end of the process
+    assert own_environment.count() == 1  # shipped at the end of the process
 
 
-def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own_house: House) -> None:
-    own_house.spool.mkdir()
-    with own_house.gateway(ship_seconds=60) as visitor:
+def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own_environment: Environment) -> None:
+    own_environment.spool.mkdir()
+    with own_environment.gateway(ship_seconds=60) as client:
         for _ in range(5):
-            visitor.infer("heart")
-    segment = own_house.spool / "0.jsonl"
-    with psycopg.connect(own_house.database_url) as connection:
+            client.infer("heart")
+    segment = own_environment.spool / "0.jsonl"
+    with psycopg.connect(own_environment.database_url) as connection:
         rows = connection.execute("SELECT to_json(e) FROM prediction_events e").fetchall()
         connection.execute("TRUNCATE prediction_events")
     good = [{_camel(key): value for key, value in row[0].items()} for row in rows]
     lines = [orjson.dumps(event) for event in good]
     segment.write_bytes(b"\n".join([*lines[:2], b"{broken", *lines[2:], orjson.dumps({**good[0], "model": None})]) + b"\n")
-    with own_house.gateway(ship_seconds=0.05):
+    with own_environment.gateway(ship_seconds=0.05):
         wait_for("the shipment", lambda: not segment.exists())
-    assert own_house.count() == 5
+    assert own_environment.count() == 5
     assert segment.with_suffix(".rejected").read_bytes().count(b"\n") == 2
 
 
@@ -204,17 +204,17 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("kind", [*LINES, *FIELDS])
-def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(own_house: House, kind: str) -> None:
+def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(own_environment: Environment, kind: str) -> None:
     good = [event(f"good-{number}") for number in range(3)]
     bad = LINES.get(kind) or b"%s,%s}" % (event("bad")[:-1], FIELDS[kind])  # of two fields of a name the last one counts
-    own_house.spool.mkdir()
-    segment = own_house.spool / "0.jsonl"
+    own_environment.spool.mkdir()
+    segment = own_environment.spool / "0.jsonl"
     segment.write_bytes(b"\n".join([good[0], bad, *good[1:]]) + b"\n")
-    with own_house.gateway(ship_seconds=0.05) as visitor:
+    with own_environment.gateway(ship_seconds=0.05) as client:
         wait_for("the shipment", lambda: not segment.exists())
-        assert visitor.gateway.shipper.problem is None
-        assert b"slipway_events_rejected_total 1.0" in generate_latest(visitor.gateway.metrics.registry)
-    assert own_house.count() == 3
+        assert client.gateway.shipper.problem is None
+        assert b"slipway_events_rejected_total 1.0" in generate_latest(client.gateway.metrics.registry)
+    assert own_environment.count() == 3
     assert segment.with_suffix(".rejected").read_bytes() == bad + b"\n"
 
 
@@ -234,16 +234,16 @@ def event(request_id: str) -> bytes:
     )
 
 
-def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(own_house: House) -> None:
-    with own_house.gateway() as visitor:
-        unreadable = own_house.spool / "0.jsonl"
+def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(own_environment: Environment) -> None:
+    with own_environment.gateway() as client:
+        unreadable = own_environment.spool / "0.jsonl"
         unreadable.mkdir()  # a disk that answers with errors cannot be had: reading a folder is refused, too
-        visitor.infer("heart")
-        wait_for("the shipment", lambda: own_house.count() == 1)
-        wait_for("the count", lambda: b"slipway_spool_unreadable 1.0" in generate_latest(visitor.gateway.metrics.registry))
-        assert visitor.get("/readyz", who=None).status_code == 200
+        client.infer("heart")
+        wait_for("the shipment", lambda: own_environment.count() == 1)
+        wait_for("the count", lambda: b"slipway_spool_unreadable 1.0" in generate_latest(client.gateway.metrics.registry))
+        assert client.get("/readyz", who=None).status_code == 200
         unreadable.rmdir()
-        wait_for("the count", lambda: b"slipway_spool_unreadable 0.0" in generate_latest(visitor.gateway.metrics.registry))
+        wait_for("the count", lambda: b"slipway_spool_unreadable 0.0" in generate_latest(client.gateway.metrics.registry))
 
 
 def _camel(name: str) -> str:
@@ -251,15 +251,15 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
-def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(own_house: House) -> None:
-    process = Process(own_house)
+def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(own_environment: Environment) -> None:
+    process = Process(own_environment)
     process.wait_ready()
     answered: list[str] = []
     enough = threading.Event()
 
     def predict(_: int) -> None:
         try:
-            answer = process.visitor.infer("heart")
+            answer = process.client.infer("heart")
         except httpx.TransportError:
             return
         assert answer.status_code == 200
@@ -273,31 +273,31 @@ def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_
         process.kill()
         list(asked)
     assert 400 < len(answered) < 1000
-    assert list(own_house.spool.glob("*.jsonl")), "the kill left nothing to recover"
-    successor = Process(own_house)
+    assert list(own_environment.spool.glob("*.jsonl")), "the kill left nothing to recover"
+    successor = Process(own_environment)
     successor.wait_ready()
-    after = [successor.visitor.infer("heart").headers["x-request-id"] for _ in range(10)]
+    after = [successor.client.infer("heart").headers["x-request-id"] for _ in range(10)]
     assert successor.stop() == 0
-    process.visitor.client.close()
+    process.client.http.close()
     assert len(set(answered + after)) == len(answered) + 10
-    with psycopg.connect(own_house.database_url) as connection:
+    with psycopg.connect(own_environment.database_url) as connection:
         logged = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
     assert set(answered + after) <= set(logged)
     assert len(logged) == len(set(logged))
     # Logged but not answered: at most what was under way when the kill came.
     assert len(logged) - len(answered) - 10 <= 8
-    assert not list(own_house.spool.iterdir())
+    assert not list(own_environment.spool.iterdir())
 
 
-def test_a_shipment_that_is_repeated_changes_nothing(own_house: House) -> None:
-    with own_house.gateway(ship_seconds=60) as visitor:
-        visitor.infer("heart")
-        (content,) = [path.read_bytes() for path in own_house.spool.glob("*.jsonl")]
-    assert own_house.count() == 1
-    (own_house.spool / "0.jsonl").write_bytes(content)
-    with own_house.gateway() as visitor:
-        wait_for("the repetition", lambda: not (own_house.spool / "0.jsonl").exists())
-    assert own_house.count() == 1
+def test_a_shipment_that_is_repeated_changes_nothing(own_environment: Environment) -> None:
+    with own_environment.gateway(ship_seconds=60) as client:
+        client.infer("heart")
+        (content,) = [path.read_bytes() for path in own_environment.spool.glob("*.jsonl")]
+    assert own_environment.count() == 1
+    (own_environment.spool / "0.jsonl").write_bytes(content)
+    with own_environment.gateway() as client:
+        wait_for("the repetition", lambda: not (own_environment.spool / "0.jsonl").exists())
+    assert own_environment.count() == 1
 
 
 def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
@@ -306,29 +306,29 @@ def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
     postgres.start()
     migrate(postgres.get_uri())
-    house = House(tmp_path / "house", postgres.get_uri(), issuer, predictor)
-    house.model("heart", ("3", 100))
-    with house.gateway(spool_limit=60_000) as visitor:
-        assert visitor.infer("heart").status_code == 200
+    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    environment.model("heart", ("3", 100))
+    with environment.gateway(spool_limit=60_000) as client:
+        assert client.infer("heart").status_code == 200
         postgres.stop()
-        assert visitor.infer("heart").status_code == 200  # something to ship, whatever was shipped before
-        wait_for("the failure", lambda: visitor.gateway.shipper.problem)
-        answered = [visitor.infer("heart") for _ in range(20)]
+        assert client.infer("heart").status_code == 200  # something to ship, whatever was shipped before
+        wait_for("the failure", lambda: client.gateway.shipper.problem)
+        answered = [client.infer("heart") for _ in range(20)]
         assert {answer.status_code for answer in answered} == {200}
-        ready = visitor.get("/readyz", who=None)
+        ready = client.get("/readyz", who=None)
         assert (ready.status_code, ready.json()["database"]) == (200, "away, events wait in the spool")
-        receipt = visitor.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
+        receipt = client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
         assert (receipt.status_code, receipt.headers["retry-after"]) == (503, "5")
 
-        refused = wait_for("the full spool", lambda: _unless_200(visitor.infer("heart")))
+        refused = wait_for("the full spool", lambda: _unless_200(client.infer("heart")))
         assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
         assert "event log is full" in refused.json()["error"]
-        spooled = sum(path.read_bytes().count(b"\n") for path in house.spool.glob("*.jsonl"))
+        spooled = sum(path.read_bytes().count(b"\n") for path in environment.spool.glob("*.jsonl"))
 
         postgres.start()
-        wait_for("the return", lambda: visitor.infer("heart").status_code == 200)
-        wait_for("the shipment", lambda: house.count() > spooled)
-        assert visitor.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
+        wait_for("the return", lambda: client.infer("heart").status_code == 200)
+        wait_for("the shipment", lambda: environment.count() > spooled)
+        assert client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
     postgres.stop()
 
 
@@ -336,11 +336,11 @@ def _unless_200(answer: httpx.Response) -> httpx.Response | None:
     return None if answer.status_code == 200 else answer
 
 
-def test_metrics_count_what_was_answered(own_house: House) -> None:
-    with running(own_house) as process:
-        process.visitor.infer("heart")
-        process.visitor.infer("heart", age=-1.0)
-        process.visitor.get("/v1/me", who=None)
+def test_metrics_count_what_was_answered(own_environment: Environment) -> None:
+    with running(own_environment) as process:
+        process.client.infer("heart")
+        process.client.infer("heart", age=-1.0)
+        process.client.get("/v1/me", who=None)
         text = httpx.get(f"http://127.0.0.1:{process.metrics_port}/metrics", trust_env=False).text
     lines = set(text.splitlines())
     assert 'slipway_predictions_total{model="heart",outcome="2xx",version="3"} 1.0' in lines

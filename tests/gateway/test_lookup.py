@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
-from slipway_jobs.sales.etl import Wish, etl
-from slipway_jobs.sales.features import COLUMNS, REACH, Asked, features
+from slipway_jobs.sales.etl import EtlOptions, etl
+from slipway_jobs.sales.features import COLUMNS, REACH, FeatureRequest, features
 from slipway_jobs.sales.synthetic import synthetic_sales
 from slipway_jobs.settings import Settings
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 
@@ -40,84 +40,84 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def market(new_house: Callable[[], House]) -> Iterator[House]:
+def market(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     with Predictor(SIGNATURE, _predict) as predictor:
-        house = new_house()
-        house.model("quantity", ("1", 100), url=predictor.url)
-        settings = Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=house.database_url, fetch=False)
-        assert etl(Wish(), settings)["newest"] == str(TODAY - timedelta(days=1))
-        yield house
+        environment = new_environment()
+        environment.model("quantity", ("1", 100), url=predictor.url)
+        settings = Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=environment.database_url, fetch=False)
+        assert etl(EtlOptions(), settings)["newest"] == str(TODAY - timedelta(days=1))
+        yield environment
 
 
 @pytest.fixture(scope="module")
-def visitor(market: House) -> Iterator[Visitor]:
-    with market.gateway() as visitor:
-        wait_for("a look at the features", lambda: visitor.gateway.features.known)
-        yield visitor
+def client(market: Environment) -> Iterator[Client]:
+    with market.gateway() as client:
+        wait_for("a look at the features", lambda: client.gateway.features.known)
+        yield client
 
 
 def row(store: str = "Bremen", product: str = "bread", ahead: int = 0, **more: Any) -> dict[str, Any]:
     return {"store": store, "product": product, "date": str(TODAY + timedelta(days=ahead)), **more}
 
 
-def ask(visitor: Visitor, *rows: dict[str, Any]) -> httpx.Response:
-    return visitor.post(PATH, {"instances": list(rows)})
+def ask(client: Client, *rows: dict[str, Any]) -> httpx.Response:
+    return client.post(PATH, {"instances": list(rows)})
 
 
-def sent(visitor: Visitor, answer: httpx.Response) -> dict[str, Any]:
+def sent(client: Client, answer: httpx.Response) -> dict[str, Any]:
     """The request that the model got, as the receipt tells."""
-    request: dict[str, Any] = visitor.get(f"/v1/predictions/{answer.json()['requestId']}").json()["request"]
+    request: dict[str, Any] = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()["request"]
     return request
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
-def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(visitor: Visitor, count: int) -> None:
+def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(client: Client, count: int) -> None:
     rows = [row(*PAIRS[index * 7 % len(PAIRS)], ahead=index % REACH) for index in range(count)]
-    answer = ask(visitor, *rows)
+    answer = ask(client, *rows)
     assert answer.status_code == 200, answer.text
     stores, products = (np.array([each[name] for each in rows]) for name in ("store", "product"))
     days = np.array([each["date"] for each in rows], dtype="datetime64[D]")
-    asked = Asked(stores, products, days, np.full(count, np.datetime64(TODAY)))
+    asked = FeatureRequest(stores, products, days, np.full(count, np.datetime64(TODAY)))
     learnt = features(synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked)
     said = np.array([[each["quantity"], each["known"]] for each in answer.json()["predictions"]], dtype=np.float32)
     assert np.array_equal(said, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
     if count == 3:
-        tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+        tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
         got = np.array([tensors[name] for name in NAMES], dtype=np.float32).T
         assert np.array_equal(got, learnt, equal_nan=True)
 
 
-def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(visitor: Visitor) -> None:
-    answer = ask(visitor, row())
+def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(client: Client) -> None:
+    answer = ask(client, row())
     told = answer.json()["features"]
     assert (told["name"], told["newest"], told["synthetic"]) == ("sales-1", str(TODAY - timedelta(days=1)), True)
     assert 0 <= told["ageSeconds"] < 86400 + 60
-    parameters = sent(visitor, answer)["parameters"]
+    parameters = sent(client, answer)["parameters"]
     assert parameters["newest"] == told["newest"]
     assert parameters["asked"] == f'[["Bremen","bread","{TODAY}"]]'
 
 
-def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(visitor: Visitor) -> None:
-    answer = ask(visitor, row(store="Nowhere"), row(product="gold"), row(store="Nowhere", product="gold"), row())
+def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(client: Client) -> None:
+    answer = ask(client, row(store="Nowhere"), row(product="gold"), row(store="Nowhere", product="gold"), row())
     assert [each["known"] > 0 for each in answer.json()["predictions"]] == [False, False, False, True]
-    tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+    tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
     there = [[tensors[name][index] is not None for name in ("product_mean", "store_mean", "overall_mean")] for index in range(4)]
     assert there == [[True, False, True], [False, True, True], [False, False, True], [True, True, True]]
 
 
-def test_what_the_caller_says_of_an_input_counts_more(visitor: Visitor) -> None:
-    answer = ask(visitor, row(promotion=1), row(mean_28=77.5))
+def test_what_the_caller_says_of_an_input_counts_more(client: Client) -> None:
+    answer = ask(client, row(promotion=1), row(mean_28=77.5))
     assert answer.json()["predictions"][1]["quantity"] == 77.5
-    tensors = {each["name"]: each["data"] for each in sent(visitor, answer)["inputs"]}
+    tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
     assert tensors["promotion"][0] == 1
 
 
-def test_whoever_has_all_features_needs_no_lookup(visitor: Visitor) -> None:
+def test_whoever_has_all_features_needs_no_lookup(client: Client) -> None:
     given: dict[str, Any] = dict.fromkeys(NAMES, 0.5)
-    answer = ask(visitor, given)
+    answer = ask(client, given)
     assert answer.json()["predictions"] == [{"quantity": 0.5, "known": 0.5}]
     assert "features" not in answer.json()
-    raw = visitor.post("/v2/models/quantity/infer", SIGNATURE.request([given]).model_dump(mode="json", exclude_none=True))
+    raw = client.post("/v2/models/quantity/infer", SIGNATURE.request([given]).model_dump(mode="json", exclude_none=True))
     assert raw.json()["outputs"][0]["data"] == [0.5]
 
 
@@ -136,50 +136,50 @@ def test_whoever_has_all_features_needs_no_lookup(visitor: Visitor) -> None:
     ],
 )
 def test_a_row_that_cannot_be_looked_up_is_refused_by_name(
-    visitor: Visitor, wrong: dict[str, Any], field: str, problem: str
+    client: Client, wrong: dict[str, Any], field: str, problem: str
 ) -> None:
-    answer = ask(visitor, {**row(), **wrong})
+    answer = ask(client, {**row(), **wrong})
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]
     assert error["field"] == field
     assert problem in error["problem"]
-    assert "in row 1" in ask(visitor, row(), {**row(), **wrong}).json()["errors"][0]["problem"]
+    assert "in row 1" in ask(client, row(), {**row(), **wrong}).json()["errors"][0]["problem"]
 
 
-def test_a_row_that_names_half_of_it_is_told_what_is_missing(visitor: Visitor) -> None:
+def test_a_row_that_names_half_of_it_is_told_what_is_missing(client: Client) -> None:
     given = row()
     del given["product"]
-    answer = ask(visitor, given)
+    answer = ask(client, given)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "product")
 
 
-def test_the_api_document_gives_an_example_that_is_answered(visitor: Visitor) -> None:
-    operation = visitor.get("/v1/openapi.json").json()["paths"][PATH]["post"]
+def test_the_api_document_gives_an_example_that_is_answered(client: Client) -> None:
+    operation = client.get("/v1/openapi.json").json()["paths"][PATH]["post"]
     content = operation["requestBody"]["content"]["application/json"]
     assert set(content["example"]["instances"][0]) == {"store", "product", "date"}
     looked_up, full = content["schema"]["properties"]["instances"]["items"]["anyOf"]
     assert (looked_up["required"], full["required"]) == (["store", "product", "date"], NAMES)
-    assert visitor.post(PATH, content["example"]).json()["predictions"][0]["known"] > 0
+    assert client.post(PATH, content["example"]).json()["predictions"][0]["known"] > 0
 
 
-def test_a_gauge_tells_the_age_of_the_features(visitor: Visitor) -> None:
-    age = visitor.gateway.metrics.registry.get_sample_value("slipway_features_age_seconds", {"features": "sales-1"})
+def test_a_gauge_tells_the_age_of_the_features(client: Client) -> None:
+    age = client.gateway.metrics.registry.get_sample_value("slipway_features_age_seconds", {"features": "sales-1"})
     assert age is not None
     assert 0 <= age < 86400 + 60
 
 
-def test_a_prediction_that_may_come_later_is_taken(visitor: Visitor) -> None:
-    assert visitor.post(PATH, {"instances": [row()]}, prefer="respond-async").status_code == 202
-    assert visitor.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code == 422
+def test_a_prediction_that_may_come_later_is_taken(client: Client) -> None:
+    assert client.post(PATH, {"instances": [row()]}, prefer="respond-async").status_code == 202
+    assert client.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code == 422
 
 
-def test_while_there_is_no_warehouse_callers_are_told_to_come_back(new_house: Callable[[], House]) -> None:
+def test_while_there_is_no_warehouse_callers_are_told_to_come_back(new_environment: Callable[[], Environment]) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:
-        house = new_house()
-        house.model("quantity", ("1", 100), url=predictor.url)
-        with house.gateway() as visitor:
-            answer = ask(visitor, row())
-            document = visitor.get("/v1/openapi.json").json()
+        environment = new_environment()
+        environment.model("quantity", ("1", 100), url=predictor.url)
+        with environment.gateway() as client:
+            answer = ask(client, row())
+            document = client.get("/v1/openapi.json").json()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
     assert answer.json()["detail"] == "there are no features sales-1 to look up; the Job etl makes them"

@@ -11,7 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from tests.gateway.environment import House, Process, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, Process, v2_request
 from tests.gateway.loopback import Loopback, wait_for
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -19,12 +19,12 @@ TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 BODY = v2_request()
 
 
-def exposed(visitor: Visitor) -> str:
+def exposed(client: Client) -> str:
     """What /metrics says to a scraper that asks for OpenMetrics."""
-    return str(generate_latest(visitor.gateway.metrics.registry).decode())  # type: ignore[no-untyped-call]
+    return str(generate_latest(client.gateway.metrics.registry).decode())  # type: ignore[no-untyped-call]
 
 
-def test_predictions_are_counted_and_timed_by_model_version_and_outcome(visitor: Visitor) -> None:
+def test_predictions_are_counted_and_timed_by_model_version_and_outcome(client: Client) -> None:
     labels = {"model": "heart", "version": "3"}
     names = {
         "good": ("slipway_predictions_total", {**labels, "outcome": "2xx"}),
@@ -33,56 +33,56 @@ def test_predictions_are_counted_and_timed_by_model_version_and_outcome(visitor:
     }
 
     def seen() -> dict[str, float]:
-        return {key: visitor.gateway.metrics.registry.get_sample_value(*name) or 0 for key, name in names.items()}
+        return {key: client.gateway.metrics.registry.get_sample_value(*name) or 0 for key, name in names.items()}
 
     before = seen()
-    visitor.infer("heart")
-    visitor.infer("heart", age=-1)
+    client.infer("heart")
+    client.infer("heart", age=-1)
     assert {key: value - before[key] for key, value in seen().items()} == {"good": 1, "bad": 1, "timed": 2}
 
 
-def test_an_exemplar_opens_the_receipt(visitor: Visitor) -> None:
+def test_an_exemplar_opens_the_receipt(client: Client) -> None:
     def shown() -> bool:
-        number = visitor.infer("heart").headers["x-request-id"]
-        return f'# {{request_id="{number}"}}' in exposed(visitor)
+        number = client.infer("heart").headers["x-request-id"]
+        return f'# {{request_id="{number}"}}' in exposed(client)
 
     wait_for("an answer that became an exemplar, as one does each second", shown)
 
 
-def test_names_that_callers_make_up_are_no_label(visitor: Visitor) -> None:
+def test_names_that_callers_make_up_are_no_label(client: Client) -> None:
     labels = {"method": "GET", "route": "/v1/models/{model}", "outcome": "4xx"}
 
     def counted() -> float:
-        return visitor.gateway.metrics.registry.get_sample_value("slipway_request_seconds_count", labels) or 0
+        return client.gateway.metrics.registry.get_sample_value("slipway_request_seconds_count", labels) or 0
 
     before = counted()
     for number in range(20):
-        visitor.get(f"/v1/models/made-up-{number}")
-        visitor.infer(f"made-up-{number}")
-    assert "made-up" not in exposed(visitor)
+        client.get(f"/v1/models/made-up-{number}")
+        client.infer(f"made-up-{number}")
+    assert "made-up" not in exposed(client)
     assert counted() - before == 20
 
 
-def test_a_callers_trace_goes_on_to_the_predictor(house: House, visitor: Visitor) -> None:
-    visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT, tracestate="vendor=1")
-    assert house.predictor.headers[b"traceparent"] == TRACEPARENT.encode()
-    assert house.predictor.headers[b"tracestate"] == b"vendor=1"
+def test_a_callers_trace_goes_on_to_the_predictor(environment: Environment, client: Client) -> None:
+    client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT, tracestate="vendor=1")
+    assert environment.predictor.headers[b"traceparent"] == TRACEPARENT.encode()
+    assert environment.predictor.headers[b"tracestate"] == b"vendor=1"
 
 
 @pytest.mark.parametrize("wrong", ["", "00-zz-00-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"])
-def test_a_malformed_trace_ends_at_the_gateway(house: House, visitor: Visitor, wrong: str) -> None:
-    assert visitor.post("/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1").status_code == 200
-    assert b"traceparent" not in house.predictor.headers
-    assert b"tracestate" not in house.predictor.headers
+def test_a_malformed_trace_ends_at_the_gateway(environment: Environment, client: Client, wrong: str) -> None:
+    assert client.post("/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1").status_code == 200
+    assert b"traceparent" not in environment.predictor.headers
+    assert b"tracestate" not in environment.predictor.headers
 
 
-def test_every_log_line_is_json_and_names_its_request(house: House) -> None:
-    process = Process(house)
+def test_every_log_line_is_json_and_names_its_request(environment: Environment) -> None:
+    process = Process(environment)
     process.wait_ready()
-    house.predictor.cut_off = True
+    environment.predictor.cut_off = True
     with pytest.raises(httpx.RemoteProtocolError):
-        process.visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
-    house.predictor.cut_off = False
+        process.client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
+    environment.predictor.cut_off = False
     lines = wait_for("the warning", lambda: [line for line in read(process) if line["level"] == "warning"])
     process.process.terminate()
     assert process.process.wait(20) == 0
@@ -124,10 +124,10 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield found
 
 
-def test_spans_go_to_the_endpoint_that_the_environment_names(house: House, collector: Collector) -> None:
-    with house.gateway() as visitor:
-        answer = visitor.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
-        refused = visitor.get("/v1/nothing")
+def test_spans_go_to_the_endpoint_that_the_environment_names(environment: Environment, collector: Collector) -> None:
+    with environment.gateway() as client:
+        answer = client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
+        refused = client.get("/v1/nothing")
         span = wait_for("the span", lambda: next((s for s in collector.spans if s.name == "POST /v2/models/{model}/infer"), None))
         wait_for("the refusal's span", lambda: [s for s in collector.spans if s.name == "GET"])
     assert collector.services == {"slipway-gateway"}
@@ -138,11 +138,11 @@ def test_spans_go_to_the_endpoint_that_the_environment_names(house: House, colle
     assert (attributes["slipway.model"], attributes["slipway.version"]) == ("heart", "3")
     assert refused.status_code == 404
     # What the predictor does is a child of the gateway's span.
-    assert house.predictor.headers[b"traceparent"].decode() == f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert environment.predictor.headers[b"traceparent"].decode() == f"00-{TRACE}-{span.span_id.hex()}-01"
 
 
-def test_an_endpoint_that_is_away_costs_no_request(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_away_costs_no_request(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    with house.gateway() as visitor:
-        assert visitor.infer("heart").status_code == 200
+    with environment.gateway() as client:
+        assert client.infer("heart").status_code == 200

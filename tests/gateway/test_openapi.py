@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.environment import House
+from tests.gateway.environment import Environment
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CHECKS = (
@@ -19,23 +19,28 @@ CHECKS = (
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("role", ["admin", "user"])
 def test_no_request_finds_a_server_error_or_an_answer_that_is_not_in_the_document(
-    new_house: Callable[[], House], tmp_path: Path, role: str
+    new_environment: Callable[[], Environment], tmp_path: Path, role: str
 ) -> None:
     """schemathesis makes requests of the document's schemas, good and bad ones, and judges the answers by it."""
-    house = new_house()
-    house.model("heart", ("3", 100), ("2", 0))
-    with house.gateway() as visitor:
-        visitor.infer("heart")
+    environment = new_environment()
+    environment.model("heart", ("3", 100), ("2", 0))
+    with environment.gateway() as client:
+        client.infer("heart")
         argv: list[str | Path] = [
             SCHEMATHESIS,
             "run",
-            f"{visitor.url}/v1/openapi.json",
+            f"{client.url}/v1/openapi.json",
             "--checks",
             CHECKS,
             "--max-examples",
             "10",
         ]
-        argv += ["--header", f"Authorization: Bearer {house.issuer.token('ada', role)}", "--phases", "examples,coverage,fuzzing"]
+        argv += [
+            "--header",
+            f"Authorization: Bearer {environment.issuer.token('ada', role)}",
+            "--phases",
+            "examples,coverage,fuzzing",
+        ]
         argv += ["--suppress-health-check", "all", "--no-color", "--generation-database", "none", "--continue-on-failure"]
         # A seed of its own each time would find more, and other things in each run: that is for a longer run by hand.
         argv += ["--seed", "20260101"]

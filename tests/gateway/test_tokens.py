@@ -15,7 +15,7 @@ from joserfc.jwk import RSAKey
 from pydantic import ValidationError
 from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, TokenRules, Tokens
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import wait_for
 
@@ -79,9 +79,9 @@ REFUSED: dict[str, tuple[Callable[[Issuer], str | None], str]] = {
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v2/models/heart"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_token_is_answered_401_with_the_reason(visitor: Visitor, issuer: Issuer, case: str, path: str) -> None:
+def test_a_bad_token_is_answered_401_with_the_reason(client: Client, issuer: Issuer, case: str, path: str) -> None:
     make, reason = REFUSED[case]
-    answer = visitor.get(path, make(issuer))
+    answer = client.get(path, make(issuer))
     challenge = answer.headers["www-authenticate"]
     assert answer.status_code == 401
     assert challenge.startswith('Bearer realm="slipway", error="invalid_token", error_description="')
@@ -89,84 +89,89 @@ def test_a_bad_token_is_answered_401_with_the_reason(visitor: Visitor, issuer: I
     assert reason in answer.text
 
 
-def test_a_key_that_nobody_published_is_refused(visitor: Visitor, issuer: Issuer) -> None:
+def test_a_key_that_nobody_published_is_refused(client: Client, issuer: Issuer) -> None:
     stranger = Issuer()
     token = stranger.sign(issuer.claims(), kid="stranger")
-    answer = visitor.get("/v1/me", token)
+    answer = client.get("/v1/me", token)
     assert answer.status_code == 401
     assert "does not publish" in answer.headers["www-authenticate"]
 
 
-def test_another_scheme_than_bearer_is_refused(visitor: Visitor) -> None:
-    answer = visitor.client.get("/v1/me", headers={"authorization": "Basic YTpi"})
+def test_another_scheme_than_bearer_is_refused(client: Client) -> None:
+    answer = client.http.get("/v1/me", headers={"authorization": "Basic YTpi"})
     assert answer.status_code == 401
     assert "not Bearer" in answer.headers["www-authenticate"]
 
 
-def test_made_up_key_ids_do_not_make_the_gateway_ask_the_issuer_again_and_again(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    with house.gateway(oidc_refetch_seconds=60) as visitor:
-        before = house.issuer.fetches
+def test_made_up_key_ids_do_not_make_the_gateway_ask_the_issuer_again_and_again(
+    new_environment: Callable[[], Environment],
+) -> None:
+    environment = new_environment()
+    with environment.gateway(oidc_refetch_seconds=60) as client:
+        before = environment.issuer.fetches
         for number in range(20):
-            assert visitor.get("/v1/me", house.issuer.sign(house.issuer.claims(), kid=f"made-up-{number}")).status_code == 401
-        assert house.issuer.fetches == before
+            assert (
+                client.get("/v1/me", environment.issuer.sign(environment.issuer.claims(), kid=f"made-up-{number}")).status_code
+                == 401
+            )
+        assert environment.issuer.fetches == before
 
 
 @pytest.mark.parametrize(
     ("kind", "alg"), [("RSA", "RS256"), ("RSA", "PS256"), ("EC", "ES256"), ("OKP", "EdDSA"), ("OKP", "Ed25519")]
 )
-def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(visitor: Visitor, issuer: Issuer, kind: str, alg: str) -> None:
+def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(client: Client, issuer: Issuer, kind: str, alg: str) -> None:
     old = issuer.token("before")
     issuer.rotate(kind)
     try:
         new = issuer.token("after", alg=alg)
-        wait_for("the new key", lambda: visitor.get("/v1/me", new).status_code == 200)
-        assert visitor.get("/v1/me", old).json()["account"] == "before"
+        wait_for("the new key", lambda: client.get("/v1/me", new).status_code == 200)
+        assert client.get("/v1/me", old).json()["account"] == "before"
     finally:
         issuer.rotate()  # the other tests sign with RS256
-        wait_for("the last key", lambda: visitor.get("/v1/me", issuer.token()).status_code == 200)
+        wait_for("the last key", lambda: client.get("/v1/me", issuer.token()).status_code == 200)
 
 
-def test_known_keys_keep_working_while_the_issuer_is_away(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_known_keys_keep_working_while_the_issuer_is_away(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
-        house.issuer = issuer
-        with house.gateway(oidc_refresh_seconds=0.05) as visitor:
+        environment.issuer = issuer
+        with environment.gateway(oidc_refresh_seconds=0.05) as client:
             issuer.server.__exit__()
-            wait_for("the failed refresh", lambda: visitor.gateway.keys.problem)
-            assert visitor.get("/v1/me", issuer.token("new-token")).json()["account"] == "new-token"
+            wait_for("the failed refresh", lambda: client.gateway.keys.problem)
+            assert client.get("/v1/me", issuer.token("new-token")).json()["account"] == "new-token"
             issuer.server.__enter__()
-            wait_for("the good refresh", lambda: visitor.gateway.keys.problem is None)
+            wait_for("the good refresh", lambda: client.gateway.keys.problem is None)
 
 
-def test_without_its_issuer_the_gateway_starts_and_says_that_it_is_not_ready(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_without_its_issuer_the_gateway_starts_and_says_that_it_is_not_ready(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     issuer = Issuer()
     with issuer:
-        house.issuer = issuer
+        environment.issuer = issuer
     # It is gone again, and its port is free.
-    with house.gateway(ready=False) as visitor:
-        answer = visitor.get("/readyz", who=None)
+    with environment.gateway(ready=False) as client:
+        answer = client.get("/readyz", who=None)
         assert answer.status_code == 503
         assert "identity provider" in answer.json()["identity"]
-        assert visitor.get("/livez", who=None).status_code == 200
-        refusal = visitor.get("/v1/me", issuer.token())
+        assert client.get("/livez", who=None).status_code == 200
+        refusal = client.get("/v1/me", issuer.token())
         assert refusal.status_code == 503
         assert refusal.headers["retry-after"]
         with issuer:
-            wait_for("readiness", lambda: visitor.get("/readyz", who=None).status_code == 200)
-            assert visitor.get("/v1/me", issuer.token()).status_code == 200
+            wait_for("readiness", lambda: client.get("/readyz", who=None).status_code == 200)
+            assert client.get("/v1/me", issuer.token()).status_code == 200
 
 
-def test_me_tells_the_roles_that_the_groups_give(visitor: Visitor, issuer: Issuer) -> None:
-    answer = visitor.get("/v1/me", issuer.token("grace", "scientist", "admin", "choir")).json()
+def test_me_tells_the_roles_that_the_groups_give(client: Client, issuer: Issuer) -> None:
+    answer = client.get("/v1/me", issuer.token("grace", "scientist", "admin", "choir")).json()
     assert answer["account"] == "grace"
     assert answer["roles"] == ["admin", "scientist"]
     assert answer["groups"] == ["scientist", "admin", "choir"]
 
 
-def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(visitor: Visitor, issuer: Issuer) -> None:
-    tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), visitor.gateway.keys)
+def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(client: Client, issuer: Issuer) -> None:
+    tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), client.gateway.keys)
 
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
@@ -187,9 +192,9 @@ def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(vis
 
 
 @pytest.mark.parametrize("groups", [{"admin": True}, 7, [["admin"]], [{"name": "admin"}]])
-def test_groups_that_are_neither_names_nor_one_name_give_no_role(visitor: Visitor, issuer: Issuer, groups: object) -> None:
+def test_groups_that_are_neither_names_nor_one_name_give_no_role(client: Client, issuer: Issuer, groups: object) -> None:
     claims = {**issuer.claims(), "groups": groups}
-    answer: httpx.Response = visitor.get("/v1/me", issuer.sign(claims))
+    answer: httpx.Response = client.get("/v1/me", issuer.sign(claims))
     assert answer.json()["roles"] == []
 
 
@@ -215,128 +220,130 @@ ROLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", ROLES)
-def test_roles_are_read_where_an_issuer_writes_them(new_house: Callable[[], House], case: str) -> None:
-    house = new_house()
+def test_roles_are_read_where_an_issuer_writes_them(new_environment: Callable[[], Environment], case: str) -> None:
+    environment = new_environment()
     settings, claims, roles = ROLES[case]
-    with house.gateway(**settings) as visitor:
-        token = house.issuer.sign({**house.issuer.claims(groups=None), **claims})
-        assert visitor.get("/v1/me", token).json()["roles"] == roles
+    with environment.gateway(**settings) as client:
+        token = environment.issuer.sign({**environment.issuer.claims(groups=None), **claims})
+        assert client.get("/v1/me", token).json()["roles"] == roles
 
 
-def test_a_mapping_cannot_make_a_person_a_service_account(new_house: Callable[[], House]) -> None:
+def test_a_mapping_cannot_make_a_person_a_service_account(new_environment: Callable[[], Environment]) -> None:
     with pytest.raises(ValidationError, match="oidc_roles"):
-        new_house().settings(oidc_roles={"robots": "service"})
+        new_environment().settings(oidc_roles={"robots": "service"})
 
 
-def test_a_refusal_names_the_claim_that_was_read_and_what_it_has(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    with house.gateway(oidc_roles_claim="realm_access.roles") as visitor:
-        token = house.issuer.sign({**house.issuer.claims(groups=None), "realm_access": {"roles": ["/user", "offline_access"]}})
-        for sent, found in ((token, "/user, offline_access"), (house.issuer.token(), "no group")):
-            answer = visitor.get("/v1/models", sent)
+def test_a_refusal_names_the_claim_that_was_read_and_what_it_has(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    with environment.gateway(oidc_roles_claim="realm_access.roles") as client:
+        token = environment.issuer.sign(
+            {**environment.issuer.claims(groups=None), "realm_access": {"roles": ["/user", "offline_access"]}}
+        )
+        for sent, found in ((token, "/user, offline_access"), (environment.issuer.token(), "no group")):
+            answer = client.get("/v1/models", sent)
             assert answer.status_code == 403
             assert f"read from the token's claim realm_access.roles, which has {found}" in answer.json()["detail"]
 
 
-def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    with house.gateway(oidc_require_at_jwt=True) as visitor:
-        claims = house.issuer.claims()
+def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    with environment.gateway(oidc_require_at_jwt=True) as client:
+        claims = environment.issuer.claims()
         for typ in ("JWT", None):
-            answer = visitor.get("/v1/me", house.issuer.sign(claims, typ=typ))
+            answer = client.get("/v1/me", environment.issuer.sign(claims, typ=typ))
             assert answer.status_code == 401
             assert "its type must be at+jwt" in answer.json()["detail"]
         for typ in ("at+jwt", "application/at+jwt"):
-            assert visitor.get("/v1/me", house.issuer.sign({**claims, "nonce": "n"}, typ=typ)).status_code == 200
+            assert client.get("/v1/me", environment.issuer.sign({**claims, "nonce": "n"}, typ=typ)).status_code == 200
 
 
-def test_an_issuer_that_writes_nonces_into_access_tokens_can_be_used(new_house: Callable[[], House]) -> None:
-    house = new_house()
-    with house.gateway(oidc_refused_claims=["at_hash"]) as visitor:
-        claims = house.issuer.claims(nonce="n")
-        assert visitor.get("/v1/me", house.issuer.sign(claims, typ="JWT")).status_code == 200
-        assert visitor.get("/v1/me", house.issuer.sign({**claims, "at_hash": "h"}, typ="JWT")).status_code == 401
+def test_an_issuer_that_writes_nonces_into_access_tokens_can_be_used(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
+    with environment.gateway(oidc_refused_claims=["at_hash"]) as client:
+        claims = environment.issuer.claims(nonce="n")
+        assert client.get("/v1/me", environment.issuer.sign(claims, typ="JWT")).status_code == 200
+        assert client.get("/v1/me", environment.issuer.sign({**claims, "at_hash": "h"}, typ="JWT")).status_code == 401
 
 
-def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
         for kind in ("RSA", "EC", "OKP"):
             issuer.rotate(kind)
-        house.issuer = issuer
-        with house.gateway() as visitor:
+        environment.issuer = issuer
+        with environment.gateway() as client:
             for key, alg in zip(issuer.keys, ("RS256", "PS256", "ES256", "EdDSA"), strict=True):
-                assert visitor.get("/v1/me", issuer.sign(issuer.claims(alg), alg=alg, key=key, kid=None)).status_code == 200
-            answer = visitor.get("/v1/me", Issuer().sign(issuer.claims(), kid=None))
+                assert client.get("/v1/me", issuer.sign(issuer.claims(alg), alg=alg, key=key, kid=None)).status_code == 200
+            answer = client.get("/v1/me", Issuer().sign(issuer.claims(), kid=None))
             assert answer.status_code == 401
             assert "signature" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("members", [("kid",), ("use",), ("kid", "use", "alg")])
-def test_published_keys_may_lack_what_is_optional(new_house: Callable[[], House], members: tuple[str, ...]) -> None:
-    house = new_house()
+def test_published_keys_may_lack_what_is_optional(new_environment: Callable[[], Environment], members: tuple[str, ...]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
         issuer.unpublished = members
         issuer.rotate()
-        house.issuer = issuer
-        with house.gateway() as visitor:
+        environment.issuer = issuer
+        with environment.gateway() as client:
             for key in issuer.keys:
-                assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=key)).status_code == 200
-                assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=key, kid=None)).status_code == 200
+                assert client.get("/v1/me", issuer.sign(issuer.claims(), key=key)).status_code == 200
+                assert client.get("/v1/me", issuer.sign(issuer.claims(), key=key, kid=None)).status_code == 200
 
 
-def test_a_key_without_an_id_can_be_replaced_without_a_restart(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_a_key_without_an_id_can_be_replaced_without_a_restart(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
         issuer.unpublished = ("kid",)
-        house.issuer = issuer
-        with house.gateway(oidc_refetch_seconds=0) as visitor:
-            assert visitor.get("/v1/me", issuer.token("before", kid=None)).status_code == 200
+        environment.issuer = issuer
+        with environment.gateway(oidc_refetch_seconds=0) as client:
+            assert client.get("/v1/me", issuer.token("before", kid=None)).status_code == 200
             del issuer.keys[:]
             issuer.rotate()
-            assert visitor.get("/v1/me", issuer.sign(issuer.claims("after"), kid=None)).status_code == 200
+            assert client.get("/v1/me", issuer.sign(issuer.claims("after"), kid=None)).status_code == 200
 
 
-def test_a_key_for_encryption_verifies_no_signature(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_a_key_for_encryption_verifies_no_signature(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
         signing, other = issuer.keys[0], RSAKey.generate_key(2048, {"kid": "same"})
         public: dict[str, Any] = {**other.as_dict(private=False), "kid": signing.kid}
         issuer.strange_keys = [{**public, "use": "enc"}, {**public, "alg": "RSA-OAEP"}]
-        house.issuer = issuer
-        with house.gateway() as visitor:
-            assert visitor.get("/v1/me", issuer.token()).status_code == 200
-            assert visitor.get("/v1/me", issuer.sign(issuer.claims(), key=other, kid=signing.kid)).status_code == 401
+        environment.issuer = issuer
+        with environment.gateway() as client:
+            assert client.get("/v1/me", issuer.token()).status_code == 200
+            assert client.get("/v1/me", issuer.sign(issuer.claims(), key=other, kid=signing.kid)).status_code == 401
 
 
-def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as issuer:
         issuer.strange_keys = [{"kty": "EC", "crv": "P-000", "x": "AA", "y": "AA", "kid": "odd"}, {"kty": "oct", "k": "AAAA"}]
-        house.issuer = issuer
-        with house.gateway() as visitor:
-            assert visitor.get("/v1/me", issuer.token()).status_code == 200
+        environment.issuer = issuer
+        with environment.gateway() as client:
+            assert client.get("/v1/me", issuer.token()).status_code == 200
 
 
-def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer("https://login.example/realms/one") as issuer:
-        house.issuer = issuer
-        with house.gateway() as visitor:
-            assert visitor.get("/v1/me", issuer.token()).status_code == 200
-            inside = visitor.get("/v1/me", issuer.token(iss=issuer.url))
+        environment.issuer = issuer
+        with environment.gateway() as client:
+            assert client.get("/v1/me", issuer.token()).status_code == 200
+            inside = client.get("/v1/me", issuer.token(iss=issuer.url))
             assert inside.status_code == 401
             assert "wrong issuer" in inside.headers["www-authenticate"]
-            scheme = visitor.get("/v1/openapi.json", who=None).json()["components"]["securitySchemes"]["OpenID Connect"]
+            scheme = client.get("/v1/openapi.json", who=None).json()["components"]["securitySchemes"]["OpenID Connect"]
             assert scheme["openIdConnectUrl"] == "https://login.example/realms/one/.well-known/openid-configuration"
 
 
-def test_another_issuer_at_the_inner_address_is_not_believed(new_house: Callable[[], House]) -> None:
-    house = new_house()
+def test_another_issuer_at_the_inner_address_is_not_believed(new_environment: Callable[[], Environment]) -> None:
+    environment = new_environment()
     with Issuer() as other:
-        house.issuer = other
-        with house.gateway(ready=False, oidc_issuer="https://login.example", oidc_discovery_url=other.url) as visitor:
+        environment.issuer = other
+        with environment.gateway(ready=False, oidc_issuer="https://login.example", oidc_discovery_url=other.url) as client:
             wait_for("the first fetch", lambda: other.fetches)
-            answer = visitor.get("/readyz", who=None)
+            answer = client.get("/readyz", who=None)
             assert answer.status_code == 503
-            assert "not of https://login.example" in wait_for("the reason", lambda: visitor.gateway.keys.problem)
+            assert "not of https://login.example" in wait_for("the reason", lambda: client.gateway.keys.problem)

@@ -12,7 +12,7 @@ from slipway_cluster.interface import JOB
 from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
 from slipway_contract.labels import PARAMETERS, REQUEST
 
-from tests.gateway.environment import House, Visitor
+from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for
 
 ENDS = ("succeeded", "failed")
@@ -57,73 +57,75 @@ def template(name: str, code: str, **annotations: str) -> dict[str, Any]:
     }
 
 
-def declare(house: House, name: str, training: str | None) -> None:
-    house.model(name, ("3", 100))
+def declare(environment: Environment, name: str, training: str | None) -> None:
+    environment.model(name, ("3", 100))
     spec: dict[str, Any] = {"registeredModel": name, "alias": "champion"}
     manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {"name": name}, "spec": spec}
     spec |= {"training": {"template": training}} if training else {}
-    house.cluster.apply(manifest)
+    environment.cluster.apply(manifest)
 
 
 @pytest.fixture(scope="module")
-def works(new_house: Callable[[], House]) -> Iterator[House]:
-    """A house whose cluster runs Jobs."""
-    house = new_house()
-    house.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
-    house.cluster.apply(template("silent", TRAIN))
-    house.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
-    house.cluster.apply(template("promote", PROMOTE))
+def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
+    """A gateway whose cluster runs Jobs."""
+    environment = new_environment()
+    environment.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
+    environment.cluster.apply(template("silent", TRAIN))
+    environment.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
+    environment.cluster.apply(template("promote", PROMOTE))
     for name, training in (("heart", "train-heart"), ("digits", "silent"), ("odd", "broken"), ("lost", "gone"), ("hand", None)):
-        declare(house, name, training)
+        declare(environment, name, training)
     stop = threading.Event()
     kubelet = Kubelet(
-        house.folder / "cluster", {"jobs": Image(BIN, workdir=house.folder)}, options=KubeletOptions(turn_seconds=0.05)
+        environment.folder / "cluster",
+        {"jobs": Image(BIN, workdir=environment.folder)},
+        options=KubeletOptions(turn_seconds=0.05),
     )
     thread = threading.Thread(target=kubelet.run, args=(stop,))
     thread.start()
-    yield house
+    yield environment
     stop.set()
     thread.join()
 
 
 @pytest.fixture(scope="module")
-def visitor(works: House) -> Iterator[Visitor]:
-    with works.gateway() as visitor:
-        wait_for("the models", lambda: len(visitor.get("/v1/models").json()["models"]) == 5)
-        yield visitor
+def client(works: Environment) -> Iterator[Client]:
+    with works.gateway() as client:
+        wait_for("the models", lambda: len(client.get("/v1/models").json()["models"]) == 5)
+        yield client
 
 
 @pytest.fixture(scope="module")
-def marie(works: House) -> str:
+def marie(works: Environment) -> str:
     return works.issuer.token("marie", "scientist")
 
 
-def train(visitor: Visitor, who: str, model: str = "heart", /, key: str | None = None, **parameters: Any) -> httpx.Response:
+def train(client: Client, who: str, model: str = "heart", /, key: str | None = None, **parameters: Any) -> httpx.Response:
     headers = {"Idempotency_Key": key} if key else {}
-    return visitor.post(f"/v1/models/{model}/trainings", {"parameters": parameters}, who, **headers)
+    return client.post(f"/v1/models/{model}/trainings", {"parameters": parameters}, who, **headers)
 
 
-def ended(visitor: Visitor, who: str, path: str) -> dict[str, Any]:
+def ended(client: Client, who: str, path: str) -> dict[str, Any]:
     def look() -> dict[str, Any] | None:
-        seen: dict[str, Any] = visitor.get(path, who).json()
+        seen: dict[str, Any] = client.get(path, who).json()
         return seen if seen["state"] in ENDS else None
 
     return wait_for(f"the end of {path}", look)
 
 
-def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visitor, marie: str) -> None:
-    answer = train(visitor, marie, C=0.1, seed=7, note="$(SECRET) it's; --dataset=x", estimator=None)
+def test_a_training_is_a_job_with_the_parameters_that_were_given(client: Client, marie: str) -> None:
+    answer = train(client, marie, C=0.1, seed=7, note="$(SECRET) it's; --dataset=x", estimator=None)
     assert answer.status_code == 422, "null is not among the estimators"
-    answer = train(visitor, marie, C=None, seed=7, note="$(SECRET) it's; --dataset=x")
+    answer = train(client, marie, C=None, seed=7, note="$(SECRET) it's; --dataset=x")
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
     path = answer.headers["location"]
-    found = ended(visitor, marie, path)
+    found = ended(client, marie, path)
     args = ["train-heart", "--set=seed=7", "--set=note=$(SECRET) it's; --dataset=x"]
     assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "user:marie", "heart")
     assert found["result"] == {"state": "trained", "version": "4", "by": "user:marie", "args": args}
     assert found["parameters"] == {"C": None, "seed": 7, "note": "$(SECRET) it's; --dataset=x"}
     assert found["created"] <= found["finished"]
-    log = visitor.get(f"{path}/logs", marie)
+    log = client.get(f"{path}/logs", marie)
     assert log.headers["content-type"].startswith("text/plain")
     assert log.text.splitlines()[0] == "training train-heart --set=seed=7 --set=note=$(SECRET) it's; --dataset=x"
 
@@ -142,15 +144,15 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(visitor: Visito
     ],
 )
 def test_a_wrong_parameter_is_named_and_no_job_is_made(
-    visitor: Visitor, marie: str, model: str, parameters: dict[str, Any], field: str, problem: str
+    client: Client, marie: str, model: str, parameters: dict[str, Any], field: str, problem: str
 ) -> None:
-    before = len(visitor.house.cluster.list(JOB))
-    answer = train(visitor, marie, model, **parameters)
+    before = len(client.environment.cluster.list(JOB))
+    answer = train(client, marie, model, **parameters)
     assert answer.status_code == 422
     (finding,) = answer.json()["errors"]
     assert finding["field"] == field
     assert problem in finding["problem"]
-    assert len(visitor.house.cluster.list(JOB)) == before
+    assert len(client.environment.cluster.list(JOB)) == before
 
 
 @pytest.mark.parametrize(
@@ -162,116 +164,117 @@ def test_a_wrong_parameter_is_named_and_no_job_is_made(
         ("nobody", 404, "nobody"),
     ],
 )
-def test_a_model_without_a_usable_template_is_said_so(visitor: Visitor, marie: str, model: str, status: int, text: str) -> None:
-    answer = train(visitor, marie, model)
+def test_a_model_without_a_usable_template_is_said_so(client: Client, marie: str, model: str, status: int, text: str) -> None:
+    answer = train(client, marie, model)
     assert answer.status_code == status
     assert text in answer.json()["detail"]
 
 
-def test_only_scientists_and_admins_train_and_promote(visitor: Visitor) -> None:
+def test_only_scientists_and_admins_train_and_promote(client: Client) -> None:
     for path in ("/v1/models/heart/trainings", "/v1/models/heart/promotions"):
-        assert visitor.get(path, "ada").status_code == 403
-        assert visitor.post(path, {"version": "3"}, "ada").status_code == 403
-        assert visitor.get(path, "root").status_code == 200
+        assert client.get(path, "ada").status_code == 403
+        assert client.post(path, {"version": "3"}, "ada").status_code == 403
+        assert client.get(path, "root").status_code == 200
 
 
-def test_the_list_says_what_a_training_takes(visitor: Visitor, marie: str) -> None:
-    path = train(visitor, marie).headers["location"]
-    said = visitor.get("/v1/models/heart/trainings", marie).json()
+def test_the_list_says_what_a_training_takes(client: Client, marie: str) -> None:
+    path = train(client, marie).headers["location"]
+    said = client.get("/v1/models/heart/trainings", marie).json()
     assert said["parameters"] == {**SCHEMA, "additionalProperties": False}
     assert said["trainings"][0]["trainingId"] == path.rpartition("/")[2]
-    assert visitor.get("/v1/models/digits/trainings", marie).json() == {
+    assert client.get("/v1/models/digits/trainings", marie).json() == {
         "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
         "trainings": [],
     }
-    ended(visitor, marie, path)
+    ended(client, marie, path)
 
 
-def test_the_same_key_is_the_same_job_and_another_body_is_refused(visitor: Visitor, marie: str) -> None:
-    first, second = (train(visitor, marie, key="k-1", seed=5) for _ in range(2))
+def test_the_same_key_is_the_same_job_and_another_body_is_refused(client: Client, marie: str) -> None:
+    first, second = (train(client, marie, key="k-1", seed=5) for _ in range(2))
     assert first.status_code == second.status_code == 202
     assert first.json()["trainingId"] == second.json()["trainingId"]
-    other = train(visitor, marie, key="k-1", seed=6)
+    other = train(client, marie, key="k-1", seed=6)
     assert other.status_code == 422
     assert other.json()["errors"] == [
         {"field": "Idempotency-Key", "problem": "was used before, for something else; send another one"}
     ]
-    foreign = train(visitor, "root", key="k-1", seed=5)
+    foreign = train(client, "root", key="k-1", seed=5)
     assert foreign.json()["trainingId"] != first.json()["trainingId"], "a key is its caller's own"
     for each in (first, foreign):
-        ended(visitor, marie, each.headers["location"])
+        ended(client, marie, each.headers["location"])
 
 
 @pytest.mark.parametrize("name", ["nothing", "promote-1", "...", "%2e%2e%2fpods", "train-heart", "a?watch=true"])
-def test_forged_names_are_not_there(visitor: Visitor, marie: str, name: str) -> None:
-    assert visitor.get(f"/v1/models/heart/trainings/{name}", marie).status_code == 404
-    assert visitor.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
-    assert visitor.client.delete(
-        f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}
-    ).status_code in (404, 405)
+def test_forged_names_are_not_there(client: Client, marie: str, name: str) -> None:
+    assert client.get(f"/v1/models/heart/trainings/{name}", marie).status_code == 404
+    assert client.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
+    assert client.http.delete(f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}).status_code in (
+        404,
+        405,
+    )
 
 
-def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(visitor: Visitor, marie: str) -> None:
-    by_hand = visitor.house.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})["metadata"]["name"]
-    other = train(visitor, marie, "digits")
+def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(client: Client, marie: str) -> None:
+    by_hand = client.environment.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})["metadata"]["name"]
+    other = train(client, marie, "digits")
     number = other.json()["trainingId"]
     for path in (f"trainings/{by_hand}", f"trainings/{number}", f"promotions/{number}"):
-        assert visitor.get(f"/v1/models/heart/{path}", marie).status_code == 404
-    assert ended(visitor, marie, other.headers["location"])["state"] == "succeeded"
+        assert client.get(f"/v1/models/heart/{path}", marie).status_code == 404
+    assert ended(client, marie, other.headers["location"])["state"] == "succeeded"
 
 
-def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(works: House, marie: str) -> None:
+def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(works: Environment, marie: str) -> None:
     with works.gateway() as first:
         wait_for("the models", lambda: train(first, marie, "digits").status_code == 202)
         path = train(first, marie, estimator="slow").headers["location"]
         second = train(first, marie, estimator="slow", seed=1).headers["location"]
-    with works.gateway() as visitor:
-        wait_for("both run", lambda: [visitor.get(each, marie).json()["state"] for each in (path, second)] == ["running"] * 2)
+    with works.gateway() as client:
+        wait_for("both run", lambda: [client.get(each, marie).json()["state"] for each in (path, second)] == ["running"] * 2)
         headers = {"authorization": f"Bearer {marie}"}
-        with visitor.client.stream("GET", f"{path}/logs?follow=true", headers=headers) as log:
+        with client.http.stream("GET", f"{path}/logs?follow=true", headers=headers) as log:
             lines = log.iter_lines()
             assert next(lines) == "training train-heart --set=estimator=slow"
-            assert visitor.client.delete(second, headers=headers).status_code == 204
-            assert visitor.get(second, marie).status_code == 404
+            assert client.http.delete(second, headers=headers).status_code == 204
+            assert client.get(second, marie).status_code == 404
             (works.folder / "go").touch()
             assert orjson.loads(next(lines))["state"] == "trained"
             assert list(lines) == []
-        assert ended(visitor, marie, path)["state"] == "succeeded"
-        again = visitor.client.delete(path, headers=headers)
+        assert ended(client, marie, path)["state"] == "succeeded"
+        again = client.http.delete(path, headers=headers)
         assert (again.status_code, again.json()["title"]) == (409, "Conflict")
 
 
-def test_a_failed_training_says_why(visitor: Visitor, marie: str) -> None:
-    found = ended(visitor, marie, train(visitor, marie, estimator="wrong").headers["location"])
+def test_a_failed_training_says_why(client: Client, marie: str) -> None:
+    found = ended(client, marie, train(client, marie, estimator="wrong").headers["location"])
     assert (found["state"], found["result"]) == ("failed", None)
     assert "backoff limit" in found["reason"]
 
 
-def test_a_promotion_passes_its_words_on_and_its_verdict_back(visitor: Visitor, marie: str) -> None:
+def test_a_promotion_passes_its_words_on_and_its_verdict_back(client: Client, marie: str) -> None:
     path = "/v1/models/heart/promotions"
     asked = {"version": "3", "dryRun": True, "metric": "roc_auc", "minGain": 0.01, "reason": "--alias=other $(SECRET)"}
-    answer = visitor.post(path, asked, marie)
+    answer = client.post(path, asked, marie)
     assert answer.status_code == 202
-    found = ended(visitor, marie, answer.headers["location"])
+    found = ended(client, marie, answer.headers["location"])
     args = ["promote", "heart", "3", "--alias=champion", "--min-gain=0.01", "--reason=--alias=other $(SECRET)", "--dry-run"]
     assert found["result"] == {"state": "passed", "args": [*args, "--metric=roc_auc"]}
-    refused = ended(visitor, marie, visitor.post(path, {"version": "2"}, marie).headers["location"])
+    refused = ended(client, marie, client.post(path, {"version": "2"}, marie).headers["location"])
     assert (refused["state"], refused["result"]["state"]) == ("failed", "refused")
-    history = visitor.get(path, marie).json()["promotions"]
+    history = client.get(path, marie).json()["promotions"]
     assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "user:marie"), ("3", "user:marie")]
     assert history[1] == found
 
 
-def test_a_promotion_that_a_later_release_submitted_is_listed(visitor: Visitor, works: House, marie: str) -> None:
+def test_a_promotion_that_a_later_release_submitted_is_listed(client: Client, works: Environment, marie: str) -> None:
     path = "/v1/models/heart/promotions"
-    at = visitor.post(path, {"version": "3"}, marie).headers["location"]
+    at = client.post(path, {"version": "3"}, marie).headers["location"]
     store = works.cluster.store
     with store.transaction():
         job = works.cluster.get(JOB, at.rpartition("/")[2])
         annotations = {**job["metadata"]["annotations"], REQUEST: '{"version": "3", "fieldOfALaterRelease": [1]}'}
         store.replace(job, {**job, "metadata": {**job["metadata"], "annotations": annotations}})
-    assert ended(visitor, marie, at)["request"]["version"] == "3"
-    assert visitor.get(path, marie).status_code == 200
+    assert ended(client, marie, at)["request"]["version"] == "3"
+    assert client.get(path, marie).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -286,17 +289,17 @@ def test_a_promotion_that_a_later_release_submitted_is_listed(visitor: Visitor, 
         ({"version": "3", "reason": "a\nb"}, "reason"),
     ],
 )
-def test_a_wrong_promotion_is_refused_by_name(visitor: Visitor, marie: str, asked: dict[str, Any], field: str) -> None:
-    answer = visitor.post("/v1/models/heart/promotions", asked, marie)
+def test_a_wrong_promotion_is_refused_by_name(client: Client, marie: str, asked: dict[str, Any], field: str) -> None:
+    answer = client.post("/v1/models/heart/promotions", asked, marie)
     assert answer.status_code == 422
     assert field in answer.json()["detail"]
 
 
 def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> None:
-    from slipway_jobs.tasks.task import parameters_schema, problem
+    from slipway_jobs.tasks.task import declared_task, parameters_schema
     from slipway_local.stack import objects
 
     told = {each["metadata"]["name"]: each["metadata"].get("annotations", {}) for each in objects() if each["kind"] == "CronJob"}
     for model in ("heart", "digits"):
-        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(problem(model))
+        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(declared_task(model))
     assert PARAMETERS not in told["promote"]

@@ -9,23 +9,23 @@ import pytest
 from slipway_cluster.interface import MODEL
 from slipway_gateway.inference.routing import Route, Target
 
-from tests.gateway.environment import House, Visitor, v2_request
+from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 
 
 @pytest.fixture
-def model(house: House, visitor: Visitor, troubled: Predictor) -> Iterator[str]:
+def model(environment: Environment, client: Client, troubled: Predictor) -> Iterator[str]:
     """A model whose predictor the test may break."""
-    house.model("troubled", ("1", 100), url=troubled.url)
-    wait_for("the route", lambda: visitor.gateway.routes.snapshot.get("troubled"))
+    environment.model("troubled", ("1", 100), url=troubled.url)
+    wait_for("the route", lambda: client.gateway.routes.snapshot.get("troubled"))
     yield "troubled"
-    house.cluster.delete(MODEL, "troubled")
-    wait_for("the end of the route", lambda: "troubled" not in visitor.gateway.routes.snapshot)
+    environment.cluster.delete(MODEL, "troubled")
+    wait_for("the end of the route", lambda: "troubled" not in client.gateway.routes.snapshot)
 
 
-def test_a_prediction_bears_its_receipt_and_the_public_name(visitor: Visitor) -> None:
-    answer = visitor.infer("heart", request_id="mine")
+def test_a_prediction_bears_its_receipt_and_the_public_name(client: Client) -> None:
+    answer = client.infer("heart", request_id="mine")
     assert answer.status_code == 200
     assert answer.headers["slipway-model"] == "heart"
     assert answer.headers["slipway-version"] == "3"
@@ -35,13 +35,13 @@ def test_a_prediction_bears_its_receipt_and_the_public_name(visitor: Visitor) ->
     assert answer.json()["outputs"][1]["data"] == [pytest.approx(63 / 130)]
 
 
-def test_request_ids_sort_by_time(visitor: Visitor) -> None:
-    given = [visitor.infer("heart").headers["x-request-id"] for _ in range(5)]
+def test_request_ids_sort_by_time(client: Client) -> None:
+    given = [client.infer("heart").headers["x-request-id"] for _ in range(5)]
     assert given == sorted(set(given))
 
 
-def test_a_version_can_be_asked_by_name_even_without_traffic(visitor: Visitor) -> None:
-    answer = visitor.post("/v2/models/heart/versions/2/infer", v2_request())
+def test_a_version_can_be_asked_by_name_even_without_traffic(client: Client) -> None:
+    answer = client.post("/v2/models/heart/versions/2/infer", v2_request())
     assert answer.headers["slipway-version"] == "2"
     assert answer.json()["model_name"] == "heart"
 
@@ -56,24 +56,24 @@ def test_a_version_can_be_asked_by_name_even_without_traffic(visitor: Visitor) -
         ("/v2/models/heart", 405, "use GET"),
     ],
 )
-def test_errors_have_the_protocols_form(visitor: Visitor, path: str, status: int, text: str) -> None:
-    answer = visitor.post(path, v2_request())
+def test_errors_have_the_protocols_form(client: Client, path: str, status: int, text: str) -> None:
+    answer = client.post(path, v2_request())
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
     assert text in answer.json()["error"]
     assert answer.headers["x-request-id"]
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
-def test_a_refusal_of_the_predictor_keeps_its_text(visitor: Visitor) -> None:
-    answer = visitor.infer("heart", age=-5.0)
+def test_a_refusal_of_the_predictor_keeps_its_text(client: Client) -> None:
+    answer = client.infer("heart", age=-5.0)
     assert answer.status_code == 422
     assert answer.json() == {"error": "age: -5 is below the minimum 0 a"}
     assert answer.headers["slipway-version"] == "3"
 
 
 @pytest.mark.parametrize("content", [b"no json", b"[" * 10_000 + b"]" * 10_000, b"\x00\xff", b""])
-def test_garbage_is_the_callers_error(visitor: Visitor, content: bytes) -> None:
-    assert visitor.post("/v2/models/heart/infer", content).status_code == 400
+def test_garbage_is_the_callers_error(client: Client, content: bytes) -> None:
+    assert client.post("/v2/models/heart/infer", content).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -84,30 +84,30 @@ def test_garbage_is_the_callers_error(visitor: Visitor, content: bytes) -> None:
         {"content_encoding": "br"},
     ],
 )
-def test_other_content_is_answered_415(visitor: Visitor, headers: dict[str, str]) -> None:
-    assert visitor.post("/v2/models/heart/infer", b"{}", **headers).status_code == 415
+def test_other_content_is_answered_415(client: Client, headers: dict[str, str]) -> None:
+    assert client.post("/v2/models/heart/infer", b"{}", **headers).status_code == 415
 
 
-def test_shares_of_the_traffic_are_kept(house: House, visitor: Visitor) -> None:
-    house.model("shared", ("1", 90), ("2", 10), ("3", 0))
-    route: Route = wait_for("the route", lambda: visitor.gateway.routes.snapshot.get("shared"))
+def test_shares_of_the_traffic_are_kept(environment: Environment, client: Client) -> None:
+    environment.model("shared", ("1", 90), ("2", 10), ("3", 0))
+    route: Route = wait_for("the route", lambda: client.gateway.routes.snapshot.get("shared"))
     counts = Counter(route.pick().version for _ in range(20_000))
     assert set(counts) == {"1", "2"}
     # 90 % of 20,000 is 18,000 with a standard deviation of 42.
     assert abs(counts["1"] - 18_000) < 5 * 42
 
 
-def test_traffic_follows_the_status_within_a_moment(house: House, visitor: Visitor) -> None:
-    house.model("moving", ("1", 100))
-    wait_for("version 1", lambda: visitor.infer("moving").headers.get("slipway-version") == "1")
-    house.model("moving", ("1", 0), ("2", 100))
-    wait_for("version 2", lambda: visitor.infer("moving").headers["slipway-version"] == "2")
-    house.cluster.delete(MODEL, "moving")
-    wait_for("its end", lambda: visitor.infer("moving").status_code == 404)
+def test_traffic_follows_the_status_within_a_moment(environment: Environment, client: Client) -> None:
+    environment.model("moving", ("1", 100))
+    wait_for("version 1", lambda: client.infer("moving").headers.get("slipway-version") == "1")
+    environment.model("moving", ("1", 0), ("2", 100))
+    wait_for("version 2", lambda: client.infer("moving").headers["slipway-version"] == "2")
+    environment.cluster.delete(MODEL, "moving")
+    wait_for("its end", lambda: client.infer("moving").status_code == 404)
 
 
-def test_metadata_bears_the_public_name_and_all_versions(visitor: Visitor) -> None:
-    answer = visitor.get("/v2/models/heart").json()
+def test_metadata_bears_the_public_name_and_all_versions(client: Client) -> None:
+    answer = client.get("/v2/models/heart").json()
     assert (answer["name"], answer["versions"]) == ("heart", ["2", "3"])
     assert answer["inputs"][0] == {
         "name": "age",
@@ -117,58 +117,58 @@ def test_metadata_bears_the_public_name_and_all_versions(visitor: Visitor) -> No
     }
 
 
-def test_readiness_of_server_and_models(visitor: Visitor) -> None:
-    assert visitor.get("/v2/health/live", who=None).json() == {"live": True}
-    assert visitor.get("/v2/health/ready", who=None).json() == {"ready": True}
-    said = visitor.get("/v2", who=None).json()
+def test_readiness_of_server_and_models(client: Client) -> None:
+    assert client.get("/v2/health/live", who=None).json() == {"live": True}
+    assert client.get("/v2/health/ready", who=None).json() == {"ready": True}
+    said = client.get("/v2", who=None).json()
     assert (said["name"], said["extensions"]) == ("slipway", ["binary_tensor_data"])
-    assert visitor.get("/v2/models/heart/ready").json() == {"name": "heart", "ready": True}
-    assert visitor.get("/v2/models/heart/versions/2/ready").status_code == 200
-    assert visitor.get("/v2/models/asleep/ready").status_code == 503
+    assert client.get("/v2/models/heart/ready").json() == {"name": "heart", "ready": True}
+    assert client.get("/v2/models/heart/versions/2/ready").status_code == 200
+    assert client.get("/v2/models/asleep/ready").status_code == 503
 
 
-def test_a_slow_predictor_is_answered_504_and_logged(visitor: Visitor, model: str, troubled: Predictor) -> None:
+def test_a_slow_predictor_is_answered_504_and_logged(client: Client, model: str, troubled: Predictor) -> None:
     troubled.delay = 3
-    answer = visitor.infer(model)
+    answer = client.infer(model)
     assert answer.status_code == 504
     assert answer.headers["slipway-version"] == "1"
-    assert visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 504
+    assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 504
 
 
-def test_a_predictor_that_is_gone_is_answered_503_and_logged(visitor: Visitor, model: str, troubled: Predictor) -> None:
+def test_a_predictor_that_is_gone_is_answered_503_and_logged(client: Client, model: str, troubled: Predictor) -> None:
     troubled.server.__exit__()
-    answer = visitor.infer(model)
+    answer = client.infer(model)
     troubled.server.__enter__()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
-    assert visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 503
-    assert visitor.infer(model).status_code == 200
+    assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 503
+    assert client.infer(model).status_code == 200
 
 
-def test_an_answer_that_breaks_off_reaches_nobody_as_whole(visitor: Visitor, model: str, troubled: Predictor) -> None:
+def test_an_answer_that_breaks_off_reaches_nobody_as_whole(client: Client, model: str, troubled: Predictor) -> None:
     troubled.cut_off = True
     with pytest.raises(httpx.RemoteProtocolError):
-        visitor.infer(model)
+        client.infer(model)
 
 
-def test_a_long_answer_streams_through_with_its_name_changed(visitor: Visitor, model: str, troubled: Predictor) -> None:
+def test_a_long_answer_streams_through_with_its_name_changed(client: Client, model: str, troubled: Predictor) -> None:
     data = orjson.dumps({"model_name": "troubled-1", "outputs": [{"data": list(range(200_000))}]})
     troubled.raw = data
-    answer = visitor.infer(model)
+    answer = client.infer(model)
     assert answer.content == data.replace(b"troubled-1", b"troubled", 1)
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["response"] is None
 
 
-def test_a_long_request_streams_through(visitor: Visitor) -> None:
+def test_a_long_request_streams_through(client: Client) -> None:
     rows = 20_000
     request = v2_request()
     for tensor in request["inputs"]:
         tensor["shape"], tensor["data"] = [rows], tensor["data"] * rows
-    answer = visitor.post("/v2/models/heart/infer", request)
+    answer = client.post("/v2/models/heart/infer", request)
     assert answer.status_code == 200
     assert answer.json()["outputs"][0]["shape"] == [rows]
-    receipt = visitor.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
+    receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["request"] is None
 
 
@@ -182,9 +182,9 @@ def test_a_long_request_streams_through(visitor: Visitor) -> None:
         (b'{"id":"\\"model_name\\":\\"troubled-1\\""}', b'{"id":"\\"model_name\\":\\"troubled-1\\""}'),
     ],
 )
-def test_only_the_models_name_is_changed(visitor: Visitor, model: str, troubled: Predictor, said: bytes, heard: bytes) -> None:
+def test_only_the_models_name_is_changed(client: Client, model: str, troubled: Predictor, said: bytes, heard: bytes) -> None:
     troubled.raw = said
-    answer = visitor.infer(model)
+    answer = client.infer(model)
     assert answer.content == heard
     assert answer.headers["content-length"] == str(len(heard))
 
@@ -194,24 +194,26 @@ def test_only_the_models_name_is_changed(visitor: Visitor, model: str, troubled:
     [(b'{"error":"e"}', "e"), (b"plain words", "plain words"), (b'{"detail":"d"}', "d"), (b'{"detail":[1]}', "[1]")],
 )
 def test_every_error_of_a_predictor_is_given_the_protocols_form(
-    visitor: Visitor, model: str, troubled: Predictor, said: bytes, error: str
+    client: Client, model: str, troubled: Predictor, said: bytes, error: str
 ) -> None:
     troubled.raw, troubled.status = said, 500
-    answer = visitor.infer(model)
+    answer = client.infer(model)
     assert (answer.status_code, answer.json()) == (500, {"error": error})
 
 
-def test_a_version_that_is_another_artifact_describes_nothing(new_house: Callable[[], House], troubled: Predictor) -> None:
+def test_a_version_that_is_another_artifact_describes_nothing(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     troubled.parameters["digest"] = "sha256:" + "00" * 32
-    house = new_house()
-    house.model("swapped", ("1", 100), url=troubled.url)
-    with house.gateway() as visitor:
-        answer = visitor.get("/v2/models/swapped")
+    environment = new_environment()
+    environment.model("swapped", ("1", 100), url=troubled.url)
+    with environment.gateway() as client:
+        answer = client.get("/v2/models/swapped")
         assert answer.status_code == 503
         assert "not the artifact that it should be" in answer.json()["error"]
 
 
-def test_the_live_version_is_the_one_with_the_largest_share(visitor: Visitor) -> None:
-    live: Target | None = visitor.gateway.routes.get("heart").live
+def test_the_live_version_is_the_one_with_the_largest_share(client: Client) -> None:
+    live: Target | None = client.gateway.routes.get("heart").live
     assert live
     assert live.version == "3"

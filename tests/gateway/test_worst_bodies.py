@@ -19,7 +19,7 @@ from PIL import Image
 from slipway_gateway.access.rules import RULES, Rule
 from slipway_gateway.edge.middleware import WITH_BODY
 
-from tests.gateway.environment import House, Process, running
+from tests.gateway.environment import Environment, Process, running
 from tests.gateway.predictor import DIGEST
 from tests.serving.predictor import Predictor, started
 
@@ -127,7 +127,7 @@ class Sending:
         path = self.rule.path.format_map({**unknown, **NAMES})
         headers = {"authorization": f"Bearer {token}", **self.headers}
         return httpx.request(
-            self.rule.method, process.visitor.url + path, content=self.body, headers=headers, timeout=60, trust_env=False
+            self.rule.method, process.client.url + path, content=self.body, headers=headers, timeout=60, trust_env=False
         )
 
 
@@ -225,17 +225,17 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
 
 
 @pytest.fixture(scope="module")
-def process(new_house: Callable[[], House], real: Predictor) -> Iterator[Process]:
+def process(new_environment: Callable[[], Environment], real: Predictor) -> Iterator[Process]:
     """A gateway in front of it, warm."""
-    house = new_house()
-    house.model("heart", ("3", 100), url=str(real.client.base_url).rstrip("/"))
-    with running(house, upstream_timeout_seconds=60) as process:
+    environment = new_environment()
+    environment.model("heart", ("3", 100), url=str(real.client.base_url).rstrip("/"))
+    with running(environment, upstream_timeout_seconds=60) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def token(process: Process) -> str:
-    return process.visitor.house.issuer.token("root", "admin", "service")
+    return process.client.environment.issuer.token("root", "admin", "service")
 
 
 @pytest.fixture(scope="module")
@@ -253,13 +253,13 @@ def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
 def test_the_worst_megabyte_of_a_route_takes_little_memory_and_lets_others_be_answered(
     process: Process, real: Predictor, pids: tuple[int, int], token: str, rule: Rule
 ) -> None:
-    fields = fields_of(rule, process.visitor.get("/v1/openapi.json").json())
+    fields = fields_of(rule, process.client.get("/v1/openapi.json").json())
     before = {pid: memory(pid, reset=True) for pid in pids}
     for number, sending in enumerate(sendings(rule, fields)):
         blocked = [BLOCKED]
         while len(blocked) <= TRIES and blocked[-1] >= BLOCKED:
             with (
-                Watch(process.process.pid, process.visitor.url, "/livez") as gateway,
+                Watch(process.process.pid, process.client.url, "/livez") as gateway,
                 Watch(real.process.pid, str(real.client.base_url).rstrip("/"), "/v2/health/live") as served,
             ):
                 answer = sending.send(process, token)

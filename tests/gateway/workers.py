@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg
 
-from tests.gateway.environment import House, environment, free_port
+from tests.gateway.environment import Environment, free_port, variables
 from tests.gateway.loopback import Loopback, wait_for
 
 QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}
@@ -22,10 +22,10 @@ QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 
 class Workers:
     """``python -m slipway_gateway work``, several times."""
 
-    def __init__(self, house: House, count: int = 1, **changed: Any) -> None:
-        self._house = house
+    def __init__(self, environment: Environment, count: int = 1, **changed: Any) -> None:
+        self._environment = environment
         self._changed = {**QUICK, **changed}
-        self.log = house.folder / "workers.log"
+        self.log = environment.folder / "workers.log"
         self._running: list[subprocess.Popen[bytes]] = []
         self.count = count
         self._before = 0
@@ -38,10 +38,10 @@ class Workers:
         self.kill()
 
     def start(self) -> None:
-        settings = self._house.settings(
-            gateway_metrics_port=0, spool=self._house.folder / f"spool-of-worker-{free_port()}", **self._changed
+        settings = self._environment.settings(
+            gateway_metrics_port=0, spool=self._environment.folder / f"spool-of-worker-{free_port()}", **self._changed
         )
-        given = environment(settings, self._house.database_url)
+        given = variables(settings, self._environment.database_url)
         command = [sys.executable, "-W", "error", "-m", "slipway_gateway", "work"]
         self._before = self._registered()
         with self.log.open("ab") as log:
@@ -67,7 +67,7 @@ class Workers:
 
     def _registered(self) -> int:
         """How many workers the queue has seen, from the first on."""
-        with psycopg.connect(self._house.database_url) as connection:
+        with psycopg.connect(self._environment.database_url) as connection:
             row = connection.execute("SELECT coalesce(max(id), 0) FROM procrastinate_workers").fetchone()
         assert row
         return int(row[0])

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import train
 
 from tests.jobs.processes import tracking_server
@@ -68,7 +68,7 @@ Trainer = Callable[..., dict[str, Any]]
 def trained(settings: Settings, tracking: Tracking) -> Trainer:
     """``trained(task, key="value", …)`` trains and registers a version; the Job's result."""
 
-    def run(task: Problem, **parameters: str) -> dict[str, Any]:
+    def run(task: Task, **parameters: str) -> dict[str, Any]:
         return train(task, parse_parameters(task, parameters), settings, tracking)
 
     return run
@@ -76,18 +76,18 @@ def trained(settings: Settings, tracking: Tracking) -> Trainer:
 
 @pytest.fixture(scope="session")
 def heart(trained: Trainer) -> dict[str, Any]:
-    return trained(problem("heart"))
+    return trained(declared_task("heart"))
 
 
 @pytest.fixture(scope="session")
 def digits(trained: Trainer) -> dict[str, Any]:
-    return trained(problem("digits"))
+    return trained(declared_task("digits"))
 
 
 @pytest.fixture
-def own_heart(request: pytest.FixtureRequest) -> Problem:
+def own_heart(request: pytest.FixtureRequest) -> Task:
     """The heart problem under a name that no other test registers versions of."""
-    return replace(problem("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100])
+    return replace(declared_task("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100])
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import problem
+from slipway_jobs.tasks.task import declared_task
 
 from tests.jobs.tables import PATIENT
 from tests.jobs.test_imports import plain, saved
@@ -116,7 +116,7 @@ def test_the_monitor_ends_with_status_3_for_drift_and_4_for_too_few_rows(
 
 
 def log_requests(connection: "psycopg.Connection[Any]", rows: Sequence[Sequence[float]]) -> None:
-    signature = problem("heart").signature
+    signature = declared_task("heart").signature
     names = [column.name for column in signature.inputs]
     for index, row in enumerate(rows):
         body = signature.request([dict(zip(names, map(float, row), strict=True))]).model_dump_json()

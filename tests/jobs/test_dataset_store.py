@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
 from slipway_contract.registry import Tag
-from slipway_jobs.data.dataset import Dataset, Loaded, Place, Table
+from slipway_jobs.data.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import ENTRY_FILE, TABLE_FILE, keep, kept, read_table, write_table
-from slipway_jobs.datasets.sources import CATALOGUE
+from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.datasets.storing import store, store_all
 from slipway_jobs.errors import CorruptTable, WrongDigest
 from slipway_jobs.promotion.evaluation import evaluate
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 
 from tests.jobs.conftest import Trainer
 
@@ -37,7 +37,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_comes_back_from_parquet_as_it_was(name: str, tmp_path: Path) -> None:
     table = TABLES[name]
-    write_table(table, CATALOGUE.get(name, BARE), tmp_path / TABLE_FILE)
+    write_table(table, DATASETS.get(name, BARE), tmp_path / TABLE_FILE)
     again = read_table(tmp_path / TABLE_FILE)
     assert again.digest == table.digest
     assert again.features.dtype == table.features.dtype
@@ -46,7 +46,7 @@ def test_a_table_comes_back_from_parquet_as_it_was(name: str, tmp_path: Path) ->
 
 def test_parquet_has_a_column_of_its_name_for_each_input_and_null_for_what_is_missing(tmp_path: Path) -> None:
     table = TABLES["heart-synthetic"]
-    write_table(table, CATALOGUE["heart-synthetic"], tmp_path / TABLE_FILE)
+    write_table(table, DATASETS["heart-synthetic"], tmp_path / TABLE_FILE)
     found = pq.read_table(tmp_path / TABLE_FILE)
     assert found.column_names[:3] == ["age", "sex", "cp"]
     assert found["ca"].null_count == np.isnan(table.features[:, 11]).sum()
@@ -64,7 +64,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
 def loaded(name: str) -> Loaded:
     """A table of the test's own."""
     table = synthetic_heart(12, seed=sum(name.encode()))
-    return Loaded(replace(CATALOGUE["heart-synthetic"], name=name), table, Place.GENERATOR)
+    return Loaded(replace(DATASETS["heart-synthetic"], name=name), table, SourceKind.GENERATOR)
 
 
 def test_a_table_is_kept_once_and_had_back_by_its_digest(tracking: Tracking, mlflow_url: str) -> None:
@@ -100,17 +100,17 @@ def test_a_dataset_that_is_stored_twice_is_unchanged(settings: Settings, trackin
 
 def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(settings: Settings, tracking: Tracking) -> None:
     found = {each["dataset"]: each for each in store_all(settings, tracking)["datasets"]}
-    assert found.keys() == CATALOGUE.keys()
+    assert found.keys() == DATASETS.keys()
     assert found["digits"]["place"] == "package"
     assert found["heart-cleveland-recoded"]["state"] == "unavailable"
     assert "not in the mirror" in found["heart-cleveland-recoded"]["reason"] or settings.data is None
 
 
 def test_a_version_is_scored_on_the_stored_copy_when_the_source_has_changed(
-    own_heart: Problem, trained: Trainer, settings: Settings, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+    own_heart: Task, trained: Trainer, settings: Settings, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
-    changed = replace(CATALOGUE["heart-synthetic"], make=lambda: synthetic_heart(30, seed=5))
-    monkeypatch.setitem(CATALOGUE, "heart-synthetic", changed)
+    changed = replace(DATASETS["heart-synthetic"], make=lambda: synthetic_heart(30, seed=5))
+    monkeypatch.setitem(DATASETS, "heart-synthetic", changed)
     found = evaluate(own_heart, tracking.version(own_heart.name, result["version"]), settings, tracking)
     assert found["metrics"] == pytest.approx(result["metrics"], abs=1e-4)

@@ -8,7 +8,7 @@ import pytest
 from slipway_jobs.data.cleveland import read_cleveland
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
-from slipway_jobs.datasets.sources import CATALOGUE, first_available, load
+from slipway_jobs.datasets.sources import DATASETS, first_available, load
 from slipway_jobs.errors import CorruptTable, Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
 
 def test_a_mirror_comes_before_the_public_source(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
-    entry = replace(CATALOGUE["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never")
+    entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never")
     assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
 
 
@@ -92,7 +92,7 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
         return 200, original(PATIENTS, label=None)
 
     with http_server(serve) as url:
-        entry = replace(CATALOGUE["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/processed.cleveland.data")
+        entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/processed.cleveland.data")
         assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
     assert asked == ["/processed.cleveland.data"]
 
@@ -101,15 +101,15 @@ def test_a_public_source_cannot_redirect_to_a_neighbour() -> None:
     with http_server(lambda *_: (200, original(PATIENTS, label=None))) as neighbour:
         moved = neighbour.replace("127.0.0.1", "localhost")
         with http_server(lambda *_: (302, b"", {"Location": f"{moved}/table"})) as url:
-            entry = replace(CATALOGUE["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/table")
+            entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/table")
             with pytest.raises(Unavailable, match="localhost is not a public host"):
                 load(entry, told(fetch=True))
 
 
 def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so() -> None:
     names = ["heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"]
-    closed = replace(CATALOGUE["heart-cleveland"], url="http://127.0.0.1:9/closed")
-    loaded = first_available([closed, *(CATALOGUE[name] for name in names[1:])], told(fetch=True))
+    closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
+    loaded = first_available([closed, *(DATASETS[name] for name in names[1:])], told(fetch=True))
     entry, table = loaded.entry, loaded.table
     assert loaded.place == "generator"
     assert entry.name == "heart-synthetic"
@@ -118,7 +118,7 @@ def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so
 
 
 def test_a_dataset_that_is_nowhere_is_named_with_the_reasons() -> None:
-    closed = replace(CATALOGUE["heart-cleveland"], url="http://127.0.0.1:9/closed")
+    closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
     with pytest.raises(Unavailable, match=r"heart-cleveland cannot be had: no mirror .* http://127.0.0.1:9/closed does not"):
         load(closed, told(fetch=True))
 
@@ -126,11 +126,11 @@ def test_a_dataset_that_is_nowhere_is_named_with_the_reasons() -> None:
 def test_a_mirror_with_other_rows_is_refused_and_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
     with pytest.raises(WrongDigest, match=r"heart_cleveland.csv is not the dataset heart-cleveland: its 60 rows have the digest"):
-        first_available(list(CATALOGUE.values()), told(tmp_path))
+        first_available(list(DATASETS.values()), told(tmp_path))
 
 
 def test_digits_are_those_that_scikit_learn_carries() -> None:
-    table = load(CATALOGUE["digits"], told())
+    table = load(DATASETS["digits"], told())
     assert table.features.shape == (1797, 64)
     assert (table.features.min(), table.features.max()) == (0, 16)
 
@@ -142,6 +142,6 @@ def test_the_generator_gives_the_same_for_the_same_seed_only() -> None:
 def test_the_real_table_is_known_by_its_digest(settings: Settings) -> None:
     if settings.data is None:
         pytest.skip("SLIPWAY_DATA names no mirror")
-    table = load(CATALOGUE["heart-cleveland"], settings)
+    table = load(DATASETS["heart-cleveland"], settings)
     assert len(table) == 303
     assert table.labels.sum() == 139

@@ -15,7 +15,7 @@ from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.mitbih import BEAT, read_beats
 from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import kept
-from slipway_jobs.datasets.sources import CATALOGUE, load
+from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.formats.onnx_graph import export
@@ -25,14 +25,14 @@ from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import scores
 from slipway_jobs.tasks.split import Split, check_split
-from slipway_jobs.tasks.task import Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.confusion import confusions
 from slipway_jobs.training.training import check_parity, cross_validate
 
 from tests.jobs.conftest import Trainer
 from tests.jobs.tables import with_cell
 
-ECG, BINARY = problem("ecg"), problem("ecg-binary")
+ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")
 MADE_UP = synthetic_beats(records=20, beats=30)
 RECORDED = pytest.mark.skipif("SLIPWAY_DATA" not in os.environ, reason="set SLIPWAY_DATA to a mirror with the beats")
 
@@ -108,7 +108,7 @@ def test_the_shape_of_a_beat_tells_how_late_the_next_one_comes() -> None:
     assert (length, late, ratio) == (120, 100, np.float32(100) / np.float32(120))
 
 
-def drawn(task: Problem, table: Table, **parameters: str) -> tuple[Any, Served]:
+def drawn(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
     estimator = next(iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values()))
     estimator.fit(table.features, table.labels)
     return estimator, Served.of(export(estimator, task.signature))
@@ -116,9 +116,9 @@ def drawn(task: Problem, table: Table, **parameters: str) -> tuple[Any, Served]:
 
 @pytest.mark.parametrize(("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (ECG, "cnn"), (BINARY, "forest")])
 def test_labels_are_equal_and_probabilities_within_the_tolerance_on_all_held_out_rows(
-    task: Problem, estimator: str, settings: Settings
+    task: Task, estimator: str, settings: Settings
 ) -> None:
-    table = load(CATALOGUE["ecg-mitbih"], settings) if settings.data else MADE_UP
+    table = load(DATASETS["ecg-mitbih"], settings) if settings.data else MADE_UP
     split = task.parts(table, "record")
     model, graph = drawn(task, split.train, estimator=estimator, trees="4")
     assert check_parity(task, graph, model, split.test.features) < 1e-4
@@ -160,7 +160,7 @@ def test_a_model_that_knows_the_records_gains_nothing_by_it() -> None:
 @RECORDED
 def test_by_record_the_recorded_beats_are_told_apart_better_than_by_a_plain_forest(settings: Settings) -> None:
     """The yardstick, RandomForest(100) on the samples by record, has a macro-F1 of 0.33."""
-    table = load(CATALOGUE["ecg-mitbih"], settings)
+    table = load(DATASETS["ecg-mitbih"], settings)
     found = []
     for seed in ("0", "1"):
         parameters = parse_parameters(ECG, {"trees": "30", "seed": seed})

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from slipway_jobs.__main__ import main
-from slipway_jobs.datasets.sources import CATALOGUE, first_available, load
+from slipway_jobs.datasets.sources import DATASETS, first_available, load
 from slipway_jobs.errors import CorruptTable, Refused, Unavailable, WarehouseError, WrongParameter
-from slipway_jobs.sales.etl import Wish, etl, publish
-from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, Asked, features
+from slipway_jobs.sales.etl import EtlOptions, etl, publish
+from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, FeatureRequest, features
 from slipway_jobs.sales.history import of_warehouse
 from slipway_jobs.sales.synthetic import SINCE, synthetic_rows, synthetic_sales
 from slipway_jobs.sales.table import Sale
@@ -61,10 +61,10 @@ def content(url: str) -> list[Any]:
 
 
 def test_the_same_sales_twice_change_nothing(told: Settings, postgres: str, tmp_path: Path) -> None:
-    wish = Wish(write(tmp_path, lines()))
-    first = etl(wish, told)
+    request = EtlOptions(write(tmp_path, lines()))
+    first = etl(request, told)
     before = content(postgres)
-    again = etl(wish, told)
+    again = etl(request, told)
     assert (first["inserted"], first["changed"], first["unchanged"]) == (120, 0, 0)
     assert (again["inserted"], again["changed"], again["unchanged"]) == (0, 0, 120)
     assert content(postgres) == before
@@ -73,9 +73,9 @@ def test_the_same_sales_twice_change_nothing(told: Settings, postgres: str, tmp_
 
 
 def test_a_late_correction_replaces_what_was_there(told: Settings, postgres: str, tmp_path: Path) -> None:
-    etl(Wish(write(tmp_path, lines())), told)
+    etl(EtlOptions(write(tmp_path, lines())), told)
     late = f"{DAYS[3]},Bremen,tea"
-    found = etl(Wish(write(tmp_path, [f"{late},9,1,3", f"{late},7,1,3"])), told)
+    found = etl(EtlOptions(write(tmp_path, [f"{late},9,1,3", f"{late},7,1,3"])), told)
     assert (found["inserted"], found["changed"]) == (0, 1)
     query = "SELECT units FROM warehouse.sales JOIN warehouse.products USING (product_id) WHERE name = 'tea' AND day = %s"
     assert ask(postgres, query, DAYS[3]) == [(7.0,)]  # of two rows with one key the last
@@ -83,21 +83,21 @@ def test_a_late_correction_replaces_what_was_there(told: Settings, postgres: str
 
 def test_a_plan_takes_no_known_quantity_away_and_is_filled_in_later(told: Settings, postgres: str, tmp_path: Path) -> None:
     tomorrow = DAYS[-1] + timedelta(days=1)
-    etl(Wish(write(tmp_path, [*lines(), f"{tomorrow},Bremen,tea,,1,1", f"{DAYS[0]},Bremen,tea,,1,1"])), told)
+    etl(EtlOptions(write(tmp_path, [*lines(), f"{tomorrow},Bremen,tea,,1,1", f"{DAYS[0]},Bremen,tea,,1,1"])), told)
     query = (
         "SELECT units, promotion FROM warehouse.sales JOIN warehouse.products USING (product_id) WHERE name = 'tea' AND day = %s"
     )
     assert ask(postgres, query, tomorrow) == [(None, True)]
     assert ask(postgres, query, DAYS[0]) == [(5.0, False)]
-    etl(Wish(write(tmp_path, [f"{DAYS[0]},Bremen,tea,,1,1"])), told)
+    etl(EtlOptions(write(tmp_path, [f"{DAYS[0]},Bremen,tea,,1,1"])), told)
     assert ask(postgres, query, DAYS[0]) == [(5.0, True)]
-    etl(Wish(write(tmp_path, [f"{tomorrow},Bremen,tea,8,1,1"])), told)
+    etl(EtlOptions(write(tmp_path, [f"{tomorrow},Bremen,tea,8,1,1"])), told)
     assert ask(postgres, query, tomorrow) == [(8.0, True)]
 
 
 def test_rows_that_do_not_fit_are_counted_and_told_by_line(told: Settings, postgres: str, tmp_path: Path) -> None:
     wrong = ["2026-01-99,Bremen,tea,1,0,2", f"{datetime.now(UTC).date()},Bremen,tea,1,0,2"]
-    found = etl(Wish(write(tmp_path, [*lines(), *wrong]), max_rejected=0.02), told)
+    found = etl(EtlOptions(write(tmp_path, [*lines(), *wrong]), max_rejected=0.02), told)
     assert (found["rows"], found["inserted"], found["rejected"]) == (122, 120, 2)
     assert found["rejections"][0].startswith("line 122, column date: '2026-01-99' is not a day")
     assert "line 123, column units" in found["rejections"][1]
@@ -106,23 +106,23 @@ def test_rows_that_do_not_fit_are_counted_and_told_by_line(told: Settings, postg
 
 
 def test_with_too_many_of_them_nothing_is_changed(told: Settings, postgres: str, tmp_path: Path) -> None:
-    etl(Wish(write(tmp_path, lines())), told)
+    etl(EtlOptions(write(tmp_path, lines())), told)
     before = content(postgres)
     with pytest.raises(Refused, match=r"1\.6% of the rows do not fit, and --max-rejected is 1\.0%; the first: line 122"):
-        etl(Wish(write(tmp_path, [*lines(6), "x", "y"])), told)
+        etl(EtlOptions(write(tmp_path, [*lines(6), "x", "y"])), told)
     with pytest.raises(Refused, match="no row fits"):
-        etl(Wish(write(tmp_path, ["x"]), max_rejected=1), told)
+        etl(EtlOptions(write(tmp_path, ["x"]), max_rejected=1), told)
     with pytest.raises(CorruptTable, match="has no column price"):
-        etl(Wish(write(tmp_path, lines(), head="date,store,product,units,promotion,cost")), told)
+        etl(EtlOptions(write(tmp_path, lines(), head="date,store,product,units,promotion,cost")), told)
     assert content(postgres) == before
 
 
 def test_generated_sales_are_never_mixed_with_others(told: Settings, postgres: str, tmp_path: Path) -> None:
-    mine = Wish(write(tmp_path, lines()))
+    mine = EtlOptions(write(tmp_path, lines()))
     etl(mine, told)
     with pytest.raises(Refused, match="the warehouse holds real sales, and these are generated; --replace"):
-        etl(Wish(), told)
-    found = etl(Wish(replace=True), told)
+        etl(EtlOptions(), told)
+    found = etl(EtlOptions(replace=True), told)
     assert found["synthetic"]
     assert found["ageDays"] == 1
     assert ask(postgres, "SELECT synthetic FROM warehouse.feature_sets") == [(True,)]
@@ -150,14 +150,14 @@ def test_the_rows_that_are_served_are_those_that_would_have_been_learnt_from(pos
     names = np.array([entity for entity, _ in served])
     everything = synthetic_sales(morning + timedelta(days=90), since=since)
     when = [np.full(len(names), np.datetime64(each)) for each in (day, newest + timedelta(days=1))]
-    learnt = features(everything, Asked(names[:, 0], names[:, 1], *when))
+    learnt = features(everything, FeatureRequest(names[:, 0], names[:, 1], *when))
     vectors = np.array([vector for _, vector in served], dtype=np.float32)
     assert len(names) >= 28
     assert np.array_equal(vectors, learnt, equal_nan=True)
 
 
 def test_what_is_published_reaches_two_weeks_and_knows_of_strangers(told: Settings, postgres: str, tmp_path: Path) -> None:
-    found = etl(Wish(write(tmp_path, lines())), told)
+    found = etl(EtlOptions(write(tmp_path, lines())), told)
     assert found["features"] == {"name": LOOKUP.features, "from": "2026-03-02", "to": "2026-03-15", "rows": 14 * 6}
     first = "SELECT entity, vector FROM warehouse.features WHERE rank = %s AND day = %s ORDER BY entity"
     known = [column.name for column in COLUMNS].index("known_28")
@@ -181,13 +181,13 @@ def test_rows_are_taken_in_one_at_a_time(postgres: str) -> None:
 
 
 def test_what_is_learnt_from_during_a_week_is_one_table(told: Settings, tmp_path: Path) -> None:
-    etl(Wish(write(tmp_path, lines())), told)  # through 2026-03-01, a Sunday
-    found = first_available([CATALOGUE[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], told)
+    etl(EtlOptions(write(tmp_path, lines())), told)  # through 2026-03-01, a Sunday
+    found = first_available([DATASETS[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], told)
     entry, table = found.entry, found.table
     assert (entry.name, entry.synthetic) == ("sales-warehouse", False)
     monday = DAYS[-1] + timedelta(days=1)
-    etl(Wish(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), told)
-    assert load(CATALOGUE["sales-warehouse"], told).digest == table.digest
+    etl(EtlOptions(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), told)
+    assert load(DATASETS["sales-warehouse"], told).digest == table.digest
     assert table.times is not None
     assert table.times.max() == np.datetime64("2026-03-01")
 
@@ -195,19 +195,19 @@ def test_what_is_learnt_from_during_a_week_is_one_table(told: Settings, tmp_path
 def test_generated_sales_in_the_warehouse_are_not_taken_for_real_ones(told: Settings) -> None:
     with pytest.raises(Unavailable, match="there is no warehouse yet"):
         of_warehouse(told)
-    etl(Wish(), told)
+    etl(EtlOptions(), told)
     with pytest.raises(Unavailable, match="the warehouse holds generated sales"):
         of_warehouse(told)
 
 
 def test_a_mirror_holds_sales_in_the_same_schema(told: Settings, tmp_path: Path) -> None:
     write(tmp_path, lines()).rename(tmp_path / "sales.csv")
-    found = etl(Wish(), told)
+    found = etl(EtlOptions(), told)
     assert (found["synthetic"], found["inserted"]) == (False, 120)
-    assert len(load(CATALOGUE["sales"], told)) == 2 * (60 - 28)
+    assert len(load(DATASETS["sales"], told)) == 2 * (60 - 28)
     (tmp_path / "sales.csv").write_text("\n".join([HEAD, "2026-01-01,Bremen,tea,many,0,2"]))
     with pytest.raises(CorruptTable, match=r"sales\.csv line 2, column units: 'many' is not a number from 0"):
-        load(CATALOGUE["sales"], told)
+        load(DATASETS["sales"], told)
 
 
 def test_the_command_says_what_it_did_and_when_it_cannot(
@@ -232,6 +232,6 @@ def test_a_role_that_may_not_make_it_is_told_what_it_needs(told: Settings, postg
     poor = told.model_copy(update={"database_url": postgres.replace("//postgres:@", "//reader:@")})
     assert poor.database_url != postgres
     with pytest.raises(WarehouseError, match="give the role the right CREATE on the database"):
-        etl(Wish(), poor)
+        etl(EtlOptions(), poor)
     with pytest.raises(WrongParameter, match="SLIPWAY_DATABASE_URL"):
-        etl(Wish(), told.model_copy(update={"database_url": None}))
+        etl(EtlOptions(), told.model_copy(update={"database_url": None}))

@@ -24,20 +24,20 @@ from slipway_jobs.formats.served import Served
 from slipway_jobs.models.heart import THRESHOLD
 from slipway_jobs.tasks.metric import MAE, WAPE
 from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import check_parity, example, fit
 from threadpoolctl import threadpool_limits
 
 
-def fitted(task: Problem, table: Table, **parameters: str) -> Any:
+def fitted(task: Task, table: Table, **parameters: str) -> Any:
     estimator = next(iter(task.candidates(parse_parameters(task, parameters)).values()))
     return clone(estimator).fit(table.features, table.labels)
 
 
 def digits() -> Table:
-    from slipway_jobs.datasets.sources import CATALOGUE
+    from slipway_jobs.datasets.sources import DATASETS
 
-    make = CATALOGUE["digits"].make
+    make = DATASETS["digits"].make
     assert make is not None
     return make().take(np.arange(500))
 
@@ -47,14 +47,14 @@ KINDS = [("heart", kind) for kind in ("logistic", "svc", "forest", "boosting")] 
 
 @pytest.mark.parametrize(("name", "estimator"), KINDS)
 def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, estimator: str) -> None:
-    task, table = problem(name), synthetic_heart() if name == "heart" else digits()
+    task, table = declared_task(name), synthetic_heart() if name == "heart" else digits()
     split = task.split.hold_out(table, task.target, "row")
     model = fitted(task, split.train, estimator=estimator, trees="20")
     assert check_parity(task, Served.of(export(model, task.signature)), model, split.test.features) < 1e-4
 
 
 def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     outputs = run_onnx(export(fitted(task, table, C="0.1"), task.signature).SerializeToString(), task.feeds(table.features))
     assert THRESHOLD == 0.2
     assert np.array_equal(outputs["label"], outputs["probability"] >= THRESHOLD)
@@ -62,7 +62,7 @@ def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> 
 
 
 def test_a_graph_that_forgets_the_threshold_fails_the_parity() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     right = fitted(task, table, C="0.1")
     forgetful = clone(right).set_params(fixedthresholdclassifier__threshold=0.5).fit(table.features, table.labels)
     with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
@@ -70,7 +70,7 @@ def test_a_graph_that_forgets_the_threshold_fails_the_parity() -> None:
 
 
 def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     model = fitted(task, table, C="0.1")
     graph = Served.of(export(model, task.signature))
     may_be_missing = [index for index, column in enumerate(task.signature.inputs) if column.missing]
@@ -83,7 +83,7 @@ def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
 
 
 def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     features = table.features.copy()
     features[::3, 3:6] = np.nan
     with threadpool_limits(1):  # threads of OpenMP that wait for a busy processor are slower than none
@@ -92,7 +92,7 @@ def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() 
 
 
 def test_names_types_and_shapes_are_those_of_the_signature() -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     graph = export(fitted(task, synthetic_heart(), C="0.1"), task.signature).graph
     assert [value.name for value in graph.input] == [column.name for column in task.signature.inputs]
     assert [shape(value) for value in graph.input] == [["rows", 1]] * 13
@@ -103,7 +103,7 @@ def test_names_types_and_shapes_are_those_of_the_signature() -> None:
 
 
 def test_a_vector_input_and_a_vector_of_probabilities_keep_their_shape() -> None:
-    task, table = problem("digits"), digits()
+    task, table = declared_task("digits"), digits()
     graph = export(fitted(task, table, C="1"), task.signature)
     assert [(value.name, shape(value)) for value in graph.graph.input] == [("pixels", ["rows", 64])]
     outputs = run_onnx(graph.SerializeToString(), {"pixels": table.features[:7]})
@@ -114,7 +114,7 @@ def test_a_vector_input_and_a_vector_of_probabilities_keep_their_shape() -> None
 
 
 def test_a_graph_of_another_fit_fails_the_parity() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     weak, strong = fitted(task, table, C="0.02"), fitted(task, table, C="0.03")
     alike = np.flatnonzero(weak.predict(table.features) == strong.predict(table.features))
     with pytest.raises(ParityError, match="probabilities of the ONNX graph differ from the estimator's by"):
@@ -122,7 +122,7 @@ def test_a_graph_of_another_fit_fails_the_parity() -> None:
 
 
 def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
-    task, table = problem("heart"), synthetic_heart()
+    task, table = declared_task("heart"), synthetic_heart()
     wrong = fitted(task, Table.of(table.features, 1 - table.labels), C="0.1")
     right = fitted(task, table, C="0.1")
     with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
@@ -133,13 +133,13 @@ def shape(value: onnx.ValueInfoProto) -> list[str | int]:
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
 
-def quantity() -> tuple[Problem, Table]:
+def quantity() -> tuple[Task, Table]:
     """Units from a whole number (a code) and a price; the truth is a plane with noise."""
     random = np.random.default_rng(3)
     code, price = random.integers(0, 5, 200), random.uniform(1, 9, 200)
     inputs = (Column(name="code", datatype=Datatype.INT64), Column(name="price", datatype=Datatype.FP32))
     task = replace(
-        problem("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE), selection=MAE, datasets=(),
+        declared_task("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE), selection=MAE, datasets=(),
         signature=Signature(inputs=inputs, outputs=(Column(name="units", datatype=Datatype.FP32),)),
         candidates=lambda _: {"boosting": GradientBoostingRegressor(random_state=0), "mean": DummyRegressor()},
     )  # fmt: skip
@@ -168,7 +168,7 @@ def test_texts_are_classified_inside_the_graph() -> None:
     texts = np.array([["good ship"], ["fine ship"], ["bad boat"], ["poor boat"]] * 10, dtype=object)
     table = Table.of(texts, np.array([1, 1, 0, 0] * 10))
     inputs = (Column(name="text", datatype=Datatype.BYTES),)
-    task = replace(problem("heart"), signature=Signature(inputs=inputs, outputs=problem("heart").signature.outputs))
+    task = replace(declared_task("heart"), signature=Signature(inputs=inputs, outputs=declared_task("heart").signature.outputs))
     words = make_pipeline(ColumnTransformer([("words", CountVectorizer(lowercase=False), 0)]), LogisticRegression())
     words.fit(table.features, table.labels)
     graph = Served.of(export(words, task.signature))

@@ -12,7 +12,7 @@ from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.errors import Leakage
 from slipway_jobs.tasks.split import BySubject, ByTime, Split, check_split
 from slipway_jobs.tasks.target import Classes, Quantity
-from slipway_jobs.tasks.task import parse_parameters, problem
+from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import check_fit, cross_validate
 
 PATIENTS = synthetic_heart()
@@ -75,7 +75,7 @@ def test_values_imputed_from_all_rows_before_the_split_are_found() -> None:
 
 
 def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     (estimator,) = task.candidates(parse_parameters(task, {"C": "0.1"})).values()
     split = split_of(PATIENTS)
     honest = clone(estimator).fit(split.train.features, split.train.labels)
@@ -90,7 +90,7 @@ def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
 
 
 def test_an_estimator_that_saw_the_held_out_rows_is_found() -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     (estimator,) = task.candidates(parse_parameters(task, {"estimator": "forest", "trees": "10"})).values()
     with pytest.raises(Leakage):
         check_fit(task, clone(estimator).fit(PATIENTS.features, PATIENTS.labels), split_of(PATIENTS).train)
@@ -100,7 +100,7 @@ def test_cross_validation_keeps_twins_in_one_fold() -> None:
     """With labels that are noise, twins in two folds would let a forest look clever."""
     random = np.random.default_rng(0)
     noise = Table.of(PATIENTS.features, random.integers(0, 2, len(PATIENTS)))
-    task = problem("heart")
+    task = declared_task("heart")
     parameters = parse_parameters(task, {"estimator": "forest", "trees": "30", "folds": "5"})
     (forest,) = task.candidates(parameters).values()
     found = cross_validate(task, forest, joined(noise, noise), parameters)

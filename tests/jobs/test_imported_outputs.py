@@ -29,7 +29,7 @@ from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import Refused
 from slipway_jobs.imports.estimator import of_skops
 from slipway_jobs.imports.graph import of_onnx
-from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.rows import made_up, request_of
 
 RANDOM = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def saved(folder: Path, model: ModelProto) -> Path:
     return folder / "model.onnx"
 
 
-def columns(model: ForeignModel) -> list[tuple[str, str, tuple[int, ...]]]:
+def columns(model: ImportedModel) -> list[tuple[str, str, tuple[int, ...]]]:
     return [(c.name, c.datatype.value, c.shape) for c in (*model.signature.inputs, *model.signature.outputs)]
 
 

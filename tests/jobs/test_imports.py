@@ -28,7 +28,7 @@ from slipway_contract.signature import Column, Picture, Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import CorruptTable, JobError, Refused, WrongParameter
 from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.imports.registration import Wish, register
+from slipway_jobs.imports.registration import RegistrationRequest, register
 from slipway_jobs.imports.source import fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.tracking import Tracking
@@ -105,7 +105,7 @@ def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
     """``imported(name, file, …)`` registers; the result, and the folder of the artifact, checked."""
 
     def run(name: str, file: str, **more: Any) -> tuple[dict[str, Any], Path]:
-        result = register(Wish(name, file, **more), settings, tracking)
+        result = register(RegistrationRequest(name, file, **more), settings, tracking)
         folder = tracking.download(tracking.version(name, result["version"]), tmp_path / f"{name}-stored")
         artifact.check(folder, result["digest"])
         return result, folder
@@ -116,7 +116,7 @@ def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
 def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> str:
     """Why it is refused, in one line, with nothing registered."""
     with pytest.raises(JobError) as caught:
-        register(Wish("never", file, **more), settings, tracking)
+        register(RegistrationRequest("never", file, **more), settings, tracking)
     assert tracking.aliased("never", "champion") is None
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -291,7 +291,11 @@ def test_expected_outputs_that_fit_nothing_are_refused(
 def test_a_table_with_a_wrong_value_is_refused_by_its_row(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
     (tmp_path / "expected.csv").write_text('x,y\n"[1, 2, 3]","[1, 2, 3]"\nnot a list,"[1, 2, 3]"\n')
     with pytest.raises(CorruptTable, match=r"expected\.csv, row 2: x: 'not a list' is not a JSON list"):
-        register(Wish("never", saved(tmp_path, plain(["n", 3])), expected=str(tmp_path / "expected.csv")), settings, tracking)
+        register(
+            RegistrationRequest("never", saved(tmp_path, plain(["n", 3])), expected=str(tmp_path / "expected.csv")),
+            settings,
+            tracking,
+        )
 
 
 def archive(path: Path, member: str, content: bytes) -> None:
@@ -341,7 +345,7 @@ def test_a_file_above_the_limit_is_refused(settings: Settings, tracking: Trackin
 def test_a_name_that_cannot_be_served_is_a_wrong_parameter_and_the_rule_is_given(name: str) -> None:
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(WrongParameter, match=f"is not a name that can be served; {NAME_RULE}"):
-        register(Wish(name, "no such file"), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
+        register(RegistrationRequest(name, "no such file"), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
 
 
 def test_an_estimator_is_served_as_it_is_when_that_is_asked_for(imported: Import, tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ import pytest
 from mlflow.artifacts import load_text
 from slipway_contract.registry import CHAMPION
 from slipway_jobs.data.dataset import Floats
-from slipway_jobs.datasets.sources import CATALOGUE, load
+from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import EventLogError, NoSuchVersion, WrongParameter
 from slipway_jobs.monitoring.monitoring import monitor
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import problem
+from slipway_jobs.tasks.task import declared_task
 
 IDS = count()
 DAY = timedelta(hours=24)
@@ -38,15 +38,15 @@ def live(heart: dict[str, Any], tracking: Tracking) -> None:
 @pytest.fixture
 def patients(heart: dict[str, Any], settings: Settings) -> Floats:
     """The held-out patients: the reference was not made from them."""
-    entry = CATALOGUE[heart["dataset"]]
-    task = problem("heart")
+    entry = DATASETS[heart["dataset"]]
+    task = declared_task("heart")
     return task.split.hold_out(load(entry, settings), task.target, entry.subject).test.features
 
 
 def body(rows: Floats) -> str:
-    names = [column.name for column in problem("heart").signature.inputs]
+    names = [column.name for column in declared_task("heart").signature.inputs]
     values = [{name: None if np.isnan(v) else float(v) for name, v in zip(names, row, strict=True)} for row in rows]
-    return problem("heart").signature.request(values).model_dump_json(exclude_none=False)
+    return declared_task("heart").signature.request(values).model_dump_json(exclude_none=False)
 
 
 def log(url: str, request: str | None, *, model: str = "heart", status: int = 200, age: timedelta = timedelta(hours=1)) -> None:

@@ -10,10 +10,10 @@ from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.networks.network import Network
 from slipway_jobs.tasks.metric import scores
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import check_parity, cross_validate, fit
 
-ECG, BINARY = problem("ecg"), problem("ecg-binary")
+ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")
 MADE_UP = synthetic_beats(records=20, beats=15)
 
 
@@ -43,7 +43,7 @@ def test_the_same_rows_and_seed_give_the_same_network_to_the_last_bit_and_anothe
 
 
 @pytest.mark.parametrize("task", [ECG, BINARY])
-def test_labels_and_probabilities_of_the_graph_are_those_of_the_network(task: Problem) -> None:
+def test_labels_and_probabilities_of_the_graph_are_those_of_the_network(task: Task) -> None:
     parameters = parse_parameters(task, {"estimator": "cnn", "epochs": "2", "width": "4", "folds": "2"})
     fitted = fit(task, parameters, task.parts(MADE_UP, "record"))
     assert fitted.results.chosen == "cnn epochs=2 width=4"

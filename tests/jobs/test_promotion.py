@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from slipway_contract.registry import Tag
 from slipway_jobs.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
-from slipway_jobs.promotion.promotion import AUDIT, Wish, promote
+from slipway_jobs.promotion.promotion import AUDIT, PromotionRequest, promote
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import Direction
-from slipway_jobs.tasks.task import Problem, problem
+from slipway_jobs.tasks.task import Task, declared_task
 
 from tests.jobs.conftest import Trainer
 from tests.jobs.processes import connection_to
@@ -20,12 +20,12 @@ from tests.jobs.processes import connection_to
 class Desk:
     """Three versions of one model, and an alias that only one test moves."""
 
-    def __init__(self, alias: str, task: Problem, settings: Settings, tracking: Tracking) -> None:
+    def __init__(self, alias: str, task: Task, settings: Settings, tracking: Tracking) -> None:
         self.alias, self.task, self.settings, self.tracking = alias, task, settings, tracking
         self.good, self.twin, self.worse = (tracking.version(task.name, number) for number in ("1", "2", "3"))
 
-    def promote(self, version: Version, **wish: Any) -> dict[str, Any]:
-        return promote(self.task, version, Wish(**{"alias": self.alias, **wish}), self.settings, self.tracking)
+    def promote(self, version: Version, **request: Any) -> dict[str, Any]:
+        return promote(self.task, version, PromotionRequest(**{"alias": self.alias, **request}), self.settings, self.tracking)
 
     @property
     def live(self) -> str | None:
@@ -39,15 +39,15 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def task(trained: Trainer) -> Problem:
-    task = replace(problem("heart"), name="heart-gate")
+def task(trained: Trainer) -> Task:
+    task = replace(declared_task("heart"), name="heart-gate")
     for strength in ("0.1", "0.1", "0.0001"):
         trained(task, C=strength, folds="2")
     return task
 
 
 @pytest.fixture
-def desk(request: pytest.FixtureRequest, task: Problem, settings: Settings, tracking: Tracking) -> Desk:
+def desk(request: pytest.FixtureRequest, task: Task, settings: Settings, tracking: Tracking) -> Desk:
     return Desk(request.node.name.replace("_", "-"), task, settings, tracking)
 
 

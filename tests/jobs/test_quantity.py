@@ -8,14 +8,14 @@ import pytest
 from slipway_jobs.data.dataset import Floats, Table
 from slipway_jobs.errors import Unavailable
 from slipway_jobs.sales.fallback import SOURCES, WithFallback
-from slipway_jobs.sales.features import COLUMNS, Asked, features
+from slipway_jobs.sales.features import COLUMNS, FeatureRequest, features
 from slipway_jobs.sales.history import BLOCK, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
 from slipway_jobs.tasks.split import Split, check_split
-from slipway_jobs.tasks.task import parse_parameters, problem
+from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import Fitted, fit
 
-TASK = problem("quantity")
+TASK = declared_task("quantity")
 SALES = synthetic_sales(SINCE + timedelta(days=400))
 NAMES = [column.name for column in COLUMNS]
 
@@ -47,7 +47,7 @@ def pairs(*named: str) -> Floats:
     """What is known of the pairs on the morning after the last day, for that day."""
     days = np.full(len(named), SALES.newest + 1)
     stores, products = zip(*(name.split("/") for name in named), strict=True)
-    return features(SALES, Asked(np.array(stores), np.array(products), days, days))
+    return features(SALES, FeatureRequest(np.array(stores), np.array(products), days, days))
 
 
 def test_it_errs_less_than_the_last_value_and_than_the_mean_of_the_pair(fitted: Fitted) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from slipway_jobs.data.dataset import Floats
-from slipway_jobs.datasets.sources import CATALOGUE
+from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.errors import CorruptTable, Leakage
-from slipway_jobs.sales.features import COLUMNS, REACH, WINDOW, Asked, check_point_in_time, features
+from slipway_jobs.sales.features import COLUMNS, REACH, WINDOW, FeatureRequest, check_point_in_time, features
 from slipway_jobs.sales.history import BLOCK, forecasts, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
@@ -27,13 +27,15 @@ date,store,product,units,promotion,price,remark
 """
 
 
-def known(asked: Asked, sales: Sales = SALES) -> dict[str, float]:
+def known(asked: FeatureRequest, sales: Sales = SALES) -> dict[str, float]:
     """By name, of the one row that is asked for."""
     return dict(zip(NAMES, features(sales, asked)[0].tolist(), strict=True))
 
 
-def ask(store: str, product: str, day: str, made: str) -> Asked:
-    return Asked(np.array([store]), np.array([product]), np.array([day], "datetime64[D]"), np.array([made], "datetime64[D]"))
+def ask(store: str, product: str, day: str, made: str) -> FeatureRequest:
+    return FeatureRequest(
+        np.array([store]), np.array([product]), np.array([day], "datetime64[D]"), np.array([made], "datetime64[D]")
+    )
 
 
 def test_a_file_is_read_by_the_names_of_its_columns() -> None:
@@ -120,7 +122,7 @@ def test_of_a_pair_that_nobody_knows_the_means_of_others_are_known() -> None:
 def test_whatever_happens_from_the_morning_on_changes_no_feature_by_a_bit(data: st.DataObject) -> None:
     asked, _ = forecasts(SALES)
     index = data.draw(st.integers(0, len(asked) - 1))
-    one = Asked(*(getattr(asked, name)[index : index + 1] for name in ("store", "product", "day", "made")))
+    one = FeatureRequest(*(getattr(asked, name)[index : index + 1] for name in ("store", "product", "day", "made")))
     later = np.flatnonzero(SALES.day >= one.made[0])
     units = SALES.units.copy()
     for position in data.draw(st.lists(st.sampled_from(later.tolist()), min_size=1, max_size=20)):
@@ -143,21 +145,21 @@ def test_features_do_not_depend_on_how_much_of_the_past_is_loaded() -> None:
     assert features(window, asked).tobytes() == features(SALES, asked).tobytes()
 
 
-def one_day_late(sales: Sales, asked: Asked) -> Floats:
+def one_day_late(sales: Sales, asked: FeatureRequest) -> Floats:
     """The morning after: the day itself is seen."""
     found = features(sales, replace(asked, made=asked.made + 1))
     found[:, NAMES.index("horizon")] += 1
     return found
 
 
-def scaled_by_all_of_time(sales: Sales, asked: Asked) -> Floats:
+def scaled_by_all_of_time(sales: Sales, asked: FeatureRequest) -> Floats:
     """Divided by a mean over everything, the days to come included."""
     found = features(sales, asked)
     found[:, NAMES.index("mean_28")] /= np.float32(np.nanmean(sales.units))
     return found
 
 
-def peeping_at_the_label(sales: Sales, asked: Asked) -> Floats:
+def peeping_at_the_label(sales: Sales, asked: FeatureRequest) -> Floats:
     """What is asked for, as a feature."""
     found = features(sales, asked)
     sold = dict(zip(zip(sales.store, sales.product, sales.day, strict=True), sales.units, strict=True))
@@ -197,6 +199,6 @@ def test_no_forecast_reaches_from_the_training_days_into_the_held_out_ones() -> 
 
 
 def test_the_generated_history_is_one_table_each_time() -> None:
-    entry = CATALOGUE["sales-synthetic"]
+    entry = DATASETS["sales-synthetic"]
     assert entry.synthetic
     assert history(SALES).digest == history(synthetic_sales(SINCE + timedelta(days=150))).digest

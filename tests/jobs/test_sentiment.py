@@ -18,24 +18,24 @@ from slipway_contract.rules import RuleSet
 from slipway_contract.v2 import parse_request
 from slipway_jobs.data.ratings import KINDS, read_ratings
 from slipway_jobs.data.sentences import synthetic_sentences
-from slipway_jobs.datasets.sources import CATALOGUE
+from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.errors import CorruptTable, NoSuchVersion, ParityError
 from slipway_jobs.formats.rules import Vader, vader
 from slipway_jobs.formats.served import Served
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.monitoring import inputs
 from slipway_jobs.promotion.evaluation import evaluate, fetch
-from slipway_jobs.promotion.promotion import Wish, promote
+from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import parse_parameters, problem
+from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.reference import Reference, reference_of
 from slipway_jobs.training.training import Fitted, check_parity, fit
 
 from tests.jobs.conftest import Trainer
 
-TASK = problem("sentiment")
+TASK = declared_task("sentiment")
 STRANGE = [
     "",
     "   \n\t",
@@ -103,7 +103,9 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     results = [trained(task, estimator=kind, dataset="sentences-synthetic", folds="2") for kind in ("words", "rules")]
     learnt, rules = (tracking.version(task.name, result["version"]) for result in results)
     assert (learnt.tags[Tag.FORMAT], rules.tags[Tag.FORMAT]) == ("onnx", "rules")
-    states = [promote(task, version, Wish("gate"), settings, tracking)["state"] for version in (learnt, rules, learnt)]
+    states = [
+        promote(task, version, PromotionRequest("gate"), settings, tracking)["state"] for version in (learnt, rules, learnt)
+    ]
     assert states == ["promoted", "promoted", "refused"]
     assert evaluate(task, rules, settings, tracking)["metrics"] == pytest.approx(results[1]["metrics"], abs=1e-4)
     folder, manifest = fetch(rules, tracking, tmp_path)
@@ -122,7 +124,7 @@ def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
     path = Path(os.environ.get("SLIPWAY_DATA", "/nowhere")) / "hutto_ICWSM_2014.tar.gz"
     if not path.is_file():
         pytest.skip("SLIPWAY_DATA names no mirror with the rated texts")
-    entry = CATALOGUE["rated-texts"]
+    entry = DATASETS["rated-texts"]
     table = read_ratings(path.read_bytes(), path.name)
     assert table.digest == entry.digest
     assert len(table) == 23_619

@@ -13,7 +13,7 @@ from slipway_jobs.errors import CallRefused, WrongParameter
 from slipway_jobs.settings import Settings, SimulatorSettings
 from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate
 from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
 from tests.jobs.processes import Answer, http_server
@@ -67,7 +67,7 @@ def gateway(settings: Settings, look: Look = lambda *_: None) -> Iterator[tuple[
         yield house, SimulatorSettings.model_validate({**told, "data": settings.data, "fetch": False})
 
 
-def parts(task: Problem, settings: Settings) -> Split:
+def parts(task: Task, settings: Settings) -> Split:
     return load_parts(task, parse_parameters(task, {"dataset": "heart-synthetic"}), settings)[1]
 
 
@@ -77,7 +77,7 @@ def plan(rows: int, **more: Any) -> Plan:
 
 
 def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Settings) -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     test = parts(task, settings).test
     with gateway(settings) as (house, own):
         result = simulate(task, plan(3), own, Event())
@@ -100,9 +100,9 @@ def test_it_comes_back_when_the_gateway_says_and_no_row_is_left_out(settings: Se
         return (429, b"{}", {"Retry-After": "1"}) if len(moments) == 1 else None
 
     with gateway(settings, busy) as (house, own):
-        result = simulate(problem("heart"), plan(2), own, Event())
+        result = simulate(declared_task("heart"), plan(2), own, Event())
     assert result["waited"] == 1
-    assert house.instances[0] == problem("heart").instance(parts(problem("heart"), settings).test.features[:1])
+    assert house.instances[0] == declared_task("heart").instance(parts(declared_task("heart"), settings).test.features[:1])
     assert moments[1] - moments[0] >= 0.99
 
 
@@ -111,7 +111,7 @@ def test_a_token_that_is_refused_is_renewed(settings: Settings) -> None:
         return (401, b"{}") if headers["Authorization"] == "Bearer token-1" else None
 
     with gateway(settings, refuse_first) as (house, own):
-        assert simulate(problem("heart"), plan(2), own, Event())["labelled"] == len(house.instances)
+        assert simulate(declared_task("heart"), plan(2), own, Event())["labelled"] == len(house.instances)
     assert house.tokens == 2
 
 
@@ -123,7 +123,7 @@ def test_a_row_that_is_refused_is_counted_and_the_others_go_on(settings: Setting
         return None
 
     with gateway(settings, refuse_one) as (house, own):
-        result = simulate(problem("heart"), plan(3), own, Event())
+        result = simulate(declared_task("heart"), plan(3), own, Event())
     assert (result["refused"], result["predicted"]) == (1, len(house.instances))
 
 
@@ -132,7 +132,7 @@ def test_a_caller_without_a_grant_is_told_so_at_once(settings: Settings) -> None
         gateway(settings, lambda *_: (403, b"heart is not granted")) as (_, own),
         pytest.raises(CallRefused, match="403: heart is not granted"),
     ):
-        simulate(problem("heart"), plan(1), own, Event())
+        simulate(declared_task("heart"), plan(1), own, Event())
 
 
 def test_it_ends_when_it_is_told_to_also_while_it_waits(settings: Settings) -> None:
@@ -143,12 +143,12 @@ def test_it_ends_when_it_is_told_to_also_while_it_waits(settings: Settings) -> N
         return 503, b"{}"
 
     with gateway(settings, away) as (_, own):
-        result = simulate(problem("heart"), Plan(60), own, stop)
+        result = simulate(declared_task("heart"), Plan(60), own, stop)
     assert (result["predicted"], result["waited"]) == (0, 1)
 
 
 def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     test = parts(task, settings).test
     names = [column.name for column in task.signature.inputs]
     age = names.index("age")
@@ -170,7 +170,7 @@ def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None
     [("age", "--shift 'age': has no COLUMN=+NUMBER form"), ("age=2", "has no"), ("weight=+1", "--shift weight: is not a number")],
 )
 def test_a_shift_that_does_not_fit_is_refused_by_name(settings: Settings, text: str, said: str) -> None:
-    task = problem("heart")
+    task = declared_task("heart")
     with pytest.raises(WrongParameter) as refusal:
         shifted(task, parts(task, settings).test, [Shift.parse(text)])
     assert said in str(refusal.value)

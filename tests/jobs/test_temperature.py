@@ -9,16 +9,16 @@ from slipway_contract.errors import InvalidInput
 from slipway_jobs.data.climate import synthetic_climate
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.models.temperature import climatology
-from slipway_jobs.promotion.promotion import Wish, promote
+from slipway_jobs.promotion.promotion import PromotionRequest, promote
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import parse_parameters, problem
+from slipway_jobs.tasks.task import declared_task, parse_parameters
 from slipway_jobs.training.training import Fitted, fit
 
 from tests.jobs.conftest import Trainer
 
-TASK = problem("temperature")
+TASK = declared_task("temperature")
 CLIMATE = synthetic_climate()
 
 
@@ -93,5 +93,5 @@ def test_boosting_is_promoted_over_linear_and_linear_not_over_boosting(
     for name in ("mae", "rmse"):
         assert better["metrics"][name] < plain["metrics"][name] < plain["baseline"][name]
     first, second = (tracking.version(task.name, result["version"]) for result in (plain, better))
-    states = [promote(task, version, Wish("gate"), settings, tracking)["state"] for version in (first, second, first)]
+    states = [promote(task, version, PromotionRequest("gate"), settings, tracking)["state"] for version in (first, second, first)]
     assert states == ["promoted", "promoted", "refused"]

@@ -15,14 +15,14 @@ from sklearn.linear_model import LogisticRegression
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
-from slipway_jobs.datasets.sources import CATALOGUE, load
+from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import WrongDigest
 from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.promotion.evaluation import evaluate, fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task, declared_task, parse_parameters
 from slipway_jobs.training.reference import Reference
 from slipway_jobs.training.training import train
 
@@ -50,7 +50,7 @@ def stored(result: dict[str, Any], tracking: Tracking, tmp_path: Path) -> Path:
 
 def test_the_version_carries_where_it_comes_from(result: dict[str, Any], client: MlflowClient) -> None:
     tags = client.get_model_version(result["model"], result["version"]).tags
-    entry = CATALOGUE[result["dataset"]]
+    entry = DATASETS[result["dataset"]]
     assert tags[Tag.DATASET] == entry.name
     assert tags[Tag.DATASET_LICENCE] == entry.licence
     assert tags[Tag.DATASET_SOURCE] == entry.source
@@ -68,13 +68,13 @@ def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(result:
     assert run.inputs
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == result["dataset"]
-    for metric in problem(result["model"]).metrics:
+    for metric in declared_task(result["model"]).metrics:
         assert run.data.metrics[f"test_{metric.name}"] == pytest.approx(result["metrics"][metric.name])
         assert metric.direction.gain(run.data.metrics[f"test_{metric.name}"], run.data.metrics[f"baseline_{metric.name}"]) > 0
         assert f"cv_mean_{metric.name}" in run.data.metrics
         assert f"cv_std_{metric.name}" in run.data.metrics
     assert run.data.metrics["parity_max_difference"] < 1e-4
-    assert run.data.tags["mlflow.note.content"].startswith(f"# {problem(result['model']).title}")
+    assert run.data.tags["mlflow.note.content"].startswith(f"# {declared_task(result['model']).title}")
     assert run.outputs
     (model,) = run.outputs.model_outputs
     assert client.get_logged_model(model.model_id).status == "READY"
@@ -101,7 +101,7 @@ def test_the_example_is_a_request_that_the_graph_answers(stored: Path) -> None:
 
 def test_the_reference_is_of_the_training_rows_alone(stored: Path, result: dict[str, Any], settings: Settings) -> None:
     reference = Reference.model_validate_json((stored / "reference.json").read_bytes())
-    task, entry = problem(result["model"]), CATALOGUE[result["dataset"]]
+    task, entry = declared_task(result["model"]), DATASETS[result["dataset"]]
     split = task.split.hold_out(load(entry, settings), task.target, entry.subject)
     assert reference.rows == len(split.train)
     for position, column in enumerate(reference.columns):
@@ -124,7 +124,7 @@ def test_the_card_tells_what_the_split_could_not_do(digits: dict[str, Any], trac
     assert "does not name the writers" in (folder / "model_card.md").read_text()
 
 
-def test_synthetic_data_is_called_so_wherever_it_shows(own_heart: Problem, trained: Trainer, client: MlflowClient) -> None:
+def test_synthetic_data_is_called_so_wherever_it_shows(own_heart: Task, trained: Trainer, client: MlflowClient) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     version = client.get_model_version(own_heart.name, result["version"])
     run = client.get_run(result["runId"])
@@ -146,7 +146,7 @@ def test_a_sick_patient_gets_a_high_probability_of_disease(
     heart: dict[str, Any], tracking: Tracking, tmp_path: Path, settings: Settings
 ) -> None:
     folder, _ = fetch(tracking.version("heart", heart["version"]), tracking, tmp_path)
-    feeds = problem("heart").feeds(np.array([PATIENT], dtype=np.float32))
+    feeds = declared_task("heart").feeds(np.array([PATIENT], dtype=np.float32))
     outputs = run_onnx((folder / "model.onnx").read_bytes(), feeds)
     assert outputs["probability"][0] > 0.8
     assert outputs["label"][0] == 1
@@ -162,7 +162,7 @@ def test_an_evaluation_finds_the_scores_of_the_training(
     result: dict[str, Any], settings: Settings, tracking: Tracking, client: MlflowClient
 ) -> None:
     version = tracking.version(result["model"], result["version"])
-    found = evaluate(problem(result["model"]), version, settings, tracking)
+    found = evaluate(declared_task(result["model"]), version, settings, tracking)
     assert found["metrics"] == pytest.approx(result["metrics"], abs=1e-4)
     assert found["baseline"] == pytest.approx(result["baseline"])
     name, value = next(iter(found["metrics"].items()))
@@ -172,7 +172,7 @@ def test_an_evaluation_finds_the_scores_of_the_training(
 
 
 def test_an_evaluation_on_other_data_than_trained_on_is_refused(
-    own_heart: Problem, trained: Trainer, settings: Settings, tracking: Tracking
+    own_heart: Task, trained: Trainer, settings: Settings, tracking: Tracking
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     version = tracking.version(own_heart.name, result["version"])
@@ -196,7 +196,7 @@ def last_run(client: MlflowClient, name: str) -> Any:
 
 
 def test_a_run_that_fails_half_way_is_failed_and_registers_nothing(
-    own_heart: Problem, settings: Settings, tracking: Tracking, client: MlflowClient
+    own_heart: Task, settings: Settings, tracking: Tracking, client: MlflowClient
 ) -> None:
     def cannot_take_missing_values(_: Parameters) -> Mapping[str, Estimator]:
         return {"bare": LogisticRegression()}
@@ -215,7 +215,7 @@ def test_a_run_that_is_interrupted_is_killed(tracking: Tracking, client: MlflowC
 
 
 def test_a_byte_that_changes_on_the_way_to_the_store_fails_the_run(
-    own_heart: Problem, settings: Settings, mlflow_url: str, client: MlflowClient
+    own_heart: Task, settings: Settings, mlflow_url: str, client: MlflowClient
 ) -> None:
     def spoil(method: str, path: str, body: bytes) -> bytes:
         return body[:-1] + b"\x00" if method == "PUT" and path.endswith("reference.json") else body

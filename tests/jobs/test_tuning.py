@@ -23,9 +23,9 @@ from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import AUC, LOG_LOSS, Metric
 from slipway_jobs.tasks.space import Range, draw, space_of
-from slipway_jobs.tasks.task import Estimator, Problem, parse_parameters, problem
+from slipway_jobs.tasks.task import Estimator, Task, declared_task, parse_parameters
 from slipway_jobs.tuning.sweep import CannotWin, Sweep, Trial, best, mean
-from slipway_jobs.tuning.tuning import Wish, tune
+from slipway_jobs.tuning.tuning import SweepRequest, tune
 
 TRIALS, FOLDS = 10, 3
 GIVEN = {"estimator": "logistic", "trees": "200", "folds": str(FOLDS), "dataset": "heart-synthetic"}
@@ -33,9 +33,9 @@ TOO_LARGE = 1.7
 """Of the ten that seed 0 draws, one C is larger."""
 
 
-def fragile(name: str = "tuned-heart") -> Problem:
+def fragile(name: str = "tuned-heart") -> Task:
     """The heart problem, whose estimators cannot be had for a large C."""
-    task = problem("heart")
+    task = declared_task("heart")
 
     def candidates(parameters: Any) -> Mapping[str, Estimator]:
         if parameters.C is not None and parameters.C > TOO_LARGE:
@@ -50,7 +50,7 @@ import os, signal, sys
 from dataclasses import replace
 from slipway_jobs.settings import Settings
 from slipway_jobs.registry.tracking import Tracking
-from slipway_jobs.tuning.tuning import Wish, tune
+from slipway_jobs.tuning.tuning import SweepRequest, tune
 from test_tuning import GIVEN, TRIALS, fragile
 
 task, scored = fragile(), 0
@@ -66,7 +66,7 @@ selection = replace(task.selection, score=score)
 metrics = [selection if each.name == selection.name else each for each in task.metrics]
 settings = Settings()
 killed = replace(task, metrics=metrics, selection=selection)
-tune(killed, Wish(GIVEN, TRIALS, "killed"), settings, Tracking(settings.mlflow_tracking_uri))
+tune(killed, SweepRequest(GIVEN, TRIALS, "killed"), settings, Tracking(settings.mlflow_tracking_uri))
 """
 """A worker that is killed in the second fold of the sixth trial; of the earlier ones some were given up."""
 
@@ -82,7 +82,7 @@ def client(mlflow_url: str) -> MlflowClient:
 
 
 def work(name: str, settings: Settings) -> dict[str, Any]:
-    return tune(fragile(), Wish(GIVEN, TRIALS, name), settings, Tracking(settings.mlflow_tracking_uri))
+    return tune(fragile(), SweepRequest(GIVEN, TRIALS, name), settings, Tracking(settings.mlflow_tracking_uri))
 
 
 @pytest.fixture(scope="module")
@@ -198,16 +198,19 @@ def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (Wish(GIVEN, TRIALS + 1, "whole"), "whole was begun with trials 10, not 11"),
-        (Wish({**GIVEN, "seed": "1"}, TRIALS, "whole"), "whole was begun with parameters"),
-        (Wish({**GIVEN, "C": "1"}, TRIALS), "nothing is left to vary of tuned-heart: its sweeps vary estimator, C, trees"),
-        (Wish(GIVEN, TRIALS, "Whole sweep"), "sweep: 'Whole sweep' is not a name"),
+        (SweepRequest(GIVEN, TRIALS + 1, "whole"), "whole was begun with trials 10, not 11"),
+        (SweepRequest({**GIVEN, "seed": "1"}, TRIALS, "whole"), "whole was begun with parameters"),
+        (
+            SweepRequest({**GIVEN, "C": "1"}, TRIALS),
+            "nothing is left to vary of tuned-heart: its sweeps vary estimator, C, trees",
+        ),
+        (SweepRequest(GIVEN, TRIALS, "Whole sweep"), "sweep: 'Whole sweep' is not a name"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(whole: dict[str, Any], own: Settings, wish: Wish, said: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(whole: dict[str, Any], own: Settings, request: SweepRequest, said: str) -> None:
     assert whole
     with pytest.raises(WrongParameter) as refusal:
-        tune(fragile(), wish, own, Tracking(own.mlflow_tracking_uri))
+        tune(fragile(), request, own, Tracking(own.mlflow_tracking_uri))
     assert said in str(refusal.value)
 
 
@@ -215,9 +218,9 @@ def test_a_sweep_of_which_no_trial_works_says_why_and_trains_nothing(own: Settin
     def broken(_: Any) -> Mapping[str, Estimator]:
         raise RuntimeError("no such solver")
 
-    task = replace(problem("heart"), name="broken-heart", candidates=broken)
+    task = replace(declared_task("heart"), name="broken-heart", candidates=broken)
     with pytest.raises(SweepError, match=r"all 2 trials of sweep broken failed; the first: RuntimeError: no such solver"):
-        tune(task, Wish(GIVEN, 2, "broken"), own, Tracking(own.mlflow_tracking_uri))
+        tune(task, SweepRequest(GIVEN, 2, "broken"), own, Tracking(own.mlflow_tracking_uri))
     assert not client.search_registered_models("name = 'broken-heart'")
 
 
@@ -262,7 +265,7 @@ def test_a_trial_that_cannot_win_is_given_up() -> None:
 
 @pytest.mark.parametrize("name", ["heart", "digits", "quantity"])
 def test_every_point_that_a_model_declares_is_one_estimator_that_it_takes(name: str) -> None:
-    task = problem(name)
+    task = declared_task(name)
     for point in draw(space_of(task, {}), 3, 20):
         parameters = parse_parameters(task, {key: str(value) for key, value in point.items()})
         assert len(task.candidates(parameters)) == 1

@@ -23,7 +23,7 @@ START_SECONDS = 400.0
 
 
 @dataclass(kw_only=True)
-class RunningRing(Ring):
+class RunningStack(Ring):
     """``python -m slipway_local up`` as a process."""
 
     state: Path
@@ -65,12 +65,12 @@ def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def ring_of(state: Path, process: subprocess.Popen[bytes]) -> RunningRing:
+def stack_of(state: Path, process: subprocess.Popen[bytes]) -> RunningStack:
     """What its files tell a user."""
     lines = (state / "env").read_text().splitlines()
     exported = dict(shlex.split(line)[1].split("=", 1) for line in lines)
     secrets = json.loads((state / "secrets.json").read_text())
-    return RunningRing(
+    return RunningStack(
         cluster=connect(f"local://{state / 'cluster'}"),
         url=exported["SLIPWAY_URL"],
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
@@ -93,17 +93,17 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRing]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     state = tmp_path_factory.mktemp("ring") / "state"
     process = start(state)
     try:
         wait_up(state, process)
-        yield ring_of(state, process)
+        yield stack_of(state, process)
     finally:
         stop(process)
 
 
 @pytest.fixture(scope="session")
-def user(ring: RunningRing) -> Iterator[httpx.Client]:
-    with ring.client("user") as client:
+def user(stack: RunningStack) -> Iterator[httpx.Client]:
+    with stack.client("user") as client:
         yield client

@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from slipway_cluster import MODEL
 from slipway_contract.model import ConditionType
 
-from tests.local.conftest import RunningRing
+from tests.local.conftest import RunningStack
 from tests.stack import wait_for
 
-pytestmark = pytest.mark.ring
+pytestmark = pytest.mark.stack
 
 IRIS = {
     "apiVersion": "serving.slipway.dev/v1alpha1",
@@ -40,42 +40,42 @@ def log_by_hand(uri: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def iris(ring: RunningRing) -> str:
+def iris(stack: RunningStack) -> str:
     """The Model, when it is Ready."""
-    log_by_hand(ring.mlflow_url)
-    ring.cluster.apply(IRIS)
-    wait_for("the Model to be Ready", lambda: reason(ring, "iris", ConditionType.READY), 90)
+    log_by_hand(stack.mlflow_url)
+    stack.cluster.apply(IRIS)
+    wait_for("the Model to be Ready", lambda: reason(stack, "iris", ConditionType.READY), 90)
     return "iris"
 
 
-def reason(ring: RunningRing, model: str, kind: ConditionType) -> str | None:
+def reason(stack: RunningStack, model: str, kind: ConditionType) -> str | None:
     """The condition's reason while it is True."""
-    condition = ring.model(model).status.condition(kind)
+    condition = stack.model(model).status.condition(kind)
     return condition.reason if condition is not None and condition.status == "True" else None
 
 
-def test_a_model_logged_by_hand_is_declared_and_serves(ring: RunningRing, user: httpx.Client, iris: str) -> None:
+def test_a_model_logged_by_hand_is_declared_and_serves(stack: RunningStack, user: httpx.Client, iris: str) -> None:
     flower = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}
     path = f"/v2/models/{iris}/infer"
     answer = wait_for("an answer", lambda: (a := user.post(path, json={"inputs": [flower]})).is_success and a)
     outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
     assert outputs["output_label"] == [0]
     assert len(outputs["output_probability"]) == 3
-    assert answer.headers["Slipway-Digest"] == ring.model(iris).status.traffic[0].digest
+    assert answer.headers["Slipway-Digest"] == stack.model(iris).status.traffic[0].digest
     assert iris in [model["name"] for model in user.get("/v1/models").json()["models"]]
 
 
-def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(ring: RunningRing, iris: str) -> None:
-    registry = mlflow.MlflowClient(ring.mlflow_url)
+def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(stack: RunningStack, iris: str) -> None:
+    registry = mlflow.MlflowClient(stack.mlflow_url)
     signed = registry.get_model_version_by_alias(iris, "champion").tags
     registry.create_registered_model("rose")
     source = signed["slipway.artifact"]
     registry.create_model_version("rose", source, tags=signed, model_id=source.removeprefix("models:/"))
     registry.set_registered_model_alias("rose", "champion", "1")
-    ring.cluster.apply({**IRIS, "metadata": {"name": "rose"}, "spec": {"registeredModel": "rose"}})
-    refused = wait_for("the refusal", lambda: reason(ring, "rose", ConditionType.DEGRADED), 60)
-    condition = ring.model("rose").status.condition(ConditionType.DEGRADED)
+    stack.cluster.apply({**IRIS, "metadata": {"name": "rose"}, "spec": {"registeredModel": "rose"}})
+    refused = wait_for("the refusal", lambda: reason(stack, "rose", ConditionType.DEGRADED), 60)
+    condition = stack.model("rose").status.condition(ConditionType.DEGRADED)
     assert refused == "SignatureInvalid"
     assert condition
     assert "manifest.sig: is not a signature of this manifest.json for the model rose" in condition.message
-    ring.cluster.delete(MODEL, "rose")
+    stack.cluster.delete(MODEL, "rose")

@@ -16,10 +16,10 @@ from PIL import Image
 from slipway_contract.model import ConditionType
 
 from tests.documents import PAGES, ROOT, blocks, run, workplace
-from tests.local.conftest import RunningRing
+from tests.local.conftest import RunningStack
 from tests.stack import PATIENT, wait_for
 
-pytestmark = [pytest.mark.ring, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 
 LOCAL = [page for page in PAGES if any(block.mark == "run: local" for block in blocks(page))]
 
@@ -29,10 +29,10 @@ def test_there_are_pages_to_run() -> None:
 
 
 @pytest.mark.parametrize("page", LOCAL, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_work(ring: RunningRing, page: Path, tmp_path: Path) -> None:
-    folder = workplace(tmp_path / "checkout", ring.state)
+def test_the_commands_of_a_page_work(stack: RunningStack, page: Path, tmp_path: Path) -> None:
+    folder = workplace(tmp_path / "checkout", stack.state)
     if prepare := PREPARATIONS.get(page.name):
-        prepare(ring, folder)
+        prepare(stack, folder)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
     run(page, "run: local", folder, environment | {"SLIPWAY_FETCH": "false"})
 
@@ -40,7 +40,7 @@ def test_the_commands_of_a_page_work(ring: RunningRing, page: Path, tmp_path: Pa
 # --- what the pages assume to be there ---------------------------------------------------------------------------------
 
 
-def images(_: RunningRing, folder: Path) -> None:
+def images(_: RunningStack, folder: Path) -> None:
     """Files of docs/gateway.md: a dark seven on light ground."""
     seven = np.full((64, 64), 255, np.uint8)
     seven[12:18, 16:48] = 0
@@ -50,19 +50,19 @@ def images(_: RunningRing, folder: Path) -> None:
     Image.fromarray(seven).convert("RGB").save(folder / "photo.jpg")
 
 
-def patients(_: RunningRing, folder: Path) -> None:
+def patients(_: RunningStack, folder: Path) -> None:
     """The file of docs/batches.md."""
     pd.DataFrame([PATIENT] * 3).to_csv(folder / "patients.csv", index=False)
 
 
-def models(ring: RunningRing, folder: Path) -> None:
+def models(stack: RunningStack, folder: Path) -> None:
     """Files of docs/models.md: a network, and what a served version is signed with."""
     manifest = next(
-        each for each in ring.state.glob("artifacts/**/manifest.json") if "heart" in (each.parent / "model_card.md").read_text()
+        each for each in stack.state.glob("artifacts/**/manifest.json") if "heart" in (each.parent / "model_card.md").read_text()
     )
     for name in ("manifest.json", "manifest.sig"):
         (folder / name).write_bytes((manifest.parent / name).read_bytes())
-    key = ECKey.import_key((ring.state / "signing-key.pem").read_bytes())
+    key = ECKey.import_key((stack.state / "signing-key.pem").read_bytes())
     (folder / "trusted.pem").write_bytes(key.as_pem(private=False))
     network(folder)
 
@@ -98,7 +98,7 @@ def network(folder: Path) -> None:
     np.savez(folder / "known.npz", data=rows, probabilities=scores / scores.sum(axis=1, keepdims=True))
 
 
-def sales(ring: RunningRing, folder: Path) -> None:
+def sales(stack: RunningStack, folder: Path) -> None:
     """The file of docs/quantity.md, and the model that its first commands ask."""
     first, days = datetime.now(UTC).date() - timedelta(days=400), 400
     rng, lines = np.random.default_rng(0), ["date,store,product,units,promotion,price"]
@@ -108,19 +108,19 @@ def sales(ring: RunningRing, folder: Path) -> None:
                 day = first + timedelta(days=number)
                 lines.append(f"{day},{store},{product},{rng.poisson(40 + 10 * (day.weekday() == 5))},0,{price}")
     (folder / "sales.csv").write_text("\n".join(lines) + "\n")
-    assert ring.job("etl")["status"] == "Complete"
-    trained = ring.job("train-quantity")
-    assert ring.job("promote", "quantity", str(trained["version"]))["status"] == "Complete"
-    ring.cluster.apply(yaml.safe_load((ROOT / "manifests/models/quantity.yaml").read_text()))
-    wait_for("quantity to be served", lambda: is_ready(ring, "quantity"), 120)
+    assert stack.job("etl")["status"] == "Complete"
+    trained = stack.job("train-quantity")
+    assert stack.job("promote", "quantity", str(trained["version"]))["status"] == "Complete"
+    stack.cluster.apply(yaml.safe_load((ROOT / "manifests/models/quantity.yaml").read_text()))
+    wait_for("quantity to be served", lambda: is_ready(stack, "quantity"), 120)
 
 
-def is_ready(ring: RunningRing, model: str) -> bool:
-    condition = ring.model(model).status.condition(ConditionType.READY)
+def is_ready(stack: RunningStack, model: str) -> bool:
+    condition = stack.model(model).status.condition(ConditionType.READY)
     return condition is not None and condition.status == "True"
 
 
-PREPARATIONS: dict[str, Callable[[RunningRing, Path], None]] = {
+PREPARATIONS: dict[str, Callable[[RunningStack, Path], None]] = {
     "gateway.md": images,
     "batches.md": patients,
     "models.md": models,

@@ -17,32 +17,32 @@ from joserfc.jwk import RSAKey
 from slipway_identity.login import LoginFailed, log_in
 from slipway_local.identity import AUDIENCE
 
-from tests.local.conftest import RunningRing
+from tests.local.conftest import RunningStack
 from tests.stack import PATIENT, v2
 
-pytestmark = pytest.mark.ring
+pytestmark = pytest.mark.stack
 
 
-def signing_key(ring: RunningRing) -> RSAKey:
+def signing_key(stack: RunningStack) -> RSAKey:
     """The provider's own key: forged tokens are then wrong in one thing only."""
-    return RSAKey.import_key(json.loads((ring.state / "identity" / "signing_key.json").read_text()))
+    return RSAKey.import_key(json.loads((stack.state / "identity" / "signing_key.json").read_text()))
 
 
-def forged(ring: RunningRing, header: dict[str, Any] | None = None, **claims: Any) -> str:
-    key = signing_key(ring)
+def forged(stack: RunningStack, header: dict[str, Any] | None = None, **claims: Any) -> str:
+    key = signing_key(stack)
     now = int(time.time())
-    good = {"iss": ring.issuer, "aud": [AUDIENCE], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
+    good = {"iss": stack.issuer, "aud": [AUDIENCE], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
     return jwt.encode({"alg": "RS256", "kid": key.kid, "typ": "at+jwt", **(header or {})}, {**good, **claims}, key)
 
 
-def unsigned(ring: RunningRing) -> str:
-    return by_hand(ring, {"alg": "none"}, lambda _: b"")
+def unsigned(stack: RunningStack) -> str:
+    return by_hand(stack, {"alg": "none"}, lambda _: b"")
 
 
-def by_hand(ring: RunningRing, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+def by_hand(stack: RunningStack, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
     """A token that joserfc would not make."""
-    head = encoded(json.dumps({"kid": signing_key(ring).kid, **header}).encode())
-    text = f"{head}.{forged(ring).split('.')[1]}"
+    head = encoded(json.dumps({"kid": signing_key(stack).kid, **header}).encode())
+    text = f"{head}.{forged(stack).split('.')[1]}"
     return f"{text}.{encoded(sign(text.encode()))}"
 
 
@@ -50,22 +50,22 @@ def encoded(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def signed_with_the_public_key(ring: RunningRing) -> str:
-    secret = signing_key(ring).as_pem(private=False)
-    return by_hand(ring, {"alg": "HS256"}, lambda text: hmac.digest(secret, text, "sha256"))
+def signed_with_the_public_key(stack: RunningStack) -> str:
+    secret = signing_key(stack).as_pem(private=False)
+    return by_hand(stack, {"alg": "HS256"}, lambda text: hmac.digest(secret, text, "sha256"))
 
 
-def with_unknown_crit(ring: RunningRing) -> str:
-    key = signing_key(ring).private_key
+def with_unknown_crit(stack: RunningStack) -> str:
+    key = signing_key(stack).private_key
     assert isinstance(key, RSAPrivateKey)
     header = {"alg": "RS256", "crit": ["shape"], "shape": "round"}
-    return by_hand(ring, header, lambda text: key.sign(text, PKCS1v15(), SHA256()))
+    return by_hand(stack, header, lambda text: key.sign(text, PKCS1v15(), SHA256()))
 
 
 FORGERIES: dict[str, tuple[Any, str]] = {
-    "expired": (lambda ring: forged(ring, exp=int(time.time()) - 3600), "expired"),
-    "wrong audience": (lambda ring: forged(ring, aud=["someone-else"]), "audience"),
-    "wrong issuer": (lambda ring: forged(ring, iss="http://127.0.0.1:1"), "issuer"),
+    "expired": (lambda stack: forged(stack, exp=int(time.time()) - 3600), "expired"),
+    "wrong audience": (lambda stack: forged(stack, aud=["someone-else"]), "audience"),
+    "wrong issuer": (lambda stack: forged(stack, iss="http://127.0.0.1:1"), "issuer"),
     "alg none": (unsigned, "alg"),
     "HS256 with the public key": (signed_with_the_public_key, "alg"),
     "unknown crit": (with_unknown_crit, "crit"),
@@ -76,39 +76,39 @@ FORGERIES: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("forgery", FORGERIES)
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions", "/v1/me"])
-def test_a_token_that_is_not_good_is_401_and_says_why(ring: RunningRing, forgery: str, path: str) -> None:
+def test_a_token_that_is_not_good_is_401_and_says_why(stack: RunningStack, forgery: str, path: str) -> None:
     make, why = FORGERIES[forgery]
-    token = make(ring)
+    token = make(stack)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=ring.url, timeout=30) as client:
+    with httpx.Client(base_url=stack.url, timeout=30) as client:
         answer = client.get(path, headers=headers) if path == "/v1/me" else client.post(path, json=v2(PATIENT), headers=headers)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert why in answer.headers["WWW-Authenticate"]
 
 
-def test_the_same_token_made_well_is_accepted(ring: RunningRing) -> None:
-    with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {forged(ring)}"}) as client:
+def test_the_same_token_made_well_is_accepted(stack: RunningStack) -> None:
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}) as client:
         assert client.get("/v1/me").status_code == 200
 
 
-def test_a_wrong_password_gives_no_token(ring: RunningRing) -> None:
+def test_a_wrong_password_gives_no_token(stack: RunningStack) -> None:
     form = {"grant_type": "password", "client_id": "slipway", "username": "nobody", "password": "guess"}
-    assert httpx.post(f"{ring.issuer}/oauth/token", data=form, timeout=30).status_code == 400
+    assert httpx.post(f"{stack.issuer}/oauth/token", data=form, timeout=30).status_code == 400
     with pytest.raises(LoginFailed):
-        log_in(ring.issuer, "nobody", "guess")
+        log_in(stack.issuer, "nobody", "guess")
 
 
-def test_the_id_token_of_a_login_is_not_accepted(ring: RunningRing) -> None:
-    tokens = log_in(ring.issuer, "scientist", ring.passwords["scientist"])
+def test_the_id_token_of_a_login_is_not_accepted(stack: RunningStack) -> None:
+    tokens = log_in(stack.issuer, "scientist", stack.passwords["scientist"])
     for name, status in (("access_token", 200), ("id_token", 401)):
-        with httpx.Client(base_url=ring.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30) as client:
+        with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30) as client:
             assert client.get("/v1/models").status_code == status
 
 
-def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(ring: RunningRing) -> None:
-    secrets = json.loads((ring.state / "secrets.json").read_text())
+def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(stack: RunningStack) -> None:
+    secrets = json.loads((stack.state / "secrets.json").read_text())
     for name in ("secrets.json", "env", "identity/canaille.toml", "identity/signing_key.json"):
-        assert (ring.state / name).stat().st_mode & 0o077 == 0
-    logs = "".join(log.read_text(errors="replace") for log in ring.state.glob("**/*.log")) + ring.screen
+        assert (stack.state / name).stat().st_mode & 0o077 == 0
+    logs = "".join(log.read_text(errors="replace") for log in stack.state.glob("**/*.log")) + stack.screen
     assert [name for name, secret in secrets.items() if secret in logs] == []

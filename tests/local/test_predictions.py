@@ -9,19 +9,19 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.local.conftest import RunningRing
+from tests.local.conftest import RunningStack
 from tests.stack import PATIENT, pixels, v2
 
-pytestmark = pytest.mark.ring
+pytestmark = pytest.mark.stack
 
 
-def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(ring: RunningRing, user: httpx.Client) -> None:
+def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(stack: RunningStack, user: httpx.Client) -> None:
     answer = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]})
     assert answer.status_code == 200, answer.text
     body = answer.json()
     assert body["predictions"][0]["label"] == 1
     assert body["predictions"][0]["probability"] > 0.5
-    live = ring.model("heart").status.traffic[0]
+    live = stack.model("heart").status.traffic[0]
     assert (body["version"], body["digest"]) == (live.version, live.digest)
     assert body["requestId"] == answer.headers["X-Request-ID"]
 
@@ -35,10 +35,10 @@ def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
     assert answer.headers["Slipway-Digest"].startswith("sha256:")
 
 
-def test_nvidias_client_gets_a_prediction_as_it_comes(ring: RunningRing) -> None:
+def test_nvidias_client_gets_a_prediction_as_it_comes(stack: RunningStack) -> None:
     python = Path(".venv-serving/bin/python")  # MLServer brings tritonclient with it
     script = Path("tests/e2e/clients/tritonclient_binary.py")
-    command: list[str | Path] = [python, script, ring.url, ring.token("user"), json.dumps(PATIENT)]
+    command: list[str | Path] = [python, script, stack.url, stack.token("user"), json.dumps(PATIENT)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
@@ -70,16 +70,16 @@ def test_feedback_joins_the_receipt_and_the_last_one_counts(user: httpx.Client) 
     assert user.get(f"/v1/predictions/{number}").json()["feedback"]["label"] == 0
 
 
-def test_a_receipt_is_its_owners(ring: RunningRing, user: httpx.Client) -> None:
+def test_a_receipt_is_its_owners(stack: RunningStack, user: httpx.Client) -> None:
     number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()["requestId"]
-    with ring.client("scientist") as other, ring.client("admin") as admin:
+    with stack.client("scientist") as other, stack.client("admin") as admin:
         assert other.get(f"/v1/predictions/{number}").status_code == 404
         assert other.post(f"/v1/predictions/{number}/feedback", json={"label": 1}).status_code == 404
         assert admin.get(f"/v1/predictions/{number}").status_code == 200
 
 
-def test_me_tells_who_i_am(ring: RunningRing) -> None:
-    with ring.client("scientist") as client:
+def test_me_tells_who_i_am(stack: RunningStack) -> None:
+    with stack.client("scientist") as client:
         body = client.get("/v1/me").json()
     assert body["subject"] == "user:scientist"
     assert "scientist" in body["roles"]
@@ -150,8 +150,8 @@ def test_what_is_no_json_is_refused(user: httpx.Client, path: str, content: byte
 
 
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
-def test_a_body_of_100_mb_is_refused_and_memory_stays_flat(ring: RunningRing, user: httpx.Client, path: str) -> None:
-    processes = ring.programs("slipway_gateway") + ring.programs("slipway-serve")
+def test_a_body_of_100_mb_is_refused_and_memory_stays_flat(stack: RunningStack, user: httpx.Client, path: str) -> None:
+    processes = stack.programs("slipway_gateway") + stack.programs("slipway-serve")
     before = [resident(process) for process in processes]
     answer = user.post(path, content=b"0" * 100_000_000, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from slipway_cluster import JOB
 
-from tests.local.conftest import RunningRing, environment
+from tests.local.conftest import RunningStack, environment
 from tests.stack import wait_for
 
-pytestmark = pytest.mark.ring
+pytestmark = pytest.mark.stack
 
 
 def labelled(scientist: httpx.Client) -> dict[str, int]:
@@ -22,11 +22,11 @@ def labelled(scientist: httpx.Client) -> dict[str, int]:
     return {name: sum(version[name] for version in found) for name in ("rows", "correct")}
 
 
-def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(ring: RunningRing) -> None:
+def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(stack: RunningStack) -> None:
     command = [sys.executable, "-m", "slipway_local", "simulate", "heart", "--rate", "600", "--shift", "age=+1sd"]
-    with ring.client("scientist") as scientist:
+    with stack.client("scientist") as scientist:
         before = labelled(scientist)
-        with subprocess.Popen(command, env=environment(ring.state), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, env=environment(stack.state), stdout=subprocess.PIPE, text=True) as process:
             wait_for("20 labels", lambda: labelled(scientist)["rows"] - before["rows"] >= 20)
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=30)
@@ -38,10 +38,10 @@ def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(ring: Running
     assert (result["refused"], result["dataset"]) == (0, "heart-synthetic")
 
 
-def test_a_sweep_is_an_indexed_job_whose_workers_share_its_trials(ring: RunningRing) -> None:
+def test_a_sweep_is_an_indexed_job_whose_workers_share_its_trials(stack: RunningStack) -> None:
     args = ("--trials=4", "--set=folds=2", "--set=estimator=logistic", "--set=trees=50")
-    name = ring.cluster.create_job("tune-heart", args=args)["metadata"]["name"]
-    result = ring.result(name)
+    name = stack.cluster.create_job("tune-heart", args=args)["metadata"]["name"]
+    result = stack.result(name)
     assert (result["status"], result["state"], result["sweep"]) == ("Complete", "tuned", name)
     assert sum(result["trials"].values()) == 4
-    assert ring.cluster.get(JOB, name)["status"]["completedIndexes"] == "0-1"
+    assert stack.cluster.get(JOB, name)["status"]["completedIndexes"] == "0-1"

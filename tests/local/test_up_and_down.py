@@ -7,24 +7,24 @@ import sys
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.local.conftest import RunningRing, environment
+from tests.local.conftest import RunningStack, environment
 
-pytestmark = pytest.mark.ring
+pytestmark = pytest.mark.stack
 
 
-def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(ring: RunningRing) -> None:
-    digest = ring.model("heart").status.traffic[0].digest
-    processes = [psutil.Process(ring.process.pid), *psutil.Process(ring.process.pid).children(recursive=True)]
-    database = [p for p in psutil.process_iter() if p.name() == "postgres" and str(ring.state) in " ".join(p.cmdline())]
+def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(stack: RunningStack) -> None:
+    digest = stack.model("heart").status.traffic[0].digest
+    processes = [psutil.Process(stack.process.pid), *psutil.Process(stack.process.pid).children(recursive=True)]
+    database = [p for p in psutil.process_iter() if p.name() == "postgres" and str(stack.state) in " ".join(p.cmdline())]
     assert database
-    ring.process.send_signal(signal.SIGINT)
-    assert ring.process.wait(60) == 0
+    stack.process.send_signal(signal.SIGINT)
+    assert stack.process.wait(60) == 0
     gone, alive = psutil.wait_procs([*processes, *database], timeout=10)
     assert alive == []
     assert len(gone) > 8
     again = subprocess.run(
         [sys.executable, "-m", "slipway_local", "up", "--once"],
-        env=environment(ring.state),
+        env=environment(stack.state),
         capture_output=True,
         text=True,
         timeout=120,

@@ -19,7 +19,7 @@ from slipway_contract.signature import Column
 from slipway_contract.v2 import ModelMetadata, TensorMetadata
 from slipway_serving.application import create_application, mlserver_settings
 from slipway_serving.errors import Refused
-from slipway_serving.middleware import Door
+from slipway_serving.middleware import RequestMiddleware
 from slipway_serving.model import INLINE_VALUES, SlipwayModel
 from slipway_serving.server import model_settings
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
@@ -55,8 +55,8 @@ def application(tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digi
 class InProcess:
     """A client of the application without a socket between."""
 
-    def __init__(self, door: Door) -> None:
-        self._transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+    def __init__(self, middleware: RequestMiddleware) -> None:
+        self._transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)
@@ -73,13 +73,13 @@ class InProcess:
 
 
 @pytest.fixture
-def door(application: FastAPI) -> Door:
-    return Door(application, LIMIT)
+def middleware(application: FastAPI) -> RequestMiddleware:
+    return RequestMiddleware(application, LIMIT)
 
 
 @pytest.fixture
-def client(door: Door) -> InProcess:
-    return InProcess(door)
+def client(middleware: RequestMiddleware) -> InProcess:
+    return InProcess(middleware)
 
 
 def outputs(answer: Any) -> dict[str, Any]:
@@ -285,7 +285,7 @@ def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
 
 
 def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(application: FastAPI) -> None:
-    door, path = Door(application, LIMIT, body_budget=1000), "/v2/models/onnx/infer"
+    middleware, path = RequestMiddleware(application, LIMIT, body_budget=1000), "/v2/models/onnx/infer"
     headers = {"content-type": "application/json"}
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:
@@ -296,7 +296,7 @@ def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(applica
             begun.set()  # the next piece is wanted: this one is held
             await end.wait()
 
-        transport = httpx.ASGITransport(door, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://predictor", headers=headers) as client:
             first = asyncio.create_task(client.post(path, content=slow()))
             await asyncio.wait_for(begun.wait(), 20)
@@ -365,10 +365,10 @@ def test_asking_for_unknown_models_leaves_no_metrics_behind(client: InProcess, p
 
 
 def test_a_closing_server_is_not_ready_but_answers_and_asks_callers_to_leave(
-    client: InProcess, door: Door, patients: Fitted
+    client: InProcess, middleware: RequestMiddleware, patients: Fitted
 ) -> None:
     assert client.get("/v2/models/onnx/ready").status_code == 200
-    door.closing = True
+    middleware.closing = True
     for path in ("/v2/models/onnx/ready", "/v2/health/ready"):
         assert refusal(client.get(path), 503) == "the server is shutting down"
     assert client.get("/v2/health/live").status_code == 200
@@ -403,13 +403,13 @@ TOKEN = "a-secret-of-the-gateway"
 )
 def test_a_stranger_is_answered_with_401(application: FastAPI, sent: dict[str, str], method: str, path: str) -> None:
     encoded = {name: value.encode() for name, value in sent.items()}
-    answer = InProcess(Door(application, LIMIT, TOKEN)).request(method, path, headers=encoded, content=b"not read")
+    answer = InProcess(RequestMiddleware(application, LIMIT, TOKEN)).request(method, path, headers=encoded, content=b"not read")
     assert refusal(answer, 401) == "send the predictor's token as Authorization: Bearer"
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 def test_with_the_token_everything_is_answered(application: FastAPI, patients: Fitted) -> None:
-    client, headers = InProcess(Door(application, LIMIT, TOKEN)), {"authorization": f"Bearer {TOKEN}"}
+    client, headers = InProcess(RequestMiddleware(application, LIMIT, TOKEN)), {"authorization": f"Bearer {TOKEN}"}
     assert client.post("/v2/models/onnx/infer", json=patients.request(), headers=headers).status_code == 200
     assert client.request("GET", "/v2/models/onnx", headers=headers).status_code == 200
 
@@ -418,7 +418,7 @@ def test_with_the_token_everything_is_answered(application: FastAPI, patients: F
     "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/onnx/ready", "/v2/models/onnx/versions/3/ready"]
 )
 def test_probes_need_no_token(application: FastAPI, path: str) -> None:
-    assert InProcess(Door(application, LIMIT, TOKEN)).get(path).status_code == 200
+    assert InProcess(RequestMiddleware(application, LIMIT, TOKEN)).get(path).status_code == 200
 
 
 def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
@@ -433,7 +433,7 @@ def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
 def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(caplog: pytest.LogCaptureFixture) -> None:
     caplog.handler.setFormatter(JsonLines())
     caplog.set_level(logging.INFO, "slipway_serving")
-    application = Door(FastAPI(), LIMIT)
+    application = RequestMiddleware(FastAPI(), LIMIT)
     assert InProcess(application).post("/v2/models/onnx/infer", headers={"x-request-id": "0199-abc"}, json={}).status_code == 404
     (line,) = [json.loads(each) for each in caplog.text.splitlines() if "slipway_serving" in each]
     assert (line["message"], line["requestId"]) == ("/v2/models/onnx/infer answered 404", "0199-abc")
@@ -448,7 +448,9 @@ def test_a_line_in_the_log_names_the_gateways_request() -> None:
         await send({"type": "http.response.body", "body": b""})
 
     headers = {"x-request-id": "0199-abc", "traceparent": f"00-{'4b' * 16}-{'00' * 7}01-01"}
-    assert InProcess(Door(talkative, LIMIT)).post("/v2/models/onnx/infer", headers=headers, json={}).status_code == 200
+    assert (
+        InProcess(RequestMiddleware(talkative, LIMIT)).post("/v2/models/onnx/infer", headers=headers, json={}).status_code == 200
+    )
     line = json.loads(said[0])
     assert (line["requestId"], line["traceId"]) == ("0199-abc", "4b" * 16)
 

@@ -98,25 +98,28 @@ def test_of_several_keys_each_may_have_signed(mlflow: TrackingServer, artifact: 
         get(mlflow, registered(mlflow, artifact, "rotated"), dest, TrustedKeys(trusted))
 
 
-def without_payload(seal: dict[str, dict[str, object]]) -> None:
-    seal["dsseEnvelope"]["payload"] = ""
+def without_payload(package_signature: dict[str, dict[str, object]]) -> None:
+    package_signature["dsseEnvelope"]["payload"] = ""
 
 
-def without_signatures(seal: dict[str, dict[str, object]]) -> None:
-    seal["dsseEnvelope"]["signatures"] = []
+def without_signatures(package_signature: dict[str, dict[str, object]]) -> None:
+    package_signature["dsseEnvelope"]["signatures"] = []
 
 
-def of_another_kind(seal: dict[str, dict[str, object]]) -> None:
-    seal["dsseEnvelope"]["payload"] = base64.b64encode(b'{"_type": "x"}').decode()
+def of_another_kind(package_signature: dict[str, dict[str, object]]) -> None:
+    package_signature["dsseEnvelope"]["payload"] = base64.b64encode(b'{"_type": "x"}').decode()
 
 
-@pytest.mark.parametrize("damage", [without_payload, without_signatures, of_another_kind, lambda seal: seal.pop("dsseEnvelope")])
+@pytest.mark.parametrize(
+    "damage",
+    [without_payload, without_signatures, of_another_kind, lambda package_signature: package_signature.pop("dsseEnvelope")],
+)
 def test_a_damaged_signature_is_refused(artifact: Path, damage: Callable[[dict[str, dict[str, object]]], object]) -> None:
     KEY.sign(artifact, "damaged")
-    seal = json.loads((artifact / "manifest.sig").read_bytes())
-    damage(seal)
+    package_signature = json.loads((artifact / "manifest.sig").read_bytes())
+    damage(package_signature)
     with pytest.raises(Refused, match="is not a signature of this"):
-        TRUSTED.check("damaged", (artifact / "manifest.json").read_bytes(), json.dumps(seal).encode())
+        TRUSTED.check("damaged", (artifact / "manifest.json").read_bytes(), json.dumps(package_signature).encode())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000])

@@ -11,7 +11,7 @@ from slipway_gateway.limits.quotas import Permit
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """A request that was let in."""
 
     request_id: str

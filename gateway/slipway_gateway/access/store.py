@@ -8,14 +8,14 @@ from sqlalchemy import Row, Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.errors import Conflict, NotFound
-from slipway_gateway.postgresql.database import Database, Unacceptable
+from slipway_gateway.postgresql.database import ConstraintViolation, Database
 from slipway_gateway.postgresql.tables import grants, policies
 
 
-class Granting:
-    """One table's rows by their key. All methods raise Away."""
+class AccessStore:
+    """One table's rows by their key. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, table: Table, noun: str) -> None:
         self._database = database
@@ -24,11 +24,11 @@ class Granting:
         (self._key,) = table.primary_key.columns
 
     @classmethod
-    def of_policies(cls, database: Database) -> "Granting":
+    def of_policies(cls, database: Database) -> "AccessStore":
         return cls(database, policies, "policy")
 
     @classmethod
-    def of_grants(cls, database: Database) -> "Granting":
+    def of_grants(cls, database: Database) -> "AccessStore":
         return cls(database, grants, "grant")
 
     async def all(self, **equal: Any) -> list[Row[Any]]:
@@ -43,39 +43,41 @@ class Granting:
         rows = await self._database.run(select(self._table).where(self._key == key))
         return self._found(rows[0] if rows else None, key)
 
-    async def create(self, call: Call, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
+    async def create(self, context: RequestContext, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
         """Raises Conflict."""
         async with self._changing() as connection:
             statement = insert(self._table).values(**values).returning(self._table)
             row: Row[Any] = (await connection.execute(statement)).one()
-            await self._note(connection, call, "create", values[self._key.name], shown)
+            await self._note(connection, context, "create", values[self._key.name], shown)
         return row
 
-    async def replace(self, call: Call, key: str, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
+    async def replace(self, context: RequestContext, key: str, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
         """Raises NotFound, Conflict."""
         async with self._changing() as connection:
             statement = update(self._table).where(self._key == key).values(**values).returning(self._table)
             row = self._found((await connection.execute(statement)).one_or_none(), key)
-            await self._note(connection, call, "replace", key, shown)
+            await self._note(connection, context, "replace", key, shown)
         return row
 
-    async def delete(self, call: Call, key: str) -> None:
+    async def delete(self, context: RequestContext, key: str) -> None:
         """Raises NotFound, Conflict."""
         async with self._changing() as connection:
             statement = delete(self._table).where(self._key == key).returning(self._key)
             self._found((await connection.execute(statement)).one_or_none(), key)
-            await self._note(connection, call, "delete", key, None)
+            await self._note(connection, context, "delete", key, None)
 
     @asynccontextmanager
     async def _changing(self) -> AsyncIterator[AsyncConnection]:
         try:
             async with self._database.transaction() as connection:
                 yield connection
-        except Unacceptable as error:
+        except ConstraintViolation as error:
             raise Conflict(f"the {self._noun} does not fit what is there: {error}") from error
 
-    async def _note(self, connection: AsyncConnection, call: Call, verb: str, key: str, shown: dict[str, Any] | None) -> None:
-        await note(connection, call, f"{self._noun}.{verb}", f"{self._table.name}/{key}", shown)
+    async def _note(
+        self, connection: AsyncConnection, context: RequestContext, verb: str, key: str, shown: dict[str, Any] | None
+    ) -> None:
+        await note(connection, context, f"{self._noun}.{verb}", f"{self._table.name}/{key}", shown)
 
     def _found(self, row: Row[Any] | None, key: str) -> Row[Any]:
         if row is None:

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.store import Granting
+from slipway_gateway.access.store import AccessStore
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.limits.policy import Priority
@@ -103,7 +103,7 @@ class AuditList(Schema):
 class Administration:
     """The routes. A change holds on every replica within a second: PostgreSQL tells them."""
 
-    def __init__(self, policies: Granting, grants: Granting, audit: Audit) -> None:
+    def __init__(self, policies: AccessStore, grants: AccessStore, audit: Audit) -> None:
         self._policies = policies
         self._grants = grants
         self._audit = audit
@@ -129,15 +129,15 @@ class Administration:
     async def policy(self, policy: str) -> PolicyContent:
         return _policy(await self._policies.one(policy))
 
-    async def create_policy(self, said: PolicyContent, call: CurrentCall, response: Response) -> PolicyContent:
+    async def create_policy(self, said: PolicyContent, context: CurrentCall, response: Response) -> PolicyContent:
         response.headers["location"] = f"/v1/policies/{said.name}"
-        return _policy(await self._policies.create(call, said.model_dump(), _shown(said)))
+        return _policy(await self._policies.create(context, said.model_dump(), _shown(said)))
 
-    async def replace_policy(self, policy: str, said: PolicyTerms, call: CurrentCall) -> PolicyContent:
-        return _policy(await self._policies.replace(call, policy, said.model_dump(), _shown(said)))
+    async def replace_policy(self, policy: str, said: PolicyTerms, context: CurrentCall) -> PolicyContent:
+        return _policy(await self._policies.replace(context, policy, said.model_dump(), _shown(said)))
 
-    async def delete_policy(self, policy: str, call: CurrentCall) -> None:
-        await self._policies.delete(call, policy)
+    async def delete_policy(self, policy: str, context: CurrentCall) -> None:
+        await self._policies.delete(context, policy)
 
     async def grants(self, grantee: Annotated[str | None, Query(max_length=210)] = None) -> GrantList:
         rows = await (self._grants.all() if grantee is None else self._grants.all(grantee=grantee))
@@ -146,16 +146,16 @@ class Administration:
     async def grant(self, grant_id: str) -> GrantContent:
         return _grant(await self._grants.one(grant_id))
 
-    async def create_grant(self, said: GrantTerms, call: CurrentCall, response: Response) -> GrantContent:
+    async def create_grant(self, said: GrantTerms, context: CurrentCall, response: Response) -> GrantContent:
         values = {"grant_id": new_id(), "created": datetime.now(UTC), **said.model_dump()}
         response.headers["location"] = f"/v1/grants/{values['grant_id']}"
-        return _grant(await self._grants.create(call, values, _shown(said)))
+        return _grant(await self._grants.create(context, values, _shown(said)))
 
-    async def replace_grant(self, grant_id: str, said: GrantTerms, call: CurrentCall) -> GrantContent:
-        return _grant(await self._grants.replace(call, grant_id, said.model_dump(), _shown(said)))
+    async def replace_grant(self, grant_id: str, said: GrantTerms, context: CurrentCall) -> GrantContent:
+        return _grant(await self._grants.replace(context, grant_id, said.model_dump(), _shown(said)))
 
-    async def delete_grant(self, grant_id: str, call: CurrentCall) -> None:
-        await self._grants.delete(call, grant_id)
+    async def delete_grant(self, grant_id: str, context: CurrentCall) -> None:
+        await self._grants.delete(context, grant_id)
 
     async def audit(
         self,

@@ -14,7 +14,7 @@ from slipway_contract.errors import InvalidInput, MalformedRequest
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.control.exports import Exports
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import RequestSchema, Schema
@@ -116,12 +116,12 @@ class Batches:
         return router
 
     async def begin(
-        self, model: str, request: Request, call: CurrentCall, response: Response, key: IdempotencyKey = None
+        self, model: str, request: Request, context: CurrentCall, response: Response, key: IdempotencyKey = None
     ) -> Batch:
-        policy = call.grant.policy if call.grant else None
+        policy = context.grant.policy if context.grant else None
         if policy:
             check_fits(policy, 1)
-        subject = call.caller.subject
+        subject = context.caller.subject
         await self._storage.check(subject)
         if key is None:  # with a key it may be a repetition, which starts nothing
             await self._submissions.check_room(subject)
@@ -149,7 +149,7 @@ class Batches:
                 await self._store.delete(row.batch_id)
             raise
         if is_new:
-            await self._audit.write(call, "batch.create", f"batches/{row.batch_id}", {"model": model, "rows": rows})
+            await self._audit.write(context, "batch.create", f"batches/{row.batch_id}", {"model": model, "rows": rows})
         response.headers["location"] = f"/v1/batches/{row.batch_id}"
         return _described(row, job)
 
@@ -186,18 +186,18 @@ class Batches:
         await self._store.started(row.batch_id, job["metadata"]["name"])
         return job
 
-    async def list(self, call: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> BatchList:
-        rows = await self._store.list(call.caller.subject, limit)
+    async def list(self, context: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> BatchList:
+        rows = await self._store.list(context.caller.subject, limit)
         return BatchList(batches=[_described(row, await self._job(row)) for row in rows])
 
-    async def get(self, batch_id: str, call: CurrentCall) -> Batch:
-        row = await self._own(batch_id, call)
+    async def get(self, batch_id: str, context: CurrentCall) -> Batch:
+        row = await self._own(batch_id, context)
         job = await self._job(row)
         result = await self._submissions.result(job) if job and row.problem is None else None
         return _described(row, job, result)
 
-    async def result(self, batch_id: str, call: CurrentCall, format: ResultFormat = "parquet") -> StreamingResponse:
-        row = await self._own(batch_id, call)
+    async def result(self, batch_id: str, context: CurrentCall, format: ResultFormat = "parquet") -> StreamingResponse:
+        row = await self._own(batch_id, context)
         if row.finished is None:
             raise Conflict(f"batch {batch_id} has no result yet")
         if row.problem is not None:
@@ -209,10 +209,10 @@ class Batches:
             pieces = await self._exports.begin("slipway_gateway.jobs.batchcsv", batch_id)
         return StreamingResponse(pieces, media_type=MEDIA_TYPES[format], headers=named)
 
-    async def delete(self, batch_id: str, call: CurrentCall) -> None:
-        row = await self._own(batch_id, call)
+    async def delete(self, batch_id: str, context: CurrentCall) -> None:
+        row = await self._own(batch_id, context)
         job = await self._job(row)
-        async with self._audit.noted(call, "batch.delete", f"batches/{batch_id}"):
+        async with self._audit.noted(context, "batch.delete", f"batches/{batch_id}"):
             if job and not is_over(job):
                 await self._submissions.cancel(PURPOSE, row.model, row.job)
         await self._store.delete(batch_id)
@@ -226,9 +226,9 @@ class Batches:
         except NotFound:
             return None
 
-    async def _own(self, batch_id: str, call: Call) -> Row[Any]:
+    async def _own(self, batch_id: str, context: RequestContext) -> Row[Any]:
         """Someone else's does not exist. Raises NotFound."""
-        row = await self._store.get(call.caller.subject, batch_id) if PATTERN.fullmatch(batch_id) else None
+        row = await self._store.get(context.caller.subject, batch_id) if PATTERN.fullmatch(batch_id) else None
         if row is None:
             raise NotFound(f"there is no batch {batch_id}")
         return row

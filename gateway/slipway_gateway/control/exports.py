@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from slipway_contract.postgresql import client_seconds, libpq_environment
 
-from slipway_gateway.errors import CutOff, Unavailable
+from slipway_gateway.errors import Unavailable, UpstreamAborted
 from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 
 PIECE = 2**16
@@ -56,4 +56,4 @@ async def _all(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[byte
         async for piece in pieces:
             yield piece
     except Unavailable as error:  # in the middle of an answer nothing else can be said
-        raise CutOff(str(error)) from error
+        raise UpstreamAborted(str(error)) from error

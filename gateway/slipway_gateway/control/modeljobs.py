@@ -6,7 +6,7 @@ from fastapi import Response
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import Submission, Submissions
 
@@ -21,21 +21,28 @@ class ModelJobs:
         self._audit = audit
 
     async def begin(
-        self, model: str, template: str, args: list[str], content: dict[str, Any], call: Call, key: str | None, response: Response
+        self,
+        model: str,
+        template: str,
+        args: list[str],
+        content: dict[str, Any],
+        context: RequestContext,
+        key: str | None,
+        response: Response,
     ) -> Manifest:
         """The Job, and where it is on the answer. Raises NotFound, InvalidInput, Unavailable."""
         wanted = Submission(
             purpose=self._purpose,
             template=template,
             model=model,
-            subject=call.caller.subject,
+            subject=context.caller.subject,
             content=content,
             args=args,
-            env={"SLIPWAY_ACTOR": call.caller.subject, "SLIPWAY_REQUEST_ID": call.request_id},
+            env={"SLIPWAY_ACTOR": context.caller.subject, "SLIPWAY_REQUEST_ID": context.request_id},
             key=key,
         )
         path = self._path(model, wanted.name)
-        async with self._audit.noted(call, f"{self._purpose}.create", path, content) as entry:
+        async with self._audit.noted(context, f"{self._purpose}.create", path, content) as entry:
             job, is_new = await self._submissions.submit(wanted)
             if not is_new:
                 await entry.rollback()
@@ -55,8 +62,8 @@ class ModelJobs:
         self._routes.get(model)
         return await self._submissions.find(self._purpose, model, job)
 
-    async def cancel(self, model: str, job: str, call: Call) -> None:
+    async def cancel(self, model: str, job: str, context: RequestContext) -> None:
         """Raises NotFound, Conflict when it is over, Unavailable."""
         self._routes.get(model)
-        async with self._audit.noted(call, f"{self._purpose}.cancel", self._path(model, job)):
+        async with self._audit.noted(context, f"{self._purpose}.cancel", self._path(model, job)):
             await self._submissions.cancel(self._purpose, model, job)

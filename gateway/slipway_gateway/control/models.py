@@ -14,7 +14,7 @@ from slipway_contract.registry import CARD
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import InferenceResponse
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import (
@@ -25,18 +25,18 @@ from slipway_gateway.control.schemas import (
     PredictionAnswer,
     PredictionRequest,
 )
-from slipway_gateway.errors import CutOff, NotFound, Refused, StorageFull, StorageSpent, Unavailable
-from slipway_gateway.eventlog.images import Album
+from slipway_gateway.errors import NotFound, Refused, StorageFull, StorageSpent, Unavailable, UpstreamAborted
+from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.text import dumps
-from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Route, Routes, Target
-from slipway_gateway.postgresql.database import Away
+from slipway_gateway.postgresql.database import DatabaseUnavailable
 from slipway_gateway.preprocessing import form
 from slipway_gateway.preprocessing.cells import cells, check_cells
 from slipway_gateway.preprocessing.lookup import Features, FeatureSet
-from slipway_gateway.preprocessing.pictures import Pictures
+from slipway_gateway.preprocessing.pictures import ImageDecoder
 from slipway_gateway.preprocessing.ranking import add_top, ranked
 from slipway_gateway.preprocessing.trimmed import trimmed
 from slipway_gateway.threads import run
@@ -70,9 +70,9 @@ class Models:
         routes: Routes,
         grants: GrantWatch,
         predictions: Predictions,
-        catalogue: Catalogue,
-        pictures: Pictures,
-        album: Album,
+        metadata_cache: ModelMetadataCache,
+        pictures: ImageDecoder,
+        image_store: ImageStore,
         features: Features,
         *,
         value_limit: int,
@@ -80,9 +80,9 @@ class Models:
         self._routes = routes
         self._grants = grants
         self._predictions = predictions
-        self._catalogue = catalogue
+        self._metadata_cache = metadata_cache
         self._pictures = pictures
-        self._album = album
+        self._image_store = image_store
         self._features = features
         self._value_limit = value_limit
 
@@ -101,8 +101,8 @@ class Models:
         predict(self.predict)
         return router
 
-    async def me(self, call: CurrentCall) -> Me:
-        caller = call.caller
+    async def me(self, context: CurrentCall) -> Me:
+        caller = context.caller
         expires = datetime.fromtimestamp(caller.expires, UTC)
         return Me(
             subject=caller.subject,
@@ -113,9 +113,9 @@ class Models:
             expires=expires,
         )
 
-    async def models(self, call: CurrentCall) -> ModelList:
+    async def models(self, context: CurrentCall) -> ModelList:
         granted, now = self._grants.snapshot, time.time()
-        routes = [route for name, route in sorted(self._routes.snapshot.items()) if granted.find(call.caller, name, now)]
+        routes = [route for name, route in sorted(self._routes.snapshot.items()) if granted.find(context.caller, name, now)]
         return ModelList(models=[await self._describe(route) for route in routes])
 
     async def model(self, model: str) -> ModelAnswer:
@@ -124,7 +124,7 @@ class Models:
     async def card(self, model: str, version: _Version = None) -> Response:
         route = self._routes.get(model)
         target = route.version(version) if version else route.live or route.pick()
-        card = ((await self._catalogue.metadata(target)).parameters or {}).get(CARD)
+        card = ((await self._metadata_cache.metadata(target)).parameters or {}).get(CARD)
         if not isinstance(card, str):
             raise NotFound(f"version {target.version} of model {model} has no model card")
         told = {name.decode(): value.decode() for name, value in target.headers}
@@ -134,7 +134,7 @@ class Models:
         live, signature = route.live, None
         if live:
             try:
-                signature = await self._catalogue.signature(live)
+                signature = await self._metadata_cache.signature(live)
             except Unavailable:
                 signature = None
         return ModelAnswer(
@@ -146,33 +146,33 @@ class Models:
             signature=signature,
         )
 
-    async def predict(self, model: str, request: Request, call: CurrentCall, top: Top = None) -> Response:
+    async def predict(self, model: str, request: Request, context: CurrentCall, top: Top = None) -> Response:
         target = self._routes.pick(model)
-        signature = await self._catalogue.signature(target)
+        signature = await self._metadata_cache.signature(target)
         if top and not ranked(signature):
             raise InvalidInput("top", "this model gives no probabilities or scores of classes; leave it out")
         instances, files = await self._instances(request, signature)
         check_cells(signature, len(instances), self._value_limit)
-        await self._album.check(call.caller.subject, files)
+        await self._image_store.check(context.caller.subject, files)
         size = cells(signature, len(instances)) * CELL_BYTES
         rows, about = await self._features.rows(signature, instances)
         asked = _asked_for(about, signature, instances) if about else None
-        body = Body(await run(size, _written, signature, rows, call.request_id, asked))
-        answer = await self._predictions.ask(call, target, body)
+        body = Body(await run(size, _written, signature, rows, context.request_id, asked))
+        answer = await self._predictions.ask(context, target, body)
         try:
             content = await answer.whole()
-        except CutOff as error:
+        except UpstreamAborted as error:
             raise Unavailable("the model broke off its answer", retry_after=2) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         said = PredictionAnswer.model_construct(
-            predictions=[], request_id=call.request_id, model=model, version=target.version, digest=target.digest
+            predictions=[], request_id=context.request_id, model=model, version=target.version, digest=target.digest
         )
         if about:
             said.features = _freshness(about)
         text = await run(max(size, len(content)), _said, said, content, target, signature, top)
         if files:
-            await self._keep(call, files)
+            await self._keep(context, files)
         headers = {name.decode(): value.decode() for name, value in target.headers}
         return Response(text, media_type="application/json", headers=headers)
 
@@ -185,12 +185,16 @@ class Models:
         read = await run(len(content), PredictionRequest.of_body, content, self._value_limit)
         return read.instances, []
 
-    async def _keep(self, call: Call, files: list[bytes]) -> None:
+    async def _keep(self, context: RequestContext, files: list[bytes]) -> None:
         try:
-            await self._album.add(call.request_id, call.caller.subject, files)
-        except (Away, StorageSpent, StorageFull) as error:  # the prediction is made and logged; this does not undo it
-            cause = error.cause if isinstance(error, Away) else error
-            log.warning("the pictures of request %s are not kept: %s", call.request_id, cause)
+            await self._image_store.add(context.request_id, context.caller.subject, files)
+        except (
+            DatabaseUnavailable,
+            StorageSpent,
+            StorageFull,
+        ) as error:  # the prediction is made and logged; this does not undo it
+            cause = error.cause if isinstance(error, DatabaseUnavailable) else error
+            log.warning("the pictures of request %s are not kept: %s", context.request_id, cause)
 
 
 def _written(signature: Signature, rows: list[dict[str, Any]], request_id: str, asked: dict[str, str] | None) -> bytes:

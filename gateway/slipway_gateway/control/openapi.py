@@ -8,10 +8,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from slipway_contract.signature import Signature
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.preprocessing.form import KIND
 from slipway_gateway.preprocessing.lookup import Features
@@ -29,12 +29,17 @@ class ApiDocument:
     """
 
     def __init__(
-        self, general: Callable[[], Json], routes: Routes, grants: GrantWatch, catalogue: Catalogue, features: Features
+        self,
+        general: Callable[[], Json],
+        routes: Routes,
+        grants: GrantWatch,
+        metadata_cache: ModelMetadataCache,
+        features: Features,
     ) -> None:
         self._general = general
         self._routes = routes
         self._grants = grants
-        self._catalogue = catalogue
+        self._metadata_cache = metadata_cache
         self._features = features
         self._written: dict[bytes, bytes] = {}
 
@@ -44,8 +49,8 @@ class ApiDocument:
         return router
 
     async def document(self, request: Request) -> Response:
-        call: Call | None = request.scope["slipway.call"]
-        signatures = await self._signatures(call) if call else []
+        context: RequestContext | None = request.scope["slipway.context"]
+        signatures = await self._signatures(context) if context else []
         shown = orjson.dumps([(each.model, each.digest, self._features.example(signature)) for each, signature in signatures])
         written = self._written.get(shown)
         if written is None:
@@ -55,14 +60,14 @@ class ApiDocument:
             self._written[shown] = written
         return Response(written, media_type="application/json")
 
-    async def _signatures(self, call: Call) -> list[tuple[Target, Signature]]:
+    async def _signatures(self, context: RequestContext) -> list[tuple[Target, Signature]]:
         """Of the live versions that the caller may ask, and that can be asked now."""
         granted, now = self._grants.snapshot, time.time()
         found = []
         for name, route in sorted(self._routes.snapshot.items()):
-            if route.live and granted.find(call.caller, name, now):
+            if route.live and granted.find(context.caller, name, now):
                 try:
-                    found.append((route.live, await self._catalogue.signature(route.live)))
+                    found.append((route.live, await self._metadata_cache.signature(route.live)))
                 except Unavailable:
                     continue
         return found

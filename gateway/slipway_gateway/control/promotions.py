@@ -95,12 +95,12 @@ class Promotions:
         return router
 
     async def promote(
-        self, model: str, asked: PromotionRequest, call: CurrentCall, response: Response, key: IdempotencyKey = None
+        self, model: str, asked: PromotionRequest, context: CurrentCall, response: Response, key: IdempotencyKey = None
     ) -> Promotion:
         spec = self._routes.get(model).model.spec
         args = list(asked.arguments(spec.registered_model, spec.alias))
         content = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        job = await self._jobs.begin(model, self._template, args, content, call, key, response)
+        job = await self._jobs.begin(model, self._template, args, content, context, key, response)
         return await self._described(model, job)
 
     async def list(self, model: str) -> PromotionList:

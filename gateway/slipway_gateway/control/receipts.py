@@ -8,17 +8,17 @@ from fastapi import APIRouter, Path, Response
 from slipway_contract.events import FeedbackEvent
 from sqlalchemy import Row
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import Dataset, FeedbackAnswer, FeedbackList, FeedbackRequest, PictureLink, Receipt
 from slipway_gateway.errors import NotFound
 from slipway_gateway.eventlog.eventlog import EventLog
-from slipway_gateway.eventlog.images import Album
+from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.eventlog.label_match import judge
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.identity.roles import Role
-from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.preprocessing.form import MOST
 from slipway_gateway.preprocessing.pictures import kind_of
 from slipway_gateway.requestid import PATTERN, new_id
@@ -34,12 +34,18 @@ class Receipts:
     """The routes and what they work with."""
 
     def __init__(
-        self, catalogue: Catalogue, events: EventLog, shipper: Shipper, album: Album, grants: GrantWatch, metrics: Metrics
+        self,
+        metadata_cache: ModelMetadataCache,
+        events: EventLog,
+        shipper: Shipper,
+        image_store: ImageStore,
+        grants: GrantWatch,
+        metrics: Metrics,
     ) -> None:
-        self._catalogue = catalogue
+        self._metadata_cache = metadata_cache
         self._events = events
         self._shipper = shipper
-        self._album = album
+        self._image_store = image_store
         self._grants = grants
         self._metrics = metrics
 
@@ -53,38 +59,38 @@ class Receipts:
         )
         return router
 
-    async def receipt(self, request_id: str, call: CurrentCall) -> Receipt:
-        row = await self._find(request_id, call, Role.ADMIN)
-        provenance = await self._catalogue.provenance(row.digest)
+    async def receipt(self, request_id: str, context: CurrentCall) -> Receipt:
+        row = await self._find(request_id, context, Role.ADMIN)
+        provenance = await self._metadata_cache.provenance(row.digest)
         feedback = await self._events.feedback(request_id)
-        kept = await self._album.list(request_id)
+        kept = await self._image_store.list(request_id)
         pictures = [
             PictureLink(number=each.number, digest=each.digest, url=f"/v1/predictions/{request_id}/pictures/{each.number}")
             for each in kept
         ]
         return _receipt(row, provenance, feedback, pictures)
 
-    async def history(self, request_id: str, call: CurrentCall) -> FeedbackList:
-        await self._find(request_id, call, Role.ADMIN)
+    async def history(self, request_id: str, context: CurrentCall) -> FeedbackList:
+        await self._find(request_id, context, Role.ADMIN)
         return FeedbackList(
             feedback=[FeedbackAnswer.model_validate(row._asdict()) for row in await self._events.said(request_id)]
         )
 
-    async def picture(self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], call: CurrentCall) -> Response:
-        await self._find(request_id, call, Role.SCIENTIST, Role.ADMIN)
-        found = await self._album.picture(request_id, number)
+    async def picture(self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentCall) -> Response:
+        await self._find(request_id, context, Role.SCIENTIST, Role.ADMIN)
+        found = await self._image_store.picture(request_id, number)
         if found is None:
             raise NotFound(f"there is no picture {number} of prediction {request_id}, or no more")
         return Response(found.content, media_type=kind_of(found.content), headers={**INERT, "slipway-digest": found.digest})
 
-    async def give_feedback(self, request_id: str, said: FeedbackRequest, call: CurrentCall) -> FeedbackAnswer:
-        row = await self._find(request_id, call, Role.SERVICE)
-        found = judge(await self._catalogue.outputs(row.digest), row.response, said.label)
+    async def give_feedback(self, request_id: str, said: FeedbackRequest, context: CurrentCall) -> FeedbackAnswer:
+        row = await self._find(request_id, context, Role.SERVICE)
+        found = judge(await self._metadata_cache.outputs(row.digest), row.response, said.label)
         event = FeedbackEvent(
             feedback_id=new_id(),
             request_id=request_id,
             time=datetime.now(UTC),
-            subject=call.caller.subject,
+            subject=context.caller.subject,
             label=found.label,
             comment=said.comment,
             rows=found.rows,
@@ -95,17 +101,21 @@ class Receipts:
             self._metrics.labelled(row.model, row.version, found.rows, found.correct)
         return FeedbackAnswer.model_validate(event.model_dump())
 
-    async def _find(self, request_id: str, call: Call, *others: Role) -> Row[Any]:
+    async def _find(self, request_id: str, context: RequestContext, *others: Role) -> Row[Any]:
         """The logged prediction, also one of a moment ago: the caller's own; with one of the other roles anybody's.
 
         A service account needs a grant of the model for that. What is not to be seen does not exist. Raises NotFound.
         """
         row = await self._logged(request_id) if PATTERN.fullmatch(request_id) else None
-        caller = call.caller
+        caller = context.caller
         if row is not None and row.subject == caller.subject:
             return row
         may = caller.roles & set(others)
-        if row is None or not may or (may == {Role.SERVICE} and not self._grants.snapshot.find(caller, row.model, call.arrived)):
+        if (
+            row is None
+            or not may
+            or (may == {Role.SERVICE} and not self._grants.snapshot.find(caller, row.model, context.arrived))
+        ):
             raise NotFound(f"there is no prediction {request_id}")
         return row
 

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import Schema
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
@@ -60,49 +60,49 @@ class Tasks:
 
     async def list(
         self,
-        call: CurrentCall,
+        context: CurrentCall,
         state: TaskState | None = None,
         everyone: Annotated[bool, Query(alias="all", description="everybody's; admins only")] = False,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> TaskList:
-        if everyone and Role.ADMIN not in call.caller.roles:
+        if everyone and Role.ADMIN not in context.caller.roles:
             raise Forbidden("everybody's tasks are for the role admin; leave out all to see your own")
-        conditions = [] if everyone else [table.c.subject == call.caller.subject]
+        conditions = [] if everyone else [table.c.subject == context.caller.subject]
         conditions += [table.c.state == state] if state else []
         return TaskList(tasks=[_described(task) for task in await self._store.list(*conditions, limit=limit)])
 
-    async def get(self, task_id: str, call: CurrentCall, response: Response) -> TaskAnswer:
-        task = await self._own(task_id, call)
+    async def get(self, task_id: str, context: CurrentCall, response: Response) -> TaskAnswer:
+        task = await self._own(task_id, context)
         if task.state in UNFINISHED:
             response.headers["retry-after"] = "1"
         return _described(task, _json(task))
 
-    async def result(self, task_id: str, call: CurrentCall) -> Response:
-        task = await self._own(task_id, call)
+    async def result(self, task_id: str, context: CurrentCall) -> Response:
+        task = await self._own(task_id, context)
         if task.answer is None or task.status is None:
             raise Conflict(f"task {task_id} has no answer: it is {task.state}")
         answer = Response(task.answer, task.status)
         answer.raw_headers += [(name.encode(), value.encode("latin-1")) for name, value in task.answer_headers or []]
         return answer
 
-    async def cancel(self, task_id: str, call: CurrentCall) -> TaskAnswer:
-        await self._own(task_id, call)
-        cancelled = await self._store.cancel(task_id, call)
+    async def cancel(self, task_id: str, context: CurrentCall) -> TaskAnswer:
+        await self._own(task_id, context)
+        cancelled = await self._store.cancel(task_id, context)
         if cancelled is None:
             raise Conflict(f"task {task_id} is over already")
         return _described(cancelled)
 
-    async def replay(self, task_id: str, call: CurrentCall) -> TaskAnswer:
-        task = await self._own(task_id, call)
-        again = await self._store.replay(task_id, task.priority, call)
+    async def replay(self, task_id: str, context: CurrentCall) -> TaskAnswer:
+        task = await self._own(task_id, context)
+        again = await self._store.replay(task_id, task.priority, context)
         if again is None:
             raise Conflict(f"task {task_id} is {task.state}; only a dead one can be replayed")
         return _described(again)
 
-    async def _own(self, task_id: str, call: Call) -> Task:
+    async def _own(self, task_id: str, context: RequestContext) -> Task:
         """Someone else's does not exist, but for an admin. Raises NotFound."""
         task = await self._store.get(task_id) if PATTERN.fullmatch(task_id) else None
-        if task is None or not (task.subject == call.caller.subject or Role.ADMIN in call.caller.roles):
+        if task is None or not (task.subject == context.caller.subject or Role.ADMIN in context.caller.roles):
             raise NotFound(f"there is no task {task_id}")
         return task
 

@@ -79,12 +79,12 @@ class Trainings:
         return router
 
     async def train(
-        self, model: str, asked: TrainingRequest, call: CurrentCall, response: Response, key: IdempotencyKey = None
+        self, model: str, asked: TrainingRequest, context: CurrentCall, response: Response, key: IdempotencyKey = None
     ) -> Training:
         template = await self._template(model)
         check(schema_of(template), asked.parameters)
         name, args = template["metadata"]["name"], list(arguments(asked.parameters))
-        job = await self._jobs.begin(model, name, args, {"parameters": asked.parameters}, call, key, response)
+        job = await self._jobs.begin(model, name, args, {"parameters": asked.parameters}, context, key, response)
         return _training(model, job)
 
     async def list(self, model: str) -> TrainingList:
@@ -96,8 +96,8 @@ class Trainings:
         found = await self._jobs.find(model, job)
         return _training(model, found, await self._submissions.result(found))
 
-    async def cancel(self, model: str, job: str, call: CurrentCall) -> None:
-        await self._jobs.cancel(model, job, call)
+    async def cancel(self, model: str, job: str, context: CurrentCall) -> None:
+        await self._jobs.cancel(model, job, context)
 
     async def logs(
         self,

@@ -48,7 +48,7 @@ class Usage:
 
     async def usage(
         self,
-        call: CurrentCall,
+        context: CurrentCall,
         subject: Annotated[
             str | None,
             Query(
@@ -59,7 +59,7 @@ class Usage:
         first: Annotated[Day | None, Query(description="first UTC day; without it the first of this month")] = None,
         last: Annotated[Day | None, Query(description="last UTC day; without it today")] = None,
     ) -> UsageAnswer:
-        caller, today = call.caller, datetime.now(UTC).date()
+        caller, today = context.caller, datetime.now(UTC).date()
         whose = caller.subject if subject is None else subjects.read(subject)
         if whose != caller.subject and Role.ADMIN not in caller.roles:
             raise Forbidden("the usage of others is for the role admin; leave out subject to see your own")

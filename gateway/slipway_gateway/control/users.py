@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
@@ -88,27 +88,27 @@ class Users:
     async def user(self, user: Name) -> UserContent:
         return _user(await self._scim.one("Users", await self._accounts.id_of(user)))
 
-    async def change_user(self, user: Name, said: UserChange, call: CurrentCall) -> UserContent:
-        _not_oneself(call, user)
+    async def change_user(self, user: Name, said: UserChange, context: CurrentCall) -> UserContent:
+        _not_oneself(context, user)
         key = await self._accounts.id_of(user)
         async with self._database.transaction() as connection:
-            await note(connection, call, "user.enable" if said.active else "user.disable", f"users/{user}")
+            await note(connection, context, "user.enable" if said.active else "user.disable", f"users/{user}")
             changed = await self._scim.patch("Users", key, op="replace", path="active", value=said.active)
         await self._look_again()
         return _user(changed)
 
-    async def delete_user(self, user: Name, call: CurrentCall) -> None:
-        _not_oneself(call, user)
-        await self._delete(user, call)
+    async def delete_user(self, user: Name, context: CurrentCall) -> None:
+        _not_oneself(context, user)
+        await self._delete(user, context)
 
-    async def leave(self, call: CurrentCall) -> None:
-        if Role.ADMIN in call.caller.roles:
+    async def leave(self, context: CurrentCall) -> None:
+        if Role.ADMIN in context.caller.roles:
             raise Conflict("an admin cannot leave: another admin has to take you out of the group first")
-        if Role.SERVICE in call.caller.roles:
+        if Role.SERVICE in context.caller.roles:
             raise Conflict("a service account is no user of the identity provider")
-        await self._delete(call.caller.account, call)
+        await self._delete(context.caller.account, context)
 
-    async def _delete(self, user: str, call: Call) -> None:
+    async def _delete(self, user: str, context: RequestContext) -> None:
         """Also what is left here of an account that is not there any more."""
         key: str | None = None
         try:
@@ -117,7 +117,7 @@ class Users:
             if not await is_missed(self._database, subjects.user(user)):
                 raise
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
-            await note(connection, call, "user.delete", f"users/{user}")
+            await note(connection, context, "user.delete", f"users/{user}")
             await erase(connection, subjects.user(user))
             if key is not None:
                 await self._scim.delete("Users", key)
@@ -136,22 +136,22 @@ class Users:
             ]
         )
 
-    async def add_member(self, group: Name, user: Name, call: CurrentCall) -> None:
+    async def add_member(self, group: Name, user: Name, context: CurrentCall) -> None:
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group)
         if known is None and group not in PEOPLE:
             raise NotFound(f"there is no group {group}")
         async with self._database.transaction() as connection:
-            await note(connection, call, "group.add", f"groups/{group}/members/{user}")
+            await note(connection, context, "group.add", f"groups/{group}/members/{user}")
             if known is None:  # a provider may keep no group without members
                 await self._scim.create_group(group, key)
             else:
                 await self._scim.add_member(known["id"], key)
         await self._look_again()
 
-    async def remove_member(self, group: Name, user: Name, call: CurrentCall) -> None:
+    async def remove_member(self, group: Name, user: Name, context: CurrentCall) -> None:
         if group == Role.ADMIN:
-            _not_oneself(call, user)
+            _not_oneself(context, user)
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group, {})
         # A provider names members by id, as SCIM says, or by name, as Canaille does.
@@ -159,7 +159,7 @@ class Users:
         if member is None:
             raise NotFound(f"there is no user {user} in group {group}")
         async with self._database.transaction() as connection:
-            await note(connection, call, "group.remove", f"groups/{group}/members/{user}")
+            await note(connection, context, "group.remove", f"groups/{group}/members/{user}")
             await self._scim.remove_member(known, member)
         await self._look_again()
 
@@ -179,9 +179,9 @@ class Users:
         return self._accounts.scim
 
 
-def _not_oneself(call: Call, user: str) -> None:
+def _not_oneself(context: RequestContext, user: str) -> None:
     """So there is always an admin left."""
-    if call.caller.subject == subjects.user(user):
+    if context.caller.subject == subjects.user(user):
         raise Conflict("not to yourself: another admin has to do that")
 
 

@@ -68,18 +68,18 @@ class Webhooks:
         router.delete("/{webhook_id}", status_code=204, summary="Be told no more")(self.unsubscribe)
         return router
 
-    async def subscribe(self, asked: WebhookRequest, call: CurrentCall) -> NewWebhook:
+    async def subscribe(self, asked: WebhookRequest, context: CurrentCall) -> NewWebhook:
         place = await self._outbound.check("url", asked.url)
         webhook_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
-        await self._deliveries.subscribe(webhook_id, call.caller.subject, url=asked.url, host=place.host, secret=secret)
+        await self._deliveries.subscribe(webhook_id, context.caller.subject, url=asked.url, host=place.host, secret=secret)
         return NewWebhook(webhook_id=webhook_id, url=asked.url, secret="whsec_" + base64.b64encode(secret).decode())
 
-    async def list(self, call: CurrentCall) -> WebhookList:
-        found = await self._deliveries.subscriptions(call.caller.subject)
+    async def list(self, context: CurrentCall) -> WebhookList:
+        found = await self._deliveries.subscriptions(context.caller.subject)
         return WebhookList(webhooks=[_described(row) for row in found])
 
-    async def unsubscribe(self, webhook_id: str, call: CurrentCall) -> None:
-        if not await self._deliveries.unsubscribe(call.caller.subject, webhook_id.replace("\0", "")):
+    async def unsubscribe(self, webhook_id: str, context: CurrentCall) -> None:
+        if not await self._deliveries.unsubscribe(context.caller.subject, webhook_id.replace("\0", "")):
             raise NotFound(f"there is no webhook {webhook_id}")
 
 

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import orjson
 from slipway_contract.errors import InvalidInput
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.rules import Rule
 from slipway_gateway.control.schemas import PredictionRequest
 from slipway_gateway.errors import JSON, Forbidden, KeyReused, TooManyTasks, Unavailable
 from slipway_gateway.http.body import Body, check_headers
 from slipway_gateway.http.coding import unpacked
 from slipway_gateway.inference import binary
-from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.limits.policy import Priority
@@ -36,13 +36,13 @@ KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 RETRY_AFTER = b"1"
 
 
-class Later:
+class AsyncPredictions:
     """What can be known to be wrong is refused at once; the rest is for a worker to find out."""
 
     def __init__(
         self,
         routes: Routes,
-        catalogue: Catalogue,
+        metadata_cache: ModelMetadataCache,
         features: Features,
         store: TaskStore,
         *,
@@ -51,7 +51,7 @@ class Later:
         per_caller: int,
     ) -> None:
         self._routes = routes
-        self._catalogue = catalogue
+        self._metadata_cache = metadata_cache
         self._features = features
         self._store = store
         self._body_limit = body_limit
@@ -64,8 +64,8 @@ class Later:
 
     async def accept(self, exchange: Exchange, path: str) -> None:
         """Raises NotFound, InvalidInput, Forbidden, TooManyTasks, Unavailable, and what reading the body raises."""
-        headers, call = exchange.headers, exchange.call
-        assert call is not None  # noqa: S101  (the access table asks for a token here)
+        headers, context = exchange.headers, exchange.context
+        assert context is not None  # noqa: S101  (the access table asks for a token here)
         route = self._routes.get(exchange.names["model"])
         if version := exchange.names.get("version"):
             route.version(version)
@@ -74,22 +74,22 @@ class Later:
         body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share)
         content = body.whole or b""
         if path.startswith("/v1"):
-            await self._check(content, exchange, call)
-        task = _task(call, exchange.names["model"], path, headers, content)
-        if await self._store.unfinished(call.caller.subject) >= self._per_caller:
+            await self._check(content, exchange, context)
+        task = _task(context, exchange.names["model"], path, headers, content)
+        if await self._store.unfinished(context.caller.subject) >= self._per_caller:
             raise TooManyTasks(self._per_caller)
         found = await self._store.add(task)
         if found.fingerprint != task.fingerprint:
             raise KeyReused
-        if found.task_id == task.task_id and call.permit:  # a repetition costs nothing
-            call.permit.count()
+        if found.task_id == task.task_id and context.permit:  # a repetition costs nothing
+            context.permit.count()
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)
         location = f"/v1/tasks/{found.task_id}"
         answer = {"taskId": found.task_id, "state": found.state, "location": location}
         more = [(b"location", location.encode()), (b"preference-applied", b"respond-async"), (b"retry-after", RETRY_AFTER)]
         await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
 
-    async def _check(self, content: bytes, exchange: Exchange, call: Call) -> None:
+    async def _check(self, content: bytes, exchange: Exchange, context: RequestContext) -> None:
         """Named features by the signature of a version that would be asked now, if one can be."""
 
         async def once() -> dict[str, object]:
@@ -100,27 +100,27 @@ class Later:
         text = plain.whole or b""
         asked = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
         try:
-            signature = await self._catalogue.signature(self._routes.pick(exchange.names["model"]))
+            signature = await self._metadata_cache.signature(self._routes.pick(exchange.names["model"]))
             check_cells(signature, len(asked.instances), self._value_limit)
             rows, _ = await self._features.rows(signature, asked.instances)
         except Unavailable:
             return
-        await run(len(text), signature.request, rows, call.request_id)
+        await run(len(text), signature.request, rows, context.request_id)
 
 
-def _task(call: Call, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:
+def _task(context: RequestContext, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:
     key = headers.get(b"idempotency-key")
     if key is not None and not KEY.fullmatch(key):
         raise InvalidInput("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
     kept = [[name.decode(), headers[name].decode("latin-1")] for name in KEPT if name in headers]
-    priority = _priority(headers.get(b"slipway-priority"), call)
+    priority = _priority(headers.get(b"slipway-priority"), context)
     now = datetime.now(UTC)
     return Task(
-        task_id=call.request_id,
-        request_id=call.request_id,
-        subject=call.caller.subject,
-        caller=caller_of(call),
-        decision=call.decision,
+        task_id=context.request_id,
+        request_id=context.request_id,
+        subject=context.caller.subject,
+        caller=caller_of(context),
+        decision=context.decision,
         model=model,
         path=path,
         headers=kept,
@@ -135,9 +135,9 @@ def _task(call: Call, model: str, path: str, headers: dict[bytes, bytes], conten
     )
 
 
-def _priority(said: bytes | None, call: Call) -> Priority:
+def _priority(said: bytes | None, context: RequestContext) -> Priority:
     """That of the caller's policy, or a lower one that is asked for."""
-    own = call.grant.policy.priority if call.grant else Priority.NORMAL
+    own = context.grant.policy.priority if context.grant else Priority.NORMAL
     if said is None:
         return own
     try:

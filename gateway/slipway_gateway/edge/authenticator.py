@@ -13,7 +13,7 @@ REFUSED = ":refused"
 """No policy's name has a colon."""
 
 
-class Login:
+class Authenticator:
     """Tokens, and the rate of bad ones by address. Known callers are never asked whence they come."""
 
     def __init__(

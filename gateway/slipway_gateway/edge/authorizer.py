@@ -1,6 +1,6 @@
 """What is asked of a caller besides the access table: a grant of the model, its rate, its quota, and few requests at a time."""
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.access.rules import Rule, Spending
 from slipway_gateway.inference.routing import Routes
@@ -12,7 +12,7 @@ REQUESTS = ":requests"
 """No policy's name has a colon."""
 
 
-class Admission:
+class Authorizer:
     """In memory, but for a lease now and then."""
 
     def __init__(
@@ -38,44 +38,44 @@ class Admission:
         self._feedback_per_minute = feedback_per_minute
         self._requests_per_minute = requests_per_minute
 
-    async def admit(self, call: Call, rule: Rule, model: str | None) -> None:
+    async def admit(self, context: RequestContext, rule: Rule, model: str | None) -> None:
         """Note on the call what let it in; then ``leave`` has to follow.
 
         Raises Forbidden, TooMany, TooManyAtOnce, Unavailable.
         """
-        self._concurrency.enter(call.caller.subject)
+        self._concurrency.enter(context.caller.subject)
         try:
-            await self._spend(call, rule, model)
+            await self._spend(context, rule, model)
         except BaseException:
-            self._concurrency.leave(call.caller.subject)
+            self._concurrency.leave(context.caller.subject)
             raise
 
-    async def _spend(self, call: Call, rule: Rule, model: str | None) -> None:
-        subject = call.caller.subject
+    async def _spend(self, context: RequestContext, rule: Rule, model: str | None) -> None:
+        subject = context.caller.subject
         if rule.spends is Spending.REQUEST:
-            call.headers = self._rates.take((subject, REQUESTS), "requests", self._requests_per_minute)
+            context.headers = self._rates.take((subject, REQUESTS), "requests", self._requests_per_minute)
         if model is not None:
             exists = model in self._routes.snapshot
-            call.grant = self._grants.snapshot.get(call.caller, model, call.arrived, exists=exists)
+            context.grant = self._grants.snapshot.get(context.caller, model, context.arrived, exists=exists)
         if rule.spends is Spending.TRAINING:
-            call.headers = self._rates.take((subject, ":training"), "training", self._training_per_minute)
+            context.headers = self._rates.take((subject, ":training"), "training", self._training_per_minute)
         if rule.spends is Spending.FEEDBACK:
-            call.headers = self._rates.take((subject, ":feedback"), "feedback", self._feedback_per_minute)
+            context.headers = self._rates.take((subject, ":feedback"), "feedback", self._feedback_per_minute)
         if rule.spends is not Spending.PREDICTION:
             return
-        assert call.grant is not None  # noqa: S101  (a path that spends predictions names a model)
-        policy = call.grant.policy
+        assert context.grant is not None  # noqa: S101  (a path that spends predictions names a model)
+        policy = context.grant.policy
         rate = policy.predictions_per_minute or self._predictions_per_minute
-        call.headers = self._rates.take((subject, policy.name), "predictions", rate)
+        context.headers = self._rates.take((subject, policy.name), "predictions", rate)
         if policy.is_metered:
-            call.permit = await self._quotas.take(subject, policy, call.arrived)
+            context.permit = await self._quotas.take(subject, policy, context.arrived)
 
     def admit_unknown(self, address: str) -> None:
         """A request without a token, on a route that asks for none. Raises TooMany."""
         self._rates.take((address, REQUESTS), "requests", self._requests_per_minute)
 
-    def leave(self, call: Call) -> None:
+    def leave(self, context: RequestContext) -> None:
         """At the end of a request that was let in."""
-        self._concurrency.leave(call.caller.subject)
-        if call.permit is not None:
-            call.permit.settle()
+        self._concurrency.leave(context.caller.subject)
+        if context.permit is not None:
+            context.permit.settle()

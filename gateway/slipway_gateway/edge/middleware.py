@@ -8,19 +8,19 @@ from typing import Any
 
 from slipway_contract.log import request_id as log_request_id
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.rules import PUBLIC, Rule, match
-from slipway_gateway.edge.async_predictions import Later
-from slipway_gateway.edge.authenticator import Login
-from slipway_gateway.edge.authorizer import Admission
+from slipway_gateway.edge.async_predictions import AsyncPredictions
+from slipway_gateway.edge.authenticator import Authenticator
+from slipway_gateway.edge.authorizer import Authorizer
 from slipway_gateway.errors import (
     JSON,
-    CutOff,
     Disconnected,
     Forbidden,
     GatewayError,
     Headers,
     Unavailable,
+    UpstreamAborted,
     problem,
     status_of,
     v2_error,
@@ -51,7 +51,7 @@ WITH_BODY = ("POST", "PUT", "PATCH")
 READINESS = ("/readyz", "/v2/health/ready")
 
 
-class Door:
+class EdgeMiddleware:
     """The ASGI application. Nothing behind it sees a request that the access table does not know.
 
     Once ``closing`` is set, readiness is false, every answer asks its caller to send no second request on the connection,
@@ -60,11 +60,11 @@ class Door:
 
     def __init__(
         self,
-        login: Login,
-        admission: Admission,
+        login: Authenticator,
+        admission: Authorizer,
         v2: V2,
         control: Application,
-        later: Later,
+        later: AsyncPredictions,
         metrics: Metrics,
         bodies: BodyBudget,
         *,
@@ -94,7 +94,7 @@ class Door:
                 await self._admit(request_id, scope, receive, send)
             except Disconnected:  # nobody is left to answer
                 return
-            except CutOff as error:  # uvicorn closes a connection whose answer is left incomplete
+            except UpstreamAborted as error:  # uvicorn closes a connection whose answer is left incomplete
                 log.warning("request %s: %s", request_id, error)
             except Exception as error:  # the process's edge: every error becomes an answer here
                 await self.refuse(error, request_id, scope, send)
@@ -107,21 +107,21 @@ class Door:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
-        call = await self._call(request_id, rule, names, scope, headers) if known else None
-        if call is None and rule.spends is not None:
+        context = await self._call(request_id, rule, names, scope, headers) if known else None
+        if context is None and rule.spends is not None:
             self._admission.admit_unknown(self._login.address(scope, headers))
-        scope["slipway.call"] = call
-        share = self._bodies.share(call.caller.subject if call else None, declared_length(headers))
-        exchange = Exchange(request_id, call, names, headers, receive, send, share)
+        scope["slipway.context"] = context
+        share = self._bodies.share(context.caller.subject if context else None, declared_length(headers))
+        exchange = Exchange(request_id, context, names, headers, receive, send, share)
         try:
-            if b"prefer" in headers and call is not None and self.later.asked(rule, headers):
+            if b"prefer" in headers and context is not None and self.later.asked(rule, headers):
                 await self.later.accept(exchange, path)
             else:
                 await self.answer(exchange, rule, scope)
         finally:
             share.release()
-            if call is not None:
-                self._admission.leave(call)
+            if context is not None:
+                self._admission.leave(context)
 
     async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
         """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
@@ -160,7 +160,9 @@ class Door:
                 raise
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
-    async def _call(self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]) -> Call:
+    async def _call(
+        self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]
+    ) -> RequestContext:
         """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
         caller = await self._login.caller(scope, headers)
         decision = rule.decision(caller.roles)
@@ -169,11 +171,13 @@ class Door:
         if rule.confirmed:
             caller = await self._confirmed(rule, caller)
         if rule.path.startswith("/v2"):
-            call = Call(request_id, caller, decision, "v2", passed_on(headers))
+            context = RequestContext(request_id, caller, decision, "v2", passed_on(headers))
         else:
-            call = Call(request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers))
-        await self._admission.admit(call, rule, names.get("model"))
-        return call
+            context = RequestContext(
+                request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers)
+            )
+        await self._admission.admit(context, rule, names.get("model"))
+        return context
 
     async def _confirmed(self, rule: Rule, caller: Caller) -> Caller:
         """The caller, when the identity provider says now that they may. Raises Unauthenticated, Forbidden, Unavailable."""
@@ -223,8 +227,8 @@ async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive
 
 def _granted(scope: Scope) -> Headers:
     """What every answer to the request's caller bears, once the caller is known."""
-    call: Call | None = scope.get("slipway.call")
-    return call.headers if call else []
+    context: RequestContext | None = scope.get("slipway.context")
+    return context.headers if context else []
 
 
 def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:

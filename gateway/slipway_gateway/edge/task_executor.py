@@ -7,15 +7,15 @@ import orjson
 from slipway_contract.log import request_id as log_request_id
 
 from slipway_gateway.access.rules import match
-from slipway_gateway.edge.middleware import Door
-from slipway_gateway.errors import CutOff, Unavailable
+from slipway_gateway.edge.middleware import EdgeMiddleware
+from slipway_gateway.errors import Unavailable, UpstreamAborted
 from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.tasks.task import Outcome, Task
 
 SHOWN = ("content-type", "inference-header-content-length")
 
 
-class Notes:
+class EventBuffer:
     """In place of the spool: a worker writes an event together with the task's answer, or not at all."""
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class Notes:
         return self._lines.pop(request_id, None)
 
 
-class Replay:
+class TaskExecutor:
     """Whatever goes wrong is an answer, too."""
 
-    def __init__(self, door: Door, notes: Notes) -> None:
+    def __init__(self, door: EdgeMiddleware, notes: EventBuffer) -> None:
         self._door = door
         self._notes = notes
 
@@ -46,13 +46,13 @@ class Replay:
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
         scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
         scope |= {"method": "POST", "path": task.path, "raw_path": task.path.encode(), "root_path": "", "query_string": b""}
-        scope |= {"headers": headers, "client": None, "server": None, "slipway.call": task.call, "slipway.route": rule.path}
+        scope |= {"headers": headers, "client": None, "server": None, "slipway.context": task.context, "slipway.route": rule.path}
         got = _Answer(task.body)
-        exchange = Exchange(task.request_id, scope["slipway.call"], names, dict(headers), got.receive, got.send)
+        exchange = Exchange(task.request_id, scope["slipway.context"], names, dict(headers), got.receive, got.send)
         try:
             try:
                 await self._door.answer(exchange, rule, scope)
-            except CutOff as error:
+            except UpstreamAborted as error:
                 raise Unavailable("the model broke off its answer") from error
         except Exception as error:  # the task's edge: every error becomes an answer here
             got = _Answer(b"")

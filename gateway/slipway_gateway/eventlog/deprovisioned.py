@@ -39,7 +39,7 @@ ON CONFLICT (subject) DO UPDATE SET missing = NULL WHERE known_accounts.missing 
 MISS = text("UPDATE known_accounts SET missing = now() WHERE missing IS NULL AND subject <> ALL(CAST(:names AS text[]))")
 
 
-class Vanished:
+class DeprovisionedUsers:
     """An account is missed at a first look, and its name erased when it is still missing at one ``seconds`` later."""
 
     def __init__(self, database: Database, scim: Scim, *, seconds: float) -> None:
@@ -56,7 +56,7 @@ class Vanished:
             await asyncio.sleep(self._seconds / LOOKS)
 
     async def once(self) -> None:
-        """Raises what the provider's refusal raises, and Away."""
+        """Raises what the provider's refusal raises, and DatabaseUnavailable."""
         users = [str(user.get("userName") or "") async for user in self._scim.all("Users", "userName", whole=True)]
         if "" in users:
             raise Unavailable("the identity provider has a user without a userName: no account can be told to be missing")
@@ -91,6 +91,6 @@ class Vanished:
 
 
 async def is_missed(database: Database, subject: str) -> bool:
-    """Whether it was an account, and is not any more. Raises Away."""
+    """Whether it was an account, and is not any more. Raises DatabaseUnavailable."""
     mine = known_accounts.c.subject == subject
     return bool(await database.run(select(known_accounts).where(mine, known_accounts.c.missing.is_not(None))))

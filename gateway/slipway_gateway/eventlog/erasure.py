@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.identity.subjects import DEPARTED
-from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import (
     batches,
     departed,
@@ -66,7 +66,7 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
     await connection.execute(delete(grants).where(grants.c.grantee == subject))
 
 
-class Forgetting:
+class PseudonymCleanup:
     """Renames what was written in the very moment of leaving, and deletes the pairs of name and pseudonym whose time is over."""
 
     def __init__(self, database: Database) -> None:
@@ -75,12 +75,12 @@ class Forgetting:
     async def keep(self) -> None:
         """For ever."""
         while True:
-            with suppress(Away):  # the next hour will do
+            with suppress(DatabaseUnavailable):  # the next hour will do
                 await self.once()
             await asyncio.sleep(HOUR)
 
     async def once(self) -> None:
-        """Raises Away."""
+        """Raises DatabaseUnavailable."""
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             for table in RENAMED:
                 theirs = (table.c.subject == departed.c.subject) & (table.c.time <= departed.c.until)

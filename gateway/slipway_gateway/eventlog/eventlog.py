@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.limits.ledger import TALLY
-from slipway_gateway.postgresql.database import Database, Unacceptable
+from slipway_gateway.postgresql.database import ConstraintViolation, Database
 from slipway_gateway.postgresql.tables import feedback, model_versions, prediction_events
 
 
@@ -39,7 +39,7 @@ SHIP = text(_ship_statement())
 
 
 class EventLog:
-    """Every call raises database.Away while the database is."""
+    """Every call raises database.DatabaseUnavailable while the database is."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._run = database.run
@@ -47,11 +47,11 @@ class EventLog:
         self._storage = storage
 
     async def ship(self, lines: list[bytes]) -> None:
-        """Insert events, each at most once however often it is sent. Raises Unacceptable."""
+        """Insert events, each at most once however often it is sent. Raises ConstraintViolation."""
         try:
             content = b",".join(lines).decode()
         except UnicodeDecodeError as error:
-            raise Unacceptable(str(error)) from error
+            raise ConstraintViolation(str(error)) from error
         await self._run(SHIP, {"lines": f"[{content}]"})
 
     async def prediction(self, request_id: str) -> Row[Any] | None:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, delete, exists, select
 from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.eventlog.storage import Storage
-from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Away, Database
+from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import pictures, prediction_pictures
 
 HOUR = 3600.0
@@ -19,7 +19,7 @@ CHECK_SECONDS = 2.0
 """A prediction waits no longer for the budget while the database is away."""
 
 
-class Album:
+class ImageStore:
     """In PostgreSQL, where the predictions are. With 0 days nothing is kept."""
 
     def __init__(self, database: Database, storage: Storage, *, days: int) -> None:
@@ -30,11 +30,11 @@ class Album:
     async def check(self, subject: str, files: Sequence[bytes]) -> None:
         """Whether the files can be kept, before a prediction is made from them. Raises StorageSpent, StorageFull."""
         if self._days and files:
-            with suppress(Away):  # predictions do without the database
+            with suppress(DatabaseUnavailable):  # predictions do without the database
                 await self._storage.check(subject, sum(map(len, files)), seconds=CHECK_SECONDS)
 
     async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
-        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, Away."""
+        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, DatabaseUnavailable."""
         if not self._days or not files:
             return
         now = datetime.now(UTC)
@@ -69,12 +69,12 @@ class Album:
     async def keep(self) -> None:
         """For ever: what is too old goes."""
         while True:
-            with suppress(Away):  # the next hour will do
+            with suppress(DatabaseUnavailable):  # the next hour will do
                 await self.sweep()
             await asyncio.sleep(HOUR)
 
     async def sweep(self) -> None:
-        """Links of other days, and the pictures that nothing links to. Raises Away."""
+        """Links of other days, and the pictures that nothing links to. Raises DatabaseUnavailable."""
         end = datetime.now(UTC) - timedelta(days=self._days)
         await self._database.run(delete(prediction_pictures).where(prediction_pictures.c.time < end), seconds=MAINTENANCE_SECONDS)
         linked = exists().where(prediction_pictures.c.digest == pictures.c.digest)

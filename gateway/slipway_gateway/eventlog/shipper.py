@@ -6,7 +6,7 @@ import time
 
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.spool import Segment, Spool
-from slipway_gateway.postgresql.database import Away, Unacceptable
+from slipway_gateway.postgresql.database import ConstraintViolation, DatabaseUnavailable
 from slipway_gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Shipper:
             try:
                 await self.flush()
                 pause = self._seconds
-            except Away:
+            except DatabaseUnavailable:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def finish(self, until: float) -> int:
@@ -50,16 +50,16 @@ class Shipper:
                 async with asyncio.timeout(seconds):
                     await self.flush()
                     return 0
-            except (Away, TimeoutError):
+            except (DatabaseUnavailable, TimeoutError):
                 await asyncio.sleep(max(0.0, min(RETRY_SECONDS, until - time.monotonic())))
         return self._spool.size
 
     async def flush(self) -> None:
-        """Ship all that was written before this call. Raises Away."""
+        """Ship all that was written before this call. Raises DatabaseUnavailable."""
         called_at = time.monotonic()
         async with self._lock:
             if self._failed_at > called_at:  # callers that wait for a silent database fail together, not one after the other
-                raise Away(OSError(self.problem))
+                raise DatabaseUnavailable(OSError(self.problem))
             self._spool.rotate()
             try:
                 for segment in self._spool.claim():
@@ -67,7 +67,7 @@ class Shipper:
                         await self._ship(segment)
                     except OSError as error:  # of the disk
                         self._spool.leave(segment.path, error)
-            except Away as error:
+            except DatabaseUnavailable as error:
                 if self.problem is None:
                     log.warning("events wait on disk, the database is away: %s", error.cause)
                 self.problem, self._failed_at = error.cause, time.monotonic()
@@ -86,7 +86,7 @@ class Shipper:
         try:
             await self._events.ship(lines)
             self._metrics.shipped.inc(len(lines))
-        except Unacceptable as error:
+        except ConstraintViolation as error:
             if len(lines) == 1:
                 log.error("an event is set aside, the database refuses it: %s", error)  # noqa: TRY400
                 self._spool.set_aside(segment, lines[0])

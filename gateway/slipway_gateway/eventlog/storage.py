@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.errors import StorageFull, StorageSpent
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import storage
 
 TOTAL_SECONDS = 2.0
@@ -23,7 +23,7 @@ BYTES = select(func.coalesce(func.sum(storage.c.bytes), 0))
 
 
 class Storage:
-    """Calls raise Away while the database is."""
+    """Calls raise DatabaseUnavailable while the database is."""
 
     def __init__(self, database: Database, *, per_caller: int, limit: int) -> None:
         self._database = database
@@ -55,7 +55,7 @@ class Storage:
     async def keep(self) -> None:
         """Measure, and forget callers who store nothing, for ever."""
         while True:
-            with suppress(Away):  # the next minute will do
+            with suppress(DatabaseUnavailable):  # the next minute will do
                 await self._database.run(delete(storage).where(storage.c.bytes == 0))
                 rows = await self._database.run(BYTES)
                 self.bytes = int(rows[0][0])

@@ -54,7 +54,7 @@ class Awaited(Enum):
     """Of a body whose request was answered before its end; or no more than an empty line."""
 
 
-class Joining:
+class CoalescingTransport:
     """A transport. uvicorn writes the head and the body of an answer apart, and uvloop makes a system call of each: a tenth of
     what a prediction costs here.
     """
@@ -133,7 +133,7 @@ class Connection(HttpToolsProtocol):
         """One too many: refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Joining(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
         self._surplus = len(self.connections) > self._limits.connections
         self._time(Awaited.HEAD)
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import httptools
 
-from slipway_gateway.errors import CutOff
+from slipway_gateway.errors import UpstreamAborted
 from slipway_gateway.http.body import Body
 
 LARGE = 2**16
@@ -35,14 +35,14 @@ class Answer:
         self.rest = rest
 
     async def whole(self) -> bytes:
-        """Return the complete body. Raises CutOff, also for one of more than WHOLE_LIMIT bytes."""
+        """Return the complete body. Raises UpstreamAborted, also for one of more than WHOLE_LIMIT bytes."""
         if self.rest is not None:
             content = bytearray(self.head)
             async with aclosing(self.rest) as rest:
                 async for chunk in rest:
                     content += chunk
                     if len(content) > WHOLE_LIMIT:
-                        raise CutOff(f"the answer of the model is larger than {WHOLE_LIMIT} bytes")
+                        raise UpstreamAborted(f"the answer of the model is larger than {WHOLE_LIMIT} bytes")
             self.head, self.rest = bytes(content), None
         return self.head
 
@@ -55,7 +55,7 @@ class Broken(Exception):
         self.begun = begun
 
 
-class Late(Exception):
+class ResponseTimeout(Exception):
     """There is no answer in time."""
 
 
@@ -103,7 +103,7 @@ class Link(asyncio.Protocol):
     async def post(self, head: bytes, body: Body, until: float) -> Answer:
         """Send a request, whose ``head`` wants only its framing; the answer has to end by ``until``, of the loop's clock.
 
-        Raises Broken, Late, NotHttp, and what reading the body raises.
+        Raises Broken, ResponseTimeout, NotHttp, and what reading the body raises.
         """
         self._reset()
         self._until = until
@@ -165,7 +165,7 @@ class Link(asyncio.Protocol):
         return content
 
     async def _rest(self) -> AsyncGenerator[bytes, None]:
-        """What follows the head of a long answer. Raises CutOff."""
+        """What follows the head of a long answer. Raises UpstreamAborted."""
         try:
             while not self._complete or self._chunks:
                 if not self._chunks:
@@ -174,8 +174,8 @@ class Link(asyncio.Protocol):
                 if content := self._taken():
                     yield content
             self._rest_or_end()
-        except (Broken, Late, NotHttp) as error:
-            raise CutOff("the model broke off its answer") from error
+        except (Broken, ResponseTimeout, NotHttp) as error:
+            raise UpstreamAborted("the model broke off its answer") from error
         finally:
             if not self._complete:
                 self.close()
@@ -231,7 +231,7 @@ class Link(asyncio.Protocol):
             self._timer = self._loop.call_later(left, self._look)
         else:
             self._timer = None
-            self._fail(Late())
+            self._fail(ResponseTimeout())
             self.close()
 
     def _fail(self, error: Exception) -> None:

@@ -31,7 +31,7 @@ class NotDelivered(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class ResolvedUrl:
     """A URL whose host was looked up and found good, and the address to dial."""
 
     url: HttpUrl
@@ -49,7 +49,7 @@ class Outbound:
         self._allowed = allowed
         self._sources = sources
 
-    async def check(self, field: str, url: str, allowed: frozenset[str] | None = None) -> Place:
+    async def check(self, field: str, url: str, allowed: frozenset[str] | None = None) -> ResolvedUrl:
         """Raises InvalidInput naming the field."""
         try:
             read = read_url(url)
@@ -61,7 +61,7 @@ class Outbound:
         addresses = [read.host] if read.is_address else await _resolved(field, read.host, read.port)
         if read.host not in (self._allowed if allowed is None else allowed) and not all(map(is_public, addresses)):
             raise InvalidInput(field, f"{read.host} is not a public host")
-        return Place(read, addresses[0])
+        return ResolvedUrl(read, addresses[0])
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, read: int = 0) -> bytes:
         """The first ``read`` bytes of the answer. Raises NotDelivered unless it is 2xx. A redirect is not followed."""

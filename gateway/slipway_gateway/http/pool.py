@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from slipway_gateway.errors import Unavailable, Unreachable, UpstreamTimeout
 from slipway_gateway.http.body import Body
-from slipway_gateway.http.link import Answer, Broken, Late, Link, NotHttp
+from slipway_gateway.http.link import Answer, Broken, Link, NotHttp, ResponseTimeout
 
 IDLE_SECONDS = 4.0
 """Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or longer."""
@@ -40,7 +40,7 @@ class Pool:
                         raise
             link = await self._connect(origin)
             return await link.post(head, body, until)
-        except Late:
+        except ResponseTimeout:
             raise UpstreamTimeout("the model did not answer in time") from None
         except NotHttp:
             raise Unavailable("the model cannot be reached", retry_after=2) from None

@@ -19,7 +19,7 @@ class Bounds:
     """Time that one waits."""
 
 
-class Line:
+class AdmissionQueue:
     """Before one predictor, which may have several pods. First come, first served; used by the event loop's thread alone."""
 
     __slots__ = ("_bounds", "_room", "_under_way", "_waiting")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 MAX_KEPT = 1000
 
 
-class Catalogue:
+class ModelMetadataCache:
     """By digest, because a digest never means another artifact."""
 
     def __init__(self, predictors: Predictors, events: EventLog, routes: Routes) -> None:

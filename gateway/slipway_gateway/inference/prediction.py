@@ -9,20 +9,20 @@ from typing import Protocol
 
 import orjson
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.errors import JSON, GatewayError, v2_error
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import Answer
-from slipway_gateway.inference.admission_queue import Bounds, Line
+from slipway_gateway.inference.admission_queue import AdmissionQueue, Bounds
 from slipway_gateway.inference.predictors import Predictors
-from slipway_gateway.inference.response_cache import AnswerCache, Question
+from slipway_gateway.inference.response_cache import CacheKey, ResponseCache
 from slipway_gateway.inference.routing import Target
 from slipway_gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 
-class Journal(Protocol):
+class EventSink(Protocol):
     """Where events go before an answer does."""
 
     def check(self) -> None:
@@ -36,38 +36,45 @@ class Predictions:
     """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
 
     def __init__(
-        self, predictors: Predictors, spool: Journal, metrics: Metrics, cache: AnswerCache, *, bounds: Bounds, log_body_limit: int
+        self,
+        predictors: Predictors,
+        spool: EventSink,
+        metrics: Metrics,
+        cache: ResponseCache,
+        *,
+        bounds: Bounds,
+        log_body_limit: int,
     ) -> None:
         self._predictors = predictors
-        self._lines: defaultdict[str, Line] = defaultdict(lambda: Line(bounds))
+        self._lines: defaultdict[str, AdmissionQueue] = defaultdict(lambda: AdmissionQueue(bounds))
         """By the version's InferenceService; none before those that nobody asks, so that a version that left leaves nothing."""
         self._spool = spool
         self._metrics = metrics
         self._cache = cache
         self._log_body_limit = log_body_limit
 
-    async def ask(self, call: Call, target: Target, body: Body) -> Answer:
+    async def ask(self, context: RequestContext, target: Target, body: Body) -> Answer:
         """The version's answer with the public name of the model, logged.
 
         Raises GatewayError, logged as well when it is about the version, and Disconnected. One that was not let in to the
         version is in no log: it cost next to nothing, and so it should remain.
         """
         self._spool.check()
-        seconds = call.grant.policy.cache_seconds if call.grant else None
+        seconds = context.grant.policy.cache_seconds if context.grant else None
         if not seconds:
-            return await self._in_turn(call, target, body)
-        found = await self._cache.find(Question.of(target, body, seconds), lambda: self._in_turn(call, target, body))
-        call.headers = [*call.headers, (b"cache-status", found.status)]
+            return await self._in_turn(context, target, body)
+        found = await self._cache.find(CacheKey.of(target, body, seconds), lambda: self._in_turn(context, target, body))
+        context.headers = [*context.headers, (b"cache-status", found.status)]
         if not found.computed:
-            self._record(call, target, found.answer.status, body.whole, found.answer.head)
+            self._record(context, target, found.answer.status, body.whole, found.answer.head)
         return found.answer
 
-    async def _in_turn(self, call: Call, target: Target, body: Body) -> Answer:
+    async def _in_turn(self, context: RequestContext, target: Target, body: Body) -> Answer:
         service = target.traffic.service
         line = self._lines[service]
         await line.enter(self._predictors.pods(target))
         try:
-            return await self._asked(call, target, body)
+            return await self._asked(context, target, body)
         finally:
             line.leave()
             if line.is_idle:
@@ -78,43 +85,45 @@ class Predictions:
         """Requests that wait for their turn, of all models."""
         return sum(map(len, self._lines.values()))
 
-    async def _asked(self, call: Call, target: Target, body: Body) -> Answer:
+    async def _asked(self, context: RequestContext, target: Target, body: Body) -> Answer:
         try:
-            answer = await self._predictors.infer(target, body, call.request_id, call.trace)
+            answer = await self._predictors.infer(target, body, context.request_id, context.trace)
         except GatewayError as error:
-            self._record(call, target, error.status, body.whole, v2_error(error)[2])
+            self._record(context, target, error.status, body.whole, v2_error(error)[2])
             error.headers = [*error.headers, *target.headers]
             raise
         _speak_for(target, answer)
-        self._record(call, target, answer.status, body.whole, answer.head if answer.rest is None else None)
+        self._record(context, target, answer.status, body.whole, answer.head if answer.rest is None else None)
         return answer
 
-    def _record(self, call: Call, target: Target, status: int, request: bytes | None, response: bytes | None) -> None:
+    def _record(
+        self, context: RequestContext, target: Target, status: int, request: bytes | None, response: bytes | None
+    ) -> None:
         """One PredictionEvent of the contract, as the JSON line that the database reads."""
-        seconds = time.perf_counter() - call.begun
+        seconds = time.perf_counter() - context.begun
         traffic = target.traffic
         event = {
-            "requestId": call.request_id,
-            "time": datetime.fromtimestamp(call.arrived, UTC),
+            "requestId": context.request_id,
+            "time": datetime.fromtimestamp(context.arrived, UTC),
             "model": target.model,
             "version": traffic.version,
             "digest": traffic.digest,
             "runId": traffic.run_id,
             "role": traffic.role,
-            "subject": call.caller.subject,
-            "decision": call.decision,
-            "protocol": call.protocol,
+            "subject": context.caller.subject,
+            "decision": context.decision,
+            "protocol": context.protocol,
             "status": status,
             "latencyMs": round(seconds * 1000, 3),
             "request": self._text(request),
             "response": self._text(response),
-            "policy": call.grant.policy.name if call.grant else None,
-            "lease": call.permit.lease_id if call.permit else None,
+            "policy": context.grant.policy.name if context.grant else None,
+            "lease": context.permit.lease_id if context.permit else None,
         }
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
-        if call.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
-            call.permit.count()
-        self._metrics.predicted(target.model, traffic.version, status, seconds, call.request_id)
+        if context.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
+            context.permit.count()
+        self._metrics.predicted(target.model, traffic.version, status, seconds, context.request_id)
         log.info("model %s version %s answered %d in %.1f ms", target.model, traffic.version, status, seconds * 1000)
 
     def _text(self, body: bytes | None) -> str | None:

@@ -25,7 +25,7 @@ OVERHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class CacheKey:
     """A request, as far as the answer depends on it, and the id that its answer bears."""
 
     key: bytes
@@ -39,7 +39,7 @@ class Question:
         return f"slipway:answer:1:{self.key.hex()}"
 
     @classmethod
-    def of(cls, target: Target, body: Body, seconds: int) -> "Question | None":
+    def of(cls, target: Target, body: Body, seconds: int) -> "CacheKey | None":
         """None for what is not a JSON object, or too large to be looked at here: it is asked of the predictor as it is."""
         if body.whole is None or len(body.whole) > INLINE:
             return None
@@ -56,7 +56,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheEntry:
     """An answer of status 200."""
 
     text: bytes
@@ -85,13 +85,13 @@ class Kept:
         return self.content_type.encode() + b"\n" + self.text
 
     @classmethod
-    def unpack(cls, packed: bytes, ends: float) -> "Kept":
+    def unpack(cls, packed: bytes, ends: float) -> "CacheEntry":
         content_type, _, text = packed.partition(b"\n")
         return cls(text, content_type.decode(), ends)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class CacheLookup:
     """An answer, and how it was come by."""
 
     answer: Answer
@@ -101,54 +101,54 @@ class Found:
     """For this request."""
 
 
-class AnswerCache:
+class ResponseCache:
     """Bounded by bytes; the least recently used answers go first. Equal questions at the same time are asked once."""
 
     def __init__(self, limit: int, redis: Redis | None = None) -> None:
         self._limit = limit
         self._redis = redis
         self._size = 0
-        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Future[Kept | None]] = {}
+        self._kept: OrderedDict[bytes, CacheEntry] = OrderedDict()
+        self._asked: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
 
-    async def find(self, question: Question | None, ask: Callable[[], Awaitable[Answer]]) -> Found:
+    async def find(self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
         """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
-        if question is None:
-            return Found(await ask(), b"Slipway; fwd=bypass", computed=True)
-        if kept := self._get(question.key):
-            return Found(kept.answer(question.request_id), b"Slipway; hit; ttl=%d" % kept.ttl, computed=False)
-        while (asked := self._asked.get(question.key)) is not None:
+        if cache_key is None:
+            return CacheLookup(await ask(), b"Slipway; fwd=bypass", computed=True)
+        if kept := self._get(cache_key.key):
+            return CacheLookup(kept.answer(cache_key.request_id), b"Slipway; hit; ttl=%d" % kept.ttl, computed=False)
+        while (asked := self._asked.get(cache_key.key)) is not None:
             if kept := await asyncio.shield(asked):
-                return Found(kept.answer(question.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
-        return await self._ask(question, ask)
+                return CacheLookup(kept.answer(cache_key.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
+        return await self._ask(cache_key, ask)
 
-    async def _ask(self, question: Question, ask: Callable[[], Awaitable[Answer]]) -> Found:
+    async def _ask(self, cache_key: CacheKey, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
         kept = None
-        asked = self._asked[question.key] = asyncio.get_running_loop().create_future()
+        asked = self._asked[cache_key.key] = asyncio.get_running_loop().create_future()
         try:
-            if kept := await self._recall(question):
-                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (kept.ttl, self._put(question.key, kept))
-                return Found(kept.answer(question.request_id), status, computed=False)
+            if kept := await self._recall(cache_key):
+                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (kept.ttl, self._put(cache_key.key, kept))
+                return CacheLookup(kept.answer(cache_key.request_id), status, computed=False)
             answer = await ask()
-            kept = _keep(answer, time.monotonic() + question.seconds)
+            kept = _keep(answer, time.monotonic() + cache_key.seconds)
         finally:  # those who wait for it try by themselves when there is nothing for them
-            del self._asked[question.key]
+            del self._asked[cache_key.key]
             asked.set_result(kept)
         if kept is None:
-            return Found(answer, b"Slipway; fwd=miss", computed=True)
-        own = b"Slipway; fwd=miss" + self._put(question.key, kept)
-        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(question, kept) else b""
-        return Found(answer, shared + own, computed=True)
+            return CacheLookup(answer, b"Slipway; fwd=miss", computed=True)
+        own = b"Slipway; fwd=miss" + self._put(cache_key.key, kept)
+        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(cache_key, kept) else b""
+        return CacheLookup(answer, shared + own, computed=True)
 
-    async def _recall(self, question: Question) -> Kept | None:
+    async def _recall(self, cache_key: CacheKey) -> CacheEntry | None:
         """What another replica has kept."""
-        found = await self._redis.get(question.shared_key) if self._redis else None
-        return Kept.unpack(found.value, time.monotonic() + min(found.seconds, question.seconds)) if found else None
+        found = await self._redis.get(cache_key.shared_key) if self._redis else None
+        return CacheEntry.unpack(found.value, time.monotonic() + min(found.seconds, cache_key.seconds)) if found else None
 
-    async def _share(self, question: Question, kept: Kept) -> bool:
-        return self._redis is not None and await self._redis.put(question.shared_key, kept.pack(), question.seconds)
+    async def _share(self, cache_key: CacheKey, kept: CacheEntry) -> bool:
+        return self._redis is not None and await self._redis.put(cache_key.shared_key, kept.pack(), cache_key.seconds)
 
-    def _get(self, key: bytes) -> Kept | None:
+    def _get(self, key: bytes) -> CacheEntry | None:
         kept = self._kept.get(key)
         if kept is None:
             return None
@@ -158,7 +158,7 @@ class AnswerCache:
         self._kept.move_to_end(key)
         return kept
 
-    def _put(self, key: bytes, kept: Kept) -> bytes:
+    def _put(self, key: bytes, kept: CacheEntry) -> bytes:
         """What of it stands in Cache-Status: nothing when it is larger than all that may be kept."""
         if kept.size > self._limit:
             return b""
@@ -174,7 +174,7 @@ class AnswerCache:
             self._size -= kept.size
 
 
-def _keep(answer: Answer, ends: float) -> Kept | None:
+def _keep(answer: Answer, ends: float) -> CacheEntry | None:
     """None for what is not to be had again: failures, and answers too large to be kept whole."""
     if answer.status != 200 or answer.rest is not None:
         return None
@@ -185,4 +185,4 @@ def _keep(answer: Answer, ends: float) -> Kept | None:
     if not isinstance(content, dict) or "outputs" not in content:
         return None
     content.pop("id", None)
-    return Kept(orjson.dumps(content), answer.content_type, ends)
+    return CacheEntry(orjson.dumps(content), answer.content_type, ends)

@@ -10,15 +10,15 @@ from pydantic import ValidationError
 from slipway_contract.registry import CARD
 from slipway_contract.v2 import ServerMetadata
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.rules import Rule
-from slipway_gateway.errors import JSON, CutOff, Headers, Unavailable
+from slipway_gateway.errors import JSON, Headers, Unavailable, UpstreamAborted
 from slipway_gateway.http.body import Body, Receive, check_headers
 from slipway_gateway.http.bodybudget import BodyShare
 from slipway_gateway.http.coding import WORTH, pack, preferred, unpacked
 from slipway_gateway.http.link import Answer
 from slipway_gateway.inference import binary
-from slipway_gateway.inference.metadata_cache import Catalogue
+from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.threads import run
@@ -33,12 +33,12 @@ EXTENSIONS = ["binary_tensor_data"]
 class Exchange:
     """One request and the way back to its caller."""
 
-    __slots__ = ("call", "headers", "names", "receive", "request_id", "send", "share")
+    __slots__ = ("context", "headers", "names", "receive", "request_id", "send", "share")
 
     def __init__(
         self,
         request_id: str,
-        call: Call | None,
+        context: RequestContext | None,
         names: dict[str, str],
         headers: dict[bytes, bytes],
         receive: Receive,
@@ -46,7 +46,7 @@ class Exchange:
         share: BodyShare | None = None,
     ) -> None:
         self.request_id = request_id
-        self.call = call
+        self.context = context
         self.names = names
         self.headers = headers
         self.receive = receive
@@ -55,7 +55,7 @@ class Exchange:
         """Counts what is held of the body; None in a worker, whose tasks are few."""
 
     async def start(self, status: int, headers: Headers) -> None:
-        granted = self.call.headers if self.call else ()
+        granted = self.context.headers if self.context else ()
         all_headers = [(b"x-request-id", self.request_id.encode()), *granted, *headers]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
 
@@ -90,11 +90,18 @@ class V2:
     """Handlers by the path of their rule in the access table."""
 
     def __init__(
-        self, routes: Routes, predictions: Predictions, catalogue: Catalogue, *, body_limit: int, value_limit: int, keep: int
+        self,
+        routes: Routes,
+        predictions: Predictions,
+        metadata_cache: ModelMetadataCache,
+        *,
+        body_limit: int,
+        value_limit: int,
+        keep: int,
     ) -> None:
         self._routes = routes
         self._predictions = predictions
-        self._catalogue = catalogue
+        self._metadata_cache = metadata_cache
         self._body_limit = body_limit
         self._value_limit = value_limit
         self._keep = keep
@@ -114,7 +121,7 @@ class V2:
         await self.handlers[rule.method, rule.path](exchange)
 
     async def _infer(self, exchange: Exchange) -> None:
-        assert exchange.call is not None  # noqa: S101  (the access table asks for a token here)
+        assert exchange.context is not None  # noqa: S101  (the access table asks for a token here)
         names, headers = exchange.names, exchange.headers
         target = self._routes.pick(names["model"], names.get("version"))
         json_length = headers.get(binary.HEADER)
@@ -123,12 +130,12 @@ class V2:
         keep = self._keep if json_length is None else self._body_limit
         body = await Body.read(receive, limit=self._body_limit, keep=keep, share=exchange.share)
         if json_length is None and not (body.whole and binary.ASKED in body.whole):
-            await exchange.answer(await self._predictions.ask(exchange.call, target, body), target.headers)
+            await exchange.answer(await self._predictions.ask(exchange.context, target, body), target.headers)
             return
         packed = body.whole or b""
         read = binary.read_request
         content, wanted = await run(len(packed), read, packed, json_length, self._body_limit, self._value_limit)
-        answer = await self._predictions.ask(exchange.call, target, Body(content))
+        answer = await self._predictions.ask(exchange.context, target, Body(content))
         headers_of_form = await _in_form(answer, wanted) if wanted and answer.status == 200 else []
         await exchange.answer(answer, [*target.headers, *headers_of_form])
 
@@ -136,7 +143,7 @@ class V2:
         names = exchange.names
         route = self._routes.get(names["model"])
         target = route.version(names["version"]) if "version" in names else route.live or route.pick()
-        said = await self._catalogue.metadata(target)
+        said = await self._metadata_cache.metadata(target)
         told = {key: value for key, value in (said.parameters or {}).items() if key != CARD}  # it has a route of its own
         versions = sorted(route.targets, key=_by_number)
         public = said.model_copy(update={"name": target.model, "versions": versions, "parameters": told or None})
@@ -172,7 +179,7 @@ async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
     try:
         content = await answer.whole()
         answer.head, length = await run(len(content), binary.write_answer, content, wanted)
-    except CutOff as error:
+    except UpstreamAborted as error:
         raise Unavailable("the model broke off its answer", retry_after=2) from error
     except ValidationError as error:
         raise Unavailable("the model gave an answer that is not V2") from error

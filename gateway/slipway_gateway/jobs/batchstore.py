@@ -20,7 +20,7 @@ PIECE = 2**20
 
 
 class BatchStore:
-    """Every call raises Away while the database is."""
+    """Every call raises DatabaseUnavailable while the database is."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database

@@ -104,7 +104,7 @@ class Exhausted:
 
 
 class Ledger:
-    """All methods raise Away."""
+    """All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

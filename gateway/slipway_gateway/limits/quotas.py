@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from slipway_gateway.errors import Forbidden, TooMany, Unavailable
 from slipway_gateway.limits.ledger import LARGEST, Exhausted, Ledger
 from slipway_gateway.limits.policy import Policy
-from slipway_gateway.postgresql.database import Away
+from slipway_gateway.postgresql.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class Quotas:
             return held
         try:
             found = await self._lease(account.policy, subject, now)
-        except Away as error:
+        except DatabaseUnavailable as error:
             account.failed_at = time.time()
             raise Unavailable("your quota cannot be looked up now", retry_after=5) from error
         if isinstance(found, Exhausted):
@@ -154,14 +154,14 @@ class Quotas:
             if account.next is not None:
                 return
             policy = account.policy
-            with suppress(Away):
+            with suppress(DatabaseUnavailable):
                 found = await self._lease(policy, subject, now)
                 account.next = found if isinstance(found, Held) else None
             if account.policy != policy:  # meanwhile
                 self._release(account)
 
     async def _lease(self, policy: Policy, subject: str, now: float) -> Held | Exhausted:
-        """Raises Away."""
+        """Raises DatabaseUnavailable."""
         found = await self._ledger.lease(subject, policy, datetime.fromtimestamp(now, UTC).date())
         if isinstance(found, Exhausted):
             return found
@@ -191,11 +191,11 @@ class Quotas:
                     del self._accounts[key]
             try:
                 await self._give_back()
-            except Away as error:
+            except DatabaseUnavailable as error:
                 log.warning("unspent requests are lost until their leases end: %s", error.cause)
 
     async def close(self) -> None:
-        """Give back everything. Raises Away: then it is free again when the leases end."""
+        """Give back everything. Raises DatabaseUnavailable: then it is free again when the leases end."""
         for account in list(self._accounts.values()):
             async with account.lock:
                 self._release(account)

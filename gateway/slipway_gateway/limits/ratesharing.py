@@ -6,7 +6,7 @@ import logging
 from sqlalchemy import text
 
 from slipway_gateway.limits.rates import Rates
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +53,13 @@ class RateSharing:
                     self._rates.forget()
                     await self._database.run(FORGET)
                 self._away = False
-            except Away as error:
+            except DatabaseUnavailable as error:
                 if not self._away:
                     log.warning("rates hold for each replica alone, the database is away: %s", error.cause)
                 self._away = True
 
     async def share(self) -> None:
-        """Raises Away."""
+        """Raises DatabaseUnavailable."""
         told = {key: (bucket.per_minute, bucket.spent) for key, bucket in self._rates.spent()}
         if not told:
             return

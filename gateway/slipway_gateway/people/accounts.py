@@ -21,7 +21,7 @@ NO_GROUPS: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Look:
+class DirectorySnapshot:
     """All accounts of one moment."""
 
     began: float
@@ -44,7 +44,7 @@ class Accounts:
         self.scim = scim
         self._seconds = seconds
         self._leeway = leeway
-        self._look: Look | None = None
+        self._look: DirectorySnapshot | None = None
         self._lock = asyncio.Lock()
         self.problem: str | None = "the identity provider has not been asked for its accounts yet"
         """Why the last look failed; None after a good one."""
@@ -115,7 +115,7 @@ class Accounts:
             else:
                 await asyncio.sleep(self._seconds)
 
-    async def look(self) -> Look:
+    async def look(self) -> DirectorySnapshot:
         """Look now, whoever waits for it. Raises Unavailable."""
         async with self._lock:
             began = time.time()
@@ -141,13 +141,13 @@ class Accounts:
         return look.ids[subject]
 
 
-def _read(began: float, users: list[Resource], groups: list[Resource], former: Look | None) -> Look:
+def _read(began: float, users: list[Resource], groups: list[Resource], former: DirectorySnapshot | None) -> DirectorySnapshot:
     """A record that cannot be read is left out: its account is refused, and it cannot hold up what the others say."""
     users, groups = _readable(users, _check_user), _readable(groups, _check_group)
     ids = {str(user["userName"]): str(user["id"]) for user in users}
     active = {str(user["userName"]): _created(user) for user in users if user.get("active", True)}
     gone = (former.gone | former.ids.keys()) - ids.keys() if former else frozenset()
-    return Look(began, active, frozenset(ids.keys() - active.keys()), ids, frozenset(gone), _groups(groups, ids))
+    return DirectorySnapshot(began, active, frozenset(ids.keys() - active.keys()), ids, frozenset(gone), _groups(groups, ids))
 
 
 def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[str]]:

@@ -15,16 +15,16 @@ from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, TRANSACTION
 
 MAINTENANCE_SECONDS = 600.0
 """For a transaction that touches every row of a person or of a day: it may take long, and nobody waits for it."""
-UNACCEPTABLE_CLASSES = ("21", "22", "23", "44", "54", "P0")
+CONSTRAINT_CLASSES = ("21", "22", "23", "44", "54", "P0")
 """Classes of SQLSTATE by which PostgreSQL refuses a row however often it is sent: cardinality, data, integrity, check option,
 program limits (a key that no index takes), and errors that a trigger raises."""
 
 
-class Unacceptable(Exception):
+class ConstraintViolation(Exception):
     """The database will never take this, however often it is sent."""
 
 
-class Away(Unavailable):
+class DatabaseUnavailable(Unavailable):
     """The database cannot be reached, or is not as the migrations make it."""
 
     def __init__(self, cause: Exception) -> None:
@@ -38,7 +38,7 @@ def sqlalchemy_url(url: str) -> str:
 
 
 class Database:
-    """A small pool of connections. Every use raises Away while there is no database, and Unacceptable when a row breaks a rule
+    """A small pool of connections. Every use raises DatabaseUnavailable while there is no database, and ConstraintViolation when a row breaks a rule
     of its table.
 
     ``statement_seconds`` is the time that a statement may take; a transaction may take three times as long.
@@ -74,14 +74,14 @@ class Database:
         except DBAPIError as error:
             # psycopg refuses some values itself, without an SQLSTATE.
             code = str(getattr(error.orig, "sqlstate", None) or "")
-            if isinstance(error, DataError | IntegrityError) or code.startswith(UNACCEPTABLE_CLASSES):
-                raise Unacceptable(str(error.orig).partition("\n")[0]) from error
-            raise Away(error) from error
+            if isinstance(error, DataError | IntegrityError) or code.startswith(CONSTRAINT_CLASSES):
+                raise ConstraintViolation(str(error.orig).partition("\n")[0]) from error
+            raise DatabaseUnavailable(error) from error
         except TimeoutError as error:
             late = OSError(f"a transaction was not done within {seconds or self._transaction_seconds:g} s")
-            raise Away(late) from error
+            raise DatabaseUnavailable(late) from error
         except (PoolTimeoutError, OSError) as error:
-            raise Away(error) from error
+            raise DatabaseUnavailable(error) from error
 
     async def run(self, statement: Any, parameters: Any = None, *, seconds: float | None = None) -> list[Row[Any]]:
         """One statement in a transaction of its own."""

@@ -19,7 +19,7 @@ from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, Connection,
 PREDICTIONS = "predictions"
 
 
-class Again(Exception):
+class RetryLater(Exception):
     """Not now; look again after so many seconds."""
 
     def __init__(self, seconds: float) -> None:
@@ -31,7 +31,7 @@ class _AsAsked(BaseRetryStrategy):
     """Who works says when to look again; a bug or an absent database is looked at again soon."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002
-        seconds = exception.seconds if isinstance(exception, Again) else 5.0
+        seconds = exception.seconds if isinstance(exception, RetryLater) else 5.0
         return RetryDecision(retry_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
@@ -44,7 +44,7 @@ class Queue:
         self._app = App(connector=connector)
 
     def handle(self, queue: str, work: Callable[..., Awaitable[None]]) -> None:
-        """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts before. It may raise Again."""
+        """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts before. It may raise RetryLater."""
 
         async def run(context: JobContext, /, **arguments: Any) -> None:
             await work(context.job.attempts, **arguments)

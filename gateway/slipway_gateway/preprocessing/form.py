@@ -12,7 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from slipway_gateway.errors import UnsupportedType
 from slipway_gateway.preprocessing.cells import check_cells
-from slipway_gateway.preprocessing.pictures import Pictures
+from slipway_gateway.preprocessing.pictures import ImageDecoder
 from slipway_gateway.threads import run
 
 MOST = 64
@@ -26,7 +26,7 @@ def is_form(request: Request) -> bool:
 
 
 async def rows(
-    request: Request, signature: Signature, pictures: Pictures, limit: int
+    request: Request, signature: Signature, pictures: ImageDecoder, limit: int
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Several files are several rows. Another input is given once for all of them, or once for each; its value is a text or
     number; a list is JSON.

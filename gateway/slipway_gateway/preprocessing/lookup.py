@@ -15,7 +15,7 @@ from slipway_contract.signature import Lookup, Signature
 from sqlalchemy import Row, text
 
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.postgresql.database import Away, Database
+from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.telemetry.metrics import Metrics
 from slipway_gateway.threads import run
 
@@ -127,7 +127,7 @@ class Features:
     async def keep(self) -> None:
         """For ever: know which there are, and how old."""
         while True:
-            with suppress(Away):  # the age of what was known goes on
+            with suppress(DatabaseUnavailable):  # the age of what was known goes on
                 await self._look()
             # A first load is noticed soon, so that the API document can give an example.
             await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))

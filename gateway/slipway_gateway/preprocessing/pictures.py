@@ -35,7 +35,7 @@ class Bounds:
     seconds: int
 
 
-class Pictures:
+class ImageDecoder:
     """A process for each request: some 0.1 s, and nothing of one caller's pictures is there for the next."""
 
     def __init__(self, bounds: Bounds) -> None:

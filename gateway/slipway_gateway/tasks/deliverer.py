@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from slipway_gateway.http.outbound import TIMEOUT, NotDelivered, Outbound, signed
-from slipway_gateway.postgresql.database import Away
+from slipway_gateway.postgresql.database import DatabaseUnavailable
 from slipway_gateway.tasks.deliveries import Deliveries, Delivery
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Deliverer:
             while True:
                 try:
                     started = await self._start()
-                except Away as error:
+                except DatabaseUnavailable as error:
                     log.warning("webhooks wait, the database is away: %s", error.cause)
                     await asyncio.sleep(AWAY_SECONDS)
                     continue
@@ -54,7 +54,7 @@ class Deliverer:
                 await asyncio.wait(self._running, timeout=TIMEOUT.total_seconds())
 
     async def _start(self) -> bool:
-        """Whether there was a free slot, and a delivery for it. Raises Away."""
+        """Whether there was a free slot, and a delivery for it. Raises DatabaseUnavailable."""
         if len(self._running) >= self._slots:
             return False
         hosts, callers = self._busy()
@@ -88,7 +88,7 @@ class Deliverer:
                 await self._note_failure(delivery, str(error)[:500])
             else:
                 await self._deliveries.succeed(delivery)
-        except Away as error:
+        except DatabaseUnavailable as error:
             log.warning("a delivery of webhook %s is repeated, the database is away: %s", delivery.webhook_id, error.cause)
         except Exception:  # a task's edge: the delivery is claimed again when its lease ends
             log.exception("a delivery of webhook %s broke", delivery.webhook_id)
@@ -103,7 +103,7 @@ class Deliverer:
             raise NotDelivered(f"{delivery.host} does not answer the challenge; it must send data.challenge back")
 
     async def _note_failure(self, delivery: Delivery, problem: str) -> None:
-        """Raises Away."""
+        """Raises DatabaseUnavailable."""
         attempts = delivery.attempts + 1
         pause = timedelta(seconds=min(2.0**attempts, LONGEST_BACKOFF))
         again = pause if attempts < self._attempts else None

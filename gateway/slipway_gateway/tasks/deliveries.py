@@ -76,7 +76,7 @@ class Delivery:
 
 
 class Deliveries:
-    """Every call raises Away while the database is."""
+    """Every call raises DatabaseUnavailable while the database is."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from slipway_gateway.access.audit import note
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.eventlog.eventlog import SHIP
 from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import Database
@@ -26,7 +26,7 @@ WITHOUT_BODIES = [column for column in COLUMNS if column.name not in ("body", "a
 
 
 class TaskStore:
-    """Every call raises Away while the database is."""
+    """Every call raises DatabaseUnavailable while the database is."""
 
     def __init__(self, database: Database, queue: Queue, storage: Storage, *, keep: timedelta) -> None:
         self._transaction = database.transaction
@@ -77,17 +77,17 @@ class TaskStore:
         values = {"attempts": task.attempts + 1, "error": error, "due": _now() + timedelta(seconds=seconds)}
         return await self._change(task.task_id, (TaskState.RUNNING,), state=TaskState.QUEUED, **values)
 
-    async def cancel(self, task_id: str, call: Call) -> Task | None:
+    async def cancel(self, task_id: str, context: RequestContext) -> Task | None:
         """None when it is over."""
         now = _now()
         values = {"finished": now, "expires": now + self._keep}
         async with self._transaction() as connection:
             changed = await self._update(connection, task_id, UNFINISHED, state=TaskState.CANCELLED, **values)
             if changed:
-                await note(connection, call, "task.cancel", f"tasks/{task_id}")
+                await note(connection, context, "task.cancel", f"tasks/{task_id}")
             return changed
 
-    async def replay(self, task_id: str, priority: str, call: Call) -> Task | None:
+    async def replay(self, task_id: str, priority: str, context: RequestContext) -> Task | None:
         """A dead task once more, as a new request: the event of the last attempt stays what it is. None when it is not dead."""
         values = {"request_id": new_id(), "attempts": 0, "due": _now(), "finished": None, "expires": None, "status": None}
         values |= {"answer_headers": None, "answer": None}
@@ -95,7 +95,7 @@ class TaskStore:
             changed = await self._update(connection, task_id, (TaskState.DEAD,), state=TaskState.QUEUED, **values)
             if changed:
                 await self._defer(connection, task_id, priority)
-                await note(connection, call, "task.replay", f"tasks/{task_id}")
+                await note(connection, context, "task.replay", f"tasks/{task_id}")
             return changed
 
     async def finish(self, task: Task, state: TaskState, outcome: Outcome) -> bool:

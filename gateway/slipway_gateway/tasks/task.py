@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from slipway_gateway.access.context import Call
+from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grants import Grant
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
@@ -60,7 +60,7 @@ class Task:
     error: str | None = None
 
     @property
-    def call(self) -> Call:
+    def context(self) -> RequestContext:
         """The call as it was let in: the token was good then, and the quota is paid."""
         said = self.caller
         caller = Caller(
@@ -71,12 +71,16 @@ class Task:
             float("inf"),
             tuple(said["grantees"]),
         )
-        call = Call(self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1", said["trace"])
+        context = RequestContext(
+            self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1", said["trace"]
+        )
         if said["policy"] is not None:
-            call.grant = Grant("", "", self.model, Policy(said["policy"], priority=known_priority(self.priority)), float("inf"))
+            context.grant = Grant(
+                "", "", self.model, Policy(said["policy"], priority=known_priority(self.priority)), float("inf")
+            )
         if said["lease"] is not None:
-            call.permit = Paid(said["lease"])
-        return call
+            context.permit = PrepaidPermit(said["lease"])
+        return context
 
 
 def known_priority(name: str) -> Priority:
@@ -84,7 +88,7 @@ def known_priority(name: str) -> Priority:
     return Priority(name) if name in list(Priority) else Priority.NORMAL
 
 
-class Paid(Permit):
+class PrepaidPermit(Permit):
     """A permit that was counted when the task was accepted; the event still names its lease."""
 
     __slots__ = ()
@@ -94,17 +98,17 @@ class Paid(Permit):
         self.lease_id = lease_id
 
 
-def caller_of(call: Call) -> dict[str, Any]:
+def caller_of(context: RequestContext) -> dict[str, Any]:
     """What is kept of a caller, and of what let them in."""
-    caller = call.caller
+    caller = context.caller
     return {
-        "trace": dict(call.trace) if call.trace else None,
+        "trace": dict(context.trace) if context.trace else None,
         "name": caller.name,
         "groups": list(caller.groups),
         "roles": sorted(caller.roles),
         "grantees": list(caller.grantees),
-        "policy": call.grant.policy.name if call.grant else None,
-        "lease": call.permit.lease_id if call.permit else None,
+        "policy": context.grant.policy.name if context.grant else None,
+        "lease": context.permit.lease_id if context.permit else None,
     }
 
 

@@ -22,7 +22,7 @@ _SLOPE, _AROUND = 5, 7
 WIDTH = 2 * EARLY + 9 + BEFORE + 2 * AFTER
 
 
-class Pen(Protocol):
+class GraphBuilder(Protocol):
     """Draws a node into a graph: ``pen("Add", "x", array)`` is the name of its output."""
 
     def __call__(self, kind: str, *inputs: str | NDArray[Any], **attributes: Any) -> str: ...
@@ -66,26 +66,28 @@ class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             axis=1,
         )  # fmt: skip
 
-    def draw(self, pen: Pen, x: str) -> str:
+    def draw(self, builder: GraphBuilder, x: str) -> str:
         """The same as ``transform``, as ONNX."""
-        there = pen("Cast", pen("Greater", x, _fp32(0)), to=1)
-        length = pen("ReduceSum", there, _int64([1]))
-        steps = pen("Mul", pen("Sub", _part(pen, x, 1, None), _part(pen, x, 0, -1)), _part(pen, there, 1, None))
-        steep = pen("Abs", steps)
-        later = _part(pen, steep, REFRACTORY, None)
-        onset = pen("Add", pen("ArgMax", later, axis=1, keepdims=1), _int64(REFRACTORY))
-        near = _within(pen, pen("Add", onset, _int64(np.arange(-_SLOPE, _AROUND)[None])), self.n_features_in_)
-        highest = pen("ArgMax", pen("GatherElements", x, near, axis=1), axis=1, keepdims=1)
-        peak = pen("GatherElements", near, highest, axis=1)
-        around = _within(pen, pen("Add", peak, _int64(np.arange(-BEFORE, AFTER)[None])), self.n_features_in_)
-        following = pen("GatherElements", x, around, axis=1)
-        height, late = _part(pen, following, BEFORE, BEFORE + 1), pen("Cast", peak, to=1)
-        early, complex_ = _part(pen, x, 0, EARLY), _part(pen, following, BEFORE, None)
-        return pen(
-            "Concat", early, _part(pen, steps, 0, EARLY), length, late, pen("Div", late, pen("Max", length, _fp32(1))), height,
-            pen("Sub", _part(pen, x, 0, 1), height), _highest(pen, _part(pen, steep, 0, REFRACTORY)), _highest(pen, later),
-            _highest(pen, x), pen("Cast", pen("ArgMax", x, axis=1, keepdims=1), to=1),
-            following, pen("Sub", _part(pen, x, 0, AFTER), complex_), axis=1,
+        there = builder("Cast", builder("Greater", x, _fp32(0)), to=1)
+        length = builder("ReduceSum", there, _int64([1]))
+        steps = builder(
+            "Mul", builder("Sub", _part(builder, x, 1, None), _part(builder, x, 0, -1)), _part(builder, there, 1, None)
+        )
+        steep = builder("Abs", steps)
+        later = _part(builder, steep, REFRACTORY, None)
+        onset = builder("Add", builder("ArgMax", later, axis=1, keepdims=1), _int64(REFRACTORY))
+        near = _within(builder, builder("Add", onset, _int64(np.arange(-_SLOPE, _AROUND)[None])), self.n_features_in_)
+        highest = builder("ArgMax", builder("GatherElements", x, near, axis=1), axis=1, keepdims=1)
+        peak = builder("GatherElements", near, highest, axis=1)
+        around = _within(builder, builder("Add", peak, _int64(np.arange(-BEFORE, AFTER)[None])), self.n_features_in_)
+        following = builder("GatherElements", x, around, axis=1)
+        height, late = _part(builder, following, BEFORE, BEFORE + 1), builder("Cast", peak, to=1)
+        early, complex_ = _part(builder, x, 0, EARLY), _part(builder, following, BEFORE, None)
+        return builder(
+            "Concat", early, _part(builder, steps, 0, EARLY), length, late, builder("Div", late, builder("Max", length, _fp32(1))), height,
+            builder("Sub", _part(builder, x, 0, 1), height), _highest(builder, _part(builder, steep, 0, REFRACTORY)), _highest(builder, later),
+            _highest(builder, x), builder("Cast", builder("ArgMax", x, axis=1, keepdims=1), to=1),
+            following, builder("Sub", _part(builder, x, 0, AFTER), complex_), axis=1,
         )  # fmt: skip
 
 
@@ -93,17 +95,17 @@ def _inside(positions: NDArray[np.integer], beat: Floats) -> NDArray[np.integer]
     return np.asarray(np.clip(positions, 0, beat.shape[1] - 1))
 
 
-def _within(pen: Pen, positions: str, width: int) -> str:
-    return pen("Min", pen("Max", positions, _int64(0)), _int64(width - 1))
+def _within(builder: GraphBuilder, positions: str, width: int) -> str:
+    return builder("Min", builder("Max", positions, _int64(0)), _int64(width - 1))
 
 
-def _part(pen: Pen, x: str, start: int, end: int | None) -> str:
-    return pen("Slice", x, _int64([start]), _int64([np.iinfo(np.int64).max if end is None else end]), _int64([1]))
+def _part(builder: GraphBuilder, x: str, start: int, end: int | None) -> str:
+    return builder("Slice", x, _int64([start]), _int64([np.iinfo(np.int64).max if end is None else end]), _int64([1]))
 
 
-def _highest(pen: Pen, x: str) -> str:
+def _highest(builder: GraphBuilder, x: str) -> str:
     """Largest value of each row, keeping the dimension, by the position that it is at: the way in which any opset has it."""
-    return pen("GatherElements", x, pen("ArgMax", x, axis=1, keepdims=1), axis=1)
+    return builder("GatherElements", x, builder("ArgMax", x, axis=1, keepdims=1), axis=1)
 
 
 def _int64(value: Any) -> NDArray[np.int64]:

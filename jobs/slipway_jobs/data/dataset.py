@@ -124,7 +124,7 @@ class Dataset:
     synthetic: bool = False
 
 
-class Place(StrEnum):
+class SourceKind(StrEnum):
     """Where a table was had from."""
 
     MIRROR = "mirror"
@@ -140,4 +140,4 @@ class Loaded:
 
     entry: Dataset
     table: Table
-    place: Place
+    place: SourceKind

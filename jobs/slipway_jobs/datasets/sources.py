@@ -17,7 +17,7 @@ from slipway_jobs.data import cleveland, mitbih
 from slipway_jobs.data.climate import INPUTS as CLIMATE_COLUMNS
 from slipway_jobs.data.climate import READINGS, STATIONS, synthetic_climate
 from slipway_jobs.data.climate import SEED as CLIMATE_SEED
-from slipway_jobs.data.dataset import Dataset, Loaded, Place, Table
+from slipway_jobs.data.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_jobs.data.ratings import COLUMNS as TEXTS
 from slipway_jobs.data.ratings import read_ratings
 from slipway_jobs.data.sentences import SEED as SENTENCES_SEED
@@ -58,7 +58,7 @@ _RATINGS = (
     "additional_resources/hutto_ICWSM_2014.tar.gz"
 )
 
-CATALOGUE: Mapping[str, Dataset] = {
+DATASETS: Mapping[str, Dataset] = {
     entry.name: entry
     for entry in (
         Dataset(
@@ -238,20 +238,20 @@ def find(entry: Dataset, settings: Settings) -> Loaded:
     return Loaded(entry, table, place)
 
 
-def _search(entry: Dataset, settings: Settings) -> tuple[Table, Place, str]:
+def _search(entry: Dataset, settings: Settings) -> tuple[Table, SourceKind, str]:
     if entry.read and settings.data and (path := _mirrored(entry, settings.data)):
-        return entry.read(path.read_bytes(), str(path)), Place.MIRROR, str(path)
+        return entry.read(path.read_bytes(), str(path)), SourceKind.MIRROR, str(path)
     reason = f"not in the mirror {settings.data}" if settings.data else "no mirror is named by SLIPWAY_DATA"
     if entry.read and entry.url and settings.fetch:
         try:
-            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), Place.PUBLIC, entry.url
+            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), SourceKind.PUBLIC, entry.url
         except Refused as error:
             reason += f", and {entry.url} does not answer ({error})"
     if entry.query:
-        return entry.query(settings), Place.WAREHOUSE, entry.source
+        return entry.query(settings), SourceKind.WAREHOUSE, entry.source
     if entry.make is None:
         raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
-    return entry.make(), Place.GENERATOR if entry.synthetic else Place.PACKAGE, entry.source
+    return entry.make(), SourceKind.GENERATOR if entry.synthetic else SourceKind.PACKAGE, entry.source
 
 
 def _mirrored(entry: Dataset, folder: Path) -> Path | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from slipway_jobs.datasets.dataset_store import keep
-from slipway_jobs.datasets.sources import CATALOGUE, find
+from slipway_jobs.datasets.sources import DATASETS, find
 from slipway_jobs.errors import Unavailable, WrongParameter
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
@@ -15,9 +15,9 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
 
     Raises WrongParameter, Unavailable, CorruptTable, WrongDigest.
     """
-    if name not in CATALOGUE:
-        raise WrongParameter(f"dataset: {name!r} is unknown; there are {', '.join(CATALOGUE)}")
-    loaded = find(CATALOGUE[name], settings)
+    if name not in DATASETS:
+        raise WrongParameter(f"dataset: {name!r} is unknown; there are {', '.join(DATASETS)}")
+    loaded = find(DATASETS[name], settings)
     stored = keep(loaded, tracking)
     return {
         "state": "stored" if stored.new else "unchanged",
@@ -33,7 +33,7 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
 
 def store_all(settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Each of the catalogue; those that cannot be had from here are named with the reason. Raises CorruptTable, WrongDigest."""
-    found = [_stored_or_why_not(name, settings, tracking) for name in CATALOGUE]
+    found = [_stored_or_why_not(name, settings, tracking) for name in DATASETS]
     return {"state": "stored" if any(each["state"] == "stored" for each in found) else "unchanged", "datasets": found}
 
 

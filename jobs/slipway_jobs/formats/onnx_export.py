@@ -56,10 +56,10 @@ def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
     inner.outputs.append(scope.declare_local_variable("likelier", Int64TensorType()))
     inner.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     probabilities = inner.outputs[1].full_name
-    pen = _Pen(scope, container)
-    positive = pen("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
-    reached = pen("Not", pen("Less", positive, np.asarray(decided.threshold, dtype=np.float32)))
-    _give(scope, operator, container, pen("Cast", reached, to=7), probabilities)
+    builder = _Pen(scope, container)
+    positive = builder("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
+    reached = builder("Not", builder("Less", positive, np.asarray(decided.threshold, dtype=np.float32)))
+    _give(scope, operator, container, builder("Cast", reached, to=7), probabilities)
 
 
 update_registered_converter(
@@ -77,10 +77,12 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-    classifier, pen = operator.raw_operator, _Pen(scope, container)
-    probabilities = classifier.draw(pen, operator.inputs[0].full_name)
-    likeliest = pen("ArgMax", probabilities, axis=1, keepdims=0)
-    _give(scope, operator, container, pen("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest), probabilities)
+    classifier, builder = operator.raw_operator, _Pen(scope, container)
+    probabilities = classifier.draw(builder, operator.inputs[0].full_name)
+    likeliest = builder("ArgMax", probabilities, axis=1, keepdims=0)
+    _give(
+        scope, operator, container, builder("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest), probabilities
+    )
 
 
 def _give(scope: Any, operator: Any, container: Any, *drawn: str) -> None:

@@ -2,14 +2,14 @@
 
 from slipway_contract.signature import Column
 
-from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 from slipway_jobs.imports.parity import Parity
 
 _UNKNOWN = "not recorded"
 
 
-def card(name: str, use: str | None, origin: Origin, model: ForeignModel, parity: Parity | None) -> str:
+def card(name: str, use: str | None, origin: Origin, model: ImportedModel, parity: Parity | None) -> str:
     """Markdown."""
     proof = parity.sentence() if parity else "no expected outputs were given, so what it says was compared with nothing"
     lines = [

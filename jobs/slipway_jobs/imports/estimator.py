@@ -21,7 +21,7 @@ from slipway_contract.v2 import Datatype, element_count
 from slipway_jobs.errors import NotConvertible, Refused
 from slipway_jobs.formats.inference import explain, load_onnx
 from slipway_jobs.formats.onnx_graph import export
-from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.parity import Parity, compare
 from slipway_jobs.imports.rows import Arrays, as_output, check_answer, dtype_of, made_up, of_file, of_request
 from slipway_jobs.tasks.target import TIE, TOLERANCE
@@ -37,7 +37,7 @@ _SUM = 1e-3
 
 def of_skops(
     path: Path, signature: Signature | None, example: bytes | None, table: Path | None, *, as_it_is: bool = False
-) -> ForeignModel:
+) -> ImportedModel:
     """The estimator in the file.
 
     Its graph is compared with it on the rows of ``table``, else on made-up ones; where ONNX does not say what it says, or
@@ -55,12 +55,12 @@ def of_skops(
             origin += f": ONNX does not say it ({error})"
     # What another scikit-learn has saved is written anew: as this one has loaded it, it was proven.
     content = skops.io.dumps(estimator.fitted) if estimator.caveat else path.read_bytes()
-    return ForeignModel(
+    return ImportedModel(
         ArtifactFormat.SKOPS, content, estimator.signature, estimator.answer, f"{origin}.", caveat=estimator.caveat
     )
 
 
-def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ForeignModel:
+def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ImportedModel:
     """Raises NotConvertible, and Refused when the graph gives other outputs than the estimator."""
     signature = estimator.signature
     if estimator.takes_texts:
@@ -78,7 +78,7 @@ def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ForeignModel:
             f"{error}: give rows that are like yours by --expected, or serve the estimator as it is by --format skops"
         ) from None
     origin = "A scikit-learn estimator in skops, served as the ONNX graph that was made of it."
-    return ForeignModel(ArtifactFormat.ONNX, content, signature, answer, origin, parity, estimator.caveat)
+    return ImportedModel(ArtifactFormat.ONNX, content, signature, answer, origin, parity, estimator.caveat)
 
 
 class Estimator:

@@ -8,12 +8,12 @@ from slipway_contract.signature import Signature
 from slipway_jobs.errors import Refused
 from slipway_jobs.formats.inference import explain, load_onnx
 from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
-from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.rows import Arrays, as_output, made_up, of_request
 from slipway_jobs.registry.adoption import understand
 
 
-def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ForeignModel:
+def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ImportedModel:
     """The model in the file, by the signature or by one that is found by trial. Raises Refused."""
     graph = read_alone(path)
     try:
@@ -39,7 +39,7 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> F
     origin = "An ONNX file, served as it is."
     if left_out:
         origin = f"An ONNX file, served without what does not depend on the rows: {', '.join(left_out)}."
-    return ForeignModel(ArtifactFormat.ONNX, content, signature or found, answer, origin)
+    return ImportedModel(ArtifactFormat.ONNX, content, signature or found, answer, origin)
 
 
 def _feeds(rows: Arrays, inputs: list[GraphInput]) -> Arrays:

@@ -15,7 +15,7 @@ _EQUAL = 1e-4
 
 
 @dataclass(frozen=True)
-class ForeignModel:
+class ImportedModel:
     """``content`` is the model file that is served."""
 
     form: ArtifactFormat

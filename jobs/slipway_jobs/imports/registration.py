@@ -18,7 +18,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.imports.card import card
-from slipway_jobs.imports.model import ForeignModel
+from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 from slipway_jobs.imports.parity import Parity, compare
 from slipway_jobs.imports.rows import Arrays, made_up, of_file, of_request, request_of
@@ -37,7 +37,7 @@ TRIED = 16
 
 
 @dataclass(frozen=True)
-class Wish:
+class RegistrationRequest:
     """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example`` may be JSON themselves."""
 
     name: str
@@ -58,29 +58,31 @@ class Wish:
     """Serve an estimator as it is, and not as the ONNX graph that is made of it."""
 
 
-def register(wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def register(request: RegistrationRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Look at the file and register it; the result as JSON.
 
     Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
     """
-    if not NAME.fullmatch(wish.name):
-        raise WrongParameter(f"name: {wish.name!r} is not a name that can be served; {NAME_RULE}")
+    if not NAME.fullmatch(request.name):
+        raise WrongParameter(f"name: {request.name!r} is not a name that can be served; {NAME_RULE}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        path = _fetched(wish.file, folder / "file", settings)
-        origin = _origin(wish, path, settings)
-        model, parity, example = _proven(wish, path, folder, settings)
-        return _store(wish, origin, model, parity, example, folder / "artifact", settings, tracking)
+        path = _fetched(request.file, folder / "file", settings)
+        origin = _origin(request, path, settings)
+        model, parity, example = _proven(request, path, folder, settings)
+        return _store(request, origin, model, parity, example, folder / "artifact", settings, tracking)
 
 
-def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[ForeignModel, Parity | None, Arrays]:
+def _proven(
+    request: RegistrationRequest, path: Path, folder: Path, settings: Settings
+) -> tuple[ImportedModel, Parity | None, Arrays]:
     """The model, what it was compared with, and its example. Raises Refused."""
     if named_like_a_pickle(path.name) or is_pickle(path):
         raise Refused(f"{path.name} is a pickle, which could run any code: save the model as ONNX or by skops.io.dump")
-    signature = _signature(wish.signature, folder / "signature", settings)
-    body = _content(wish.example, folder / "example", settings)
-    table = _fetched(wish.expected, folder / "expected", settings) if wish.expected else None
-    model = _looked_at(path, signature, body, table, as_it_is=wish.as_it_is)
+    signature = _signature(request.signature, folder / "signature", settings)
+    body = _content(request.example, folder / "example", settings)
+    table = _fetched(request.expected, folder / "expected", settings) if request.expected else None
+    model = _looked_at(path, signature, body, table, as_it_is=request.as_it_is)
     example = of_request(body, model.signature) if body else _example(model)
     if table is None:
         model.check_rows(_two_rows(model.signature, example))
@@ -89,11 +91,11 @@ def _proven(wish: Wish, path: Path, folder: Path, settings: Settings) -> tuple[F
     inputs, expected = of_file(table, model.signature)
     model.check_rows(inputs)
     answer = model.check_answer(inputs)
-    parity = _compared(model, answer, expected, wish.tolerance, table.name)
+    parity = _compared(model, answer, expected, request.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 
 
-def _example(model: ForeignModel) -> Arrays:
+def _example(model: ImportedModel) -> Arrays:
     """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an infinite one."""
     rows = made_up(model.signature, TRIED)
     for column in model.signature.inputs:
@@ -117,7 +119,7 @@ def _two_rows(signature: Signature, example: Arrays) -> Arrays:
     return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
 
 
-def _compared(model: ForeignModel, answer: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
+def _compared(model: ImportedModel, answer: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
     try:
         return compare(answer, expected, tolerance, against)
     except Refused as error:
@@ -126,7 +128,7 @@ def _compared(model: ForeignModel, answer: Arrays, expected: Arrays, tolerance: 
 
 def _looked_at(
     path: Path, signature: Signature | None, example: bytes | None, table: Path | None, *, as_it_is: bool
-) -> ForeignModel:
+) -> ImportedModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
@@ -141,14 +143,14 @@ def _looked_at(
 
 
 def _store(
-    wish: Wish, origin: Origin, model: ForeignModel, parity: Parity | None, example: Arrays, folder: Path,
+    request: RegistrationRequest, origin: Origin, model: ImportedModel, parity: Parity | None, example: Arrays, folder: Path,
     settings: Settings, tracking: Tracking,
 ) -> dict[str, Any]:  # fmt: skip
-    tags = {"slipway.model": wish.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
-    with tracking.run(f"{EXPERIMENT}-{wish.name}", origin.file, tags) as run:
+    tags = {"slipway.model": request.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    with tracking.run(f"{EXPERIMENT}-{request.name}", origin.file, tags) as run:
         told = {key: value for key, value in asdict(origin).items() if value is not None}
         compared = asdict(parity) if parity else None
-        text = card(wish.name, wish.use, origin, model, parity)
+        text = card(request.name, request.use, origin, model, parity)
         run.log(params=told, tags={"mlflow.note.content": text})
         files = {
             model.form.file: model.content,
@@ -161,29 +163,29 @@ def _store(
         }
         folder.mkdir()
         manifest = artifact.seal(folder, files, model.form)
-        signer = sign(folder, wish.name, settings.signing_key)
-        with tracking.logged_model(run, wish.name, tags) as model_id:
+        signer = sign(folder, request.name, settings.signing_key)
+        with tracking.logged_model(run, request.name, tags) as model_id:
             tracking.upload(model_id, folder)
             artifact.check(tracking.download(model_id, folder.parent / "stored"), manifest.digest)
-        tags |= {Tag.DATASET: wish.dataset} if wish.dataset else {}
+        tags |= {Tag.DATASET: request.dataset} if request.dataset else {}
         tags |= {**signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: model.form.value}
-        version = tracking.register(wish.name, model_id, run, tags, f"imported from {origin.file} (sha256:{origin.sha256})")
+        version = tracking.register(request.name, model_id, run, tags, f"imported from {origin.file} (sha256:{origin.sha256})")
     return {
-        "state": "registered", "model": wish.name, "version": version.version, "runId": run.id, "digest": manifest.digest,
+        "state": "registered", "model": request.name, "version": version.version, "runId": run.id, "digest": manifest.digest,
         "format": model.form.value, "file": f"sha256:{origin.sha256}", "parity": compared,
     }  # fmt: skip
 
 
-def _origin(wish: Wish, path: Path, settings: Settings) -> Origin:
+def _origin(request: RegistrationRequest, path: Path, settings: Settings) -> Origin:
     return Origin(
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         by=settings.who,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        url=wish.file.partition("#")[0] if "://" in wish.file else None,
-        dataset=wish.dataset,
-        licence=wish.licence,
-        source=wish.source,
+        url=request.file.partition("#")[0] if "://" in request.file else None,
+        dataset=request.dataset,
+        licence=request.licence,
+        source=request.source,
     )
 
 

@@ -1,1 +1,1 @@
-"""One module per model; each declares its ``PROBLEM``."""
+"""One module per model; each declares its ``TASK``."""

@@ -14,7 +14,7 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.tasks.space import Choice, Range
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 
 class DigitsParameters(Parameters):
@@ -41,7 +41,7 @@ def candidates(parameters: DigitsParameters) -> Mapping[str, Estimator]:
     return {f"logistic C={c:g}": make_pipeline(MinMaxScaler(), LogisticRegression(C=c, max_iter=2000)) for c in strengths}
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="digits",
     title="Handwritten digits",
     use="Shows how an image model is trained and served: which digit an 8×8 picture shows.",

@@ -14,7 +14,7 @@ from slipway_jobs.data.mitbih import CLASSES, COLUMNS
 from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",
@@ -66,7 +66,7 @@ def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
     }
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="ecg",
     title="Class of a heartbeat",
     use="Shows how a signal is classified where subjects differ more than classes: N S V F Q of a beat, by records it never saw.",

@@ -18,8 +18,8 @@ def abnormal(labels: Labels) -> Labels:
     return (labels > 0).astype(np.int64)
 
 
-PROBLEM = replace(
-    ecg.PROBLEM,
+TASK = replace(
+    ecg.TASK,
     name="ecg-binary",
     title="Normal or abnormal heartbeat",
     use="Shows a second model on the data of another: 1 is any beat but a normal one, by records it never saw.",

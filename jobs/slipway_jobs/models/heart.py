@@ -20,7 +20,7 @@ from slipway_jobs.data.cleveland import COLUMNS
 from slipway_jobs.tasks.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway_jobs.tasks.space import Choice, Range
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 # Codes without an order; the others are numbers, counts, or yes and no.
 _NOMINAL = [index for index, column in enumerate(COLUMNS) if column.name in ("cp", "restecg", "slope", "thal")]
@@ -84,7 +84,7 @@ def _prepared(*, scaled: bool) -> ColumnTransformer:
     return ColumnTransformer([("ordered", make_pipeline(*ordered), _ORDERED), ("nominal", nominal, _NOMINAL)])
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="heart",
     title="Heart disease risk",
     use="Shows how a tabular risk model is trained and served. Class 1 is disease: more than 50 % narrowing of a major vessel.",

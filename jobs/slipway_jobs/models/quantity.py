@@ -18,7 +18,7 @@ from slipway_jobs.tasks.metric import MAE, WAPE, Predictions
 from slipway_jobs.tasks.space import Range
 from slipway_jobs.tasks.split import ByTime
 from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 _LOSSES = {"median": "absolute_error", "mean": "squared_error"}
 _LAST = [column.name for column in COLUMNS].index("last")
@@ -74,7 +74,7 @@ def mean_of_the_pair(train: Table, test: Table) -> Predictions:
     return np.array([known.get(group, train.labels.mean()) for group in test.groups.tolist()])
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="quantity",
     title="Units a store, product and day",
     use=f"Shows how quantities are forecast: how many units a store sells of a product on a day, 1 to {REACH} days ahead.",

@@ -22,7 +22,7 @@ from slipway_jobs.formats.rules import Vader, labels, vader
 from slipway_jobs.formats.served import Exported
 from slipway_jobs.tasks.metric import CORRELATION, MAE, Direction, Metric, Predictions
 from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",
@@ -85,7 +85,7 @@ def exported(estimator: Any, signature: Signature) -> Exported:
     return vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="sentiment",
     title="Sentiment of a text",
     use="Shows how texts are served, and how a learnt version takes over from rules: how pleasant an English sentence sounds.",

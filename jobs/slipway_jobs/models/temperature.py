@@ -18,7 +18,7 @@ from slipway_jobs.data.climate import INPUTS
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.tasks.metric import MAE, RMSE, Predictions
 from slipway_jobs.tasks.target import Quantity
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 
@@ -68,7 +68,7 @@ def _zone_and_month(table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.digitize(table.features[:, _LATITUDE], _ZONES), table.features[:, _MONTH].astype(np.intp)
 
 
-PROBLEM = Problem(
+TASK = Task(
     name="temperature",
     title="Temperature of a place",
     use="Shows how a quantity is predicted, and how a better version takes over: the air's temperature by place, month and hour.",

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from threadpoolctl import threadpool_limits
 
-from slipway_jobs.data.beat_shape import Pen
+from slipway_jobs.data.beat_shape import GraphBuilder
 from slipway_jobs.data.dataset import Floats
 from slipway_jobs.networks.adam import Adam
 from slipway_jobs.networks.convolution import Array
@@ -57,13 +57,13 @@ class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def predict(self, x: Floats) -> NDArray[np.int64]:
         return np.asarray(self.classes_[self.predict_proba(x).argmax(axis=1)])
 
-    def draw(self, pen: Pen, x: str) -> str:
+    def draw(self, builder: GraphBuilder, x: str) -> str:
         """The same as ``predict_proba``, as ONNX."""
-        there = pen("Cast", pen("Greater", x, np.asarray(0, dtype=np.float32)), to=1)
-        time = pen("Mul", there, _clock(self.n_features_in_))
+        there = builder("Cast", builder("Greater", x, np.asarray(0, dtype=np.float32)), to=1)
+        time = builder("Mul", there, _clock(self.n_features_in_))
         one_channel = np.asarray([0, 1, -1], dtype=np.int64)  # 0: as many rows as there are
-        both = pen("Concat", pen("Reshape", x, one_channel), pen("Reshape", time, one_channel), axis=1)
-        return self.network_.draw(pen, both, _CHANNELS)
+        both = builder("Concat", builder("Reshape", x, one_channel), builder("Reshape", time, one_channel), axis=1)
+        return self.network_.draw(builder, both, _CHANNELS)
 
 
 def _channels(x: Floats) -> Array:

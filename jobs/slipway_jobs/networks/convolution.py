@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from slipway_jobs.data.beat_shape import Pen
+from slipway_jobs.data.beat_shape import GraphBuilder
 
 Array = NDArray[Any]
 
@@ -69,8 +69,8 @@ class Convolution:
             found[:, position : position + by_window.shape[1]] += by_window[:, :, position]
         return found
 
-    def draw(self, pen: Pen, x: str, channels: int) -> str:
+    def draw(self, builder: GraphBuilder, x: str, channels: int) -> str:
         """The same as ``forward``, as ONNX."""
         kernel = self.weights.reshape(-1, channels, len(self.bias)).transpose(2, 1, 0)
-        convolved = pen("Conv", x, np.ascontiguousarray(kernel), self.bias, kernel_shape=[kernel.shape[2]])
-        return pen("Relu", pen("MaxPool", convolved, kernel_shape=[POOL], strides=[POOL]))
+        convolved = builder("Conv", x, np.ascontiguousarray(kernel), self.bias, kernel_shape=[kernel.shape[2]])
+        return builder("Relu", builder("MaxPool", convolved, kernel_shape=[POOL], strides=[POOL]))

@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_jobs.data.beat_shape import Pen
+from slipway_jobs.data.beat_shape import GraphBuilder
 from slipway_jobs.networks.convolution import Array, Convolution
 
 SIZES = (9, 7)
@@ -62,12 +62,12 @@ class Network:
         of_first, _ = first.backward(second.by_input(spread, second_passed), first_passed)
         return loss, [*of_first, *of_second, largest.T @ by_score, by_score.sum(0)]
 
-    def draw(self, pen: Pen, x: str, channels: int) -> str:
+    def draw(self, builder: GraphBuilder, x: str, channels: int) -> str:
         """The same as ``probabilities``, as ONNX."""
         for layer in self._layers:
-            x, channels = layer.draw(pen, x, channels), len(layer.bias)
-        largest = pen("Flatten", pen("GlobalMaxPool", x), axis=1)
-        return pen("Softmax", pen("Gemm", largest, *self.parameters[4:]), axis=1)
+            x, channels = layer.draw(builder, x, channels), len(layer.bias)
+        largest = builder("Flatten", builder("GlobalMaxPool", x), axis=1)
+        return builder("Softmax", builder("Gemm", largest, *self.parameters[4:]), axis=1)
 
 
 def _softmax(scores: Array) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 from slipway_contract.registry import ArtifactManifest, Tag
 
 from slipway_jobs.datasets.dataset_store import kept
-from slipway_jobs.datasets.sources import CATALOGUE, load
+from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.formats.served import Served
 from slipway_jobs.registry import artifact
@@ -18,7 +18,7 @@ from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import baseline_scores, scores, strongest
 from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class HeldOut:
     """The held-out rows of the dataset that a version was trained on."""
 
-    task: Problem
+    task: Task
     dataset: str
     digest: str
     split: Split
@@ -45,23 +45,23 @@ class HeldOut:
         return strongest(metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test))
 
 
-def held_out_of(task: Problem, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
+def held_out_of(task: Task, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
     """Have the version's dataset and part it as its training did.
 
     It is had from the store, by its digest; that of a version older than the store, from where it came from. Raises
     WrongDigest when that is not what the version was trained on: its held-out rows would not be held out.
     """
     name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
-    if name not in CATALOGUE:
+    if name not in DATASETS:
         raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not in the catalogue")
     if (table := kept(name, digest, tracking)) is None:
-        table = load(CATALOGUE[name], settings)
+        table = load(DATASETS[name], settings)
     if table.digest != digest:
         raise WrongDigest(f"{version} was trained on {name} with the digest {digest}; what loads now has {table.digest}")
-    return HeldOut(task, name, digest, task.parts(table, CATALOGUE[name].subject))
+    return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject))
 
 
-def evaluate(task: Problem, version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def evaluate(task: Task, version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Score a version, and write the scores to its run and its tags; the result as JSON."""
     held_out = held_out_of(task, version, settings, tracking)
     found = held_out.score(version, tracking)

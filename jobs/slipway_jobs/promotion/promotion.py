@@ -16,7 +16,7 @@ from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import Direction
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ AUDIT = "slipway.promotion."
 
 
 @dataclass(frozen=True)
-class Wish:
+class PromotionRequest:
     """What is asked for."""
 
     alias: str
@@ -38,7 +38,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateResult:
     """What the gate says, with the numbers that it rests on."""
 
     passed: bool
@@ -50,60 +50,60 @@ class Verdict:
     gain: float
 
 
-def promote(task: Problem, candidate: Version, wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def promote(task: Task, candidate: Version, request: PromotionRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Move the alias to the candidate when the gate lets it pass; the result as JSON, ``state`` says what happened.
 
     promoted, unchanged (live already), passed (a dry run that would promote), refused.
     Raises Refused when someone else moved the alias in the meantime.
     """
-    live = tracking.aliased(candidate.name, wish.alias)
+    live = tracking.aliased(candidate.name, request.alias)
     result: dict[str, Any] = {
         "model": candidate.name,
         "version": candidate.version,
-        "alias": wish.alias,
+        "alias": request.alias,
         "from": live.version if live else None,
-        "dryRun": wish.dry_run,
+        "dryRun": request.dry_run,
     }
     if live is not None and live.version == candidate.version:
-        return {"state": "unchanged", "reason": f"{candidate} is {wish.alias} already", **result}
-    if wish.rollback:
+        return {"state": "unchanged", "reason": f"{candidate} is {request.alias} already", **result}
+    if request.rollback:
         gate: dict[str, Any] = {"gate": "skipped (rollback)", "reason": _without_gate(candidate, live, tracking)}
         passed = True
     else:
-        verdict = compare(task, candidate, live, wish, settings, tracking)
+        verdict = compare(task, candidate, live, request, settings, tracking)
         passed = verdict.passed
         gate = {"gate": "passed" if passed else "refused", **{k: v for k, v in vars(verdict).items() if k != "passed"}}
     logger.info("%s", gate["reason"])
-    if passed and not wish.dry_run:
-        _move(candidate, live, wish, settings, tracking, gate)
-    state = "refused" if not passed else "passed" if wish.dry_run else "promoted"
+    if passed and not request.dry_run:
+        _move(candidate, live, request, settings, tracking, gate)
+    state = "refused" if not passed else "passed" if request.dry_run else "promoted"
     return {"state": state, **result, **gate}
 
 
 def compare(
-    task: Problem, candidate: Version, live: Version | None, wish: Wish, settings: Settings, tracking: Tracking
-) -> Verdict:
+    task: Task, candidate: Version, live: Version | None, request: PromotionRequest, settings: Settings, tracking: Tracking
+) -> GateResult:
     """The gate: both versions on the candidate's held-out rows, now; without a live version, against the baseline.
 
     The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse. The baseline it must beat.
     """
     held_out = held_out_of(task, candidate, settings, tracking)
-    metric = task.metric(wish.metric)
-    direction = wish.direction or metric.direction
+    metric = task.metric(request.metric)
+    direction = request.direction or metric.direction
     score = held_out.score(candidate, tracking)[metric.name]
     if live is None:
         other, name = held_out.baseline()[metric.name], "the baseline"
     else:
         _warn_of_other_data(held_out, live)
-        other, name = held_out.score(live, tracking)[metric.name], f"{live} ({wish.alias})"
+        other, name = held_out.score(live, tracking)[metric.name], f"{live} ({request.alias})"
     gain = direction.gain(score, other)
-    passed = gain >= wish.min_gain and (live is not None or gain > 0)
-    needed = f"at least {wish.min_gain:g} is asked for" if live or wish.min_gain else "more than 0 is asked for"
+    passed = gain >= request.min_gain and (live is not None or gain > 0)
+    needed = f"at least {request.min_gain:g} is asked for" if live or request.min_gain else "more than 0 is asked for"
     reason = (
         f"{candidate} {'passes' if passed else 'is refused'}: {metric.name} {score:.4f} against {other:.4f} of {name} "
         f"on the same {len(held_out.split.test)} held-out rows, a gain of {gain:+.4f} ({direction}); {needed}"
     )
-    return Verdict(passed, reason, metric.name, direction, score, other, gain)
+    return GateResult(passed, reason, metric.name, direction, score, other, gain)
 
 
 def _warn_of_other_data(held_out: HeldOut, live: Version) -> None:
@@ -120,20 +120,25 @@ def _without_gate(candidate: Version, live: Version | None, tracking: Tracking) 
 
 
 def _move(
-    candidate: Version, live: Version | None, wish: Wish, settings: Settings, tracking: Tracking, gate: dict[str, Any]
+    candidate: Version,
+    live: Version | None,
+    request: PromotionRequest,
+    settings: Settings,
+    tracking: Tracking,
+    gate: dict[str, Any],
 ) -> None:
-    now = tracking.aliased(candidate.name, wish.alias)
+    now = tracking.aliased(candidate.name, request.alias)
     if (now and now.version) != (live and live.version):
-        raise Refused(f"{wish.alias} was moved to {now} while the gate was at work; promote again")
+        raise Refused(f"{request.alias} was moved to {now} while the gate was at work; promote again")
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     record = {
         "by": settings.who,
-        "why": wish.reason or gate["reason"],
-        "alias": wish.alias,
+        "why": request.reason or gate["reason"],
+        "alias": request.alias,
         "from": live.version if live else None,
         **gate,
     }
     # The record first: an alias that moved without a word of who and why must not be.
-    with noted(settings, "alias.move", f"registry/{candidate.name}/aliases/{wish.alias}", {"to": candidate.version, **record}):
+    with noted(settings, "alias.move", f"registry/{candidate.name}/aliases/{request.alias}", {"to": candidate.version, **record}):
         tracking.tag(candidate, {AUDIT + moment: json.dumps(record)})
-        tracking.point(candidate.name, wish.alias, candidate)
+        tracking.point(candidate.name, request.alias, candidate)

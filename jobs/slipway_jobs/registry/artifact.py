@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
-from slipway_contract.registry import MANIFEST_FILE, SEAL_FILE, ArtifactFormat, ArtifactManifest, ManifestEntry, digest_of
+from slipway_contract.registry import (
+    MANIFEST_FILE,
+    PACKAGE_SIGNATURE_FILE,
+    ArtifactFormat,
+    ArtifactManifest,
+    ManifestEntry,
+    digest_of,
+)
 
 from slipway_jobs.errors import WrongDigest
 
@@ -32,7 +39,7 @@ def check(folder: Path, digest: str) -> ArtifactManifest:
     except ValidationError as error:
         raise WrongDigest(f"{MANIFEST_FILE} is not a manifest: {error.errors()[0]['msg']}") from None
     listed = {entry.path: entry for entry in manifest.files}
-    found = {path.relative_to(folder).as_posix() for path in _paths(folder)} - {MANIFEST_FILE, SEAL_FILE}
+    found = {path.relative_to(folder).as_posix() for path in _paths(folder)} - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}
     if found != listed.keys():
         raise WrongDigest(f"files differ from {MANIFEST_FILE}: {', '.join(sorted(found ^ listed.keys()))}")
     for name, entry in listed.items():

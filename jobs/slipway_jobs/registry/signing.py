@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from slipway_contract.registry import MANIFEST_FILE, NAME, NAME_RULE, SEAL_FILE, Tag
+from slipway_contract.registry import MANIFEST_FILE, NAME, NAME_RULE, PACKAGE_SIGNATURE_FILE, Tag
 
 from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.registry import artifact
@@ -39,8 +39,8 @@ def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
         copy = Path(temporary) / name / MANIFEST_FILE
         copy.parent.mkdir()
         copy.write_bytes((folder / MANIFEST_FILE).read_bytes())
-        signer.sign(temporary, folder / SEAL_FILE)
-    signed = json.loads((folder / SEAL_FILE).read_bytes())
+        signer.sign(temporary, folder / PACKAGE_SIGNATURE_FILE)
+    signed = json.loads((folder / PACKAGE_SIGNATURE_FILE).read_bytes())
     return {Tag.SIGNER: signed["verificationMaterial"]["publicKey"]["hint"]}
 
 
@@ -55,6 +55,6 @@ def sign_version(version: Version, settings: Settings, tracking: Tracking) -> di
         folder = tracking.download(version, Path(temporary))
         artifact.check(folder, version.digest)
         signer = sign(folder, version.name, settings.signing_key)
-        tracking.attach(version, folder / SEAL_FILE)
+        tracking.attach(version, folder / PACKAGE_SIGNATURE_FILE)
     tracking.tag(version, signer)
     return {"state": "signed", "model": version.name, "version": version.version, "digest": version.digest, **signer}

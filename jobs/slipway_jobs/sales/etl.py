@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from slipway_jobs.errors import Refused, Unavailable, WrongParameter
-from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, WINDOW, Asked, features
+from slipway_jobs.sales.features import COLUMNS, LOOKUP, REACH, WINDOW, FeatureRequest, features
 from slipway_jobs.sales.synthetic import SEED, synthetic_rows
 from slipway_jobs.sales.table import ANY, Rejected, Sale, Sales, read_rows
 from slipway_jobs.sales.warehouse import FeatureSet, Warehouse, warehouse
@@ -28,7 +28,7 @@ SHOWN = 20
 
 
 @dataclass(frozen=True)
-class Wish:
+class EtlOptions:
     """What is asked for."""
 
     file: Path | None = None
@@ -69,29 +69,29 @@ class _Sieve:
                 logger.warning("left out: %s", row)
 
 
-def etl(wish: Wish, settings: Settings) -> dict[str, Any]:
+def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
     """Bring the warehouse up to date; the result as JSON. The same again changes nothing.
 
     Raises Refused when too many rows do not fit, or when generated sales would be mixed with others; then nothing is changed.
     """
     if settings.database_url is None:
         raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; it names the PostgreSQL database that holds the warehouse")
-    today = wish.today()
-    path = wish.file or _mirrored(settings)
+    today = request.today()
+    path = request.file or _mirrored(settings)
     synthetic, source = path is None, str(path or f"slipway_jobs.sales.synthetic, seed {SEED}")
     sieve = _Sieve(today)
     with warehouse(settings.database_url) as house, _rows(path, today) as rows:
         house.prepare()
-        if wish.replace:
+        if request.replace:
             house.clear()
         _check_kind(house.holds_synthetic(), synthetic)
         taken = house.stage(sieve(rows))
-        _check_rejected(sieve, taken, wish.max_rejected, source)
+        _check_rejected(sieve, taken, request.max_rejected, source)
         written, newest = house.write(), house.newest()
         house.record(source, synthetic, written, sieve.rejected, newest)
         published = publish(house, newest, synthetic) if newest else None
     return {
-        "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": wish.time_zone, "rows": taken + sieve.rejected,
+        "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": request.time_zone, "rows": taken + sieve.rejected,
         **vars(written), "rejected": sieve.rejected, "rejections": sieve.first,
         "newest": newest and newest.isoformat(), "ageDays": newest and (today - newest).days, "features": published,
     }  # fmt: skip
@@ -104,7 +104,7 @@ def publish(house: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
     sales = house.sales(morning - timedelta(days=WINDOW), last)
     entities = _entities(sales)
     days = np.arange(np.datetime64(morning), np.datetime64(last) + 1)
-    asked = Asked(
+    asked = FeatureRequest(
         store=np.tile([store for (store, _), _ in entities], len(days)),
         product=np.tile([name for (_, name), _ in entities], len(days)),
         day=np.repeat(days, len(entities)),

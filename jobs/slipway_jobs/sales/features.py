@@ -59,7 +59,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class FeatureRequest:
     """Rows that features are asked for, each an array [rows]. A store or product that no fact speaks of is unknown."""
 
     store: Names
@@ -71,11 +71,11 @@ class Asked:
         return len(self.day)
 
 
-Definition = Callable[[Sales, Asked], Floats]
+Definition = Callable[[Sales, FeatureRequest], Floats]
 """Features [rows, columns] FP32, NaN where there is nothing to know."""
 
 
-def features(sales: Sales, asked: Asked) -> Floats:
+def features(sales: Sales, asked: FeatureRequest) -> Floats:
     """What is known on each morning, in the order of ``COLUMNS``.
 
     The result for a row is the same, to the bit, whatever other facts and rows there are: sums are made day by day, the newest
@@ -105,7 +105,7 @@ def features(sales: Sales, asked: Asked) -> Floats:
 class _Past:
     """Sums over the days before each row's morning, seen from the newest on."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: FeatureRequest) -> None:
         self._asked = asked
         self.sum, self.count, self.sum_7, self.count_7, self.sum_weekday, self.count_weekday = np.zeros((6, len(asked)))
         self.last = np.full(len(asked), np.nan)
@@ -141,7 +141,7 @@ class _Cube:
     store: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sales: Sales, asked: Asked) -> "_Cube":
+    def of(cls, sales: Sales, asked: FeatureRequest) -> "_Cube":
         stores, store_of = np.unique(sales.store, return_inverse=True)
         products, product_of = np.unique(sales.product, return_inverse=True)
         pairs, pair_of = np.unique(store_of * len(products) + product_of, return_inverse=True)
@@ -202,7 +202,7 @@ def _day_of_year(days: Days) -> NDArray[np.int64]:
     return np.asarray((days - days.astype("datetime64[Y]")).astype(np.int64))
 
 
-def check_point_in_time(sales: Sales, asked: Asked, found: Floats, definition: Definition = features) -> None:
+def check_point_in_time(sales: Sales, asked: FeatureRequest, found: Floats, definition: Definition = features) -> None:
     """Raise Leakage unless the features were made of the past alone.
 
     On some mornings the future is taken away, and then made into something else; what was known on them must not change by a bit.
@@ -210,7 +210,7 @@ def check_point_in_time(sales: Sales, asked: Asked, found: Floats, definition: D
     mornings = np.unique(asked.made)
     for morning in mornings[np.unique(np.linspace(0, len(mornings) - 1, 5).astype(int))]:
         rows = asked.made == morning
-        few = Asked(asked.store[rows], asked.product[rows], asked.day[rows], asked.made[rows])
+        few = FeatureRequest(asked.store[rows], asked.product[rows], asked.day[rows], asked.made[rows])
         future = sales.day >= morning
         for what, units in (("taken away", np.nan), ("changed", 1e6)):
             other = sales.with_units(np.where(future, units, sales.units))

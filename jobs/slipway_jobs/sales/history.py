@@ -7,7 +7,7 @@ import numpy as np
 
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import Unavailable, WarehouseError
-from slipway_jobs.sales.features import REACH, WINDOW, Asked, Definition, check_point_in_time, features
+from slipway_jobs.sales.features import REACH, WINDOW, Definition, FeatureRequest, check_point_in_time, features
 from slipway_jobs.sales.synthetic import synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
 from slipway_jobs.sales.warehouse import warehouse
@@ -32,7 +32,7 @@ def history(sales: Sales, definition: Definition = features) -> Table:
     return Table.of(found, units, groups=pairs(asked), times=asked.day)
 
 
-def forecasts(sales: Sales) -> tuple[Asked, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def forecasts(sales: Sales) -> tuple[FeatureRequest, np.ndarray[tuple[int], np.dtype[np.float64]]]:
     """What would have been asked for, and on which mornings; and the units that were sold then."""
     if not len(sales):
         raise Unavailable("there are no sales to learn from")
@@ -42,10 +42,10 @@ def forecasts(sales: Sales) -> tuple[Asked, np.ndarray[tuple[int], np.dtype[np.f
     since_block = BLOCK - 1 - (sales.newest - rows.day).astype(np.int64) % BLOCK
     drawn = np.array([zlib.crc32(f"{pair}/{day}".encode()) for pair, day in zip(pairs(rows), rows.day, strict=True)])
     horizon = drawn % np.minimum(REACH, since_block + 1)
-    return Asked(rows.store, rows.product, rows.day, rows.day - horizon), rows.units
+    return FeatureRequest(rows.store, rows.product, rows.day, rows.day - horizon), rows.units
 
 
-def pairs(rows: Sales | Asked) -> list[str]:
+def pairs(rows: Sales | FeatureRequest) -> list[str]:
     """A name for each row's pair."""
     return [f"{store}/{product}" for store, product in zip(rows.store.tolist(), rows.product.tolist(), strict=True)]
 

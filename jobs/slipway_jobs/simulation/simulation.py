@@ -18,7 +18,7 @@ from slipway_jobs.data.dataset import Features, Labels, Table
 from slipway_jobs.errors import WrongParameter
 from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.simulation.caller import Caller, NotNow, RowRefused
-from slipway_jobs.tasks.task import Problem, parse_parameters
+from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class Plan:
     """Seconds after its prediction at which a label is said: by then every replica of the gateway knows the prediction."""
 
 
-def simulate(task: Problem, plan: Plan, settings: SimulatorSettings, stop: Event) -> dict[str, Any]:
+def simulate(task: Task, plan: Plan, settings: SimulatorSettings, stop: Event) -> dict[str, Any]:
     """Send rows until the time is over or ``stop`` is set; the counts as JSON. Raises WrongParameter, CallRefused."""
     given = {"dataset": plan.dataset} if plan.dataset else {}
     loaded, split = load_parts(task, parse_parameters(task, given), settings)
@@ -83,7 +83,7 @@ def simulate(task: Problem, plan: Plan, settings: SimulatorSettings, stop: Event
 class Stream:
     """Rows at their times, and labels behind them."""
 
-    def __init__(self, task: Problem, caller: Caller, plan: Plan, stop: Event) -> None:
+    def __init__(self, task: Task, caller: Caller, plan: Plan, stop: Event) -> None:
         self._task = task
         self._caller = caller
         self._plan = plan
@@ -146,7 +146,7 @@ class Stream:
                 pause = min(2 * pause, longest)
 
 
-def shifted(task: Problem, test: Table, shifts: Sequence[Shift]) -> Features:
+def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
     """The rows with what is to be added, within the bounds of their inputs. Raises WrongParameter."""
     rows = test.features.copy()
     widths = [element_count(column.shape) for column in task.signature.inputs]

@@ -8,7 +8,7 @@ from typing import get_args
 from pydantic.fields import FieldInfo
 
 from slipway_jobs.errors import WrongParameter
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 
 Value = float | int | str
 
@@ -47,7 +47,7 @@ class Choice:
 Space = Mapping[str, Range | Choice]
 
 
-def space_of(task: Problem, given: Mapping[str, str]) -> Space:
+def space_of(task: Task, given: Mapping[str, str]) -> Space:
     """What a sweep of the model varies: what its parameters declare, but for what is ``given``. Raises WrongParameter."""
     fields = task.parameters.model_fields.items()
     space = {name: declared for name, field in fields if name not in given and (declared := _declared(field))}

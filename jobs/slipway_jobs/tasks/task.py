@@ -17,7 +17,7 @@ from slipway_jobs.tasks.metric import Metric, Predictions
 from slipway_jobs.tasks.split import BySubject, Rule, Split, check_split
 from slipway_jobs.tasks.target import Arrays, Target
 
-PROBLEMS: Mapping[str, str] = {
+TASKS: Mapping[str, str] = {
     "heart": "slipway_jobs.models.heart",
     "digits": "slipway_jobs.models.digits",
     "temperature": "slipway_jobs.models.temperature",
@@ -26,7 +26,7 @@ PROBLEMS: Mapping[str, str] = {
     "quantity": "slipway_jobs.models.quantity",
     "sentiment": "slipway_jobs.models.sentiment",
 }
-"""Name of a model: the module that declares its ``PROBLEM``."""
+"""Name of a model: the module that declares its ``TASK``."""
 
 
 _DTYPES: Mapping[Datatype, Any] = {Datatype.FP32: np.float32, Datatype.INT64: np.int64, Datatype.BYTES: np.object_}
@@ -57,7 +57,7 @@ class Parameters(BaseModel):
 
 
 @dataclass(frozen=True)
-class Problem:
+class Task:
     """A model's task: what it is for, from which data, and what is tried."""
 
     name: str
@@ -132,21 +132,21 @@ def _plain(value: Any) -> float | int | str | None:
     return None if np.isnan(value) else round(float(value), 6)
 
 
-def parameters_schema(task: Problem) -> dict[str, Any]:
+def parameters_schema(task: Task) -> dict[str, Any]:
     """JSON Schema of what a training takes, as its Job template tells it to the gateway."""
     schema = task.parameters.model_json_schema()
     schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
     return schema
 
 
-def problem(name: str) -> Problem:
-    """The declared problem of that name. Raises WrongParameter."""
-    if name not in PROBLEMS:
-        raise WrongParameter(f"model: {name!r} is unknown; there are {', '.join(PROBLEMS)}")
-    return cast("Problem", import_module(PROBLEMS[name]).PROBLEM)
+def declared_task(name: str) -> Task:
+    """Return the declared task of that name. Raises WrongParameter."""
+    if name not in TASKS:
+        raise WrongParameter(f"model: {name!r} is unknown; there are {', '.join(TASKS)}")
+    return cast("Task", import_module(TASKS[name]).TASK)
 
 
-def parse_parameters(task: Problem, given: Mapping[str, str]) -> Parameters:
+def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
     """Raises WrongParameter that names each wrong parameter and what it may be."""
     fields = task.parameters.model_fields
     if (dataset := given.get("dataset")) is not None and dataset not in task.datasets:

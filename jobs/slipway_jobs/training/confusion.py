@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from slipway_jobs.data.dataset import Labels, Table
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 
 ALL = "all"
 
@@ -38,7 +38,7 @@ class Confusion:
         return {"rows": int(self.counts.sum()), "recall": self.recall, "counts": self.counts.tolist()}
 
 
-def confusions(task: Problem, table: Table, said: Labels) -> dict[str, Confusion]:
+def confusions(task: Task, table: Table, said: Labels) -> dict[str, Confusion]:
     """Of all rows, then of each group of the problem's slices, ``sex female``; none of a model that predicts a quantity.
 
     ``said``: the labels as they are served.
@@ -51,7 +51,7 @@ def confusions(task: Problem, table: Table, said: Labels) -> dict[str, Confusion
     return {name: Confusion.of(classes, table.labels[rows], said[rows]) for name, rows in groups.items()}
 
 
-def _slices(task: Problem, table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _slices(task: Task, table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     feeds = task.feeds(table.features)
     for column in task.signature.inputs:
         if column.name in task.slices:

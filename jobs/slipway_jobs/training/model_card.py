@@ -11,7 +11,7 @@ from slipway_contract.signature import Column
 
 from slipway_jobs.data.dataset import Dataset
 from slipway_jobs.tasks.split import Split
-from slipway_jobs.tasks.task import Problem
+from slipway_jobs.tasks.task import Task
 from slipway_jobs.training.confusion import ALL, Confusion
 
 _FORMS = {ArtifactFormat.ONNX: "ONNX", ArtifactFormat.RULES: "words for rules that the server has", ArtifactFormat.SKOPS: "skops"}
@@ -37,9 +37,7 @@ class Results:
     """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
 
 
-def model_card(
-    task: Problem, dataset: Dataset, digest: str, split: Split, results: Results, code: str, form: ArtifactFormat
-) -> str:
+def model_card(task: Task, dataset: Dataset, digest: str, split: Split, results: Results, code: str, form: ArtifactFormat) -> str:
     """Markdown."""
     lines = [
         f"# {task.title}",
@@ -59,7 +57,7 @@ def model_card(
     return "\n".join(lines)
 
 
-def _scores(task: Problem, results: Results) -> list[str]:
+def _scores(task: Task, results: Results) -> list[str]:
     named = list(results.baselines)
     lines = [
         f"| metric | better | held out | {' | '.join(named)} | cross-validation | meaning |",

@@ -15,7 +15,7 @@ from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, S
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.datasets.dataset_store import keep
-from slipway_jobs.datasets.sources import CATALOGUE, first_available
+from slipway_jobs.datasets.sources import DATASETS, first_available
 from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Exported, Served
@@ -27,7 +27,7 @@ from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import baseline_scores, calibration_error, scores, strongest
 from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.target import Classes
-from slipway_jobs.tasks.task import Estimator, Parameters, Problem
+from slipway_jobs.tasks.task import Estimator, Parameters, Task
 from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
 from slipway_jobs.training.reference import reference_of
@@ -54,7 +54,7 @@ class Fitted:
 
 
 def train(
-    task: Problem, parameters: Parameters, settings: Settings, tracking: Tracking, more_tags: Mapping[str, str] | None = None
+    task: Task, parameters: Parameters, settings: Settings, tracking: Tracking, more_tags: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags`` too.
 
@@ -90,14 +90,14 @@ def train(
     }
 
 
-def load_parts(task: Problem, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
+def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
     """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
     names = [parameters.dataset] if parameters.dataset else task.datasets
-    loaded = first_available([CATALOGUE[name] for name in names], settings)
+    loaded = first_available([DATASETS[name] for name in names], settings)
     return loaded, task.parts(loaded.table, loaded.entry.subject)
 
 
-def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
+def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
     """Choose by cross-validation on the training part, fit on all of it, score the held-out part once.
 
     Raises Leakage, ParityError.
@@ -122,7 +122,7 @@ def fit(task: Problem, parameters: Parameters, split: Split) -> Fitted:
     return Fitted(estimator, exported, results)
 
 
-def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
+def _choose(task: Task, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
     """The best candidate by the mean of the selection metric over the folds, and its scores in each fold."""
     best: tuple[str, Estimator, dict[str, list[float]]] | None = None
     for name, estimator in task.candidates(parameters).items():
@@ -136,14 +136,14 @@ def _choose(task: Problem, parameters: Parameters, train: Table) -> tuple[str, E
     return best
 
 
-def cross_validate(task: Problem, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
+def cross_validate(task: Task, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
     """The scores in each fold by metric."""
     found = list(fold_scores(task, estimator, train, parameters))
     return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
 
 
 def fold_scores(
-    task: Problem, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
+    task: Task, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
 ) -> Iterator[dict[str, float]]:
     """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and scaling included."""
     folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
@@ -153,7 +153,7 @@ def fold_scores(
         yield scores(task.metrics, rest.labels, task.target.predict(model, rest.features))
 
 
-def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:
+def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
     """Raise Leakage unless the estimator is what its training rows make of it.
 
     It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others, the two differ.
@@ -165,7 +165,7 @@ def check_fit(task: Problem, estimator: Estimator, train: Table) -> None:
         raise Leakage(f"fitted anew on the training rows alone, the model gives other predictions (by {difference:.2g})")
 
 
-def check_parity(task: Problem, served: Served, estimator: Estimator, features: Features) -> float:
+def check_parity(task: Task, served: Served, estimator: Estimator, features: Features) -> float:
     """The largest difference of a prediction. Raises ParityError when it is too large, or when a label differs."""
     return task.target.check_parity(task.signature, served.run(task.feeds(features)), estimator, features)
 
@@ -180,7 +180,7 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
     }
 
 
-def _log_results(run: Run, task: Problem, results: Results) -> None:
+def _log_results(run: Run, task: Task, results: Results) -> None:
     named = {"test": results.test, "baseline": strongest(task.metrics, results.baselines)}
     named |= {"cv_mean": results.cv_mean, "cv_std": results.cv_spread}
     named |= {f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()}
@@ -194,7 +194,7 @@ def _log_results(run: Run, task: Problem, results: Results) -> None:
 
 
 def _store(
-    task: Problem, dataset: Dataset, digest: str, split: Split, fitted: Fitted, settings: Settings,
+    task: Task, dataset: Dataset, digest: str, split: Split, fitted: Fitted, settings: Settings,
     tracking: Tracking, run: Run, tags: Mapping[str, str],
 ) -> Version:  # fmt: skip
     """Write the artifact, store it, read it back, register it."""
@@ -248,7 +248,7 @@ def _evaluation(split: Split, results: Results) -> dict[str, Any]:
     }
 
 
-def example(task: Problem, train: Table) -> str:
+def example(task: Task, train: Table) -> str:
     """A V2 request of the first training row; missing values are null."""
     row = task.instance(train.features[:1])
     return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)

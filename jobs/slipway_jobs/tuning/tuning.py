@@ -19,7 +19,7 @@ from slipway_jobs.errors import SweepError, TrialFailed, WrongParameter
 from slipway_jobs.registry.tracking import Run, Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.space import draw, space_of
-from slipway_jobs.tasks.task import Problem, parse_parameters
+from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import fold_scores, load_parts, train
 from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 
@@ -36,7 +36,7 @@ STATE = "slipway.sweep.state"
 
 
 @dataclass(frozen=True)
-class Wish:
+class SweepRequest:
     """What a sweep is asked for."""
 
     given: Mapping[str, str]
@@ -50,7 +50,7 @@ class Wish:
 class Worker:
     """What every trial needs."""
 
-    task: Problem
+    task: Task
     given: Mapping[str, str]
     folds: int
     train: Table
@@ -61,30 +61,31 @@ class Worker:
     """The sweep's own."""
 
 
-def tune(task: Problem, wish: Wish, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def tune(task: Task, request: SweepRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
     """Work on the sweep until nothing is left to take; whoever ends last trains with the best. The result as JSON.
 
     Raises WrongParameter, SweepError when no trial has worked, and what a training raises.
     """
     if settings.database_url is None:
         raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway")
-    parameters, space = parse_parameters(task, wish.given), space_of(task, wish.given)
-    name = sweep_name(wish.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
+    parameters, space = parse_parameters(task, request.given), space_of(task, request.given)
+    name = sweep_name(request.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
     logger.info("sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name)
     loaded, split = load_parts(task, parameters, settings)
-    request = {
-        "model": task.name, "parameters": dict(wish.given), "trials": wish.trials, "space": str(space),
+    definition = {
+        "model": task.name, "parameters": dict(request.given), "trials": request.trials, "space": str(space),
         "dataset": loaded.entry.name, "digest": loaded.table.digest, "code": settings.revision,
     }  # fmt: skip
     sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
     try:
         with sweep.alone("begin"):
-            sweep.begin(request, space, draw(space, parameters.seed, wish.trials))
+            sweep.begin(definition, space, draw(space, parameters.seed, request.trials))
             run = tracking.resumed(_experiment(task), name, {Tag.SWEEP: name, PART: "whole"})
         run.log(
-            params={"trials": wish.trials, **parameters.model_dump(exclude_none=True, exclude=set(space))}, tags=_tags(request)
+            params={"trials": request.trials, **parameters.model_dump(exclude_none=True, exclude=set(space))},
+            tags=_tags(definition),
         )
-        worker = Worker(task, wish.given, parameters.folds, split.train, sweep, tracking, run)
+        worker = Worker(task, request.given, parameters.folds, split.train, sweep, tracking, run)
         while trial := sweep.take(settings.completion_index):
             _try(worker, trial)
         return _end(worker, settings)
@@ -99,7 +100,7 @@ def sweep_name(text: str) -> str:
     return text
 
 
-def _experiment(task: Problem) -> str:
+def _experiment(task: Task) -> str:
     return f"{EXPERIMENT}-{task.name}"
 
 
