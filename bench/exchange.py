@@ -1,4 +1,5 @@
-"""HTTP/1.1 by hand, as fast as Python can: an upstream that answers at once, and a load of a steady rate.
+"""HTTP/1.1 by hand, as fast as Python can: an upstream that answers at once, and a load of a steady
+rate.
 
 python -m bench.exchange upstream --port 9000 [--seconds 0.1]
 python -m bench.exchange steady --port 8080 --rate 500 --seconds 10 < request
@@ -55,13 +56,21 @@ class Messages(asyncio.Protocol):
 
 
 def answer(rows: int) -> bytes:
-    outputs = [{"name": name, "shape": [rows], "datatype": kind, "data": [value] * rows} for name, kind, value in OUTPUTS]
+    outputs = [
+        {"name": name, "shape": [rows], "datatype": kind, "data": [value] * rows}
+        for name, kind, value in OUTPUTS
+    ]
     body = json.dumps({"model_name": "heart-3", "model_version": "3", "outputs": outputs})
-    return f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode()
+    return (
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: "
+        f"{len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 class Upstream(Messages):
-    """Answers every request at once, or so many seconds later; by the path with as many rows as its name says."""
+    """Answers every request at once, or so many seconds later; by the path with as many rows as its
+    name says.
+    """
 
     answers = ((b"/wide-3/", answer(1024)), (b"", answer(1)))
     seconds = 0.0
@@ -94,7 +103,9 @@ class Caller(Messages):
 
 
 class Steady:
-    """Requests at a fixed rate, whether or not the former ones are answered; times count from when each was due."""
+    """Requests at a fixed rate, whether or not the former ones are answered; times count from when
+    each was due.
+    """
 
     def __init__(self, port: int, request: bytes, rate: float, seconds: float) -> None:
         self.port, self.request, self.rate, self.seconds = port, request, rate, seconds
@@ -110,7 +121,8 @@ class Steady:
         under_way: set[asyncio.Task[None]] = set()
         for number in range(count):
             due = begun + number / self.rate
-            # Also when no time is left: who is late must hear answers nevertheless, or it opens connection after connection.
+            # Also when no time is left: who is late must hear answers nevertheless, or it opens
+            # connection after connection.
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if self.free:
                 self.free.pop().ask(due)
@@ -123,13 +135,23 @@ class Steady:
             await asyncio.sleep(0.05)
         self.statuses["unanswered"] += count - sum(self.statuses.values())
         cuts = statistics.quantiles(self.times or [0.0, 0.0], n=100)
-        counts = {"statuses": {name: number for name, number in self.statuses.items() if number}, "connections": self.open}
-        return {**counts, "without_retry_after": self.without_retry_after, "p50": cuts[49] * 1e3, "p99": cuts[98] * 1e3}
+        counts = {
+            "statuses": {name: number for name, number in self.statuses.items() if number},
+            "connections": self.open,
+        }
+        return {
+            **counts,
+            "without_retry_after": self.without_retry_after,
+            "p50": cuts[49] * 1e3,
+            "p99": cuts[98] * 1e3,
+        }
 
     async def connect(self, due: float) -> None:
         self.open += 1
         try:
-            _, caller = await asyncio.get_running_loop().create_connection(lambda: Caller(self), "127.0.0.1", self.port)
+            _, caller = await asyncio.get_running_loop().create_connection(
+                lambda: Caller(self), "127.0.0.1", self.port
+            )
         except OSError:
             self.statuses["refused"] += 1
         else:
@@ -155,12 +177,16 @@ class Steady:
 
 
 async def serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(
+        Upstream, "127.0.0.1", port, backlog=1024
+    )
     await server.serve_forever()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("upstream", "steady"))
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--seconds", type=float, default=0)
@@ -170,7 +196,13 @@ def main() -> None:
         Upstream.seconds = given.seconds
         uvloop.run(serve(given.port))
     else:
-        print(json.dumps(uvloop.run(Steady(given.port, sys.stdin.buffer.read(), given.rate, given.seconds).run())))
+        print(
+            json.dumps(
+                uvloop.run(
+                    Steady(given.port, sys.stdin.buffer.read(), given.rate, given.seconds).run()
+                )
+            )
+        )
 
 
 if __name__ == "__main__":

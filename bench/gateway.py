@@ -1,7 +1,9 @@
-"""What the gateway costs: requests/s, latency, memory, beside Envoy, beside a plain proxy in Python and beside no proxy at all.
+"""What the gateway costs: requests/s, latency, memory, beside Envoy, beside a plain proxy in Python
+and beside no proxy at all.
 
-The proxy under test has the first core for itself; the load, the upstream and PostgreSQL share the others. Everything that the
-gateway checks and writes in production is on (see scene.py). Prints Markdown tables.
+The proxy under test has the first core for itself; the load, the upstream and PostgreSQL share the
+others. Everything that the gateway checks and writes in production is on (see scene.py). Prints
+Markdown tables.
 
     python -m bench.gateway --envoy .venv-bench/bin/envoy
 """
@@ -35,20 +37,25 @@ wrk.headers["authorization"] = "Bearer %(token)s"
 done = function(summary, latency)
   local e = summary.errors
   io.write(string.format('{"rate": %%f, "p50": %%f, "p99": %%f, "failed": %%d, "requests": %%d}',
-    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    summary.requests / summary.duration * 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3,
     e.connect + e.read + e.write + e.status + e.timeout, summary.requests))
 end
 """
 Row = dict[str, float]
 SPOOL = 2**32
-"""Bytes: some seconds of 1,024 rows a request, which come faster than PostgreSQL takes them, must not end in refusals."""
+"""Bytes: some seconds of 1,024 rows a request, which come faster than PostgreSQL takes them, must
+not end in refusals.
+"""
 ANSWERS = ("slipway_predictions_total", "slipway_refusals_total")
 PLAIN = "through FastAPI and httpx"
 
 
 @dataclass(frozen=True)
 class Contender:
-    """What is called. ``model`` is what it calls the model: only the gateway gives it another name than its service."""
+    """What is called. ``model`` is what it calls the model: only the gateway gives it another name
+    than its service.
+    """
 
     name: str
     port: int
@@ -59,19 +66,30 @@ class Contender:
         return f"/v2/models/{model}{self.suffix}/infer"
 
     def cpu(self) -> float:
-        """Seconds of CPU that the proxy has used, all threads together; what others do on its core does not count."""
+        """Seconds of CPU that the proxy has used, all threads together; what others do on its core
+        does not count.
+        """
         if self.process is None:
             return 0.0
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def full(self, token: str, seconds: float, *, rows: int = 1, connections: int = CONNECTIONS) -> Row:
+    def full(
+        self, token: str, seconds: float, *, rows: int = 1, connections: int = CONNECTIONS
+    ) -> Row:
         """As fast as it goes: requests/s, milliseconds, microseconds of CPU a request."""
         before = self.cpu()
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
             script.write(WRK % {"body": json.dumps(body(rows)), "token": token})
             script.flush()
-            options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", script.name]
+            options = [
+                "-t1",
+                f"-c{connections}",
+                f"-d{max(1, round(seconds))}s",
+                "--latency",
+                "-s",
+                script.name,
+            ]
             url = f"http://127.0.0.1:{self.port}{self.path('wide' if rows > 1 else 'heart')}"
             output = subprocess.check_output(["wrk", *options, url], text=True)
         result: Row = json.loads(output[output.index("{") :])
@@ -79,9 +97,20 @@ class Contender:
 
     def steady(self, token: str, seconds: float) -> Row:
         """At a fixed rate."""
-        command = [sys.executable, "-m", "bench.exchange", "steady", "--port", str(self.port), "--rate", str(STEADY_RATE)]
+        command = [
+            sys.executable,
+            "-m",
+            "bench.exchange",
+            "steady",
+            "--port",
+            str(self.port),
+            "--rate",
+            str(STEADY_RATE),
+        ]
         given = request(self.path("heart"), token, body(1))
-        result: dict[str, Any] = json.loads(subprocess.check_output([*command, "--seconds", str(seconds)], input=given))
+        result: dict[str, Any] = json.loads(
+            subprocess.check_output([*command, "--seconds", str(seconds)], input=given)
+        )
         failed = sum(count for status, count in result["statuses"].items() if status != "200")
         return {"p50": result["p50"], "p99": result["p99"], "failed": failed}
 
@@ -93,7 +122,10 @@ def envoy_config(port: int, upstream: int) -> dict[str, Any]:
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
     package = "type.googleapis.com/envoy.extensions.filters"
-    router = {"name": "envoy.filters.http.router", "typed_config": {"@type": f"{package}.http.router.v3.Router"}}
+    router = {
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": f"{package}.http.router.v3.Router"},
+    }
     route = {"match": {"prefix": "/"}, "route": {"cluster": "upstream", "timeout": "30s"}}
     manager = {
         "@type": f"{package}.network.http_connection_manager.v3.HttpConnectionManager",
@@ -106,7 +138,10 @@ def envoy_config(port: int, upstream: int) -> dict[str, Any]:
     cluster = {
         "name": "upstream",
         "connect_timeout": "2s",
-        "load_assignment": {"cluster_name": "upstream", "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {
+            "cluster_name": "upstream",
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
     }
     listener = {"address": address(port), "filter_chains": [{"filters": filters}]}
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
@@ -126,13 +161,25 @@ def contenders(here: Scene, envoy: str | None) -> list[Contender]:
         process = here.stack.enter_context(running(command, port, PROXY_CORES, here.log))
         found.append(Contender("through Envoy", port, process=process.pid))
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bench.plain:application", "--port", str(port), "--no-access-log"]
-    plain = running(command, port, PROXY_CORES, here.log, UPSTREAM=f"http://127.0.0.1:{here.upstream}")
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "bench.plain:application",
+        "--port",
+        str(port),
+        "--no-access-log",
+    ]
+    plain = running(
+        command, port, PROXY_CORES, here.log, UPSTREAM=f"http://127.0.0.1:{here.upstream}"
+    )
     found.append(Contender(PLAIN, port, "", here.stack.enter_context(plain).pid))
     return found
 
 
-def medians(here: Scene, names: list[Contender], rounds: int, measure: Callable[[Contender], Row]) -> dict[str, Row]:
+def medians(
+    here: Scene, names: list[Contender], rounds: int, measure: Callable[[Contender], Row]
+) -> dict[str, Row]:
     """By name, taken in turns: a busy machine is busy for all."""
     rows: dict[str, list[Row]] = {each.name: [] for each in names}
     for _ in range(rounds):
@@ -140,19 +187,28 @@ def medians(here: Scene, names: list[Contender], rounds: int, measure: Callable[
             here.wait_until_shipped()
             rows[each.name].append(measure(each))
     return {
-        name: {key: (sum if key == "failed" else statistics.median)([row[key] for row in found]) for key in found[0]}
+        name: {
+            key: (sum if key == "failed" else statistics.median)([row[key] for row in found])
+            for key in found[0]
+        }
         for name, found in rows.items()
     }
 
 
 def full_table(found: dict[str, Row]) -> Iterator[str]:
-    yield "| instant upstream, called | requests/s | of Envoy | p50 ms | p99 ms | CPU µs a request | failed |"
+    yield (
+        "| instant upstream, called | requests/s | of Envoy | p50 ms | p99 ms | CPU µs a request "
+        "| failed |"
+    )
     yield "|---|--:|--:|--:|--:|--:|--:|"
     envoy = found.get("through Envoy", {}).get("rate")
     for name, row in found.items():
         cpu = f"{row['cpu']:.0f}" if row["cpu"] else "–"
         share = f"{row['rate'] / envoy:.2f}" if envoy else "–"
-        yield f"| {name} | {row['rate']:,.0f} | {share} | {row['p50']:.2f} | {row['p99']:.2f} | {cpu} | {row['failed']:.0f} |"
+        yield (
+            f"| {name} | {row['rate']:,.0f} | {share} | {row['p50']:.2f} | {row['p99']:.2f} | "
+            f"{cpu} | {row['failed']:.0f} |"
+        )
 
 
 def steady_table(found: dict[str, Row]) -> Iterator[str]:
@@ -160,8 +216,13 @@ def steady_table(found: dict[str, Row]) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|--:|"
     direct = found["without a proxy"]
     for name, row in found.items():
-        added = [f"{row[key] - direct[key]:.2f}" if row is not direct else "–" for key in ("p50", "p99")]
-        yield f"| {name} | {row['p50']:.2f} | {added[0]} | {row['p99']:.2f} | {added[1]} | {row['failed']:.0f} |"
+        added = [
+            f"{row[key] - direct[key]:.2f}" if row is not direct else "–" for key in ("p50", "p99")
+        ]
+        yield (
+            f"| {name} | {row['p50']:.2f} | {added[0]} | {row['p99']:.2f} | {added[1]} | "
+            f"{row['failed']:.0f} |"
+        )
 
 
 def wide_table(found: dict[str, Row]) -> Iterator[str]:
@@ -169,7 +230,10 @@ def wide_table(found: dict[str, Row]) -> Iterator[str]:
     yield "|---|--:|--:|--:|--:|"
     direct = found["without a proxy"]
     for name, row in found.items():
-        yield f"| {name} | {row['rate']:,.0f} | {row['rate'] / direct['rate']:.2f} | {row['p50']:.2f} | {row['failed']:.0f} |"
+        yield (
+            f"| {name} | {row['rate']:,.0f} | {row['rate'] / direct['rate']:.2f} | "
+            f"{row['p50']:.2f} | {row['failed']:.0f} |"
+        )
 
 
 def show(title: str, lines: Iterator[str]) -> None:
@@ -178,7 +242,9 @@ def show(title: str, lines: Iterator[str]) -> None:
 
 
 @contextmanager
-def everybody(envoy: str | None, upstream_seconds: float = 0) -> Iterator[tuple[Scene, list[Contender], str]]:
+def everybody(
+    envoy: str | None, upstream_seconds: float = 0
+) -> Iterator[tuple[Scene, list[Contender], str]]:
     """Warm."""
     with scene(upstream_seconds=upstream_seconds, SLIPWAY_SPOOL_LIMIT=str(SPOOL)) as here:
         token, found = here.issuer.token(), contenders(here, envoy)
@@ -189,27 +255,57 @@ def everybody(envoy: str | None, upstream_seconds: float = 0) -> Iterator[tuple[
 
 def compare(envoy: str | None, rounds: int, seconds: float) -> None:
     with everybody(envoy) as (here, found, token):
-        print(f"{CONNECTIONS} connections by wrk, median of {rounds} rounds of {seconds:g} s, one core for the proxy:\n")
-        print("\n".join(full_table(medians(here, found, rounds, lambda each: each.full(token, seconds)))))
+        print(
+            f"{CONNECTIONS} connections by wrk, median of {rounds} rounds of {seconds:g} s, "
+            "one core for the proxy:\n"
+        )
+        print(
+            "\n".join(
+                full_table(medians(here, found, rounds, lambda each: each.full(token, seconds)))
+            )
+        )
         resident = here.resident()
         fast = [each for each in found if each.name != PLAIN]  # which does not reach that rate
-        show("In the same run", steady_table(medians(here, fast, rounds, lambda each: each.steady(token, seconds))))
+        show(
+            "In the same run",
+            steady_table(medians(here, fast, rounds, lambda each: each.steady(token, seconds))),
+        )
         wide = medians(here, found, rounds, lambda each: each.full(token, seconds, rows=1024))
         show(f"{CONNECTIONS} connections, an upstream that answers at once", wide_table(wide))
-        print(f"\nThe gateway holds {resident:.0f} MiB after {CONNECTIONS} connections, {here.resident():.0f} MiB at the end.")
-        said = {name: value for name, value in here.metrics().items() if name.startswith(ANSWERS) and value}
-        print("Answers, by its own metrics: " + ", ".join(f"{value:,.0f} × `{name}`" for name, value in said.items()))
+        print(
+            f"\nThe gateway holds {resident:.0f} MiB after {CONNECTIONS} connections, "
+            f"{here.resident():.0f} MiB at the end."
+        )
+        said = {
+            name: value
+            for name, value in here.metrics().items()
+            if name.startswith(ANSWERS) and value
+        }
+        print(
+            "Answers, by its own metrics: "
+            + ", ".join(f"{value:,.0f} × `{name}`" for name, value in said.items())
+        )
         database = here.logged
         here.gateway.terminate()
         here.gateway.wait(30)
         print("The event log holds {:,} predictions, {:,} different ones.".format(*database()))
     with everybody(envoy, FOREST_SECONDS) as (here, found, token):
-        wide = medians(here, found, rounds, lambda each: each.full(token, seconds, rows=1024, connections=1))
-        show(f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, as our predictor does", wide_table(wide))
+        wide = medians(
+            here, found, rounds, lambda each: each.full(token, seconds, rows=1024, connections=1)
+        )
+        show(
+            (
+                f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, as our "
+                "predictor does"
+            ),
+            wide_table(wide),
+        )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--envoy", help="the Envoy program; without it that row is left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)

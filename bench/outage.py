@@ -1,8 +1,10 @@
-"""An issuer that is away for five minutes, that has new keys when it is back, and whose clock is not ours.
+"""An issuer that is away for five minutes, that has new keys when it is back, and whose clock is
+not ours.
 
     python -m bench.outage --seconds 300
 
-A gateway process with its usual settings. Prints what was asked and answered; ends with status 1 if anything was unexpected.
+A gateway process with its usual settings. Prints what was asked and answered; ends with status 1 if
+anything was unexpected.
 """
 
 import argparse
@@ -38,12 +40,17 @@ class Walk:
         seen = Counter(self.ask(token) for token in tokens)
         self.wrong += seen != {status: len(tokens)}
         print(
-            f"| {what} | {json.dumps(dict(seen))} | {'as it should be' if seen == {status: len(tokens)} else f'not {status}'} |",
+            (
+                f"| {what} | {json.dumps(dict(seen))} | "
+                f"{'as it should be' if seen == {status: len(tokens)} else f'not {status}'} |"
+            ),
             flush=True,
         )
 
     def away(self, seconds: float, token: str) -> None:
-        """A token that is in use, twice a second; now and then one that was not seen before, of a key that is known."""
+        """A token that is in use, twice a second; now and then one that was not seen before, of a
+        key that is known.
+        """
         seen: Counter[str] = Counter()
         end, number = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -53,7 +60,9 @@ class Walk:
             number += 1
             time.sleep(0.5)
         self.wrong += any(not name.endswith("200") for name in seen)
-        print(f"| the issuer is away for {seconds:.0f} s | {json.dumps(dict(seen))} | |", flush=True)
+        print(
+            f"| the issuer is away for {seconds:.0f} s | {json.dumps(dict(seen))} | |", flush=True
+        )
 
     def found(self, token: str, seconds: float) -> None:
         """How long it takes until a key that is published again is known."""
@@ -61,7 +70,13 @@ class Walk:
         while (status := self.ask(token)) != 200 and time.monotonic() - begun < seconds:
             time.sleep(0.2)
         self.wrong += status != 200
-        print(f"| the issuer is back: a token of its new key | {status} after {time.monotonic() - begun:.1f} s | |", flush=True)
+        print(
+            (
+                f"| the issuer is back: a token of its new key | {status} after "
+                f"{time.monotonic() - begun:.1f} s | |"
+            ),
+            flush=True,
+        )
 
 
 def walk(seconds: float) -> int:
@@ -71,7 +86,12 @@ def walk(seconds: float) -> int:
         known = issuer.token()
         print("| what | statuses | |\n|---|---|---|", flush=True)
         it.expect("a token", 200, known)
-        it.expect("the issuer's clock is 20 s ahead, 20 s behind", 200, issuer.token(begins=20), issuer.token(lasts=-20))
+        it.expect(
+            "the issuer's clock is 20 s ahead, 20 s behind",
+            200,
+            issuer.token(begins=20),
+            issuer.token(lasts=-20),
+        )
         it.expect("60 s ahead, 60 s behind", 401, issuer.token(begins=60), issuer.token(lasts=-60))
         issuer.rotate()
         time.sleep(10)  # SLIPWAY_OIDC_REFETCH_SECONDS
@@ -88,7 +108,9 @@ def walk(seconds: float) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=300)
     sys.exit(1 if walk(parser.parse_args().seconds) else 0)
 

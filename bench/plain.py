@@ -1,4 +1,5 @@
-"""What the gateway is compared with: a proxy as one writes it with FastAPI and httpx, which checks and logs nothing.
+"""What the gateway is compared with: a proxy as one writes it with FastAPI and httpx, which checks
+and logs nothing.
 
 UPSTREAM=http://127.0.0.1:9000 uvicorn bench.plain:application
 """
@@ -11,7 +12,9 @@ from fastapi import Depends, FastAPI, Request, Response
 
 UPSTREAM = os.environ["UPSTREAM"]
 application = FastAPI()
-client = httpx.AsyncClient(base_url=UPSTREAM, limits=httpx.Limits(max_connections=256, max_keepalive_connections=256))
+client = httpx.AsyncClient(
+    base_url=UPSTREAM, limits=httpx.Limits(max_connections=256, max_keepalive_connections=256)
+)
 
 
 async def content(request: Request) -> bytes:
@@ -20,5 +23,7 @@ async def content(request: Request) -> bytes:
 
 @application.post("/v2/models/{model}/infer")
 async def infer(model: str, body: Annotated[bytes, Depends(content)]) -> Response:
-    answer = await client.post(f"/v2/models/{model}-3/infer", content=body, headers={"content-type": "application/json"})
+    answer = await client.post(
+        f"/v2/models/{model}-3/infer", content=body, headers={"content-type": "application/json"}
+    )
     return Response(answer.content, answer.status_code, media_type=answer.headers["content-type"])

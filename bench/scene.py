@@ -1,8 +1,9 @@
-"""What stands around a gateway under measurement: issuer, cluster, PostgreSQL, upstream; each process on the cores meant for it.
+"""What stands around a gateway under measurement: issuer, cluster, PostgreSQL, upstream; each
+process on the cores meant for it.
 
-The gateway does all that it does in production: a signed token, grants by groups from PostgreSQL, a policy with a rate and with
-quotas of a day and a month that are leased from PostgreSQL, routing by ``status.traffic``, metrics, and the event log shipped to
-PostgreSQL.
+The gateway does all that it does in production: a signed token, grants by groups from PostgreSQL, a
+policy with a rate and with quotas of a day and a month that are leased from PostgreSQL, routing by
+``status.traffic``, metrics, and the event log shipped to PostgreSQL.
 """
 
 import http.server
@@ -36,15 +37,37 @@ from slipway_contract.model import API_VERSION
 PROXY_CORES = {min(os.sched_getaffinity(0))}
 OTHER_CORES = os.sched_getaffinity(0) - PROXY_CORES or PROXY_CORES
 DIGEST = "sha256:" + "ab" * 32
-NAMES = ("age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal")
+NAMES = (
+    "age",
+    "sex",
+    "cp",
+    "trestbps",
+    "chol",
+    "fbs",
+    "restecg",
+    "thalach",
+    "exang",
+    "oldpeak",
+    "slope",
+    "ca",
+    "thal",
+)
 # Checked for each prediction, and never reached.
-TERMS = "UPDATE policies SET predictions_per_minute = 10000000, requests_per_day = 1000000000, requests_per_month = 2000000000"
+TERMS = (
+    "UPDATE policies SET predictions_per_minute = 10000000, requests_per_day = 1000000000, "
+    "requests_per_month = 2000000000"
+)
 
 
 def body(rows: int) -> str:
     """A V2 request."""
     return json.dumps(
-        {"inputs": [{"name": name, "shape": [rows], "datatype": "FP32", "data": [1.0] * rows} for name in NAMES]},
+        {
+            "inputs": [
+                {"name": name, "shape": [rows], "datatype": "FP32", "data": [1.0] * rows}
+                for name in NAMES
+            ]
+        },
         separators=(",", ":"),
     )
 
@@ -52,7 +75,9 @@ def body(rows: int) -> str:
 def request(path: str, token: str, content: str) -> bytes:
     """The same as bytes on the wire."""
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-    return f"{head}authorization: Bearer {token}\r\ncontent-length: {len(content)}\r\n\r\n{content}".encode()
+    return (
+        f"{head}authorization: Bearer {token}\r\ncontent-length: {len(content)}\r\n\r\n{content}"
+    ).encode()
 
 
 def free_port() -> int:
@@ -62,7 +87,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[str], port: int, cores: set[int], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], port: int, cores: set[int], log: Path, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process on these cores, from when its port is open."""
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -89,7 +116,9 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> N
             time.sleep(0.05)
         else:
             return
-    raise SystemExit(f"{process.args!r} did not open port {port}; its log:\n{log.read_text()[-3000:]}")
+    raise SystemExit(
+        f"{process.args!r} did not open port {port}; its log:\n{log.read_text()[-3000:]}"
+    )
 
 
 class Issuer:
@@ -106,9 +135,18 @@ class Issuer:
         """A new key; what was there stays published."""
         self.keys.append(RSAKey.generate_key(2048, {"kid": f"key-{len(self.keys)}", "use": "sig"}))
 
-    def token(self, *, key: int = -1, lasts: int = 7200, begins: int = 0, subject: str = "bench") -> str:
+    def token(
+        self, *, key: int = -1, lasts: int = 7200, begins: int = 0, subject: str = "bench"
+    ) -> str:
         now = int(time.time())
-        claims = {"iss": self.url, "aud": "bench", "sub": subject, "nbf": now + begins, "exp": now + lasts, "groups": ["user"]}
+        claims = {
+            "iss": self.url,
+            "aud": "bench",
+            "sub": subject,
+            "nbf": now + begins,
+            "exp": now + lasts,
+            "groups": ["user"],
+        }
         return jwt.encode({"alg": "RS256", "kid": self.keys[key].kid}, claims, self.keys[key])
 
     def __enter__(self) -> Self:
@@ -124,7 +162,9 @@ class Issuer:
         class Documents(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 discovery = {"issuer": issuer.url, "jwks_uri": f"{issuer.url}/jwks"}
-                content = json.dumps(KeySet(issuer.keys).as_dict() if self.path == "/jwks" else discovery).encode()
+                content = json.dumps(
+                    KeySet(issuer.keys).as_dict() if self.path == "/jwks" else discovery
+                ).encode()
                 self.send_response(200)
                 self.send_header("content-length", str(len(content)))
                 self.end_headers()
@@ -148,9 +188,23 @@ def declare(folder: Path, upstream: int) -> str:
     cluster = connect(f"local://{folder}")
     now = datetime.now(UTC).isoformat()
     for name in ("heart", "wide"):
-        cluster.apply({"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": {"registeredModel": name}})
+        cluster.apply(
+            {
+                "apiVersion": API_VERSION,
+                "kind": "Model",
+                "metadata": {"name": name},
+                "spec": {"registeredModel": name},
+            }
+        )
         place = {"service": f"{name}-3", "url": f"http://127.0.0.1:{upstream}"}
-        target = {"version": "3", "role": "live", "percent": 100, "digest": DIGEST, "since": now, **place}
+        target = {
+            "version": "3",
+            "role": "live",
+            "percent": 100,
+            "digest": DIGEST,
+            "since": now,
+            **place,
+        }
         cluster.update_status(MODEL, name, {"traffic": [target]})
     return f"local://{folder}"
 
@@ -179,24 +233,36 @@ class Scene:
 
     def metrics(self) -> dict[str, float]:
         """What the gateway counts of itself, by name and labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10
+        ) as answer:
             lines = answer.read().decode().splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+        return {
+            name: float(value)
+            for name, _, value in (
+                line.rpartition(" ") for line in lines if not line.startswith("#")
+            )
+        }
 
     def wait_until_shipped(self) -> None:
-        """Until PostgreSQL has all events: what one measurement left must not fill the spool of the next, nor use its cores."""
+        """Until PostgreSQL has all events: what one measurement left must not fill the spool of the
+        next, nor use its cores.
+        """
         end = time.monotonic() + 300
         while waiting := self.metrics()["slipway_spool_bytes"]:
             if time.monotonic() > end:
                 raise SystemExit(
-                    f"{waiting:,.0f} bytes of events still wait for PostgreSQL; its log:\n{self.log.read_text()[-3000:]}"
+                    f"{waiting:,.0f} bytes of events still wait for PostgreSQL; its "
+                    f"log:\n{self.log.read_text()[-3000:]}"
                 )
             time.sleep(0.2)
 
     def logged(self) -> tuple[int, int]:
         """Predictions in the log, and how many of them are different ones."""
         with psycopg.connect(self.database) as connection:
-            row = connection.execute("SELECT count(*), count(DISTINCT request_id) FROM prediction_events").fetchone()
+            row = connection.execute(
+                "SELECT count(*), count(DISTINCT request_id) FROM prediction_events"
+            ).fetchone()
         assert row
         return int(row[0]), int(row[1])
 
@@ -236,12 +302,16 @@ def scene(*, upstream_seconds: float = 0, **settings: str) -> Iterator[Scene]:
             **settings,
         }
         program = [sys.executable, "-m", "slipway_gateway"]
-        subprocess.run([*program, "migrate"], env={**os.environ, **given}, check=True, capture_output=True)
+        subprocess.run(
+            [*program, "migrate"], env={**os.environ, **given}, check=True, capture_output=True
+        )
         with psycopg.connect(postgres.get_uri()) as connection:
             connection.execute(TERMS)
         gateway = stack.enter_context(running([*program, "serve"], port, PROXY_CORES, log, **given))
         wait_until_ready(port)
-        yield Scene(folder, stack, issuer, upstream, port, metrics_port, postgres.get_uri(), gateway)
+        yield Scene(
+            folder, stack, issuer, upstream, port, metrics_port, postgres.get_uri(), gateway
+        )
 
 
 def wait_until_ready(port: int) -> None:

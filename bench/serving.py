@@ -1,14 +1,17 @@
-"""A 100-tree forest over HTTP: our runtime on ONNX against mlserver-sklearn on joblib, both in MLServer.
+"""A 100-tree forest over HTTP: our runtime on ONNX against mlserver-sklearn on joblib, both in
+MLServer.
 
     .venv-serving/bin/python -m bench.serving
 
-One client, one connection, one request at a time; the contenders take turns in the same run, so that a busy machine is busy
-for all. mlserver-sklearn gets the bare forest and the request that it is fastest with (one tensor); ours imputes, takes 13
-named columns and checks each value. Prints a Markdown table; ends within a minute.
+One client, one connection, one request at a time; the contenders take turns in the same run, so
+that a busy machine is busy for all. mlserver-sklearn gets the bare forest and the request that it
+is fastest with (one tensor); ours imputes, takes 13 named columns and checks each value. Prints a
+Markdown table; ends within a minute.
 
     .venv-serving/bin/python -m bench.serving --batching
 
-What adaptive batching costs and brings: one row a request, over one connection and over many, with and without it.
+What adaptive batching costs and brings: one row a request, over one connection and over many, with
+and without it.
 """
 
 import argparse
@@ -47,14 +50,22 @@ CONNECTIONS = (1, 16)
 BATCHING = {"off": (0, 0.0), "32 requests, 1 ms": (32, 0.001), "32 requests, 5 ms": (32, 0.005)}
 """Requests in a batch at most, and seconds that the first one waits."""
 SIGNATURE = Signature(
-    inputs=tuple(Column(name=f"x{i}", datatype=Datatype.FP32, minimum=-100, maximum=100, missing=i > 1) for i in range(INPUTS)),
-    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
+    inputs=tuple(
+        Column(name=f"x{i}", datatype=Datatype.FP32, minimum=-100, maximum=100, missing=i > 1)
+        for i in range(INPUTS)
+    ),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64),
+        Column(name="probability", datatype=Datatype.FP32),
+    ),
 )
 
 
 @dataclass
 class Contender:
-    """A way to ask a server the same question; ``seconds`` are the times of its answers by number of rows."""
+    """A way to ask a server the same question; ``seconds`` are the times of its answers by number
+    of rows.
+    """
 
     name: str
     port: int
@@ -74,7 +85,9 @@ class Contender:
 
     def _ask(self, connection: http.client.HTTPConnection, rows: int) -> float:
         begin = time.perf_counter()
-        connection.request("POST", self.path, self.bodies[rows], {"Content-Type": "application/json"})
+        connection.request(
+            "POST", self.path, self.bodies[rows], {"Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         content = answer.read()
         taken = time.perf_counter() - begin
@@ -88,7 +101,9 @@ def forest() -> Fitted:
     rng = np.random.default_rng(0)
     rows: Matrix = rng.normal(size=(1000 + max(SIZES), INPUTS)).astype(np.float32)
     classes = (rows[:, 0] + rows[:, 1] * rows[:, 2] > 0).astype(int)
-    model = make_pipeline(SimpleImputer(), RandomForestClassifier(TREES, random_state=0)).fit(rows[:1000], classes[:1000])
+    model = make_pipeline(SimpleImputer(), RandomForestClassifier(TREES, random_state=0)).fit(
+        rows[:1000], classes[:1000]
+    )
     return Fitted(model, rows[1000:], SIGNATURE)
 
 
@@ -97,7 +112,11 @@ def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
     """``mlserver start`` with mlserver-sklearn; gives its port."""
     folder.mkdir()
     joblib.dump(model, folder / "model.joblib")
-    settings = {"name": "forest", "implementation": "mlserver_sklearn.SKLearnModel", "parameters": {"uri": "./model.joblib"}}
+    settings = {
+        "name": "forest",
+        "implementation": "mlserver_sklearn.SKLearnModel",
+        "parameters": {"uri": "./model.joblib"},
+    }
     (folder / "model-settings.json").write_text(json.dumps(settings))
     port = free_port()
     environment = {
@@ -112,7 +131,9 @@ def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
     command = [str(Path(sys.executable).with_name("mlserver")), "start", str(folder)]
     log = folder.parent / "sklearn.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder.parent, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=folder.parent, env=environment, stdout=output, stderr=output
+        )
     try:
         wait_until_up(f"http://127.0.0.1:{port}/v2/models/forest/ready", process, log, seconds=60)
         yield port
@@ -123,8 +144,15 @@ def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
 
 def one_tensor(rows: Matrix, *outputs: str) -> bytes:
     """The request that mlserver-sklearn is fastest with."""
-    tensor = {"name": "x", "datatype": "FP32", "shape": list(rows.shape), "data": rows.ravel().tolist()}
-    return json.dumps({"inputs": [tensor], "outputs": [{"name": name} for name in outputs]}).encode()
+    tensor = {
+        "name": "x",
+        "datatype": "FP32",
+        "shape": list(rows.shape),
+        "data": rows.ravel().tolist(),
+    }
+    return json.dumps(
+        {"inputs": [tensor], "outputs": [{"name": name} for name in outputs]}
+    ).encode()
 
 
 def contenders(ours: int, theirs: int, fitted: Fitted) -> list[Contender]:
@@ -134,18 +162,32 @@ def contenders(ours: int, theirs: int, fitted: Fitted) -> list[Contender]:
     both = ("predict", "predict_proba")
     return [
         Contender(
-            "Slipway, ONNX", ours, infer.format("heart-3"), {n: json.dumps(fitted.request(r)).encode() for n, r in rows.items()}
+            "Slipway, ONNX",
+            ours,
+            infer.format("heart-3"),
+            {n: json.dumps(fitted.request(r)).encode() for n, r in rows.items()},
         ),
-        Contender("mlserver-sklearn", theirs, infer.format("forest"), {n: one_tensor(r, *both) for n, r in rows.items()}),
         Contender(
-            "mlserver-sklearn, label only", theirs, infer.format("forest"), {n: one_tensor(r, "predict") for n, r in rows.items()}
+            "mlserver-sklearn",
+            theirs,
+            infer.format("forest"),
+            {n: one_tensor(r, *both) for n, r in rows.items()},
+        ),
+        Contender(
+            "mlserver-sklearn, label only",
+            theirs,
+            infer.format("forest"),
+            {n: one_tensor(r, "predict") for n, r in rows.items()},
         ),
     ]
 
 
 def table(measured: list[Contender]) -> Iterator[str]:
     """Times in milliseconds; the ratio is that of the medians."""
-    yield f"{TREES}-tree forest, {INPUTS} inputs, label and probability over HTTP, one client, {os.cpu_count()} CPUs\n"
+    yield (
+        f"{TREES}-tree forest, {INPUTS} inputs, label and probability over HTTP, one client, "
+        f"{os.cpu_count()} CPUs\n"
+    )
     yield "| rows | server | p50 ms | p99 ms | requests/s | Slipway is faster by |"
     yield "|---:|---|---:|---:|---:|---:|"
     for rows in SIZES:
@@ -154,18 +196,25 @@ def table(measured: list[Contender]) -> Iterator[str]:
             p50, p99 = np.percentile(contender.seconds[rows], [50, 99])
             rate = 1 / np.mean(contender.seconds[rows])
             ratio = "" if contender is measured[0] else f"{p50 / base:.1f} ×"
-            yield f"| {rows:,} | {contender.name} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | {rate:,.0f} | {ratio} |"
+            yield (
+                f"| {rows:,} | {contender.name} | {p50 * 1e3:.2f} | {p99 * 1e3:.2f} | "
+                f"{rate:,.0f} | {ratio} |"
+            )
 
 
 @dataclass
 class Switched:
-    """A server of ours with one setting of batching; ``seconds`` are those of its answers by number of connections."""
+    """A server of ours with one setting of batching; ``seconds`` are those of its answers by number
+    of connections.
+    """
 
     format: ArtifactFormat
     batching: str
     process: int
     caller: Contender
-    seconds: dict[int, list[float]] = field(default_factory=lambda: {count: [] for count in CONNECTIONS})
+    seconds: dict[int, list[float]] = field(
+        default_factory=lambda: {count: [] for count in CONNECTIONS}
+    )
     elapsed: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CONNECTIONS, 0.0))
     cpu: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CONNECTIONS, 0.0))
 
@@ -189,8 +238,14 @@ class Switched:
 
 def batching_table(measured: list[Switched]) -> Iterator[str]:
     """By format and number of connections, without batching first."""
-    yield f"{TREES}-tree forest, {INPUTS} inputs, one row a request over HTTP, {os.cpu_count()} CPUs\n"
-    yield "| format | connections | batching | p50 ms | p99 ms | requests/s | server CPU ms a request |"
+    yield (
+        f"{TREES}-tree forest, {INPUTS} inputs, one row a request over HTTP, {os.cpu_count()} "
+        "CPUs\n"
+    )
+    yield (
+        "| format | connections | batching | p50 ms | p99 ms | requests/s | server CPU ms a "
+        "request |"
+    )
     yield "|---|---:|---|---:|---:|---:|---:|"
     for format in (ArtifactFormat.ONNX, ArtifactFormat.SKOPS):
         for count in CONNECTIONS:
@@ -199,7 +254,10 @@ def batching_table(measured: list[Switched]) -> Iterator[str]:
                     times = each.seconds[count]
                     p50, p99 = np.percentile(times, [50, 99]) * 1e3
                     rate, cpu = len(times) / each.elapsed[count], each.cpu[count] / len(times) * 1e3
-                    yield f"| {format} | {count} | {each.batching} | {p50:.2f} | {p99:.2f} | {rate:,.0f} | {cpu:.2f} |"
+                    yield (
+                        f"| {format} | {count} | {each.batching} | {p50:.2f} | {p99:.2f} | "
+                        f"{rate:,.0f} | {cpu:.2f} |"
+                    )
 
 
 def measure_batching() -> None:
@@ -213,9 +271,16 @@ def measure_batching() -> None:
             write_artifact(folder / format, fitted, format)
             write_model_settings(folder / format, format)
             for name, (size, seconds) in BATCHING.items():
-                switch = {"MLSERVER_MODEL_MAX_BATCH_SIZE": str(size), "MLSERVER_MODEL_MAX_BATCH_TIME": str(seconds)}
-                server = stack.enter_context(started(folder / format, folder / f"{format}-{size}-{seconds}.log", switch))
-                caller = Contender(name, server.client.base_url.port or 80, "/v2/models/heart-3/infer", {1: body})
+                switch = {
+                    "MLSERVER_MODEL_MAX_BATCH_SIZE": str(size),
+                    "MLSERVER_MODEL_MAX_BATCH_TIME": str(seconds),
+                }
+                server = stack.enter_context(
+                    started(folder / format, folder / f"{format}-{size}-{seconds}.log", switch)
+                )
+                caller = Contender(
+                    name, server.client.base_url.port or 80, "/v2/models/heart-3/infer", {1: body}
+                )
                 measured.append(Switched(format, name, server.process.pid, caller))
         for _ in range(ROUNDS):
             for count in CONNECTIONS:
@@ -243,8 +308,12 @@ def compare_servers() -> None:
 
 def main() -> None:
     """What the command line asks for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batching", action="store_true", help="what adaptive batching costs and brings")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--batching", action="store_true", help="what adaptive batching costs and brings"
+    )
     if parser.parse_args().batching:
         measure_batching()
     else:

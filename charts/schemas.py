@@ -1,8 +1,9 @@
 """Writes the JSON schemas that kubeconform checks the chart's objects against, without a network.
 
-Kubernetes' own kinds come from the types of the installed ``kubernetes`` client, ``Model`` from its definition, and the kinds
-of others (KServe, Gateway API, Prometheus operator) from ``charts/schemas/*.yaml``: strict, with the fields that the chart
-writes and no more. ``python charts/schemas.py FOLDER`` writes ``FOLDER/GROUP/kind_version.json``.
+Kubernetes' own kinds come from the types of the installed ``kubernetes`` client, ``Model`` from its
+definition, and the kinds of others (KServe, Gateway API, Prometheus operator) from
+``charts/schemas/*.yaml``: strict, with the fields that the chart writes and no more. ``python
+charts/schemas.py FOLDER`` writes ``FOLDER/GROUP/kind_version.json``.
 """
 
 import json
@@ -29,23 +30,36 @@ KINDS = {
 
 
 def types(*names: str) -> dict[str, Any]:
-    """Definitions of the client's types of these names and of all that they hold; what a type does not have is refused."""
-    definitions: dict[str, Any] = models_json_schema([(getattr(client, name), "validation") for name in names])[1]["$defs"]
+    """Definitions of the client's types of these names and of all that they hold; what a type does
+    not have is refused.
+    """
+    definitions: dict[str, Any] = models_json_schema(
+        [(getattr(client, name), "validation") for name in names]
+    )[1]["$defs"]
     return definitions
 
 
 def of_kind(api_version: str, kind: str) -> dict[str, Any]:
     """The schema of a whole object of Kubernetes' own."""
     name = f"{api_version.rsplit('/', 1)[-1].capitalize()}{kind}"
-    stated = {"properties": {"apiVersion": {"const": api_version}, "kind": {"const": kind}}, "required": ["apiVersion", "kind"]}
+    stated = {
+        "properties": {"apiVersion": {"const": api_version}, "kind": {"const": kind}},
+        "required": ["apiVersion", "kind"],
+    }
     return {"allOf": [{"$ref": f"#/$defs/{name}"}, stated], "$defs": types(name)}
 
 
 def of_definition(crd: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a custom resource, from its definition; fields that it does not name are refused."""
+    """The schema of a custom resource, from its definition; fields that it does not name are
+    refused.
+    """
     body = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     closed = _closed(body)
-    closed["properties"] |= {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+    closed["properties"] |= {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
     return closed
 
 
@@ -60,7 +74,9 @@ def _closed(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_others(text: str) -> dict[str, Any]:
-    """A schema of ours for a kind of someone else; ``$ref: V1Container`` in it is the client's type."""
+    """A schema of ours for a kind of someone else; ``$ref: V1Container`` in it is the client's
+    type.
+    """
     used: set[str] = set()
 
     def resolve(node: Any) -> Any:

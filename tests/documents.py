@@ -1,4 +1,5 @@
-"""The commands of README and docs: each block is marked with where it runs, and runs there as it is written.
+"""The commands of README and docs: each block is marked with where it runs, and runs there as it is
+written.
 
 A mark is a comment on the line before the block:
 
@@ -7,7 +8,8 @@ A mark is a comment on the line before the block:
 - ``<!-- run by: FILE -->``: FILE runs the commands of this page in its own order
 - ``<!-- not run: REASON -->``: needs what no test has, such as a registry of one's own
 
-Words in capitals stand for what earlier commands of the page have printed: ``REQUEST_ID`` for the last ``requestId``.
+Words in capitals stand for what earlier commands of the page have printed: ``REQUEST_ID`` for the
+last ``requestId``.
 """
 
 import re
@@ -17,7 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "charts/slipway/README.md"]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "charts/slipway/README.md",
+]
 
 PLACEHOLDERS = {
     "REQUEST_ID": "requestId",
@@ -30,7 +37,8 @@ PLACEHOLDERS = {
 
 PROLOGUE = r"""
 set -euo pipefail
-# Another gateway finds an event when it is shipped, a moment after the answer: a reader takes that moment.
+# Another gateway finds an event when it is shipped, a moment after the answer: a reader takes that
+# moment.
 curl() { command curl --fail-with-body --show-error --retry 4 --retry-all-errors "$@"; }
 last() {
   local found
@@ -75,8 +83,15 @@ def blocks(page: Path) -> Iterator[Block]:
             mark = ""
 
 
-def run(page: Path, mark: str, folder: Path, environment: Mapping[str, str], known: Mapping[str, str] | None = None) -> None:
-    """Run the blocks of a page with this mark, in one shell, in ``folder``; fails with what the last command printed.
+def run(
+    page: Path,
+    mark: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    known: Mapping[str, str] | None = None,
+) -> None:
+    """Run the blocks of a page with this mark, in one shell, in ``folder``; fails with what the
+    last command printed.
 
     ``known`` has values for words in capitals that no command of the page prints.
     """
@@ -111,12 +126,18 @@ def filled(commands: str) -> str:
         while found := re.search(rf"\b{word}\b", commands):
             quoted = commands[: found.start()].count("'") % 2
             call = f"$(last {name})"
-            commands = commands[: found.start()] + (f"'\"{call}\"'" if quoted else call) + commands[found.end() :]
+            commands = (
+                commands[: found.start()]
+                + (f"'\"{call}\"'" if quoted else call)
+                + commands[found.end() :]
+            )
     return commands
 
 
 def workplace(folder: Path, state: Path) -> Path:
-    """Make a folder that looks like a checkout with ``state`` as its ``.slipway``; files that commands write stay in it."""
+    """Make a folder that looks like a checkout with ``state`` as its ``.slipway``; files that
+    commands write stay in it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for each in ROOT.iterdir():
         if each.name not in (".git", ".slipway"):

@@ -11,7 +11,9 @@ import httpx
 
 @dataclass
 class Load:
-    """Requests at a fixed rate from a few threads while inside the ``with`` block; every outcome is kept."""
+    """Requests at a fixed rate from a few threads while inside the ``with`` block; every outcome is
+    kept.
+    """
 
     url: str
     token: str
@@ -38,7 +40,12 @@ class Load:
             worker.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._stop.set()
         for worker in self._workers:
             worker.join()

@@ -1,4 +1,6 @@
-"""PostgreSQL that does not answer: its network is cut, or its processes are stopped. Neither closes a connection."""
+"""PostgreSQL that does not answer: its network is cut, or its processes are stopped. Neither closes
+a connection.
+"""
 
 import asyncio
 import os
@@ -73,7 +75,10 @@ class Network:
         cuts = self._cuts
         upstream, downstream = await asyncio.open_unix_connection(self._socket)
         try:
-            ways = [asyncio.create_task(self._pass_on(*way, cuts)) for way in ((reader, downstream), (upstream, writer))]
+            ways = [
+                asyncio.create_task(self._pass_on(*way, cuts))
+                for way in ((reader, downstream), (upstream, writer))
+            ]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
                 way.cancel()
@@ -82,7 +87,9 @@ class Network:
         if cuts != self._cuts:  # the end of a connection does not pass a cut, either
             await self._swallow(reader)
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cuts: int) -> None:
+    async def _pass_on(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, cuts: int
+    ) -> None:
         while data := await source.read(PIECE):
             if cuts == self._cuts:
                 sink.write(data)

@@ -1,4 +1,6 @@
-"""A Model as a later release may store it, which processes of this release read during an upgrade."""
+"""A Model as a later release may store it, which processes of this release read during an
+upgrade.
+"""
 
 from typing import Any
 
@@ -9,12 +11,22 @@ INVENTED = "fieldOfALaterRelease"
 
 
 def of_a_later_release(manifest: Manifest) -> Manifest:
-    """Return the Model with one more field in each object, and with values that this release does not know."""
-    given: dict[str, Any] = {part: _with_more(manifest.get(part, {})) for part in ("spec", "status")}
+    """Return the Model with one more field in each object, and with values that this release does
+    not know.
+    """
+    given: dict[str, Any] = {
+        part: _with_more(manifest.get(part, {})) for part in ("spec", "status")
+    }
     given["spec"]["allowFormats"] = [*given["spec"].get("allowFormats", []), "safetensors"]
     given["spec"].setdefault("scale", {})[INVENTED] = {"most": 1000}
     now = "2026-01-01T12:00:00Z"
-    condition = {"type": "Shadowing", "status": "True", "reason": "Compared", "message": "", "lastTransitionTime": now}
+    condition = {
+        "type": "Shadowing",
+        "status": "True",
+        "reason": "Compared",
+        "message": "",
+        "lastTransitionTime": now,
+    }
     given["status"].setdefault("conditions", []).append(condition)
     for target in given["status"].get("traffic", [])[1:]:
         target["role"] = "shadow"
@@ -22,7 +34,9 @@ def of_a_later_release(manifest: Manifest) -> Manifest:
 
 
 def store(cluster: LocalCluster, name: str) -> None:
-    """Replace the stored Model by that of a later release: admission of this release would refuse it."""
+    """Replace the stored Model by that of a later release: admission of this release would refuse
+    it.
+    """
     with cluster.store.transaction():
         old = cluster.get(MODEL, name)
         cluster.store.replace(old, of_a_later_release(old))
@@ -30,5 +44,8 @@ def store(cluster: LocalCluster, name: str) -> None:
 
 def _with_more(node: Any) -> Any:
     if isinstance(node, dict):
-        return {**{key: _with_more(value) for key, value in node.items()}, INVENTED: {"nested": [1]}}
+        return {
+            **{key: _with_more(value) for key, value in node.items()},
+            INVENTED: {"nested": [1]},
+        }
     return [_with_more(each) for each in node] if isinstance(node, list) else node

@@ -12,13 +12,16 @@ from slipway_contract.model import ConditionType, Model
 from slipway_identity.login import log_in
 
 PATIENT: dict[str, Any] = {
-    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2, "thalach": 108,
+    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2,
+    "thalach": 108,
     "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
 }  # fmt: skip
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true value of ``condition``; fails with its last value when there is none in time."""
+    """The first true value of ``condition``; fails with its last value when there is none in
+    time.
+    """
     until = time.monotonic() + seconds
     while not (seen := condition()):
         if time.monotonic() > until:
@@ -29,13 +32,25 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> 
 
 def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
     """A V2 request of one row; ``changes`` replaces parts of single tensors."""
-    tensors = [{"name": name, "shape": [1], "datatype": "FP32", "data": [value]} for name, value in row.items()]
+    tensors = [
+        {"name": name, "shape": [1], "datatype": "FP32", "data": [value]}
+        for name, value in row.items()
+    ]
     return {"inputs": [{**tensor, **changes.get(str(tensor["name"]), {})} for tensor in tensors]}
 
 
 def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
     """A V2 request of one picture for `digits`."""
-    return {"inputs": [{"name": "pixels", "shape": shape or [1, len(values)], "datatype": "FP32", "data": values}]}
+    return {
+        "inputs": [
+            {
+                "name": "pixels",
+                "shape": shape or [1, len(values)],
+                "datatype": "FP32",
+                "data": values,
+            }
+        ]
+    }
 
 
 @dataclass
@@ -53,7 +68,9 @@ class Ring:
     """By account: the token, and the time at which a new one is wanted."""
 
     def token(self, account: str) -> str:
-        """An access token of a bootstrap account, with ten minutes of life left: loads last for seven."""
+        """An access token of a bootstrap account, with ten minutes of life left: loads last for
+        seven.
+        """
         found, ends = self.tokens.get(account, ("", 0.0))
         if time.monotonic() >= ends:
             found = self.login(account)
@@ -86,11 +103,15 @@ class Ring:
         return f"{found.reason}: {found.message}" if found and found.status == "True" else ""
 
     def job(self, template: str, *args: str) -> dict[str, Any]:
-        """Run a Job from its template; returns what it printed last, with its ``status`` Complete or Failed."""
+        """Run a Job from its template; returns what it printed last, with its ``status`` Complete
+        or Failed.
+        """
         return self.result(self.cluster.create_job(template, args=args)["metadata"]["name"])
 
     def result(self, job: str) -> dict[str, Any]:
-        """Wait for a Job's end; returns what it printed last, with its ``status`` Complete or Failed."""
+        """Wait for a Job's end; returns what it printed last, with its ``status`` Complete or
+        Failed.
+        """
         status = wait_for(f"Job {job}", lambda: self._finished(job), 180)
         lines = list(self.cluster.logs(JOB, job))
         results = [line for line in lines if line.startswith("{")]
@@ -99,21 +120,38 @@ class Ring:
 
     def _finished(self, job: str) -> str | None:
         conditions = self.cluster.get(JOB, job).get("status", {}).get("conditions", [])
-        return next((c["type"] for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+        return next(
+            (
+                c["type"]
+                for c in conditions
+                if c["type"] in ("Complete", "Failed") and c["status"] == "True"
+            ),
+            None,
+        )
 
     def example(self, model: str, version: str) -> dict[str, Any]:
         """The V2 request that the version's artifact has as its example, from MLflow."""
-        found = self._mlflow("mlflow/model-versions/get", name=model, version=version)["model_version"]["source"]
-        logged = self._mlflow(f"mlflow/logged-models/{found.removeprefix('models:/')}")["model"]["info"]["artifact_uri"]
-        return self._mlflow(f"mlflow-artifacts/artifacts/{logged.removeprefix('mlflow-artifacts:/')}/input_example.json")
+        found = self._mlflow("mlflow/model-versions/get", name=model, version=version)[
+            "model_version"
+        ]["source"]
+        logged = self._mlflow(f"mlflow/logged-models/{found.removeprefix('models:/')}")["model"][
+            "info"
+        ]["artifact_uri"]
+        return self._mlflow(
+            f"mlflow-artifacts/artifacts/{logged.removeprefix('mlflow-artifacts:/')}/input_example.json"
+        )
 
     def _mlflow(self, path: str, **query: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.mlflow_url}/api/2.0/{path}", params=query, auth=self.mlflow_login, timeout=30)
+        answer = httpx.get(
+            f"{self.mlflow_url}/api/2.0/{path}", params=query, auth=self.mlflow_login, timeout=30
+        )
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     def move_alias(self, model: str, version: str | None) -> None:
-        """What a person does in MLflow's own pages, past the promotion's gate; without a version the alias is removed."""
+        """What a person does in MLflow's own pages, past the promotion's gate; without a version
+        the alias is removed.
+        """
         body = {"name": model, "alias": "champion", **({"version": version} if version else {})}
         url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
         method = "POST" if version else "DELETE"

@@ -13,7 +13,9 @@ BLOCKS = [pytest.param(block, id=block.place) for page in PAGES for block in blo
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_of_commands_is_marked_with_where_it_runs(block: Block) -> None:
     kind, _, where = block.mark.partition(": ")
-    assert kind in ("run", "run by", "not run"), f"{block.place} needs a mark on the line before it; see tests/documents.py"
+    assert kind in ("run", "run by", "not run"), (
+        f"{block.place} needs a mark on the line before it; see tests/documents.py"
+    )
     if kind == "run":
         assert where in ("local", "kind")
     if kind == "run by":
@@ -23,7 +25,9 @@ def test_a_block_of_commands_is_marked_with_where_it_runs(block: Block) -> None:
 
 
 def runs(file: Path, block: Block) -> bool:
-    """Whether a file names the page whose commands it runs; the gate has the commands themselves."""
+    """Whether a file names the page whose commands it runs; the gate has the commands
+    themselves.
+    """
     text = file.read_text()
     targets = re.findall(r"\bmake ([a-z0-9-]+)", block.commands)
     made = bool(targets) and all(re.search(rf"make .*\b{target}\b", text) for target in targets)
@@ -33,9 +37,16 @@ def runs(file: Path, block: Block) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_stand_in_blocks_that_are_found(page: Path) -> None:
     fences = re.findall(r"^\s*```(\S*)", page.read_text(), flags=re.MULTILINE)
-    assert fences.count("sh") + fences.count("bash") + fences.count("console") + fences.count("shell") == len(list(blocks(page)))
+    assert fences.count("sh") + fences.count("bash") + fences.count("console") + fences.count(
+        "shell"
+    ) == len(list(blocks(page)))
 
 
 def test_a_line_with_a_prompt_is_in_no_block() -> None:
-    prompts = [block.place for page in PAGES for block in blocks(page) if re.search(r"^\$ ", block.commands, re.MULTILINE)]
+    prompts = [
+        block.place
+        for page in PAGES
+        for block in blocks(page)
+        if re.search(r"^\$ ", block.commands, re.MULTILINE)
+    ]
     assert prompts == []

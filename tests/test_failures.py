@@ -1,4 +1,6 @@
-"""The pages of docs/failures: what they quote is what the programs say, and what the programs say has a page."""
+"""The pages of docs/failures: what they quote is what the programs say, and what the programs say
+has a page.
+"""
 
 import ast
 import re
@@ -17,7 +19,9 @@ OTHERS = ("charts/slipway/templates/**/*.*", "charts/slipway/files/*.sh", "manif
 GAP = "…"
 """What varies, in a page as in what is read from a source."""
 VOICES = ("helm", "kserve", "mlflow", "postgresql")
-"""Programs of others, whose words a page may quote in a block of their own. They are not compared."""
+"""Programs of others, whose words a page may quote in a block of their own. They are not
+compared.
+"""
 REASONED = ("Verdict", "Trouble", "RegistryError", "Notice", "degraded")
 """What the controller makes of a reason and a message."""
 NO_FAILURE = {"Creating", "Serving", "SmokePrediction", "TrafficMoved"}
@@ -26,7 +30,9 @@ NO_FAILURE = {"Creating", "Serving", "SmokePrediction", "TrafficMoved"}
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
     """Info string and lines of each fenced block."""
-    for info, content in re.findall(r"^```(.*)\n([^`]*)^```$", page.read_text(), flags=re.MULTILINE):
+    for info, content in re.findall(
+        r"^```(.*)\n([^`]*)^```$", page.read_text(), flags=re.MULTILINE
+    ):
         yield info, content.splitlines()
 
 
@@ -34,13 +40,17 @@ def symptoms(page: Path) -> list[str]:
     return [line for info, lines in blocks(page) if info == "text symptom" for line in lines]
 
 
-QUOTED = [pytest.param(line, id=f"{page.stem}: {line}") for page in PAGES for line in symptoms(page)]
+QUOTED = [
+    pytest.param(line, id=f"{page.stem}: {line}") for page in PAGES for line in symptoms(page)
+]
 
 
 @cache
 def sayings() -> frozenset[str]:
     """Every text in our Python sources, with a gap for each value that is put into it."""
-    paths = [path for package in PACKAGES for path in ROOT.glob(f"{package}/slipway_{package}/**/*.py")]
+    paths = [
+        path for package in PACKAGES for path in ROOT.glob(f"{package}/slipway_{package}/**/*.py")
+    ]
     paths += ROOT.glob("charts/slipway/files/*.py")
     texts = (_text(node) for path in paths for node in ast.walk(ast.parse(path.read_text())))
     return frozenset(re.sub(f"{GAP}+", GAP, text) for text in texts)
@@ -95,7 +105,9 @@ def test_a_page_has_symptom_command_and_remedy(page: Path) -> None:
 
 
 def test_every_page_stands_in_the_index() -> None:
-    assert sorted(re.findall(r"\]\(([a-z-]+\.md)\)", INDEX.read_text())) == [page.name for page in PAGES]
+    assert sorted(re.findall(r"\]\(([a-z-]+\.md)\)", INDEX.read_text())) == [
+        page.name for page in PAGES
+    ]
 
 
 def test_every_reason_of_the_controller_has_a_page() -> None:
@@ -124,12 +136,22 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 def test_every_alert_names_the_page_that_quotes_it() -> None:
-    alerts = re.findall(r"alert: (\w+).*?description: .*?(docs/failures/[\w-]+\.md)", ALERTS.read_text(), flags=re.DOTALL)
+    alerts = re.findall(
+        r"alert: (\w+).*?description: .*?(docs/failures/[\w-]+\.md)",
+        ALERTS.read_text(),
+        flags=re.DOTALL,
+    )
     assert len(alerts) == ALERTS.read_text().count("- alert:")
     assert [name for name, page in alerts if name not in (ROOT / page).read_text()] == []
 
 
-@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md"],
+    ids=lambda page: page.name,
+)
 def test_links_lead_to_files(page: Path) -> None:
-    links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()) if "://" not in link]
+    links = [
+        link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()) if "://" not in link
+    ]
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/faults.md"
 REQUIRED = (
-    "authentication bypass", "path traversal", "code in model files", "decompression bombs", "server-side request forgery",
+    "authentication bypass", "path traversal", "code in model files", "decompression bombs", (
+        "server-side request "
+        "forgery"
+    ),
     "token confusion", "regular expressions", "exposed control plane",
 )  # fmt: skip
 """Classes of the published vulnerabilities of model servers and registries."""
@@ -32,7 +35,11 @@ ROWS = list(rows())
 def functions_of(file: str) -> set[str]:
     """Return the names of the functions of a test file."""
     tree = ast.parse((ROOT / file).read_text())
-    return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    }
 
 
 def test_the_page_has_the_classes_of_published_vulnerabilities() -> None:
@@ -43,5 +50,9 @@ def test_the_page_has_the_classes_of_published_vulnerabilities() -> None:
 @pytest.mark.parametrize(("name", "tests"), ROWS, ids=[name for name, _ in ROWS])
 def test_a_class_names_tests_that_exist(name: str, tests: list[str]) -> None:
     assert tests, f"{name} has no test"
-    missing = [each for each in tests if each.partition("::")[2] not in functions_of(each.partition("::")[0])]
+    missing = [
+        each
+        for each in tests
+        if each.partition("::")[2] not in functions_of(each.partition("::")[0])
+    ]
     assert missing == []

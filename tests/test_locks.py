@@ -10,10 +10,18 @@ ROOT = Path(__file__).parent.parent
 
 def locked(file: str) -> dict[str, str]:
     """Package to version of a requirements file."""
-    return dict(re.findall(r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (ROOT / file).read_text(), flags=re.MULTILINE))
+    return dict(
+        re.findall(
+            r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ;\\]+)",
+            (ROOT / file).read_text(),
+            flags=re.MULTILINE,
+        )
+    )
 
 
-@pytest.mark.parametrize("package", ["numpy", "scikit-learn", "pandas", "onnxruntime", "scipy", "joblib", "pydantic"])
+@pytest.mark.parametrize(
+    "package", ["numpy", "scikit-learn", "pandas", "onnxruntime", "scipy", "joblib", "pydantic"]
+)
 def test_training_and_serving_agree_on_the_version(package: str) -> None:
     assert locked("requirements/jobs.txt")[package] == locked("serving/requirements.txt")[package]
 
@@ -26,9 +34,13 @@ def test_every_application_is_locked_to_the_one_resolution(app: str) -> None:
     assert {name: whole.get(name) for name in own} == own
 
 
-@pytest.mark.parametrize("file", ["requirements/dev.txt", "serving/requirements.txt", "requirements/uv.txt"])
+@pytest.mark.parametrize(
+    "file", ["requirements/dev.txt", "serving/requirements.txt", "requirements/uv.txt"]
+)
 def test_every_locked_package_has_hashes_and_no_lock_names_a_host(file: str) -> None:
     text = (ROOT / file).read_text()
     entries = re.split(r"\n(?=[a-z0-9])", text)
-    assert [entry.split("==")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry] == []
+    assert [
+        entry.split("==")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry
+    ] == []
     assert "://" not in text

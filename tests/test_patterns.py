@@ -1,6 +1,8 @@
-"""No regular expression of ours takes time that grows faster than a power of its text (ReDoS, CWE-1333).
+"""No regular expression of ours takes time that grows faster than a power of its text (ReDoS,
+CWE-1333).
 
-A repetition without an end inside another one can be matched in exponentially many ways. None may stand in a pattern.
+A repetition without an end inside another one can be matched in exponentially many ways. None may
+stand in a pattern.
 """
 
 import ast
@@ -32,7 +34,10 @@ def patterns() -> Iterator[tuple[str, str]]:
 
 def _patterns_of(node: ast.AST) -> Iterator[str]:
     match node:
-        case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=name), args=[ast.Constant(value=value), *_]):
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="re"), attr=name),
+            args=[ast.Constant(value=value), *_],
+        ):
             if name in FUNCTIONS and isinstance(value, (str, bytes)):
                 yield value if isinstance(value, str) else value.decode()
         case ast.keyword(arg="pattern", value=ast.Constant(value=str(text))):
@@ -47,7 +52,9 @@ def nests_repeats(parsed: Any, *, inside: bool = False) -> bool:
             return True
         for part in argument if isinstance(argument, (tuple, list)) else (argument,):
             for each in part if isinstance(part, list) else [part]:
-                if isinstance(each, parser.SubPattern) and nests_repeats(each, inside=inside or endless):
+                if isinstance(each, parser.SubPattern) and nests_repeats(
+                    each, inside=inside or endless
+                ):
                     return True
     return False
 
@@ -59,12 +66,16 @@ def test_patterns_are_found_in_sources() -> None:
     assert len(PATTERNS) > 20
 
 
-@pytest.mark.parametrize("dangerous", ["(a+)+$", "^(x*)*y", "([a-z]+[0-9]*)+!", "(a|b*)*", "(?:(?:a+)b?)+"])
+@pytest.mark.parametrize(
+    "dangerous", ["(a+)+$", "^(x*)*y", "([a-z]+[0-9]*)+!", "(a|b*)*", "(?:(?:a+)b?)+"]
+)
 def test_a_pattern_that_backtracks_for_ever_is_seen(dangerous: str) -> None:
     assert nests_repeats(parser.parse(dangerous))
 
 
-@pytest.mark.parametrize(("place", "text"), PATTERNS, ids=[f"{place} {text}" for place, text in PATTERNS])
+@pytest.mark.parametrize(
+    ("place", "text"), PATTERNS, ids=[f"{place} {text}" for place, text in PATTERNS]
+)
 def test_a_pattern_nests_no_endless_repeats(place: str, text: str) -> None:
     assert not nests_repeats(parser.parse(text)), place
 

@@ -25,11 +25,21 @@ from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, St
 from slipway_cluster.workload import CronJobSpec, JobSpec
 
 _STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
-"""Kept for those who read them; one process stands for all replicas, so there is nothing to scale."""
+"""Kept for those who read them; one process stands for all replicas, so there is nothing to
+scale.
+"""
 
 KINDS = {
     kind.name: kind
-    for kind in (JOB, CRON_JOB, INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, MODEL, *_STORED_ONLY)
+    for kind in (
+        JOB,
+        CRON_JOB,
+        INFERENCE_SERVICE,
+        CLUSTER_SERVING_RUNTIME,
+        CLUSTER_STORAGE_CONTAINER,
+        MODEL,
+        *_STORED_ONLY,
+    )
 }
 
 _SPECS: dict[Kind, type[BaseModel]] = {
@@ -46,7 +56,10 @@ def kind_of(manifest: Manifest) -> Kind:
     """The kind that the object says it is; raises Invalid when it is none of ours."""
     kind = KINDS.get(manifest.get("kind", ""))
     if kind is None or manifest.get("apiVersion") != kind.api_version:
-        raise Invalid(f"apiVersion, kind: {manifest.get('apiVersion')} {manifest.get('kind')} is not known here")
+        raise Invalid(
+            f"apiVersion, kind: {manifest.get('apiVersion')} {manifest.get('kind')} is not "
+            "known here"
+        )
     return kind
 
 
@@ -59,7 +72,9 @@ def name_of(manifest: Manifest) -> str:
 
 
 def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
-    """Raises Invalid, naming the field, if the object breaks its schema or asks for what the stand-in cannot do."""
+    """Raises Invalid, naming the field, if the object breaks its schema or asks for what the
+    stand-in cannot do.
+    """
     _check_strings(manifest, "labels")
     _check_strings(manifest, "annotations")
     if kind == MODEL:
@@ -72,7 +87,9 @@ def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
 
 
 def admit_status(kind: Kind, manifest: Manifest) -> None:
-    """Raise Invalid, naming the field, if the status breaks its schema. A field of a later release is stored as it is."""
+    """Raise Invalid, naming the field, if the status breaks its schema. A field of a later release
+    is stored as it is.
+    """
     if kind == MODEL:
         _check(manifest, lambda: ModelStatus.model_validate(manifest["status"]), ("status",))
 
@@ -82,7 +99,11 @@ def with_defaults(kind: Kind, manifest: Manifest) -> Manifest:
     if kind not in (JOB, CRON_JOB):
         return manifest
     fields = _SPECS[kind].model_fields.values()
-    defaults = {str(field.alias): field.default for field in fields if not field.is_required() and field.default is not None}
+    defaults = {
+        str(field.alias): field.default
+        for field in fields
+        if not field.is_required() and field.default is not None
+    }
     return {**manifest, "spec": {**defaults, **manifest["spec"]}}
 
 
@@ -90,23 +111,32 @@ def _check(manifest: Manifest, validate: Callable[[], Any], prefix: tuple[str, .
     try:
         validate()
     except ValidationError as error:
-        problems = [f"{_path((*prefix, *each['loc']))}: {_problem(each['type'], each['msg'])}" for each in error.errors()]
+        problems = [
+            f"{_path((*prefix, *each['loc']))}: {_problem(each['type'], each['msg'])}"
+            for each in error.errors()
+        ]
         raise Invalid(f"{_title(manifest)}: {'; '.join(problems)}") from None
 
 
 def _check_strings(manifest: Manifest, field: str) -> None:
     for key, value in manifest["metadata"].get(field, {}).items():
         if not isinstance(value, str):
-            raise Invalid(f"{_title(manifest)}: metadata.{field}[{key!r}]: {value!r} is not a string")
+            raise Invalid(
+                f"{_title(manifest)}: metadata.{field}[{key!r}]: {value!r} is not a string"
+            )
 
 
 def _path(location: tuple[str | int, ...]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+    return "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" for part in location
+    ).removeprefix(".")
 
 
 def _problem(kind: str, message: str) -> str:
     return (
-        "unknown field, or one that is not supported here" if kind == "extra_forbidden" else message.removeprefix("Value error, ")
+        "unknown field, or one that is not supported here"
+        if kind == "extra_forbidden"
+        else message.removeprefix("Value error, ")
     )
 
 

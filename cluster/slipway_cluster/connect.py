@@ -10,7 +10,8 @@ from slipway_cluster.local_cluster import LocalCluster
 def connect(url: str) -> Cluster:
     """``local:///absolute/folder`` or ``kubernetes://NAMESPACE``.
 
-    On Kubernetes: by the pod's service account, else by the kubeconfig. Raises ClusterError for other URLs.
+    On Kubernetes: by the pod's service account, else by the kubeconfig. Raises ClusterError for
+    other URLs.
     """
     parts = urlsplit(url)
     if parts.scheme == "local" and not parts.netloc and parts.path.startswith("/"):
@@ -20,4 +21,6 @@ def connect(url: str) -> Cluster:
         from slipway_cluster.kubernetes_cluster import KubernetesCluster
 
         return KubernetesCluster.from_environment(parts.netloc)
-    raise ClusterError(f"{url!r} is not a cluster: use local:///absolute/folder or kubernetes://NAMESPACE")
+    raise ClusterError(
+        f"{url!r} is not a cluster: use local:///absolute/folder or kubernetes://NAMESPACE"
+    )

@@ -15,7 +15,8 @@ from slipway_cluster.workload import Container, PodSpec
 TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
 """Environment variable: the file that stands for ``/dev/termination-log``."""
 
-# Below the range that the kernel takes for outgoing connections, so that a free port stays free until its process listens.
+# Below the range that the kernel takes for outgoing connections, so that a free port stays free
+# until its process listens.
 _PORTS = range(20000, 32768)
 _INHERITED = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
@@ -63,13 +64,22 @@ class PodFolder:
         return self.path / f"{container}.termination"
 
     def mounts(self, container: Container) -> dict[str, Path]:
-        """Mount path to real folder. /tmp is not among them: TMPDIR stands for it, and host paths begin with it."""
-        mounts = {mount.mount_path.rstrip("/"): self._volumes[mount.name] for mount in container.volume_mounts}
+        """Mount path to real folder. /tmp is not among them: TMPDIR stands for it, and host paths
+        begin with it.
+        """
+        mounts = {
+            mount.mount_path.rstrip("/"): self._volumes[mount.name]
+            for mount in container.volume_mounts
+        }
         return {path: folder for path, folder in mounts.items() if path != "/tmp"}  # noqa: S108 - a name, not a file
 
 
-def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod: Manifest) -> Launch:
-    """The process of a pod's container. Mount paths and container ports are replaced in arguments and in its own environment."""
+def launch(
+    container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod: Manifest
+) -> Launch:
+    """The process of a pod's container. Mount paths and container ports are replaced in arguments
+    and in its own environment.
+    """
     mounts = folder.mounts(container)
 
     def placed(text: str) -> str:
@@ -80,10 +90,20 @@ def launch(container: Container, image: Image, folder: PodFolder, ports: Mapping
     env |= image.env
     for variable in container.env:
         source = variable.value_from
-        env[variable.name] = source.field_ref.read(pod) if source else expanded(placed(variable.value), env)
-    env |= {"TMPDIR": str(folder.tmp), TERMINATION_LOG: str(folder.termination_log(container.name)), MARK: pod["metadata"]["uid"]}
+        env[variable.name] = (
+            source.field_ref.read(pod) if source else expanded(placed(variable.value), env)
+        )
+    env |= {
+        "TMPDIR": str(folder.tmp),
+        TERMINATION_LOG: str(folder.termination_log(container.name)),
+        MARK: pod["metadata"]["uid"],
+    }
     command = [*(container.command or image.entrypoint), *container.args]
-    cwd = Path(placed(container.working_dir)) if container.working_dir else image.workdir or folder.path
+    cwd = (
+        Path(placed(container.working_dir))
+        if container.working_dir
+        else image.workdir or folder.path
+    )
     return Launch([expanded(placed(word), env) for word in command], env, cwd)
 
 
@@ -92,17 +112,27 @@ def with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
     if not mounts:
         return text
     longest_first = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
-    return re.sub(rf"(?<![\w.-])({longest_first})(?![\w.-])", lambda match: str(mounts[match[1]]), text)
+    return re.sub(
+        rf"(?<![\w.-])({longest_first})(?![\w.-])", lambda match: str(mounts[match[1]]), text
+    )
 
 
 def with_ports(text: str, ports: Mapping[int, int]) -> str:
     """Replace container ports where they stand as whole numbers."""
-    return re.sub(r"(?<![\w.])\d+(?![\w.])", lambda match: str(ports.get(int(match[0]), match[0])), text)
+    return re.sub(
+        r"(?<![\w.])\d+(?![\w.])", lambda match: str(ports.get(int(match[0]), match[0])), text
+    )
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """``$(NAME)`` replaced, ``$$`` made ``$``; unknown names stay as they are, as Kubernetes does it."""
-    return re.sub(r"\$(?:\$|\(([A-Za-z_][\w.-]*)\))", lambda match: env.get(match[1], match[0]) if match[1] else "$", text)
+    """``$(NAME)`` replaced, ``$$`` made ``$``; unknown names stay as they are, as Kubernetes does
+    it.
+    """
+    return re.sub(
+        r"\$(?:\$|\(([A-Za-z_][\w.-]*)\))",
+        lambda match: env.get(match[1], match[0]) if match[1] else "$",
+        text,
+    )
 
 
 def free_ports(wanted: Iterable[int], taken: set[int]) -> dict[int, int]:

@@ -1,4 +1,6 @@
-"""Events: what a controller did or saw, in the form that ``kubectl describe`` shows below an object."""
+"""Events: what a controller did or saw, in the form that ``kubectl describe`` shows below an
+object.
+"""
 
 import hashlib
 from datetime import datetime
@@ -15,8 +17,12 @@ _LONGEST_MESSAGE = 1024
 """Characters; longer notes are refused by the newer Events API."""
 
 
-def event_on(about: Manifest, reason: str, message: str, *, warning: bool, now: datetime) -> Manifest:
-    """The Event. Its name follows from what it says, so that the same one again is found by its name."""
+def event_on(
+    about: Manifest, reason: str, message: str, *, warning: bool, now: datetime
+) -> Manifest:
+    """The Event. Its name follows from what it says, so that the same one again is found by its
+    name.
+    """
     metadata = about["metadata"]
     kind = "Warning" if warning else "Normal"
     message = message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
@@ -26,7 +32,9 @@ def event_on(about: Manifest, reason: str, message: str, *, warning: bool, now: 
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
-        "metadata": {"name": f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"},
+        "metadata": {
+            "name": f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        },
         "involvedObject": involved,
         "type": kind,
         "reason": reason,

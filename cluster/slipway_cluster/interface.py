@@ -1,4 +1,6 @@
-"""What Slipway asks of a cluster. Objects are Kubernetes JSON, the same on a real cluster and local."""
+"""What Slipway asks of a cluster. Objects are Kubernetes JSON, the same on a real cluster and
+local.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +22,12 @@ class Kind:
 JOB = Kind("batch/v1", "Job")
 CRON_JOB = Kind("batch/v1", "CronJob")
 INFERENCE_SERVICE = Kind("serving.kserve.io/v1beta1", "InferenceService")
-CLUSTER_SERVING_RUNTIME = Kind("serving.kserve.io/v1alpha1", "ClusterServingRuntime", namespaced=False)
-CLUSTER_STORAGE_CONTAINER = Kind("serving.kserve.io/v1alpha1", "ClusterStorageContainer", namespaced=False)
+CLUSTER_SERVING_RUNTIME = Kind(
+    "serving.kserve.io/v1alpha1", "ClusterServingRuntime", namespaced=False
+)
+CLUSTER_STORAGE_CONTAINER = Kind(
+    "serving.kserve.io/v1alpha1", "ClusterStorageContainer", namespaced=False
+)
 MODEL = Kind("serving.slipway.dev/v1alpha1", "Model")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice")
 """The pods behind a Service, kept by the cluster; read only."""
@@ -51,7 +57,9 @@ class Invalid(ClusterError):
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """A change of one object. After a (re)connection every existing object comes first, as ADDED."""
+    """A change of one object. After a (re)connection every existing object comes first, as
+    ADDED.
+    """
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: Manifest
@@ -64,7 +72,8 @@ class Cluster(Protocol):
     """
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """Create or change the object by server-side apply with our field manager; ``status`` is ignored.
+        """Create or change the object by server-side apply with our field manager; ``status`` is
+        ignored.
 
         Raises Invalid, Conflict.
         """
@@ -82,7 +91,9 @@ class Cluster(Protocol):
         """Replace the status. Raises NotFound."""
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
-        """Existing objects, then changes as they happen, until ``timeout`` seconds have passed (None: for ever)."""
+        """Existing objects, then changes as they happen, until ``timeout`` seconds have passed
+        (None: for ever).
+        """
 
     def create_job(
         self,
@@ -94,26 +105,37 @@ class Cluster(Protocol):
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """A Job from a CronJob's template, like ``kubectl create job --from``; works on a suspended one.
+        """A Job from a CronJob's template, like ``kubectl create job --from``; works on a suspended
+        one.
 
-        ``args`` are appended to the first container's, ``env`` is added to it; both arrive as they are, also where they have a
-        ``$(NAME)``. ``labels`` and ``annotations`` are added to the Job's own. Raises NotFound, Conflict (name taken).
+        ``args`` are appended to the first container's, ``env`` is added to it; both arrive as they
+        are, also where they have a ``$(NAME)``. ``labels`` and ``annotations`` are added to the
+        Job's own. Raises NotFound, Conflict (name taken).
         """
 
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
         """Stop or start a CronJob's schedule. Raises NotFound."""
 
-    def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
-        """Lines of the object's newest running pod, else of the one that ended last; with ``follow`` until it ends.
+    def logs(
+        self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False
+    ) -> Iterator[str]:
+        """Lines of the object's newest running pod, else of the one that ended last; with
+        ``follow`` until it ends.
 
         Raises NotFound.
         """
 
     def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
-        """Pods of a Job or an InferenceService, the oldest first; none when there is no such object."""
+        """Pods of a Job or an InferenceService, the oldest first; none when there is no such
+        object.
+        """
 
     def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
-        """An Event on the object, as ``kubectl describe`` shows it; the same one again is counted, not written anew."""
+        """An Event on the object, as ``kubectl describe`` shows it; the same one again is counted,
+        not written anew.
+        """
 
     def events(self, about: Manifest) -> Sequence[Manifest]:
-        """Events on this very object (not on a former one of its name) that the cluster still keeps, the latest last."""
+        """Events on this very object (not on a former one of its name) that the cluster still
+        keeps, the latest last.
+        """

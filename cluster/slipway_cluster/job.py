@@ -19,12 +19,18 @@ class Backoff:
     """A process that stayed up so long is healthy again: its next crash counts as the first."""
 
     def delay(self, failures: int) -> float:
-        """Before the next start, after so many failures in a row; the first restart is immediate."""
-        return 0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
+        """Before the next start, after so many failures in a row; the first restart is
+        immediate.
+        """
+        return (
+            0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
+        )
 
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label and annotation of an Indexed Job's pods; their containers know it as ``JOB_COMPLETION_INDEX``."""
+"""Label and annotation of an Indexed Job's pods; their containers know it as
+``JOB_COMPLETION_INDEX``.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,9 @@ def finished(job: Manifest) -> str | None:
 
 def finished_at(job: Manifest) -> datetime:
     """When the Job ended; only for a finished one."""
-    (condition,) = [each for each in job["status"]["conditions"] if each["type"] in ("Complete", "Failed")]
+    (condition,) = [
+        each for each in job["status"]["conditions"] if each["type"] in ("Complete", "Failed")
+    ]
     return moment_of(condition["lastTransitionTime"])
 
 
@@ -66,14 +74,20 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
     active = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
     failed = sum(_phase(pod) == "Failed" for pod in pods)
     by_index = _by_index(spec, pods)
-    done = [index for index, own in by_index.items() if any(_phase(pod) == "Succeeded" for pod in own)]
+    done = [
+        index for index, own in by_index.items() if any(_phase(pod) == "Succeeded" for pod in own)
+    ]
     status: Manifest = {"startTime": stamp(now), **job.get("status", {})}
-    status.update(active=len(active), succeeded=len(done), failed=failed, ready=sum(map(_is_running, active)))
+    status.update(
+        active=len(active), succeeded=len(done), failed=failed, ready=sum(map(_is_running, active))
+    )
     if spec.is_indexed:
         status["completedIndexes"] = _ranges(done)
     if len(done) == spec.completions:
         return JobPlan(_completed(status, now))
-    failures = failed + sum(map(_restarts, pods))  # a container restarted in its pod counts like a failed pod
+    failures = failed + sum(
+        map(_restarts, pods)
+    )  # a container restarted in its pod counts like a failed pod
     deadline = spec.active_deadline_seconds
     problem = None
     if deadline is not None and now >= moment_of(status["startTime"]) + timedelta(seconds=deadline):
@@ -81,12 +95,24 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
     elif hopeless := _hopeless(spec, pods):
         problem = ("PodFailurePolicy", hopeless)
     elif failures > spec.backoff_limit:
-        problem = ("BackoffLimitExceeded", f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)")
+        problem = (
+            "BackoffLimitExceeded",
+            f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)",
+        )
     if problem:
-        return JobPlan(_failed(status, len(active), *problem, now), stop=[pod["metadata"]["name"] for pod in active])
-    idle = [index for index, own in by_index.items() if index not in done and not any(pod in active for pod in own)]
+        return JobPlan(
+            _failed(status, len(active), *problem, now),
+            stop=[pod["metadata"]["name"] for pod in active],
+        )
+    idle = [
+        index
+        for index, own in by_index.items()
+        if index not in done and not any(pod in active for pod in own)
+    ]
     due = [index for index in idle if now >= _retry_time(by_index[index], backoff, now)]
-    return JobPlan(status, start=due[: spec.parallelism - len(active)], retries=spec.backoff_limit - failures)
+    return JobPlan(
+        status, start=due[: spec.parallelism - len(active)], retries=spec.backoff_limit - failures
+    )
 
 
 def _phase(pod: Manifest) -> str:
@@ -109,7 +135,9 @@ def _ranges(indexes: Sequence[int | None]) -> str:
     def runs() -> Iterator[str]:
         ordered = sorted(index for index in indexes if index is not None)
         while ordered:
-            length = next((n for n, index in enumerate(ordered) if index != ordered[0] + n), len(ordered))
+            length = next(
+                (n for n, index in enumerate(ordered) if index != ordered[0] + n), len(ordered)
+            )
             first, last = ordered[0], ordered[length - 1]
             yield str(first) if first == last else f"{first}-{last}"
             ordered = ordered[length:]
@@ -118,25 +146,43 @@ def _ranges(indexes: Sequence[int | None]) -> str:
 
 
 def telling(pods: Sequence[Manifest]) -> Manifest | None:
-    """The pod whose log is the Job's: the newest that is not over, else the one that ended last. ``pods``: the oldest first."""
+    """The pod whose log is the Job's: the newest that is not over, else the one that ended last.
+    ``pods``: the oldest first.
+    """
 
     def end(pod: Manifest) -> datetime:
         terminated = _terminated(pod) if _phase(pod) in ("Succeeded", "Failed") else None
         return (
-            moment_of(terminated["finishedAt"]) if terminated and "finishedAt" in terminated else datetime.max.replace(tzinfo=UTC)
+            moment_of(terminated["finishedAt"])
+            if terminated and "finishedAt" in terminated
+            else datetime.max.replace(tzinfo=UTC)
         )
 
     return max(reversed(pods), key=end, default=None)
 
 
 def _completed(status: Manifest, now: datetime) -> Manifest:
-    condition = _condition("Complete", "CompletionsReached", "Reached expected number of succeeded pods", now)
-    return {**status, "active": 0, "ready": 0, "completionTime": stamp(now), "conditions": [condition]}
+    condition = _condition(
+        "Complete", "CompletionsReached", "Reached expected number of succeeded pods", now
+    )
+    return {
+        **status,
+        "active": 0,
+        "ready": 0,
+        "completionTime": stamp(now),
+        "conditions": [condition],
+    }
 
 
 def _failed(status: Manifest, active: int, reason: str, message: str, now: datetime) -> Manifest:
     condition = _condition("Failed", reason, message, now)
-    return {**status, "active": 0, "ready": 0, "failed": status["failed"] + active, "conditions": [condition]}
+    return {
+        **status,
+        "active": 0,
+        "ready": 0,
+        "failed": status["failed"] + active,
+        "conditions": [condition],
+    }
 
 
 def _condition(kind: str, reason: str, message: str, now: datetime) -> Manifest:
@@ -158,12 +204,19 @@ def _hopeless(spec: JobSpec, pods: Sequence[Manifest]) -> str | None:
         code = (_terminated(pod) or {}).get("exitCode") if _phase(pod) == "Failed" else None
         for number, rule in enumerate(rules):
             if code in rule.on_exit_codes.values:
-                return f"Pod {pod['metadata']['name']} failed with exit code {code} matching FailJob rule at index {number}"
+                return (
+                    f"Pod {pod['metadata']['name']} failed with exit code {code} matching "
+                    f"FailJob rule at index {number}"
+                )
     return None
 
 
 def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> datetime:
-    ends = [moment_of(each["finishedAt"]) for pod in pods if (each := _terminated(pod)) and "finishedAt" in each]
+    ends = [
+        moment_of(each["finishedAt"])
+        for pod in pods
+        if (each := _terminated(pod)) and "finishedAt" in each
+    ]
     return max(ends) + timedelta(seconds=backoff.delay(len(pods))) if ends else now
 
 
@@ -180,7 +233,10 @@ def _restarts(pod: Manifest) -> int:
 
 
 def _is_running(pod: Manifest) -> bool:
-    return any("running" in container["state"] for container in pod.get("status", {}).get("containerStatuses", []))
+    return any(
+        "running" in container["state"]
+        for container in pod.get("status", {}).get("containerStatuses", [])
+    )
 
 
 def _containers(pod: Manifest) -> list[Manifest]:

@@ -54,8 +54,9 @@ class KubeletOptions:
 class Kubelet:
     """The one that runs things; only one may run on a state folder at a time.
 
-    Everything it knows is in the store, so it goes on where an earlier one stopped or was killed: InferenceServices are started
-    again from their storage initializer, a Job's interrupted pod counts as failed and is retried within its backoffLimit.
+    Everything it knows is in the store, so it goes on where an earlier one stopped or was killed:
+    InferenceServices are started again from their storage initializer, a Job's interrupted pod
+    counts as failed and is retried within its backoffLimit.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Kubelet:
         crashed: Callable[[Crash], None] = lambda _: None,
         clock: Clock = utc_now,
     ) -> None:
-        """``images``: by the name that containers say. ``crashed`` is called, on the pod's thread, for each process that ended
-        on its own when it should not have, or failed.
+        """``images``: by the name that containers say. ``crashed`` is called, on the pod's thread,
+        for each process that ended on its own when it should not have, or failed.
         """
         self._cluster = LocalCluster(root)
         self._root = root
@@ -83,7 +84,9 @@ class Kubelet:
         self._reporting = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set; then every process is ended. Raises ClusterError when another one runs on the folder."""
+        """Until ``stop`` is set; then every process is ended. Raises ClusterError when another one
+        runs on the folder.
+        """
         with self._only_one():
             self._abandon_pods()
             changes = Changes(self._cluster.store)
@@ -102,7 +105,9 @@ class Kubelet:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ClusterError(f"another kubelet runs on {self._root}: stop that one first") from None
+                raise ClusterError(
+                    f"another kubelet runs on {self._root}: stop that one first"
+                ) from None
             yield
 
     def _abandon_pods(self) -> None:
@@ -114,14 +119,21 @@ class Kubelet:
             for field_name in ("initContainerStatuses", "containerStatuses")
             for container in pod.get("status", {}).get(field_name, [])
         ]
-        recorded = [found for container in containers if (found := ProcessId.parse(container["containerID"]))]
+        recorded = [
+            found
+            for container in containers
+            if (found := ProcessId.parse(container["containerID"]))
+        ]
         kill_leftovers(recorded, [pod["metadata"]["uid"] for pod in pods])
         for pod in pods:
             self._fail(pod, "NodeShutdown")
 
     def _fail(self, pod: Manifest, reason: str) -> None:
         status = pod.get("status", {})
-        containers = [{**each, "ready": False, "started": False} for each in status.get("containerStatuses", [])]
+        containers = [
+            {**each, "ready": False, "started": False}
+            for each in status.get("containerStatuses", [])
+        ]
         status = {**status, "phase": "Failed", "reason": reason, "containerStatuses": containers}
         self._report(pod["metadata"]["name"], status)
 
@@ -141,7 +153,9 @@ class Kubelet:
         self._look_at_pods()
 
     def _look_at_cron_job(self, cron_job: Manifest) -> None:
-        plan = schedule.plan(cron_job, self._cluster.store.owned(JOB, cron_job["metadata"]["uid"]), self._clock())
+        plan = schedule.plan(
+            cron_job, self._cluster.store.owned(JOB, cron_job["metadata"]["uid"]), self._clock()
+        )
         for name in plan.delete:
             self._cluster.delete(JOB, name)
         if plan.start:
@@ -166,21 +180,32 @@ class Kubelet:
     def _create_job_pod(self, job: Manifest, index: int | None, retries: int) -> None:
         """With what Kubernetes adds to a Job's pod: its name, and of an Indexed Job the index."""
         template = job["spec"]["template"]
-        labels = {**template.get("metadata", {}).get("labels", {}), "batch.kubernetes.io/job-name": job["metadata"]["name"]}
+        labels = {
+            **template.get("metadata", {}).get("labels", {}),
+            "batch.kubernetes.io/job-name": job["metadata"]["name"],
+        }
         annotations = {RETRIES: str(retries)}
         spec = template["spec"]
         if index is not None:
             labels[INDEX] = annotations[INDEX] = str(index)
-            told = {"name": "JOB_COMPLETION_INDEX", "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}}
+            told = {
+                "name": "JOB_COMPLETION_INDEX",
+                "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}},
+            }
             groups = {key: spec[key] for key in ("initContainers", "containers") if key in spec}
-            spec = spec | {key: [{**each, "env": [*each.get("env", []), told]} for each in of] for key, of in groups.items()}
+            spec = spec | {
+                key: [{**each, "env": [*each.get("env", []), told]} for each in of]
+                for key, of in groups.items()
+            }
         self._create_pod(JOB, job, spec, labels, annotations)
 
     def _look_at_service(self, service: Manifest) -> None:
         name = service["metadata"]["name"]
         try:
             spec = predictor.pod_spec(
-                service, self._cluster.list(CLUSTER_SERVING_RUNTIME), self._cluster.list(CLUSTER_STORAGE_CONTAINER)
+                service,
+                self._cluster.list(CLUSTER_SERVING_RUNTIME),
+                self._cluster.list(CLUSTER_STORAGE_CONTAINER),
             )
         except predictor.Unresolved as problem:
             status = predictor.unresolved_status(service, problem, self._clock())
@@ -195,9 +220,15 @@ class Kubelet:
                 pods.append(pod)
         current = [pod for pod in pods if pod["metadata"]["labels"][predictor.HASH_LABEL] == wanted]
         if not current:
-            labels = {**service["metadata"].get("labels", {}), predictor.SERVICE_LABEL: name, predictor.HASH_LABEL: wanted}
+            labels = {
+                **service["metadata"].get("labels", {}),
+                predictor.SERVICE_LABEL: name,
+                predictor.HASH_LABEL: wanted,
+            }
             pods.append(self._create_pod(INFERENCE_SERVICE, service, spec, labels, {}))
-        self._cluster.update_status(INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock()))
+        self._cluster.update_status(
+            INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock())
+        )
         # A former template's pod serves until the new one answers.
         if any(map(predictor.is_ready, current)):
             for pod in pods:
@@ -205,10 +236,20 @@ class Kubelet:
                     self._cluster.delete(POD, pod["metadata"]["name"])
 
     def _create_pod(
-        self, kind: Kind, owner: Manifest, spec: Manifest, labels: Mapping[str, str], annotations: Mapping[str, str]
+        self,
+        kind: Kind,
+        owner: Manifest,
+        spec: Manifest,
+        labels: Mapping[str, str],
+        annotations: Mapping[str, str],
     ) -> Manifest:
         metadata = owner["metadata"]
-        reference = {"apiVersion": kind.api_version, "kind": kind.name, "name": metadata["name"], "uid": metadata["uid"]}
+        reference = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "name": metadata["name"],
+            "uid": metadata["uid"],
+        }
         return self._cluster.create(
             {
                 "apiVersion": POD.api_version,
@@ -240,7 +281,11 @@ class Kubelet:
     def _start(self, manifest: Manifest) -> Pod:
         name = manifest["metadata"]["name"]
         spec = PodSpec.model_validate(manifest["spec"])
-        taken = {port for pod in (*self._pods.values(), *self._ending.values()) for port in pod.ports.values()}
+        taken = {
+            port
+            for pod in (*self._pods.values(), *self._ending.values())
+            for port in pod.ports.values()
+        }
         pod = Pod(
             manifest,
             self._folder / manifest["metadata"]["uid"],
@@ -258,7 +303,11 @@ class Kubelet:
         with suppress(NotFound), self._reporting:  # deleted meanwhile
             former = self._cluster.get(POD, pod)
             if _is_over(former):  # what still ends in it does not bring it back
-                status = {**status, "phase": former["status"]["phase"], "reason": former["status"].get("reason", "")}
+                status = {
+                    **status,
+                    "phase": former["status"]["phase"],
+                    "reason": former["status"].get("reason", ""),
+                }
             self._cluster.update_status(POD, pod, status)
 
     def _stop_all(self) -> None:

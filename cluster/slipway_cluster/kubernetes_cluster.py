@@ -1,6 +1,7 @@
 """The real cluster, through the official client. No other module of Slipway imports ``kubernetes``.
 
-The kinds are few and known, so their URLs are written here: no discovery, hence no rights for it and no cache file.
+The kinds are few and known, so their URLs are written here: no discovery, hence no rights for it
+and no cache file.
 """
 
 import json
@@ -58,7 +59,10 @@ _PLURALS = {
     EVENT: "events",
 }
 _KINDS = {kind.name: kind for kind in _PLURALS}
-_POD_LABELS = {JOB: "batch.kubernetes.io/job-name", INFERENCE_SERVICE: "serving.kserve.io/inferenceservice"}
+_POD_LABELS = {
+    JOB: "batch.kubernetes.io/job-name",
+    INFERENCE_SERVICE: "serving.kserve.io/inferenceservice",
+}
 _CALL_TIMEOUT = (5.0, 30.0)
 """Seconds to connect, and to wait for the answer."""
 _WATCH_SECONDS = 240
@@ -77,7 +81,9 @@ class KubernetesCluster:
 
     @classmethod
     def from_environment(cls, namespace: str) -> "KubernetesCluster":
-        """By the pod's service account, else by the kubeconfig. Raises ClusterError when there is neither."""
+        """By the pod's service account, else by the kubeconfig. Raises ClusterError when there is
+        neither.
+        """
         settings = client.Configuration()
         try:
             config.load_incluster_config(settings)  # type: ignore[no-untyped-call]
@@ -93,7 +99,8 @@ class KubernetesCluster:
         body = intent(manifest)
         if version := manifest["metadata"].get("resourceVersion"):
             body["metadata"]["resourceVersion"] = version
-        # Ours wins: it is what Slipway's owner of the object says, as controllers are advised to apply.
+        # Ours wins: it is what Slipway's owner of the object says, as controllers are advised to
+        # apply.
         return self._call(
             "patch",
             self._path(kind, body["metadata"].get("name")),
@@ -148,7 +155,9 @@ class KubernetesCluster:
         annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
         template, name = self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}"
-        job = manual_job(template, name, args, env or {}, labels=labels or {}, annotations=annotations or {})
+        job = manual_job(
+            template, name, args, env or {}, labels=labels or {}, annotations=annotations or {}
+        )
         return self._call("post", self._path(JOB), body=job, field_manager=FIELD_MANAGER)
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
@@ -168,7 +177,9 @@ class KubernetesCluster:
             yield from _relisted(known, _items(kind, listing))
             yield from self._follow(kind, known, listing["metadata"]["resourceVersion"], deadline)
 
-    def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False
+    ) -> Iterator[str]:
         owner = self.get(kind, name)
         pod = self._newest_pod(kind, owner)
         if pod is None and not follow:
@@ -185,15 +196,31 @@ class KubernetesCluster:
             self._call("post", self._path(EVENT), body=event, field_manager=FIELD_MANAGER)
         except Conflict:
             path = self._path(EVENT, event["metadata"]["name"])
-            again = {"count": self._call("get", path).get("count", 1) + 1, "lastTimestamp": event["lastTimestamp"]}
-            self._call("patch", path, body=again, content_type="application/merge-patch+json", field_manager=FIELD_MANAGER)
+            again = {
+                "count": self._call("get", path).get("count", 1) + 1,
+                "lastTimestamp": event["lastTimestamp"],
+            }
+            self._call(
+                "patch",
+                path,
+                body=again,
+                content_type="application/merge-patch+json",
+                field_manager=FIELD_MANAGER,
+            )
 
     def events(self, about: Manifest) -> Sequence[Manifest]:
         selector = f"involvedObject.uid={about['metadata']['uid']}"
-        return sorted(_items(EVENT, self._call("get", self._path(EVENT), field_selector=selector)), key=last_seen)
+        return sorted(
+            _items(EVENT, self._call("get", self._path(EVENT), field_selector=selector)),
+            key=last_seen,
+        )
 
-    def _follow(self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float) -> Iterator[WatchEvent]:
-        """Changes after ``version``, until the deadline or until only a new listing can help (410, lost connection)."""
+    def _follow(
+        self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float
+    ) -> Iterator[WatchEvent]:
+        """Changes after ``version``, until the deadline or until only a new listing can help (410,
+        lost connection).
+        """
         while (remaining := deadline - time.monotonic()) > 0:
             seconds = math.ceil(min(_WATCH_SECONDS, remaining))
             try:
@@ -207,9 +234,16 @@ class KubernetesCluster:
                     time.sleep(min(_RETRY_SECONDS, remaining))
                 return
 
-    def _events(self, kind: Kind, version: str, seconds: int, patience: float) -> Iterator[Manifest]:
+    def _events(
+        self, kind: Kind, version: str, seconds: int, patience: float
+    ) -> Iterator[Manifest]:
         """One watch request. Raises _Gone, ClusterError, urllib3's HTTPError."""
-        query = [("watch", "true"), ("resourceVersion", version), ("timeoutSeconds", seconds), ("allowWatchBookmarks", "true")]
+        query = [
+            ("watch", "true"),
+            ("resourceVersion", version),
+            ("timeoutSeconds", seconds),
+            ("allowWatchBookmarks", "true"),
+        ]
         for line in self._lines(self._path(kind), query, patience):
             event: Manifest = json.loads(line)
             if event["type"] == "ERROR":
@@ -217,7 +251,13 @@ class KubernetesCluster:
             yield event
 
     def _log_lines(
-        self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool
+        self,
+        kind: Kind,
+        owner: Manifest,
+        pod: Manifest | None,
+        container: str | None,
+        *,
+        follow: bool,
     ) -> Iterator[str]:
         while pod is None:
             time.sleep(_RETRY_SECONDS)
@@ -226,15 +266,24 @@ class KubernetesCluster:
             except NotFound:
                 return
             pod = self._newest_pod(kind, owner)
-        names = [each["name"] for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))]
+        names = [
+            each["name"]
+            for each in (*pod["spec"]["containers"], *pod["spec"].get("initContainers", []))
+        ]
         if container is not None and container not in names:
-            raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
+            raise NotFound(
+                f"no container {container!r} in {pod['metadata']['name']}; there are "
+                f"{', '.join(names)}"
+            )
         wanted, path = container or names[0], self._path(POD, pod["metadata"]["name"])
-        # A log can be asked for before there is one: then it is empty if the pod has no node yet, and an error later.
+        # A log can be asked for before there is one: then it is empty if the pod has no node yet,
+        # and an error later.
         with _errors(), suppress(Invalid, NotFound):
             while follow and not _has_started(self._call("get", path), wanted):
                 time.sleep(_RETRY_SECONDS)
-            yield from self._lines(f"{path}/log", [("container", wanted), ("follow", str(follow).lower())], None)
+            yield from self._lines(
+                f"{path}/log", [("container", wanted), ("follow", str(follow).lower())], None
+            )
 
     def _newest_pod(self, kind: Kind, owner: Manifest) -> Manifest | None:
         if kind == CRON_JOB:
@@ -252,12 +301,20 @@ class KubernetesCluster:
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         with _errors():
             answer: Manifest = self._dynamic.request(
-                method, path, serializer=lambda _, content: content, _request_timeout=_CALL_TIMEOUT, **options
+                method,
+                path,
+                serializer=lambda _, content: content,
+                _request_timeout=_CALL_TIMEOUT,
+                **options,
             )
             return answer
 
-    def _lines(self, path: str, query: Sequence[tuple[str, Any]], patience: float | None) -> Iterator[str]:
-        """Lines of an answer as they come; a silence longer than ``patience`` seconds raises urllib3's ReadTimeoutError."""
+    def _lines(
+        self, path: str, query: Sequence[tuple[str, Any]], patience: float | None
+    ) -> Iterator[str]:
+        """Lines of an answer as they come; a silence longer than ``patience`` seconds raises
+        urllib3's ReadTimeoutError.
+        """
         with _errors():
             response = self._dynamic.request(
                 "get",
@@ -295,15 +352,25 @@ def _errors() -> Iterator[None]:
 
 
 def _translated(error: ApiException) -> ClusterError:
-    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+    body = (
+        error.body.decode("utf-8", "replace")
+        if isinstance(error.body, bytes)
+        else str(error.body or "")
+    )
     try:
         message = json.loads(body)["message"]
     except (ValueError, KeyError, TypeError):
         message = body or str(error.reason)
-    # An unknown field in an applied object is an internal error to the API server: "failed to create typed patch object".
+    # An unknown field in an applied object is an internal error to the API server: "failed to
+    # create typed patch object".
     if error.status == 500 and "typed patch object" in message:
         return Invalid(message)
-    classes: dict[int, Callable[[str], ClusterError]] = {400: Invalid, 404: NotFound, 409: Conflict, 422: Invalid}
+    classes: dict[int, Callable[[str], ClusterError]] = {
+        400: Invalid,
+        404: NotFound,
+        409: Conflict,
+        422: Invalid,
+    }
     make = classes.get(error.status)
     return make(message) if make else ClusterError(f"{error.status}: {message}")
 
@@ -311,13 +378,18 @@ def _translated(error: ApiException) -> ClusterError:
 def _kind_of(manifest: Manifest) -> Kind:
     kind = _KINDS.get(manifest.get("kind", ""))
     if kind is None or manifest.get("apiVersion") != kind.api_version:
-        raise Invalid(f"apiVersion, kind: {manifest.get('apiVersion')} {manifest.get('kind')} is not known here")
+        raise Invalid(
+            f"apiVersion, kind: {manifest.get('apiVersion')} {manifest.get('kind')} is not "
+            "known here"
+        )
     return kind
 
 
 def _items(kind: Kind, listing: Manifest) -> list[Manifest]:
     # The API server leaves the type out of a listing's items.
-    items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in listing["items"]]
+    items = [
+        {"apiVersion": kind.api_version, "kind": kind.name, **item} for item in listing["items"]
+    ]
     return sorted(items, key=lambda item: str(item["metadata"]["name"]))
 
 
@@ -344,12 +416,22 @@ def _has_started(pod: Manifest, container: str) -> bool:
     """Whether the container runs or has run; also when the pod is over and it never will."""
     status = pod.get("status", {})
     every = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
-    states = [state for each in every if each["name"] == container for state in (each["state"], each.get("lastState", {}))]
-    return status.get("phase") in ("Succeeded", "Failed") or any("running" in s or "terminated" in s for s in states)
+    states = [
+        state
+        for each in every
+        if each["name"] == container
+        for state in (each["state"], each.get("lastState", {}))
+    ]
+    return status.get("phase") in ("Succeeded", "Failed") or any(
+        "running" in s or "terminated" in s for s in states
+    )
 
 
 def _is_owned(manifest: Manifest, owner: Manifest) -> bool:
-    return any(each["uid"] == owner["metadata"]["uid"] for each in manifest["metadata"].get("ownerReferences", []))
+    return any(
+        each["uid"] == owner["metadata"]["uid"]
+        for each in manifest["metadata"].get("ownerReferences", [])
+    )
 
 
 def _by_age(manifests: Sequence[Manifest]) -> list[Manifest]:

@@ -29,7 +29,9 @@ from slipway_cluster.store import Changes, Store
 
 
 class LocalCluster:
-    """A ``Cluster`` on a folder. Any number of processes may use the folder at once; one of them runs the Kubelet."""
+    """A ``Cluster`` on a folder. Any number of processes may use the folder at once; one of them
+    runs the Kubelet.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -82,7 +84,9 @@ class LocalCluster:
         return self._change(kind, name, lambda old: {**old, "status": dict(status)})
 
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
-        return self._change(CRON_JOB, cron_job, lambda old: {**old, "spec": {**old["spec"], "suspend": suspended}})
+        return self._change(
+            CRON_JOB, cron_job, lambda old: {**old, "spec": {**old["spec"], "suspend": suspended}}
+        )
 
     def create_job(
         self,
@@ -95,7 +99,9 @@ class LocalCluster:
         annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
         template, name = self.get(CRON_JOB, cron_job), name or f"{cron_job}-{token_hex(3)}"
-        job = manual_job(template, name, args, env or {}, labels=labels or {}, annotations=annotations or {})
+        job = manual_job(
+            template, name, args, env or {}, labels=labels or {}, annotations=annotations or {}
+        )
         return self.create(job)
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
@@ -113,7 +119,9 @@ class LocalCluster:
         finally:
             changes.close()
 
-    def logs(self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False) -> Iterator[str]:
+    def logs(
+        self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False
+    ) -> Iterator[str]:
         owner = self.get(kind, name)
         pod = self._newest_pod(kind, owner)
         if pod is None and not follow:
@@ -132,16 +140,27 @@ class LocalCluster:
                 if (now - moment_of(last_seen(each))).total_seconds() > KEPT_SECONDS:
                     self.store.remove(each["metadata"]["uid"])
             if old := self.store.get(EVENT, event["metadata"]["name"]):
-                self.store.replace(old, {**old, "count": old["count"] + 1, "lastTimestamp": event["lastTimestamp"]})
+                self.store.replace(
+                    old, {**old, "count": old["count"] + 1, "lastTimestamp": event["lastTimestamp"]}
+                )
             else:
                 self.store.insert(_in_namespace(EVENT, event), {})
 
     def events(self, about: Manifest) -> Sequence[Manifest]:
         uid = about["metadata"]["uid"]
-        return sorted((each for each in self.store.list(EVENT) if each["involvedObject"].get("uid") == uid), key=last_seen)
+        return sorted(
+            (each for each in self.store.list(EVENT) if each["involvedObject"].get("uid") == uid),
+            key=last_seen,
+        )
 
     def _log_lines(
-        self, kind: Kind, owner: Manifest, pod: Manifest | None, container: str | None, *, follow: bool
+        self,
+        kind: Kind,
+        owner: Manifest,
+        pod: Manifest | None,
+        container: str | None,
+        *,
+        follow: bool,
     ) -> Iterator[str]:
         while pod is None:
             if self.store.get(kind, owner["metadata"]["name"]) is None:
@@ -151,8 +170,13 @@ class LocalCluster:
         spec = pod["spec"]
         names = [each["name"] for each in (*spec["containers"], *spec.get("initContainers", []))]
         if container is not None and container not in names:
-            raise NotFound(f"no container {container!r} in {pod['metadata']['name']}; there are {', '.join(names)}")
-        log = PodLog(self.root / "pods" / pod["metadata"]["uid"] / "logs" / f"{container or names[0]}.log")
+            raise NotFound(
+                f"no container {container!r} in {pod['metadata']['name']}; there are "
+                f"{', '.join(names)}"
+            )
+        log = PodLog(
+            self.root / "pods" / pod["metadata"]["uid"] / "logs" / f"{container or names[0]}.log"
+        )
         yield from log.follow(self._is_over(pod["metadata"]["name"])) if follow else log.lines()
 
     def _is_over(self, pod: str) -> Callable[[], bool]:
@@ -164,7 +188,11 @@ class LocalCluster:
 
     def _newest_pod(self, kind: Kind, owner: Manifest) -> Manifest | None:
         uid = owner["metadata"]["uid"]
-        owners = [job["metadata"]["uid"] for job in self.store.owned(JOB, uid)] if kind == CRON_JOB else [uid]
+        owners = (
+            [job["metadata"]["uid"] for job in self.store.owned(JOB, uid)]
+            if kind == CRON_JOB
+            else [uid]
+        )
         for each in reversed(owners):
             if pods := self.store.owned(POD, each):
                 return pods[-1] if kind == INFERENCE_SERVICE else telling(pods)
@@ -185,10 +213,15 @@ def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:
 def _check_version(manifest: Manifest, old: Manifest) -> None:
     version = manifest["metadata"].get("resourceVersion")
     if version is not None and version != old["metadata"]["resourceVersion"]:
-        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} was changed since it was read: read it again")
+        raise Conflict(
+            f"{manifest['kind']} {manifest['metadata']['name']} was changed since it was "
+            "read: read it again"
+        )
 
 
-def _differences(known: Mapping[str, Manifest], current: Mapping[str, Manifest]) -> Iterator[WatchEvent]:
+def _differences(
+    known: Mapping[str, Manifest], current: Mapping[str, Manifest]
+) -> Iterator[WatchEvent]:
     for uid in known.keys() - current.keys():
         yield WatchEvent("DELETED", known[uid])
     for uid, manifest in current.items():

@@ -1,7 +1,8 @@
-"""``python parent_death.py PARENT_PID PROGRAM ARG…``: become PROGRAM, and die when the parent does, however it dies.
+"""``python parent_death.py PARENT_PID PROGRAM ARG…``: become PROGRAM, and die when the parent does,
+however it dies.
 
-A program of its own, for nothing may safely run between fork and exec in a process that has threads.
-It imports as little as it can.
+A program of its own, for nothing may safely run between fork and exec in a process that has
+threads. It imports as little as it can.
 """
 
 import os

@@ -1,4 +1,6 @@
-"""One pod as processes of this machine: init containers, then the container, restarted as the pod's restartPolicy says."""
+"""One pod as processes of this machine: init containers, then the container, restarted as the pod's
+restartPolicy says.
+"""
 
 import logging
 import threading
@@ -42,7 +44,10 @@ class Crash:
 
     def __str__(self) -> str:
         last_line = self.message.rsplit("\n", 1)[-1]
-        return f"{self.kind} {self.name}: {self.container} ended with {self.exit_code}{': ' if last_line else ''}{last_line}"
+        return (
+            f"{self.kind} {self.name}: {self.container} ended with "
+            f"{self.exit_code}{': ' if last_line else ''}{last_line}"
+        )
 
 
 @dataclass
@@ -104,14 +109,19 @@ class Pod:
         self._init = [ContainerStatus(container.name) for container in self._spec.init_containers]
         self._main = ContainerStatus(self._spec.main.name)
         self._start_time = precise_stamp(utc_now())
-        # An interpreter that ends does not wait for it; the parent-death signal ends its processes then.
-        self._thread = threading.Thread(target=self._run, name=manifest["metadata"]["name"], daemon=True)
+        # An interpreter that ends does not wait for it; the parent-death signal ends its processes
+        # then.
+        self._thread = threading.Thread(
+            target=self._run, name=manifest["metadata"]["name"], daemon=True
+        )
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self, *, drain: bool = True) -> None:
-        """Ask it to end; without ``drain`` at once, leaving out preStop (nobody is left to send requests)."""
+        """Ask it to end; without ``drain`` at once, leaving out preStop (nobody is left to send
+        requests).
+        """
         self._draining = drain
         self._stopping.set()
 
@@ -131,11 +141,19 @@ class Pod:
     def _run_all(self) -> bool:
         self._folder.make()
         self._tell("Pending")
-        every = [*zip(self._spec.init_containers, self._init, strict=True), (self._spec.main, self._main)]
-        return all(self._keep(container, status, is_init=status is not self._main) for container, status in every)
+        every = [
+            *zip(self._spec.init_containers, self._init, strict=True),
+            (self._spec.main, self._main),
+        ]
+        return all(
+            self._keep(container, status, is_init=status is not self._main)
+            for container, status in every
+        )
 
     def _keep(self, container: Container, status: ContainerStatus, *, is_init: bool) -> bool:
-        """Run a container until it has succeeded (True), or has failed for good or is stopped (False)."""
+        """Run a container until it has succeeded (True), or has failed for good or is stopped
+        (False).
+        """
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -146,23 +164,34 @@ class Pod:
             if code == 0 and not restarts:
                 return True
             self._announce(status)
-            if self._spec.restart_policy == "Never" or (self._retries is not None and status.restarts >= self._retries):
+            if self._spec.restart_policy == "Never" or (
+                self._retries is not None and status.restarts >= self._retries
+            ):
                 return False
             failures = 1 if time.monotonic() - began >= self._backoff.reset_after else failures + 1
             self._wait(status, self._backoff.delay(failures))
             status.restarts += 1
         return False
 
-    def _run_once(self, container: Container, status: ContainerStatus, *, is_init: bool) -> int | None:
-        """Start the container's process and see it to its end; gives the exit code, None if it was stopped."""
+    def _run_once(
+        self, container: Container, status: ContainerStatus, *, is_init: bool
+    ) -> int | None:
+        """Start the container's process and see it to its end; gives the exit code, None if it was
+        stopped.
+        """
         pod_log = PodLog(self._folder.log(container.name))
         output_begins = pod_log.size()
         image = self._images.get(container.image)
         if image is None:
-            return self._not_started(status, f"image {container.image!r} is not among {', '.join(sorted(self._images))}")
+            return self._not_started(
+                status, f"image {container.image!r} is not among {', '.join(sorted(self._images))}"
+            )
         prepared = launch(container, image, self._folder, self.ports, self.manifest)
         if not prepared.argv:
-            return self._not_started(status, f"neither container {container.name!r} nor image {container.image!r} has a command")
+            return self._not_started(
+                status,
+                f"neither container {container.name!r} nor image {container.image!r} has a command",
+            )
         self._folder.termination_log(container.name).write_bytes(b"")
         started_at = precise_stamp(utc_now())
         process = _start(prepared, pod_log.path)
@@ -178,7 +207,9 @@ class Pod:
             "terminated": {
                 "exitCode": code,
                 "reason": reason,
-                "message": self._message(container.name, pod_log, output_begins, failed=code != 0 or not is_init),
+                "message": self._message(
+                    container.name, pod_log, output_begins, failed=code != 0 or not is_init
+                ),
                 "startedAt": started_at,
                 "finishedAt": precise_stamp(utc_now()),
             }
@@ -186,9 +217,17 @@ class Pod:
         return None if reason == STOPPED else code
 
     def _watch(
-        self, process: Process, container: Container, status: ContainerStatus, pod_log: PodLog, *, is_init: bool
+        self,
+        process: Process,
+        container: Container,
+        status: ContainerStatus,
+        pod_log: PodLog,
+        *,
+        is_init: bool,
     ) -> tuple[int, str]:
-        """Probe the process until it ends, is stopped, or must be restarted; gives exit code and reason."""
+        """Probe the process until it ends, is stopped, or must be restarted; gives exit code and
+        reason.
+        """
         probes = Probes(container, self.ports, time.monotonic())
         phase: Literal["Pending", "Running"] = "Pending" if is_init else "Running"
         told: tuple[bool, bool] | None = None
@@ -199,7 +238,9 @@ class Pod:
                 return self._end(process, container), STOPPED
             problem = None if is_init else probes.turn(time.monotonic())
             if problem:
-                log.warning("%s: %s: %s", self.manifest["metadata"]["name"], container.name, problem)
+                log.warning(
+                    "%s: %s: %s", self.manifest["metadata"]["name"], container.name, problem
+                )
                 return self._end(process, container), problem
             if told != (probes.started, probes.ready):
                 told = status.started, status.ready = probes.started, probes.ready
@@ -212,7 +253,10 @@ class Pod:
         """preStop, SIGTERM, and SIGKILL to the whole group when the grace period is over."""
         deadline = time.monotonic() + self._spec.termination_grace_period_seconds
         if container.lifecycle and self._draining:
-            self._await_end(process, min(deadline, time.monotonic() + container.lifecycle.pre_stop.sleep.seconds))
+            self._await_end(
+                process,
+                min(deadline, time.monotonic() + container.lifecycle.pre_stop.sleep.seconds),
+            )
         process.terminate()
         code = self._await_end(process, deadline)
         if code is None:
@@ -230,7 +274,10 @@ class Pod:
         """The back-off before a restart, which one can see."""
         status.last_state = status.state
         status.state = {
-            "waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {seconds:g}s restarting failed container"}
+            "waiting": {
+                "reason": "CrashLoopBackOff",
+                "message": f"back-off {seconds:g}s restarting failed container",
+            }
         }
         self._tell("Pending" if status is not self._main else "Running")
         self._stopping.wait(seconds)
@@ -238,12 +285,20 @@ class Pod:
     def _not_started(self, status: ContainerStatus, message: str) -> int:
         now = precise_stamp(utc_now())
         status.state = {
-            "terminated": {"exitCode": 128, "reason": "StartError", "message": message, "startedAt": now, "finishedAt": now}
+            "terminated": {
+                "exitCode": 128,
+                "reason": "StartError",
+                "message": message,
+                "startedAt": now,
+                "finishedAt": now,
+            }
         }
         return 128
 
     def _message(self, container: str, pod_log: PodLog, output_begins: int, *, failed: bool) -> str:
-        """What the program says about its end: its termination log, else after a failure the end of its output."""
+        """What the program says about its end: its termination log, else after a failure the end of
+        its output.
+        """
         with self._folder.termination_log(container).open("rb") as file:
             written = file.read(_MESSAGE_LIMIT).decode("utf-8", "replace").strip()
         return written or (pod_log.tail(output_begins) if failed else "")

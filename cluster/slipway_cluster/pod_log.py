@@ -9,7 +9,9 @@ CHUNK = 2**20
 
 
 class PodLog:
-    """One container's output over all its restarts: the file, and beside it the part before (``.1``)."""
+    """One container's output over all its restarts: the file, and beside it the part before
+    (``.1``).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -18,12 +20,14 @@ class PodLog:
     def keep_below(self, limit: int) -> None:
         """Once the file has ``limit`` bytes it becomes the former part, and the former part goes.
 
-        Copied and truncated, not renamed: the process goes on writing to the file that it has open (for appending).
+        Copied and truncated, not renamed: the process goes on writing to the file that it has open
+        (for appending).
         """
         if self.size() < limit:
             return
         with self.path.open("r+b") as file, self.former.open("wb") as former:
-            # What is there now and no more: a process that writes faster than it is copied would never let this end.
+            # What is there now and no more: a process that writes faster than it is copied would
+            # never let this end.
             left = file.seek(0, 2)
             file.seek(0)
             while part := file.read(min(left, CHUNK)):
@@ -50,7 +54,8 @@ class PodLog:
             yield from (line.decode("utf-8", "replace") for line in complete)
             if last_round:
                 break
-            # One more look after the end: the last lines may have come between the read and the question.
+            # One more look after the end: the last lines may have come between the read and the
+            # question.
             last_round = over()
             if not last_round:
                 time.sleep(POLL_SECONDS)

@@ -1,4 +1,6 @@
-"""An InferenceService as KServe 0.20 resolves it in Standard mode: the pod it asks for, and the status that its pods give it."""
+"""An InferenceService as KServe 0.20 resolves it in Standard mode: the pod it asks for, and the
+status that its pods give it.
+"""
 
 import hashlib
 import json
@@ -31,8 +33,12 @@ class Unresolved(Exception):
         self.reason = reason
 
 
-def pod_spec(service: Manifest, runtimes: Sequence[Manifest], storage: Sequence[Manifest]) -> Manifest:
-    """The pod of the predictor, from the ClusterServingRuntimes and ClusterStorageContainers there are. Raises Unresolved."""
+def pod_spec(
+    service: Manifest, runtimes: Sequence[Manifest], storage: Sequence[Manifest]
+) -> Manifest:
+    """The pod of the predictor, from the ClusterServingRuntimes and ClusterStorageContainers there
+    are. Raises Unresolved.
+    """
     predictor = InferenceServiceSpec.model_validate(service["spec"]).predictor
     runtime = _runtime(service, runtimes)
     mount = {"name": VOLUME, "mountPath": MODEL_PATH}
@@ -52,7 +58,9 @@ def pod_spec(service: Manifest, runtimes: Sequence[Manifest], storage: Sequence[
     try:
         PodSpec.model_validate(spec)
     except ValidationError as error:
-        raise Unresolved("InvalidPredictorSpec", f"runtime and storage container do not make a pod: {error}") from None
+        raise Unresolved(
+            "InvalidPredictorSpec", f"runtime and storage container do not make a pod: {error}"
+        ) from None
     return spec
 
 
@@ -65,7 +73,10 @@ def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manife
     """Status from the pods, the oldest first. The newest ready one is the one to call."""
     ready = [pod for pod in pods if is_ready(pod)]
     newest = pods[-1].get("status", {}) if pods else {}
-    result: Manifest = {"observedGeneration": service["metadata"]["generation"], "modelStatus": _model_status(newest)}
+    result: Manifest = {
+        "observedGeneration": service["metadata"]["generation"],
+        "modelStatus": _model_status(newest),
+    }
     if ready:
         url = f"http://127.0.0.1:{_port(ready[-1])}"
         result |= {"url": url, "address": {"url": url}}
@@ -81,14 +92,20 @@ def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> 
     states = {"activeModelState": "", "targetModelState": "FailedToLoad"}
     return {
         "observedGeneration": service["metadata"]["generation"],
-        "modelStatus": {"transitionStatus": "InvalidSpec", "states": states, "lastFailureInfo": failure},
+        "modelStatus": {
+            "transitionStatus": "InvalidSpec",
+            "states": states,
+            "lastFailureInfo": failure,
+        },
         "conditions": _conditions(service, "False", problem.reason, str(problem), now),
     }
 
 
 def is_ready(pod: Manifest) -> bool:
     """Whether the pod answers."""
-    return any(container["ready"] for container in pod.get("status", {}).get("containerStatuses", []))
+    return any(
+        container["ready"] for container in pod.get("status", {}).get("containerStatuses", [])
+    )
 
 
 def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
@@ -97,20 +114,29 @@ def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
         for runtime in runtimes:
             if runtime["metadata"]["name"] == model.runtime:
                 return runtime
-        raise Unresolved("RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} is not there")
+        raise Unresolved(
+            "RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} is not there"
+        )
     for runtime in runtimes:
         spec = ServingRuntimeSpec.model_validate(runtime["spec"])
         for offered in spec.supported_model_formats:
-            fits = offered.name == model.model_format.name and model.model_format.version in (None, offered.version)
+            fits = offered.name == model.model_format.name and model.model_format.version in (
+                None,
+                offered.version,
+            )
             if offered.auto_select and fits and not spec.disabled:
                 return runtime
-    raise Unresolved("NoSupportingRuntime", f"no ClusterServingRuntime serves format {model.model_format.name!r}")
+    raise Unresolved(
+        "NoSupportingRuntime", f"no ClusterServingRuntime serves format {model.model_format.name!r}"
+    )
 
 
 def _storage_container(uri: str, storage: Sequence[Manifest]) -> Manifest:
     for each in storage:
         for offered in StorageContainerSpec.model_validate(each["spec"]).supported_uri_formats:
-            if (offered.prefix and uri.startswith(offered.prefix)) or (offered.regex and re.match(offered.regex, uri)):
+            if (offered.prefix and uri.startswith(offered.prefix)) or (
+                offered.regex and re.match(offered.regex, uri)
+            ):
                 return each
     raise Unresolved("StorageURINotSupported", f"no ClusterStorageContainer fetches {uri!r}")
 
@@ -130,7 +156,10 @@ def _field(path: str, metadata: Mapping[str, Any]) -> str:
         return str(metadata[group.lower()])
     if group in ("Labels", "Annotations") and key in metadata.get(group.lower(), {}):
         return str(metadata[group.lower()][key])
-    raise Unresolved("InvalidPredictorSpec", f"the runtime asks for {{{{.{path}}}}}, which the InferenceService does not have")
+    raise Unresolved(
+        "InvalidPredictorSpec",
+        f"the runtime asks for {{{{.{path}}}}}, which the InferenceService does not have",
+    )
 
 
 def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> list[Manifest]:
@@ -139,7 +168,10 @@ def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> l
     env["INFERENCE_SERVICE_NAME"] = name
     if runtime["metadata"].get("annotations", {}).get(SERVER_TYPE) == "mlserver":
         env |= {"MLSERVER_MODEL_NAME": name, "MLSERVER_MODEL_URI": MODEL_PATH}
-    env |= {each["name"]: each.get("value", "") for each in service["spec"]["predictor"]["model"].get("env", [])}
+    env |= {
+        each["name"]: each.get("value", "")
+        for each in service["spec"]["predictor"]["model"].get("env", [])
+    }
     return [{"name": key, "value": value} for key, value in env.items()]
 
 
@@ -151,15 +183,23 @@ def _port(pod: Manifest) -> int:
 
 
 def _model_status(pod: Manifest) -> Manifest:
-    """KServe reports failures of the storage initializer here, and of the runtime none (seen in 0.20)."""
+    """KServe reports failures of the storage initializer here, and of the runtime none (seen in
+    0.20).
+    """
     if any(container["ready"] for container in pod.get("containerStatuses", [])):
         return _states("UpToDate", "Loaded", "Loaded")
     for container in pod.get("initContainerStatuses", []):
         for state in (container["state"], container["lastState"]):
             ended = state.get("terminated")
             if ended and ended["exitCode"] != 0:
-                failure = {"reason": "ModelLoadFailed", "exitCode": ended["exitCode"], "message": ended["message"]}
-                return _states("BlockedByFailedLoad", "", "FailedToLoad") | {"lastFailureInfo": failure}
+                failure = {
+                    "reason": "ModelLoadFailed",
+                    "exitCode": ended["exitCode"],
+                    "message": ended["message"],
+                }
+                return _states("BlockedByFailedLoad", "", "FailedToLoad") | {
+                    "lastFailureInfo": failure
+                }
             if ended:
                 break
     loading = any("running" in container["state"] for container in pod.get("containerStatuses", []))
@@ -167,7 +207,10 @@ def _model_status(pod: Manifest) -> Manifest:
 
 
 def _states(transition: str, active: str, target: str) -> Manifest:
-    return {"transitionStatus": transition, "states": {"activeModelState": active, "targetModelState": target}}
+    return {
+        "transitionStatus": transition,
+        "states": {"activeModelState": active, "targetModelState": target},
+    }
 
 
 def _trouble(pod: Manifest) -> str:
@@ -176,16 +219,27 @@ def _trouble(pod: Manifest) -> str:
         ended = container["state"].get("terminated") or container["lastState"].get("terminated")
         if ended and (ended["exitCode"] != 0 or container["restartCount"]):
             starts = f"{container['restartCount']} restarts"
-            return f"container {container['name']} ended with {ended['exitCode']} ({starts}): {ended['message']}"
+            return (
+                f"container {container['name']} ended with {ended['exitCode']} ({starts}): "
+                f"{ended['message']}"
+            )
     return "the predictor is not ready yet"
 
 
-def _conditions(service: Manifest, observed: str, reason: str, message: str, now: datetime) -> list[Manifest]:
+def _conditions(
+    service: Manifest, observed: str, reason: str, message: str, now: datetime
+) -> list[Manifest]:
     former = {each["type"]: each for each in service.get("status", {}).get("conditions", [])}
     conditions = []
     for kind in ("PredictorReady", "Ready"):
         old = former.get(kind)
         since = old["lastTransitionTime"] if old and old["status"] == observed else stamp(now)
-        condition = {"type": kind, "status": observed, "reason": reason, "message": message, "lastTransitionTime": since}
+        condition = {
+            "type": kind,
+            "status": observed,
+            "reason": reason,
+            "message": message,
+            "lastTransitionTime": since,
+        }
         conditions.append({key: value for key, value in condition.items() if value})
     return conditions

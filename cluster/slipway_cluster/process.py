@@ -39,11 +39,24 @@ class ProcessId:
 
 
 class Process:
-    """A program in a process group of its own, which dies with the thread that started it at the latest."""
+    """A program in a process group of its own, which dies with the thread that started it at the
+    latest.
+    """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> None:
-        """Output and errors are appended to ``log_file``. A program that is not there ends with 127 and says so in the log."""
-        argv_with_guard = [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid()), *argv]
+    def __init__(
+        self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path
+    ) -> None:
+        """Output and errors are appended to ``log_file``. A program that is not there ends with 127
+        and says so in the log.
+        """
+        argv_with_guard = [
+            sys.executable,
+            "-I",
+            "-S",
+            parent_death.__file__,
+            str(os.getpid()),
+            *argv,
+        ]
         with log_file.open("ab") as output:
             self._popen = subprocess.Popen(
                 argv_with_guard,
@@ -57,7 +70,9 @@ class Process:
         self.id = ProcessId(self._popen.pid, psutil.Process(self._popen.pid).create_time())
 
     def poll(self) -> int | None:
-        """Exit code as a shell gives it (128 + signal), None while it runs. What it left behind in its group is killed."""
+        """Exit code as a shell gives it (128 + signal), None while it runs. What it left behind in
+        its group is killed.
+        """
         code = self._popen.poll()
         if code is None:
             return None
@@ -76,19 +91,23 @@ class Process:
 
 
 def kill_leftovers(recorded: Sequence[ProcessId], marks: Sequence[str]) -> int:
-    """Kill the recorded processes if they still are the same, and every process that bears one of the marks; says how many.
+    """Kill the recorded processes if they still are the same, and every process that bears one of
+    the marks; says how many.
 
     For those that nobody else can end: after a kubelet was killed, and what left its process group.
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        # Processes end while one looks at them, and others' environments are not readable: neither is ours to kill.
+        # Processes end while one looks at them, and others' environments are not readable: neither
+        # is ours to kill.
         with suppress(psutil.Error, OSError):
             if ProcessId(process.pid, process.create_time()) in recorded or _bears(process, marks):
                 found[process.pid] = process
     for process in found.values():
         with suppress(psutil.NoSuchProcess):
-            log.warning("killing process %d, which was left behind: %s", process.pid, process.name())
+            log.warning(
+                "killing process %d, which was left behind: %s", process.pid, process.name()
+            )
             process.kill()
     psutil.wait_procs(list(found.values()), timeout=10)
     return len(found)

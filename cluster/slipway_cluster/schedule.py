@@ -19,10 +19,13 @@ INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 
 
 def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | None:
-    """The last scheduled time in (after, now], or None. Earlier missed runs are not made up for, as on Kubernetes."""
+    """The last scheduled time in (after, now], or None. Earlier missed runs are not made up for, as
+    on Kubernetes.
+    """
     zone = ZoneInfo(spec.time_zone or "UTC")
     expression = MACROS.get(spec.schedule, spec.schedule)
-    # Backwards from the next whole second, so that now itself counts and the minute to come does not.
+    # Backwards from the next whole second, so that now itself counts and the minute to come does
+    # not.
     next_second = now.astimezone(zone).replace(microsecond=0) + timedelta(seconds=1)
     latest = next(CronSim(expression, next_second, reverse=True)).astimezone(UTC)
     if spec.starting_deadline_seconds is not None:
@@ -46,7 +49,11 @@ def plan(cron_job: Manifest, jobs: Sequence[Manifest], now: datetime) -> CronPla
     spec = CronJobSpec.model_validate(cron_job["spec"])
     status = dict(cron_job.get("status", {}))
     # Jobs that people made from the template count for the history, not for the concurrency policy.
-    running = [job for job in jobs if not finished(job) and INSTANTIATE not in job["metadata"].get("annotations", {})]
+    running = [
+        job
+        for job in jobs
+        if not finished(job) and INSTANTIATE not in job["metadata"].get("annotations", {})
+    ]
     delete = _beyond_history(spec, jobs)
     start = None
     last = moment_of(status.get("lastScheduleTime") or cron_job["metadata"]["creationTimestamp"])
@@ -65,7 +72,9 @@ def plan(cron_job: Manifest, jobs: Sequence[Manifest], now: datetime) -> CronPla
 
 
 def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:
-    """The Job of one scheduled time. Its name comes from the time, so that it cannot be started twice."""
+    """The Job of one scheduled time. Its name comes from the time, so that it cannot be started
+    twice.
+    """
     job = _from_template(cron_job, f"{cron_job['metadata']['name']}-{int(due.timestamp()) // 60}")
     job["metadata"]["annotations"][SCHEDULED] = stamp(due)
     return job
@@ -80,7 +89,9 @@ def manual_job(
     labels: Mapping[str, str] = MappingProxyType({}),
     annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
-    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments, environment and metadata."""
+    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments,
+    environment and metadata.
+    """
     job = _from_template(cron_job, name)
     job["metadata"]["labels"] |= labels
     job["metadata"]["annotations"] |= {**annotations, INSTANTIATE: "manual"}
@@ -89,12 +100,16 @@ def manual_job(
         container["args"] = [*container.get("args", []), *map(_literal, args)]
     if env:
         kept = [each for each in container.get("env", []) if each["name"] not in env]
-        container["env"] = kept + [{"name": key, "value": _literal(value)} for key, value in env.items()]
+        container["env"] = kept + [
+            {"name": key, "value": _literal(value)} for key, value in env.items()
+        ]
     return job
 
 
 def _literal(text: str) -> str:
-    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a secret of the container."""
+    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a
+    secret of the container.
+    """
     return text.replace("$", "$$")
 
 
@@ -122,7 +137,10 @@ def _from_template(cron_job: Manifest, name: str) -> Manifest:
 
 
 def _beyond_history(spec: CronJobSpec, jobs: Sequence[Manifest]) -> list[str]:
-    limits = {"Complete": spec.successful_jobs_history_limit, "Failed": spec.failed_jobs_history_limit}
+    limits = {
+        "Complete": spec.successful_jobs_history_limit,
+        "Failed": spec.failed_jobs_history_limit,
+    }
     surplus: list[str] = []
     for outcome, limit in limits.items():
         ended = sorted((job for job in jobs if finished(job) == outcome), key=finished_at)
@@ -131,4 +149,9 @@ def _beyond_history(spec: CronJobSpec, jobs: Sequence[Manifest]) -> list[str]:
 
 
 def _reference(job: Manifest) -> Manifest:
-    return {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+    }

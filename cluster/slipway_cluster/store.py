@@ -19,7 +19,8 @@ POLL_SECONDS = 0.05
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age, so that "the newest" is known within one second too
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age,
+    so that "the newest" is known within one second too
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     uid TEXT NOT NULL UNIQUE,
@@ -40,7 +41,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """Objects by kind and name. Safe for threads and for processes; every write is one transaction."""
+    """Objects by kind and name. Safe for threads and for processes; every write is one
+    transaction.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +77,9 @@ class Store:
 
     def applied(self, kind: Kind, name: str) -> Manifest:
         """What our field manager set last; empty when it never did."""
-        rows = self._rows("SELECT applied FROM objects WHERE kind = ? AND name = ?", kind.name, name)
+        rows = self._rows(
+            "SELECT applied FROM objects WHERE kind = ? AND name = ?", kind.name, name
+        )
         return _object(rows[0][0]) if rows else {}
 
     def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
@@ -85,7 +90,8 @@ class Store:
     def owned(self, kind: Kind, owner_uid: str) -> Sequence[Manifest]:
         """Objects that name the owner in their ownerReferences, the oldest first."""
         rows = self._rows(
-            "SELECT body FROM objects WHERE kind = ? AND EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
+            "SELECT body FROM objects WHERE kind = ? AND EXISTS (SELECT 1 FROM "
+            "json_each(body, '$.metadata.ownerReferences')"
             " WHERE json_extract(value, '$.uid') = ?) ORDER BY id",
             kind.name,
             owner_uid,
@@ -103,32 +109,54 @@ class Store:
         body = {**manifest, "metadata": {**manifest["metadata"], **fresh}}
         self._connection.execute(
             "INSERT INTO objects (kind, name, uid, body, applied) VALUES (?, ?, ?, ?, ?)",
-            (body["kind"], body["metadata"]["name"], fresh["uid"], json.dumps(body), json.dumps(applied)),
+            (
+                body["kind"],
+                body["metadata"]["name"],
+                fresh["uid"],
+                json.dumps(body),
+                json.dumps(applied),
+            ),
         )
         return body
 
-    def replace(self, old: Manifest, new: Manifest, applied: Mapping[str, Any] | None = None) -> Manifest:
+    def replace(
+        self, old: Manifest, new: Manifest, applied: Mapping[str, Any] | None = None
+    ) -> Manifest:
         """Write a changed object, within a transaction.
 
-        The resource version grows only if anything changed, the generation only if more than metadata and status did.
+        The resource version grows only if anything changed, the generation only if more than
+        metadata and status did.
         """
         uid = old["metadata"]["uid"]
         if applied is not None:
-            self._connection.execute("UPDATE objects SET applied = ? WHERE uid = ?", (json.dumps(applied), uid))
+            self._connection.execute(
+                "UPDATE objects SET applied = ? WHERE uid = ?", (json.dumps(applied), uid)
+            )
         if new == old:
             return old
         changed = _wish(new) != _wish(old)
         generation = old["metadata"]["generation"] + (1 if changed else 0)
-        body = {**new, "metadata": {**new["metadata"], "generation": generation, "resourceVersion": self._next_revision()}}
-        self._connection.execute("UPDATE objects SET body = ? WHERE uid = ?", (json.dumps(body), uid))
+        body = {
+            **new,
+            "metadata": {
+                **new["metadata"],
+                "generation": generation,
+                "resourceVersion": self._next_revision(),
+            },
+        }
+        self._connection.execute(
+            "UPDATE objects SET body = ? WHERE uid = ?", (json.dumps(body), uid)
+        )
         return body
 
     def remove(self, uid: str) -> None:
         """Delete the object and everything that it alone owns; within a transaction."""
         self._connection.execute("DELETE FROM objects WHERE uid = ?", (uid,))
         dependants = self._rows(
-            "SELECT uid FROM objects WHERE EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
-            " WHERE json_extract(value, '$.uid') = ?) AND NOT EXISTS (SELECT 1 FROM json_each(body, '$.metadata.ownerReferences')"
+            "SELECT uid FROM objects WHERE EXISTS (SELECT 1 FROM json_each(body, "
+            "'$.metadata.ownerReferences')"
+            " WHERE json_extract(value, '$.uid') = ?) AND NOT EXISTS (SELECT 1 FROM "
+            "json_each(body, '$.metadata.ownerReferences')"
             " JOIN objects AS owner ON owner.uid = json_extract(value, '$.uid'))",
             uid,
         )
@@ -148,12 +176,15 @@ class Changes:
     """Tells when anybody has written to the store. For one thread."""
 
     def __init__(self, store: Store) -> None:
-        # The data version of a connection moves with the writes of all others: it needs one that never writes.
+        # The data version of a connection moves with the writes of all others: it needs one that
+        # never writes.
         self._connection = _connect(store.path)
         self._seen = self._version()
 
     def wait(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """True as soon as something was written since the last call, False after ``timeout`` seconds or when stopped."""
+        """True as soon as something was written since the last call, False after ``timeout``
+        seconds or when stopped.
+        """
         deadline = time.monotonic() + timeout
         while (version := self._version()) == self._seen:
             remaining = deadline - time.monotonic()

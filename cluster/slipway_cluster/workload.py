@@ -1,6 +1,7 @@
 """Specs that the stand-in can honour, as types. A field that is not here is refused, by name.
 
-Fields typed ``Any`` are accepted and have no effect on a local process: they ask a scheduler, a kernel or an image registry.
+Fields typed ``Any`` are accepted and have no effect on a local process: they ask a scheduler, a
+kernel or an image registry.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,13 @@ Seconds = Annotated[int, Field(ge=0)]
 
 
 class Spec(BaseModel):
-    """Part of a Kubernetes object: camelCase outside, no silent conversion, unknown fields refused."""
+    """Part of a Kubernetes object: camelCase outside, no silent conversion, unknown fields
+    refused.
+    """
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True
+    )
 
 
 class FieldRef(Spec):
@@ -129,7 +134,10 @@ class Container(Spec):
         names = {port.name for port in self.ports}
         for probe in (self.startup_probe, self.readiness_probe, self.liveness_probe):
             if probe and isinstance(probe.http_get.port, str) and probe.http_get.port not in names:
-                raise ValueError(f"a probe asks port {probe.http_get.port!r}, which is not among the container's ports")
+                raise ValueError(
+                    f"a probe asks port {probe.http_get.port!r}, which is not among the "
+                    "container's ports"
+                )
         return self
 
 
@@ -165,7 +173,10 @@ class PodSpec(Spec):
         for container in (*self.init_containers, *self.containers):
             for mount in container.volume_mounts:
                 if mount.name not in names:
-                    raise ValueError(f"container {container.name!r} mounts {mount.name!r}, which is not among the volumes")
+                    raise ValueError(
+                        f"container {container.name!r} mounts {mount.name!r}, which is not "
+                        "among the volumes"
+                    )
         return self
 
     @property
@@ -207,7 +218,9 @@ class PodFailurePolicy(Spec):
 
 
 class JobSpec(Spec):
-    """One pod that runs to its end, with retries; or, Indexed, one for each of 0 to ``completions`` - 1."""
+    """One pod that runs to its end, with retries; or, Indexed, one for each of 0 to ``completions``
+    - 1.
+    """
 
     template: JobPodTemplate
     parallelism: int = Field(default=1, ge=1)
@@ -222,7 +235,9 @@ class JobSpec(Spec):
     @model_validator(mode="after")
     def _counts_by_index(self) -> Self:
         if not self.is_indexed and (self.completions, self.parallelism) != (1, 1):
-            raise ValueError("completions and parallelism above 1 are supported with completionMode Indexed only")
+            raise ValueError(
+                "completions and parallelism above 1 are supported with completionMode Indexed only"
+            )
         return self
 
     @model_validator(mode="after")

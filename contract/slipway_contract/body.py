@@ -1,7 +1,8 @@
 """Bodies of callers: bounded before they are parsed, validated up to the first error.
 
-An object of Python takes 20 to 300 times the bytes of its JSON, and pydantic makes an error object of each wrong item. So the
-number of values is counted in the text first, and a model of a caller's body reports few errors, however long the body is.
+An object of Python takes 20 to 300 times the bytes of its JSON, and pydantic makes an error object
+of each wrong item. So the number of values is counted in the text first, and a model of a caller's
+body reports few errors, however long the body is.
 """
 
 import re
@@ -14,9 +15,13 @@ from pydantic_core import PydanticCustomError, from_json
 from slipway_contract.errors import MalformedRequest, TooManyValues
 
 VALUES = 2**19
-"""Default limit of rows × columns of one request: 40,000 rows of 13 columns, or three pictures of 224 × 224 pixels in colour."""
+"""Default limit of rows × columns of one request: 40,000 rows of 13 columns, or three pictures of
+224 × 224 pixels in colour.
+"""
 CONTAINERS = 2**16
-"""Lists and objects of one body. A row is one; each takes up to 250 bytes, where a number takes 32."""
+"""Lists and objects of one body. A row is one; each takes up to 250 bytes, where a number
+takes 32.
+"""
 ENVELOPE = 2**16
 """Values of one body beside those of its rows: names, datatypes, shapes, parameters."""
 FIELDS = 2**10
@@ -30,8 +35,8 @@ _BACKSLASHES = re.compile(rb"\\*")
 class CallerBody(BaseModel):
     """A JSON object that a caller sends. Of several unknown fields only the first is reported.
 
-    Lists of a subclass have a maximum length and stop at the first wrong item (``fail_fast``); dicts have values of any type.
-    A test checks this of every model that validates a caller's body.
+    Lists of a subclass have a maximum length and stop at the first wrong item (``fail_fast``);
+    dicts have values of any type. A test checks this of every model that validates a caller's body.
     """
 
     @model_validator(mode="before")
@@ -51,7 +56,8 @@ class CallerBody(BaseModel):
 
 
 def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = from_json) -> Any:
-    """The JSON value of a body with at most about ``limit`` values; ``loads`` parses it and raises ValueError.
+    """The JSON value of a body with at most about ``limit`` values; ``loads`` parses it and raises
+    ValueError.
 
     Raises TooManyValues before anything is parsed, and MalformedRequest.
     """
@@ -65,7 +71,9 @@ def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = 
 
 
 def _reason(body: bytes, error: ValueError) -> str:
-    """Why a parser refuses the body: RFC 8259 has no NaN and no infinity, which ``json.dumps`` of Python writes nevertheless."""
+    """Why a parser refuses the body: RFC 8259 has no NaN and no infinity, which ``json.dumps`` of
+    Python writes nevertheless.
+    """
     if any(word in body for word in (b"NaN", b"Infinity")):
         try:
             from_json(body)
@@ -76,8 +84,11 @@ def _reason(body: bytes, error: ValueError) -> str:
 
 
 def check_size(body: bytes, limit: int) -> None:
-    """Raise TooManyValues when the JSON text has more values or more lists and objects than a request may have."""
-    # Commas and brackets inside texts are no values. To leave the texts out takes longer, so it is done last.
+    """Raise TooManyValues when the JSON text has more values or more lists and objects than a
+    request may have.
+    """
+    # Commas and brackets inside texts are no values. To leave the texts out takes longer, so it is
+    # done last.
     if not _fits(_pieces(body), limit) and not _fits(_without_texts(body), limit):
         raise TooManyValues(limit)
 

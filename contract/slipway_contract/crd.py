@@ -1,11 +1,14 @@
-"""The CustomResourceDefinition of ``Model``, generated from the pydantic types, so that the two cannot differ."""
+"""The CustomResourceDefinition of ``Model``, generated from the pydantic types, so that the two
+cannot differ.
+"""
 
 from typing import Any
 
 from slipway_contract.labels import GROUP
 from slipway_contract.model import Model, ModelSpec, ModelStatus
 
-# Kubernetes wants a structural schema: no $ref, no title, no const, no additionalProperties beside properties.
+# Kubernetes wants a structural schema: no $ref, no title, no const, no additionalProperties beside
+# properties.
 _DROPPED = {"title", "additionalProperties", "$defs", "propertyNames"}
 
 
@@ -15,12 +18,27 @@ def crd() -> dict[str, Any]:
         "type": "object",
         "description": Model.__doc__,
         "required": ["spec"],
-        "properties": {"spec": structural(ModelSpec.model_json_schema()), "status": structural(ModelStatus.model_json_schema())},
+        "properties": {
+            "spec": structural(ModelSpec.model_json_schema()),
+            "status": structural(ModelStatus.model_json_schema()),
+        },
     }
     columns = [
-        {"name": "Ready", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].status'},
-        {"name": "Version", "type": "string", "jsonPath": '.status.traffic[?(@.role=="live")].version'},
-        {"name": "Reason", "type": "string", "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
+        {
+            "name": "Ready",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].status',
+        },
+        {
+            "name": "Version",
+            "type": "string",
+            "jsonPath": '.status.traffic[?(@.role=="live")].version',
+        },
+        {
+            "name": "Reason",
+            "type": "string",
+            "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
+        },
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ]
     version = {
@@ -38,14 +56,22 @@ def crd() -> dict[str, Any]:
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
-            "names": {"kind": "Model", "plural": "models", "singular": "model", "shortNames": ["mdl"], "categories": ["all"]},
+            "names": {
+                "kind": "Model",
+                "plural": "models",
+                "singular": "model",
+                "shortNames": ["mdl"],
+                "categories": ["all"],
+            },
             "versions": [version],
         },
     }
 
 
 def structural(schema: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic JSON schema as a Kubernetes structural schema: references inlined, `X | None` made nullable."""
+    """A pydantic JSON schema as a Kubernetes structural schema: references inlined, `X | None` made
+    nullable.
+    """
     return _structural(schema, schema.get("$defs", {}))
 
 
@@ -55,7 +81,11 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
         node = {**target, **{k: v for k, v in node.items() if k != "$ref"}}
     if "anyOf" in node:
         (kind,) = [option for option in node["anyOf"] if option != {"type": "null"}]
-        rest = {k: v for k, v in node.items() if k not in ("anyOf", "default") or (k == "default" and v is not None)}
+        rest = {
+            k: v
+            for k, v in node.items()
+            if k not in ("anyOf", "default") or (k == "default" and v is not None)
+        }
         return {**_structural({**kind, **rest}, definitions), "nullable": True}
     result: dict[str, Any] = {}
     for key, value in node.items():

@@ -16,14 +16,18 @@ class InvalidInput(ValueError):
 
 
 class InvalidOutput(ValueError):
-    """A model's output that its signature does not allow; ``str()`` is one line that names the output."""
+    """A model's output that its signature does not allow; ``str()`` is one line that names the
+    output.
+    """
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"output {name!r} {problem}")
 
 
 class InfiniteOutput(ValueError):
-    """Infinity in a model's answer, which JSON does not have: a number that the caller's input leads to."""
+    """Infinity in a model's answer, which JSON does not have: a number that the caller's input
+    leads to.
+    """
 
     def __init__(self, name: str, at: int, value: float) -> None:
         super().__init__(
@@ -47,7 +51,9 @@ class TooManyValues(ValueError):
 
 
 def explain_settings(error: ValidationError, prefix: str = "") -> str:
-    """One line per finding of a pydantic-settings error: the environment variable, and what is wrong; never its value."""
+    """One line per finding of a pydantic-settings error: the environment variable, and what is
+    wrong; never its value.
+    """
     lines = []
     for finding in error.errors(include_url=False, include_input=False):
         name = str(finding["loc"][0]) if finding["loc"] else ""

@@ -10,7 +10,9 @@ from pydantic.alias_generators import to_camel
 class Event(BaseModel):
     """Written as JSON with camelCase names, like every answer under ``/v1``."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=()
+    )
 
 
 class PredictionEvent(Event):
@@ -22,26 +24,43 @@ class PredictionEvent(Event):
     version: str = Field(description="registry version that answered")
     digest: str = Field(description="sha256:… of the artifact that answered")
     run_id: str | None = Field(default=None, description="MLflow run that made the version")
-    role: str = Field(default="live", description="traffic role of the version: live, canary, previous")
+    role: str = Field(
+        default="live", description="traffic role of the version: live, canary, previous"
+    )
     subject: str = Field(description="the caller, user:ada or client:nightly")
     decision: str = Field(description="the access rule that let the caller in")
     protocol: str = Field(description="v2 or v1")
     status: int = Field(ge=100, le=599)
     latency_ms: float = Field(ge=0)
-    request: str | None = Field(default=None, description="body as received; None when over the limit of the log")
-    response: str | None = Field(default=None, description="body as sent; None when over the limit of the log")
-    policy: str | None = Field(default=None, description="policy of the grant that let the caller use the model")
-    lease: str | None = Field(default=None, description="lease of the policy's quota that it was taken from")
+    request: str | None = Field(
+        default=None, description="body as received; None when over the limit of the log"
+    )
+    response: str | None = Field(
+        default=None, description="body as sent; None when over the limit of the log"
+    )
+    policy: str | None = Field(
+        default=None, description="policy of the grant that let the caller use the model"
+    )
+    lease: str | None = Field(
+        default=None, description="lease of the policy's quota that it was taken from"
+    )
 
 
 class FeedbackEvent(Event):
-    """What became known after a prediction, by its owner. A later one for the same prediction corrects it."""
+    """What became known after a prediction, by its owner. A later one for the same prediction
+    corrects it.
+    """
 
     feedback_id: str
     request_id: str
     time: datetime
     subject: str
-    label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
+    label: Any = Field(
+        default=None, description="the true outcome, in the terms of the model's label output"
+    )
     comment: str | None = Field(default=None, max_length=2000)
-    rows: int | None = Field(default=None, description="predicted rows that the label speaks of; None when it cannot be compared")
+    rows: int | None = Field(
+        default=None,
+        description="predicted rows that the label speaks of; None when it cannot be compared",
+    )
     correct: int | None = Field(default=None, description="how many of them the model had told so")

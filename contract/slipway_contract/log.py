@@ -1,4 +1,6 @@
-"""What a line in a server's log is: one JSON object, with the id of the request and of the trace that it belongs to."""
+"""What a line in a server's log is: one JSON object, with the id of the request and of the trace
+that it belongs to.
+"""
 
 import json
 import logging
@@ -7,13 +9,17 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered; the same word in the gateway, the worker and the predictor."""
+"""Of the request that is being answered; the same word in the gateway, the worker and the
+predictor.
+"""
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 """Of W3C Trace Context, when the request belongs to a trace."""
 
 
 class JsonLines(logging.Formatter):
-    """``time`` in UTC, ``level``, ``logger`` and ``message``; ``requestId``, ``traceId``, ``exception`` if there are any."""
+    """``time`` in UTC, ``level``, ``logger`` and ``message``; ``requestId``, ``traceId``,
+    ``exception`` if there are any.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,7 +1,8 @@
 """The ``Model`` resource: a model is declared, not coded.
 
-Processes of several releases read the same Models during an upgrade. Therefore a reader ignores fields and formats, and passes
-on roles and conditions, that it does not know; ``admitted`` is strict, where a Model is stored.
+Processes of several releases read the same Models during an upgrade. Therefore a reader ignores
+fields and formats, and passes on roles and conditions, that it does not know; ``admitted`` is
+strict, where a Model is stored.
 """
 
 from collections.abc import Mapping
@@ -44,7 +45,9 @@ class Resource(BaseModel):
 
 
 class OpenEnum(StrEnum):
-    """Known values, and any other text: a later release may write one. Such a member is equal to its text."""
+    """Known values, and any other text: a later release may write one. Such a member is equal to
+    its text.
+    """
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -68,16 +71,29 @@ def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationI
 class Scale(Resource):
     """How many predictors a version gets, and by what they scale."""
 
-    min_replicas: int = Field(default=1, ge=1, le=100, description="fewest predictors of a version that has traffic or is kept")
-    max_replicas: int = Field(default=1, ge=1, le=100, description="most predictors of a version; not below minReplicas")
+    min_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="fewest predictors of a version that has traffic or is kept",
+    )
+    max_replicas: int = Field(
+        default=1, ge=1, le=100, description="most predictors of a version; not below minReplicas"
+    )
     target_cpu_utilization: int = Field(
-        default=70, ge=1, le=100, alias="targetCPUUtilization", description="per cent of the requested CPU"
+        default=70,
+        ge=1,
+        le=100,
+        alias="targetCPUUtilization",
+        description="per cent of the requested CPU",
     )
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
         if self.min_replicas > self.max_replicas:
-            raise ValueError(f"minReplicas {self.min_replicas} is above maxReplicas {self.max_replicas}")
+            raise ValueError(
+                f"minReplicas {self.min_replicas} is above maxReplicas {self.max_replicas}"
+            )
         return self
 
 
@@ -85,12 +101,22 @@ class Rollout(Resource):
     """How traffic moves to a new version."""
 
     steps: list[Annotated[int, Field(ge=1, le=99)]] = Field(
-        default_factory=list, description="per cent of the traffic for the new version at each step before 100; none: at once"
+        default_factory=list,
+        description=(
+            "per cent of the traffic for the new version at each step before 100; none: at once"
+        ),
     )
-    step_seconds: int = Field(default=60, ge=0, le=86400, description="seconds from one step to the next")
-    previous_kept: int = Field(default=1, ge=0, le=5, description="former versions that stay ready for an instant rollback")
+    step_seconds: int = Field(
+        default=60, ge=0, le=86400, description="seconds from one step to the next"
+    )
+    previous_kept: int = Field(
+        default=1, ge=0, le=5, description="former versions that stay ready for an instant rollback"
+    )
     drain_seconds: int = Field(
-        default=10, ge=0, le=3600, description="seconds between the end of a version's traffic and its removal"
+        default=10,
+        ge=0,
+        le=3600,
+        description="seconds between the end of a version's traffic and its removal",
     )
 
     @model_validator(mode="after")
@@ -103,15 +129,24 @@ class Rollout(Resource):
 class Training(Resource):
     """Where new versions come from."""
 
-    template: str = Field(description="name of a suspended CronJob; `kubectl create job --from=cronjob/NAME` trains")
+    template: str = Field(
+        description="name of a suspended CronJob; `kubectl create job --from=cronjob/NAME` trains"
+    )
 
 
 class Batching(Resource):
-    """Requests that arrive together are predicted together: more of them a second, each a little later."""
+    """Requests that arrive together are predicted together: more of them a second, each a little
+    later.
+    """
 
-    max_batch_size: int = Field(default=32, ge=2, le=1024, description="requests in a batch, at most")
+    max_batch_size: int = Field(
+        default=32, ge=2, le=1024, description="requests in a batch, at most"
+    )
     max_batch_time: float = Field(
-        default=0.005, ge=0.0001, le=1, description="seconds that the first request of a batch waits for others"
+        default=0.005,
+        ge=0.0001,
+        le=1,
+        description="seconds that the first request of a batch waits for others",
     )
 
 
@@ -119,10 +154,17 @@ class RoutedSpec(Resource):
     """The fields of a spec that the gateway reads."""
 
     registered_model: str = Field(
-        pattern=NAME.pattern, description="name in the MLflow registry: letters, digits, hyphens and underscores"
+        pattern=NAME.pattern,
+        description="name in the MLflow registry: letters, digits, hyphens and underscores",
     )
-    alias: str = Field(default=CHAMPION, min_length=1, description="registry alias of the version that is to be live")
-    training: Training | None = Field(default=None, description="where new versions come from; none: trainings are refused")
+    alias: str = Field(
+        default=CHAMPION,
+        min_length=1,
+        description="registry alias of the version that is to be live",
+    )
+    training: Training | None = Field(
+        default=None, description="where new versions come from; none: trainings are refused"
+    )
 
 
 class ModelSpec(RoutedSpec):
@@ -130,11 +172,21 @@ class ModelSpec(RoutedSpec):
 
     allow_formats: list[Annotated[ArtifactFormat, WrapValidator(_known)]] = Field(
         default_factory=list,
-        description="formats beyond onnx, skops and rules; joblib is pickle and can run any code: only for artifacts you trust",
+        description=(
+            "formats beyond onnx, skops and rules; joblib is pickle and can run any code: only "
+            "for artifacts you trust"
+        ),
     )
-    scale: Scale = Field(default_factory=Scale, description="how many predictors a version gets, and by what they scale")
-    batching: Batching | None = Field(default=None, description="adaptive batching in the predictors; none: each request at once")
-    rollout: Rollout = Field(default_factory=Rollout, description="how traffic moves to a new version")
+    scale: Scale = Field(
+        default_factory=Scale,
+        description="how many predictors a version gets, and by what they scale",
+    )
+    batching: Batching | None = Field(
+        default=None, description="adaptive batching in the predictors; none: each request at once"
+    )
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="how traffic moves to a new version"
+    )
 
     @property
     def formats(self) -> frozenset[ArtifactFormat]:
@@ -154,7 +206,10 @@ class Condition(Resource):
     """One observation, in the form that Kubernetes uses for all its objects."""
 
     type: ConditionType = Field(
-        description="Ready: the model answers; Progressing: a rollout is under way; Degraded: the wanted version does not serve"
+        description=(
+            "Ready: the model answers; Progressing: a rollout is under way; Degraded: the wanted "
+            "version does not serve"
+        )
     )
     status: Literal["True", "False", "Unknown"] = Field(description="whether the condition holds")
     reason: str = Field(description="why, as one word in CamelCase")
@@ -172,14 +227,20 @@ class TrafficRole(OpenEnum):
 
 
 class TrafficTarget(Resource):
-    """One version, its share of the traffic, and where to call it. The gateway routes by this list alone."""
+    """One version, its share of the traffic, and where to call it. The gateway routes by this list
+    alone.
+    """
 
     version: str = Field(description="version of the registered model")
     role: TrafficRole = Field(description="why the version is in this list")
     percent: Percent = Field(description="per cent of the traffic that the version gets")
-    digest: str = Field(description="SHA-256 of the manifest of the version's files; it never changes")
+    digest: str = Field(
+        description="SHA-256 of the manifest of the version's files; it never changes"
+    )
     run_id: str | None = Field(default=None, description="MLflow run that made the version")
-    service: str = Field(description="InferenceService, which is also the model's name at its predictor")
+    service: str = Field(
+        description="InferenceService, which is also the model's name at its predictor"
+    )
     url: str = Field(description="base URL of the predictor")
     since: datetime = Field(description="when this role and share began")
 
@@ -187,10 +248,17 @@ class TrafficTarget(Resource):
 class ModelStatus(Resource):
     """What the controller observed; it alone writes here."""
 
-    observed_generation: int = Field(default=0, description="generation of the spec that this status is about")
-    conditions: list[Condition] = Field(default_factory=list, description="Ready, Progressing and Degraded, with their reasons")
+    observed_generation: int = Field(
+        default=0, description="generation of the spec that this status is about"
+    )
+    conditions: list[Condition] = Field(
+        default_factory=list, description="Ready, Progressing and Degraded, with their reasons"
+    )
     traffic: list[TrafficTarget] = Field(
-        default_factory=list, description="versions that have predictors, and their shares; the gateway routes by this list alone"
+        default_factory=list,
+        description=(
+            "versions that have predictors, and their shares; the gateway routes by this list alone"
+        ),
     )
 
     def condition(self, kind: ConditionType) -> Condition | None:
@@ -204,7 +272,9 @@ class RoutedMetadata(Resource):
 
 
 class RoutedModel(Resource):
-    """A Model as the gateway reads it: a field of the spec that it does not use cannot keep the model from being served."""
+    """A Model as the gateway reads it: a field of the spec that it does not use cannot keep the
+    model from being served.
+    """
 
     metadata: RoutedMetadata
     spec: RoutedSpec
@@ -230,7 +300,9 @@ class Metadata(BaseModel):
 
 
 class Model(Resource):
-    """A model that is served: where its versions are registered, which one is live, and how its traffic moves."""
+    """A model that is served: where its versions are registered, which one is live, and how its
+    traffic moves.
+    """
 
     api_version: Literal["serving.slipway.dev/v1alpha1"] = "serving.slipway.dev/v1alpha1"
     kind: Literal["Model"] = "Model"
@@ -246,9 +318,11 @@ class Model(Resource):
 def admitted(manifest: Mapping[str, Any]) -> Model:
     """Return the Model that is about to be stored, without its status, which is written apart.
 
-    Raises ValidationError for all that a reader refuses, and for unknown fields and formats: they are misspelt, or of a release
-    that is not installed yet.
+    Raises ValidationError for all that a reader refuses, and for unknown fields and formats: they
+    are misspelt, or of a release that is not installed yet.
     """
     metadata = {"name": manifest.get("metadata", {}).get("name")}
     authored = {key: value for key, value in manifest.items() if key != "status"}
-    return Model.model_validate({**authored, "metadata": metadata}, extra="forbid", context=_ADMISSION)
+    return Model.model_validate(
+        {**authored, "metadata": metadata}, extra="forbid", context=_ADMISSION
+    )

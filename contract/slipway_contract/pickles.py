@@ -1,4 +1,6 @@
-"""Telling pickles apart. A pickle runs any code when it is loaded, so none gets near a predictor unasked."""
+"""Telling pickles apart. A pickle runs any code when it is loaded, so none gets near a predictor
+unasked.
+"""
 
 import bz2
 import io
@@ -13,7 +15,9 @@ from slipway_contract.registry import PICKLE_SUFFIXES
 
 _HEAD = 2**16
 _LARGEST_TEXT_PICKLE = 2**24
-_IMPORTS = frozenset({"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"})
+_IMPORTS = frozenset(
+    {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
+)
 
 # The compressors that joblib.dump and gzip users wrap pickles in.
 _DECOMPRESSORS: tuple[Callable[[bytes], bytes], ...] = (
@@ -29,7 +33,9 @@ def named_like_a_pickle(path: str) -> bool:
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether the content is a pickle: bare, compressed, or as a member of a zip archive, whatever the file is called."""
+    """Whether the content is a pickle: bare, compressed, or as a member of a zip archive, whatever
+    the file is called.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if _binary(head) or any(_binary(inner) for inner in _decompressed(head)):
@@ -45,12 +51,14 @@ def _binary(head: bytes) -> bool:
 
 
 def _complete(content: bytes) -> bool:
-    """Protocols 0 and 1 have no mark at the front; they are pickles if they read as one, from the first opcode to STOP.
+    """Protocols 0 and 1 have no mark at the front; they are pickles if they read as one, from the
+    first opcode to STOP.
 
     Only those that import something count: "N.B." at the start of a text is a pickle too, of None.
     """
     try:
-        return any([opcode.name in _IMPORTS for opcode, _, _ in pickletools.genops(io.BytesIO(content))])  # noqa: C419 - to the end
+        opcodes = list(pickletools.genops(io.BytesIO(content)))  # all of them: the end counts, too
+        return any(opcode.name in _IMPORTS for opcode, _, _ in opcodes)
     except Exception:  # what is no pickle, pickletools answers in many ways
         return False
 
@@ -64,7 +72,9 @@ def _decompressed(head: bytes) -> Iterable[bytes]:
 
 
 def _zip_holds_one(path: Path) -> bool:
-    """PyTorch and numpy archives hold pickles as members; a skops archive holds JSON and plain arrays."""
+    """PyTorch and numpy archives hold pickles as members; a skops archive holds JSON and plain
+    arrays.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():

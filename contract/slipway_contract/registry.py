@@ -1,4 +1,6 @@
-"""Words of the model registry: aliases, tags, the artifact manifest and its digest, storage URIs."""
+"""Words of the model registry: aliases, tags, the artifact manifest and its digest, storage
+URIs.
+"""
 
 import hashlib
 import re
@@ -15,8 +17,8 @@ MANIFEST_FILE = "manifest.json"
 PACKAGE_SIGNATURE_FILE = "manifest.sig"
 """Signature of the manifest, and so of all files that it lists; the manifest does not list it.
 
-As OpenSSF model signing writes it, of a folder with the one file ``NAME/manifest.json``: a manifest that was signed for one
-registered model does not pass for another's.
+As OpenSSF model signing writes it, of a folder with the one file ``NAME/manifest.json``: a manifest
+that was signed for one registered model does not pass for another's.
 """
 SIGNATURE_FILE = "signature.json"
 EXAMPLE_FILE = "input_example.json"
@@ -37,7 +39,9 @@ class Tag(StrEnum):
     DATASET_LICENCE = "slipway.dataset.licence"
     DATASET_SOURCE = "slipway.dataset.source"
     DATASET_PLACE = "slipway.dataset.place"
-    """The kind of place that the training had it from: a mirror, the public source, a package, a generator."""
+    """The kind of place that the training had it from: a mirror, the public source, a package, a
+    generator.
+    """
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"
@@ -46,11 +50,14 @@ class Tag(StrEnum):
     SIGNER = "slipway.signer"
     """SHA-256 of the public key (PEM) that the artifact's signature is checked with."""
     ARTIFACT = "slipway.artifact"
-    """``models:/m-…``, the logged model that is served in place of the version's own: it was adopted from that one."""
+    """``models:/m-…``, the logged model that is served in place of the version's own: it was
+    adopted from that one.
+    """
 
 
 class ArtifactFormat(StrEnum):
-    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask for it.
+    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask
+    for it.
 
     RULES is JSON, a ``RuleSet``: words for rules whose code is part of the server.
     """
@@ -67,7 +74,9 @@ class ArtifactFormat(StrEnum):
 
 
 SAFE_FORMATS = frozenset({ArtifactFormat.ONNX, ArtifactFormat.SKOPS, ArtifactFormat.RULES})
-PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"})
+PICKLE_SUFFIXES = frozenset(
+    {".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt", ".pth", ".npy"}
+)
 """Files that are, or may hold, a pickle."""
 SKOPS_TRUSTED = (
     "numpy.dtype",
@@ -79,13 +88,16 @@ SKOPS_TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
 )
-"""Parts of fitted estimators that skops may build beside its own list of public scikit-learn classes.
+"""Parts of fitted estimators that skops may build beside its own list of public scikit-learn
+classes.
 
 The list is fixed in code: data containers only, nothing that takes a function or a name to import.
 """
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,252}$")
-"""Names of registered models that can be served. MLflow takes no dots in the name of a logged model, which every version is."""
+"""Names of registered models that can be served. MLflow takes no dots in the name of a logged
+model, which every version is.
+"""
 NAME_RULE = "use 1 to 253 letters, digits, hyphens and underscores, the first a letter or digit"
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
@@ -107,13 +119,21 @@ class ManifestEntry(BaseModel):
     @model_validator(mode="after")
     def _stays_inside(self) -> Self:
         path = PurePosixPath(self.path)
-        if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in self.path or str(path) != self.path:
+        if (
+            path.is_absolute()
+            or not path.parts
+            or ".." in path.parts
+            or "\\" in self.path
+            or str(path) != self.path
+        ):
             raise ValueError(f"{self.path!r} is not a plain relative path")
         return self
 
 
 class ArtifactManifest(BaseModel):
-    """The complete list of an artifact's files. Its own digest therefore stands for the whole artifact."""
+    """The complete list of an artifact's files. Its own digest therefore stands for the whole
+    artifact.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -134,7 +154,9 @@ class ArtifactManifest(BaseModel):
 
     def content(self) -> bytes:
         """The canonical bytes: files sorted by path, no white space."""
-        ordered = self.model_copy(update={"files": tuple(sorted(self.files, key=lambda entry: entry.path))})
+        ordered = self.model_copy(
+            update={"files": tuple(sorted(self.files, key=lambda entry: entry.path))}
+        )
         return ordered.model_dump_json().encode()
 
     @property
@@ -144,7 +166,9 @@ class ArtifactManifest(BaseModel):
 
 
 class StorageUri(BaseModel):
-    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a registered version whose bytes have that digest."""
+    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a registered version whose bytes have
+    that digest.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -163,7 +187,9 @@ class StorageUri(BaseModel):
         if unknown := query.keys() - {"sha256", "allow"}:
             raise ValueError(f"storage URI has unknown parameters: {', '.join(sorted(unknown))}")
         if len(query.get("sha256", [])) != 1 or not _HEX.match(query["sha256"][0]):
-            raise ValueError("storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits")
+            raise ValueError(
+                "storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits"
+            )
         name, version = unquote(parts.netloc), parts.path.removeprefix("/")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a registered model's name")
@@ -173,7 +199,9 @@ class StorageUri(BaseModel):
             extra = frozenset(ArtifactFormat(value) for value in query.get("allow", []))
         except ValueError:
             raise ValueError(f"allow= takes {', '.join(ArtifactFormat)}") from None
-        return cls(name=name, version=version, sha256=query["sha256"][0], allow=SAFE_FORMATS | extra)
+        return cls(
+            name=name, version=version, sha256=query["sha256"][0], allow=SAFE_FORMATS | extra
+        )
 
     @property
     def digest(self) -> str:

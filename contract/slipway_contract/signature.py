@@ -1,4 +1,6 @@
-"""What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be missing."""
+"""What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be
+missing.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,13 +22,16 @@ from slipway_contract.v2 import (
 from slipway_contract.values import plain_values
 
 ROUNDING = {Datatype.FP16: 2e-3, Datatype.FP32: 1e-5, Datatype.FP64: 1e-5}
-"""How far an output may lie beyond its bounds, as a part of the bound where that is above 1: sums are rounded."""
+"""How far an output may lie beyond its bounds, as a part of the bound where that is above 1: sums
+are rounded.
+"""
 
 
 class Picture(BaseModel):
     """How a picture becomes the values of an input, so that every caller makes the same of it.
 
-    A pixel's part of 0..255 is stretched to ``black``..``white``, then ``(value - mean) / deviation`` for each channel.
+    A pixel's part of 0..255 is stretched to ``black``..``white``, then ``(value - mean) /
+    deviation`` for each channel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -34,7 +39,9 @@ class Picture(BaseModel):
     width: int = Field(ge=1, le=4096)
     height: int = Field(ge=1, le=4096)
     mode: Literal["L", "RGB"] = Field(default="RGB", description="grey, or three channels")
-    layout: Literal["HWC", "CHW"] = Field(default="HWC", description="whether the channels are the last dimension or the first")
+    layout: Literal["HWC", "CHW"] = Field(
+        default="HWC", description="whether the channels are the last dimension or the first"
+    )
     fit: Literal["stretch", "contain", "cover"] = Field(
         default="stretch", description="to the size: as it is, with a margin, or cut at the sides"
     )
@@ -43,9 +50,15 @@ class Picture(BaseModel):
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
     ground: Literal["black", "white"] | None = Field(
-        default=None, description="the ground that the model knows; a picture whose border is nearer to the other one is inverted"
+        default=None,
+        description=(
+            "the ground that the model knows; a picture whose border is nearer to the other one "
+            "is inverted"
+        ),
     )
-    trim: bool = Field(default=False, description="whether the ground around what is shown is cut away first")
+    trim: bool = Field(
+        default=False, description="whether the ground around what is shown is cut away first"
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -68,16 +81,24 @@ class Picture(BaseModel):
 
 
 class Lookup(BaseModel):
-    """From where the value of an input comes when a caller names what it is about, and a date, in place of the value.
+    """From where the value of an input comes when a caller names what it is about, and a date, in
+    place of the value.
 
-    The same for all inputs of a model that are looked up. The feature of an input has the input's name.
+    The same for all inputs of a model that are looked up. The feature of an input has the input's
+    name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    features: str = Field(min_length=1, max_length=100, description="the feature set, and the version of its meaning")
-    keys: tuple[str, ...] = Field(min_length=1, description="what a caller names, as store and product")
-    date: str = Field(default="date", min_length=1, description="the name of the day that is asked for")
+    features: str = Field(
+        min_length=1, max_length=100, description="the feature set, and the version of its meaning"
+    )
+    keys: tuple[str, ...] = Field(
+        min_length=1, description="what a caller names, as store and product"
+    )
+    date: str = Field(
+        default="date", min_length=1, description="the name of the day that is asked for"
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -89,8 +110,8 @@ class Lookup(BaseModel):
 class Column(BaseModel):
     """One named input or output.
 
-    ``shape`` is that of one row: ``[]`` is a scalar per row, ``[64]`` a vector. On the wire a tensor has
-    the number of rows as a first dimension in front of it.
+    ``shape`` is that of one row: ``[]`` is a scalar per row, ``[64]`` a vector. On the wire a
+    tensor has the number of rows as a first dimension in front of it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,11 +123,19 @@ class Column(BaseModel):
     unit: str | None = Field(default=None, description="UCUM code of the unit, for example mm[Hg]")
     minimum: float | None = Field(default=None, description="smallest value allowed")
     maximum: float | None = Field(default=None, description="largest value allowed")
-    codes: dict[int, str] | None = Field(default=None, description="the allowed codes and what each means")
-    classes: tuple[str, ...] | None = Field(default=None, description="of a vector: what each of its values is of")
+    codes: dict[int, str] | None = Field(
+        default=None, description="the allowed codes and what each means"
+    )
+    classes: tuple[str, ...] | None = Field(
+        default=None, description="of a vector: what each of its values is of"
+    )
     missing: bool = Field(default=False, description="whether null may stand for an unknown value")
-    max_length: int | None = Field(default=None, ge=1, description="characters that a text may have")
-    picture: Picture | None = Field(default=None, description="the values are those of a picture, made in this way")
+    max_length: int | None = Field(
+        default=None, ge=1, description="characters that a text may have"
+    )
+    picture: Picture | None = Field(
+        default=None, description="the values are those of a picture, made in this way"
+    )
     lookup: Lookup | None = Field(default=None, description="the value can be looked up")
 
     @model_validator(mode="after")
@@ -121,13 +150,22 @@ class Column(BaseModel):
         if self.max_length is not None and self.datatype is not Datatype.BYTES:
             raise ValueError(f"{self.name}: only text has a length")
         if self.classes is not None and self.shape != (len(self.classes),):
-            raise ValueError(f"{self.name}: {len(self.classes)} classes do not fit {list(self.shape)}")
-        if self.picture is not None and (not numeric or self.picture.values != element_count(self.shape)):
-            raise ValueError(f"{self.name}: a picture of {self.picture.values} values does not fit {list(self.shape)}")
+            raise ValueError(
+                f"{self.name}: {len(self.classes)} classes do not fit {list(self.shape)}"
+            )
+        if self.picture is not None and (
+            not numeric or self.picture.values != element_count(self.shape)
+        ):
+            raise ValueError(
+                f"{self.name}: a picture of {self.picture.values} values does not fit "
+                f"{list(self.shape)}"
+            )
         if self.lookup is not None and (self.shape or not self.datatype.is_float):
             raise ValueError(f"{self.name}: only single floating-point values are looked up")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}")
+            raise ValueError(
+                f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}"
+            )
         return self
 
     @property
@@ -135,16 +173,22 @@ class Column(BaseModel):
         """V2 metadata; what V2 has no field for stands in ``parameters``."""
         known = {"name", "datatype", "shape"}
         said = self.model_dump(mode="json", exclude=known, exclude_defaults=True)
-        return TensorMetadata(name=self.name, datatype=self.datatype, shape=[-1, *self.shape], parameters=said or None)
+        return TensorMetadata(
+            name=self.name, datatype=self.datatype, shape=[-1, *self.shape], parameters=said or None
+        )
 
     @classmethod
     def of_metadata(cls, tensor: TensorMetadata) -> Self:
         """The column that ``metadata`` described; parameters that are not ours are left out."""
         said = {k: v for k, v in (tensor.parameters or {}).items() if k in cls.model_fields}
-        return cls(name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **said)
+        return cls(
+            name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **said
+        )
 
     def rows_of(self, tensor: Tensor) -> int:
-        """The number of rows in a tensor of this column; raises InvalidInput when the shape is another."""
+        """The number of rows in a tensor of this column; raises InvalidInput when the shape is
+        another.
+        """
         shape = tensor.shape
         # A scalar column is accepted as [rows] and as [rows, 1]: V2 clients write both.
         if shape and self.has_shape(shape, shape[0]):
@@ -156,53 +200,98 @@ class Column(BaseModel):
         """Raise InvalidInput unless the tensor fits; returns its number of rows."""
         rows = self.rows_of(tensor)
         if tensor.datatype is not self.datatype:
-            raise InvalidInput(self.name, f"datatype {tensor.datatype} does not fit; expected {self.datatype}")
+            raise InvalidInput(
+                self.name, f"datatype {tensor.datatype} does not fit; expected {self.datatype}"
+            )
         self.check_values(tensor.data)
         return rows
 
     def check_values(self, values: Sequence[Any]) -> None:
-        """Raise InvalidInput unless all values have the datatype, are within bounds and among the codes."""
+        """Raise InvalidInput unless all values have the datatype, are within bounds and among the
+        codes.
+        """
         check_values(self.name, self.datatype, values, missing=self.missing)
         if self.missing:
-            values = [v for v in values if v is not None and v == v]  # NaN alone differs from itself
+            values = [
+                v for v in values if v is not None and v == v
+            ]  # NaN alone differs from itself
         if not values:
             return
         if self.max_length is not None and (longest := max(map(len, values))) > self.max_length:
-            raise InvalidInput(self.name, f"has {longest} characters; {self.max_length} are allowed")
+            raise InvalidInput(
+                self.name, f"has {longest} characters; {self.max_length} are allowed"
+            )
         if self.codes is not None and not self.codes.keys() >= set(values):
             wrong = next(v for v in values if v not in self.codes)
-            raise InvalidInput(self.name, f"{wrong:g} is not one of the codes {', '.join(map(str, self.codes))}{self._or_null}")
+            raise InvalidInput(
+                self.name,
+                (
+                    f"{wrong:g} is not one of the codes "
+                    f"{', '.join(map(str, self.codes))}{self._or_null}"
+                ),
+            )
         if self.minimum is not None and min(values) < self.minimum:
-            raise InvalidInput(self.name, f"{min(values):g} is below the minimum {self.minimum:g}{self._in_unit}")
+            raise InvalidInput(
+                self.name, f"{min(values):g} is below the minimum {self.minimum:g}{self._in_unit}"
+            )
         if self.maximum is not None and max(values) > self.maximum:
-            raise InvalidInput(self.name, f"{max(values):g} is above the maximum {self.maximum:g}{self._in_unit}")
+            raise InvalidInput(
+                self.name, f"{max(values):g} is above the maximum {self.maximum:g}{self._in_unit}"
+            )
 
     def has_shape(self, shape: Sequence[int], rows: int) -> bool:
-        """Return whether the shape is ``[rows, *self.shape]``, or of a scalar column ``[rows, 1]``."""
+        """Return whether the shape is ``[rows, *self.shape]``, or of a scalar column ``[rows,
+        1]``.
+        """
         return tuple(shape) in ((rows, *self.shape), (rows, *(self.shape or (1,))))
 
     def check_output(self, tensor: Tensor, rows: int) -> None:
-        """Raise InvalidOutput unless the tensor is this output for that many rows: shape, datatype, bounds and codes.
+        """Raise InvalidOutput unless the tensor is this output for that many rows: shape, datatype,
+        bounds and codes.
 
         Null and NaN pass: a model may have no value for a row.
         """
         shape = list(tensor.shape)
         if not self.has_shape(shape, rows) or len(tensor.data) != element_count(shape):
-            raise InvalidOutput(self.name, f"has the shape {shape} for {rows} rows; {[rows, *self.shape]} is expected")
+            raise InvalidOutput(
+                self.name,
+                f"has the shape {shape} for {rows} rows; {[rows, *self.shape]} is expected",
+            )
         if tensor.datatype is not self.datatype:
-            raise InvalidOutput(self.name, f"is {tensor.datatype}; the signature has {self.datatype}")
-        values = [v for v in tensor.data if v is not None and v == v]  # NaN alone differs from itself
+            raise InvalidOutput(
+                self.name, f"is {tensor.datatype}; the signature has {self.datatype}"
+            )
+        values = [
+            v for v in tensor.data if v is not None and v == v
+        ]  # NaN alone differs from itself
         try:
-            check_values(self.name, self.datatype, [v for v in values if v not in (math.inf, -math.inf)])
+            check_values(
+                self.name, self.datatype, [v for v in values if v not in (math.inf, -math.inf)]
+            )
         except InvalidInput as error:
             raise InvalidOutput(self.name, error.problem) from None
         if self.codes is not None and (wrong := [v for v in values if v not in self.codes]):
-            raise InvalidOutput(self.name, f"is {wrong[0]:g}, which is not one of the codes {', '.join(map(str, self.codes))}")
+            raise InvalidOutput(
+                self.name,
+                f"is {wrong[0]:g}, which is not one of the codes {', '.join(map(str, self.codes))}",
+            )
         apart = ROUNDING.get(self.datatype, 0)
-        if values and self.minimum is not None and min(values) < self.minimum - apart * max(1, abs(self.minimum)):
-            raise InvalidOutput(self.name, f"is {min(values):g}, which is below the minimum {self.minimum:g}")
-        if values and self.maximum is not None and max(values) > self.maximum + apart * max(1, abs(self.maximum)):
-            raise InvalidOutput(self.name, f"is {max(values):g}, which is above the maximum {self.maximum:g}")
+        if (
+            values
+            and self.minimum is not None
+            and min(values) < self.minimum - apart * max(1, abs(self.minimum))
+        ):
+            raise InvalidOutput(
+                self.name, f"is {min(values):g}, which is below the minimum {self.minimum:g}"
+            )
+        if (
+            values
+            and self.maximum is not None
+            and max(values) > self.maximum + apart * max(1, abs(self.maximum))
+        ):
+            raise InvalidOutput(
+                self.name, f"is {max(values):g}, which is above the maximum {self.maximum:g}"
+            )
 
     @property
     def _or_null(self) -> str:
@@ -230,14 +319,22 @@ class Signature(BaseModel):
         lookups = {column.lookup for column in self.inputs} - {None}
         if len(lookups) > 1:
             raise ValueError("inputs are looked up in more than one way")
-        if self.lookup and (both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}):
-            raise ValueError(f"{', '.join(sorted(both))}: is both an input and what others are looked up by")
+        if self.lookup and (
+            both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}
+        ):
+            raise ValueError(
+                f"{', '.join(sorted(both))}: is both an input and what others are looked up by"
+            )
         return self
 
     @classmethod
     def of_metadata(cls, metadata: ModelMetadata) -> Self:
-        """Return the signature that a predictor's V2 metadata describes; raises ValidationError when it describes none."""
-        inputs, outputs = (tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs))
+        """Return the signature that a predictor's V2 metadata describes; raises ValidationError
+        when it describes none.
+        """
+        inputs, outputs = (
+            tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs)
+        )
         return cls(inputs=inputs, outputs=outputs)
 
     @property
@@ -246,7 +343,9 @@ class Signature(BaseModel):
         return next((column.lookup for column in self.inputs if column.lookup), None)
 
     def check(self, inputs: Sequence[Tensor]) -> int:
-        """Raise InvalidInput unless the tensors are exactly the inputs; returns the number of rows."""
+        """Raise InvalidInput unless the tensors are exactly the inputs; returns the number of
+        rows.
+        """
         given = {tensor.name: tensor for tensor in inputs}
         self._check_names(given)
         rows = {column.name: column.check(given[column.name]) for column in self.inputs}
@@ -263,10 +362,14 @@ class Signature(BaseModel):
         known = [column.name for column in self.outputs]
         for name in names:
             if name not in known:
-                raise InvalidInput(name, f"is not an output of this model; it gives {', '.join(known)}")
+                raise InvalidInput(
+                    name, f"is not an output of this model; it gives {', '.join(known)}"
+                )
 
     def check_answer(self, outputs: Sequence[Tensor], rows: int) -> None:
-        """Raise InvalidOutput unless the tensors are exactly the outputs, each for that many rows and with allowed values."""
+        """Raise InvalidOutput unless the tensors are exactly the outputs, each for that many rows
+        and with allowed values.
+        """
         given = {tensor.name: tensor for tensor in outputs}
         known = {column.name for column in self.outputs}
         for name in given:
@@ -281,12 +384,21 @@ class Signature(BaseModel):
         known = [column.name for column in self.inputs]
         for name in given:
             if name not in known:
-                raise InvalidInput(name, f"is not an input of this model; it takes {', '.join(known)}")
+                raise InvalidInput(
+                    name, f"is not an input of this model; it takes {', '.join(known)}"
+                )
         for name in known:
             if name not in given:
-                raise InvalidInput(name, "is missing from the inputs" if len(known) > 1 else "is missing; it is the only input")
+                raise InvalidInput(
+                    name,
+                    "is missing from the inputs"
+                    if len(known) > 1
+                    else "is missing; it is the only input",
+                )
 
-    def request(self, rows: Sequence[Mapping[str, Any]], request_id: str | None = None) -> InferenceRequest:
+    def request(
+        self, rows: Sequence[Mapping[str, Any]], request_id: str | None = None
+    ) -> InferenceRequest:
         """A V2 request of rows with named values, as ``[{"age": 63, …}]``.
 
         Raises InvalidInput naming the input (and the row, when there are several).
@@ -301,14 +413,22 @@ class Signature(BaseModel):
             raise
         tensors = [
             Tensor.model_construct(
-                name=c.name, shape=[len(rows), *c.shape], datatype=c.datatype, parameters=None, data=data[c.name]
+                name=c.name,
+                shape=[len(rows), *c.shape],
+                datatype=c.datatype,
+                parameters=None,
+                data=data[c.name],
             )
             for c in self.inputs
         ]
-        return InferenceRequest.model_construct(id=request_id, parameters=None, inputs=tensors, outputs=None)
+        return InferenceRequest.model_construct(
+            id=request_id, parameters=None, inputs=tensors, outputs=None
+        )
 
     def _by_column(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """The values of each input, checked at once: a tenth of the time that a check of each row takes."""
+        """The values of each input, checked at once: a tenth of the time that a check of each row
+        takes.
+        """
         names = {column.name for column in self.inputs}
         for row in rows:
             if row.keys() != names:
@@ -325,7 +445,9 @@ class Signature(BaseModel):
         return data
 
     def _report_row(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raise InvalidInput of the first wrong row, with its number; there is one. Halves are checked in turn to find it."""
+        """Raise InvalidInput of the first wrong row, with its number; there is one. Halves are
+        checked in turn to find it.
+        """
         start, end = 0, len(rows)
         while end - start > 1:
             middle = (start + end) // 2
@@ -344,10 +466,14 @@ class Signature(BaseModel):
     def _values(column: Column, value: Any) -> list[Any]:
         """The values of one row's vector, flat and not checked."""
         if not isinstance(value, list):
-            raise InvalidInput(column.name, f"must be a list of {element_count(column.shape)} values")
+            raise InvalidInput(
+                column.name, f"must be a list of {element_count(column.shape)} values"
+            )
         values = flatten(column.name, value, column.shape) if len(column.shape) > 1 else value
         if len(values) != element_count(column.shape):
-            raise InvalidInput(column.name, f"has {len(values)} values; {element_count(column.shape)} are expected")
+            raise InvalidInput(
+                column.name, f"has {len(values)} values; {element_count(column.shape)} are expected"
+            )
         return values
 
     def rows(self, outputs: Sequence[Tensor]) -> list[dict[str, Any]]:

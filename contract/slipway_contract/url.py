@@ -1,8 +1,8 @@
 """URLs that callers name, read in one way: what is checked is what is dialled.
 
-URL parsers differ: for one a backslash belongs to the host, for another it ends the host; one decodes ``%6c`` and maps ``ⓛ`` to
-``l``, another does not. So a URL is split once, its host must be plain after IDNA, and the URL that is dialled is joined from
-those parts.
+URL parsers differ: for one a backslash belongs to the host, for another it ends the host; one
+decodes ``%6c`` and maps ``ⓛ`` to ``l``, another does not. So a URL is split once, its host must be
+plain after IDNA, and the URL that is dialled is joined from those parts.
 """
 
 import ipaddress
@@ -16,10 +16,15 @@ PORTS = {"http": 80, "https": 443}
 MAX_LENGTH = 8192
 HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label like this makes the host an IPv4 address for some parsers: ``0x7f.1``, ``2130706433``."""
+"""A last label like this makes the host an IPv4 address for some parsers: ``0x7f.1``,
+``2130706433``.
+"""
 KEPT = "/%:@!$&'()*+,;=-._~"
 """Characters of a path that stay as they are (RFC 3986, section 3.3), and escapes."""
-EMBEDDED = [ipaddress.ip_network(each) for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")]
+EMBEDDED = [
+    ipaddress.ip_network(each)
+    for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
+]
 """IPv6 addresses that stand for an IPv4 address, which may be any."""
 
 
@@ -29,7 +34,9 @@ class HttpUrl:
 
     scheme: str
     host: str
-    """A name in lower case and ASCII without a dot at its end, or an IP address without brackets."""
+    """A name in lower case and ASCII without a dot at its end, or an IP address without
+    brackets.
+    """
     port: int
     target: str
     """Path and query, in ASCII."""
@@ -40,7 +47,9 @@ class HttpUrl:
         return ":" in self.host or bool(NUMBER.fullmatch(self.host.rpartition(".")[2]))
 
     def at(self, host: str) -> str:
-        """Return the URL with another host, for example with the address that the host was resolved to."""
+        """Return the URL with another host, for example with the address that the host was resolved
+        to.
+        """
         return f"{self.scheme}://{self._authority(host)}{self.target}"
 
     @property
@@ -89,17 +98,24 @@ def _host(text: str) -> str:
     except ValueError:  # idna.IDNAError, too
         raise ValueError(f"{text!r} is not a host") from None
     if len(name) > 253 or not HOST.fullmatch(name):
-        raise ValueError(f"{text!r} is not a host: write a name of letters a-z, digits, hyphens and dots, or an IP address")
+        raise ValueError(
+            f"{text!r} is not a host: write a name of letters a-z, digits, hyphens and dots, "
+            "or an IP address"
+        )
     if NUMBER.fullmatch(name.rpartition(".")[2]):
         try:
             return str(ipaddress.IPv4Address(name))
         except ValueError:
-            raise ValueError(f"{name} is not a public host: write an IP address as four decimal numbers") from None
+            raise ValueError(
+                f"{name} is not a public host: write an IP address as four decimal numbers"
+            ) from None
     return name
 
 
 def is_public(address: str) -> bool:
-    """Return whether the address is one of the open internet, and does not stand for another one."""
+    """Return whether the address is one of the open internet, and does not stand for another
+    one.
+    """
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:  # with a zone, as fe80::1%eth0

@@ -1,8 +1,8 @@
 """Open Inference Protocol (V2) types over JSON.
 
 Source: the KServe Open Inference Protocol, "HTTP/REST" and "Tensor Data" sections, and Triton's
-`parameters` extension. A tensor's `data` may be flat or nested in row-major order; here it is always
-kept flat.
+`parameters` extension. A tensor's `data` may be flat or nested in row-major order; here it is
+always kept flat.
 """
 
 import math
@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from slipway_contract.body import FIELDS, VALUES, CallerBody, read_json
@@ -63,7 +71,9 @@ class Datatype(StrEnum):
 
 
 _SIZES: dict[Datatype, int] = {
-    d: 1 if d is Datatype.BOOL else int("".join(filter(str.isdigit, d))) // 8 for d in Datatype if d is not Datatype.BYTES
+    d: 1 if d is Datatype.BOOL else int("".join(filter(str.isdigit, d))) // 8
+    for d in Datatype
+    if d is not Datatype.BYTES
 }
 _BOUNDS: dict[Datatype, tuple[float, float]] = {
     # IEEE 754: the largest finite half, single and double precision numbers.
@@ -72,17 +82,23 @@ _BOUNDS: dict[Datatype, tuple[float, float]] = {
     Datatype.FP32: (-3.4028235e38, 3.4028235e38),
     Datatype.FP64: (-1.7976931348623157e308, 1.7976931348623157e308),
     **{d: (0, 2 ** (8 * _SIZES[d]) - 1) for d in Datatype if d.startswith("UINT")},
-    **{d: (-(2 ** (8 * _SIZES[d] - 1)), 2 ** (8 * _SIZES[d] - 1) - 1) for d in Datatype if d.startswith("INT")},
+    **{
+        d: (-(2 ** (8 * _SIZES[d] - 1)), 2 ** (8 * _SIZES[d] - 1) - 1)
+        for d in Datatype
+        if d.startswith("INT")
+    },
 }
 _INFINITE = {math.inf, -math.inf}
 _TYPES: dict[str, set[type]] = {"BOOL": {bool}, "BYTES": {str, bytes}}
 
 
-def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missing: bool = False) -> None:
+def check_values(
+    field: str, datatype: Datatype, values: Sequence[Any], *, missing: bool = False
+) -> None:
     """Raise InvalidInput unless every value is of the datatype and in its range.
 
-    ``missing`` lets None and NaN stand for a missing value in floating-point tensors. The checks are built
-    of C-speed builtins: a request of 65,536 numbers costs a few milliseconds.
+    ``missing`` lets None and NaN stand for a missing value in floating-point tensors. The checks
+    are built of C-speed builtins: a request of 65,536 numbers costs a few milliseconds.
     """
     allowed = _TYPES.get(datatype) or ({int, float} if datatype.is_float else {int})
     found = set(map(type, values)) - allowed
@@ -90,18 +106,32 @@ def check_values(field: str, datatype: Datatype, values: Sequence[Any], *, missi
         found, values = set(), [v for v in values if v is not None]
     if found:
         at, value = next((i, v) for i, v in enumerate(values) if type(v) in found)
-        if type(value) is float and datatype.bounds and math.isfinite(value) and not _within(value, datatype.bounds):
-            _refuse_size(field, datatype, at, value)  # parsers give a whole number of more than 64 bits as a float
+        if (
+            type(value) is float
+            and datatype.bounds
+            and math.isfinite(value)
+            and not _within(value, datatype.bounds)
+        ):
+            _refuse_size(
+                field, datatype, at, value
+            )  # parsers give a whole number of more than 64 bits as a float
         word = "null (missing)" if value is None else f"{short(value)} ({type(value).__name__})"
         raise InvalidInput(field, f"value {at} is {word}; {datatype} is expected")
     if datatype.bounds is None or not values:
         return
     if datatype.is_float:
-        some_nan = any(map(operator.ne, values, values))  # NaN alone differs from itself; math.isnan fails on very large ints
+        some_nan = any(
+            map(operator.ne, values, values)
+        )  # NaN alone differs from itself; math.isnan fails on very large ints
         if not _INFINITE.isdisjoint(values) or (some_nan and not missing):
-            raise InvalidInput(field, "NaN and infinity are not accepted" if not missing else "infinity is not accepted")
+            raise InvalidInput(
+                field,
+                "NaN and infinity are not accepted" if not missing else "infinity is not accepted",
+            )
         values = [v for v in values if v == v] if some_nan else values
-    if values and not (_within(min(values), datatype.bounds) and _within(max(values), datatype.bounds)):
+    if values and not (
+        _within(min(values), datatype.bounds) and _within(max(values), datatype.bounds)
+    ):
         at = next(i for i, v in enumerate(values) if not _within(v, datatype.bounds))
         _refuse_size(field, datatype, at, values[at])
 
@@ -112,10 +142,14 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
 
 def _refuse_size(field: str, datatype: Datatype, at: int, value: float) -> NoReturn:
     low, high = datatype.bounds or (-math.inf, math.inf)
-    raise InvalidInput(field, f"value {at} is {short(value)}, which does not fit {datatype} ({low:g} to {high:g})")
+    raise InvalidInput(
+        field, f"value {at} is {short(value)}, which does not fit {datatype} ({low:g} to {high:g})"
+    )
 
 
-_brief = reprlib.Repr()  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
+_brief = (
+    reprlib.Repr()
+)  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
 _brief.maxstring = _brief.maxlong = _brief.maxother = 40
 
 
@@ -139,14 +173,26 @@ def flatten(field: str, data: list[Any], shape: Sequence[int]) -> list[Any]:
         for depth, size in enumerate(shape):
             if depth:
                 if any(type(row) is not list for row in data):
-                    raise InvalidInput(field, f"data is ragged or not nested as shape {list(shape)} says")
+                    raise InvalidInput(
+                        field, f"data is ragged or not nested as shape {list(shape)} says"
+                    )
                 if any(len(row) != size for row in data):
-                    raise InvalidInput(field, f"data does not have the shape {list(shape)}: dimension {depth} is not {size} long")
+                    raise InvalidInput(
+                        field,
+                        (
+                            f"data does not have the shape {list(shape)}: dimension {depth} is "
+                            f"not {size} long"
+                        ),
+                    )
                 data = [value for row in data for value in row]
             elif len(data) != size:
-                raise InvalidInput(field, f"data has {len(data)} rows; shape {list(shape)} says {size}")
+                raise InvalidInput(
+                    field, f"data has {len(data)} rows; shape {list(shape)} says {size}"
+                )
     if len(data) != element_count(shape):
-        raise InvalidInput(field, f"data has {len(data)} values; shape {list(shape)} needs {element_count(shape)}")
+        raise InvalidInput(
+            field, f"data has {len(data)} values; shape {list(shape)} needs {element_count(shape)}"
+        )
     return data
 
 
@@ -166,7 +212,9 @@ class Tensor(CallerBody):
 
     @field_validator("parameters")
     @classmethod
-    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+    def _are_supported(
+        cls, given: dict[str, Any] | None, info: ValidationInfo
+    ) -> dict[str, Any] | None:
         return _check_parameters(info.data.get("name", "inputs"), given, info)
 
     @model_validator(mode="after")
@@ -187,8 +235,12 @@ _WITHOUT_VALUES = {"values": False}
 
 
 CONTENT_TYPES = frozenset({"np", "pd", "str"})
-"""Values of MLServer's parameter ``content_type`` that leave the data as V2 defines it; any other encodes the data further."""
-_BINARY = "outputs of this request are JSON; send its inputs as binary data, or leave the parameter out"
+"""Values of MLServer's parameter ``content_type`` that leave the data as V2 defines it; any other
+encodes the data further.
+"""
+_BINARY = (
+    "outputs of this request are JSON; send its inputs as binary data, or leave the parameter out"
+)
 _SHARED_MEMORY = "send the values as data"
 _SEQUENCE = "models have no state between requests; leave it out"
 UNSUPPORTED: Mapping[str, str] = {
@@ -204,11 +256,17 @@ UNSUPPORTED: Mapping[str, str] = {
     "shared_memory_region": _SHARED_MEMORY,
     "timeout": "the gateway has a time limit of its own; leave it out",
 }
-"""Parameters of known extensions of the protocol that would change what a request means, and the remedy for each."""
+"""Parameters of known extensions of the protocol that would change what a request means, and the
+remedy for each.
+"""
 
 
-def _check_parameters(field: str, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-    """Raise InvalidInput when a request's parameter asks for what is not supported. Those that no extension has are ignored."""
+def _check_parameters(
+    field: str, given: dict[str, Any] | None, info: ValidationInfo
+) -> dict[str, Any] | None:
+    """Raise InvalidInput when a request's parameter asks for what is not supported. Those that no
+    extension has are ignored.
+    """
     if not given or info.context is None:  # the parameters of a response are not the caller's
         return given
     for name, value in given.items():
@@ -217,7 +275,10 @@ def _check_parameters(field: str, given: dict[str, Any] | None, info: Validation
     kind = given.get("content_type")
     if kind is not None and not (isinstance(kind, str) and kind in CONTENT_TYPES):
         known = ", ".join(sorted(CONTENT_TYPES))
-        problem = f"content_type {short(kind)} is not supported: send the values themselves, with {known} or no content_type"
+        problem = (
+            f"content_type {short(kind)} is not supported: send the values themselves, with "
+            f"{known} or no content_type"
+        )
         raise InvalidInput(field, problem)
     return given
 
@@ -230,7 +291,9 @@ class RequestedOutput(CallerBody):
 
     @field_validator("parameters")
     @classmethod
-    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+    def _are_supported(
+        cls, given: dict[str, Any] | None, info: ValidationInfo
+    ) -> dict[str, Any] | None:
         return _check_parameters(info.data.get("name", "outputs"), given, info)
 
 
@@ -247,7 +310,9 @@ class InferenceRequest(CallerBody):
 
     @field_validator("parameters")
     @classmethod
-    def _are_supported(cls, given: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+    def _are_supported(
+        cls, given: dict[str, Any] | None, info: ValidationInfo
+    ) -> dict[str, Any] | None:
         return _check_parameters("parameters", given, info)
 
     @model_validator(mode="after")
@@ -302,17 +367,24 @@ class ServerMetadata(BaseModel):
 
 
 def parse_request(
-    body: bytes, limit: int = VALUES, *, loads: Callable[[bytes], Any] = from_json, values: bool = True
+    body: bytes,
+    limit: int = VALUES,
+    *,
+    loads: Callable[[bytes], Any] = from_json,
+    values: bool = True,
 ) -> InferenceRequest:
     """Read a V2 JSON request with at most ``limit`` values.
 
-    ``loads`` parses JSON and raises ValueError. Without ``values`` only the number of values is checked, not what they are.
-    Raises TooManyValues, MalformedRequest when it is not JSON or not of the protocol's structure, InvalidInput when a
-    tensor's shape, size or values are wrong, or a parameter asks for what is not supported.
+    ``loads`` parses JSON and raises ValueError. Without ``values`` only the number of values is
+    checked, not what they are. Raises TooManyValues, MalformedRequest when it is not JSON or not of
+    the protocol's structure, InvalidInput when a tensor's shape, size or values are wrong, or a
+    parameter asks for what is not supported.
     """
     content = read_json(body, limit, loads)
     try:
-        request = InferenceRequest.model_validate(content, context=_WITH_VALUES if values else _WITHOUT_VALUES)
+        request = InferenceRequest.model_validate(
+            content, context=_WITH_VALUES if values else _WITHOUT_VALUES
+        )
     except ValidationError as error:
         raise explain(error) from None
     if sum(len(tensor.data) for tensor in request.inputs) > limit:

@@ -1,4 +1,6 @@
-"""One reader of values: JSON, CSV, and Parquet give a model the same value, or an error that names the remedy."""
+"""One reader of values: JSON, CSV, and Parquet give a model the same value, or an error that names
+the remedy.
+"""
 
 import math
 import re
@@ -22,10 +24,11 @@ _TYPES: dict[Datatype, set[type]] = {Datatype.BOOL: {bool}, Datatype.BYTES: {str
 
 
 def plain_values(field: str, datatype: Datatype, values: Sequence[Any]) -> Sequence[Any]:
-    """Return values of JSON or Parquet in the type of the datatype, where nothing is lost; others stay as they are.
+    """Return values of JSON or Parquet in the type of the datatype, where nothing is lost; others
+    stay as they are.
 
-    A whole number with a decimal point and a decimal become the datatype's number, 0 and 1 become a BOOL, UTF-8 becomes text.
-    Raises InvalidInput for bytes that are not UTF-8.
+    A whole number with a decimal point and a decimal become the datatype's number, 0 and 1 become a
+    BOOL, UTF-8 becomes text. Raises InvalidInput for bytes that are not UTF-8.
     """
     allowed = _TYPES.get(datatype) or ({int, float} if datatype.is_float else {int})
     if set(map(type, values)) <= {*allowed, type(None)}:
@@ -41,7 +44,11 @@ def _plain(field: str, datatype: Datatype, value: Any) -> Any:
             raise InvalidInput(field, f"{short(value)} is not text in UTF-8") from None
     if datatype is Datatype.BOOL and type(value) is int and value in (0, 1):
         return bool(value)
-    if not isinstance(value, float | Decimal) or datatype.bounds is None or not math.isfinite(value):
+    if (
+        not isinstance(value, float | Decimal)
+        or datatype.bounds is None
+        or not math.isfinite(value)
+    ):
         return value
     if datatype.is_integer and value == int(value):
         return int(value)
@@ -49,7 +56,8 @@ def _plain(field: str, datatype: Datatype, value: Any) -> Any:
 
 
 def text_value(field: str, datatype: Datatype, text: str, *, missing: bool = False) -> Any:
-    """Return the value that a text stands for, as in a field of CSV: None for an empty one; a text is returned unchanged.
+    """Return the value that a text stands for, as in a field of CSV: None for an empty one; a text
+    is returned unchanged.
 
     ``missing`` is whether the value may be missing, for the remedy. Raises InvalidInput.
     """
@@ -63,12 +71,18 @@ def text_value(field: str, datatype: Datatype, text: str, *, missing: bool = Fal
     if datatype.bounds is not None and _NUMBER.fullmatch(written):
         number = int(written) if _WHOLE.fullmatch(written) else float(written)
         return plain_values(field, datatype, [number])[0]
-    raise InvalidInput(field, f"{short(text)} is not {datatype}{_remedy(datatype, written, missing=missing)}")
+    raise InvalidInput(
+        field, f"{short(text)} is not {datatype}{_remedy(datatype, written, missing=missing)}"
+    )
 
 
 def _remedy(datatype: Datatype, text: str, *, missing: bool) -> str:
     if text.lower() in _NO_VALUE:
-        return "; leave the field empty where the value is missing" if missing else "; this value cannot be missing"
+        return (
+            "; leave the field empty where the value is missing"
+            if missing
+            else "; this value cannot be missing"
+        )
     if datatype is Datatype.BOOL:
         return "; write true or false"
     if _OTHER_NUMBER.fullmatch(text):
@@ -77,15 +91,21 @@ def _remedy(datatype: Datatype, text: str, *, missing: bool) -> str:
 
 
 def list_value(field: str, datatype: Datatype, text: str) -> Any:
-    """Return the list that a text stands for, which is JSON; it may be nested. Raises InvalidInput."""
+    """Return the list that a text stands for, which is JSON; it may be nested. Raises
+    InvalidInput.
+    """
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError:
-        raise InvalidInput(field, f"{short(text)} is not a JSON list of {datatype}; write it as [1, 2, 3]") from None
+        raise InvalidInput(
+            field, f"{short(text)} is not a JSON list of {datatype}; write it as [1, 2, 3]"
+        ) from None
 
 
 def without_nan(values: Iterable[Any]) -> list[Any]:
-    """Return the values, nested lists included, with None in place of NaN: Parquet has both for a missing value."""
+    """Return the values, nested lists included, with None in place of NaN: Parquet has both for a
+    missing value.
+    """
     return [_without_nan(value) for value in values]
 
 

@@ -1,1 +1,3 @@
-"""Keeps the world as the ``Model`` resources say: registry alias, then InferenceService, then traffic."""
+"""Keeps the world as the ``Model`` resources say: registry alias, then InferenceService, then
+traffic.
+"""

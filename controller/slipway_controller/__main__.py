@@ -32,7 +32,9 @@ def main() -> int:
         return 2
     health = Health()
     with (
-        httpx.Client(base_url=settings.tracking_uri, auth=settings.tracking_credentials, timeout=5) as mlflow,
+        httpx.Client(
+            base_url=settings.tracking_uri, auth=settings.tracking_credentials, timeout=5
+        ) as mlflow,
         httpx.Client(headers=settings.predictor_headers, timeout=10) as predictors,
         health.served(settings.host, settings.port),
     ):
@@ -47,7 +49,9 @@ def main() -> int:
         return 0
 
 
-def _operate(settings: ControllerSettings, cluster: Cluster, controller: Controller, health: Health) -> int:
+def _operate(
+    settings: ControllerSettings, cluster: Cluster, controller: Controller, health: Health
+) -> int:
     # kopf takes a second to load: only for those who have a cluster.
     from slipway_controller.handlers import Operator
 

@@ -1,4 +1,6 @@
-"""A version that was logged by hand has no digest to pin: a Job adopts it, and here is how far that is."""
+"""A version that was logged by hand has no digest to pin: a Job adopts it, and here is how far that
+is.
+"""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from slipway_contract.model import Model
 from slipway_controller.registry import Unpinned
 
 TEMPLATE = "adopt"
-"""The suspended CronJob that the Job is made from; its arguments are the registered model and the version."""
+"""The suspended CronJob that the Job is made from; its arguments are the registered model and the
+version.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,24 @@ def job_name(model: Model, version: str) -> str:
 
 
 def adoption_of(cluster: Cluster, model: Model, wanted: Unpinned) -> Adoption:
-    """Look for the Job. A failed one is kept for a while (``ttlSecondsAfterFinished``), and then tried again."""
+    """Look for the Job. A failed one is kept for a while (``ttlSecondsAfterFinished``), and then
+    tried again.
+    """
     name = job_name(model, wanted.version)
     try:
         job = cluster.get(JOB, name)
     except NotFound:
         return _before(cluster)
-    ended = [c for c in job.get("status", {}).get("conditions", []) if c["type"] == "Failed" and c["status"] == "True"]
-    return Adoption("failed", _reason(cluster, name) or ended[0].get("message", "")) if ended else Adoption("running")
+    ended = [
+        c
+        for c in job.get("status", {}).get("conditions", [])
+        if c["type"] == "Failed" and c["status"] == "True"
+    ]
+    return (
+        Adoption("failed", _reason(cluster, name) or ended[0].get("message", ""))
+        if ended
+        else Adoption("running")
+    )
 
 
 def _before(cluster: Cluster) -> Adoption:

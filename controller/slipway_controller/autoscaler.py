@@ -6,13 +6,17 @@ from slipway_contract.model import Model
 from slipway_controller.inference_service import object_metadata, service_name
 
 SHRINK_AFTER_SECONDS = 60
-"""A predictor is up again in 10 s, so the default of 300 s mostly pays for idle ones; a burst a minute is ridden out."""
+"""A predictor is up again in 10 s, so the default of 300 s mostly pays for idle ones; a burst a
+minute is ridden out.
+"""
 
 
 def desired_autoscaler(model: Model, version: str) -> Manifest:
-    """Scales the Deployment that KServe makes for the version's InferenceService, by the CPU it uses of what it requests.
+    """Scales the Deployment that KServe makes for the version's InferenceService, by the CPU it
+    uses of what it requests.
 
-    Its name is not ``heart-3-predictor``: KServe deletes an autoscaler of that name when it is told to leave scaling to others.
+    Its name is not ``heart-3-predictor``: KServe deletes an autoscaler of that name when it is told
+    to leave scaling to others.
     """
     scale = model.spec.scale
     target = {"type": "Utilization", "averageUtilization": scale.target_cpu_utilization}

@@ -35,14 +35,19 @@ from slipway_controller.smoke import predict_example
 logger = logging.getLogger(__name__)
 
 SMOKE_RETRY_SECONDS = 15.0
-"""A smoke prediction that failed is tried again after this time: the cause may have been the network."""
+"""A smoke prediction that failed is tried again after this time: the cause may have been the
+network.
+"""
 
 PODLESS_SECONDS = 15
-"""Time in which KServe has made pods of an InferenceService, unless something keeps it from that."""
+"""Time in which KServe has made pods of an InferenceService, unless something keeps it from
+that.
+"""
 
 
 class Controller:
-    """One controller of all Models of a namespace. Its only memory, smoke outcomes, may be lost: they are made again.
+    """One controller of all Models of a namespace. Its only memory, smoke outcomes, may be lost:
+    they are made again.
 
     Different Models may be looked at from different threads at once.
     """
@@ -61,7 +66,9 @@ class Controller:
         self._smoke: dict[str, tuple[float, str]] = {}
 
     def look(self, name: str) -> ModelStatus | None:
-        """Bring the Model one step further, and return its status; None when it is gone, or nothing of it is left."""
+        """Bring the Model one step further, and return its status; None when it is gone, or nothing
+        of it is left.
+        """
         try:
             manifest = self._cluster.get(MODEL, name)
         except NotFound:
@@ -71,8 +78,12 @@ class Controller:
         except ValidationError as error:
             return self._refuse(manifest, error)
         wanted = self._wanted(model)
-        adoption = adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
-        plan = reconcile(model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption)
+        adoption = (
+            adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
+        )
+        plan = reconcile(
+            model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption
+        )
         plan = self._carry_out(model, plan)
         self._report(manifest, model.status, plan.status, plan.events)
         return None if plan.over else plan.status
@@ -85,26 +96,40 @@ class Controller:
 
     def _services(self, model: Model) -> list[Service]:
         found = self._cluster.list(INFERENCE_SERVICE, {labels.MODEL: model.name})
-        services = [observed(manifest, self._smoke.get(manifest["metadata"]["name"], (0.0, None))[1]) for manifest in found]
-        return [service if service.ready or service.diagnosis else self._examined(service) for service in services]
+        services = [
+            observed(manifest, self._smoke.get(manifest["metadata"]["name"], (0.0, None))[1])
+            for manifest in found
+        ]
+        return [
+            service if service.ready or service.diagnosis else self._examined(service)
+            for service in services
+        ]
 
     def _autoscalers(self, model: Model) -> list[Manifest]:
         return self._cluster.list(HORIZONTAL_POD_AUTOSCALER, {labels.MODEL: model.name})
 
     def _examined(self, service: Service) -> Service:
-        """A service that is not ready, with what its pods say of it; without pods, what the cluster says of it."""
+        """A service that is not ready, with what its pods say of it; without pods, what the cluster
+        says of it.
+        """
         try:
             pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
             diagnosis = diagnosis_of(pods, self._now()) if pods else self._podless(service)
         except ClusterError as error:
             logger.warning("%s: its pods cannot be read: %s", service.name, error)
             return service  # one explains less, but nothing else depends on it
-        if diagnosis and diagnosis.silent and (words := self._last_words(service, diagnosis.silent)):
+        if (
+            diagnosis
+            and diagnosis.silent
+            and (words := self._last_words(service, diagnosis.silent))
+        ):
             diagnosis = replace(diagnosis, message=f"{diagnosis.message}; its last words: {words}")
         return replace(service, diagnosis=diagnosis, stage=stage_of(pods))
 
     def _podless(self, service: Service) -> Diagnosis | None:
-        age = self._now() - datetime.fromisoformat(service.manifest["metadata"]["creationTimestamp"])
+        age = self._now() - datetime.fromisoformat(
+            service.manifest["metadata"]["creationTimestamp"]
+        )
         warnings = [e for e in self._cluster.events(service.manifest) if e["type"] == "Warning"]
         if age < timedelta(seconds=PODLESS_SECONDS) or not warnings:
             return None
@@ -112,7 +137,11 @@ class Controller:
 
     def _last_words(self, service: Service, container: str) -> str:
         try:
-            lines = [line for line in self._cluster.logs(INFERENCE_SERVICE, service.name, container=container) if line.strip()]
+            lines = [
+                line
+                for line in self._cluster.logs(INFERENCE_SERVICE, service.name, container=container)
+                if line.strip()
+            ]
         except ClusterError:
             return ""  # the pod has gone meanwhile
         return lines[-1].strip()[:300] if lines else ""
@@ -131,7 +160,9 @@ class Controller:
         match action:
             case Apply(manifest, drift):
                 name = f"{manifest['kind']} {manifest['metadata']['name']}"
-                logger.info("%s: applying %s%s", model.name, name, f", which {drift}" if drift else "")
+                logger.info(
+                    "%s: applying %s%s", model.name, name, f", which {drift}" if drift else ""
+                )
                 self._cluster.apply(manifest)
             case Delete(kind, name):
                 logger.info("%s: removing %s %s", model.name, kind.name, name)
@@ -162,7 +193,13 @@ class Controller:
         self._report(manifest, before, status, events(before, status))
         return status
 
-    def _report(self, manifest: Manifest, before: ModelStatus, after: ModelStatus, told: tuple[ModelEvent, ...]) -> None:
+    def _report(
+        self,
+        manifest: Manifest,
+        before: ModelStatus,
+        after: ModelStatus,
+        told: tuple[ModelEvent, ...],
+    ) -> None:
         name = manifest["metadata"]["name"]
         try:
             if after != before:
@@ -170,10 +207,19 @@ class Controller:
         except NotFound:
             logger.info("%s: the Model was deleted meanwhile", name)
             return
-        # After the status, so that what is told is told once: the next look compares with what was written.
+        # After the status, so that what is told is told once: the next look compares with what was
+        # written.
         for event in told:
-            logger.log(logging.WARNING if event.warning else logging.INFO, "%s: %s: %s", name, event.reason, event.message)
+            logger.log(
+                logging.WARNING if event.warning else logging.INFO,
+                "%s: %s: %s",
+                name,
+                event.reason,
+                event.message,
+            )
             try:
-                self._cluster.record(manifest, reason=event.reason, message=event.message, warning=event.warning)
+                self._cluster.record(
+                    manifest, reason=event.reason, message=event.message, warning=event.warning
+                )
             except ClusterError as error:
                 logger.warning("%s: an Event could not be written: %s", name, error)

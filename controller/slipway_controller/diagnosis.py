@@ -1,6 +1,7 @@
 """Why a predictor does not get ready, in the words of its pods.
 
-KServe reports a failed fetch, but not an image that cannot be pulled, a pod that fits nowhere, or a runtime that crashes.
+KServe reports a failed fetch, but not an image that cannot be pulled, a pod that fits nowhere, or a
+runtime that crashes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,12 @@ LASTING_RESTARTS = 3
 _SETTLED = timedelta(seconds=120)
 """A container that runs this long has left its former end behind."""
 
-_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ErrImageInspect"})
-_NOT_CREATED = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_IMAGE = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ErrImageInspect"}
+)
+_NOT_CREATED = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+)
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,24 @@ class Diagnosis:
 
 
 def load_failure(message: str) -> Diagnosis:
-    """The storage initializer, which checks signature and every byte and loads the model once, has refused."""
+    """The storage initializer, which checks signature and every byte and loads the model once, has
+    refused.
+    """
     if f"{PACKAGE_SIGNATURE_FILE}: " in message:
-        return Diagnosis("SignatureMissing" if "is not signed" in message else "SignatureInvalid", message, lasting=True)
-    return Diagnosis("DigestMismatch" if "digest" in message else "ModelLoadFailed", message, lasting=True)
+        return Diagnosis(
+            "SignatureMissing" if "is not signed" in message else "SignatureInvalid",
+            message,
+            lasting=True,
+        )
+    return Diagnosis(
+        "DigestMismatch" if "digest" in message else "ModelLoadFailed", message, lasting=True
+    )
 
 
 def diagnosis_of(pods: Sequence[Manifest], now: datetime) -> Diagnosis | None:
-    """The first trouble of the newest pod that has one. The pods are those of a predictor that is not ready, the oldest first."""
+    """The first trouble of the newest pod that has one. The pods are those of a predictor that is
+    not ready, the oldest first.
+    """
     for pod in reversed(pods):
         if "deletionTimestamp" in pod["metadata"]:
             continue
@@ -66,7 +81,9 @@ def stage_of(pods: Sequence[Manifest]) -> str:
 
 
 def _containers(pod: Manifest) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Container statuses in the order in which containers start, and whether each is an init container."""
+    """Container statuses in the order in which containers start, and whether each is an init
+    container.
+    """
     status = pod.get("status", {})
     yield from ((each, True) for each in status.get("initContainerStatuses", []))
     yield from ((each, False) for each in status.get("containerStatuses", []))
@@ -84,7 +101,9 @@ def _stuck(container: dict[str, Any], now: datetime, *, is_init: bool) -> Diagno
     waiting = state.get("waiting", {})
     said = waiting.get("message") or waiting.get("reason", "")
     if waiting.get("reason") in _IMAGE:
-        return Diagnosis("ImagePullFailed", f"{container['name']} has no image {container.get('image')}: {said}")
+        return Diagnosis(
+            "ImagePullFailed", f"{container['name']} has no image {container.get('image')}: {said}"
+        )
     if waiting.get("reason") in _NOT_CREATED:
         return Diagnosis("ContainerNotCreated", f"{container['name']} cannot be created: {said}")
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
@@ -103,7 +122,11 @@ def _crashed(container: dict[str, Any], ended: dict[str, Any], *, is_init: bool)
     if is_init and message:
         return load_failure(message)
     restarts = container.get("restartCount", 0)
-    how = "ran out of memory" if ended.get("reason") == "OOMKilled" else f"ended with exit status {ended['exitCode']}"
+    how = (
+        "ran out of memory"
+        if ended.get("reason") == "OOMKilled"
+        else f"ended with exit status {ended['exitCode']}"
+    )
     text = f"{container['name']} {how} ({restarts} restarts)"
     return Diagnosis(
         "CrashLoop",

@@ -21,11 +21,19 @@ class ModelEvent:
 
 
 def events(
-    before: ModelStatus, after: ModelStatus, actions: Sequence[Action] = (), by_version: Mapping[str, Service] | None = None
+    before: ModelStatus,
+    after: ModelStatus,
+    actions: Sequence[Action] = (),
+    by_version: Mapping[str, Service] | None = None,
 ) -> tuple[ModelEvent, ...]:
     """What has changed from one status to the next, and what was repaired or removed."""
     lost = _lost(before.traffic, after.traffic, by_version or {})
-    found = [*_done(actions), *_transitions(before, after), *lost, *_moves(before.traffic, after.traffic)]
+    found = [
+        *_done(actions),
+        *_transitions(before, after),
+        *lost,
+        *_moves(before.traffic, after.traffic),
+    ]
     # Ready, Progressing and Degraded often change for one and the same reason.
     return tuple({(event.reason, event.message): event for event in reversed(found)}.values())[::-1]
 
@@ -34,23 +42,41 @@ def _done(actions: Sequence[Action]) -> Iterator[ModelEvent]:
     for action in actions:
         match action:
             case Apply(manifest, drift) if drift:
-                yield ModelEvent("Repaired", f"{manifest['kind']} {manifest['metadata']['name']} {drift}", warning=True)
+                yield ModelEvent(
+                    "Repaired",
+                    f"{manifest['kind']} {manifest['metadata']['name']} {drift}",
+                    warning=True,
+                )
             case Delete(kind, name) if kind == INFERENCE_SERVICE:
-                yield ModelEvent("Removed", f"InferenceService {name}, which has no traffic any more")
+                yield ModelEvent(
+                    "Removed", f"InferenceService {name}, which has no traffic any more"
+                )
 
 
 def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[ModelEvent]:
-    changed = [c for c in after.conditions if _reason(before.condition(c.type)) != (c.status, c.reason)]
+    changed = [
+        c for c in after.conditions if _reason(before.condition(c.type)) != (c.status, c.reason)
+    ]
     for condition in sorted(changed, key=lambda c: c.type is not ConditionType.DEGRADED):
         if condition.type is not ConditionType.DEGRADED:
             former = before.condition(ConditionType.READY)
-            lost = condition.type is ConditionType.READY and former is not None and former.status == "True"
+            lost = (
+                condition.type is ConditionType.READY
+                and former is not None
+                and former.status == "True"
+            )
             yield ModelEvent(
-                condition.reason, condition.message, lost and condition.status == "False" and condition.reason != DELETING
+                condition.reason,
+                condition.message,
+                lost and condition.status == "False" and condition.reason != DELETING,
             )
         elif condition.status == "True":
             yield ModelEvent(condition.reason, condition.message, warning=True)
-        elif (former := before.condition(condition.type)) and former.status == "True" and condition.reason != DELETING:
+        elif (
+            (former := before.condition(condition.type))
+            and former.status == "True"
+            and condition.reason != DELETING
+        ):
             yield ModelEvent("Recovered", f"no longer {former.reason}")
 
 
@@ -59,18 +85,28 @@ def _reason(condition: Condition | None) -> tuple[str, str] | None:
 
 
 def _lost(
-    before: Sequence[TrafficTarget], after: Sequence[TrafficTarget], by_version: Mapping[str, Service]
+    before: Sequence[TrafficTarget],
+    after: Sequence[TrafficTarget],
+    by_version: Mapping[str, Service],
 ) -> Iterator[ModelEvent]:
-    """Why versions lost their traffic: the conditions are about the wanted version, which may be another."""
+    """Why versions lost their traffic: the conditions are about the wanted version, which may be
+    another.
+    """
     left = {t.version for t in before if t.percent} - {t.version for t in after}
     for version in sorted(left):
         if (service := by_version.get(version)) and service.diagnosis:
-            yield ModelEvent(service.diagnosis.reason, f"version {version}: {service.diagnosis.message}", warning=True)
+            yield ModelEvent(
+                service.diagnosis.reason,
+                f"version {version}: {service.diagnosis.message}",
+                warning=True,
+            )
 
 
 def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[ModelEvent]:
     if [_share(t) for t in before] != [_share(t) for t in after]:
-        yield ModelEvent("TrafficMoved", ", ".join(map(_share, after)) or "no version takes traffic")
+        yield ModelEvent(
+            "TrafficMoved", ", ".join(map(_share, after)) or "no version takes traffic"
+        )
 
 
 def _share(target: TrafficTarget) -> str:

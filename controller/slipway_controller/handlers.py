@@ -1,7 +1,9 @@
-"""The door to kopf: the same controller, woken by the cluster's changes. No other module imports ``kopf``.
+"""The door to kopf: the same controller, woken by the cluster's changes. No other module imports
+``kopf``.
 
-kopf watches, keeps a task for each Model, and holds the finalizer; all decisions are ``reconcile``'s. Its own habits of
-writing Events of log lines and annotations of what it last saw are off: the former flood, the latter say nothing here.
+kopf watches, keeps a task for each Model, and holds the finalizer; all decisions are
+``reconcile``'s. Its own habits of writing Events of log lines and annotations of what it last saw
+are off: the former flood, the latter say nothing here.
 """
 
 import asyncio
@@ -33,14 +35,20 @@ from slipway_controller.lease import Lease
 logger = logging.getLogger(__name__)
 
 FINALIZER = f"{labels.GROUP}/drain"
-_PLURALS = {MODEL: "models", INFERENCE_SERVICE: "inferenceservices", HORIZONTAL_POD_AUTOSCALER: "horizontalpodautoscalers"}
+_PLURALS = {
+    MODEL: "models",
+    INFERENCE_SERVICE: "inferenceservices",
+    HORIZONTAL_POD_AUTOSCALER: "horizontalpodautoscalers",
+}
 _OURS = {labels.MANAGED_BY: labels.FIELD_MANAGER}
 
 
 class Operator:
     """All Models of one namespace, each in a task of its own."""
 
-    def __init__(self, controller: Controller, cluster: Cluster, health: Health, interval: float) -> None:
+    def __init__(
+        self, controller: Controller, cluster: Cluster, health: Health, interval: float
+    ) -> None:
         self._controller = controller
         self._health = health
         self._interval = interval
@@ -57,7 +65,11 @@ class Operator:
         keeping = asyncio.create_task(self._keep(lost))
         try:
             await kopf.operator(
-                registry=self._registry(), settings=_settings(), namespaces=[namespace], standalone=True, stop_flag=lost
+                registry=self._registry(),
+                settings=_settings(),
+                namespaces=[namespace],
+                standalone=True,
+                stop_flag=lost,
             )
         finally:
             self._health.leading.set(0)
@@ -74,7 +86,9 @@ class Operator:
         kopf.on.login(registry=registry)(_login)
         kopf.on.event(*_resource(MODEL), registry=registry)(self._model_changed)
         for kind in (INFERENCE_SERVICE, HORIZONTAL_POD_AUTOSCALER):
-            kopf.on.event(*_resource(kind), labels=_OURS, registry=registry)(self._dependant_changed)
+            kopf.on.event(*_resource(kind), labels=_OURS, registry=registry)(
+                self._dependant_changed
+            )
         kopf.daemon(*_resource(MODEL), registry=registry, cancellation_backoff=5)(self._follow)
         kopf.on.delete(*_resource(MODEL), registry=registry)(self._drain)
         return registry
@@ -89,7 +103,9 @@ class Operator:
             self._wakes[name].set()
 
     async def _follow(self, name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
-        """Look at a Model whenever something of it changes, and at the registry every ``interval``."""
+        """Look at a Model whenever something of it changes, and at the registry every
+        ``interval``.
+        """
         while not stopped:
             await self._look(name)
             await self._pause(name)
@@ -101,7 +117,9 @@ class Operator:
         self._locks.pop(name, None)
 
     async def _look(self, name: str) -> bool:
-        """One look; whether there will be another to take. An error is told and the next look tries again."""
+        """One look; whether there will be another to take. An error is told and the next look tries
+        again.
+        """
         async with self._locks[name]:
             self._wakes[name].clear()
             try:

@@ -11,7 +11,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from slipway_contract.model import ModelStatus
 
 STILL_SECONDS = 60.0
-"""Without a beat for this long the process hangs: one look waits for a cluster at most half of it."""
+"""Without a beat for this long the process hangs: one look waits for a cluster at most half
+of it.
+"""
 
 
 class Health:
@@ -21,13 +23,27 @@ class Health:
         self.registry = CollectorRegistry()
         self._beaten = time.monotonic()
         self._condition = Gauge(
-            "slipway_model_condition", "1 when the condition of the Model is True", ["model", "type"], registry=self.registry
+            "slipway_model_condition",
+            "1 when the condition of the Model is True",
+            ["model", "type"],
+            registry=self.registry,
         )
-        self._looks = Histogram("slipway_controller_look_seconds", "time that one look at a Model took", registry=self.registry)
+        self._looks = Histogram(
+            "slipway_controller_look_seconds",
+            "time that one look at a Model took",
+            registry=self.registry,
+        )
         self._failures = Counter(
-            "slipway_controller_failures_total", "looks at a Model that ended in an error", ["model"], registry=self.registry
+            "slipway_controller_failures_total",
+            "looks at a Model that ended in an error",
+            ["model"],
+            registry=self.registry,
         )
-        self.leading = Gauge("slipway_controller_leading", "1 while this process holds the lease", registry=self.registry)
+        self.leading = Gauge(
+            "slipway_controller_leading",
+            "1 while this process holds the lease",
+            registry=self.registry,
+        )
 
     def beat(self) -> None:
         """The loop has come round."""
@@ -53,7 +69,9 @@ class Health:
 
     @contextmanager
     def served(self, host: str, port: int | None) -> Iterator[int | None]:
-        """The two pages, while inside the block; gives the port. Nothing is served when ``port`` is None."""
+        """The two pages, while inside the block; gives the port. Nothing is served when ``port`` is
+        None.
+        """
         if port is None:
             yield None
             return
@@ -76,7 +94,11 @@ class Health:
                 if self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(health.registry))
                 elif self.path == "/livez":
-                    self._answer(200 if health.alive else 503, "text/plain", b"alive" if health.alive else b"the loop hangs")
+                    self._answer(
+                        200 if health.alive else 503,
+                        "text/plain",
+                        b"alive" if health.alive else b"the loop hangs",
+                    )
                 else:
                     self._answer(404, "text/plain", b"/livez, /metrics")
 

@@ -50,13 +50,25 @@ def service_name(model: Model, version: str) -> str:
 
 
 def object_metadata(model: Model, version: str) -> dict[str, Any]:
-    """Metadata of every object of a version: labels to find it by, and the Model as its owner, with which it goes."""
+    """Metadata of every object of a version: labels to find it by, and the Model as its owner, with
+    which it goes.
+    """
     metadata: dict[str, Any] = {
         "name": service_name(model, version),
-        "labels": {labels.MODEL: model.name, labels.VERSION: version, labels.MANAGED_BY: labels.FIELD_MANAGER},
+        "labels": {
+            labels.MODEL: model.name,
+            labels.VERSION: version,
+            labels.MANAGED_BY: labels.FIELD_MANAGER,
+        },
     }
     if uid := model.metadata.uid:
-        owner = {"apiVersion": model.api_version, "kind": model.kind, "name": model.name, "uid": uid, "controller": True}
+        owner = {
+            "apiVersion": model.api_version,
+            "kind": model.kind,
+            "name": model.name,
+            "uid": uid,
+            "controller": True,
+        }
         metadata["ownerReferences"] = [owner]
     return metadata
 
@@ -64,10 +76,14 @@ def object_metadata(model: Model, version: str) -> dict[str, Any]:
 def desired(model: Model, version: str, digest: str) -> Manifest:
     """The InferenceService of one version of the model.
 
-    It says nothing of replicas: KServe's own autoscaler cannot be told how fast to scale, so ours takes its place.
+    It says nothing of replicas: KServe's own autoscaler cannot be told how fast to scale, so ours
+    takes its place.
     """
     uri = StorageUri(
-        name=model.spec.registered_model, version=version, sha256=digest.removeprefix("sha256:"), allow=model.spec.formats
+        name=model.spec.registered_model,
+        version=version,
+        sha256=digest.removeprefix("sha256:"),
+        allow=model.spec.formats,
     )
     metadata = object_metadata(model, version)
     metadata["annotations"] = {"serving.kserve.io/autoscalerClass": "external"}
@@ -90,7 +106,9 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
 
 
 def _batching(batching: Batching | None) -> list[dict[str, str]]:
-    """MLServer's settings of it. That it is off is said too: otherwise switching it off would change nothing."""
+    """MLServer's settings of it. That it is off is said too: otherwise switching it off would
+    change nothing.
+    """
     size, seconds = (batching.max_batch_size, batching.max_batch_time) if batching else (0, 0)
     return [
         {"name": "MLSERVER_MODEL_MAX_BATCH_SIZE", "value": str(size)},
@@ -99,7 +117,9 @@ def _batching(batching: Batching | None) -> list[dict[str, str]]:
 
 
 def observed(manifest: Manifest, smoke: str | None = None) -> Service:
-    """Read what KServe (or its stand-in) says of an InferenceService; one that is being deleted counts as not ready."""
+    """Read what KServe (or its stand-in) says of an InferenceService; one that is being deleted
+    counts as not ready.
+    """
     status = manifest.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
     ready = conditions.get("Ready", {}).get("status") == "True" and not terminating(manifest)
@@ -115,14 +135,18 @@ def observed(manifest: Manifest, smoke: str | None = None) -> Service:
 
 
 def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagnosis | None:
-    """What KServe itself reports: a model that cannot be fetched, a spec without a runtime, pods that may not be made."""
+    """What KServe itself reports: a model that cannot be fetched, a spec without a runtime, pods
+    that may not be made.
+    """
     load = status.get("modelStatus", {})
     failure = load.get("lastFailureInfo", {})
     message = failure.get("message", "").strip()
     if load.get("transitionStatus") == "BlockedByFailedLoad":
         return load_failure(message or "the model could not be loaded")
     if load.get("transitionStatus") == "InvalidSpec":
-        return Diagnosis(failure.get("reason") or "InvalidSpec", message or "KServe refuses the InferenceService")
+        return Diagnosis(
+            failure.get("reason") or "InvalidSpec", message or "KServe refuses the InferenceService"
+        )
     predictor = conditions.get("PredictorReady", {})
     if predictor.get("reason") == "FailedCreate":  # quota, Pod Security
         return Diagnosis("PodsNotCreated", predictor.get("message", "its pods may not be created"))
@@ -135,7 +159,9 @@ def terminating(manifest: Manifest) -> bool:
 
 
 def differences(actual: object, wanted: object, path: str = "") -> Iterator[str]:
-    """Paths at which the object is not as wanted; what others added (KServe's defaults) does not matter."""
+    """Paths at which the object is not as wanted; what others added (KServe's defaults) does not
+    matter.
+    """
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         for key, value in wanted.items():
             yield from differences(actual.get(key), value, f"{path}.{key}" if path else key)

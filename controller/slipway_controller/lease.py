@@ -1,8 +1,8 @@
 """Which of several controllers may act: the one that holds a Lease.
 
-A Deployment of one replica does not suffice. When its pod is deleted, evicted, or lost with its node, the next one starts
-while the former may still be at work.
-Source of the procedure: client-go's ``tools/leaderelection``.
+A Deployment of one replica does not suffice. When its pod is deleted, evicted, or lost with its
+node, the next one starts while the former may still be at work. Source of the procedure:
+client-go's ``tools/leaderelection``.
 """
 
 import time
@@ -26,17 +26,23 @@ class Lease:
         name: str = NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``holder`` differs between all processes; ``seconds`` is how long a claim lasts that is not renewed."""
+        """``holder`` differs between all processes; ``seconds`` is how long a claim lasts that is
+        not renewed.
+        """
         self._cluster = cluster
         self._holder = holder
         self.seconds = seconds
         self._name = name
         self._clock = clock
         self._seen: tuple[str, float] = ("", 0.0)
-        """Resource version of the Lease, and when it was seen first, by this machine's clock: others' clocks may be wrong."""
+        """Resource version of the Lease, and when it was seen first, by this machine's clock:
+        others' clocks may be wrong.
+        """
 
     def hold(self) -> bool:
-        """Take or renew the Lease; whether it is ours now. To be called every third of ``seconds``."""
+        """Take or renew the Lease; whether it is ours now. To be called every third of
+        ``seconds``.
+        """
         try:
             found = self._cluster.get(LEASE, self._name)
         except NotFound:
@@ -82,4 +88,9 @@ class Lease:
         metadata = {"name": self._name}
         if found:
             metadata["resourceVersion"] = found["metadata"]["resourceVersion"]
-        return {"apiVersion": LEASE.api_version, "kind": LEASE.name, "metadata": metadata, "spec": spec}
+        return {
+            "apiVersion": LEASE.api_version,
+            "kind": LEASE.name,
+            "metadata": metadata,
+            "spec": spec,
+        }

@@ -11,8 +11,12 @@ from slipway_controller.health import Health
 logger = logging.getLogger(__name__)
 
 
-def run(cluster: Cluster, controller: Controller, health: Health, interval: float, stop: threading.Event) -> None:
-    """Step through all Models until ``stop`` is set; one Model's trouble does not keep the others waiting."""
+def run(
+    cluster: Cluster, controller: Controller, health: Health, interval: float, stop: threading.Event
+) -> None:
+    """Step through all Models until ``stop`` is set; one Model's trouble does not keep the others
+    waiting.
+    """
     while not stop.is_set():
         health.beat()
         for manifest in cluster.list(MODEL):

@@ -22,7 +22,10 @@ class Readiness:
 
 
 def judge(
-    model: Model, wanted: RegisteredVersion | RegistryError, by_version: dict[str, Service], adoption: Adoption | None = None
+    model: Model,
+    wanted: RegisteredVersion | RegistryError,
+    by_version: dict[str, Service],
+    adoption: Adoption | None = None,
 ) -> Readiness:
     """How far the wanted version has come."""
     if isinstance(wanted, Unpinned) and adoption:
@@ -32,13 +35,18 @@ def judge(
     name = f"version {wanted.version}"
     served = next((t for t in model.status.traffic if t.version == wanted.version), None)
     if served and served.digest != wanted.digest:
-        text = f"{name} is served with {served.digest}, but the registry now says {wanted.digest}: register a new version instead"
+        text = (
+            f"{name} is served with {served.digest}, but the registry now says {wanted.digest}: "
+            "register a new version instead"
+        )
         return Readiness("DigestChanged", text, failed=True)
     service = by_version.get(wanted.version)
     if service is None:
         return Readiness("Creating", f"{name} gets its InferenceService")
     if service.diagnosis:
-        return Readiness(service.diagnosis.reason, f"{name}: {service.diagnosis.message}", failed=True)
+        return Readiness(
+            service.diagnosis.reason, f"{name}: {service.diagnosis.message}", failed=True
+        )
     if not service.ready or not service.url:
         stage = f": {service.stage}" if service.stage else ""
         return Readiness("WaitingForPredictor", f"{name} is not ready yet{stage}")
@@ -46,7 +54,9 @@ def judge(
         return Readiness("Serving", f"{name} answers", passed=True)
     smoke = Smoke(service, wanted.digest)
     if service.smoke:
-        return Readiness("SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,))
+        return Readiness(
+            "SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,)
+        )
     return Readiness("SmokePrediction", f"{name} is ready; trying its example", actions=(smoke,))
 
 
@@ -55,12 +65,22 @@ def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Readiness:
     match adoption.state:
         case "due" | "running":
             actions = (Adopt(job, wanted.name, wanted.version),) if adoption.state == "due" else ()
-            return Readiness("Adopting", f"version {wanted.version} was logged by hand; Job {job} pins it", actions=actions)
+            return Readiness(
+                "Adopting",
+                f"version {wanted.version} was logged by hand; Job {job} pins it",
+                actions=actions,
+            )
         case "failed":
             why = adoption.message or "see its log"
             return Readiness(
-                "AdoptionFailed", f"version {wanted.version}: {why} (Job {job}; delete it to try again)", failed=True
+                "AdoptionFailed",
+                f"version {wanted.version}: {why} (Job {job}; delete it to try again)",
+                failed=True,
             )
         case "impossible":
             remedy = f"run python -m slipway_jobs adopt {wanted.name} {wanted.version}"
-            return Readiness(wanted.reason, f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}", failed=True)
+            return Readiness(
+                wanted.reason,
+                f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}",
+                failed=True,
+            )

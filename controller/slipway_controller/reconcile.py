@@ -16,7 +16,14 @@ from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import Service, desired, differences, terminating
 from slipway_controller.readiness import Readiness, judge
 from slipway_controller.registry import RegisteredVersion, RegistryError
-from slipway_controller.traffic import advance, expire, fail_over, refreshed, withdrawn, without_broken
+from slipway_controller.traffic import (
+    advance,
+    expire,
+    fail_over,
+    refreshed,
+    withdrawn,
+    without_broken,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,9 @@ def reconcile(
     autoscalers: Sequence[Manifest] = (),
     adoption: Adoption | None = None,
 ) -> ReconcilePlan:
-    """Compare and decide. ``services`` and ``autoscalers`` are all of this model; ``adoption`` is that of an unpinned version."""
+    """Compare and decide. ``services`` and ``autoscalers`` are all of this model; ``adoption`` is
+    that of an unpinned version.
+    """
     if model.metadata.deletion_timestamp:
         return finalize(model, services, autoscalers, now)
     by_version = {service.version: service for service in services}
@@ -58,18 +67,37 @@ def reconcile(
     return _plan(model, actions, traffic, readiness, by_version, now)
 
 
-def finalize(model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime) -> ReconcilePlan:
+def finalize(
+    model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime
+) -> ReconcilePlan:
     """The Model is being deleted: its traffic ends, and when that has drained its predictors go."""
     traffic = expire(model, withdrawn(model.status.traffic, now), now)
     actions = removals(pinned(traffic, None), services, autoscalers)
     left = len(traffic) + len(services)
-    said = f"draining {len(traffic)} versions" if traffic else "its predictors go" if services else "all is gone"
+    said = (
+        f"draining {len(traffic)} versions"
+        if traffic
+        else "its predictors go"
+        if services
+        else "all is gone"
+    )
     going = (False, "Deleting", "the Model is being deleted")
     states = stated(
-        model.status, ready=going, progressing=(left > 0, "Deleting", said), degraded=(False, "Deleting", ""), now=now
+        model.status,
+        ready=going,
+        progressing=(left > 0, "Deleting", said),
+        degraded=(False, "Deleting", ""),
+        now=now,
     )
-    status = ModelStatus(observed_generation=model.metadata.generation, traffic=traffic, conditions=states)
-    return ReconcilePlan(tuple(actions), status, events(model.status, status, actions), over=left == 0 and not autoscalers)
+    status = ModelStatus(
+        observed_generation=model.metadata.generation, traffic=traffic, conditions=states
+    )
+    return ReconcilePlan(
+        tuple(actions),
+        status,
+        events(model.status, status, actions),
+        over=left == 0 and not autoscalers,
+    )
 
 
 def _plan(
@@ -88,15 +116,27 @@ def _plan(
     return ReconcilePlan(tuple(actions), status, events(model.status, status, actions, by_version))
 
 
-def pinned(traffic: Sequence[TrafficTarget], wanted: RegisteredVersion | RegistryError | None) -> dict[str, str]:
-    """The versions that need a predictor, with the digest of each; that of a served version never changes."""
+def pinned(
+    traffic: Sequence[TrafficTarget], wanted: RegisteredVersion | RegistryError | None
+) -> dict[str, str]:
+    """The versions that need a predictor, with the digest of each; that of a served version never
+    changes.
+    """
     pins = {wanted.version: wanted.digest} if isinstance(wanted, RegisteredVersion) else {}
     return pins | {target.version: target.digest for target in traffic}
 
 
-def ensured(model: Model, pins: Mapping[str, str], services: Sequence[Service], autoscalers: Sequence[Manifest]) -> list[Apply]:
+def ensured(
+    model: Model,
+    pins: Mapping[str, str],
+    services: Sequence[Service],
+    autoscalers: Sequence[Manifest],
+) -> list[Apply]:
     """Bring forth what is missing, and bring back what was changed or removed by someone else."""
-    found = {(m["kind"], m["metadata"]["name"]): m for m in (*(s.manifest for s in services), *autoscalers)}
+    found = {
+        (m["kind"], m["metadata"]["name"]): m
+        for m in (*(s.manifest for s in services), *autoscalers)
+    }
     # When the Model itself has changed, its objects differ for that reason.
     settled = model.status.observed_generation == model.metadata.generation
     known = {target.version for target in model.status.traffic} if settled else set()
@@ -105,16 +145,24 @@ def ensured(model: Model, pins: Mapping[str, str], services: Sequence[Service], 
         for manifest in (desired(model, version, digest), desired_autoscaler(model, version)):
             actual = found.get((manifest["kind"], manifest["metadata"]["name"]))
             if actual is None:
-                result.append(Apply(manifest, "was gone; it is made anew" if version in known else ""))
+                result.append(
+                    Apply(manifest, "was gone; it is made anew" if version in known else "")
+                )
             elif not terminating(actual) and (changed := list(differences(actual, manifest))):
                 drift = f"was not as it should be ({', '.join(changed)}); it is put back"
                 result.append(Apply(manifest, drift if version in known else ""))
     return result
 
 
-def removals(pins: Mapping[str, str], services: Sequence[Service], autoscalers: Sequence[Manifest]) -> list[Delete]:
+def removals(
+    pins: Mapping[str, str], services: Sequence[Service], autoscalers: Sequence[Manifest]
+) -> list[Delete]:
     """Objects of versions that need none, unless they are on their way out already."""
-    gone = [Delete(INFERENCE_SERVICE, s.name) for s in services if s.version not in pins and not terminating(s.manifest)]
+    gone = [
+        Delete(INFERENCE_SERVICE, s.name)
+        for s in services
+        if s.version not in pins and not terminating(s.manifest)
+    ]
     for manifest in autoscalers:
         version = manifest["metadata"].get("labels", {}).get(labels.VERSION)
         if version not in pins and not terminating(manifest):

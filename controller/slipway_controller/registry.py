@@ -1,7 +1,7 @@
 """The door to the MLflow registry: which version has an alias, and what its tags say.
 
-Two calls of MLflow's REST API over httpx: the mlflow package would add 150 MiB to a process that lives beside
-every cluster's other controllers.
+Two calls of MLflow's REST API over httpx: the mlflow package would add 150 MiB to a process that
+lives beside every cluster's other controllers.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from slipway_contract.registry import Tag
 
 
 class RegistryError(Exception):
-    """The registry has no usable answer; ``reason`` is a condition's CamelCase word, ``str()`` its message."""
+    """The registry has no usable answer; ``reason`` is a condition's CamelCase word, ``str()`` its
+    message.
+    """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -46,8 +48,12 @@ class Registry:
         self._client = client
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion:
-        """The version that bears the alias. Raises RegistryError; Unpinned when it cannot be served as it is."""
-        found = self._get("registered-models/alias", {"name": name, "alias": alias})["model_version"]
+        """The version that bears the alias. Raises RegistryError; Unpinned when it cannot be served
+        as it is.
+        """
+        found = self._get("registered-models/alias", {"name": name, "alias": alias})[
+            "model_version"
+        ]
         tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
         digest = tags.get(Tag.DIGEST, "")
         if not digest.startswith("sha256:"):
@@ -58,14 +64,23 @@ class Registry:
         try:
             answer = self._client.get(f"/api/2.0/mlflow/{path}", params=query)
         except httpx.TransportError as error:
-            raise RegistryError("RegistryUnreachable", f"MLflow does not answer: {error}") from error
-        if answer.status_code == httpx.codes.NOT_FOUND or b"INVALID_PARAMETER_VALUE" in answer.content:
-            wanted = ", ".join(f"{key} {value}" for key, value in query.items())
-            raise RegistryError("AliasNotFound", f"the registry has no {wanted}: train and promote a version")
-        if answer.status_code == httpx.codes.FORBIDDEN:
-            # MLflow answers so, too, when a registered model that the account would be allowed to read is not there.
             raise RegistryError(
-                "AliasNotFound", f"the registry has no {query['name']} that this account may read: train a version"
+                "RegistryUnreachable", f"MLflow does not answer: {error}"
+            ) from error
+        if (
+            answer.status_code == httpx.codes.NOT_FOUND
+            or b"INVALID_PARAMETER_VALUE" in answer.content
+        ):
+            wanted = ", ".join(f"{key} {value}" for key, value in query.items())
+            raise RegistryError(
+                "AliasNotFound", f"the registry has no {wanted}: train and promote a version"
+            )
+        if answer.status_code == httpx.codes.FORBIDDEN:
+            # MLflow answers so, too, when a registered model that the account would be allowed to
+            # read is not there.
+            raise RegistryError(
+                "AliasNotFound",
+                f"the registry has no {query['name']} that this account may read: train a version",
             )
         if answer.is_error:
             raise RegistryError("RegistryUnreachable", f"MLflow answered {answer.status_code}")

@@ -12,7 +12,8 @@ from slipway_controller.inference_service import PASSED, Service
 
 
 def predict_example(client: httpx.Client, service: Service, digest: str) -> str:
-    """Ask the predictor who it is, let it answer the example of its own artifact, and compare that with its signature.
+    """Ask the predictor who it is, let it answer the example of its own artifact, and compare that
+    with its signature.
 
     Returns PASSED, or one line that says what was wrong.
     """
@@ -41,7 +42,9 @@ def predict_example(client: httpx.Client, service: Service, digest: str) -> str:
 def _compared(body: bytes, signature: Signature, example: Any) -> str:
     """PASSED when the answer has the rows, datatypes, bounds and codes that the signature says."""
     try:
-        signature.check_answer(InferenceResponse.model_validate_json(body).outputs, example["inputs"][0]["shape"][0])
+        signature.check_answer(
+            InferenceResponse.model_validate_json(body).outputs, example["inputs"][0]["shape"][0]
+        )
     except ValidationError as error:
         return f"its own example was answered with what is not V2: {_first(error)}"
     except InvalidOutput as error:

@@ -1,7 +1,7 @@
 """Who gets which share of the traffic: the moves that ``reconcile`` is made of. All are pure.
 
-Traffic never moves to a version that has not answered a smoke prediction, and never leaves a version that answers
-for one that does not.
+Traffic never moves to a version that has not answered a smoke prediction, and never leaves a
+version that answers for one that does not.
 """
 
 from collections.abc import Mapping
@@ -19,9 +19,15 @@ def refreshed(target: TrafficTarget, service: Service | None) -> TrafficTarget:
 
 
 def advance(
-    model: Model, traffic: list[TrafficTarget], wanted: RegisteredVersion, service: Service, now: datetime
+    model: Model,
+    traffic: list[TrafficTarget],
+    wanted: RegisteredVersion,
+    service: Service,
+    now: datetime,
 ) -> list[TrafficTarget]:
-    """Give the wanted version its next share: the rollout's steps when another is live, else everything."""
+    """Give the wanted version its next share: the rollout's steps when another is live, else
+    everything.
+    """
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     others = [t for t in traffic if t.version != wanted.version]
     if live and live.version == wanted.version:
@@ -40,12 +46,19 @@ def advance(
     )
     if share == 100:
         return [target, *(retired(t, now) for t in others)]
-    rest = [t.model_copy(update={"percent": 100 - share}) if t is live else retired(t, now) for t in others]
+    rest = [
+        t.model_copy(update={"percent": 100 - share}) if t is live else retired(t, now)
+        for t in others
+    ]
     return [*rest, target]
 
 
-def next_share(model: Model, live: TrafficTarget | None, own: TrafficTarget | None, now: datetime) -> tuple[int, datetime]:
-    """Per cent for the wanted version now, and since when. A return to a kept version is instant."""
+def next_share(
+    model: Model, live: TrafficTarget | None, own: TrafficTarget | None, now: datetime
+) -> tuple[int, datetime]:
+    """Per cent for the wanted version now, and since when. A return to a kept version is
+    instant.
+    """
     steps = model.spec.rollout.steps
     if live is None or not steps or (own and own.role is TrafficRole.PREVIOUS):
         return 100, now
@@ -56,11 +69,14 @@ def next_share(model: Model, live: TrafficTarget | None, own: TrafficTarget | No
     return next((step for step in steps if step > own.percent), 100), now
 
 
-def fail_over(traffic: list[TrafficTarget], by_version: Mapping[str, Service], now: datetime) -> list[TrafficTarget]:
+def fail_over(
+    traffic: list[TrafficTarget], by_version: Mapping[str, Service], now: datetime
+) -> list[TrafficTarget]:
     """Move traffic from versions that do not answer to those that do, whatever the registry says.
 
-    A canary returns its share at once. The live version loses its share only when waiting will not help: to the newest kept
-    version that is ready, else to a canary that is. Both leave the list; so, when they answer again, they start as new ones.
+    A canary returns its share at once. The live version loses its share only when waiting will not
+    help: to the newest kept version that is ready, else to a canary that is. Both leave the list;
+    so, when they answer again, they start as new ones.
     """
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     if live is None:
@@ -70,16 +86,30 @@ def fail_over(traffic: list[TrafficTarget], by_version: Mapping[str, Service], n
     share = live.percent + sum(t.percent for t in silent)
     others = [t for t in traffic if t is not live and t not in silent]
     service = by_version.get(live.version)
-    successors = [t for t in others if t.version in ready and t.role in (TrafficRole.PREVIOUS, TrafficRole.CANARY)]
+    successors = [
+        t
+        for t in others
+        if t.version in ready and t.role in (TrafficRole.PREVIOUS, TrafficRole.CANARY)
+    ]
     if service is None or not service.broken or not successors:
-        return [live.model_copy(update={"percent": share}) if t is live else t for t in traffic if t not in silent]
+        return [
+            live.model_copy(update={"percent": share}) if t is live else t
+            for t in traffic
+            if t not in silent
+        ]
     successor = max(successors, key=lambda t: (t.role is TrafficRole.PREVIOUS, t.since))
-    promoted = successor.model_copy(update={"role": TrafficRole.LIVE, "percent": share + successor.percent, "since": now})
+    promoted = successor.model_copy(
+        update={"role": TrafficRole.LIVE, "percent": share + successor.percent, "since": now}
+    )
     return [promoted, *(t for t in others if t is not successor)]
 
 
-def without_broken(traffic: list[TrafficTarget], wanted: str, by_version: Mapping[str, Service]) -> list[TrafficTarget]:
-    """Drop the wanted version when it is kept without traffic and broken: it must pass a smoke prediction to serve again."""
+def without_broken(
+    traffic: list[TrafficTarget], wanted: str, by_version: Mapping[str, Service]
+) -> list[TrafficTarget]:
+    """Drop the wanted version when it is kept without traffic and broken: it must pass a smoke
+    prediction to serve again.
+    """
     service = by_version.get(wanted)
     if service is None or not service.broken:
         return traffic
@@ -87,7 +117,9 @@ def without_broken(traffic: list[TrafficTarget], wanted: str, by_version: Mappin
 
 
 def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
-    """The target without traffic: what was live is kept for a rollback; a canary, or a role of a later release, drains."""
+    """The target without traffic: what was live is kept for a rollback; a canary, or a role of a
+    later release, drains.
+    """
     if target.role in (TrafficRole.PREVIOUS, TrafficRole.DRAINING):
         return target
     role = TrafficRole.PREVIOUS if target.role is TrafficRole.LIVE else TrafficRole.DRAINING
@@ -95,14 +127,20 @@ def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
 
 
 def expire(model: Model, traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
-    """Keep the newest former versions as asked, let the others drain, and drop those that have drained."""
+    """Keep the newest former versions as asked, let the others drain, and drop those that have
+    drained.
+    """
     rollout = model.spec.rollout
-    former = sorted((t for t in traffic if t.role is TrafficRole.PREVIOUS), key=lambda t: t.since, reverse=True)
+    former = sorted(
+        (t for t in traffic if t.role is TrafficRole.PREVIOUS), key=lambda t: t.since, reverse=True
+    )
     surplus = {t.version for t in former[rollout.previous_kept :]}
     result = []
     for target in traffic:
         role = TrafficRole.DRAINING if target.version in surplus else target.role
-        drained = role is TrafficRole.DRAINING and now - target.since >= timedelta(seconds=rollout.drain_seconds)
+        drained = role is TrafficRole.DRAINING and now - target.since >= timedelta(
+            seconds=rollout.drain_seconds
+        )
         if not drained:
             result.append(target.model_copy(update={"role": role}))
     return result

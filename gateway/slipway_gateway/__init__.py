@@ -1,1 +1,3 @@
-"""The one door for users: who calls, what they may, which version answers, and the log of every answer."""
+"""The one door for users: who calls, what they may, which version answers, and the log of every
+answer.
+"""

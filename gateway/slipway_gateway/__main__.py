@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status 2: the settings are wrong, 1: there is no database."""
     parser = argparse.ArgumentParser(prog="slipway_gateway", description="The one door for users")
     parser.add_argument(
-        "command", choices=("migrate", "serve", "work"), help="bring the database up to date, serve, or answer tasks"
+        "command",
+        choices=("migrate", "serve", "work"),
+        help="bring the database up to date, serve, or answer tasks",
     )
     command = parser.parse_args(arguments).command
     log_to_stderr()
@@ -26,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings()
     except ValidationError as error:
         for finding in error.errors():
-            logging.error("SLIPWAY_%s: %s", "_".join(map(str, finding["loc"])).upper(), finding["msg"])  # noqa: LOG015, TRY400
+            name = "_".join(map(str, finding["loc"])).upper()
+            logging.error("SLIPWAY_%s: %s", name, finding["msg"])  # noqa: LOG015, TRY400
         return 2
     if command == "serve":
         serve(settings, connect(settings.cluster))
@@ -34,7 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "work":
         work(settings, connect(settings.cluster))
         return 0
-    from slipway_gateway.postgresql.migrate import migrate  # its library takes 9 MiB, which nobody needs who serves
+    from slipway_gateway.postgresql.migrate import (
+        migrate,
+    )  # its library takes 9 MiB, which nobody needs who serves
 
     try:
         migrate(settings.database_url.get_secret_value())

@@ -87,20 +87,29 @@ log = logging.getLogger(__name__)
 
 SHORTEST_SHIPMENT_SECONDS = 5.0
 CLOSING_SECONDS = 12.0
-"""Of the grace period, kept for the end of a shipment that a silent database holds, and for closing connections."""
+"""Of the grace period, kept for the end of a shipment that a silent database holds, and for closing
+connections.
+"""
 RESTART_SECONDS = 2.0
 
 
 class Gateway:
-    """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts and stops the parts."""
+    """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts
+    and stops the parts.
+    """
 
-    def __init__(self, settings: Settings, cluster: Cluster, event_sink: EventSink | None = None) -> None:
+    def __init__(
+        self, settings: Settings, cluster: Cluster, event_sink: EventSink | None = None
+    ) -> None:
         """``journal`` takes the events in place of the spool."""
         self.settings = settings
         self.ends_at: float | None = None
         """When the process will be killed, on the monotonic clock; None before SIGTERM."""
         self.metrics = Metrics()
-        self.upstream = Upstream(timeout=settings.upstream_timeout_seconds, connect_timeout=settings.upstream_connect_seconds)
+        self.upstream = Upstream(
+            timeout=settings.upstream_timeout_seconds,
+            connect_timeout=settings.upstream_connect_seconds,
+        )
         self.pool = Pool(
             timeout=settings.upstream_timeout_seconds,
             connect_timeout=settings.upstream_connect_seconds,
@@ -122,28 +131,54 @@ class Gateway:
         database_url = settings.database_url.get_secret_value()
         seconds = settings.database_seconds
         self.database = Database(database_url, statement_seconds=seconds)
-        self.grants = GrantWatch(database_url, seconds=settings.watch_seconds, statement_seconds=seconds)
-        self.storage = Storage(self.database, per_caller=settings.storage_per_caller, limit=settings.storage_limit)
-        self.metrics.watch("slipway_stored_bytes", "Bytes that callers store in PostgreSQL", lambda: self.storage.bytes)
-        self.metrics.watch("slipway_storage_limit_bytes", "Bytes that callers may store there", lambda: settings.storage_limit)
+        self.grants = GrantWatch(
+            database_url, seconds=settings.watch_seconds, statement_seconds=seconds
+        )
+        self.storage = Storage(
+            self.database, per_caller=settings.storage_per_caller, limit=settings.storage_limit
+        )
+        self.metrics.watch(
+            "slipway_stored_bytes",
+            "Bytes that callers store in PostgreSQL",
+            lambda: self.storage.bytes,
+        )
+        self.metrics.watch(
+            "slipway_storage_limit_bytes",
+            "Bytes that callers may store there",
+            lambda: settings.storage_limit,
+        )
         self.events = EventLog(self.database, self.storage)
         self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
         self.image_store = ImageStore(self.database, self.storage, days=settings.picture_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
         self.bodies = BodyBudget(settings.body_budget, settings.body_budget_per_caller)
-        self.metrics.watch("slipway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.used)
+        self.metrics.watch(
+            "slipway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.used
+        )
         self.quotas = Quotas(self.ledger)
         self.shipper = Shipper(self.spool, self.events, self.metrics, seconds=settings.ship_seconds)
         self.metadata_cache = ModelMetadataCache(self.predictors, self.events, self.routes)
-        self.metrics.watch("slipway_spool_bytes", "Bytes of events that wait for the database", lambda: self.spool.size)
+        self.metrics.watch(
+            "slipway_spool_bytes",
+            "Bytes of events that wait for the database",
+            lambda: self.spool.size,
+        )
         waiting = "Segments of the event log that cannot be read"
         self.metrics.watch("slipway_spool_unreadable", waiting, lambda: len(self.spool.unreadable))
-        self.metrics.watch("slipway_routes_age_seconds", "Time since the cluster was heard of", lambda: self.routes.age)
+        self.metrics.watch(
+            "slipway_routes_age_seconds",
+            "Time since the cluster was heard of",
+            lambda: self.routes.age,
+        )
         self.submissions = Submissions(cluster, per_caller=settings.jobs_per_caller)
-        self.metrics.watch("slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age)
+        self.metrics.watch(
+            "slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age
+        )
         unreadable = "Grants that cannot be read, and so grant nothing"
-        self.metrics.watch("slipway_grants_unreadable", unreadable, lambda: len(self.grants.unreadable))
+        self.metrics.watch(
+            "slipway_grants_unreadable", unreadable, lambda: len(self.grants.unreadable)
+        )
         self.queue = Queue(database_url, statement_seconds=seconds)
         keep = timedelta(seconds=settings.task_keep_seconds)
         self.tasks = TaskStore(self.database, self.queue, self.storage, keep=keep)
@@ -151,7 +186,11 @@ class Gateway:
         self.exports = Exports(database_url)
         self._event_sink = event_sink or self.spool
         if accounts := self.accounts:
-            self.metrics.watch("slipway_accounts_age_seconds", "Time since the issuer's accounts were read", lambda: accounts.age)
+            self.metrics.watch(
+                "slipway_accounts_age_seconds",
+                "Time since the issuer's accounts were read",
+                lambda: accounts.age,
+            )
         self.redis = self._shared_memory()
         self.control = self._control_api()
         self.door = self._door()
@@ -170,7 +209,13 @@ class Gateway:
             keep=settings.log_body_limit,
         )
         proxies = read_networks(settings.trusted_proxies)
-        login = Authenticator(tokens, self.accounts, self.rates, proxies, refused_per_minute=settings.refused_per_minute)
+        login = Authenticator(
+            tokens,
+            self.accounts,
+            self.rates,
+            proxies,
+            refused_per_minute=settings.refused_per_minute,
+        )
         admission = Authorizer(
             self.grants,
             self.routes,
@@ -192,7 +237,14 @@ class Gateway:
             per_caller=settings.tasks_per_caller,
         )
         return EdgeMiddleware(
-            login, admission, v2, self.control, later, self.metrics, self.bodies, body_limit=settings.body_limit
+            login,
+            admission,
+            v2,
+            self.control,
+            later,
+            self.metrics,
+            self.bodies,
+            body_limit=settings.body_limit,
         )
 
     def _known_accounts(self) -> Accounts | None:
@@ -209,8 +261,17 @@ class Gateway:
             return None
         password = settings.redis_password.get_secret_value() if settings.redis_password else None
         seconds, rest_seconds = settings.redis_seconds, settings.redis_rest_seconds
-        redis = Redis(settings.redis_url.get_secret_value(), password, seconds=seconds, rest_seconds=rest_seconds)
-        self.metrics.watch("slipway_redis_up", "Whether Redis answered when it was last asked", lambda: not redis.is_away)
+        redis = Redis(
+            settings.redis_url.get_secret_value(),
+            password,
+            seconds=seconds,
+            rest_seconds=rest_seconds,
+        )
+        self.metrics.watch(
+            "slipway_redis_up",
+            "Whether Redis answered when it was last asked",
+            lambda: not redis.is_away,
+        )
         return redis
 
     def _control_api(self) -> FastAPI:
@@ -223,7 +284,11 @@ class Gateway:
             bounds=settings.bounds,
             log_body_limit=settings.log_body_limit,
         )
-        self.metrics.watch("slipway_waiting", "Predictions that wait for their turn", lambda: self._predictions.waiting)
+        self.metrics.watch(
+            "slipway_waiting",
+            "Predictions that wait for their turn",
+            lambda: self._predictions.waiting,
+        )
         bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
         pictures = ImageDecoder(bounds)
         models = Models(
@@ -236,9 +301,18 @@ class Gateway:
             self.features,
             value_limit=settings.value_limit,
         )
-        receipts = Receipts(self.metadata_cache, self.events, self.shipper, self.image_store, self.grants, self.metrics)
+        receipts = Receipts(
+            self.metadata_cache,
+            self.events,
+            self.shipper,
+            self.image_store,
+            self.grants,
+            self.metrics,
+        )
         labels = Labels(self.routes, self.database, self.exports)
-        health = Health(self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper)
+        health = Health(
+            self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper
+        )
         api = FastAPI(
             title="Slipway",
             summary="Predictions with receipts",
@@ -248,21 +322,29 @@ class Gateway:
         )
         # The door has checked the token already; this tells OpenAPI's readers how to get one.
         discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
-        scheme = OpenIdConnect(openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False)
+        scheme = OpenIdConnect(
+            openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False
+        )
         for router in (
             models.router(),
             receipts.router(),
             labels.router(),
             Users(self.accounts, self.database).router(),
             Administration(
-                AccessStore.of_policies(self.database), AccessStore.of_grants(self.database), Audit(self.database)
+                AccessStore.of_policies(self.database),
+                AccessStore.of_grants(self.database),
+                Audit(self.database),
             ).router(),
             Usage(self.ledger, self.shipper).router(),
             *self._job_routers(),
         ):
             api.include_router(router, dependencies=[Security(scheme)])
         api.include_router(health.router())
-        api.include_router(ApiDocument(api.openapi, self.routes, self.grants, self.metadata_cache, self.features).router())
+        api.include_router(
+            ApiDocument(
+                api.openapi, self.routes, self.grants, self.metadata_cache, self.features
+            ).router()
+        )
         api.include_router(Docs(settings.oidc_issuer, settings.docs_client).router())
         for kind in (
             GatewayError,
@@ -279,7 +361,9 @@ class Gateway:
     def _job_routers(self) -> list[APIRouter]:
         audit = Audit(self.database)
         trainings = Trainings(self.routes, self.submissions, LogReaders(), audit)
-        promotions = Promotions(self.routes, self.submissions, self.settings.promotion_template, audit)
+        promotions = Promotions(
+            self.routes, self.submissions, self.settings.promotion_template, audit
+        )
         webhooks = Webhooks(Deliveries(self.database), Outbound(self.settings.webhook_hosts))
         batches = Batches(
             self.routes,
@@ -295,7 +379,13 @@ class Gateway:
             rows=self.settings.batch_rows,
             keep=timedelta(seconds=self.settings.batch_keep_seconds),
         )
-        return [trainings.router(), promotions.router(), Tasks(self.tasks).router(), webhooks.router(), batches.router()]
+        return [
+            trainings.router(),
+            promotions.router(),
+            Tasks(self.tasks).router(),
+            webhooks.router(),
+            batches.router(),
+        ]
 
     def _background(self) -> list[Callable[[], Awaitable[None]]]:
         work = [
@@ -307,9 +397,15 @@ class Gateway:
             self.image_store.keep,
         ]
         work += [self.storage.keep]
-        work += [self.features.keep, RateSharing(self.database, self.rates).keep, PseudonymCleanup(self.database).keep]
+        work += [
+            self.features.keep,
+            RateSharing(self.database, self.rates).keep,
+            PseudonymCleanup(self.database).keep,
+        ]
         if self.accounts:
-            deprovisioned = DeprovisionedUsers(self.database, self.accounts.scim, seconds=self.settings.deprovisioned_seconds)
+            deprovisioned = DeprovisionedUsers(
+                self.database, self.accounts.scim, seconds=self.settings.deprovisioned_seconds
+            )
             work += [self.accounts.keep, deprovisioned.keep]
         return [*work]
 
@@ -329,13 +425,16 @@ class Gateway:
             await self.close()
 
     async def _ship_the_rest(self) -> None:
-        """Until the grace period is nearly over; what is left then is shipped by the next process with this folder."""
+        """Until the grace period is nearly over; what is left then is shipped by the next process
+        with this folder.
+        """
         now = time.monotonic()
         ends_at = now + self.settings.grace_seconds if self.ends_at is None else self.ends_at
         until = max(ends_at - CLOSING_SECONDS, now + SHORTEST_SHIPMENT_SECONDS)
         if left := await self.shipper.finish(until):
             log.error(
-                "%d bytes of events are left in %s when the grace period of %g s ends; PostgreSQL: %s. They are lost if the"
+                "%d bytes of events are left in %s when the grace period of %g s ends; "
+                "PostgreSQL: %s. They are lost if the"
                 " folder is deleted with the pod",
                 left,
                 self.settings.spool,
@@ -345,7 +444,13 @@ class Gateway:
 
     def connection(self, *arguments: Any, **named: Any) -> Connection:
         """The protocol of one caller's connection, as uvicorn makes it."""
-        return Connection(*arguments, limits=self.settings.limits, bodies=self.bodies, refused=self.metrics.refused, **named)
+        return Connection(
+            *arguments,
+            limits=self.settings.limits,
+            bodies=self.bodies,
+            refused=self.metrics.refused,
+            **named,
+        )
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:

@@ -16,7 +16,9 @@ JSON = b"application/json"
 
 
 class GatewayError(Exception):
-    """An answer other than success. ``str()`` is read by the caller, so it says nothing of our insides."""
+    """An answer other than success. ``str()`` is read by the caller, so it says nothing of our
+    insides.
+    """
 
     status = 500
     limit: str | None = None
@@ -39,7 +41,8 @@ class Unauthenticated(GatewayError):
     status = 401
 
     def __init__(self, detail: str) -> None:
-        # A quoted-string of RFC 9110: no quotes or control characters inside; the reason may quote the token.
+        # A quoted-string of RFC 9110: no quotes or control characters inside; the reason may quote
+        # the token.
         reason = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in detail)
         challenge = f'Bearer realm="slipway", error="invalid_token", error_description="{reason}"'
         super().__init__(detail, [(b"www-authenticate", challenge.encode("ascii"))])
@@ -51,7 +54,9 @@ class Forbidden(GatewayError):
     status = 403
 
     def __init__(self, detail: str) -> None:
-        super().__init__(detail, [(b"www-authenticate", b'Bearer realm="slipway", error="insufficient_scope"')])
+        super().__init__(
+            detail, [(b"www-authenticate", b'Bearer realm="slipway", error="insufficient_scope"')]
+        )
 
 
 class NotFound(GatewayError):
@@ -66,8 +71,13 @@ class MethodNotAllowed(GatewayError):
     status = 405
 
     def __init__(self, method: str, allowed: list[str]) -> None:
-        names, header = ", ".join(allowed), ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])
-        super().__init__(f"{method} is not allowed here; use {names}", [(b"allow", header.encode())])
+        names, header = (
+            ", ".join(allowed),
+            ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])]),
+        )
+        super().__init__(
+            f"{method} is not allowed here; use {names}", [(b"allow", header.encode())]
+        )
 
 
 class TooSlow(GatewayError):
@@ -152,7 +162,8 @@ class TooManyTasks(GatewayError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"you have {limit} tasks that are not finished; wait until one ends, or cancel one", [(b"retry-after", b"10")]
+            f"you have {limit} tasks that are not finished; wait until one ends, or cancel one",
+            [(b"retry-after", b"10")],
         )
 
 
@@ -162,7 +173,10 @@ class TooManyJobs(GatewayError):
     status = 429
 
     def __init__(self, limit: int) -> None:
-        detail = f"you have {limit} Jobs under way (trainings, promotions and batches); wait until one ends, or cancel one"
+        detail = (
+            f"you have {limit} Jobs under way (trainings, promotions and batches); wait until "
+            "one ends, or cancel one"
+        )
         super().__init__(detail, [(b"retry-after", b"60")])
 
 
@@ -174,7 +188,10 @@ class StorageSpent(GatewayError):
     def __init__(self, used: int, more: int, limit: int) -> None:
         detail = f"you store {used} bytes, and {limit} are allowed"
         detail += f"; {more} more do not fit" if more else ""
-        super().__init__(f"{detail}; delete batches, or wait until tasks and pictures expire", [(b"retry-after", b"3600")])
+        super().__init__(
+            f"{detail}; delete batches, or wait until tasks and pictures expire",
+            [(b"retry-after", b"3600")],
+        )
 
 
 class StorageFull(GatewayError):
@@ -183,7 +200,10 @@ class StorageFull(GatewayError):
     status = 507
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"callers store {limit} bytes, the most that is allowed; ask an admin to raise SLIPWAY_STORAGE_LIMIT")
+        super().__init__(
+            f"callers store {limit} bytes, the most that is allowed; ask an admin to raise "
+            "SLIPWAY_STORAGE_LIMIT"
+        )
 
 
 class Unavailable(GatewayError):
@@ -214,7 +234,9 @@ class NoConnection(Unavailable):
 
 
 class Unreachable(Unavailable):
-    """No connection to the predictor, or one that broke off before the answer: another may be better."""
+    """No connection to the predictor, or one that broke off before the answer: another may be
+    better.
+    """
 
 
 class UpstreamTimeout(GatewayError):
@@ -276,7 +298,9 @@ def v2_error(error: Exception) -> tuple[int, Headers, bytes]:
     return _answer(status_of(error), JSON, error, orjson.dumps({"error": _detail(error)}))
 
 
-def _answer(status: int, content_type: bytes, error: Exception, body: bytes) -> tuple[int, Headers, bytes]:
+def _answer(
+    status: int, content_type: bytes, error: Exception, body: bytes
+) -> tuple[int, Headers, bytes]:
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return status, [*headers, *_headers(error)], body
 
@@ -296,7 +320,11 @@ def _detail(error: Exception) -> str:
             return str(http.detail)
         case RequestValidationError():
             first = _findings(error)[0]
-            return first["problem"] if first["field"] == "body" else f"{first['field']}: {first['problem']}"
+            return (
+                first["problem"]
+                if first["field"] == "body"
+                else f"{first['field']}: {first['problem']}"
+            )
     return "something went wrong here; the request id leads to the log line that says what"
 
 
@@ -314,14 +342,22 @@ def _finding(error: Mapping[str, Any]) -> dict[str, str]:
     """An error of pydantic or FastAPI in our words, where theirs name no value or no remedy."""
     match error["type"], error["loc"]:
         case "json_invalid", (_, int()):  # FastAPI's parser
-            return {"field": "body", "problem": f"the body is not JSON: {error.get('ctx', {}).get('error', error['msg'])}"}
+            return {
+                "field": "body",
+                "problem": (
+                    f"the body is not JSON: {error.get('ctx', {}).get('error', error['msg'])}"
+                ),
+            }
         case "missing", ("body",):
             return {"field": "body", "problem": "the body is empty; send a JSON object"}
         case "string_pattern_mismatch", location:
             problem = f"{error['input']!r:.80} does not fit the pattern {error['ctx']['pattern']}"
             return {"field": _field(location), "problem": problem}
         case "extra_forbidden", location:
-            return {"field": _field(location), "problem": "is not a field of this body; leave it out"}
+            return {
+                "field": _field(location),
+                "problem": "is not a field of this body; leave it out",
+            }
     return {"field": _field(error["loc"]), "problem": error["msg"].removeprefix("Value error, ")}
 
 

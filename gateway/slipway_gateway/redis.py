@@ -1,6 +1,8 @@
-"""The door to redis-py: values that replicas share for a time, in Redis or Valkey. Whoever asks gets on without it.
+"""The door to redis-py: values that replicas share for a time, in Redis or Valkey. Whoever asks
+gets on without it.
 
-redis-py is imported with the first connection pool: its 23 MiB are nothing for a gateway that has no Redis.
+redis-py is imported with the first connection pool: its 23 MiB are nothing for a gateway that has
+no Redis.
 """
 
 import asyncio
@@ -29,11 +31,16 @@ class CachedValue:
 
 
 class Redis:
-    """No call raises, and none takes longer than ``seconds``. After one that fails there is none for ``rest_seconds``; then one
-    tries."""
+    """No call raises, and none takes longer than ``seconds``. After one that fails there is none
+    for ``rest_seconds``; then one tries.
+    """
 
-    def __init__(self, url: str, password: str | None, *, seconds: float, rest_seconds: float) -> None:
-        """``url`` as redis-py reads it: ``redis://``, ``rediss://`` or ``unix://``; a password in it goes first."""
+    def __init__(
+        self, url: str, password: str | None, *, seconds: float, rest_seconds: float
+    ) -> None:
+        """``url`` as redis-py reads it: ``redis://``, ``rediss://`` or ``unix://``; a password in
+        it goes first.
+        """
         from redis.asyncio import BlockingConnectionPool
         from redis.asyncio import Redis as Client
         from redis.asyncio.retry import Retry
@@ -73,7 +80,11 @@ class Redis:
                 return value, milliseconds
 
         value, milliseconds = await self._tried(ask) or (None, 0)
-        return CachedValue(value, milliseconds / 1000) if value is not None and milliseconds > 0 else None
+        return (
+            CachedValue(value, milliseconds / 1000)
+            if value is not None and milliseconds > 0
+            else None
+        )
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
         """Whether it is there now."""

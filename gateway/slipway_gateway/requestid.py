@@ -1,4 +1,6 @@
-"""Keys of requests: UUID version 7 (RFC 9562), which sort by time and so keep the log's index compact."""
+"""Keys of requests: UUID version 7 (RFC 9562), which sort by time and so keep the log's index
+compact.
+"""
 
 import random
 import re
@@ -13,7 +15,9 @@ PATTERN = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def new_id() -> str:
-    """48 bits of milliseconds, 12 bits of their fraction (section 6.2, method 3), 62 random bits; in the usual form."""
+    """48 bits of milliseconds, 12 bits of their fraction (section 6.2, method 3), 62 random bits;
+    in the usual form.
+    """
     milliseconds, nanoseconds = divmod(time.time_ns(), _MILLISECOND)
     fraction = (nanoseconds << 12) // _MILLISECOND
     # Unique, not secret: a receipt is given to its owner, not to who knows its key.

@@ -17,11 +17,15 @@ from slipway_gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20
-"""Time that requests under way have to end. The drain before it and the last shipment after it share the grace period with it."""
+"""Time that requests under way have to end. The drain before it and the last shipment after it
+share the grace period with it.
+"""
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first SIGTERM readiness goes false, and some time later the server takes no more connections; a second hurries."""
+    """On the first SIGTERM readiness goes false, and some time later the server takes no more
+    connections; a second hurries.
+    """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
@@ -48,20 +52,30 @@ OTHER_FILES = 1024
 
 
 def allow_files(count: int) -> None:
-    """Raise the soft limit of open files to so many, if the hard one lets us: its usual 1,024 is fewer than our connections."""
+    """Raise the soft limit of open files to so many, if the hard one lets us: its usual 1,024 is
+    fewer than our connections.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < count:
-        log.warning("%d files may be open; SLIPWAY_CONNECTION_LIMIT should be %d less than that", wanted, OTHER_FILES)
+        log.warning(
+            "%d files may be open; SLIPWAY_CONNECTION_LIMIT should be %d less than that",
+            wanted,
+            OTHER_FILES,
+        )
 
 
 def serve(settings: Settings, cluster: Cluster) -> None:
-    """Serve until SIGTERM or SIGINT; then drain, finish the requests under way and ship what is in the spool."""
+    """Serve until SIGTERM or SIGINT; then drain, finish the requests under way and ship what is in
+    the spool.
+    """
     allow_files(settings.connection_limit + OTHER_FILES)
     gateway = Gateway(settings, cluster)
-    server, _ = start_http_server(settings.gateway_metrics_port, settings.gateway_host, gateway.metrics.registry)
+    server, _ = start_http_server(
+        settings.gateway_metrics_port, settings.gateway_host, gateway.metrics.registry
+    )
     config = uvicorn.Config(
         gateway.application,
         host=settings.gateway_host,
@@ -78,13 +92,21 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         date_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    # What is loaded now stays for ever: the collector need not look at it again in the middle of a request.
+    # What is loaded now stays for ever: the collector need not look at it again in the middle of a
+    # request.
     gc.collect()
     gc.freeze()
-    # A request leaves next to nothing in cycles: looking for them every 700 objects costs 4 % of it.
+    # A request leaves next to nothing in cycles: looking for them every 700 objects costs 4 % of
+    # it.
     gc.set_threshold(20_000, 20, 20)
-    log.info("listening on %s:%d, metrics on %d", settings.gateway_host, settings.gateway_port, server.server_port)
-    # uvicorn raises what it caught once more when it is done, for whoever was there before it: an end with status 0.
+    log.info(
+        "listening on %s:%d, metrics on %d",
+        settings.gateway_host,
+        settings.gateway_port,
+        server.server_port,
+    )
+    # uvicorn raises what it caught once more when it is done, for whoever was there before it: an
+    # end with status 0.
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, _leave)
     try:

@@ -1,4 +1,6 @@
-"""``python -m slipway_identity``: prepare the provider, then hypercorn serves ``slipway_identity.application``."""
+"""``python -m slipway_identity``: prepare the provider, then hypercorn serves
+``slipway_identity.application``.
+"""
 
 import logging
 import sys

@@ -1,7 +1,8 @@
-"""The ASGI application that hypercorn serves: Canaille, whose access tokens a resource server can validate (RFC 9068), whose SCIM
-is for the gateway, and which slows down who guesses passwords.
+"""The ASGI application that hypercorn serves: Canaille, whose access tokens a resource server can
+validate (RFC 9068), whose SCIM is for the gateway, and which slows down who guesses passwords.
 
-Canaille makes the access tokens of people exactly like ID tokens, and those of client credentials as random strings.
+Canaille makes the access tokens of people exactly like ID tokens, and those of client credentials
+as random strings.
 """
 
 import time
@@ -15,7 +16,13 @@ from canaille.app import models
 from canaille.backends import Backend
 from canaille.hypercorn.app import create_app as create_canaille
 from canaille.oidc.models import Token
-from canaille.oidc.provider import BearerTokenGenerator, OIDCGrantMixin, authorization, get_issuer, get_jwt_config
+from canaille.oidc.provider import (
+    BearerTokenGenerator,
+    OIDCGrantMixin,
+    authorization,
+    get_issuer,
+    get_jwt_config,
+)
 from canaille.oidc.userinfo import UserInfo, generate_user_claims
 from flask import abort, current_app, request
 from joserfc import jwt
@@ -40,23 +47,32 @@ MAIL_ENDPOINTS = frozenset(
 
 
 def create_app() -> Any:
-    """The ASGI application. Canaille's own settings come from the file named by ``CANAILLE_CONFIG``."""
+    """The ASGI application. Canaille's own settings come from the file named by
+    ``CANAILLE_CONFIG``.
+    """
     application = create_canaille(wrap_asgi=False)
-    # Each wrong password doubles the time in which no further one is accepted for the account: 2 s, 4 s … 10 minutes.
+    # Each wrong password doubles the time in which no further one is accepted for the account: 2 s,
+    # 4 s … 10 minutes.
     application.config["CANAILLE"]["ENABLE_INTRUDER_LOCKOUT"] = True
     application.before_request(keep_scim_for_the_gateway)
     Token.is_refresh_token_active = is_refresh_token_active
     application.before_request(refuse_pages_that_need_mail)
     application.config["OAUTH2_ACCESS_TOKEN_GENERATOR"] = access_token
-    authorization.register_token_generator("default", authorization.create_bearer_token_generator(application.config))
+    authorization.register_token_generator(
+        "default", authorization.create_bearer_token_generator(application.config)
+    )
     # A token for the same client is to be had at any time: there is no refresh token.
-    authorization.register_token_generator(CLIENT_CREDENTIALS, BearerTokenGenerator(access_token, expires_generator=lifetime))
+    authorization.register_token_generator(
+        CLIENT_CREDENTIALS, BearerTokenGenerator(access_token, expires_generator=lifetime)
+    )
     OIDCGrantMixin.get_client_claims = id_token_claims
     return BoundedBodies(WsgiToAsgi(application), BodySettings())  # type: ignore[no-untyped-call]
 
 
 def id_token_claims(_grant: Any, client: Any) -> dict[str, Any]:
-    """An ID token is for the client that asked for the login; Canaille writes the audience of access tokens into it."""
+    """An ID token is for the client that asked for the login; Canaille writes the audience of
+    access tokens into it.
+    """
     return {"iss": get_issuer(), "aud": [client.client_id]}
 
 
@@ -64,15 +80,19 @@ def refuse_pages_that_need_mail() -> tuple[str, int, dict[str, str]] | None:
     """Answer 404 when no mail server is configured."""
     if request.endpoint not in MAIL_ENDPOINTS or current_app.config["CANAILLE"]["SMTP"]:
         return None
-    reason = "This page sends mail, and no mail server is configured. Ask an administrator for a new password or an account.\n"
+    reason = (
+        "This page sends mail, and no mail server is configured. Ask an administrator for a new "
+        "password or an account.\n"
+    )
     return reason, 404, {"content-type": "text/plain; charset=utf-8"}
 
 
 def keep_scim_for_the_gateway() -> None:
     """Answer 403 to every other token.
 
-    Canaille lets each client that logs in as itself manage all users, and each user change by ``/scim/v2/Me`` what its pages do
-    not let them: a disabled one could enable themselves again, and a mail address would be believed without a mail to it.
+    Canaille lets each client that logs in as itself manage all users, and each user change by
+    ``/scim/v2/Me`` what its pages do not let them: a disabled one could enable themselves again,
+    and a mail address would be believed without a mail to it.
     """
     if request.blueprint != "scim":
         return
@@ -83,19 +103,27 @@ def keep_scim_for_the_gateway() -> None:
 
 
 def is_refresh_token_active(token: Token) -> bool:
-    """Canaille ends a refresh token together with its access token, and then nothing can be renewed."""
+    """Canaille ends a refresh token together with its access token, and then nothing can be
+    renewed.
+    """
     return not token.is_revoked() and time.time() < token.get_issued_at() + REFRESH_SECONDS
 
 
 def access_token(client: Any, grant_type: str, user: Any, scope: str | None) -> str:
-    """Return a signed token of a person, or of a service account, which is its own subject (RFC 9068, section 2.2).
+    """Return a signed token of a person, or of a service account, which is its own subject (RFC
+    9068, section 2.2).
 
-    Raises InvalidGrantError for a person who has the client's name: the token would be taken for the client's own (section 5).
+    Raises InvalidGrantError for a person who has the client's name: the token would be taken for
+    the client's own (section 5).
     """
     config, now = get_jwt_config(client), int(time.time())
     if user is not None and user.user_name == client.client_id:
         raise InvalidGrantError("the user has the name of the client")
-    about = UserInfo(generate_user_claims(user)).filter(scope) if user is not None else {"sub": client.client_id}
+    about = (
+        UserInfo(generate_user_claims(user)).filter(scope)
+        if user is not None
+        else {"sub": client.client_id}
+    )
     claims = {
         **about,
         "iss": config["iss"],
@@ -113,5 +141,7 @@ def lifetime(client: Any, grant_type: str) -> int:
     """Seconds that an access token is valid."""
     if grant_type == CLIENT_CREDENTIALS:
         return SECONDS
-    seconds: int = create_token_expires_in_generator(current_app.config.get("OAUTH2_TOKEN_EXPIRES_IN"))(client, grant_type)
+    seconds: int = create_token_expires_in_generator(
+        current_app.config.get("OAUTH2_TOKEN_EXPIRES_IN")
+    )(client, grant_type)
     return seconds

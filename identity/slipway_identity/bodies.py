@@ -1,6 +1,7 @@
 """Bounds on what callers send, in front of Canaille, which asks for no login before it has a body.
 
-The adapter between ASGI and WSGI writes a body of any size, at any speed, to a temporary file before Canaille sees the request.
+The adapter between ASGI and WSGI writes a body of any size, at any speed, to a temporary file
+before Canaille sees the request.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ class Refused(Exception):
 
 
 class BoundedBodies:
-    """An ASGI application that reads each body, within its bounds, before another application is called with it."""
+    """An ASGI application that reads each body, within its bounds, before another application is
+    called with it.
+    """
 
     def __init__(self, application: Application, settings: BodySettings) -> None:
         self._application = application

@@ -1,4 +1,6 @@
-"""Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth clients. Safe to repeat."""
+"""Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth
+clients. Safe to repeat.
+"""
 
 import logging
 from secrets import token_urlsafe
@@ -10,7 +12,13 @@ from canaille.backends import Backend
 from flask import Flask
 from pydantic import SecretStr
 
-from slipway_identity.settings import FORMER_MAIL_DOMAIN, SCIM_CLIENT, Account, IdentitySettings, ServiceAccount
+from slipway_identity.settings import (
+    FORMER_MAIL_DOMAIN,
+    SCIM_CLIENT,
+    Account,
+    IdentitySettings,
+    ServiceAccount,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +26,17 @@ CLIENT_CREDENTIALS = "client_credentials"
 
 
 def bootstrap(settings: IdentitySettings) -> None:
-    """Create what is missing. Canaille's own settings (database, keys) come from the file named by ``CANAILLE_CONFIG``."""
+    """Create what is missing. Canaille's own settings (database, keys) come from the file named by
+    ``CANAILLE_CONFIG``.
+    """
     app: Flask = create_app(init_backend=True)
     with app.app_context():
         for name, account in settings.accounts.items():
             ensure_user(name, account, settings.mail_domain)
         for name, description in settings.groups.items():
-            members = [user for user, account in settings.accounts.items() if name in account.groups]
+            members = [
+                user for user, account in settings.accounts.items() if name in account.groups
+            ]
             ensure_group(name, description, members)
         ensure_api(settings)
         ensure_login_client(settings)
@@ -68,7 +80,9 @@ def ensure_group(name: str, description: str, members: list[str]) -> None:
 
 
 def ensure_api(settings: IdentitySettings) -> None:
-    """Register the audience of access tokens. Canaille has only clients as audiences; this one may get no token itself."""
+    """Register the audience of access tokens. Canaille has only clients as audiences; this one may
+    get no token itself.
+    """
     wanted = {**own_login("Slipway API", SecretStr(token_urlsafe())), "grant_types": []}
     ensure_client(settings.audience, wanted, audience=settings.audience)
 
@@ -77,7 +91,11 @@ def ensure_login_client(settings: IdentitySettings) -> None:
     """Register the client of people: public, so its logins are proved by PKCE."""
     wanted = {
         "client_name": "Slipway",
-        "grant_types": ["authorization_code", "refresh_token", *(["password"] if settings.public_password_grant else [])],
+        "grant_types": [
+            "authorization_code",
+            "refresh_token",
+            *(["password"] if settings.public_password_grant else []),
+        ],
         "response_types": ["code"],
         "redirect_uris": [*settings.redirect_uris, settings.terminal_redirect_uri],
         # Its origin is the one from which Canaille lets a browser's scripts ask for tokens.
@@ -94,9 +112,13 @@ def ensure_service_account(name: str, account: ServiceAccount, settings: Identit
 
 
 def ensure_scim_client(settings: IdentitySettings) -> None:
-    """The gateway's own, whose tokens are for this provider alone. Without a secret, the client of a former start is removed."""
+    """The gateway's own, whose tokens are for this provider alone. Without a secret, the client of
+    a former start is removed.
+    """
     if settings.scim_secret is not None:
-        ensure_client(SCIM_CLIENT, own_login("Slipway gateway", settings.scim_secret), audience=SCIM_CLIENT)
+        ensure_client(
+            SCIM_CLIENT, own_login("Slipway gateway", settings.scim_secret), audience=SCIM_CLIENT
+        )
     elif former := Backend.instance.get(models.Client, client_id=SCIM_CLIENT):
         Backend.instance.delete(former)
 

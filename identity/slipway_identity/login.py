@@ -1,7 +1,7 @@
 """``python -m slipway_identity.login URL ACCOUNT``: log in as a person does, without a browser.
 
-Authorization code with PKCE (RFC 7636), through the provider's own pages. For tests, for ``helm test`` and for shells: the public
-client has no password grant.
+Authorization code with PKCE (RFC 7636), through the provider's own pages. For tests, for ``helm
+test`` and for shells: the public client has no password grant.
 """
 
 import base64
@@ -26,20 +26,44 @@ class LoginFailed(Exception):
 
 
 def log_in(
-    url: str, account: str, password: str, *, host: str | None = None, client_id: str = "slipway", redirect_uri: str = REDIRECT
+    url: str,
+    account: str,
+    password: str,
+    *,
+    host: str | None = None,
+    client_id: str = "slipway",
+    redirect_uri: str = REDIRECT,
 ) -> dict[str, Any]:
-    """Return the answer of the token endpoint, with ``access_token``, ``refresh_token`` and ``id_token``.
+    """Return the answer of the token endpoint, with ``access_token``, ``refresh_token`` and
+    ``id_token``.
 
     ``url`` is where the provider is reached, ``host`` its public name if that is another.
     Raises LoginFailed, and httpx.HTTPError when the provider cannot be reached.
     """
     verifier = token_urlsafe(48)
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-    query = {"response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "scope": SCOPE}
-    query |= {"nonce": token_urlsafe(), "code_challenge": challenge, "code_challenge_method": "S256"}
-    with httpx.Client(base_url=url, headers={"Host": host} if host else {}, timeout=30, trust_env=False) as web:
+    challenge = (
+        base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    )
+    query = {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "scope": SCOPE,
+    }
+    query |= {
+        "nonce": token_urlsafe(),
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
+    with httpx.Client(
+        base_url=url, headers={"Host": host} if host else {}, timeout=30, trust_env=False
+    ) as web:
         code = _code(web, query, {"login": account, "password": password, "answer": "accept"})
-        form = {"grant_type": "authorization_code", "client_id": client_id, "redirect_uri": redirect_uri}
+        form = {
+            "grant_type": "authorization_code",
+            "client_id": client_id,
+            "redirect_uri": redirect_uri,
+        }
         answer = web.post("/oauth/token", data=form | {"code": code, "code_verifier": verifier})
     if answer.status_code != httpx.codes.OK:
         raise LoginFailed(f"{url}/oauth/token answered {answer.status_code}: {answer.text[:200]}")
@@ -48,7 +72,9 @@ def log_in(
 
 
 def _code(web: httpx.Client, query: dict[str, str], fields: dict[str, str]) -> str:
-    """Fill in each field once, on the page that has it, until the provider redirects with a code."""
+    """Fill in each field once, on the page that has it, until the provider redirects with a
+    code.
+    """
     page = web.get("/oauth/authorize", params=query)
     for _ in range(STEPS):
         if page.is_redirect:
@@ -56,7 +82,10 @@ def _code(web: httpx.Client, query: dict[str, str], fields: dict[str, str]) -> s
             if location.startswith(query["redirect_uri"]):
                 given = parse_qs(urlsplit(location).query)
                 if "code" not in given:
-                    raise LoginFailed(f"the provider answered {given.get('error_description', given.get('error'))}")
+                    raise LoginFailed(
+                        "the provider answered "
+                        f"{given.get('error_description', given.get('error'))}"
+                    )
                 return given["code"][0]
             page = web.get(urlsplit(location)._replace(scheme="", netloc="").geturl())
             continue
@@ -64,17 +93,31 @@ def _code(web: httpx.Client, query: dict[str, str], fields: dict[str, str]) -> s
         if name is None:
             break
         csrf = re.search(r'name="csrf_token"[^>]*value="([^"]*)"', page.text)
-        page = web.post(page.request.url, data={"csrf_token": csrf[1] if csrf else "", name: fields.pop(name)})
-    raise LoginFailed(f"the provider did not accept the login: {page.request.url.path} answered {page.status_code}")
+        page = web.post(
+            page.request.url, data={"csrf_token": csrf[1] if csrf else "", name: fields.pop(name)}
+        )
+    raise LoginFailed(
+        f"the provider did not accept the login: {page.request.url.path} answered "
+        f"{page.status_code}"
+    )
 
 
 def main() -> int:
-    """Print an access token; the password is read from standard input. Exit status 1 when the login fails, 2 for wrong usage."""
+    """Print an access token; the password is read from standard input. Exit status 1 when the login
+    fails, 2 for wrong usage.
+    """
     if len(sys.argv) not in (3, 4):
-        sys.stderr.write("usage: python -m slipway_identity.login URL ACCOUNT [PUBLIC_HOST] <PASSWORD_FILE\n")
+        sys.stderr.write(
+            "usage: python -m slipway_identity.login URL ACCOUNT [PUBLIC_HOST] <PASSWORD_FILE\n"
+        )
         return 2
     try:
-        answer = log_in(sys.argv[1], sys.argv[2], sys.stdin.readline().rstrip("\n"), host=(*sys.argv[3:], None)[0])
+        answer = log_in(
+            sys.argv[1],
+            sys.argv[2],
+            sys.stdin.readline().rstrip("\n"),
+            host=(*sys.argv[3:], None)[0],
+        )
     except (LoginFailed, httpx.HTTPError) as error:
         sys.stderr.write(f"{error}\n")
         return 1

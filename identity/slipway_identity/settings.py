@@ -7,7 +7,9 @@ SCIM_CLIENT = "slipway-gateway"
 """The one OAuth client that may use SCIM."""
 
 FORMER_MAIL_DOMAIN = "slipway.invalid"
-"""Of the accounts that earlier bootstraps made: SCIM shows no such address, and then no user at all."""
+"""Of the accounts that earlier bootstraps made: SCIM shows no such address, and then no user at
+all.
+"""
 
 
 class Account(BaseModel):
@@ -39,12 +41,16 @@ class BodySettings(BaseSettings):
 
 
 class IdentitySettings(BaseSettings):
-    """What the provider holds after ``python -m slipway_identity``. Nothing here has a default that is a secret."""
+    """What the provider holds after ``python -m slipway_identity``. Nothing here has a default that
+    is a secret.
+    """
 
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_IDENTITY_", use_attribute_docstrings=True)
 
     accounts: dict[str, Account]
-    """JSON object: user name to password and groups. An account that exists keeps its password and gains the groups."""
+    """JSON object: user name to password and groups. An account that exists keeps its password and
+    gains the groups.
+    """
 
     service_accounts: dict[str, ServiceAccount] = {}
     """JSON object: client id to secret. They log in as themselves, by client credentials."""
@@ -60,22 +66,32 @@ class IdentitySettings(BaseSettings):
     """OAuth client of the command line and the web pages. Public, so without a secret."""
 
     audience: str = "slipway-api"
-    """What stands in ``aud`` of access tokens for Slipway. No client logs in by this name, so no ID token has it."""
+    """What stands in ``aud`` of access tokens for Slipway. No client logs in by this name, so no ID
+    token has it.
+    """
 
     redirect_uris: list[str] = []
-    """Where a browser may return to after login: the gateway's pages. The origin of the first one is the one from which a
-    browser's scripts may ask for tokens."""
+    """Where a browser may return to after login: the gateway's pages. The origin of the first one
+    is the one from which a browser's scripts may ask for tokens.
+    """
 
     terminal_redirect_uri: str = "http://127.0.0.1:8400/callback"
-    """Where a browser may return to after a login that a program on the user's own machine began (RFC 8252). Nothing has to
-    listen there: the code can be copied from the browser's address bar."""
+    """Where a browser may return to after a login that a program on the user's own machine began
+    (RFC 8252). Nothing has to listen there: the code can be copied from the browser's address bar.
+    """
 
     public_password_grant: bool = False
-    """Whether the public client may exchange a user name and a password for a token. Anyone who reaches the token endpoint can
-    guess passwords with it: set it only for development, where the provider listens on loopback."""
+    """Whether the public client may exchange a user name and a password for a token. Anyone who
+    reaches the token endpoint can guess passwords with it: set it only for development, where the
+    provider listens on loopback.
+    """
 
     scim_secret: SecretStr | None = Field(default=None, min_length=24)
-    """Secret of the client ``slipway-gateway``, by which the gateway manages users over SCIM. None: there is no such client."""
+    """Secret of the client ``slipway-gateway``, by which the gateway manages users over SCIM. None:
+    there is no such client.
+    """
 
     mail_domain: str = "slipway.example"
-    """Domain of the bootstrap accounts' mail addresses; the default can never receive mail (RFC 2606)."""
+    """Domain of the bootstrap accounts' mail addresses; the default can never receive mail (RFC
+    2606).
+    """

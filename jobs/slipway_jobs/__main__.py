@@ -1,4 +1,6 @@
-"""``python -m slipway_jobs``: run the Job that the command line asks for, print its result, end with a status."""
+"""``python -m slipway_jobs``: run the Job that the command line asks for, print its result, end
+with a status.
+"""
 
 import json
 import logging
@@ -13,8 +15,8 @@ from slipway_jobs import command
 from slipway_jobs.errors import JobError
 from slipway_jobs.settings import read_settings, read_simulator_settings
 
-# Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter take as long to load
-# as a promotion takes to run, and a wrong parameter should be refused at once.
+# Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter
+# take as long to load as a promotion takes to run, and a wrong parameter should be refused at once.
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,11 @@ STATUS = {"refused": 3, "drift": 3, "too few rows": 4}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
     for chatty in ("httpx", "skl2onnx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     given = command.parser().parse_args(arguments)
@@ -45,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _terminate(*_: object) -> NoReturn:
-    """Kubernetes stops a Job by SIGTERM; raised as an exception, the run is closed on the way out."""
+    """Kubernetes stops a Job by SIGTERM; raised as an exception, the run is closed on the way
+    out.
+    """
     raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -81,7 +89,12 @@ def _tune(given: Namespace) -> dict[str, Any]:
     from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tuning.tuning import SweepRequest, tune
 
-    return tune(task, SweepRequest(parameters, trials, given.sweep), settings, Tracking(settings.mlflow_tracking_uri))
+    return tune(
+        task,
+        SweepRequest(parameters, trials, given.sweep),
+        settings,
+        Tracking(settings.mlflow_tracking_uri),
+    )
 
 
 def _evaluate(given: Namespace) -> dict[str, Any]:
@@ -91,11 +104,17 @@ def _evaluate(given: Namespace) -> dict[str, Any]:
     from slipway_jobs.tasks.task import declared_task
 
     tracking = Tracking(settings.mlflow_tracking_uri)
-    return evaluate(declared_task(given.model), tracking.version(given.model, number), settings, tracking)
+    return evaluate(
+        declared_task(given.model), tracking.version(given.model, number), settings, tracking
+    )
 
 
 def _promote(given: Namespace) -> dict[str, Any]:
-    number, gain, settings = command.version(given.version), command.number("--min-gain", given.min_gain, 0), read_settings()
+    number, gain, settings = (
+        command.version(given.version),
+        command.number("--min-gain", given.min_gain, 0),
+        read_settings(),
+    )
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
     from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tasks.metric import Direction
@@ -104,14 +123,19 @@ def _promote(given: Namespace) -> dict[str, Any]:
     task = declared_task(given.model)
     task.metric(given.metric)
     direction = Direction(given.direction) if given.direction else None
-    request = PromotionRequest(given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason)
+    request = PromotionRequest(
+        given.alias, given.metric, direction, gain, given.dry_run, given.rollback, given.reason
+    )
     tracking = Tracking(settings.mlflow_tracking_uri)
     return promote(task, tracking.version(given.model, number), request, settings, tracking)
 
 
 def _monitor(given: Namespace) -> dict[str, Any]:
     window = command.window(given.window)
-    min_rows, limit = command.count("--min-rows", given.min_rows), command.count("--max-requests", given.max_requests)
+    min_rows, limit = (
+        command.count("--min-rows", given.min_rows),
+        command.count("--max-requests", given.max_requests),
+    )
     settings = read_settings()
     from slipway_jobs.monitoring.monitoring import monitor
     from slipway_jobs.registry.tracking import Tracking
@@ -166,7 +190,9 @@ def _etl(given: Namespace) -> dict[str, Any]:
 
 def _simulate(given: Namespace) -> dict[str, Any]:
     rate = command.number("--rate", given.rate, 0.001)
-    seconds = command.window(given.duration, "--duration").total_seconds() if given.duration else None
+    seconds = (
+        command.window(given.duration, "--duration").total_seconds() if given.duration else None
+    )
     settings = read_simulator_settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told

@@ -21,47 +21,99 @@ EXIT_STATUSES = """exit status:
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs dataset|train|tune|evaluate|promote|monitor|adopt|register|sign|batch|etl|simulate``."""
+    """``python -m slipway_jobs
+    dataset|train|tune|evaluate|promote|monitor|adopt|register|sign|batch|etl|simulate``.
+    """
     top = argparse.ArgumentParser(
-        prog="python -m slipway_jobs", epilog=EXIT_STATUSES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, one JSON object.",
+        prog="python -m slipway_jobs", epilog=EXIT_STATUSES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=(
+            "Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, "
+            "one JSON object."
+        ),
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
-    _dataset(commands.add_parser("dataset", help="fetch a dataset, validate it and store it by its digest"))
+    _dataset(
+        commands.add_parser(
+            "dataset", help="fetch a dataset, validate it and store it by its digest"
+        )
+    )
     _train(commands.add_parser("train", help="train a model and register a version of it"))
-    _tune(commands.add_parser("tune", help="try parameters by cross-validation, then train with the best"))
-    _evaluate(commands.add_parser("evaluate", help="score a registered version on its held-out data"))
+    _tune(
+        commands.add_parser(
+            "tune", help="try parameters by cross-validation, then train with the best"
+        )
+    )
+    _evaluate(
+        commands.add_parser("evaluate", help="score a registered version on its held-out data")
+    )
     _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
-    _monitor(commands.add_parser("monitor", help="compare a window of requests with the training inputs"))
-    _evaluate(commands.add_parser("adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"))
-    _register(commands.add_parser("register", help="register a model that was made elsewhere, in ONNX or skops"))
-    _evaluate(commands.add_parser("sign", help="sign a registered version that is not signed, or by a key that is to go"))
-    commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument("batch", help="id of the batch")
-    _etl(commands.add_parser("etl", help="bring raw sales into the warehouse, and its features up to date"))
-    _simulate(commands.add_parser("simulate", help="send held-out rows through the gateway, and their labels"))
+    _monitor(
+        commands.add_parser("monitor", help="compare a window of requests with the training inputs")
+    )
+    _evaluate(
+        commands.add_parser(
+            "adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"
+        )
+    )
+    _register(
+        commands.add_parser(
+            "register", help="register a model that was made elsewhere, in ONNX or skops"
+        )
+    )
+    _evaluate(
+        commands.add_parser(
+            "sign", help="sign a registered version that is not signed, or by a key that is to go"
+        )
+    )
+    commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument(
+        "batch", help="id of the batch"
+    )
+    _etl(
+        commands.add_parser(
+            "etl", help="bring raw sales into the warehouse, and its features up to date"
+        )
+    )
+    _simulate(
+        commands.add_parser(
+            "simulate", help="send held-out rows through the gateway, and their labels"
+        )
+    )
     return top
 
 
 def _dataset(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", help="of the dataset in the catalogue")
-    which.add_argument("--all", action="store_true", help="all of the catalogue that can be had from here")
+    which.add_argument(
+        "--all", action="store_true", help="all of the catalogue that can be had from here"
+    )
 
 
 def _train(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", help="heart, digits, quantity, …")
     command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="parameters", help="a training parameter; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="parameters",
+        help="a training parameter; repeatable",
     )
 
 
 def _tune(command: argparse.ArgumentParser) -> None:
     _train(command)
-    command.add_argument("--trials", default="20", metavar="N", help="how many points to try (%(default)s)")
+    command.add_argument(
+        "--trials", default="20", metavar="N", help="how many points to try (%(default)s)"
+    )
     command.add_argument(
         "--sweep",
         metavar="NAME",
-        help="work on the sweep of that name, or begin it; that of the Job, else a new one, when not given",
+        help=(
+            "work on the sweep of that name, or begin it; that of the Job, else a new one, when "
+            "not given"
+        ),
     )
 
 
@@ -74,12 +126,27 @@ def _register(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", help="name of the registered model, new or not")
     command.add_argument("file", help="ONNX or skops: a path, or URL#sha256=HEX")
     command.add_argument(
-        "--signature", metavar="JSON|FILE", help="names, datatypes, pictures, codes; found by trial when not given"
+        "--signature",
+        metavar="JSON|FILE",
+        help="names, datatypes, pictures, codes; found by trial when not given",
     )
     command.add_argument("--example", metavar="JSON|FILE", help="a V2 request that it answers")
-    command.add_argument("--expected", metavar="FILE", help="rows with their outputs by name, as .npz, .csv or .parquet")
-    command.add_argument("--tolerance", default="1e-4", metavar="X", help="how far outputs may be from those (%(default)s)")
-    command.add_argument("--format", choices=["skops"], help="serve an estimator as it is, and not as the graph made of it")
+    command.add_argument(
+        "--expected",
+        metavar="FILE",
+        help="rows with their outputs by name, as .npz, .csv or .parquet",
+    )
+    command.add_argument(
+        "--tolerance",
+        default="1e-4",
+        metavar="X",
+        help="how far outputs may be from those (%(default)s)",
+    )
+    command.add_argument(
+        "--format",
+        choices=["skops"],
+        help="serve an estimator as it is, and not as the graph made of it",
+    )
     for name, what in (
         ("use", "what it is for"),
         ("dataset", "what it was trained on"),
@@ -92,46 +159,84 @@ def _register(command: argparse.ArgumentParser) -> None:
 def _promote(command: argparse.ArgumentParser) -> None:
     _evaluate(command)
     command.add_argument("--alias", default=CHAMPION, help="the alias to move (%(default)s)")
-    command.add_argument("--metric", help="the metric of the gate; the model's first when not given")
-    command.add_argument("--direction", choices=["max", "min"], help="whether larger or smaller is better, when not as usual")
-    command.add_argument("--min-gain", default="0", metavar="X", help="by how much it must be better (%(default)s: not worse)")
-    command.add_argument("--dry-run", action="store_true", help="say what would happen, move nothing")
-    command.add_argument("--rollback", action="store_true", help="skip the gate; the audit tag says so")
+    command.add_argument(
+        "--metric", help="the metric of the gate; the model's first when not given"
+    )
+    command.add_argument(
+        "--direction",
+        choices=["max", "min"],
+        help="whether larger or smaller is better, when not as usual",
+    )
+    command.add_argument(
+        "--min-gain",
+        default="0",
+        metavar="X",
+        help="by how much it must be better (%(default)s: not worse)",
+    )
+    command.add_argument(
+        "--dry-run", action="store_true", help="say what would happen, move nothing"
+    )
+    command.add_argument(
+        "--rollback", action="store_true", help="skip the gate; the audit tag says so"
+    )
     command.add_argument("--reason", default="", help="why, for the audit tag")
 
 
 def _monitor(command: argparse.ArgumentParser) -> None:
     command.add_argument("model")
-    command.add_argument("--window", default="24h", help="how far back to look: 30m, 24h, 7d (%(default)s)")
-    command.add_argument("--alias", default=CHAMPION, help="the version to compare with (%(default)s)")
-    command.add_argument("--min-rows", default="50", metavar="N", help="fewer rows say nothing (%(default)s)")
     command.add_argument(
-        "--max-requests", default="100000", metavar="N", help="look at the newest N requests at most (%(default)s)"
+        "--window", default="24h", help="how far back to look: 30m, 24h, 7d (%(default)s)"
+    )
+    command.add_argument(
+        "--alias", default=CHAMPION, help="the version to compare with (%(default)s)"
+    )
+    command.add_argument(
+        "--min-rows", default="50", metavar="N", help="fewer rows say nothing (%(default)s)"
+    )
+    command.add_argument(
+        "--max-requests",
+        default="100000",
+        metavar="N",
+        help="look at the newest N requests at most (%(default)s)",
     )
 
 
 def _etl(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--file", type=Path, help="raw sales, CSV; sales.csv of SLIPWAY_DATA when not given, else generated ones"
+        "--file",
+        type=Path,
+        help="raw sales, CSV; sales.csv of SLIPWAY_DATA when not given, else generated ones",
     )
-    command.add_argument("--time-zone", default="UTC", metavar="ZONE", help="where the stores are (%(default)s)")
+    command.add_argument(
+        "--time-zone", default="UTC", metavar="ZONE", help="where the stores are (%(default)s)"
+    )
     command.add_argument(
         "--max-rejected",
         default="0.01",
         metavar="SHARE",
         help="of the rows may not fit; else none is taken (%(default)s)",
     )
-    command.add_argument("--replace", action="store_true", help="forget what is in the warehouse first")
+    command.add_argument(
+        "--replace", action="store_true", help="forget what is in the warehouse first"
+    )
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model")
     command.add_argument("--rate", default="60", metavar="N", help="rows a minute (%(default)s)")
-    command.add_argument("--duration", metavar="TIME", help="how long: 30s, 10m, 2h; until SIGTERM when not given")
-    command.add_argument("--dataset", help="whose rows; the first of the model's datasets that can be had when not given")
+    command.add_argument(
+        "--duration", metavar="TIME", help="how long: 30s, 10m, 2h; until SIGTERM when not given"
+    )
+    command.add_argument(
+        "--dataset",
+        help="whose rows; the first of the model's datasets that can be had when not given",
+    )
     command.add_argument(
         "--shift", action="append", default=[], metavar="COLUMN=+N[sd]", dest="shifts",
-        help="add to an input, N or N standard deviations, so that there is drift to see; repeatable",
+        help=(
+            "add to an input, N or N standard deviations, so that there is drift to see; "
+            "repeatable"
+        ),
     )  # fmt: skip
 
 
@@ -141,7 +246,9 @@ def pairs(texts: list[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise WrongParameter(f"--set {text!r}: has no KEY=VALUE form; write for example --set C=0.1")
+            raise WrongParameter(
+                f"--set {text!r}: has no KEY=VALUE form; write for example --set C=0.1"
+            )
         if key in found:
             raise WrongParameter(f"--set {key}: is given twice; give it once")
         found[key] = value
@@ -152,7 +259,10 @@ def window(text: str, option: str = "--window") -> timedelta:
     """``30m``, ``24h``, ``7d``. Raises WrongParameter."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
     if not found:
-        raise WrongParameter(f"{option}: {text!r} is not a length of time; write a number and s, m, h or d, for example 24h")
+        raise WrongParameter(
+            f"{option}: {text!r} is not a length of time; write a number and s, m, h or d, "
+            "for example 24h"
+        )
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
@@ -177,5 +287,8 @@ def count(option: str, text: str) -> int:
 def version(text: str) -> str:
     """A version's number. Raises WrongParameter."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise WrongParameter(f"version: {text!r} is not a version number; it is a whole number from 1, as the registry shows it")
+        raise WrongParameter(
+            f"version: {text!r} is not a version number; it is a whole number from 1, as the "
+            "registry shows it"
+        )
     return text

@@ -1,5 +1,6 @@
-"""Files from URLs. A URL, and each one that it redirects to, may name a neighbour in the cluster; so every host must be public or
-allowed by name, and the address that was checked is the one that is dialled.
+"""Files from URLs. A URL, and each one that it redirects to, may name a neighbour in the cluster;
+so every host must be public or allowed by name, and the address that was checked is the one that is
+dialled.
 """
 
 import socket
@@ -16,16 +17,21 @@ CHUNK = 2**20
 
 
 def download(text: str, hosts: frozenset[str], timeout: float) -> Iterator[bytes]:
-    """Yield the content of a URL. ``hosts`` may have any address, ``timeout`` is for the connection and for each part.
+    """Yield the content of a URL. ``hosts`` may have any address, ``timeout`` is for the connection
+    and for each part.
 
-    Raises Refused when a host is not public, on any answer but 200, and when the server cannot be reached.
+    Raises Refused when a host is not public, on any answer but 200, and when the server cannot be
+    reached.
     """
     location = text
     with httpx.Client(timeout=timeout, follow_redirects=False) as client:
         for _ in range(REDIRECTS + 1):
             url, address = _checked(location, hosts)
             pinned = client.build_request(
-                "GET", url.at(address), headers={"Host": url.authority}, extensions={"sni_hostname": url.host}
+                "GET",
+                url.at(address),
+                headers={"Host": url.authority},
+                extensions={"sni_hostname": url.host},
             )
             try:
                 response = client.send(pinned, stream=True)
@@ -37,7 +43,9 @@ def download(text: str, hosts: frozenset[str], timeout: float) -> Iterator[bytes
                     raise Refused(f"{location} answers {response.status_code}")
                 yield from response.iter_bytes(CHUNK)
             except httpx.HTTPError as error:
-                raise Refused(f"{location} cannot be fetched: {error or type(error).__name__}") from error
+                raise Refused(
+                    f"{location} cannot be fetched: {error or type(error).__name__}"
+                ) from error
             return
     raise Refused(f"{text} redirects more than {REDIRECTS} times")
 
@@ -51,7 +59,8 @@ def _checked(text: str, hosts: frozenset[str]) -> tuple[HttpUrl, str]:
     addresses = [url.host] if url.is_address else _resolved(url)
     if url.host not in hosts and not all(map(is_public, addresses)):
         raise Refused(
-            f"{text} cannot be fetched: {url.host} is not a public host; name it in SLIPWAY_IMPORT_HOSTS if it may be asked"
+            f"{text} cannot be fetched: {url.host} is not a public host; name it in "
+            "SLIPWAY_IMPORT_HOSTS if it may be asked"
         )
     return url, addresses[0]
 

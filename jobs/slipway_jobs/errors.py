@@ -2,7 +2,9 @@
 
 
 class JobError(Exception):
-    """A reason that the caller can act on; ``str()`` is the sentence they read, ``status`` the exit status."""
+    """A reason that the caller can act on; ``str()`` is the sentence they read, ``status`` the exit
+    status.
+    """
 
     status = 1
 
@@ -14,7 +16,9 @@ class WrongParameter(JobError):
 
 
 class Refused(JobError):
-    """The Job did its work and the answer is no. The sentence is one line, whatever a library has put into it."""
+    """The Job did its work and the answer is no. The sentence is one line, whatever a library has
+    put into it.
+    """
 
     status = 3
 
@@ -43,7 +47,9 @@ class ParityError(JobError):
 
 
 class NotConvertible(JobError):
-    """ONNX does not say what the estimator says: there is no converter, or it does not support this one; the text is why."""
+    """ONNX does not say what the estimator says: there is no converter, or it does not support this
+    one; the text is why.
+    """
 
 
 class NoSuchVersion(JobError):

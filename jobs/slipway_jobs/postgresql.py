@@ -10,11 +10,15 @@ from slipway_contract.postgresql import client_seconds, connection_parameters
 Error = psycopg.Error
 
 STATEMENT_SECONDS = 1800.0
-"""A load of sales is one statement over all rows, and one that waits for another load waits as long as that takes."""
+"""A load of sales is one statement over all rows, and one that waits for another load waits as long
+as that takes.
+"""
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is closed when the server does not answer a statement in time; psycopg itself waits without a limit."""
+    """A connection that is closed when the server does not answer a statement in time; psycopg
+    itself waits without a limit.
+    """
 
     statement_seconds: float = STATEMENT_SECONDS
 
@@ -31,8 +35,16 @@ class Connection(psycopg.Connection[Any]):
             raise psycopg.OperationalError(message) from error
 
 
-def connect(url: str, *, statement_seconds: float = STATEMENT_SECONDS, autocommit: bool = False, options: str = "") -> Connection:
-    """Open a connection. ``options`` are server settings of the session, as ``-c search_path=x``. Raises psycopg.Error."""
+def connect(
+    url: str,
+    *,
+    statement_seconds: float = STATEMENT_SECONDS,
+    autocommit: bool = False,
+    options: str = "",
+) -> Connection:
+    """Open a connection. ``options`` are server settings of the session, as ``-c search_path=x``.
+    Raises psycopg.Error.
+    """
     given: dict[str, Any] = connection_parameters(url, statement_seconds=statement_seconds)
     given["options"] = f"{given['options']} {options}".strip()
     connection = Connection.connect(url, autocommit=autocommit, **given)

@@ -15,11 +15,17 @@ class Settings(BaseSettings):
     """Environment variables; ``SLIPWAY_`` stands before each name that has none of its own."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SLIPWAY_", use_attribute_docstrings=True, env_ignore_empty=True, extra="ignore", populate_by_name=True
+        env_prefix="SLIPWAY_",
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
     )
 
     mlflow_tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI", pattern=r"^https?://")
-    """The MLflow tracking server. There is no default: MLflow's own would be a file in the current folder."""
+    """The MLflow tracking server. There is no default: MLflow's own would be a file in the current
+    folder.
+    """
 
     data: Path | None = None
     """A mirror: a folder that is looked into before any public source."""
@@ -46,10 +52,14 @@ class Settings(BaseSettings):
     """Largest file in bytes that is imported; ONNX has none above two GiB."""
 
     import_hosts: frozenset[str] = frozenset()
-    """Names of hosts from which models may be imported although their addresses are not public, as a JSON list."""
+    """Names of hosts from which models may be imported although their addresses are not public, as
+    a JSON list.
+    """
 
     signing_key: Path | None = None
-    """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is signed when not set."""
+    """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is
+    signed when not set.
+    """
 
     git_revision: str | None = None
     """The revision of the code, where there is no git repository to ask (in an image)."""
@@ -65,7 +75,9 @@ class Settings(BaseSettings):
 
     @property
     def revision(self) -> str:
-        """``SLIPWAY_GIT_REVISION``, else what git says of this code; ``-dirty`` when it was changed since."""
+        """``SLIPWAY_GIT_REVISION``, else what git says of this code; ``-dirty`` when it was changed
+        since.
+        """
         return self.git_revision or _git_revision(Path(__file__).parent)
 
     @property
@@ -114,7 +126,9 @@ def _read(kind: type[S]) -> S:
         first = error.errors(include_url=False)[0]
         field = str(first["loc"][0])
         variable = field if field.isupper() else f"SLIPWAY_{field.upper()}"
-        raise WrongParameter(f"{variable}: {first['msg']}; set the environment variable {variable}") from None
+        raise WrongParameter(
+            f"{variable}: {first['msg']}; set the environment variable {variable}"
+        ) from None
 
 
 def _git_revision(folder: Path) -> str:

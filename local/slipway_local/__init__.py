@@ -1,1 +1,3 @@
-"""The ring as local processes, without Docker: the newcomer's first command, and what the fast tests turn."""
+"""The ring as local processes, without Docker: the newcomer's first command, and what the fast
+tests turn.
+"""

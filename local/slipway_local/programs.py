@@ -1,4 +1,6 @@
-"""The long-running programs of the ring: started, watched, started again when they crash, stopped in reverse order."""
+"""The long-running programs of the ring: started, watched, started again when they crash, stopped
+in reverse order.
+"""
 
 import os
 import time
@@ -17,7 +19,9 @@ GRACE_SECONDS = 20.0
 
 
 class StartFailed(Exception):
-    """The ring did not come up; ``str()`` says what was waited for, what was seen, and where to look."""
+    """The ring did not come up; ``str()`` says what was waited for, what was seen, and where to
+    look.
+    """
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,9 @@ class _Run:
 
 
 class Programs:
-    """Supervises programs. Call ``watch`` often, always from the thread that started them: they die with it."""
+    """Supervises programs. Call ``watch`` often, always from the thread that started them: they die
+    with it.
+    """
 
     def __init__(self, logs: Path, bin_folder: Path, screen: Screen) -> None:
         self._logs = logs
@@ -54,17 +60,26 @@ class Programs:
         self._runs[program.name] = _Run(program, self._launch(program), time.monotonic())
 
     def run(self, *programs: Program, deadline: float) -> None:
-        """Run commands side by side to their ends. Raises StartFailed with the end of the log of one that failed."""
+        """Run commands side by side to their ends. Raises StartFailed with the end of the log of
+        one that failed.
+        """
         running = {program.name: (program, self._launch(program)) for program in programs}
         try:
             for name, (_, process) in running.items():
-                self.wait(f"{name} to finish", lambda process=process: process.poll() is not None, deadline)  # type: ignore[misc]
+                self.wait(
+                    f"{name} to finish",
+                    lambda process=process: process.poll() is not None,  # type: ignore[misc]
+                    deadline,
+                )
         finally:
             for _, process in running.values():
                 process.kill()
         for name, (program, process) in running.items():
             if code := process.poll():
-                raise StartFailed(f"{name} ended with status {code}; the end of {self.log(name)}:\n{self._tail(program)}")
+                raise StartFailed(
+                    f"{name} ended with status {code}; the end of "
+                    f"{self.log(name)}:\n{self._tail(program)}"
+                )
 
     def wait_ready(self, name: str, deadline: float) -> None:
         """Wait until the server answers its health path. Raises StartFailed."""
@@ -72,15 +87,32 @@ class Programs:
         port = program.port
         if port is None:
             raise ValueError(f"{name} has no port to ask")
-        self.wait(f"{name} to answer {program.health}", lambda: answers(port, program.health, 2.0), deadline, program)
+        self.wait(
+            f"{name} to answer {program.health}",
+            lambda: answers(port, program.health, 2.0),
+            deadline,
+            program,
+        )
 
-    def wait(self, what: str, condition: Callable[[], bool], deadline: float, program: Program | None = None) -> None:
-        """Wait for a condition while watching all programs. Raises StartFailed after ``deadline`` seconds."""
+    def wait(
+        self,
+        what: str,
+        condition: Callable[[], bool],
+        deadline: float,
+        program: Program | None = None,
+    ) -> None:
+        """Wait for a condition while watching all programs. Raises StartFailed after ``deadline``
+        seconds.
+        """
         until = time.monotonic() + deadline
         while not condition():
             self.watch()
             if time.monotonic() > until:
-                seen = f"; the end of {self.log(program.name)}:\n{self._tail(program)}" if program else ""
+                seen = (
+                    f"; the end of {self.log(program.name)}:\n{self._tail(program)}"
+                    if program
+                    else ""
+                )
                 raise StartFailed(f"waited {deadline:.0f} s for {what}{seen}")
             time.sleep(0.1)
 
@@ -100,7 +132,10 @@ class Programs:
             run.process, run.due = None, now + run.backoff
             again = f"starts again in {run.backoff:.0f} s"
             run.backoff = min(run.backoff * 2, LAST_BACKOFF)
-            self._screen.warn(f"{run.program.name} crashed (status {code}), {again}; its log: {self.log(run.program.name)}")
+            self._screen.warn(
+                f"{run.program.name} crashed (status {code}), {again}; its log: "
+                f"{self.log(run.program.name)}"
+            )
 
     def stop(self) -> None:
         """Stop all servers, the last started first."""
@@ -119,9 +154,17 @@ class Programs:
         return self._logs / f"{name}.log"
 
     def _launch(self, program: Program) -> Process:
-        env = {**os.environ, "PATH": f"{self._bin}{os.pathsep}{os.environ.get('PATH', os.defpath)}", **program.env}
+        env = {
+            **os.environ,
+            "PATH": f"{self._bin}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            **program.env,
+        }
         return Process(program.argv, env=env, cwd=Path.cwd(), log_file=self.log(program.name))
 
     def _tail(self, program: Program, lines: int = 15) -> str:
         path = self.log(program.name)
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(empty)"
+        return (
+            "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+            if path.exists()
+            else "(empty)"
+        )

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 
 
 class Screen:
-    """Progress lines on standard output; nothing is drawn over, so that a log of it reads the same."""
+    """Progress lines on standard output; nothing is drawn over, so that a log of it reads the
+    same.
+    """
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -22,7 +24,9 @@ class Screen:
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """A step of the start. What is put into the yielded list is shown behind its name when it is done."""
+        """A step of the start. What is put into the yielded list is shown behind its name when it
+        is done.
+        """
         begun = time.monotonic()
         result: list[str] = []
         yield result

@@ -13,7 +13,9 @@ class LocalSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SLIPWAY_LOCAL_", use_attribute_docstrings=True)
 
     state: Path = Path(".slipway")
-    """Folder of everything that the ring keeps: databases, artifacts, logs, secrets. Delete it to begin anew."""
+    """Folder of everything that the ring keeps: databases, artifacts, logs, secrets. Delete it to
+    begin anew.
+    """
 
     models: list[str] = ["heart", "digits"]
     """The sample models to train, promote and serve."""
@@ -28,16 +30,22 @@ class LocalSettings(BaseSettings):
     """Programs of the serving environment."""
 
     data: Path | None = Field(default=None, validation_alias="SLIPWAY_DATA")
-    """Mirror folder with the public datasets; none: they are fetched, or made by a seeded generator."""
+    """Mirror folder with the public datasets; none: they are fetched, or made by a seeded
+    generator.
+    """
 
     fetch: bool = Field(default=True, validation_alias="SLIPWAY_FETCH")
     """Whether Jobs may fetch datasets from their public sources."""
 
     smtp: str | None = Field(default=None, pattern=r"^smtp://[^/@]+$")
-    """``smtp://host:port`` of the mail server for registration and forgotten passwords; none: no mail is sent."""
+    """``smtp://host:port`` of the mail server for registration and forgotten passwords; none: no
+    mail is sent.
+    """
 
     registration: bool = False
-    """Whether anybody who reaches the login pages may make an account; its mail address is verified when there is ``smtp``."""
+    """Whether anybody who reaches the login pages may make an account; its mail address is verified
+    when there is ``smtp``.
+    """
 
     deadline: float = 300.0
     """Seconds that any one step of the start may take."""

@@ -1,4 +1,6 @@
-"""``python -m slipway_local simulate``: traffic for the ring that runs, from the service account ``simulator``."""
+"""``python -m slipway_local simulate``: traffic for the ring that runs, from the service account
+``simulator``.
+"""
 
 import json
 import os
@@ -15,13 +17,23 @@ GRANT = {"grantee": f"client:{SIMULATOR}", "models": "*", "policy": "default"}
 
 
 def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
-    """Become ``python -m slipway_jobs simulate ARGUMENTS``. Raises httpx.HTTPError when no ring runs on the state folder."""
+    """Become ``python -m slipway_jobs simulate ARGUMENTS``. Raises httpx.HTTPError when no ring
+    runs on the state folder.
+    """
     state = State(settings.state)
     try:
-        ports = {name: int(port) for name, port in json.loads((state.root / "ports.json").read_text()).items()}
+        ports = {
+            name: int(port)
+            for name, port in json.loads((state.root / "ports.json").read_text()).items()
+        }
     except FileNotFoundError:
-        raise httpx.ConnectError(f"no ring has run on {settings.state} yet: make up begins one") from None
-    identity, gateway = Identity(state, ports["identity"], "", []), f"http://127.0.0.1:{ports['gateway']}"
+        raise httpx.ConnectError(
+            f"no ring has run on {settings.state} yet: make up begins one"
+        ) from None
+    identity, gateway = (
+        Identity(state, ports["identity"], "", []),
+        f"http://127.0.0.1:{ports['gateway']}",
+    )
     grant(gateway, identity.login("admin"))
     told = {
         "SLIPWAY_URL": gateway,
@@ -35,7 +47,9 @@ def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
 
 def grant(gateway: str, admin: str) -> None:
     """Let the simulator have every model, if it may not yet."""
-    with httpx.Client(base_url=gateway, headers={"Authorization": f"Bearer {admin}"}, timeout=30) as client:
+    with httpx.Client(
+        base_url=gateway, headers={"Authorization": f"Bearer {admin}"}, timeout=30
+    ) as client:
         known = client.get("/v1/grants").raise_for_status().json()["grants"]
         if not any(GRANT.items() <= each.items() for each in known):
             client.post("/v1/grants", json=GRANT).raise_for_status()

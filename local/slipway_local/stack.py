@@ -29,7 +29,9 @@ MODELS = Path("manifests/models")
 
 
 class Ring:
-    """All parts as local processes. ``up`` may be called on an old state folder: what is there is used again."""
+    """All parts as local processes. ``up`` may be called on an old state folder: what is there is
+    used again.
+    """
 
     def __init__(self, settings: LocalSettings, screen: Screen) -> None:
         self.settings = settings
@@ -73,8 +75,16 @@ class Ring:
         with self.screen.step("identity") as said:
             # Both bring their databases up to date.
             self.programs.run(
-                Program("identity-setup", ["python", "-m", "slipway_identity"], self.identity.environment),
-                Program("gateway-migrate", ["python", "-m", "slipway_gateway", "migrate"], self._gateway_env()),
+                Program(
+                    "identity-setup",
+                    ["python", "-m", "slipway_identity"],
+                    self.identity.environment,
+                ),
+                Program(
+                    "gateway-migrate",
+                    ["python", "-m", "slipway_gateway", "migrate"],
+                    self._gateway_env(),
+                ),
                 deadline=wait,
             )
             self.programs.start(self._identity())
@@ -85,9 +95,15 @@ class Ring:
             said.append(self.mlflow_url)
         self._start_pods()
         with self.screen.step("gateway") as said:
-            self.programs.start(Program("controller", ["python", "-m", "slipway_controller"], self._controller_env()))
+            self.programs.start(
+                Program(
+                    "controller", ["python", "-m", "slipway_controller"], self._controller_env()
+                )
+            )
             self.programs.start(self._gateway())
-            self.programs.start(Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env()))
+            self.programs.start(
+                Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env())
+            )
             self.programs.wait_ready("gateway", wait)
             said.append(self.gateway_url)
         if "quantity" in self.settings.models:
@@ -114,12 +130,20 @@ class Ring:
         return name
 
     def result(self, job: str) -> dict[str, Any]:
-        """Wait for a Job's end; returns the JSON object that it printed last. Raises StartFailed."""
-        self.programs.wait(f"Job {job} to finish", lambda: bool(finished(self.cluster.get(JOB, job))), self.settings.deadline)
+        """Wait for a Job's end; returns the JSON object that it printed last. Raises
+        StartFailed.
+        """
+        self.programs.wait(
+            f"Job {job} to finish",
+            lambda: bool(finished(self.cluster.get(JOB, job))),
+            self.settings.deadline,
+        )
         lines = list(self.cluster.logs(JOB, job))
         if finished(self.cluster.get(JOB, job)) != "Complete":
             raise StartFailed(f"Job {job} failed; the end of its log:\n" + "\n".join(lines[-15:]))
-        result: dict[str, Any] = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
+        result: dict[str, Any] = json.loads(
+            next(line for line in reversed(lines) if line.startswith("{"))
+        )
         return result
 
     def _declare(self, name: str) -> bool:
@@ -128,17 +152,24 @@ class Ring:
         return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
 
     def _load_sales(self) -> None:
-        """Bring sales into the warehouse, now and each night: a model that is served looks up what is known of today."""
+        """Bring sales into the warehouse, now and each night: a model that is served looks up what
+        is known of today.
+        """
         nightly = next(each for each in templates() if each["metadata"]["name"] == "etl")
         nightly["spec"]["suspend"] = False
         self.cluster.apply(nightly)
         with self.screen.step("etl") as said:
             loaded = self.result(self.start_job("etl"))
             kind = "synthetic sales" if loaded["synthetic"] else "sales"
-            said.append(f"{kind} through {loaded['newest']}: {loaded['inserted']} new, {loaded['changed']} changed")
+            said.append(
+                f"{kind} through {loaded['newest']}: {loaded['inserted']} new, "
+                f"{loaded['changed']} changed"
+            )
 
     def _train(self, names: list[str]) -> None:
-        """Train and promote models, some side by side: each Job takes a core and some hundred MiB."""
+        """Train and promote models, some side by side: each Job takes a core and some hundred
+        MiB.
+        """
         waiting = list(reversed(names))
         jobs: dict[str, str] = {}
         promotions = []
@@ -157,12 +188,16 @@ class Ring:
 
     def _serve(self, name: str) -> None:
         with self.screen.step(f"serve {name}") as said:
-            self.programs.wait(f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline)
+            self.programs.wait(
+                f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline
+            )
             live = self.model(name).status.traffic[0]
             said.append(f"version {live.version}  {live.digest[:19]}…")
 
     def _answers(self, name: str) -> bool:
-        """Whether the Model is Ready and its live predictor answers: a status may be older than this start."""
+        """Whether the Model is Ready and its live predictor answers: a status may be older than
+        this start.
+        """
         status = self.model(name).status
         if not is_ready(status):
             return False
@@ -171,22 +206,32 @@ class Ring:
 
     @property
     def user_token(self) -> str:
-        """An access token of the account ``user``: the same for a while, Canaille answers 500 to a second login within a second.
+        """An access token of the account ``user``: the same for a while, Canaille answers 500 to a
+        second login within a second.
 
         Raises httpx.HTTPError.
         """
         if time.monotonic() >= self._token_ends:
-            self._token, self._token_ends = self.identity.login("user"), time.monotonic() + TOKEN_SECONDS / 2
+            self._token, self._token_ends = (
+                self.identity.login("user"),
+                time.monotonic() + TOKEN_SECONDS / 2,
+            )
         return self._token
 
     def _start_pods(self) -> None:
         images = {
-            "slipway-jobs": Image(path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()),
-            "slipway-serving": Image(path=self.settings.serving.absolute(), env=self._serving_env()),
+            "slipway-jobs": Image(
+                path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()
+            ),
+            "slipway-serving": Image(
+                path=self.settings.serving.absolute(), env=self._serving_env()
+            ),
         }
         for manifest in objects():
             self.cluster.apply(manifest)
-        kubelet = Kubelet(self.state.folder("cluster"), images, crashed=lambda crash: self.screen.warn(str(crash)))
+        kubelet = Kubelet(
+            self.state.folder("cluster"), images, crashed=lambda crash: self.screen.warn(str(crash))
+        )
         self._pods = threading.Thread(target=kubelet.run, args=[self._stop_pods], name="kubelet")
         self._pods.start()
 
@@ -206,11 +251,17 @@ class Ring:
         port = self.state.port("identity")
         bind = ["--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
         argv = ["hypercorn", *bind, "slipway_identity.application:create_app()"]
-        return Program("identity", argv, self.identity.environment, port, "/.well-known/openid-configuration")
+        return Program(
+            "identity", argv, self.identity.environment, port, "/.well-known/openid-configuration"
+        )
 
     def _gateway(self) -> Program:
         return Program(
-            "gateway", ["python", "-m", "slipway_gateway", "serve"], self._gateway_env(), self.state.port("gateway"), "/readyz"
+            "gateway",
+            ["python", "-m", "slipway_gateway", "serve"],
+            self._gateway_env(),
+            self.state.port("gateway"),
+            "/readyz",
         )
 
     def _gateway_env(self) -> dict[str, str]:
@@ -234,7 +285,9 @@ class Ring:
 
     def _worker_env(self) -> dict[str, str]:
         ports = {"SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("worker-metrics"))}
-        return self._gateway_env() | ports | {"SLIPWAY_SPOOL": str(self.state.folder("worker-spool"))}
+        return (
+            self._gateway_env() | ports | {"SLIPWAY_SPOOL": str(self.state.folder("worker-spool"))}
+        )
 
     def _controller_env(self) -> dict[str, str]:
         return {
@@ -260,36 +313,54 @@ class Ring:
             "SLIPWAY_GIT_REVISION": git_revision(),
             "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
         }
-        return env | ({"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {})
+        return env | (
+            {"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {}
+        )
 
 
 def objects() -> Iterator[Manifest]:
     """The runtime, the storage initializer and the Job templates of the local cluster."""
-    yield from yaml.safe_load_all((resources.files("slipway_local") / "objects" / "serving.yaml").read_text())
+    yield from yaml.safe_load_all(
+        (resources.files("slipway_local") / "objects" / "serving.yaml").read_text()
+    )
     yield from templates()
 
 
 def finished(job: Manifest) -> str | None:
     """``Complete`` or ``Failed`` when the Job has ended."""
     conditions = job.get("status", {}).get("conditions", [])
-    return next((str(c["type"]) for c in conditions if c["type"] in ("Complete", "Failed") and c["status"] == "True"), None)
+    return next(
+        (
+            str(c["type"])
+            for c in conditions
+            if c["type"] in ("Complete", "Failed") and c["status"] == "True"
+        ),
+        None,
+    )
 
 
 def is_ready(status: ModelStatus) -> bool:
     """Whether the Model answers, and nothing is under way that would change who answers."""
-    ready, progressing = status.condition(ConditionType.READY), status.condition(ConditionType.PROGRESSING)
+    ready, progressing = (
+        status.condition(ConditionType.READY),
+        status.condition(ConditionType.PROGRESSING),
+    )
     return bool(ready and ready.status == "True" and progressing and progressing.status == "False")
 
 
 def summary(trained: dict[str, Any]) -> str:
     """One line of what a training Job printed: dataset, and the first score beside its baseline."""
     metric, score = next(iter(trained["metrics"].items()))
-    return f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"
+    return (
+        f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"
+    )
 
 
 def git_revision() -> str:
     """The commit of the checkout, ``unknown`` outside one."""
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
     return found.stdout.strip() or "unknown"
 
 

@@ -32,7 +32,9 @@ class State:
         return known[name]
 
     def signing_key(self) -> Path:
-        """PEM file of the private key that artifacts are signed with, made at the first call and kept."""
+        """PEM file of the private key that artifacts are signed with, made at the first call and
+        kept.
+        """
         path = self.root / "signing-key.pem"
         if not path.exists():
             self.write_private(path.name, ECKey.generate_key("P-256").as_pem(private=True).decode())
@@ -76,7 +78,9 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now; one in TIME_WAIT counts as free, as it does for servers."""
+    """Whether a server could listen on the port now; one in TIME_WAIT counts as free, as it does
+    for servers.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

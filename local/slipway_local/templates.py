@@ -49,7 +49,11 @@ class Template(BaseModel):
         if self.args[0] == "tune":
             named = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
             container["env"] = [{"name": "SLIPWAY_SWEEP", "valueFrom": named}]
-        indexed = {"completionMode": "Indexed", "completions": self.workers, "parallelism": self.workers} if self.workers else {}
+        indexed = (
+            {"completionMode": "Indexed", "completions": self.workers, "parallelism": self.workers}
+            if self.workers
+            else {}
+        )
         job = {
             **indexed,
             **({"podFailurePolicy": HOPELESS} if self.retries else {}),
@@ -83,9 +87,14 @@ def templates() -> Iterator[Manifest]:
     """All of them, those of trainings and sweeps with the schema of their parameters."""
     known = trainable()
     trainings = {f"train-{model}": {"args": ["train", model], "model": model} for model in known}
-    for name, each in {**trainings, **yaml.safe_load((_FOLDER / "templates.yaml").read_text())}.items():
+    for name, each in {
+        **trainings,
+        **yaml.safe_load((_FOLDER / "templates.yaml").read_text()),
+    }.items():
         template = Template.model_validate(each)
         manifest = template.cron_job(name)
         if template.args[0] in ("train", "tune"):
-            manifest["metadata"]["annotations"] = {PARAMETERS: json.dumps(known[str(template.model)])}
+            manifest["metadata"]["annotations"] = {
+                PARAMETERS: json.dumps(known[str(template.model)])
+            }
         yield manifest

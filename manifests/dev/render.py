@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Post-render the chart for ``make dev``: programs run from a copy of their sources that skaffold can write.
+"""Post-render the chart for ``make dev``: programs run from a copy of their sources that skaffold
+can write.
 
-Reads the objects of a release from standard input and writes them to standard output. What a container runs decides what it
-gets, and not its name: every component that shares an image with another is covered. The images, and their read-only root
-file systems, stay those of ``make kind``.
+Reads the objects of a release from standard input and writes them to standard output. What a
+container runs decides what it gets, and not its name: every component that shares an image with
+another is covered. The images, and their read-only root file systems, stay those of ``make kind``.
 
-- A long-running program of ours has a copy in its pod, and starts again when skaffold ends it after a change.
-- A Job starts after the change. It reads a volume that skaffold writes in the pod of MLflow, which runs the same image.
+- A long-running program of ours has a copy in its pod, and starts again when skaffold ends it after
+  a change.
+- A Job starts after the change. It reads a volume that skaffold writes in the pod of MLflow, which
+  runs the same image.
 
 ``DEV_SESSION`` names the session: pods of another one start anew, from the sources in their images.
 """
@@ -66,16 +69,22 @@ def develop(template: Object, session: str) -> None:
 def mount(template: Object, container: Object, source: Object, *, read_only: bool = False) -> None:
     """Mount a volume of this source at ``/sources``."""
     template["spec"].setdefault("volumes", []).append({"name": "sources", **source})
-    container.setdefault("volumeMounts", []).append({"name": "sources", "mountPath": SOURCES, "readOnly": read_only})
+    container.setdefault("volumeMounts", []).append(
+        {"name": "sources", "mountPath": SOURCES, "readOnly": read_only}
+    )
 
 
 def shared(session: str, *, read_only: bool = False) -> Object:
     """Return the source of the volume that Jobs share with the pod of MLflow."""
-    return {"persistentVolumeClaim": {"claimName": CLAIM.format(session=session), "readOnly": read_only}}
+    return {
+        "persistentVolumeClaim": {"claimName": CLAIM.format(session=session), "readOnly": read_only}
+    }
 
 
 def wrap(template: Object, container: Object, session: str, mode: str) -> None:
-    """Put the script ``program`` before the command of a container. Its pod is replaced when the session is another."""
+    """Put the script ``program`` before the command of a container. Its pod is replaced when the
+    session is another.
+    """
     # A start is seconds of one CPU: a limit would make them twice as many after each change.
     container.get("resources", {}).get("limits", {}).pop("cpu", None)
     container["command"] = ["sh", "-c", PROGRAM, session, mode, *container["command"]]

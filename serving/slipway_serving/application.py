@@ -16,7 +16,13 @@ from mlserver.rest.app import create_app
 from mlserver.rest.responses import Response
 from mlserver.types import InferenceRequest, InferenceResponse
 from slipway_contract.body import VALUES
-from slipway_contract.errors import InfiniteOutput, InvalidInput, InvalidOutput, MalformedRequest, TooManyValues
+from slipway_contract.errors import (
+    InfiniteOutput,
+    InvalidInput,
+    InvalidOutput,
+    MalformedRequest,
+    TooManyValues,
+)
 from slipway_contract.v2 import Datatype, parse_request
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -35,18 +41,30 @@ INLINE = 2**16
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
 ROUTES = frozenset(
-    {"/v2", "/v2/health/live", "/v2/health/ready", *(p + s for p in (_MODEL, _VERSION) for s in ("", "/ready", "/infer"))}
+    {
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        *(p + s for p in (_MODEL, _VERSION) for s in ("", "/ready", "/infer")),
+    }
 )
 """All that is served. MLServer's /v2/repository would let any caller load and unload models."""
 
 
 def mlserver_settings() -> mlserver.Settings:
-    """MLServer's settings from its MLSERVER_ variables, but for those that must not be otherwise here.
+    """MLServer's settings from its MLSERVER_ variables, but for those that must not be otherwise
+    here.
 
-    Debugging would send stack traces to callers; parallel workers die with today's uvloop and were slower; gzip costs
-    more time than a prediction; a `.env` in the working folder is not ours to read.
+    Debugging would send stack traces to callers; parallel workers die with today's uvloop and were
+    slower; gzip costs more time than a prediction; a `.env` in the working folder is not ours to
+    read.
     """
-    fixed: dict[str, Any] = {"debug": False, "parallel_workers": 0, "gzip_enabled": False, "cache_enabled": False}
+    fixed: dict[str, Any] = {
+        "debug": False,
+        "parallel_workers": 0,
+        "gzip_enabled": False,
+        "cache_enabled": False,
+    }
     return mlserver.Settings(_env_file=None, **fixed)
 
 
@@ -58,14 +76,22 @@ class SlipwayDataPlane(DataPlane):  # type: ignore[misc]  # MLServer comes witho
         # CloudEvents headers copy the caller's request id into a header, unescaped.
         self._inference_middleware = InferenceMiddlewares()
 
-    async def infer(self, payload: InferenceRequest, name: str, version: str | None = None) -> InferenceResponse:
-        """Look the model up first: MLServer makes a metric of every name it is asked for, known or not."""
+    async def infer(
+        self, payload: InferenceRequest, name: str, version: str | None = None
+    ) -> InferenceResponse:
+        """Look the model up first: MLServer makes a metric of every name it is asked for, known or
+        not.
+        """
         await self._model_registry.get_model(name, version)
         return await super().infer(payload, name, version)
 
 
-def create_application(settings: mlserver.Settings, registry: MultiModelRegistry, value_limit: int = VALUES) -> FastAPI:
-    """The V2 protocol over HTTP for the models of the registry. Once a process: its metrics are the process's."""
+def create_application(
+    settings: mlserver.Settings, registry: MultiModelRegistry, value_limit: int = VALUES
+) -> FastAPI:
+    """The V2 protocol over HTTP for the models of the registry. Once a process: its metrics are the
+    process's.
+    """
     data_plane = SlipwayDataPlane(settings, registry)
     app: FastAPI = create_app(settings, data_plane, model_repository_handlers=None)
     inference = Inference(data_plane, value_limit)
@@ -84,8 +110,8 @@ def create_application(settings: mlserver.Settings, registry: MultiModelRegistry
 class Inference:
     """``POST …/infer``, as an ASGI application.
 
-    MLServer's own endpoint makes an error object of each wrong item of a body, and validates its answers once more: here the
-    contract's parser reads the request, and stops at the first error.
+    MLServer's own endpoint makes an error object of each wrong item of a body, and validates its
+    answers once more: here the contract's parser reads the request, and stops at the first error.
     """
 
     def __init__(self, data_plane: DataPlane, value_limit: int) -> None:
@@ -96,7 +122,9 @@ class Inference:
         response = await self._answer(Request(scope, receive), **scope["path_params"])
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, model_name: str, model_version: str | None = None) -> Response:
+    async def _answer(
+        self, request: Request, model_name: str, model_version: str | None = None
+    ) -> Response:
         try:
             body = await request.body()
         except ClientDisconnect:
@@ -108,8 +136,12 @@ class Inference:
         return PlainResponse(content, media_type="application/json")
 
     def _read(self, body: bytes) -> InferenceRequest:
-        """Raises TooManyValues, MalformedRequest, InvalidInput. Values are left to the signature."""
-        return mlserver_request(parse_request(body, self._value_limit, loads=orjson.loads, values=False))
+        """Raises TooManyValues, MalformedRequest, InvalidInput. Values are left to the
+        signature.
+        """
+        return mlserver_request(
+            parse_request(body, self._value_limit, loads=orjson.loads, values=False)
+        )
 
 
 _FLOATS = frozenset(datatype.value for datatype in Datatype if datatype.is_float)
@@ -119,14 +151,17 @@ _VALUE_BYTES = 8
 
 
 def _written(response: InferenceResponse) -> bytes:
-    """An answer as JSON, with the model's name first. Raises InfiniteOutput: it would be written as null, a missing value."""
+    """An answer as JSON, with the model's name first. Raises InfiniteOutput: it would be written as
+    null, a missing value.
+    """
     for output in response.outputs:
         if output.datatype in _FLOATS and not _INFINITE.isdisjoint(output.data.root):
             at, value = next((i, v) for i, v in enumerate(output.data.root) if v in _INFINITE)
             raise InfiniteOutput(output.name, at, value)
     content = response.model_dump(exclude={"outputs"}, exclude_none=True)
     content["outputs"] = [
-        {**output.model_dump(exclude={"data"}, exclude_none=True), "data": output.data.root} for output in response.outputs
+        {**output.model_dump(exclude={"data"}, exclude_none=True), "data": output.data.root}
+        for output in response.outputs
     ]
     encoded: bytes = encode_to_json_bytes(content)
     return encoded

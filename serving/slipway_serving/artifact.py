@@ -40,7 +40,12 @@ class Artifact:
         except ValidationError as error:
             raise Refused(f"{SIGNATURE_FILE}: {first_finding(error)}") from error
         return cls(
-            folder, format, signature, _object(folder / PROVENANCE_FILE) or {}, _object(folder / EXAMPLE_FILE), _card(folder)
+            folder,
+            format,
+            signature,
+            _object(folder / PROVENANCE_FILE) or {},
+            _object(folder / EXAMPLE_FILE),
+            _card(folder),
         )
 
     def load(self, threads: int = 1) -> Predictor:

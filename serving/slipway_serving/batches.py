@@ -1,4 +1,6 @@
-"""The door to MLServer's adaptive batching: requests that arrive together are predicted together."""
+"""The door to MLServer's adaptive batching: requests that arrive together are predicted
+together.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -17,8 +19,9 @@ Predict = Callable[[Sequence[Tensor], Sequence[str]], Awaitable[list[ResponseOut
 class Batches:
     """A ``Predict`` that collects before it asks another.
 
-    MLServer would put requests together as they come, so that a wrong one fails its neighbours, and one that asks for fewer
-    outputs decides for all. Here only checked requests meet, and each is computed in full and cut down afterwards.
+    MLServer would put requests together as they come, so that a wrong one fails its neighbours, and
+    one that asks for fewer outputs decides for all. Here only checked requests meet, and each is
+    computed in full and cut down afterwards.
     """
 
     def __init__(self, settings: ModelSettings, signature: Signature, predict: Predict) -> None:
@@ -34,7 +37,9 @@ class Batches:
         """Whether the settings switch batching on."""
         return bool(settings.max_batch_size > 1 and settings.max_batch_time > 0)
 
-    async def __call__(self, tensors: Sequence[Tensor], outputs: Sequence[str]) -> list[ResponseOutput]:
+    async def __call__(
+        self, tensors: Sequence[Tensor], outputs: Sequence[str]
+    ) -> list[ResponseOutput]:
         by_name = {tensor.name: tensor for tensor in tensors}
         inputs = [
             RequestInput.model_construct(

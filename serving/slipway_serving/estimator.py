@@ -1,4 +1,6 @@
-"""The door to scikit-learn: fitted estimators from skops files, and from joblib files where a Model opted in."""
+"""The door to scikit-learn: fitted estimators from skops files, and from joblib files where a Model
+opted in.
+"""
 
 import logging
 import warnings
@@ -21,8 +23,8 @@ _log = logging.getLogger(__name__)
 class Estimator:
     """A fitted scikit-learn estimator behind a signature.
 
-    A scalar output named ``probability`` is that of the last class, a vector of a classifier that of every class in order;
-    any other output is what ``predict`` gives.
+    A scalar output named ``probability`` is that of the last class, a vector of a classifier that
+    of every class in order; any other output is what ``predict`` gives.
     """
 
     def __init__(self, path: Path, format: ArtifactFormat, signature: Signature) -> None:
@@ -35,7 +37,9 @@ class Estimator:
         self._outputs = {column.name: self._output(column) for column in signature.outputs}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the rows."""
+        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
+        rows.
+        """
         table = self._table(inputs)
         return {name: self._outputs[name](table) for name in outputs}
 
@@ -56,38 +60,55 @@ class Estimator:
                 f"{self._file}: the estimator was fitted on {', '.join(self._names)}; "
                 f"the signature says {', '.join(column.name for column in columns)}"
             )
-        # Vectorizers, which take a list of texts in place of a table, alone have no number of features.
+        # Vectorizers, which take a list of texts in place of a table, alone have no number of
+        # features.
         self._takes_texts = not hasattr(self._model, "n_features_in_")
         if self._takes_texts:
             if [(column.datatype, column.shape) for column in columns] != [(Datatype.BYTES, ())]:
-                raise Refused(f"{self._file}: the estimator takes texts; the signature must have one input, BYTES, a scalar")
+                raise Refused(
+                    f"{self._file}: the estimator takes texts; the signature must have one "
+                    "input, BYTES, a scalar"
+                )
             return
         width = sum(int(np.prod(column.shape)) for column in columns)
         fitted = self._model.n_features_in_
         if fitted != width:
-            raise Refused(f"{self._file}: the estimator was fitted on {fitted} values a row; the signature has {width}")
+            raise Refused(
+                f"{self._file}: the estimator was fitted on {fitted} values a row; the "
+                f"signature has {width}"
+            )
 
     def _output(self, column: Column) -> Callable[[Any], Array]:
-        gives_probabilities = hasattr(self._model, "predict_proba") and hasattr(self._model, "classes_")
+        gives_probabilities = hasattr(self._model, "predict_proba") and hasattr(
+            self._model, "classes_"
+        )
         if column.name != "probability" and not (column.shape and gives_probabilities):
             return self._model.predict  # type: ignore[no-any-return]
         if not gives_probabilities:
-            raise Refused(f"{self._file}: output {column.name!r} needs an estimator that gives probabilities")
+            raise Refused(
+                f"{self._file}: output {column.name!r} needs an estimator that gives probabilities"
+            )
         classes = len(self._model.classes_)
         if column.shape not in ((), (classes,)):
-            raise Refused(f"{self._file}: output {column.name!r} has shape {list(column.shape)}; there are {classes} classes")
+            raise Refused(
+                f"{self._file}: output {column.name!r} has shape {list(column.shape)}; there "
+                f"are {classes} classes"
+            )
         if column.shape:
             return self._model.predict_proba  # type: ignore[no-any-return]
         return lambda table: self._model.predict_proba(table)[:, -1]
 
 
 def _from_skops(path: Path) -> Any:
-    import skops.io  # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
+    # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
+    import skops.io
 
     with _of_this_release(path.name):
         try:
             return skops.io.load(path, trusted=list(SKOPS_TRUSTED))
-        except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
+        except (
+            Exception
+        ) as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
             raise Refused(f"{path.name} cannot be loaded: {error}") from error
 
 
@@ -98,12 +119,16 @@ def _from_joblib(path: Path) -> Any:
         try:
             return joblib.load(path)
         except Exception as error:  # a pickle runs code of its own, which raises what it likes
-            raise Refused(f"{path.name} cannot be loaded: {type(error).__name__}: {error}") from error
+            raise Refused(
+                f"{path.name} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error
 
 
 @contextmanager
 def _of_this_release(name: str) -> Iterator[None]:
-    """Raise Refused when the block loads what another feature release of scikit-learn has saved: it may answer otherwise."""
+    """Raise Refused when the block loads what another feature release of scikit-learn has saved: it
+    may answer otherwise.
+    """
     import sklearn
     from sklearn.exceptions import InconsistentVersionWarning
 
@@ -115,7 +140,8 @@ def _of_this_release(name: str) -> Iterator[None]:
             saved, here = each.message.original_sklearn_version, sklearn.__version__
             if saved.split(".")[:2] != here.split(".")[:2]:
                 raise Refused(
-                    f"{name} was saved by scikit-learn {saved}, and scikit-learn {here} may make something else of it: "
+                    f"{name} was saved by scikit-learn {saved}, and scikit-learn {here} may "
+                    "make something else of it: "
                     f"fit and save it with {here}, then register it"
                 )
         _log.warning("%s: %s", name, each.message)

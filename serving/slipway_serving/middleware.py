@@ -1,4 +1,6 @@
-"""What stands in front of MLServer's application: who may come in and with how much, and the closing of the shop."""
+"""What stands in front of MLServer's application: who may come in and with how much, and the
+closing of the shop.
+"""
 
 import json
 import logging
@@ -21,14 +23,21 @@ _LONGEST_ID = 64
 
 
 class RequestMiddleware:
-    """Refuses strangers where there is a token, and bodies that are too large, compressed (a small one can unpack to any
-    size) or no JSON.
+    """Refuses strangers where there is a token, and bodies that are too large, compressed (a small
+    one can unpack to any size) or no JSON.
 
-    Once ``closing`` is set, readiness is false, every answer asks its caller to open no second request on
-    the connection, and inference goes on: late callers are still served.
+    Once ``closing`` is set, readiness is false, every answer asks its caller to open no second
+    request on the connection, and inference goes on: late callers are still served.
     """
 
-    def __init__(self, app: ASGIApp, body_limit: int, token: str | None = None, *, body_budget: int = 64 * 2**20) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        body_limit: int,
+        token: str | None = None,
+        *,
+        body_budget: int = 64 * 2**20,
+    ) -> None:
         self._app = app
         self._limit = body_limit
         self._budget = body_budget
@@ -50,7 +59,12 @@ class RequestMiddleware:
         log.request_id.set(headers.get("x-request-id", "")[:_LONGEST_ID])
         log.trace_id.set(headers.get("traceparent", "")[3:35])
         if self._is_stranger(scope["path"], headers):
-            await _answer(send, 401, "send the predictor's token as Authorization: Bearer", (b"www-authenticate", b"Bearer"))
+            await _answer(
+                send,
+                401,
+                "send the predictor's token as Authorization: Bearer",
+                (b"www-authenticate", b"Bearer"),
+            )
             return
         refusal = self._refusal(headers)
         if refusal is not None:
@@ -65,13 +79,19 @@ class RequestMiddleware:
             self._held -= body.size
 
     def _is_stranger(self, path: str, headers: Headers) -> bool:
-        if self._credential is None or path == _LIVE or _READY.fullmatch(path):  # probes come from a kubelet, without a token
+        if (
+            self._credential is None or path == _LIVE or _READY.fullmatch(path)
+        ):  # probes come from a kubelet, without a token
             return False
         # In a time that does not depend on how much of it is right.
-        return not compare_digest(headers.get("authorization", "").encode("latin-1"), self._credential)
+        return not compare_digest(
+            headers.get("authorization", "").encode("latin-1"), self._credential
+        )
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
-        if int(headers.get("content-length", 0)) > self._limit:  # the HTTP parser lets only digits through
+        if (
+            int(headers.get("content-length", 0)) > self._limit
+        ):  # the HTTP parser lets only digits through
             return 413, self._too_large
         if headers.get("content-encoding", "identity") != "identity":
             return 415, "content-encoding: compressed bodies are not accepted"
@@ -95,7 +115,11 @@ class RequestMiddleware:
             if body.size > self._limit:
                 raise HTTPException(413, self._too_large)
             if self._held > self._budget:
-                raise HTTPException(503, "the bodies of all requests under way take all memory for them", {"retry-after": "1"})
+                raise HTTPException(
+                    503,
+                    "the bodies of all requests under way take all memory for them",
+                    {"retry-after": "1"},
+                )
             return message
 
         return bounded
@@ -130,6 +154,10 @@ def _last_on_connection(send: Send) -> Send:
 
 async def _answer(send: Send, status: int, error: str, *added: tuple[bytes, bytes]) -> None:
     body = json.dumps({"error": error}).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *added]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *added,
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

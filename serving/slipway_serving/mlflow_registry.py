@@ -1,4 +1,5 @@
-"""The door to MLflow: where a registered version lies, and its files, through the tracking server's artifact proxy.
+"""The door to MLflow: where a registered version lies, and its files, through the tracking server's
+artifact proxy.
 
 REST paths as of MLflow 3: ``mlflow/server/handlers.py`` and ``mlflow/protos``.
 """
@@ -32,7 +33,9 @@ class Unreachable(Exception):
 
 
 class MlflowRegistry:
-    """Registered versions and their files. Every call raises Refused when MLflow does not give what is asked."""
+    """Registered versions and their files. Every call raises Refused when MLflow does not give what
+    is asked.
+    """
 
     def __init__(self, settings: StorageSettings, client: httpx.Client) -> None:
         self._settings = settings
@@ -40,7 +43,9 @@ class MlflowRegistry:
         self._base = settings.tracking_uri.rstrip("/")
 
     def location(self, name: str, version: str) -> str:
-        """The folder of a registered version in the artifact proxy; of an adopted one, that of the artifact made of it."""
+        """The folder of a registered version in the artifact proxy; of an adopted one, that of the
+        artifact made of it.
+        """
         asked, what = {"name": name, "version": version}, f"{name} version {version}"
         adopted = _adopted(self._get(f"{_API}/model-versions/get", asked, what), what)
         if adopted:
@@ -54,7 +59,10 @@ class MlflowRegistry:
         folders = [""]
         while folders:
             folder = folders.pop()
-            for item in self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files") or ():
+            for item in (
+                self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files")
+                or ()
+            ):
                 name = _text(item, "path")
                 if name in ("", ".", "..") or "/" in name:
                     raise Refused(f"the store lists a file {name!r}, which is not a plain name")
@@ -67,7 +75,9 @@ class MlflowRegistry:
         return found
 
     def read(self, location: str, path: str, consume: Callable[[Iterator[bytes]], T]) -> T:
-        """Give the bytes of a file to ``consume``, which must be able to start again: a broken download is repeated."""
+        """Give the bytes of a file to ``consume``, which must be able to start again: a broken
+        download is repeated.
+        """
 
         def download() -> T:
             with self._opened(f"{_PROXY}/{quote(_join(location, path))}", {}, path) as response:
@@ -76,10 +86,14 @@ class MlflowRegistry:
         return self._patiently(download)
 
     def _resolved(self, uri: str) -> str:
-        """Follow MLflow's indirections (``models:/m-…`` is a logged model, ``runs:/…`` a run) to where the files are."""
+        """Follow MLflow's indirections (``models:/m-…`` is a logged model, ``runs:/…`` a run) to
+        where the files are.
+        """
         scheme, _, rest = uri.partition(":/")
         if scheme == "models" and rest.startswith("m-") and "/" not in rest:
-            answer = self._get(f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}")
+            answer = self._get(
+                f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}"
+            )
             return _text(answer, "model", "info", "artifact_uri")
         if scheme == "runs":
             run_id, _, path = rest.lstrip("/").partition("/")
@@ -88,16 +102,22 @@ class MlflowRegistry:
         return uri
 
     def _proxied(self, uri: str) -> str:
-        """The path within this server's proxy; other stores would need credentials that a predictor must not have."""
+        """The path within this server's proxy; other stores would need credentials that a predictor
+        must not have.
+        """
         parts = urlsplit(uri)
         here = urlsplit(self._base)
         path = unquote(parts.path)
         if parts.scheme == "mlflow-artifacts" and parts.netloc in ("", here.netloc):
             inside = path
-        elif (parts.scheme, parts.netloc) == (here.scheme, here.netloc) and path.startswith(f"{here.path}{_PROXY}/"):
+        elif (parts.scheme, parts.netloc) == (here.scheme, here.netloc) and path.startswith(
+            f"{here.path}{_PROXY}/"
+        ):
             inside = path.removeprefix(f"{here.path}{_PROXY}")
         else:
-            raise Refused(f"the artifact lies at {uri}, which is not served by the proxy of {self._base}")
+            raise Refused(
+                f"the artifact lies at {uri}, which is not served by the proxy of {self._base}"
+            )
         inside = inside.strip("/")
         if not inside or ".." in PurePosixPath(inside).parts:
             raise Refused(f"the artifact's location {uri} is not a folder in the store")
@@ -119,18 +139,26 @@ class MlflowRegistry:
 
     @contextmanager
     def _opened(self, path: str, parameters: dict[str, str], what: str) -> Iterator[httpx.Response]:
-        # Compressed on the way, a file could unpack to any size; and identity is what the digest is of.
+        # Compressed on the way, a file could unpack to any size; and identity is what the digest is
+        # of.
         headers = {"accept-encoding": "identity"}
         try:
-            with self._client.stream("GET", self._base + path, params=parameters, headers=headers) as response:
+            with self._client.stream(
+                "GET", self._base + path, params=parameters, headers=headers
+            ) as response:
                 if response.status_code == 404:
                     raise Refused(f"{what} is not in MLflow at {self._base}")
                 if response.status_code in (401, 403):
-                    raise Refused(f"MLflow at {self._base} does not let us read {what} (status {response.status_code})")
+                    raise Refused(
+                        f"MLflow at {self._base} does not let us read {what} (status "
+                        f"{response.status_code})"
+                    )
                 if response.status_code >= 500 or response.status_code == 429:
                     raise Unreachable(f"status {response.status_code} for {what}")
                 if response.status_code != 200:
-                    raise Refused(f"MLflow at {self._base} answered {response.status_code} for {what}")
+                    raise Refused(
+                        f"MLflow at {self._base} answered {response.status_code} for {what}"
+                    )
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise Unreachable(str(error) or type(error).__name__) from error
@@ -142,7 +170,9 @@ class MlflowRegistry:
                 return call()
             except Unreachable as error:
                 if attempt == self._settings.attempts:
-                    raise Refused(f"MLflow at {self._base} does not answer after {attempt} tries: {error}") from error
+                    raise Refused(
+                        f"MLflow at {self._base} does not answer after {attempt} tries: {error}"
+                    ) from error
                 _log.warning("MLflow at %s: %s; trying again in %.1f s", self._base, error, pause)
                 time.sleep(pause)
                 pause *= 2
@@ -150,14 +180,18 @@ class MlflowRegistry:
 
 
 def _adopted(answer: dict[str, Any], what: str) -> str | None:
-    """The logged model that is served in place of the version's own, when a tag of the version names one."""
+    """The logged model that is served in place of the version's own, when a tag of the version
+    names one.
+    """
     version = answer.get("model_version")
     tags = version.get("tags") if isinstance(version, dict) else None
     for tag in tags or ():
         if isinstance(tag, dict) and tag.get("key") == Tag.ARTIFACT:
             location = _text(tag, "value")
             if not _LOGGED_MODEL.match(location):
-                raise Refused(f"tag {Tag.ARTIFACT} of {what} is {location!r}, which is not a logged model")
+                raise Refused(
+                    f"tag {Tag.ARTIFACT} of {what} is {location!r}, which is not a logged model"
+                )
             return location
     return None
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME, unless this is set before
-# it is loaded (its Privacy.md).
+# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME,
+# unless this is set before it is loaded (its Privacy.md).
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
@@ -23,7 +23,11 @@ _TYPES: dict[Datatype, str] = {
     Datatype.FP32: "tensor(float)",
     Datatype.FP64: "tensor(double)",
     Datatype.BYTES: "tensor(string)",
-    **{datatype: f"tensor({datatype.value.lower()})" for datatype in Datatype if datatype.is_integer},
+    **{
+        datatype: f"tensor({datatype.value.lower()})"
+        for datatype in Datatype
+        if datatype.is_integer
+    },
 }
 
 
@@ -31,18 +35,29 @@ class OnnxGraph:
     """An ONNX model file in a session of its own, on the CPU."""
 
     def __init__(self, path: Path, signature: Signature, threads: int = 1) -> None:
-        """Load and compare with the signature; raises Refused. ``threads`` are those that one operator may use."""
+        """Load and compare with the signature; raises Refused. ``threads`` are those that one
+        operator may use.
+        """
         self._session = _session(path, threads)
         self._ranks = {
-            given.name: len(given.shape) for given in _matched(path.name, "input", self._session.get_inputs(), signature.inputs)
+            given.name: len(given.shape)
+            for given in _matched(path.name, "input", self._session.get_inputs(), signature.inputs)
         }
         if unknown := self._ranks.keys() - {column.name for column in signature.inputs}:
-            raise Refused(f"{path.name}: the graph needs input {min(unknown)!r}, which the signature does not have")
+            raise Refused(
+                f"{path.name}: the graph needs input {min(unknown)!r}, which the signature "
+                "does not have"
+            )
         _matched(path.name, "output", self._session.get_outputs(), signature.outputs)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the rows."""
-        feed = {name: array.reshape(-1, 1) if self._ranks[name] > array.ndim else array for name, array in inputs.items()}
+        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
+        rows.
+        """
+        feed = {
+            name: array.reshape(-1, 1) if self._ranks[name] > array.ndim else array
+            for name, array in inputs.items()
+        }
         return dict(zip(outputs, self._session.run(list(outputs), feed), strict=True))
 
 
@@ -61,29 +76,43 @@ def _session(path: Path, threads: int) -> Any:
         raise Refused(f"{path.name} is not an ONNX model that can be loaded: {error}") from error
 
 
-def _matched(file: str, kind: str, graph: Sequence[Any], columns: Sequence[Column]) -> Sequence[Any]:
+def _matched(
+    file: str, kind: str, graph: Sequence[Any], columns: Sequence[Column]
+) -> Sequence[Any]:
     nodes = {node.name: node for node in graph}
     for column in columns:
         if column.name not in nodes:
-            raise Refused(f"{file}: the graph has no {kind} {column.name!r}; it has {', '.join(nodes) or 'none'}")
+            raise Refused(
+                f"{file}: the graph has no {kind} {column.name!r}; it has "
+                f"{', '.join(nodes) or 'none'}"
+            )
         node = nodes[column.name]
         if node.type != _TYPES[column.datatype]:
-            raise Refused(f"{file}: {kind} {column.name!r} is {node.type}; the signature says {column.datatype}")
+            raise Refused(
+                f"{file}: {kind} {column.name!r} is {node.type}; the signature says "
+                f"{column.datatype}"
+            )
         if not _fits(node.shape, column):
             raise Refused(
-                f"{file}: {kind} {column.name!r} has the shape {node.shape}; the signature says [rows, "
+                f"{file}: {kind} {column.name!r} has the shape {node.shape}; the signature "
+                "says [rows, "
                 f"{', '.join(map(str, column.shape))}]".replace("rows, ]", "rows]")
             )
     return graph
 
 
 def _fits(shape: Sequence[int | str | None], column: Column) -> bool:
-    """Whether the graph takes any number of rows and rows of the column's shape. A name or None is a free dimension."""
+    """Whether the graph takes any number of rows and rows of the column's shape. A name or None is
+    a free dimension.
+    """
     wanted: tuple[int, ...] = column.shape
     if not column.shape and len(shape) == 2:  # a scalar column may be [rows, 1] in the graph
         wanted = (1,)
     return (
         len(shape) == 1 + len(wanted)
         and not isinstance(shape[0], int)
-        and all(not isinstance(size, int) or size == want for size, want in zip(shape[1:], wanted, strict=True))
+        and all(
+            not isinstance(size, int) or size == want
+            for size, want in zip(shape[1:], wanted, strict=True)
+        )
     )

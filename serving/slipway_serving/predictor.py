@@ -12,4 +12,6 @@ class Predictor(Protocol):
     """A loaded model that fits its signature."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the rows."""
+        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
+        rows.
+        """

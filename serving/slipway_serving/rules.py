@@ -1,6 +1,7 @@
 """The door to VADER: rules that are code of this server, over words that are data of the artifact.
 
-Hutto, C.J. and Gilbert, E.E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM 2014.
+Hutto, C.J. and Gilbert, E.E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
+Social Media Text, ICWSM 2014.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,28 +24,37 @@ _OUTPUTS = {"compound": Datatype.FP32, "label": Datatype.INT64}
 
 
 class Rules:
-    """A rule set behind a signature: one text in; ``compound`` of -1 to 1, and the ``label`` that goes with it, out."""
+    """A rule set behind a signature: one text in; ``compound`` of -1 to 1, and the ``label`` that
+    goes with it, out.
+    """
 
     def __init__(self, path: Path, signature: Signature) -> None:
         """Load and compare with the signature; raises Refused."""
         said = _read(path)
         if (said.rules, said.version) not in KNOWN:
             known = ", ".join(f"{name} {version}" for name, version in sorted(KNOWN))
-            raise Refused(f"{path.name} is for the rules {said.rules!r} {said.version!r}; this server knows {known}")
+            raise Refused(
+                f"{path.name} is for the rules {said.rules!r} {said.version!r}; this server "
+                f"knows {known}"
+            )
         self._input = _input(path.name, signature)
         self._analyzer = _Analyzer(said)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Texts [rows] in, the wanted outputs [rows] out."""
         texts = inputs[self._input].ravel()
-        compound = np.array([self._analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64)
+        compound = np.array(
+            [self._analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64
+        )
         label = 1 + (compound >= NEUTRAL).astype(np.int64) - (compound <= -NEUTRAL).astype(np.int64)
         given: dict[str, Array] = {"compound": compound, "label": label}
         return {name: given[name] for name in outputs}
 
 
 class _Analyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the package comes without types
-    """The package's rules over the artifact's words; its own constructor reads those that it carries."""
+    """The package's rules over the artifact's words; its own constructor reads those that it
+    carries.
+    """
 
     def __init__(self, said: RuleSet) -> None:
         self.lexicon = said.lexicon
@@ -61,8 +71,14 @@ def _read(path: Path) -> RuleSet:
 def _input(file: str, signature: Signature) -> str:
     first, *others = signature.inputs
     if others or first.datatype is not Datatype.BYTES or first.shape:
-        raise Refused(f"{file}: rules take one text a row; the signature says {', '.join(c.name for c in signature.inputs)}")
+        raise Refused(
+            f"{file}: rules take one text a row; the signature says "
+            f"{', '.join(c.name for c in signature.inputs)}"
+        )
     for column in signature.outputs:
         if _OUTPUTS.get(column.name) is not column.datatype or column.shape:
-            raise Refused(f"{file}: rules give compound (FP32) and label (INT64); the signature says {column.name}")
+            raise Refused(
+                f"{file}: rules give compound (FP32) and label (INT64); the signature says "
+                f"{column.name}"
+            )
     return first.name

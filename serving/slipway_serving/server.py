@@ -1,8 +1,9 @@
 """``slipway-serve FOLDER``: load the artifact in a folder, then serve it until told to stop.
 
-MLServer's own ``mlserver start`` opens its ports before it loads the model, exits 0 when that fails, runs code that lies
-beside the model, and offers gRPC and a repository API to anyone. This entry point puts the same parts together otherwise:
-registry, data plane and HTTP application; no gRPC, which nobody here calls and which knows no limits.
+MLServer's own ``mlserver start`` opens its ports before it loads the model, exits 0 when that
+fails, runs code that lies beside the model, and offers gRPC and a repository API to anyone. This
+entry point puts the same parts together otherwise: registry, data plane and HTTP application; no
+gRPC, which nobody here calls and which knows no limits.
 """
 
 import asyncio
@@ -35,9 +36,13 @@ NOT_SERVED = 3
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first SIGTERM readiness goes false, and some time later the server stops taking requests; a second hurries."""
+    """On the first SIGTERM readiness goes false, and some time later the server stops taking
+    requests; a second hurries.
+    """
 
-    def __init__(self, config: uvicorn.Config, middleware: RequestMiddleware, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, middleware: RequestMiddleware, drain_seconds: float
+    ) -> None:
         super().__init__(config)
         self._middleware = middleware
         self._drain_seconds = drain_seconds
@@ -61,7 +66,9 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
     await registry.load(model_settings(folder))
     token = settings.token.get_secret_value() if settings.token else None
     application = create_application(server_settings, registry, settings.value_limit)
-    middleware = RequestMiddleware(application, settings.body_limit, token, body_budget=settings.body_budget)
+    middleware = RequestMiddleware(
+        application, settings.body_limit, token, body_budget=settings.body_budget
+    )
     if server_settings.metrics_endpoint:
         start_http_server(server_settings.metrics_port, server_settings.host)
     config = uvicorn.Config(
@@ -73,7 +80,8 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        # Longer than callers keep a connection unused (90 s is usual): a server that closes first loses their next request.
+        # Longer than callers keep a connection unused (90 s is usual): a server that closes first
+        # loses their next request.
         timeout_keep_alive=120,
         timeout_graceful_shutdown=settings.finish_seconds,
     )
@@ -81,9 +89,11 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
 
 
 def model_settings(folder: Path) -> ModelSettings:
-    """What the storage initializer wrote; the model's name is KServe's MLSERVER_MODEL_NAME, else the folder's.
+    """What the storage initializer wrote; the model's name is KServe's MLSERVER_MODEL_NAME, else
+    the folder's.
 
-    Raises Refused when the file is not there: it is written last, so nothing else in the folder was verified.
+    Raises Refused when the file is not there: it is written last, so nothing else in the folder was
+    verified.
     """
     path = folder / MODEL_SETTINGS_FILE
     try:
@@ -103,7 +113,9 @@ def model_settings(folder: Path) -> ModelSettings:
 
 
 def main() -> int:
-    """Exit status 0 after an orderly stop, 2 for wrong settings or arguments, 3 when the artifact cannot be served."""
+    """Exit status 0 after an orderly stop, 2 for wrong settings or arguments, 3 when the artifact
+    cannot be served.
+    """
     log_to_stderr()
     if len(sys.argv) != 2:
         sys.stderr.write("usage: slipway-serve FOLDER\n")

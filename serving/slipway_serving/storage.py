@@ -1,8 +1,9 @@
-"""``slipway-storage-initializer URI DEST``: fetch a registered version, and nothing else than that version.
+"""``slipway-storage-initializer URI DEST``: fetch a registered version, and nothing else than that
+version.
 
-The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of every file, and a signature
-tells who vouches for it. What does not agree, byte for byte, is refused with one line; then DEST is left empty and the
-program ends with status 3.
+The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of
+every file, and a signature tells who vouches for it. What does not agree, byte for byte, is refused
+with one line; then DEST is left empty and the program ends with status 3.
 """
 
 import hashlib
@@ -48,11 +49,17 @@ _NEVER_PLACED = frozenset({MODEL_SETTINGS_FILE, "settings.json"})
 
 
 def fetch(
-    uri: StorageUri, dest: Path, registry: MlflowRegistry, size_limit: int, trusted: TrustedKeys | None
+    uri: StorageUri,
+    dest: Path,
+    registry: MlflowRegistry,
+    size_limit: int,
+    trusted: TrustedKeys | None,
 ) -> ArtifactManifest:
-    """Put the verified artifact into ``dest``, an empty folder or one that an earlier try left behind.
+    """Put the verified artifact into ``dest``, an empty folder or one that an earlier try left
+    behind.
 
-    ``trusted`` are those who may have signed it; None: it need not be signed. Raises Refused; then ``dest`` is empty.
+    ``trusted`` are those who may have signed it; None: it need not be signed. Raises Refused; then
+    ``dest`` is empty.
     """
     _clear(dest)
     try:
@@ -60,12 +67,14 @@ def fetch(
         incoming.mkdir(parents=True)
         manifest = _download(uri, incoming, registry, size_limit, trusted)
         if ArtifactFormat.JOBLIB is not manifest.format:
-            # Loaded here once, so that what is wrong is said here, where KServe reads it. A pickle is not: it would
-            # run in a container that has MLflow's credentials.
+            # Loaded here once, so that what is wrong is said here, where KServe reads it. A pickle
+            # is not: it would run in a container that has MLflow's credentials.
             Artifact.read(incoming, manifest.format).load()
         for path in _placed(incoming):
             path.rename(dest / path.name)
-        (dest / MODEL_SETTINGS_FILE).write_text(json.dumps(_model_settings(uri, manifest), indent=2))
+        (dest / MODEL_SETTINGS_FILE).write_text(
+            json.dumps(_model_settings(uri, manifest), indent=2)
+        )
         shutil.rmtree(incoming)
     except OSError as error:
         _wipe(dest)
@@ -77,21 +86,35 @@ def fetch(
 
 
 def _download(
-    uri: StorageUri, incoming: Path, registry: MlflowRegistry, size_limit: int, trusted: TrustedKeys | None
+    uri: StorageUri,
+    incoming: Path,
+    registry: MlflowRegistry,
+    size_limit: int,
+    trusted: TrustedKeys | None,
 ) -> ArtifactManifest:
     location = registry.location(uri.name, uri.version)
     stored = registry.files(location)
     if MANIFEST_FILE not in stored:
-        raise Refused(f"{uri.name} version {uri.version} has no {MANIFEST_FILE}: it was not registered by Slipway")
+        raise Refused(
+            f"{uri.name} version {uri.version} has no {MANIFEST_FILE}: it was not registered "
+            "by Slipway"
+        )
     content = registry.read(location, MANIFEST_FILE, partial(_bounded_bytes, name=MANIFEST_FILE))
     manifest = _manifest(uri, content)
     if trusted:  # before a byte of the model is fetched, let alone read
         if PACKAGE_SIGNATURE_FILE not in stored:
-            raise Refused(f"{PACKAGE_SIGNATURE_FILE}: is missing; {uri.name} version {uri.version} is not signed")
+            raise Refused(
+                f"{PACKAGE_SIGNATURE_FILE}: is missing; {uri.name} version {uri.version} is "
+                "not signed"
+            )
         trusted.check(
             uri.name,
             content,
-            registry.read(location, PACKAGE_SIGNATURE_FILE, partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE)),
+            registry.read(
+                location,
+                PACKAGE_SIGNATURE_FILE,
+                partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE),
+            ),
         )
     _check_listing(manifest, stored, size_limit)
     for entry in manifest.files:
@@ -100,7 +123,10 @@ def _download(
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = registry.read(location, entry.path, partial(_written, target=target, entry=entry))
         if digest != entry.sha256:
-            raise Refused(f"{entry.path}: digest mismatch, sha256 is {digest}; the manifest says {entry.sha256}")
+            raise Refused(
+                f"{entry.path}: digest mismatch, sha256 is {digest}; the manifest says "
+                f"{entry.sha256}"
+            )
         if entry.path != _allowed_pickle(manifest) and is_pickle(target):
             raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
     return manifest
@@ -108,13 +134,19 @@ def _download(
 
 def _manifest(uri: StorageUri, content: bytes) -> ArtifactManifest:
     if (found := hashlib.sha256(content).hexdigest()) != uri.sha256:
-        raise Refused(f"{MANIFEST_FILE}: digest mismatch, sha256 is {found}; the storage URI pins {uri.sha256}")
+        raise Refused(
+            f"{MANIFEST_FILE}: digest mismatch, sha256 is {found}; the storage URI pins "
+            f"{uri.sha256}"
+        )
     try:
         manifest = ArtifactManifest.model_validate_json(content)
     except ValidationError as error:
         raise Refused(f"{MANIFEST_FILE}: {first_finding(error)}") from error
     if manifest.format not in uri.allow:
-        raise Refused(f"{manifest.format.file} is a pickle, which could run any code; the Model does not allow {manifest.format}")
+        raise Refused(
+            f"{manifest.format.file} is a pickle, which could run any code; the Model does "
+            f"not allow {manifest.format}"
+        )
     return manifest
 
 
@@ -122,12 +154,18 @@ def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int
     """Everything that can be refused before a byte is fetched."""
     for entry in manifest.files:
         if not entry.path.isprintable():
-            raise Refused(f"{MANIFEST_FILE}: the name {entry.path!r} has characters that cannot be printed")
+            raise Refused(
+                f"{MANIFEST_FILE}: the name {entry.path!r} has characters that cannot be printed"
+            )
         if named_like_a_pickle(entry.path) and entry.path != _allowed_pickle(manifest):
             raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
         if entry.path not in stored:
             raise Refused(f"{entry.path} is listed in {MANIFEST_FILE} but not in the store")
-    if extra := stored - {entry.path for entry in manifest.files} - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}:
+    if (
+        extra := stored
+        - {entry.path for entry in manifest.files}
+        - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}
+    ):
         raise Refused(f"{min(extra)} is in the store but not listed in {MANIFEST_FILE}")
     if (size := sum(entry.size for entry in manifest.files)) > size_limit:
         raise Refused(f"the artifact has {size} bytes; at most {size_limit} are accepted")
@@ -147,14 +185,18 @@ def _bounded_bytes(chunks: Iterator[bytes], name: str) -> bytes:
 
 
 def _written(chunks: Iterator[bytes], target: Path, entry: ManifestEntry) -> str:
-    """Write the file and return its sha256; raises Refused when it has not the size that the manifest says."""
+    """Write the file and return its sha256; raises Refused when it has not the size that the
+    manifest says.
+    """
     digest = hashlib.sha256()
     size = 0
     with target.open("wb") as file:
         for chunk in chunks:
             size += len(chunk)
             if size > entry.size:
-                raise Refused(f"{entry.path} is larger than the {entry.size} bytes that the manifest says")
+                raise Refused(
+                    f"{entry.path} is larger than the {entry.size} bytes that the manifest says"
+                )
             digest.update(chunk)
             file.write(chunk)
     if size < entry.size:
@@ -170,9 +212,14 @@ def _placed(incoming: Path) -> Iterator[Path]:
 
 
 def _model_settings(uri: StorageUri, manifest: ArtifactManifest) -> dict[str, object]:
-    """MLServer's model settings; the model's name is left to KServe, which gives that of the InferenceService."""
+    """MLServer's model settings; the model's name is left to KServe, which gives that of the
+    InferenceService.
+    """
     extra = {"registeredModel": uri.name, "digest": uri.digest, "format": manifest.format.value}
-    return {"implementation": "slipway_serving.model.SlipwayModel", "parameters": {"version": uri.version, "extra": extra}}
+    return {
+        "implementation": "slipway_serving.model.SlipwayModel",
+        "parameters": {"version": uri.version, "extra": extra},
+    }
 
 
 def _clear(dest: Path) -> None:
@@ -192,7 +239,9 @@ def _wipe(dest: Path) -> None:
 
 
 def main() -> int:
-    """Exit status 0 when the artifact lies in DEST, 3 when it was refused, 2 for wrong settings or arguments."""
+    """Exit status 0 when the artifact lies in DEST, 3 when it was refused, 2 for wrong settings or
+    arguments.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     if len(sys.argv) != 3:
@@ -219,9 +268,17 @@ def _initialize(text: str, dest: Path, settings: StorageSettings) -> None:
     except ValueError as error:
         raise Refused(str(error)) from error
     trusted = TrustedKeys(settings.trusted_keys) if settings.require_signed else None
-    with httpx.Client(auth=_credentials(settings), timeout=settings.timeout, follow_redirects=False) as client:
+    with httpx.Client(
+        auth=_credentials(settings), timeout=settings.timeout, follow_redirects=False
+    ) as client:
         manifest = fetch(uri, dest, MlflowRegistry(settings, client), settings.size_limit, trusted)
-    _log.info("%s version %s is verified: %d files, %s", uri.name, uri.version, len(manifest.files), uri.digest)
+    _log.info(
+        "%s version %s is verified: %d files, %s",
+        uri.name,
+        uri.version,
+        len(manifest.files),
+        uri.digest,
+    )
 
 
 class _Bearer(httpx.Auth):

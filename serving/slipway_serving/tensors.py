@@ -30,7 +30,9 @@ DTYPES: dict[Datatype, np.dtype[Any]] = {
 
 
 def mlserver_request(request: v2.InferenceRequest) -> InferenceRequest:
-    """A request that the contract's parser has read, in MLServer's types. Nothing is validated once more, nor copied."""
+    """A request that the contract's parser has read, in MLServer's types. Nothing is validated once
+    more, nor copied.
+    """
     inputs = [
         RequestInput.model_construct(
             name=tensor.name,
@@ -41,15 +43,22 @@ def mlserver_request(request: v2.InferenceRequest) -> InferenceRequest:
         )
         for tensor in request.inputs
     ]
-    outputs = None if request.outputs is None else [RequestOutput(name=output.name) for output in request.outputs]
-    return InferenceRequest.model_construct(id=request.id, parameters=None, inputs=inputs, outputs=outputs)
+    outputs = (
+        None
+        if request.outputs is None
+        else [RequestOutput(name=output.name) for output in request.outputs]
+    )
+    return InferenceRequest.model_construct(
+        id=request.id, parameters=None, inputs=inputs, outputs=outputs
+    )
 
 
 def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
     """The request's inputs in the contract's type, flat.
 
-    MLServer has parsed names, datatypes and shapes; values are left to ``Signature.check``, so nothing is looked at
-    twice. Raises InvalidInput (data does not have the shape, name given twice) and MalformedRequest (data is no list).
+    MLServer has parsed names, datatypes and shapes; values are left to ``Signature.check``, so
+    nothing is looked at twice. Raises InvalidInput (data does not have the shape, name given twice)
+    and MalformedRequest (data is no list).
     """
     tensors: dict[str, Tensor] = {}
     for item in given:
@@ -76,12 +85,21 @@ def to_array(tensor: Tensor, column: Column) -> Array:
 
 
 def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
-    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in the column's datatype.
+    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in
+    the column's datatype.
 
     Raises InvalidOutput when it has another shape: rows would be taken for one another.
     """
     shape = (rows, *column.shape)
     if not column.has_shape(array.shape, rows):
-        raise InvalidOutput(column.name, f"has the shape {list(array.shape)} for {rows} rows; {list(shape)} is expected")
+        raise InvalidOutput(
+            column.name,
+            f"has the shape {list(array.shape)} for {rows} rows; {list(shape)} is expected",
+        )
     array = array.reshape(shape).astype(DTYPES[column.datatype], copy=False)
-    return ResponseOutput(name=column.name, shape=list(array.shape), datatype=column.datatype.value, data=array.ravel().tolist())
+    return ResponseOutput(
+        name=column.name,
+        shape=list(array.shape),
+        datatype=column.datatype.value,
+        data=array.ravel().tolist(),
+    )

@@ -1,4 +1,6 @@
-"""The chart's scripts of backup and restore, on a real PostgreSQL in the state of a platform that is in use."""
+"""The chart's scripts of backup and restore, on a real PostgreSQL in the state of a platform that
+is in use.
+"""
 
 import hashlib
 import os
@@ -24,7 +26,10 @@ from slipway_jobs.settings import Settings
 FILES = Path(__file__).parents[2] / "charts" / "slipway" / "files"
 DATABASES = ("slipway", "mlflow", "identity")
 SALES = "\n".join(
-    ["date,store,product,units,promotion,price", *(f"2026-01-{day:02},Bremen,tea,{day},0,2" for day in range(1, 29))]
+    [
+        "date,store,product,units,promotion,price",
+        *(f"2026-01-{day:02},Bremen,tea,{day},0,2" for day in range(1, 29)),
+    ]
 )
 
 
@@ -37,7 +42,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 
 
 class Platform:
-    """Three databases with an owner each, the artifacts, and what the chart mounts into the pods of the scripts."""
+    """Three databases with an owner each, the artifacts, and what the chart mounts into the pods of
+    the scripts.
+    """
 
     def __init__(self, folder: Path, server: PostgresServer) -> None:
         self.folder = folder
@@ -47,7 +54,10 @@ class Platform:
         with self.superuser() as connection:
             for name in DATABASES:
                 connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
-                connection.execute(f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C'")
+                connection.execute(
+                    f"CREATE DATABASE {name} OWNER {name} TEMPLATE template0 ENCODING 'UTF8' "
+                    "LOCALE 'C'"
+                )
                 connection.execute(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
                 self._write(f"roles/{name}/username", name)
                 self._write(f"roles/{name}/password", "x")
@@ -66,11 +76,20 @@ class Platform:
         migrate(self.url("slipway"))
         (self.folder / "sales.csv").write_text(SALES)
         wanted = Settings(
-            MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=self.url("slipway"), data=self.folder, fetch=False
+            MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+            database_url=self.url("slipway"),
+            data=self.folder,
+            fetch=False,
         )
         etl(EtlOptions(self.folder / "sales.csv"), wanted)
         for name in ("mlflow", "identity"):
-            self.execute(name, "CREATE TABLE runs (id int PRIMARY KEY, name text); INSERT INTO runs VALUES (1, 'first')")
+            self.execute(
+                name,
+                (
+                    "CREATE TABLE runs (id int PRIMARY KEY, name text); INSERT INTO runs VALUES "
+                    "(1, 'first')"
+                ),
+            )
         self.execute("mlflow", "SELECT lo_from_bytea(4711, 'large')")
         for name in ("artifacts/1/model.onnx", ".hidden/x"):
             (self.artifacts / name).parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +108,8 @@ class Platform:
         """Of a database, as its owner."""
         whole = self.server.get_uri(database=database)
         query = {"host": whole.partition("host=")[2]}
-        return f"postgresql://{'' if user is None else f'{user or database}@'}/{database}?{urlencode(query)}"
+        login = "" if user is None else f"{user or database}@"
+        return f"postgresql://{login}/{database}?{urlencode(query)}"
 
     def superuser(self) -> psycopg.Connection[Any]:
         return psycopg.connect(self.server.get_uri(), autocommit=True)
@@ -112,7 +132,9 @@ class Platform:
             **environment,
         }
         command = ["bash", "-o", "pipefail", str(FILES / script)]
-        return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            command, env=given, capture_output=True, text=True, check=False, timeout=120
+        )
 
     def backup(self) -> Path:
         done = self.run("backup.sh", KEEP="3")
@@ -125,24 +147,39 @@ class Platform:
             "sales": self.rows("slipway", "SELECT * FROM warehouse.sales ORDER BY 1, 2, 3"),
             "features": self.rows("slipway", "SELECT count(*) FROM warehouse.features"),
             "grants": self.rows("slipway", "SELECT * FROM grants ORDER BY 1"),
-            "runs": [self.rows(name, "SELECT * FROM runs ORDER BY 1") for name in ("mlflow", "identity")],
+            "runs": [
+                self.rows(name, "SELECT * FROM runs ORDER BY 1") for name in ("mlflow", "identity")
+            ],
             "large": self.rows("mlflow", "SELECT lo_get(4711)"),
-            "files": {str(p.relative_to(self.artifacts)): p.read_text() for p in self.artifacts.rglob("*") if p.is_file()},
+            "files": {
+                str(p.relative_to(self.artifacts)): p.read_text()
+                for p in self.artifacts.rglob("*")
+                if p.is_file()
+            },
             "databases": self.databases(),
         }
 
     def databases(self) -> list[Any]:
         """Names, owners, locales, rights and settings of all."""
         query = """SELECT datname, pg_get_userbyid(datdba), datcollate, encoding, setconfig,
-                   (SELECT array_agg(acl::text ORDER BY acl::text) FROM unnest(datacl) acl) FROM pg_database
+                   (SELECT array_agg(acl::text ORDER BY acl::text) FROM unnest(datacl) acl)
+                     FROM pg_database
                    LEFT JOIN pg_db_role_setting ON setdatabase = pg_database.oid ORDER BY 1"""
         with self.superuser() as connection:
             return connection.execute(query).fetchall()
 
     def change(self) -> None:
         """What was not so at the time of the backup."""
-        self.execute("slipway", "DELETE FROM warehouse.sales; CREATE SCHEMA later; DELETE FROM grants")
-        self.execute("mlflow", "INSERT INTO runs VALUES (2, 'later'); CREATE TABLE later (x int); SELECT lo_unlink(4711)")
+        self.execute(
+            "slipway", "DELETE FROM warehouse.sales; CREATE SCHEMA later; DELETE FROM grants"
+        )
+        self.execute(
+            "mlflow",
+            (
+                "INSERT INTO runs VALUES (2, 'later'); CREATE TABLE later (x int); SELECT "
+                "lo_unlink(4711)"
+            ),
+        )
         (self.artifacts / "artifacts/1/model.onnx").unlink()
         (self.artifacts / "artifacts/2").mkdir()
         (self.artifacts / "artifacts/2/later").write_text("later")
@@ -158,7 +195,9 @@ def platform(tmp_path: Path, postgres: PostgresServer) -> Iterator[Platform]:
             connection.execute(f"DROP ROLE {name}")
 
 
-def test_after_an_etl_a_restore_brings_back_rows_and_artifacts_and_so_does_a_second_one(platform: Platform) -> None:
+def test_after_an_etl_a_restore_brings_back_rows_and_artifacts_and_so_does_a_second_one(
+    platform: Platform,
+) -> None:
     before = platform.state()
     assert len(before["sales"]) == 28
     platform.backup()
@@ -168,15 +207,22 @@ def test_after_an_etl_a_restore_brings_back_rows_and_artifacts_and_so_does_a_sec
         assert done.returncode == 0, done.stderr
         assert platform.state() == before
         assert platform.rows("mlflow", "SELECT to_regclass('later')") == [(None,)]
-        assert platform.rows("slipway", "SELECT count(*) FROM pg_namespace WHERE nspname = 'later'") == [(0,)]
+        assert platform.rows(
+            "slipway", "SELECT count(*) FROM pg_namespace WHERE nspname = 'later'"
+        ) == [(0,)]
 
 
 def truncated(backup: Path) -> None:
     """The last database's dump, in the middle of its data, with digests that match."""
     dump = backup / "identity.dump"
     dump.write_bytes(dump.read_bytes()[:-40])
-    sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}" for path in sorted(backup.iterdir())]
-    (backup / "SHA256SUMS").write_text("\n".join(each for each in sums if "SHA256SUMS" not in each) + "\n")
+    sums = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}"
+        for path in sorted(backup.iterdir())
+    ]
+    (backup / "SHA256SUMS").write_text(
+        "\n".join(each for each in sums if "SHA256SUMS" not in each) + "\n"
+    )
 
 
 def damaged(backup: Path) -> None:
@@ -187,7 +233,9 @@ def damaged(backup: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [truncated, damaged])
-def test_a_backup_that_cannot_be_restored_changes_nothing(platform: Platform, harm: Callable[[Path], None]) -> None:
+def test_a_backup_that_cannot_be_restored_changes_nothing(
+    platform: Platform, harm: Callable[[Path], None]
+) -> None:
     harm(platform.backup())
     platform.change()
     present = platform.databases()
@@ -218,7 +266,9 @@ def test_who_connects_before_the_end_finds_all_as_it_was(platform: Platform) -> 
             watching = stack.enter_context(platform.superuser())
             seen = False
             while not over.wait(0.005):
-                found = watching.execute("SELECT 1 FROM pg_database WHERE datname = 'identity_restored'").fetchall()
+                found = watching.execute(
+                    "SELECT 1 FROM pg_database WHERE datname = 'identity_restored'"
+                ).fetchall()
                 if found and not seen:
                     stack.enter_context(psycopg.connect(platform.url("identity")))
                     seen = True
@@ -238,7 +288,9 @@ def test_who_connects_before_the_end_finds_all_as_it_was(platform: Platform) -> 
     assert platform.rows("slipway", "SELECT count(*) FROM warehouse.sales") == [(0,)]
 
 
-def test_without_an_administrator_the_owners_must_be_allowed_to_create_databases(platform: Platform) -> None:
+def test_without_an_administrator_the_owners_must_be_allowed_to_create_databases(
+    platform: Platform,
+) -> None:
     """As with a PostgreSQL of someone else."""
     platform.act_as(None)
     before = platform.state()

@@ -25,7 +25,9 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class PodTemplate:
-    """A pod as an object of the chart asks for it; KServe's two objects hold containers of one, too."""
+    """A pod as an object of the chart asks for it; KServe's two objects hold containers of one,
+    too.
+    """
 
     owner: str
     labels: dict[str, str]

@@ -29,16 +29,32 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     config = folder / "basic_auth.ini"
-    config.write_text(f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n")
+    config.write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
+    )
     environment = os.environ | {
-        "MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN[0], "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
+        "MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN[0],
+        "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key", "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }  # fmt: skip
-    command = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--port", port, "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--app-name",
+        "basic-auth",
+        "--port",
+        port,
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -46,23 +62,40 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(20)
 
 
-def make_reader(url: str, admin: tuple[str, str] = ADMIN, reader: tuple[str, str] = READER) -> "subprocess.CompletedProcess[str]":
+def make_reader(
+    url: str, admin: tuple[str, str] = ADMIN, reader: tuple[str, str] = READER
+) -> "subprocess.CompletedProcess[str]":
     environment = os.environ | {
         "MLFLOW_TRACKING_URI": url, "ADMIN_USERNAME": admin[0], "ADMIN_PASSWORD": admin[1],
         "READER_USERNAME": reader[0], "READER_PASSWORD": reader[1],
     }  # fmt: skip
     program: Path = CHART / "files" / "accounts.py"
-    return subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False, timeout=170)
+    return subprocess.run(
+        [sys.executable, program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
 
 
-def test_the_reader_is_made_once_and_reads_but_does_not_change_what_others_made(mlflow: str) -> None:
+def test_the_reader_is_made_once_and_reads_but_does_not_change_what_others_made(
+    mlflow: str,
+) -> None:
     # It waits for a server that is still starting.
     first = make_reader(mlflow)
     assert (first.returncode, "made predictor" in first.stderr) == (0, True), first.stderr
     assert make_reader(mlflow).returncode == 0
     with httpx.Client(base_url=f"{mlflow}/api/2.0/mlflow/", timeout=30) as client:
-        assert client.post("registered-models/create", auth=ADMIN, json={"name": "heart"}).status_code == 200
-        assert client.get("registered-models/get", auth=READER, params={"name": "heart"}).status_code == 200
+        assert (
+            client.post("registered-models/create", auth=ADMIN, json={"name": "heart"}).status_code
+            == 200
+        )
+        assert (
+            client.get("registered-models/get", auth=READER, params={"name": "heart"}).status_code
+            == 200
+        )
         alias = {"name": "heart", "alias": "champion", "version": "1"}
         assert client.post("registered-models/alias", auth=READER, json=alias).status_code == 403
         assert client.get("registered-models/search").status_code == 401
@@ -75,7 +108,9 @@ def test_a_secret_that_does_not_fit_is_told_at_once_and_without_the_hash(mlflow:
     assert other.returncode == 1
     assert "another password?" in other.stderr
     assert "scrypt" not in other.stderr
-    wrong = make_reader(mlflow, admin=(ADMIN[0], "wrong"), reader=("somebody", "a password of somebody"))
+    wrong = make_reader(
+        mlflow, admin=(ADMIN[0], "wrong"), reader=("somebody", "a password of somebody")
+    )
     assert wrong.returncode == 1
     assert "does not know its administrator" in wrong.stderr
     assert time.monotonic() - began < 60

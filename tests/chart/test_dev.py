@@ -1,4 +1,6 @@
-"""``make dev``: skaffold can write the sources of every container that it copies into, and no program reads others."""
+"""``make dev``: skaffold can write the sources of every container that it copies into, and no
+program reads others.
+"""
 
 import os
 import re
@@ -28,7 +30,11 @@ def artifact(path: str) -> str:
     return image
 
 
-SYNCED = {artifact(each["path"]): each["value"] for each in profile("dev") if each["path"].endswith("/sync")}
+SYNCED = {
+    artifact(each["path"]): each["value"]
+    for each in profile("dev")
+    if each["path"].endswith("/sync")
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +44,13 @@ def rendering(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
     for each in profile("dev"):
         if "/setValueTemplates/" in each["path"]:
             templates[each["path"].rpartition("/")[2]] = each["value"]
-    repositories = {name: re.sub(r"\{\{\.IMAGE_REPO_slipway_(\w+)}}", r"slipway/\1", value) for name, value in templates.items()}
-    settings = [f"{name}={re.sub(r'{{.IMAGE_TAG_.*}}', TAG, value)}" for name, value in repositories.items()]
+    repositories = {
+        name: re.sub(r"\{\{\.IMAGE_REPO_slipway_(\w+)}}", r"slipway/\1", value)
+        for name, value in templates.items()
+    }
+    settings = [
+        f"{name}={re.sub(r'{{.IMAGE_TAG_.*}}', TAG, value)}" for name, value in repositories.items()
+    ]
     done = subprocess.run(
         [sys.executable, ROOT / "manifests" / "dev" / "render.py"],
         input=render(KIND_VALUES, *settings).text,
@@ -54,12 +65,20 @@ def rendering(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
 
 def mounted(pod: Object, container: Object, path: str) -> Object:
     """Return what is mounted at a path: the mount and its volume in one; empty if nothing is."""
-    mount = next((each for each in container.get("volumeMounts", []) if each["mountPath"] == path), None)
-    return {} if mount is None else next(each for each in pod["volumes"] if each["name"] == mount["name"]) | mount
+    mount = next(
+        (each for each in container.get("volumeMounts", []) if each["mountPath"] == path), None
+    )
+    return (
+        {}
+        if mount is None
+        else next(each for each in pod["volumes"] if each["name"] == mount["name"]) | mount
+    )
 
 
 def containers(rendering: Rendering) -> list[tuple[str, Any, Any]]:
-    """Return owner, pod and container of what runs while skaffold watches: the Jobs of the release itself have ended."""
+    """Return owner, pod and container of what runs while skaffold watches: the Jobs of the release
+    itself have ended.
+    """
     pods = [pod for pod in rendering.pods if not pod.owner.startswith("Job ")]
     return [(pod.owner, pod.spec, each) for pod in pods for each in pod.spec["containers"]]
 
@@ -74,11 +93,17 @@ def test_every_container_of_a_synced_image_can_be_written(rendering: Rendering, 
     assert synced, "skaffold would copy into no container"
     for owner, pod, container in synced:
         for rule in SYNCED[image]["manual"]:
-            assert mounted(pod, container, rule["dest"]).get("readOnly") is False, f"{owner} cannot be written at {rule['dest']}"
+            assert mounted(pod, container, rule["dest"]).get("readOnly") is False, (
+                f"{owner} cannot be written at {rule['dest']}"
+            )
 
 
 def test_the_worker_is_synced_with_the_gateway(rendering: Rendering) -> None:
-    owners = {owner for owner, _, container in containers(rendering) if container["image"] == f"slipway/gateway:{TAG}"}
+    owners = {
+        owner
+        for owner, _, container in containers(rendering)
+        if container["image"] == f"slipway/gateway:{TAG}"
+    }
     assert {"Deployment slipway-gateway", "Deployment slipway-worker"} <= owners
 
 
@@ -87,16 +112,27 @@ def test_programs_that_are_restarted_run_from_the_synced_sources(rendering: Rend
         for owner, _, container in containers(rendering):
             if container["image"] == f"{image}:{TAG}":
                 shell, option, script, _, mode, *command = container["command"]
-                assert (shell, option, mode, command[:2]) == ("sh", "-c", "restart", ["python", "-m"]), owner
+                assert (shell, option, mode, command[:2]) == (
+                    "sh",
+                    "-c",
+                    "restart",
+                    ["python", "-m"],
+                ), owner
                 assert "export PYTHONPATH=/sources" in script
                 assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
 def test_jobs_read_the_volume_that_is_written_in_the_pod_of_mlflow(rendering: Rendering) -> None:
-    (written,) = [each for each in containers(rendering) if each[2]["image"] == f"slipway/jobs:{TAG}"]
+    (written,) = [
+        each for each in containers(rendering) if each[2]["image"] == f"slipway/jobs:{TAG}"
+    ]
     claim = mounted(written[1], written[2], "/sources")["persistentVolumeClaim"]["claimName"]
     assert claim in rendering.of("PersistentVolumeClaim")
-    jobs = [each for each in containers(rendering) if each[2].get("command") == ["python", "-m", "slipway_jobs"]]
+    jobs = [
+        each
+        for each in containers(rendering)
+        if each[2].get("command") == ["python", "-m", "slipway_jobs"]
+    ]
     assert jobs
     for owner, pod, container in jobs:
         sources = mounted(pod, container, "/sources")

@@ -18,7 +18,12 @@ def test_the_definition_of_model_is_the_one_of_the_contract(default: Rendering) 
 
 
 def test_schema_and_readme_follow_the_values() -> None:
-    done = subprocess.run([sys.executable, CHARTS / "values.py", "--check", CHART], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, CHARTS / "values.py", "--check", CHART],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -51,6 +56,8 @@ def test_a_value_that_the_chart_does_not_know_is_refused_by_name(setting: str, n
         ("gateway.httpRoute.enabled=true", "set gateway.httpRoute.parentRefs"),
     ],
 )
-def test_what_is_switched_off_must_come_from_elsewhere_and_the_message_names_the_value(setting: str, named: str) -> None:
+def test_what_is_switched_off_must_come_from_elsewhere_and_the_message_names_the_value(
+    setting: str, named: str
+) -> None:
     with pytest.raises(Refused, match=named.replace("*", ".*")):
         render(None, setting)

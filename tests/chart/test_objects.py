@@ -46,9 +46,14 @@ def test_objects_are_as_their_schemas_say(each: Rendering, schemas: str) -> None
         ("parentRefs:", "parentReferences:"),
     ],
 )
-def test_the_schemas_find_what_an_api_server_would_refuse(schemas: str, right: str, wrong: str) -> None:
+def test_the_schemas_find_what_an_api_server_would_refuse(
+    schemas: str, right: str, wrong: str
+) -> None:
     text = subprocess.run(
-        ["helm", "template", "x", CHART, "--values", CHART / "ci" / "public.yaml"], capture_output=True, text=True, check=True
+        ["helm", "template", "x", CHART, "--values", CHART / "ci" / "public.yaml"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert right in text
     assert conform(schemas, text.replace(right, wrong)).returncode != 0
@@ -56,7 +61,9 @@ def test_the_schemas_find_what_an_api_server_would_refuse(schemas: str, right: s
 
 def test_every_pod_is_restricted(each: Rendering) -> None:
     for pod in each.pods:
-        assert not any(pod.spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), pod.owner
+        assert not any(pod.spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")), (
+            pod.owner
+        )
         assert all("hostPath" not in volume for volume in pod.spec.get("volumes", [])), pod.owner
         for container in pod.containers:
             said = container["securityContext"]
@@ -78,16 +85,25 @@ def test_every_container_has_requests_and_limits(each: Rendering) -> None:
             assert {*said["limits"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
 
 
-def test_every_temporary_volume_has_a_limit_and_every_container_one_of_the_nodes_disk(each: Rendering) -> None:
+def test_every_temporary_volume_has_a_limit_and_every_container_one_of_the_nodes_disk(
+    each: Rendering,
+) -> None:
     for pod in each.pods:
-        volumes = [volume["emptyDir"] for volume in pod.spec.get("volumes", []) if "emptyDir" in volume]
+        volumes = [
+            volume["emptyDir"] for volume in pod.spec.get("volumes", []) if "emptyDir" in volume
+        ]
         assert all("sizeLimit" in volume for volume in volumes), pod.owner
         for container in pod.containers:
             resources = container["resources"]
-            asked, limit = (quantity(resources[kind]["ephemeral-storage"]) for kind in ("requests", "limits"))
+            asked, limit = (
+                quantity(resources[kind]["ephemeral-storage"]) for kind in ("requests", "limits")
+            )
             assert asked <= limit, (pod.owner, container["name"])
         # The kubelet counts volumes and logs together against the limits of the pod's containers.
-        room = sum(quantity(container["resources"]["limits"]["ephemeral-storage"]) for container in pod.spec["containers"])
+        room = sum(
+            quantity(container["resources"]["limits"]["ephemeral-storage"])
+            for container in pod.spec["containers"]
+        )
         assert sum(quantity(volume["sizeLimit"]) for volume in volumes) < room, pod.owner
 
 
@@ -103,11 +119,16 @@ def test_every_object_bears_the_recommended_labels(each: Rendering) -> None:
     names = {"name", "instance", "component", "part-of", "version", "managed-by"}
     for found in each.objects:
         labels = found["metadata"].get("labels", {})
-        assert {f"app.kubernetes.io/{name}" for name in names} <= labels.keys(), (found["kind"], found["metadata"]["name"])
+        assert {f"app.kubernetes.io/{name}" for name in names} <= labels.keys(), (
+            found["kind"],
+            found["metadata"]["name"],
+        )
 
 
 def test_secrets_are_in_secrets_only(each: Rendering) -> None:
-    rest = "\n---\n".join(part for part in each.text.split("\n---\n") if "\nkind: Secret\n" not in part)
+    rest = "\n---\n".join(
+        part for part in each.text.split("\n---\n") if "\nkind: Secret\n" not in part
+    )
     for name, value in each.secrets.items():
         if not name.endswith(NOT_SECRET):
             assert value not in rest, name
@@ -120,7 +141,9 @@ def test_secrets_are_in_secrets_only(each: Rendering) -> None:
 
 
 def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering) -> None:
-    values = {name: value for name, value in default.secrets.items() if not name.endswith(NOT_SECRET)}
+    values = {
+        name: value for name, value in default.secrets.items() if not name.endswith(NOT_SECRET)
+    }
     assert all(len(value) >= 20 for value in values.values())
     assert len({*values.values()}) == len(values)
 
@@ -132,11 +155,13 @@ def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Re
         if "helm.sh/resource-policy" in secret["metadata"].get("annotations", {})
     }
     assert kept == {
-        "slipway-postgresql", "slipway-database-slipway", "slipway-database-mlflow", "slipway-database-identity",
+        "slipway-postgresql", "slipway-database-slipway", "slipway-database-mlflow",
+        "slipway-database-identity",
         "slipway-mlflow", "slipway-identity", "slipway-predictor", "slipway-signing",
     }  # fmt: skip
     assert all(
-        "helm.sh/resource-policy" in claim["metadata"]["annotations"] for claim in default.of("PersistentVolumeClaim").values()
+        "helm.sh/resource-policy" in claim["metadata"]["annotations"]
+        for claim in default.of("PersistentVolumeClaim").values()
     )
 
 
@@ -151,19 +176,29 @@ def test_nobody_gets_rights_that_are_not_spelled_out(each: Rendering) -> None:
 
 
 def test_only_those_who_talk_to_kubernetes_have_a_token(each: Rendering) -> None:
-    bound = {subject["name"] for binding in each.of("RoleBinding").values() for subject in binding["subjects"]}
+    bound = {
+        subject["name"]
+        for binding in each.of("RoleBinding").values()
+        for subject in binding["subjects"]
+    }
     for pod in each.pods:
         if pod.owner.startswith("Cluster"):
             continue
         account = pod.spec.get("serviceAccountName")
-        assert (pod.spec.get("automountServiceAccountToken") is False) == (account not in bound), pod.owner
+        assert (pod.spec.get("automountServiceAccountToken") is False) == (account not in bound), (
+            pod.owner
+        )
 
 
 def test_every_service_finds_its_pods_and_their_port(each: Rendering) -> None:
     for name, service in each.of("Service").items():
-        found = [pod for pod in each.pods if service["spec"]["selector"].items() <= pod.labels.items()]
+        found = [
+            pod for pod in each.pods if service["spec"]["selector"].items() <= pod.labels.items()
+        ]
         assert len(found) == 1, name
-        ports = {port["name"] for container in found[0].containers for port in container.get("ports", [])}
+        ports = {
+            port["name"] for container in found[0].containers for port in container.get("ports", [])
+        }
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
 
 
@@ -173,9 +208,15 @@ def test_what_pods_refer_to_is_there(default: Rendering) -> None:
         for container in pod.containers:
             for variable in container.get("env", []):
                 if wanted := variable.get("valueFrom", {}).get("secretKeyRef"):
-                    assert wanted["key"] in secrets[wanted["name"]]["data"], (pod.owner, variable["name"])
+                    assert wanted["key"] in secrets[wanted["name"]]["data"], (
+                        pod.owner,
+                        variable["name"],
+                    )
                 elif wanted := variable.get("valueFrom", {}).get("configMapKeyRef"):
-                    assert wanted["key"] in maps[wanted["name"]]["data"], (pod.owner, variable["name"])
+                    assert wanted["key"] in maps[wanted["name"]]["data"], (
+                        pod.owner,
+                        variable["name"],
+                    )
         for volume in pod.spec.get("volumes", []):
             if "configMap" in volume:
                 assert volume["configMap"]["name"] in maps, pod.owner
@@ -183,7 +224,9 @@ def test_what_pods_refer_to_is_there(default: Rendering) -> None:
                 assert volume["secret"]["secretName"] in secrets, pod.owner
 
 
-@pytest.mark.parametrize("script", sorted((CHART / "files").glob("*.sh")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", sorted((CHART / "files").glob("*.sh")), ids=lambda path: path.stem
+)
 def test_scripts_are_sound(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
     if shutil.which("shellcheck"):

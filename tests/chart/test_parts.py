@@ -23,7 +23,16 @@ from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.tasks.task import declared_task, parameters_schema
 from slipway_local.templates import templates
 
-from tests.chart.chart import CHART, Object, PodTemplate, Refused, Rendering, environment, quantity, render
+from tests.chart.chart import (
+    CHART,
+    Object,
+    PodTemplate,
+    Refused,
+    Rendering,
+    environment,
+    quantity,
+    render,
+)
 
 COMPONENT = "app.kubernetes.io/component"
 
@@ -58,7 +67,11 @@ def variables(settings: type[BaseSettings]) -> set[str]:
     ],
 )
 def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
-    default: Rendering, monkeypatch: pytest.MonkeyPatch, owner: str, name: str, settings: type[BaseSettings]
+    default: Rendering,
+    monkeypatch: pytest.MonkeyPatch,
+    owner: str,
+    name: str,
+    settings: type[BaseSettings],
 ) -> None:
     told = environment(container(default, owner, name))
     for variable, value in told.items():
@@ -67,14 +80,21 @@ def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
     assert {each for each in told if each.startswith("SLIPWAY_")} <= variables(settings)
 
 
-def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_identity_provider_is_told_its_accounts(
+    default: Rendering, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = environment(container(default, "Deployment slipway-identity", "bootstrap"))
     told["SLIPWAY_IDENTITY_ACCOUNTS"] = default.secrets["slipway-identity/accounts"]
-    told["SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"] = default.secrets["slipway-simulator/service-accounts"]
+    told["SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"] = default.secrets[
+        "slipway-simulator/service-accounts"
+    ]
     for variable, value in told.items():
         monkeypatch.setenv(variable, value)
     settings = IdentitySettings()
-    assert settings.accounts["admin"].password.get_secret_value() == default.secrets["slipway-identity/password-admin"]
+    assert (
+        settings.accounts["admin"].password.get_secret_value()
+        == default.secrets["slipway-identity/password-admin"]
+    )
     (robot,) = settings.service_accounts.values()
     assert robot.secret.get_secret_value() == default.secrets["slipway-simulator/client-secret"]
     gateway = environment(container(default, "Deployment slipway-gateway", "gateway"))
@@ -84,7 +104,9 @@ def test_the_identity_provider_is_told_its_accounts(default: Rendering, monkeypa
     assert not settings.public_password_grant
 
 
-def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_does(default: Rendering) -> None:
+def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_does(
+    default: Rendering,
+) -> None:
     wanted = {"name": "slipway-identity", "key": "scim-secret"}
     knows = {
         template.owner
@@ -93,17 +115,37 @@ def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_
         for variable in each.get("env", [])
         if variable.get("valueFrom", {}).get("secretKeyRef") == wanted
     }
-    assert knows == {"Deployment slipway-gateway", "Deployment slipway-worker", "Deployment slipway-identity"}
+    assert knows == {
+        "Deployment slipway-gateway",
+        "Deployment slipway-worker",
+        "Deployment slipway-identity",
+    }
     assert len(default.secrets["slipway-identity/scim-secret"]) >= 32
 
 
-def test_a_gateway_reads_roles_of_another_issuer_where_the_values_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = ("rolesClaim=realm_access.roles", "rolesPrefix=/", "roles.ml=admin", "refusedClaims={at_hash}", "requireAtJwt=true")
-    rendering = render(None, "gateway.oidc.issuer=https://login.example.com", *(f"gateway.oidc.{value}" for value in values))
-    for variable, value in environment(container(rendering, "Deployment slipway-gateway", "gateway")).items():
+def test_a_gateway_reads_roles_of_another_issuer_where_the_values_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = (
+        "rolesClaim=realm_access.roles",
+        "rolesPrefix=/",
+        "roles.ml=admin",
+        "refusedClaims={at_hash}",
+        "requireAtJwt=true",
+    )
+    rendering = render(
+        None,
+        "gateway.oidc.issuer=https://login.example.com",
+        *(f"gateway.oidc.{value}" for value in values),
+    )
+    for variable, value in environment(
+        container(rendering, "Deployment slipway-gateway", "gateway")
+    ).items():
         if "OIDC" in variable:
             monkeypatch.setenv(variable, value)
-    rules = GatewaySettings(cluster="local:///x", database_url=SecretStr("postgresql://x")).token_rules
+    rules = GatewaySettings(
+        cluster="local:///x", database_url=SecretStr("postgresql://x")
+    ).token_rules
     assert rules.groups == GroupClaim("realm_access.roles", "/", {"ml": Role.ADMIN})
     assert (rules.require_at_jwt, rules.refused_claims) == (True, frozenset({"at_hash"}))
 
@@ -116,20 +158,33 @@ def test_another_issuer_may_leave_access_tokens_unmarked() -> None:
 
 def test_a_gateway_with_another_issuer_is_told_of_no_scim() -> None:
     told = environment(
-        container(render(None, "gateway.oidc.issuer=https://login.example.com"), "Deployment slipway-gateway", "gateway")
+        container(
+            render(None, "gateway.oidc.issuer=https://login.example.com"),
+            "Deployment slipway-gateway",
+            "gateway",
+        )
     )
     assert not [name for name in told if "SCIM" in name]
 
 
-@pytest.mark.parametrize(("encryption", "tls", "ssl"), [("starttls", True, False), ("tls", False, True), ("none", False, False)])
+@pytest.mark.parametrize(
+    ("encryption", "tls", "ssl"),
+    [("starttls", True, False), ("tls", False, True), ("none", False, False)],
+)
 def test_registration_and_mail_are_as_the_values_say(encryption: str, tls: bool, ssl: bool) -> None:
-    values = ("identity.registration=true", "identity.smtp.host=mail.example.com", f"identity.smtp.tls={encryption}")
+    values = (
+        "identity.registration=true",
+        "identity.smtp.host=mail.example.com",
+        f"identity.smtp.tls={encryption}",
+    )
     canaille = provider_config(render(None, *values))["CANAILLE"]
     assert canaille["ENABLE_REGISTRATION"] is True
     assert canaille["SMTP"] == {"HOST": "mail.example.com", "PORT": 587, "TLS": tls, "SSL": ssl}
 
 
-def test_without_values_nobody_registers_no_mail_is_sent_and_a_reset_is_by_a_link(default: Rendering) -> None:
+def test_without_values_nobody_registers_no_mail_is_sent_and_a_reset_is_by_a_link(
+    default: Rendering,
+) -> None:
     config = provider_config(default)
     assert config["CANAILLE"]["ENABLE_REGISTRATION"] is False
     assert "SMTP" not in config["CANAILLE"]
@@ -148,50 +203,86 @@ def test_service_accounts_come_from_a_secret(default: Rendering, everything: Ren
         (given,) = [each for each in env if each["name"] == "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"]
         assert given["valueFrom"]["secretKeyRef"] == {"name": secret, "key": "service-accounts"}
     without = render(None, "simulator.existingSecret=robot")
-    assert "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS" not in environment(container(without, "Deployment slipway-identity", "bootstrap"))
+    assert "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS" not in environment(
+        container(without, "Deployment slipway-identity", "bootstrap")
+    )
 
 
-def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(default: Rendering) -> None:
+def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(
+    default: Rendering,
+) -> None:
     spec = pod(default, "Deployment slipway-gateway").spec
     gateway = container(default, "Deployment slipway-gateway", "gateway")
     drain = int(environment(gateway)["SLIPWAY_DRAIN_SECONDS"])
     assert drain >= 3
     assert "lifecycle" not in gateway, "while a preStop sleeps, no caller is asked to leave"
     assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 20
-    assert environment(gateway)["SLIPWAY_GRACE_SECONDS"] == str(spec["terminationGracePeriodSeconds"])
+    assert environment(gateway)["SLIPWAY_GRACE_SECONDS"] == str(
+        spec["terminationGracePeriodSeconds"]
+    )
 
 
 def test_the_grace_period_of_the_gateway_is_one_value() -> None:
     changed = render(None, "gateway.terminationGracePeriodSeconds=600")
     assert pod(changed, "Deployment slipway-gateway").spec["terminationGracePeriodSeconds"] == 600
-    for owner, name in (("Deployment slipway-gateway", "gateway"), ("Deployment slipway-worker", "worker")):
+    for owner, name in (
+        ("Deployment slipway-gateway", "gateway"),
+        ("Deployment slipway-worker", "worker"),
+    ):
         assert environment(container(changed, owner, name))["SLIPWAY_GRACE_SECONDS"] == "600"
     with pytest.raises(Refused, match=r"set gateway\.terminationGracePeriodSeconds to 70 or more"):
         render(None, "gateway.terminationGracePeriodSeconds=60", "gateway.drainSeconds=30")
 
 
 def test_a_persistent_spool_is_a_claim_of_each_replica_and_outlives_its_pod() -> None:
-    persistent = render(None, "gateway.spool.persistence.enabled=true", "gateway.spool.persistence.storageClass=fast")
+    persistent = render(
+        None,
+        "gateway.spool.persistence.enabled=true",
+        "gateway.spool.persistence.storageClass=fast",
+    )
     gateway = persistent.of("StatefulSet")["slipway-gateway"]["spec"]
     assert "slipway-gateway" not in persistent.of("Deployment")
     (claim,) = gateway["volumeClaimTemplates"]
     assert (claim["metadata"]["name"], claim["spec"]["storageClassName"]) == ("spool", "fast")
-    assert gateway["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
-    limit = int(environment(container(persistent, "StatefulSet slipway-gateway", "gateway"))["SLIPWAY_SPOOL_LIMIT"])
+    assert gateway["persistentVolumeClaimRetentionPolicy"] == {
+        "whenDeleted": "Retain",
+        "whenScaled": "Retain",
+    }
+    limit = int(
+        environment(container(persistent, "StatefulSet slipway-gateway", "gateway"))[
+            "SLIPWAY_SPOOL_LIMIT"
+        ]
+    )
     assert limit < quantity(claim["spec"]["resources"]["requests"]["storage"])
     assert "spool" not in [each["name"] for each in gateway["template"]["spec"]["volumes"]]
-    assert persistent.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+    assert (
+        persistent.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["scaleTargetRef"][
+            "kind"
+        ]
+        == "StatefulSet"
+    )
     assert gateway["serviceName"] in persistent.of("Service")
 
 
 def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: Rendering) -> None:
-    limit = int(environment(container(default, "Deployment slipway-gateway", "gateway"))["SLIPWAY_SPOOL_LIMIT"])
-    (spool,) = [each for each in pod(default, "Deployment slipway-gateway").spec["volumes"] if each["name"] == "spool"]
+    limit = int(
+        environment(container(default, "Deployment slipway-gateway", "gateway"))[
+            "SLIPWAY_SPOOL_LIMIT"
+        ]
+    )
+    (spool,) = [
+        each
+        for each in pod(default, "Deployment slipway-gateway").spec["volumes"]
+        if each["name"] == "spool"
+    ]
     assert limit < quantity(spool["emptyDir"]["sizeLimit"])
 
 
 def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Rendering) -> None:
-    by_default, given = (environment(container(each, "Deployment slipway-gateway", "gateway")) for each in (default, everything))
+    by_default, given = (
+        environment(container(each, "Deployment slipway-gateway", "gateway"))
+        for each in (default, everything)
+    )
     expected = {
         "PREDICTIONS_PER_MINUTE": ("180", "10000000"),
         "TRAINING_PER_MINUTE": ("5", "2"),
@@ -200,22 +291,37 @@ def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Re
         "REFUSED_PER_MINUTE": (None, "60"),
         "TRUSTED_PROXIES": (None, "10.0.0.0/8,fd00::/8"),
     }
-    assert {name: (by_default.get(f"SLIPWAY_{name}"), given.get(f"SLIPWAY_{name}")) for name in expected} == expected
+    assert {
+        name: (by_default.get(f"SLIPWAY_{name}"), given.get(f"SLIPWAY_{name}")) for name in expected
+    } == expected
 
 
 def test_gateway_and_worker_share_answers_by_a_redis_where_there_is_one(
     default: Rendering, everything: Rendering, external: Rendering
 ) -> None:
-    for owner, name in (("Deployment slipway-gateway", "gateway"), ("Deployment slipway-worker", "worker")):
-        none, bundled, other = (container(each, owner, name) for each in (default, everything, external))
+    for owner, name in (
+        ("Deployment slipway-gateway", "gateway"),
+        ("Deployment slipway-worker", "worker"),
+    ):
+        none, bundled, other = (
+            container(each, owner, name) for each in (default, everything, external)
+        )
         assert not [each for each in environment(none) if "REDIS" in each]
-        assert environment(bundled)["SLIPWAY_REDIS_URL"] == "redis://slipway-redis.slipway.svc:6379/0"
+        assert (
+            environment(bundled)["SLIPWAY_REDIS_URL"] == "redis://slipway-redis.slipway.svc:6379/0"
+        )
         assert environment(other)["SLIPWAY_REDIS_URL"] == "rediss://cache.example.com:6379/0"
         assert [_redis_password(each) for each in (bundled, other)] == ["slipway-redis", "cache"]
     assert not external.of("Deployment").keys() & {"slipway-redis"}
-    assert {"slipway-gateway-to-redis-in", "slipway-worker-to-redis-in"} <= everything.of("NetworkPolicy").keys()
-    named_by_nobody = environment(container(render(None, "redis.url=redis://a:6379"), "Deployment slipway-gateway", "gateway"))
-    assert "SLIPWAY_REDIS_PASSWORD" not in named_by_nobody, "one of someone else's that asks for none"
+    assert {"slipway-gateway-to-redis-in", "slipway-worker-to-redis-in"} <= everything.of(
+        "NetworkPolicy"
+    ).keys()
+    named_by_nobody = environment(
+        container(render(None, "redis.url=redis://a:6379"), "Deployment slipway-gateway", "gateway")
+    )
+    assert "SLIPWAY_REDIS_PASSWORD" not in named_by_nobody, (
+        "one of someone else's that asks for none"
+    )
 
 
 def _redis_password(one: Object) -> str:
@@ -224,21 +330,35 @@ def _redis_password(one: Object) -> str:
     return str(found["valueFrom"]["secretKeyRef"]["name"])
 
 
-def test_the_bundled_redis_asks_for_a_password_evicts_and_writes_nothing_down(everything: Rendering) -> None:
+def test_the_bundled_redis_asks_for_a_password_evicts_and_writes_nothing_down(
+    everything: Rendering,
+) -> None:
     redis = container(everything, "Deployment slipway-redis", "redis")
     shell = redis["command"][-1]
-    config = dict(line.strip().split(" ", 1) for line in shell.partition("<<CONFIG\n")[2].partition("CONFIG")[0].splitlines())
+    config = dict(
+        line.strip().split(" ", 1)
+        for line in shell.partition("<<CONFIG\n")[2].partition("CONFIG")[0].splitlines()
+    )
     assert config.pop("requirepass") == '"$REDISCLI_AUTH"'
-    assert config == {"save": '""', "appendonly": "no", "maxmemory": "64mb", "maxmemory-policy": "allkeys-lru"}
+    assert config == {
+        "save": '""',
+        "appendonly": "no",
+        "maxmemory": "64mb",
+        "maxmemory-policy": "allkeys-lru",
+    }
     assert len(everything.secrets["slipway-redis/password"]) == 32
-    assert quantity(redis["resources"]["limits"]["memory"]) >= 1.5 * 64 * 2**20, "its own needs, and copies while it writes"
+    assert quantity(redis["resources"]["limits"]["memory"]) >= 1.5 * 64 * 2**20, (
+        "its own needs, and copies while it writes"
+    )
     assert not everything.of("PersistentVolumeClaim").keys() & {"slipway-redis"}
 
 
 def test_two_gateways_survive_a_drain(default: Rendering) -> None:
     assert default.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["minReplicas"] == 2
     assert default.of("PodDisruptionBudget")["slipway-gateway"]["spec"]["maxUnavailable"] == 1
-    assert "replicas" not in default.of("Deployment")["slipway-gateway"]["spec"], "an upgrade would undo the autoscaler"
+    assert "replicas" not in default.of("Deployment")["slipway-gateway"]["spec"], (
+        "an upgrade would undo the autoscaler"
+    )
 
 
 def test_there_is_never_a_second_controller(default: Rendering) -> None:
@@ -247,7 +367,9 @@ def test_there_is_never_a_second_controller(default: Rendering) -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(default: Rendering) -> None:
+def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(
+    default: Rendering,
+) -> None:
     rules = default.of("Role")["slipway-gateway"]["rules"]
     written = {
         (resource, verb)
@@ -257,7 +379,11 @@ def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(defaul
         if verb not in ("get", "list", "watch")
     }
     assert written == {("jobs", "create"), ("jobs", "delete")}
-    assert not {resource for rule in rules for resource in rule["resources"]} & {"secrets", "pods/exec", "*"}
+    assert not {resource for rule in rules for resource in rule["resources"]} & {
+        "secrets",
+        "pods/exec",
+        "*",
+    }
 
 
 def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
@@ -267,29 +393,45 @@ def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
         assert json.loads(said) == parameters_schema(declared_task(model))
     assert "annotations" not in templates["promote"]["metadata"]
     own = "training.templates.mine.parameters.properties.depth.type=integer"
-    mine = render(None, "training.templates.mine.args[0]=train", own).of("CronJob")["mine"]["metadata"]["annotations"]
-    assert json.loads(mine["slipway.dev/parameters"]) == {"properties": {"depth": {"type": "integer"}}}
+    mine = render(None, "training.templates.mine.args[0]=train", own).of("CronJob")["mine"][
+        "metadata"
+    ]["annotations"]
+    assert json.loads(mine["slipway.dev/parameters"]) == {
+        "properties": {"depth": {"type": "integer"}}
+    }
 
 
-def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(default: Rendering) -> None:
+def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(
+    default: Rendering,
+) -> None:
     spec = default.of("CronJob")["train-heart"]["spec"]
     assert min(spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) >= 1000
     assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
-def test_a_batch_goes_on_in_another_pod_and_only_its_job_may_ask_predictors(default: Rendering) -> None:
+def test_a_batch_goes_on_in_another_pod_and_only_its_job_may_ask_predictors(
+    default: Rendering,
+) -> None:
     assert default.of("CronJob")["batch"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 6
     assert "SLIPWAY_PREDICTOR_TOKEN" in environment(container(default, "CronJob batch", "job"))
     assert default.of("CronJob")["train-heart"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
-    assert "SLIPWAY_PREDICTOR_TOKEN" not in environment(container(default, "CronJob train-heart", "job"))
+    assert "SLIPWAY_PREDICTOR_TOKEN" not in environment(
+        container(default, "CronJob train-heart", "job")
+    )
 
 
 def test_a_worker_only_looks(default: Rendering) -> None:
     for rule in default.of("Role")["slipway-worker"]["rules"]:
         assert {*rule["verbs"]} <= {"get", "list", "watch"}
         assert {*rule["resources"]} <= {"models", "endpointslices"}
-    edges = {name for name in default.of("NetworkPolicy") if name.startswith("slipway-worker-") and not name.endswith("-in")}
-    assert edges == {f"slipway-worker-to-{each}" for each in ("kubernetes", "predictor-out", "postgresql-out")}
+    edges = {
+        name
+        for name in default.of("NetworkPolicy")
+        if name.startswith("slipway-worker-") and not name.endswith("-in")
+    }
+    assert edges == {
+        f"slipway-worker-to-{each}" for each in ("kubernetes", "predictor-out", "postgresql-out")
+    }
 
 
 def test_readiness_is_that_of_the_model(default: Rendering) -> None:
@@ -302,15 +444,21 @@ def test_readiness_is_that_of_the_model(default: Rendering) -> None:
 def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering) -> None:
     runtime = container(default, "ClusterServingRuntime slipway-mlserver", "kserve-container")
     assert "SLIPWAY_SERVING_TOKEN" in environment(runtime)
-    assert "--app-name=basic-auth" in container(default, "Deployment slipway-mlflow", "mlflow")["args"]
+    assert (
+        "--app-name=basic-auth" in container(default, "Deployment slipway-mlflow", "mlflow")["args"]
+    )
     storage = container(default, "ClusterStorageContainer slipway-mlflow", "storage-initializer")
     secrets = {
-        each["valueFrom"]["secretKeyRef"]["name"] for each in storage["env"] if "secretKeyRef" in each.get("valueFrom", {})
+        each["valueFrom"]["secretKeyRef"]["name"]
+        for each in storage["env"]
+        if "secretKeyRef" in each.get("valueFrom", {})
     }
     assert secrets == {"slipway-predictor"}, "a name that every release's namespace has"
 
 
-def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one(default: Rendering, public: Rendering) -> None:
+def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one(
+    default: Rendering, public: Rendering
+) -> None:
     for rendering, secret in ((default, "slipway-signing"), (public, "signing")):
         holders = {
             each.owner.removeprefix("CronJob ")
@@ -318,13 +466,19 @@ def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one
             for volume in each.spec.get("volumes", [])
             if volume.get("secret", {}).get("secretName") == secret
         }
-        trainings = {name for name in rendering.of("CronJob") if name.startswith(("train-", "tune-"))}
+        trainings = {
+            name for name in rendering.of("CronJob") if name.startswith(("train-", "tune-"))
+        }
         assert holders == trainings | {"adopt", "register", "sign"}
-        storage = container(rendering, "ClusterStorageContainer slipway-mlflow", "storage-initializer")
+        storage = container(
+            rendering, "ClusterStorageContainer slipway-mlflow", "storage-initializer"
+        )
         told = {each["name"]: each for each in storage["env"]}
         assert told["SLIPWAY_STORAGE_REQUIRE_SIGNED"]["value"] == "true"
         source = told["SLIPWAY_STORAGE_TRUSTED_KEYS"]["valueFrom"]["configMapKeyRef"]
-        assert rendering.of("ConfigMap")[source["name"]]["data"][source["key"]].startswith("-----BEGIN")
+        assert rendering.of("ConfigMap")[source["name"]]["data"][source["key"]].startswith(
+            "-----BEGIN"
+        )
     assert "slipway-signing/private-key" not in public.secrets
 
 
@@ -352,20 +506,39 @@ def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) ->
         assert found["command"] + found["args"] == theirs["command"]
         model = local["metadata"].get("labels", {}).get("slipway.dev/model")
         assert ours["metadata"]["labels"].get("slipway.dev/model") == model
-        for field in ("completionMode", "completions", "parallelism", "backoffLimit", "podFailurePolicy"):
-            assert ours["spec"]["jobTemplate"]["spec"].get(field) == local["spec"]["jobTemplate"]["spec"].get(field)
+        for field in (
+            "completionMode",
+            "completions",
+            "parallelism",
+            "backoffLimit",
+            "podFailurePolicy",
+        ):
+            assert ours["spec"]["jobTemplate"]["spec"].get(field) == local["spec"]["jobTemplate"][
+                "spec"
+            ].get(field)
 
 
 def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -> None:
     template = default.of("CronJob")["tune-heart"]
     job = template["spec"]["jobTemplate"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 2, 2)
-    (name,) = [each for each in container(default, "CronJob tune-heart", "job")["env"] if each["name"] == "SLIPWAY_SWEEP"]
-    assert name["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
-    assert json.loads(template["metadata"]["annotations"]["slipway.dev/parameters"]) == parameters_schema(declared_task("heart"))
+    (name,) = [
+        each
+        for each in container(default, "CronJob tune-heart", "job")["env"]
+        if each["name"] == "SLIPWAY_SWEEP"
+    ]
+    assert (
+        name["valueFrom"]["fieldRef"]["fieldPath"]
+        == "metadata.labels['batch.kubernetes.io/job-name']"
+    )
+    assert json.loads(
+        template["metadata"]["annotations"]["slipway.dev/parameters"]
+    ) == parameters_schema(declared_task("heart"))
 
 
-def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(default: Rendering) -> None:
+def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(
+    default: Rendering,
+) -> None:
     assert default.of("Deployment")["slipway-simulator"]["spec"]["replicas"] == 0
     secret = default.of("Secret")["slipway-simulator"]["data"]
     known = json.loads(base64.b64decode(secret["service-accounts"]))
@@ -374,10 +547,14 @@ def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(defaul
     told = environment(container(default, "Deployment slipway-simulator", "simulator"))
     assert variables(SimulatorSettings) >= {name for name in told if name.startswith("SLIPWAY_")}
     assert told["SLIPWAY_URL"] == "http://slipway-gateway.slipway.svc:8080"
-    assert not [name for name in told if name.startswith(("MLFLOW", "PG"))], "it needs neither registry nor database"
+    assert not [name for name in told if name.startswith(("MLFLOW", "PG"))], (
+        "it needs neither registry nor database"
+    )
 
 
-def test_a_simulator_with_an_account_of_its_own_takes_that(everything: Rendering, external: Rendering) -> None:
+def test_a_simulator_with_an_account_of_its_own_takes_that(
+    everything: Rendering, external: Rendering
+) -> None:
     (login,) = [
         each["valueFrom"]["secretKeyRef"]
         for each in container(everything, "Deployment slipway-simulator", "simulator")["env"]
@@ -385,31 +562,48 @@ def test_a_simulator_with_an_account_of_its_own_takes_that(everything: Rendering
     ]
     assert login == {"name": "simulator", "key": "client-secret"}
     assert "slipway-simulator" not in everything.of("Secret")
-    assert "slipway-simulator" not in external.of("Deployment"), "nobody there could make its account"
+    assert "slipway-simulator" not in external.of("Deployment"), (
+        "nobody there could make its account"
+    )
 
 
 def test_everything_can_be_someone_elses(external: Rendering) -> None:
-    assert {*external.of("Deployment")} == {"slipway-gateway", "slipway-worker", "slipway-controller"}
+    assert {*external.of("Deployment")} == {
+        "slipway-gateway",
+        "slipway-worker",
+        "slipway-controller",
+    }
     assert not external.of("StatefulSet")
     assert not external.of("Secret")
     assert not external.of("ClusterServingRuntime")
     told = environment(container(external, "Deployment slipway-gateway", "gateway"))
-    assert told["SLIPWAY_DATABASE_URL"] == "postgresql://db.example.com:5432/slipway?sslmode=verify-full"
+    assert (
+        told["SLIPWAY_DATABASE_URL"]
+        == "postgresql://db.example.com:5432/slipway?sslmode=verify-full"
+    )
     assert told["SLIPWAY_OIDC_ISSUER"] == "https://login.example.com/realms/ml"
 
 
 def test_only_a_restore_may_create_databases(everything: Rendering, external: Rendering) -> None:
     def administrator(rendering: Rendering, job: str) -> list[Object]:
-        return [each for each in pod(rendering, f"CronJob {job}").spec["volumes"] if each["name"] == "administrator"]
+        return [
+            each
+            for each in pod(rendering, f"CronJob {job}").spec["volumes"]
+            if each["name"] == "administrator"
+        ]
 
     (superuser,) = administrator(everything, "slipway-restore")
-    assert [source["secret"]["name"] for source in superuser["projected"]["sources"] if "secret" in source] == [
-        "slipway-postgresql"
-    ]
+    assert [
+        source["secret"]["name"]
+        for source in superuser["projected"]["sources"]
+        if "secret" in source
+    ] == ["slipway-postgresql"]
     assert administrator(everything, "slipway-backup") == []
     assert administrator(external, "slipway-restore") == []
     named = render(CHART / "ci" / "external.yaml", "backup.administratorSecret=dba")
-    assert [volume["secret"]["secretName"] for volume in administrator(named, "slipway-restore")] == ["dba"]
+    assert [
+        volume["secret"]["secretName"] for volume in administrator(named, "slipway-restore")
+    ] == ["dba"]
 
 
 def test_nothing_may_talk_by_default(default: Rendering) -> None:
@@ -423,12 +617,16 @@ def test_nothing_may_talk_by_default(default: Rendering) -> None:
     assert "egress" not in deny["spec"]
 
 
-def test_every_edge_is_open_at_both_ends_and_leads_to_a_port_that_is_listened_on(everything: Rendering) -> None:
+def test_every_edge_is_open_at_both_ends_and_leads_to_a_port_that_is_listened_on(
+    everything: Rendering,
+) -> None:
     policies = everything.of("NetworkPolicy")
     ports: defaultdict[str | None, set[int]] = defaultdict(set)
     for each in everything.pods:
         for one in each.containers:
-            ports[each.labels.get(COMPONENT)] |= {port["containerPort"] for port in one.get("ports", [])}
+            ports[each.labels.get(COMPONENT)] |= {
+                port["containerPort"] for port in one.get("ports", [])
+            }
     ports["predictor"] = ports.pop(None)
     edges = {name.removesuffix("-out") for name in policies if name.endswith("-out")}
     assert edges == {name.removesuffix("-in") for name in policies if name.endswith("-in")}
@@ -470,7 +668,9 @@ def destinations(rendering: Rendering, component: str) -> set[str]:
     """Of the component's pods; ``anywhere`` for a rule that names no peer."""
     found: set[str] = set()
     for policy in rendering.of("NetworkPolicy").values():
-        if "Egress" not in policy["spec"]["policyTypes"] or not selects(policy["spec"]["podSelector"], component):
+        if "Egress" not in policy["spec"]["policyTypes"] or not selects(
+            policy["spec"]["podSelector"], component
+        ):
             continue
         for rule in policy["spec"].get("egress", []):
             ports = [port["port"] for port in rule.get("ports", [{"port": "any"}])]
@@ -488,9 +688,17 @@ def named(peer: Object) -> str:
     if block := peer.get("ipBlock"):
         cidr = ip_network(block["cidr"])
         if cidr.prefixlen == 0:
-            missed = [each for each in PRIVATE if each.version == cidr.version and str(each) not in block.get("except", [])]
+            missed = [
+                each
+                for each in PRIVATE
+                if each.version == cidr.version and str(each) not in block.get("except", [])
+            ]
             return "anywhere" if missed else "internet"
-        return "private" if any(each.version == cidr.version and cidr == each for each in PRIVATE) else str(cidr)
+        return (
+            "private"
+            if any(each.version == cidr.version and cidr == each for each in PRIVATE)
+            else str(cidr)
+        )
     selector = peer.get("podSelector", {})
     labels = selector.get("matchLabels", {})
     if "matchExpressions" in selector:
@@ -498,16 +706,23 @@ def named(peer: Object) -> str:
     return str(labels.get(COMPONENT) or labels.get("k8s-app") or "anywhere")
 
 
-PRIVATE = [ip_network(each) for each in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")]
+PRIVATE = [
+    ip_network(each)
+    for each in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+]
 
 
 @pytest.mark.parametrize("component", EGRESS)
-def test_a_component_connects_to_its_neighbours_and_to_nothing_else(everything: Rendering, component: str) -> None:
+def test_a_component_connects_to_its_neighbours_and_to_nothing_else(
+    everything: Rendering, component: str
+) -> None:
     assert destinations(everything, component) == EGRESS[component] | DNS
 
 
 def test_every_component_is_in_the_table_of_egress(everything: Rendering) -> None:
-    assert {each.labels[COMPONENT] for each in everything.pods if COMPONENT in each.labels} <= EGRESS.keys()
+    assert {
+        each.labels[COMPONENT] for each in everything.pods if COMPONENT in each.labels
+    } <= EGRESS.keys()
 
 
 def test_no_rule_opens_all_addresses(each: Rendering) -> None:
@@ -520,10 +735,17 @@ def test_no_rule_opens_all_addresses(each: Rendering) -> None:
 def test_webhooks_leave_from_the_worker_alone_and_only_to_public_addresses() -> None:
     opened = render(None, "networkPolicy.internetFrom={worker}")
     assert "internet:443" in destinations(opened, "worker")
-    assert not any("internet" in each for name in EGRESS.keys() - {"worker"} for each in destinations(opened, name))
+    assert not any(
+        "internet" in each
+        for name in EGRESS.keys() - {"worker"}
+        for each in destinations(opened, name)
+    )
 
 
-@pytest.mark.parametrize("setting", ["networkPolicy.apiServer.to=null", "networkPolicy.egress.gateway[0].ports[0].port=443"])
+@pytest.mark.parametrize(
+    "setting",
+    ["networkPolicy.apiServer.to=null", "networkPolicy.egress.gateway[0].ports[0].port=443"],
+)
 def test_a_rule_without_addresses_is_refused(setting: str) -> None:
     with pytest.raises(Refused, match=r"networkPolicy/.*\bto\b"):
         render(None, setting)
@@ -531,10 +753,17 @@ def test_a_rule_without_addresses_is_refused(setting: str) -> None:
 
 def test_images_of_others_are_pinned_by_digest(default: Rendering, everything: Rendering) -> None:
     valkey = container(everything, "Deployment slipway-redis", "redis")["image"]
-    foreign = [one["image"] for each in default.pods for one in each.containers if not one["image"].startswith("slipway/")]
+    foreign = [
+        one["image"]
+        for each in default.pods
+        for one in each.containers
+        if not one["image"].startswith("slipway/")
+    ]
     assert valkey.startswith("valkey/valkey:8.")
     assert foreign
-    assert all(re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image) for image in [valkey, *foreign])
+    assert all(
+        re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image) for image in [valkey, *foreign]
+    )
 
 
 def requests(one: Object) -> tuple[float, float]:
@@ -564,9 +793,15 @@ def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering)
 def test_sales_are_loaded_by_the_clock_of_the_stores_and_only_when_it_is_wanted(
     default: Rendering, everything: Rendering
 ) -> None:
-    template, nightly = (rendering.of("CronJob")["etl"]["spec"] for rendering in (default, everything))
+    template, nightly = (
+        rendering.of("CronJob")["etl"]["spec"] for rendering in (default, everything)
+    )
     assert (template["suspend"], template["timeZone"]) == (True, "Etc/UTC")
-    assert (nightly["suspend"], nightly["timeZone"], nightly["schedule"]) == (False, "Europe/Berlin", "15 5 * * 1-6")
+    assert (nightly["suspend"], nightly["timeZone"], nightly["schedule"]) == (
+        False,
+        "Europe/Berlin",
+        "15 5 * * 1-6",
+    )
     assert nightly["concurrencyPolicy"] == "Forbid"
     job = container(everything, "CronJob etl", "job")
     assert job["args"] == ["etl", "--time-zone", "Europe/Berlin", "--file", "/data/sales.csv"]
@@ -575,16 +810,24 @@ def test_sales_are_loaded_by_the_clock_of_the_stores_and_only_when_it_is_wanted(
 
 def test_there_is_an_alert_for_features_that_are_too_old(everything: Rendering) -> None:
     rules = next(iter(everything.of("PrometheusRule").values()))["spec"]["groups"]
-    found = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule}
+    found = {
+        rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule
+    }
     assert found["SlipwayFeaturesOld"].endswith("> 187200")
     assert "max by (features) (slipway_features_age_seconds{" in found["SlipwayFeaturesOld"]
 
 
-def test_there_are_alerts_for_volumes_and_storage_that_are_nearly_full(everything: Rendering, default: Rendering) -> None:
+def test_there_are_alerts_for_volumes_and_storage_that_are_nearly_full(
+    everything: Rendering, default: Rendering
+) -> None:
     rules = next(iter(everything.of("PrometheusRule").values()))["spec"]["groups"]
-    found = {rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule}
+    found = {
+        rule["alert"]: rule["expr"] for group in rules for rule in group["rules"] if "alert" in rule
+    }
     assert "data-slipway-postgresql-0|slipway-mlflow" in found["SlipwayVolumeFull"]
     assert found["SlipwayVolumeFull"].strip().endswith("> 0.85")
     assert "slipway_storage_limit_bytes" in found["SlipwayStorageFull"]
     given = environment(container(default, "Deployment slipway-gateway", "gateway"))
-    assert int(given["SLIPWAY_STORAGE_PER_CALLER"]) < int(given["SLIPWAY_STORAGE_LIMIT"]) < 8 * 2**30, "less than the volume"
+    assert (
+        int(given["SLIPWAY_STORAGE_PER_CALLER"]) < int(given["SLIPWAY_STORAGE_LIMIT"]) < 8 * 2**30
+    ), "less than the volume"

@@ -1,4 +1,6 @@
-"""Clusters to test on: the stand-in always, a real one when SLIPWAY_TEST_KUBERNETES names a namespace (which is emptied)."""
+"""Clusters to test on: the stand-in always, a real one when SLIPWAY_TEST_KUBERNETES names a
+namespace (which is emptied).
+"""
 
 import os
 from collections.abc import Iterator
@@ -49,6 +51,12 @@ def _empty(cluster: Cluster) -> None:
     for kind in (CRON_JOB, JOB, MODEL):
         for each in cluster.list(kind):
             cluster.delete(kind, each["metadata"]["name"])
-    for kind in (INFERENCE_SERVICE, CLUSTER_SERVING_RUNTIME, CLUSTER_STORAGE_CONTAINER, HORIZONTAL_POD_AUTOSCALER, LEASE):
+    for kind in (
+        INFERENCE_SERVICE,
+        CLUSTER_SERVING_RUNTIME,
+        CLUSTER_STORAGE_CONTAINER,
+        HORIZONTAL_POD_AUTOSCALER,
+        LEASE,
+    ):
         for name in (SERVICE, RUNTIME, STORAGE, LEASED):
             cluster.delete(kind, name)

@@ -15,7 +15,9 @@ from tests.cluster.manifests import IMAGE
 from tests.cluster.waiting import until
 
 IMAGES = {IMAGE: Image(Path(sys.executable).parent)}
-QUICK = KubeletOptions(backoff=Backoff(first=0.2, longest=2, reset_after=5), turn_seconds=0.1, log_bytes=64 * 1024)
+QUICK = KubeletOptions(
+    backoff=Backoff(first=0.2, longest=2, reset_after=5), turn_seconds=0.1, log_bytes=64 * 1024
+)
 
 
 class Machine:
@@ -34,7 +36,9 @@ class Machine:
         return datetime.now(UTC) + self.ahead
 
     def start(self) -> None:
-        kubelet = Kubelet(self.root, IMAGES, options=self._options, crashed=self.crashes.append, clock=self.now)
+        kubelet = Kubelet(
+            self.root, IMAGES, options=self._options, crashed=self.crashes.append, clock=self.now
+        )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=kubelet.run, args=(self._stop,))
         self._thread.start()
@@ -44,16 +48,23 @@ class Machine:
         if self._thread:
             self._thread.join()
 
-    def service(self, name: str, holds: Callable[[Manifest], object], seconds: float = 30) -> Manifest:
+    def service(
+        self, name: str, holds: Callable[[Manifest], object], seconds: float = 30
+    ) -> Manifest:
         """The InferenceService's status, once it is so."""
-        return until(lambda: self.cluster.get(INFERENCE_SERVICE, name).get("status", {}), holds, seconds)
+        return until(
+            lambda: self.cluster.get(INFERENCE_SERVICE, name).get("status", {}), holds, seconds
+        )
 
     def url_of_ready(self, name: str) -> str:
         return str(self.service(name, is_ready)["address"]["url"])
 
 
 def is_ready(status: Manifest) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", []))
+    return any(
+        each["type"] == "Ready" and each["status"] == "True"
+        for each in status.get("conditions", [])
+    )
 
 
 def read(url: str) -> str:

@@ -5,7 +5,12 @@ from typing import Any
 from slipway_cluster import Manifest
 
 IMAGE = "python:3.11-slim-bookworm"
-SERVICE, RUNTIME, STORAGE, LEASED = "heart-3", "slipway-test-runtime", "slipway-test-storage", "slipway-test-lease"
+SERVICE, RUNTIME, STORAGE, LEASED = (
+    "heart-3",
+    "slipway-test-runtime",
+    "slipway-test-storage",
+    "slipway-test-lease",
+)
 
 SERVER = """
 import http.server, os, pathlib, signal, sys
@@ -36,7 +41,8 @@ import os, pathlib, sys
 uri, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 print('fetching', uri, flush=True)
 if 'bad' in uri:
-    pathlib.Path(os.environ['SLIPWAY_TERMINATION_LOG']).write_text('digest mismatch: model.onnx has other bytes')
+    log = pathlib.Path(os.environ['SLIPWAY_TERMINATION_LOG'])
+    log.write_text('digest mismatch: model.onnx has other bytes')
     sys.exit(3)
 (folder / 'ready').write_text('yes')
 (folder / 'uri').write_text(uri)
@@ -45,7 +51,13 @@ if 'bad' in uri:
 
 
 def container(code: str, *args: str, **more: Any) -> Manifest:
-    return {"name": "main", "image": IMAGE, "command": ["python", "-u", "-c", code], "args": list(args), **more}
+    return {
+        "name": "main",
+        "image": IMAGE,
+        "command": ["python", "-u", "-c", code],
+        "args": list(args),
+        **more,
+    }
 
 
 def pod(code: str, *args: str, restart_policy: str = "Never", **more: Any) -> Manifest:
@@ -56,17 +68,33 @@ def pod(code: str, *args: str, restart_policy: str = "Never", **more: Any) -> Ma
     }
 
 
-def job(name: str, code: str, *args: str, restart_policy: str = "Never", backoff_limit: int = 0, **spec: Any) -> Manifest:
+def job(
+    name: str,
+    code: str,
+    *args: str,
+    restart_policy: str = "Never",
+    backoff_limit: int = 0,
+    **spec: Any,
+) -> Manifest:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"backoffLimit": backoff_limit, "template": {"spec": pod(code, *args, restart_policy=restart_policy)}, **spec},
+        "spec": {
+            "backoffLimit": backoff_limit,
+            "template": {"spec": pod(code, *args, restart_policy=restart_policy)},
+            **spec,
+        },
     }
 
 
-def cron_job(name: str, code: str, *args: str, schedule: str = "0 0 1 1 *", suspend: bool = True, **spec: Any) -> Manifest:
-    template = {"metadata": {"labels": {"app": name}}, "spec": {"backoffLimit": 0, "template": {"spec": pod(code, *args)}}}
+def cron_job(
+    name: str, code: str, *args: str, schedule: str = "0 0 1 1 *", suspend: bool = True, **spec: Any
+) -> Manifest:
+    template = {
+        "metadata": {"labels": {"app": name}},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod(code, *args)}},
+    }
     return {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -101,7 +129,10 @@ def runtime(code: str = SERVER, **more: Any) -> Manifest:
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ClusterServingRuntime",
         "metadata": {"name": RUNTIME, "annotations": {"serving.kserve.io/server-type": "mlserver"}},
-        "spec": {"supportedModelFormats": [{"name": "files", "autoSelect": True}], "containers": [served]},
+        "spec": {
+            "supportedModelFormats": [{"name": "files", "autoSelect": True}],
+            "containers": [served],
+        },
     }
 
 
@@ -111,13 +142,19 @@ def storage(code: str = FETCH) -> Manifest:
         "kind": "ClusterStorageContainer",
         "metadata": {"name": STORAGE},
         "spec": {
-            "container": {"name": "storage-initializer", "image": IMAGE, "command": ["python", "-c", code]},
+            "container": {
+                "name": "storage-initializer",
+                "image": IMAGE,
+                "command": ["python", "-c", code],
+            },
             "supportedUriFormats": [{"prefix": "mlflow://"}],
         },
     }
 
 
-def service(name: str = SERVICE, uri: str = "mlflow://heart/3?sha256=abc", **model: Any) -> Manifest:
+def service(
+    name: str = SERVICE, uri: str = "mlflow://heart/3?sha256=abc", **model: Any
+) -> Manifest:
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -139,7 +176,11 @@ def autoscaler(name: str = SERVICE) -> Manifest:
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": name, "labels": {"team": "a"}},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-predictor"},
+            "scaleTargetRef": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "name": f"{name}-predictor",
+            },
             "minReplicas": 1,
             "maxReplicas": 3,
         },
@@ -148,4 +189,9 @@ def autoscaler(name: str = SERVICE) -> Manifest:
 
 def lease(name: str = LEASED, holder: str = "a") -> Manifest:
     spec = {"holderIdentity": holder, "leaseDurationSeconds": 15}
-    return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": spec}
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name},
+        "spec": spec,
+    }

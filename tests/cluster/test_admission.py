@@ -44,59 +44,110 @@ POD = "spec.template.spec"
     ("manifest", "field"),
     [
         (
-            with_container(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
+            with_container(
+                env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+            ),
             f"{POD}.containers[0].env[0].valueFrom",
         ),
         (with_container(env=[{"name": "A", "value": 1}]), f"{POD}.containers[0].env[0].value"),
         (with_container(envFrom=[]), f"{POD}.containers[0].envFrom"),
-        (with_container(livenessProbe={"exec": {"command": ["true"]}}), f"{POD}.containers[0].livenessProbe.exec"),
-        (with_container(volumeMounts=[{"name": "absent", "mountPath": "/data"}]), "'absent', which is not among the volumes"),
-        (with_container(readinessProbe={"httpGet": {"port": "web"}}), "'web', which is not among the container's ports"),
-        (with_container(ports=[{"containerPort": 53, "protocol": "UDP"}]), f"{POD}.containers[0].ports[0].protocol"),
+        (
+            with_container(livenessProbe={"exec": {"command": ["true"]}}),
+            f"{POD}.containers[0].livenessProbe.exec",
+        ),
+        (
+            with_container(volumeMounts=[{"name": "absent", "mountPath": "/data"}]),
+            "'absent', which is not among the volumes",
+        ),
+        (
+            with_container(readinessProbe={"httpGet": {"port": "web"}}),
+            "'web', which is not among the container's ports",
+        ),
+        (
+            with_container(ports=[{"containerPort": 53, "protocol": "UDP"}]),
+            f"{POD}.containers[0].ports[0].protocol",
+        ),
         (with_pod(containers=[container("pass"), container("pass")]), f"{POD}.containers"),
-        (with_pod(volumes=[{"name": "v", "configMap": {"name": "c"}}]), f"{POD}.volumes[0].configMap"),
+        (
+            with_pod(volumes=[{"name": "v", "configMap": {"name": "c"}}]),
+            f"{POD}.volumes[0].configMap",
+        ),
         (with_pod(hostNetwork=True), f"{POD}.hostNetwork"),
         (with_pod(restartPolicy="Always"), f"{POD}.restartPolicy"),
         (
-            with_container(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]),
+            with_container(
+                env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}]
+            ),
             f"{POD}.containers[0].env[0].valueFrom.fieldRef.fieldPath",
         ),
         (job("train", "pass", parallelism=2), "completions and parallelism above 1"),
         (job("train", "pass", completionMode="Indexed", completions=0), "spec.completions"),
         (job("train", "pass", completionMode="Sideways"), "spec.completionMode"),
-        (job("train", "pass", completionMode="Indexed", backoffLimitPerIndex=1), "spec.backoffLimitPerIndex"),
+        (
+            job("train", "pass", completionMode="Indexed", backoffLimitPerIndex=1),
+            "spec.backoffLimitPerIndex",
+        ),
         (cron_job("train", "pass", timeZone="Mars/Olympus"), "spec.timeZone"),
         (cron_job("train", "pass", schedule="0 0 0 * * *"), "spec.schedule"),
         (cron_job("train", "pass", schedule="61 * * * *"), "spec.schedule"),
         (cron_job("train", "pass", concurrencyPolicy="Perhaps"), "spec.concurrencyPolicy"),
         (with_predictor(containers=[]), "spec.predictor.containers"),
-        ({**service(), "spec": {"predictor": service()["spec"]["predictor"], "transformer": {}}}, "spec.transformer"),
+        (
+            {**service(), "spec": {"predictor": service()["spec"]["predictor"], "transformer": {}}},
+            "spec.transformer",
+        ),
         (runtime(env=[{"name": "A", "valueFrom": {}}]), "spec.containers[0].env[0].valueFrom"),
-        ({**storage(), "spec": {**storage()["spec"], "supportedUriFormats": [{}]}}, "spec.supportedUriFormats[0]"),
+        (
+            {**storage(), "spec": {**storage()["spec"], "supportedUriFormats": [{}]}},
+            "spec.supportedUriFormats[0]",
+        ),
         (model("Heart"), "metadata.name"),
-        ({**model(), "spec": {**model()["spec"], "registredModel": "x"}}, "spec.registredModel: unknown field"),
-        ({**model(), "spec": {**model()["spec"], "scale": {"replicas": 2}}}, "spec.scale.replicas: unknown field"),
-        ({**model(), "spec": {**model()["spec"], "allowFormats": ["safetensors"]}}, "spec.allowFormats[0]"),
+        (
+            {**model(), "spec": {**model()["spec"], "registredModel": "x"}},
+            "spec.registredModel: unknown field",
+        ),
+        (
+            {**model(), "spec": {**model()["spec"], "scale": {"replicas": 2}}},
+            "spec.scale.replicas: unknown field",
+        ),
+        (
+            {**model(), "spec": {**model()["spec"], "allowFormats": ["safetensors"]}},
+            "spec.allowFormats[0]",
+        ),
         ({**job("train", "pass"), "apiVersion": "batch/v2"}, "apiVersion"),
         ({**job("train", "pass"), "kind": "Deployment"}, "kind"),
-        ({**job("train", "pass"), "metadata": {"name": "t", "labels": {"a": 1}}}, "metadata.labels['a']"),
+        (
+            {**job("train", "pass"), "metadata": {"name": "t", "labels": {"a": 1}}},
+            "metadata.labels['a']",
+        ),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(store: LocalCluster, manifest: Manifest, field: str) -> None:
+def test_what_cannot_be_honoured_is_refused_by_name(
+    store: LocalCluster, manifest: Manifest, field: str
+) -> None:
     with pytest.raises(Invalid) as refusal:
         store.apply(manifest)
     assert field in str(refusal.value)
 
 
 def test_what_has_no_meaning_for_a_process_is_accepted(store: LocalCluster) -> None:
-    manifest = with_container(resources={"requests": {"cpu": "1"}}, securityContext={"runAsNonRoot": True})
-    manifest["spec"]["template"]["spec"] |= {"serviceAccountName": "jobs", "automountServiceAccountToken": False}
+    manifest = with_container(
+        resources={"requests": {"cpu": "1"}}, securityContext={"runAsNonRoot": True}
+    )
+    manifest["spec"]["template"]["spec"] |= {
+        "serviceAccountName": "jobs",
+        "automountServiceAccountToken": False,
+    }
     store.apply(manifest)
 
 
 def test_defaults_are_those_of_the_api_server(store: LocalCluster) -> None:
     spec = store.apply(cron_job("train", "pass", suspend=True))["spec"]
-    assert (spec["concurrencyPolicy"], spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == ("Allow", 3, 1)
+    assert (
+        spec["concurrencyPolicy"],
+        spec["successfulJobsHistoryLimit"],
+        spec["failedJobsHistoryLimit"],
+    ) == ("Allow", 3, 1)
     manifest = job("train", "pass")
     del manifest["spec"]["backoffLimit"]
     assert store.apply(manifest)["spec"]["backoffLimit"] == 6
@@ -108,7 +159,9 @@ def test_a_bad_status_of_a_model_is_refused(store: LocalCluster) -> None:
         store.update_status(MODEL, "heart", {"observedGeneration": "many"})
 
 
-def test_the_status_of_a_model_that_a_later_release_wrote_can_be_updated(store: LocalCluster) -> None:
+def test_the_status_of_a_model_that_a_later_release_wrote_can_be_updated(
+    store: LocalCluster,
+) -> None:
     store.apply(model())
     skew.store(store, "heart")
     status = {"observedGeneration": 2, skew.INVENTED: 1}
@@ -117,7 +170,9 @@ def test_the_status_of_a_model_that_a_later_release_wrote_can_be_updated(store: 
         store.apply(skew.of_a_later_release(model()))
 
 
-def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_word_on_it(store: LocalCluster) -> None:
+def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_word_on_it(
+    store: LocalCluster,
+) -> None:
     manifest = cron_job("train", "pass")
     del manifest["spec"]["suspend"]
     store.apply(manifest)

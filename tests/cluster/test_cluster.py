@@ -5,9 +5,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from slipway_cluster import CRON_JOB, JOB, LEASE, MODEL, Cluster, Conflict, Invalid, Kind, Manifest, NotFound, WatchEvent
+from slipway_cluster import (
+    CRON_JOB,
+    JOB,
+    LEASE,
+    MODEL,
+    Cluster,
+    Conflict,
+    Invalid,
+    Kind,
+    Manifest,
+    NotFound,
+    WatchEvent,
+)
 
-from tests.cluster.manifests import autoscaler, cron_job, job, lease, model, runtime, service, storage
+from tests.cluster.manifests import (
+    autoscaler,
+    cron_job,
+    job,
+    lease,
+    model,
+    runtime,
+    service,
+    storage,
+)
 from tests.cluster.waiting import until
 
 
@@ -17,21 +38,38 @@ def condition(manifest: Manifest, kind: str) -> Manifest | None:
 
 
 def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
-    return until(lambda: cluster.get(JOB, name), lambda seen: condition(seen, "Complete") or condition(seen, "Failed"), seconds)
+    return until(
+        lambda: cluster.get(JOB, name),
+        lambda seen: condition(seen, "Complete") or condition(seen, "Failed"),
+        seconds,
+    )
 
 
-@pytest.mark.parametrize("manifest", [runtime(), storage(), service(), autoscaler(), lease()], ids=lambda each: each["kind"])
+@pytest.mark.parametrize(
+    "manifest",
+    [runtime(), storage(), service(), autoscaler(), lease()],
+    ids=lambda each: each["kind"],
+)
 def test_objects_of_every_kind_are_kept_and_found(cluster: Cluster, manifest: Manifest) -> None:
-    kind = Kind(manifest["apiVersion"], manifest["kind"], namespaced=not manifest["kind"].startswith("Cluster"))
+    kind = Kind(
+        manifest["apiVersion"],
+        manifest["kind"],
+        namespaced=not manifest["kind"].startswith("Cluster"),
+    )
     first = cluster.apply(manifest)
     # A Lease and an autoscaler have no generation on a real cluster.
-    assert cluster.apply(manifest)["metadata"].get("generation") == first["metadata"].get("generation")
+    assert cluster.apply(manifest)["metadata"].get("generation") == first["metadata"].get(
+        "generation"
+    )
     name = manifest["metadata"]["name"]
     assert cluster.get(kind, name)["spec"] == first["spec"]
     assert name in [each["metadata"]["name"] for each in cluster.list(kind)]
     assert next(cluster.watch(kind, timeout=5)).object["kind"] == kind.name
     cluster.delete(kind, name)
-    until(lambda: [each["metadata"]["name"] for each in cluster.list(kind)], lambda names: name not in names)
+    until(
+        lambda: [each["metadata"]["name"] for each in cluster.list(kind)],
+        lambda names: name not in names,
+    )
 
 
 def test_an_applied_object_has_identity_age_and_version(cluster: Cluster) -> None:
@@ -40,13 +78,23 @@ def test_an_applied_object_has_identity_age_and_version(cluster: Cluster) -> Non
     assert metadata["uid"]
     assert metadata["resourceVersion"]
     assert metadata["generation"] == 1
-    assert abs((datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])).total_seconds()) < 120
+    assert (
+        abs(
+            (
+                datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])
+            ).total_seconds()
+        )
+        < 120
+    )
     assert cluster.get(MODEL, "heart")["metadata"]["uid"] == metadata["uid"]
 
 
 def test_applying_the_same_again_changes_nothing(cluster: Cluster) -> None:
     first = cluster.apply(model())
-    assert cluster.apply(model())["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert (
+        cluster.apply(model())["metadata"]["resourceVersion"]
+        == first["metadata"]["resourceVersion"]
+    )
 
 
 def test_only_a_change_of_the_spec_is_a_new_generation(cluster: Cluster) -> None:
@@ -67,7 +115,9 @@ def test_a_field_that_is_no_longer_applied_is_removed(cluster: Cluster) -> None:
 def test_status_is_written_apart_from_the_rest(cluster: Cluster) -> None:
     created = cluster.apply({**model(), "status": {"observedGeneration": 9}})
     assert created.get("status", {}).get("observedGeneration", 0) == 0
-    written = cluster.update_status(MODEL, "heart", {"observedGeneration": 1, "conditions": [], "traffic": []})
+    written = cluster.update_status(
+        MODEL, "heart", {"observedGeneration": 1, "conditions": [], "traffic": []}
+    )
     assert written["metadata"]["generation"] == 1
     applied = cluster.apply({**model(alias="blue"), "status": {"observedGeneration": 9}})
     assert applied["status"]["observedGeneration"] == 1
@@ -75,8 +125,15 @@ def test_status_is_written_apart_from_the_rest(cluster: Cluster) -> None:
 
 def test_a_status_replaces_the_former_one_whole(cluster: Cluster) -> None:
     cluster.apply(model())
-    condition = {"type": "Ready", "status": "True", "reason": "Serving", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    cluster.update_status(MODEL, "heart", {"observedGeneration": 1, "conditions": [condition], "traffic": []})
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Serving",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    cluster.update_status(
+        MODEL, "heart", {"observedGeneration": 1, "conditions": [condition], "traffic": []}
+    )
     cluster.update_status(MODEL, "heart", {"observedGeneration": 1})
     assert not cluster.get(MODEL, "heart")["status"].get("conditions")
 
@@ -90,7 +147,9 @@ def test_a_status_replaces_the_former_one_whole(cluster: Cluster) -> None:
         ({"rollout": {"steps": [200]}}, "spec.rollout.steps[0]"),
     ],
 )
-def test_a_bad_model_is_refused_by_the_name_of_its_field(cluster: Cluster, spec: dict[str, Any], field: str) -> None:
+def test_a_bad_model_is_refused_by_the_name_of_its_field(
+    cluster: Cluster, spec: dict[str, Any], field: str
+) -> None:
     with pytest.raises(Invalid) as refusal:
         cluster.apply(model(**spec))
     assert field in str(refusal.value)
@@ -163,7 +222,9 @@ def test_a_job_runs_to_its_end_and_its_output_is_kept(cluster: Cluster) -> None:
 
 
 def test_the_log_of_a_running_job_can_be_followed(cluster: Cluster) -> None:
-    cluster.apply(job("count", "import time\nfor i in range(5):\n print(i, flush=True)\n time.sleep(0.2)"))
+    cluster.apply(
+        job("count", "import time\nfor i in range(5):\n print(i, flush=True)\n time.sleep(0.2)")
+    )
     assert list(cluster.logs(JOB, "count", follow=True)) == ["0", "1", "2", "3", "4"]
 
 
@@ -177,7 +238,9 @@ def test_a_failing_job_is_retried_as_often_as_it_may(cluster: Cluster) -> None:
 
 def test_a_job_is_not_retried_after_an_end_that_its_policy_calls_hopeless(cluster: Cluster) -> None:
     rule = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}
-    cluster.apply(job("wrong", "raise SystemExit(2)", backoff_limit=3, podFailurePolicy={"rules": [rule]}))
+    cluster.apply(
+        job("wrong", "raise SystemExit(2)", backoff_limit=3, podFailurePolicy={"rules": [rule]})
+    )
     failed = condition(over(cluster, "wrong"), "Failed")
     assert failed
     assert failed["reason"] == "PodFailurePolicy"
@@ -194,12 +257,20 @@ def test_a_job_that_takes_too_long_is_ended(cluster: Cluster) -> None:
 
 def test_a_finished_job_goes_when_its_time_has_come(cluster: Cluster) -> None:
     cluster.apply(job("brief", "pass", ttlSecondsAfterFinished=1))
-    until(lambda: [each["metadata"]["name"] for each in cluster.list(JOB)], lambda names: "brief" not in names, 60)
+    until(
+        lambda: [each["metadata"]["name"] for each in cluster.list(JOB)],
+        lambda names: "brief" not in names,
+        60,
+    )
 
 
 def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Cluster) -> None:
-    cluster.apply(cron_job("train", "import os, sys; print(sys.argv[1:], os.environ['SEED'])", "heart"))
-    made = cluster.create_job("train", name="train-now", args=["--set", "depth=3"], env={"SEED": "7"})
+    cluster.apply(
+        cron_job("train", "import os, sys; print(sys.argv[1:], os.environ['SEED'])", "heart")
+    )
+    made = cluster.create_job(
+        "train", name="train-now", args=["--set", "depth=3"], env={"SEED": "7"}
+    )
     assert made["metadata"]["ownerReferences"][0]["name"] == "train"
     assert made["metadata"]["labels"]["app"] == "train"
     assert condition(over(cluster, "train-now"), "Complete")
@@ -209,10 +280,23 @@ def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Clus
         cluster.create_job("train", name="train-now")
 
 
-def test_words_of_a_user_reach_a_job_as_they_are_and_reveal_none_of_its_secrets(cluster: Cluster) -> None:
-    cluster.apply(cron_job("train", "import os, sys; print(sys.argv[2], os.environ['WHO'])", "heart"))
-    marks = {"labels": {"slipway.dev/purpose": "training"}, "annotations": {"slipway.dev/submitted-by": "ada"}}
-    made = cluster.create_job("train", name="train-now", args=["$(SEED) $$ $("], env={"SEED": "7", "WHO": "$(SEED)"}, **marks)
+def test_words_of_a_user_reach_a_job_as_they_are_and_reveal_none_of_its_secrets(
+    cluster: Cluster,
+) -> None:
+    cluster.apply(
+        cron_job("train", "import os, sys; print(sys.argv[2], os.environ['WHO'])", "heart")
+    )
+    marks = {
+        "labels": {"slipway.dev/purpose": "training"},
+        "annotations": {"slipway.dev/submitted-by": "ada"},
+    }
+    made = cluster.create_job(
+        "train",
+        name="train-now",
+        args=["$(SEED) $$ $("],
+        env={"SEED": "7", "WHO": "$(SEED)"},
+        **marks,
+    )
     assert made["metadata"]["labels"] == {"app": "train", "slipway.dev/purpose": "training"}
     assert made["metadata"]["annotations"]["slipway.dev/submitted-by"] == "ada"
     assert condition(over(cluster, "train-now"), "Complete")
@@ -241,7 +325,9 @@ def test_a_wrong_schedule_is_refused(cluster: Cluster) -> None:
 def test_what_an_object_owns_goes_with_it(cluster: Cluster) -> None:
     cluster.apply(cron_job("train", "import time; time.sleep(600)"))
     cluster.create_job("train", name="train-now")
-    until(lambda: cluster.get(JOB, "train-now").get("status", {}), lambda status: status.get("active"))
+    until(
+        lambda: cluster.get(JOB, "train-now").get("status", {}), lambda status: status.get("active")
+    )
     cluster.delete(CRON_JOB, "train")
     until(lambda: cluster.list(JOB), lambda jobs: not jobs, 60)
 
@@ -254,9 +340,17 @@ def test_a_template_of_a_job_cannot_be_changed(cluster: Cluster) -> None:
 
 
 def test_a_container_reads_its_environment_and_its_expansions(cluster: Cluster) -> None:
-    manifest = job("env", "import os, sys; print(os.environ['GREETING'], sys.argv[1], sys.argv[2])", "$(NAME)", "$$(NAME)")
+    manifest = job(
+        "env",
+        "import os, sys; print(os.environ['GREETING'], sys.argv[1], sys.argv[2])",
+        "$(NAME)",
+        "$$(NAME)",
+    )
     container = manifest["spec"]["template"]["spec"]["containers"][0]
-    container["env"] = [{"name": "NAME", "value": "you"}, {"name": "GREETING", "value": "hello $(NAME)"}]
+    container["env"] = [
+        {"name": "NAME", "value": "you"},
+        {"name": "GREETING", "value": "hello $(NAME)"},
+    ]
     cluster.apply(manifest)
     over(cluster, "env")
     assert list(cluster.logs(JOB, "env")) == ["hello you you $(NAME)"]
@@ -285,7 +379,9 @@ def test_the_pods_of_a_job_are_found_the_oldest_first(cluster: Cluster) -> None:
     assert cluster.pods(JOB, "nobody") == []
 
 
-def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(cluster: Cluster) -> None:
+def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(
+    cluster: Cluster,
+) -> None:
     heart, digits = cluster.apply(model("heart")), cluster.apply(model("digits"))
     cluster.record(heart, reason="Serving", message="version 1 answers")
     for _ in range(3):
@@ -298,5 +394,10 @@ def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(clus
     assert found["Serving"]["involvedObject"]["uid"] == heart["metadata"]["uid"]
     assert [len(each["message"]) for each in cluster.events(digits)] == [1024]
     cluster.delete(MODEL, "heart")
-    until(lambda: cluster.list(MODEL, {"team": "a"}), lambda models: "heart" not in [each["metadata"]["name"] for each in models])
-    assert list(cluster.events(cluster.apply(model("heart")))) == [], "another object of the same name"
+    until(
+        lambda: cluster.list(MODEL, {"team": "a"}),
+        lambda models: "heart" not in [each["metadata"]["name"] for each in models],
+    )
+    assert list(cluster.events(cluster.apply(model("heart")))) == [], (
+        "another object of the same name"
+    )

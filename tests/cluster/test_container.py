@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from slipway_cluster.apply import merge
-from slipway_cluster.container import Image, PodFolder, expanded, free_ports, launch, with_mounts, with_ports
+from slipway_cluster.container import (
+    Image,
+    PodFolder,
+    expanded,
+    free_ports,
+    launch,
+    with_mounts,
+    with_ports,
+)
 from slipway_cluster.job import Backoff
 from slipway_cluster.pod_log import PodLog
 from slipway_cluster.workload import PodSpec
@@ -63,7 +71,9 @@ def test_variables_are_expanded_as_kubernetes_does(text: str, expected: str) -> 
     assert expanded(text, {"A": "1"}) == expected
 
 
-def test_a_process_gets_the_images_path_its_own_folders_and_little_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_gets_the_images_path_its_own_folders_and_little_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SECRET_OF_THE_LAUNCHER", "x")
     spec = PodSpec.model_validate(
         {
@@ -75,10 +85,21 @@ def test_a_process_gets_the_images_path_its_own_folders_and_little_else(tmp_path
                     "args": ["/data/in", "/tmp/x"],
                     "env": [
                         {"name": "A", "value": "own"},
-                        {"name": "OF", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['example.com/a']"}}},
-                        {"name": "MY_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                        {
+                            "name": "OF",
+                            "valueFrom": {
+                                "fieldRef": {"fieldPath": "metadata.labels['example.com/a']"}
+                            },
+                        },
+                        {
+                            "name": "MY_NAME",
+                            "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+                        },
                     ],
-                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "data", "mountPath": "/data"}],
+                    "volumeMounts": [
+                        {"name": "tmp", "mountPath": "/tmp"},
+                        {"name": "data", "mountPath": "/data"},
+                    ],
                 }
             ],
         }
@@ -106,25 +127,39 @@ def test_free_ports_are_free_and_differ() -> None:
 
 
 def test_taken_ports_are_not_given_again() -> None:
-    (port,) = set(range(20000, 32768)) - (taken := set(range(20000, 32768)) - {free_ports([1], set())[1]})
+    (port,) = set(range(20000, 32768)) - (
+        taken := set(range(20000, 32768)) - {free_ports([1], set())[1]}
+    )
     assert free_ports([1], taken) == {1: port}
 
 
 def test_the_back_off_doubles_up_to_its_limit() -> None:
     backoff = Backoff(first=10, longest=300)
-    assert [backoff.delay(failures) for failures in (1, 2, 3, 4, 7, 8, 1000)] == [0, 10, 20, 40, 300, 300, 300]
+    assert [backoff.delay(failures) for failures in (1, 2, 3, 4, 7, 8, 1000)] == [
+        0,
+        10,
+        20,
+        40,
+        300,
+        300,
+        300,
+    ]
 
 
 _JSON = st.recursive(
     st.integers() | st.text(max_size=3),
-    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3) | st.lists(inner, max_size=2),
+    lambda inner: (
+        st.dictionaries(st.sampled_from("abc"), inner, max_size=3) | st.lists(inner, max_size=2)
+    ),
     max_leaves=8,
 )
 _OBJECTS = st.dictionaries(st.sampled_from("abc"), _JSON, max_size=3)
 
 
 @given(_OBJECTS, _OBJECTS)
-def test_what_only_we_have_set_becomes_exactly_what_we_set_now(before: dict[str, object], now: dict[str, object]) -> None:
+def test_what_only_we_have_set_becomes_exactly_what_we_set_now(
+    before: dict[str, object], now: dict[str, object]
+) -> None:
     live = merge({}, before, {})
     assert live == before
     assert _pruned(merge(before, now, live)) == _pruned(now)

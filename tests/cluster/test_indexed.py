@@ -15,18 +15,37 @@ from tests.cluster.test_cluster import condition, over
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def indexed(name: str, code: str, *args: str, completions: int, parallelism: int = 2, **more: Any) -> Manifest:
-    return job(name, code, *args, completionMode="Indexed", completions=completions, parallelism=parallelism, **more)
+def indexed(
+    name: str, code: str, *args: str, completions: int, parallelism: int = 2, **more: Any
+) -> Manifest:
+    return job(
+        name,
+        code,
+        *args,
+        completionMode="Indexed",
+        completions=completions,
+        parallelism=parallelism,
+        **more,
+    )
 
 
 def a_pod(index: int, phase: str) -> Manifest:
-    return {"metadata": {"name": f"p-{index}", "annotations": {INDEX: str(index)}}, "status": {"phase": phase}}
+    return {
+        "metadata": {"name": f"p-{index}", "annotations": {INDEX: str(index)}},
+        "status": {"phase": phase},
+    }
 
 
 def test_each_index_runs_once_and_knows_its_number_and_its_job(cluster: Cluster) -> None:
-    manifest = indexed("sweep", "import os; print(os.environ['JOB_COMPLETION_INDEX'], os.environ['SWEEP'])", completions=3)
+    manifest = indexed(
+        "sweep",
+        "import os; print(os.environ['JOB_COMPLETION_INDEX'], os.environ['SWEEP'])",
+        completions=3,
+    )
     named = {"fieldRef": {"fieldPath": "metadata.labels['batch.kubernetes.io/job-name']"}}
-    manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "SWEEP", "valueFrom": named}]
+    manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [
+        {"name": "SWEEP", "valueFrom": named}
+    ]
     cluster.apply(manifest)
     status = over(cluster, "sweep")["status"]
     assert condition({"status": status}, "Complete")
@@ -37,7 +56,9 @@ def test_each_index_runs_once_and_knows_its_number_and_its_job(cluster: Cluster)
     assert line in {"0 sweep", "1 sweep", "2 sweep"}
 
 
-def test_only_the_index_that_failed_is_run_again_within_the_limit(machine: Machine, tmp_path: Path) -> None:
+def test_only_the_index_that_failed_is_run_again_within_the_limit(
+    machine: Machine, tmp_path: Path
+) -> None:
     code = (
         "import os, pathlib, sys\n"
         "runs = pathlib.Path(sys.argv[1]) / os.environ['JOB_COMPLETION_INDEX']\n"
@@ -47,7 +68,11 @@ def test_only_the_index_that_failed_is_run_again_within_the_limit(machine: Machi
     )
     machine.cluster.apply(indexed("sweep", code, str(tmp_path), completions=3, backoff_limit=1))
     status = over(machine.cluster, "sweep")["status"]
-    assert (status["completedIndexes"], status["failed"], status["conditions"][0]["type"]) == ("0-2", 1, "Complete")
+    assert (status["completedIndexes"], status["failed"], status["conditions"][0]["type"]) == (
+        "0-2",
+        1,
+        "Complete",
+    )
     assert [(tmp_path / str(index)).read_text() for index in range(3)] == ["x", "xx", "x"]
 
 
@@ -77,7 +102,9 @@ def test_the_log_is_that_of_a_running_pod_else_of_the_one_that_ended_last() -> N
     def ended(index: int, second: int) -> Manifest:
         pod = a_pod(index, "Succeeded")
         moment = f"2026-01-01T00:00:{second:02}Z"
-        pod["status"]["containerStatuses"] = [{"restartCount": 0, "state": {"terminated": {"finishedAt": moment}}}]
+        pod["status"]["containerStatuses"] = [
+            {"restartCount": 0, "state": {"terminated": {"finishedAt": moment}}}
+        ]
         return pod
 
     pods = [ended(0, 9), ended(1, 3)]

@@ -1,4 +1,6 @@
-"""The door to Kubernetes when the API server is difficult: a small HTTP server says what a real one seldom does."""
+"""The door to Kubernetes when the API server is difficult: a small HTTP server says what a real one
+seldom does.
+"""
 
 import json
 import socket
@@ -17,7 +19,9 @@ from tests.cluster.manifests import model
 
 
 class ApiServer:
-    """Answers the listings and the watches with what it was given, in order; the last of each is repeated."""
+    """Answers the listings and the watches with what it was given, in order; the last of each is
+    repeated.
+    """
 
     def __init__(self) -> None:
         self.listings: list[tuple[int, Manifest]] = []
@@ -29,7 +33,9 @@ class ApiServer:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+                query = {
+                    key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()
+                }
                 if "watch" in query:
                     outer._watch(self, query["resourceVersion"])
                 else:
@@ -83,7 +89,10 @@ def cluster(server: ApiServer) -> KubernetesCluster:
 
 
 def listing(version: str, *names: str) -> tuple[int, Manifest]:
-    return 200, {"metadata": {"resourceVersion": version}, "items": [{"metadata": at(version, name)} for name in names]}
+    return 200, {
+        "metadata": {"resourceVersion": version},
+        "items": [{"metadata": at(version, name)} for name in names],
+    }
 
 
 def at(version: str, name: str) -> Manifest:
@@ -103,14 +112,21 @@ def watched(cluster: KubernetesCluster, count: int) -> list[tuple[str, str]]:
     return [(each.type, each.object["metadata"]["name"]) for each in islice(events, count)]
 
 
-def test_a_watch_that_ended_in_time_goes_on_where_it_was(server: ApiServer, cluster: KubernetesCluster) -> None:
+def test_a_watch_that_ended_in_time_goes_on_where_it_was(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
     server.listings = [listing("10", "heart")]
-    server.watches = [[event("MODIFIED", "11", "heart"), event("BOOKMARK", "15", "")], [event("ADDED", "16", "digits")]]
+    server.watches = [
+        [event("MODIFIED", "11", "heart"), event("BOOKMARK", "15", "")],
+        [event("ADDED", "16", "digits")],
+    ]
     assert watched(cluster, 3) == [("ADDED", "heart"), ("MODIFIED", "heart"), ("ADDED", "digits")]
     assert server.versions[:2] == ["10", "15"]
 
 
-def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(server: ApiServer, cluster: KubernetesCluster) -> None:
+def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
     gone = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
     server.listings = [listing("10", "heart", "old"), listing("50", "heart", "new")]
     server.watches = [[gone], [event("MODIFIED", "51", "new")]]
@@ -125,14 +141,18 @@ def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(serve
     assert server.versions[:2] == ["10", "50"]
 
 
-def test_a_watch_survives_a_broken_connection_and_a_server_in_trouble(server: ApiServer, cluster: KubernetesCluster) -> None:
+def test_a_watch_survives_a_broken_connection_and_a_server_in_trouble(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
     server.listings = [listing("10"), failure(503, "starting"), listing("20", "heart")]
     # The client itself tries a broken connection three times more.
     server.watches = [None, None, None, None, [event("MODIFIED", "21", "heart")]]
     assert watched(cluster, 2) == [("ADDED", "heart"), ("MODIFIED", "heart")]
 
 
-def test_a_watch_that_is_not_allowed_says_so_at_once(server: ApiServer, cluster: KubernetesCluster) -> None:
+def test_a_watch_that_is_not_allowed_says_so_at_once(
+    server: ApiServer, cluster: KubernetesCluster
+) -> None:
     server.listings = [failure(403, "models is forbidden")]
     with pytest.raises(ClusterError, match="403: models is forbidden"):
         next(cluster.watch(MODEL))
@@ -140,7 +160,14 @@ def test_a_watch_that_is_not_allowed_says_so_at_once(server: ApiServer, cluster:
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(400, Invalid), (404, NotFound), (409, Conflict), (422, Invalid), (403, ClusterError), (500, ClusterError)],
+    [
+        (400, Invalid),
+        (404, NotFound),
+        (409, Conflict),
+        (422, Invalid),
+        (403, ClusterError),
+        (500, ClusterError),
+    ],
 )
 def test_an_error_keeps_the_servers_words(
     server: ApiServer, cluster: KubernetesCluster, status: int, error: type[ClusterError]

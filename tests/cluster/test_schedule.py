@@ -24,7 +24,9 @@ def hourly(created: datetime, **more: Any) -> Manifest:
     return manifest
 
 
-def owned(name: str, outcome: str | None = None, ended: datetime = NOON, **metadata: Any) -> Manifest:
+def owned(
+    name: str, outcome: str | None = None, ended: datetime = NOON, **metadata: Any
+) -> Manifest:
     time = stamp(ended)
     condition = {"type": outcome, "status": "True", "lastTransitionTime": time}
     status = {"conditions": [condition], "completionTime": time} if outcome else {}
@@ -44,7 +46,9 @@ def owned(name: str, outcome: str | None = None, ended: datetime = NOON, **metad
         ("0 6 * * *", "Asia/Kolkata", "2026-07-15T12:00:00Z", "2026-07-15T00:30:00Z"),
     ],
 )
-def test_the_latest_run_is_the_last_scheduled_time(schedule: str, zone: str | None, now: str, expected: str) -> None:
+def test_the_latest_run_is_the_last_scheduled_time(
+    schedule: str, zone: str | None, now: str, expected: str
+) -> None:
     moment = datetime.fromisoformat(now)
     run = latest_run(spec(schedule, timeZone=zone), moment - timedelta(days=7), moment)
     assert run
@@ -84,10 +88,15 @@ def test_a_suspended_one_starts_nothing_but_still_tidies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "starts", "deleted"), [("Allow", True, []), ("Forbid", False, []), ("Replace", True, ["running"])]
+    ("policy", "starts", "deleted"),
+    [("Allow", True, []), ("Forbid", False, []), ("Replace", True, ["running"])],
 )
-def test_the_concurrency_policy_decides_about_a_running_job(policy: str, starts: bool, deleted: list[str]) -> None:
-    planned = plan(hourly(NOON - timedelta(days=1), concurrencyPolicy=policy), [owned("running")], NOON)
+def test_the_concurrency_policy_decides_about_a_running_job(
+    policy: str, starts: bool, deleted: list[str]
+) -> None:
+    planned = plan(
+        hourly(NOON - timedelta(days=1), concurrencyPolicy=policy), [owned("running")], NOON
+    )
     assert bool(planned.start) is starts
     assert planned.delete == deleted
     assert [each["name"] for each in planned.status["active"]] == ([] if deleted else ["running"])
@@ -115,7 +124,9 @@ def test_a_manual_job_replaces_environment_by_name() -> None:
     manifest = hourly(NOON)
     container = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
     container["env"] = [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
-    made = manual_job(manifest, "now", ["x"], {"A": "3"})["spec"]["template"]["spec"]["containers"][0]
+    made = manual_job(manifest, "now", ["x"], {"A": "3"})["spec"]["template"]["spec"]["containers"][
+        0
+    ]
     assert made["env"] == [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]
     assert made["args"] == ["x"]
     assert container["args"] == []

@@ -1,4 +1,6 @@
-"""InferenceServices on the stand-in: resolved, fetched, started, probed and restarted as KServe and Kubernetes do it."""
+"""InferenceServices on the stand-in: resolved, fetched, started, probed and restarted as KServe and
+Kubernetes do it.
+"""
 
 import os
 import signal
@@ -28,7 +30,9 @@ def serve(machine: Machine, manifest: Manifest | None = None, **runtime_fields: 
 def main_container(machine: Machine, name: str = "heart-3") -> Manifest:
     """The status of the newest pod's container."""
     pods = machine.cluster.list(POD, {"serving.kserve.io/inferenceservice": name})
-    containers: list[Manifest] = pods[-1].get("status", {}).get("containerStatuses", []) if pods else []
+    containers: list[Manifest] = (
+        pods[-1].get("status", {}).get("containerStatuses", []) if pods else []
+    )
     return containers[0] if containers else {}
 
 
@@ -41,14 +45,21 @@ def process_of(container: Manifest) -> ProcessId:
 def runs(process: ProcessId) -> bool:
     try:
         found = psutil.Process(process.pid)
-        return bool(found.create_time() == process.started and found.status() != psutil.STATUS_ZOMBIE)
+        return bool(
+            found.create_time() == process.started and found.status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.NoSuchProcess:
         return False
 
 
 def up_after(machine: Machine, restarts: int) -> ProcessId:
     """The process that answers after so many restarts."""
-    return process_of(until(lambda: main_container(machine), lambda seen: seen.get("restartCount") == restarts and seen["ready"]))
+    return process_of(
+        until(
+            lambda: main_container(machine),
+            lambda seen: seen.get("restartCount") == restarts and seen["ready"],
+        )
+    )
 
 
 def test_a_service_is_fetched_then_served_on_a_free_port(machine: Machine) -> None:
@@ -79,17 +90,29 @@ def test_two_services_with_the_same_container_port_live_side_by_side(machine: Ma
 
 
 def test_a_service_whose_probe_fails_is_not_ready(machine: Machine) -> None:
-    serve(machine, readinessProbe={"httpGet": {"path": "/absent", "port": 8080}, "periodSeconds": 1})
+    serve(
+        machine, readinessProbe={"httpGet": {"path": "/absent", "port": 8080}, "periodSeconds": 1}
+    )
     until(lambda: main_container(machine), lambda seen: "running" in seen.get("state", {}))
     status = machine.service(
-        "heart-3", lambda seen: seen.get("modelStatus", {}).get("states", {}).get("targetModelState") == "Loading"
+        "heart-3",
+        lambda seen: (
+            seen.get("modelStatus", {}).get("states", {}).get("targetModelState") == "Loading"
+        ),
     )
     assert not is_ready(status)
     assert "address" not in status
 
 
 def test_a_service_that_stops_answering_is_not_ready_any_more(machine: Machine) -> None:
-    serve(machine, readinessProbe={"httpGet": {"path": "/ready", "port": "http1"}, "periodSeconds": 1, "failureThreshold": 1})
+    serve(
+        machine,
+        readinessProbe={
+            "httpGet": {"path": "/ready", "port": "http1"},
+            "periodSeconds": 1,
+            "failureThreshold": 1,
+        },
+    )
     machine.url_of_ready("heart-3")
     (file,) = machine.root.glob("pods/*/volumes/*/ready")
     file.unlink()
@@ -101,15 +124,24 @@ def test_a_service_that_stops_answering_is_not_ready_any_more(machine: Machine) 
 
 def test_a_refused_digest_is_told_in_the_model_status(machine: Machine) -> None:
     serve(machine, service(uri="mlflow://heart/3?sha256=bad"))
-    status = machine.service("heart-3", lambda seen: seen.get("modelStatus", {}).get("lastFailureInfo"))
+    status = machine.service(
+        "heart-3", lambda seen: seen.get("modelStatus", {}).get("lastFailureInfo")
+    )
     assert status["modelStatus"] == {
         "transitionStatus": "BlockedByFailedLoad",
         "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
-        "lastFailureInfo": {"reason": "ModelLoadFailed", "exitCode": 3, "message": "digest mismatch: model.onnx has other bytes"},
+        "lastFailureInfo": {
+            "reason": "ModelLoadFailed",
+            "exitCode": 3,
+            "message": "digest mismatch: model.onnx has other bytes",
+        },
     }
     assert not is_ready(status)
     crash = until(lambda: list(machine.crashes), len)[0]
-    assert str(crash) == "InferenceService heart-3: storage-initializer ended with 3: digest mismatch: model.onnx has other bytes"
+    assert str(crash) == (
+        "InferenceService heart-3: storage-initializer ended with 3: digest mismatch: "
+        "model.onnx has other bytes"
+    )
     assert list(machine.root.glob("pods/*/logs/kserve-container.log")) == []
 
 
@@ -117,7 +149,9 @@ def test_without_a_termination_log_the_end_of_the_output_is_the_message(machine:
     machine.cluster.apply(runtime())
     machine.cluster.apply(storage("print('one'); raise SystemExit('no such version')"))
     machine.cluster.apply(service())
-    status = machine.service("heart-3", lambda seen: seen.get("modelStatus", {}).get("lastFailureInfo"))
+    status = machine.service(
+        "heart-3", lambda seen: seen.get("modelStatus", {}).get("lastFailureInfo")
+    )
     assert "no such version" in status["modelStatus"]["lastFailureInfo"]["message"]
 
 
@@ -127,9 +161,17 @@ def test_a_crashed_runtime_is_named_and_started_again(machine: Machine) -> None:
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         read(f"{url}/die")
     crash = until(lambda: list(machine.crashes), len)[0]
-    assert (crash.kind, crash.name, crash.container, crash.exit_code) == ("InferenceService", "heart-3", "kserve-container", 7)
+    assert (crash.kind, crash.name, crash.container, crash.exit_code) == (
+        "InferenceService",
+        "heart-3",
+        "kserve-container",
+        7,
+    )
     assert crash.message.endswith("I was asked to die")
-    until(lambda: main_container(machine), lambda seen: seen.get("restartCount") == 1 and seen["ready"])
+    until(
+        lambda: main_container(machine),
+        lambda seen: seen.get("restartCount") == 1 and seen["ready"],
+    )
     assert machine.url_of_ready("heart-3") == url
     assert read(f"{url}/ready") == "yes"
 
@@ -142,13 +184,21 @@ def test_a_runtime_that_never_starts_is_restarted_more_and_more_slowly(machine: 
         waits.add(main_container(machine).get("state", {}).get("waiting", {}).get("message", ""))
         return waits
 
-    until(messages, lambda seen: {f"back-off {wait}s restarting failed container" for wait in ("0.2", "0.4", "0.8")} <= seen)
+    until(
+        messages,
+        lambda seen: (
+            {f"back-off {wait}s restarting failed container" for wait in ("0.2", "0.4", "0.8")}
+            <= seen
+        ),
+    )
     status = machine.service("heart-3", lambda seen: "ended with 5" in str(seen.get("conditions")))
     assert status["modelStatus"]["transitionStatus"] == "InProgress"
 
 
 def test_a_runtime_that_was_healthy_for_a_time_is_restarted_at_once(tmp_path: Path) -> None:
-    forgiving = KubeletOptions(backoff=Backoff(first=60, longest=60, reset_after=0.3), turn_seconds=0.1)
+    forgiving = KubeletOptions(
+        backoff=Backoff(first=60, longest=60, reset_after=0.3), turn_seconds=0.1
+    )
     machine = Machine(tmp_path / "state", forgiving)
     machine.start()
     try:
@@ -166,12 +216,20 @@ def test_a_runtime_that_was_healthy_for_a_time_is_restarted_at_once(tmp_path: Pa
 
 
 def test_a_runtime_that_hangs_is_restarted_by_its_liveness(machine: Machine) -> None:
-    probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1, "initialDelaySeconds": 1}
+    probe = {
+        "httpGet": {"path": "/ready", "port": 8080},
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+        "initialDelaySeconds": 1,
+    }
     serve(machine, livenessProbe=probe)
     machine.url_of_ready("heart-3")
     stuck = process_of(main_container(machine))
     os.kill(stuck.pid, signal.SIGSTOP)
-    again = until(lambda: main_container(machine), lambda seen: seen.get("restartCount") == 1 and seen["ready"])
+    again = until(
+        lambda: main_container(machine),
+        lambda seen: seen.get("restartCount") == 1 and seen["ready"],
+    )
     assert process_of(again) != stuck
     assert again["lastState"]["terminated"]["reason"] == "liveness probe failed"
     assert not runs(stuck)
@@ -193,11 +251,14 @@ def test_a_deleted_service_leaves_no_process_and_no_file(machine: Machine) -> No
     until(lambda: list(machine.root.glob("pods/*")), lambda left: not left)
 
 
-def test_who_ignores_sigterm_is_killed_with_its_children_when_the_grace_is_over(machine: Machine) -> None:
+def test_who_ignores_sigterm_is_killed_with_its_children_when_the_grace_is_over(
+    machine: Machine,
+) -> None:
     stubborn = SERVER.replace(
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))",
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); import subprocess;"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); print(child.pid, flush=True)",
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+        "print(child.pid, flush=True)",
     )
     serve(machine, code=stubborn)
     machine.url_of_ready("heart-3")
@@ -219,7 +280,9 @@ def test_a_changed_service_serves_on_until_the_new_pod_answers(machine: Machine)
     assert read(f"{old}/uri") == "mlflow://heart/3?sha256=abc"
     assert is_ready(machine.service("heart-3", lambda _: True))
     machine.cluster.apply(service(uri="mlflow://heart/3?sha256=new"))
-    new = str(machine.service("heart-3", lambda seen: seen["address"]["url"] != old)["address"]["url"])
+    new = str(
+        machine.service("heart-3", lambda seen: seen["address"]["url"] != old)["address"]["url"]
+    )
     assert read(f"{new}/uri") == "mlflow://heart/3?sha256=new"
     until(lambda: machine.cluster.list(POD), lambda pods: len(pods) == 1)
 
@@ -243,7 +306,9 @@ def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:
         (service(uri="s3://bucket/heart"), "StorageURINotSupported", "s3://bucket/heart"),
     ],
 )
-def test_what_cannot_be_resolved_is_said(machine: Machine, manifest: Manifest, reason: str, words: str) -> None:
+def test_what_cannot_be_resolved_is_said(
+    machine: Machine, manifest: Manifest, reason: str, words: str
+) -> None:
     serve(machine, manifest)
     status = machine.service("heart-3", lambda seen: seen.get("conditions"))
     assert not is_ready(status)
@@ -262,12 +327,16 @@ def test_a_service_waits_for_its_runtime(machine: Machine) -> None:
 
 def test_an_unknown_image_is_named(machine: Machine) -> None:
     serve(machine, image="other:1")
-    machine.service("heart-3", lambda seen: "image 'other:1' is not among" in str(seen.get("conditions")))
+    machine.service(
+        "heart-3", lambda seen: "image 'other:1' is not among" in str(seen.get("conditions"))
+    )
 
 
 def test_a_missing_program_is_named(machine: Machine) -> None:
     serve(machine, command=["no-such-program"])
-    machine.service("heart-3", lambda seen: "cannot start no-such-program" in str(seen.get("conditions")))
+    machine.service(
+        "heart-3", lambda seen: "cannot start no-such-program" in str(seen.get("conditions"))
+    )
 
 
 def test_the_log_is_bounded(machine: Machine) -> None:
@@ -275,7 +344,11 @@ def test_the_log_is_bounded(machine: Machine) -> None:
     serve(machine, code=noisy)
 
     def size() -> int:
-        return sum(file.stat().st_size for file in Path(machine.root).glob("pods/*/logs/*") if file.exists())
+        return sum(
+            file.stat().st_size
+            for file in Path(machine.root).glob("pods/*/logs/*")
+            if file.exists()
+        )
 
     until(lambda: list(machine.root.glob("pods/*/logs/kserve-container.log.1")), len)
     machine.cluster.delete(INFERENCE_SERVICE, "heart-3")

@@ -24,11 +24,13 @@ LAUNCHER = """
 import json, pathlib, sys, threading
 from slipway_cluster.kubelet import Image, Kubelet
 root, image = sys.argv[1:]
-Kubelet(pathlib.Path(root), {image: Image(pathlib.Path(sys.executable).parent)}).run(threading.Event())
+Kubelet(pathlib.Path(root),
+{image: Image(pathlib.Path(sys.executable).parent)}).run(threading.Event())
 """
 SPAWNING = SERVER.replace(
     "print('serving'",
-    "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'],"
+    "import subprocess; print(subprocess.Popen([sys.executable, '-c', 'import time; "
+    "time.sleep(600)'],"
     " start_new_session=True).pid, flush=True)\nprint('serving'",
 )
 
@@ -55,7 +57,11 @@ def serve(machine: Machine, code: str = SERVER) -> None:
 
 def pids(machine: Machine) -> list[int]:
     """Of the pods' containers, as recorded."""
-    containers = [each for pod in machine.cluster.list(POD) for each in pod.get("status", {}).get("containerStatuses", [])]
+    containers = [
+        each
+        for pod in machine.cluster.list(POD)
+        for each in pod.get("status", {}).get("containerStatuses", [])
+    ]
     return [found.pid for each in containers if (found := ProcessId.parse(each["containerID"]))]
 
 
@@ -73,7 +79,9 @@ def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
     until(lambda: is_gone(pid), bool, 5)
 
 
-def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_service_runs_again(idle: Machine) -> None:
+def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_service_runs_again(
+    idle: Machine,
+) -> None:
     serve(idle, SPAWNING)
     launcher = launch(idle.root)
     former = idle.url_of_ready("heart-3")
@@ -83,7 +91,9 @@ def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_ser
     assert not is_gone(grandchild)
     idle.start()
     until(lambda: is_gone(grandchild), bool, 10)
-    status = idle.service("heart-3", lambda seen: is_ready(seen) and seen["address"]["url"] != former)
+    status = idle.service(
+        "heart-3", lambda seen: is_ready(seen) and seen["address"]["url"] != former
+    )
     url = str(status["address"]["url"])
     assert read(f"{url}/uri") == "mlflow://heart/3?sha256=abc"
 
@@ -96,7 +106,9 @@ def test_a_process_that_left_its_group_ends_with_its_container(machine: Machine)
     until(lambda: is_gone(grandchild), bool)
 
 
-def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(idle: Machine) -> None:
+def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
+    idle: Machine,
+) -> None:
     serve(idle)
     idle.start()
     idle.url_of_ready("heart-3")
@@ -112,8 +124,13 @@ def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
 def test_a_job_that_was_running_when_everything_died_is_retried_within_its_limit(
     idle: Machine, tmp_path: Path, backoff_limit: int, outcome: str
 ) -> None:
-    first_only = "import pathlib, sys, time\np = pathlib.Path(sys.argv[1])\nif not p.exists():\n p.touch()\n time.sleep(600)"
-    idle.cluster.apply(job("train", first_only, str(tmp_path / "seen"), backoff_limit=backoff_limit))
+    first_only = (
+        "import pathlib, sys, time\np = pathlib.Path(sys.argv[1])\nif not p.exists():\n "
+        "p.touch()\n time.sleep(600)"
+    )
+    idle.cluster.apply(
+        job("train", first_only, str(tmp_path / "seen"), backoff_limit=backoff_limit)
+    )
     launcher = launch(idle.root)
     until((tmp_path / "seen").exists, bool)
     until(lambda: pids(idle), len)
@@ -129,11 +146,17 @@ def test_a_finished_job_is_not_run_again_after_a_restart(idle: Machine, tmp_path
     count = "import sys; open(sys.argv[1], 'a').write('x')"
     idle.cluster.apply(job("once", count, str(tmp_path / "runs")))
     idle.start()
-    until(lambda: idle.cluster.get(JOB, "once").get("status", {}), lambda status: status.get("succeeded"))
+    until(
+        lambda: idle.cluster.get(JOB, "once").get("status", {}),
+        lambda status: status.get("succeeded"),
+    )
     idle.stop()
     idle.start()
     idle.cluster.apply(job("next", "pass"))
-    until(lambda: idle.cluster.get(JOB, "next").get("status", {}), lambda status: status.get("succeeded"))
+    until(
+        lambda: idle.cluster.get(JOB, "next").get("status", {}),
+        lambda status: status.get("succeeded"),
+    )
     assert (tmp_path / "runs").read_text() == "x"
 
 
@@ -154,36 +177,57 @@ def test_a_foreign_process_that_got_a_recorded_pid_is_left_alone() -> None:
 
 
 def test_a_process_that_bears_a_pods_mark_is_killed() -> None:
-    marked = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: "pod-1"})
+    marked = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: "pod-1"}
+    )
     until(lambda: psutil.Process(marked.pid).environ().get(MARK), bool)
     assert kill_leftovers([], ["pod-1"]) == 1
     until(lambda: is_gone(marked.pid), bool)
     marked.wait(5)
 
 
-def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(machine: Machine, tmp_path: Path) -> None:
+def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(
+    machine: Machine, tmp_path: Path
+) -> None:
     stubborn = (
         "import signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "open(sys.argv[1], 'a').write('x')\ntime.sleep(600)"
     )
-    machine.cluster.apply(job("slow", stubborn, str(tmp_path / "runs"), activeDeadlineSeconds=1, backoff_limit=3))
+    machine.cluster.apply(
+        job("slow", stubborn, str(tmp_path / "runs"), activeDeadlineSeconds=1, backoff_limit=3)
+    )
     (pid,) = until(lambda: pids(machine), len)
     until(lambda: is_gone(pid), bool)
     machine.cluster.apply(job("next", "pass"))
-    until(lambda: machine.cluster.get(JOB, "next").get("status", {}), lambda status: status.get("succeeded"))
+    until(
+        lambda: machine.cluster.get(JOB, "next").get("status", {}),
+        lambda status: status.get("succeeded"),
+    )
     assert (tmp_path / "runs").read_text() == "x"
-    assert [pod["status"]["phase"] for pod in machine.cluster.list(POD, {"batch.kubernetes.io/job-name": "slow"})] == ["Failed"]
+    assert [
+        pod["status"]["phase"]
+        for pod in machine.cluster.list(POD, {"batch.kubernetes.io/job-name": "slow"})
+    ] == ["Failed"]
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-def test_a_job_that_restarts_in_its_pod_runs_as_often_as_it_may(machine: Machine, tmp_path: Path, limit: int) -> None:
+def test_a_job_that_restarts_in_its_pod_runs_as_often_as_it_may(
+    machine: Machine, tmp_path: Path, limit: int
+) -> None:
     count = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(9)"
-    machine.cluster.apply(job("again", count, str(tmp_path / "runs"), restart_policy="OnFailure", backoff_limit=limit))
-    status = until(lambda: machine.cluster.get(JOB, "again").get("status", {}), lambda status: status.get("conditions"))
+    machine.cluster.apply(
+        job("again", count, str(tmp_path / "runs"), restart_policy="OnFailure", backoff_limit=limit)
+    )
+    status = until(
+        lambda: machine.cluster.get(JOB, "again").get("status", {}),
+        lambda status: status.get("conditions"),
+    )
     assert status["conditions"][0]["reason"] == "BackoffLimitExceeded"
     assert (tmp_path / "runs").read_text() == "x" * (limit + 1)
     assert len(machine.cluster.list(POD)) == 1
-    assert [str(crash) for crash in machine.crashes] == ["Job again: main ended with 9"] * (limit + 1)
+    assert [str(crash) for crash in machine.crashes] == ["Job again: main ended with 9"] * (
+        limit + 1
+    )
 
 
 def test_an_init_container_runs_first_and_its_failure_fails_the_job(machine: Machine) -> None:
@@ -191,12 +235,20 @@ def test_an_init_container_runs_first_and_its_failure_fails_the_job(machine: Mac
     first = {**container("print('prepared')"), "name": "prepare"}
     manifest["spec"]["template"]["spec"]["initContainers"] = [first]
     machine.cluster.apply(manifest)
-    until(lambda: machine.cluster.get(JOB, "train").get("status", {}), lambda status: status.get("succeeded"))
+    until(
+        lambda: machine.cluster.get(JOB, "train").get("status", {}),
+        lambda status: status.get("succeeded"),
+    )
     assert list(machine.cluster.logs(JOB, "train", container="prepare")) == ["prepared"]
     failing = job("fail", "print('trained')")
-    failing["spec"]["template"]["spec"]["initContainers"] = [{**first, "command": ["python", "-c", "raise SystemExit(2)"]}]
+    failing["spec"]["template"]["spec"]["initContainers"] = [
+        {**first, "command": ["python", "-c", "raise SystemExit(2)"]}
+    ]
     machine.cluster.apply(failing)
-    until(lambda: machine.cluster.get(JOB, "fail").get("status", {}), lambda status: status.get("conditions"))
+    until(
+        lambda: machine.cluster.get(JOB, "fail").get("status", {}),
+        lambda status: status.get("conditions"),
+    )
     assert list(machine.cluster.logs(JOB, "fail")) == []
 
 
@@ -228,9 +280,17 @@ def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> N
         "    manifest['metadata']['name'] = f'm{sys.argv[2]}-{i}'\n"
         "    cluster.apply(manifest)\n"
     )
-    manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {}, "spec": {"registeredModel": "m"}}
+    manifest = {
+        "apiVersion": "serving.slipway.dev/v1alpha1",
+        "kind": "Model",
+        "metadata": {},
+        "spec": {"registeredModel": "m"},
+    }
     writers = [
-        subprocess.Popen([sys.executable, "-c", write, str(idle.root), str(number), json.dumps(manifest)]) for number in range(3)
+        subprocess.Popen(
+            [sys.executable, "-c", write, str(idle.root), str(number), json.dumps(manifest)]
+        )
+        for number in range(3)
     ]
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     versions = {each["metadata"]["resourceVersion"] for each in idle.cluster.list(MODEL)}
@@ -245,7 +305,9 @@ def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
         "    print(event.type, event.object['metadata']['name'], flush=True)\n"
         "    if event.type == 'DELETED': break\n"
     )
-    watcher = subprocess.Popen([sys.executable, "-c", watch, str(idle.root)], stdout=subprocess.PIPE, text=True)
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", watch, str(idle.root)], stdout=subprocess.PIPE, text=True
+    )
     assert watcher.stdout
     with watcher.stdout as lines:
         idle.cluster.apply(cron_job("train", "pass"))
@@ -258,10 +320,14 @@ def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
 
 
 def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> None:
-    machine.cluster.apply(cron_job("tick", "pass", schedule="* * * * *", suspend=False, successfulJobsHistoryLimit=2))
+    machine.cluster.apply(
+        cron_job("tick", "pass", schedule="* * * * *", suspend=False, successfulJobsHistoryLimit=2)
+    )
 
     def done() -> list[str]:
-        jobs = [each for each in machine.cluster.list(JOB) if each.get("status", {}).get("succeeded")]
+        jobs = [
+            each for each in machine.cluster.list(JOB) if each.get("status", {}).get("succeeded")
+        ]
         return [each["metadata"]["name"] for each in jobs]
 
     for _ in range(4):

@@ -1,5 +1,5 @@
-"""What a V2 server over HTTP does, one check a sentence. Sources: the Open Inference Protocol's HTTP/REST form, its binary
-tensor data extension, and RFC 9110 for what HTTP itself says.
+"""What a V2 server over HTTP does, one check a sentence. Sources: the Open Inference Protocol's
+HTTP/REST form, its binary tensor data extension, and RFC 9110 for what HTTP itself says.
 """
 
 import gzip
@@ -28,7 +28,9 @@ def check(sentence: str) -> Callable[[Check], Check]:
 
 
 def refused(answer: httpx.Response, *statuses: int) -> None:
-    """An error of the protocol: one of the statuses, and a body that says one thing, ``error``, without a trace."""
+    """An error of the protocol: one of the statuses, and a body that says one thing, ``error``,
+    without a trace.
+    """
     assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
     content = orjson.loads(answer.content)
     assert list(content) == ["error"]
@@ -51,7 +53,10 @@ def _(served: Served) -> None:
 
 @check("the server is live and ready")
 def _(served: Served) -> None:
-    assert [served.get(f"/v2/health/{what}").status_code for what in ("live", "ready")] == [200, 200]
+    assert [served.get(f"/v2/health/{what}").status_code for what in ("live", "ready")] == [
+        200,
+        200,
+    ]
 
 
 @check("the model is ready, with and without its version")
@@ -66,9 +71,16 @@ def _(served: Served) -> None:
         said = served.get(path).json()
         assert (said["name"], served.version in said["versions"]) == (served.model, True)
         assert isinstance(said["platform"], str)
-        tensors = {tensor["name"]: (tensor["datatype"], len(tensor["shape"])) for tensor in said["inputs"]}
-        assert tensors == {tensor["name"]: (tensor["datatype"], len(tensor["shape"])) for tensor in served.example["inputs"]}
-        assert {tensor["name"] for tensor in said["outputs"]} == set(outputs(served.infer(served.request())))
+        tensors = {
+            tensor["name"]: (tensor["datatype"], len(tensor["shape"])) for tensor in said["inputs"]
+        }
+        assert tensors == {
+            tensor["name"]: (tensor["datatype"], len(tensor["shape"]))
+            for tensor in served.example["inputs"]
+        }
+        assert {tensor["name"] for tensor in said["outputs"]} == set(
+            outputs(served.infer(served.request()))
+        )
 
 
 @check("infer: the answer names model and outputs, and each has as many values as its shape says")
@@ -114,7 +126,9 @@ def _(served: Served) -> None:
     request = served.request()
     for tensor in request["inputs"]:
         for size in reversed(tensor["shape"][1:]):
-            tensor["data"] = [tensor["data"][at : at + size] for at in range(0, len(tensor["data"]), size)]
+            tensor["data"] = [
+                tensor["data"][at : at + size] for at in range(0, len(tensor["data"]), size)
+            ]
     same(served.infer(request), served)
 
 
@@ -287,7 +301,9 @@ def _(served: Served) -> None:
 @check("one output is binary when it is asked for so")
 def _(served: Served) -> None:
     plain = outputs(served.infer(served.request()))
-    wanted: list[dict[str, Any]] = [{"name": name, "parameters": {"binary_data": not at}} for at, name in enumerate(plain)]
+    wanted: list[dict[str, Any]] = [
+        {"name": name, "parameters": {"binary_data": not at}} for at, name in enumerate(plain)
+    ]
     given = outputs(served.infer(served.request(outputs=wanted)))
     for at, (name, tensor) in enumerate(given.items()):
         data = plain[name]["data"]

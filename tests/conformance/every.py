@@ -1,4 +1,6 @@
-"""A model that gives back what it is sent, of every datatype one input: for our runtime, and for MLServer as it comes."""
+"""A model that gives back what it is sent, of every datatype one input: for our runtime, and for
+MLServer as it comes.
+"""
 
 import json
 from pathlib import Path
@@ -29,7 +31,12 @@ WIDTHS: dict[str, tuple[int, ...]] = {"FP64": (2,)}
 NAMES = {f"in_{datatype.lower()}": f"out_{datatype.lower()}" for datatype in VALUES}
 EXAMPLE = {
     "inputs": [
-        {"name": name, "shape": [2, *WIDTHS.get(datatype, ())], "datatype": datatype, "data": values}
+        {
+            "name": name,
+            "shape": [2, *WIDTHS.get(datatype, ())],
+            "datatype": datatype,
+            "data": values,
+        }
         for name, (datatype, values) in zip(NAMES, VALUES.items(), strict=True)
     ]
 }
@@ -45,7 +52,9 @@ def _graph() -> bytes:
         inputs.append(onnx.helper.make_tensor_value_info(given, kind, shape))
         outputs.append(onnx.helper.make_tensor_value_info(back, kind, shape))
     graph = onnx.helper.make_graph(nodes, "every", inputs, outputs)
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10
+    )
     return bytes(model.SerializeToString())
 
 
@@ -54,11 +63,16 @@ def write_artifact(folder: Path) -> None:
     folder.mkdir(parents=True)
     kinds = list(map(Datatype, VALUES))
     inputs, outputs = (
-        tuple(Column(name=name, datatype=kind, shape=WIDTHS.get(kind, ())) for name, kind in zip(names, kinds, strict=True))
+        tuple(
+            Column(name=name, datatype=kind, shape=WIDTHS.get(kind, ()))
+            for name, kind in zip(names, kinds, strict=True)
+        )
         for names in (NAMES.keys(), NAMES.values())
     )
     (folder / "model.onnx").write_bytes(_graph())
-    (folder / "signature.json").write_text(Signature(inputs=inputs, outputs=outputs).model_dump_json())
+    (folder / "signature.json").write_text(
+        Signature(inputs=inputs, outputs=outputs).model_dump_json()
+    )
     settings = {
         "implementation": "slipway_serving.model.SlipwayModel",
         "parameters": {"version": VERSION, "extra": {"format": "onnx"}},
@@ -76,7 +90,13 @@ def write_stock(folder: Path, name: str) -> None:
         ]
         for names in (NAMES.keys(), NAMES.values())
     )
-    said = {"name": name, "platform": "echo", "versions": [VERSION], "inputs": inputs, "outputs": outputs}
+    said = {
+        "name": name,
+        "platform": "echo",
+        "versions": [VERSION],
+        "inputs": inputs,
+        "outputs": outputs,
+    }
     settings = {**said, "implementation": "echo.Echo", "parameters": {"version": VERSION}}
     (folder / "model-settings.json").write_text(json.dumps(settings))
     (folder / "echo.py").write_text(ECHO)
@@ -98,7 +118,8 @@ class Echo(MLModel):
             if name not in given:
                 raise InferenceError(f"there is no output {name}")
         outputs = [
-            ResponseOutput(name=name, shape=given[name].shape, datatype=given[name].datatype, data=given[name].data)
+            ResponseOutput(name=name, shape=given[name].shape, datatype=given[name].datatype,
+            data=given[name].data)
             for name in wanted
         ]
         return InferenceResponse(model_name=self.name, model_version=self.version, outputs=outputs)

@@ -26,13 +26,17 @@ class Served:
     """One model of one server."""
 
     client: httpx.Client
-    """With the server's base URL and the caller's credentials; sends no Accept-Encoding of its own."""
+    """With the server's base URL and the caller's credentials; sends no Accept-Encoding of its
+    own.
+    """
     model: str
     version: str
     example: Mapping[str, Any]
     """A request with flat data; its tensors have one row or more."""
     echoes: Mapping[str, str] = field(default_factory=dict)
-    """The output, by the input whose values it gives back; empty for any model but one made for this."""
+    """The output, by the input whose values it gives back; empty for any model but one made for
+    this.
+    """
 
     @property
     def path(self) -> str:
@@ -44,24 +48,36 @@ class Served:
     def request(self, **changed: Any) -> dict[str, Any]:
         return {**copy.deepcopy(dict(self.example)), **changed}
 
-    def infer(self, request: Mapping[str, Any], *raw: bytes, version: str | None = None, **headers: str) -> httpx.Response:
+    def infer(
+        self, request: Mapping[str, Any], *raw: bytes, version: str | None = None, **headers: str
+    ) -> httpx.Response:
         """POST a request; binary tensors are what follows its JSON."""
         content = orjson.dumps(request)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if raw:
-            named = {"content-type": "application/octet-stream", "inference-header-content-length": str(len(content)), **named}
+            named = {
+                "content-type": "application/octet-stream",
+                "inference-header-content-length": str(len(content)),
+                **named,
+            }
         return self.post(b"".join([content, *raw]), version=version, **named)
 
     def post(self, body: bytes, *, version: str | None = None, **headers: str) -> httpx.Response:
         path = f"{self.path}/versions/{version}/infer" if version else f"{self.path}/infer"
-        return self.client.post(path, content=body, headers={"content-type": "application/json", **headers})
+        return self.client.post(
+            path, content=body, headers={"content-type": "application/json", **headers}
+        )
 
     def binary(self, **changed: Any) -> tuple[dict[str, Any], list[bytes]]:
         """The example with each tensor as binary data."""
         request, raw = self.request(**changed), []
         for tensor in request["inputs"]:
             raw.append(to_bytes(tensor.pop("datatype"), tensor.pop("data")))
-            datatype = next(each["datatype"] for each in self.example["inputs"] if each["name"] == tensor["name"])
+            datatype = next(
+                each["datatype"]
+                for each in self.example["inputs"]
+                if each["name"] == tensor["name"]
+            )
             tensor |= {"datatype": datatype, "parameters": {"binary_data_size": len(raw[-1])}}
         return request, raw
 
@@ -76,7 +92,9 @@ def to_bytes(datatype: str, data: list[Any]) -> bytes:
 
 
 def outputs(answer: httpx.Response) -> dict[str, Tensor]:
-    """The tensors of an answer by name, whatever form they came in: ``data`` is flat here, binary ones as their bytes."""
+    """The tensors of an answer by name, whatever form they came in: ``data`` is flat here, binary
+    ones as their bytes.
+    """
     assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:300]}"
     length = answer.headers.get("inference-header-content-length")
     content = orjson.loads(answer.content[: int(length)] if length else answer.content)

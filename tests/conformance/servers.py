@@ -1,4 +1,6 @@
-"""Which servers were looked at, and what each does in place of what a check says. A test fails when this is not true any more."""
+"""Which servers were looked at, and what each does in place of what a check says. A test fails when
+this is not true any more.
+"""
 
 from pytest import MarkDecorator, mark, param  # noqa: PT013
 
@@ -70,6 +72,9 @@ def table() -> str:
     """The page's table."""
     lines = ["| check | " + " | ".join(DIFFERENCES) + " |", "|---|" + "---|" * len(DIFFERENCES)]
     for sentence in CHECKS:
-        cells = [f"**no**: {known[sentence]}" if sentence in known else "yes" for known in DIFFERENCES.values()]
+        cells = [
+            f"**no**: {known[sentence]}" if sentence in known else "yes"
+            for known in DIFFERENCES.values()
+        ]
         lines.append(f"| {sentence} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,6 @@
-"""The checks against a server that runs already: ``V2_URL=… V2_MODEL=… V2_VERSION=… V2_EXAMPLE=request.json [V2_TOKEN=…]``."""
+"""The checks against a server that runs already: ``V2_URL=… V2_MODEL=… V2_VERSION=…
+V2_EXAMPLE=request.json [V2_TOKEN=…]``.
+"""
 
 import json
 import os
@@ -25,6 +27,8 @@ def served() -> Iterator[Served]:
         yield Served(client, os.environ["V2_MODEL"], os.environ["V2_VERSION"], example)
 
 
-@pytest.mark.parametrize("check", [pytest.param(check, id=sentence) for sentence, check in CHECKS.items()])
+@pytest.mark.parametrize(
+    "check", [pytest.param(check, id=sentence) for sentence, check in CHECKS.items()]
+)
 def test_the_server_keeps_the_protocol(check: Check, served: Served) -> None:
     check(served)

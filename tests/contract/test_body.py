@@ -30,10 +30,18 @@ WORST = {
     "lists in lists": repeated(b"[" * 100 + b"]" * 100),
     "objects in objects": repeated(b'{"a":' * 100 + b"0" + b"}" * 100),
     "texts": repeated(b'"a"'),
-    "unknown fields": b'{"inputs":[{' + b",".join(b'"%x":0' % number for number in range(110_000)) + b"}]}",
-    "unknown fields outside": b"{" + b",".join(b'"%x":0' % number for number in range(110_000)) + b"}",
-    "wrong sizes of a shape": b'{"inputs":[{"name":"x","datatype":"FP32","data":[],"shape":[' + b'"a",' * 250_000 + b"0]}]}",
-    "wrong values": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[250001],"data":[' + b'"a",' * 250_000 + b"0]}]}",
+    "unknown fields": b'{"inputs":[{'
+    + b",".join(b'"%x":0' % number for number in range(110_000))
+    + b"}]}",
+    "unknown fields outside": b"{"
+    + b",".join(b'"%x":0' % number for number in range(110_000))
+    + b"}",
+    "wrong sizes of a shape": b'{"inputs":[{"name":"x","datatype":"FP32","data":[],"shape":['
+    + b'"a",' * 250_000
+    + b"0]}]}",
+    "wrong values": b'{"inputs":[{"name":"x","datatype":"FP32","shape":[250001],"data":['
+    + b'"a",' * 250_000
+    + b"0]}]}",
     "wrong outputs": b'{"inputs":[],"outputs":[' + b"0," * 500_000 + b"0]}",
     "a long number": b'{"inputs":[' + b"9" * MEGABYTE + b"]}",
 }
@@ -54,15 +62,26 @@ def test_the_worst_megabyte_is_refused_for_less_than_32_more(body: bytes) -> Non
 
 def test_a_request_with_more_values_than_the_limit_is_refused_with_the_way_to_a_batch() -> None:
     def request(count: int) -> bytes:
-        return json.dumps({"inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "data": [0] * count}]}).encode()
+        return json.dumps(
+            {"inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "data": [0] * count}]}
+        ).encode()
 
     assert parse_request(request(1000), 1000).inputs[0].shape == [1000]
-    with pytest.raises(TooManyValues, match=r"rows × columns may be 1000 .* POST /v1/models/\{model\}/batches"):
+    with pytest.raises(
+        TooManyValues, match=r"rows × columns may be 1000 .* POST /v1/models/\{model\}/batches"
+    ):
         parse_request(request(1001), 1000)
 
 
 @pytest.mark.parametrize(
-    "text", ["," * 2 * ENVELOPE, "[" * 2 * CONTAINERS, '\\"[,' * CONTAINERS, "\\\\", "{" * 2 * CONTAINERS + "\\"]
+    "text",
+    [
+        "," * 2 * ENVELOPE,
+        "[" * 2 * CONTAINERS,
+        '\\"[,' * CONTAINERS,
+        "\\\\",
+        "{" * 2 * CONTAINERS + "\\",
+    ],
 )
 def test_commas_and_brackets_in_a_text_are_no_values(text: str) -> None:
     body = json.dumps([text, 1]).encode()
@@ -70,7 +89,10 @@ def test_commas_and_brackets_in_a_text_are_no_values(text: str) -> None:
 
 
 @given(
-    st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)), st.integers(1, 9)
+    st.recursive(
+        st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    ),
+    st.integers(1, 9),
 )
 def test_any_json_within_the_limits_is_read(value: Any, limit: int) -> None:
     assert read_json(json.dumps(value).encode(), limit) == value
@@ -115,4 +137,6 @@ def test_names_that_are_given_twice_are_found_in_linear_time() -> None:
 
     small, large = request(500), request(8000)
     # Sixteen times the inputs: 16 times the time, where each is compared with each 256 times.
-    assert best(lambda: InferenceRequest.model_validate(large)) < 80 * best(lambda: InferenceRequest.model_validate(small))
+    assert best(lambda: InferenceRequest.model_validate(large)) < 80 * best(
+        lambda: InferenceRequest.model_validate(small)
+    )

@@ -37,7 +37,8 @@ def test_a_line_names_its_request_and_its_trace(stream: io.StringIO) -> None:
     seen = line(stream)
     assert seen.pop("time").endswith("+00:00")
     assert seen == {
-        "level": "warning", "logger": "slipway.test", "message": "heart is late", "requestId": "0199", "traceId": "4bf9",
+        "level": "warning", "logger": "slipway.test", "message": "heart is late",
+        "requestId": "0199", "traceId": "4bf9",
     }  # fmt: skip
 
 

@@ -54,7 +54,9 @@ def test_a_model_reads_what_it_writes() -> None:
         ({**HEART, "metadata": {"name": "Heart_1"}}, "metadata.name"),
     ],
 )
-def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(manifest: dict[str, Any], field: str) -> None:
+def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(
+    manifest: dict[str, Any], field: str
+) -> None:
     with pytest.raises(ValidationError) as refused:
         admitted(manifest)
     assert field in [".".join(map(str, e["loc"])) for e in refused.value.errors()]
@@ -72,15 +74,34 @@ def test_what_a_model_bears_beside_its_spec_is_no_business_of_admission() -> Non
     assert admitted({**HEART, "metadata": metadata, "status": {INVENTED: 1}}).name == "heart"
 
 
-TARGET = {"version": "1", "percent": 100, "digest": "sha256:1", "service": "heart-1", "url": "http://heart-1"}
+TARGET = {
+    "version": "1",
+    "percent": 100,
+    "digest": "sha256:1",
+    "service": "heart-1",
+    "url": "http://heart-1",
+}
 SERVED = {
     **HEART,
     "status": {
         "observedGeneration": 1,
-        "conditions": [{"type": "Ready", "status": "True", "reason": "Serving", "lastTransitionTime": "2026-01-01T12:00:00Z"}],
+        "conditions": [
+            {
+                "type": "Ready",
+                "status": "True",
+                "reason": "Serving",
+                "lastTransitionTime": "2026-01-01T12:00:00Z",
+            }
+        ],
         "traffic": [
             {**TARGET, "role": "live", "since": "2026-01-01T12:00:00Z"},
-            {**TARGET, "version": "2", "percent": 0, "role": "previous", "since": "2026-01-01T12:00:00Z"},
+            {
+                **TARGET,
+                "version": "2",
+                "percent": 0,
+                "role": "previous",
+                "since": "2026-01-01T12:00:00Z",
+            },
         ],
     },
 }
@@ -110,17 +131,25 @@ def test_roles_and_conditions_of_a_later_release_are_passed_on_as_they_are() -> 
 
 
 def test_the_gateway_reads_nothing_of_a_spec_that_it_does_not_use() -> None:
-    manifest = {**SERVED, **with_spec(scale={"minReplicas": 5000}, rollout="of the next version", allowFormats=[{}])}
+    manifest = {
+        **SERVED,
+        **with_spec(scale={"minReplicas": 5000}, rollout="of the next version", allowFormats=[{}]),
+    }
     assert RoutedModel.model_validate(manifest).spec.registered_model == "heart"
 
 
 def test_bounds_are_inclusive_as_kubernetes_means_exclusive_ones_otherwise() -> None:
-    assert not any("exclusiveMinimum" in node or "exclusiveMaximum" in node for node in nodes(crd()))
+    assert not any(
+        "exclusiveMinimum" in node or "exclusiveMaximum" in node for node in nodes(crd())
+    )
 
 
 def test_joblib_must_be_asked_for_by_name() -> None:
     assert ArtifactFormat.JOBLIB not in Model.model_validate(HEART).spec.formats
-    assert ArtifactFormat.JOBLIB in Model.model_validate(with_spec(allowFormats=["joblib"])).spec.formats
+    assert (
+        ArtifactFormat.JOBLIB
+        in Model.model_validate(with_spec(allowFormats=["joblib"])).spec.formats
+    )
 
 
 def nodes(schema: Any) -> Iterator[dict[str, Any]]:
@@ -150,20 +179,32 @@ def test_the_definition_has_a_structural_schema_with_every_field_of_the_type() -
     }
     assert spec["allowFormats"]["items"]["enum"] == ["onnx", "skops", "rules", "joblib"]
     status = schema["properties"]["status"]["properties"]
-    assert status["traffic"]["items"]["properties"]["role"]["enum"] == ["live", "canary", "previous", "draining"]
+    assert status["traffic"]["items"]["properties"]["role"]["enum"] == [
+        "live",
+        "canary",
+        "previous",
+        "draining",
+    ]
 
 
 def test_kubectl_explain_has_a_description_for_every_field() -> None:
     schema = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     assert "description" in schema
-    fields = [(name, child) for node in nodes(schema) for name, child in node.get("properties", {}).items() if "type" in child]
+    fields = [
+        (name, child)
+        for node in nodes(schema)
+        for name, child in node.get("properties", {}).items()
+        if "type" in child
+    ]
     assert len(fields) > 30
     assert [name for name, child in fields if not child.get("description", "").strip()] == []
 
 
 def test_a_missing_setting_is_told_by_its_variable_and_never_with_a_value() -> None:
     with pytest.raises(ValidationError) as refused:
-        Model.model_validate({"metadata": {"name": "x"}, "kind": "secret-value", "spec": {"registeredModel": "x"}})
+        Model.model_validate(
+            {"metadata": {"name": "x"}, "kind": "secret-value", "spec": {"registeredModel": "x"}}
+        )
     told = explain_settings(refused.value, "SLIPWAY_")
     assert told.startswith("set SLIPWAY_KIND: ")
     assert "secret-value" not in told

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from slipway_contract.registry import SAFE_FORMATS, ArtifactFormat, ArtifactManifest, ManifestEntry, StorageUri, digest_of
+from slipway_contract.registry import (
+    SAFE_FORMATS,
+    ArtifactFormat,
+    ArtifactManifest,
+    ManifestEntry,
+    StorageUri,
+    digest_of,
+)
 
 HEX = "ab" * 32
 
@@ -15,9 +22,13 @@ HEX = "ab" * 32
     st.binary().map(digest_of),
     st.booleans(),
 )
-def test_a_storage_uri_reads_what_it_writes(name: str, version: int, digest: str, joblib: bool) -> None:
+def test_a_storage_uri_reads_what_it_writes(
+    name: str, version: int, digest: str, joblib: bool
+) -> None:
     allow = SAFE_FORMATS | {*([ArtifactFormat.JOBLIB] if joblib else [])}
-    uri = StorageUri(name=name, version=str(version), sha256=digest.removeprefix("sha256:"), allow=allow)
+    uri = StorageUri(
+        name=name, version=str(version), sha256=digest.removeprefix("sha256:"), allow=allow
+    )
     assert StorageUri.parse(str(uri)) == uri
     assert ("allow=joblib" in str(uri)) is joblib
 
@@ -57,12 +68,20 @@ def test_the_digest_depends_on_every_byte_and_not_on_the_order() -> None:
     files = (entry("model.onnx"), entry("signature.json"))
     manifest = ArtifactManifest(format=ArtifactFormat.ONNX, files=files)
     assert ArtifactManifest(format=ArtifactFormat.ONNX, files=files[::-1]).digest == manifest.digest
-    other = ArtifactManifest(format=ArtifactFormat.ONNX, files=(entry("model.onnx", "cd" * 32), files[1]))
+    other = ArtifactManifest(
+        format=ArtifactFormat.ONNX, files=(entry("model.onnx", "cd" * 32), files[1])
+    )
     assert other.digest != manifest.digest
-    assert ArtifactManifest.model_validate_json(manifest.content()).digest == manifest.digest == digest_of(manifest.content())
+    assert (
+        ArtifactManifest.model_validate_json(manifest.content()).digest
+        == manifest.digest
+        == digest_of(manifest.content())
+    )
 
 
-@pytest.mark.parametrize("files", [(), (entry("model.onnx"),) * 2, (entry("model.onnx"), entry("manifest.json"))])
+@pytest.mark.parametrize(
+    "files", [(), (entry("model.onnx"),) * 2, (entry("model.onnx"), entry("manifest.json"))]
+)
 def test_a_manifest_that_is_not_whole_is_refused(files: tuple[ManifestEntry, ...]) -> None:
     with pytest.raises(ValidationError):
         ArtifactManifest(format=ArtifactFormat.ONNX, files=files)

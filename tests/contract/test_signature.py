@@ -1,4 +1,6 @@
-"""Signatures: rows with names become tensors and back; every kind of bad value is refused by name."""
+"""Signatures: rows with names become tensors and back; every kind of bad value is refused
+by name.
+"""
 
 from typing import Any
 
@@ -11,13 +13,23 @@ from slipway_contract.signature import Column, Lookup, Picture, Signature
 from slipway_contract.v2 import Datatype, Tensor
 
 AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
-THAL = Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed defect", 7: "reversible defect"}, missing=True)
+THAL = Column(
+    name="thal",
+    datatype=Datatype.FP32,
+    codes={3: "normal", 6: "fixed defect", 7: "reversible defect"},
+    missing=True,
+)
 PIXELS = Column(name="pixels", datatype=Datatype.FP32, shape=(4,), minimum=0, maximum=16)
 LABEL = Column(name="label", datatype=Datatype.INT64)
 PATIENT = Signature(inputs=(AGE, THAL), outputs=(LABEL,))
-PICTURE = Signature(inputs=(PIXELS,), outputs=(LABEL, Column(name="probabilities", datatype=Datatype.FP32, shape=(2,))))
+PICTURE = Signature(
+    inputs=(PIXELS,),
+    outputs=(LABEL, Column(name="probabilities", datatype=Datatype.FP32, shape=(2,))),
+)
 
-patients = st.fixed_dictionaries({"age": st.floats(0, 120), "thal": st.sampled_from([3.0, 6.0, 7.0, None])})
+patients = st.fixed_dictionaries(
+    {"age": st.floats(0, 120), "thal": st.sampled_from([3.0, 6.0, 7.0, None])}
+)
 
 
 @given(st.lists(patients, min_size=1, max_size=5))
@@ -39,7 +51,10 @@ def test_rows_become_tensors_that_the_signature_accepts(rows: list[dict[str, Any
         ({"age": "50", "thal": 3}, r"age: value 0 is '50' \(str\)"),
         ({"age": 10**400, "thal": 3}, "age: value 0 is 1000"),
         ({"age": 50}, "thal: is missing from the inputs"),
-        ({"age": 50, "thal": 3, "weight": 80}, "weight: is not an input of this model; it takes age, thal"),
+        (
+            {"age": 50, "thal": 3, "weight": 80},
+            "weight: is not an input of this model; it takes age, thal",
+        ),
     ],
 )
 def test_a_bad_row_is_refused_by_the_name_of_its_input(row: dict[str, Any], says: str) -> None:
@@ -67,7 +82,9 @@ def test_a_vector_of_another_length_is_refused(pixels: Any, says: str) -> None:
         PICTURE.request([{"pixels": pixels}])
 
 
-def tensor(name: str, shape: list[int], data: list[Any], datatype: Datatype = Datatype.FP32) -> Tensor:
+def tensor(
+    name: str, shape: list[int], data: list[Any], datatype: Datatype = Datatype.FP32
+) -> Tensor:
     return Tensor(name=name, shape=shape, datatype=datatype, data=data)
 
 
@@ -75,14 +92,20 @@ def tensor(name: str, shape: list[int], data: list[Any], datatype: Datatype = Da
     ("inputs", "says"),
     [
         ([tensor("age", [1], [50.0])], "thal: is missing from the inputs"),
-        ([tensor("age", [2], [50.0, 51.0]), tensor("thal", [1], [3.0])], "thal: has 1 rows, but age has 2"),
+        (
+            [tensor("age", [2], [50.0, 51.0]), tensor("thal", [1], [3.0])],
+            "thal: has 1 rows, but age has 2",
+        ),
         (
             [tensor("age", [1, 2], [50.0, 51.0]), tensor("thal", [1], [3.0])],
             r"age: shape \[1, 2\] does not fit; expected \[rows\]",
         ),
         ([tensor("age", [], [50.0]), tensor("thal", [1], [3.0])], r"age: shape \[\] does not fit"),
         ([tensor("age", [0], []), tensor("thal", [0], [])], "age: has no rows"),
-        ([tensor("age", [1], [50], Datatype.INT8), tensor("thal", [1], [3.0])], "age: datatype INT8 does not fit; expected FP32"),
+        (
+            [tensor("age", [1], [50], Datatype.INT8), tensor("thal", [1], [3.0])],
+            "age: datatype INT8 does not fit; expected FP32",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(inputs: list[Tensor], says: str) -> None:
@@ -91,7 +114,9 @@ def test_tensors_that_do_not_fit_are_refused(inputs: list[Tensor], says: str) ->
 
 
 def test_a_scalar_column_may_come_as_a_column_vector() -> None:
-    assert PATIENT.check([tensor("age", [2, 1], [50.0, 51.0]), tensor("thal", [2], [3.0, None])]) == 2
+    assert (
+        PATIENT.check([tensor("age", [2, 1], [50.0, 51.0]), tensor("thal", [2], [3.0, None])]) == 2
+    )
 
 
 def test_an_unknown_output_is_refused() -> None:
@@ -122,24 +147,44 @@ def test_an_answer_may_be_rounded_and_may_lack_values() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (answer([0, 1, 0, 1], [0] * 8, rows=4), r"output 'label' has the shape \[4\] for 2 rows; \[2\] is expected"),
+        (
+            answer([0, 1, 0, 1], [0] * 8, rows=4),
+            r"output 'label' has the shape \[4\] for 2 rows; \[2\] is expected",
+        ),
         (answer([0, 1], [0, 0, 0]), r"output 'scores' has the shape \[2, 2\] for 2 rows"),
         (answer([0, 2], [0, 0, 0, 0]), "output 'label' is 2, which is not one of the codes 0, 1"),
-        (answer([0, 0.5], [0, 0, 0, 0]), r"output 'label' value 1 is 0.5 \(float\); INT64 is expected"),
-        (answer([0, 1], [0, 0, 0, 100.1]), "output 'scores' is 100.1, which is above the maximum 100"),
-        (answer([0, 1], [0, 0, 0, float("inf")]), "output 'scores' is inf, which is above the maximum 100"),
+        (
+            answer([0, 0.5], [0, 0, 0, 0]),
+            r"output 'label' value 1 is 0.5 \(float\); INT64 is expected",
+        ),
+        (
+            answer([0, 1], [0, 0, 0, 100.1]),
+            "output 'scores' is 100.1, which is above the maximum 100",
+        ),
+        (
+            answer([0, 1], [0, 0, 0, float("inf")]),
+            "output 'scores' is inf, which is above the maximum 100",
+        ),
         (answer([0, 1], [0, 0, 0, -0.1]), "output 'scores' is -0.1, which is below the minimum 0"),
         (answer([0, 1], [0] * 4)[:1], "output 'scores' is missing from the answer"),
     ],
 )
-def test_an_answer_that_the_signature_does_not_allow_is_named(given: list[Tensor], says: str) -> None:
+def test_an_answer_that_the_signature_does_not_allow_is_named(
+    given: list[Tensor], says: str
+) -> None:
     with pytest.raises(InvalidOutput, match=f"^{says}"):
         BOUNDED.check_answer(given, rows=2)
 
 
 def test_outputs_become_rows_in_order() -> None:
-    outputs = [tensor("label", [2, 1], [1, 0], Datatype.INT64), tensor("probabilities", [2, 2], [0.1, 0.9, 0.8, 0.2])]
-    assert PICTURE.rows(outputs) == [{"label": 1, "probabilities": [0.1, 0.9]}, {"label": 0, "probabilities": [0.8, 0.2]}]
+    outputs = [
+        tensor("label", [2, 1], [1, 0], Datatype.INT64),
+        tensor("probabilities", [2, 2], [0.1, 0.9, 0.8, 0.2]),
+    ]
+    assert PICTURE.rows(outputs) == [
+        {"label": 1, "probabilities": [0.1, 0.9]},
+        {"label": 0, "probabilities": [0.8, 0.2]},
+    ]
 
 
 @pytest.mark.parametrize("column", [AGE, THAL, PIXELS, LABEL])
@@ -219,10 +264,16 @@ def test_what_is_looked_up_is_said_in_the_metadata_too() -> None:
 
 
 def test_a_lookup_must_make_sense() -> None:
-    other = Column(name="last", datatype=Datatype.FP32, lookup=Lookup(features="sales-2", keys=("store", "product")))
+    other = Column(
+        name="last",
+        datatype=Datatype.FP32,
+        lookup=Lookup(features="sales-2", keys=("store", "product")),
+    )
     with pytest.raises(ValidationError, match="looked up in more than one way"):
         Signature(inputs=(MEAN, other), outputs=(LABEL,))
-    with pytest.raises(ValidationError, match="store: is both an input and what others are looked up by"):
+    with pytest.raises(
+        ValidationError, match="store: is both an input and what others are looked up by"
+    ):
         Signature(inputs=(MEAN, AGE.model_copy(update={"name": "store"})), outputs=(LABEL,))
     with pytest.raises(ValidationError, match="only single floating-point values are looked up"):
         Column(name="text", datatype=Datatype.BYTES, lookup=PAIR)

@@ -39,10 +39,16 @@ def test_what_is_dialled_has_the_parts_that_were_checked(text: str) -> None:
         return
     assert read_url(str(url)) == url
     parts = urlsplit(str(url))
-    assert (parts.scheme, parts.hostname, parts.port or url.port) == (url.scheme, url.host, url.port)
+    assert (parts.scheme, parts.hostname, parts.port or url.port) == (
+        url.scheme,
+        url.host,
+        url.port,
+    )
     assert (parts.username, parts.password, parts.fragment) == (None, None, "")
     assert str(url).isascii()
-    assert set(url.host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") or ipaddress.IPv6Address(url.host)
+    assert set(url.host) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-") or ipaddress.IPv6Address(
+        url.host
+    )
 
 
 @pytest.mark.parametrize(

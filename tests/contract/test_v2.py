@@ -52,7 +52,9 @@ def tensors(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any]]:
 
 
 @given(tensors())
-def test_a_tensor_of_any_datatype_is_read_flat_or_nested(drawn: tuple[dict[str, Any], list[Any]]) -> None:
+def test_a_tensor_of_any_datatype_is_read_flat_or_nested(
+    drawn: tuple[dict[str, Any], list[Any]],
+) -> None:
     tensor, flat = drawn
     read = parse_request(json.dumps({"inputs": [tensor]}).encode()).inputs[0]
     assert read.data == flat
@@ -60,7 +62,9 @@ def test_a_tensor_of_any_datatype_is_read_flat_or_nested(drawn: tuple[dict[str, 
 
 
 @given(tensors(), st.integers(0, 2))
-def test_a_shape_that_does_not_fit_the_data_is_refused_by_name(drawn: tuple[dict[str, Any], list[Any]], at: int) -> None:
+def test_a_shape_that_does_not_fit_the_data_is_refused_by_name(
+    drawn: tuple[dict[str, Any], list[Any]], at: int
+) -> None:
     tensor, _ = drawn
     tensor["shape"][at % len(tensor["shape"])] += 1
     with pytest.raises(InvalidInput, match=r"^x: "):
@@ -82,10 +86,15 @@ def test_any_bytes_are_a_request_or_a_clear_refusal(body: bytes) -> None:
 
 
 @given(
-    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda x: st.lists(x, max_size=4))
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda x: st.lists(x, max_size=4),
+    )
 )
 def test_any_json_as_data_is_a_tensor_or_a_refusal_that_names_it(data: Any) -> None:
-    body = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": data}]}).encode()
+    body = json.dumps(
+        {"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": data}]}
+    ).encode()
     told = refusal(body)
     assert told is None or told.startswith(("x: ", "inputs.0.", "the body is not JSON"))
 
@@ -101,7 +110,16 @@ def test_a_number_outside_its_datatype_is_refused(datatype: Datatype) -> None:
 
 @pytest.mark.parametrize(
     ("datatype", "value"),
-    [("FP32", "1"), ("FP32", True), ("FP32", [1.0]), ("INT8", 1.5), ("INT8", True), ("INT8", None), ("BOOL", 1), ("BYTES", 1)],
+    [
+        ("FP32", "1"),
+        ("FP32", True),
+        ("FP32", [1.0]),
+        ("INT8", 1.5),
+        ("INT8", True),
+        ("INT8", None),
+        ("BOOL", 1),
+        ("BYTES", 1),
+    ],
 )
 def test_a_value_of_another_type_is_refused(datatype: str, value: Any) -> None:
     with pytest.raises(ValueError, match="x: value 0"):
@@ -109,7 +127,8 @@ def test_a_value_of_another_type_is_refused(datatype: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "size"), [("BOOL", 1), ("UINT8", 1), ("INT64", 8), ("FP16", 2), ("FP64", 8), ("BYTES", None)]
+    ("datatype", "size"),
+    [("BOOL", 1), ("UINT8", 1), ("INT64", 8), ("FP16", 2), ("FP64", 8), ("BYTES", None)],
 )
 def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
     assert Datatype(datatype).size == size
@@ -122,11 +141,29 @@ def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
         (b" \n", "the body is not JSON: it is empty; send a JSON object"),
         (b"[" * 10_000, "recursion limit"),
         (b'{"inputs": []}', "inputs"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP99", "data": [1]}]}', "inputs.0.datatype"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN, NaN]}]}', "x: "),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', "x: "),
-        (b'{"inputs": [{"name": "x", "shape": [-1], "datatype": "FP32", "data": [1]}]}', "negative"),
-        (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1], "datta": 1}]}', "datta"),
+        (
+            b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP99", "data": [1]}]}',
+            "inputs.0.datatype",
+        ),
+        (
+            b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN, NaN]}]}',
+            "x: ",
+        ),
+        (
+            b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}',
+            "x: ",
+        ),
+        (
+            b'{"inputs": [{"name": "x", "shape": [-1], "datatype": "FP32", "data": [1]}]}',
+            "negative",
+        ),
+        (
+            (
+                b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1], '
+                b'"datta": 1}]}'
+            ),
+            "datta",
+        ),
     ],
 )
 def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
@@ -134,12 +171,18 @@ def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
         parse_request(body)
 
 
-@given(st.sampled_from([b"NaN", b"Infinity", b"-Infinity"]), st.sampled_from([b"[%s]", b'{"inputs": [{"data": [1, %s]}]}']))
+@given(
+    st.sampled_from([b"NaN", b"Infinity", b"-Infinity"]),
+    st.sampled_from([b"[%s]", b'{"inputs": [{"data": [1, %s]}]}']),
+)
 def test_a_strict_parser_names_what_json_does_not_have(word: bytes, body: bytes) -> None:
     def strict(given: bytes) -> Any:
         return from_json(given, allow_inf_nan=False)
 
-    with pytest.raises(MalformedRequest, match="NaN or Infinity, which JSON does not have; send null for a missing value"):
+    with pytest.raises(
+        MalformedRequest,
+        match="NaN or Infinity, which JSON does not have; send null for a missing value",
+    ):
         parse_request(body % word, loads=strict)
     with pytest.raises(MalformedRequest, match=r"the body is not JSON: (?!it has NaN)"):
         parse_request(body % word + b"]", loads=strict)
@@ -149,19 +192,27 @@ WIDE = st.integers(-(10**320), 10**320) | st.integers(-(2**66), 2**66)
 
 
 @given(WIDE, st.sampled_from([d for d in Datatype if d.bounds]))
-def test_a_whole_number_of_any_size_is_a_value_or_refused_for_its_size(number: int, datatype: Datatype) -> None:
+def test_a_whole_number_of_any_size_is_a_value_or_refused_for_its_size(
+    number: int, datatype: Datatype
+) -> None:
     assert datatype.bounds
     low, high = datatype.bounds
-    body = json.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": datatype, "data": [number]}]}).encode()
+    body = json.dumps(
+        {"inputs": [{"name": "x", "shape": [1], "datatype": datatype, "data": [number]}]}
+    ).encode()
     if low <= number <= high:
         assert parse_request(body).inputs[0].data == [number]
     else:
-        with pytest.raises(InvalidInput, match=f"^x: value 0 is .*, which does not fit {datatype} "):
+        with pytest.raises(
+            InvalidInput, match=f"^x: value 0 is .*, which does not fit {datatype} "
+        ):
             parse_request(body)
 
 
 @given(st.integers(2**64, 2**1000) | st.integers(-(2**1000), -(2**64)))
-def test_a_whole_number_that_a_parser_made_a_float_is_refused_for_its_size_not_its_type(number: int) -> None:
+def test_a_whole_number_that_a_parser_made_a_float_is_refused_for_its_size_not_its_type(
+    number: int,
+) -> None:
     with pytest.raises(InvalidInput, match=r"^x: value 0 is .*e\+\d+, which does not fit INT64 "):
         check_values("x", Datatype.INT64, [float(number)])
 
@@ -175,18 +226,28 @@ def asking(where: str, **parameters: Any) -> bytes:
     return json.dumps(request).encode()
 
 
-@given(st.sampled_from(["parameters", "x", "y"]), st.sampled_from(sorted(UNSUPPORTED)), st.sampled_from([1, True, "a", [0], {}]))
-def test_a_parameter_that_is_not_supported_is_named_with_its_remedy(where: str, name: str, value: Any) -> None:
+@given(
+    st.sampled_from(["parameters", "x", "y"]),
+    st.sampled_from(sorted(UNSUPPORTED)),
+    st.sampled_from([1, True, "a", [0], {}]),
+)
+def test_a_parameter_that_is_not_supported_is_named_with_its_remedy(
+    where: str, name: str, value: Any
+) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse_request(asking(where, **{name: value}))
     assert str(refused.value) == f"{where}: parameter {name} is not supported: {UNSUPPORTED[name]}"
 
 
 @given(
-    st.sampled_from(["parameters", "x", "y"]), st.text().filter(lambda text: text not in CONTENT_TYPES) | st.lists(st.integers())
+    st.sampled_from(["parameters", "x", "y"]),
+    st.text().filter(lambda text: text not in CONTENT_TYPES) | st.lists(st.integers()),
 )
 def test_a_content_type_that_encodes_the_values_is_refused(where: str, kind: Any) -> None:
-    with pytest.raises(InvalidInput, match=rf"^{where}: content_type .* is not supported: send the values themselves"):
+    with pytest.raises(
+        InvalidInput,
+        match=rf"^{where}: content_type .* is not supported: send the values themselves",
+    ):
         parse_request(asking(where, content_type=kind))
 
 
@@ -194,21 +255,45 @@ def test_a_content_type_that_encodes_the_values_is_refused(where: str, kind: Any
 @pytest.mark.parametrize(
     "parameters",
     [{"content_type": kind} for kind in sorted(CONTENT_TYPES)]
-    + [{"unheard_of": 1}, {"classification": 0}, {"binary_data": False}, {"sequence_id": ""}, {"timeout": None}],
+    + [
+        {"unheard_of": 1},
+        {"classification": 0},
+        {"binary_data": False},
+        {"sequence_id": ""},
+        {"timeout": None},
+    ],
 )
-def test_parameters_that_ask_for_nothing_unsupported_are_taken(where: str, parameters: dict[str, Any]) -> None:
+def test_parameters_that_ask_for_nothing_unsupported_are_taken(
+    where: str, parameters: dict[str, Any]
+) -> None:
     assert parse_request(asking(where, **parameters)).inputs[0].data == ["a"]
 
 
 def test_an_input_in_shared_memory_is_refused_for_that_and_not_for_its_missing_data() -> None:
-    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}}
-    with pytest.raises(InvalidInput, match=r"^x: parameter shared_memory_region is not supported: send the values as data"):
+    tensor = {
+        "name": "x",
+        "shape": [1],
+        "datatype": "FP32",
+        "parameters": {"shared_memory_region": "r"},
+    }
+    with pytest.raises(
+        InvalidInput,
+        match=r"^x: parameter shared_memory_region is not supported: send the values as data",
+    ):
         parse_request(json.dumps({"inputs": [tensor]}).encode())
 
 
 def test_parameters_of_an_answer_are_the_models() -> None:
-    output = {"name": "y", "shape": [1], "datatype": "BYTES", "data": ["a"], "parameters": {"content_type": "hg_json"}}
-    answer = InferenceResponse.model_validate_json(json.dumps({"model_name": "m", "outputs": [output]}))
+    output = {
+        "name": "y",
+        "shape": [1],
+        "datatype": "BYTES",
+        "data": ["a"],
+        "parameters": {"content_type": "hg_json"},
+    }
+    answer = InferenceResponse.model_validate_json(
+        json.dumps({"model_name": "m", "outputs": [output]})
+    )
     assert answer.outputs[0].parameters == {"content_type": "hg_json"}
 
 
@@ -219,8 +304,16 @@ def test_an_input_given_twice_is_refused() -> None:
 
 
 def test_a_request_keeps_what_it_does_not_know() -> None:
-    tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0], "parameters": {"content_type": "np"}}
-    request = InferenceRequest.model_validate({"id": "7", "inputs": [tensor], "outputs": [{"name": "y"}]})
+    tensor = {
+        "name": "x",
+        "shape": [1],
+        "datatype": "FP32",
+        "data": [1.0],
+        "parameters": {"content_type": "np"},
+    }
+    request = InferenceRequest.model_validate(
+        {"id": "7", "inputs": [tensor], "outputs": [{"name": "y"}]}
+    )
     assert request.id == "7"
     assert request.inputs[0].parameters == {"content_type": "np"}
     assert request.outputs

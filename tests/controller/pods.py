@@ -9,16 +9,31 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def pod(
-    *containers: dict[str, Any], init: tuple[dict[str, Any], ...] = (), conditions: tuple[dict[str, Any], ...] = ()
+    *containers: dict[str, Any],
+    init: tuple[dict[str, Any], ...] = (),
+    conditions: tuple[dict[str, Any], ...] = (),
 ) -> Manifest:
-    status = {"containerStatuses": list(containers), "initContainerStatuses": list(init), "conditions": list(conditions)}
+    status = {
+        "containerStatuses": list(containers),
+        "initContainerStatuses": list(init),
+        "conditions": list(conditions),
+    }
     return {"metadata": {"name": "heart-1-predictor-x"}, "status": status}
 
 
 def container(
-    state: dict[str, Any], last: dict[str, Any] | None = None, restarts: int = 0, name: str = "kserve-container"
+    state: dict[str, Any],
+    last: dict[str, Any] | None = None,
+    restarts: int = 0,
+    name: str = "kserve-container",
 ) -> Manifest:
-    return {"name": name, "image": "slipway/serving:dev", "state": state, "lastState": last or {}, "restartCount": restarts}
+    return {
+        "name": name,
+        "image": "slipway/serving:dev",
+        "state": state,
+        "lastState": last or {},
+        "restartCount": restarts,
+    }
 
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The controller on the stand-in cluster: what it reads, what it writes, what it tells. MLflow and predictors are HTTP fakes."""
+"""The controller on the stand-in cluster: what it reads, what it writes, what it tells. MLflow and
+predictors are HTTP fakes.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -7,7 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
-from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, JOB, MODEL, ClusterError, Kind, Manifest
+from slipway_cluster import (
+    HORIZONTAL_POD_AUTOSCALER,
+    INFERENCE_SERVICE,
+    JOB,
+    MODEL,
+    ClusterError,
+    Kind,
+    Manifest,
+)
 from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import ConditionType, ModelStatus
 from slipway_contract.registry import Tag, digest_of
@@ -31,7 +41,14 @@ ADOPT = {
         "schedule": "@monthly",
         "suspend": True,
         "jobTemplate": {
-            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "adopt", "image": "jobs"}]}}}
+            "spec": {
+                "template": {
+                    "spec": {
+                        "restartPolicy": "Never",
+                        "containers": [{"name": "adopt", "image": "jobs"}],
+                    }
+                }
+            }
         },
     },
 }
@@ -42,7 +59,8 @@ READY = {
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.5]}
 COLUMN = {"name": "x", "datatype": "FP32", "shape": [-1]}
 METADATA = {
-    "name": "heart-1", "platform": "onnxruntime_onnx", "inputs": [COLUMN], "outputs": [{**COLUMN, "name": "y"}],
+    "name": "heart-1", "platform": "onnxruntime_onnx", "inputs": [COLUMN], "outputs": [{**COLUMN,
+    "name": "y"}],
     "parameters": {"digest": DIGEST, "example": {"inputs": [TENSOR]}},
 }  # fmt: skip
 
@@ -56,18 +74,24 @@ class World:
         self.tags = [{"key": Tag.DIGEST, "value": DIGEST}]
         self.controller = Controller(
             cluster,
-            Registry(httpx.Client(base_url="http://mlflow", transport=httpx.MockTransport(self._mlflow))),
+            Registry(
+                httpx.Client(base_url="http://mlflow", transport=httpx.MockTransport(self._mlflow))
+            ),
             httpx.Client(transport=httpx.MockTransport(self._predictor)),
         )
 
     def _mlflow(self, request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/api/2.0/mlflow/registered-models/alias"
-        return httpx.Response(200, json={"model_version": {"version": "1", "run_id": "run", "tags": self.tags}})
+        return httpx.Response(
+            200, json={"model_version": {"version": "1", "run_id": "run", "tags": self.tags}}
+        )
 
     def _predictor(self, request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             return httpx.Response(200, json=METADATA)
-        return httpx.Response(self.infer_status, json={"model_name": "heart-1", "outputs": [{**TENSOR, "name": "y"}]})
+        return httpx.Response(
+            self.infer_status, json={"model_name": "heart-1", "outputs": [{**TENSOR, "name": "y"}]}
+        )
 
     def look(self) -> ModelStatus:
         status = self.controller.look("heart")
@@ -84,7 +108,10 @@ class World:
         self.cluster.update_status(INFERENCE_SERVICE, "heart-1", status)
 
     def told(self) -> dict[str, str]:
-        return {event["reason"]: event["type"] for event in self.cluster.events(self.cluster.get(MODEL, "heart"))}
+        return {
+            event["reason"]: event["type"]
+            for event in self.cluster.events(self.cluster.get(MODEL, "heart"))
+        }
 
 
 @pytest.fixture
@@ -132,30 +159,51 @@ def test_what_the_pods_say_stands_in_the_status(world: World) -> None:
     world.look()
     service = world.cluster.get(INFERENCE_SERVICE, "heart-1")
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
-    container = {"name": "kserve-container", "image": "x", "state": waiting, "lastState": {}, "restartCount": 0}
+    container = {
+        "name": "kserve-container",
+        "image": "x",
+        "state": waiting,
+        "lastState": {},
+        "restartCount": 0,
+    }
     world.cluster.create(pod_of(service, {"containerStatuses": [container]}))
     assert world.reason(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
 
 
-def test_without_pods_it_is_told_what_the_cluster_says_of_the_inference_service(world: World) -> None:
+def test_without_pods_it_is_told_what_the_cluster_says_of_the_inference_service(
+    world: World,
+) -> None:
     world.look()
     service = world.cluster.get(INFERENCE_SERVICE, "heart-1")
-    world.cluster.record(service, reason="InternalError", message="StorageURI not supported", warning=True)
-    assert world.reason(ConditionType.PROGRESSING) == ("True", "WaitingForPredictor"), "it may be a matter of seconds"
+    world.cluster.record(
+        service, reason="InternalError", message="StorageURI not supported", warning=True
+    )
+    assert world.reason(ConditionType.PROGRESSING) == ("True", "WaitingForPredictor"), (
+        "it may be a matter of seconds"
+    )
     later = Controller(
-        world.cluster, Registry(httpx.Client(base_url="http://mlflow", transport=httpx.MockTransport(world._mlflow))),
+        world.cluster, Registry(httpx.Client(base_url="http://mlflow",
+        transport=httpx.MockTransport(world._mlflow))),
         httpx.Client(), now=lambda: datetime(2100, 1, 1, tzinfo=UTC),
     )  # fmt: skip
     status = later.look("heart")
     assert status
     found = status.condition(ConditionType.DEGRADED)
     assert found
-    assert (found.reason, found.message) == ("PodsNotCreated", "version 1: InternalError: StorageURI not supported")
+    assert (found.reason, found.message) == (
+        "PodsNotCreated",
+        "version 1: InternalError: StorageURI not supported",
+    )
 
 
 def test_pods_that_may_not_be_made_say_why(world: World) -> None:
     world.look()
-    forbidden = {"type": "PredictorReady", "status": "False", "reason": "FailedCreate", "message": "violates PodSecurity"}
+    forbidden = {
+        "type": "PredictorReady",
+        "status": "False",
+        "reason": "FailedCreate",
+        "message": "violates PodSecurity",
+    }
     world.kserve({"conditions": [forbidden, {"type": "Ready", "status": "False"}]})
     assert world.reason(ConditionType.DEGRADED) == ("True", "PodsNotCreated")
 
@@ -163,7 +211,13 @@ def test_pods_that_may_not_be_made_say_why(world: World) -> None:
 def test_a_failed_load_of_one_more_replica_is_no_failure_of_the_version(world: World) -> None:
     world.look()
     world.kserve(
-        {**READY, "modelStatus": {"transitionStatus": "BlockedByFailedLoad", "lastFailureInfo": {"message": "MLflow is away"}}}
+        {
+            **READY,
+            "modelStatus": {
+                "transitionStatus": "BlockedByFailedLoad",
+                "lastFailureInfo": {"message": "MLflow is away"},
+            },
+        }
     )
     world.look()
     assert world.reason(ConditionType.READY) == ("True", "Serving")
@@ -192,7 +246,11 @@ class Lenient(LocalCluster):
 
     def get(self, kind: Kind, name: str) -> Manifest:
         found = super().get(kind, name)
-        return {**found, "spec": {**found["spec"], "scale": {"minReplicas": 3, "maxReplicas": 1}}} if kind == MODEL else found
+        return (
+            {**found, "spec": {**found["spec"], "scale": {"minReplicas": 3, "maxReplicas": 1}}}
+            if kind == MODEL
+            else found
+        )
 
 
 def test_a_spec_that_is_not_valid_is_said_and_leaves_the_traffic_alone(world: World) -> None:
@@ -237,7 +295,12 @@ def test_a_version_without_a_digest_is_adopted_by_one_job(world: World) -> None:
         assert world.reason(ConditionType.PROGRESSING) == ("True", "Adopting")
     (job,) = world.cluster.list(JOB)
     assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["heart", "1"]
-    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "it has failed"}
+    failed = {
+        "type": "Failed",
+        "status": "True",
+        "reason": "BackoffLimitExceeded",
+        "message": "it has failed",
+    }
     world.cluster.update_status(JOB, job["metadata"]["name"], {"conditions": [failed]})
     assert world.reason(ConditionType.DEGRADED) == ("True", "AdoptionFailed")
 
@@ -248,6 +311,14 @@ def test_a_model_that_is_gone_has_no_status(world: World) -> None:
 
 
 def pod_of(service: Manifest, status: Manifest) -> Manifest:
-    owner = {key: service[key] for key in ("apiVersion", "kind")} | {key: service["metadata"][key] for key in ("name", "uid")}
+    owner = {key: service[key] for key in ("apiVersion", "kind")} | {
+        key: service["metadata"][key] for key in ("name", "uid")
+    }
     metadata = {"name": f"{owner['name']}-predictor-x", "ownerReferences": [owner]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": []}, "status": status}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": []},
+        "status": status,
+    }

@@ -18,29 +18,75 @@ def said(*pods: Manifest) -> tuple[str, str] | None:
 @pytest.mark.parametrize(
     ("seen", "reason", "part"),
     [
-        (pod(container(waiting("ImagePullBackOff", "not found"))), "ImagePullFailed", "no image slipway/serving:dev: not found"),
-        (pod(init=(container(waiting("ErrImagePull"), name=INITIALIZER),)), "ImagePullFailed", "storage-initializer"),
-        (pod(container(waiting("CreateContainerConfigError", 'secret "x" not found'))), "ContainerNotCreated", 'secret "x"'),
+        (
+            pod(container(waiting("ImagePullBackOff", "not found"))),
+            "ImagePullFailed",
+            "no image slipway/serving:dev: not found",
+        ),
+        (
+            pod(init=(container(waiting("ErrImagePull"), name=INITIALIZER),)),
+            "ImagePullFailed",
+            "storage-initializer",
+        ),
+        (
+            pod(container(waiting("CreateContainerConfigError", 'secret "x" not found'))),
+            "ContainerNotCreated",
+            'secret "x"',
+        ),
         (
             pod(container(BACK_OFF, terminated(1, "a\nno model"), 2)),
             "CrashLoop",
             "exit status 1 (2 restarts); its last words: no model",
         ),
-        (pod(container(BACK_OFF, terminated(137, reason="OOMKilled"), 2)), "CrashLoop", "ran out of memory"),
-        (pod(container(BACK_OFF, terminated(0, reason="Completed"), 1)), "CrashLoop", "exit status 0"),
-        (pod(container(running(), terminated(1), 1)), "CrashLoop", "exit status 1"),
-        (pod(init=(container(BACK_OFF, terminated(3, "model.onnx: digest mismatch"), 1),)), "DigestMismatch", "model.onnx"),
-        (pod(init=(container(BACK_OFF, terminated(3, "MLflow does not answer"), 1),)), "ModelLoadFailed", "MLflow"),
         (
-            pod(init=(container(BACK_OFF, terminated(3, "manifest.sig: is missing; heart version 3 is not signed"), 1),)),
+            pod(container(BACK_OFF, terminated(137, reason="OOMKilled"), 2)),
+            "CrashLoop",
+            "ran out of memory",
+        ),
+        (
+            pod(container(BACK_OFF, terminated(0, reason="Completed"), 1)),
+            "CrashLoop",
+            "exit status 0",
+        ),
+        (pod(container(running(), terminated(1), 1)), "CrashLoop", "exit status 1"),
+        (
+            pod(init=(container(BACK_OFF, terminated(3, "model.onnx: digest mismatch"), 1),)),
+            "DigestMismatch",
+            "model.onnx",
+        ),
+        (
+            pod(init=(container(BACK_OFF, terminated(3, "MLflow does not answer"), 1),)),
+            "ModelLoadFailed",
+            "MLflow",
+        ),
+        (
+            pod(
+                init=(
+                    container(
+                        BACK_OFF,
+                        terminated(3, "manifest.sig: is missing; heart version 3 is not signed"),
+                        1,
+                    ),
+                )
+            ),
             "SignatureMissing",
             "not signed",
         ),
-        (pod(init=(container(BACK_OFF, terminated(3, "manifest.sig: signed by the key"), 1),)), "SignatureInvalid", "the key"),
-        (pod(init=(container(BACK_OFF, terminated(3, "status 500 for manifest.sig"), 1),)), "ModelLoadFailed", "500"),
+        (
+            pod(init=(container(BACK_OFF, terminated(3, "manifest.sig: signed by the key"), 1),)),
+            "SignatureInvalid",
+            "the key",
+        ),
+        (
+            pod(init=(container(BACK_OFF, terminated(3, "status 500 for manifest.sig"), 1),)),
+            "ModelLoadFailed",
+            "500",
+        ),
     ],
 )
-def test_each_cause_has_a_reason_and_says_what_was_seen(seen: Manifest, reason: str, part: str) -> None:
+def test_each_cause_has_a_reason_and_says_what_was_seen(
+    seen: Manifest, reason: str, part: str
+) -> None:
     found = said(seen)
     assert found
     assert found[0] == reason
@@ -48,7 +94,12 @@ def test_each_cause_has_a_reason_and_says_what_was_seen(seen: Manifest, reason: 
 
 
 def test_a_pod_that_fits_nowhere_says_what_the_scheduler_said() -> None:
-    no_room = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes: Insufficient cpu."}
+    no_room = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": "0/1 nodes: Insufficient cpu.",
+    }
     assert said(pod(conditions=(no_room,))) == ("Unschedulable", "0/1 nodes: Insufficient cpu.")
 
 
@@ -57,7 +108,10 @@ def test_a_pod_that_fits_nowhere_says_what_the_scheduler_said() -> None:
     [
         pod(),
         pod(container(waiting("PodInitializing")), init=(container(running(), name=INITIALIZER),)),
-        pod(container(running()), init=(container(terminated(0, reason="Completed"), name=INITIALIZER),)),
+        pod(
+            container(running()),
+            init=(container(terminated(0, reason="Completed"), name=INITIALIZER),),
+        ),
         pod(container(running("2025-12-01T00:00:00Z"), terminated(1), 5)),
     ],
     ids=["scheduled just now", "fetching", "starting", "restarted long ago"],
@@ -67,7 +121,10 @@ def test_a_pod_that_is_on_its_way_has_no_trouble(seen: Manifest) -> None:
 
 
 def test_only_what_waiting_does_not_heal_is_lasting() -> None:
-    once, often = (diagnosis_of([pod(container(BACK_OFF, terminated(1), restarts))], NOW) for restarts in (1, 3))
+    once, often = (
+        diagnosis_of([pod(container(BACK_OFF, terminated(1), restarts))], NOW)
+        for restarts in (1, 3)
+    )
     assert once
     assert not once.lasting
     assert often
@@ -81,7 +138,10 @@ def test_a_container_that_ended_without_a_word_is_named_so_that_its_log_can_be_r
 
 
 def test_the_newest_pod_with_a_trouble_speaks_and_one_that_goes_is_not_heard() -> None:
-    old, new = pod(container(BACK_OFF, terminated(1, "old"), 9)), pod(container(waiting("ErrImagePull")))
+    old, new = (
+        pod(container(BACK_OFF, terminated(1, "old"), 9)),
+        pod(container(waiting("ErrImagePull"))),
+    )
     going = pod(container(waiting("CreateContainerError")))
     going["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
     found = said(old, new, going)
@@ -90,8 +150,13 @@ def test_the_newest_pod_with_a_trouble_speaks_and_one_that_goes_is_not_heard() -
 
 
 def test_the_stage_is_what_the_newest_pod_does() -> None:
-    fetching = pod(container(waiting("PodInitializing")), init=(container(running(), name=INITIALIZER),))
+    fetching = pod(
+        container(waiting("PodInitializing")), init=(container(running(), name=INITIALIZER),)
+    )
     assert stage_of([]) == "it has no pod yet"
     assert stage_of([pod()]) == "its pod is pending"
     assert stage_of([pod(), fetching]) == "storage-initializer is running"
-    assert stage_of([pod(container(waiting("ContainerCreating")))]) == "kserve-container waits: ContainerCreating"
+    assert (
+        stage_of([pod(container(waiting("ContainerCreating")))])
+        == "kserve-container waits: ContainerCreating"
+    )

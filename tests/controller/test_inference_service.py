@@ -8,7 +8,9 @@ from slipway_controller.inference_service import desired
 
 
 def environment(**spec: Any) -> dict[str, str]:
-    model = Model.model_validate({"metadata": {"name": "heart"}, "spec": {"registeredModel": "heart", **spec}})
+    model = Model.model_validate(
+        {"metadata": {"name": "heart"}, "spec": {"registeredModel": "heart", **spec}}
+    )
     served = desired(model, "3", "sha256:" + "0" * 64)["spec"]["predictor"]["model"]
     return {each["name"]: each["value"] for each in served["env"]}
 
@@ -22,5 +24,10 @@ def environment(**spec: Any) -> dict[str, str]:
         ({"batching": {"maxBatchSize": 8, "maxBatchTime": 0.0001}}, "8", "0.0001"),
     ],
 )
-def test_batching_is_told_to_mlserver_also_when_it_is_off(spec: dict[str, Any], size: str, seconds: str) -> None:
-    assert environment(**spec) == {"MLSERVER_MODEL_MAX_BATCH_SIZE": size, "MLSERVER_MODEL_MAX_BATCH_TIME": seconds}
+def test_batching_is_told_to_mlserver_also_when_it_is_off(
+    spec: dict[str, Any], size: str, seconds: str
+) -> None:
+    assert environment(**spec) == {
+        "MLSERVER_MODEL_MAX_BATCH_SIZE": size,
+        "MLSERVER_MODEL_MAX_BATCH_TIME": seconds,
+    }

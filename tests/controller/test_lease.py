@@ -63,7 +63,9 @@ def test_of_two_who_make_it_at_once_one_holds_it(cluster: LocalCluster, clock: C
     assert [first.hold(), second.hold(), first.hold()] == [False, True, False]
 
 
-def test_a_holder_that_is_gone_is_followed_when_its_time_is_over(cluster: LocalCluster, clock: Clock) -> None:
+def test_a_holder_that_is_gone_is_followed_when_its_time_is_over(
+    cluster: LocalCluster, clock: Clock
+) -> None:
     first, second = claims(cluster, clock)
     first.hold()
     first.hold()
@@ -76,7 +78,9 @@ def test_a_holder_that_is_gone_is_followed_when_its_time_is_over(cluster: LocalC
     assert cluster.get(LEASE, NAME)["spec"]["leaseTransitions"] == 1
 
 
-def test_a_released_lease_is_taken_at_once_and_only_by_its_holder_released(cluster: LocalCluster, clock: Clock) -> None:
+def test_a_released_lease_is_taken_at_once_and_only_by_its_holder_released(
+    cluster: LocalCluster, clock: Clock
+) -> None:
     first, second = claims(cluster, clock)
     first.hold()
     second.release()

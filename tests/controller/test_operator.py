@@ -1,4 +1,6 @@
-"""The controller as a process on a real cluster with KServe; SLIPWAY_TEST_KUBERNETES names a namespace for it."""
+"""The controller as a process on a real cluster with KServe; SLIPWAY_TEST_KUBERNETES names a
+namespace for it.
+"""
 
 import json
 import os
@@ -13,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, INFERENCE_SERVICE, LEASE, MODEL, Cluster, ClusterError, NotFound, connect
+from slipway_cluster import (
+    HORIZONTAL_POD_AUTOSCALER,
+    INFERENCE_SERVICE,
+    LEASE,
+    MODEL,
+    Cluster,
+    ClusterError,
+    NotFound,
+    connect,
+)
 from slipway_contract.registry import Tag, digest_of
 
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
@@ -55,13 +66,24 @@ def cluster() -> Cluster:
 
 
 @pytest.fixture
-def controller(mlflow: str, cluster: Cluster, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    environment = {**os.environ, "SLIPWAY_CLUSTER": f"kubernetes://{NAMESPACE}", "MLFLOW_TRACKING_URI": mlflow}
+def controller(
+    mlflow: str, cluster: Cluster, tmp_path: Path
+) -> Iterator["subprocess.Popen[bytes]"]:
+    environment = {
+        **os.environ,
+        "SLIPWAY_CLUSTER": f"kubernetes://{NAMESPACE}",
+        "MLFLOW_TRACKING_URI": mlflow,
+    }
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "slipway_controller"], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "slipway_controller"], env=environment, stdout=log, stderr=log
+        )
     yield process
     cluster.delete(MODEL, NAME)
-    until(lambda: all(each["metadata"]["name"] != NAME for each in cluster.list(MODEL)), tmp_path / "log")
+    until(
+        lambda: all(each["metadata"]["name"] != NAME for each in cluster.list(MODEL)),
+        tmp_path / "log",
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0, (tmp_path / "log").read_text()
     assert cluster.get(LEASE, "slipway-controller")["spec"].get("holderIdentity", "") == ""
@@ -89,15 +111,37 @@ def test_what_a_model_needs_is_made_kept_and_taken_away(cluster: Cluster, tmp_pa
         "spec": {"registeredModel": NAME, "rollout": {"drainSeconds": 1}},
     }
     cluster.apply(model)
-    wanted = until(lambda: cluster.get(INFERENCE_SERVICE, service), log)["spec"]["predictor"]["model"]["storageUri"]
+    wanted = until(lambda: cluster.get(INFERENCE_SERVICE, service), log)["spec"]["predictor"][
+        "model"
+    ]["storageUri"]
     until(lambda: cluster.get(HORIZONTAL_POD_AUTOSCALER, service), log)
-    until(lambda: "serving.slipway.dev/drain" in cluster.get(MODEL, NAME)["metadata"].get("finalizers", []), log)
-    until(lambda: "Creating" in [event["reason"] for event in cluster.events(cluster.get(MODEL, NAME))], log)
+    until(
+        lambda: (
+            "serving.slipway.dev/drain"
+            in cluster.get(MODEL, NAME)["metadata"].get("finalizers", [])
+        ),
+        log,
+    )
+    until(
+        lambda: (
+            "Creating" in [event["reason"] for event in cluster.events(cluster.get(MODEL, NAME))]
+        ),
+        log,
+    )
 
     edited = cluster.get(INFERENCE_SERVICE, service)
     edited["spec"]["predictor"]["model"]["storageUri"] = ELSEWHERE
-    cluster.apply({key: edited[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": service}})
-    until(lambda: cluster.get(INFERENCE_SERVICE, service)["spec"]["predictor"]["model"]["storageUri"] == wanted, log)
+    cluster.apply(
+        {key: edited[key] for key in ("apiVersion", "kind", "spec")}
+        | {"metadata": {"name": service}}
+    )
+    until(
+        lambda: (
+            cluster.get(INFERENCE_SERVICE, service)["spec"]["predictor"]["model"]["storageUri"]
+            == wanted
+        ),
+        log,
+    )
 
     before = cluster.get(HORIZONTAL_POD_AUTOSCALER, service)["metadata"]["uid"]
     cluster.delete(HORIZONTAL_POD_AUTOSCALER, service)

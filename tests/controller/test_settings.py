@@ -4,7 +4,9 @@ import pytest
 from slipway_controller.settings import ControllerSettings
 
 
-def test_the_predictors_token_goes_into_each_request_and_into_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_predictors_token_goes_into_each_request_and_into_no_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("SLIPWAY_CLUSTER", "kubernetes://slipway")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
     assert ControllerSettings().predictor_headers == {}

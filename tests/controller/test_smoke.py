@@ -1,4 +1,6 @@
-"""The smoke prediction: the answer to a version's own example is compared with the version's signature."""
+"""The smoke prediction: the answer to a version's own example is compared with the version's
+signature.
+"""
 
 import json
 from typing import Any
@@ -30,7 +32,14 @@ def metadata(**changes: Any) -> dict[str, Any]:
         for group in (SIGNATURE.inputs, SIGNATURE.outputs)
     )
     parameters = {"digest": DIGEST, "example": EXAMPLE}
-    return {"name": "tree-1", "platform": "p", "inputs": inputs, "outputs": outputs, "parameters": parameters, **changes}
+    return {
+        "name": "tree-1",
+        "platform": "p",
+        "inputs": inputs,
+        "outputs": outputs,
+        "parameters": parameters,
+        **changes,
+    }
 
 
 def outcome(answer: Any, described: dict[str, Any] | None = None) -> str:
@@ -58,21 +67,35 @@ def test_an_answer_that_fits_the_signature_passes() -> None:
 @pytest.mark.parametrize(
     ("outputs", "problem"),
     [
-        ([LABEL, PROBABILITY | {"data": [0.5, 84.0]}], "output 'probability' is 84, which is above the maximum 1"),
-        ([LABEL, PROBABILITY | {"data": [-0.5, 0.5]}], "output 'probability' is -0.5, which is below the minimum 0"),
-        ([LABEL | {"data": [0, 7]}, PROBABILITY], "output 'label' is 7, which is not one of the codes 0, 1"),
+        (
+            [LABEL, PROBABILITY | {"data": [0.5, 84.0]}],
+            "output 'probability' is 84, which is above the maximum 1",
+        ),
+        (
+            [LABEL, PROBABILITY | {"data": [-0.5, 0.5]}],
+            "output 'probability' is -0.5, which is below the minimum 0",
+        ),
+        (
+            [LABEL | {"data": [0, 7]}, PROBABILITY],
+            "output 'label' is 7, which is not one of the codes 0, 1",
+        ),
         (
             [LABEL | {"shape": [4], "data": [0, 1, 0, 1]}, PROBABILITY],
             "output 'label' has the shape [4] for 2 rows; [2] is expected",
         ),
-        ([LABEL | {"datatype": "INT32"}, PROBABILITY], "output 'label' is INT32; the signature has INT64"),
+        (
+            [LABEL | {"datatype": "INT32"}, PROBABILITY],
+            "output 'label' is INT32; the signature has INT64",
+        ),
         ([LABEL], "output 'probability' is missing from the answer"),
         ([LABEL, PROBABILITY, LABEL | {"name": "more"}], "output 'more' is not in the signature"),
         ([], "output 'label' is missing from the answer"),
     ],
     ids=["maximum", "minimum", "codes", "rows", "datatype", "missing", "extra", "none"],
 )
-def test_an_answer_that_the_signature_does_not_allow_fails(outputs: list[dict[str, Any]], problem: str) -> None:
+def test_an_answer_that_the_signature_does_not_allow_fails(
+    outputs: list[dict[str, Any]], problem: str
+) -> None:
     said = outcome(answered(*outputs))
     assert said == f"its own example was answered with what its signature does not allow: {problem}"
 
@@ -84,4 +107,7 @@ def test_an_answer_that_is_not_v2_fails() -> None:
 
 def test_an_artifact_without_an_example_passes() -> None:
     assert outcome(None, metadata(parameters={"digest": DIGEST})) == PASSED
-    assert outcome(None, metadata(parameters={"digest": "sha256:1"})) == f"the predictor serves digest sha256:1, not {DIGEST}"
+    assert (
+        outcome(None, metadata(parameters={"digest": "sha256:1"}))
+        == f"the predictor serves digest sha256:1, not {DIGEST}"
+    )

@@ -23,24 +23,36 @@ ISSUER = "http://127.0.0.1:8081"
 ENV = Path(".slipway/env")
 
 
-def kubectl(*args: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+def kubectl(
+    *args: str, stdin: str | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """kubectl in the ring's namespace; fails with what it said."""
     argv = ["kubectl", "--namespace", NAMESPACE, *args]
-    done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        argv, input=stdin, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0 or not check, f"{shlex.join(argv)}: {done.stderr}{done.stdout}"
     return done
 
 
 def helm(*args: str) -> str:
     """Helm in the ring's namespace; fails with what it said."""
-    done = subprocess.run(["helm", "--namespace", NAMESPACE, *args], capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        ["helm", "--namespace", NAMESPACE, *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
 
 def objects(kind: str, selector: str = "") -> list[dict[str, Any]]:
     """Objects of a kind as JSON."""
-    found: list[dict[str, Any]] = json.loads(kubectl("get", kind, "--selector", selector, "--output", "json").stdout)["items"]
+    found: list[dict[str, Any]] = json.loads(
+        kubectl("get", kind, "--selector", selector, "--output", "json").stdout
+    )["items"]
     return found
 
 
@@ -60,8 +72,13 @@ class KindStack(Ring):
         return [pod for pod in found if ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
     def logged(self, numbers: list[str]) -> dict[int, int]:
-        """How many of the request ids stand in the event log how often: ``{1: 200}`` is what is wanted."""
-        count = "SELECT count(e.request_id) FROM asked LEFT JOIN prediction_events e ON e.request_id = asked.id GROUP BY asked.id"
+        """How many of the request ids stand in the event log how often: ``{1: 200}`` is what is
+        wanted.
+        """
+        count = (
+            "SELECT count(e.request_id) FROM asked LEFT JOIN prediction_events e ON e.request_id "
+            "= asked.id GROUP BY asked.id"
+        )
         script = [
             "CREATE TEMP TABLE asked (id text);",
             "COPY asked FROM STDIN;",
@@ -72,18 +89,32 @@ class KindStack(Ring):
             "SELECT count || ' ' || count(*) FROM found GROUP BY count;",
         ]
         told = self.sql("\n".join(script))
-        return {int(line.split()[0]): int(line.split()[1]) for line in told.splitlines() if line.strip()}
+        return {
+            int(line.split()[0]): int(line.split()[1]) for line in told.splitlines() if line.strip()
+        }
 
     def sql(self, script: str) -> str:
         """What psql prints for a script in the gateway's database, without headers."""
-        psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet --tuples-only --no-align'
-        return kubectl("exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin=script).stdout
+        psql = (
+            'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet '
+            "--tuples-only --no-align"
+        )
+        return kubectl(
+            "exec", "--stdin", "slipway-postgresql-0", "--", "sh", "-c", psql, stdin=script
+        ).stdout
 
 
 def answers(stack: KindStack, **changes: float) -> list[httpx.Response]:
-    """Of 30 predictions of `heart`, each on a connection of its own, so that both gateways are asked."""
-    url, headers = f"{stack.url}/v2/models/heart/infer", {"Authorization": f"Bearer {stack.token('user')}"}
-    return [httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=30) for _ in range(30)]
+    """Of 30 predictions of `heart`, each on a connection of its own, so that both gateways are
+    asked.
+    """
+    url, headers = (
+        f"{stack.url}/v2/models/heart/infer",
+        {"Authorization": f"Bearer {stack.token('user')}"},
+    )
+    return [
+        httpx.post(url, json=v2(PATIENT | changes), headers=headers, timeout=30) for _ in range(30)
+    ]
 
 
 @contextmanager
@@ -98,13 +129,21 @@ def granted(admin: httpx.Client, grantee: str, models: str, policy: str) -> Iter
 
 
 def ready(pod: dict[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+    return any(
+        c["type"] == "Ready" and c["status"] == "True"
+        for c in pod.get("status", {}).get("conditions", [])
+    )
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> KindStack:
     config = tmp_path_factory.mktemp("kind") / "kubeconfig"
-    found = subprocess.run(["kind", "get", "kubeconfig", "--name", CLUSTER], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        ["kind", "get", "kubeconfig", "--name", CLUSTER],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert found.returncode == 0, f"there is no ring to test, `make kind` makes it: {found.stderr}"
     config.write_text(found.stdout)
     config.chmod(0o600)
@@ -117,7 +156,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> KindStack:
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
         mlflow_login=(exported["MLFLOW_TRACKING_USERNAME"], exported["MLFLOW_TRACKING_PASSWORD"]),
         issuer=ISSUER,
-        passwords={name.removeprefix("password-"): value for name, value in passwords.items() if name.startswith("password-")},
+        passwords={
+            name.removeprefix("password-"): value
+            for name, value in passwords.items()
+            if name.startswith("password-")
+        },
     )
 
 

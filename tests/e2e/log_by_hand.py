@@ -1,4 +1,6 @@
-"""Argument: a tracking server. What a person does who has never heard of Slipway: fit, convert, log, register."""
+"""Argument: a tracking server. What a person does who has never heard of Slipway: fit, convert,
+log, register.
+"""
 
 import sys
 
@@ -12,5 +14,9 @@ mlflow.set_experiment("by-hand")
 rows = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
 estimator = LinearRegression().fit(rows, rows @ np.array([2.0, 3.0]))
 with mlflow.start_run():
-    logged = mlflow.onnx.log_model(to_onnx(estimator, rows[:1]), name="model", registered_model_name="by-hand")
-mlflow.MlflowClient().set_registered_model_alias("by-hand", "champion", logged.registered_model_version)
+    logged = mlflow.onnx.log_model(
+        to_onnx(estimator, rows[:1]), name="model", registered_model_name="by-hand"
+    )
+mlflow.MlflowClient().set_registered_model_alias(
+    "by-hand", "champion", logged.registered_model_version
+)

@@ -17,7 +17,11 @@ def statuses(stack: KindStack) -> set[int]:
 def test_a_grant_that_is_revoked_ends_on_both_gateways_within_a_second(stack: KindStack) -> None:
     with stack.client("admin") as admin:
         grants = admin.get("/v1/grants").raise_for_status().json()["grants"]
-        given = [grant["grantId"] for grant in grants if (grant["grantee"], grant["models"]) == ("group:user", "*")]
+        given = [
+            grant["grantId"]
+            for grant in grants
+            if (grant["grantee"], grant["models"]) == ("group:user", "*")
+        ]
         assert statuses(stack) == {200}
         try:
             for grant in given:
@@ -31,7 +35,9 @@ def test_a_grant_that_is_revoked_ends_on_both_gateways_within_a_second(stack: Ki
     assert len(changes) == 2
 
 
-def test_strangers_get_nothing_and_forged_ids_are_unknown(stack: KindStack, user: httpx.Client) -> None:
+def test_strangers_get_nothing_and_forged_ids_are_unknown(
+    stack: KindStack, user: httpx.Client
+) -> None:
     assert httpx.get(f"{stack.url}/v1/models").status_code == 401
     assert user.get("/v1/predictions/00000000-0000-7000-8000-000000000000").status_code == 404
     assert user.get("/v1/tasks/00000000-0000-7000-8000-000000000000").status_code == 404

@@ -1,4 +1,6 @@
-"""A model under load: more predictors, an even share for each, and back to one, without a failed request."""
+"""A model under load: more predictors, an even share for each, and back to one, without a failed
+request.
+"""
 
 import re
 from typing import Any
@@ -12,36 +14,63 @@ from tests.stack import PATIENT, v2, wait_for
 pytestmark = pytest.mark.timeout(900)
 
 ROWS = 256
-HEAVY = {"inputs": [{**tensor, "shape": [ROWS], "data": tensor["data"] * ROWS} for tensor in v2(PATIENT)["inputs"]]}
+HEAVY = {
+    "inputs": [
+        {**tensor, "shape": [ROWS], "data": tensor["data"] * ROWS}
+        for tensor in v2(PATIENT)["inputs"]
+    ]
+}
 
 
 def served(pod: dict[str, Any]) -> float:
     """Inference requests that a predictor has answered; one that is new has no such line yet."""
     name = pod["metadata"]["name"]
-    text = kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8082/proxy/metrics").stdout
-    found = re.findall(r'^rest_server_requests_total\{[^}]*path="[^"]*infer"[^}]*\} ([\d.e+]+)$', text, flags=re.MULTILINE)
+    text = kubectl(
+        "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8082/proxy/metrics"
+    ).stdout
+    found = re.findall(
+        r'^rest_server_requests_total\{[^}]*path="[^"]*infer"[^}]*\} ([\d.e+]+)$',
+        text,
+        flags=re.MULTILINE,
+    )
     return sum(map(float, found))
 
 
 def test_predictors_come_and_go_with_the_load_and_no_request_fails(stack: KindStack) -> None:
     version = str(stack.live("heart"))
     wait_for("one predictor at the start", lambda: len(stack.pods(version)) == 1, 300)
-    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", HEAVY, rate=60, threads=8, seconds=400) as load:
+    with Load(
+        stack.url,
+        stack.token("user"),
+        "/v2/models/heart/infer",
+        HEAVY,
+        rate=60,
+        threads=8,
+        seconds=400,
+    ) as load:
         wait_for("a second predictor", lambda: len(stack.pods(version)) > 1, 180)
-        shares = wait_for("a time in which no predictor came or went", lambda: shares_of(stack, version, load), 240)
+        shares = wait_for(
+            "a time in which no predictor came or went",
+            lambda: shares_of(stack, version, load),
+            240,
+        )
     assert set(load.statuses) == {200}
     assert load.errors == []
     assert sum(shares) > 550, "of 600, less those that were under way"
     mean = sum(shares) / len(shares)
     assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
-    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400) as light:
+    with Load(
+        stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=5, seconds=400
+    ) as light:
         wait_for("one predictor at the end", lambda: len(stack.pods(version)) == 1, 300)
     assert set(light.statuses) == {200}
     assert light.errors == []
 
 
 def shares_of(stack: KindStack, version: str, load: Load) -> list[float] | None:
-    """How many of the next 600 requests each predictor answered; None when they did not stay the same ones."""
+    """How many of the next 600 requests each predictor answered; None when they did not stay the
+    same ones.
+    """
     before = {pod["metadata"]["name"]: served(pod) for pod in stack.pods(version)}
     sent = len(load.statuses)
     wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, 120)

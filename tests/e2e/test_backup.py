@@ -20,7 +20,10 @@ CLAIM = {
 CONNECTED = {"gateway": 2, "worker": 1, "controller": 1, "mlflow": 1, "identity": 1}
 """Deployments that use the databases or the registry, and their replicas."""
 
-SALES = "SELECT count(*), md5(string_agg(sale::text, '|' ORDER BY store_id, product_id, day)) FROM warehouse.sales sale"
+SALES = (
+    "SELECT count(*), md5(string_agg(sale::text, '|' ORDER BY store_id, product_id, day)) FROM "
+    "warehouse.sales sale"
+)
 
 
 @pytest.fixture
@@ -33,11 +36,23 @@ def backups() -> Iterator[None]:
 
 
 def switch_backups(values: str) -> None:
-    helm("upgrade", "slipway", "charts/slipway", "--reuse-values", "--wait", "--timeout", "5m", "--set", values)
+    helm(
+        "upgrade",
+        "slipway",
+        "charts/slipway",
+        "--reuse-values",
+        "--wait",
+        "--timeout",
+        "5m",
+        "--set",
+        values,
+    )
 
 
 @pytest.mark.usefixtures("backups")
-def test_a_restore_brings_back_rows_versions_and_artifacts(stack: KindStack, user: httpx.Client, stamp: str) -> None:
+def test_a_restore_brings_back_rows_versions_and_artifacts(
+    stack: KindStack, user: httpx.Client, stamp: str
+) -> None:
     live = stack.live("heart")
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
     wait_for("the prediction to be in the log", lambda: stack.logged([number]) == {1: 1})
@@ -65,7 +80,9 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(stack: KindStack, use
     assert stack.logged([number]) == {1: 1}
     assert stack.sql(SALES) == sales
     assert stack.sql("SELECT count(*) FROM pg_namespace WHERE nspname = 'later'").strip() == "0"
-    databases = stack.sql("SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1").split()
+    databases = stack.sql(
+        "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
+    ).split()
     assert databases == ["identity", "mlflow", "postgres", "slipway"]
     wait_for("the version of before to be live", lambda: stack.live("heart") == live, 180)
     # A predictor that is new needs the artifacts.
@@ -84,7 +101,9 @@ def run(template: str, name: str) -> None:
 
 def end_of(job: str) -> str | None:
     """Complete or Failed, once it is; before, a Job says that it will be so."""
-    told = kubectl("get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}').stdout.split()
+    told = kubectl(
+        "get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}'
+    ).stdout.split()
     return next((each for each in told if each in ("Complete", "Failed")), None)
 
 

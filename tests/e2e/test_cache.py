@@ -21,7 +21,8 @@ def cached(stack: KindStack, stamp: str) -> Iterator[None]:
         admin.post("/v1/policies", json={"name": policy, "cacheSeconds": 300}).raise_for_status()
         with granted(admin, "group:user", "heart", policy):
             wait_for(
-                "the grant on both gateways", lambda: all("cache-status" in answer.headers for answer in answers(stack, age=40))
+                "the grant on both gateways",
+                lambda: all("cache-status" in answer.headers for answer in answers(stack, age=40)),
             )
             yield
         admin.delete(f"/v1/policies/{policy}").raise_for_status()
@@ -41,7 +42,9 @@ def sources(stack: KindStack, age: float) -> Counter[str]:
 
 
 @pytest.mark.usefixtures("cached")
-def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(stack: KindStack) -> None:
+def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(
+    stack: KindStack,
+) -> None:
     assert len(objects("pods", "app.kubernetes.io/component=gateway")) == 2
     assert sources(stack, 41) == {COMPUTED: 1, FROM_ANOTHER: 1, OWN: 28}
     kubectl("scale", "deployment/slipway-redis", "--replicas=0")

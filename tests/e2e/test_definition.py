@@ -13,7 +13,9 @@ MODEL = {
 
 
 def test_an_unknown_field_of_a_spec_is_refused_by_name() -> None:
-    done = kubectl("apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(MODEL), check=False)
+    done = kubectl(
+        "apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(MODEL), check=False
+    )
     assert done.returncode != 0
     assert 'unknown field "spec.registredModel"' in done.stderr
 
@@ -21,5 +23,16 @@ def test_an_unknown_field_of_a_spec_is_refused_by_name() -> None:
 def test_every_field_is_explained() -> None:
     told = kubectl("explain", "models.serving.slipway.dev", "--recursive").stdout
     assert "registeredModel" in told
-    for field in ("spec", "spec.scale", "spec.rollout", "spec.training", "spec.batching", "status.conditions", "status.traffic"):
-        assert "<no description>" not in kubectl("explain", f"models.serving.slipway.dev.{field}").stdout
+    for field in (
+        "spec",
+        "spec.scale",
+        "spec.rollout",
+        "spec.training",
+        "spec.batching",
+        "status.conditions",
+        "status.traffic",
+    ):
+        assert (
+            "<no description>"
+            not in kubectl("explain", f"models.serving.slipway.dev.{field}").stdout
+        )

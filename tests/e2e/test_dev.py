@@ -23,7 +23,9 @@ ROOT = Path(__file__).parents[2]
 MADE_HERE = (".venv", ".venv-serving", ".uv", ".venv-clients")
 """Environments of the checkout: the copy uses them, too."""
 SERVED_SECONDS = 90.0
-"""A deadline, not the usual time: that is some seconds, and several times as much on a machine that is busy otherwise."""
+"""A deadline, not the usual time: that is some seconds, and several times as much on a machine that
+is busy otherwise.
+"""
 MARK = "this line was changed"
 
 
@@ -43,7 +45,9 @@ class Loop:
         return time.monotonic()
 
     def served(self, what: str, saved: float, condition: Callable[[], Any]) -> None:
-        """Wait until a change that was saved then is served; fails after a deadline with the end of skaffold's log."""
+        """Wait until a change that was saved then is served; fails after a deadline with the end of
+        skaffold's log.
+        """
         try:
             wait_for(what, condition, SERVED_SECONDS - (time.monotonic() - saved))
         except AssertionError as error:
@@ -53,7 +57,10 @@ class Loop:
 def predictors() -> set[str]:
     """Return the identities of all predictor pods, with the number of their restarts."""
     found = objects("pods", "serving.kserve.io/inferenceservice")
-    return {f"{pod['metadata']['uid']} {pod['status']['containerStatuses'][0]['restartCount']}" for pod in found}
+    return {
+        f"{pod['metadata']['uid']} {pod['status']['containerStatuses'][0]['restartCount']}"
+        for pod in found
+    }
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +78,9 @@ def loop(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with log.open("w") as output:
         # The environments are the checkout's: the copy must not install itself there.
         command = ["make", "-o", ".venv/.installed", "-o", ".venv-serving/.installed", "dev"]
-        make = subprocess.Popen(command, cwd=checkout, stdout=output, stderr=output, start_new_session=True)
+        make = subprocess.Popen(
+            command, cwd=checkout, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         wait_for("make dev to watch for changes", lambda: _watching(make, log), 600)
         yield Loop(checkout, log)
@@ -98,18 +107,26 @@ def _end(make: subprocess.Popen[bytes]) -> bool:
 
 def pods(component: str) -> list[str]:
     """Return the names of the pods of a component."""
-    return [pod["metadata"]["name"] for pod in objects("pods", f"app.kubernetes.io/component={component}")]
+    return [
+        pod["metadata"]["name"]
+        for pod in objects("pods", f"app.kubernetes.io/component={component}")
+    ]
 
 
 def status_of(pod: str) -> str:
     """Return what a gateway answers at ``/livez``, empty while it does not."""
-    read = "import json, urllib.request as u; print(json.load(u.urlopen('http://127.0.0.1:8080/livez', timeout=2))['status'])"
+    read = (
+        "import json, urllib.request as u; "
+        "print(json.load(u.urlopen('http://127.0.0.1:8080/livez', timeout=2))['status'])"
+    )
     return kubectl("exec", pod, "--", "python", "-c", read, check=False).stdout.strip()
 
 
 def logs_of(component: str) -> dict[str, str]:
     """Return the end of the log of each pod of a component, by name."""
-    return {name: kubectl("logs", name, "--tail=200", check=False).stdout for name in pods(component)}
+    return {
+        name: kubectl("logs", name, "--tail=200", check=False).stdout for name in pods(component)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -124,31 +141,59 @@ def test_predictors_are_not_restarted(unchanged: set[str], loop: Loop) -> None: 
 
 
 def test_a_change_of_the_gateway_is_served(loop: Loop) -> None:
-    saved = loop.change("gateway/slipway_gateway/control/health.py", 'return {"status": "ok"}', f'return {{"status": "{MARK}"}}')
+    saved = loop.change(
+        "gateway/slipway_gateway/control/health.py",
+        'return {"status": "ok"}',
+        f'return {{"status": "{MARK}"}}',
+    )
     # Every gateway, so each is read in its own pod.
-    loop.served("a change of the gateway", saved, lambda: {status_of(name) for name in pods("gateway")} == {MARK})
+    loop.served(
+        "a change of the gateway",
+        saved,
+        lambda: {status_of(name) for name in pods("gateway")} == {MARK},
+    )
 
 
 def test_a_change_of_the_worker_is_served(loop: Loop) -> None:
     line = 'log.info("a worker begins, metrics on %d"'
-    saved = loop.change("gateway/slipway_gateway/worker.py", line, line.replace("a worker begins", MARK))
-    loop.served("a change of the worker", saved, lambda: all(MARK in log for log in logs_of("worker").values()))
+    saved = loop.change(
+        "gateway/slipway_gateway/worker.py", line, line.replace("a worker begins", MARK)
+    )
+    loop.served(
+        "a change of the worker",
+        saved,
+        lambda: all(MARK in log for log in logs_of("worker").values()),
+    )
 
 
 def test_a_change_of_the_controller_is_served(loop: Loop) -> None:
     line = "def main("
-    saved = loop.change("controller/slipway_controller/__main__.py", line, f'print("{MARK}", flush=True)\n\n\n{line}')
-    loop.served("a change of the controller", saved, lambda: all(MARK in log for log in logs_of("controller").values()))
+    saved = loop.change(
+        "controller/slipway_controller/__main__.py",
+        line,
+        f'print("{MARK}", flush=True)\n\n\n{line}',
+    )
+    loop.served(
+        "a change of the controller",
+        saved,
+        lambda: all(MARK in log for log in logs_of("controller").values()),
+    )
 
 
 def test_a_job_that_starts_after_a_change_runs_it(stack: KindStack, loop: Loop) -> None:
     line = "def main("
-    saved = loop.change("jobs/slipway_jobs/__main__.py", line, f'print("{MARK}", flush=True)\n\n\n{line}')
+    saved = loop.change(
+        "jobs/slipway_jobs/__main__.py", line, f'print("{MARK}", flush=True)\n\n\n{line}'
+    )
     (mlflow,) = pods("mlflow")
     look = ["exec", mlflow, "--", "grep", "-c", MARK, "/sources/slipway_jobs/__main__.py"]
     loop.served("a change of the jobs", saved, lambda: kubectl(*look, check=False).returncode == 0)
     job = stack.cluster.create_job("promote", args=["no-such-model", "1"])["metadata"]["name"]
-    wait_for("the Job to end", lambda: stack.cluster.get(JOB, job).get("status", {}).get("conditions"), 120)
+    wait_for(
+        "the Job to end",
+        lambda: stack.cluster.get(JOB, job).get("status", {}).get("conditions"),
+        120,
+    )
     assert MARK in "\n".join(stack.cluster.logs(JOB, job))
 
 

@@ -19,9 +19,13 @@ DIAGNOSES = [
     pytest.param(block, line, id=f"{block.page.stem}: {line}")
     for page in FAILURES
     for block in blocks(page)
-    for line in re.sub(r"&\n(.+)", r"& until \1; do sleep 1; done", block.commands).splitlines()  # a port that is forwarded
+    for line in re.sub(
+        r"&\n(.+)", r"& until \1; do sleep 1; done", block.commands
+    ).splitlines()  # a port that is forwarded
 ]
-NOT_HERE = re.compile(r"previous terminated container|jobs?(\.batch)? \S+ not found|No resources found")
+NOT_HERE = re.compile(
+    r"previous terminated container|jobs?(\.batch)? \S+ not found|No resources found"
+)
 """What is not wrong with a command: it looks for what only the failure leaves behind."""
 
 
@@ -32,12 +36,16 @@ def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> d
     config.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
     known = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
     context = ["kubectl", "config", "set-context", "--current", "--namespace", NAMESPACE]
-    subprocess.run(context, env={**known, "KUBECONFIG": str(config)}, check=True, capture_output=True)
+    subprocess.run(
+        context, env={**known, "KUBECONFIG": str(config)}, check=True, capture_output=True
+    )
     return {**known, "KUBECONFIG": str(config)}
 
 
 @pytest.mark.parametrize("page", WALKS, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_work(environment: dict[str, str], page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(
+    environment: dict[str, str], page: Path, tmp_path: Path
+) -> None:
     folder = workplace(tmp_path / "checkout", (ROOT / ".slipway").resolve())
     run(page, "run: kind", folder, environment)
 
@@ -47,7 +55,12 @@ def test_a_command_of_a_failure_page_is_understood(
     stack: KindStack, environment: dict[str, str], block: Block, line: str, tmp_path: Path
 ) -> None:
     job = objects("jobs", "app.kubernetes.io/component=training")[0]["metadata"]["name"]
-    known = {r"heart-3\b": f"heart-{stack.live('heart')}", r"\bby-hand\b": "heart", r"\bJOB\b": job, r"\bREQUEST_ID\b": "0" * 32}
+    known = {
+        r"heart-3\b": f"heart-{stack.live('heart')}",
+        r"\bby-hand\b": "heart",
+        r"\bJOB\b": job,
+        r"\bREQUEST_ID\b": "0" * 32,
+    }
     command = line
     for word, value in known.items():
         command = re.sub(word, value, command)
@@ -56,7 +69,18 @@ def test_a_command_of_a_failure_page_is_understood(
     script = f"source .slipway/env\n{command}\nstatus=$?\nkill $(jobs -p) 2>/dev/null\nexit $status"
     shell = ["bash", "-c", script]
     done = subprocess.run(
-        shell, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
+        shell,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    accepted = done.returncode == 0 or NOT_HERE.search(done.stderr) or ("| grep" in line and not done.stderr)
+    accepted = (
+        done.returncode == 0
+        or NOT_HERE.search(done.stderr)
+        or ("| grep" in line and not done.stderr)
+    )
     assert accepted, f"{block.place}: {command}\n{done.stdout}{done.stderr}"

@@ -17,12 +17,20 @@ SETTLED = 60
 
 def disturbed(stack: KindStack, disturb: Callable[[], object]) -> Load:
     """20 requests/s before, during and after; the event log must equal what was answered."""
-    with Load(stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400) as load:
+    with Load(
+        stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400
+    ) as load:
         wait_for("40 answers before", lambda: len(load.answered) > 40)
         disturb()
         before = len(load.statuses)
-        wait_for("calm afterwards", lambda: load.statuses[before:][-SETTLED:].count(200) == SETTLED, 240)
-    wait_for("the log to equal the traffic", lambda: stack.logged(load.answered) == {1: len(load.answered)}, 90)
+        wait_for(
+            "calm afterwards", lambda: load.statuses[before:][-SETTLED:].count(200) == SETTLED, 240
+        )
+    wait_for(
+        "the log to equal the traffic",
+        lambda: stack.logged(load.answered) == {1: len(load.answered)},
+        90,
+    )
     return load
 
 
@@ -82,7 +90,9 @@ def test_the_loss_of_a_gateway_pod_fails_no_request(stack: KindStack) -> None:
     assert (set(load.statuses), load.errors) == ({200}, [])
 
 
-def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_back(stack: KindStack) -> None:
+def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_back(
+    stack: KindStack,
+) -> None:
     service = f"serving.kserve.io/inferenceservice=heart-{stack.live('heart')}"
     load = disturbed(stack, lambda: lose(service))
     assert set(load.statuses) <= {200, 503}
@@ -102,6 +112,14 @@ def lose(selector: str, *, one: bool = False) -> None:
 
 def replaced(selector: str, gone: set[str], count: int) -> bool:
     """StatefulSets give the same name again, so a pod that is being deleted does not count."""
-    pods = [pod for pod in objects("pods", selector) if ready(pod) and "deletionTimestamp" not in pod["metadata"]]
-    new = [pod for pod in pods if pod["metadata"]["name"] not in gone or pod["metadata"]["name"].endswith("-0")]
+    pods = [
+        pod
+        for pod in objects("pods", selector)
+        if ready(pod) and "deletionTimestamp" not in pod["metadata"]
+    ]
+    new = [
+        pod
+        for pod in pods
+        if pod["metadata"]["name"] not in gone or pod["metadata"]["name"].endswith("-0")
+    ]
     return len(new) >= min(count, len(gone)) and len(pods) >= count

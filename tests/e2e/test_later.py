@@ -15,10 +15,14 @@ pytestmark = pytest.mark.timeout(600)
 WORKER = "app.kubernetes.io/component=worker"
 
 
-def test_a_hundred_tasks_survive_the_loss_of_their_workers(stack: KindStack, user: httpx.Client) -> None:
+def test_a_hundred_tasks_survive_the_loss_of_their_workers(
+    stack: KindStack, user: httpx.Client
+) -> None:
     tasks: list[dict[str, Any]] = []
     for number in range(100):
-        answer = user.post("/v2/models/heart/infer", json=v2(PATIENT), headers={"Prefer": "respond-async"})
+        answer = user.post(
+            "/v2/models/heart/infer", json=v2(PATIENT), headers={"Prefer": "respond-async"}
+        )
         assert answer.status_code == 202, answer.text
         tasks.append(answer.json())
         if number in (30, 60):
@@ -41,7 +45,9 @@ def test_a_file_of_rows_is_predicted_row_by_row(user: httpx.Client) -> None:
     names = ",".join(PATIENT)
     rows = [",".join(map(str, {**PATIENT, "age": age}.values())) for age in (*range(30, 80), -1)]
     file = "\n".join([names, *rows]).encode()
-    asked = user.post("/v1/models/heart/batches", files={"file": ("patients.csv", file, "text/csv")})
+    asked = user.post(
+        "/v1/models/heart/batches", files={"file": ("patients.csv", file, "text/csv")}
+    )
     assert asked.status_code == 202, asked.text
     where = asked.headers["Location"]
     batch = wait_for("the batch", lambda: ended(user, where), 240)
@@ -49,7 +55,9 @@ def test_a_file_of_rows_is_predicted_row_by_row(user: httpx.Client) -> None:
     found = pq.read_table(io.BytesIO(user.get(f"{where}/result").content)).to_pylist()
     assert [row["row"] for row in found] == list(range(51))
     assert [row["row"] for row in found if row["error"]] == [50]
-    online = user.post("/v1/models/heart/predictions", json={"instances": [{**PATIENT, "age": 40}]}).json()["predictions"][0]
+    online = user.post(
+        "/v1/models/heart/predictions", json={"instances": [{**PATIENT, "age": 40}]}
+    ).json()["predictions"][0]
     assert found[10]["label"] == online["label"]
     assert found[10]["probability"] == pytest.approx(online["probability"], rel=1e-6)
 

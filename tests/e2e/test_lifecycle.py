@@ -6,7 +6,9 @@ from tests.e2e.conftest import KindStack, kubectl
 from tests.stack import PATIENT, v2, wait_for
 
 
-def test_from_a_training_job_to_a_monitored_prediction(stack: KindStack, user: httpx.Client, stamp: str) -> None:
+def test_from_a_training_job_to_a_monitored_prediction(
+    stack: KindStack, user: httpx.Client, stamp: str
+) -> None:
     assert user.get("/v1/me").json()["roles"] == ["user"]
 
     kubectl("create", "job", f"train-heart-{stamp}", "--from=cronjob/train-heart")
@@ -29,12 +31,16 @@ def test_from_a_training_job_to_a_monitored_prediction(stack: KindStack, user: h
     assert receipt["feedback"]["label"] == 1
 
     for age in range(30, 90):
-        assert user.post("/v2/models/heart/infer", json=v2({**PATIENT, "age": age})).status_code == 200
+        assert (
+            user.post("/v2/models/heart/infer", json=v2({**PATIENT, "age": age})).status_code == 200
+        )
     report = stack.job("monitor", "heart", "--window", "1h")
     assert report["state"] in ("stable", "drift")
     assert report["rows"] >= 60
     artifacts = f"{stack.mlflow_url}/api/2.0/mlflow/artifacts/list"
-    listed = httpx.get(artifacts, params={"run_id": report["runId"]}, auth=stack.mlflow_login).json()
+    listed = httpx.get(
+        artifacts, params={"run_id": report["runId"]}, auth=stack.mlflow_login
+    ).json()
     assert "drift.html" in [file["path"] for file in listed["files"]]
 
 

@@ -16,7 +16,9 @@ OTHERS = sorted(trainable().keys() - {"heart", "digits"})
 
 
 @pytest.mark.parametrize("model", OTHERS)
-def test_a_model_goes_from_its_job_template_to_a_v2_answer(stack: KindStack, user: httpx.Client, stamp: str, model: str) -> None:
+def test_a_model_goes_from_its_job_template_to_a_v2_answer(
+    stack: KindStack, user: httpx.Client, stamp: str, model: str
+) -> None:
     kubectl("create", "job", f"train-{model}-{stamp}", f"--from=cronjob/train-{model}")
     trained = stack.result(f"train-{model}-{stamp}")
     assert trained["state"] == "registered", trained
@@ -27,31 +29,51 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(stack: KindStack, use
     try:
         wait_for(f"{model}/{version} to be live", lambda: stack.live(model) == version, 240)
         request = stack.example(model, version)
-        answer = wait_for("an answer", lambda: good(user.post(f"/v2/models/{model}/infer", json=request)))
+        answer = wait_for(
+            "an answer", lambda: good(user.post(f"/v2/models/{model}/infer", json=request))
+        )
         assert answer.headers["Slipway-Digest"] == trained["digest"]
         rows = request["inputs"][0]["shape"][0]
-        assert [each["shape"][0] for each in answer.json()["outputs"]] == [rows] * len(answer.json()["outputs"])
+        assert [each["shape"][0] for each in answer.json()["outputs"]] == [rows] * len(
+            answer.json()["outputs"]
+        )
     finally:
         kubectl("delete", "model", model)
-    wait_for("its predictors to be gone", lambda: not objects("inferenceservices", f"slipway.dev/model={model}"), 120)
+    wait_for(
+        "its predictors to be gone",
+        lambda: not objects("inferenceservices", f"slipway.dev/model={model}"),
+        120,
+    )
 
 
-def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(stack: KindStack, user: httpx.Client) -> None:
+def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(
+    stack: KindStack, user: httpx.Client
+) -> None:
     loaded = stack.job("etl")
     assert loaded["status"] == "Complete", loaded
     again = stack.job("etl")
     assert (again["inserted"], again["changed"]) == (0, 0), again
     trained = stack.job("train-quantity")
-    assert trained["synthetic"] is True, "generated sales must be called so, wherever they were in between"
+    assert trained["synthetic"] is True, (
+        "generated sales must be called so, wherever they were in between"
+    )
     stack.move_alias("quantity", trained["version"])
     kubectl("apply", "--filename", "manifests/models/quantity.yaml")
     try:
         wait_for("quantity to be live", lambda: stack.live("quantity") == trained["version"], 240)
         tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
-        rows = [{"store": store, "product": "bread", "date": tomorrow} for store in ("Bremen", "Nowhere")]
+        rows = [
+            {"store": store, "product": "bread", "date": tomorrow}
+            for store in ("Bremen", "Nowhere")
+        ]
         ask = {"instances": rows}
-        answer = wait_for("a forecast", lambda: good(user.post("/v1/models/quantity/predictions", json=ask)))
-        assert [each["source"] for each in answer.json()["predictions"]] == ["model", "product mean"]
+        answer = wait_for(
+            "a forecast", lambda: good(user.post("/v1/models/quantity/predictions", json=ask))
+        )
+        assert [each["source"] for each in answer.json()["predictions"]] == [
+            "model",
+            "product mean",
+        ]
         assert answer.json()["features"]["newest"] < tomorrow
     finally:
         kubectl("delete", "model", "quantity")

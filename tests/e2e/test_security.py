@@ -1,4 +1,6 @@
-"""What is not allowed does not work: privileged pods, strangers at MLflow, predictors and PostgreSQL."""
+"""What is not allowed does not work: privileged pods, strangers at MLflow, predictors and
+PostgreSQL.
+"""
 
 import json
 import subprocess
@@ -11,18 +13,26 @@ PRIVILEGED = {
     "apiVersion": "v1",
     "kind": "Pod",
     "metadata": {"name": "stranger"},
-    "spec": {"containers": [{"name": "c", "image": "busybox:1.35", "securityContext": {"privileged": True}}]},
+    "spec": {
+        "containers": [
+            {"name": "c", "image": "busybox:1.35", "securityContext": {"privileged": True}}
+        ]
+    },
 }
 
 
 def test_everything_runs_where_restricted_pod_security_is_enforced(stack: KindStack) -> None:
-    labels = json.loads(kubectl("get", "namespace", NAMESPACE, "--output", "json").stdout)["metadata"]["labels"]
+    labels = json.loads(kubectl("get", "namespace", NAMESPACE, "--output", "json").stdout)[
+        "metadata"
+    ]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     refused = kubectl("apply", "--filename", "-", stdin=json.dumps(PRIVILEGED), check=False)
     assert "violates PodSecurity" in refused.stderr
     running = [pod for pod in objects("pods") if pod["status"]["phase"] == "Running"]
     assert {"gateway", "controller", "mlflow", "identity", "postgresql"} <= {
-        pod["metadata"]["labels"].get("app.kubernetes.io/component") for pod in running if ready(pod)
+        pod["metadata"]["labels"].get("app.kubernetes.io/component")
+        for pod in running
+        if ready(pod)
     }
     assert stack.pods(str(stack.live("heart")))
 
@@ -37,13 +47,27 @@ def test_mlflow_does_not_answer_a_stranger(stack: KindStack) -> None:
 def test_a_predictor_does_not_answer_a_stranger(stack: KindStack) -> None:
     name = f"heart-{stack.live('heart')}"
     path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}-predictor:80/proxy/v2/models/{name}"
-    # kubectl's words for 401. The API server passes the predictor's answer on; it was asked with an administrator's rights.
-    assert "asked for the client to provide credentials" in kubectl("get", "--raw", path, check=False).stderr
+    # kubectl's words for 401. The API server passes the predictor's answer on; it was asked with an
+    # administrator's rights.
+    assert (
+        "asked for the client to provide credentials"
+        in kubectl("get", "--raw", path, check=False).stderr
+    )
     assert kubectl("get", "--raw", f"{path}/ready").returncode == 0
 
 
 def test_postgresql_does_not_answer_a_stranger(stack: KindStack) -> None:  # noqa: ARG001 - a ring must be there
-    psql = ["psql", "--host", "slipway-postgresql", "--username", "slipway", "--no-password", "--command", "SELECT 1", "slipway"]
+    psql = [
+        "psql",
+        "--host",
+        "slipway-postgresql",
+        "--username",
+        "slipway",
+        "--no-password",
+        "--command",
+        "SELECT 1",
+        "slipway",
+    ]
     refused = kubectl("exec", "slipway-postgresql-0", "--", *psql, check=False)
     assert refused.returncode != 0
     assert "no password supplied" in refused.stderr
@@ -54,6 +78,9 @@ def test_no_secret_of_the_ring_is_in_a_log(stack: KindStack) -> None:
     for pod in objects("pods"):
         name = pod["metadata"]["name"]
         logs = subprocess.run(
-            ["kubectl", "--namespace", NAMESPACE, "logs", name, "--all-containers"], capture_output=True, text=True, check=False
+            ["kubectl", "--namespace", NAMESPACE, "logs", name, "--all-containers"],
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
         assert [secret for secret in secrets if secret and secret in logs] == [], name

@@ -24,5 +24,13 @@ def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(stack: KindStac
 
 def at_work(job: str) -> list[str]:
     """Pods of the Job that have finished a trial and go on."""
-    names = [pod["metadata"]["name"] for pod in objects("pods", f"job-name={job}") if pod["status"]["phase"] == "Running"]
-    return [name for name in names if "slipway_jobs.tuning.tuning: trial " in kubectl("logs", name, check=False).stdout]
+    names = [
+        pod["metadata"]["name"]
+        for pod in objects("pods", f"job-name={job}")
+        if pod["status"]["phase"] == "Running"
+    ]
+    return [
+        name
+        for name in names
+        if "slipway_jobs.tuning.tuning: trial " in kubectl("logs", name, check=False).stdout
+    ]

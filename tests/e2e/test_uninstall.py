@@ -1,4 +1,6 @@
-"""What `helm uninstall` leaves is what docs/operations.md says, and a new install takes it up again."""
+"""What `helm uninstall` leaves is what docs/operations.md says, and a new install takes it up
+again.
+"""
 
 import re
 import subprocess
@@ -26,7 +28,9 @@ DOCUMENTED = re.compile(
 )
 
 
-def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(stack: KindStack, user: httpx.Client) -> None:
+def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(
+    stack: KindStack, user: httpx.Client
+) -> None:
     live = stack.live("heart")
     number = user.post("/v2/models/heart/infer", json=v2(PATIENT)).headers["X-Request-ID"]
     wait_for("the prediction to be in the log", lambda: stack.logged([number]) == {1: 1})
@@ -39,16 +43,24 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(st
     assert objects("persistentvolumeclaims")
     assert kubectl("get", "crd", "models.serving.slipway.dev").returncode == 0
 
-    again = subprocess.run(["make", "kind"], capture_output=True, text=True, check=False, timeout=600)
+    again = subprocess.run(
+        ["make", "kind"], capture_output=True, text=True, check=False, timeout=600
+    )
     assert again.returncode == 0, again.stdout + again.stderr
     assert stack.logged([number]) == {1: 1}
     assert stack.live("heart") == live
-    assert not [job for job in objects("jobs") if job["metadata"]["name"].startswith("train-")], "there was no need to train"
+    assert not [job for job in objects("jobs") if job["metadata"]["name"].startswith("train-")], (
+        "there was no need to train"
+    )
     assert user.get(f"/v1/predictions/{number}").json()["version"] == live
 
 
 def undocumented() -> list[str]:
     """Names of what is left and not in the manual's table."""
     left = kubectl("get", NAMESPACED, "--output", "name").stdout.split()
-    shared = kubectl("get", CLUSTER_WIDE, "--selector", "app.kubernetes.io/name=slipway", "--output", "name").stdout.split()
-    return [name for name in {*left, *shared} - OF_EVERY_NAMESPACE if not DOCUMENTED.fullmatch(name)]
+    shared = kubectl(
+        "get", CLUSTER_WIDE, "--selector", "app.kubernetes.io/name=slipway", "--output", "name"
+    ).stdout.split()
+    return [
+        name for name in {*left, *shared} - OF_EVERY_NAMESPACE if not DOCUMENTED.fullmatch(name)
+    ]

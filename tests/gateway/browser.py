@@ -38,7 +38,9 @@ class _Forms(HTMLParser):
         kind = attributes.get("type", "text")
         if tag == "button" or (tag == "input" and kind == "submit"):
             self.forms[-1].buttons.append((name, attributes.get("value", "")))
-        elif (tag == "input" and kind not in ("file", "checkbox", "radio")) or (tag == "input" and "checked" in attributes):
+        elif (tag == "input" and kind not in ("file", "checkbox", "radio")) or (
+            tag == "input" and "checked" in attributes
+        ):
             self.forms[-1].fields[name] = attributes.get("value", "")
         elif tag == "textarea":
             self.forms[-1].fields[name] = ""
@@ -47,7 +49,9 @@ class _Forms(HTMLParser):
 
 
 class Browser:
-    """``page`` is the last answer. Redirects to other origins than ``home`` are not followed: they end in ``page``."""
+    """``page`` is the last answer. Redirects to other origins than ``home`` are not followed: they
+    end in ``page``.
+    """
 
     def __init__(self, home: str) -> None:
         self.home = home
@@ -64,18 +68,32 @@ class Browser:
         return self._follow(self._client.get(urljoin(self.home, url)))
 
     def submit(
-        self, *, button: tuple[str, str] | None = None, forged: dict[str, str] | None = None, **typed: str
+        self,
+        *,
+        button: tuple[str, str] | None = None,
+        forged: dict[str, str] | None = None,
+        **typed: str,
     ) -> httpx.Response:
-        """Send the form of the page that has all these fields and the button; ``forged`` are sent whether it has them or not."""
+        """Send the form of the page that has all these fields and the button; ``forged`` are sent
+        whether it has them or not.
+        """
         forms = _Forms(self.page.text).forms
-        fitting = [form for form in forms if typed.keys() <= form.fields.keys() and (not button or button in form.buttons)]
+        fitting = [
+            form
+            for form in forms
+            if typed.keys() <= form.fields.keys() and (not button or button in form.buttons)
+        ]
         assert fitting, f"no form with {list(typed)} and {button} at {self.page.url}: {forms}"
         form = fitting[0]
         content = {**form.fields, **typed, **(forged or {}), **(dict([button]) if button else {})}
-        return self._follow(self._client.post(urljoin(str(self.page.url), form.action), data=content))
+        return self._follow(
+            self._client.post(urljoin(str(self.page.url), form.action), data=content)
+        )
 
     def _follow(self, answer: httpx.Response) -> httpx.Response:
-        while answer.is_redirect and str(answer.next_request.url if answer.next_request else "").startswith(self.home):
+        while answer.is_redirect and str(
+            answer.next_request.url if answer.next_request else ""
+        ).startswith(self.home):
             answer = self._client.get(urljoin(str(answer.url), answer.headers["location"]))
         self.page = answer
         assert answer.status_code < 500, answer.text

@@ -48,7 +48,9 @@ def issuer() -> Iterator[Issuer]:
 
 
 @pytest.fixture(scope="session")
-def provider(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]) -> Iterator[Provider]:
+def provider(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str]
+) -> Iterator[Provider]:
     with Provider(tmp_path_factory.mktemp("provider"), new_database()) as provider:
         yield provider
 
@@ -68,7 +70,10 @@ def troubled() -> Iterator[Predictor]:
 
 @pytest.fixture(scope="session")
 def new_environment(
-    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str], issuer: Issuer, predictor: Predictor
+    tmp_path_factory: pytest.TempPathFactory,
+    new_database: Callable[[], str],
+    issuer: Issuer,
+    predictor: Predictor,
 ) -> Callable[[], Environment]:
     def build() -> Environment:
         url = new_database()

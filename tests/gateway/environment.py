@@ -1,4 +1,6 @@
-"""Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or as a process."""
+"""Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or
+as a process.
+"""
 
 import json
 import os
@@ -29,7 +31,9 @@ from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
 class Environment:
     """One folder holds the cluster's state and the spool."""
 
-    def __init__(self, folder: Path, database_url: str, issuer: Issuer, predictor: Predictor) -> None:
+    def __init__(
+        self, folder: Path, database_url: str, issuer: Issuer, predictor: Predictor
+    ) -> None:
         self.folder = folder
         self.database_url = database_url
         self.issuer = issuer
@@ -37,11 +41,18 @@ class Environment:
         self.cluster = LocalCluster(folder / "cluster")
         self.spool = folder / "spool"
 
-    def model(self, name: str, *targets: tuple[str, int], url: str | None = None, message: str = "serving") -> None:
+    def model(
+        self, name: str, *targets: tuple[str, int], url: str | None = None, message: str = "serving"
+    ) -> None:
         """Declare a model whose versions have these shares of the traffic."""
         now = datetime.now(UTC).isoformat()
         self.cluster.apply(
-            {"apiVersion": API_VERSION, "kind": "Model", "metadata": {"name": name}, "spec": {"registeredModel": name}}
+            {
+                "apiVersion": API_VERSION,
+                "kind": "Model",
+                "metadata": {"name": name},
+                "spec": {"registeredModel": name},
+            }
         )
         traffic = [
             {
@@ -55,20 +66,33 @@ class Environment:
             }
             for version, percent in targets
         ]
-        ready = {"type": "Ready", "status": "True" if targets else "False", "reason": "x", "message": message}
+        ready = {
+            "type": "Ready",
+            "status": "True" if targets else "False",
+            "reason": "x",
+            "message": message,
+        }
         status = {"conditions": [{**ready, "lastTransitionTime": now}], "traffic": traffic}
         self.cluster.update_status(MODEL, name, status)
 
     def pods(self, service: str, *ready: str, leaving: Sequence[str] = ()) -> str:
-        """Say at which URLs the pods of a Service are, as a cluster does; gives the Service's URL, which leads nowhere here.
+        """Say at which URLs the pods of a Service are, as a cluster does; gives the Service's URL,
+        which leads nowhere here.
 
         All are on one address, so each needs a slice of its own for its port.
         """
         wanted = {
-            f"{service}-{urlsplit(each).port}": {"serving": True, "ready": each in ready, "terminating": each in leaving}
+            f"{service}-{urlsplit(each).port}": {
+                "serving": True,
+                "ready": each in ready,
+                "terminating": each in leaving,
+            }
             for each in (*ready, *leaving)
         }
-        known = {each["metadata"]["name"] for each in self.cluster.list(ENDPOINT_SLICE, {SERVICE_LABEL: service})}
+        known = {
+            each["metadata"]["name"]
+            for each in self.cluster.list(ENDPOINT_SLICE, {SERVICE_LABEL: service})
+        }
         for name in known - wanted.keys():
             self.cluster.delete(ENDPOINT_SLICE, name)
         for name, conditions in wanted.items():
@@ -79,7 +103,9 @@ class Environment:
                     "metadata": {"name": name, "labels": {SERVICE_LABEL: service}},
                     "addressType": "IPv4",
                     "endpoints": [{"addresses": ["127.0.0.1"], "conditions": conditions}],
-                    "ports": [{"name": "http", "port": int(name.rpartition("-")[2]), "protocol": "TCP"}],
+                    "ports": [
+                        {"name": "http", "port": int(name.rpartition("-")[2]), "protocol": "TCP"}
+                    ],
                 }
             )
         return f"http://{service}.default.svc.cluster.local"
@@ -120,7 +146,8 @@ class Environment:
 
     def count(self, where: str = "true") -> int:
         with psycopg.connect(self.database_url) as connection:
-            row = connection.execute(f"SELECT count(*) FROM prediction_events WHERE {where}").fetchone()  # noqa: S608  # type: ignore[arg-type]
+            query = f"SELECT count(*) FROM prediction_events WHERE {where}"  # noqa: S608
+            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
         assert row
         return int(row[0])
 
@@ -147,14 +174,18 @@ class Client:
         if who is None:
             return {}
         if who not in self._tokens and "." not in who:
-            self._tokens[who] = self.environment.issuer.token(who, "admin" if who == "root" else "user")
+            self._tokens[who] = self.environment.issuer.token(
+                who, "admin" if who == "root" else "user"
+            )
         token = self._tokens.get(who, who)
         return {"authorization": f"Bearer {token}"}
 
     def get(self, path: str, who: str | None = "ada") -> httpx.Response:
         return self.http.get(path, headers=self._headers(who))
 
-    def post(self, path: str, content: Any, who: str | None = "ada", **headers: str) -> httpx.Response:
+    def post(
+        self, path: str, content: Any, who: str | None = "ada", **headers: str
+    ) -> httpx.Response:
         """JSON of a Python value, or bytes as they are."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(content, bytes):
@@ -162,7 +193,9 @@ class Client:
             return self.http.post(path, content=content, headers={**self._headers(who), **named})
         return self.http.post(path, json=content, headers={**self._headers(who), **named})
 
-    def infer(self, model: str, who: str | None = "ada", *, request_id: str | None = None, **changed: Any) -> httpx.Response:
+    def infer(
+        self, model: str, who: str | None = "ada", *, request_id: str | None = None, **changed: Any
+    ) -> httpx.Response:
         return self.post(f"/v2/models/{model}/infer", v2_request(request_id, **changed), who)
 
 
@@ -184,8 +217,13 @@ def free_port() -> int:
 
 def variables(settings: Settings, database_url: str) -> dict[str, str]:
     """What a process is told, so that it has these settings."""
-    values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {"database_url": database_url}
-    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {
+        "database_url": database_url
+    }
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
     return {f"SLIPWAY_{name.upper()}": text for name, text in texts.items()}
 
 
@@ -194,12 +232,16 @@ class Process:
 
     def __init__(self, environment: Environment, **changed: Any) -> None:
         port, self.metrics_port = free_port(), free_port()
-        settings = environment.settings(gateway_port=port, gateway_metrics_port=self.metrics_port, **changed)
+        settings = environment.settings(
+            gateway_port=port, gateway_metrics_port=self.metrics_port, **changed
+        )
         given = variables(settings, environment.database_url)
         self.log = environment.folder / f"gateway-{port}.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "slipway_gateway", "serve"], env={**os.environ, **given}, stderr=log
+                [sys.executable, "-W", "error", "-m", "slipway_gateway", "serve"],
+                env={**os.environ, **given},
+                stderr=log,
             )
         self.client = Client(f"http://127.0.0.1:{port}", environment)
 
@@ -231,7 +273,9 @@ class Process:
 
 @contextmanager
 def running(environment: Environment, **changed: Any) -> Iterator[Process]:
-    """Yield a process that is ready; then it must end by SIGTERM with status 0. It is killed when anything fails."""
+    """Yield a process that is ready; then it must end by SIGTERM with status 0. It is killed when
+    anything fails.
+    """
     process = Process(environment, **changed)
     try:
         process.wait_ready()

@@ -16,7 +16,9 @@ AUDIENCE = "slipway"
 
 
 class Issuer(Served):
-    """Publishes public keys; signs with the newest. ``public`` is its name in the world, when it is not where it listens."""
+    """Publishes public keys; signs with the newest. ``public`` is its name in the world, when it is
+    not where it listens.
+    """
 
     def __init__(self, public: str | None = None) -> None:
         self.public = public
@@ -53,30 +55,57 @@ class Issuer(Served):
     def claims(self, subject: str = "ada", *groups: str, **changed: Any) -> dict[str, Any]:
         """Claims of a good token; ``changed`` ones are replaced, or left out when None."""
         now = int(time.time())
-        claims = {"iss": self.name, "aud": [AUDIENCE], "sub": subject, "iat": now, "exp": now + 3600}
+        claims = {
+            "iss": self.name,
+            "aud": [AUDIENCE],
+            "sub": subject,
+            "iat": now,
+            "exp": now + 3600,
+        }
         claims |= {"groups": list(groups or ("user",)), "name": subject.title()}
         return {name: value for name, value in {**claims, **changed}.items() if value is not None}
 
     def token(self, subject: str = "ada", *groups: str, alg: str = "RS256", **changed: Any) -> str:
         return self.sign(self.claims(subject, *groups, **changed), alg=alg)
 
-    def sign(self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any) -> str:
+    def sign(
+        self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any
+    ) -> str:
         key = key or self.keys[-1]
-        with warnings.catch_warnings(action="ignore", category=SecurityWarning):  # EdDSA has a new name since RFC 9864
+        with warnings.catch_warnings(
+            action="ignore", category=SecurityWarning
+        ):  # EdDSA has a new name since RFC 9864
             given = {"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}
-            return jwt.encode({k: v for k, v in given.items() if v is not None}, claims, key, algorithms=[alg])
+            return jwt.encode(
+                {k: v for k, v in given.items() if v is not None}, claims, key, algorithms=[alg]
+            )
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1
         if self.public and dict(scope["headers"])[b"host"].decode() != urlsplit(self.public).netloc:
             # As Canaille does with those who ask for it by another name.
-            await send({"type": "http.response.start", "status": 302, "headers": [(b"location", self.public.encode())]})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": 302,
+                    "headers": [(b"location", self.public.encode())],
+                }
+            )
             await send({"type": "http.response.body", "body": b""})
             return
         if scope["path"] == "/.well-known/openid-configuration":
             content: Any = {"issuer": self.name, "jwks_uri": f"{self.name}/jwks"}
         else:
-            keys = [{k: v for k, v in key.items() if k not in self.unpublished} for key in KeySet(self.keys).as_dict()["keys"]]
+            keys = [
+                {k: v for k, v in key.items() if k not in self.unpublished}
+                for key in KeySet(self.keys).as_dict()["keys"]
+            ]
             content = {"keys": [*self.strange_keys, *keys]}
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
         await send({"type": "http.response.body", "body": orjson.dumps(content)})

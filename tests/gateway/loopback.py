@@ -25,12 +25,21 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE)
 
 
 class Loopback:
-    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and entered again.
+    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and
+    entered again.
 
-    ``certificate``: a PEM file of a key and its certificate for ``localhost``; then it speaks https.
+    ``certificate``: a PEM file of a key and its certificate for ``localhost``; then it speaks
+    https.
     """
 
-    def __init__(self, application: Any, *, lifespan: str = "off", http: Any = "auto", certificate: Path | None = None) -> None:
+    def __init__(
+        self,
+        application: Any,
+        *,
+        lifespan: str = "off",
+        http: Any = "auto",
+        certificate: Path | None = None,
+    ) -> None:
         self._application = application
         self._http = http
         self._lifespan = lifespan
@@ -39,7 +48,11 @@ class Loopback:
 
     @property
     def url(self) -> str:
-        return f"https://localhost:{self._port}" if self._certificate else f"http://127.0.0.1:{self._port}"
+        return (
+            f"https://localhost:{self._port}"
+            if self._certificate
+            else f"http://127.0.0.1:{self._port}"
+        )
 
     def __enter__(self) -> Self:
         config = uvicorn.Config(

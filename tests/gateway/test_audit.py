@@ -1,4 +1,6 @@
-"""Who did what through the API, and one id of a request in the logs of every process that works on it."""
+"""Who did what through the API, and one id of a request in the logs of every process that works on
+it.
+"""
 
 import json
 import logging
@@ -28,7 +30,9 @@ PATIENCE = 180.0
 def works(new_environment: Callable[[], Environment]) -> Environment:
     """A gateway whose Jobs are created and stay pending."""
     environment = new_environment()
-    environment.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
+    environment.cluster.apply(
+        template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
+    )
     environment.cluster.apply(template("promote", TRAIN))
     environment.cluster.apply(TEMPLATE)
     declare(environment, "heart", "train-heart")
@@ -47,23 +51,47 @@ def entries(client: Client) -> list[tuple[str, str, str]]:
     return [(each["action"], each["thing"], each["subject"]) for each in reversed(found)]
 
 
-def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(client: Client, issuer: Issuer) -> None:
+def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(
+    client: Client, issuer: Issuer
+) -> None:
     marie = issuer.token("marie", "scientist")
-    first = client.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
-    again = client.post("/v1/models/heart/trainings", {"parameters": {"seed": 7}}, marie, **{"Idempotency-Key": "one"})
+    first = client.post(
+        "/v1/models/heart/trainings",
+        {"parameters": {"seed": 7}},
+        marie,
+        **{"Idempotency-Key": "one"},
+    )
+    again = client.post(
+        "/v1/models/heart/trainings",
+        {"parameters": {"seed": 7}},
+        marie,
+        **{"Idempotency-Key": "one"},
+    )
     assert first.headers["location"] == again.headers["location"]
     refused = client.post("/v1/models/heart/trainings", {"parameters": {"seed": -7}}, marie)
     assert refused.status_code == 422
     promotion = client.post("/v1/models/heart/promotions", {"version": "3"}, marie)
     cancelled = client.http.delete(first.headers["location"], headers=client._headers(marie))
     assert cancelled.status_code == 204
-    assert client.http.delete(first.headers["location"], headers=client._headers(marie)).status_code == 404
+    assert (
+        client.http.delete(first.headers["location"], headers=client._headers(marie)).status_code
+        == 404
+    )
     batch = upload(client, b"age,chol,thal\r\n63,233,6\r\n", key="one")
-    assert upload(client, b"age,chol,thal\r\n63,233,6\r\n", key="one").headers["location"] == batch.headers["location"]
-    assert client.http.delete(batch.headers["location"], headers=client._headers("ada")).status_code == 204
+    assert (
+        upload(client, b"age,chol,thal\r\n63,233,6\r\n", key="one").headers["location"]
+        == batch.headers["location"]
+    )
+    assert (
+        client.http.delete(batch.headers["location"], headers=client._headers("ada")).status_code
+        == 204
+    )
     task = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async")
     for status in (200, 409):
-        assert client.http.delete(task.headers["location"], headers=client._headers("ada")).status_code == status
+        assert (
+            client.http.delete(task.headers["location"], headers=client._headers("ada")).status_code
+            == status
+        )
 
     def path(answer: Any) -> str:
         return str(answer.headers["location"]).removeprefix("/v1/")
@@ -77,10 +105,15 @@ def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(client: 
         ("task.cancel", path(task), "user:ada"),
     ]
     entry = client.get("/v1/audit?limit=1000", "root").json()["entries"][-1]
-    assert (entry["requestId"], entry["detail"]) == (first.headers["x-request-id"], {"parameters": {"seed": 7}})
+    assert (entry["requestId"], entry["detail"]) == (
+        first.headers["x-request-id"],
+        {"parameters": {"seed": 7}},
+    )
 
 
-def test_a_job_that_is_not_made_is_not_in_the_audit(client: Client, works: Environment, issuer: Issuer) -> None:
+def test_a_job_that_is_not_made_is_not_in_the_audit(
+    client: Client, works: Environment, issuer: Issuer
+) -> None:
     before, marie = entries(client), issuer.token("marie", "scientist")
     works.cluster.delete(CRON_JOB, "promote")
     assert client.post("/v1/models/heart/promotions", {"version": "3"}, marie).status_code == 404
@@ -108,14 +141,18 @@ def lines(log: Path, request_id: str) -> list[str]:
     return [each["message"] for each in ours if each.get("requestId") == request_id]
 
 
-def test_one_id_is_in_the_logs_of_gateway_and_worker_and_goes_to_the_predictor(own_environment: Environment, log: Path) -> None:
+def test_one_id_is_in_the_logs_of_gateway_and_worker_and_goes_to_the_predictor(
+    own_environment: Environment, log: Path
+) -> None:
     predictor = own_environment.predictor
     with own_environment.gateway() as client, Workers(own_environment) as workers:
         at_once = client.infer("heart").headers["x-request-id"]
         assert predictor.headers[b"x-request-id"] == at_once.encode()
         (line,) = lines(log, at_once)
         assert re.fullmatch(r"model heart version 3 answered 200 in [0-9.]+ ms", line)
-        later = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").headers["x-request-id"]
+        later = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").headers[
+            "x-request-id"
+        ]
         assert lines(log, later) == [f"task {later} of model heart is queued"]
         wait_for("the worker's lines", lambda: len(lines(workers.log, later)) == 2, PATIENCE)
         assert predictor.headers[b"x-request-id"] == later.encode()

@@ -1,4 +1,6 @@
-"""Batches over HTTP: the real Job, run by the stand-in for a cluster, asks a predictor for the rows of an uploaded file."""
+"""Batches over HTTP: the real Job, run by the stand-in for a cluster, asks a predictor for the rows
+of an uploaded file.
+"""
 
 import copy
 import csv
@@ -48,7 +50,13 @@ TEMPLATE: dict[str, Any] = {
                 "template": {
                     "spec": {
                         "restartPolicy": "Never",
-                        "containers": [{"name": "job", "image": "jobs", "command": ["python", "-m", "slipway_jobs", "batch"]}],
+                        "containers": [
+                            {
+                                "name": "job",
+                                "image": "jobs",
+                                "command": ["python", "-m", "slipway_jobs", "batch"],
+                            }
+                        ],
                     }
                 },
             }
@@ -69,9 +77,19 @@ def works(new_environment: Callable[[], Environment], slow: Predictor) -> Iterat
     environment.model("heart", ("3", 90), ("4", 10))
     environment.model("slow", ("1", 100), url=slow.url)
     environment.cluster.apply(TEMPLATE)
-    env = {"SLIPWAY_DATABASE_URL": environment.database_url, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    stop, options = threading.Event(), KubeletOptions(turn_seconds=0.1, backoff=Backoff(first=0.1, longest=1))
-    kubelet = Kubelet(environment.folder / "cluster", {"jobs": Image(BIN, env, environment.folder)}, options=options)
+    env = {
+        "SLIPWAY_DATABASE_URL": environment.database_url,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    }
+    stop, options = (
+        threading.Event(),
+        KubeletOptions(turn_seconds=0.1, backoff=Backoff(first=0.1, longest=1)),
+    )
+    kubelet = Kubelet(
+        environment.folder / "cluster",
+        {"jobs": Image(BIN, env, environment.folder)},
+        options=options,
+    )
     thread = threading.Thread(target=kubelet.run, args=(stop,))
     thread.start()
     yield environment
@@ -85,7 +103,9 @@ def client(works: Environment) -> Iterator[Client]:
         yield client
 
 
-def upload(client: Client, content: bytes, who: str = "ada", model: str = "heart", key: str | None = None) -> httpx.Response:
+def upload(
+    client: Client, content: bytes, who: str = "ada", model: str = "heart", key: str | None = None
+) -> httpx.Response:
     headers = client._headers(who) | ({"Idempotency-Key": key} if key else {})
     files = {"note": (None, b"mine"), "file": ("rows.csv", content)}
     return client.http.post(f"/v1/models/{model}/batches", files=files, headers=headers)
@@ -134,31 +154,56 @@ h,,233,6\r
 
 
 @pytest.mark.timeout(400)
-def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(client: Client) -> None:
+def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(
+    client: Client,
+) -> None:
     answer = upload(client, CSV)
     batch = ended(client, answer)
     assert (batch["state"], batch["version"], batch["reason"]) == ("succeeded", "3", None)
     assert (batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == (8, 8, 5)
     rows = result(client, answer)
     assert [row["row"] for row in rows] == list(range(8))
-    asked: dict[int, dict[str, Any]] = {0: ROW, 1: {**ROW, "age": 26, "chol": None}, 6: {"age": 80.5, "chol": 100.0, "thal": 3}}
+    asked: dict[int, dict[str, Any]] = {
+        0: ROW,
+        1: {**ROW, "age": 26, "chol": None},
+        6: {"age": 80.5, "chol": 100.0, "thal": 3},
+    }
     for number, row in asked.items():
         (said,) = online(client, row).json()["predictions"]
         probability = pytest.approx(said["probability"], rel=1e-7)
-        assert rows[number] == {"row": number, "error": None, **said, "probability": probability, "id": rows[number]["id"]}
-    refused: dict[int, dict[str, Any]] = {2: {**ROW, "age": -5}, 4: {**ROW, "thal": 9}, 7: {**ROW, "age": None}}
+        assert rows[number] == {
+            "row": number,
+            "error": None,
+            **said,
+            "probability": probability,
+            "id": rows[number]["id"],
+        }
+    refused: dict[int, dict[str, Any]] = {
+        2: {**ROW, "age": -5},
+        4: {**ROW, "thal": 9},
+        7: {**ROW, "age": None},
+    }
     for number, row in refused.items():
-        assert _number_as_text(rows[number]["error"]) == _number_as_text(online(client, row).json()["detail"])
+        assert _number_as_text(rows[number]["error"]) == _number_as_text(
+            online(client, row).json()["detail"]
+        )
         assert rows[number]["label"] is None
     assert rows[3]["error"] == "age: 'old' is not FP32"
     assert rows[5]["error"] == "has 3 fields; the first line has 4"
-    assert [row["id"] for row in rows] == ["a", "b", "c", "d", "e", None, 'g "x", y', "h"], "own columns are passed through"
+    assert [row["id"] for row in rows] == ["a", "b", "c", "d", "e", None, 'g "x", y', "h"], (
+        "own columns are passed through"
+    )
     written = client.get(f"{answer.headers['location']}/result?format=csv")
-    assert (written.status_code, written.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert (written.status_code, written.headers["content-type"]) == (
+        200,
+        "text/csv; charset=utf-8",
+    )
     assert written.headers["content-disposition"].endswith('.csv"')
     table = list(csv.DictReader(io.StringIO(written.text)))
     assert [row["error"] or None for row in table] == [row["error"] for row in rows]
-    assert [row["label"] for row in table] == ["" if row["label"] is None else str(row["label"]) for row in rows]
+    assert [row["label"] for row in table] == [
+        "" if row["label"] is None else str(row["label"]) for row in rows
+    ]
     assert [row["id"] or None for row in table] == [row["id"] for row in rows]
 
 
@@ -179,7 +224,10 @@ def test_a_parquet_file_is_as_good(client: Client) -> None:
 
 NAMED = Signature(
     inputs=(Column(name="x", datatype=Datatype.FP32),),
-    outputs=(Column(name="row", datatype=Datatype.FP32), Column(name="error", datatype=Datatype.FP32, shape=(2,))),
+    outputs=(
+        Column(name="row", datatype=Datatype.FP32),
+        Column(name="error", datatype=Datatype.FP32, shape=(2,)),
+    ),
 )
 
 
@@ -187,22 +235,35 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
     (values,) = (tensor.data for tensor in asked.inputs)
     rows = len(values)
     row = {"name": "row", "shape": [rows], "datatype": "FP32", "data": values}
-    error = {"name": "error", "shape": [rows, 2], "datatype": "FP32", "data": [v for value in values for v in (value, -value)]}
+    error = {
+        "name": "error",
+        "shape": [rows, 2],
+        "datatype": "FP32",
+        "data": [v for value in values for v in (value, -value)],
+    }
     return {"model_name": service, "outputs": [row, error]}
 
 
 @pytest.mark.timeout(400)
-def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(client: Client) -> None:
+def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(
+    client: Client,
+) -> None:
     with Predictor(NAMED, _named) as predictor:
         serve(client, "named", predictor)
-        columns = {"x": [1.5, 2.0], "error": ["mine", None], "tags": [[b"a"], []], "day": pa.array([0, 1], pa.date32())}
+        columns = {
+            "x": [1.5, 2.0],
+            "error": ["mine", None],
+            "tags": [[b"a"], []],
+            "day": pa.array([0, 1], pa.date32()),
+        }
         file = io.BytesIO()
         pq.write_table(pa.table(columns), file)
         answer = upload(client, file.getvalue(), model="named")
         assert ended(client, answer)["rowsFailed"] == 0
     first, second = result(client, answer)
     assert first == {
-        "_row": 0, "row": 1.5, "error": [1.5, -1.5], "_error": None, "__error": "mine", "tags": [b"a"], "day": date(1970, 1, 1)
+        "_row": 0, "row": 1.5, "error": [1.5, -1.5], "_error": None, "__error": "mine",
+        "tags": [b"a"], "day": date(1970, 1, 1)
     }  # fmt: skip
     assert (second["_row"], second["row"], second["__error"]) == (1, 2.0, None)
     lines = client.get(f"{answer.headers['location']}/result?format=csv").text.splitlines()
@@ -224,11 +285,17 @@ def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(client:
         serve(client, "unlucky", predictor)
         answer = upload(client, b"x\n1\n13\n2\n", model="unlucky")
         assert ended(client, answer)["rowsFailed"] == 1
-    assert [row["_error"] for row in result(client, answer)] == [None, "Internal Server Error", None]
+    assert [row["_error"] for row in result(client, answer)] == [
+        None,
+        "Internal Server Error",
+        None,
+    ]
 
 
 @pytest.mark.timeout(400)
-def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(client: Client) -> None:
+def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(
+    client: Client,
+) -> None:
     with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
         serve(client, "silent", predictor)
         batch = ended(client, upload(client, b"x\n1\n2\n", model="silent"))
@@ -238,12 +305,16 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
 
 @pytest.mark.timeout(400)
 def test_the_error_of_the_last_attempt_is_the_reason(works: Environment) -> None:
-    """The attempts fail before the Job can write to the database: their error is in its log alone."""
+    """The attempts fail before the Job can write to the database: their error is in its log
+    alone.
+    """
     template = copy.deepcopy(TEMPLATE)
     template["metadata"]["name"] = "lost"
     template["spec"]["jobTemplate"]["spec"]["backoffLimit"] = 1
     container = template["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
-    container["env"] = [{"name": "SLIPWAY_DATABASE_URL", "value": "postgresql:///nothing?host=/nowhere"}]
+    container["env"] = [
+        {"name": "SLIPWAY_DATABASE_URL", "value": "postgresql:///nothing?host=/nowhere"}
+    ]
     works.cluster.apply(template)
     with works.gateway(batch_template="lost", spool=works.folder / "lost") as other:
         batch = ended(other, upload(other, CSV))
@@ -260,7 +331,9 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
     with Predictor() as predictor, environment.gateway() as client:
         serve(client, "heart", predictor)
         path = upload(client, CSV).headers["location"]
-        settings = Settings(database_url=environment.database_url, mlflow_tracking_uri="http://127.0.0.1:9")
+        settings = Settings(
+            database_url=environment.database_url, mlflow_tracking_uri="http://127.0.0.1:9"
+        )
         predictor.raw, predictor.status = b'{"error": "busy"}', 503
         with pytest.raises(BatchError):
             predict_batch(path.rpartition("/")[2], settings)
@@ -284,18 +357,29 @@ def test_a_job_that_is_killed_goes_on_where_it_was(client: Client, slow: Predict
     assert client.get(f"{path}/result").status_code == 409
     kills = 0
     for share in (2000, 6000):
-        wait_for(f"{share} rows", lambda share=share: client.get(path).json()["rowsDone"] >= share, PATIENCE)  # type: ignore[misc]
+        wait_for(
+            f"{share} rows",
+            lambda share=share: client.get(path).json()["rowsDone"] >= share,  # type: ignore[misc]
+            PATIENCE,
+        )
         assert client.get(path).json()["state"] == "running"
         kills += _kill(batch_id)
     assert kills == 2
     batch = ended(client, answer)
-    assert (batch["state"], batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == ("succeeded", 12_000, 12_000, 0)
+    assert (batch["state"], batch["rows"], batch["rowsDone"], batch["rowsFailed"]) == (
+        "succeeded",
+        12_000,
+        12_000,
+        0,
+    )
     found = result(client, answer)
     assert [row["row"] for row in found] == list(range(12_000))
     assert [row["label"] for row in found] == [int(number % 130 > 50) for number in range(12_000)]
     assert 12 <= len(slow.asked) <= 12 + kills, "what was done is not asked for again"
     with psycopg.connect(client.environment.database_url) as connection:
-        kinds = connection.execute("SELECT DISTINCT kind FROM batch_files WHERE batch_id = %s", [batch_id]).fetchall()
+        kinds = connection.execute(
+            "SELECT DISTINCT kind FROM batch_files WHERE batch_id = %s", [batch_id]
+        ).fetchall()
     assert kinds == [("result",)]
 
 
@@ -314,18 +398,26 @@ def _kill(batch_id: str) -> int:
 
 
 @pytest.mark.timeout(400)
-def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(client: Client, works: Environment) -> None:
+def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(
+    client: Client, works: Environment
+) -> None:
     first, second = (upload(client, CSV, key="k") for _ in range(2))
     assert first.json()["batchId"] == second.json()["batchId"]
     other = upload(client, CSV + b"z,1,1,3\r\n", key="k")
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
     path = first.headers["location"]
     for who in ("bob", "root"):
-        assert client.get(path, who).status_code == client.get(f"{path}/result", who).status_code == 404
+        assert (
+            client.get(path, who).status_code
+            == client.get(f"{path}/result", who).status_code
+            == 404
+        )
         assert client.http.delete(path, headers=client._headers(who)).status_code == 404
     assert client.get("/v1/batches", "bob").json() == {"batches": []}
     assert client.get("/v1/batches/nothing").status_code == 404
-    assert first.json()["batchId"] in {each["batchId"] for each in client.get("/v1/batches").json()["batches"]}
+    assert first.json()["batchId"] in {
+        each["batchId"] for each in client.get("/v1/batches").json()["batches"]
+    }
     assert client.http.delete(path, headers=client._headers("ada")).status_code == 204
     assert client.get(path).status_code == 404
     with psycopg.connect(works.database_url) as connection:
@@ -343,7 +435,9 @@ def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_dele
         (b"PAR1 and nothing", "the file is not Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(client: Client, content: bytes, reason: str) -> None:
+def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(
+    client: Client, content: bytes, reason: str
+) -> None:
     answer = upload(client, content)
     batch = ended(client, answer)
     assert batch["state"] == "failed"
@@ -353,9 +447,15 @@ def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(client:
 
 @pytest.mark.parametrize(
     ("content", "status", "text"),
-    [(b"", 422, "is empty"), (b"x" * 200_001, 413, "larger than 200000"), (b"\x89PNG\0\0", 415, "neither Parquet nor CSV")],
+    [
+        (b"", 422, "is empty"),
+        (b"x" * 200_001, 413, "larger than 200000"),
+        (b"\x89PNG\0\0", 415, "neither Parquet nor CSV"),
+    ],
 )
-def test_a_file_that_cannot_be_read_is_refused_at_once(client: Client, content: bytes, status: int, text: str) -> None:
+def test_a_file_that_cannot_be_read_is_refused_at_once(
+    client: Client, content: bytes, status: int, text: str
+) -> None:
     answer = upload(client, content)
     assert answer.status_code == status
     assert text in answer.text
@@ -384,7 +484,9 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(client: Client, content: 
         (b'{"url": 1}', "application/json", 422, "uri"),
     ],
 )
-def test_a_body_of_another_form_is_refused(client: Client, content: bytes, kind: str, status: int, text: str) -> None:
+def test_a_body_of_another_form_is_refused(
+    client: Client, content: bytes, kind: str, status: int, text: str
+) -> None:
     headers = client._headers("ada") | {"content-type": kind}
     answer = client.http.post("/v1/models/heart/batches", content=content, headers=headers)
     assert answer.status_code == status, answer.text
@@ -396,15 +498,23 @@ def limited(environment: Environment, policy: str, **terms: int) -> None:
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name) VALUES (%s)", [policy])
         for term, value in terms.items():
-            connection.execute(SQL("UPDATE policies SET {} = %s WHERE name = %s").format(Identifier(term)), [value, policy])
+            connection.execute(
+                SQL("UPDATE policies SET {} = %s WHERE name = %s").format(Identifier(term)),
+                [value, policy],
+            )
         connection.execute("DELETE FROM grants WHERE grantee = 'user:ada'")
-        grant = "INSERT INTO grants (grant_id, grantee, models, policy) VALUES (%s, 'user:ada', 'heart', %s)"
+        grant = (
+            "INSERT INTO grants (grant_id, grantee, models, policy) VALUES (%s, 'user:ada', "
+            "'heart', %s)"
+        )
         connection.execute(grant, [policy, policy])
 
 
 def charged(environment: Environment, policy: str) -> int:
     with psycopg.connect(environment.database_url) as connection:
-        row = connection.execute("SELECT coalesce(sum(requests), 0) FROM usage WHERE policy = %s", [policy]).fetchone()
+        row = connection.execute(
+            "SELECT coalesce(sum(requests), 0) FROM usage WHERE policy = %s", [policy]
+        ).fetchone()
     assert row
     return int(row[0])
 
@@ -416,13 +526,18 @@ def parquet(rows: int) -> bytes:
 
 
 @pytest.mark.parametrize("period", ["requests_per_day", "requests_per_month"])
-def test_a_policy_of_no_predictions_gives_no_batches(new_environment: Callable[[], Environment], period: str) -> None:
+def test_a_policy_of_no_predictions_gives_no_batches(
+    new_environment: Callable[[], Environment], period: str
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     limited(environment, "nothing", **{period: 0})
     with environment.gateway() as client:
         answer = upload(client, CSV)
-        assert (answer.status_code, "policy nothing allows 0 predictions" in answer.text) == (403, True)
+        assert (answer.status_code, "policy nothing allows 0 predictions" in answer.text) == (
+            403,
+            True,
+        )
     assert charged(environment, "nothing") == 0
 
 
@@ -435,16 +550,29 @@ def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_no
     limited(environment, "few", requests_per_month=20, requests_per_day=30)
     with environment.gateway() as client:
         first = upload(client, CSV, key="k")
-        assert (first.status_code, upload(client, CSV, key="k").status_code, charged(environment, "few")) == (202, 202, 8)
+        assert (
+            first.status_code,
+            upload(client, CSV, key="k").status_code,
+            charged(environment, "few"),
+        ) == (202, 202, 8)
         assert upload(client, parquet(10)).status_code == 202
         assert charged(environment, "few") == 18
         spent = upload(client, CSV)
-        assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (429, True, True)
+        assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (
+            429,
+            True,
+            True,
+        )
         assert spent.headers["ratelimit"].startswith('"month";r=2;')
         never = upload(client, parquet(21))
         assert (never.status_code, "allows 20 predictions a month" in never.text) == (403, True)
         assert charged(environment, "few") == 18, "what is refused is not charged"
-        assert client.http.delete(first.headers["location"], headers=client._headers("ada")).status_code == 204
+        assert (
+            client.http.delete(
+                first.headers["location"], headers=client._headers("ada")
+            ).status_code
+            == 204
+        )
         assert charged(environment, "few") == 10
 
 
@@ -460,16 +588,23 @@ def test_a_batch_of_a_metered_policy_pays_for_what_the_job_finds(works: Environm
         assert charged(works, "some") == 13
 
 
-def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(new_environment: Callable[[], Environment]) -> None:
+def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     file = io.BytesIO()
-    pq.write_table(pa.table({"age": pa.array([63] * 3_000_000, pa.int8())}), file, compression="zstd")
+    pq.write_table(
+        pa.table({"age": pa.array([63] * 3_000_000, pa.int8())}), file, compression="zstd"
+    )
     assert len(file.getvalue()) < 2**16, "a small file of many rows"
     with environment.gateway(batch_rows=7) as client:
         for content, rows in ((file.getvalue(), 3_000_000), (CSV, 8)):
             answer = upload(client, content)
-            assert (answer.status_code, f"has {rows} rows; 7 are allowed" in answer.text) == (422, True), answer.text
+            assert (answer.status_code, f"has {rows} rows; 7 are allowed" in answer.text) == (
+                422,
+                True,
+            ), answer.text
     with psycopg.connect(environment.database_url) as connection:
         assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
 

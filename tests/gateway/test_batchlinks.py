@@ -1,4 +1,6 @@
-"""Batches by ``uri``: the gateway fetches the file itself, from a source that speaks TLS on this machine."""
+"""Batches by ``uri``: the gateway fetches the file itself, from a source that speaks TLS on this
+machine.
+"""
 
 import asyncio
 import hashlib
@@ -35,8 +37,12 @@ def certificate(folder: Path) -> Path:
     """A key and its own certificate for ``localhost``, as one PEM file."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
-    signed = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1)
+    )
+    signed = builder.add_extension(
+        x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False
+    )
     pem = signed.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     path = folder / "localhost.pem"
@@ -48,7 +54,12 @@ class Source(Served):
     """Files over TLS; ``/endless`` never ends, ``/cut`` ends too early, ``/moved`` is elsewhere."""
 
     def __init__(self, pem: Path) -> None:
-        self.files = {"/rows.csv": CSV, "/rows.parquet": parquet(), "/empty": b"", "/picture": b"\x89PNG\0\0"}
+        self.files = {
+            "/rows.csv": CSV,
+            "/rows.parquet": parquet(),
+            "/empty": b"",
+            "/picture": b"\x89PNG\0\0",
+        }
         self.asked: list[tuple[str, dict[bytes, bytes]]] = []
         self.left = False
         self.server = Loopback(self._answer, certificate=pem)
@@ -97,14 +108,20 @@ def client(works: Environment) -> Iterator[Client]:
 
 
 def ask(client: Client, url: str, key: str | None = None) -> httpx.Response:
-    return client.post("/v1/models/heart/batches", {"uri": url}, **({"Idempotency_Key": key} if key else {}))
+    return client.post(
+        "/v1/models/heart/batches", {"uri": url}, **({"Idempotency_Key": key} if key else {})
+    )
 
 
 def stored(environment: Environment, batch_id: str) -> tuple[str, str, bytes]:
     """Format, digest and bytes of a batch's file."""
-    pieces = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
+    pieces = (
+        "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
+    )
     with psycopg.connect(environment.database_url) as connection:
-        row = connection.execute("SELECT format, sha256 FROM batches WHERE batch_id = %s", [batch_id]).fetchone()
+        row = connection.execute(
+            "SELECT format, sha256 FROM batches WHERE batch_id = %s", [batch_id]
+        ).fetchone()
         content = b"".join(piece for (piece,) in connection.execute(pieces, [batch_id]))
     assert row
     return row[0], row[1], content
@@ -117,14 +134,22 @@ def test_a_file_that_is_fetched_is_kept_byte_for_byte_with_its_digest(
     answer = ask(client, f"{source.server.url}/rows.{kind}")
     assert answer.status_code == 202, answer.text
     content = source.files[f"/rows.{kind}"]
-    assert stored(works, answer.json()["batchId"]) == (kind, hashlib.sha256(content).hexdigest(), content)
+    assert stored(works, answer.json()["batchId"]) == (
+        kind,
+        hashlib.sha256(content).hexdigest(),
+        content,
+    )
     assert client.get(answer.headers["location"]).json()["state"] == "queued"
     path, headers = source.asked[-1]
     assert path == f"/rows.{kind}"
-    assert not headers.keys() & {b"authorization", b"cookie", b"referer"}, "the caller's token is not the source's"
+    assert not headers.keys() & {b"authorization", b"cookie", b"referer"}, (
+        "the caller's token is not the source's"
+    )
 
 
-def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(client: Client, source: Source) -> None:
+def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(
+    client: Client, source: Source
+) -> None:
     fetched = ask(client, f"{source.server.url}/rows.csv", key="same")
     assert upload(client, CSV, key="same").json()["batchId"] == fetched.json()["batchId"]
     other = ask(client, f"{source.server.url}/rows.parquet", key="same")

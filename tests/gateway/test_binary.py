@@ -1,4 +1,6 @@
-"""The binary tensor data extension at the gateway; what it does to single tensors, and to the log."""
+"""The binary tensor data extension at the gateway; what it does to single tensors, and to
+the log.
+"""
 
 import json
 import subprocess
@@ -32,44 +34,73 @@ def packed(content: dict[str, Any], *raw: bytes) -> tuple[bytes, bytes]:
     return b"".join([head, *raw]), str(len(head)).encode()
 
 
-def one(datatype: str, raw: bytes, shape: list[int] | None = None, **changed: Any) -> tuple[bytes, bytes]:
+def one(
+    datatype: str, raw: bytes, shape: list[int] | None = None, **changed: Any
+) -> tuple[bytes, bytes]:
     """A request of one binary tensor ``x``."""
     parameters = {"binary_data_size": len(raw)}
-    tensor = {"name": "x", "shape": shape or [2], "datatype": datatype, "parameters": parameters, **changed}
+    tensor = {
+        "name": "x",
+        "shape": shape or [2],
+        "datatype": datatype,
+        "parameters": parameters,
+        **changed,
+    }
     return packed({"inputs": [tensor]}, raw)
 
 
 def heart(**changed: Any) -> dict[str, Any]:
-    names = [{"name": name, "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}} for name in ROW]
+    names = [
+        {"name": name, "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}}
+        for name in ROW
+    ]
     return {"id": "mine", "inputs": names, **changed}
 
 
 def ask(client: Client, content: dict[str, Any]) -> httpx.Response:
     body, length = packed(content, *(np.float32(value).tobytes() for value in ROW.values()))
-    return client.post(INFER, body, content_type="application/octet-stream", inference_header_content_length=length.decode())
+    return client.post(
+        INFER,
+        body,
+        content_type="application/octet-stream",
+        inference_header_content_length=length.decode(),
+    )
 
 
 def test_nvidias_client_works_as_it_comes(client: Client) -> None:
     token = client.environment.issuer.token()
     done = subprocess.run(
-        [PYTHON, TRITON, client.url, token, json.dumps(ROW)], capture_output=True, text=True, check=False, timeout=60
+        [PYTHON, TRITON, client.url, token, json.dumps(ROW)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
 
 
-def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(client: Client) -> None:
+def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(
+    client: Client,
+) -> None:
     answer = ask(client, heart(parameters={"binary_data_output": True}))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/octet-stream"
     length = int(answer.headers["inference-header-content-length"])
     head = orjson.loads(answer.content[:length])
     assert (head["model_name"], head["id"]) == ("heart", "mine")
-    assert [output["parameters"] for output in head["outputs"]] == [{"binary_data_size": 8}, {"binary_data_size": 4}]
+    assert [output["parameters"] for output in head["outputs"]] == [
+        {"binary_data_size": 8},
+        {"binary_data_size": 4},
+    ]
     assert np.frombuffer(answer.content[length : length + 8], "<i8").tolist() == [1]
-    assert np.frombuffer(answer.content[length + 8 :], "<f4").tolist() == [np.float32(ROW["age"] / 130)]
+    assert np.frombuffer(answer.content[length + 8 :], "<f4").tolist() == [
+        np.float32(ROW["age"] / 130)
+    ]
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
-    assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {k: [v] for k, v in ROW.items()}
+    assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {
+        k: [v] for k, v in ROW.items()
+    }
     assert receipt["response"]["outputs"][0]["data"] == [1]
 
 
@@ -88,16 +119,28 @@ def test_a_binary_request_that_asks_for_nothing_gets_json(client: Client) -> Non
 
 
 def test_a_json_request_may_ask_for_binary_outputs(client: Client) -> None:
-    inputs = [{"name": name, "shape": [1], "datatype": "FP32", "data": [value]} for name, value in ROW.items()]
+    inputs = [
+        {"name": name, "shape": [1], "datatype": "FP32", "data": [value]}
+        for name, value in ROW.items()
+    ]
     answer = client.post(INFER, {"inputs": inputs, "parameters": {"binary_data_output": True}})
     assert "inference-header-content-length" in answer.headers
 
 
 def test_a_large_binary_request_is_read_in_a_thread(client: Client) -> None:
     rows = 50_000
-    names = [{"name": n, "shape": [rows], "datatype": "FP32", "parameters": {"binary_data_size": 4 * rows}} for n in ROW]
+    names = [
+        {
+            "name": n,
+            "shape": [rows],
+            "datatype": "FP32",
+            "parameters": {"binary_data_size": 4 * rows},
+        }
+        for n in ROW
+    ]
     body, length = packed(
-        {"inputs": names, "parameters": {"binary_data_output": True}}, *(np.full(rows, v, "<f4").tobytes() for v in ROW.values())
+        {"inputs": names, "parameters": {"binary_data_output": True}},
+        *(np.full(rows, v, "<f4").tobytes() for v in ROW.values()),
     )
     answer = client.post(INFER, body, inference_header_content_length=length.decode())
     assert answer.status_code == 200
@@ -108,7 +151,10 @@ def test_a_large_binary_request_is_read_in_a_thread(client: Client) -> None:
 def test_a_refusal_of_the_predictor_stays_json(client: Client) -> None:
     body, length = packed(heart(), *(np.float32(value).tobytes() for value in (-5, 233, 6)))
     answer = client.post(INFER, body, inference_header_content_length=length.decode())
-    assert (answer.status_code, answer.json()) == (422, {"error": "age: -5 is below the minimum 0 a"})
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "age: -5 is below the minimum 0 a"},
+    )
 
 
 def extremes(datatype: Datatype) -> list[Any]:
@@ -156,7 +202,11 @@ def test_single_precision_is_written_as_short_as_it_is_meant() -> None:
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        (one("FP32", b"\0" * 7), InvalidInput, "x: binary_data_size is 7; FP32 of shape [2] needs 8"),
+        (
+            one("FP32", b"\0" * 7),
+            InvalidInput,
+            "x: binary_data_size is 7; FP32 of shape [2] needs 8",
+        ),
         (one("FP32", np.array([np.inf, 0], "<f4").tobytes()), InvalidInput, "x: infinity"),
         (one("BYTES", b"\xff\0\0\0x"), InvalidInput, "x: element 0 of BYTES is longer"),
         (one("BYTES", b"\x01\0"), InvalidInput, "x: element 0 of BYTES is longer"),
@@ -164,26 +214,58 @@ def test_single_precision_is_written_as_short_as_it_is_meant() -> None:
         (one("BYTES", b"\x01\0\0\0x"), InvalidInput, "x: data has 1 values"),
         (one("BF16", b"\0\0\0\0"), MalformedRequest, "datatype"),
         (one("FP32", b"\0" * 8, [-2]), MalformedRequest, "shape"),
-        (one("FP32", b"\0" * 8, data=[1, 2]), MalformedRequest, "x has data in the JSON and behind it"),
-        (one("FP32", b"", parameters={"binary_data_size": -1}), MalformedRequest, "binary_data_size of x"),
-        (one("FP32", b"\0" * 8, parameters={"binary_data_size": 9}), MalformedRequest, "binary_data_size of x"),
-        (one("FP32", b"\0" * 9, parameters={"binary_data_size": 8}), MalformedRequest, "1 bytes follow the JSON"),
-        (one("FP32", b"\0" * 8, parameters={"binary_data_size": True}), MalformedRequest, "binary_data_size of x"),
-        (packed({"inputs": [], "parameters": {"binary_data_output": "yes"}}), MalformedRequest, "must be true or false"),
+        (
+            one("FP32", b"\0" * 8, data=[1, 2]),
+            MalformedRequest,
+            "x has data in the JSON and behind it",
+        ),
+        (
+            one("FP32", b"", parameters={"binary_data_size": -1}),
+            MalformedRequest,
+            "binary_data_size of x",
+        ),
+        (
+            one("FP32", b"\0" * 8, parameters={"binary_data_size": 9}),
+            MalformedRequest,
+            "binary_data_size of x",
+        ),
+        (
+            one("FP32", b"\0" * 9, parameters={"binary_data_size": 8}),
+            MalformedRequest,
+            "1 bytes follow the JSON",
+        ),
+        (
+            one("FP32", b"\0" * 8, parameters={"binary_data_size": True}),
+            MalformedRequest,
+            "binary_data_size of x",
+        ),
+        (
+            packed({"inputs": [], "parameters": {"binary_data_output": "yes"}}),
+            MalformedRequest,
+            "must be true or false",
+        ),
         ((b"{}", b"3"), MalformedRequest, "Inference-Header-Content-Length"),
         ((b"{}", b"-1"), MalformedRequest, "Inference-Header-Content-Length"),
         ((b"{}", b"9" * 5000), MalformedRequest, "Inference-Header-Content-Length"),
         ((b"{}", b"0"), MalformedRequest, "JSON"),
         ((b"[1]", b"3"), MalformedRequest, ""),
         (
-            (b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}', None),
+            (
+                (
+                    b'{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": '
+                    b"[Infinity]}]}"
+                ),
+                None,
+            ),
             MalformedRequest,
             "send null",
         ),
         ((b"", None), MalformedRequest, "it is empty; send a JSON object"),
     ],
 )
-def test_what_does_not_fit_is_refused(body: tuple[bytes, bytes | None], error: type[Exception], words: str) -> None:
+def test_what_does_not_fit_is_refused(
+    body: tuple[bytes, bytes | None], error: type[Exception], words: str
+) -> None:
     with pytest.raises(error) as raised:
         read_request(*body, LIMIT)
     assert words in str(raised.value)
@@ -207,21 +289,31 @@ def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> Non
         ),
     ],
 )
-def test_other_extensions_beside_binary_tensors_are_refused_by_name(client: Client, changed: dict[str, Any], said: str) -> None:
+def test_other_extensions_beside_binary_tensors_are_refused_by_name(
+    client: Client, changed: dict[str, Any], said: str
+) -> None:
     answer = ask(client, heart(**changed))
     assert answer.status_code == 422
     assert answer.json()["error"].startswith(said)
 
 
-def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(client: Client) -> None:
-    tensors = [{"name": n, "shape": [9000], "datatype": "FP32", "data": [v] * 9000} for n, v in ROW.items()]
+def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(
+    client: Client,
+) -> None:
+    tensors = [
+        {"name": n, "shape": [9000], "datatype": "FP32", "data": [v] * 9000} for n, v in ROW.items()
+    ]
     answer = client.post(INFER, {"inputs": tensors, "parameters": {"binary_data_output": True}})
-    # A body that arrives at once is read; one that arrives in pieces streams through to the predictor.
+    # A body that arrives at once is read; one that arrives in pieces streams through to the
+    # predictor.
     if answer.status_code == 200:
         assert "inference-header-content-length" in answer.headers
     else:
         assert answer.status_code == 422
-        assert "binary_data_output is not supported: outputs of this request are JSON; send its inputs" in answer.json()["error"]
+        assert (
+            "binary_data_output is not supported: outputs of this request are JSON; send its inputs"
+            in answer.json()["error"]
+        )
 
 
 def test_a_body_that_grows_beyond_the_limit_as_json_is_too_large() -> None:
@@ -236,8 +328,12 @@ def test_a_wrong_length_of_the_json_is_the_callers_error(client: Client) -> None
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
 
-@pytest.mark.parametrize(("datatype", "piece"), [("UINT8", b"\0" * 600_000), ("BYTES", b"\0" * 4 * 600_000)])
-def test_binary_tensors_of_too_many_values_are_refused_before_they_are_read(datatype: str, piece: bytes) -> None:
+@pytest.mark.parametrize(
+    ("datatype", "piece"), [("UINT8", b"\0" * 600_000), ("BYTES", b"\0" * 4 * 600_000)]
+)
+def test_binary_tensors_of_too_many_values_are_refused_before_they_are_read(
+    datatype: str, piece: bytes
+) -> None:
     with pytest.raises(TooManyValues, match="524288"):
         read_request(*one(datatype, piece, [600_000]), LIMIT)
 

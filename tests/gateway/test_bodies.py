@@ -17,17 +17,23 @@ def _megabytes(count: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_a_body_of_100_megabytes_is_answered_413(process: Process, path: str, chunked: bool) -> None:
+def test_a_body_of_100_megabytes_is_answered_413(
+    process: Process, path: str, chunked: bool
+) -> None:
     client = process.client
     assert client.infer("heart").status_code == 200
     before = process.peak_memory()
-    headers = {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": "application/json"}
+    headers = {
+        "authorization": f"Bearer {client.environment.issuer.token()}",
+        "content-type": "application/json",
+    }
     if not chunked:
         headers["content-length"] = str(100 * MEGABYTE)
     answer = client.http.post(path, content=_megabytes(100), headers=headers)
     assert answer.status_code == 413
     assert str(16 * MEGABYTE) in answer.text
-    # The control API parses its bodies and so may hold one up to the limit, in the pieces and as a whole.
+    # The control API parses its bodies and so may hold one up to the limit, in the pieces and as a
+    # whole.
     allowed = 48 * MEGABYTE if path.startswith("/v1") and chunked else 12 * MEGABYTE
     assert process.peak_memory() - before < allowed
     assert client.infer("heart").status_code == 200
@@ -39,7 +45,12 @@ def test_the_limit_is_the_settings(new_environment: Callable[[], Environment]) -
     with environment.gateway(body_limit=1000) as client:
         for path in ("/v2/models/heart/infer", "/v1/models/heart/predictions"):
             assert client.post(path, b" " * 1001).status_code == 413
-            assert client.http.post(path, content=iter([b" " * 600] * 2), headers=_json(client)).status_code == 413
+            assert (
+                client.http.post(
+                    path, content=iter([b" " * 600] * 2), headers=_json(client)
+                ).status_code
+                == 413
+            )
 
 
 def test_a_caller_that_leaves_in_the_middle_harms_nobody(client: Client) -> None:
@@ -54,4 +65,7 @@ def test_a_caller_that_leaves_in_the_middle_harms_nobody(client: Client) -> None
 
 
 def _json(client: Client) -> dict[str, str]:
-    return {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": "application/json"}
+    return {
+        "authorization": f"Bearer {client.environment.issuer.token()}",
+        "content-type": "application/json",
+    }

@@ -1,4 +1,6 @@
-"""Bodies have one budget of memory, callers a part of it, and no caller has all of a gateway under way."""
+"""Bodies have one budget of memory, callers a part of it, and no caller has all of a gateway under
+way.
+"""
 
 import gzip
 import socket
@@ -24,14 +26,22 @@ READ = (400, 422)
 
 
 @contextmanager
-def sending(client: Client, path: str, who: str | None, size: int, sent: int, more: bytes = b"") -> Iterator[socket.socket]:
-    """A connection with a body of ``size`` bytes of which only ``sent`` arrive; with ``size`` 0 in chunks."""
+def sending(
+    client: Client, path: str, who: str | None, size: int, sent: int, more: bytes = b""
+) -> Iterator[socket.socket]:
+    """A connection with a body of ``size`` bytes of which only ``sent`` arrive; with ``size`` 0 in
+    chunks.
+    """
     address = urlsplit(client.url)
-    head = b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path.encode() + more
+    head = (
+        b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path.encode() + more
+    )
     if who is not None:
         head += b"authorization: Bearer %s\r\n" % client.environment.issuer.token(who).encode()
     head += b"content-length: %d\r\n\r\n" % size if size else b"transfer-encoding: chunked\r\n\r\n"
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+    with socket.create_connection(
+        (address.hostname or "", address.port or 80), timeout=DEADLINE
+    ) as connection:
         try:
             connection.sendall(head)
             for _ in range(0, sent, 2**16):
@@ -42,7 +52,9 @@ def sending(client: Client, path: str, who: str | None, size: int, sent: int, mo
 
 
 def answer(connection: socket.socket) -> bytes:
-    """What was answered before the connection was closed; nothing if it still waits for the rest of the body."""
+    """What was answered before the connection was closed; nothing if it still waits for the rest of
+    the body.
+    """
     connection.settimeout(0.01)
     try:
         return connection.recv(2**16)
@@ -51,13 +63,17 @@ def answer(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answered(process: Process, chunked: bool) -> None:
+def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answered(
+    process: Process, chunked: bool
+) -> None:
     client = process.client
     wait_for("the model", lambda: client.infer("heart", "bob").status_code == 200)
     before, size = process.peak_memory(), 16 * MEBIBYTE
 
     def send(stack: ExitStack) -> socket.socket:
-        return stack.enter_context(sending(client, PREDICT, "ada", 0 if chunked else size, size - 2**16))
+        return stack.enter_context(
+            sending(client, PREDICT, "ada", 0 if chunked else size, size - 2**16)
+        )
 
     with ThreadPoolExecutor(32) as threads, ExitStack() as stack:
         connections = list(threads.map(lambda _: send(stack), range(32)))
@@ -66,7 +82,9 @@ def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answe
         assert {each.status_code for each in answers} == {200}
         assert statistics.median(each.elapsed.total_seconds() for each in answers) < 0.5
         refusals = [said for each in connections if (said := answer(each))]
-        assert all(said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in said for said in refusals)
+        assert all(
+            said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in said for said in refusals
+        )
         # Of the chunked ones, whose lengths nobody knows, more are begun than end.
         assert len(refusals) >= (1 if chunked else 10)
     wait_for("room again", lambda: client.post(PREDICT, b" " * 15 * MEBIBYTE).status_code in READ)
@@ -77,13 +95,21 @@ def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
     before = process.peak_memory()
     with ExitStack() as stack:
         for _ in range(300):
-            connection = stack.enter_context(sending(process.client, "/v1/me", None, 4 * 2**16, 4 * 2**16))
+            connection = stack.enter_context(
+                sending(process.client, "/v1/me", None, 4 * 2**16, 4 * 2**16)
+            )
             connection.recv(2**16)
         assert process.peak_memory() - before < 24 * MEBIBYTE
 
 
-def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(own_environment: Environment) -> None:
-    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 6 * SMALL, "body_budget": 8 * SMALL}
+def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(
+    own_environment: Environment,
+) -> None:
+    limits: dict[str, Any] = {
+        "body_limit": 3 * SMALL,
+        "body_budget_per_caller": 6 * SMALL,
+        "body_budget": 8 * SMALL,
+    }
     with own_environment.gateway(**limits) as client, ExitStack() as stack:
         for who in ("ada", "bob"):
             stack.enter_context(sending(client, PREDICT, who, 3 * SMALL, 2 * SMALL))
@@ -98,8 +124,14 @@ def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(own
         assert metric(client, "slipway_limit_refusals_total", limit="body_budget") == 1
 
 
-def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(own_environment: Environment) -> None:
-    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
+def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(
+    own_environment: Environment,
+) -> None:
+    limits: dict[str, Any] = {
+        "body_limit": 3 * SMALL,
+        "body_budget_per_caller": 4 * SMALL,
+        "body_budget": 8 * SMALL,
+    }
     with own_environment.gateway(**limits) as client:
         with sending(client, PREDICT, "ada", 3 * SMALL, SMALL):
             wait_for("the body", lambda: client.gateway.bodies.used == SMALL)
@@ -116,9 +148,15 @@ def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(own_
 def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_holds_it(
     own_environment: Environment, chunked: bool
 ) -> None:
-    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
+    limits: dict[str, Any] = {
+        "body_limit": 3 * SMALL,
+        "body_budget_per_caller": 4 * SMALL,
+        "body_budget": 8 * SMALL,
+    }
     path, size = "/v2/models/heart/infer", 3 * SMALL
-    with own_environment.gateway(log_body_limit=1000, upstream_timeout_seconds=DEADLINE, **limits) as client:
+    with own_environment.gateway(
+        log_body_limit=1000, upstream_timeout_seconds=DEADLINE, **limits
+    ) as client:
         assert client.infer("heart").status_code == 200
         with sending(client, path, "ada", 0 if chunked else size, size - SMALL):
             caller = client.gateway.bodies._by_caller
@@ -131,16 +169,29 @@ def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_h
 
 
 def test_what_a_packed_body_grows_to_counts(own_environment: Environment) -> None:
-    limits: dict[str, Any] = {"body_limit": 3 * SMALL, "body_budget_per_caller": 4 * SMALL, "body_budget": 8 * SMALL}
-    with own_environment.gateway(**limits) as client, sending(client, PREDICT, "ada", 3 * SMALL, 2 * SMALL):
+    limits: dict[str, Any] = {
+        "body_limit": 3 * SMALL,
+        "body_budget_per_caller": 4 * SMALL,
+        "body_budget": 8 * SMALL,
+    }
+    with (
+        own_environment.gateway(**limits) as client,
+        sending(client, PREDICT, "ada", 3 * SMALL, 2 * SMALL),
+    ):
         wait_for("the body", lambda: client.gateway.bodies.used == 2 * SMALL)
         packed = gzip.compress(b" " * 2 * SMALL)
         assert len(packed) < 1000
         assert client.post(PREDICT, packed, content_encoding="gzip").status_code == 429
 
 
-def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(own_environment: Environment) -> None:
-    for changed in ({"body_budget_per_caller": 2**20}, {"body_budget": 20 * 2**20}, {"body_limit": 2**30}):
+def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(
+    own_environment: Environment,
+) -> None:
+    for changed in (
+        {"body_budget_per_caller": 2**20},
+        {"body_budget": 20 * 2**20},
+        {"body_limit": 2**30},
+    ):
         with pytest.raises(ValueError, match="SLIPWAY_BODY_LIMIT is more than"):
             own_environment.settings(**changed)
 
@@ -162,7 +213,9 @@ def test_what_is_given_back_is_there_again() -> None:
     assert (budget.used, budget._by_caller) == (0, {})
 
 
-def test_one_caller_has_only_so_many_requests_under_way(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_one_caller_has_only_so_many_requests_under_way(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=troubled.url)
     with environment.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as client:

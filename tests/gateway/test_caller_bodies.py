@@ -1,4 +1,6 @@
-"""Every model of a caller's body stops at the first error, so that a long body costs no more than a short one."""
+"""Every model of a caller's body stops at the first error, so that a long body costs no more than a
+short one.
+"""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -30,27 +32,40 @@ def bodies(kind: type[BaseModel] = CallerBody) -> Iterator[type[BaseModel]]:
 
 
 def unbounded(schema: Any, path: str = "") -> Iterator[str]:
-    """Places in a core schema of pydantic that can make many errors of one body, or take a list or dict of any length."""
+    """Places in a core schema of pydantic that can make many errors of one body, or take a list or
+    dict of any length.
+    """
     if isinstance(schema, list | tuple):
         for each in schema:
             yield from unbounded(each, path)
     if not isinstance(schema, dict):
         return
     kind = schema.get("type")
-    inner: dict[str, Any] = schema.get("items_schema") or schema.get("values_schema") or {"type": "any"}
+    inner: dict[str, Any] = (
+        schema.get("items_schema") or schema.get("values_schema") or {"type": "any"}
+    )
     validates = inner["type"] != "any"
     if kind in LISTS and validates and not (schema.get("fail_fast") and schema.get("max_length")):
-        yield f"{path}: validates each item of a {kind}; give its field fail_fast=True and max_length"
+        yield (
+            f"{path}: validates each item of a {kind}; give its field fail_fast=True and max_length"
+        )
     if kind == "dict" and (validates or schema.get("max_length") is None):
         yield f"{path}: validates each value of a dict, or takes a dict of any length"
     if kind == "model" and not issubclass(schema["cls"], CallerBody):
         yield f"{path}: {schema['cls'].__name__} is no CallerBody"
     for name, part in schema.items():
         if name not in ("metadata", "serialization", "default"):
-            yield from unbounded(part, f"{path}.{name}" if kind == "model-fields" or name not in ("schema", "fields") else path)
+            yield from unbounded(
+                part,
+                f"{path}.{name}"
+                if kind == "model-fields" or name not in ("schema", "fields")
+                else path,
+            )
 
 
-@pytest.mark.parametrize("model", sorted({*bodies()}, key=str), ids=lambda model: str(model.__name__))
+@pytest.mark.parametrize(
+    "model", sorted({*bodies()}, key=str), ids=lambda model: str(model.__name__)
+)
 def test_a_model_of_a_callers_body_stops_at_the_first_wrong_item(model: type[BaseModel]) -> None:
     assert [*unbounded(model.__pydantic_core_schema__)] == []
 
@@ -79,14 +94,20 @@ def test_every_body_of_a_route_is_validated_by_such_a_model(client: Client) -> N
         for parameter in route.dependant.body_params
     ]
     assert len(parameters) >= 7
-    assert [each for each in parameters if not (isinstance(each, type) and issubclass(each, CallerBody))] == []
+    assert [
+        each for each in parameters if not (isinstance(each, type) and issubclass(each, CallerBody))
+    ] == []
 
 
 def calls(name: str) -> Iterator[tuple[str, str]]:
     """Module and object of each call of a method of that name."""
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name:
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr == name
+            ):
                 yield path.relative_to(SOURCES).as_posix(), ast.unparse(node.func.value)
 
 

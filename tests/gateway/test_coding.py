@@ -23,22 +23,36 @@ def rows(count: int) -> bytes:
     return orjson.dumps(request)
 
 
-def ask(client: Client, body: bytes | Iterator[bytes], accept: str = "identity", **headers: str) -> httpx.Response:
-    token = {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": "application/json"}
+def ask(
+    client: Client, body: bytes | Iterator[bytes], accept: str = "identity", **headers: str
+) -> httpx.Response:
+    token = {
+        "authorization": f"Bearer {client.environment.issuer.token()}",
+        "content-type": "application/json",
+    }
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client.http.post(INFER, content=body, headers={**token, "accept-encoding": accept, **given})
+    return client.http.post(
+        INFER, content=body, headers={**token, "accept-encoding": accept, **given}
+    )
 
 
 @pytest.mark.parametrize("coding", PACK)
 @pytest.mark.parametrize("count", [1, 20_000], ids=["small", "streamed"])
-def test_a_packed_request_is_answered_as_the_plain_one(client: Client, coding: str, count: int) -> None:
-    plain, packed = ask(client, rows(count)), ask(client, PACK[coding](rows(count)), content_encoding=coding)
+def test_a_packed_request_is_answered_as_the_plain_one(
+    client: Client, coding: str, count: int
+) -> None:
+    plain, packed = (
+        ask(client, rows(count)),
+        ask(client, PACK[coding](rows(count)), content_encoding=coding),
+    )
     assert (packed.status_code, packed.content) == (200, plain.content)
 
 
 def test_a_packed_request_may_come_in_any_pieces(client: Client) -> None:
     packed = gzip.compress(rows(1))
-    answer = ask(client, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip")
+    answer = ask(
+        client, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip"
+    )
     assert answer.status_code == 200
 
 
@@ -59,7 +73,10 @@ def test_named_features_may_be_packed_too(client: Client) -> None:
 def test_a_long_answer_is_packed_for_who_takes_it(client: Client, coding: str, count: int) -> None:
     plain, packed = ask(client, rows(count)), ask(client, rows(count), accept=coding)
     assert "content-encoding" not in plain.headers
-    assert (packed.headers["content-encoding"], packed.headers["vary"]) == (coding, "accept-encoding")
+    assert (packed.headers["content-encoding"], packed.headers["vary"]) == (
+        coding,
+        "accept-encoding",
+    )
     assert packed.json()["outputs"] == plain.json()["outputs"]
     assert packed.num_bytes_downloaded < len(plain.content) / 2
 
@@ -99,7 +116,9 @@ def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes 
     ],
     ids=["plain", "cut off", "with a tail", "broken", "empty"],
 )
-def test_what_is_not_packed_well_is_the_callers_error(client: Client, body: bytes, text: str) -> None:
+def test_what_is_not_packed_well_is_the_callers_error(
+    client: Client, body: bytes, text: str
+) -> None:
     answer = ask(client, body, content_encoding="gzip")
     assert answer.status_code == 400
     assert text in answer.json()["error"]
@@ -112,7 +131,9 @@ def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(client: C
 
 
 @pytest.mark.parametrize("path", [INFER, NAMED])
-def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(process: Process, path: str) -> None:
+def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(
+    process: Process, path: str
+) -> None:
     stream = zlib.compressobj(1, wbits=31)
     bomb = b"".join([*(stream.compress(b" " * MEGABYTE) for _ in range(256)), stream.flush()])
     assert len(bomb) < 2 * MEGABYTE

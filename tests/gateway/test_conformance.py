@@ -22,12 +22,23 @@ PAGE = Path("docs/conformance.md")
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a predictor with the model ``every``, as the controller names it."""
-    folder, log, port = tmp_path_factory.mktemp("every") / "mnt", tmp_path_factory.mktemp("log") / "log", free_port()
+    folder, log, port = (
+        tmp_path_factory.mktemp("every") / "mnt",
+        tmp_path_factory.mktemp("log") / "log",
+        free_port(),
+    )
     every.write_artifact(folder)
-    given = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "METRICS_PORT": str(free_port()), "MODEL_NAME": "every-3"}
+    given = {
+        "HOST": "127.0.0.1",
+        "HTTP_PORT": str(port),
+        "METRICS_PORT": str(free_port()),
+        "MODEL_NAME": "every-3",
+    }
     variables = {**os.environ, **{f"MLSERVER_{name}": value for name, value in given.items()}}
     with log.open("wb") as output:
-        process = subprocess.Popen([PROGRAM, folder], cwd=log.parent, env=variables, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [PROGRAM, folder], cwd=log.parent, env=variables, stdout=output, stderr=output
+        )
 
     def ready() -> bool:
         assert process.poll() is None, log.read_text()[-3000:]
@@ -49,7 +60,9 @@ def served(new_environment: Callable[[], Environment], runtime: str) -> Iterator
     environment = new_environment()
     environment.model("every", (every.VERSION, 100), url=runtime)
     with environment.gateway(upstream_timeout_seconds=15) as client:
-        client.http.headers.update({"authorization": f"Bearer {environment.issuer.token()}", "accept-encoding": "identity"})
+        client.http.headers.update(
+            {"authorization": f"Bearer {environment.issuer.token()}", "accept-encoding": "identity"}
+        )
         yield Served(client.http, "every", every.VERSION, every.EXAMPLE, every.NAMES)
 
 

@@ -85,7 +85,9 @@ def test_everything_else_is_the_transports_own() -> None:
 def test_requests_that_come_in_one_piece_are_answered_in_their_order(client: Client) -> None:
     address = urlsplit(client.url)
     asked = [b"/livez", b"/nothing", b"/v2/health/live"]
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:
+    with socket.create_connection(
+        (address.hostname or "", address.port or 80), timeout=10
+    ) as connection:
         connection.sendall(b"".join(b"GET %s HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in asked))
         answers = b""
         while b'{"live":true}' not in answers:
@@ -96,9 +98,16 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(client: Cli
 def test_a_caller_who_waits_for_permission_to_send_the_body_gets_it(client: Client) -> None:
     address, token = urlsplit(client.url), client.environment.issuer.token().encode()
     body = orjson.dumps(v2_request())
-    head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\nauthorization: Bearer %s\r\n" % token
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=10) as connection:
-        connection.sendall(head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body))
+    head = (
+        b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nexpect: "
+        b"100-continue\r\nauthorization: Bearer %s\r\n"
+    ) % token
+    with socket.create_connection(
+        (address.hostname or "", address.port or 80), timeout=10
+    ) as connection:
+        connection.sendall(
+            head + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        )
         assert connection.recv(2**16).startswith(b"HTTP/1.1 100 ")
         connection.sendall(body)
         assert connection.recv(2**16).startswith(b"HTTP/1.1 200 ")

@@ -38,7 +38,9 @@ def test_named_features_give_one_object_a_row(client: Client) -> None:
         ({**ROW, "age": [1]}, "age", "list"),
     ],
 )
-def test_a_wrong_feature_is_named(client: Client, row: dict[str, Any], field: str, problem: str) -> None:
+def test_a_wrong_feature_is_named(
+    client: Client, row: dict[str, Any], field: str, problem: str
+) -> None:
     answer = _predict(client, row)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -48,12 +50,16 @@ def test_a_wrong_feature_is_named(client: Client, row: dict[str, Any], field: st
 
 
 @pytest.mark.parametrize("chol", [10**20, 2**64, -(2**63) - 1, 10**60, 2**64 - 1])
-def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(client: Client, chol: int) -> None:
+def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(
+    client: Client, chol: int
+) -> None:
     answer = _predict(client, {**ROW, "chol": chol})
     if 0 <= chol < 10**38:
         assert answer.status_code == 200
         receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
-        assert float(next(each["data"][0] for each in receipt["request"]["inputs"] if each["name"] == "chol")) == float(chol)
+        assert float(
+            next(each["data"][0] for each in receipt["request"]["inputs"] if each["name"] == "chol")
+        ) == float(chol)
     else:
         assert answer.status_code == 422
         assert answer.json()["detail"].startswith("chol: ")
@@ -61,7 +67,10 @@ def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(client: Clien
 
 @pytest.mark.parametrize("word", ["NaN", "null"])
 def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: str) -> None:
-    answer = client.post("/v1/models/heart/predictions", b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode())
+    answer = client.post(
+        "/v1/models/heart/predictions",
+        b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode(),
+    )
     assert answer.status_code == 200
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["request"]["inputs"][1]["data"] == [None]
@@ -71,7 +80,11 @@ def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: s
     ("content", "status", "text"),
     [
         (b"", 422, "the body is not JSON: it is empty; send a JSON object"),
-        (b'{"instances": [{"age": 1e400, "chol": 1, "thal": 3}]}', 422, "age: NaN and infinity are not accepted"),
+        (
+            b'{"instances": [{"age": 1e400, "chol": 1, "thal": 3}]}',
+            422,
+            "age: NaN and infinity are not accepted",
+        ),
         (b'{"instances": [{"age": NaN, "chol": 1, "thal": 3}]}', 422, "age: NaN"),
         (b'{"instances": []}', 422, "instances"),
         (b'{"rows": []}', 422, "instances"),
@@ -80,7 +93,9 @@ def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: s
         (b"[" * 10_000 + b"]" * 10_000, 422, "recursion"),
     ],
 )
-def test_a_body_of_another_form_is_a_problem(client: Client, content: bytes, status: int, text: str) -> None:
+def test_a_body_of_another_form_is_a_problem(
+    client: Client, content: bytes, status: int, text: str
+) -> None:
     answer = client.post("/v1/models/heart/predictions", content)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
@@ -104,7 +119,10 @@ def test_a_body_of_another_form_is_a_problem(client: Client, content: bytes, sta
 )
 def test_every_error_is_a_problem(client: Client, method: str, path: str, status: int) -> None:
     content_type = "text/plain" if status == 415 else "application/json"
-    headers = {"authorization": f"Bearer {client.environment.issuer.token()}", "content-type": content_type}
+    headers = {
+        "authorization": f"Bearer {client.environment.issuer.token()}",
+        "content-type": content_type,
+    }
     answer = client.http.request(method, path, headers=headers, content=b'{"instances": [{}]}')
     assert answer.status_code == status
     problem = answer.json()
@@ -121,7 +139,11 @@ def test_models_tell_version_readiness_and_signature(client: Client) -> None:
     assert models["heart"] == heart
     assert (heart["ready"], heart["version"], heart["message"]) == (True, "3", "serving")
     assert [column["name"] for column in heart["signature"]["inputs"]] == ["age", "chol", "thal"]
-    assert heart["signature"]["inputs"][2]["codes"] == {"3": "normal", "6": "fixed defect", "7": "reversible defect"}
+    assert heart["signature"]["inputs"][2]["codes"] == {
+        "3": "normal",
+        "6": "fixed defect",
+        "7": "reversible defect",
+    }
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
@@ -132,9 +154,18 @@ def test_a_receipt_tells_the_whole_story(client: Client, protocol: str) -> None:
     assert (receipt["model"], receipt["version"], receipt["role"]) == ("heart", "3", "live")
     assert receipt["digest"] == f"{DIGEST[:-4]}0003"
     assert receipt["runId"] == "run-7"
-    assert receipt["dataset"] == {"name": "cleveland", "digest": "sha256:d", "licence": "CC BY 4.0", "source": "UCI"}
+    assert receipt["dataset"] == {
+        "name": "cleveland",
+        "digest": "sha256:d",
+        "licence": "CC BY 4.0",
+        "source": "UCI",
+    }
     assert (receipt["gitRevision"], receipt["image"]) == ("0123abc", "slipway/jobs:1")
-    assert (receipt["caller"], receipt["decision"], receipt["protocol"]) == ("user:ada", "predict:user", protocol)
+    assert (receipt["caller"], receipt["decision"], receipt["protocol"]) == (
+        "user:ada",
+        "predict:user",
+        protocol,
+    )
     assert (receipt["status"], receipt["feedback"]) == (200, None)
     assert 0 < receipt["latencyMs"] < 10_000
     assert receipt["request"]["inputs"][0]["data"] == [63]
@@ -206,14 +237,21 @@ def test_metrics_are_on_a_port_of_their_own(client: Client) -> None:
     [
         (b"not JSON", 503, "not V2"),
         (
-            b'{"model_name": "broken-1", "outputs": [{"name": "label", "shape": [], "datatype": "INT64", "data": [1]}]}',
+            (
+                b'{"model_name": "broken-1", "outputs": [{"name": "label", "shape": [], '
+                b'"datatype": "INT64", "data": [1]}]}'
+            ),
             500,
             "request id",
         ),
     ],
 )
 def test_nonsense_of_a_predictor_is_no_secret_of_ours(
-    new_environment: Callable[[], Environment], troubled: Predictor, said: bytes, status: int, text: str
+    new_environment: Callable[[], Environment],
+    troubled: Predictor,
+    said: bytes,
+    status: int,
+    text: str,
 ) -> None:
     environment = new_environment()
     environment.model("broken", ("1", 100), url=troubled.url)
@@ -227,7 +265,9 @@ def test_nonsense_of_a_predictor_is_no_secret_of_ours(
         assert client.get("/v1/me").status_code == 200
 
 
-def test_an_answer_that_breaks_off_is_answered_503(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_an_answer_that_breaks_off_is_answered_503(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     environment = new_environment()
     environment.model("broken", ("1", 100), url=troubled.url)
     troubled.cut_off = True
@@ -247,7 +287,10 @@ def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdow
             answer = client.get("/v1/models/heart/card")
             assert (answer.status_code, answer.text) == (200, predictor.parameters["card"])
             assert answer.headers["content-type"] == "text/markdown; charset=utf-8"
-            assert (answer.headers["slipway-version"], answer.headers["x-content-type-options"]) == ("3", "nosniff")
+            assert (
+                answer.headers["slipway-version"],
+                answer.headers["x-content-type-options"],
+            ) == ("3", "nosniff")
             assert client.get("/v1/models/heart/card?version=2").headers["slipway-version"] == "2"
             assert client.get("/v1/models/heart/card?version=9").status_code == 404
             assert "card" not in client.get("/v2/models/heart").json()["parameters"]
@@ -255,4 +298,7 @@ def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdow
 
 def test_a_version_without_a_model_card_says_so(client: Client) -> None:
     answer = client.get("/v1/models/heart/card")
-    assert (answer.status_code, answer.json()["detail"]) == (404, "version 3 of model heart has no model card")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        404,
+        "version 3 of model heart has no model card",
+    )

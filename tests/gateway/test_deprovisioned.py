@@ -1,4 +1,6 @@
-"""Who is missing at the identity provider, and for how long before they are erased: against a small SCIM server."""
+"""Who is missing at the identity provider, and for how long before they are erased: against a small
+SCIM server.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -23,7 +25,9 @@ PAGE = 20
 
 
 class Directory(Served):
-    """SCIM's list of users, in pages. ``broken`` answers in place of the page that begins at that number."""
+    """SCIM's list of users, in pages. ``broken`` answers in place of the page that begins at that
+    number.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -39,7 +43,9 @@ class Directory(Served):
         if path == "/token":
             return 200, {"access_token": "x", "expires_in": 3600}
         start = int(parse_qs(query)["startIndex"][0])
-        found = [{"id": name, "userName": name} for name in self.names[start - 1 : start - 1 + PAGE]]
+        found = [
+            {"id": name, "userName": name} for name in self.names[start - 1 : start - 1 + PAGE]
+        ]
         return self.broken.get(start, (200, {"totalResults": len(self.names), "Resources": found}))
 
 
@@ -65,7 +71,9 @@ class Town:
         keys = IssuerKeys(url, url, upstream.json, refresh_seconds=1, refetch_seconds=1)
         keys.token_endpoint = f"{url}/token"
         try:
-            await DeprovisionedUsers(database, Scim(upstream, keys, url, "client", "secret"), seconds=900).once()
+            await DeprovisionedUsers(
+                database, Scim(upstream, keys, url, "client", "secret"), seconds=900
+            ).once()
         finally:
             await database.close()
             await upstream.close()
@@ -77,13 +85,19 @@ class Town:
     @property
     def missing(self) -> set[str]:
         return {
-            name.removeprefix("user:") for (name,) in self.run("SELECT subject FROM known_accounts WHERE missing IS NOT NULL")
+            name.removeprefix("user:")
+            for (name,) in self.run("SELECT subject FROM known_accounts WHERE missing IS NOT NULL")
         }
 
     @property
     def erased(self) -> list[str]:
         """By the audit."""
-        return [thing for (thing,) in self.run("SELECT thing FROM audit WHERE action = 'user.vanish' ORDER BY number")]
+        return [
+            thing
+            for (thing,) in self.run(
+                "SELECT thing FROM audit WHERE action = 'user.vanish' ORDER BY number"
+            )
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +125,10 @@ def town(database_url: str, server: Directory) -> Town:
 
 def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town) -> None:
     for number, subject in enumerate(("user:person-7", "client:person-7")):
-        town.run(f"INSERT INTO feedback VALUES ('{number}', 'r', now(), '{subject}', '1', 'I am {subject}')")  # noqa: S608
+        town.run(
+            f"INSERT INTO feedback VALUES ('{number}', 'r', now(), '{subject}', '1', 'I am "  # noqa: S608
+            f"{subject}')"
+        )
     town.directory.names.remove("person-7")
     for _ in range(2):
         town.look()
@@ -122,7 +139,9 @@ def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town
         assert (town.missing, town.erased) == (set(), ["users/person-7"])
     rows = town.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
     assert (rows[0][0].startswith("departed-"), rows[0][1]) == (True, None)
-    assert rows[1] == ("client:person-7", "I am client:person-7"), "a service account of the same name stays"
+    assert rows[1] == ("client:person-7", "I am client:person-7"), (
+        "a service account of the same name stays"
+    )
     assert town.run("SELECT subject FROM audit") == [(":gateway",)]
 
 
@@ -150,7 +169,9 @@ def test_who_comes_back_in_between_is_missed_anew(town: Town) -> None:
         (PAGE + 1, 200, {"totalResults": len(PEOPLE), "Resources": []}),
     ],
 )
-def test_an_answer_that_failed_or_is_not_whole_erases_nobody(town: Town, start: int, status: int, content: Any) -> None:
+def test_an_answer_that_failed_or_is_not_whole_erases_nobody(
+    town: Town, start: int, status: int, content: Any
+) -> None:
     town.directory.names.remove("person-29")
     town.look()
     town.later()
@@ -174,7 +195,9 @@ def test_while_the_provider_is_away_nobody_is_erased(town: Town) -> None:
     assert town.erased == ["users/person-7"]
 
 
-def test_when_more_than_a_tenth_is_missing_nobody_is_erased(town: Town, caplog: pytest.LogCaptureFixture) -> None:
+def test_when_more_than_a_tenth_is_missing_nobody_is_erased(
+    town: Town, caplog: pytest.LogCaptureFixture
+) -> None:
     del town.directory.names[:4]
     for _ in range(2):
         town.look()
@@ -188,7 +211,9 @@ def test_when_more_than_a_tenth_is_missing_nobody_is_erased(town: Town, caplog: 
 
 def test_who_has_just_left_here_is_not_seen_again_in_an_older_list(town: Town) -> None:
     town.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
-    town.run("INSERT INTO departed VALUES ('user:person-7', 'departed-x', now() + interval '5 minutes')")
+    town.run(
+        "INSERT INTO departed VALUES ('user:person-7', 'departed-x', now() + interval '5 minutes')"
+    )
     town.look()
     assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(0,)]
     town.run("UPDATE departed SET until = now()")

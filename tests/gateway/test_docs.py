@@ -32,7 +32,12 @@ def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(client: C
     operation = _operation(client)
     content = operation["requestBody"]["content"]["application/json"]
     row = content["schema"]["properties"]["instances"]["items"]
-    assert row["properties"]["age"] == {"type": "number", "minimum": 0, "maximum": 130, "description": "in a"}
+    assert row["properties"]["age"] == {
+        "type": "number",
+        "minimum": 0,
+        "maximum": 130,
+        "description": "in a",
+    }
     assert row["properties"]["thal"]["enum"] == [3, 6, 7]
     assert row["required"] == ["age", "chol", "thal"]
     Draft202012Validator(content["schema"]).validate({"instances": [{**ROW, "chol": None}]})
@@ -42,7 +47,9 @@ def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(client: C
     Draft202012Validator(said).validate(answer.json())
 
 
-def test_only_granted_and_served_models_are_in_it(new_environment: Callable[[], Environment]) -> None:
+def test_only_granted_and_served_models_are_in_it(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.model("secret", ("1", 100))
@@ -51,7 +58,10 @@ def test_only_granted_and_served_models_are_in_it(new_environment: Callable[[], 
         connection.execute("DELETE FROM grants WHERE models = '*' AND grantee = 'group:user'")
         connection.execute("INSERT INTO grants VALUES ('1', 'user:ada', 'heart', 'default')")
     with environment.gateway() as client:
-        paths = {who: client.get("/v1/openapi.json", who).json()["paths"].keys() for who in ("ada", "bob", "root")}
+        paths = {
+            who: client.get("/v1/openapi.json", who).json()["paths"].keys()
+            for who in ("ada", "bob", "root")
+        }
     assert PATH in paths["ada"]
     assert PATH not in paths["bob"]
     assert "/v1/models/secret/predictions" in paths["root"]
@@ -88,9 +98,15 @@ def test_the_page_takes_everything_from_here(client: Client, environment: Enviro
     assert "http" not in page.text
     for link in links:
         asset = client.http.get(f"/v1/{link}")
-        assert (asset.status_code, asset.headers["cache-control"]) == (200, "public, max-age=31536000, immutable")
+        assert (asset.status_code, asset.headers["cache-control"]) == (
+            200,
+            "public, max-age=31536000, immutable",
+        )
         assert asset.headers["content-encoding"] == "gzip"
-        again = client.http.get(f"/v1/{link}", headers={"if-none-match": asset.headers["etag"], "accept-encoding": "identity"})
+        again = client.http.get(
+            f"/v1/{link}",
+            headers={"if-none-match": asset.headers["etag"], "accept-encoding": "identity"},
+        )
         assert (again.status_code, again.content) == (304, b"")
     assert 'data-client="slipway"' in page.text
 

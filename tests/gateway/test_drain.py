@@ -21,11 +21,14 @@ from tests.silence import Network
 
 
 class Replicas:
-    """Two processes behind what a Service does: new connections go to those whose probe was good last, old ones stay."""
+    """Two processes behind what a Service does: new connections go to those whose probe was good
+    last, old ones stay.
+    """
 
     def __init__(self, environment: Environment) -> None:
         self.processes = [
-            Process(environment, drain_seconds=1.0, spool=environment.folder / f"spool-{number}") for number in range(2)
+            Process(environment, drain_seconds=1.0, spool=environment.folder / f"spool-{number}")
+            for number in range(2)
         ]
         self.ready: list[Process] = []
         self.over = threading.Event()
@@ -47,7 +50,10 @@ class Replicas:
 
     def start(self, callers: int, a_second: float, token: str) -> None:
         """Probe, and send load over as many connections that are kept."""
-        self._threads += [threading.Thread(target=self._call, args=[callers / a_second, token]) for _ in range(callers)]
+        self._threads += [
+            threading.Thread(target=self._call, args=[callers / a_second, token])
+            for _ in range(callers)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -124,7 +130,9 @@ def closing(environment: Environment) -> Iterator[Client]:
         yield client
 
 
-def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(new_environment: Callable[[], Environment]) -> None:
+def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with closing(environment) as client:
@@ -157,7 +165,7 @@ def behind(new_environment: Callable[[], Environment]) -> Iterator[tuple[Process
             process.kill()
 
 
-def test_a_gateway_that_terminates_ships_its_spool_when_the_database_comes_back_within_the_grace_period(
+def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
     behind: tuple[Process, Network],
 ) -> None:
     process, network = behind
@@ -170,7 +178,9 @@ def test_a_gateway_that_terminates_ships_its_spool_when_the_database_comes_back_
     assert not list(process.client.environment.spool.glob("*.jsonl"))
 
 
-def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(behind: tuple[Process, Network]) -> None:
+def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(
+    behind: tuple[Process, Network],
+) -> None:
     process, _ = behind
     begun = time.monotonic()
     process.process.terminate()
@@ -182,7 +192,9 @@ def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(behind:
     assert "ERROR" in log.upper()
 
 
-def test_requests_under_way_are_finished(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_requests_under_way_are_finished(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     environment = new_environment()
     environment.model("slow", ("1", 100), url=troubled.url)
     process = Process(environment)

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
-from slipway_gateway.inference.endpoints import ASIDE_SECONDS, Endpoint, Endpoints, Slice, read_slice, service_of
+from slipway_gateway.inference.endpoints import (
+    ASIDE_SECONDS,
+    Endpoint,
+    Endpoints,
+    Slice,
+    read_slice,
+    service_of,
+)
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for
@@ -27,11 +34,16 @@ def replicas() -> Iterator[list[Predictor]]:
 
 @pytest.fixture
 def spread(environment: Environment, client: Client) -> Iterator[Callable[..., None]]:
-    """A model behind a Service; calling it says where its pods are, and waits until the gateway knows."""
+    """A model behind a Service; calling it says where its pods are, and waits until the gateway
+    knows.
+    """
 
     def now(*ready: str, leaving: Sequence[str] = ()) -> None:
         environment.pods(SERVICE, *ready, leaving=leaving)
-        wait_for("the endpoints", lambda: {each.origin for each in _known(client)} == set(ready or leaving))
+        wait_for(
+            "the endpoints",
+            lambda: {each.origin for each in _known(client)} == set(ready or leaving),
+        )
 
     environment.model("spread", ("1", 100), url=environment.pods(SERVICE))
     wait_for("the route", lambda: client.gateway.routes.snapshot.get("spread"))
@@ -92,12 +104,16 @@ def test_each_replica_gets_its_share_of_steady_load(
     assert set(statuses) == {200}
 
 
-def test_single_requests_are_shared_too(client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+def test_single_requests_are_shared_too(
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
     spread(*urls(replicas))
     for _ in range(300):
         assert client.infer("spread").status_code == 200
     # 300 by chance over three: 100 each, with a standard deviation of 8.2.
-    assert all(abs(len(each.asked) - 100) < 5 * 8.2 for each in replicas), [len(each.asked) for each in replicas]
+    assert all(abs(len(each.asked) - 100) < 5 * 8.2 for each in replicas), [
+        len(each.asked) for each in replicas
+    ]
 
 
 def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
@@ -132,7 +148,9 @@ def test_a_replica_that_dies_unannounced_costs_no_request(
     assert set(statuses) == {200}
 
 
-def test_a_slow_replica_gets_less(client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]) -> None:
+def test_a_slow_replica_gets_less(
+    client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
+) -> None:
     spread(*urls(replicas))
     replicas[0].delay = 0.2
     with load(client, callers=6):
@@ -148,7 +166,9 @@ def test_the_last_one_that_leaves_is_still_asked(
     assert replicas[0].asked == ["spread-1"]
 
 
-def test_with_no_endpoint_at_all_the_service_itself_is_asked(client: Client, spread: Callable[..., None]) -> None:
+def test_with_no_endpoint_at_all_the_service_itself_is_asked(
+    client: Client, spread: Callable[..., None]
+) -> None:
     spread()
     answer = client.infer("spread")
     assert answer.status_code == 503
@@ -157,7 +177,9 @@ def test_with_no_endpoint_at_all_the_service_itself_is_asked(client: Client, spr
 
 @contextmanager
 def abrupt(after: bytes) -> Iterator[str]:
-    """A server that reads a request, sends this much of an answer and resets the connection; gives its URL."""
+    """A server that reads a request, sends this much of an answer and resets the connection; gives
+    its URL.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -178,7 +200,11 @@ def abrupt(after: bytes) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("after", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"], ids=["silence", "half an answer"])
+@pytest.mark.parametrize(
+    "after",
+    [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"],
+    ids=["silence", "half an answer"],
+)
 def test_a_connection_that_breaks_before_the_answer_is_whole_is_made_good_elsewhere(
     client: Client, spread: Callable[..., None], predictor: Predictor, after: bytes
 ) -> None:
@@ -199,7 +225,12 @@ def test_predictors_see_the_gateways_token_and_never_the_callers(
     environment.model("guarded", ("1", 100), url=troubled.url)
     with environment.gateway(predictor_token="a-secret-of-predictors") as client:
         assert client.infer("guarded").status_code == 200
-        assert client.post("/v1/models/guarded/predictions", {"instances": [{"age": 1, "chol": 1, "thal": 3}]}).status_code == 200
+        assert (
+            client.post(
+                "/v1/models/guarded/predictions", {"instances": [{"age": 1, "chol": 1, "thal": 3}]}
+            ).status_code
+            == 200
+        )
         assert client.get("/v2/models/guarded").status_code == 200
     assert troubled.credentials == {b"Bearer a-secret-of-predictors"}
 
@@ -215,7 +246,12 @@ def test_without_a_token_predictors_see_none(client: Client, predictor: Predicto
 @pytest.fixture
 def endpoints(environment: Environment) -> Endpoints:
     endpoints = Endpoints(environment.cluster, watch_seconds=1)
-    endpoints._publish({"one": Slice("s.ns", ("http://a", "http://b"), ()), "two": Slice("s.ns", ("http://c",), ("http://d",))})
+    endpoints._publish(
+        {
+            "one": Slice("s.ns", ("http://a", "http://b"), ()),
+            "two": Slice("s.ns", ("http://c",), ("http://d",)),
+        }
+    )
     return endpoints
 
 
@@ -229,7 +265,9 @@ def chosen(endpoints: Endpoints, failed: Endpoint | None = None) -> Counter[str]
 def test_equals_are_chosen_by_chance(endpoints: Endpoints) -> None:
     counts = chosen(endpoints)
     # 3000 over three: 1000 each, with a standard deviation of 26.
-    assert all(abs(counts[origin] - 1000) < 5 * 26 for origin in ("http://a", "http://b", "http://c")), counts
+    assert all(
+        abs(counts[origin] - 1000) < 5 * 26 for origin in ("http://a", "http://b", "http://c")
+    ), counts
 
 
 def test_the_fewest_requests_under_way_decide(endpoints: Endpoints) -> None:
@@ -239,7 +277,9 @@ def test_the_fewest_requests_under_way_decide(endpoints: Endpoints) -> None:
     assert set(chosen(endpoints, failed=b)) == {"http://a"}
 
 
-def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others(endpoints: Endpoints) -> None:
+def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others(
+    endpoints: Endpoints,
+) -> None:
     a, b, c = endpoints.snapshot["s.ns"]
     a.set_aside()
     b.set_aside()
@@ -249,7 +289,9 @@ def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others
     assert set(chosen(endpoints)) == {"http://a", "http://c"}
 
 
-def test_the_only_endpoint_is_asked_again_and_an_unknown_service_by_its_url(endpoints: Endpoints) -> None:
+def test_the_only_endpoint_is_asked_again_and_an_unknown_service_by_its_url(
+    endpoints: Endpoints,
+) -> None:
     endpoints._publish({"one": Slice("s.ns", ("http://a",), ())})
     (only,) = endpoints.snapshot["s.ns"]
     assert endpoints.choose("s.ns", ELSE, only) is only

@@ -55,7 +55,9 @@ def test_a_spooled_line_is_shipped_once_its_segment_is_closed(spool: Spool) -> N
     assert (_shipped(spool), spool.size) == ([], 0)
 
 
-def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped(tmp_path: Path) -> None:
+def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped(
+    tmp_path: Path,
+) -> None:
     spool = Spool(tmp_path, limit=10 * SEGMENT)
     line = b"x" * (SEGMENT // 4) + b"\n"
     for _ in range(6):
@@ -67,7 +69,9 @@ def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped
     spool.close()
 
 
-def test_a_torn_last_line_is_left_out(tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_torn_last_line_is_left_out(
+    tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "0.jsonl").write_bytes(b"one\ntw")
     assert _shipped(spool) == [b"one"]
     assert "torn line of 2 bytes" in caplog.text
@@ -87,7 +91,9 @@ def test_a_segment_of_a_living_process_is_not_taken(tmp_path: Path, spool: Spool
     assert _shipped(spool) == [b"theirs"]
 
 
-def test_a_full_spool_refuses_and_counts_what_earlier_processes_left(tmp_path: Path, spool: Spool) -> None:
+def test_a_full_spool_refuses_and_counts_what_earlier_processes_left(
+    tmp_path: Path, spool: Spool
+) -> None:
     spool.append(b"x" * 999 + b"\n")
     with pytest.raises(Unavailable, match="full"):
         spool.check()
@@ -113,11 +119,15 @@ def test_a_full_disk_leaves_no_torn_line(spool: Spool) -> None:
     assert _shipped(spool) == [b"two"]
 
 
-def test_tables_are_what_migrations_make_and_what_the_contract_says(own_environment: Environment) -> None:
+def test_tables_are_what_migrations_make_and_what_the_contract_says(
+    own_environment: Environment,
+) -> None:
     migrate(own_environment.database_url)  # a second time
     engine = create_engine(sqlalchemy_url(own_environment.database_url))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": "gateway_schema", "include_name": _is_ours})
+        context = MigrationContext.configure(
+            connection, opts={"version_table": "gateway_schema", "include_name": _is_ours}
+        )
         assert compare_metadata(context, metadata) == []
         found = inspect(connection)
         for table, named in CHECKS.items():
@@ -127,7 +137,9 @@ def test_tables_are_what_migrations_make_and_what_the_contract_says(own_environm
     assert list(feedback.columns.keys()) == list(FeedbackEvent.model_fields)
 
 
-def test_a_row_that_breaks_a_later_constraint_does_not_stop_the_migration(new_database: Callable[[], str]) -> None:
+def test_a_row_that_breaks_a_later_constraint_does_not_stop_the_migration(
+    new_database: Callable[[], str],
+) -> None:
     url = new_database()
     migrate(url, "0013")
     with psycopg.connect(url, autocommit=True) as connection:
@@ -154,7 +166,11 @@ def test_the_migrate_command_says_what_is_missing(own_environment: Environment) 
         command = [sys.executable, "-m", "slipway_gateway", "migrate"]
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
-    given = {"SLIPWAY_CLUSTER": "local:///x", "SLIPWAY_OIDC_ISSUER": "http://x", "SLIPWAY_OIDC_AUDIENCE": "x"}
+    given = {
+        "SLIPWAY_CLUSTER": "local:///x",
+        "SLIPWAY_OIDC_ISSUER": "http://x",
+        "SLIPWAY_OIDC_AUDIENCE": "x",
+    }
     missing = run(**given)
     assert missing.returncode == 2
     assert "SLIPWAY_DATABASE_URL: Field required" in missing.stderr
@@ -167,13 +183,24 @@ def test_the_migrate_command_says_what_is_missing(own_environment: Environment) 
 def test_an_event_is_the_contracts(own_environment: Environment) -> None:
     with own_environment.gateway(ship_seconds=60) as client:
         request_id = client.infer("heart").headers["x-request-id"]
-        (line,) = [each for path in own_environment.spool.glob("*.jsonl") for each in path.read_bytes().splitlines()]
+        (line,) = [
+            each
+            for path in own_environment.spool.glob("*.jsonl")
+            for each in path.read_bytes().splitlines()
+        ]
         event = PredictionEvent.model_validate_json(line)
-        assert (event.request_id, event.model, event.version, event.subject) == (request_id, "heart", "3", "user:ada")
+        assert (event.request_id, event.model, event.version, event.subject) == (
+            request_id,
+            "heart",
+            "3",
+            "user:ada",
+        )
     assert own_environment.count() == 1  # shipped at the end of the process
 
 
-def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own_environment: Environment) -> None:
+def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(
+    own_environment: Environment,
+) -> None:
     own_environment.spool.mkdir()
     with own_environment.gateway(ship_seconds=60) as client:
         for _ in range(5):
@@ -184,14 +211,21 @@ def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(own
         connection.execute("TRUNCATE prediction_events")
     good = [{_camel(key): value for key, value in row[0].items()} for row in rows]
     lines = [orjson.dumps(event) for event in good]
-    segment.write_bytes(b"\n".join([*lines[:2], b"{broken", *lines[2:], orjson.dumps({**good[0], "model": None})]) + b"\n")
+    segment.write_bytes(
+        b"\n".join([*lines[:2], b"{broken", *lines[2:], orjson.dumps({**good[0], "model": None})])
+        + b"\n"
+    )
     with own_environment.gateway(ship_seconds=0.05):
         wait_for("the shipment", lambda: not segment.exists())
     assert own_environment.count() == 5
     assert segment.with_suffix(".rejected").read_bytes().count(b"\n") == 2
 
 
-LINES = {"not JSON": b"{broken", "not UTF-8": b'{"requestId": "\xff"}', "not an object": b'"requestId"'}
+LINES = {
+    "not JSON": b"{broken",
+    "not UTF-8": b'{"requestId": "\xff"}',
+    "not an object": b'"requestId"',
+}
 FIELDS = {
     "a NUL character": b'"model": "a\\u0000b"',
     "half a surrogate pair": b'"model": "\\ud800"',
@@ -204,23 +238,37 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("kind", [*LINES, *FIELDS])
-def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(own_environment: Environment, kind: str) -> None:
+def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(
+    own_environment: Environment, kind: str
+) -> None:
     good = [event(f"good-{number}") for number in range(3)]
-    bad = LINES.get(kind) or b"%s,%s}" % (event("bad")[:-1], FIELDS[kind])  # of two fields of a name the last one counts
+    bad = LINES.get(kind) or b"%s,%s}" % (
+        event("bad")[:-1],
+        FIELDS[kind],
+    )  # of two fields of a name the last one counts
     own_environment.spool.mkdir()
     segment = own_environment.spool / "0.jsonl"
     segment.write_bytes(b"\n".join([good[0], bad, *good[1:]]) + b"\n")
     with own_environment.gateway(ship_seconds=0.05) as client:
         wait_for("the shipment", lambda: not segment.exists())
         assert client.gateway.shipper.problem is None
-        assert b"slipway_events_rejected_total 1.0" in generate_latest(client.gateway.metrics.registry)
+        assert b"slipway_events_rejected_total 1.0" in generate_latest(
+            client.gateway.metrics.registry
+        )
     assert own_environment.count() == 3
     assert segment.with_suffix(".rejected").read_bytes() == bad + b"\n"
 
 
 def event(request_id: str) -> bytes:
     """A line of the spool, without its end."""
-    names = {"model": "heart", "version": "3", "digest": "sha256:0", "subject": "ada", "decision": "granted", "protocol": "v2"}
+    names = {
+        "model": "heart",
+        "version": "3",
+        "digest": "sha256:0",
+        "subject": "ada",
+        "decision": "granted",
+        "protocol": "v2",
+    }
     return (
         PredictionEvent(
             **names,
@@ -234,16 +282,29 @@ def event(request_id: str) -> bytes:
     )
 
 
-def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(own_environment: Environment) -> None:
+def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(
+    own_environment: Environment,
+) -> None:
     with own_environment.gateway() as client:
         unreadable = own_environment.spool / "0.jsonl"
-        unreadable.mkdir()  # a disk that answers with errors cannot be had: reading a folder is refused, too
+        # a disk that answers with errors cannot be had: reading a folder is refused, too
+        unreadable.mkdir()
         client.infer("heart")
         wait_for("the shipment", lambda: own_environment.count() == 1)
-        wait_for("the count", lambda: b"slipway_spool_unreadable 1.0" in generate_latest(client.gateway.metrics.registry))
+        wait_for(
+            "the count",
+            lambda: (
+                b"slipway_spool_unreadable 1.0" in generate_latest(client.gateway.metrics.registry)
+            ),
+        )
         assert client.get("/readyz", who=None).status_code == 200
         unreadable.rmdir()
-        wait_for("the count", lambda: b"slipway_spool_unreadable 0.0" in generate_latest(client.gateway.metrics.registry))
+        wait_for(
+            "the count",
+            lambda: (
+                b"slipway_spool_unreadable 0.0" in generate_latest(client.gateway.metrics.registry)
+            ),
+        )
 
 
 def _camel(name: str) -> str:
@@ -251,7 +312,9 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
-def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(own_environment: Environment) -> None:
+def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(
+    own_environment: Environment,
+) -> None:
     process = Process(own_environment)
     process.wait_ready()
     answered: list[str] = []
@@ -311,12 +374,17 @@ def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
     with environment.gateway(spool_limit=60_000) as client:
         assert client.infer("heart").status_code == 200
         postgres.stop()
-        assert client.infer("heart").status_code == 200  # something to ship, whatever was shipped before
+        assert (
+            client.infer("heart").status_code == 200
+        )  # something to ship, whatever was shipped before
         wait_for("the failure", lambda: client.gateway.shipper.problem)
         answered = [client.infer("heart") for _ in range(20)]
         assert {answer.status_code for answer in answered} == {200}
         ready = client.get("/readyz", who=None)
-        assert (ready.status_code, ready.json()["database"]) == (200, "away, events wait in the spool")
+        assert (ready.status_code, ready.json()["database"]) == (
+            200,
+            "away, events wait in the spool",
+        )
         receipt = client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
         assert (receipt.status_code, receipt.headers["retry-after"]) == (503, "5")
 
@@ -328,7 +396,9 @@ def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
         postgres.start()
         wait_for("the return", lambda: client.infer("heart").status_code == 200)
         wait_for("the shipment", lambda: environment.count() > spooled)
-        assert client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
+        assert (
+            client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
+        )
     postgres.stop()
 
 
@@ -347,4 +417,6 @@ def test_metrics_count_what_was_answered(own_environment: Environment) -> None:
     assert 'slipway_predictions_total{model="heart",outcome="4xx",version="3"} 1.0' in lines
     assert 'slipway_refusals_total{status="401"} 1.0' in lines
     assert 'slipway_prediction_seconds_count{model="heart",version="3"} 2.0' in lines
-    assert {"slipway_spool_bytes", "slipway_routes_age_seconds"} <= {line.split(" ")[0] for line in lines}
+    assert {"slipway_spool_bytes", "slipway_routes_age_seconds"} <= {
+        line.split(" ")[0] for line in lines
+    }

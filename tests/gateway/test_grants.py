@@ -40,7 +40,9 @@ def test_without_a_grant_no_model_may_be_used() -> None:
     with pytest.raises(Forbidden, match="model heart is not granted to you"):
         Grants().get(ada("user"), "heart", 0)
     with pytest.raises(Forbidden):
-        Grants([grant("user:bob", "*"), grant("group:ada", "*"), grant("user:ada", "heart-*")]).get(ada("user"), "heart", 0)
+        Grants([grant("user:bob", "*"), grant("group:ada", "*"), grant("user:ada", "heart-*")]).get(
+            ada("user"), "heart", 0
+        )
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,12 @@ def test_without_a_grant_no_model_may_be_used() -> None:
         (grant("group:user", "*", "weak"), grant("group:user", "hea*", "strong")),
         (grant("user:ada", "heart", "weak", expires=99), grant("group:user", "*", "strong")),
     ],
-    ids=["a person's over a group's", "a name over a glob", "a longer glob over a shorter", "a valid one over an expired"],
+    ids=[
+        "a person's over a group's",
+        "a name over a glob",
+        "a longer glob over a shorter",
+        "a valid one over an expired",
+    ],
 )
 def test_of_two_grants_the_nearer_counts(weaker: Grant, stronger: Grant) -> None:
     for both in ([weaker, stronger], [stronger, weaker]):
@@ -68,7 +75,9 @@ def test_decisions_are_cached_by_names_of_administrators_and_not_by_those_of_cal
     grants = Grants([grant("user:ada", "*"), grant("group:user", "*")])
     for number in range(100):
         assert grants.get(ada("user", f"group-{number}"), "heart", 0).policy.name == "default"
-        assert grants.get(ada("user"), f"invented-{number}", 0, exists=False).policy.name == "default"
+        assert (
+            grants.get(ada("user"), f"invented-{number}", 0, exists=False).policy.name == "default"
+        )
     assert list(grants._decisions) == [(("user:ada", "group:user"), "heart")]
 
 
@@ -98,11 +107,16 @@ def bare(new_environment: Callable[[], Environment]) -> Environment:
 def replicas(bare: Environment) -> Iterator[list[Client]]:
     """Two gateways on one database."""
     with ExitStack() as stack:
-        yield [stack.enter_context(bare.gateway(spool=bare.folder / f"spool-{number}")) for number in range(2)]
+        yield [
+            stack.enter_context(bare.gateway(spool=bare.folder / f"spool-{number}"))
+            for number in range(2)
+        ]
 
 
 def give(client: Client, grantee: str, models: str, **terms: Any) -> str:
-    answer = client.post("/v1/grants", {"grantee": grantee, "models": models, "policy": "default", **terms}, "root")
+    answer = client.post(
+        "/v1/grants", {"grantee": grantee, "models": models, "policy": "default", **terms}, "root"
+    )
     assert answer.status_code == 201, answer.text
     assert answer.headers["location"] == f"/v1/grants/{answer.json()['grantId']}"
     return str(answer.json()["grantId"])
@@ -117,18 +131,25 @@ def within_a_second(replicas: list[Client], status: int, who: str = "ada") -> No
             time.sleep(0.01)
 
 
-def test_granted_and_revoked_at_one_replica_holds_at_both_within_a_second(replicas: list[Client]) -> None:
+def test_granted_and_revoked_at_one_replica_holds_at_both_within_a_second(
+    replicas: list[Client],
+) -> None:
     first, second = replicas
     assert [each.infer("heart").status_code for each in replicas] == [403, 403]
     grant_id = give(first, "user:ada", "heart")
     within_a_second(replicas, 200)
     assert first.infer("heart", "bob").status_code == 403
     assert first.infer("lung").status_code == 403
-    assert second.http.delete(f"/v1/grants/{grant_id}", headers=second._headers("root")).status_code == 204
+    assert (
+        second.http.delete(f"/v1/grants/{grant_id}", headers=second._headers("root")).status_code
+        == 204
+    )
     within_a_second(replicas, 403)
 
 
-def test_what_is_changed_by_hand_in_the_database_holds_as_fast(replicas: list[Client], bare: Environment) -> None:
+def test_what_is_changed_by_hand_in_the_database_holds_as_fast(
+    replicas: list[Client], bare: Environment
+) -> None:
     with psycopg.connect(bare.database_url) as connection:
         connection.execute("INSERT INTO grants VALUES ('by-hand', 'group:user', 'h*', 'default')")
     within_a_second(replicas, 200)
@@ -137,7 +158,9 @@ def test_what_is_changed_by_hand_in_the_database_holds_as_fast(replicas: list[Cl
     within_a_second(replicas, 403)
 
 
-def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(replicas: list[Client], bare: Environment) -> None:
+def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(
+    replicas: list[Client], bare: Environment
+) -> None:
     with psycopg.connect(bare.database_url, autocommit=True) as connection:
         cut = connection.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
@@ -146,7 +169,10 @@ def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(repli
         assert cut == (2,)
         connection.execute("INSERT INTO grants VALUES ('missed', 'user:ada', 'heart', 'default')")
     for client in replicas:
-        wait_for("the grant to hold", lambda client=client: client.infer("heart").status_code == 200)  # type: ignore[misc]
+        wait_for(
+            "the grant to hold",
+            lambda client=client: client.infer("heart").status_code == 200,  # type: ignore[misc]
+        )
 
 
 def test_a_model_that_is_not_granted_is_not_shown(bare: Environment) -> None:
@@ -154,36 +180,67 @@ def test_a_model_that_is_not_granted_is_not_shown(bare: Environment) -> None:
         give(client, "group:user", "lung")
         wait_for("the grant", lambda: client.infer("lung").status_code == 200)
         assert [model["name"] for model in client.get("/v1/models").json()["models"]] == ["lung"]
-        for path in ("/v1/models/heart", "/v2/models/heart", "/v2/models/heart/ready", "/v2/models/heart/versions/3"):
+        for path in (
+            "/v1/models/heart",
+            "/v2/models/heart",
+            "/v2/models/heart/ready",
+            "/v2/models/heart/versions/3",
+        ):
             assert client.get(path).status_code == 403, path
         there, not_there = client.get("/v2/models/heart"), client.get("/v2/models/liver")
         assert there.text.replace("heart", "liver") == not_there.text
         assert client.post("/v1/models/heart/predictions", {"instances": [{}]}).status_code == 403
 
 
-def test_a_service_account_works_by_a_grant_to_its_client(bare: Environment, issuer: Issuer) -> None:
+def test_a_service_account_works_by_a_grant_to_its_client(
+    bare: Environment, issuer: Issuer
+) -> None:
     token = issuer.sign({**issuer.claims("nightly", client_id="nightly"), "groups": []})
     with bare.gateway() as client:
         assert client.get("/v1/me", token).json()["roles"] == ["service"]
         assert client.infer("heart", token).status_code == 403
         give(client, "user:nightly", "heart")  # a person of that name is someone else
-        give(client, "client:nightly", "heart", expires=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+        give(
+            client,
+            "client:nightly",
+            "heart",
+            expires=(datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        )
         wait_for("the grant", lambda: client.infer("heart", token).status_code == 200)
         assert client.get("/v1/grants", token).status_code == 403
 
 
-def test_policies_and_grants_are_made_changed_and_deleted_and_each_change_is_in_the_audit(bare: Environment) -> None:
+def test_policies_and_grants_are_made_changed_and_deleted_and_each_change_is_in_the_audit(
+    bare: Environment,
+) -> None:
     with bare.gateway() as client:
-        made = client.post("/v1/policies", {"name": "trial", "requestsPerDay": 10, "priority": "low"}, "root")
+        made = client.post(
+            "/v1/policies", {"name": "trial", "requestsPerDay": 10, "priority": "low"}, "root"
+        )
         assert (made.status_code, made.headers["location"]) == (201, "/v1/policies/trial")
-        trial = {"name": "trial", "requestsPerDay": 10, "requestsPerMonth": None, "predictionsPerMinute": None, "priority": "low"}
+        trial = {
+            "name": "trial",
+            "requestsPerDay": 10,
+            "requestsPerMonth": None,
+            "predictionsPerMinute": None,
+            "priority": "low",
+        }
         trial["cacheSeconds"] = None
         assert made.json() == client.get("/v1/policies/trial", "root").json() == trial
         grant_id = give(client, "user:ada", "heart", policy="trial")
-        assert change(client, "/v1/policies/trial", {"requestsPerMonth": 5}).json()["requestsPerMonth"] == 5
-        changed = change(client, f"/v1/grants/{grant_id}", {"grantee": "user:ada", "models": "l*", "policy": "default"})
+        assert (
+            change(client, "/v1/policies/trial", {"requestsPerMonth": 5}).json()["requestsPerMonth"]
+            == 5
+        )
+        changed = change(
+            client,
+            f"/v1/grants/{grant_id}",
+            {"grantee": "user:ada", "models": "l*", "policy": "default"},
+        )
         assert changed.json() == client.get(f"/v1/grants/{grant_id}", "root").json()
-        assert client.get("/v1/grants?grantee=user:ada", "root").json()["grants"] == [changed.json()]
+        assert client.get("/v1/grants?grantee=user:ada", "root").json()["grants"] == [
+            changed.json()
+        ]
         assert client.get("/v1/grants?grantee=user:bob", "root").json()["grants"] == []
         for path in (f"/v1/grants/{grant_id}", "/v1/policies/trial"):
             assert delete(client, path).status_code == 204
@@ -234,7 +291,9 @@ def test_what_does_not_fit_is_refused_and_leaves_no_trace(bare: Environment) -> 
         assert client.get("/v1/audit", "root").json() == before
 
 
-def test_while_the_database_is_away_the_last_snapshot_stays(tmp_path: Any, issuer: Issuer, predictor: Predictor) -> None:
+def test_while_the_database_is_away_the_last_snapshot_stays(
+    tmp_path: Any, issuer: Issuer, predictor: Predictor
+) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
     postgres.start()
     migrate(postgres.get_uri())
@@ -263,19 +322,32 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
 ) -> None:
     def unreadable(client: Client) -> int:
         metrics = generate_latest(client.gateway.metrics.registry).decode()
-        (line,) = [each for each in metrics.splitlines() if each.startswith("slipway_grants_unreadable ")]
+        (line,) = [
+            each for each in metrics.splitlines() if each.startswith("slipway_grants_unreadable ")
+        ]
         return int(float(line.split()[1]))
 
-    with bare.gateway() as client, psycopg.connect(bare.database_url, autocommit=True) as connection:
+    with (
+        bare.gateway() as client,
+        psycopg.connect(bare.database_url, autocommit=True) as connection,
+    ):
         grant_id = give(client, "user:ada", "heart")
         wait_for("the grant", lambda: client.infer("heart").status_code == 200)
-        connection.execute("ALTER TABLE policies DROP CONSTRAINT policies_priority")  # as a row from before it is
-        connection.execute("INSERT INTO policies (name, priority) VALUES ('poison', 'of a later release')")
+        connection.execute(
+            "ALTER TABLE policies DROP CONSTRAINT policies_priority"
+        )  # as a row from before it is
+        connection.execute(
+            "INSERT INTO policies (name, priority) VALUES ('poison', 'of a later release')"
+        )
         connection.execute("INSERT INTO grants VALUES ('poisoned', 'user:eve', 'heart', 'poison')")
         wait_for("the unreadable grant to be counted", lambda: unreadable(client) == 1)
         assert client.infer("heart", "eve").status_code == 403
-        assert [each["name"] for each in client.get("/v1/policies", "root").json()["policies"]] == ["default"]
-        assert "poisoned" in [each["grantId"] for each in client.get("/v1/grants", "root").json()["grants"]]
+        assert [each["name"] for each in client.get("/v1/policies", "root").json()["policies"]] == [
+            "default"
+        ]
+        assert "poisoned" in [
+            each["grantId"] for each in client.get("/v1/grants", "root").json()["grants"]
+        ]
         assert delete(client, f"/v1/grants/{grant_id}").status_code == 204
         wait_for("the revocation", lambda: client.infer("heart").status_code == 403)
         assert "grant poisoned cannot be read and grants nothing" in caplog.text
@@ -295,8 +367,13 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
         ("grants_models", "INSERT INTO grants VALUES ('x', 'user:ada', '', 'default')"),
     ],
 )
-def test_the_database_refuses_what_gateways_cannot_read(environment: Environment, constraint: str, statement: str) -> None:
-    with psycopg.connect(environment.database_url) as connection, pytest.raises(psycopg.errors.CheckViolation) as refused:
+def test_the_database_refuses_what_gateways_cannot_read(
+    environment: Environment, constraint: str, statement: str
+) -> None:
+    with (
+        psycopg.connect(environment.database_url) as connection,
+        pytest.raises(psycopg.errors.CheckViolation) as refused,
+    ):
         connection.execute(statement.encode())
     assert refused.value.diag.constraint_name == constraint
 

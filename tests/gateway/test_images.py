@@ -22,7 +22,14 @@ from tests.gateway.predictor import Predictor
 DIGIT = Picture(width=8, height=8, mode="L", fit="contain", white=16, ground="black", trim=True)
 SIGNATURE = Signature(
     inputs=(
-        Column(name="pixels", datatype=Datatype.FP32, shape=(8, 8), minimum=0, maximum=16, picture=DIGIT),
+        Column(
+            name="pixels",
+            datatype=Datatype.FP32,
+            shape=(8, 8),
+            minimum=0,
+            maximum=16,
+            picture=DIGIT,
+        ),
         Column(name="weight", datatype=Datatype.FP32),
         Column(name="title", datatype=Datatype.BYTES, max_length=5),
     ),
@@ -40,11 +47,29 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
     """How bright each picture is, times its weight."""
     given = {tensor.name: tensor.data for tensor in asked.inputs}
     weights = given["weight"]
-    bright = [sum(given["pixels"][row * 64 : row * 64 + 64]) / 1024 * weight for row, weight in enumerate(weights)]
-    label = {"name": "label", "shape": [len(bright)], "datatype": "INT64", "data": [int(each > 0.5) for each in bright]}
+    bright = [
+        sum(given["pixels"][row * 64 : row * 64 + 64]) / 1024 * weight
+        for row, weight in enumerate(weights)
+    ]
+    label = {
+        "name": "label",
+        "shape": [len(bright)],
+        "datatype": "INT64",
+        "data": [int(each > 0.5) for each in bright],
+    }
     both = [value for each in bright for value in (1 - each, each)]
-    probabilities = {"name": "probabilities", "shape": [len(bright), 2], "datatype": "FP32", "data": both}
-    return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": [label, probabilities]}
+    probabilities = {
+        "name": "probabilities",
+        "shape": [len(bright), 2],
+        "datatype": "FP32",
+        "data": both,
+    }
+    return {
+        "model_name": service,
+        "model_version": "1",
+        "id": asked.id,
+        "outputs": [label, probabilities],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +93,26 @@ def file_of(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def one(size: tuple[int, int], ink: str = "black", paper: str = "white", mode: str = "RGB") -> Image.Image:
+def one(
+    size: tuple[int, int], ink: str = "black", paper: str = "white", mode: str = "RGB"
+) -> Image.Image:
     """An upright bar, not in the middle."""
     picture = Image.new(mode, size, paper)
-    ImageDraw.Draw(picture).rectangle((size[0] // 8, size[1] // 8, size[0] // 4, size[1] * 7 // 8), fill=ink)
+    ImageDraw.Draw(picture).rectangle(
+        (size[0] // 8, size[1] // 8, size[0] // 4, size[1] * 7 // 8), fill=ink
+    )
     return picture
 
 
-def send(client: Client, *files: bytes, top: int | None = None, field: str = "pixels", **fields: Any) -> httpx.Response:
+def send(
+    client: Client, *files: bytes, top: int | None = None, field: str = "pixels", **fields: Any
+) -> httpx.Response:
     headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     parts = [(field, (f"{index}.png", content, "image/png")) for index, content in enumerate(files)]
     parameters = {"top": top} if top else {}
-    return client.http.post(PATH, files=parts, data={**FIELDS, **fields}, params=parameters, headers=headers)
+    return client.http.post(
+        PATH, files=parts, data={**FIELDS, **fields}, params=parameters, headers=headers
+    )
 
 
 def seen(client: Client, answer: httpx.Response) -> list[float]:
@@ -89,7 +122,9 @@ def seen(client: Client, answer: httpx.Response) -> list[float]:
     return data
 
 
-def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(client: Client) -> None:
+def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(
+    client: Client,
+) -> None:
     files = [
         file_of(one((160, 160))),
         file_of(one((640, 640), "white", "black"), "GIF"),
@@ -109,7 +144,10 @@ def test_several_files_are_several_rows_in_their_order(client: Client) -> None:
     answer = send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
     assert answer.json()["predictions"][:2] == each
     assert answer.json()["predictions"][2]["probabilities"] == [1, 0]
-    assert send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "2"]).status_code == 422
+    assert (
+        send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "2"]).status_code
+        == 422
+    )
 
 
 def test_the_likeliest_classes_are_given_when_asked_for(client: Client) -> None:
@@ -124,12 +162,18 @@ def test_the_likeliest_classes_are_given_when_asked_for(client: Client) -> None:
 def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(client: Client) -> None:
     for file in (file_of(one((9, 9)), "BMP"), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""):
         answer = send(client, file)
-        assert (answer.status_code, answer.json()["detail"]) == (415, "the picture is not a PNG, JPEG or GIF file")
+        assert (answer.status_code, answer.json()["detail"]) == (
+            415,
+            "the picture is not a PNG, JPEG or GIF file",
+        )
 
 
 def test_a_file_of_more_than_10_mib_is_too_large(client: Client) -> None:
     answer = send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
-    assert (answer.status_code, answer.json()["detail"]) == (413, "a picture is larger than 10485760 bytes; send it smaller")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "a picture is larger than 10485760 bytes; send it smaller",
+    )
     assert send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 
 
@@ -137,20 +181,36 @@ def _bomb(width: int, height: int) -> bytes:
     """A PNG that says that it is this large; a few bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Client) -> None:
     answer = send(client, file_of(one((8, 8))), _bomb(60_000, 60_000))
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "pixels: picture 1 has 60000 × 60000 pixels; 40000000 are allowed"
+    assert (
+        answer.json()["detail"]
+        == "pixels: picture 1 has 60000 × 60000 pixels; 40000000 are allowed"
+    )
 
 
 def test_the_largest_picture_that_is_allowed_is_read(client: Client) -> None:
-    assert send(client, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code == 200
+    assert (
+        send(client, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("cut", [9, 40, 200])
@@ -166,7 +226,9 @@ def test_reading_ends_in_time_and_leaves_nothing_behind(studio: Environment) -> 
         answer = send(client, *[large] * 40)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
         assert not [
-            path for path in Path("/proc").glob("[0-9]*/cmdline") if b"slipway_gateway.preprocessing.picture" in _read(path)
+            path
+            for path in Path("/proc").glob("[0-9]*/cmdline")
+            if b"slipway_gateway.preprocessing.picture" in _read(path)
         ]
         assert client.get("/v1/me").status_code == 200
 
@@ -187,7 +249,9 @@ def _read(path: Path) -> bytes:
         ({"colour": "red"}, "colour", "is not an input"),
     ],
 )
-def test_a_wrong_field_is_named(client: Client, parts: dict[str, str], field: str, problem: str) -> None:
+def test_a_wrong_field_is_named(
+    client: Client, parts: dict[str, str], field: str, problem: str
+) -> None:
     answer = send(client, file_of(one((8, 8))), **parts)  # type: ignore[arg-type]
     assert answer.status_code == 422
     (finding,) = answer.json()["errors"]
@@ -210,7 +274,10 @@ def test_a_field_of_a_form_is_read_as_one_of_csv(client: Client) -> None:
     assert send(client, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
     answer = send(client, file_of(CORNER), weight="1,5")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "weight")
-    assert answer.json()["detail"] == "weight: '1,5' is not FP32; write a point before decimals, and nothing between thousands"
+    assert (
+        answer.json()["detail"]
+        == "weight: '1,5' is not FP32; write a point before decimals, and nothing between thousands"
+    )
 
 
 def test_values_instead_of_a_picture_are_taken_too(client: Client) -> None:
@@ -223,10 +290,17 @@ def test_the_document_shows_a_field_for_files(client: Client) -> None:
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["pixels"]["items"]["format"] == "binary"
     assert schema["properties"]["title"]["maxLength"] == 5
-    assert client.post(PATH, operation["requestBody"]["content"]["application/json"]["example"]).status_code == 200
+    assert (
+        client.post(
+            PATH, operation["requestBody"]["content"]["application/json"]["example"]
+        ).status_code
+        == 200
+    )
 
 
-def _values(picture: Image.Image, kind: str = "PNG", spec: Picture | None = None, **options: Any) -> list[int]:
+def _values(
+    picture: Image.Image, kind: str = "PNG", spec: Picture | None = None, **options: Any
+) -> list[int]:
     spec = spec or Picture(width=2, height=2, mode="L")
     return list(pixels(file_of(picture, kind, **options), spec, MOST))
 
@@ -239,7 +313,9 @@ UPPER_LEFT = [255, 0, 0, 0]
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
 def test_every_mode_of_a_png_is_read(mode: str) -> None:
     if mode == "I;16":
-        picture = Image.frombytes("I;16", (64, 64), b"".join(bytes((0, value)) for value in CORNER.tobytes()))
+        picture = Image.frombytes(
+            "I;16", (64, 64), b"".join(bytes((0, value)) for value in CORNER.tobytes())
+        )
     elif mode == "LA":
         picture = Image.merge("LA", (CORNER, Image.new("L", CORNER.size, 255)))
     else:
@@ -259,14 +335,21 @@ def test_a_photograph_is_turned_upright() -> None:
 
 
 def test_a_cmyk_photograph_and_the_first_frame_of_a_film_are_read() -> None:
-    assert _values(CORNER.convert("RGB").convert("CMYK"), "JPEG") == pytest.approx(UPPER_LEFT, abs=8)
-    assert _values(CORNER, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]) == pytest.approx(UPPER_LEFT, abs=8)
+    assert _values(CORNER.convert("RGB").convert("CMYK"), "JPEG") == pytest.approx(
+        UPPER_LEFT, abs=8
+    )
+    assert _values(
+        CORNER, "GIF", save_all=True, append_images=[Image.new("L", (64, 64))]
+    ) == pytest.approx(UPPER_LEFT, abs=8)
 
 
 def test_each_way_to_fit() -> None:
     wide = Image.new("L", (120, 60))
     wide.paste(255, (60, 0, 120, 60))
-    found = {fit: _values(wide, spec=Picture(width=2, height=2, mode="L", fit=fit)) for fit in ("stretch", "contain", "cover")}
+    found = {
+        fit: _values(wide, spec=Picture(width=2, height=2, mode="L", fit=fit))
+        for fit in ("stretch", "contain", "cover")
+    }
     assert found["stretch"] == pytest.approx([0, 255, 0, 255], abs=8)
     assert found["cover"] == pytest.approx([0, 255, 0, 255], abs=8)
     assert found["contain"][:2] == [0, 255] or found["contain"][2:] == [0, 255]
@@ -289,7 +372,12 @@ NOISE = Image.effect_noise((64, 64), 80).tobytes() * 256
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
 
 
 def _segments(marker: bytes) -> bytes:
@@ -337,7 +425,10 @@ def test_a_file_that_only_shows_its_picture_is_kept_byte_by_byte(content: bytes)
 
 @pytest.mark.parametrize(("clean", "loaded"), LOADED.values(), ids=LOADED)
 def test_what_no_picture_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
-    assert Image.open(io.BytesIO(loaded)).convert("RGB").tobytes() == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
+    assert (
+        Image.open(io.BytesIO(loaded)).convert("RGB").tobytes()
+        == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
+    )
     assert trimmed(loaded) == clean
 
 
@@ -363,14 +454,23 @@ def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(
         noisy = [file_of(Image.effect_noise((64, 64), 50 + step)) for step in range(4)]
         room = 2 * len(noisy[0]) + 2000
         with environment.gateway(picture_seconds=60, storage_per_caller=room) as client:
-            assert [send(client, noisy[0]).status_code, send(client, noisy[1]).status_code] == [200, 200]
+            assert [send(client, noisy[0]).status_code, send(client, noisy[1]).status_code] == [
+                200,
+                200,
+            ]
             refused = send(client, noisy[2])
-            assert (refused.status_code, f"{room} are allowed" in refused.text, "retry-after" in refused.headers) == (
+            assert (
+                refused.status_code,
+                f"{room} are allowed" in refused.text,
+                "retry-after" in refused.headers,
+            ) == (
                 429,
                 True,
                 True,
             )
             headers = client._headers("bob")
             files = {"pixels": ("1.png", noisy[3], "image/png")}
-            assert client.http.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
+            assert (
+                client.http.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
+            )
         assert len(predictor.asked) == 3, "nothing is predicted from what cannot be stored"

@@ -28,21 +28,28 @@ class Hanging:
         return await asyncio.start_server(self._take, "127.0.0.1", 0)
 
 
-async def _wait_together(refetch_seconds: float, count: int = WAITING) -> tuple[int, list[BaseException | None]]:
+async def _wait_together(
+    refetch_seconds: float, count: int = WAITING
+) -> tuple[int, list[BaseException | None]]:
     """How often the issuer was asked for the key that many wait for, and what became of those."""
     issuer = Hanging()
     upstream = Upstream(timeout=PATIENCE, connect_timeout=PATIENCE)
     async with await issuer.listen() as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        keys = IssuerKeys(url, url, upstream.json, refresh_seconds=60, refetch_seconds=refetch_seconds)
+        keys = IssuerKeys(
+            url, url, upstream.json, refresh_seconds=60, refetch_seconds=refetch_seconds
+        )
         waiting = (keys.find("unknown", "RS256") for _ in range(count))
-        ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE * WAITING * 2)
+        ends = await asyncio.wait_for(
+            asyncio.gather(*waiting, return_exceptions=True), PATIENCE * WAITING * 2
+        )
         await upstream.close()
     return issuer.asked, [end if isinstance(end, BaseException) else None for end in ends]
 
 
 def test_who_waits_for_an_issuer_that_hangs_waits_once_and_not_in_a_row() -> None:
-    # Less than the issuer's silence: counted from the beginning of the fetch, it would be over for each of them.
+    # Less than the issuer's silence: counted from the beginning of the fetch, it would be over for
+    # each of them.
     asked, ends = asyncio.run(_wait_together(refetch_seconds=PATIENCE * 0.8))
     assert asked == 1
     assert [type(end) for end in ends] == [Unavailable] * WAITING

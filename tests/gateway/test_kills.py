@@ -65,9 +65,15 @@ class Callers:
         """Until so many more were told this."""
         before = Counter(self.told.values())[status]
         try:
-            wait_for(f"{more} more of {status}", lambda: Counter(list(self.told.values()))[status] >= before + more, PATIENCE)
+            wait_for(
+                f"{more} more of {status}",
+                lambda: Counter(list(self.told.values()))[status] >= before + more,
+                PATIENCE,
+            )
         except AssertionError:
-            raise AssertionError(f"not {more} more of {status}: {Counter(self.told.values())}; at last: {self.last}") from None
+            raise AssertionError(
+                f"not {more} more of {status}: {Counter(self.told.values())}; at last: {self.last}"
+            ) from None
 
 
 @contextmanager
@@ -100,7 +106,9 @@ def cleanup() -> Iterator[ExitStack]:
 
 
 def books(environment: Environment) -> tuple[Counter[str], int, int]:
-    """How often each request is in the log, the number that a quota pays for, and the number that the ledger has."""
+    """How often each request is in the log, the number that a quota pays for, and the number that
+    the ledger has.
+    """
     with psycopg.connect(environment.database_url) as connection:
         rows = connection.execute("SELECT request_id, status FROM prediction_events").fetchall()
         used = connection.execute("SELECT sum(requests) FROM usage").fetchone()
@@ -118,7 +126,10 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
     migrate(postgres.get_uri())
     with psycopg.connect(postgres.get_uri()) as connection:
         connection.execute("UPDATE policies SET requests_per_day = 1000000")
-    environment, port = Environment(tmp_path / "environment", postgres.get_uri(), issuer, troubled), free_port()
+    environment, port = (
+        Environment(tmp_path / "environment", postgres.get_uri(), issuer, troubled),
+        free_port(),
+    )
     environment.model("heart", ("3", 100), url=f"http://127.0.0.1:{port}")
     gateway = Process(environment)
     cleanup.callback(gateway.kill)
@@ -151,20 +162,31 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
 
 
 @pytest.mark.timeout(300)
-def test_what_killed_workers_had_not_told_their_successors_tell(new_environment: Callable[[], Environment]) -> None:
+def test_what_killed_workers_had_not_told_their_successors_tell(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment, count = new_environment(), 12
     environment.model("heart", ("3", 100))
     with Receiver() as receiver, environment.gateway(webhook_hosts=["127.0.0.1"]) as client:
         receiver.statuses = [500] * (count // 2)
-        assert client.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}).status_code == 201
-        answers = [client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async") for _ in range(count)]
+        assert (
+            client.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}).status_code == 201
+        )
+        answers = [
+            client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async")
+            for _ in range(count)
+        ]
         with Workers(environment, 2, webhook_hosts=["127.0.0.1"]) as workers:
             wait_for("the first notices", lambda: len(receiver.taken) >= count // 2, PATIENCE)
             workers.kill()
         told_before = len(receiver.taken)
         with Workers(environment, webhook_hosts=["127.0.0.1"]):
             wanted = {f"msg_{answer.json()['taskId']}" for answer in answers}
-            wait_for("a notice of each that was taken", lambda: _taken(receiver, count // 2) >= wanted, PATIENCE)
+            wait_for(
+                "a notice of each that was taken",
+                lambda: _taken(receiver, count // 2) >= wanted,
+                PATIENCE,
+            )
     assert told_before < count + count // 2, "nothing was left to tell when the workers were killed"
     assert _taken(receiver, 0) == wanted, "and of nothing else"
     with psycopg.connect(environment.database_url) as connection:

@@ -32,7 +32,9 @@ def environment(new_environment: Callable[[], Environment]) -> Iterator[Environm
         environment.model("lungs", ("2", 100))
         environment.model("digits", ("1", 100), url=predictor.url)
         with psycopg.connect(environment.database_url) as connection:
-            connection.execute("INSERT INTO grants VALUES ('nightly', 'client:nightly', 'heart', 'default')")
+            connection.execute(
+                "INSERT INTO grants VALUES ('nightly', 'client:nightly', 'heart', 'default')"
+            )
         yield environment
 
 
@@ -59,12 +61,17 @@ def predict(client: Client, *rows: dict[str, Any], model: str = "heart") -> str:
     return f"/v1/predictions/{answer.json()['requestId']}"
 
 
-def test_a_service_account_labels_the_predictions_of_models_that_are_granted_to_it(client: Client, nightly: str) -> None:
+def test_a_service_account_labels_the_predictions_of_models_that_are_granted_to_it(
+    client: Client, nightly: str
+) -> None:
     path = predict(client)
     said = client.post(f"{path}/feedback", {"label": 1}, nightly)
     assert (said.status_code, said.json()["subject"]) == (201, "client:nightly")
     assert client.get(path, nightly).status_code == 404
-    assert client.post(f"{predict(client, model='lungs')}/feedback", {"label": 1}, nightly).status_code == 404
+    assert (
+        client.post(f"{predict(client, model='lungs')}/feedback", {"label": 1}, nightly).status_code
+        == 404
+    )
 
 
 def test_a_correction_leaves_what_was_said_before(client: Client) -> None:
@@ -93,10 +100,14 @@ def labelled(client: Client) -> tuple[str, dict[str, Any]]:
     return query, {"first": first, "second": second}
 
 
-def test_accuracy_is_of_the_latest_label_of_each_prediction(client: Client, labelled: tuple[str, Any], sam: str) -> None:
+def test_accuracy_is_of_the_latest_label_of_each_prediction(
+    client: Client, labelled: tuple[str, Any], sam: str
+) -> None:
     said = client.get(f"/v1/models/heart/accuracy?{labelled[0]}", sam).json()
     (version,) = said["versions"]
-    assert {name: version[name] for name in ("version", "predictions", "rows", "correct", "accuracy")} == {
+    assert {
+        name: version[name] for name in ("version", "predictions", "rows", "correct", "accuracy")
+    } == {
         "version": "3",
         "predictions": 2,
         "rows": 4,
@@ -119,7 +130,10 @@ def test_accuracy_is_of_the_latest_label_of_each_prediction(client: Client, labe
 def test_a_time_that_is_none_is_refused(client: Client, sam: str, query: str, field: str) -> None:
     for path in ("accuracy", "feedback.parquet"):
         answer = client.get(f"/v1/models/heart/{path}?{query}", sam)
-        assert (answer.status_code, answer.json()["errors"][0]["field"].split(".")[0]) == (422, field)
+        assert (answer.status_code, answer.json()["errors"][0]["field"].split(".")[0]) == (
+            422,
+            field,
+        )
 
 
 @pytest.mark.usefixtures("labelled")
@@ -130,18 +144,31 @@ def test_the_metric_counts_right_and_wrong_rows(client: Client) -> None:
     assert (value("slipway_labelled_rows_total", {**names, "outcome": "wrong"}) or 0) >= 3
 
 
-def test_labels_are_exported_as_parquet(client: Client, labelled: tuple[str, Any], sam: str) -> None:
+def test_labels_are_exported_as_parquet(
+    client: Client, labelled: tuple[str, Any], sam: str
+) -> None:
     answer = client.get(f"/v1/models/heart/feedback.parquet?{labelled[0]}", sam)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/vnd.apache.parquet")
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        200,
+        "application/vnd.apache.parquet",
+    )
     rows = pq.read_table(io.BytesIO(answer.content)).to_pylist()
-    assert [f"/v1/predictions/{row['request_id']}" for row in rows] == [labelled[1]["first"], labelled[1]["second"]]
-    assert [(row["label"], row["rows"], row["correct"]) for row in rows] == [("1", 1, 1), ("[1, 0, 0]", 3, 2)]
+    assert [f"/v1/predictions/{row['request_id']}" for row in rows] == [
+        labelled[1]["first"],
+        labelled[1]["second"],
+    ]
+    assert [(row["label"], row["rows"], row["correct"]) for row in rows] == [
+        ("1", 1, 1),
+        ("[1, 0, 0]", 3, 2),
+    ]
     assert rows[0]["comment"] == "späte Einsicht"
     assert '"inputs"' in rows[0]["request"]
     assert "subject" not in rows[0]
 
 
-def test_an_export_of_nothing_is_an_empty_table_and_only_for_scientists(client: Client, sam: str) -> None:
+def test_an_export_of_nothing_is_an_empty_table_and_only_for_scientists(
+    client: Client, sam: str
+) -> None:
     path = "/v1/models/heart/feedback.parquet?until=2020-01-01T00:00:00Z"
     assert pq.read_table(io.BytesIO(client.get(path, sam).content)).num_rows == 0
     assert client.get(path).status_code == 403
@@ -152,13 +179,16 @@ def test_an_export_is_written_in_groups(client: Client, environment: Environment
     """500 predictions of half a megabyte together with their labels, in several groups of rows."""
     with psycopg.connect(environment.database_url) as connection:
         connection.execute(
-            "INSERT INTO prediction_events SELECT 'many-' || n, '2021-01-01Z'::timestamptz + n * interval '1 s', 'heart', '2',"
-            " 'sha256:x', NULL, 'live', 'ada', 'predict:user', 'v2', 200, 1, repeat('x', 1000), NULL"
+            "INSERT INTO prediction_events SELECT 'many-' || n, '2021-01-01Z'::timestamptz + "
+            "n * interval '1 s', 'heart', '2',"
+            " 'sha256:x', NULL, 'live', 'ada', 'predict:user', 'v2', 200, 1, repeat('x', "
+            "1000), NULL"
             " FROM generate_series(1, 500) n"
         )
         connection.execute(
             "INSERT INTO feedback (feedback_id, request_id, time, subject, label)"
-            " SELECT 'f-' || n, 'many-' || n, now(), 'ada', to_jsonb(n) FROM generate_series(1, 500) n"
+            " SELECT 'f-' || n, 'many-' || n, now(), 'ada', to_jsonb(n) FROM "
+            "generate_series(1, 500) n"
         )
     path = "/v1/models/heart/feedback.parquet?since=2021-01-01T00:00:00Z&until=2021-02-01T00:00:00Z"
     file = pq.ParquetFile(io.BytesIO(client.get(path, sam).content))
@@ -174,7 +204,8 @@ def test_an_export_connects_with_the_user_of_the_environment_as_the_gateway_does
     monkeypatch.setenv("PGUSER", parts.username or "")
     monkeypatch.setenv("PGPASSWORD", "any: the test's server trusts local users")
     with environment.gateway(
-        database_url=f"postgresql://{parts.path}?{parts.query}", spool=environment.folder / "another"
+        database_url=f"postgresql://{parts.path}?{parts.query}",
+        spool=environment.folder / "another",
     ) as client:
         answer = client.get(f"/v1/models/heart/feedback.parquet?{labelled[0]}", sam)
     assert answer.status_code == 200, answer.text
@@ -198,7 +229,11 @@ def test_uploaded_pictures_are_kept_with_their_prediction(client: Client, sam: s
     answer = send(client, one_file, other, one_file)
     path = f"/v1/predictions/{answer.json()['requestId']}"
     kept = client.get(path).json()["pictures"]
-    assert [each["digest"] for each in kept] == [kept[0]["digest"], kept[1]["digest"], kept[0]["digest"]]
+    assert [each["digest"] for each in kept] == [
+        kept[0]["digest"],
+        kept[1]["digest"],
+        kept[0]["digest"],
+    ]
     for who in ("ada", sam, "root"):
         picture = client.get(kept[1]["url"], who)
         assert (picture.content, picture.headers["content-type"]) == (other, "image/gif")
@@ -213,14 +248,18 @@ def test_pictures_go_after_their_days(client: Client, environment: Environment) 
     old, new = (send(client, *files).json()["requestId"] for files in ([shared, alone], [shared]))
     with psycopg.connect(environment.database_url) as connection:
         long_ago = datetime.now(UTC) - timedelta(days=31)
-        connection.execute("UPDATE prediction_pictures SET time = %s WHERE request_id = %s", [long_ago, old])
+        connection.execute(
+            "UPDATE prediction_pictures SET time = %s WHERE request_id = %s", [long_ago, old]
+        )
         connection.execute("UPDATE pictures SET time = %s", [long_ago])
     asyncio.run(_sweep(environment))
     assert client.get(f"/v1/predictions/{old}").json()["pictures"] == []
     (kept,) = client.get(f"/v1/predictions/{new}").json()["pictures"]
     assert client.get(kept["url"]).content == shared
     with psycopg.connect(environment.database_url) as connection:
-        assert connection.execute("SELECT count(*) FROM pictures WHERE content = %s", [alone]).fetchone() == (0,)
+        assert connection.execute(
+            "SELECT count(*) FROM pictures WHERE content = %s", [alone]
+        ).fetchone() == (0,)
 
 
 async def _sweep(environment: Environment) -> None:
@@ -249,17 +288,47 @@ VECTOR = Column(name="label", datatype=Datatype.INT64, shape=(2,))
     [
         ([SICK], [LABEL], [1, 1], ([1, 1], 2, 1)),
         ([SICK], [{**LABEL, "shape": [2, 1]}], [1, 0], ([1, 0], 2, 2)),
-        ([SCORE, SICK], [{**LABEL, "name": "score", "datatype": "FP32"}, LABEL], [1, 0], ([1, 0], 2, 2)),
+        (
+            [SCORE, SICK],
+            [{**LABEL, "name": "score", "datatype": "FP32"}, LABEL],
+            [1, 0],
+            ([1, 0], 2, 2),
+        ),
         ([SICK], [LABEL], ["1", 0.0], ([1, 0], 2, 2)),
         ([SICK], [LABEL], [True, False], ([1, 0], 2, 2)),
         ([SICK], [{**LABEL, "shape": [1], "data": [1]}], "1.0", (1, 1, 1)),
         ([SICK], [{**LABEL, "shape": [1], "data": [1]}], True, (1, 1, 1)),
-        ([FLAG], [{**LABEL, "datatype": "BOOL", "data": [True, False]}], [1, "FALSE"], ([True, False], 2, 2)),
-        ([TEXT], [{**LABEL, "datatype": "BYTES", "data": ["N", "V"]}], ["N", "other"], (["N", "other"], 2, 1)),
-        ([UNITS], [{**LABEL, "name": "units", "datatype": "FP32"}], ["-1.5", 0], ([-1.5, 0], None, None)),
-        ([SCORE, SICK], [{**LABEL, "name": "score", "datatype": "FP32"}], [1, "0"], ([1, 0], None, None)),
+        (
+            [FLAG],
+            [{**LABEL, "datatype": "BOOL", "data": [True, False]}],
+            [1, "FALSE"],
+            ([True, False], 2, 2),
+        ),
+        (
+            [TEXT],
+            [{**LABEL, "datatype": "BYTES", "data": ["N", "V"]}],
+            ["N", "other"],
+            (["N", "other"], 2, 1),
+        ),
+        (
+            [UNITS],
+            [{**LABEL, "name": "units", "datatype": "FP32"}],
+            ["-1.5", 0],
+            ([-1.5, 0], None, None),
+        ),
+        (
+            [SCORE, SICK],
+            [{**LABEL, "name": "score", "datatype": "FP32"}],
+            [1, "0"],
+            ([1, 0], None, None),
+        ),
         ([SICK], [LABEL], None, (None, None, None)),
-        ([VECTOR], [{**LABEL, "shape": [2, 2], "data": [1, 0, 0, 0]}], "anything", ("anything", None, None)),
+        (
+            [VECTOR],
+            [{**LABEL, "shape": [2, 2], "data": [1, 0, 0, 0]}],
+            "anything",
+            ("anything", None, None),
+        ),
         ([], [LABEL], ["1", 1], ([1, 1], 2, 1)),
         ([], [], "anything", ("anything", None, None)),
     ],
@@ -276,19 +345,46 @@ def test_a_label_is_normalized_and_compared_row_by_row_where_it_can_be(
     ("column", "datatype", "label", "error"),
     [
         (SICK, "INT64", [1, 7], "label: 7 is not one of the codes 0, 1"),
-        (SICK, "INT64", [1, "sick"], "label: 'sick' is not INT64; send one of 0 (healthy), 1 (sick)"),
+        (
+            SICK,
+            "INT64",
+            [1, "sick"],
+            "label: 'sick' is not INT64; send one of 0 (healthy), 1 (sick)",
+        ),
         (SICK, "INT64", [1, 0.5], "label: value 1 is 0.5 (float); INT64 is expected"),
         (SICK, "INT64", [1, None], "label: value 1 is null (missing); INT64 is expected"),
         (SICK, "INT64", [1, [0]], "label: value 1 is [0] (list); INT64 is expected"),
-        (SICK, "INT64", 1, "label: has 1 values; the prediction has 2 rows: send a list with one for each"),
-        (SICK, "INT64", [1, 0, 1], "label: has 3 values; the prediction has 2 rows: send a list with one for each"),
+        (
+            SICK,
+            "INT64",
+            1,
+            "label: has 1 values; the prediction has 2 rows: send a list with one for each",
+        ),
+        (
+            SICK,
+            "INT64",
+            [1, 0, 1],
+            "label: has 3 values; the prediction has 2 rows: send a list with one for each",
+        ),
         (FLAG, "BOOL", [True, "yes"], "label: 'yes' is not BOOL; write true or false"),
         (TEXT, "BYTES", ["N", 1], "label: value 1 is 1 (int); BYTES is expected"),
-        (UNITS, "FP32", [1, "1,5"], "label: '1,5' is not FP32; write a point before decimals, and nothing between thousands"),
+        (
+            UNITS,
+            "FP32",
+            [1, "1,5"],
+            (
+                "label: '1,5' is not FP32; write a point before decimals, and nothing between "
+                "thousands"
+            ),
+        ),
     ],
 )
-def test_a_label_that_the_version_cannot_give_is_refused(column: Column, datatype: str, label: Any, error: str) -> None:
-    response = orjson.dumps({"outputs": [{**LABEL, "name": column.name, "datatype": datatype}]}).decode()
+def test_a_label_that_the_version_cannot_give_is_refused(
+    column: Column, datatype: str, label: Any, error: str
+) -> None:
+    response = orjson.dumps(
+        {"outputs": [{**LABEL, "name": column.name, "datatype": datatype}]}
+    ).decode()
     with pytest.raises(InvalidInput) as refused:
         judge([column], response, label)
     assert str(refused.value) == error
@@ -301,14 +397,24 @@ def test_an_answer_that_is_not_there_confirms_nothing(response: str | None) -> N
         judge([SICK], response, "7")
 
 
-def test_a_label_of_another_type_is_normalized_or_answered_422_and_never_counted_as_wrong(client: Client, sam: str) -> None:
+def test_a_label_of_another_type_is_normalized_or_answered_422_and_never_counted_as_wrong(
+    client: Client, sam: str
+) -> None:
     def counted() -> tuple[int, int]:
         query = f"since={since.isoformat().replace('+00:00', 'Z')}"
         versions = client.get(f"/v1/models/heart/accuracy?{query}", sam).json()["versions"]
         return sum(each["rows"] for each in versions), sum(each["correct"] for each in versions)
 
     since = datetime.now(UTC)
-    for label, status in ((1, 201), ("1", 201), (True, 201), (1.0, 201), ("one", 422), (0.5, 422), ([1, 1], 422)):
+    for label, status in (
+        (1, 201),
+        ("1", 201),
+        (True, 201),
+        (1.0, 201),
+        ("one", 422),
+        (0.5, 422),
+        ([1, 1], 422),
+    ):
         before, said = counted(), client.post(f"{predict(client)}/feedback", {"label": label})
         assert (said.status_code, label) == (status, label)
         if status == 201:

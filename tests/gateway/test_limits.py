@@ -1,4 +1,6 @@
-"""What callers may not do to a connection: dawdle, shout, never read, come in crowds. With raw sockets."""
+"""What callers may not do to a connection: dawdle, shout, never read, come in crowds. With raw
+sockets.
+"""
 
 import re
 import resource
@@ -60,7 +62,9 @@ def status(received: bytes) -> int:
 
 def infer(client: Client, body: bytes, length: int | None = None, more: bytes = b"") -> bytes:
     token = client.environment.issuer.token().encode()
-    head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n" % token
+    head = (
+        b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %s\r\n" % token
+    )
     return head + b"content-length: %d\r\n%s\r\n%s" % (length or len(body), more, body)
 
 
@@ -166,7 +170,12 @@ def test_a_head_that_never_ends_is_answered_431(strict: Client) -> None:
 
 ENDLESS = pytest.mark.parametrize(
     "piece",
-    [b"a:b\r\n" * 10, b"x: " + b"x" * 5000 + b"\r\n", b"x" * 1000, b"1;" + b"x" * 1000 + b"\r\n \r\n"],
+    [
+        b"a:b\r\n" * 10,
+        b"x: " + b"x" * 5000 + b"\r\n",
+        b"x" * 1000,
+        b"1;" + b"x" * 1000 + b"\r\n \r\n",
+    ],
     ids=["many trailers", "long trailers", "a trailer without end", "chunk extensions"],
 )
 ENOUGH = 32 * 2**20
@@ -176,11 +185,17 @@ ENOUGH = 32 * 2**20
 def chunked(client: Client, *, token: bool = True) -> bytes:
     """The head of a request with chunks."""
     head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
-    return head + (b"authorization: Bearer %s\r\n\r\n" % client.environment.issuer.token().encode() if token else b"\r\n")
+    return head + (
+        b"authorization: Bearer %s\r\n\r\n" % client.environment.issuer.token().encode()
+        if token
+        else b"\r\n"
+    )
 
 
 def send_until_closed(connection: socket.socket, piece: bytes) -> int:
-    """Send the piece again and again; return the bytes that were taken before the other side closed the connection."""
+    """Send the piece again and again; return the bytes that were taken before the other side closed
+    the connection.
+    """
     sent = 0
     with suppress(OSError):
         while sent < ENOUGH:
@@ -193,22 +208,33 @@ def test_what_is_around_a_body_without_end_is_answered_431(strict: Client, piece
     with connect(strict) as connection:
         connection.sendall(chunked(strict).replace(b"\r\n", b"\r\nexpect: 100-continue\r\n", 1))
         assert status(connection.recv(2**16)) == 100
-        connection.sendall((b"" if piece.startswith(b"1;") else b"0\r\n") + piece * (20_000 // len(piece)))
+        connection.sendall(
+            (b"" if piece.startswith(b"1;") else b"0\r\n") + piece * (20_000 // len(piece))
+        )
         received = connection.recv(2**16)
     assert status(received) == 431
-    assert b"the trailers and chunk extensions are more than 100, or longer than 4096 bytes" in received
+    assert (
+        b"the trailers and chunk extensions are more than 100, or longer than 4096 bytes"
+        in received
+    )
 
 
 @ENDLESS
-def test_a_caller_without_a_token_cannot_send_it_without_end_either(client: Client, piece: bytes) -> None:
+def test_a_caller_without_a_token_cannot_send_it_without_end_either(
+    client: Client, piece: bytes
+) -> None:
     with connect(client) as connection:
-        connection.sendall(chunked(client, token=False) + (b"" if piece.startswith(b"1;") else b"0\r\n"))
+        connection.sendall(
+            chunked(client, token=False) + (b"" if piece.startswith(b"1;") else b"0\r\n")
+        )
         assert status(connection.recv(2**16)) == 401
         assert send_until_closed(connection, piece) < ENOUGH
         assert read_all(connection) == b"", "no second answer"
 
 
-def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(strict: Client) -> None:
+def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(
+    strict: Client,
+) -> None:
     token = strict.environment.issuer.token().encode()
     chunks = b"".join(b"1;a=b\r\n%c\r\n" % each for each in BODY)
     for named, trailers, expected in [
@@ -216,7 +242,9 @@ def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(s
         (False, b"authorization: Bearer %s\r\n" % token, 401),
     ]:
         with connect(strict) as connection:
-            connection.sendall(chunked(strict, token=named) + chunks + b"0\r\n" + trailers + b"\r\n")
+            connection.sendall(
+                chunked(strict, token=named) + chunks + b"0\r\n" + trailers + b"\r\n"
+            )
             assert status(connection.recv(2**16)) == expected
 
 
@@ -279,7 +307,9 @@ def test_a_refused_body_is_taken_in_so_that_the_refusal_is_read(strict: Client) 
         assert read_all(connection) == b"", "no second answer; and an end"
 
 
-def test_too_many_connections_are_answered_503_and_those_that_are_open_go_on(strict: Client) -> None:
+def test_too_many_connections_are_answered_503_and_those_that_are_open_go_on(
+    strict: Client,
+) -> None:
     crowd = [connect(strict) for _ in range(60)]
     try:
         crowd[0].sendall(infer(strict, BODY))
@@ -300,7 +330,9 @@ def works(client: Client) -> bool:
         return status(connection.recv(2**16)) == 200
 
 
-def test_who_does_not_read_is_left_behind(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_who_does_not_read_is_left_behind(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=troubled.url)
     with environment.gateway(write_seconds=WRITE_SECONDS) as client:
@@ -352,13 +384,17 @@ def few_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_process_may_open_as_many_files_as_its_limits_need(new_environment: Callable[[], Environment]) -> None:
+def test_a_process_may_open_as_many_files_as_its_limits_need(
+    new_environment: Callable[[], Environment],
+) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 3024:
         pytest.skip("the hard limit of this machine is lower")
     with few_files():
         process = Process(new_environment(), connection_limit=2000)
     process.wait_ready()
-    found = re.search(r"Max open files +(\d+)", Path(f"/proc/{process.process.pid}/limits").read_text())
+    found = re.search(
+        r"Max open files +(\d+)", Path(f"/proc/{process.process.pid}/limits").read_text()
+    )
     assert process.stop() == 0
     assert found
     assert int(found[1]) == 3024

@@ -1,4 +1,6 @@
-"""Connections to predictors, against servers that speak HTTP by hand: what a well-behaved one never does."""
+"""Connections to predictors, against servers that speak HTTP by hand: what a well-behaved one never
+does.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -87,7 +89,9 @@ def test_a_connection_is_used_again() -> None:
             writer.write(GOOD)
 
     answers = answer_of(talk, times=3)
-    assert [(each.status, each.content_type, each.head) for each in answers] == [(200, "text/plain", b"good")] * 3
+    assert [(each.status, each.content_type, each.head) for each in answers] == [
+        (200, "text/plain", b"good")
+    ] * 3
     assert numbers == [1, 1, 1]
 
 
@@ -113,13 +117,18 @@ def test_a_kept_connection_that_the_predictor_has_closed_costs_nobody_an_answer(
     ids=["said", "by-its-end", "old"],
 )
 def test_an_answer_may_end_with_its_connection(words: bytes) -> None:
-    assert [each.head for each in answer_of(saying(words, stay=False), times=2)] == [b"good", b"good"]
+    assert [each.head for each in answer_of(saying(words, stay=False), times=2)] == [
+        b"good",
+        b"good",
+    ]
 
 
 def test_an_answer_may_come_in_chunks_and_after_interim_ones() -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n"
-    assert [(each.status, each.head) for each in answer_of(saying(hints, chunks), times=2)] == [(200, b"good")] * 2
+    assert [(each.status, each.head) for each in answer_of(saying(hints, chunks), times=2)] == [
+        (200, b"good")
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -130,10 +139,25 @@ def test_an_answer_may_come_in_chunks_and_after_interim_ones() -> None:
         (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngo", Unreachable),
         (b"HTTP/1.1 200 OK\r\nx: " + b"x" * 2 * HEAD_LIMIT, Unavailable),
         (b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * HEAD_LIMIT, Unavailable),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * HEAD_LIMIT, Unavailable),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * 2 * HEAD_LIMIT, Unavailable),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+            + b"a: b\r\n" * HEAD_LIMIT,
+            Unavailable,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"x" * 2 * HEAD_LIMIT,
+            Unavailable,
+        ),
     ],
-    ids=["no-http", "nothing", "half", "endless-head", "endless-hints", "endless-trailers", "endless-extension"],
+    ids=[
+        "no-http",
+        "nothing",
+        "half",
+        "endless-head",
+        "endless-hints",
+        "endless-trailers",
+        "endless-extension",
+    ],
 )
 def test_what_is_no_answer_is_an_error(words: bytes, error: type[Exception]) -> None:
     with pytest.raises(error, match="the model cannot be reached"):
@@ -177,7 +201,9 @@ def test_a_long_answer_comes_as_fast_as_it_is_taken_and_the_connection_is_used_a
     length = 3 * 2**20
 
     async def ask() -> tuple[int, int]:
-        async with predictor(saying(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length, b"x" * length)) as (pool, origin):
+        async with predictor(
+            saying(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length, b"x" * length)
+        ) as (pool, origin):
             sizes = []
             for _ in range(2):
                 answer = await pool.post(origin, HEAD, Body(b"{}"))
@@ -201,7 +227,10 @@ def test_a_long_answer_that_breaks_off_is_cut_off() -> None:
 
 def test_an_answer_is_read_as_a_whole_only_up_to_a_limit() -> None:
     async def ask() -> None:
-        words = saying(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * WHOLE_LIMIT), b"x" * (WHOLE_LIMIT + 2**20))
+        words = saying(
+            b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * WHOLE_LIMIT),
+            b"x" * (WHOLE_LIMIT + 2**20),
+        )
         async with predictor(words) as (pool, origin):
             await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
 

@@ -1,4 +1,6 @@
-"""Rows that name a store, a product and a day: what the model gets is what the Job etl left in the warehouse."""
+"""Rows that name a store, a product and a day: what the model gets is what the Job etl left in the
+warehouse.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,12 +22,19 @@ from tests.gateway.predictor import Predictor
 
 SIGNATURE = Signature(
     inputs=COLUMNS,
-    outputs=(Column(name="quantity", datatype=Datatype.FP32), Column(name="known", datatype=Datatype.FP32)),
+    outputs=(
+        Column(name="quantity", datatype=Datatype.FP32),
+        Column(name="known", datatype=Datatype.FP32),
+    ),
 )
 PATH = "/v1/models/quantity/predictions"
 TODAY = datetime.now(UTC).date()
 NAMES = [column.name for column in COLUMNS]
-PAIRS = [(store, product) for store in ("Bremen", "Dresden", "Coburg") for product in ("bread", "soup", "juice", "umbrella")]
+PAIRS = [
+    (store, product)
+    for store in ("Bremen", "Dresden", "Coburg")
+    for product in ("bread", "soup", "juice", "umbrella")
+]
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
@@ -33,7 +42,12 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
     given = {tensor.name: tensor.data for tensor in asked.inputs}
     rows = len(given["mean_28"])
     outputs = [
-        {"name": name, "shape": [rows], "datatype": "FP32", "data": [value or 0.0 for value in given[column]]}
+        {
+            "name": name,
+            "shape": [rows],
+            "datatype": "FP32",
+            "data": [value or 0.0 for value in given[column]],
+        }
         for name, column in (("quantity", "mean_28"), ("known", "known_28"))
     ]
     return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": outputs}
@@ -44,7 +58,11 @@ def market(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     with Predictor(SIGNATURE, _predict) as predictor:
         environment = new_environment()
         environment.model("quantity", ("1", 100), url=predictor.url)
-        settings = Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=environment.database_url, fetch=False)
+        settings = Settings(
+            MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+            database_url=environment.database_url,
+            fetch=False,
+        )
         assert etl(EtlOptions(), settings)["newest"] == str(TODAY - timedelta(days=1))
         yield environment
 
@@ -56,7 +74,9 @@ def client(market: Environment) -> Iterator[Client]:
         yield client
 
 
-def row(store: str = "Bremen", product: str = "bread", ahead: int = 0, **more: Any) -> dict[str, Any]:
+def row(
+    store: str = "Bremen", product: str = "bread", ahead: int = 0, **more: Any
+) -> dict[str, Any]:
     return {"store": store, "product": product, "date": str(TODAY + timedelta(days=ahead)), **more}
 
 
@@ -66,20 +86,29 @@ def ask(client: Client, *rows: dict[str, Any]) -> httpx.Response:
 
 def sent(client: Client, answer: httpx.Response) -> dict[str, Any]:
     """The request that the model got, as the receipt tells."""
-    request: dict[str, Any] = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()["request"]
+    request: dict[str, Any] = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()[
+        "request"
+    ]
     return request
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
-def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(client: Client, count: int) -> None:
+def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(
+    client: Client, count: int
+) -> None:
     rows = [row(*PAIRS[index * 7 % len(PAIRS)], ahead=index % REACH) for index in range(count)]
     answer = ask(client, *rows)
     assert answer.status_code == 200, answer.text
     stores, products = (np.array([each[name] for each in rows]) for name in ("store", "product"))
     days = np.array([each["date"] for each in rows], dtype="datetime64[D]")
     asked = FeatureRequest(stores, products, days, np.full(count, np.datetime64(TODAY)))
-    learnt = features(synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked)
-    said = np.array([[each["quantity"], each["known"]] for each in answer.json()["predictions"]], dtype=np.float32)
+    learnt = features(
+        synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked
+    )
+    said = np.array(
+        [[each["quantity"], each["known"]] for each in answer.json()["predictions"]],
+        dtype=np.float32,
+    )
     assert np.array_equal(said, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
     if count == 3:
         tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
@@ -87,10 +116,16 @@ def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_
         assert np.array_equal(got, learnt, equal_nan=True)
 
 
-def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(client: Client) -> None:
+def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(
+    client: Client,
+) -> None:
     answer = ask(client, row())
     told = answer.json()["features"]
-    assert (told["name"], told["newest"], told["synthetic"]) == ("sales-1", str(TODAY - timedelta(days=1)), True)
+    assert (told["name"], told["newest"], told["synthetic"]) == (
+        "sales-1",
+        str(TODAY - timedelta(days=1)),
+        True,
+    )
     assert 0 <= told["ageSeconds"] < 86400 + 60
     parameters = sent(client, answer)["parameters"]
     assert parameters["newest"] == told["newest"]
@@ -98,11 +133,33 @@ def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_as
 
 
 def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(client: Client) -> None:
-    answer = ask(client, row(store="Nowhere"), row(product="gold"), row(store="Nowhere", product="gold"), row())
-    assert [each["known"] > 0 for each in answer.json()["predictions"]] == [False, False, False, True]
+    answer = ask(
+        client,
+        row(store="Nowhere"),
+        row(product="gold"),
+        row(store="Nowhere", product="gold"),
+        row(),
+    )
+    assert [each["known"] > 0 for each in answer.json()["predictions"]] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
-    there = [[tensors[name][index] is not None for name in ("product_mean", "store_mean", "overall_mean")] for index in range(4)]
-    assert there == [[True, False, True], [False, True, True], [False, False, True], [True, True, True]]
+    there = [
+        [
+            tensors[name][index] is not None
+            for name in ("product_mean", "store_mean", "overall_mean")
+        ]
+        for index in range(4)
+    ]
+    assert there == [
+        [True, False, True],
+        [False, True, True],
+        [False, False, True],
+        [True, True, True],
+    ]
 
 
 def test_what_the_caller_says_of_an_input_counts_more(client: Client) -> None:
@@ -117,15 +174,26 @@ def test_whoever_has_all_features_needs_no_lookup(client: Client) -> None:
     answer = ask(client, given)
     assert answer.json()["predictions"] == [{"quantity": 0.5, "known": 0.5}]
     assert "features" not in answer.json()
-    raw = client.post("/v2/models/quantity/infer", SIGNATURE.request([given]).model_dump(mode="json", exclude_none=True))
+    raw = client.post(
+        "/v2/models/quantity/infer",
+        SIGNATURE.request([given]).model_dump(mode="json", exclude_none=True),
+    )
     assert raw.json()["outputs"][0]["data"] == [0.5]
 
 
 @pytest.mark.parametrize(
     ("wrong", "field", "problem"),
     [
-        ({"date": str(TODAY + timedelta(days=REACH))}, "date", "is not among the days that are known of"),
-        ({"date": str(TODAY - timedelta(days=1))}, "date", f"known of, {TODAY} to {TODAY + timedelta(days=REACH - 1)}"),
+        (
+            {"date": str(TODAY + timedelta(days=REACH))},
+            "date",
+            "is not among the days that are known of",
+        ),
+        (
+            {"date": str(TODAY - timedelta(days=1))},
+            "date",
+            f"known of, {TODAY} to {TODAY + timedelta(days=REACH - 1)}",
+        ),
         ({"date": "tomorrow"}, "date", "must be a day, as 2026-03-29 is"),
         ({"date": 20260329}, "date", "must be a day"),
         ({"store": 7}, "store", "must be a text of 1 to 200 letters"),
@@ -163,17 +231,24 @@ def test_the_api_document_gives_an_example_that_is_answered(client: Client) -> N
 
 
 def test_a_gauge_tells_the_age_of_the_features(client: Client) -> None:
-    age = client.gateway.metrics.registry.get_sample_value("slipway_features_age_seconds", {"features": "sales-1"})
+    age = client.gateway.metrics.registry.get_sample_value(
+        "slipway_features_age_seconds", {"features": "sales-1"}
+    )
     assert age is not None
     assert 0 <= age < 86400 + 60
 
 
 def test_a_prediction_that_may_come_later_is_taken(client: Client) -> None:
     assert client.post(PATH, {"instances": [row()]}, prefer="respond-async").status_code == 202
-    assert client.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code == 422
+    assert (
+        client.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code
+        == 422
+    )
 
 
-def test_while_there_is_no_warehouse_callers_are_told_to_come_back(new_environment: Callable[[], Environment]) -> None:
+def test_while_there_is_no_warehouse_callers_are_told_to_come_back(
+    new_environment: Callable[[], Environment],
+) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:
         environment = new_environment()
         environment.model("quantity", ("1", 100), url=predictor.url)
@@ -182,6 +257,11 @@ def test_while_there_is_no_warehouse_callers_are_told_to_come_back(new_environme
             document = client.get("/v1/openapi.json").json()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert answer.json()["detail"] == "there are no features sales-1 to look up; the Job etl makes them"
-    example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert (
+        answer.json()["detail"]
+        == "there are no features sales-1 to look up; the Job etl makes them"
+    )
+    example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"][
+        "example"
+    ]
     assert set(example["instances"][0]) == set(NAMES)

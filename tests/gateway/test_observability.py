@@ -1,4 +1,6 @@
-"""What an operator sees: metrics of few series, exemplars that open receipts, traces that go through, logs that name requests."""
+"""What an operator sees: metrics of few series, exemplars that open receipts, traces that go
+through, logs that name requests.
+"""
 
 import json
 import re
@@ -33,12 +35,19 @@ def test_predictions_are_counted_and_timed_by_model_version_and_outcome(client: 
     }
 
     def seen() -> dict[str, float]:
-        return {key: client.gateway.metrics.registry.get_sample_value(*name) or 0 for key, name in names.items()}
+        return {
+            key: client.gateway.metrics.registry.get_sample_value(*name) or 0
+            for key, name in names.items()
+        }
 
     before = seen()
     client.infer("heart")
     client.infer("heart", age=-1)
-    assert {key: value - before[key] for key, value in seen().items()} == {"good": 1, "bad": 1, "timed": 2}
+    assert {key: value - before[key] for key, value in seen().items()} == {
+        "good": 1,
+        "bad": 1,
+        "timed": 2,
+    }
 
 
 def test_an_exemplar_opens_the_receipt(client: Client) -> None:
@@ -53,7 +62,12 @@ def test_names_that_callers_make_up_are_no_label(client: Client) -> None:
     labels = {"method": "GET", "route": "/v1/models/{model}", "outcome": "4xx"}
 
     def counted() -> float:
-        return client.gateway.metrics.registry.get_sample_value("slipway_request_seconds_count", labels) or 0
+        return (
+            client.gateway.metrics.registry.get_sample_value(
+                "slipway_request_seconds_count", labels
+            )
+            or 0
+        )
 
     before = counted()
     for number in range(20):
@@ -69,9 +83,18 @@ def test_a_callers_trace_goes_on_to_the_predictor(environment: Environment, clie
     assert environment.predictor.headers[b"tracestate"] == b"vendor=1"
 
 
-@pytest.mark.parametrize("wrong", ["", "00-zz-00-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"])
-def test_a_malformed_trace_ends_at_the_gateway(environment: Environment, client: Client, wrong: str) -> None:
-    assert client.post("/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1").status_code == 200
+@pytest.mark.parametrize(
+    "wrong", ["", "00-zz-00-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"]
+)
+def test_a_malformed_trace_ends_at_the_gateway(
+    environment: Environment, client: Client, wrong: str
+) -> None:
+    assert (
+        client.post(
+            "/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1"
+        ).status_code
+        == 200
+    )
     assert b"traceparent" not in environment.predictor.headers
     assert b"tracestate" not in environment.predictor.headers
 
@@ -83,7 +106,9 @@ def test_every_log_line_is_json_and_names_its_request(environment: Environment) 
     with pytest.raises(httpx.RemoteProtocolError):
         process.client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
     environment.predictor.cut_off = False
-    lines = wait_for("the warning", lambda: [line for line in read(process) if line["level"] == "warning"])
+    lines = wait_for(
+        "the warning", lambda: [line for line in read(process) if line["level"] == "warning"]
+    )
     process.process.terminate()
     assert process.process.wait(20) == 0
     assert re.fullmatch(r"[0-9a-f-]{36}", lines[0]["requestId"])
@@ -107,7 +132,11 @@ class Collector:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            self.services |= {a.value.string_value for a in resource.resource.attributes if a.key == "service.name"}
+            self.services |= {
+                a.value.string_value
+                for a in resource.resource.attributes
+                if a.key == "service.name"
+            }
             self.spans += [span for scoped in resource.scope_spans for span in scoped.spans]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -124,11 +153,18 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield found
 
 
-def test_spans_go_to_the_endpoint_that_the_environment_names(environment: Environment, collector: Collector) -> None:
+def test_spans_go_to_the_endpoint_that_the_environment_names(
+    environment: Environment, collector: Collector
+) -> None:
     with environment.gateway() as client:
         answer = client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
         refused = client.get("/v1/nothing")
-        span = wait_for("the span", lambda: next((s for s in collector.spans if s.name == "POST /v2/models/{model}/infer"), None))
+        span = wait_for(
+            "the span",
+            lambda: next(
+                (s for s in collector.spans if s.name == "POST /v2/models/{model}/infer"), None
+            ),
+        )
         wait_for("the refusal's span", lambda: [s for s in collector.spans if s.name == "GET"])
     assert collector.services == {"slipway-gateway"}
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
@@ -138,10 +174,15 @@ def test_spans_go_to_the_endpoint_that_the_environment_names(environment: Enviro
     assert (attributes["slipway.model"], attributes["slipway.version"]) == ("heart", "3")
     assert refused.status_code == 404
     # What the predictor does is a child of the gateway's span.
-    assert environment.predictor.headers[b"traceparent"].decode() == f"00-{TRACE}-{span.span_id.hex()}-01"
+    assert (
+        environment.predictor.headers[b"traceparent"].decode()
+        == f"00-{TRACE}-{span.span_id.hex()}-01"
+    )
 
 
-def test_an_endpoint_that_is_away_costs_no_request(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_is_away_costs_no_request(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     with environment.gateway() as client:

@@ -21,7 +21,9 @@ CHECKS = (
 def test_no_request_finds_a_server_error_or_an_answer_that_is_not_in_the_document(
     new_environment: Callable[[], Environment], tmp_path: Path, role: str
 ) -> None:
-    """schemathesis makes requests of the document's schemas, good and bad ones, and judges the answers by it."""
+    """schemathesis makes requests of the document's schemas, good and bad ones, and judges the
+    answers by it.
+    """
     environment = new_environment()
     environment.model("heart", ("3", 100), ("2", 0))
     with environment.gateway() as client:
@@ -41,9 +43,19 @@ def test_no_request_finds_a_server_error_or_an_answer_that_is_not_in_the_documen
             "--phases",
             "examples,coverage,fuzzing",
         ]
-        argv += ["--suppress-health-check", "all", "--no-color", "--generation-database", "none", "--continue-on-failure"]
-        # A seed of its own each time would find more, and other things in each run: that is for a longer run by hand.
+        argv += [
+            "--suppress-health-check",
+            "all",
+            "--no-color",
+            "--generation-database",
+            "none",
+            "--continue-on-failure",
+        ]
+        # A seed of its own each time would find more, and other things in each run: that is for a
+        # longer run by hand.
         argv += ["--seed", "20260101"]
-        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+        done = subprocess.run(
+            argv, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240
+        )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert "Test cases:" in done.stdout

@@ -1,6 +1,8 @@
-"""PostgreSQL hangs, and then its network is cut, under load: predictions go on, gateways stay ready, and no event is lost.
+"""PostgreSQL hangs, and then its network is cut, under load: predictions go on, gateways stay
+ready, and no event is lost.
 
-``SLIPWAY_TEST_OUTAGE_SECONDS`` is how long each of the two lasts: some seconds among the fast tests, minutes in ``make endure``.
+``SLIPWAY_TEST_OUTAGE_SECONDS`` is how long each of the two lasts: some seconds among the fast
+tests, minutes in ``make endure``.
 """
 
 import os
@@ -43,7 +45,10 @@ class Load:
         self.probes: Counter[int | str] = Counter()
         self.problems: list[str] = []
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._predict), threading.Thread(target=self._probe)]
+        self._threads = [
+            threading.Thread(target=self._predict),
+            threading.Thread(target=self._probe),
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -67,7 +72,9 @@ class Load:
             self.slowest = max(self.slowest, time.monotonic() - begun)
 
     def _probe(self) -> None:
-        with httpx.Client(base_url=self._client.url, timeout=PROBE_TIMEOUT, trust_env=False) as client:
+        with httpx.Client(
+            base_url=self._client.url, timeout=PROBE_TIMEOUT, trust_env=False
+        ) as client:
             while not self._over.wait(min(PROBE_SECONDS, SECONDS / 10)):
                 try:
                     self.probes[client.get("/readyz").status_code] += 1
@@ -78,7 +85,9 @@ class Load:
         """Go on for so long, answering all the time."""
         before = len(self.answered)
         assert not self._over.wait(seconds)
-        assert len(self.answered) - before > seconds, "about a prediction a second, at the very least"
+        assert len(self.answered) - before > seconds, (
+            "about a prediction a second, at the very least"
+        )
 
 
 @pytest.fixture
@@ -91,7 +100,9 @@ def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
 
 def logged(postgres: PostgresServer) -> Counter[str]:
     with psycopg.connect(postgres.get_uri()) as connection:
-        return Counter(str(row[0]) for row in connection.execute("SELECT request_id FROM prediction_events"))
+        return Counter(
+            str(row[0]) for row in connection.execute("SELECT request_id FROM prediction_events")
+        )
 
 
 @pytest.mark.timeout(4 * LONG)
@@ -108,15 +119,21 @@ def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_a
                 wait_for("the first events", lambda: logged(postgres))
                 with frozen(postgres.get_pid() or 0):
                     load.last(SECONDS)
-                wait_for("events after the freeze", lambda: len(logged(postgres)) > A_SECOND * SECONDS / 4, LONG)
+                wait_for(
+                    "events after the freeze",
+                    lambda: len(logged(postgres)) > A_SECOND * SECONDS / 4,
+                    LONG,
+                )
                 network.cut()
                 load.last(SECONDS)
                 network.mend()
             wait_for("all events", lambda: len(logged(postgres)) >= len(load.answered), LONG)
             log = logged(postgres)
     print(  # noqa: T201  (`make endure` shows it)
-        f"\nPostgreSQL frozen for {SECONDS:.0f} s, its network cut for {SECONDS:.0f} s: {dict(Counter(load.answered.values()))}"
-        f" predictions, the slowest {load.slowest:.2f} s; readiness {dict(load.probes)}; {len(log)} events in the log"
+        f"\nPostgreSQL frozen for {SECONDS:.0f} s, its network cut for {SECONDS:.0f} s: "
+        f"{dict(Counter(load.answered.values()))}"
+        f" predictions, the slowest {load.slowest:.2f} s; readiness {dict(load.probes)}; "
+        f"{len(log)} events in the log"
     )
     assert load.problems == []
     assert set(load.answered.values()) == {200}

@@ -1,4 +1,6 @@
-"""A model of the ImageNet kind, made elsewhere as ONNX: its signature is all that it needs to take photographs."""
+"""A model of the ImageNet kind, made elsewhere as ONNX: its signature is all that it needs to take
+photographs.
+"""
 
 import io
 from collections.abc import Callable, Iterator
@@ -23,7 +25,8 @@ SIGNATURE = Signature(
     inputs=(
         Column(
             name="image", datatype=Datatype.FP32, shape=(3, SIZE, SIZE),
-            picture=Picture(width=SIZE, height=SIZE, layout="CHW", fit="cover", mean=MEAN, deviation=DEVIATION),
+            picture=Picture(width=SIZE, height=SIZE, layout="CHW", fit="cover", mean=MEAN,
+            deviation=DEVIATION),
         ),
     ),
     outputs=(Column(name="logits", datatype=Datatype.FP32, shape=(3,), classes=CLASSES),),
@@ -31,7 +34,9 @@ SIGNATURE = Signature(
 
 
 def network() -> bytes:
-    """Convolution, mean over the picture, and a score for each class: the colour that there is more of than of the others."""
+    """Convolution, mean over the picture, and a score for each class: the colour that there is more
+    of than of the others.
+    """
     kernel = np.zeros((3, 3, 3, 3), np.float32)
     kernel[:, :, 1, 1] = np.eye(3)
     graph = helper.make_graph(
@@ -60,9 +65,16 @@ def client(new_environment: Callable[[], Environment]) -> Iterator[Client]:
 
     def predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
         (image,) = asked.inputs
-        outputs = run_onnx(model, {"image": np.array(image.data, np.float32).reshape(-1, 3, SIZE, SIZE)})
+        outputs = run_onnx(
+            model, {"image": np.array(image.data, np.float32).reshape(-1, 3, SIZE, SIZE)}
+        )
         given = outputs["logits"]
-        logits = {"name": "logits", "shape": list(given.shape), "datatype": "FP32", "data": given.ravel().tolist()}
+        logits = {
+            "name": "logits",
+            "shape": list(given.shape),
+            "datatype": "FP32",
+            "data": given.ravel().tolist(),
+        }
         return {"model_name": service, "model_version": "1", "id": asked.id, "outputs": [logits]}
 
     with Predictor(SIGNATURE, predict) as predictor:
@@ -81,10 +93,14 @@ def photograph(colour: str, size: tuple[int, int], kind: str) -> bytes:
 def send(client: Client, *files: bytes, top: int) -> httpx.Response:
     headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     parts = [("image", (str(index), content)) for index, content in enumerate(files)]
-    return client.http.post("/v1/models/fruit/predictions", files=parts, params={"top": top}, headers=headers)
+    return client.http.post(
+        "/v1/models/fruit/predictions", files=parts, params={"top": top}, headers=headers
+    )
 
 
-def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(client: Client) -> None:
+def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(
+    client: Client,
+) -> None:
     files = [
         photograph("red", (640, 480), "JPEG"),
         photograph("lime", (31, 500), "PNG"),
@@ -103,10 +119,14 @@ def test_the_values_are_those_that_the_network_was_trained_on(client: Client) ->
     """(value / 255 - mean) / deviation of each channel; then what ``network`` makes of these."""
     (row,) = send(client, photograph("red", (300, 300), "PNG"), top=3).json()["predictions"]
     channels = (np.array([1, 0, 0]) - MEAN) / DEVIATION
-    assert row["logits"] == pytest.approx((1.5 * channels - 0.5 * channels.sum()).tolist(), abs=1e-3)
+    assert row["logits"] == pytest.approx(
+        (1.5 * channels - 0.5 * channels.sum()).tolist(), abs=1e-3
+    )
 
 
 def test_the_document_says_that_there_are_likeliest_classes(client: Client) -> None:
-    operation = client.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"]["post"]
+    operation = client.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"][
+        "post"
+    ]
     assert "top" in {parameter["name"] for parameter in operation["parameters"]}
     assert "multipart/form-data" in operation["requestBody"]["content"]

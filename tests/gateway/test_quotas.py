@@ -50,16 +50,23 @@ def held(environment: Environment) -> int:
 
 
 def both(stack: ExitStack, environment: Environment) -> list[Client]:
-    return [stack.enter_context(environment.gateway(spool=environment.folder / f"spool-{number}")) for number in range(2)]
+    return [
+        stack.enter_context(environment.gateway(spool=environment.folder / f"spool-{number}"))
+        for number in range(2)
+    ]
 
 
 def at_once(replicas: list[Client], calls: int) -> list[httpx.Response]:
     with ThreadPoolExecutor(calls) as pool:
-        return list(pool.map(lambda number: replicas[number % len(replicas)].infer("heart"), range(calls)))
+        return list(
+            pool.map(lambda number: replicas[number % len(replicas)].infer("heart"), range(calls))
+        )
 
 
 @pytest.mark.parametrize("period", ["day", "month"])
-def test_of_50_parallel_calls_at_two_replicas_with_3_left_exactly_3_pass(own_environment: Environment, period: str) -> None:
+def test_of_50_parallel_calls_at_two_replicas_with_3_left_exactly_3_pass(
+    own_environment: Environment, period: str
+) -> None:
     limited(own_environment, **{f"requests_per_{period}": 10})
     with ExitStack() as stack:
         replicas = both(stack, own_environment)
@@ -71,20 +78,38 @@ def test_of_50_parallel_calls_at_two_replicas_with_3_left_exactly_3_pass(own_env
         assert refused.headers["ratelimit-policy"].startswith(f'"{period}";q=10;w=')
         assert refused.headers["ratelimit"].startswith(f'"{period}";r=0;t=')
         assert 1 <= int(refused.headers["retry-after"]) <= 31 * 86400
-        assert replicas[1].infer("heart", "bob").status_code == 200  # each caller has a quota of their own
+        assert (
+            replicas[1].infer("heart", "bob").status_code == 200
+        )  # each caller has a quota of their own
         wait_for("the ledger", lambda: used(own_environment) == 11)
     assert (own_environment.count(), held(own_environment)) == (11, 0)
 
 
-def test_of_many_at_two_replicas_no_more_than_the_quota_pass_and_none_is_lost(own_environment: Environment) -> None:
+def test_of_many_at_two_replicas_no_more_than_the_quota_pass_and_none_is_lost(
+    own_environment: Environment,
+) -> None:
     limited(own_environment, requests_per_day=300)
     with ExitStack() as stack:
         replicas = both(stack, own_environment)
-        passed = [answer for _ in range(8) for answer in at_once(replicas, 50) if answer.status_code == 200]
-        # What one replica holds and nobody asks it for comes back within seconds: then the others get it.
-        wait_for("the last ones", lambda: len(passed) == 300 or _append_if_200(passed, replicas[0].infer("heart")))
+        passed = [
+            answer
+            for _ in range(8)
+            for answer in at_once(replicas, 50)
+            if answer.status_code == 200
+        ]
+        # What one replica holds and nobody asks it for comes back within seconds: then the others
+        # get it.
+        wait_for(
+            "the last ones",
+            lambda: len(passed) == 300 or _append_if_200(passed, replicas[0].infer("heart")),
+        )
         assert replicas[0].infer("heart").status_code == 429
-    assert (len(passed), used(own_environment), own_environment.count(), held(own_environment)) == (300, 300, 300, 0)
+    assert (len(passed), used(own_environment), own_environment.count(), held(own_environment)) == (
+        300,
+        300,
+        300,
+        0,
+    )
 
 
 def _append_if_200(passed: list[httpx.Response], answer: httpx.Response) -> bool:
@@ -108,13 +133,20 @@ def test_a_request_that_the_server_fails_is_not_counted_and_one_that_the_caller_
     own_environment.model("ill", ("1", 100), url="http://127.0.0.1:1")
     with own_environment.gateway() as client:
         assert [client.infer("ill").status_code for _ in range(5)] == [503] * 5
-        assert client.post("/v2/models/heart/infer", b"x", content_type="text/plain").status_code == 415
+        assert (
+            client.post("/v2/models/heart/infer", b"x", content_type="text/plain").status_code
+            == 415
+        )
         assert client.infer("nonesuch").status_code == 404
         assert client.infer("heart", age=-1.0).status_code == 422  # the model worked for it
         assert client.post("/v1/models/heart/predictions", {"instances": [ROW]}).status_code == 200
         assert [client.infer("heart").status_code for _ in range(2)] == [200, 429]
         usage = client.get("/v1/usage").json()
-        assert usage == {"subject": "user:ada", "total": 3, "entries": [{"day": _today(), "policy": "trial", "requests": 3}]}
+        assert usage == {
+            "subject": "user:ada",
+            "total": 3,
+            "entries": [{"day": _today(), "policy": "trial", "requests": 3}],
+        }
 
 
 def _today() -> str:
@@ -127,13 +159,19 @@ def test_usage_is_ones_own_and_admins_see_everybodys(own_environment: Environmen
             client.infer("heart")
         assert client.get("/v1/usage?subject=user:ada").json()["total"] == 3
         assert client.get("/v1/usage?subject=ada", "root").json()["total"] == 3
-        assert client.get("/v1/usage", "root").json() == {"subject": "user:root", "total": 0, "entries": []}
+        assert client.get("/v1/usage", "root").json() == {
+            "subject": "user:root",
+            "total": 0,
+            "entries": [],
+        }
         assert client.get("/v1/usage?subject=ada", "bob").status_code == 403
         assert client.get("/v1/usage?last=2020-01-01").json()["total"] == 0
         assert client.get("/v1/usage?first=soon").status_code == 422
 
 
-def test_a_gateway_that_is_killed_keeps_at_most_its_leases_and_the_ledger_equals_the_log(own_environment: Environment) -> None:
+def test_a_gateway_that_is_killed_keeps_at_most_its_leases_and_the_ledger_equals_the_log(
+    own_environment: Environment,
+) -> None:
     limited(own_environment, requests_per_day=100)
     process = Process(own_environment)
     process.wait_ready()
@@ -152,7 +190,9 @@ def test_a_gateway_that_is_killed_keeps_at_most_its_leases_and_the_ledger_equals
     assert held(own_environment) == lost
 
 
-def test_without_the_database_a_quota_lasts_as_long_as_its_lease(tmp_path: Any, issuer: Issuer, predictor: Predictor) -> None:
+def test_without_the_database_a_quota_lasts_as_long_as_its_lease(
+    tmp_path: Any, issuer: Issuer, predictor: Predictor
+) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
     postgres.start()
     migrate(postgres.get_uri())
@@ -188,10 +228,15 @@ def alone(environment: Environment, story: Callable[[Quotas], Coroutine[Any, Any
 
 @pytest.mark.parametrize(
     ("policy", "seconds"),
-    [(Policy("trial", requests_per_day=1), 60), (Policy("trial", requests_per_month=1), 86400 + 60)],
+    [
+        (Policy("trial", requests_per_day=1), 60),
+        (Policy("trial", requests_per_month=1), 86400 + 60),
+    ],
     ids=["day", "month"],
 )
-def test_a_new_period_begins_at_midnight_utc(own_environment: Environment, policy: Policy, seconds: int) -> None:
+def test_a_new_period_begins_at_midnight_utc(
+    own_environment: Environment, policy: Policy, seconds: int
+) -> None:
     now = datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp()
 
     async def story(quotas: Quotas) -> None:
@@ -222,16 +267,24 @@ def test_what_is_not_used_goes_back(own_environment: Environment) -> None:
     assert held(own_environment) == 1  # what was counted: its event will be shipped
 
 
-def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(own_environment: Environment) -> None:
+def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(
+    own_environment: Environment,
+) -> None:
     policy, now = Policy("trial", requests_per_day=1_000_000), datetime.now(UTC).timestamp()
 
     async def story(quotas: Quotas) -> None:
         for _ in range(LARGEST - LOW):
             (await quotas.take("ada", policy, now)).count()
-        await asyncio.to_thread(wait_for, "the next lease", lambda: held(own_environment) == 2 * LARGEST)
+        await asyncio.to_thread(
+            wait_for, "the next lease", lambda: held(own_environment) == 2 * LARGEST
+        )
         with psycopg.connect(own_environment.database_url) as connection:
-            connection.execute("ALTER TABLE quota_leases RENAME TO away")  # whoever asks for a lease now gets none
-        leases = Counter([(await quotas.take("ada", policy, now)).lease_id for _ in range(LOW + LOW)])
+            connection.execute(
+                "ALTER TABLE quota_leases RENAME TO away"
+            )  # whoever asks for a lease now gets none
+        leases = Counter(
+            [(await quotas.take("ada", policy, now)).lease_id for _ in range(LOW + LOW)]
+        )
         assert sorted(leases.values()) == [LOW, LOW]
         with psycopg.connect(own_environment.database_url) as connection:
             connection.execute("ALTER TABLE away RENAME TO quota_leases")
@@ -239,13 +292,20 @@ def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(own_env
     alone(own_environment, story)
 
 
-def test_what_is_held_ahead_goes_back_too_and_is_not_spent_after_midnight(own_environment: Environment) -> None:
-    policy, now = Policy("trial", requests_per_day=1_000_000), datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp()
+def test_what_is_held_ahead_goes_back_too_and_is_not_spent_after_midnight(
+    own_environment: Environment,
+) -> None:
+    policy, now = (
+        Policy("trial", requests_per_day=1_000_000),
+        datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp(),
+    )
 
     async def story(quotas: Quotas) -> None:
         for _ in range(LARGEST - LOW):
             await quotas.take("ada", policy, now)
-        await asyncio.to_thread(wait_for, "the next lease", lambda: held(own_environment) == 2 * LARGEST)
+        await asyncio.to_thread(
+            wait_for, "the next lease", lambda: held(own_environment) == 2 * LARGEST
+        )
         yesterdays = query(own_environment, "SELECT array_agg(lease_id) FROM quota_leases")
         assert len(yesterdays) == 2
         assert (await quotas.take("ada", policy, now + 60)).lease_id not in yesterdays

@@ -64,7 +64,12 @@ def test_full_buckets_are_forgotten_and_others_are_not() -> None:
 
 
 def test_every_route_but_those_of_probes_has_a_rate() -> None:
-    assert {rule.path for rule in RULES if rule.spends is None} == {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
+    assert {rule.path for rule in RULES if rule.spends is None} == {
+        "/livez",
+        "/readyz",
+        "/v2/health/live",
+        "/v2/health/ready",
+    }
     others = [rule for rule in RULES if rule.spends and rule.spends is not Spending.REQUEST]
     assert {(rule.method, rule.path.rpartition("/")[2]): rule.spends for rule in others} == {
         ("POST", "infer"): Spending.PREDICTION,
@@ -83,26 +88,42 @@ def replicas(own_environment: Environment) -> Iterator[list[Client]]:
     with ExitStack() as stack:
         yield [
             stack.enter_context(
-                own_environment.gateway(spool=own_environment.folder / f"spool-{number}", predictions_per_minute=30)
+                own_environment.gateway(
+                    spool=own_environment.folder / f"spool-{number}", predictions_per_minute=30
+                )
             )
             for number in range(2)
         ]
 
 
-def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(own_environment: Environment) -> None:
+def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(
+    own_environment: Environment,
+) -> None:
     with own_environment.gateway(predictions_per_minute=2) as client:
-        answers = [client.infer("heart"), client.post("/v1/models/heart/predictions", {"instances": [ROW]})]
+        answers = [
+            client.infer("heart"),
+            client.post("/v1/models/heart/predictions", {"instances": [ROW]}),
+        ]
         assert [answer.status_code for answer in answers] == [200, 200]
-        assert [answer.headers["ratelimit-policy"] for answer in answers] == ['"predictions";q=2;w=60'] * 2
+        assert [answer.headers["ratelimit-policy"] for answer in answers] == [
+            '"predictions";q=2;w=60'
+        ] * 2
         assert answers[0].headers["ratelimit"].startswith('"predictions";r=1;t=')
-        v2, v1 = client.infer("heart"), client.post("/v1/models/heart/predictions", {"instances": [ROW]})
+        v2, v1 = (
+            client.infer("heart"),
+            client.post("/v1/models/heart/predictions", {"instances": [ROW]}),
+        )
         assert (v2.status_code, v2.json()) == (429, {"error": "more than 2 predictions a minute"})
         assert (v1.status_code, v1.json()["title"]) == (429, "Too Many Requests")
         assert 1 <= int(v2.headers["retry-after"]) <= 30
         assert v2.headers["ratelimit"].startswith('"predictions";r=0;t=')
         assert client.infer("heart", "bob").status_code == 200
         assert client.get("/v2/models/heart").status_code == 200  # only predictions are limited
-        assert client.post("/v2/models/heart/infer", b"no json", "carl").headers["ratelimit"].startswith('"predictions";r=1')
+        assert (
+            client.post("/v2/models/heart/infer", b"no json", "carl")
+            .headers["ratelimit"]
+            .startswith('"predictions";r=1')
+        )
 
 
 def test_a_policy_may_say_another_rate(own_environment: Environment) -> None:
@@ -114,10 +135,16 @@ def test_a_policy_may_say_another_rate(own_environment: Environment) -> None:
         assert client.infer("heart", "bob").status_code == 200
 
 
-def test_trainings_and_promotions_have_a_rate_of_their_own(own_environment: Environment, issuer: Issuer) -> None:
+def test_trainings_and_promotions_have_a_rate_of_their_own(
+    own_environment: Environment, issuer: Issuer
+) -> None:
     with own_environment.gateway(training_per_minute=2) as client:
         sam = issuer.token("sam", "scientist")
-        paths = ["/v1/models/heart/trainings", "/v1/models/heart/promotions", "/v1/models/heart/trainings"]
+        paths = [
+            "/v1/models/heart/trainings",
+            "/v1/models/heart/promotions",
+            "/v1/models/heart/trainings",
+        ]
         statuses = [client.post(path, b"{", sam).status_code for path in paths]
         assert 429 not in statuses[:2]
         assert statuses[2] == 429
@@ -136,16 +163,26 @@ def test_all_other_requests_share_a_rate(own_environment: Environment) -> None:
         assert client.get("/v1/me", "bob").status_code == 200
 
 
-def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(own_environment: Environment) -> None:
+def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(
+    own_environment: Environment,
+) -> None:
     with own_environment.gateway(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as client:
 
         def ask(path: str, address: str) -> int:
             return client.http.get(path, headers={"x-forwarded-for": address}).status_code
 
-        assert [ask("/v1/docs", "192.0.2.1"), ask("/v2", "192.0.2.1"), ask("/v1/openapi.json", "192.0.2.1")] == [200] * 3
+        assert [
+            ask("/v1/docs", "192.0.2.1"),
+            ask("/v2", "192.0.2.1"),
+            ask("/v1/openapi.json", "192.0.2.1"),
+        ] == [200] * 3
         assert ask("/v1/openapi.json", "192.0.2.1") == 429
         assert ask("/v1/openapi.json", "192.0.2.2") == 200
-        assert {ask(path, "192.0.2.1") for path in ("/livez", "/readyz", "/v2/health/live") for _ in range(10)} == {200}
+        assert {
+            ask(path, "192.0.2.1")
+            for path in ("/livez", "/readyz", "/v2/health/live")
+            for _ in range(10)
+        } == {200}
 
 
 def test_buckets_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +221,10 @@ def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
     environment.model("heart", ("3", 100))
     with ExitStack() as stack:
         replicas = [
-            stack.enter_context(environment.gateway(spool=tmp_path / f"s{n}", predictions_per_minute=5)) for n in range(2)
+            stack.enter_context(
+                environment.gateway(spool=tmp_path / f"s{n}", predictions_per_minute=5)
+            )
+            for n in range(2)
         ]
         postgres.stop()
         for client in replicas:
@@ -199,7 +239,9 @@ def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
 
 def _level(environment: Environment) -> float:
     with psycopg.connect(environment.database_url) as connection:
-        row = connection.execute("SELECT level FROM rate_levels WHERE subject = 'user:ada'").fetchone()
+        row = connection.execute(
+            "SELECT level FROM rate_levels WHERE subject = 'user:ada'"
+        ).fetchone()
     return float(row[0]) if row else 0.0
 
 
@@ -240,7 +282,9 @@ PROXIES = read_networks("10.0.0.0/8, fd00::/8")
         ("fd00::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
     ],
 )
-def test_the_address_is_the_first_that_is_not_a_proxy_of_ours(peer: str, said: str, address: str) -> None:
+def test_the_address_is_the_first_that_is_not_a_proxy_of_ours(
+    peer: str, said: str, address: str
+) -> None:
     headers = {b"x-forwarded-for": said.encode()} if said else {}
     assert client_address({"client": (peer, 1)}, headers, PROXIES) == address
     assert client_address({"client": (peer, 1)}, headers, ()) != "198.51.100.9"

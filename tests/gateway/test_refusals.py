@@ -18,9 +18,15 @@ def test_health_is_answered_to_head_without_a_token(client: Client, path: str) -
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/nobody", "/v1/nothing", "/v1/docs"])
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/nobody", "/v1/nothing", "/v1/docs"],
+)
 def test_head_is_answered_as_get_without_the_content(client: Client, path: str) -> None:
-    headers = {"authorization": f"Bearer {client.environment.issuer.token()}", "accept-encoding": "identity"}
+    headers = {
+        "authorization": f"Bearer {client.environment.issuer.token()}",
+        "accept-encoding": "identity",
+    }
     got, asked = client.http.get(path, headers=headers), client.http.head(path, headers=headers)
     assert asked.content == b""
     assert asked.status_code == got.status_code
@@ -38,7 +44,11 @@ def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "instead"),
     [
-        ("POST", "/v1/models/heart:predict", "POST /v1/models/heart/predictions, or tensors to POST /v2/models/heart/infer"),
+        (
+            "POST",
+            "/v1/models/heart:predict",
+            "POST /v1/models/heart/predictions, or tensors to POST /v2/models/heart/infer",
+        ),
         ("GET", "/v1/models/heart:predict", "POST /v1/models/heart/predictions"),
         ("POST", "/v1/models/heart/versions/3:predict", "POST /v1/models/heart/predictions"),
         ("POST", "/v1/models/heart:explain", "POST /v1/models/heart/predictions"),
@@ -46,7 +56,11 @@ def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
         ("POST", "/v2/models/heart/predictions", "POST /v1/models/heart/predictions"),
         ("GET", "/v1/models/heart/versions/3", "/v2/models/heart/versions/3/infer"),
         ("GET", "/v1/models/", "send it to /v1/models, without the slash too many"),
-        ("POST", "/v2/models/heart/infer/", "send it to /v2/models/heart/infer, without the slash too many"),
+        (
+            "POST",
+            "/v2/models/heart/infer/",
+            "send it to /v2/models/heart/infer, without the slash too many",
+        ),
         ("GET", "//v2/health/ready", "send it to /v2/health/ready, without the slash too many"),
         ("GET", "/v2/models", "GET /v1/models lists the models"),
         ("POST", "/v2/repository/index", "GET /v1/models lists the models"),
@@ -55,7 +69,9 @@ def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
         ("GET", "/", "GET /v1/docs describes the API"),
     ],
 )
-def test_a_path_that_is_not_there_is_404_with_the_one_that_is(method: str, path: str, instead: str) -> None:
+def test_a_path_that_is_not_there_is_404_with_the_one_that_is(
+    method: str, path: str, instead: str
+) -> None:
     with pytest.raises(NotFound) as refused:
         match(method, path)
     assert str(refused.value).startswith(f"there is nothing at {path}; ")
@@ -71,19 +87,32 @@ def test_every_path_with_a_slash_too_many_names_the_one_without(rule: Any) -> No
 
 
 def test_a_path_of_any_length_is_refused_in_few_words() -> None:
-    for path in ("/" * 30_000, "/v1/models/" + "a" * 30_000 + ":predict", "/v2/models/" + "a" * 30_000 + "/infer/"):
+    for path in (
+        "/" * 30_000,
+        "/v1/models/" + "a" * 30_000 + ":predict",
+        "/v2/models/" + "a" * 30_000 + "/infer/",
+    ):
         with pytest.raises(NotFound) as refused:
             match("POST", path)
         assert len(str(refused.value)) < 600
 
 
 @pytest.mark.parametrize(
-    ("path", "body"), [("/v1/models/heart/predictions", {"instances": [ROW]}), ("/v1/predictions/none/feedback", {"label": 1})]
+    ("path", "body"),
+    [
+        ("/v1/models/heart/predictions", {"instances": [ROW]}),
+        ("/v1/predictions/none/feedback", {"label": 1}),
+    ],
 )
-def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(client: Client, path: str, body: Any) -> None:
+def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
+    client: Client, path: str, body: Any
+) -> None:
     answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 415
-    said = "content type application/x-www-form-urlencoded is not read here; send the header Content-Type: application/json"
+    said = (
+        "content type application/x-www-form-urlencoded is not read here; send the header "
+        "Content-Type: application/json"
+    )
     assert answer.json()["detail"].startswith(said)
     assert client.post(path, body, content_type="application/json").status_code != 415
 
@@ -97,7 +126,9 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(cli
         (b"{}", "give a label, a comment, or both"),
     ],
 )
-def test_a_wrong_body_of_the_control_api_is_refused_in_words(client: Client, content: bytes, said: str) -> None:
+def test_a_wrong_body_of_the_control_api_is_refused_in_words(
+    client: Client, content: bytes, said: str
+) -> None:
     answer = client.post("/v1/predictions/none/feedback", content)
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(said)
@@ -109,4 +140,6 @@ def test_a_name_that_does_not_fit_is_quoted_with_what_would(client: Client) -> N
         headers = {"authorization": f"Bearer {admin}"}
         answer = client.http.post("/v1/policies", json={"name": name}, headers=headers)
         assert answer.status_code == 422, answer.text
-        assert answer.json()["detail"].startswith(f"name: '{name}' does not fit the pattern ^[a-z0-9]")
+        assert answer.json()["detail"].startswith(
+            f"name: '{name}' does not fit the pattern ^[a-z0-9]"
+        )

@@ -1,4 +1,6 @@
-"""The cache of answers: for those whose policy says so, counted like all others, and empty after a promotion."""
+"""The cache of answers: for those whose policy says so, counted like all others, and empty after a
+promotion.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -24,8 +26,14 @@ def own_environment(new_environment: Callable[[], Environment], troubled: Predic
     environment.predictor = troubled
     environment.model("heart", ("3", 100))
     with psycopg.connect(environment.database_url) as connection:
-        connection.execute("INSERT INTO policies (name, cache_seconds, requests_per_day) VALUES ('cached', 60, 100)")
-        connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'cached'), ('y', 'user:carl', '*', 'cached')")
+        connection.execute(
+            "INSERT INTO policies (name, cache_seconds, requests_per_day) VALUES ('cached', "
+            "60, 100)"
+        )
+        connection.execute(
+            "INSERT INTO grants VALUES ('x', 'user:ada', '*', 'cached'), ('y', 'user:carl', "
+            "'*', 'cached')"
+        )
     return environment
 
 
@@ -35,8 +43,13 @@ def client(own_environment: Environment) -> Iterator[Client]:
         yield client
 
 
-def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(client: Client, troubled: Predictor) -> None:
-    first, second = client.infer("heart", request_id="one"), client.infer("heart", "carl", request_id="two")
+def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(
+    client: Client, troubled: Predictor
+) -> None:
+    first, second = (
+        client.infer("heart", request_id="one"),
+        client.infer("heart", "carl", request_id="two"),
+    )
     assert first.headers["cache-status"] == MISS
     assert second.headers["cache-status"].startswith(HIT)
     assert (first.json()["id"], second.json()["id"]) == ("one", "two")
@@ -45,10 +58,14 @@ def test_the_same_tensors_are_computed_once_and_each_answer_bears_its_own_id(cli
     assert len(troubled.asked) == 1
 
 
-def test_the_order_of_keys_does_not_matter_and_any_value_does(client: Client, troubled: Predictor) -> None:
+def test_the_order_of_keys_does_not_matter_and_any_value_does(
+    client: Client, troubled: Predictor
+) -> None:
     request = v2_request()
     turned = {name: request[name] for name in reversed(request)}
-    turned["inputs"] = [{name: tensor[name] for name in reversed(tensor)} for tensor in request["inputs"]]
+    turned["inputs"] = [
+        {name: tensor[name] for name in reversed(tensor)} for tensor in request["inputs"]
+    ]
     client.post("/v2/models/heart/infer", request)
     assert client.post("/v2/models/heart/infer", turned).headers["cache-status"].startswith(HIT)
     fewer = {**request, "outputs": [{"name": "label"}]}
@@ -71,7 +88,9 @@ def test_without_the_policys_word_each_is_computed(client: Client, troubled: Pre
     assert len(troubled.asked) == 2
 
 
-def test_a_hit_is_logged_and_counted_like_any_other(client: Client, own_environment: Environment) -> None:
+def test_a_hit_is_logged_and_counted_like_any_other(
+    client: Client, own_environment: Environment
+) -> None:
     answers = [client.infer("heart") for _ in range(3)]
     wait_for("the log", lambda: own_environment.count() == 3)
     assert client.get("/v1/usage").json()["total"] == 3
@@ -80,15 +99,21 @@ def test_a_hit_is_logged_and_counted_like_any_other(client: Client, own_environm
     assert receipt["version"] == "3"
 
 
-def test_a_promotion_empties_it(client: Client, own_environment: Environment, troubled: Predictor) -> None:
+def test_a_promotion_empties_it(
+    client: Client, own_environment: Environment, troubled: Predictor
+) -> None:
     client.infer("heart")
     own_environment.model("heart", ("4", 100), url=troubled.url)
-    wait_for("the new version", lambda: client.infer("heart", "bob").headers["slipway-version"] == "4")
+    wait_for(
+        "the new version", lambda: client.infer("heart", "bob").headers["slipway-version"] == "4"
+    )
     answer = client.infer("heart")
     assert (answer.headers["cache-status"], answer.headers["slipway-version"]) == (MISS, "4")
 
 
-def test_equal_questions_at_the_same_time_are_asked_once(client: Client, troubled: Predictor) -> None:
+def test_equal_questions_at_the_same_time_are_asked_once(
+    client: Client, troubled: Predictor
+) -> None:
     troubled.delay = 0.5
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.infer("heart"), range(8)))
@@ -99,7 +124,9 @@ def test_equal_questions_at_the_same_time_are_asked_once(client: Client, trouble
     assert [each for each in said if each == "Slipway; fwd=miss; collapsed" or each.startswith(HIT)]
 
 
-def test_a_failure_is_not_kept_and_those_who_waited_for_it_ask_by_themselves(client: Client, troubled: Predictor) -> None:
+def test_a_failure_is_not_kept_and_those_who_waited_for_it_ask_by_themselves(
+    client: Client, troubled: Predictor
+) -> None:
     troubled.delay, troubled.raw, troubled.status = 0.2, b'{"error": "out of memory"}', 500
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: client.infer("heart"), range(3)))
@@ -111,7 +138,9 @@ def test_a_failure_is_not_kept_and_those_who_waited_for_it_ask_by_themselves(cli
 
 def test_a_refused_input_is_not_kept(client: Client, troubled: Predictor) -> None:
     statuses = [client.infer("heart", age=-1.0) for _ in range(2)]
-    assert [(each.status_code, each.headers["cache-status"]) for each in statuses] == [(422, "Slipway; fwd=miss")] * 2
+    assert [(each.status_code, each.headers["cache-status"]) for each in statuses] == [
+        (422, "Slipway; fwd=miss")
+    ] * 2
     broken = client.post("/v2/models/heart/infer", b"no json")
     assert (broken.status_code, broken.headers["cache-status"]) == (400, "Slipway; fwd=bypass")
     assert len(troubled.asked) == 3
@@ -131,7 +160,9 @@ def test_the_shortest_answers_fill_it_no_further_than_their_memory() -> None:
     assert 100 < asyncio.run(fill()) < 200
 
 
-def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(own_environment: Environment, troubled: Predictor) -> None:
+def test_the_oldest_go_when_it_is_full_and_each_goes_with_its_time(
+    own_environment: Environment, troubled: Predictor
+) -> None:
     with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
 

@@ -1,4 +1,6 @@
-"""Answers that replicas share by Redis, and what they do without it. The server is a real one: see redisserver.py."""
+"""Answers that replicas share by Redis, and what they do without it. The server is a real one: see
+redisserver.py.
+"""
 
 import itertools
 import logging
@@ -47,11 +49,22 @@ def own_environment(new_environment: Callable[[], Environment], troubled: Predic
 
 
 @contextmanager
-def replicas(environment: Environment, url: str, count: int = 2, **settings: Any) -> Iterator[list[Client]]:
-    given = {"redis_url": url, "redis_password": PASSWORD, "redis_seconds": 2, "redis_rest_seconds": 0.2, **settings}
+def replicas(
+    environment: Environment, url: str, count: int = 2, **settings: Any
+) -> Iterator[list[Client]]:
+    given = {
+        "redis_url": url,
+        "redis_password": PASSWORD,
+        "redis_seconds": 2,
+        "redis_rest_seconds": 0.2,
+        **settings,
+    }
     with ExitStack() as stack:
         yield [
-            stack.enter_context(environment.gateway(spool=environment.folder / f"spool-{each}", **given)) for each in range(count)
+            stack.enter_context(
+                environment.gateway(spool=environment.folder / f"spool-{each}", **given)
+            )
+            for each in range(count)
         ]
 
 
@@ -65,7 +78,9 @@ def up(client: Client) -> float | None:
     return client.gateway.metrics.registry.get_sample_value("slipway_redis_up")
 
 
-def test_what_one_replica_computed_another_has(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
+def test_what_one_replica_computed_another_has(
+    own_environment: Environment, redis: RedisServer, troubled: Predictor
+) -> None:
     with replicas(own_environment, redis.url) as (one, other):
         first, second = one.infer("heart", request_id="one"), other.infer("heart", request_id="two")
         assert first.headers["cache-status"] == COMPUTED
@@ -81,7 +96,9 @@ def test_what_one_replica_computed_another_has(own_environment: Environment, red
         assert [up(one), up(other)] == [1, 1]
 
 
-def test_a_shared_answer_ends_with_its_time(own_environment: Environment, redis: RedisServer) -> None:
+def test_a_shared_answer_ends_with_its_time(
+    own_environment: Environment, redis: RedisServer
+) -> None:
     with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
     with replicas(own_environment, redis.url) as (one, other):
@@ -91,13 +108,17 @@ def test_a_shared_answer_ends_with_its_time(own_environment: Environment, redis:
         assert redis.client.pttl(redis.client.keys()[0]) <= 1000
 
 
-def test_without_the_policys_word_redis_hears_nothing(own_environment: Environment, redis: RedisServer) -> None:
+def test_without_the_policys_word_redis_hears_nothing(
+    own_environment: Environment, redis: RedisServer
+) -> None:
     with replicas(own_environment, redis.url) as (one, other):
         assert [status(each, "bob") for each in (one, other)] == ["None", "None"]
         assert redis.client.dbsize() == 0
 
 
-def test_a_promotion_empties_it_for_all(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
+def test_a_promotion_empties_it_for_all(
+    own_environment: Environment, redis: RedisServer, troubled: Predictor
+) -> None:
     with replicas(own_environment, redis.url) as both:
         assert [status(each)[:20] for each in both] == [COMPUTED[:20], FROM_ANOTHER[:20]]
         own_environment.model("heart", ("4", 100), url=troubled.url)
@@ -113,8 +134,12 @@ def _is_new(client: Client) -> bool:
     return client.infer("heart", "bob").headers["slipway-version"] == "4"
 
 
-def test_an_answer_that_is_too_large_is_not_shared(own_environment: Environment, redis: RedisServer, troubled: Predictor) -> None:
-    troubled.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (b"x" * 2**18)
+def test_an_answer_that_is_too_large_is_not_shared(
+    own_environment: Environment, redis: RedisServer, troubled: Predictor
+) -> None:
+    troubled.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (
+        b"x" * 2**18
+    )
     with replicas(own_environment, redis.url, log_body_limit=2**20) as (one, other):
         assert [status(one), status(other)] == [ALONE, ALONE]
         assert up(one) == 1
@@ -151,11 +176,21 @@ def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_
         for each in both:
             wait_for("its return", partial(is_shared_again, each))
             assert up(each) == 1
-        assert [ask(each, 130)[: len(FROM_ANOTHER)] for each in both] == [COMPUTED[: len(FROM_ANOTHER)], FROM_ANOTHER]
+        assert [ask(each, 130)[: len(FROM_ANOTHER)] for each in both] == [
+            COMPUTED[: len(FROM_ANOTHER)],
+            FROM_ANOTHER,
+        ]
         wait_for("the log", lambda: own_environment.count() == len(said))
         assert own_environment.count("status = 200") == len(said)
-    lines = [record.getMessage().partition(":")[0] for record in caplog.records if record.name.endswith(".redis")]
-    assert Counter(lines) == {"Redis does not answer, answers are not shared": 2, "Redis answers again; answers are shared": 2}
+    lines = [
+        record.getMessage().partition(":")[0]
+        for record in caplog.records
+        if record.name.endswith(".redis")
+    ]
+    assert Counter(lines) == {
+        "Redis does not answer, answers are not shared": 2,
+        "Redis answers again; answers are shared": 2,
+    }
 
 
 @contextmanager
@@ -178,10 +213,14 @@ def silence() -> Iterator[tuple[str, list[Any]]]:
             connection.close()
 
 
-def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(own_environment: Environment) -> None:
+def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(
+    own_environment: Environment,
+) -> None:
     with (
         silence() as (url, taken),
-        replicas(own_environment, url, count=1, redis_seconds=0.1, redis_rest_seconds=600) as (client,),
+        replicas(own_environment, url, count=1, redis_seconds=0.1, redis_rest_seconds=600) as (
+            client,
+        ),
     ):
         assert [status(client, age=age) for age in (20.0, 30.0, 40.0)] == [ALONE] * 3
         assert status(client, age=20.0).startswith("Slipway; hit; ttl=")
@@ -189,7 +228,9 @@ def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(own_environ
         assert up(client) == 0
 
 
-def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_environment: Environment, redis: RedisServer) -> None:
+def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(
+    own_environment: Environment, redis: RedisServer
+) -> None:
     nobody = f"redis://127.0.0.1:{free_port()}"
     for url, password in ((redis.url, "another than it has"), (nobody, PASSWORD)):
         with replicas(own_environment, url, count=1, redis_password=password) as (client,):
@@ -198,10 +239,13 @@ def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(own_environment: 
 
 
 def test_who_has_no_redis_does_not_carry_its_client() -> None:
-    script = "import sys, slipway_gateway.redis; sys.exit('redis' in sys.modules)"  # the one door to it, as lint checks
+    # the one door to it, as lint checks
+    script = "import sys, slipway_gateway.redis; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_another_address_than_of_a_redis_is_refused_at_the_start(own_environment: Environment) -> None:
+def test_another_address_than_of_a_redis_is_refused_at_the_start(
+    own_environment: Environment,
+) -> None:
     with pytest.raises(ValidationError, match="must begin with redis://, rediss:// or unix://"):
         own_environment.settings(redis_url="http://127.0.0.1:6379")

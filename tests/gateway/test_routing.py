@@ -58,7 +58,9 @@ def routes(cluster: Scripted) -> Iterator[Routes]:
     cluster.happens.put(None)
 
 
-def test_changes_are_followed_and_an_old_snapshot_stays_as_it_was(cluster: Scripted, routes: Routes) -> None:
+def test_changes_are_followed_and_an_old_snapshot_stays_as_it_was(
+    cluster: Scripted, routes: Routes
+) -> None:
     before = routes.snapshot
     cluster.tell("ADDED", _model("three"))
     cluster.tell("DELETED", _model("one"))
@@ -68,7 +70,9 @@ def test_changes_are_followed_and_an_old_snapshot_stays_as_it_was(cluster: Scrip
         routes.get("one")
 
 
-def test_what_went_away_during_a_failure_is_noticed_afterwards(cluster: Scripted, routes: Routes) -> None:
+def test_what_went_away_during_a_failure_is_noticed_afterwards(
+    cluster: Scripted, routes: Routes
+) -> None:
     cluster.models = [_model("two")]
     cluster.happens.put(ClusterError("connection lost"))
     wait_for("the new list", lambda: routes.snapshot.keys() == {"two"})
@@ -81,15 +85,24 @@ def test_a_bug_in_the_watch_does_not_end_it(cluster: Scripted, routes: Routes) -
     wait_for("the new list", lambda: routes.snapshot.keys() == {"four"})
 
 
-def test_a_model_that_is_not_understood_leaves_the_others_alone(cluster: Scripted, routes: Routes) -> None:
+def test_a_model_that_is_not_understood_leaves_the_others_alone(
+    cluster: Scripted, routes: Routes
+) -> None:
     cluster.tell("MODIFIED", _model("one", traffic="of the next release"))
     wait_for("its end", lambda: routes.snapshot.keys() == {"two"})
     cluster.tell("MODIFIED", _model("one"))
     wait_for("its return", lambda: routes.snapshot.keys() == {"one", "two"})
 
 
-def test_a_model_of_a_later_release_is_routed_by_what_is_known_of_it(cluster: Scripted, routes: Routes) -> None:
-    ready = {"type": "Ready", "status": "False", "reason": "Asleep", "lastTransitionTime": "2026-01-01T12:00:00Z"}
+def test_a_model_of_a_later_release_is_routed_by_what_is_known_of_it(
+    cluster: Scripted, routes: Routes
+) -> None:
+    ready = {
+        "type": "Ready",
+        "status": "False",
+        "reason": "Asleep",
+        "lastTransitionTime": "2026-01-01T12:00:00Z",
+    }
     cluster.tell("MODIFIED", of_a_later_release(_model("one", conditions=[ready])))
     wait_for("its status", lambda: routes.get("one").message == "Asleep")
     assert routes.snapshot.keys() == {"one", "two"}

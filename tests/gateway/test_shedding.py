@@ -20,7 +20,9 @@ from tests.gateway.predictor import Predictor
 
 
 @contextmanager
-def crowded(new_environment: Callable[[], Environment], predictor: Predictor, **settings: Any) -> Iterator[Client]:
+def crowded(
+    new_environment: Callable[[], Environment], predictor: Predictor, **settings: Any
+) -> Iterator[Client]:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=predictor.url)
     with environment.gateway(upstream_timeout_seconds=10, **settings) as client:
@@ -34,12 +36,18 @@ def at_once(client: Client, count: int) -> list[httpx.Response]:
 
 
 def statuses(answers: list[httpx.Response]) -> Counter[int]:
-    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503)
+    assert all(
+        int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 503
+    )
     return Counter(answer.status_code for answer in answers)
 
 
-def test_those_beyond_room_and_line_are_refused_at_once(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=2, queue_length=3, queue_seconds=10) as client:
+def test_those_beyond_room_and_line_are_refused_at_once(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
+    with crowded(
+        new_environment, troubled, predictor_concurrency=2, queue_length=3, queue_seconds=10
+    ) as client:
         troubled.delay = 0.5
         answers = at_once(client, 12)
         assert statuses(answers) == {200: 5, 503: 7}
@@ -53,20 +61,29 @@ def test_those_beyond_room_and_line_are_refused_at_once(new_environment: Callabl
         assert client.environment.count() == 8, "who was not let in is in no log"
 
 
-def test_a_version_that_nobody_asks_has_no_line(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_a_version_that_nobody_asks_has_no_line(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     with crowded(new_environment, troubled, predictor_concurrency=1) as client:
         troubled.delay = 0.3
         answers = at_once(client, 3)
         assert statuses(answers) == {200: 3}
-        wait_for("the end of the line: each version that ever was served would leave one", lambda: not _lines())
+        wait_for(
+            "the end of the line: each version that ever was served would leave one",
+            lambda: not _lines(),
+        )
 
 
 def _lines() -> list[AdmissionQueue]:
     return [each for each in gc.get_objects() if isinstance(each, AdmissionQueue)]
 
 
-def test_nobody_waits_longer_than_the_deadline(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=1, queue_length=10, queue_seconds=0.2) as client:
+def test_nobody_waits_longer_than_the_deadline(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
+    with crowded(
+        new_environment, troubled, predictor_concurrency=1, queue_length=10, queue_seconds=0.2
+    ) as client:
         troubled.delay = 1
         answers = at_once(client, 5)
         assert statuses(answers) == {200: 1, 503: 4}
@@ -75,8 +92,13 @@ def test_nobody_waits_longer_than_the_deadline(new_environment: Callable[[], Env
         assert max(late) < 0.9, "before the one under way was answered"
 
 
-def test_named_predictions_stand_in_the_same_line(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client, ThreadPoolExecutor(1) as thread:
+def test_named_predictions_stand_in_the_same_line(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
+    with (
+        crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
         row = {"instances": [{"age": 63, "chol": 233, "thal": 6}]}
         assert client.post("/v1/models/heart/predictions", row).status_code == 200
         troubled.delay, asked = 1, len(troubled.asked)
@@ -91,7 +113,10 @@ def test_named_predictions_stand_in_the_same_line(new_environment: Callable[[], 
 def test_one_model_does_not_stand_in_anothers_way(
     new_environment: Callable[[], Environment], troubled: Predictor, predictor: Predictor
 ) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client, ThreadPoolExecutor(1) as thread:
+    with (
+        crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client,
+        ThreadPoolExecutor(1) as thread,
+    ):
         client.environment.model("other", ("1", 100), url=predictor.url)
         wait_for("the other model", lambda: client.infer("other").status_code == 200)
         troubled.delay, asked = 1, len(troubled.asked)
@@ -102,8 +127,12 @@ def test_one_model_does_not_stand_in_anothers_way(
         assert under_way.result().status_code == 200
 
 
-def test_a_burst_that_fits_the_line_loses_nobody(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=2, queue_length=30, queue_seconds=10) as client:
+def test_a_burst_that_fits_the_line_loses_nobody(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
+    with crowded(
+        new_environment, troubled, predictor_concurrency=2, queue_length=30, queue_seconds=10
+    ) as client:
         troubled.delay = 0.05
         assert statuses(at_once(client, 30)) == {200: 30}
 

@@ -1,4 +1,6 @@
-"""PostgreSQL that is lost without a closed connection: whoever waits for it fails in time, and goes on by a new connection."""
+"""PostgreSQL that is lost without a closed connection: whoever waits for it fails in time, and goes
+on by a new connection.
+"""
 
 import ast
 import asyncio
@@ -34,7 +36,9 @@ def within(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Non
     asyncio.run(run())
 
 
-def test_a_transaction_on_a_connection_that_went_silent_fails_and_the_next_one_is_made_anew(own_environment: Environment) -> None:
+def test_a_transaction_on_a_connection_that_went_silent_fails_and_the_next_one_is_made_anew(
+    own_environment: Environment,
+) -> None:
     async def work() -> None:
         with Network(own_environment.database_url) as network:
             database = Database(network.url, statement_seconds=QUICK)
@@ -73,7 +77,9 @@ def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Enviro
         with pytest.raises(DatabaseUnavailable) as refused:
             await database.run(text("SELECT pg_sleep(60)"))
         assert "statement timeout" in refused.value.cause
-        assert await database.run(text("SELECT pg_sleep(1)"), seconds=30), "maintenance may take longer"
+        assert await database.run(text("SELECT pg_sleep(1)"), seconds=30), (
+            "maintenance may take longer"
+        )
         ((shown,),) = await database.run(text("SHOW statement_timeout"))
         assert shown == "500ms", "and afterwards it is as before"
         await database.close()
@@ -81,7 +87,9 @@ def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Enviro
     within(PATIENCE, work)
 
 
-def test_a_transaction_of_many_short_statements_has_a_deadline_too(own_environment: Environment) -> None:
+def test_a_transaction_of_many_short_statements_has_a_deadline_too(
+    own_environment: Environment,
+) -> None:
     async def work() -> None:
         database = Database(own_environment.database_url, statement_seconds=QUICK)
 
@@ -98,10 +106,14 @@ def test_a_transaction_of_many_short_statements_has_a_deadline_too(own_environme
     within(PATIENCE, work)
 
 
-def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(own_environment: Environment) -> None:
+def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(
+    own_environment: Environment,
+) -> None:
     async def work() -> None:
         given = parameters(own_environment.database_url, statement_seconds=QUICK)
-        async with await Connection.connect(own_environment.database_url, autocommit=True, **given) as connection:
+        async with await Connection.connect(
+            own_environment.database_url, autocommit=True, **given
+        ) as connection:
             await connection.execute("LISTEN something")
             heard = [each async for each in connection.notifies(timeout=3)]
             assert (heard, connection.closed) == ([], False)
@@ -111,14 +123,23 @@ def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(own
 
 def test_events_and_grants_go_on_by_new_connections(own_environment: Environment) -> None:
     with Network(own_environment.database_url) as network:
-        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
+        environment = Environment(
+            own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
+        )
         with environment.gateway(database_seconds=QUICK, watch_seconds=1) as client:
             assert client.infer("heart").status_code == 200
             wait_for("the first shipment", lambda: own_environment.count() == 1)
             network.cut()
             assert client.infer("heart").status_code == 200
-            wait_for("the loss to be noticed", lambda: client.gateway.shipper.problem and client.gateway.grants.problem, PATIENCE)
-            assert client.get("/readyz", who=None).json()["database"] == "away, events wait in the spool"
+            wait_for(
+                "the loss to be noticed",
+                lambda: client.gateway.shipper.problem and client.gateway.grants.problem,
+                PATIENCE,
+            )
+            assert (
+                client.get("/readyz", who=None).json()["database"]
+                == "away, events wait in the spool"
+            )
             with psycopg.connect(own_environment.database_url) as connection:
                 connection.execute("DELETE FROM grants")
             network.mend()
@@ -127,11 +148,18 @@ def test_events_and_grants_go_on_by_new_connections(own_environment: Environment
             assert client.get("/readyz", who=None).json()["database"] == "ok"
 
 
-def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_the_other(own_environment: Environment) -> None:
+def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_the_other(
+    own_environment: Environment,
+) -> None:
     callers = 40  # one after the other they would take a minute, and the client gives up after 15 s
     with Network(own_environment.database_url) as network:
-        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
-        with environment.gateway(database_seconds=QUICK, ship_seconds=3600) as client, ThreadPoolExecutor(callers) as pool:
+        environment = Environment(
+            own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
+        )
+        with (
+            environment.gateway(database_seconds=QUICK, ship_seconds=3600) as client,
+            ThreadPoolExecutor(callers) as pool,
+        ):
             network.cut()
             client.infer("heart")
             answers = pool.map(lambda _: client.get("/v1/usage"), range(callers))
@@ -141,12 +169,25 @@ def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_
 
 def test_a_worker_whose_connections_went_silent_does_not_hang(own_environment: Environment) -> None:
     with Network(own_environment.database_url) as network:
-        environment = Environment(own_environment.folder, network.url, own_environment.issuer, own_environment.predictor)
-        with own_environment.gateway() as client, Workers(environment, database_seconds=QUICK) as workers:
-            first = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
-            wait_for("the first task", lambda: _is_done(client.get(f"/v1/tasks/{first['taskId']}").json()), PATIENCE)
+        environment = Environment(
+            own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
+        )
+        with (
+            own_environment.gateway() as client,
+            Workers(environment, database_seconds=QUICK) as workers,
+        ):
+            first = client.post(
+                "/v2/models/heart/infer", v2_request(), Prefer="respond-async"
+            ).json()
+            wait_for(
+                "the first task",
+                lambda: _is_done(client.get(f"/v1/tasks/{first['taskId']}").json()),
+                PATIENCE,
+            )
             network.cut()
-            second = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").json()
+            second = client.post(
+                "/v2/models/heart/infer", v2_request(), Prefer="respond-async"
+            ).json()
             network.mend()
 
             def goes_on() -> bool:
@@ -169,7 +210,11 @@ FROM = {"psycopg", "AsyncConnection", "Connection", None}
 def test_every_connection_of_the_product_has_the_shared_parameters() -> None:
     """Whatever opens a connection to PostgreSQL gets its keywords from the shared function."""
     opening = {}
-    for package in ("gateway/slipway_gateway", "jobs/slipway_jobs", "controller/slipway_controller"):
+    for package in (
+        "gateway/slipway_gateway",
+        "jobs/slipway_jobs",
+        "controller/slipway_controller",
+    ):
         for path in (ROOT / package).rglob("*.py"):
             if "migrations" not in path.parts and _opens(source := path.read_text()):
                 opening[str(path.relative_to(ROOT))] = (
@@ -180,13 +225,27 @@ def test_every_connection_of_the_product_has_the_shared_parameters() -> None:
 
 
 def _opens(source: str) -> bool:
-    if "psycopg" not in source and "create_engine" not in source and "slipway_jobs.postgresql" not in source:
+    if (
+        "psycopg" not in source
+        and "create_engine" not in source
+        and "slipway_jobs.postgresql" not in source
+    ):
         return False
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             function = node.func
-            name = function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-            owner = function.value.id if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) else None
+            name = (
+                function.attr
+                if isinstance(function, ast.Attribute)
+                else function.id
+                if isinstance(function, ast.Name)
+                else ""
+            )
+            owner = (
+                function.value.id
+                if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
+                else None
+            )
             if name in OPENS and owner in FROM:
                 return True
     return False

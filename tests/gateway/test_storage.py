@@ -18,11 +18,14 @@ COUNTED = """
 SELECT subject, sum(bytes)::bigint FROM (
     SELECT subject, 256 + octet_length(body) + coalesce(octet_length(answer), 0)
         + pg_column_size(caller) + pg_column_size(headers) AS bytes FROM tasks
-    UNION ALL SELECT subject, 256 + coalesce(octet_length(comment), 0) + coalesce(pg_column_size(label), 0) FROM feedback
+    UNION ALL
+      SELECT subject, 256 + coalesce(octet_length(comment), 0) + coalesce(pg_column_size(label), 0)
+        FROM feedback
     UNION ALL SELECT subject, 256 + octet_length(content) FROM pictures
     UNION ALL SELECT subject, 256 FROM prediction_pictures
     UNION ALL SELECT subject, 256 FROM batches
-    UNION ALL SELECT subject, 256 + octet_length(content) FROM batch_files JOIN batches USING (batch_id)
+    UNION ALL SELECT subject, 256 + octet_length(content) FROM batch_files JOIN batches
+      USING (batch_id)
 ) AS counted GROUP BY subject ORDER BY subject
 """
 """The bytes of each caller, counted from the tables."""
@@ -48,32 +51,51 @@ def predicted(client: Client, who: str) -> str:
 
 
 def task(client: Client, who: str) -> int:
-    return client.post("/v1/models/heart/predictions", {"instances": [ROW] * 200}, who, Prefer="respond-async").status_code
+    return client.post(
+        "/v1/models/heart/predictions", {"instances": [ROW] * 200}, who, Prefer="respond-async"
+    ).status_code
 
 
 def comment(client: Client, path: str, who: str) -> int:
     return client.post(path, {"comment": "x" * 2000}, who).status_code
 
 
-def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(store: Environment) -> None:
+def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(
+    store: Environment,
+) -> None:
     with store.gateway(storage_per_caller=64 * KIB) as client:
         paths = {who: predicted(client, who) for who in ("ada", "bob")}
         file = CSV + b"z" * 40 * KIB
         first = upload(client, file)
         assert first.status_code == 202
         refused = upload(client, file)
-        assert (refused.status_code, "65536 are allowed" in refused.text, "retry-after" in refused.headers) == (429, True, True)
+        assert (
+            refused.status_code,
+            "65536 are allowed" in refused.text,
+            "retry-after" in refused.headers,
+        ) == (429, True, True)
         assert 429 in [comment(client, paths["ada"], "ada") for _ in range(20)]
         assert task(client, "ada") == 429
-        assert rows(store, "SELECT count(*) FROM batches") == [(1,)], "what is refused is not stored"
+        assert rows(store, "SELECT count(*) FROM batches") == [(1,)], (
+            "what is refused is not stored"
+        )
         assert rows(store, "SELECT count(*) FROM tasks") == [(0,)]
         assert rows(store, "SELECT sum(bytes) <= 65536 FROM storage") == [(True,)]
-        assert [upload(client, file, "bob").status_code, comment(client, paths["bob"], "bob"), task(client, "bob")] == [
+        assert [
+            upload(client, file, "bob").status_code,
+            comment(client, paths["bob"], "bob"),
+            task(client, "bob"),
+        ] == [
             202,
             201,
             202,
         ]
-        assert client.http.delete(first.headers["location"], headers=client._headers("ada")).status_code == 204
+        assert (
+            client.http.delete(
+                first.headers["location"], headers=client._headers("ada")
+            ).status_code
+            == 204
+        )
         assert comment(client, paths["ada"], "ada") == 201, "what is deleted counts no more"
 
 
@@ -88,7 +110,9 @@ def test_all_callers_together_end_at_a_budget_too(store: Environment) -> None:
         assert client.get("/v1/batches").status_code == 200
 
 
-def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(store: Environment) -> None:
+def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(
+    store: Environment,
+) -> None:
     with store.gateway() as client:
         for who in ("ada", "bob"):
             path = predicted(client, who)
@@ -98,7 +122,10 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(sto
         location = upload(client, CSV).headers["location"]
 
         def counters() -> list[Any]:
-            found = "SELECT subject, sum(bytes)::bigint FROM storage GROUP BY subject HAVING sum(bytes) <> 0 ORDER BY subject"
+            found = (
+                "SELECT subject, sum(bytes)::bigint FROM storage GROUP BY subject HAVING "
+                "sum(bytes) <> 0 ORDER BY subject"
+            )
             return rows(store, found)
 
         assert counters() == rows(store, COUNTED) != []
@@ -107,7 +134,11 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(sto
     with psycopg.connect(store.database_url) as connection:
         connection.execute("UPDATE tasks SET answer = %s, state = 'succeeded'", [b"x" * 5000])
         connection.execute(
-            "INSERT INTO pictures VALUES ('sha256:1', %s, now(), 'user:ada'), ('sha256:2', %s, now(), 'user:bob')", [b"x"] * 2
+            (
+                "INSERT INTO pictures VALUES ('sha256:1', %s, now(), 'user:ada'), ('sha256:2', "
+                "%s, now(), 'user:bob')"
+            ),
+            [b"x"] * 2,
         )
         connection.execute(
             "INSERT INTO prediction_pictures VALUES "
@@ -117,7 +148,9 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(sto
     asyncio.run(leave(store, "user:ada"))
     assert counters() == rows(store, COUNTED)
     assert rows(store, "SELECT count(*) FROM storage WHERE subject = 'user:ada'") == [(0,)]
-    assert rows(store, "SELECT kind FROM storage WHERE subject LIKE 'departed-%' ORDER BY kind") == [("feedback",), ("pictures",)]
+    assert rows(
+        store, "SELECT kind FROM storage WHERE subject LIKE 'departed-%' ORDER BY kind"
+    ) == [("feedback",), ("pictures",)]
 
 
 async def leave(environment: Environment, subject: str) -> None:
@@ -142,13 +175,26 @@ def test_a_caller_has_so_many_jobs_under_way(store: Environment) -> None:
         assert [keyed.status_code, plain.status_code] == [202, 202]
         for key in (None, "other"):
             refused = upload(client, CSV, key=key)
-            assert (refused.status_code, "2 Jobs under way" in refused.text, "retry-after" in refused.headers) == (
+            assert (
+                refused.status_code,
+                "2 Jobs under way" in refused.text,
+                "retry-after" in refused.headers,
+            ) == (
                 429,
                 True,
                 True,
             )
-        assert rows(store, "SELECT count(*) FROM batches") == [(2,)], "what is refused is not stored"
-        assert upload(client, CSV, key="k").json()["batchId"] == keyed.json()["batchId"], "a repetition begins nothing"
+        assert rows(store, "SELECT count(*) FROM batches") == [(2,)], (
+            "what is refused is not stored"
+        )
+        assert upload(client, CSV, key="k").json()["batchId"] == keyed.json()["batchId"], (
+            "a repetition begins nothing"
+        )
         assert upload(client, CSV, "bob").status_code == 202
-        assert client.http.delete(plain.headers["location"], headers=client._headers("ada")).status_code == 204
+        assert (
+            client.http.delete(
+                plain.headers["location"], headers=client._headers("ada")
+            ).status_code
+            == 204
+        )
         assert upload(client, CSV).status_code == 202

@@ -1,4 +1,6 @@
-"""A person and a service account of the same name share nothing: neither what they make from now on nor what was there before."""
+"""A person and a service account of the same name share nothing: neither what they make from now on
+nor what was there before.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -55,13 +57,23 @@ def made(client: Client, who: str) -> list[str]:
     prediction = client.infer("heart", who).headers["x-request-id"]
     feedback = client.post(f"/v1/predictions/{prediction}/feedback", {"label": 1}, who)
     assert feedback.status_code == 201, feedback.text
-    task = client.post("/v2/models/heart/infer", v2_request(), who, Prefer="respond-async", **{"Idempotency-Key": "one"})
+    task = client.post(
+        "/v2/models/heart/infer",
+        v2_request(),
+        who,
+        Prefer="respond-async",
+        **{"Idempotency-Key": "one"},
+    )
     assert task.status_code == 202, task.text
     batch = upload(client, b"age,chol,thal\r\n63,233,6\r\n", who, key="one")
     assert batch.status_code == 202, batch.text
     webhook = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"}, who)
     assert webhook.status_code == 201, webhook.text
-    found = [f"/v1/predictions/{prediction}", f"/v1/predictions/{prediction}/feedback", task.headers["location"]]
+    found = [
+        f"/v1/predictions/{prediction}",
+        f"/v1/predictions/{prediction}/feedback",
+        task.headers["location"],
+    ]
     return [*found, batch.headers["location"], f"/v1/webhooks/{webhook.json()['webhookId']}"]
 
 
@@ -69,31 +81,50 @@ def test_a_person_of_the_name_of_a_service_account_reads_and_deletes_nothing_of_
     client: Client, shared: Environment, robot: str
 ) -> None:
     of_robot, of_person = made(client, robot), made(client, "robot")
-    assert not set(of_robot) & set(of_person)  # nor does an Idempotency-Key of one find what the other made
+    assert not set(of_robot) & set(
+        of_person
+    )  # nor does an Idempotency-Key of one find what the other made
     for who, theirs in (("robot", of_robot), (robot, of_person)):
         for path in theirs:
             if "webhooks" not in path and not (who == robot and "predictions" in path):
                 assert client.get(path, who).status_code == 404, path
             if "predictions" not in path:
-                assert client.http.delete(path, headers=client._headers(who)).status_code == 404, path
-    for who, subject, own in (("robot", "user:robot", of_person), (robot, "client:robot", of_robot)):
+                assert client.http.delete(path, headers=client._headers(who)).status_code == 404, (
+                    path
+                )
+    for who, subject, own in (
+        ("robot", "user:robot", of_person),
+        (robot, "client:robot", of_robot),
+    ):
         assert client.get("/v1/me", who).json()["subject"] == subject
         assert client.get(own[0], who).json()["caller"] == subject
-        assert [f"/v1/tasks/{each['taskId']}" for each in client.get("/v1/tasks", who).json()["tasks"]] == [own[2]]
-        assert [f"/v1/batches/{each['batchId']}" for each in client.get("/v1/batches", who).json()["batches"]] == [own[3]]
-        assert [f"/v1/webhooks/{each['webhookId']}" for each in client.get("/v1/webhooks", who).json()["webhooks"]] == [own[4]]
+        assert [
+            f"/v1/tasks/{each['taskId']}" for each in client.get("/v1/tasks", who).json()["tasks"]
+        ] == [own[2]]
+        assert [
+            f"/v1/batches/{each['batchId']}"
+            for each in client.get("/v1/batches", who).json()["batches"]
+        ] == [own[3]]
+        assert [
+            f"/v1/webhooks/{each['webhookId']}"
+            for each in client.get("/v1/webhooks", who).json()["webhooks"]
+        ] == [own[4]]
         usage = client.get("/v1/usage", who).json()
         assert (usage["subject"], usage["total"] > 0) == (subject, True)
         assert client.get(f"/v1/usage?subject={subject}", "root").json() == usage
     bare = client.get("/v1/usage?subject=robot", "root").json()
     assert bare["subject"] == "user:robot"
-    untyped = {table: names for table in OWNED if (names := untyped_names(shared.database_url, table))}
+    untyped = {
+        table: names for table in OWNED if (names := untyped_names(shared.database_url, table))
+    }
     assert untyped == {}
 
 
 def untyped_names(url: str, table: str) -> set[str]:
     """Of a table, the names without a type. The addresses among the rates are no subjects."""
-    query = SQL("SELECT DISTINCT subject FROM {} WHERE subject !~ {}").format(Identifier(table), TYPED)
+    query = SQL("SELECT DISTINCT subject FROM {} WHERE subject !~ {}").format(
+        Identifier(table), TYPED
+    )
     with psycopg.connect(url) as connection:
         return {name for (name,) in connection.execute(query) if name != "127.0.0.1"}
 
@@ -102,7 +133,8 @@ def columns(connection: psycopg.Connection) -> dict[str, dict[str, str]]:
     """Tables with a subject; of each the columns that must be given, with their types."""
     query = """
         SELECT table_name, column_name, data_type FROM information_schema.columns
-        WHERE table_schema = 'public' AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO'
+        WHERE table_schema = 'public' AND is_nullable = 'NO' AND column_default IS NULL
+          AND is_identity = 'NO'
     """
     found: dict[str, dict[str, str]] = {}
     for table, column, kind in connection.execute(query):
@@ -125,13 +157,21 @@ VALUES: dict[str, Any] = {
 def add(connection: psycopg.Connection, table: str, given: dict[str, str], **values: Any) -> None:
     """A row with these values, and some value in every other column that needs one."""
     key = f"{values['subject']} {values.get('decision', '')}"
-    row = {name: key if name == "digest" or name.endswith("_id") else VALUES[kind] for name, kind in given.items()}
+    row = {
+        name: key if name == "digest" or name.endswith("_id") else VALUES[kind]
+        for name, kind in given.items()
+    }
     row |= {name: value for name, value in values.items() if name in given}
     names, places = SQL(", ").join(map(Identifier, row)), SQL(", ").join([SQL("%s")] * len(row))
-    connection.execute(SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(table), names, places), list(row.values()))
+    connection.execute(
+        SQL("INSERT INTO {} ({}) VALUES ({})").format(Identifier(table), names, places),
+        list(row.values()),
+    )
 
 
-def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database: Callable[[], str]) -> None:
+def test_every_table_with_a_subject_gets_its_types_by_the_migration(
+    new_database: Callable[[], str],
+) -> None:
     url, pseudonym = new_database(), f"{subjects.DEPARTED}{'0' * 16}"
     migrate(url, BEFORE)
     with psycopg.connect(url) as connection:
@@ -149,7 +189,10 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database
                 services = () if table in OF_PEOPLE else ("nightly",)
                 for name in ("ada", "robot", pseudonym, *services):
                     add(connection, table, given, subject=name)
-        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'client:quiet', '*', 'default')")
+        connection.execute(
+            "INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', "
+            "'client:quiet', '*', 'default')"
+        )
         add(connection, "usage", owned["usage"], subject="quiet")
         add(connection, "audit", owned["audit"], subject=":gateway")
     migrate(url)
@@ -157,7 +200,12 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database
         assert columns(connection).keys() == OWNED
         assert owned.keys() <= OWNED
         seen = {
-            table: {name for (name,) in connection.execute(SQL("SELECT subject FROM {}").format(Identifier(table)))}
+            table: {
+                name
+                for (name,) in connection.execute(
+                    SQL("SELECT subject FROM {}").format(Identifier(table))
+                )
+            }
             for table in owned
         }
     assert {table: names for table in owned if (names := untyped_names(url, table))} == {}
@@ -165,26 +213,44 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(new_database
     assert seen["prediction_events"] == seen["tasks"] == {*both, "user:robot"}
     assert seen["batches"] == seen["quota_leases"] == seen["feedback"] == {*both, pseudonym}
     assert seen["usage"] == {*both, pseudonym, "client:quiet"}
-    assert seen["webhooks"] == {"user:ada", "client:nightly", pseudonym}, "of a name that two had none is kept"
+    assert seen["webhooks"] == {"user:ada", "client:nightly", pseudonym}, (
+        "of a name that two had none is kept"
+    )
     people = {"user:ada", "user:robot"}
     assert seen["known_accounts"] == seen["departed"] == {*people, pseudonym}
     assert seen["storage"] == seen["tasks"] | {pseudonym}
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 
 
-def test_events_that_a_former_release_left_in_a_spool_get_their_types(client: Client, shared: Environment) -> None:
+def test_events_that_a_former_release_left_in_a_spool_get_their_types(
+    client: Client, shared: Environment
+) -> None:
     request_id = client.infer("heart").headers["x-request-id"]
     wait_for("the event", lambda: shared.count(f"request_id = '{request_id}'") == 1)
     with psycopg.connect(shared.database_url) as connection:
-        row = connection.execute("SELECT row_to_json(e) FROM prediction_events e WHERE request_id = %s", [request_id]).fetchone()
+        row = connection.execute(
+            "SELECT row_to_json(e) FROM prediction_events e WHERE request_id = %s", [request_id]
+        ).fetchone()
     assert row
     event = {camel(name): value for name, value in row[0].items()}
-    given = [("spool-1", "ada", "predict:user"), ("spool-2", "nightly", "predict:service"), ("spool-3", "client:robot", "x")]
-    lines = [orjson.dumps({**event, "requestId": key, "subject": name, "decision": rule}) for key, name, rule in given]
-    client.environment.spool.joinpath("0-of-before.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+    given = [
+        ("spool-1", "ada", "predict:user"),
+        ("spool-2", "nightly", "predict:service"),
+        ("spool-3", "client:robot", "x"),
+    ]
+    lines = [
+        orjson.dumps({**event, "requestId": key, "subject": name, "decision": rule})
+        for key, name, rule in given
+    ]
+    client.environment.spool.joinpath("0-of-before.jsonl").write_bytes(
+        b"".join(line + b"\n" for line in lines)
+    )
     wait_for("the events", lambda: shared.count("request_id LIKE 'spool-%'") == 3)
     with psycopg.connect(shared.database_url) as connection:
-        found = connection.execute("SELECT subject FROM prediction_events WHERE request_id LIKE 'spool-%' ORDER BY request_id")
+        found = connection.execute(
+            "SELECT subject FROM prediction_events WHERE request_id LIKE 'spool-%' ORDER BY "
+            "request_id"
+        )
         assert [name for (name,) in found] == ["user:ada", "client:nightly", "client:robot"]
 
 

@@ -1,4 +1,6 @@
-"""Predictions that are made later: accepted, answered by workers that may die, kept, and told of."""
+"""Predictions that are made later: accepted, answered by workers that may die, kept, and
+told of.
+"""
 
 import time
 from collections import Counter
@@ -68,9 +70,18 @@ def test_a_task_is_answered_as_its_request_would_have_been(client: Client) -> No
     at_once = client.infer("heart")
     answer = later(client)
     assert answer.headers["preference-applied"] == "respond-async"
-    assert answer.json()["location"] == answer.headers["location"] == f"/v1/tasks/{answer.json()['taskId']}"
+    assert (
+        answer.json()["location"]
+        == answer.headers["location"]
+        == f"/v1/tasks/{answer.json()['taskId']}"
+    )
     task = ended(client, answer)
-    assert (task["state"], task["status"], task["attempts"], task["error"]) == ("succeeded", 200, 1, None)
+    assert (task["state"], task["status"], task["attempts"], task["error"]) == (
+        "succeeded",
+        200,
+        1,
+        None,
+    )
     assert task["result"] == at_once.json()
     result = client.get(f"{answer.headers['location']}/result")
     assert (result.status_code, result.content) == (200, at_once.content)
@@ -86,7 +97,9 @@ def test_a_task_is_answered_as_its_request_would_have_been(client: Client) -> No
 
 
 @pytest.mark.usefixtures("worker")
-def test_gateway_and_worker_serve_a_model_of_a_later_release(client: Client, busy: Environment, worker: Workers) -> None:
+def test_gateway_and_worker_serve_a_model_of_a_later_release(
+    client: Client, busy: Environment, worker: Workers
+) -> None:
     busy.model("newer", ("3", 90), ("2", 10))
     skew.store(busy.cluster, "newer")
     wait_for("the model", lambda: client.infer("newer").status_code == 200)
@@ -115,7 +128,13 @@ def test_what_the_model_refuses_is_a_failed_task_and_not_tried_again(client: Cli
     [
         ("/v2/models/nobody/infer", {}, {}, 404, "nobody"),
         ("/v2/models/heart/versions/9/infer", {}, {}, 404, "version 9"),
-        ("/v1/models/heart/predictions", {"instances": [{**ROW, "age": -5}]}, {}, 422, "age: -5 is below"),
+        (
+            "/v1/models/heart/predictions",
+            {"instances": [{**ROW, "age": -5}]},
+            {},
+            422,
+            "age: -5 is below",
+        ),
         ("/v1/models/heart/predictions", {"rows": []}, {}, 422, "instances"),
         ("/v2/models/heart/infer", b"x" * (2**20 + 1), {}, 413, "larger"),
         ("/v2/models/heart/infer", {}, {"content-type": "text/csv"}, 415, "application/json"),
@@ -137,7 +156,9 @@ def test_another_preference_changes_nothing(client: Client, prefer: str) -> None
     assert later(client, Prefer=prefer).status_code == 200
 
 
-@pytest.mark.parametrize("prefer", ["Respond-Async, wait=5", "wait=5,respond-async", "respond-async;x=1"])
+@pytest.mark.parametrize(
+    "prefer", ["Respond-Async, wait=5", "wait=5,respond-async", "respond-async;x=1"]
+)
 def test_the_preference_may_stand_among_others(client: Client, prefer: str) -> None:
     answer = later(client, Prefer=prefer)
     assert answer.status_code == 202
@@ -150,7 +171,11 @@ def test_a_task_is_its_owners_and_nobody_elses_but_an_admins(client: Client) -> 
     path = answer.headers["location"]
     ended(client, answer)
     headers = client._headers("bob")
-    for each in (client.get(path, "bob"), client.get(f"{path}/result", "bob"), client.http.delete(path, headers=headers)):
+    for each in (
+        client.get(path, "bob"),
+        client.get(f"{path}/result", "bob"),
+        client.http.delete(path, headers=headers),
+    ):
         assert each.status_code == 404
     assert client.get("/v1/tasks/nothing").status_code == 404
     assert client.get("/v1/tasks", "bob").json() == {"tasks": []}
@@ -170,7 +195,9 @@ def test_the_same_key_is_the_same_task(client: Client) -> None:
     assert len({answer.json()["taskId"] for answer in answers}) == 1
     other = named(client, ROW, Idempotency_Key="once")
     assert (other.status_code, other.json()["errors"][0]["field"]) == (422, "Idempotency-Key")
-    assert later(client, "bob", Idempotency_Key="once").json()["taskId"] != answers[0].json()["taskId"]
+    assert (
+        later(client, "bob", Idempotency_Key="once").json()["taskId"] != answers[0].json()["taskId"]
+    )
     task = ended(client, answers[0])
     assert client.environment.count(f"request_id = '{task['requestId']}'") == 1
 
@@ -189,22 +216,31 @@ def test_a_model_that_sleeps_is_tried_again_until_the_task_is_dead_and_an_admin_
     assert client.post(f"{answer.headers['location']}/replay", {}, "root").status_code == 202
     again = ended(client, answer)
     assert (again["state"], again["requestId"] != task["requestId"]) == ("succeeded", True)
-    assert again["attempts"] <= 2, "it is counted anew; the worker may hear of the model a moment after the test"
+    assert again["attempts"] <= 2, (
+        "it is counted anew; the worker may hear of the model a moment after the test"
+    )
     assert busy.count(f"request_id = '{again['requestId']}' AND status = 200") == 1
 
 
-def test_a_cancelled_task_is_never_answered(new_environment: Callable[[], Environment], troubled: Predictor) -> None:
+def test_a_cancelled_task_is_never_answered(
+    new_environment: Callable[[], Environment], troubled: Predictor
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=troubled.url)
     troubled.delay = 1.0
     with environment.gateway() as client:
         waiting, running = later(client), later(client)
         headers = client._headers("ada")
-        assert client.http.delete(waiting.headers["location"], headers=headers).json()["state"] == "cancelled"
+        assert (
+            client.http.delete(waiting.headers["location"], headers=headers).json()["state"]
+            == "cancelled"
+        )
         assert client.get(f"{waiting.headers['location']}/result").status_code == 409
         with Workers(environment):
             wait_for("the attempt", lambda: troubled.asked, PATIENCE)
-            assert client.http.delete(running.headers["location"], headers=headers).status_code == 200
+            assert (
+                client.http.delete(running.headers["location"], headers=headers).status_code == 200
+            )
             troubled.delay = 0.0
             assert ended(client, later(client))["state"] == "succeeded"
             wait_for("the end of the attempt", lambda: _jobs(environment) == 0)
@@ -212,7 +248,9 @@ def test_a_cancelled_task_is_never_answered(new_environment: Callable[[], Enviro
         states = Counter(each["state"] for each in client.get("/v1/tasks").json()["tasks"])
     assert states == {"cancelled": 2, "succeeded": 1}
     assert environment.count() == 1
-    assert troubled.asked == ["heart-3", "heart-3"], "the first was cancelled before a worker saw it"
+    assert troubled.asked == ["heart-3", "heart-3"], (
+        "the first was cancelled before a worker saw it"
+    )
 
 
 def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
@@ -222,12 +260,24 @@ def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
     environment.model("heart", ("3", 100), url=troubled.url)
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, priority) VALUES ('urgent', 'high')")
-        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:root', 'heart', 'urgent')")
+        connection.execute(
+            "INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', "
+            "'user:root', 'heart', 'urgent')"
+        )
     with environment.gateway() as client:
-        asked = [("low", "root", later(client, "root", Slipway_Priority="low")), ("normal", "ada", later(client))]
-        asked += [("high", "root", later(client, "root")), ("low", "ada", later(client, Slipway_Priority="low"))]
+        asked = [
+            ("low", "root", later(client, "root", Slipway_Priority="low")),
+            ("normal", "ada", later(client)),
+        ]
+        asked += [
+            ("high", "root", later(client, "root")),
+            ("low", "ada", later(client, Slipway_Priority="low")),
+        ]
         with Workers(environment, task_concurrency=1):
-            done = [(ended(client, answer, who)["finished"], priority) for priority, who, answer in asked]
+            done = [
+                (ended(client, answer, who)["finished"], priority)
+                for priority, who, answer in asked
+            ]
     assert [priority for _, priority in sorted(done)] == ["high", "normal", "low", "low"]
 
 
@@ -258,13 +308,17 @@ def test_a_task_of_a_later_releases_priority_is_put_back_and_answered_as_any_oth
             connection.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_priority")
             connection.execute("UPDATE tasks SET due = now() - interval '1 hour'")
             strange = [answers[0].json()["taskId"]]
-            connection.execute("UPDATE tasks SET priority = 'of a later release' WHERE task_id = %s", strange)
+            connection.execute(
+                "UPDATE tasks SET priority = 'of a later release' WHERE task_id = %s", strange
+            )
             connection.execute("DELETE FROM procrastinate_jobs")  # nobody looks at them any more
         with Workers(environment):
             assert [ended(client, answer)["state"] for answer in answers] == ["succeeded"] * 2
 
 
-def test_a_caller_has_so_many_unfinished_tasks_and_no_more(new_environment: Callable[[], Environment]) -> None:
+def test_a_caller_has_so_many_unfinished_tasks_and_no_more(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with environment.gateway(tasks_per_caller=2) as client:
@@ -302,12 +356,17 @@ def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_onc
     assert {attempts for _, _, attempts in tasks} == {1}, "a killed worker is no failed attempt"
 
 
-def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(new_environment: Callable[[], Environment]) -> None:
+def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, requests_per_day) VALUES ('few', 3)")
-        connection.execute("INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:ada', 'heart', 'few')")
+        connection.execute(
+            "INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', 'user:ada', "
+            "'heart', 'few')"
+        )
     with environment.gateway() as client:
         answers = [later(client, Idempotency_Key=key) for key in ("a", "a", "b", "b", "c")]
         assert [answer.status_code for answer in answers] == [202] * 5
@@ -322,20 +381,28 @@ def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(new_environment
 def test_expired_tasks_are_forgotten(new_environment: Callable[[], Environment]) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
-    with environment.gateway(task_keep_seconds=0.5) as client, Workers(environment, task_keep_seconds=0.5):
+    with (
+        environment.gateway(task_keep_seconds=0.5) as client,
+        Workers(environment, task_keep_seconds=0.5),
+    ):
         path = later(client).headers["location"]
         wait_for("the end of its time", lambda: client.get(path).status_code == 404, PATIENCE)
     assert environment.count() == 1, "the event log keeps what happened"
 
 
-def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(client: Client, worker: Workers) -> None:
+def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
+    client: Client, worker: Workers
+) -> None:
     with Receiver() as receiver:
         receiver.statuses = [302, 500]
         made = client.post("/v1/webhooks", {"url": f"{receiver.server.url}/done"}, "carol")
         assert made.status_code == 201
         task = ended(client, later(client, "carol"), "carol")
         wait_for("three deliveries", lambda: len(receiver.taken) == 3)
-        wait_for("the note of it", lambda: client.get("/v1/webhooks", "carol").json()["webhooks"][0]["delivered"])
+        wait_for(
+            "the note of it",
+            lambda: client.get("/v1/webhooks", "carol").json()["webhooks"][0]["delivered"],
+        )
         (listed,) = client.get("/v1/webhooks", "carol").json()["webhooks"]
         headers, body = receiver.taken[0]
         assert len({(each["webhook-id"], content) for each, content in receiver.taken}) == 1
@@ -345,7 +412,10 @@ def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
         assert b'"type":"task.succeeded"' in body
         assert task["taskId"].encode() in body
         assert "secret" not in listed
-        assert (listed["problem"], listed["failed"] < listed["delivered"]) == ("127.0.0.1 answered 500", True)
+        assert (listed["problem"], listed["failed"] < listed["delivered"]) == (
+            "127.0.0.1 answered 500",
+            True,
+        )
         path = f"/v1/webhooks/{made.json()['webhookId']}"
         assert client.http.delete(path, headers=client._headers("bob")).status_code == 404
         assert client.http.delete(path, headers=client._headers("carol")).status_code == 204

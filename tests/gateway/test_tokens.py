@@ -20,7 +20,9 @@ from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import wait_for
 
 
-def _forged(header: dict[str, object], claims: dict[str, object], secret: bytes | None = None) -> str:
+def _forged(
+    header: dict[str, object], claims: dict[str, object], secret: bytes | None = None
+) -> str:
     parts = [base64.urlsafe_b64encode(orjson.dumps(part)).rstrip(b"=") for part in (header, claims)]
     signed = b".".join(parts)
     signature = hmac.new(secret, signed, hashlib.sha256).digest() if secret else b""
@@ -34,16 +36,22 @@ def _none(issuer: Issuer) -> str:
 def _hs256_with_the_public_key(issuer: Issuer) -> str:
     key = issuer.keys[-1]
     assert isinstance(key, RSAKey)
-    return _forged({"alg": "HS256", "kid": key.kid, "typ": "JWT"}, issuer.claims(), key.as_pem(private=False))
+    return _forged(
+        {"alg": "HS256", "kid": key.kid, "typ": "JWT"}, issuer.claims(), key.as_pem(private=False)
+    )
 
 
 def _unknown_crit(issuer: Issuer) -> str:
-    return _forged({"alg": "RS256", "kid": issuer.keys[-1].kid, "crit": ["exp2"], "exp2": 1}, issuer.claims())
+    return _forged(
+        {"alg": "RS256", "kid": issuer.keys[-1].kid, "crit": ["exp2"], "exp2": 1}, issuer.claims()
+    )
 
 
 def _changed_claims(issuer: Issuer) -> str:
     header, _, signature = issuer.token("ada").split(".")
-    claims = base64.urlsafe_b64encode(orjson.dumps(issuer.claims("root", "admin"))).rstrip(b"=").decode()
+    claims = (
+        base64.urlsafe_b64encode(orjson.dumps(issuer.claims("root", "admin"))).rstrip(b"=").decode()
+    )
     return f"{header}.{claims}.{signature}"
 
 
@@ -63,28 +71,50 @@ REFUSED: dict[str, tuple[Callable[[Issuer], str | None], str]] = {
     "HS256 with the public key": (_hs256_with_the_public_key, "algorithm HS256 is not allowed"),
     "RS384": (lambda issuer: issuer.token(alg="RS384"), "algorithm RS384 is not allowed"),
     "unknown crit": (_unknown_crit, "crit"),
-    "another type of token": (lambda issuer: issuer.sign(issuer.claims(), typ="logout+jwt"), "not an access token"),
-    "an ID token: nonce": (lambda issuer: issuer.sign(issuer.claims(nonce="n"), typ="JWT"), "ID token: it has the claim nonce"),
+    "another type of token": (
+        lambda issuer: issuer.sign(issuer.claims(), typ="logout+jwt"),
+        "not an access token",
+    ),
+    "an ID token: nonce": (
+        lambda issuer: issuer.sign(issuer.claims(nonce="n"), typ="JWT"),
+        "ID token: it has the claim nonce",
+    ),
     "an ID token: at_hash": (
         lambda issuer: issuer.sign(issuer.claims(at_hash="h"), typ=None),
         "ID token: it has the claim at_hash",
     ),
-    "an ID token of Keycloak": (lambda issuer: issuer.sign(issuer.claims(typ="ID"), typ="JWT"), "of type ID"),
-    "a refresh token of Keycloak": (lambda issuer: issuer.sign(issuer.claims(typ="Refresh"), typ="JWT"), "of type Refresh"),
-    "an ID token of Cognito": (lambda issuer: issuer.sign(issuer.claims(token_use="id"), typ=None), "of type id"),
-    "too long": (lambda issuer: issuer.token(groups=[f"{n:036}" for n in range(330)]), "token is too long: it has "),
+    "an ID token of Keycloak": (
+        lambda issuer: issuer.sign(issuer.claims(typ="ID"), typ="JWT"),
+        "of type ID",
+    ),
+    "a refresh token of Keycloak": (
+        lambda issuer: issuer.sign(issuer.claims(typ="Refresh"), typ="JWT"),
+        "of type Refresh",
+    ),
+    "an ID token of Cognito": (
+        lambda issuer: issuer.sign(issuer.claims(token_use="id"), typ=None),
+        "of type id",
+    ),
+    "too long": (
+        lambda issuer: issuer.token(groups=[f"{n:036}" for n in range(330)]),
+        "token is too long: it has ",
+    ),
     "changed claims": (_changed_claims, "signature"),
 }
 
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v2/models/heart"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_token_is_answered_401_with_the_reason(client: Client, issuer: Issuer, case: str, path: str) -> None:
+def test_a_bad_token_is_answered_401_with_the_reason(
+    client: Client, issuer: Issuer, case: str, path: str
+) -> None:
     make, reason = REFUSED[case]
     answer = client.get(path, make(issuer))
     challenge = answer.headers["www-authenticate"]
     assert answer.status_code == 401
-    assert challenge.startswith('Bearer realm="slipway", error="invalid_token", error_description="')
+    assert challenge.startswith(
+        'Bearer realm="slipway", error="invalid_token", error_description="'
+    )
     assert reason in challenge
     assert reason in answer.text
 
@@ -111,16 +141,22 @@ def test_made_up_key_ids_do_not_make_the_gateway_ask_the_issuer_again_and_again(
         before = environment.issuer.fetches
         for number in range(20):
             assert (
-                client.get("/v1/me", environment.issuer.sign(environment.issuer.claims(), kid=f"made-up-{number}")).status_code
+                client.get(
+                    "/v1/me",
+                    environment.issuer.sign(environment.issuer.claims(), kid=f"made-up-{number}"),
+                ).status_code
                 == 401
             )
         assert environment.issuer.fetches == before
 
 
 @pytest.mark.parametrize(
-    ("kind", "alg"), [("RSA", "RS256"), ("RSA", "PS256"), ("EC", "ES256"), ("OKP", "EdDSA"), ("OKP", "Ed25519")]
+    ("kind", "alg"),
+    [("RSA", "RS256"), ("RSA", "PS256"), ("EC", "ES256"), ("OKP", "EdDSA"), ("OKP", "Ed25519")],
 )
-def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(client: Client, issuer: Issuer, kind: str, alg: str) -> None:
+def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(
+    client: Client, issuer: Issuer, kind: str, alg: str
+) -> None:
     old = issuer.token("before")
     issuer.rotate(kind)
     try:
@@ -132,7 +168,9 @@ def test_a_token_signed_by_a_new_key_is_accepted_without_a_restart(client: Clien
         wait_for("the last key", lambda: client.get("/v1/me", issuer.token()).status_code == 200)
 
 
-def test_known_keys_keep_working_while_the_issuer_is_away(new_environment: Callable[[], Environment]) -> None:
+def test_known_keys_keep_working_while_the_issuer_is_away(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
         environment.issuer = issuer
@@ -144,7 +182,9 @@ def test_known_keys_keep_working_while_the_issuer_is_away(new_environment: Calla
             wait_for("the good refresh", lambda: client.gateway.keys.problem is None)
 
 
-def test_without_its_issuer_the_gateway_starts_and_says_that_it_is_not_ready(new_environment: Callable[[], Environment]) -> None:
+def test_without_its_issuer_the_gateway_starts_and_says_that_it_is_not_ready(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     issuer = Issuer()
     with issuer:
@@ -170,12 +210,16 @@ def test_me_tells_the_roles_that_the_groups_give(client: Client, issuer: Issuer)
     assert answer["groups"] == ["scientist", "admin", "choir"]
 
 
-def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(client: Client, issuer: Issuer) -> None:
+def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(
+    client: Client, issuer: Issuer
+) -> None:
     tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), client.gateway.keys)
 
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
-        found = await tokens.caller(f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode(), lambda: None)
+        found = await tokens.caller(
+            f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode(), lambda: None
+        )
         return found.account
 
     async def ask() -> None:
@@ -192,7 +236,9 @@ def test_callers_of_large_tokens_are_cached_up_to_a_size_and_the_newest_stay(cli
 
 
 @pytest.mark.parametrize("groups", [{"admin": True}, 7, [["admin"]], [{"name": "admin"}]])
-def test_groups_that_are_neither_names_nor_one_name_give_no_role(client: Client, issuer: Issuer, groups: object) -> None:
+def test_groups_that_are_neither_names_nor_one_name_give_no_role(
+    client: Client, issuer: Issuer, groups: object
+) -> None:
     claims = {**issuer.claims(), "groups": groups}
     answer: httpx.Response = client.get("/v1/me", issuer.sign(claims))
     assert answer.json()["roles"] == []
@@ -201,16 +247,32 @@ def test_groups_that_are_neither_names_nor_one_name_give_no_role(client: Client,
 ROLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
     "one text (ADFS)": ({}, {"groups": "scientist"}, ["scientist"]),
     "another claim (Entra)": ({"oidc_roles_claim": "roles"}, {"roles": ["admin"]}, ["admin"]),
-    "a path (Keycloak)": ({"oidc_roles_claim": "realm_access.roles"}, {"realm_access": {"roles": ["user"]}}, ["user"]),
-    "a path that is not there": ({"oidc_roles_claim": "realm_access.roles"}, {"realm_access": ["user"]}, []),
+    "a path (Keycloak)": (
+        {"oidc_roles_claim": "realm_access.roles"},
+        {"realm_access": {"roles": ["user"]}},
+        ["user"],
+    ),
+    "a path that is not there": (
+        {"oidc_roles_claim": "realm_access.roles"},
+        {"realm_access": ["user"]},
+        [],
+    ),
     "a name with dots (Auth0)": (
         {"oidc_roles_claim": "https://a.example/roles"},
         {"https://a.example/roles": ["user"]},
         ["user"],
     ),
     "a prefix (Keycloak)": ({"oidc_roles_prefix": "/"}, {"groups": ["/user", "admin"]}, ["user"]),
-    "mapped groups": ({"oidc_roles": {"ml": "admin", "all": "user"}}, {"groups": ["all", "ml", "scientist"]}, ["admin", "user"]),
-    "a mapping without the name of a role": ({"oidc_roles": {"ml": "admin"}}, {"groups": ["admin", "user"]}, []),
+    "mapped groups": (
+        {"oidc_roles": {"ml": "admin", "all": "user"}},
+        {"groups": ["all", "ml", "scientist"]},
+        ["admin", "user"],
+    ),
+    "a mapping without the name of a role": (
+        {"oidc_roles": {"ml": "admin"}},
+        {"groups": ["admin", "user"]},
+        [],
+    ),
     "prefix and mapping": (
         {"oidc_roles_prefix": "acme-", "oidc_roles": {"ml": "admin"}},
         {"groups": ["acme-ml", "ml"]},
@@ -220,7 +282,9 @@ ROLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", ROLES)
-def test_roles_are_read_where_an_issuer_writes_them(new_environment: Callable[[], Environment], case: str) -> None:
+def test_roles_are_read_where_an_issuer_writes_them(
+    new_environment: Callable[[], Environment], case: str
+) -> None:
     environment = new_environment()
     settings, claims, roles = ROLES[case]
     with environment.gateway(**settings) as client:
@@ -228,24 +292,39 @@ def test_roles_are_read_where_an_issuer_writes_them(new_environment: Callable[[]
         assert client.get("/v1/me", token).json()["roles"] == roles
 
 
-def test_a_mapping_cannot_make_a_person_a_service_account(new_environment: Callable[[], Environment]) -> None:
+def test_a_mapping_cannot_make_a_person_a_service_account(
+    new_environment: Callable[[], Environment],
+) -> None:
     with pytest.raises(ValidationError, match="oidc_roles"):
         new_environment().settings(oidc_roles={"robots": "service"})
 
 
-def test_a_refusal_names_the_claim_that_was_read_and_what_it_has(new_environment: Callable[[], Environment]) -> None:
+def test_a_refusal_names_the_claim_that_was_read_and_what_it_has(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with environment.gateway(oidc_roles_claim="realm_access.roles") as client:
         token = environment.issuer.sign(
-            {**environment.issuer.claims(groups=None), "realm_access": {"roles": ["/user", "offline_access"]}}
+            {
+                **environment.issuer.claims(groups=None),
+                "realm_access": {"roles": ["/user", "offline_access"]},
+            }
         )
-        for sent, found in ((token, "/user, offline_access"), (environment.issuer.token(), "no group")):
+        for sent, found in (
+            (token, "/user, offline_access"),
+            (environment.issuer.token(), "no group"),
+        ):
             answer = client.get("/v1/models", sent)
             assert answer.status_code == 403
-            assert f"read from the token's claim realm_access.roles, which has {found}" in answer.json()["detail"]
+            assert (
+                f"read from the token's claim realm_access.roles, which has {found}"
+                in answer.json()["detail"]
+            )
 
 
-def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(new_environment: Callable[[], Environment]) -> None:
+def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with environment.gateway(oidc_require_at_jwt=True) as client:
         claims = environment.issuer.claims()
@@ -254,18 +333,32 @@ def test_an_issuer_that_marks_access_tokens_has_no_others_accepted(new_environme
             assert answer.status_code == 401
             assert "its type must be at+jwt" in answer.json()["detail"]
         for typ in ("at+jwt", "application/at+jwt"):
-            assert client.get("/v1/me", environment.issuer.sign({**claims, "nonce": "n"}, typ=typ)).status_code == 200
+            assert (
+                client.get(
+                    "/v1/me", environment.issuer.sign({**claims, "nonce": "n"}, typ=typ)
+                ).status_code
+                == 200
+            )
 
 
-def test_an_issuer_that_writes_nonces_into_access_tokens_can_be_used(new_environment: Callable[[], Environment]) -> None:
+def test_an_issuer_that_writes_nonces_into_access_tokens_can_be_used(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with environment.gateway(oidc_refused_claims=["at_hash"]) as client:
         claims = environment.issuer.claims(nonce="n")
         assert client.get("/v1/me", environment.issuer.sign(claims, typ="JWT")).status_code == 200
-        assert client.get("/v1/me", environment.issuer.sign({**claims, "at_hash": "h"}, typ="JWT")).status_code == 401
+        assert (
+            client.get(
+                "/v1/me", environment.issuer.sign({**claims, "at_hash": "h"}, typ="JWT")
+            ).status_code
+            == 401
+        )
 
 
-def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(new_environment: Callable[[], Environment]) -> None:
+def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
         for kind in ("RSA", "EC", "OKP"):
@@ -273,14 +366,21 @@ def test_a_token_without_a_key_id_is_tried_with_each_key_of_its_algorithm(new_en
         environment.issuer = issuer
         with environment.gateway() as client:
             for key, alg in zip(issuer.keys, ("RS256", "PS256", "ES256", "EdDSA"), strict=True):
-                assert client.get("/v1/me", issuer.sign(issuer.claims(alg), alg=alg, key=key, kid=None)).status_code == 200
+                assert (
+                    client.get(
+                        "/v1/me", issuer.sign(issuer.claims(alg), alg=alg, key=key, kid=None)
+                    ).status_code
+                    == 200
+                )
             answer = client.get("/v1/me", Issuer().sign(issuer.claims(), kid=None))
             assert answer.status_code == 401
             assert "signature" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("members", [("kid",), ("use",), ("kid", "use", "alg")])
-def test_published_keys_may_lack_what_is_optional(new_environment: Callable[[], Environment], members: tuple[str, ...]) -> None:
+def test_published_keys_may_lack_what_is_optional(
+    new_environment: Callable[[], Environment], members: tuple[str, ...]
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
         issuer.unpublished = members
@@ -288,11 +388,20 @@ def test_published_keys_may_lack_what_is_optional(new_environment: Callable[[], 
         environment.issuer = issuer
         with environment.gateway() as client:
             for key in issuer.keys:
-                assert client.get("/v1/me", issuer.sign(issuer.claims(), key=key)).status_code == 200
-                assert client.get("/v1/me", issuer.sign(issuer.claims(), key=key, kid=None)).status_code == 200
+                assert (
+                    client.get("/v1/me", issuer.sign(issuer.claims(), key=key)).status_code == 200
+                )
+                assert (
+                    client.get(
+                        "/v1/me", issuer.sign(issuer.claims(), key=key, kid=None)
+                    ).status_code
+                    == 200
+                )
 
 
-def test_a_key_without_an_id_can_be_replaced_without_a_restart(new_environment: Callable[[], Environment]) -> None:
+def test_a_key_without_an_id_can_be_replaced_without_a_restart(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
         issuer.unpublished = ("kid",)
@@ -301,10 +410,15 @@ def test_a_key_without_an_id_can_be_replaced_without_a_restart(new_environment: 
             assert client.get("/v1/me", issuer.token("before", kid=None)).status_code == 200
             del issuer.keys[:]
             issuer.rotate()
-            assert client.get("/v1/me", issuer.sign(issuer.claims("after"), kid=None)).status_code == 200
+            assert (
+                client.get("/v1/me", issuer.sign(issuer.claims("after"), kid=None)).status_code
+                == 200
+            )
 
 
-def test_a_key_for_encryption_verifies_no_signature(new_environment: Callable[[], Environment]) -> None:
+def test_a_key_for_encryption_verifies_no_signature(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
         signing, other = issuer.keys[0], RSAKey.generate_key(2048, {"kid": "same"})
@@ -313,19 +427,31 @@ def test_a_key_for_encryption_verifies_no_signature(new_environment: Callable[[]
         environment.issuer = issuer
         with environment.gateway() as client:
             assert client.get("/v1/me", issuer.token()).status_code == 200
-            assert client.get("/v1/me", issuer.sign(issuer.claims(), key=other, kid=signing.kid)).status_code == 401
+            assert (
+                client.get(
+                    "/v1/me", issuer.sign(issuer.claims(), key=other, kid=signing.kid)
+                ).status_code
+                == 401
+            )
 
 
-def test_a_key_that_is_not_understood_leaves_the_others_in_use(new_environment: Callable[[], Environment]) -> None:
+def test_a_key_that_is_not_understood_leaves_the_others_in_use(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as issuer:
-        issuer.strange_keys = [{"kty": "EC", "crv": "P-000", "x": "AA", "y": "AA", "kid": "odd"}, {"kty": "oct", "k": "AAAA"}]
+        issuer.strange_keys = [
+            {"kty": "EC", "crv": "P-000", "x": "AA", "y": "AA", "kid": "odd"},
+            {"kty": "oct", "k": "AAAA"},
+        ]
         environment.issuer = issuer
         with environment.gateway() as client:
             assert client.get("/v1/me", issuer.token()).status_code == 200
 
 
-def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(new_environment: Callable[[], Environment]) -> None:
+def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer("https://login.example/realms/one") as issuer:
         environment.issuer = issuer
@@ -334,16 +460,27 @@ def test_an_issuer_that_is_known_by_another_name_outside_is_asked_inside(new_env
             inside = client.get("/v1/me", issuer.token(iss=issuer.url))
             assert inside.status_code == 401
             assert "wrong issuer" in inside.headers["www-authenticate"]
-            scheme = client.get("/v1/openapi.json", who=None).json()["components"]["securitySchemes"]["OpenID Connect"]
-            assert scheme["openIdConnectUrl"] == "https://login.example/realms/one/.well-known/openid-configuration"
+            scheme = client.get("/v1/openapi.json", who=None).json()["components"][
+                "securitySchemes"
+            ]["OpenID Connect"]
+            assert (
+                scheme["openIdConnectUrl"]
+                == "https://login.example/realms/one/.well-known/openid-configuration"
+            )
 
 
-def test_another_issuer_at_the_inner_address_is_not_believed(new_environment: Callable[[], Environment]) -> None:
+def test_another_issuer_at_the_inner_address_is_not_believed(
+    new_environment: Callable[[], Environment],
+) -> None:
     environment = new_environment()
     with Issuer() as other:
         environment.issuer = other
-        with environment.gateway(ready=False, oidc_issuer="https://login.example", oidc_discovery_url=other.url) as client:
+        with environment.gateway(
+            ready=False, oidc_issuer="https://login.example", oidc_discovery_url=other.url
+        ) as client:
             wait_for("the first fetch", lambda: other.fetches)
             answer = client.get("/readyz", who=None)
             assert answer.status_code == 503
-            assert "not of https://login.example" in wait_for("the reason", lambda: client.gateway.keys.problem)
+            assert "not of https://login.example" in wait_for(
+                "the reason", lambda: client.gateway.keys.problem
+            )

@@ -1,4 +1,6 @@
-"""Trainings and promotions over HTTP, run by the stand-in for a cluster; the Jobs are small programs."""
+"""Trainings and promotions over HTTP, run by the stand-in for a cluster; the Jobs are small
+programs.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +28,8 @@ if "--set=estimator=slow" in sys.argv:
         time.sleep(0.05)
 if "--set=estimator=wrong" in sys.argv:
     sys.exit(1)
-print(json.dumps({"state": "trained", "version": "4", "by": os.environ["SLIPWAY_ACTOR"], "args": sys.argv[1:]}), flush=True)
+print(json.dumps({"state": "trained", "version": "4", "by": os.environ["SLIPWAY_ACTOR"],
+"args": sys.argv[1:]}), flush=True)
 """
 PROMOTE = """
 import json, os, sys
@@ -37,7 +40,10 @@ SCHEMA = {
     "type": "object",
     "properties": {
         "estimator": {"enum": ["logistic", "slow", "wrong"], "description": "the kind"},
-        "C": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}], "description": "inverse strength"},
+        "C": {
+            "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "null"}],
+            "description": "inverse strength",
+        },
         "seed": {"type": "integer", "minimum": 0},
         "note": {"type": "string"},
     },
@@ -60,7 +66,12 @@ def template(name: str, code: str, **annotations: str) -> dict[str, Any]:
 def declare(environment: Environment, name: str, training: str | None) -> None:
     environment.model(name, ("3", 100))
     spec: dict[str, Any] = {"registeredModel": name, "alias": "champion"}
-    manifest = {"apiVersion": "serving.slipway.dev/v1alpha1", "kind": "Model", "metadata": {"name": name}, "spec": spec}
+    manifest = {
+        "apiVersion": "serving.slipway.dev/v1alpha1",
+        "kind": "Model",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
     spec |= {"training": {"template": training}} if training else {}
     environment.cluster.apply(manifest)
 
@@ -69,11 +80,19 @@ def declare(environment: Environment, name: str, training: str | None) -> None:
 def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     """A gateway whose cluster runs Jobs."""
     environment = new_environment()
-    environment.cluster.apply(template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()}))
+    environment.cluster.apply(
+        template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
+    )
     environment.cluster.apply(template("silent", TRAIN))
     environment.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
     environment.cluster.apply(template("promote", PROMOTE))
-    for name, training in (("heart", "train-heart"), ("digits", "silent"), ("odd", "broken"), ("lost", "gone"), ("hand", None)):
+    for name, training in (
+        ("heart", "train-heart"),
+        ("digits", "silent"),
+        ("odd", "broken"),
+        ("lost", "gone"),
+        ("hand", None),
+    ):
         declare(environment, name, training)
     stop = threading.Event()
     kubelet = Kubelet(
@@ -100,7 +119,9 @@ def marie(works: Environment) -> str:
     return works.issuer.token("marie", "scientist")
 
 
-def train(client: Client, who: str, model: str = "heart", /, key: str | None = None, **parameters: Any) -> httpx.Response:
+def train(
+    client: Client, who: str, model: str = "heart", /, key: str | None = None, **parameters: Any
+) -> httpx.Response:
     headers = {"Idempotency_Key": key} if key else {}
     return client.post(f"/v1/models/{model}/trainings", {"parameters": parameters}, who, **headers)
 
@@ -113,7 +134,9 @@ def ended(client: Client, who: str, path: str) -> dict[str, Any]:
     return wait_for(f"the end of {path}", look)
 
 
-def test_a_training_is_a_job_with_the_parameters_that_were_given(client: Client, marie: str) -> None:
+def test_a_training_is_a_job_with_the_parameters_that_were_given(
+    client: Client, marie: str
+) -> None:
     answer = train(client, marie, C=0.1, seed=7, note="$(SECRET) it's; --dataset=x", estimator=None)
     assert answer.status_code == 422, "null is not among the estimators"
     answer = train(client, marie, C=None, seed=7, note="$(SECRET) it's; --dataset=x")
@@ -121,13 +144,20 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(client: Client,
     path = answer.headers["location"]
     found = ended(client, marie, path)
     args = ["train-heart", "--set=seed=7", "--set=note=$(SECRET) it's; --dataset=x"]
-    assert (found["state"], found["submittedBy"], found["model"]) == ("succeeded", "user:marie", "heart")
+    assert (found["state"], found["submittedBy"], found["model"]) == (
+        "succeeded",
+        "user:marie",
+        "heart",
+    )
     assert found["result"] == {"state": "trained", "version": "4", "by": "user:marie", "args": args}
     assert found["parameters"] == {"C": None, "seed": 7, "note": "$(SECRET) it's; --dataset=x"}
     assert found["created"] <= found["finished"]
     log = client.get(f"{path}/logs", marie)
     assert log.headers["content-type"].startswith("text/plain")
-    assert log.text.splitlines()[0] == "training train-heart --set=seed=7 --set=note=$(SECRET) it's; --dataset=x"
+    assert (
+        log.text.splitlines()[0]
+        == "training train-heart --set=seed=7 --set=note=$(SECRET) it's; --dataset=x"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +169,12 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(client: Client,
         ("heart", {"C": 0}, "parameters.C", "(inverse strength)"),
         ("heart", {"estimator": "magic"}, "parameters.estimator", "(the kind)"),
         ("heart", {"note": "a\0b"}, "parameters.note", "plain value"),
-        ("heart", {"seed": 10**20}, "parameters.seed", "100000000000000000000 is not a finite number of at most 64 bits"),
+        (
+            "heart",
+            {"seed": 10**20},
+            "parameters.seed",
+            "100000000000000000000 is not a finite number of at most 64 bits",
+        ),
         ("digits", {"seed": 1}, "parameters.seed", "it takes none"),
     ],
 )
@@ -164,7 +199,9 @@ def test_a_wrong_parameter_is_named_and_no_job_is_made(
         ("nobody", 404, "nobody"),
     ],
 )
-def test_a_model_without_a_usable_template_is_said_so(client: Client, marie: str, model: str, status: int, text: str) -> None:
+def test_a_model_without_a_usable_template_is_said_so(
+    client: Client, marie: str, model: str, status: int, text: str
+) -> None:
     answer = train(client, marie, model)
     assert answer.status_code == status
     assert text in answer.json()["detail"]
@@ -189,14 +226,19 @@ def test_the_list_says_what_a_training_takes(client: Client, marie: str) -> None
     ended(client, marie, path)
 
 
-def test_the_same_key_is_the_same_job_and_another_body_is_refused(client: Client, marie: str) -> None:
+def test_the_same_key_is_the_same_job_and_another_body_is_refused(
+    client: Client, marie: str
+) -> None:
     first, second = (train(client, marie, key="k-1", seed=5) for _ in range(2))
     assert first.status_code == second.status_code == 202
     assert first.json()["trainingId"] == second.json()["trainingId"]
     other = train(client, marie, key="k-1", seed=6)
     assert other.status_code == 422
     assert other.json()["errors"] == [
-        {"field": "Idempotency-Key", "problem": "was used before, for something else; send another one"}
+        {
+            "field": "Idempotency-Key",
+            "problem": "was used before, for something else; send another one",
+        }
     ]
     foreign = train(client, "root", key="k-1", seed=5)
     assert foreign.json()["trainingId"] != first.json()["trainingId"], "a key is its caller's own"
@@ -204,18 +246,26 @@ def test_the_same_key_is_the_same_job_and_another_body_is_refused(client: Client
         ended(client, marie, each.headers["location"])
 
 
-@pytest.mark.parametrize("name", ["nothing", "promote-1", "...", "%2e%2e%2fpods", "train-heart", "a?watch=true"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "promote-1", "...", "%2e%2e%2fpods", "train-heart", "a?watch=true"]
+)
 def test_forged_names_are_not_there(client: Client, marie: str, name: str) -> None:
     assert client.get(f"/v1/models/heart/trainings/{name}", marie).status_code == 404
     assert client.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
-    assert client.http.delete(f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}).status_code in (
+    assert client.http.delete(
+        f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}
+    ).status_code in (
         404,
         405,
     )
 
 
-def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(client: Client, marie: str) -> None:
-    by_hand = client.environment.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})["metadata"]["name"]
+def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(
+    client: Client, marie: str
+) -> None:
+    by_hand = client.environment.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})[
+        "metadata"
+    ]["name"]
     other = train(client, marie, "digits")
     number = other.json()["trainingId"]
     for path in (f"trainings/{by_hand}", f"trainings/{number}", f"promotions/{number}"):
@@ -223,13 +273,21 @@ def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_th
     assert ended(client, marie, other.headers["location"])["state"] == "succeeded"
 
 
-def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(works: Environment, marie: str) -> None:
+def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(
+    works: Environment, marie: str
+) -> None:
     with works.gateway() as first:
         wait_for("the models", lambda: train(first, marie, "digits").status_code == 202)
         path = train(first, marie, estimator="slow").headers["location"]
         second = train(first, marie, estimator="slow", seed=1).headers["location"]
     with works.gateway() as client:
-        wait_for("both run", lambda: [client.get(each, marie).json()["state"] for each in (path, second)] == ["running"] * 2)
+        wait_for(
+            "both run",
+            lambda: (
+                [client.get(each, marie).json()["state"] for each in (path, second)]
+                == ["running"] * 2
+            ),
+        )
         headers = {"authorization": f"Bearer {marie}"}
         with client.http.stream("GET", f"{path}/logs?follow=true", headers=headers) as log:
             lines = log.iter_lines()
@@ -252,26 +310,48 @@ def test_a_failed_training_says_why(client: Client, marie: str) -> None:
 
 def test_a_promotion_passes_its_words_on_and_its_verdict_back(client: Client, marie: str) -> None:
     path = "/v1/models/heart/promotions"
-    asked = {"version": "3", "dryRun": True, "metric": "roc_auc", "minGain": 0.01, "reason": "--alias=other $(SECRET)"}
+    asked = {
+        "version": "3",
+        "dryRun": True,
+        "metric": "roc_auc",
+        "minGain": 0.01,
+        "reason": "--alias=other $(SECRET)",
+    }
     answer = client.post(path, asked, marie)
     assert answer.status_code == 202
     found = ended(client, marie, answer.headers["location"])
-    args = ["promote", "heart", "3", "--alias=champion", "--min-gain=0.01", "--reason=--alias=other $(SECRET)", "--dry-run"]
+    args = [
+        "promote",
+        "heart",
+        "3",
+        "--alias=champion",
+        "--min-gain=0.01",
+        "--reason=--alias=other $(SECRET)",
+        "--dry-run",
+    ]
     assert found["result"] == {"state": "passed", "args": [*args, "--metric=roc_auc"]}
     refused = ended(client, marie, client.post(path, {"version": "2"}, marie).headers["location"])
     assert (refused["state"], refused["result"]["state"]) == ("failed", "refused")
     history = client.get(path, marie).json()["promotions"]
-    assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [("2", "user:marie"), ("3", "user:marie")]
+    assert [(each["request"]["version"], each["submittedBy"]) for each in history] == [
+        ("2", "user:marie"),
+        ("3", "user:marie"),
+    ]
     assert history[1] == found
 
 
-def test_a_promotion_that_a_later_release_submitted_is_listed(client: Client, works: Environment, marie: str) -> None:
+def test_a_promotion_that_a_later_release_submitted_is_listed(
+    client: Client, works: Environment, marie: str
+) -> None:
     path = "/v1/models/heart/promotions"
     at = client.post(path, {"version": "3"}, marie).headers["location"]
     store = works.cluster.store
     with store.transaction():
         job = works.cluster.get(JOB, at.rpartition("/")[2])
-        annotations = {**job["metadata"]["annotations"], REQUEST: '{"version": "3", "fieldOfALaterRelease": [1]}'}
+        annotations = {
+            **job["metadata"]["annotations"],
+            REQUEST: '{"version": "3", "fieldOfALaterRelease": [1]}',
+        }
         store.replace(job, {**job, "metadata": {**job["metadata"], "annotations": annotations}})
     assert ended(client, marie, at)["request"]["version"] == "3"
     assert client.get(path, marie).status_code == 200
@@ -289,7 +369,9 @@ def test_a_promotion_that_a_later_release_submitted_is_listed(client: Client, wo
         ({"version": "3", "reason": "a\nb"}, "reason"),
     ],
 )
-def test_a_wrong_promotion_is_refused_by_name(client: Client, marie: str, asked: dict[str, Any], field: str) -> None:
+def test_a_wrong_promotion_is_refused_by_name(
+    client: Client, marie: str, asked: dict[str, Any], field: str
+) -> None:
     answer = client.post("/v1/models/heart/promotions", asked, marie)
     assert answer.status_code == 422
     assert field in answer.json()["detail"]
@@ -299,7 +381,13 @@ def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> Non
     from slipway_jobs.tasks.task import declared_task, parameters_schema
     from slipway_local.stack import objects
 
-    told = {each["metadata"]["name"]: each["metadata"].get("annotations", {}) for each in objects() if each["kind"] == "CronJob"}
+    told = {
+        each["metadata"]["name"]: each["metadata"].get("annotations", {})
+        for each in objects()
+        if each["kind"] == "CronJob"
+    }
     for model in ("heart", "digits"):
-        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(declared_task(model))
+        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(
+            declared_task(model)
+        )
     assert PARAMETERS not in told["promote"]

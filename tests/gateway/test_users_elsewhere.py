@@ -20,7 +20,11 @@ def city(home: Environment, provider: Provider) -> Iterator[Client]:
 
 def is_known(home: Environment, subject: str) -> bool:
     with psycopg.connect(home.database_url) as connection:
-        return bool(connection.execute("SELECT 1 FROM known_accounts WHERE subject = %s", [subject]).fetchall())
+        return bool(
+            connection.execute(
+                "SELECT 1 FROM known_accounts WHERE subject = %s", [subject]
+            ).fetchall()
+        )
 
 
 def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
@@ -32,7 +36,9 @@ def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
     token = ivy.token()
     first = city.infer("heart", token).headers["x-request-id"]
     said = {"label": 1, "comment": "I am Ivy, of 12 Long Street"}
-    assert context(city, "POST", f"/v1/predictions/{first}/feedback", token, said).status_code == 201
+    assert (
+        context(city, "POST", f"/v1/predictions/{first}/feedback", token, said).status_code == 201
+    )
     wait_for("the event", lambda: home.count("subject = 'user:ivy'") == 1)
     wait_for("a look", lambda: is_known(home, "user:ivy"))
     provider.delete_account("ivy")
@@ -41,14 +47,21 @@ def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
 
     receipt = city.get(f"/v1/predictions/{first}", admin).json()
     assert receipt["caller"].startswith("departed-")
-    assert (receipt["feedback"]["subject"], receipt["feedback"]["comment"]) == (receipt["caller"], None)
+    assert (receipt["feedback"]["subject"], receipt["feedback"]["comment"]) == (
+        receipt["caller"],
+        None,
+    )
     assert refused(city, token) == "the account does not exist any more"
     assert done_to(city, admin, "ivy") == [("user.vanish", ":gateway")]
 
 
-def test_an_admin_erases_whose_account_is_missing_when_too_many_are(city: Client, home: Environment, admin: str) -> None:
+def test_an_admin_erases_whose_account_is_missing_when_too_many_are(
+    city: Client, home: Environment, admin: str
+) -> None:
     with psycopg.connect(home.database_url) as connection:
-        connection.execute("INSERT INTO known_accounts VALUES ('user:zed', 'yesterday'), ('user:zoe', 'yesterday')")
+        connection.execute(
+            "INSERT INTO known_accounts VALUES ('user:zed', 'yesterday'), ('user:zoe', 'yesterday')"
+        )
     assert context(city, "DELETE", "/v1/users/nobody", admin).status_code == 404
     assert context(city, "DELETE", "/v1/users/zed", admin).status_code == 204
     assert context(city, "DELETE", "/v1/users/zed", admin).status_code == 404
@@ -60,4 +73,6 @@ def test_an_admin_erases_whose_account_is_missing_when_too_many_are(city: Client
 def done_to(city: Client, admin: str, user: str) -> list[tuple[str, str]]:
     """The end of an account in the audit: what, and who did it."""
     entries = context(city, "GET", "/v1/audit", admin).json()["entries"]
-    return [(each["action"], each["subject"]) for each in entries if each["thing"] == f"users/{user}"]
+    return [
+        (each["action"], each["subject"]) for each in entries if each["thing"] == f"users/{user}"
+    ]

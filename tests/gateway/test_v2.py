@@ -50,7 +50,11 @@ def test_a_version_can_be_asked_by_name_even_without_traffic(client: Client) -> 
     ("path", "status", "text"),
     [
         ("/v2/models/nobody/infer", 404, "there is no model nobody"),
-        ("/v2/models/heart/versions/9/infer", 404, "version 9 of model heart is not served; these are: 3, 2"),
+        (
+            "/v2/models/heart/versions/9/infer",
+            404,
+            "version 9 of model heart is not served; these are: 3, 2",
+        ),
         ("/v2/models/asleep/infer", 503, "suspended by its owner"),
         ("/v2/nothing", 404, "there is nothing at /v2/nothing"),
         ("/v2/models/heart", 405, "use GET"),
@@ -97,7 +101,9 @@ def test_shares_of_the_traffic_are_kept(environment: Environment, client: Client
     assert abs(counts["1"] - 18_000) < 5 * 42
 
 
-def test_traffic_follows_the_status_within_a_moment(environment: Environment, client: Client) -> None:
+def test_traffic_follows_the_status_within_a_moment(
+    environment: Environment, client: Client
+) -> None:
     environment.model("moving", ("1", 100))
     wait_for("version 1", lambda: client.infer("moving").headers.get("slipway-version") == "1")
     environment.model("moving", ("1", 0), ("2", 100))
@@ -127,7 +133,9 @@ def test_readiness_of_server_and_models(client: Client) -> None:
     assert client.get("/v2/models/asleep/ready").status_code == 503
 
 
-def test_a_slow_predictor_is_answered_504_and_logged(client: Client, model: str, troubled: Predictor) -> None:
+def test_a_slow_predictor_is_answered_504_and_logged(
+    client: Client, model: str, troubled: Predictor
+) -> None:
     troubled.delay = 3
     answer = client.infer(model)
     assert answer.status_code == 504
@@ -135,7 +143,9 @@ def test_a_slow_predictor_is_answered_504_and_logged(client: Client, model: str,
     assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 504
 
 
-def test_a_predictor_that_is_gone_is_answered_503_and_logged(client: Client, model: str, troubled: Predictor) -> None:
+def test_a_predictor_that_is_gone_is_answered_503_and_logged(
+    client: Client, model: str, troubled: Predictor
+) -> None:
     troubled.server.__exit__()
     answer = client.infer(model)
     troubled.server.__enter__()
@@ -145,13 +155,17 @@ def test_a_predictor_that_is_gone_is_answered_503_and_logged(client: Client, mod
     assert client.infer(model).status_code == 200
 
 
-def test_an_answer_that_breaks_off_reaches_nobody_as_whole(client: Client, model: str, troubled: Predictor) -> None:
+def test_an_answer_that_breaks_off_reaches_nobody_as_whole(
+    client: Client, model: str, troubled: Predictor
+) -> None:
     troubled.cut_off = True
     with pytest.raises(httpx.RemoteProtocolError):
         client.infer(model)
 
 
-def test_a_long_answer_streams_through_with_its_name_changed(client: Client, model: str, troubled: Predictor) -> None:
+def test_a_long_answer_streams_through_with_its_name_changed(
+    client: Client, model: str, troubled: Predictor
+) -> None:
     data = orjson.dumps({"model_name": "troubled-1", "outputs": [{"data": list(range(200_000))}]})
     troubled.raw = data
     answer = client.infer(model)
@@ -177,12 +191,20 @@ def test_a_long_request_streams_through(client: Client) -> None:
     [
         (b'{"model_name":"troubled-1","id":"x"}', b'{"model_name":"troubled","id":"x"}'),
         (b' {"model_name" : "troubled-1" }', b' {"model_name" : "troubled" }'),
-        (b'{"id":"troubled-1","model_name":"troubled-1"}', b'{"id":"troubled-1","model_name":"troubled"}'),
+        (
+            b'{"id":"troubled-1","model_name":"troubled-1"}',
+            b'{"id":"troubled-1","model_name":"troubled"}',
+        ),
         (b'{"model_name":"troubled-12"}', b'{"model_name":"troubled-12"}'),
-        (b'{"id":"\\"model_name\\":\\"troubled-1\\""}', b'{"id":"\\"model_name\\":\\"troubled-1\\""}'),
+        (
+            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
+            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
+        ),
     ],
 )
-def test_only_the_models_name_is_changed(client: Client, model: str, troubled: Predictor, said: bytes, heard: bytes) -> None:
+def test_only_the_models_name_is_changed(
+    client: Client, model: str, troubled: Predictor, said: bytes, heard: bytes
+) -> None:
     troubled.raw = said
     answer = client.infer(model)
     assert answer.content == heard
@@ -191,7 +213,12 @@ def test_only_the_models_name_is_changed(client: Client, model: str, troubled: P
 
 @pytest.mark.parametrize(
     ("said", "error"),
-    [(b'{"error":"e"}', "e"), (b"plain words", "plain words"), (b'{"detail":"d"}', "d"), (b'{"detail":[1]}', "[1]")],
+    [
+        (b'{"error":"e"}', "e"),
+        (b"plain words", "plain words"),
+        (b'{"detail":"d"}', "d"),
+        (b'{"detail":[1]}', "[1]"),
+    ],
 )
 def test_every_error_of_a_predictor_is_given_the_protocols_form(
     client: Client, model: str, troubled: Predictor, said: bytes, error: str

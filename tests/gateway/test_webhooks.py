@@ -1,4 +1,6 @@
-"""Webhooks have slots of their own, bounds for each host and caller, and must prove that they are their owner's."""
+"""Webhooks have slots of their own, bounds for each host and caller, and must prove that they are
+their owner's.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -45,7 +47,11 @@ def later(client: Client, who: str = "ada") -> httpx.Response:
 
 def wait_for_end(client: Client, answer: httpx.Response, who: str = "ada") -> None:
     path = answer.headers["location"]
-    wait_for("the end of the task", lambda: client.get(path, who).json()["state"] == "succeeded", PATIENCE)
+    wait_for(
+        "the end of the task",
+        lambda: client.get(path, who).json()["state"] == "succeeded",
+        PATIENCE,
+    )
 
 
 def listed(client: Client, who: str = "ada") -> dict[str, Any]:
@@ -60,7 +66,9 @@ def waiting(environment: Environment) -> int:
     return int(row[0])
 
 
-def test_a_url_answers_a_signed_challenge_once_and_then_gets_what_has_waited(environment: Environment, client: Client) -> None:
+def test_a_url_answers_a_signed_challenge_once_and_then_gets_what_has_waited(
+    environment: Environment, client: Client
+) -> None:
     with Receiver() as receiver:
         made = register(client, receiver.server.url)
         answer = later(client)
@@ -93,8 +101,14 @@ def test_a_url_that_does_not_answer_the_challenge_gets_nothing_else_and_is_disab
     assert waiting(environment) == 0
 
 
-def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(environment: Environment, client: Client) -> None:
-    with Receiver() as slow, Receiver() as quick, Workers(environment, **HOSTS, task_concurrency=1, webhook_concurrency=4):
+def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(
+    environment: Environment, client: Client
+) -> None:
+    with (
+        Receiver() as slow,
+        Receiver() as quick,
+        Workers(environment, **HOSTS, task_concurrency=1, webhook_concurrency=4),
+    ):
         slow.seconds = 4.0
         register(client, slow.server.url)
         register(client, quick.server.url.replace("127.0.0.1", "localhost"), "bob")
@@ -109,8 +123,13 @@ def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(e
     assert slow.most_under_way == 2, "of four slots"
 
 
-def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(environment: Environment, client: Client) -> None:
-    with Receiver() as receiver, Workers(environment, **HOSTS, webhook_attempts=100, webhook_failures=3):
+def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(
+    environment: Environment, client: Client
+) -> None:
+    with (
+        Receiver() as receiver,
+        Workers(environment, **HOSTS, webhook_attempts=100, webhook_failures=3),
+    ):
         made = register(client, receiver.server.url)
         wait_for("the challenge", lambda: listed(client)["verified"], PATIENCE)
         receiver.statuses = [500] * 100
@@ -130,7 +149,9 @@ def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(environment: En
         wait_for("a message to the new one", lambda: len(receiver.taken) == taken + 1, PATIENCE)
 
 
-def test_failures_in_a_row_pause_all_messages_of_a_webhook(environment: Environment, client: Client) -> None:
+def test_failures_in_a_row_pause_all_messages_of_a_webhook(
+    environment: Environment, client: Client
+) -> None:
     with Receiver() as receiver, Workers(environment, **HOSTS, webhook_attempts=100):
         register(client, receiver.server.url)
         wait_for("the challenge", lambda: listed(client)["verified"], PATIENCE)
@@ -138,7 +159,9 @@ def test_failures_in_a_row_pause_all_messages_of_a_webhook(environment: Environm
         for _ in range(30):
             later(client)
         wait_for("a pause", lambda: _paused(environment), PATIENCE)
-        assert len(receiver.taken) <= 15, "five, and what was under way or came after a short pause; not all thirty"
+        assert len(receiver.taken) <= 15, (
+            "five, and what was under way or came after a short pause; not all thirty"
+        )
 
 
 def _paused(environment: Environment) -> bool:
@@ -147,11 +170,16 @@ def _paused(environment: Environment) -> bool:
     return bool(row and row[0])
 
 
-def test_no_more_than_a_thousand_messages_wait_for_a_webhook(environment: Environment, client: Client) -> None:
+def test_no_more_than_a_thousand_messages_wait_for_a_webhook(
+    environment: Environment, client: Client
+) -> None:
     made = register(client, "http://127.0.0.1:9/")
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("UPDATE deliveries SET due = now() + interval '1 hour'")
-        fill = "INSERT INTO deliveries (webhook_id, message_id, due) SELECT %s, n::text, now() + interval '1 hour' "
+        fill = (
+            "INSERT INTO deliveries (webhook_id, message_id, due) SELECT %s, n::text, now() + "
+            "interval '1 hour' "
+        )
         connection.execute(fill + "FROM generate_series(1, 998) AS n", [made["webhookId"]])
     with Workers(environment, **HOSTS):
         for _ in range(3):

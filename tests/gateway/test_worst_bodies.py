@@ -1,4 +1,6 @@
-"""Whatever 1 MiB a caller sends, wherever: gateway and predictor need little memory for it, and answer others meanwhile."""
+"""Whatever 1 MiB a caller sends, wherever: gateway and predictor need little memory for it, and
+answer others meanwhile.
+"""
 
 import gzip
 import http.client
@@ -40,7 +42,16 @@ def repeated(item: bytes, size: int) -> bytes:
     return (item + b",") * (size // (len(item) + 1) - 10) + item
 
 
-ITEMS = [b"0", b"0.1", b'"a"', b"[]", b"{}", b'{"a":0}', b"[" * 100 + b"]" * 100, b'{"a":' * 100 + b"0" + b"}" * 100]
+ITEMS = [
+    b"0",
+    b"0.1",
+    b'"a"',
+    b"[]",
+    b"{}",
+    b'{"a":0}',
+    b"[" * 100 + b"]" * 100,
+    b'{"a":' * 100 + b"0" + b"}" * 100,
+]
 ROW = orjson.dumps({"pixels": [1.5] * 64, "age": 63})
 
 
@@ -50,9 +61,15 @@ def objects(fields: Sequence[str], size: int) -> Iterator[bytes]:
         text = repeated(item, size // len(fields))
         yield b"{" + b",".join(b'"%b":[%b]' % (field.encode(), text) for field in fields) + b"}"
     yield b"{" + b",".join(b'"%x":0' % number for number in range(size // 10)) + b"}"
-    yield b'{"instances":[{' + b",".join(b'"%x":0' % number for number in range(size // 10)) + b"}]}"
+    yield (
+        b'{"instances":[{' + b",".join(b'"%x":0' % number for number in range(size // 10)) + b"}]}"
+    )
     yield b'{"inputs":[{' + b",".join(b'"%x":0' % number for number in range(size // 10)) + b"}]}"
-    yield b'{"inputs":[{"name":"age","datatype":"FP32","shape":[1],"data":[' + repeated(b'"a"', size) + b"]}]}"
+    yield (
+        b'{"inputs":[{"name":"age","datatype":"FP32","shape":[1],"data":['
+        + repeated(b'"a"', size)
+        + b"]}]}"
+    )
     yield b'{"comment":"' + b"," * size + b'"}'
     yield b'{"label":' + b"9" * size + b"}"
     yield b'"' + b"\\u00e9" * (size // 6) + b'"'
@@ -69,17 +86,32 @@ def tensors(size: int) -> Iterator[bytes]:
     """Honest ones, flat and nested, and ones whose last value is wrong."""
     count = size // 65 // 4
     text = b'{"inputs":[{"name":"pixels","shape":[%d,64],"datatype":"FP32","data":[%b]},%b]}'
-    ages = b'{"name":"age","shape":[%d],"datatype":"FP32","data":[%b]}' % (count, b"63," * (count - 1) + b"63")
+    ages = b'{"name":"age","shape":[%d],"datatype":"FP32","data":[%b]}' % (
+        count,
+        b"63," * (count - 1) + b"63",
+    )
     for value in (b"1.5", b'"a"'):
         yield text % (count, b"1.5," * (64 * count - 1) + value, ages)
     nested = repeated(b"[1]", size)
-    yield b'{"inputs":[{"name":"age","shape":[%d,1],"datatype":"FP32","data":[%b]}]}' % (nested.count(b"["), nested)
+    yield b'{"inputs":[{"name":"age","shape":[%d,1],"datatype":"FP32","data":[%b]}]}' % (
+        nested.count(b"["),
+        nested,
+    )
 
 
 def binary(fields: Sequence[str], size: int) -> Iterator[tuple[bytes, int]]:
     """Bodies with raw tensors, and the length of their JSON."""
-    for datatype, count, width in (("UINT8", size, 1), ("FP32", size // 4, 4), ("BYTES", size // 4, 4)):
-        head = {"name": "age", "datatype": datatype, "shape": [count], "parameters": {"binary_data_size": count * width}}
+    for datatype, count, width in (
+        ("UINT8", size, 1),
+        ("FP32", size // 4, 4),
+        ("BYTES", size // 4, 4),
+    ):
+        head = {
+            "name": "age",
+            "datatype": datatype,
+            "shape": [count],
+            "parameters": {"binary_data_size": count * width},
+        }
         text = orjson.dumps({"inputs": [head], "parameters": {"binary_data_output": True}})
         yield text + b"\0" * count * width, len(text)
     for body in objects(fields, size):
@@ -91,7 +123,12 @@ def forms(size: int) -> Iterator[bytes]:
 
     def part(name: bytes, content: bytes, more: bytes = b"", file: bool = False) -> bytes:
         end = b'; filename="a.png"' if file else b""
-        return b'--x\r\nContent-Disposition: form-data; name="%b"%b\r\n%b\r\n%b\r\n' % (name, end, more, content)
+        return b'--x\r\nContent-Disposition: form-data; name="%b"%b\r\n%b\r\n%b\r\n' % (
+            name,
+            end,
+            more,
+            content,
+        )
 
     end = b"--x--\r\n"
     picture = io.BytesIO()
@@ -120,19 +157,33 @@ class Sending:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if rule.name == "batch":  # files are not unpacked
             return cls(rule, body, {"content-type": "application/json", **named})
-        return cls(rule, gzip.compress(body, 1), {"content-type": "application/json", "content-encoding": "gzip", **named})
+        return cls(
+            rule,
+            gzip.compress(body, 1),
+            {"content-type": "application/json", "content-encoding": "gzip", **named},
+        )
 
     def send(self, process: Process, token: str) -> httpx.Response:
-        unknown = dict.fromkeys(self.rule.pattern.groupindex, "00000000-0000-7000-8000-000000000000")
+        unknown = dict.fromkeys(
+            self.rule.pattern.groupindex, "00000000-0000-7000-8000-000000000000"
+        )
         path = self.rule.path.format_map({**unknown, **NAMES})
         headers = {"authorization": f"Bearer {token}", **self.headers}
         return httpx.request(
-            self.rule.method, process.client.url + path, content=self.body, headers=headers, timeout=60, trust_env=False
+            self.rule.method,
+            process.client.url + path,
+            content=self.body,
+            headers=headers,
+            timeout=60,
+            trust_env=False,
         )
 
 
 def sendings(rule: Rule, fields: Sequence[str]) -> Iterator[Sending]:
-    packed, form = partial(Sending.packed, rule), {"content_type": "multipart/form-data; boundary=x"}
+    packed, form = (
+        partial(Sending.packed, rule),
+        {"content_type": "multipart/form-data; boundary=x"},
+    )
     if rule.name not in ("predict", "predict-version"):
         yield from map(packed, [*objects(fields, SMALL), b"{" + b" " * SIZE + b"}"])
         yield from (packed(body, **form) for body in forms(SIZE) if rule.name == "batch")
@@ -140,18 +191,28 @@ def sendings(rule: Rule, fields: Sequence[str]) -> Iterator[Sending]:
     yield from map(packed, objects(fields, SIZE))
     if rule.path.startswith("/v2"):
         yield from map(packed, tensors(SIZE))
-        yield from (packed(body, inference_header_content_length=str(length)) for body, length in binary(fields, SIZE))
+        yield from (
+            packed(body, inference_header_content_length=str(length))
+            for body, length in binary(fields, SIZE)
+        )
     else:
         yield from map(packed, rows(SIZE))
         yield from (packed(body, **form) for body in forms(SIZE))
         later = SIZE - 2**16  # SLIPWAY_TASK_BODY_LIMIT is 1 MiB
-        yield from (packed(body, prefer="respond-async") for body in [*rows(later), *objects(fields, later)])
+        yield from (
+            packed(body, prefer="respond-async") for body in [*rows(later), *objects(fields, later)]
+        )
 
 
 def fields_of(rule: Rule, document: dict[str, Any]) -> list[str]:
     """Of its JSON body, as the API document says; of the V2 protocol as that does."""
     operation = document["paths"].get(rule.path, {}).get(rule.method.lower(), {})
-    schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    schema = (
+        operation.get("requestBody", {})
+        .get("content", {})
+        .get("application/json", {})
+        .get("schema", {})
+    )
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return list(schema.get("properties", {"inputs": {}, "outputs": {}}))
@@ -160,8 +221,8 @@ def fields_of(rule: Rule, document: dict[str, Any]) -> list[str]:
 class Watch:
     """How long a process stands still: asked again and again whether it lives, on one connection.
 
-    Of the time that an answer takes only that part counts in which the process worked: on a busy machine the rest is the wait for
-    a processor.
+    Of the time that an answer takes only that part counts in which the process worked: on a busy
+    machine the rest is the wait for a processor.
     """
 
     def __init__(self, pid: int, url: str, path: str) -> None:
@@ -199,7 +260,9 @@ class Watch:
 
 
 def memory(pid: int, *, reset: bool = False) -> int:
-    """The largest resident memory in bytes since it was last reset (Linux: 5 to clear_refs of proc(5))."""
+    """The largest resident memory in bytes since it was last reset (Linux: 5 to clear_refs of
+    proc(5)).
+    """
     if reset:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     status = Path(f"/proc/{pid}/status").read_text()
@@ -220,7 +283,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
         f"{DIGEST[:-4]}0003",
     ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
-    with started(folder / "artifact", folder / "log", program=SERVING / "slipway-serve") as predictor:
+    with started(
+        folder / "artifact", folder / "log", program=SERVING / "slipway-serve"
+    ) as predictor:
         yield predictor
 
 
@@ -241,7 +306,10 @@ def token(process: Process) -> str:
 @pytest.fixture(scope="module")
 def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
     """Of gateway and predictor, once they have answered honest requests of 128 KiB."""
-    v2, v1 = ROUTES[0], next(rule for rule in ROUTES if rule.name == "predict" and rule.path.startswith("/v1"))
+    v2, v1 = (
+        ROUTES[0],
+        next(rule for rule in ROUTES if rule.name == "predict" and rule.path.startswith("/v1")),
+    )
     for rule, body in ((v1, next(rows(2**17))), (v2, next(tensors(2**17)))):
         answer = Sending.packed(rule, body).send(process, token)
         assert answer.status_code == 200, answer.text
@@ -260,16 +328,23 @@ def test_the_worst_megabyte_of_a_route_takes_little_memory_and_lets_others_be_an
         while len(blocked) <= TRIES and blocked[-1] >= BLOCKED:
             with (
                 Watch(process.process.pid, process.client.url, "/livez") as gateway,
-                Watch(real.process.pid, str(real.client.base_url).rstrip("/"), "/v2/health/live") as served,
+                Watch(
+                    real.process.pid, str(real.client.base_url).rstrip("/"), "/v2/health/live"
+                ) as served,
             ):
                 answer = sending.send(process, token)
             blocked.append(max(gateway.worst, served.worst))
         grown = {pid: memory(pid) - at for pid, at in before.items()}
-        said = f"{number}: {answer.status_code} {answer.text[:200]}; blocked {blocked[1:]}, grown {grown}"
+        said = (
+            f"{number}: {answer.status_code} {answer.text[:200]}; blocked {blocked[1:]}, grown "
+            f"{grown}"
+        )
         assert answer.status_code not in (429, 500, 504), said
         assert min(blocked[1:]) < BLOCKED, said
         assert max(grown.values()) < MEMORY, said
 
 
 def test_there_are_routes_that_take_a_body() -> None:
-    assert {"predict", "predict-version", "feedback", "train", "administer"} <= {rule.name for rule in ROUTES}
+    assert {"predict", "predict-version", "feedback", "train", "administer"} <= {
+        rule.name for rule in ROUTES
+    }

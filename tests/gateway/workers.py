@@ -16,7 +16,12 @@ import psycopg
 from tests.gateway.environment import Environment, free_port, variables
 from tests.gateway.loopback import Loopback, wait_for
 
-QUICK: dict[str, Any] = {"task_heartbeat_seconds": 0.3, "task_backoff_seconds": 0.05, "task_attempts": 3, "webhook_attempts": 3}
+QUICK: dict[str, Any] = {
+    "task_heartbeat_seconds": 0.3,
+    "task_backoff_seconds": 0.05,
+    "task_attempts": 3,
+    "webhook_attempts": 3,
+}
 
 
 class Workers:
@@ -39,13 +44,18 @@ class Workers:
 
     def start(self) -> None:
         settings = self._environment.settings(
-            gateway_metrics_port=0, spool=self._environment.folder / f"spool-of-worker-{free_port()}", **self._changed
+            gateway_metrics_port=0,
+            spool=self._environment.folder / f"spool-of-worker-{free_port()}",
+            **self._changed,
         )
         given = variables(settings, self._environment.database_url)
         command = [sys.executable, "-W", "error", "-m", "slipway_gateway", "work"]
         self._before = self._registered()
         with self.log.open("ab") as log:
-            self._running = [subprocess.Popen(command, env={**os.environ, **given}, stderr=log) for _ in range(self.count)]
+            self._running = [
+                subprocess.Popen(command, env={**os.environ, **given}, stderr=log)
+                for _ in range(self.count)
+            ]
 
     def kill(self) -> None:
         """SIGKILL, all."""
@@ -59,8 +69,12 @@ class Workers:
         return all(process.poll() is not None for process in self._running)
 
     def stop(self) -> list[int]:
-        """SIGTERM once all are at work, for one that still starts has nothing to end; the exit statuses."""
-        wait_for("all workers to be at work", lambda: self._registered() == self._before + self.count)
+        """SIGTERM once all are at work, for one that still starts has nothing to end; the exit
+        statuses.
+        """
+        wait_for(
+            "all workers to be at work", lambda: self._registered() == self._before + self.count
+        )
         for process in self._running:
             process.terminate()
         return [process.wait(timeout=20) for process in self._running]
@@ -68,7 +82,9 @@ class Workers:
     def _registered(self) -> int:
         """How many workers the queue has seen, from the first on."""
         with psycopg.connect(self._environment.database_url) as connection:
-            row = connection.execute("SELECT coalesce(max(id), 0) FROM procrastinate_workers").fetchone()
+            row = connection.execute(
+                "SELECT coalesce(max(id), 0) FROM procrastinate_workers"
+            ).fetchone()
         assert row
         return int(row[0])
 
@@ -107,7 +123,12 @@ class Receiver:
         if message["type"] == "webhook.challenge" and self.answers_challenges:
             self.challenged.append((headers, body))
             await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": json.dumps({"challenge": message["data"]["challenge"]}).encode()})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": json.dumps({"challenge": message["data"]["challenge"]}).encode(),
+                }
+            )
             return
         self.taken.append((headers, body))
         self.under_way += 1
@@ -124,4 +145,7 @@ def is_signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
     """By the words of the specification, not by our code."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    return headers["webhook-signature"] == "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return (
+        headers["webhook-signature"]
+        == "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    )

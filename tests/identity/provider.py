@@ -49,14 +49,24 @@ class Provider:
             **os.environ,
             "CANAILLE_CONFIG": str(config),
             "CANAILLE__SMTP": "null",
-            "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps({name: {"password": SECRET, "groups": ["user"]} for name in ACCOUNTS}),
+            "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(
+                {name: {"password": SECRET, "groups": ["user"]} for name in ACCOUNTS}
+            ),
             "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS": json.dumps({"nightly": {"secret": SECRET}}),
         }
 
     def __enter__(self) -> Self:
         for _ in range(2):  # it is safe to repeat
             self.bootstrap()
-        command = [sys.executable, "-m", "hypercorn", "--bind", self.url.removeprefix("http://"), "--workers", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "hypercorn",
+            "--bind",
+            self.url.removeprefix("http://"),
+            "--workers",
+            "0",
+        ]
         command += ["slipway_identity.application:create_app()"]
         self._process = subprocess.Popen(command, env=self._environment, cwd=self._folder)
         try:
@@ -71,7 +81,11 @@ class Provider:
         self._process.wait(10)
 
     def bootstrap(self, **settings: str) -> None:
-        subprocess.run([sys.executable, "-m", "slipway_identity"], env={**self._environment, **settings}, check=True)
+        subprocess.run(
+            [sys.executable, "-m", "slipway_identity"],
+            env={**self._environment, **settings},
+            check=True,
+        )
 
     def fail_to_log_in(self, account: str, times: int) -> None:
         """Record so many wrong passwords of this moment."""
@@ -81,13 +95,16 @@ from canaille.app import models
 from canaille.backends import Backend
 with create_app().app_context():
     for _ in range({times}):
-        Backend.instance.record_failed_attempt(Backend.instance.get(models.User, user_name="{account}"))
+        Backend.instance.record_failed_attempt(Backend.instance.get(models.User,
+        user_name="{account}"))
 """
         subprocess.run([sys.executable, "-c", program], env=self._environment, check=True)
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/.well-known/openid-configuration", trust_env=False).is_success
+            return httpx.get(
+                f"{self.url}/.well-known/openid-configuration", trust_env=False
+            ).is_success
         except httpx.TransportError:
             return False
 
@@ -95,5 +112,7 @@ with create_app().app_context():
 def claims_of(token: str, part: int = 1) -> dict[str, Any]:
     """Not verified: what it says, whoever says it."""
     encoded = token.split(".")[part]
-    content: dict[str, Any] = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+    content: dict[str, Any] = json.loads(
+        base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    )
     return content

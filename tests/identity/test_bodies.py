@@ -38,7 +38,9 @@ class Echo:
 
 def bounded(**changed: Any) -> tuple[Echo, Loopback]:
     echo = Echo()
-    settings = BodySettings.model_validate({"body_limit": LIMIT, "body_seconds": DEADLINE, "bodies": 2, **changed})
+    settings = BodySettings.model_validate(
+        {"body_limit": LIMIT, "body_seconds": DEADLINE, "bodies": 2, **changed}
+    )
     return echo, Loopback(BoundedBodies(echo, settings))
 
 
@@ -57,7 +59,10 @@ def test_a_larger_one_is_answered_413_and_nothing_of_it_is_passed_on(chunked: bo
     with loopback as server:
         content: Any = iter([b"x" * 600] * 2) if chunked else b"x" * (LIMIT + 1)
         refused = httpx.post(server.url, content=content)
-        assert (refused.status_code, refused.text) == (413, f"the body is larger than {LIMIT} bytes")
+        assert (refused.status_code, refused.text) == (
+            413,
+            f"the body is larger than {LIMIT} bytes",
+        )
     assert echo.calls == 0
 
 
@@ -85,7 +90,9 @@ def test_only_so_many_are_read_at_a_time() -> None:
 
 def begun(server: Loopback) -> socket.socket:
     """A connection with half a body."""
-    connection = socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=DEADLINE)
+    connection = socket.create_connection(
+        ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=DEADLINE
+    )
     connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf ")
     return connection
 
@@ -115,15 +122,27 @@ def test_the_bounds_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_provider_refuses_a_strangers_large_body(provider: str) -> None:
     address = urlsplit(provider)
-    head = b"POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n"
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+    head = (
+        b"POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-type: "
+        b"application/x-www-form-urlencoded\r\n"
+    )
+    with socket.create_connection(
+        (address.hostname or "", address.port or 80), timeout=DEADLINE
+    ) as connection:
         connection.sendall(head + b"content-length: 67108864\r\n\r\n")
         assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
-    with socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE) as connection:
+    with socket.create_connection(
+        (address.hostname or "", address.port or 80), timeout=DEADLINE
+    ) as connection:
         connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n")
         with suppress(OSError):
             for _ in range(1024):
                 connection.sendall(b"10000\r\n" + b"a" * 2**16 + b"\r\n")
             pytest.fail("64 MiB were taken")
     small = {"grant_type": "client_credentials", "padding": "x" * 60_000}
-    assert httpx.post(f"{provider}/oauth/token", data=small, auth=("nightly", SECRET), trust_env=False).status_code == 200
+    assert (
+        httpx.post(
+            f"{provider}/oauth/token", data=small, auth=("nightly", SECRET), trust_env=False
+        ).status_code
+        == 200
+    )

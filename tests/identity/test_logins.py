@@ -1,4 +1,6 @@
-"""Logins of people at the bundled provider: which tokens they give, and who is slowed down or refused."""
+"""Logins of people at the bundled provider: which tokens they give, and who is slowed down or
+refused.
+"""
 
 import re
 import subprocess
@@ -13,15 +15,28 @@ from tests.identity.provider import SECRET, Provider, claims_of
 
 
 def by_password(provider: str, account: str = "ada", password: str = SECRET) -> httpx.Response:
-    form = {"grant_type": "password", "client_id": "slipway", "username": account, "password": password, "scope": "openid groups"}
+    form = {
+        "grant_type": "password",
+        "client_id": "slipway",
+        "username": account,
+        "password": password,
+        "scope": "openid groups",
+    }
     return httpx.post(f"{provider}/oauth/token", data=form, trust_env=False)
 
 
-def test_a_login_gives_an_access_token_for_the_api_and_an_id_token_for_the_client(provider: str) -> None:
+def test_a_login_gives_an_access_token_for_the_api_and_an_id_token_for_the_client(
+    provider: str,
+) -> None:
     tokens = log_in(provider, "ada", SECRET)
     access, identity = claims_of(tokens["access_token"]), claims_of(tokens["id_token"])
     assert claims_of(tokens["access_token"], 0)["typ"] == "at+jwt"
-    assert (access["sub"], access["groups"], access["client_id"], access["aud"]) == ("ada", ["user"], "slipway", ["slipway-api"])
+    assert (access["sub"], access["groups"], access["client_id"], access["aud"]) == (
+        "ada",
+        ["user"],
+        "slipway",
+        ["slipway-api"],
+    )
     assert access["exp"] == access["iat"] + tokens["expires_in"]
     assert claims_of(tokens["id_token"], 0).get("typ") != "at+jwt"
     assert (identity["sub"], identity["aud"]) == ("ada", ["slipway"])
@@ -58,12 +73,16 @@ def test_a_shell_gets_a_token_by_account_and_password(provider: str) -> None:
     command = [sys.executable, "-m", "slipway_identity.login", provider, "ada"]
     done = subprocess.run(command, input=f"{SECRET}\n", capture_output=True, text=True, check=True)
     assert claims_of(done.stdout)["sub"] == "ada"
-    refused = subprocess.run(command, input="a guess\n", capture_output=True, text=True, check=False)
+    refused = subprocess.run(
+        command, input="a guess\n", capture_output=True, text=True, check=False
+    )
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "did not accept the login" in refused.stderr
 
 
-def test_a_person_with_the_name_of_the_client_gets_no_token_that_could_be_the_clients(provider: str) -> None:
+def test_a_person_with_the_name_of_the_client_gets_no_token_that_could_be_the_clients(
+    provider: str,
+) -> None:
     with pytest.raises(LoginFailed, match="the user has the name of the client"):
         log_in(provider, "slipway", SECRET)
 
@@ -72,7 +91,10 @@ def test_nobody_logs_in_as_the_api(provider: str) -> None:
     for grant in ("client_credentials", "password", "authorization_code"):
         for secret in ("", SECRET):
             answer = httpx.post(
-                f"{provider}/oauth/token", data={"grant_type": grant}, auth=("slipway-api", secret), trust_env=False
+                f"{provider}/oauth/token",
+                data={"grant_type": grant},
+                auth=("slipway-api", secret),
+                trust_env=False,
             )
             assert answer.status_code in (400, 401), grant
 

@@ -11,17 +11,26 @@ from tests.identity.provider import SECRET, claims_of
 
 def log_in(provider: str, secret: str = SECRET, **form: str) -> httpx.Response:
     form = {"grant_type": "client_credentials", **form}
-    return httpx.post(f"{provider}/oauth/token", data=form, auth=("nightly", secret), trust_env=False)
+    return httpx.post(
+        f"{provider}/oauth/token", data=form, auth=("nightly", secret), trust_env=False
+    )
 
 
-def test_a_service_account_gets_a_signed_token_that_names_it_twice_and_gives_no_group(provider: str) -> None:
+def test_a_service_account_gets_a_signed_token_that_names_it_twice_and_gives_no_group(
+    provider: str,
+) -> None:
     answer = log_in(provider).json()
     keys = KeySet.import_key_set(httpx.get(f"{provider}/oauth/jwks.json", trust_env=False).json())
     token = jwt.decode(answer["access_token"], keys, algorithms=["RS256"])
     now = int(time.time())
     times = {name: token.claims.pop(name) for name in ("iat", "exp")}
     assert token.claims.pop("jti") != claims_of(log_in(provider).json()["access_token"])["jti"]
-    assert token.claims == {"iss": provider, "sub": "nightly", "client_id": "nightly", "aud": ["slipway-api"]}
+    assert token.claims == {
+        "iss": provider,
+        "sub": "nightly",
+        "client_id": "nightly",
+        "aud": ["slipway-api"],
+    }
     assert now - 60 < times["iat"] <= now < times["exp"] == times["iat"] + answer["expires_in"]
     assert token.header["typ"] == "at+jwt"
     assert answer["token_type"] == "Bearer"
@@ -35,4 +44,7 @@ def test_no_scope_and_no_other_way_gives_it_more(provider: str) -> None:
     as_ada = {"grant_type": "password", "username": "ada", "password": SECRET}
     assert log_in(provider, **as_ada).status_code == 400
     public = {"grant_type": "client_credentials", "client_id": "slipway"}
-    assert httpx.post(f"{provider}/oauth/token", data=public, trust_env=False).status_code in (400, 401)
+    assert httpx.post(f"{provider}/oauth/token", data=public, trust_env=False).status_code in (
+        400,
+        401,
+    )

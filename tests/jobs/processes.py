@@ -1,4 +1,6 @@
-"""Real servers for the tests: MLflow with its artifact proxy, and a connection between that can spoil what it carries."""
+"""Real servers for the tests: MLflow with its artifact proxy, and a connection between that can
+spoil what it carries.
+"""
 
 import os
 import signal
@@ -26,17 +28,39 @@ def tracking_server(folder: Path) -> Iterator[str]:
     """An MLflow tracking server with all its state in the folder; its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")),
+        *(
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ),
+        *(
+            "--backend-store-uri",
+            f"sqlite:///{folder}/mlflow.db",
+            "--artifacts-destination",
+            str(folder / "artifacts"),
+        ),
     ]
     # MLflow's job runner and its telemetry are processes and calls that a test has no use for.
     environment = os.environ | {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
     }  # fmt: skip
     log = folder / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
         )
     try:
         _wait_for(server, f"{url}/health", log)
@@ -66,7 +90,9 @@ Answer = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
 
 @contextmanager
 def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iterator[str]:
-    """A loopback server that answers method, path, headers and body with a status and a body; its URL."""
+    """A loopback server that answers method, path, headers and body with a status and a body; its
+    URL.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def _any(self) -> None:
@@ -98,11 +124,17 @@ def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> 
 
 @contextmanager
 def connection_to(url: str, spoil: Callable[[str, str, bytes], bytes]) -> Iterator[str]:
-    """A proxy to the server that passes on what ``spoil(method, path, body)`` makes of each body."""
+    """A proxy to the server that passes on what ``spoil(method, path, body)`` makes of each
+    body.
+    """
     with httpx.Client(base_url=url, timeout=30) as client:
 
         def forward(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-            kept = {name: value for name, value in headers.items() if name.lower() in ("content-type", "accept")}
+            kept = {
+                name: value
+                for name, value in headers.items()
+                if name.lower() in ("content-type", "accept")
+            }
             answer = client.request(method, path, headers=kept, content=spoil(method, path, body))
             return answer.status_code, answer.content
 

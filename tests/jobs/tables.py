@@ -19,7 +19,9 @@ _RECODED: dict[int, dict[float, float]] = {
 
 
 def original(table: Table, label: str | None = "num") -> bytes:
-    """As UCI's processed.cleveland.data: ``?`` for missing, num 0 or 2; with a header when the label has a name."""
+    """As UCI's processed.cleveland.data: ``?`` for missing, num 0 or 2; with a header when the
+    label has a name.
+    """
     lines = [f"{HEADER},{label}"] if label else []
     for row, sick in zip(table.features, table.labels, strict=True):
         cells = ["?" if np.isnan(value) else f"{value:.1f}" for value in row]

@@ -39,7 +39,13 @@ def logged(tracking: Tracking, mlflow_url: str, model: Any, name: str, **more: A
 
 @pytest.fixture(scope="module")
 def plain(tracking: Tracking, mlflow_url: str) -> Version:
-    return logged(tracking, mlflow_url, to_onnx(CLASSIFIER, FEATURES[:1]), "by-hand", input_example=FEATURES[1:3])
+    return logged(
+        tracking,
+        mlflow_url,
+        to_onnx(CLASSIFIER, FEATURES[:1]),
+        "by-hand",
+        input_example=FEATURES[1:3],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,10 @@ def test_a_plainly_logged_classifier_becomes_an_artifact_that_the_digest_pins(
     signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
     assert [(c.name, c.datatype, c.shape) for c in signature.inputs] == [("X", Datatype.FP32, (2,))]
     # skl2onnx made dictionaries of the probabilities; they are a tensor again.
-    assert [(c.datatype, c.shape) for c in signature.outputs] == [(Datatype.INT64, ()), (Datatype.FP32, (2,))]
+    assert [(c.datatype, c.shape) for c in signature.outputs] == [
+        (Datatype.INT64, ()),
+        (Datatype.FP32, (2,)),
+    ]
     labels, probabilities = run_onnx((folder / "model.onnx").read_bytes(), {"X": FEATURES}).values()
     assert labels.tolist() == CLASSIFIER.predict(FEATURES).tolist()
     np.testing.assert_allclose(probabilities, CLASSIFIER.predict_proba(FEATURES), atol=1e-5)
@@ -71,10 +80,15 @@ def test_the_example_that_was_logged_with_it_is_its_example(
     folder = tracking.download(tracking.version(plain.name, plain.version), tmp_path)
     request = parse_request((folder / EXAMPLE_FILE).read_bytes())
     assert request.inputs[0].data == pytest.approx(FEATURES[1].tolist())
-    assert json.loads((folder / "provenance.json").read_text()) == {"adoptedBy": "ada", "runId": plain.run_id}
+    assert json.loads((folder / "provenance.json").read_text()) == {
+        "adoptedBy": "ada",
+        "runId": plain.run_id,
+    }
 
 
-def test_what_was_logged_stays_as_it_is(plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path) -> None:
+def test_what_was_logged_stays_as_it_is(
+    plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
+) -> None:
     assert adopted
     untagged = Version(plain.name, plain.version, plain.run_id, {})
     folder = tracking.download(untagged, tmp_path)
@@ -82,13 +96,19 @@ def test_what_was_logged_stays_as_it_is(plain: Version, adopted: dict[str, Any],
     assert not (folder / "manifest.json").exists()
 
 
-def test_a_version_is_adopted_once(plain: Version, adopted: dict[str, Any], settings: Settings, tracking: Tracking) -> None:
+def test_a_version_is_adopted_once(
+    plain: Version, adopted: dict[str, Any], settings: Settings, tracking: Tracking
+) -> None:
     again = adopt(tracking.version(plain.name, plain.version), settings, tracking)
     assert (again["state"], again["digest"]) == ("unchanged", adopted["digest"])
 
 
-def test_a_pickle_is_not_adopted_and_the_reason_says_what_to_do(tracking: Tracking, mlflow_url: str, settings: Settings) -> None:
-    version = logged(tracking, mlflow_url, CLASSIFIER, "pickled", serialization_format="cloudpickle")
+def test_a_pickle_is_not_adopted_and_the_reason_says_what_to_do(
+    tracking: Tracking, mlflow_url: str, settings: Settings
+) -> None:
+    version = logged(
+        tracking, mlflow_url, CLASSIFIER, "pickled", serialization_format="cloudpickle"
+    )
     with pytest.raises(Refused, match=r"logged as sklearn.*mlflow\.onnx\.log_model"):
         adopt(version, settings, tracking)
     assert Tag.DIGEST not in tracking.version("pickled", version.version).tags
@@ -100,7 +120,10 @@ def test_a_version_without_files_is_refused(settings: Settings, tracking: Tracki
 
 
 def graph(shape: list[Any], kind: int = TensorProto.FLOAT, op: str = "Identity") -> Graph:
-    value, result = helper.make_tensor_value_info("x", kind, shape), helper.make_tensor_value_info("y", kind, None)
+    value, result = (
+        helper.make_tensor_value_info("x", kind, shape),
+        helper.make_tensor_value_info("y", kind, None),
+    )
     nodes = [helper.make_node(op, ["x"], ["y"])]
     made = helper.make_graph(nodes, "g", [value], [result])
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -120,9 +143,16 @@ def test_a_graph_whose_rows_cannot_be_told_is_refused(shape: list[Any], problem:
         inputs_of(graph(shape))
 
 
-@pytest.mark.parametrize(("shape", "row_shape"), [(["rows"], ()), ([None, 1], ()), ([-1, 3], (3,)), (["n", 2, 2], (2, 2))])
-@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL])
-def test_shapes_and_types_are_those_of_the_graph(shape: list[Any], row_shape: tuple[int, ...], kind: int) -> None:
+@pytest.mark.parametrize(
+    ("shape", "row_shape"),
+    [(["rows"], ()), ([None, 1], ()), ([-1, 3], (3,)), (["n", 2, 2], (2, 2))],
+)
+@pytest.mark.parametrize(
+    "kind", [TensorProto.FLOAT, TensorProto.INT64, TensorProto.STRING, TensorProto.BOOL]
+)
+def test_shapes_and_types_are_those_of_the_graph(
+    shape: list[Any], row_shape: tuple[int, ...], kind: int
+) -> None:
     made = graph(shape, kind)
     inputs = inputs_of(made)
     declared, signature = understand(made, inputs, example_row(None, inputs))
@@ -133,14 +163,18 @@ def test_shapes_and_types_are_those_of_the_graph(shape: list[Any], row_shape: tu
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.STRING, TensorProto.INT64])
 @pytest.mark.parametrize("example", [None, np.array([[np.nan]]), "x"])
-def test_a_model_of_one_feature_has_an_example_although_none_that_fits_was_logged(kind: int, example: Any) -> None:
+def test_a_model_of_one_feature_has_an_example_although_none_that_fits_was_logged(
+    kind: int, example: Any
+) -> None:
     made = graph(["n", 1], kind)
     inputs = inputs_of(made)
     row = example_row(example, inputs)
     if kind is not TensorProto.STRING:
         assert row["x"].tolist() == [[0]]
     _, signature = understand(made, inputs, row)
-    assert signature.request([{"x": row["x"][0, 0].tolist() if kind is not TensorProto.STRING else row["x"][0, 0]}])
+    assert signature.request(
+        [{"x": row["x"][0, 0].tolist() if kind is not TensorProto.STRING else row["x"][0, 0]}]
+    )
 
 
 def test_names_of_classes_are_kept_when_a_classifier_is_adopted() -> None:
@@ -154,7 +188,12 @@ def test_names_of_classes_are_kept_when_a_classifier_is_adopted() -> None:
 def test_a_name_that_cannot_be_served_is_refused_at_once_with_the_rule(name: str) -> None:
     # No tracking server answers there: nothing was asked of it.
     nowhere = "http://127.0.0.1:9"
-    with pytest.raises(Refused, match=f"'{name}' is not a name that can be served; rename the registered model: {NAME_RULE}"):
+    with pytest.raises(
+        Refused,
+        match=(
+            f"'{name}' is not a name that can be served; rename the registered model: {NAME_RULE}"
+        ),
+    ):
         adopt(Version(name, "1", "", {}), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
 
 

@@ -12,12 +12,20 @@ THING = "registry/heart/aliases/champion"
 
 
 def settings(url: str | None, actor: str) -> Settings:
-    return Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=url, actor=actor, request_id="0199-abc")
+    return Settings(
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        database_url=url,
+        actor=actor,
+        request_id="0199-abc",
+    )
 
 
 def entries(url: str) -> list[tuple[object, ...]]:
     with psycopg.connect(url) as connection:
-        query = "SELECT subject, request_id, action, thing, detail FROM audit WHERE thing = %s ORDER BY number"
+        query = (
+            "SELECT subject, request_id, action, thing, detail FROM audit WHERE thing = %s ORDER "
+            "BY number"
+        )
         return connection.execute(query, [THING]).fetchall()
 
 
@@ -39,13 +47,24 @@ def gateways(postgres: str) -> str:
 def test_a_move_is_noted_with_its_request_and_one_that_fails_is_not(gateways: str) -> None:
     move(gateways, "user:marie")
     move(gateways, "nightly")
-    with pytest.raises(OSError, match="MLflow"), noted(settings(gateways, "x"), "alias.move", THING, {}):
+    with (
+        pytest.raises(OSError, match="MLflow"),
+        noted(settings(gateways, "x"), "alias.move", THING, {}),
+    ):
         raise OSError("MLflow is away")
     subjects = ("user:marie", "job:nightly")
-    assert entries(gateways) == [(subject, "0199-abc", "alias.move", THING, {"to": "2"}) for subject in subjects]
+    assert entries(gateways) == [
+        (subject, "0199-abc", "alias.move", THING, {"to": "2"}) for subject in subjects
+    ]
 
 
 def test_without_a_database_there_is_no_audit_and_with_one_that_is_away_nothing_moves() -> None:
     move(None, "ada")
-    with pytest.raises(Refused, match=r"the audit of registry/heart/aliases/champion cannot be written, so nothing was moved"):
+    with pytest.raises(
+        Refused,
+        match=(
+            r"the audit of registry/heart/aliases/champion cannot be written, so nothing was "
+            r"moved"
+        ),
+    ):
         move("postgresql://127.0.0.1:9/x", "ada")

@@ -36,9 +36,15 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "heart", "--set", "C=-1"], "C: Input should be greater than 0, not '-1' (inverse strength"),
+        (
+            ["train", "heart", "--set", "C=-1"],
+            "C: Input should be greater than 0, not '-1' (inverse strength",
+        ),
         (["train", "heart", "--set", "C=nan"], "C: Input should be a finite number, not 'nan'"),
-        (["train", "heart", "--set", "folds=1"], "folds: Input should be greater than or equal to 2"),
+        (
+            ["train", "heart", "--set", "folds=1"],
+            "folds: Input should be greater than or equal to 2",
+        ),
         (
             ["train", "heart", "--set", "estimator=magic"],
             "estimator: Input should be 'logistic', 'svc', 'forest' or 'boosting',",
@@ -47,7 +53,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
             ["train", "heart", "--set", "depth=3"],
             "depth: is not a parameter of heart; it takes dataset, folds, seed,",
         ),
-        (["train", "heart", "--set", "dataset=digits"], "dataset: 'digits' is not one of heart-cleveland,"),
+        (
+            ["train", "heart", "--set", "dataset=digits"],
+            "dataset: 'digits' is not one of heart-cleveland,",
+        ),
         (["train", "heart", "--set", "C"], "--set 'C': has no KEY=VALUE form"),
         (["train", "heart", "--set", "C=1", "--set", "C=2"], "--set C: is given twice"),
         (["train", "lungs"], "model: 'lungs' is unknown; there are heart, digits"),
@@ -59,11 +68,23 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         (["simulate", "heart"], "SLIPWAY_URL: Field required"),
         (["evaluate", "heart", "latest"], "version: 'latest' is not a version number"),
         (["promote", "heart", "0"], "version: '0' is not a version number"),
-        (["promote", "heart", "1", "--min-gain", "-1"], "--min-gain: '-1' is not a number of at least 0"),
-        (["promote", "heart", "1", "--min-gain", "nan"], "--min-gain: 'nan' is not a number of at least 0"),
+        (
+            ["promote", "heart", "1", "--min-gain", "-1"],
+            "--min-gain: '-1' is not a number of at least 0",
+        ),
+        (
+            ["promote", "heart", "1", "--min-gain", "nan"],
+            "--min-gain: 'nan' is not a number of at least 0",
+        ),
         (["promote", "heart", "1", "--metric", "rmse"], "metric: 'rmse' is unknown; heart has auc"),
-        (["monitor", "heart", "--window", "yesterday"], "--window: 'yesterday' is not a length of time"),
-        (["monitor", "heart", "--min-rows", "0"], "--min-rows: '0' is not a whole number of at least 1"),
+        (
+            ["monitor", "heart", "--window", "yesterday"],
+            "--window: 'yesterday' is not a length of time",
+        ),
+        (
+            ["monitor", "heart", "--min-rows", "0"],
+            "--min-rows: '0' is not a whole number of at least 1",
+        ),
         (["monitor", "heart"], "SLIPWAY_DATABASE_URL: is not set"),
     ],
 )
@@ -91,13 +112,31 @@ def test_a_version_that_is_not_there_ends_with_status_1(capsys: pytest.CaptureFi
 
 
 def test_a_refused_promotion_ends_with_status_3_and_an_evaluation_with_0(
-    heart: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    heart: dict[str, Any],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     if settings.data:
         monkeypatch.setenv("SLIPWAY_DATA", str(settings.data))
     assert run(capsys, "evaluate", "heart", heart["version"])[0] == 0
-    status, result = run(capsys, "promote", "heart", heart["version"], "--alias", "empty", "--min-gain", "0.9", "--dry-run")
-    assert (status, result["state"], result["alias"], result["dryRun"]) == (3, "refused", "empty", True)
+    status, result = run(
+        capsys,
+        "promote",
+        "heart",
+        heart["version"],
+        "--alias",
+        "empty",
+        "--min-gain",
+        "0.9",
+        "--dry-run",
+    )
+    assert (status, result["state"], result["alias"], result["dryRun"]) == (
+        3,
+        "refused",
+        "empty",
+        True,
+    )
 
 
 def test_the_monitor_ends_with_status_3_for_drift_and_4_for_too_few_rows(
@@ -110,7 +149,10 @@ def test_the_monitor_ends_with_status_3_for_drift_and_4_for_too_few_rows(
         connection.execute("TRUNCATE prediction_events")
         log_requests(connection, [PATIENT] * 60)
     watch = ("monitor", "heart", "--alias", "watched", "--window", "1h")
-    for options, expected in (("--min-rows=61", (4, "too few rows")), ("--min-rows=60", (3, "drift"))):
+    for options, expected in (
+        ("--min-rows=61", (4, "too few rows")),
+        ("--min-rows=60", (3, "drift")),
+    ):
         status, result = run(capsys, *watch, options)
         assert (status, result["state"]) == expected
 
@@ -121,15 +163,18 @@ def log_requests(connection: "psycopg.Connection[Any]", rows: Sequence[Sequence[
     for index, row in enumerate(rows):
         body = signature.request([dict(zip(names, map(float, row), strict=True))]).model_dump_json()
         connection.execute(
-            "INSERT INTO prediction_events (request_id, time, model, version, digest, role, subject, decision, protocol, status,"
-            " latency_ms, request) VALUES (%s, now(), 'heart', '1', 'sha256:0', 'live', 'ada', 'role', 'v2', 200, 1.5, %s)",
+            "INSERT INTO prediction_events (request_id, time, model, version, digest, role, "
+            "subject, decision, protocol, status,"
+            " latency_ms, request) VALUES (%s, now(), 'heart', '1', 'sha256:0', 'live', "
+            "'ada', 'role', 'v2', 200, 1.5, %s)",
             (f"same-{index}", body),
         )
 
 
 def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "slipway_jobs", "train", "digits", "--set", "folds=2", "--set", "C=1"],
+        [sys.executable, "-m", "slipway_jobs", "train", "digits", "--set", "folds=2", "--set",
+        "C=1"],
         capture_output=True, text=True, env=os.environ, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -139,21 +184,41 @@ def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout()
 
 
 def test_windows_are_read_in_seconds_minutes_hours_and_days() -> None:
-    assert [window(text).total_seconds() for text in ("90s", "30m", "24h", "7d")] == [90, 1800, 86400, 604800]
+    assert [window(text).total_seconds() for text in ("90s", "30m", "24h", "7d")] == [
+        90,
+        1800,
+        86400,
+        604800,
+    ]
 
 
 def test_register_takes_a_file_and_what_is_known_of_it(
     capsys: pytest.CaptureFixture[str], tracking: Tracking, tmp_path: Path
 ) -> None:
-    told = ["--use", "says it again", "--dataset", "none", "--licence", "CC0-1.0", "--source", "a test", "--tolerance", "0.1"]
+    told = [
+        "--use",
+        "says it again",
+        "--dataset",
+        "none",
+        "--licence",
+        "CC0-1.0",
+        "--source",
+        "a test",
+        "--tolerance",
+        "0.1",
+    ]
     status, result = run(capsys, "register", "parrot", saved(tmp_path, plain(["n", 3])), *told)
     assert (status, result["state"], result["version"]) == (0, "registered", "1")
-    card = (tracking.download(tracking.version("parrot", "1"), tmp_path) / "model_card.md").read_text()
+    card = (
+        tracking.download(tracking.version("parrot", "1"), tmp_path) / "model_card.md"
+    ).read_text()
     for line in ("says it again", "Trained on: none", "Licence: CC0-1.0", "Source: a test"):
         assert line in card
 
 
-def test_register_refuses_a_pickle_with_status_3(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_register_refuses_a_pickle_with_status_3(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "model.joblib").write_bytes(b"anything")
     status, result = run(capsys, "register", "parrot", str(tmp_path / "model.joblib"))
     assert (status, result["error"]) == (3, "Refused")

@@ -12,7 +12,14 @@ from slipway_contract.registry import Tag
 from slipway_jobs.data.dataset import Dataset, Loaded, SourceKind, Table
 from slipway_jobs.data.synthetic import synthetic_heart
 from slipway_jobs.data.synthetic_beats import synthetic_beats
-from slipway_jobs.datasets.dataset_store import ENTRY_FILE, TABLE_FILE, keep, kept, read_table, write_table
+from slipway_jobs.datasets.dataset_store import (
+    ENTRY_FILE,
+    TABLE_FILE,
+    keep,
+    kept,
+    read_table,
+    write_table,
+)
 from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.datasets.storing import store, store_all
 from slipway_jobs.errors import CorruptTable, WrongDigest
@@ -29,7 +36,9 @@ BARE = Dataset("bare", "without a schema", "the test", "Apache-2.0", "none", "ro
 TABLES = {
     "heart-synthetic": synthetic_heart(20),
     "ecg-synthetic": synthetic_beats(records=2, beats=5),
-    "quantities of a day": Table.of(ROWS, ROWS[:, 0] * 3.5, groups=[str(n % 5) for n in range(40)], times=DAYS),
+    "quantities of a day": Table.of(
+        ROWS, ROWS[:, 0] * 3.5, groups=[str(n % 5) for n in range(40)], times=DAYS
+    ),
     "texts": Table.of(np.array([["a", "ö"], ["", "b\n"]], dtype=object), np.array([0, 1])),
 }
 
@@ -44,7 +53,9 @@ def test_a_table_comes_back_from_parquet_as_it_was(name: str, tmp_path: Path) ->
     assert again.labels.tolist() == table.labels.tolist()
 
 
-def test_parquet_has_a_column_of_its_name_for_each_input_and_null_for_what_is_missing(tmp_path: Path) -> None:
+def test_parquet_has_a_column_of_its_name_for_each_input_and_null_for_what_is_missing(
+    tmp_path: Path,
+) -> None:
     table = TABLES["heart-synthetic"]
     write_table(table, DATASETS["heart-synthetic"], tmp_path / TABLE_FILE)
     found = pq.read_table(tmp_path / TABLE_FILE)
@@ -67,7 +78,9 @@ def loaded(name: str) -> Loaded:
     return Loaded(replace(DATASETS["heart-synthetic"], name=name), table, SourceKind.GENERATOR)
 
 
-def test_a_table_is_kept_once_and_had_back_by_its_digest(tracking: Tracking, mlflow_url: str) -> None:
+def test_a_table_is_kept_once_and_had_back_by_its_digest(
+    tracking: Tracking, mlflow_url: str
+) -> None:
     mine = loaded("kept-once")
     assert kept("kept-once", mine.table.digest, tracking) is None
     first, second = keep(mine, tracking), keep(mine, tracking)
@@ -82,7 +95,9 @@ def test_a_table_is_kept_once_and_had_back_by_its_digest(tracking: Tracking, mlf
     assert {file.path for file in client.list_artifacts(first.run_id)} == {TABLE_FILE, ENTRY_FILE}
 
 
-def test_a_stored_table_that_was_changed_is_refused(tracking: Tracking, mlflow_url: str, tmp_path: Path) -> None:
+def test_a_stored_table_that_was_changed_is_refused(
+    tracking: Tracking, mlflow_url: str, tmp_path: Path
+) -> None:
     mine = loaded("changed")
     run_id = keep(mine, tracking).run_id
     write_table(mine.table.take(np.arange(11)), mine.entry, tmp_path / TABLE_FILE)
@@ -91,26 +106,38 @@ def test_a_stored_table_that_was_changed_is_refused(tracking: Tracking, mlflow_u
         kept("changed", mine.table.digest, tracking)
 
 
-def test_a_dataset_that_is_stored_twice_is_unchanged(settings: Settings, tracking: Tracking) -> None:
+def test_a_dataset_that_is_stored_twice_is_unchanged(
+    settings: Settings, tracking: Tracking
+) -> None:
     first, second = (store("climate-synthetic", settings, tracking) for _ in range(2))
     assert second == {**first, "state": "unchanged"}
     assert second["place"] == "generator"
     assert second["synthetic"] is True
 
 
-def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(settings: Settings, tracking: Tracking) -> None:
+def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(
+    settings: Settings, tracking: Tracking
+) -> None:
     found = {each["dataset"]: each for each in store_all(settings, tracking)["datasets"]}
     assert found.keys() == DATASETS.keys()
     assert found["digits"]["place"] == "package"
     assert found["heart-cleveland-recoded"]["state"] == "unavailable"
-    assert "not in the mirror" in found["heart-cleveland-recoded"]["reason"] or settings.data is None
+    assert (
+        "not in the mirror" in found["heart-cleveland-recoded"]["reason"] or settings.data is None
+    )
 
 
 def test_a_version_is_scored_on_the_stored_copy_when_the_source_has_changed(
-    own_heart: Task, trained: Trainer, settings: Settings, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+    own_heart: Task,
+    trained: Trainer,
+    settings: Settings,
+    tracking: Tracking,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     changed = replace(DATASETS["heart-synthetic"], make=lambda: synthetic_heart(30, seed=5))
     monkeypatch.setitem(DATASETS, "heart-synthetic", changed)
-    found = evaluate(own_heart, tracking.version(own_heart.name, result["version"]), settings, tracking)
+    found = evaluate(
+        own_heart, tracking.version(own_heart.name, result["version"]), settings, tracking
+    )
     assert found["metrics"] == pytest.approx(result["metrics"], abs=1e-4)

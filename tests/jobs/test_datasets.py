@@ -20,12 +20,19 @@ FILE = original(PATIENTS)
 
 
 def told(data: Path | None = None, fetch: bool = False) -> Settings:
-    return Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:9", data=data, fetch=fetch, fetch_timeout=2)
+    return Settings(
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9", data=data, fetch=fetch, fetch_timeout=2
+    )
 
 
 def test_copies_with_and_without_a_header_in_any_order_have_one_digest() -> None:
     backwards = b"\n".join(reversed(original(PATIENTS, label=None).splitlines()))
-    for copy in (original(PATIENTS, "num"), original(PATIENTS, "classe"), original(PATIENTS, label=None), backwards):
+    for copy in (
+        original(PATIENTS, "num"),
+        original(PATIENTS, "classe"),
+        original(PATIENTS, label=None),
+        backwards,
+    ):
         assert read_cleveland(copy, "copy").digest == PATIENTS.digest
 
 
@@ -63,7 +70,9 @@ def test_a_corrupt_row_is_refused_by_line_and_column(column: int, cell: str, sai
 
 
 def test_a_corrupt_code_of_the_recoded_copy_is_refused_by_line_and_column() -> None:
-    with pytest.raises(CorruptTable, match=r"heart.csv line 9, column cp: 7 is not a code of the re-coded copy"):
+    with pytest.raises(
+        CorruptTable, match=r"heart.csv line 9, column cp: 7 is not a code of the re-coded copy"
+    ):
         read_cleveland(with_cell(recoded(PATIENTS), 9, 2, "7"), "heart.csv")
 
 
@@ -80,7 +89,9 @@ def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
 
 def test_a_mirror_comes_before_the_public_source(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
-    entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never")
+    entry = replace(
+        DATASETS["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never"
+    )
     assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
 
 
@@ -92,7 +103,11 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
         return 200, original(PATIENTS, label=None)
 
     with http_server(serve) as url:
-        entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/processed.cleveland.data")
+        entry = replace(
+            DATASETS["heart-cleveland"],
+            digest=PATIENTS.digest,
+            url=f"{url}/processed.cleveland.data",
+        )
         assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
     assert asked == ["/processed.cleveland.data"]
 
@@ -119,13 +134,22 @@ def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so
 
 def test_a_dataset_that_is_nowhere_is_named_with_the_reasons() -> None:
     closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
-    with pytest.raises(Unavailable, match=r"heart-cleveland cannot be had: no mirror .* http://127.0.0.1:9/closed does not"):
+    with pytest.raises(
+        Unavailable,
+        match=r"heart-cleveland cannot be had: no mirror .* http://127.0.0.1:9/closed does not",
+    ):
         load(closed, told(fetch=True))
 
 
 def test_a_mirror_with_other_rows_is_refused_and_not_passed_over(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
-    with pytest.raises(WrongDigest, match=r"heart_cleveland.csv is not the dataset heart-cleveland: its 60 rows have the digest"):
+    with pytest.raises(
+        WrongDigest,
+        match=(
+            r"heart_cleveland.csv is not the dataset heart-cleveland: "
+            r"its 60 rows have the digest"
+        ),
+    ):
         first_available(list(DATASETS.values()), told(tmp_path))
 
 
@@ -136,7 +160,11 @@ def test_digits_are_those_that_scikit_learn_carries() -> None:
 
 
 def test_the_generator_gives_the_same_for_the_same_seed_only() -> None:
-    assert synthetic_heart(seed=1).digest == synthetic_heart(seed=1).digest != synthetic_heart(seed=2).digest
+    assert (
+        synthetic_heart(seed=1).digest
+        == synthetic_heart(seed=1).digest
+        != synthetic_heart(seed=2).digest
+    )
 
 
 def test_the_real_table_is_known_by_its_digest(settings: Settings) -> None:

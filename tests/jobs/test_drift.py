@@ -11,12 +11,23 @@ from slipway_jobs.training.reference import POINTS, Distribution, Kind, referenc
 
 
 def signature(columns: int) -> Signature:
-    numbers = [Column(name=f"x{index}", datatype=Datatype.FP32, missing=True) for index in range(columns)]
+    numbers = [
+        Column(name=f"x{index}", datatype=Datatype.FP32, missing=True) for index in range(columns)
+    ]
     code = Column(name="code", datatype=Datatype.FP32, codes={0: "a", 1: "b", 2: "c"}, missing=True)
-    return Signature(inputs=(*numbers, code), outputs=(Column(name="label", datatype=Datatype.INT64),))
+    return Signature(
+        inputs=(*numbers, code), outputs=(Column(name="label", datatype=Datatype.INT64),)
+    )
 
 
-def rows(count: int, columns: int = 3, *, seed: int = 1, shift: float = 0, shares: tuple[float, ...] = (0.5, 0.3, 0.2)) -> Floats:
+def rows(
+    count: int,
+    columns: int = 3,
+    *,
+    seed: int = 1,
+    shift: float = 0,
+    shares: tuple[float, ...] = (0.5, 0.3, 0.2),
+) -> Floats:
     random = np.random.default_rng(seed)
     numbers = random.normal(shift, 1, (count, columns))
     return np.column_stack([numbers, random.choice(3, count, p=shares)]).astype(np.float32)
@@ -26,7 +37,8 @@ REFERENCE = reference_of(signature(3), rows(500, seed=0))
 
 
 def test_psi_of_known_shares() -> None:
-    # (0.3 - 0.5) ln(0.3 / 0.5) + (0.7 - 0.5) ln(0.7 / 0.5); so many rows that the half counts vanish.
+    # (0.3 - 0.5) ln(0.3 / 0.5) + (0.7 - 0.5) ln(0.7 / 0.5); so many rows that the half counts
+    # vanish.
     assert psi(np.array([5e6, 5e6]), np.array([3e6, 7e6])) == pytest.approx(0.16946, abs=1e-4)
     assert psi(np.array([10.0, 20.0]), np.array([10.0, 20.0])) == 0
 
@@ -59,7 +71,11 @@ def test_a_large_reference_is_kept_small_and_still_exact_where_it_is_kept() -> N
 @pytest.mark.parametrize("size", [30, 200])
 def test_false_alarms_are_as_rare_as_promised(size: int) -> None:
     """At most one report in a hundred; of 300, with 99.9 % certainty, at most 9."""
-    alarms = [seed for seed in range(300) if any(column.drifted for column in compare(REFERENCE, rows(size, seed=1000 + seed)))]
+    alarms = [
+        seed
+        for seed in range(300)
+        if any(column.drifted for column in compare(REFERENCE, rows(size, seed=1000 + seed)))
+    ]
     assert len(alarms) <= 9
 
 

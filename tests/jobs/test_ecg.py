@@ -1,4 +1,6 @@
-"""Heartbeats: the table, the generator, and models that are judged by records that they never saw."""
+"""Heartbeats: the table, the generator, and models that are judged by records that they
+never saw.
+"""
 
 import gzip
 import json
@@ -34,12 +36,16 @@ from tests.jobs.tables import with_cell
 
 ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")
 MADE_UP = synthetic_beats(records=20, beats=30)
-RECORDED = pytest.mark.skipif("SLIPWAY_DATA" not in os.environ, reason="set SLIPWAY_DATA to a mirror with the beats")
+RECORDED = pytest.mark.skipif(
+    "SLIPWAY_DATA" not in os.environ, reason="set SLIPWAY_DATA to a mirror with the beats"
+)
 
 
 def file_of(table: Table) -> bytes:
     lines = ["record,label," + ",".join(f"x{position}" for position in range(187))]
-    for beat, label, record in zip(table.features.tolist(), table.labels, table.groups.tolist(), strict=True):
+    for beat, label, record in zip(
+        table.features.tolist(), table.labels, table.groups.tolist(), strict=True
+    ):
         lines.append(",".join([record.decode(), str(label), *(repr(value) for value in beat)]))
     return ("\n".join(lines) + "\n").encode()
 
@@ -109,12 +115,16 @@ def test_the_shape_of_a_beat_tells_how_late_the_next_one_comes() -> None:
 
 
 def drawn(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
-    estimator = next(iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values()))
+    estimator = next(
+        iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values())
+    )
     estimator.fit(table.features, table.labels)
     return estimator, Served.of(export(estimator, task.signature))
 
 
-@pytest.mark.parametrize(("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (ECG, "cnn"), (BINARY, "forest")])
+@pytest.mark.parametrize(
+    ("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (ECG, "cnn"), (BINARY, "forest")]
+)
 def test_labels_are_equal_and_probabilities_within_the_tolerance_on_all_held_out_rows(
     task: Task, estimator: str, settings: Settings
 ) -> None:
@@ -134,7 +144,9 @@ def test_beats_without_a_second_one_or_without_any_are_answered_as_by_the_estima
 def test_beats_of_one_record_on_both_sides_are_found() -> None:
     shuffled = np.random.default_rng(0).permutation(len(MADE_UP))
     leaky = Split(MADE_UP.take(shuffled[180:]), MADE_UP.take(shuffled[:180]), "beats at random")
-    with pytest.raises(Leakage, match="20 rows or subjects of the held-out data have a twin in the training data"):
+    with pytest.raises(
+        Leakage, match="20 rows or subjects of the held-out data have a twin in the training data"
+    ):
         check_split(MADE_UP, leaky, ECG.split)
 
 
@@ -144,7 +156,9 @@ def test_a_record_is_in_one_fold_only() -> None:
 
 
 def test_a_model_that_knows_the_records_gains_nothing_by_it() -> None:
-    """Labels are shuffled within the records: who is asked for beats of a known record scores, who is asked by record cannot."""
+    """Labels are shuffled within the records: who is asked for beats of a known record scores, who
+    is asked by record cannot.
+    """
     random = np.random.default_rng(0)
     share = {name: random.integers(0, 2) for name in np.unique(MADE_UP.groups).tolist()}
     by_record = np.array([share[name] for name in MADE_UP.groups.tolist()])
@@ -158,13 +172,17 @@ def test_a_model_that_knows_the_records_gains_nothing_by_it() -> None:
 
 
 @RECORDED
-def test_by_record_the_recorded_beats_are_told_apart_better_than_by_a_plain_forest(settings: Settings) -> None:
+def test_by_record_the_recorded_beats_are_told_apart_better_than_by_a_plain_forest(
+    settings: Settings,
+) -> None:
     """The yardstick, RandomForest(100) on the samples by record, has a macro-F1 of 0.33."""
     table = load(DATASETS["ecg-mitbih"], settings)
     found = []
     for seed in ("0", "1"):
         parameters = parse_parameters(ECG, {"trees": "30", "seed": seed})
-        found += cross_validate(ECG, next(iter(ECG.candidates(parameters).values())), table, parameters)["macro_f1"]
+        found += cross_validate(
+            ECG, next(iter(ECG.candidates(parameters).values())), table, parameters
+        )["macro_f1"]
     assert np.mean(found) > 0.42
     assert np.mean(found) - np.std(found) > 0.33
 
@@ -179,12 +197,18 @@ def test_the_metrics_can_be_computed_anew_from_what_the_run_has_stored(
 ) -> None:
     version = tracking.version("ecg", trained_ecg["version"])
     folder, _ = fetch(version, tracking, tmp_path)
-    provenance, evaluation = (json.loads((folder / name).read_bytes()) for name in ("provenance.json", "evaluation.json"))
+    provenance, evaluation = (
+        json.loads((folder / name).read_bytes()) for name in ("provenance.json", "evaluation.json")
+    )
     table = kept(version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST), tracking)
     assert table is not None
-    subjects = {part: set(provenance["split"][part]["subjects"]) for part in ("training", "heldOut")}
+    subjects = {
+        part: set(provenance["split"][part]["subjects"]) for part in ("training", "heldOut")
+    }
     assert not subjects["training"] & subjects["heldOut"]
-    assert {name.decode() for name in table.groups.tolist()} == subjects["training"] | subjects["heldOut"]
+    assert {name.decode() for name in table.groups.tolist()} == subjects["training"] | subjects[
+        "heldOut"
+    ]
 
     held_out = table.take(np.isin(table.groups, [name.encode() for name in subjects["heldOut"]]))
     assert held_out.digest == provenance["split"]["heldOut"]["digest"]
@@ -204,6 +228,9 @@ def test_the_card_shows_each_class_and_what_it_was_taken_for(
 ) -> None:
     folder, _ = fetch(tracking.version("ecg", trained_ecg["version"]), tracking, tmp_path)
     card = (folder / "model_card.md").read_text()
-    assert "| rows | N normal | S supraventricular | V ventricular | F fusion | Q paced or unclassifiable |" in card
+    assert (
+        "| rows | N normal | S supraventricular | V ventricular | F fusion | Q paced or "
+        "unclassifiable |"
+    ) in card
     assert "Not a medical device" in card
     assert f"| {trained_ecg['metrics']['macro_f1']:.3f} |" in card

@@ -42,7 +42,10 @@ def digits() -> Table:
     return make().take(np.arange(500))
 
 
-KINDS = [("heart", kind) for kind in ("logistic", "svc", "forest", "boosting")] + [("digits", "logistic"), ("digits", "forest")]
+KINDS = [("heart", kind) for kind in ("logistic", "svc", "forest", "boosting")] + [
+    ("digits", "logistic"),
+    ("digits", "forest"),
+]
 
 
 @pytest.mark.parametrize(("name", "estimator"), KINDS)
@@ -50,12 +53,18 @@ def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, esti
     task, table = declared_task(name), synthetic_heart() if name == "heart" else digits()
     split = task.split.hold_out(table, task.target, "row")
     model = fitted(task, split.train, estimator=estimator, trees="20")
-    assert check_parity(task, Served.of(export(model, task.signature)), model, split.test.features) < 1e-4
+    assert (
+        check_parity(task, Served.of(export(model, task.signature)), model, split.test.features)
+        < 1e-4
+    )
 
 
 def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> None:
     task, table = declared_task("heart"), synthetic_heart()
-    outputs = run_onnx(export(fitted(task, table, C="0.1"), task.signature).SerializeToString(), task.feeds(table.features))
+    outputs = run_onnx(
+        export(fitted(task, table, C="0.1"), task.signature).SerializeToString(),
+        task.feeds(table.features),
+    )
     assert THRESHOLD == 0.2
     assert np.array_equal(outputs["label"], outputs["probability"] >= THRESHOLD)
     assert ((outputs["probability"] >= THRESHOLD) & (outputs["probability"] < 0.5)).any()
@@ -64,7 +73,11 @@ def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> 
 def test_a_graph_that_forgets_the_threshold_fails_the_parity() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     right = fitted(task, table, C="0.1")
-    forgetful = clone(right).set_params(fixedthresholdclassifier__threshold=0.5).fit(table.features, table.labels)
+    forgetful = (
+        clone(right)
+        .set_params(fixedthresholdclassifier__threshold=0.5)
+        .fit(table.features, table.labels)
+    )
     with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
         check_parity(task, Served.of(export(forgetful, task.signature)), right, table.features)
 
@@ -86,17 +99,25 @@ def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() 
     task, table = declared_task("heart"), synthetic_heart()
     features = table.features.copy()
     features[::3, 3:6] = np.nan
-    with threadpool_limits(1):  # threads of OpenMP that wait for a busy processor are slower than none
-        model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(features, table.labels)
+    with threadpool_limits(
+        1
+    ):  # threads of OpenMP that wait for a busy processor are slower than none
+        model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(
+            features, table.labels
+        )
     assert check_parity(task, Served.of(export(model, task.signature)), model, features) < 1e-4
 
 
 def test_names_types_and_shapes_are_those_of_the_signature() -> None:
     task = declared_task("heart")
     graph = export(fitted(task, synthetic_heart(), C="0.1"), task.signature).graph
-    assert [value.name for value in graph.input] == [column.name for column in task.signature.inputs]
+    assert [value.name for value in graph.input] == [
+        column.name for column in task.signature.inputs
+    ]
     assert [shape(value) for value in graph.input] == [["rows", 1]] * 13
-    assert {value.name: (value.type.tensor_type.elem_type, shape(value)) for value in graph.output} == {
+    assert {
+        value.name: (value.type.tensor_type.elem_type, shape(value)) for value in graph.output
+    } == {
         "label": (onnx.TensorProto.INT64, ["rows"]),
         "probability": (onnx.TensorProto.FLOAT, ["rows"]),
     }
@@ -117,7 +138,9 @@ def test_a_graph_of_another_fit_fails_the_parity() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     weak, strong = fitted(task, table, C="0.02"), fitted(task, table, C="0.03")
     alike = np.flatnonzero(weak.predict(table.features) == strong.predict(table.features))
-    with pytest.raises(ParityError, match="probabilities of the ONNX graph differ from the estimator's by"):
+    with pytest.raises(
+        ParityError, match="probabilities of the ONNX graph differ from the estimator's by"
+    ):
         check_parity(task, Served.of(export(weak, task.signature)), strong, table.features[alike])
 
 
@@ -137,13 +160,20 @@ def quantity() -> tuple[Task, Table]:
     """Units from a whole number (a code) and a price; the truth is a plane with noise."""
     random = np.random.default_rng(3)
     code, price = random.integers(0, 5, 200), random.uniform(1, 9, 200)
-    inputs = (Column(name="code", datatype=Datatype.INT64), Column(name="price", datatype=Datatype.FP32))
+    inputs = (
+        Column(name="code", datatype=Datatype.INT64),
+        Column(name="price", datatype=Datatype.FP32),
+    )
     task = replace(
-        declared_task("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE), selection=MAE, datasets=(),
+        declared_task("heart"), name="units", target=Quantity(), metrics=(WAPE, MAE),
+        selection=MAE, datasets=(),
         signature=Signature(inputs=inputs, outputs=(Column(name="units", datatype=Datatype.FP32),)),
-        candidates=lambda _: {"boosting": GradientBoostingRegressor(random_state=0), "mean": DummyRegressor()},
+        candidates=lambda _: {"boosting": GradientBoostingRegressor(random_state=0),
+        "mean": DummyRegressor()},
     )  # fmt: skip
-    return task, Table.of(np.stack([code, price], axis=1), 100 * code - 3 * price + random.normal(size=200))
+    return task, Table.of(
+        np.stack([code, price], axis=1), 100 * code - 3 * price + random.normal(size=200)
+    )
 
 
 def test_a_regressor_is_chosen_scored_and_exported() -> None:
@@ -154,13 +184,20 @@ def test_a_regressor_is_chosen_scored_and_exported() -> None:
     assert result.results.test["wape"] < 0.1 < result.results.baselines["constant"]["wape"]
     outputs = result.served.run(task.feeds(split.test.features))
     assert outputs["units"].shape == (len(split.test),)
-    np.testing.assert_allclose(outputs["units"], result.estimator.predict(split.test.features), rtol=1e-4)
+    np.testing.assert_allclose(
+        outputs["units"], result.estimator.predict(split.test.features), rtol=1e-4
+    )
 
 
 def test_a_graph_of_another_regressor_fails_the_parity() -> None:
     task, table = quantity()
-    right, wrong = fitted(task, table), clone(fitted(task, table)).set_params(n_estimators=5).fit(table.features, table.labels)
-    with pytest.raises(ParityError, match="values of the ONNX graph differ from the estimator's by"):
+    right, wrong = (
+        fitted(task, table),
+        clone(fitted(task, table)).set_params(n_estimators=5).fit(table.features, table.labels),
+    )
+    with pytest.raises(
+        ParityError, match="values of the ONNX graph differ from the estimator's by"
+    ):
         check_parity(task, Served.of(export(wrong, task.signature)), right, table.features)
 
 
@@ -168,8 +205,13 @@ def test_texts_are_classified_inside_the_graph() -> None:
     texts = np.array([["good ship"], ["fine ship"], ["bad boat"], ["poor boat"]] * 10, dtype=object)
     table = Table.of(texts, np.array([1, 1, 0, 0] * 10))
     inputs = (Column(name="text", datatype=Datatype.BYTES),)
-    task = replace(declared_task("heart"), signature=Signature(inputs=inputs, outputs=declared_task("heart").signature.outputs))
-    words = make_pipeline(ColumnTransformer([("words", CountVectorizer(lowercase=False), 0)]), LogisticRegression())
+    task = replace(
+        declared_task("heart"),
+        signature=Signature(inputs=inputs, outputs=declared_task("heart").signature.outputs),
+    )
+    words = make_pipeline(
+        ColumnTransformer([("words", CountVectorizer(lowercase=False), 0)]), LogisticRegression()
+    )
     words.fit(table.features, table.labels)
     graph = Served.of(export(words, task.signature))
     assert check_parity(task, graph, words, table.features) < 1e-4

@@ -24,7 +24,9 @@ def split_of(table: Table) -> Split:
 
 
 def joined(*tables: Table) -> Table:
-    return Table.of(np.concatenate([t.features for t in tables]), np.concatenate([t.labels for t in tables]))
+    return Table.of(
+        np.concatenate([t.features for t in tables]), np.concatenate([t.labels for t in tables])
+    )
 
 
 def test_a_share_of_each_class_is_held_out() -> None:
@@ -56,20 +58,28 @@ def test_twins_with_different_labels_stay_on_one_side() -> None:
 def test_a_row_that_is_also_in_the_training_data_is_found() -> None:
     split = split_of(PATIENTS)
     leaky = replace(split, train=joined(split.train, split.test.take(np.arange(3))))
-    with pytest.raises(Leakage, match="3 rows or subjects of the held-out data have a twin in the training data"):
+    with pytest.raises(
+        Leakage, match="3 rows or subjects of the held-out data have a twin in the training data"
+    ):
         check_split(PATIENTS, leaky, BY_PATIENT)
 
 
 def test_a_row_that_was_lost_is_found() -> None:
     split = split_of(PATIENTS)
     with pytest.raises(Leakage, match="are not, taken together, the rows of the dataset"):
-        check_split(PATIENTS, replace(split, train=split.train.take(np.arange(5, len(split.train)))), BY_PATIENT)
+        check_split(
+            PATIENTS,
+            replace(split, train=split.train.take(np.arange(5, len(split.train)))),
+            BY_PATIENT,
+        )
 
 
 def test_values_imputed_from_all_rows_before_the_split_are_found() -> None:
     split = split_of(PATIENTS)
     imputer = SimpleImputer(strategy="mean").fit(PATIENTS.features)
-    filled = replace(split.train, features=imputer.transform(split.train.features).astype(np.float32))
+    filled = replace(
+        split.train, features=imputer.transform(split.train.features).astype(np.float32)
+    )
     with pytest.raises(Leakage, match="something was fitted on them before the split"):
         check_split(PATIENTS, replace(split, train=filled), BY_PATIENT)
 
@@ -82,18 +92,26 @@ def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
     check_fit(task, honest, split.train)
 
     preparation = clone(estimator)[:-1].fit(PATIENTS.features)
-    classifier = LogisticRegression(C=0.1, max_iter=2000).fit(preparation.transform(split.train.features), split.train.labels)
+    classifier = LogisticRegression(C=0.1, max_iter=2000).fit(
+        preparation.transform(split.train.features), split.train.labels
+    )
     leaky = clone(estimator)
     leaky.steps = [*preparation.steps, ("logisticregression", classifier)]
-    with pytest.raises(Leakage, match="fitted anew on the training rows alone, the model gives other predictions"):
+    with pytest.raises(
+        Leakage, match="fitted anew on the training rows alone, the model gives other predictions"
+    ):
         check_fit(task, leaky, split.train)
 
 
 def test_an_estimator_that_saw_the_held_out_rows_is_found() -> None:
     task = declared_task("heart")
-    (estimator,) = task.candidates(parse_parameters(task, {"estimator": "forest", "trees": "10"})).values()
+    (estimator,) = task.candidates(
+        parse_parameters(task, {"estimator": "forest", "trees": "10"})
+    ).values()
     with pytest.raises(Leakage):
-        check_fit(task, clone(estimator).fit(PATIENTS.features, PATIENTS.labels), split_of(PATIENTS).train)
+        check_fit(
+            task, clone(estimator).fit(PATIENTS.features, PATIENTS.labels), split_of(PATIENTS).train
+        )
 
 
 def test_cross_validation_keeps_twins_in_one_fold() -> None:
@@ -121,7 +139,9 @@ def test_all_rows_of_a_subject_are_on_one_side() -> None:
 
 def test_which_subjects_are_held_out_does_not_follow_from_the_order_of_their_names() -> None:
     """Numbers of records are often in the order of the years, or of the kind of patient."""
-    table = Table.of(PATIENTS.features, PATIENTS.labels, groups=[f"{record:03d}" for record in RECORDS])
+    table = Table.of(
+        PATIENTS.features, PATIENTS.labels, groups=[f"{record:03d}" for record in RECORDS]
+    )
     held_out = np.unique(split_of(table).test.groups).astype(int)
     assert held_out.min() < 10 <= held_out.max()
 
@@ -135,7 +155,9 @@ def test_rows_of_one_subject_on_both_sides_are_found() -> None:
 
 
 def test_a_class_that_only_some_subjects_have_is_in_both_parts() -> None:
-    labels = np.where(np.isin(RECORDS, (3, 5, 7, 11)) & (np.arange(len(RECORDS)) % 3 == 0), 2, PATIENTS.labels)
+    labels = np.where(
+        np.isin(RECORDS, (3, 5, 7, 11)) & (np.arange(len(RECORDS)) % 3 == 0), 2, PATIENTS.labels
+    )
     split = split_of(Table.of(PATIENTS.features, labels, groups=RECORDS.tolist()))
     assert 2 in split.train.labels
     assert 2 in split.test.labels
@@ -158,7 +180,10 @@ def test_the_last_days_are_held_out() -> None:
 def test_a_later_day_in_the_training_data_is_found() -> None:
     split = LATER.hold_out(SALES, Quantity(), "day")
     leaky = Split(SALES.take(np.arange(20, 120)), SALES.take(np.arange(20)), split.rule)
-    with pytest.raises(Leakage, match="training rows reach to 2026-04-30, and the held-out data begin on 2026-01-01"):
+    with pytest.raises(
+        Leakage,
+        match="training rows reach to 2026-04-30, and the held-out data begin on 2026-01-01",
+    ):
         check_split(SALES, leaky, LATER)
 
 
@@ -177,7 +202,12 @@ def test_rows_without_a_day_cannot_be_parted_by_time() -> None:
 
 def test_the_digest_of_a_table_depends_on_subjects_and_days_but_not_on_the_order() -> None:
     order = np.random.default_rng(2).permutation(120)
-    again = Table.of(SALES.features[order], SALES.labels[order], times=DAYS[SALES.labels[order].astype(int)])
+    again = Table.of(
+        SALES.features[order], SALES.labels[order], times=DAYS[SALES.labels[order].astype(int)]
+    )
     assert again.digest == SALES.digest
     assert Table.of(SALES.features, SALES.labels).digest != SALES.digest
-    assert Table.of(SALES.features, SALES.labels, groups=["a"] * 120).digest != Table.of(SALES.features, SALES.labels).digest
+    assert (
+        Table.of(SALES.features, SALES.labels, groups=["a"] * 120).digest
+        != Table.of(SALES.features, SALES.labels).digest
+    )

@@ -45,14 +45,21 @@ def dumped(folder: Path, estimator: Any) -> Path:
 
 
 def graph(
-    folder: Path, nodes: list[tuple[str, list[str], list[str]]], inputs: list[Any], outputs: list[Any], **weights: Any
+    folder: Path,
+    nodes: list[tuple[str, list[str], list[str]]],
+    inputs: list[Any],
+    outputs: list[Any],
+    **weights: Any,
 ) -> Path:
     made = helper.make_graph(
         [helper.make_node(*node) for node in nodes], "g",
-        [helper.make_tensor_value_info(*each) for each in inputs], [helper.make_tensor_value_info(*each) for each in outputs],
+        [helper.make_tensor_value_info(*each) for each in inputs],
+        [helper.make_tensor_value_info(*each) for each in outputs],
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )  # fmt: skip
-    return saved(folder, helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10))
+    return saved(
+        folder, helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    )
 
 
 def saved(folder: Path, model: ModelProto) -> Path:
@@ -61,7 +68,10 @@ def saved(folder: Path, model: ModelProto) -> Path:
 
 
 def columns(model: ImportedModel) -> list[tuple[str, str, tuple[int, ...]]]:
-    return [(c.name, c.datatype.value, c.shape) for c in (*model.signature.inputs, *model.signature.outputs)]
+    return [
+        (c.name, c.datatype.value, c.shape)
+        for c in (*model.signature.inputs, *model.signature.outputs)
+    ]
 
 
 def signature(inputs: list[dict[str, Any]], *outputs: dict[str, Any]) -> Signature:
@@ -73,9 +83,17 @@ TEXT = [{"name": "text", "datatype": "BYTES"}]
 
 
 @pytest.mark.parametrize("shape", [["n"], ["n", 1], ["n", 3], ["n", 2, 2]])
-@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.FLOAT, TensorProto.UINT64, TensorProto.BOOL])
-def test_inputs_of_every_shape_and_kind_have_made_up_rows_and_an_example(tmp_path: Path, kind: int, shape: list[Any]) -> None:
-    model = of_onnx(graph(tmp_path, [("Identity", ["t"], ["y"])], [("t", kind, shape)], [("y", kind, shape)]), None, None)
+@pytest.mark.parametrize(
+    "kind", [TensorProto.STRING, TensorProto.FLOAT, TensorProto.UINT64, TensorProto.BOOL]
+)
+def test_inputs_of_every_shape_and_kind_have_made_up_rows_and_an_example(
+    tmp_path: Path, kind: int, shape: list[Any]
+) -> None:
+    model = of_onnx(
+        graph(tmp_path, [("Identity", ["t"], ["y"])], [("t", kind, shape)], [("y", kind, shape)]),
+        None,
+        None,
+    )
     rows = made_up(model.signature, rows=2)
     model.check_rows(rows)
     model.check_answer(rows)
@@ -84,15 +102,24 @@ def test_inputs_of_every_shape_and_kind_have_made_up_rows_and_an_example(tmp_pat
 
 def test_an_example_of_a_text_is_taken(tmp_path: Path) -> None:
     path = graph(
-        tmp_path, [("Identity", ["t"], ["y"])], [("t", TensorProto.STRING, ["n", 1])], [("y", TensorProto.STRING, ["n", 1])]
+        tmp_path,
+        [("Identity", ["t"], ["y"])],
+        [("t", TensorProto.STRING, ["n", 1])],
+        [("y", TensorProto.STRING, ["n", 1])],
     )
-    body = json.dumps({"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1], "data": ["hello"]}]}).encode()
+    body = json.dumps(
+        {"inputs": [{"name": "t", "datatype": "BYTES", "shape": [1], "data": ["hello"]}]}
+    ).encode()
     assert columns(of_onnx(path, None, body)) == [("t", "BYTES", ()), ("y", "BYTES", ())]
 
 
 def test_a_classifiers_dictionaries_become_a_vector_that_names_its_classes(tmp_path: Path) -> None:
     for labels, names in ((ANIMALS, ("cat", "dog", "emu")), (LABELS + 5, ("5", "6", "7"))):
-        model = of_onnx(saved(tmp_path, to_onnx(LogisticRegression().fit(FEATURES, labels), FEATURES[:1])), None, None)
+        model = of_onnx(
+            saved(tmp_path, to_onnx(LogisticRegression().fit(FEATURES, labels), FEATURES[:1])),
+            None,
+            None,
+        )
         assert model.signature.outputs[1].classes == names
 
 
@@ -100,27 +127,46 @@ def with_class_names(folder: Path) -> Path:
     """The converter writes the names of the classes as an output of their own when asked to."""
     nodes = [("Identity", ["x"], ["y"]), ("Identity", ["names"], ["class_labels"])]
     outputs = [("y", TensorProto.FLOAT, ["n", 3]), ("class_labels", TensorProto.INT64, [3])]
-    return graph(folder, nodes, [("x", TensorProto.FLOAT, ["n", 3])], outputs, names=np.array([1, 2, 3]))
+    return graph(
+        folder, nodes, [("x", TensorProto.FLOAT, ["n", 3])], outputs, names=np.array([1, 2, 3])
+    )
 
 
-def test_an_output_that_does_not_depend_on_the_rows_is_left_out_and_the_card_says_so(tmp_path: Path) -> None:
+def test_an_output_that_does_not_depend_on_the_rows_is_left_out_and_the_card_says_so(
+    tmp_path: Path,
+) -> None:
     model = of_onnx(with_class_names(tmp_path), None, None)
     assert columns(model) == [("x", "FP32", (3,)), ("y", "FP32", (3,))]
-    assert model.origin == "An ONNX file, served without what does not depend on the rows: class_labels."
-    model = of_onnx(with_class_names(tmp_path), signature([THREE[0] | {"name": "x"}], THREE[0] | {"name": "y"}), None)
+    assert (
+        model.origin
+        == "An ONNX file, served without what does not depend on the rows: class_labels."
+    )
+    model = of_onnx(
+        with_class_names(tmp_path),
+        signature([THREE[0] | {"name": "x"}], THREE[0] | {"name": "y"}),
+        None,
+    )
     assert model.origin == "An ONNX file, served as it is."
 
 
 def test_an_output_that_does_not_depend_on_the_rows_cannot_be_asked_for(tmp_path: Path) -> None:
     wanted = signature([THREE[0] | {"name": "x"}], {"name": "class_labels", "datatype": "INT64"})
-    with pytest.raises(Refused, match=r"output 'class_labels' has the shape \[3\] for 2 rows: the first dimension must be the"):
+    with pytest.raises(
+        Refused,
+        match=(
+            r"output 'class_labels' has the shape \[3\] for 2 rows: the first dimension must be "
+            r"the"
+        ),
+    ):
         of_onnx(with_class_names(tmp_path), wanted, None)
 
 
 def test_two_names_of_classes_are_no_rows_although_two_rows_are_tried(tmp_path: Path) -> None:
     nodes = [("Identity", ["x"], ["y"]), ("Identity", ["names"], ["class_labels"])]
     outputs = [("y", TensorProto.FLOAT, ["n", 2]), ("class_labels", TensorProto.INT64, [2])]
-    path = graph(tmp_path, nodes, [("x", TensorProto.FLOAT, ["n", 2])], outputs, names=np.array([0, 1]))
+    path = graph(
+        tmp_path, nodes, [("x", TensorProto.FLOAT, ["n", 2])], outputs, names=np.array([0, 1])
+    )
     assert columns(of_onnx(path, None, None)) == [("x", "FP32", (2,)), ("y", "FP32", (2,))]
 
 
@@ -131,33 +177,56 @@ def test_two_names_of_classes_are_no_rows_although_two_rows_are_tried(tmp_path: 
         (
             [("Transpose", ["x"], ["t"]), ("MatMul", ["x", "t"], ["y"])],
             ["n", "m"],
-            r"output 'y' of a row has the shape \[2\] or \[3\] by the number of rows: rows must stand alone",
+            (
+                r"output 'y' of a row has the shape \[2\] or \[3\] by the number of rows: rows "
+                r"must stand alone"
+            ),
         ),
     ],
     ids=["flattened", "each-with-each"],
 )
-def test_rows_that_do_not_come_back_as_rows_are_refused(tmp_path: Path, nodes: list[Any], output: list[Any], said: str) -> None:
-    path = graph(tmp_path, nodes, [("x", TensorProto.FLOAT, ["n", 3])], [("y", TensorProto.FLOAT, output)], flat=np.array([-1]))
+def test_rows_that_do_not_come_back_as_rows_are_refused(
+    tmp_path: Path, nodes: list[Any], output: list[Any], said: str
+) -> None:
+    path = graph(
+        tmp_path,
+        nodes,
+        [("x", TensorProto.FLOAT, ["n", 3])],
+        [("y", TensorProto.FLOAT, output)],
+        flat=np.array([-1]),
+    )
     with pytest.raises(Refused, match=said):
         of_onnx(path, None, None)
 
 
 @pytest.mark.parametrize("as_it_is", [False, True], ids=["graph", "estimator"])
-def test_a_regressor_of_two_targets_is_served_as_a_vector_of_two(tmp_path: Path, as_it_is: bool) -> None:
+def test_a_regressor_of_two_targets_is_served_as_a_vector_of_two(
+    tmp_path: Path, as_it_is: bool
+) -> None:
     fitted = LinearRegression().fit(FEATURES, np.c_[FEATURES @ [1, 2, 3], FEATURES @ [100, 0, 0]])
     model = of_skops(dumped(tmp_path, fitted), None, None, None, as_it_is=as_it_is)
     assert model.form is (ArtifactFormat.SKOPS if as_it_is else ArtifactFormat.ONNX)
     assert columns(model) == [("features", "FP32", (3,)), ("value", "FP32", (2,))]
-    np.testing.assert_allclose(model.answer({"features": FEATURES[:2]})["value"], fitted.predict(FEATURES[:2]), rtol=1e-3)
+    np.testing.assert_allclose(
+        model.answer({"features": FEATURES[:2]})["value"], fitted.predict(FEATURES[:2]), rtol=1e-3
+    )
 
 
 def test_a_scalar_declared_for_two_targets_is_refused(tmp_path: Path) -> None:
     path = dumped(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, :2]))
-    with pytest.raises(Refused, match=r"output 'value' has the shape \[256, 2\] for 256 rows; \[256\] is expected; correct the"):
+    with pytest.raises(
+        Refused,
+        match=(
+            r"output 'value' has the shape \[256, 2\] for 256 rows; \[256\] is expected; correct "
+            r"the"
+        ),
+    ):
         of_skops(path, signature(THREE, {"name": "value", "datatype": "FP32"}), None, None)
 
 
-@pytest.mark.parametrize("fitted", [KMeans(3, n_init=1), GaussianMixture(3)], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "fitted", [KMeans(3, n_init=1), GaussianMixture(3)], ids=lambda each: type(each).__name__
+)
 def test_clusters_are_served_as_a_graph(tmp_path: Path, fitted: Any) -> None:
     model = of_skops(dumped(tmp_path, fitted.fit(FEATURES)), None, None, None)
     assert (model.form, columns(model)[1:]) == (ArtifactFormat.ONNX, [("value", "FP32", ())])
@@ -173,7 +242,11 @@ def test_clusters_are_served_as_a_graph(tmp_path: Path, fitted: Any) -> None:
     ids=["texts", "numbers", "floats"],
 )
 def test_classes_of_an_estimator_are_named(
-    tmp_path: Path, labels: Any, datatype: Datatype, names: tuple[str, ...], codes: dict[int, str] | None
+    tmp_path: Path,
+    labels: Any,
+    datatype: Datatype,
+    names: tuple[str, ...],
+    codes: dict[int, str] | None,
 ) -> None:
     model = of_skops(dumped(tmp_path, LogisticRegression().fit(FEATURES, labels)), None, None, None)
     label, probabilities = model.signature.outputs
@@ -185,12 +258,23 @@ def test_classes_of_an_estimator_are_named(
 @pytest.mark.parametrize(
     ("outputs", "said"),
     [
-        ([{"name": "label", "datatype": "INT64"}], "output 'label' is 'cat'; the signature says INT64"),
-        ([{"name": "label", "datatype": "BYTES"}, {"name": "p", "datatype": "FP32", "shape": [2]}], r"has the shape \[256, 3\]"),
+        (
+            [{"name": "label", "datatype": "INT64"}],
+            "output 'label' is 'cat'; the signature says INT64",
+        ),
+        (
+            [
+                {"name": "label", "datatype": "BYTES"},
+                {"name": "p", "datatype": "FP32", "shape": [2]},
+            ],
+            r"has the shape \[256, 3\]",
+        ),
     ],
     ids=["datatype", "classes"],
 )
-def test_outputs_that_are_not_the_estimators_are_refused(tmp_path: Path, outputs: list[dict[str, Any]], said: str) -> None:
+def test_outputs_that_are_not_the_estimators_are_refused(
+    tmp_path: Path, outputs: list[dict[str, Any]], said: str
+) -> None:
     path = dumped(tmp_path, LogisticRegression().fit(FEATURES, ANIMALS))
     with pytest.raises(Refused, match=said):
         of_skops(path, signature(THREE, *outputs), None, None)
@@ -204,13 +288,17 @@ def test_a_value_that_is_no_whole_number_is_not_cut_to_one(tmp_path: Path) -> No
 
 def test_declared_codes_are_compared_with_the_answer(tmp_path: Path) -> None:
     wanted = signature(THREE, {"name": "label", "datatype": "INT64", "codes": {7: "seven"}})
-    model = of_skops(dumped(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), wanted, None, None)
+    model = of_skops(
+        dumped(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), wanted, None, None
+    )
     with pytest.raises(Refused, match="which is not one of the codes 7: correct the signature"):
         model.check_answer(made_up(model.signature, rows=1))
 
 
 @pytest.mark.parametrize(
-    "vectorizer", [TfidfVectorizer(), HashingVectorizer(n_features=16)], ids=lambda each: type(each).__name__
+    "vectorizer",
+    [TfidfVectorizer(), HashingVectorizer(n_features=16)],
+    ids=lambda each: type(each).__name__,
 )
 def test_a_pipeline_of_texts_is_served_as_it_is(tmp_path: Path, vectorizer: Any) -> None:
     fitted = make_pipeline(vectorizer, LogisticRegression()).fit(WORDS, [1, 0, 1, 0])
@@ -220,21 +308,37 @@ def test_a_pipeline_of_texts_is_served_as_it_is(tmp_path: Path, vectorizer: Any)
     assert given["label"].tolist() == fitted.predict(["bad", "a good day"]).tolist()
     wanted = signature(TEXT, {"name": "label", "datatype": "INT64"})
     assert of_skops(dumped(tmp_path, fitted), wanted, None, None).signature == wanted
-    with pytest.raises(Refused, match="the estimator takes texts; the signature must have one input, BYTES, a scalar"):
-        of_skops(dumped(tmp_path, fitted), signature(THREE, {"name": "label", "datatype": "INT64"}), None, None)
+    with pytest.raises(
+        Refused,
+        match="the estimator takes texts; the signature must have one input, BYTES, a scalar",
+    ):
+        of_skops(
+            dumped(tmp_path, fitted),
+            signature(THREE, {"name": "label", "datatype": "INT64"}),
+            None,
+            None,
+        )
 
 
 @pytest.mark.parametrize(
     ("estimator", "said"),
     [
         (make_pipeline(TfidfVectorizer(), LogisticRegression()), "the estimator is not fitted"),
-        (StandardScaler().fit(FEATURES), "StandardScaler does not predict: save the whole pipeline"),
+        (
+            StandardScaler().fit(FEATURES),
+            "StandardScaler does not predict: save the whole pipeline",
+        ),
         ({"weights": [1, 2]}, "holds dict, which is no estimator"),
-        (RandomForestClassifier(2).fit(FEATURES, np.c_[LABELS, LABELS]), "classifies 2 things at once"),
+        (
+            RandomForestClassifier(2).fit(FEATURES, np.c_[LABELS, LABELS]),
+            "classifies 2 things at once",
+        ),
     ],
     ids=["unfitted", "transformer", "no-estimator", "two-labels"],
 )
-def test_what_does_not_predict_one_thing_is_refused(tmp_path: Path, estimator: Any, said: str) -> None:
+def test_what_does_not_predict_one_thing_is_refused(
+    tmp_path: Path, estimator: Any, said: str
+) -> None:
     with pytest.raises(Refused, match=said):
         of_skops(dumped(tmp_path, estimator), None, None, None)
 
@@ -244,10 +348,17 @@ def test_categories_cannot_be_made_up_so_an_example_stands_for_them(tmp_path: Pa
     encoded = ColumnTransformer([("c", OneHotEncoder(), ["work"])], remainder="passthrough")
     path = dumped(tmp_path, make_pipeline(encoded, LogisticRegression()).fit(frame, LABELS > 1))
     inputs = [{"name": "work", "datatype": "BYTES"}, {"name": "age", "datatype": "FP32"}]
-    wanted = signature(inputs, {"name": "probability", "datatype": "FP32", "minimum": 0, "maximum": 1})
-    with pytest.raises(Refused, match=r"Found unknown categories.*or give an --example that it answers"):
+    wanted = signature(
+        inputs, {"name": "probability", "datatype": "FP32", "minimum": 0, "maximum": 1}
+    )
+    with pytest.raises(
+        Refused, match=r"Found unknown categories.*or give an --example that it answers"
+    ):
         of_skops(path, wanted, None, None)
-    tensors = [each | {"shape": [1], "data": [value]} for each, value in zip(inputs, ("State", 40.0), strict=True)]
+    tensors = [
+        each | {"shape": [1], "data": [value]}
+        for each, value in zip(inputs, ("State", 40.0), strict=True)
+    ]
     model = of_skops(path, wanted, json.dumps({"inputs": tensors}).encode(), None)
     assert model.form is ArtifactFormat.SKOPS
     assert "no rows were given on which a graph can be compared with it" in model.origin
@@ -258,7 +369,9 @@ Older = Callable[[Any], Path]
 
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Older:
-    """Save an estimator as scikit-learn 1.3.2 does, which writes its version into every estimator."""
+    """Save an estimator as scikit-learn 1.3.2 does, which writes its version into every
+    estimator.
+    """
 
     def save(estimator: Any) -> Path:
         with monkeypatch.context() as patch:
@@ -268,16 +381,26 @@ def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Older:
     return save
 
 
-BOTH = f"saved by scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may make something else of it"
+BOTH = (
+    f"saved by scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may make something "
+    "else of it"
+)
 
 
-def test_what_an_older_scikit_learn_saved_is_refused_with_both_versions_and_the_remedy(older: Older) -> None:
+def test_what_an_older_scikit_learn_saved_is_refused_with_both_versions_and_the_remedy(
+    older: Older,
+) -> None:
     path = older(make_pipeline(StandardScaler(), LogisticRegression()).fit(FEATURES, LABELS))
-    with pytest.raises(Refused, match=f"{BOTH}: fit and save it with {sklearn.__version__}, or give rows .* by --expected"):
+    with pytest.raises(
+        Refused,
+        match=f"{BOTH}: fit and save it with {sklearn.__version__}, or give rows .* by --expected",
+    ):
         of_skops(path, None, None, None)
 
 
-def test_what_an_older_scikit_learn_saved_is_served_when_expected_rows_prove_it(older: Older, tmp_path: Path) -> None:
+def test_what_an_older_scikit_learn_saved_is_served_when_expected_rows_prove_it(
+    older: Older, tmp_path: Path
+) -> None:
     fitted = DummyRegressor().fit(FEATURES, FEATURES[:, 0])
     np.savez(tmp_path / "expected.npz", features=FEATURES, value=fitted.predict(FEATURES))
     model = of_skops(older(fitted), None, None, tmp_path / "expected.npz")
@@ -293,7 +416,9 @@ def test_a_tree_that_gives_no_probabilities_is_refused(older: Older, tmp_path: P
     tree = fitted.estimators_[0].tree_
     tree.value[...] = tree.value * tree.n_node_samples[:, None, None]
     np.savez(tmp_path / "expected.npz", features=FEATURES, probability=np.full(90, 0.5))
-    with pytest.raises(Refused, match=f"predict_proba gives .* no probabilities; model.skops was {BOTH}"):
+    with pytest.raises(
+        Refused, match=f"predict_proba gives .* no probabilities; model.skops was {BOTH}"
+    ):
         of_skops(older(fitted), None, None, tmp_path / "expected.npz")
 
 
@@ -302,15 +427,27 @@ def wrong_graph(scope: Any, operator: Any, container: Any) -> None:
     one, axes, first = (scope.get_unique_variable_name(name) for name in ("one", "axes", "first"))
     container.add_initializer(one, TensorProto.FLOAT, [1], [1.0])
     container.add_initializer(axes, TensorProto.INT64, [1], [1])
-    container.add_node("ReduceSum", [operator.inputs[0].full_name, axes], [first], name=scope.get_unique_operator_name("R"))
-    container.add_node("Add", [first, one], [operator.outputs[0].full_name], name=scope.get_unique_operator_name("A"))
+    container.add_node(
+        "ReduceSum",
+        [operator.inputs[0].full_name, axes],
+        [first],
+        name=scope.get_unique_operator_name("R"),
+    )
+    container.add_node(
+        "Add",
+        [first, one],
+        [operator.outputs[0].full_name],
+        name=scope.get_unique_operator_name("A"),
+    )
 
 
 class Summing(LinearRegression):  # type: ignore[misc]  # scikit-learn comes without types
     """An estimator of its own class, so that a converter of its own does not outlive the test."""
 
 
-def test_a_graph_that_says_something_else_is_refused_and_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_says_something_else_is_refused_and_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("slipway_jobs.imports.estimator.SKOPS_TRUSTED", (f"{__name__}.Summing",))
 
     def shape(operator: Any) -> None:
@@ -318,20 +455,35 @@ def test_a_graph_that_says_something_else_is_refused_and_not_replaced(tmp_path: 
 
     update_registered_converter(Summing, "TestSumming", shape, wrong_graph, overwrite=True)
     path = dumped(tmp_path, Summing().fit(FEATURES, FEATURES[:, 0]))
-    with pytest.raises(Refused, match=r"parity is broken: output 'value'.*by --expected, or serve .* by --format skops"):
+    with pytest.raises(
+        Refused,
+        match=r"parity is broken: output 'value'.*by --expected, or serve .* by --format skops",
+    ):
         of_skops(path, None, None, None)
     assert of_skops(path, None, None, None, as_it_is=True).form is ArtifactFormat.SKOPS
 
 
 def test_a_missing_converter_and_one_that_fails_are_told_apart_on_the_card(tmp_path: Path) -> None:
-    model = of_skops(dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])), None, None, None)
+    model = of_skops(
+        dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])), None, None, None
+    )
     assert "ONNX does not say it (Unable to find a shape calculator for type" in model.origin
-    model = of_skops(dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])), None, None, None, as_it_is=True)
+    model = of_skops(
+        dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])),
+        None,
+        None,
+        None,
+        as_it_is=True,
+    )
     assert model.origin == "A scikit-learn estimator in skops, served as it is."
 
 
-def test_an_error_of_our_own_is_not_taken_for_a_missing_converter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What onnx's checker finds wrong with the graph that is made around the converter's is an error of this program."""
+def test_an_error_of_our_own_is_not_taken_for_a_missing_converter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What onnx's checker finds wrong with the graph that is made around the converter's is an
+    error of this program.
+    """
 
     def broken(*_: Any, **__: Any) -> None:
         raise AssertionError("the graph is ill-formed")

@@ -38,7 +38,9 @@ RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(80, 3)).astype(np.float32)
 LABELS = (FEATURES.sum(axis=1) > 0).astype(int) + (FEATURES[:, 0] > 1)
 NAMES = {0: "tench", 1: "goldfish", 2: "great white shark"}
-PICTURE = Picture(width=8, height=8, layout="CHW", mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
+PICTURE = Picture(
+    width=8, height=8, layout="CHW", mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)
+)
 PICTURES = Signature(
     inputs=(Column(name="image", datatype=Datatype.FP32, shape=(3, 8, 8), picture=PICTURE),),
     outputs=(
@@ -54,7 +56,8 @@ def value(name: str, kind: int, shape: list[Any] | None) -> onnx.ValueInfoProto:
 
 
 def graph(
-    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto],
+    nodes: list[onnx.NodeProto], inputs: list[onnx.ValueInfoProto],
+    outputs: list[onnx.ValueInfoProto],
     weights: dict[str, np.ndarray[Any, Any]] | None = None, opset: int = 18,
 ) -> Proto:  # fmt: skip
     tensors = [numpy_helper.from_array(array, name) for name, array in (weights or {}).items()]
@@ -63,7 +66,9 @@ def graph(
 
 
 def conv_net(height: object = 8) -> Proto:
-    """As networks for ImageNet are: a convolution, a pool over the whole picture, a linear layer, softmax; and the best class."""
+    """As networks for ImageNet are: a convolution, a pool over the whole picture, a linear layer,
+    softmax; and the best class.
+    """
     weights = {
         "w": RANDOM.normal(size=(4, 3, 3, 3)).astype(np.float32),
         "dense": RANDOM.normal(size=(4, 3)).astype(np.float32),
@@ -78,11 +83,16 @@ def conv_net(height: object = 8) -> Proto:
         helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
     ]
     image = value("image", TensorProto.FLOAT, ["N", 3, height, height])
-    outputs = [value("label", TensorProto.INT64, None), value("probabilities", TensorProto.FLOAT, None)]
+    outputs = [
+        value("label", TensorProto.INT64, None),
+        value("probabilities", TensorProto.FLOAT, None),
+    ]
     return graph(nodes, [image], outputs, weights)
 
 
-def plain(shape: list[Any], op: str = "Identity", opset: int = 18, kind: int = TensorProto.FLOAT) -> Proto:
+def plain(
+    shape: list[Any], op: str = "Identity", opset: int = 18, kind: int = TensorProto.FLOAT
+) -> Proto:
     nodes = [helper.make_node(op, ["x"], ["y"])]
     return graph(nodes, [value("x", kind, shape)], [value("y", kind, None)], opset=opset)
 
@@ -102,11 +112,15 @@ Import = Callable[..., tuple[dict[str, Any], Path]]
 
 @pytest.fixture
 def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
-    """``imported(name, file, …)`` registers; the result, and the folder of the artifact, checked."""
+    """``imported(name, file, …)`` registers; the result, and the folder of the artifact,
+    checked.
+    """
 
     def run(name: str, file: str, **more: Any) -> tuple[dict[str, Any], Path]:
         result = register(RegistrationRequest(name, file, **more), settings, tracking)
-        folder = tracking.download(tracking.version(name, result["version"]), tmp_path / f"{name}-stored")
+        folder = tracking.download(
+            tracking.version(name, result["version"]), tmp_path / f"{name}-stored"
+        )
         artifact.check(folder, result["digest"])
         return result, folder
 
@@ -122,18 +136,25 @@ def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> s
     return str(caught.value)
 
 
-def test_a_network_for_pictures_is_imported_without_code(imported: Import, tracking: Tracking, tmp_path: Path) -> None:
+def test_a_network_for_pictures_is_imported_without_code(
+    imported: Import, tracking: Tracking, tmp_path: Path
+) -> None:
     pictures = RANDOM.normal(size=(5, 3, 8, 8)).astype(np.float32)
     net = conv_net(height="free")
     expected = run_onnx(net.SerializeToString(), {"image": pictures})
     np.savez(tmp_path / "expected.npz", image=pictures, **expected)  # type: ignore[arg-type]
     result, folder = imported(
         "pictures", saved(tmp_path, net), signature=PICTURES.model_dump_json(exclude_defaults=True),
-        expected=str(tmp_path / "expected.npz"), licence="Apache-2.0", source="a paper", dataset="ImageNet",
+        expected=str(tmp_path / "expected.npz"), licence="Apache-2.0", source="a paper",
+        dataset="ImageNet",
         use="Names what is shown.",
     )  # fmt: skip
     assert result["format"] == "onnx"
-    assert result["parity"] == {"against": "expected.npz", "rows": 5, "differences": {"label": 0.0, "probabilities": 0.0}}
+    assert result["parity"] == {
+        "against": "expected.npz",
+        "rows": 5,
+        "differences": {"label": 0.0, "probabilities": 0.0},
+    }
     assert Signature.model_validate_json((folder / "signature.json").read_bytes()) == PICTURES
     PICTURES.check(parse_request((folder / "input_example.json").read_bytes()).inputs)
     tags = tracking.version("pictures", result["version"]).tags
@@ -144,7 +165,12 @@ def test_a_network_for_pictures_is_imported_without_code(imported: Import, track
     assert "a picture of 8 x 8" in card
     told = json.loads((folder / "provenance.json").read_text())["import"]
     assert told["sha256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
-    assert (told["by"], told["licence"], told["source"], told["file"]) == ("ada", "Apache-2.0", "a paper", "model.onnx")
+    assert (told["by"], told["licence"], told["source"], told["file"]) == (
+        "ada",
+        "Apache-2.0",
+        "a paper",
+        "model.onnx",
+    )
 
 
 def test_without_a_signature_one_is_found_by_trial(imported: Import, tmp_path: Path) -> None:
@@ -158,12 +184,18 @@ def test_without_a_signature_one_is_found_by_trial(imported: Import, tmp_path: P
     assert "compared with nothing" in (folder / "model_card.md").read_text()
 
 
-def test_an_estimator_is_served_as_the_graph_that_says_the_same(imported: Import, tmp_path: Path) -> None:
+def test_an_estimator_is_served_as_the_graph_that_says_the_same(
+    imported: Import, tmp_path: Path
+) -> None:
     table = pd.DataFrame(FEATURES, columns=["age", "height", "weight"])
     forest = RandomForestClassifier(10, random_state=0).fit(table, LABELS > 0)
-    expected = table.assign(label=forest.predict(table).astype(int), probability=forest.predict_proba(table)[:, 1])
+    expected = table.assign(
+        label=forest.predict(table).astype(int), probability=forest.predict_proba(table)[:, 1]
+    )
     expected.to_csv(tmp_path / "expected.csv", index=False)
-    result, folder = imported("forest", dumped(tmp_path, forest), expected=str(tmp_path / "expected.csv"))
+    result, folder = imported(
+        "forest", dumped(tmp_path, forest), expected=str(tmp_path / "expected.csv")
+    )
     assert (result["format"], result["parity"]["rows"]) == ("onnx", 80)
     assert (folder / "model.onnx").is_file()
     example = parse_request((folder / "input_example.json").read_bytes())
@@ -178,18 +210,28 @@ def test_what_onnx_cannot_say_is_served_as_skops(imported: Import, tmp_path: Pat
     assert "ONNX does not say it" in (folder / "model_card.md").read_text()
 
 
-def test_a_regressor_is_compared_on_made_up_rows_when_none_are_given(imported: Import, tmp_path: Path) -> None:
+def test_a_regressor_is_compared_on_made_up_rows_when_none_are_given(
+    imported: Import, tmp_path: Path
+) -> None:
     line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
     result, _ = imported("line", dumped(tmp_path, line))
     assert result["format"] == "onnx"
-    assert (result["parity"]["against"], result["parity"]["rows"]) == ("the estimator, on made-up rows", 256)
+    assert (result["parity"]["against"], result["parity"]["rows"]) == (
+        "the estimator, on made-up rows",
+        256,
+    )
 
 
 def sequence() -> Proto:
     """A graph with a list of tensors beside a tensor."""
-    nodes = [helper.make_node("SplitToSequence", ["x"], ["y"], axis=1), helper.make_node("Identity", ["x"], ["z"])]
+    nodes = [
+        helper.make_node("SplitToSequence", ["x"], ["y"], axis=1),
+        helper.make_node("Identity", ["x"], ["z"]),
+    ]
     out = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
-    return graph(nodes, [value("x", TensorProto.FLOAT, ["n", 2])], [out, value("z", TensorProto.FLOAT, None)])
+    return graph(
+        nodes, [value("x", TensorProto.FLOAT, ["n", 2])], [out, value("z", TensorProto.FLOAT, None)]
+    )
 
 
 def external() -> Proto:
@@ -202,17 +244,37 @@ def external() -> Proto:
 
 def mixing() -> Proto:
     """Takes the mean of the rows away, as a normalisation that was left in training does."""
-    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["mean"]), helper.make_node("Sub", ["x", "mean"], ["y"])]
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"]),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
     axes = {"axes": np.array([0], np.int64)}
-    return graph(nodes, [value("x", TensorProto.FLOAT, ["n", 2])], [value("y", TensorProto.FLOAT, None)], axes)
+    return graph(
+        nodes,
+        [value("x", TensorProto.FLOAT, ["n", 2])],
+        [value("y", TensorProto.FLOAT, None)],
+        axes,
+    )
 
 
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        (plain([1, 3]), "input 'x' of the graph takes a fixed number of rows: export it with a free first dimension"),
-        (plain(["n", "free"]), "input 'x' of the graph has more than one free dimension: only the first may be free"),
-        (plain(["n", 3], opset=99), "model.onnx cannot be run: it asks for opset 99 of ai.onnx; ONNX Runtime"),
+        (
+            plain([1, 3]),
+            (
+                "input 'x' of the graph takes a fixed number of rows: export it with a free "
+                "first dimension"
+            ),
+        ),
+        (
+            plain(["n", "free"]),
+            "input 'x' of the graph has more than one free dimension: only the first may be free",
+        ),
+        (
+            plain(["n", 3], opset=99),
+            "model.onnx cannot be run: it asks for opset 99 of ai.onnx; ONNX Runtime",
+        ),
         (plain(["n", 3], "NoSuchOperator"), "NoSuchOperator"),
         (plain(["n", 3], kind=TensorProto.COMPLEX64), "model.onnx cannot be run"),
         (sequence(), "output 'y' of the graph is no tensor: V2 has nothing for sequences and maps"),
@@ -220,7 +282,17 @@ def mixing() -> Proto:
         (mixing(), "output 'y' of a row changes with the rows beside it"),
         (plain(["n", 3], "Size"), "model.onnx cannot be run"),
     ],
-    ids=["fixed-rows", "free-width", "opset", "operator", "complex", "sequence", "external", "mixing", "ill-typed"],
+    ids=[
+        "fixed-rows",
+        "free-width",
+        "opset",
+        "operator",
+        "complex",
+        "sequence",
+        "external",
+        "mixing",
+        "ill-typed",
+    ],
 )
 def test_a_graph_that_cannot_be_served_is_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path, model: Proto, said: str
@@ -232,22 +304,54 @@ def signature(**changes: Any) -> str:
     """That of ``plain(["n", 3])``, changed."""
     column = {"name": "x", "datatype": "FP32", "shape": [3]}
     output = {"name": "y", "datatype": "FP32", "shape": [3]}
-    return json.dumps({"inputs": [column | changes.get("input", {})], "outputs": [output | changes.get("output", {})]})
+    return json.dumps(
+        {
+            "inputs": [column | changes.get("input", {})],
+            "outputs": [output | changes.get("output", {})],
+        }
+    )
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (signature(input={"name": "pixels"}), "the signature has the input 'pixels'; the graph takes x"),
-        (signature(output={"name": "score"}), "the signature has the output 'score'; the graph gives y"),
-        (signature(input={"shape": [4]}), "input 'x' of the graph has the shape ['rows', 3]; the signature says [4] a row"),
-        (signature(input={"datatype": "INT64"}), "input 'x' of the graph is FP32; the signature says INT64"),
-        (signature(output={"datatype": "INT64"}), "output 'y' of the graph is FP32; the signature says INT64"),
-        (signature(output={"shape": []}), "output 'y' of the graph has the shape [3] a row; the signature says []"),
+        (
+            signature(input={"name": "pixels"}),
+            "the signature has the input 'pixels'; the graph takes x",
+        ),
+        (
+            signature(output={"name": "score"}),
+            "the signature has the output 'score'; the graph gives y",
+        ),
+        (
+            signature(input={"shape": [4]}),
+            "input 'x' of the graph has the shape ['rows', 3]; the signature says [4] a row",
+        ),
+        (
+            signature(input={"datatype": "INT64"}),
+            "input 'x' of the graph is FP32; the signature says INT64",
+        ),
+        (
+            signature(output={"datatype": "INT64"}),
+            "output 'y' of the graph is FP32; the signature says INT64",
+        ),
+        (
+            signature(output={"shape": []}),
+            "output 'y' of the graph has the shape [3] a row; the signature says []",
+        ),
         ('{"inputs": []}', "the signature is not one: inputs: "),
         ("{no JSON", "the signature is not one: "),
     ],
-    ids=["input", "output", "shape", "datatype", "output-datatype", "output-shape", "incomplete", "no-json"],
+    ids=[
+        "input",
+        "output",
+        "shape",
+        "datatype",
+        "output-datatype",
+        "output-shape",
+        "incomplete",
+        "no-json",
+    ],
 )
 def test_a_signature_that_is_not_the_graphs_is_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path, given: str, said: str
@@ -255,19 +359,32 @@ def test_a_signature_that_is_not_the_graphs_is_refused(
     assert said in refused(saved(tmp_path, plain(["n", 3])), settings, tracking, signature=given)
 
 
-def test_an_example_that_does_not_fit_is_refused(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_an_example_that_does_not_fit_is_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     example = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}'
     said = refused(saved(tmp_path, plain(["n", 3])), settings, tracking, example=example)
-    assert said == "the example does not fit the signature: x: shape [1, 2] does not fit; expected [rows, 3]"
+    assert said == (
+        "the example does not fit the signature: x: shape [1, 2] does not fit; expected [rows, 3]"
+    )
 
 
-def test_broken_parity_is_refused_by_output_and_row(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_broken_parity_is_refused_by_output_and_row(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     wrong = FEATURES[:4].copy()
     wrong[2, 1] += 0.01
     np.savez(tmp_path / "expected.npz", x=FEATURES[:4], y=wrong)
-    said = refused(saved(tmp_path, plain(["n", 3])), settings, tracking, expected=str(tmp_path / "expected.npz"))
+    said = refused(
+        saved(tmp_path, plain(["n", 3])),
+        settings,
+        tracking,
+        expected=str(tmp_path / "expected.npz"),
+    )
     assert said.startswith("parity is broken: output 'y' of row 2 is [")
-    assert said.endswith("expected.npz says " + str(wrong[2].tolist()) + " (1 of 4 rows differ by more than 0.0001)")
+    assert said.endswith(
+        "expected.npz says " + str(wrong[2].tolist()) + " (1 of 4 rows differ by more than 0.0001)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -275,7 +392,10 @@ def test_broken_parity_is_refused_by_output_and_row(settings: Settings, tracking
     [
         ({"x": FEATURES}, "has none of the outputs y"),
         ({"y": FEATURES}, "has no x, which the model takes"),
-        ({"x": FEATURES, "y": FEATURES, "z": FEATURES}, "has 'z', which the model neither takes nor gives"),
+        (
+            {"x": FEATURES, "y": FEATURES, "z": FEATURES},
+            "has 'z', which the model neither takes nor gives",
+        ),
         ({"x": FEATURES, "y": FEATURES[:3]}, "must have the same number of rows"),
         ({"x": FEATURES, "y": np.array([{}])}, "is not an .npz file of plain arrays"),
     ],
@@ -285,14 +405,25 @@ def test_expected_outputs_that_fit_nothing_are_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path, arrays: dict[str, Any], said: str
 ) -> None:
     np.savez(tmp_path / "expected.npz", **arrays)
-    assert said in refused(saved(tmp_path, plain(["n", 3])), settings, tracking, expected=str(tmp_path / "expected.npz"))
+    assert said in refused(
+        saved(tmp_path, plain(["n", 3])),
+        settings,
+        tracking,
+        expected=str(tmp_path / "expected.npz"),
+    )
 
 
-def test_a_table_with_a_wrong_value_is_refused_by_its_row(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_a_table_with_a_wrong_value_is_refused_by_its_row(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     (tmp_path / "expected.csv").write_text('x,y\n"[1, 2, 3]","[1, 2, 3]"\nnot a list,"[1, 2, 3]"\n')
-    with pytest.raises(CorruptTable, match=r"expected\.csv, row 2: x: 'not a list' is not a JSON list"):
+    with pytest.raises(
+        CorruptTable, match=r"expected\.csv, row 2: x: 'not a list' is not a JSON list"
+    ):
         register(
-            RegistrationRequest("never", saved(tmp_path, plain(["n", 3])), expected=str(tmp_path / "expected.csv")),
+            RegistrationRequest(
+                "never", saved(tmp_path, plain(["n", 3])), expected=str(tmp_path / "expected.csv")
+            ),
             settings,
             tracking,
         )
@@ -307,16 +438,41 @@ def archive(path: Path, member: str, content: bytes) -> None:
     ("name", "write", "said"),
     [
         ("model.pkl", lambda path: path.write_bytes(b"anything"), "model.pkl is a pickle"),
-        ("model.onnx", lambda path: path.write_bytes(pickle.dumps(os.getcwd)), "model.onnx is a pickle"),
-        ("model.skops", lambda path: archive(path, "data.bin", pickle.dumps(os.getcwd)), "model.skops is a pickle"),
-        ("model.skops", lambda path: archive(path, "notes.txt", b"hello"), "model.skops is not a skops file that can be read"),
-        ("model.onnx", lambda path: path.write_bytes(b"<html>not found</html>"), "model.onnx is not an ONNX model"),
-        ("model.onnx", lambda path: path.write_bytes(b""), "model.onnx is not an ONNX model: there is no graph in it"),
+        (
+            "model.onnx",
+            lambda path: path.write_bytes(pickle.dumps(os.getcwd)),
+            "model.onnx is a pickle",
+        ),
+        (
+            "model.skops",
+            lambda path: archive(path, "data.bin", pickle.dumps(os.getcwd)),
+            "model.skops is a pickle",
+        ),
+        (
+            "model.skops",
+            lambda path: archive(path, "notes.txt", b"hello"),
+            "model.skops is not a skops file that can be read",
+        ),
+        (
+            "model.onnx",
+            lambda path: path.write_bytes(b"<html>not found</html>"),
+            "model.onnx is not an ONNX model",
+        ),
+        (
+            "model.onnx",
+            lambda path: path.write_bytes(b""),
+            "model.onnx is not an ONNX model: there is no graph in it",
+        ),
     ],
     ids=["named-so", "pickle", "pickle-inside", "zip", "html", "empty"],
 )
 def test_what_is_no_model_file_is_refused(
-    settings: Settings, tracking: Tracking, tmp_path: Path, name: str, write: Callable[[Path], object], said: str
+    settings: Settings,
+    tracking: Tracking,
+    tmp_path: Path,
+    name: str,
+    write: Callable[[Path], object],
+    said: str,
 ) -> None:
     write(tmp_path / name)
     assert said in refused(str(tmp_path / name), settings, tracking)
@@ -328,41 +484,61 @@ def test_an_estimator_with_a_function_in_it_is_refused_by_its_type(
     estimator = make_pipeline(FunctionTransformer(os.path.join), LinearRegression())
     estimator[-1].fit(FEATURES, FEATURES[:, 0])
     said = refused(dumped(tmp_path, estimator), settings, tracking)
-    assert said == "model.skops has types that are not on the fixed list of trusted ones: posixpath.join"
+    assert (
+        said
+        == "model.skops has types that are not on the fixed list of trusted ones: posixpath.join"
+    )
 
 
-def test_an_estimator_that_is_not_fitted_is_refused(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_an_estimator_that_is_not_fitted_is_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     assert "is not fitted" in refused(dumped(tmp_path, LogisticRegression()), settings, tracking)
 
 
-def test_a_file_above_the_limit_is_refused(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_a_file_above_the_limit_is_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     file = saved(tmp_path, conv_net())
     said = refused(file, settings.model_copy(update={"import_limit": 100}), tracking)
-    assert said == "model.onnx is larger than 100 bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)"
+    assert (
+        said
+        == "model.onnx is larger than 100 bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)"
+    )
 
 
 @pytest.mark.parametrize("name", ["../x", "squeezenet1.1", "my model", "x\n", ""])
 def test_a_name_that_cannot_be_served_is_a_wrong_parameter_and_the_rule_is_given(name: str) -> None:
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(WrongParameter, match=f"is not a name that can be served; {NAME_RULE}"):
-        register(RegistrationRequest(name, "no such file"), Settings(MLFLOW_TRACKING_URI=nowhere), Tracking(nowhere))
+        register(
+            RegistrationRequest(name, "no such file"),
+            Settings(MLFLOW_TRACKING_URI=nowhere),
+            Tracking(nowhere),
+        )
 
 
-def test_an_estimator_is_served_as_it_is_when_that_is_asked_for(imported: Import, tmp_path: Path) -> None:
+def test_an_estimator_is_served_as_it_is_when_that_is_asked_for(
+    imported: Import, tmp_path: Path
+) -> None:
     line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
     result, folder = imported("as-it-is", dumped(tmp_path, line), as_it_is=True)
     assert result["format"] == ArtifactFormat.SKOPS
     assert "served as it is." in (folder / "model_card.md").read_text()
 
 
-def test_a_graph_cannot_be_served_as_an_estimator(settings: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_a_graph_cannot_be_served_as_an_estimator(
+    settings: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     said = refused(saved(tmp_path, conv_net()), settings, tracking, as_it_is=True)
     assert said == "--format skops: model.onnx is no skops file; leave the option out"
 
 
 def test_a_text_is_imported_with_its_example(imported: Import, tmp_path: Path) -> None:
     example = '{"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["hello"]}]}'
-    _, folder = imported("text", saved(tmp_path, plain(["n", 1], kind=TensorProto.STRING)), example=example)
+    _, folder = imported(
+        "text", saved(tmp_path, plain(["n", 1], kind=TensorProto.STRING)), example=example
+    )
     assert parse_request((folder / "input_example.json").read_bytes()).inputs[0].data == ["hello"]
 
 
@@ -378,7 +554,11 @@ def test_expected_rows_with_an_output_beyond_its_bounds_are_refused(
     np.savez(tmp_path / "expected.npz", x=FEATURES[:4], y=FEATURES[:4])
     bounded = signature(output={"minimum": 1000})
     said = refused(
-        saved(tmp_path, plain(["n", 3])), settings, tracking, signature=bounded, expected=str(tmp_path / "expected.npz")
+        saved(tmp_path, plain(["n", 3])),
+        settings,
+        tracking,
+        signature=bounded,
+        expected=str(tmp_path / "expected.npz"),
     )
     assert "is below the minimum 1000: correct the signature" in said
 
@@ -393,8 +573,14 @@ def website() -> Iterator[ThreadingHTTPServer]:
 
     class Site(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            moved = {"/elsewhere/x.onnx": "http://localhost:1/x.onnx", "/near/x.onnx": "/models/x.onnx", "/loop/x.onnx": "x.onnx"}
-            self.send_response(302 if self.path in moved else 200 if self.path == "/models/x.onnx" else 404)
+            moved = {
+                "/elsewhere/x.onnx": "http://localhost:1/x.onnx",
+                "/near/x.onnx": "/models/x.onnx",
+                "/loop/x.onnx": "x.onnx",
+            }
+            self.send_response(
+                302 if self.path in moved else 200 if self.path == "/models/x.onnx" else 404
+            )
             if self.path in moved:
                 self.send_header("location", moved[self.path])
             self.end_headers()
@@ -411,11 +597,15 @@ def website() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def test_a_url_is_fetched_when_it_pins_the_digest(website: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_a_url_is_fetched_when_it_pins_the_digest(
+    website: ThreadingHTTPServer, tmp_path: Path
+) -> None:
     url = f"http://127.0.0.1:{website.server_port}/models/x.onnx"
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
     assert fetch(f"{url}#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
-    with pytest.raises(Refused, match=f"has the digest sha256:{digest}; sha256:{'0' * 64} is expected"):
+    with pytest.raises(
+        Refused, match=f"has the digest sha256:{digest}; sha256:{'0' * 64} is expected"
+    ):
         fetch(f"{url}#sha256={'0' * 64}", tmp_path, 10**6, HERE)
     with pytest.raises(Refused, match="larger than 10 bytes"):
         fetch(f"{url}#sha256={digest}", tmp_path, 10, HERE)
@@ -425,13 +615,23 @@ def test_a_url_is_fetched_when_it_pins_the_digest(website: ThreadingHTTPServer, 
         fetch(url, tmp_path, 10**6)
 
 
-def test_a_url_and_what_it_redirects_to_must_be_public_or_allowed(website: ThreadingHTTPServer, tmp_path: Path) -> None:
+def test_a_url_and_what_it_redirects_to_must_be_public_or_allowed(
+    website: ThreadingHTTPServer, tmp_path: Path
+) -> None:
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
     here = f"http://127.0.0.1:{website.server_port}"
     assert fetch(f"{here}/near/x.onnx#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
     for url, hosts, reason in (
-        (f"{here}/models/x.onnx", frozenset[str](), r"127.0.0.1 is not a public host; name it in SLIPWAY_IMPORT_HOSTS"),
-        (f"{here}/elsewhere/x.onnx", HERE, r"localhost:1/x.onnx cannot be fetched: localhost is not a public host"),
+        (
+            f"{here}/models/x.onnx",
+            frozenset[str](),
+            r"127.0.0.1 is not a public host; name it in SLIPWAY_IMPORT_HOSTS",
+        ),
+        (
+            f"{here}/elsewhere/x.onnx",
+            HERE,
+            r"localhost:1/x.onnx cannot be fetched: localhost is not a public host",
+        ),
         (f"{here}/loop/x.onnx", HERE, "redirects more than 5 times"),
         ("http://169.254.169.254/latest/x.onnx", HERE, "169.254.169.254 is not a public host"),
         ("http://127.0.0.1\\attacker.example/x.onnx", HERE, "is not a host"),

@@ -45,21 +45,47 @@ def patients(heart: dict[str, Any], settings: Settings) -> Floats:
 
 def body(rows: Floats) -> str:
     names = [column.name for column in declared_task("heart").signature.inputs]
-    values = [{name: None if np.isnan(v) else float(v) for name, v in zip(names, row, strict=True)} for row in rows]
+    values = [
+        {name: None if np.isnan(v) else float(v) for name, v in zip(names, row, strict=True)}
+        for row in rows
+    ]
     return declared_task("heart").signature.request(values).model_dump_json(exclude_none=False)
 
 
-def log(url: str, request: str | None, *, model: str = "heart", status: int = 200, age: timedelta = timedelta(hours=1)) -> None:
-    row = (f"r{next(IDS)}", datetime.now(UTC) - age, model, "1", "sha256:0", "live", "ada", "role", "v2", status, 1.5, request)
+def log(
+    url: str,
+    request: str | None,
+    *,
+    model: str = "heart",
+    status: int = 200,
+    age: timedelta = timedelta(hours=1),
+) -> None:
+    row = (
+        f"r{next(IDS)}",
+        datetime.now(UTC) - age,
+        model,
+        "1",
+        "sha256:0",
+        "live",
+        "ada",
+        "role",
+        "v2",
+        status,
+        1.5,
+        request,
+    )
     with psycopg.connect(url) as connection:
         connection.execute(
-            "INSERT INTO prediction_events (request_id, time, model, version, digest, role, subject, decision, protocol,"
+            "INSERT INTO prediction_events (request_id, time, model, version, digest, role, "
+            "subject, decision, protocol,"
             " status, latency_ms, request) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             row,
         )
 
 
-def look(told: Settings, tracking: Tracking, *, min_rows: int = 50, limit: int = 100) -> dict[str, Any]:
+def look(
+    told: Settings, tracking: Tracking, *, min_rows: int = 50, limit: int = 100
+) -> dict[str, Any]:
     return monitor("heart", CHAMPION, DAY, min_rows, limit, told, tracking)
 
 
@@ -74,7 +100,12 @@ def test_patients_like_those_of_the_training_are_stable(
 
 
 def test_older_patients_are_drift_and_the_report_names_the_input(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats, mlflow_url: str, monkeypatch: pytest.MonkeyPatch
+    told: Settings,
+    tracking: Tracking,
+    postgres: str,
+    patients: Floats,
+    mlflow_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     older = patients.copy()
     older[:, 0] = np.minimum(older[:, 0] + 20, 120)
@@ -88,7 +119,9 @@ def test_older_patients_are_drift_and_the_report_names_the_input(
     assert '<tr class="drifted"><td>age</td>' in page
 
 
-def test_a_few_rows_say_nothing(told: Settings, tracking: Tracking, postgres: str, patients: Floats) -> None:
+def test_a_few_rows_say_nothing(
+    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+) -> None:
     log(postgres, body(patients[:10]))
     result = look(told, tracking)
     assert (result["state"], result["rows"], result["drifted"]) == ("too few rows", 10, [])
@@ -115,14 +148,22 @@ def test_the_newest_requests_are_read_when_there_are_more_than_the_limit(
 def test_bodies_that_cannot_be_read_are_counted_and_left_out(
     told: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
-    for text in (None, "", "not JSON", '{"inputs": []}', body(patients[:1]).replace('"age"', '"years"')):
+    for text in (
+        None,
+        "",
+        "not JSON",
+        '{"inputs": []}',
+        body(patients[:1]).replace('"age"', '"years"'),
+    ):
         log(postgres, text)
     log(postgres, body(patients[:4]))
     result = look(told, tracking, min_rows=4)
     assert (result["requests"], result["unreadable"], result["rows"]) == (6, 5, 4)
 
 
-def test_an_event_log_that_is_not_there_is_named(told: Settings, tracking: Tracking, tmp_path: Path) -> None:
+def test_an_event_log_that_is_not_there_is_named(
+    told: Settings, tracking: Tracking, tmp_path: Path
+) -> None:
     nowhere = told.model_copy(update={"database_url": f"postgresql:///slipway?host={tmp_path}"})
     with pytest.raises(EventLogError, match=r"(?s)cannot be read: .*check SLIPWAY_DATABASE_URL"):
         look(nowhere, tracking)
@@ -130,14 +171,21 @@ def test_an_event_log_that_is_not_there_is_named(told: Settings, tracking: Track
         look(told.model_copy(update={"database_url": None}), tracking)
 
 
-def test_a_database_without_the_tables_says_what_makes_them(told: Settings, tracking: Tracking, postgres: str) -> None:
+def test_a_database_without_the_tables_says_what_makes_them(
+    told: Settings, tracking: Tracking, postgres: str
+) -> None:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE bare")
     bare = told.model_copy(update={"database_url": postgres.replace("/postgres?", "/bare?")})
-    with pytest.raises(EventLogError, match="no table prediction_events yet; run: python -m slipway_gateway migrate"):
+    with pytest.raises(
+        EventLogError,
+        match="no table prediction_events yet; run: python -m slipway_gateway migrate",
+    ):
         look(bare, tracking)
 
 
-def test_without_a_live_version_there_is_nothing_to_compare_with(told: Settings, tracking: Tracking) -> None:
+def test_without_a_live_version_there_is_nothing_to_compare_with(
+    told: Settings, tracking: Tracking
+) -> None:
     with pytest.raises(NoSuchVersion, match="digits: no version is nobody"):
         monitor("digits", "nobody", DAY, 1, 1, told, tracking)

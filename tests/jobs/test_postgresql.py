@@ -1,4 +1,6 @@
-"""Connections of Jobs to PostgreSQL: one that is lost without a word is an error after its deadline."""
+"""Connections of Jobs to PostgreSQL: one that is lost without a word is an error after its
+deadline.
+"""
 
 import time
 

@@ -22,10 +22,18 @@ class Desk:
 
     def __init__(self, alias: str, task: Task, settings: Settings, tracking: Tracking) -> None:
         self.alias, self.task, self.settings, self.tracking = alias, task, settings, tracking
-        self.good, self.twin, self.worse = (tracking.version(task.name, number) for number in ("1", "2", "3"))
+        self.good, self.twin, self.worse = (
+            tracking.version(task.name, number) for number in ("1", "2", "3")
+        )
 
     def promote(self, version: Version, **request: Any) -> dict[str, Any]:
-        return promote(self.task, version, PromotionRequest(**{"alias": self.alias, **request}), self.settings, self.tracking)
+        return promote(
+            self.task,
+            version,
+            PromotionRequest(**{"alias": self.alias, **request}),
+            self.settings,
+            self.tracking,
+        )
 
     @property
     def live(self) -> str | None:
@@ -34,7 +42,9 @@ class Desk:
 
     def audit(self, version: Version) -> list[dict[str, Any]]:
         tags = self.tracking.version(version.name, version.version).tags
-        entries = [json.loads(value) for key, value in sorted(tags.items()) if key.startswith(AUDIT)]
+        entries = [
+            json.loads(value) for key, value in sorted(tags.items()) if key.startswith(AUDIT)
+        ]
         return [entry for entry in entries if entry["alias"] == self.alias]
 
 
@@ -47,7 +57,9 @@ def task(trained: Trainer) -> Task:
 
 
 @pytest.fixture
-def desk(request: pytest.FixtureRequest, task: Task, settings: Settings, tracking: Tracking) -> Desk:
+def desk(
+    request: pytest.FixtureRequest, task: Task, settings: Settings, tracking: Tracking
+) -> Desk:
     return Desk(request.node.name.replace("_", "-"), task, settings, tracking)
 
 
@@ -84,7 +96,9 @@ def test_an_equal_version_passes_unless_a_gain_is_asked_for(desk: Desk) -> None:
 
 def test_a_given_direction_is_obeyed(desk: Desk) -> None:
     desk.promote(desk.good)
-    assert desk.promote(desk.worse, metric="log_loss", direction=Direction.MAX)["state"] == "promoted"
+    assert (
+        desk.promote(desk.worse, metric="log_loss", direction=Direction.MAX)["state"] == "promoted"
+    )
 
 
 def test_a_dry_run_moves_nothing(desk: Desk) -> None:
@@ -108,14 +122,18 @@ def test_a_rollback_skips_the_gate_and_says_so(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("rollback", [False, True])
-def test_a_version_with_other_bytes_than_its_digest_says_is_refused(desk: Desk, rollback: bool) -> None:
+def test_a_version_with_other_bytes_than_its_digest_says_is_refused(
+    desk: Desk, rollback: bool
+) -> None:
     foreign = replace(desk.good, tags={**desk.good.tags, Tag.DIGEST: "sha256:" + "0" * 64})
     with pytest.raises(WrongDigest, match=r"heart-gate/1: manifest.json has the digest"):
         desk.promote(foreign, rollback=rollback)
     assert desk.live is None
 
 
-def test_an_alias_that_someone_moved_meanwhile_is_left_where_it_is(desk: Desk, mlflow_url: str) -> None:
+def test_an_alias_that_someone_moved_meanwhile_is_left_where_it_is(
+    desk: Desk, mlflow_url: str
+) -> None:
     desk.promote(desk.worse)
 
     def someone_else(_: str, path: str, body: bytes) -> bytes:
@@ -131,7 +149,10 @@ def test_an_alias_that_someone_moved_meanwhile_is_left_where_it_is(desk: Desk, m
 
 
 def test_unknown_metrics_and_versions_are_named(desk: Desk) -> None:
-    with pytest.raises(WrongParameter, match=r"metric: 'rmse' is unknown; heart-gate has auc, brier, log_loss, accuracy"):
+    with pytest.raises(
+        WrongParameter,
+        match=r"metric: 'rmse' is unknown; heart-gate has auc, brier, log_loss, accuracy",
+    ):
         desk.promote(desk.good, metric="rmse")
     with pytest.raises(NoSuchVersion, match="/99: there is no such version"):
         desk.tracking.version(desk.task.name, "99")

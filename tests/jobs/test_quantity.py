@@ -1,4 +1,6 @@
-"""The model of quantities: better than what one would say without it, and honest about what it does not know."""
+"""The model of quantities: better than what one would say without it, and honest about what it does
+not know.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -36,7 +38,9 @@ def fitted(split: Split) -> Fitted:
 
 
 def some(part: Table) -> Table:
-    return part.take(np.char.startswith(part.groups, b"Bremen/") | np.char.startswith(part.groups, b"Dresden/"))
+    return part.take(
+        np.char.startswith(part.groups, b"Bremen/") | np.char.startswith(part.groups, b"Dresden/")
+    )
 
 
 def answers(fitted: Fitted, rows: Floats) -> dict[str, Any]:
@@ -54,10 +58,14 @@ def test_it_errs_less_than_the_last_value_and_than_the_mean_of_the_pair(fitted: 
     results = fitted.results
     assert set(results.baselines) == {"constant", "last value", "mean of the pair"}
     for metric in ("wape", "mae"):
-        assert results.test[metric] < 0.85 * min(each[metric] for each in results.baselines.values())
+        assert results.test[metric] < 0.85 * min(
+            each[metric] for each in results.baselines.values()
+        )
 
 
-def test_the_last_weeks_are_held_out_and_folds_are_forecast_from_what_was_before_them(split: Split) -> None:
+def test_the_last_weeks_are_held_out_and_folds_are_forecast_from_what_was_before_them(
+    split: Split,
+) -> None:
     assert split.train.times is not None
     assert split.test.times is not None
     assert split.test.times.min() == split.train.times.max() + 1
@@ -68,14 +76,19 @@ def test_the_last_weeks_are_held_out_and_folds_are_forecast_from_what_was_before
 
 def test_of_too_few_days_it_is_said_that_none_is_left_to_learn_from() -> None:
     short = history(synthetic_sales(SINCE + timedelta(days=70)))
-    with pytest.raises(Unavailable, match=r"the rows begin on 2024-01-30; with those from .* on held out, none is left"):
+    with pytest.raises(
+        Unavailable,
+        match=r"the rows begin on 2024-01-30; with those from .* on held out, none is left",
+    ):
         TASK.split.hold_out(short, TASK.target, "pair")
 
 
 def test_scores_are_those_of_the_graph_that_is_served(fitted: Fitted, split: Split) -> None:
     test = some(split.test)
     said = answers(fitted, test.features)["quantity"].astype(float)
-    assert np.abs(said - test.labels).sum() / test.labels.sum() == pytest.approx(fitted.results.test["wape"], abs=1e-4)
+    assert np.abs(said - test.labels).sum() / test.labels.sum() == pytest.approx(
+        fitted.results.test["wape"], abs=1e-4
+    )
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
@@ -85,7 +98,9 @@ def test_every_pair_is_answered_in_the_order_of_the_request(fitted: Fitted, coun
     found = answers(fitted, pairs(*named))
     alone = {name: answers(fitted, pairs(name)) for name in set(named)}
     # Trees are summed up in another order in a larger batch.
-    assert found["quantity"] == pytest.approx([alone[name]["quantity"][0] for name in named], rel=1e-4)
+    assert found["quantity"] == pytest.approx(
+        [alone[name]["quantity"][0] for name in named], rel=1e-4
+    )
     assert found["source"].tolist() == [alone[name]["source"][0] for name in named]
 
 
@@ -94,14 +109,20 @@ def test_what_is_not_known_is_said_to_be_a_mean_of_others(fitted: Fitted) -> Non
     lost = np.full((1, len(NAMES)), np.nan, dtype=np.float32)
     lost[0, NAMES.index("known_28")] = 0
     found = answers(fitted, np.concatenate([rows, lost]))
-    assert found["source"].tolist() == ["model", "product mean", "store mean", "overall mean", "nothing known"] == list(SOURCES)
+    assert (
+        found["source"].tolist()
+        == ["model", "product mean", "store mean", "overall mean", "nothing known"]
+        == list(SOURCES)
+    )
     for row, name in enumerate(("product_mean", "store_mean", "overall_mean"), start=1):
         assert found["quantity"][row] == rows[row, NAMES.index(name)]
     assert found["quantity"][4] == 0
 
 
 def test_the_graph_says_the_same_of_strangers_as_the_estimator(fitted: Fitted) -> None:
-    rows = np.concatenate([pairs("Bremen/bread", "Nowhere/bread", "Bremen/gold", "Nowhere/gold")] * 2)
+    rows = np.concatenate(
+        [pairs("Bremen/bread", "Nowhere/bread", "Bremen/gold", "Nowhere/gold")] * 2
+    )
     rows[4:, NAMES.index("promotion")] = np.nan
     estimator = fitted.estimator
     assert isinstance(estimator, WithFallback)

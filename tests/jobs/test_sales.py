@@ -1,4 +1,6 @@
-"""Sales: files that are refused by line and column, a generator, and features that know the past alone."""
+"""Sales: files that are refused by line and column, a generator, and features that know the past
+alone.
+"""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -11,7 +13,14 @@ from hypothesis import strategies as st
 from slipway_jobs.data.dataset import Floats
 from slipway_jobs.datasets.sources import DATASETS
 from slipway_jobs.errors import CorruptTable, Leakage
-from slipway_jobs.sales.features import COLUMNS, REACH, WINDOW, FeatureRequest, check_point_in_time, features
+from slipway_jobs.sales.features import (
+    COLUMNS,
+    REACH,
+    WINDOW,
+    FeatureRequest,
+    check_point_in_time,
+    features,
+)
 from slipway_jobs.sales.history import BLOCK, forecasts, history
 from slipway_jobs.sales.synthetic import SINCE, synthetic_sales
 from slipway_jobs.sales.table import Sales, read_sales
@@ -34,7 +43,10 @@ def known(asked: FeatureRequest, sales: Sales = SALES) -> dict[str, float]:
 
 def ask(store: str, product: str, day: str, made: str) -> FeatureRequest:
     return FeatureRequest(
-        np.array([store]), np.array([product]), np.array([day], "datetime64[D]"), np.array([made], "datetime64[D]")
+        np.array([store]),
+        np.array([product]),
+        np.array([day], "datetime64[D]"),
+        np.array([made], "datetime64[D]"),
     )
 
 
@@ -58,11 +70,17 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
         (b"2.5,1", b"2.5,maybe", "sales.csv line 3, column promotion: 'maybe' is not 0 or 1"),
         (b"3.50", b"a lot", "sales.csv line 4, column price: 'a lot' is not a number from 0"),
         (b",cheap", b"", "sales.csv line 3, column 7: there are 6 cells; the first line has 7"),
-        (b"units", b"pieces", "sales.csv line 1: has no column units; it has date, store, product, pieces"),
+        (
+            b"units",
+            b"pieces",
+            "sales.csv line 1: has no column units; it has date, store, product, pieces",
+        ),
         (b"Bremen", b"Bremen\xff", "sales.csv: byte .* is not text in UTF-8"),
     ],
 )
-def test_a_row_that_does_not_fit_is_refused_by_line_and_column(old: bytes, new: bytes, said: str) -> None:
+def test_a_row_that_does_not_fit_is_refused_by_line_and_column(
+    old: bytes, new: bytes, said: str
+) -> None:
     assert old in FILE
     with pytest.raises(CorruptTable, match=said.replace("*'", r"\*'")):
         read_sales(FILE.replace(old, new), "sales.csv")
@@ -78,9 +96,14 @@ def test_generated_sales_have_gaps_seasons_promotions_and_levels_of_their_own() 
     month = sales.day.astype("datetime64[M]").astype(int) % 12 + 1
     assert sales.units[ice & (month == 7)].mean() > 2 * sales.units[ice & (month == 1)].mean()
     bread = sold & (sales.product == "bread")
-    assert sales.units[bread & sales.promotion].mean() > 1.2 * sales.units[bread & ~sales.promotion].mean()
+    assert (
+        sales.units[bread & sales.promotion].mean()
+        > 1.2 * sales.units[bread & ~sales.promotion].mean()
+    )
     assert sales.units[bread].mean() > 20 * sales.units[sold & (sales.product == "umbrella")].mean()
-    days_written = len(np.unique(sales.day[sold & (sales.store == "Bremen") & (sales.product == "bread")]))
+    days_written = len(
+        np.unique(sales.day[sold & (sales.store == "Bremen") & (sales.product == "bread")])
+    )
     assert days_written < 731 - 10  # holidays, and days that nobody wrote down
 
 
@@ -93,12 +116,19 @@ def test_who_generates_more_days_gets_the_same_ones_and_more() -> None:
 
 
 def test_features_are_what_one_would_write_down_by_hand() -> None:
-    facts = [("Bremen", "tea", date(2026, 3, day), float(units), day == 9, None) for day, units in ((2, 10), (9, 30), (12, 8))]
-    other, plan = ("Bremen", "soup", date(2026, 3, 9), 100.0, False, None), ("Bremen", "tea", date(2026, 3, 16), None, True, None)
+    facts = [
+        ("Bremen", "tea", date(2026, 3, day), float(units), day == 9, None)
+        for day, units in ((2, 10), (9, 30), (12, 8))
+    ]
+    other, plan = (
+        ("Bremen", "soup", date(2026, 3, 9), 100.0, False, None),
+        ("Bremen", "tea", date(2026, 3, 16), None, True, None),
+    )
     sales = Sales.of([*facts, other, plan])
     asked = ask("Bremen", "tea", "2026-03-16", "2026-03-14")  # a Monday, two days ahead
     found = known(asked, sales)
-    assert {name: found[name] for name in ("last", "last_age", "mean_7", "mean_28", "weekday_mean", "known_28")} == {
+    assert {name: found[name] for name in ("last", "last_age", "mean_7", "mean_28", "weekday_mean",
+    "known_28")} == {
         "last": 8, "last_age": 2, "mean_7": 19, "mean_28": 16, "weekday_mean": 20, "known_28": 3
     }  # fmt: skip
     assert found["promoted_28"] == pytest.approx(1 / 3)
@@ -108,7 +138,10 @@ def test_features_are_what_one_would_write_down_by_hand() -> None:
 
 def test_of_a_pair_that_nobody_knows_the_means_of_others_are_known() -> None:
     day = str(SALES.newest + 1)
-    store, product = known(ask("Nowhere", "bread", day, day)), known(ask("Bremen", "gold", day, day))
+    store, product = (
+        known(ask("Nowhere", "bread", day, day)),
+        known(ask("Bremen", "gold", day, day)),
+    )
     assert np.isnan(store["mean_28"])
     assert store["known_28"] == 0
     assert store["product_mean"] > 20
@@ -119,10 +152,14 @@ def test_of_a_pair_that_nobody_knows_the_means_of_others_are_known() -> None:
 
 @given(st.data())
 @hypothesis_settings(max_examples=25)
-def test_whatever_happens_from_the_morning_on_changes_no_feature_by_a_bit(data: st.DataObject) -> None:
+def test_whatever_happens_from_the_morning_on_changes_no_feature_by_a_bit(
+    data: st.DataObject,
+) -> None:
     asked, _ = forecasts(SALES)
     index = data.draw(st.integers(0, len(asked) - 1))
-    one = FeatureRequest(*(getattr(asked, name)[index : index + 1] for name in ("store", "product", "day", "made")))
+    one = FeatureRequest(
+        *(getattr(asked, name)[index : index + 1] for name in ("store", "product", "day", "made"))
+    )
     later = np.flatnonzero(SALES.day >= one.made[0])
     units = SALES.units.copy()
     for position in data.draw(st.lists(st.sampled_from(later.tolist()), min_size=1, max_size=20)):
@@ -162,7 +199,9 @@ def scaled_by_all_of_time(sales: Sales, asked: FeatureRequest) -> Floats:
 def peeping_at_the_label(sales: Sales, asked: FeatureRequest) -> Floats:
     """What is asked for, as a feature."""
     found = features(sales, asked)
-    sold = dict(zip(zip(sales.store, sales.product, sales.day, strict=True), sales.units, strict=True))
+    sold = dict(
+        zip(zip(sales.store, sales.product, sales.day, strict=True), sales.units, strict=True)
+    )
     keys = zip(asked.store, asked.product, asked.day, strict=True)
     found[:, NAMES.index("last")] = [sold.get(key, np.nan) for key in keys]
     return found
@@ -176,7 +215,9 @@ def peeping_at_the_label(sales: Sales, asked: FeatureRequest) -> Floats:
         (peeping_at_the_label, "^last: differ when sales from"),
     ],
 )
-def test_a_leaky_definition_is_found_by_the_check_that_the_training_makes(definition: object, said: str) -> None:
+def test_a_leaky_definition_is_found_by_the_check_that_the_training_makes(
+    definition: object, said: str
+) -> None:
     with pytest.raises(Leakage, match=said):
         history(SALES, definition)  # type: ignore[arg-type]
 

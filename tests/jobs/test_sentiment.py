@@ -1,4 +1,6 @@
-"""Texts: rules and words behind one contract, the data that people rated, and what the monitor sees of them."""
+"""Texts: rules and words behind one contract, the data that people rated, and what the monitor sees
+of them.
+"""
 
 import gzip
 import io
@@ -75,13 +77,17 @@ def test_rules_of_other_words_fail_the_parity_and_of_another_release_are_not_run
     other = RuleSet(rules="vader", version=vader().version, lexicon={"table": 3.0})
     with pytest.raises(ParityError):
         check_parity(TASK, Served.of(other), Vader(), texts("a table"))
-    with pytest.raises(NoSuchVersion, match=r"rules vader 9 are not known here; there are vader 3.3.2"):
+    with pytest.raises(
+        NoSuchVersion, match=r"rules vader 9 are not known here; there are vader 3.3.2"
+    ):
         Served.of(other.model_copy(update={"version": "9"})).run({"text": texts("a table")})
 
 
 def test_words_are_weighed_inside_the_graph_whatever_the_text(words: Fitted) -> None:
     assert check_parity(TASK, words.served, words.estimator, texts(*STRANGE)) < 1e-4
-    outputs = words.served.run({"text": texts("The soup was wonderful!", "The soup was terrible!", *STRANGE)})
+    outputs = words.served.run(
+        {"text": texts("The soup was wonderful!", "The soup was terrible!", *STRANGE)}
+    )
     assert outputs["label"][:2].tolist() == [2, 0]
     assert outputs["compound"].shape == (2 + len(STRANGE),)
     for score, label in zip(outputs["compound"].tolist(), outputs["label"].tolist(), strict=True):
@@ -100,24 +106,41 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
 ) -> None:
     """On the made-up sentences rules are better, and the gate says so."""
     task = replace(TASK, name="sentiment-gate")
-    results = [trained(task, estimator=kind, dataset="sentences-synthetic", folds="2") for kind in ("words", "rules")]
+    results = [
+        trained(task, estimator=kind, dataset="sentences-synthetic", folds="2")
+        for kind in ("words", "rules")
+    ]
     learnt, rules = (tracking.version(task.name, result["version"]) for result in results)
     assert (learnt.tags[Tag.FORMAT], rules.tags[Tag.FORMAT]) == ("onnx", "rules")
     states = [
-        promote(task, version, PromotionRequest("gate"), settings, tracking)["state"] for version in (learnt, rules, learnt)
+        promote(task, version, PromotionRequest("gate"), settings, tracking)["state"]
+        for version in (learnt, rules, learnt)
     ]
     assert states == ["promoted", "promoted", "refused"]
-    assert evaluate(task, rules, settings, tracking)["metrics"] == pytest.approx(results[1]["metrics"], abs=1e-4)
+    assert evaluate(task, rules, settings, tracking)["metrics"] == pytest.approx(
+        results[1]["metrics"], abs=1e-4
+    )
     folder, manifest = fetch(rules, tracking, tmp_path)
     assert manifest.format is ArtifactFormat.RULES
-    assert {entry.path for entry in manifest.files} >= {"model.rules", "MLmodel", "signature.json", "model_card.md"}
+    assert {entry.path for entry in manifest.files} >= {
+        "model.rules",
+        "MLmodel",
+        "signature.json",
+        "model_card.md",
+    }
     card = (folder / "model_card.md").read_text()
     assert "SYNTHETIC" in card
     assert "Served as words for rules that the server has" in card
     assert "| text | a sentence or a few, in English |  | 2000 characters | no |" in card
-    assert "| label | neutral is between -0.05 and 0.05 |  | 0 negative, 1 neutral, 2 positive | no |" in card
+    assert (
+        "| label | neutral is between -0.05 and 0.05 |  | 0 negative, 1 neutral, 2 positive | no |"
+        in card
+    )
     assert RuleSet.model_validate_json((folder / "model.rules").read_bytes()) == vader()
-    assert TASK.signature.check(parse_request((folder / "input_example.json").read_bytes()).inputs) == 1
+    assert (
+        TASK.signature.check(parse_request((folder / "input_example.json").read_bytes()).inputs)
+        == 1
+    )
 
 
 def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
@@ -132,7 +155,8 @@ def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
     assert not np.intersect1d(part.train.groups, part.test.groups).size
     few = replace(part, test=part.test.take(np.arange(0, len(part.test), 5)))
     found = [
-        TASK.target.predict(each, few.test.features) for each in (Vader(), _words().fit(few.train.features, few.train.labels))
+        TASK.target.predict(each, few.test.features)
+        for each in (Vader(), _words().fit(few.train.features, few.train.labels))
     ]
     rules, learnt = (TASK.selection.score(few.test.labels, predictions) for predictions in found)
     assert 0.5 < rules < 0.6 < learnt < 0.75
@@ -153,12 +177,21 @@ def archive(files: Mapping[str, str]) -> bytes:
     return packed.getvalue()
 
 
-PARTS = {kind: f"1_1\t2.0\tgood {kind}\r\n1_2\t-4\tbad {kind}\r\n2_1\t0\tgood {KINDS[0]}" for kind in KINDS}
+PARTS = {
+    kind: f"1_1\t2.0\tgood {kind}\r\n1_2\t-4\tbad {kind}\r\n2_1\t0\tgood {KINDS[0]}"
+    for kind in KINDS
+}
 
 
 def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None:
     table = read_ratings(archive(PARTS), "a.tar.gz")
-    rows = dict(zip(table.features.ravel().tolist(), zip(table.labels, table.groups, strict=True), strict=True))
+    rows = dict(
+        zip(
+            table.features.ravel().tolist(),
+            zip(table.labels, table.groups, strict=True),
+            strict=True,
+        )
+    )
     assert len(table) == 2 * len(KINDS)
     assert rows["good tweets"] == (0.5, b"tweets 1")
     assert rows["bad movieReviewSnippets"] == (-1.0, b"movieReviewSnippets 1")
@@ -167,8 +200,17 @@ def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("1_1\t5\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: '5' is not a number from -4 to 4"),
-        ("1_1\tvery\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: 'very' is not a number"),
+        (
+            "1_1\t5\tgood",
+            (
+                "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: '5' is not a number "
+                "from -4 to 4"
+            ),
+        ),
+        (
+            "1_1\tvery\tgood",
+            "a.tar.gz, tweets_GroundTruth.txt line 2, column rating: 'very' is not a number",
+        ),
         ("1_1\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2: has 2 columns; 3 are expected"),
     ],
 )
@@ -178,7 +220,9 @@ def test_a_corrupt_line_of_the_archive_is_named(line: str, said: str) -> None:
     assert str(refused.value).startswith(said)
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no archive"), archive({"tweets": "1\t1\tfine"})])
+@pytest.mark.parametrize(
+    "content", [b"", b"no archive", gzip.compress(b"no archive"), archive({"tweets": "1\t1\tfine"})]
+)
 def test_what_is_not_the_archive_is_refused(content: bytes) -> None:
     with pytest.raises(CorruptTable, match=r"^a.tar.gz: (is not an archive|has no amazon)"):
         read_ratings(content, "a.tar.gz")
@@ -189,7 +233,9 @@ def body(each: list[str]) -> str:
 
 
 def test_of_texts_the_monitor_sees_length_and_unknown_words(split: Split) -> None:
-    reference = Reference.model_validate_json(reference_of(TASK.signature, split.train.features).model_dump_json())
+    reference = Reference.model_validate_json(
+        reference_of(TASK.signature, split.train.features).model_dump_json()
+    )
     assert [column.name for column in reference.columns] == ["text length", "text unknown words"]
     held_out = split.test.features.ravel().tolist()
 
@@ -200,7 +246,9 @@ def test_of_texts_the_monitor_sees_length_and_unknown_words(split: Split) -> Non
 
     assert drifted(held_out) == []
     assert drifted([" ".join([text] * 3) for text in held_out]) == ["text length"]
-    assert "text unknown words" in drifted([text.translate({ord("a"): "ö", ord("e"): "ü"}) for text in held_out])
+    assert "text unknown words" in drifted(
+        [text.translate({ord("a"): "ö", ord("e"): "ü"}) for text in held_out]
+    )
     assert drifted([""] * 100) == ["text length", "text unknown words"]
 
 

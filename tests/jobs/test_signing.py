@@ -29,7 +29,9 @@ Private = ec.EllipticCurvePrivateKey
 def written(path: Path, key: Private) -> Path:
     """The private key as a PEM file, and the public one beside it."""
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    path.with_suffix(".pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    path.with_suffix(".pub").write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     return path
 
 
@@ -64,7 +66,11 @@ def test_an_adopted_version_is_signed_and_can_be_signed_anew_by_the_key_that_fol
     verify(folder, version.name, follower, tmp_path)
     with pytest.raises(ValueError, match="Key mismatch"):
         verify(folder, version.name, key, tmp_path)
-    assert tracking.version(version.name, version.version).tags[Tag.SIGNER] == again[Tag.SIGNER] != version.tags[Tag.SIGNER]
+    assert (
+        tracking.version(version.name, version.version).tags[Tag.SIGNER]
+        == again[Tag.SIGNER]
+        != version.tags[Tag.SIGNER]
+    )
 
 
 def test_without_a_key_nothing_is_signed(tmp_path: Path) -> None:
@@ -77,7 +83,9 @@ def test_signing_anew_needs_a_key(settings: Settings, tracking: Tracking) -> Non
         sign_version(Version("heart", "1", "", {}), settings, tracking)
 
 
-def test_what_is_no_version_of_ours_is_not_signed(tracking: Tracking, mlflow_url: str, settings: Settings, key: Path) -> None:
+def test_what_is_no_version_of_ours_is_not_signed(
+    tracking: Tracking, mlflow_url: str, settings: Settings, key: Path
+) -> None:
     version = logged(tracking, mlflow_url, graph(["rows", 3]), "never-adopted")
     with pytest.raises(NoSuchVersion, match=r"slipway\.digest"):
         sign_version(version, settings.model_copy(update={"signing_key": key}), tracking)
@@ -90,7 +98,9 @@ EC, RSA = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(6553
     "content",
     [
         b"no PEM at all",
-        ec.generate_private_key(ec.SECP256K1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        ec.generate_private_key(ec.SECP256K1()).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ),
         RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a password")),
         EC.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
@@ -98,7 +108,9 @@ EC, RSA = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(6553
     ],
     ids=["text", "another-curve", "rsa", "encrypted", "public", "no-file"],
 )
-def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(tmp_path: Path, content: bytes | None) -> None:
+def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(
+    tmp_path: Path, content: bytes | None
+) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     if content:
         (tmp_path / "key.pem").write_bytes(content)
@@ -110,6 +122,8 @@ def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", ""])
-def test_a_name_that_cannot_be_served_is_not_signed_for(tmp_path: Path, key: Path, name: str) -> None:
+def test_a_name_that_cannot_be_served_is_not_signed_for(
+    tmp_path: Path, key: Path, name: str
+) -> None:
     with pytest.raises(Refused, match="not a name"):
         sign(tmp_path, name, key)

@@ -1,4 +1,6 @@
-"""The simulator in front of a gateway that is a small server of the test: what it sends, and when it waits."""
+"""The simulator in front of a gateway that is a small server of the test: what it sends, and when
+it waits.
+"""
 
 import json
 import time
@@ -43,16 +45,24 @@ class Gateway:
             assert headers["Host"] == "login.example:8000"
             return 200, json.dumps({"token_endpoint": f"{ISSUER}/oauth/token"}).encode()
         if path == "/oauth/token":
-            assert (headers["Authorization"][:6], body) == ("Basic ", b"grant_type=client_credentials")
+            assert (headers["Authorization"][:6], body) == (
+                "Basic ",
+                b"grant_type=client_credentials",
+            )
             self.tokens += 1
-            return 200, json.dumps({"access_token": f"token-{self.tokens}", "expires_in": 3600}).encode()
+            return 200, json.dumps(
+                {"access_token": f"token-{self.tokens}", "expires_in": 3600}
+            ).encode()
         assert method == "POST"
         return self._look(self, path, headers) or self._serve(path, json.loads(body))
 
     def _serve(self, path: str, said: dict[str, Any]) -> Answer:
         if path == "/v1/models/heart/predictions":
             self.instances += said["instances"]
-            body = {"requestId": f"r{len(self.instances)}", "predictions": [{"label": 1, "probability": 0.9}]}
+            body = {
+                "requestId": f"r{len(self.instances)}",
+                "predictions": [{"label": 1, "probability": 0.9}],
+            }
             return 200, json.dumps(body).encode()
         request_id = path.split("/")[3]
         self.labels[request_id] = said["label"]
@@ -60,11 +70,21 @@ class Gateway:
 
 
 @contextmanager
-def gateway(settings: Settings, look: Look = lambda *_: None) -> Iterator[tuple[Gateway, SimulatorSettings]]:
+def gateway(
+    settings: Settings, look: Look = lambda *_: None
+) -> Iterator[tuple[Gateway, SimulatorSettings]]:
     house = Gateway(look)
     with http_server(house.answer) as url:
-        told = {"url": url, "oidc_issuer": ISSUER, "oidc_discovery_url": url, "client_secret": SECRET}
-        yield house, SimulatorSettings.model_validate({**told, "data": settings.data, "fetch": False})
+        told = {
+            "url": url,
+            "oidc_issuer": ISSUER,
+            "oidc_discovery_url": url,
+            "client_secret": SECRET,
+        }
+        yield (
+            house,
+            SimulatorSettings.model_validate({**told, "data": settings.data, "fetch": False}),
+        )
 
 
 def parts(task: Task, settings: Settings) -> Split:
@@ -83,11 +103,25 @@ def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Setti
         result = simulate(task, plan(3), own, Event())
     count = result["predicted"]
     assert count == len(house.instances) >= 3
-    assert house.instances == [task.instance(test.features[number : number + 1]) for number in range(count)]
+    assert house.instances == [
+        task.instance(test.features[number : number + 1]) for number in range(count)
+    ]
     assert house.labels == {f"r{number + 1}": test.labels[number] for number in range(count)}
     correct = int((test.labels[:count] == 1).sum())
-    expected = {"predicted": count, "labelled": count, "correct": correct, "refused": 0, "waited": 0}
-    assert result == {"state": "simulated", "model": "heart", "dataset": "heart-synthetic", "synthetic": True, **expected}
+    expected = {
+        "predicted": count,
+        "labelled": count,
+        "correct": correct,
+        "refused": 0,
+        "waited": 0,
+    }
+    assert result == {
+        "state": "simulated",
+        "model": "heart",
+        "dataset": "heart-synthetic",
+        "synthetic": True,
+        **expected,
+    }
     assert house.tokens == 1
 
 
@@ -102,7 +136,9 @@ def test_it_comes_back_when_the_gateway_says_and_no_row_is_left_out(settings: Se
     with gateway(settings, busy) as (house, own):
         result = simulate(declared_task("heart"), plan(2), own, Event())
     assert result["waited"] == 1
-    assert house.instances[0] == declared_task("heart").instance(parts(declared_task("heart"), settings).test.features[:1])
+    assert house.instances[0] == declared_task("heart").instance(
+        parts(declared_task("heart"), settings).test.features[:1]
+    )
     assert moments[1] - moments[0] >= 0.99
 
 
@@ -111,7 +147,9 @@ def test_a_token_that_is_refused_is_renewed(settings: Settings) -> None:
         return (401, b"{}") if headers["Authorization"] == "Bearer token-1" else None
 
     with gateway(settings, refuse_first) as (house, own):
-        assert simulate(declared_task("heart"), plan(2), own, Event())["labelled"] == len(house.instances)
+        assert simulate(declared_task("heart"), plan(2), own, Event())["labelled"] == len(
+            house.instances
+        )
     assert house.tokens == 2
 
 
@@ -167,9 +205,15 @@ def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("age", "--shift 'age': has no COLUMN=+NUMBER form"), ("age=2", "has no"), ("weight=+1", "--shift weight: is not a number")],
+    [
+        ("age", "--shift 'age': has no COLUMN=+NUMBER form"),
+        ("age=2", "has no"),
+        ("weight=+1", "--shift weight: is not a number"),
+    ],
 )
-def test_a_shift_that_does_not_fit_is_refused_by_name(settings: Settings, text: str, said: str) -> None:
+def test_a_shift_that_does_not_fit_is_refused_by_name(
+    settings: Settings, text: str, said: str
+) -> None:
     task = declared_task("heart")
     with pytest.raises(WrongParameter) as refusal:
         shifted(task, parts(task, settings).test, [Shift.parse(text)])

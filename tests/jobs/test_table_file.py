@@ -1,4 +1,6 @@
-"""Rows of JSON, CSV, and Parquet: the same values in all three, or an error that names the remedy."""
+"""Rows of JSON, CSV, and Parquet: the same values in all three, or an error that names the
+remedy.
+"""
 
 import csv
 import json
@@ -25,8 +27,17 @@ COLUMNS = {
     "job": Column(name="job", datatype=Datatype.BYTES),
     "pair": Column(name="pair", datatype=Datatype.FP32, shape=(2,)),
 }
-SIGNATURE = Signature(inputs=tuple(COLUMNS.values()), outputs=(Column(name="label", datatype=Datatype.INT64),))
-ROW: dict[str, Any] = {"age": 63.0, "ca": 1.0, "count": 3, "flag": True, "job": "clerk", "pair": [1.0, 2.0]}
+SIGNATURE = Signature(
+    inputs=tuple(COLUMNS.values()), outputs=(Column(name="label", datatype=Datatype.INT64),)
+)
+ROW: dict[str, Any] = {
+    "age": 63.0,
+    "ca": 1.0,
+    "count": 3,
+    "flag": True,
+    "job": "clerk",
+    "pair": [1.0, 2.0],
+}
 
 
 def read(row: dict[str, Any], problem: str | None = None) -> dict[str, list[Any]] | str:
@@ -46,14 +57,21 @@ def of_json(row: dict[str, Any]) -> dict[str, list[Any]] | str:
 def of_csv(folder: Path, row: dict[str, str]) -> dict[str, list[Any]] | str:
     with (folder / "rows.csv").open("w", newline="") as file:
         csv.writer(file).writerows([row.keys(), row.values()])
-    ((found,),) = (chunk.rows for chunk in TableFile(folder / "rows.csv", "csv", SIGNATURE).chunks())
+    ((found,),) = (
+        chunk.rows for chunk in TableFile(folder / "rows.csv", "csv", SIGNATURE).chunks()
+    )
     return read(dict(found.values), found.problem)
 
 
 def of_parquet(folder: Path, row: dict[str, Any]) -> dict[str, list[Any]] | str:
-    columns = {name: value if isinstance(value, pa.Array) else pa.array([value]) for name, value in row.items()}
+    columns = {
+        name: value if isinstance(value, pa.Array) else pa.array([value])
+        for name, value in row.items()
+    }
     pq.write_table(pa.table(columns), folder / "rows.parquet")
-    ((found,),) = (chunk.rows for chunk in TableFile(folder / "rows.parquet", "parquet", SIGNATURE).chunks())
+    ((found,),) = (
+        chunk.rows for chunk in TableFile(folder / "rows.parquet", "parquet", SIGNATURE).chunks()
+    )
     return read(dict(found.values), found.problem)
 
 
@@ -92,16 +110,40 @@ def test_a_value_is_the_same_in_all_formats(
     for answer in answers:
         assert isinstance(answer, dict), answer
         values = expected if isinstance(expected, list) else [expected]
-        assert [(type(value), value) for value in answer[name]] == [(type(value), value) for value in values]
+        assert [(type(value), value) for value in answer[name]] == [
+            (type(value), value) for value in values
+        ]
 
 
 @pytest.mark.parametrize(
     ("name", "written", "error"),
     [
-        ("age", "2_86", "age: '2_86' is not FP32; write a point before decimals, and nothing between thousands"),
-        ("count", "2_86", "count: '2_86' is not INT64; write a point before decimals, and nothing between thousands"),
-        ("age", "1,5", "age: '1,5' is not FP32; write a point before decimals, and nothing between thousands"),
-        ("age", "1.234,5", "age: '1.234,5' is not FP32; write a point before decimals, and nothing between thousands"),
+        (
+            "age",
+            "2_86",
+            "age: '2_86' is not FP32; write a point before decimals, and nothing between thousands",
+        ),
+        (
+            "count",
+            "2_86",
+            (
+                "count: '2_86' is not INT64; write a point before decimals, and nothing between "
+                "thousands"
+            ),
+        ),
+        (
+            "age",
+            "1,5",
+            "age: '1,5' is not FP32; write a point before decimals, and nothing between thousands",
+        ),
+        (
+            "age",
+            "1.234,5",
+            (
+                "age: '1.234,5' is not FP32; write a point before decimals, and nothing between "
+                "thousands"
+            ),
+        ),
         ("age", "٣", "age: '٣' is not FP32"),
         ("age", "inf", "age: 'inf' is not FP32"),
         ("age", "old", "age: 'old' is not FP32"),
@@ -134,7 +176,9 @@ def test_a_field_of_csv_that_is_no_value_has_an_error_with_the_remedy(
         ("job", None, "job: value 0 is null (missing); BYTES is expected"),
     ],
 )
-def test_a_value_of_parquet_that_does_not_fit_is_an_error_of_its_row(tmp_path: Path, name: str, value: Any, error: str) -> None:
+def test_a_value_of_parquet_that_does_not_fit_is_an_error_of_its_row(
+    tmp_path: Path, name: str, value: Any, error: str
+) -> None:
     assert of_parquet(tmp_path, {**ROW, name: value}) == error
 
 
@@ -153,12 +197,24 @@ HEAD = ",".join(ROW)
     [
         (
             f"sep=;\r\n{HEAD}\n",
-            "line 1 of the file is 'sep=;', which only Excel reads; delete it, and separate fields by a comma",
+            (
+                "line 1 of the file is 'sep=;', which only Excel reads; delete it, and separate "
+                "fields by a comma"
+            ),
         ),
-        (HEAD.replace(",", ";"), "the fields of the file are separated by semicolons; separate fields by a comma"),
-        ('"' + HEAD.replace(",", '"\t"') + '"\n', "the fields of the file are separated by tabs; separate fields by a comma"),
+        (
+            HEAD.replace(",", ";"),
+            "the fields of the file are separated by semicolons; separate fields by a comma",
+        ),
+        (
+            '"' + HEAD.replace(",", '"\t"') + '"\n',
+            "the fields of the file are separated by tabs; separate fields by a comma",
+        ),
         (f"\n{HEAD}\n", "the first line of the file is blank"),
-        (HEAD.replace("age", " age"), "has no column age; it has  age, ca, count, flag, job, pair; rename ' age' to 'age'"),
+        (
+            HEAD.replace("age", " age"),
+            "has no column age; it has  age, ca, count, flag, job, pair; rename ' age' to 'age'",
+        ),
         (HEAD.replace("age", "Age"), "rename 'Age' to 'age'"),
         (f"{HEAD},age\n", "two columns of the file have the same name"),
         (HEAD.encode("utf-16"), "the file is not text in UTF-8; save it as CSV in UTF-8"),
@@ -167,12 +223,17 @@ HEAD = ",".join(ROW)
 def test_a_file_of_a_spreadsheet_that_is_not_csv_is_refused_with_the_remedy(
     tmp_path: Path, content: str | bytes, error: str
 ) -> None:
-    assert error in refused(tmp_path / "rows.csv", content.encode() if isinstance(content, str) else content)
+    assert error in refused(
+        tmp_path / "rows.csv", content.encode() if isinstance(content, str) else content
+    )
 
 
 def test_a_parquet_column_of_a_type_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
     day = pa.array([0], pa.timestamp("ns"))
-    pq.write_table(pa.table({**{name: pa.array([value]) for name, value in ROW.items()}, "age": day}), tmp_path / "made")
+    pq.write_table(
+        pa.table({**{name: pa.array([value]) for name, value in ROW.items()}, "age": day}),
+        tmp_path / "made",
+    )
     said = refused(tmp_path / "rows", (tmp_path / "made").read_bytes(), "parquet")
     assert said == "column age of the file is timestamp[ns], which is not FP32; write numbers"
 
@@ -180,8 +241,15 @@ def test_a_parquet_column_of_a_type_that_json_does_not_have_is_refused(tmp_path:
 def test_blank_lines_are_no_rows_and_a_line_of_empty_fields_is_an_error(tmp_path: Path) -> None:
     line = 'NULL,63,1,3,true,clerk,"[1, 2]"'
     (tmp_path / "rows.csv").write_text(f"note,{HEAD}\n{line}\n\n{line}\n,,,,,,\n   \n\n")
-    ((rows, others),) = ((chunk.rows, chunk.others) for chunk in TableFile(tmp_path / "rows.csv", "csv", SIGNATURE).chunks())
-    assert [row.problem for row in rows] == [None, None, "is blank: all of its fields are empty; delete the line"]
+    ((rows, others),) = (
+        (chunk.rows, chunk.others)
+        for chunk in TableFile(tmp_path / "rows.csv", "csv", SIGNATURE).chunks()
+    )
+    assert [row.problem for row in rows] == [
+        None,
+        None,
+        "is blank: all of its fields are empty; delete the line",
+    ]
     assert others.to_pydict() == {"note": ["NULL", "NULL", ""]}
 
 
@@ -193,7 +261,9 @@ def test_a_blank_field_of_the_only_column_is_a_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(tmp_path: Path, format: str) -> None:
+def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(
+    tmp_path: Path, format: str
+) -> None:
     """A name with a dot is a path in Parquet: ``age.x`` is no part of ``age``."""
     signature = Signature(inputs=(COLUMNS["age"],), outputs=SIGNATURE.outputs)
     count = 2 * ROWS_AT_ONCE + 500
@@ -202,15 +272,23 @@ def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(tmp
     if format == "parquet":
         pq.write_table(table, path, row_group_size=700)
     else:
-        path.write_text("age,age.x\n" + "".join(f"{number},id {number}\n" for number in range(count)))
+        path.write_text(
+            "age,age.x\n" + "".join(f"{number},id {number}\n" for number in range(count))
+        )
     chunks = list(TableFile(path, format, signature).chunks())
     assert [len(chunk.rows) for chunk in chunks] == [ROWS_AT_ONCE, ROWS_AT_ONCE, 500]
-    assert [row.values for chunk in chunks for row in chunk.rows] == [{"age": number} for number in range(count)]
-    assert pa.concat_tables([chunk.others for chunk in chunks]).to_pydict() == {"age.x": table["age.x"].to_pylist()}
+    assert [row.values for chunk in chunks for row in chunk.rows] == [
+        {"age": number} for number in range(count)
+    ]
+    assert pa.concat_tables([chunk.others for chunk in chunks]).to_pydict() == {
+        "age.x": table["age.x"].to_pylist()
+    }
 
 
 @pytest.mark.parametrize(
-    "content", ["x,y\n1.5,1\n", "x,y\n,1\n", 'x,y\n"1,5",1\n'], ids=["a fraction", "a missing value", "a decimal comma"]
+    "content",
+    ["x,y\n1.5,1\n", "x,y\n,1\n", 'x,y\n"1,5",1\n'],
+    ids=["a fraction", "a missing value", "a decimal comma"],
 )
 def test_expected_outputs_with_another_value_than_the_datatype_has_are_refused_and_not_rounded(
     tmp_path: Path, content: str

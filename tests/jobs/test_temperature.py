@@ -29,7 +29,9 @@ def split() -> Split:
 
 @pytest.fixture(scope="module")
 def boosting(split: Split) -> Fitted:
-    return fit(TASK, parse_parameters(TASK, {"estimator": "boosting", "trees": "60", "folds": "2"}), split)
+    return fit(
+        TASK, parse_parameters(TASK, {"estimator": "boosting", "trees": "60", "folds": "2"}), split
+    )
 
 
 def test_each_station_is_on_one_side_and_the_rule_says_so(split: Split) -> None:
@@ -39,7 +41,10 @@ def test_each_station_is_on_one_side_and_the_rule_says_so(split: Split) -> None:
 
 
 def test_readings_are_within_the_bounds_of_the_signature_and_plausible() -> None:
-    rows = [dict(zip((c.name for c in TASK.signature.inputs), row, strict=True)) for row in CLIMATE.features[:200].tolist()]
+    rows = [
+        dict(zip((c.name for c in TASK.signature.inputs), row, strict=True))
+        for row in CLIMATE.features[:200].tolist()
+    ]
     whole = [{**row, "month": int(row["month"]), "hour": int(row["hour"])} for row in rows]
     assert TASK.signature.request(whole).inputs[2].shape == [200]
     assert -75 < CLIMATE.labels.min() < CLIMATE.labels.max() < 60
@@ -64,22 +69,35 @@ def test_the_climate_is_the_same_for_the_same_seed_only() -> None:
 )
 def test_what_no_place_or_time_has_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        TASK.signature.request([{"latitude": 48.1, "longitude": 11.6, "month": 7, "hour": 12, **wrong}])
+        TASK.signature.request(
+            [{"latitude": 48.1, "longitude": 11.6, "month": 7, "hour": 12, **wrong}]
+        )
     assert str(refused.value) == said
 
 
 def test_climatology_is_the_mean_of_zone_and_month() -> None:
     places = np.array([[50, 0, 7, 1], [40, 90, 7, 13], [50, 0, 1, 1], [-50, 0, 7, 1]])
     train = Table.of(places, np.array([20.0, 24.0, 0.0, 4.0]))
-    asked = Table.of(np.array([[60, 5, 7, 2], [60, 5, 1, 2], [-60, 5, 7, 2], [5, 5, 5, 5]]), np.zeros(4))
-    said = {tuple(row): value for row, value in zip(asked.features.tolist(), climatology(train, asked).tolist(), strict=True)}
+    asked = Table.of(
+        np.array([[60, 5, 7, 2], [60, 5, 1, 2], [-60, 5, 7, 2], [5, 5, 5, 5]]), np.zeros(4)
+    )
+    said = {
+        tuple(row): value
+        for row, value in zip(
+            asked.features.tolist(), climatology(train, asked).tolist(), strict=True
+        )
+    }
     assert said == {(60, 5, 7, 2): 22, (60, 5, 1, 2): 0, (-60, 5, 7, 2): 4, (5, 5, 5, 5): 12}
 
 
 def test_the_graph_knows_the_seasons_of_both_hemispheres(boosting: Fitted) -> None:
     graph = boosting.served
-    places = np.array([[55, 60, 7, 12], [55, 60, 1, 12], [-55, 60, 7, 12], [-55, 60, 1, 12]], dtype=np.float32)
-    july_north, january_north, july_south, january_south = graph.run(TASK.feeds(places))["temperature"].tolist()
+    places = np.array(
+        [[55, 60, 7, 12], [55, 60, 1, 12], [-55, 60, 7, 12], [-55, 60, 1, 12]], dtype=np.float32
+    )
+    july_north, january_north, july_south, january_south = graph.run(TASK.feeds(places))[
+        "temperature"
+    ].tolist()
     assert july_north > january_north + 8
     assert january_south > july_south + 8
 
@@ -88,10 +106,16 @@ def test_boosting_is_promoted_over_linear_and_linear_not_over_boosting(
     trained: Trainer, settings: Settings, tracking: Tracking
 ) -> None:
     task = replace(TASK, name="temperature-gate")
-    plain, better = trained(task, folds="2"), trained(task, estimator="boosting", trees="60", folds="2")
+    plain, better = (
+        trained(task, folds="2"),
+        trained(task, estimator="boosting", trees="60", folds="2"),
+    )
     assert plain["synthetic"] is True
     for name in ("mae", "rmse"):
         assert better["metrics"][name] < plain["metrics"][name] < plain["baseline"][name]
     first, second = (tracking.version(task.name, result["version"]) for result in (plain, better))
-    states = [promote(task, version, PromotionRequest("gate"), settings, tracking)["state"] for version in (first, second, first)]
+    states = [
+        promote(task, version, PromotionRequest("gate"), settings, tracking)["state"]
+        for version in (first, second, first)
+    ]
     assert states == ["promoted", "promoted", "refused"]

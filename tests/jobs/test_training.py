@@ -48,7 +48,9 @@ def stored(result: dict[str, Any], tracking: Tracking, tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_version_carries_where_it_comes_from(result: dict[str, Any], client: MlflowClient) -> None:
+def test_the_version_carries_where_it_comes_from(
+    result: dict[str, Any], client: MlflowClient
+) -> None:
     tags = client.get_model_version(result["model"], result["version"]).tags
     entry = DATASETS[result["dataset"]]
     assert tags[Tag.DATASET] == entry.name
@@ -61,7 +63,9 @@ def test_the_version_carries_where_it_comes_from(result: dict[str, Any], client:
     assert tags[Tag.DIGEST] == result["digest"]
 
 
-def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(result: dict[str, Any], client: MlflowClient) -> None:
+def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(
+    result: dict[str, Any], client: MlflowClient
+) -> None:
     run = client.get_run(result["runId"])
     assert run.info.status == "FINISHED"
     assert run.data.params["seed"] == "0"
@@ -69,12 +73,21 @@ def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(result:
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.name == result["dataset"]
     for metric in declared_task(result["model"]).metrics:
-        assert run.data.metrics[f"test_{metric.name}"] == pytest.approx(result["metrics"][metric.name])
-        assert metric.direction.gain(run.data.metrics[f"test_{metric.name}"], run.data.metrics[f"baseline_{metric.name}"]) > 0
+        assert run.data.metrics[f"test_{metric.name}"] == pytest.approx(
+            result["metrics"][metric.name]
+        )
+        assert (
+            metric.direction.gain(
+                run.data.metrics[f"test_{metric.name}"], run.data.metrics[f"baseline_{metric.name}"]
+            )
+            > 0
+        )
         assert f"cv_mean_{metric.name}" in run.data.metrics
         assert f"cv_std_{metric.name}" in run.data.metrics
     assert run.data.metrics["parity_max_difference"] < 1e-4
-    assert run.data.tags["mlflow.note.content"].startswith(f"# {declared_task(result['model']).title}")
+    assert run.data.tags["mlflow.note.content"].startswith(
+        f"# {declared_task(result['model']).title}"
+    )
     assert run.outputs
     (model,) = run.outputs.model_outputs
     assert client.get_logged_model(model.model_id).status == "READY"
@@ -83,7 +96,8 @@ def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(result:
 def test_the_artifact_holds_every_file_and_its_manifest_lists_them(stored: Path) -> None:
     files = {path.relative_to(stored).as_posix() for path in stored.rglob("*") if path.is_file()}
     assert files >= {
-        "MLmodel", "model.onnx", "signature.json", "input_example.json", "reference.json", "model_card.md",
+        "MLmodel", "model.onnx", "signature.json", "input_example.json", "reference.json",
+        "model_card.md",
         "provenance.json", "manifest.json",
     }  # fmt: skip
     manifest = json.loads((stored / "manifest.json").read_bytes())
@@ -99,7 +113,9 @@ def test_the_example_is_a_request_that_the_graph_answers(stored: Path) -> None:
     assert list(outputs) == [column.name for column in signature.outputs]
 
 
-def test_the_reference_is_of_the_training_rows_alone(stored: Path, result: dict[str, Any], settings: Settings) -> None:
+def test_the_reference_is_of_the_training_rows_alone(
+    stored: Path, result: dict[str, Any], settings: Settings
+) -> None:
     reference = Reference.model_validate_json((stored / "reference.json").read_bytes())
     task, entry = declared_task(result["model"]), DATASETS[result["dataset"]]
     split = task.split.hold_out(load(entry, settings), task.target, entry.subject)
@@ -108,7 +124,9 @@ def test_the_reference_is_of_the_training_rows_alone(stored: Path, result: dict[
         values = split.train.features[:, position]
         assert column.rows == np.isfinite(values).sum()
         assert column.missing == np.isnan(values).sum()
-        assert np.dot(column.values, column.counts) == pytest.approx(np.nansum(values, dtype=np.float64))
+        assert np.dot(column.values, column.counts) == pytest.approx(
+            np.nansum(values, dtype=np.float64)
+        )
 
 
 def test_the_provenance_names_run_data_and_split(stored: Path, result: dict[str, Any]) -> None:
@@ -119,12 +137,16 @@ def test_the_provenance_names_run_data_and_split(stored: Path, result: dict[str,
     assert "held out" in provenance["split"]["rule"]
 
 
-def test_the_card_tells_what_the_split_could_not_do(digits: dict[str, Any], tracking: Tracking, tmp_path: Path) -> None:
+def test_the_card_tells_what_the_split_could_not_do(
+    digits: dict[str, Any], tracking: Tracking, tmp_path: Path
+) -> None:
     folder, _ = fetch(tracking.version("digits", digits["version"]), tracking, tmp_path)
     assert "does not name the writers" in (folder / "model_card.md").read_text()
 
 
-def test_synthetic_data_is_called_so_wherever_it_shows(own_heart: Task, trained: Trainer, client: MlflowClient) -> None:
+def test_synthetic_data_is_called_so_wherever_it_shows(
+    own_heart: Task, trained: Trainer, client: MlflowClient
+) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     version = client.get_model_version(own_heart.name, result["version"])
     run = client.get_run(result["runId"])
@@ -136,7 +158,9 @@ def test_synthetic_data_is_called_so_wherever_it_shows(own_heart: Task, trained:
     assert "SYNTHETIC" in run.data.tags["mlflow.note.content"]
 
 
-def test_mlflow_loads_the_version_by_name(result: dict[str, Any], mlflow_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_loads_the_version_by_name(
+    result: dict[str, Any], mlflow_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     graph = mlflow.onnx.load_model(f"models:/{result['model']}/{result['version']}")
     assert graph.graph.output[0].name == "label"
@@ -177,7 +201,9 @@ def test_an_evaluation_on_other_data_than_trained_on_is_refused(
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     version = tracking.version(own_heart.name, result["version"])
     retold = replace(version, tags={**version.tags, Tag.DATASET_DIGEST: "sha256:" + "0" * 64})
-    with pytest.raises(WrongDigest, match="was trained on heart-synthetic with the digest sha256:0000"):
+    with pytest.raises(
+        WrongDigest, match="was trained on heart-synthetic with the digest sha256:0000"
+    ):
         evaluate(own_heart, retold, settings, tracking)
 
 
@@ -192,7 +218,9 @@ def versions(client: MlflowClient, name: str) -> Sequence[object]:
 def last_run(client: MlflowClient, name: str) -> Any:
     experiment = client.get_experiment_by_name(f"training-{name}")
     assert experiment
-    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+    return client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[
+        0
+    ]
 
 
 def test_a_run_that_fails_half_way_is_failed_and_registers_nothing(
@@ -224,20 +252,29 @@ def test_a_byte_that_changes_on_the_way_to_the_store_fails_the_run(
         connection_to(mlflow_url, spoil) as url,
         pytest.raises(WrongDigest, match=r"reference.json is not what manifest"),
     ):
-        train(own_heart, parse_parameters(own_heart, {"C": "0.1", "folds": "2"}), settings, Tracking(url))
+        train(
+            own_heart,
+            parse_parameters(own_heart, {"C": "0.1", "folds": "2"}),
+            settings,
+            Tracking(url),
+        )
     assert last_run(client, own_heart.name).info.status == "FAILED"
     assert versions(client, own_heart.name) == []
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "signature.json", "manifest.json"])
-def test_a_wrong_byte_in_the_artifact_is_refused_by_name(stored: Path, result: dict[str, Any], file: str) -> None:
+def test_a_wrong_byte_in_the_artifact_is_refused_by_name(
+    stored: Path, result: dict[str, Any], file: str
+) -> None:
     content = (stored / file).read_bytes()
     (stored / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(WrongDigest, match=file):
         artifact.check(stored, result["digest"])
 
 
-def test_a_file_that_the_manifest_does_not_list_is_refused_by_name(stored: Path, result: dict[str, Any]) -> None:
+def test_a_file_that_the_manifest_does_not_list_is_refused_by_name(
+    stored: Path, result: dict[str, Any]
+) -> None:
     (stored / "extra.pkl").write_bytes(b"")
     with pytest.raises(WrongDigest, match=r"extra\.pkl"):
         artifact.check(stored, result["digest"])

@@ -66,9 +66,12 @@ selection = replace(task.selection, score=score)
 metrics = [selection if each.name == selection.name else each for each in task.metrics]
 settings = Settings()
 killed = replace(task, metrics=metrics, selection=selection)
-tune(killed, SweepRequest(GIVEN, TRIALS, "killed"), settings, Tracking(settings.mlflow_tracking_uri))
+tune(killed, SweepRequest(GIVEN, TRIALS, "killed"), settings,
+Tracking(settings.mlflow_tracking_uri))
 """
-"""A worker that is killed in the second fold of the sixth trial; of the earlier ones some were given up."""
+"""A worker that is killed in the second fold of the sixth trial; of the earlier ones some were
+given up.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,12 @@ def client(mlflow_url: str) -> MlflowClient:
 
 
 def work(name: str, settings: Settings) -> dict[str, Any]:
-    return tune(fragile(), SweepRequest(GIVEN, TRIALS, name), settings, Tracking(settings.mlflow_tracking_uri))
+    return tune(
+        fragile(),
+        SweepRequest(GIVEN, TRIALS, name),
+        settings,
+        Tracking(settings.mlflow_tracking_uri),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +113,13 @@ def killed(own: Settings) -> list[Trial]:
     """What a worker leaves that is killed half-way."""
     assert own.database_url
     told = {
-        "MLFLOW_TRACKING_URI": own.mlflow_tracking_uri, "SLIPWAY_DATABASE_URL": own.database_url, "SLIPWAY_FETCH": "false",
+        "MLFLOW_TRACKING_URI": own.mlflow_tracking_uri, "SLIPWAY_DATABASE_URL": own.database_url,
+        "SLIPWAY_FETCH": "false",
         "SLIPWAY_GIT_REVISION": own.revision, "PYTHONPATH": str(Path(__file__).parent),
     }  # fmt: skip
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", KILLED], env={**os.environ, **told}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLED], env={**os.environ, **told}, check=False
+    )
     assert done.returncode == -9
     return trials(own, "killed")
 
@@ -118,7 +129,10 @@ def resumed(killed: list[Trial], own: Settings) -> list[dict[str, Any]]:
     """By two workers at the same time."""
     assert killed
     with ThreadPoolExecutor(2) as both:
-        return sorted(both.map(lambda _: work("killed", own), range(2)), key=lambda result: str(result["state"]))
+        return sorted(
+            both.map(lambda _: work("killed", own), range(2)),
+            key=lambda result: str(result["state"]),
+        )
 
 
 def runs(client: MlflowClient, sweep: str) -> list[Run]:
@@ -133,7 +147,9 @@ def test_a_sweep_trains_a_version_with_the_best_parameters_and_the_version_names
     assert whole["state"] == "tuned"
     assert sum(whole["trials"].values()) == TRIALS
     complete = [each for each in trials(own, "whole") if each.state == "complete"]
-    assert whole["best"]["log_loss"] == min(mean(one["log_loss"] for one in each.scores) for each in complete)
+    assert whole["best"]["log_loss"] == min(
+        mean(one["log_loss"] for one in each.scores) for each in complete
+    )
     version = client.get_model_version("tuned-heart", whole["version"])
     assert version.tags[Tag.SWEEP] == "whole"
     run = client.get_run(whole["runId"])
@@ -154,14 +170,22 @@ def test_each_trial_is_a_run_below_the_sweeps_and_none_has_seen_the_held_out_par
     assert not [name for run in found for name in run.data.metrics if name.startswith("test")]
 
 
-def test_a_failed_trial_is_recorded_and_told_and_the_others_go_on(whole: dict[str, Any], client: MlflowClient) -> None:
+def test_a_failed_trial_is_recorded_and_told_and_the_others_go_on(
+    whole: dict[str, Any], client: MlflowClient
+) -> None:
     ((number, reason),) = whole["failed"].items()
     assert "makes me unstable" in reason
-    (run,) = [each for each in runs(client, "whole") if each.data.tags["slipway.sweep.part"] == f"trial {number}"]
+    (run,) = [
+        each
+        for each in runs(client, "whole")
+        if each.data.tags["slipway.sweep.part"] == f"trial {number}"
+    ]
     assert (run.info.status, run.data.tags["slipway.sweep.reason"]) == ("FAILED", reason)
 
 
-def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(killed: list[Trial]) -> None:
+def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(
+    killed: list[Trial],
+) -> None:
     assert len(killed) == TRIALS
     states = Counter(trial.state for trial in killed)
     assert states["running"] == 1
@@ -177,14 +201,23 @@ def test_two_workers_end_what_one_began_with_no_trial_lost_or_doubled(
     assert [trial.number for trial in after] == list(range(TRIALS))
     assert all(trial.finished for trial in after)
     before = [trial for trial in killed if trial.finished]
-    assert before == [trial for trial in after if trial.number in {each.number for each in before}], "done once, and kept"
+    assert before == [
+        trial for trial in after if trial.number in {each.number for each in before}
+    ], "done once, and kept"
     parts = Counter(run.data.tags["slipway.sweep.part"] for run in runs(client, "killed"))
     assert parts == {"whole": 1, **{f"trial {number}": 1 for number in range(TRIALS)}}
     assert [result["state"] for result in resumed] == ["left", "tuned"]
-    assert len(client.search_model_versions("name = 'tuned-heart' and tags.`slipway.sweep` = 'killed'")) == 1
+    assert (
+        len(
+            client.search_model_versions("name = 'tuned-heart' and tags.`slipway.sweep` = 'killed'")
+        )
+        == 1
+    )
 
 
-def test_one_worker_or_a_kill_and_two_the_best_is_the_same(whole: dict[str, Any], resumed: list[dict[str, Any]]) -> None:
+def test_one_worker_or_a_kill_and_two_the_best_is_the_same(
+    whole: dict[str, Any], resumed: list[dict[str, Any]]
+) -> None:
     assert resumed[-1]["best"] == whole["best"]
     assert resumed[-1]["metrics"] == whole["metrics"]
     assert resumed[-1]["failed"] == whole["failed"]
@@ -192,7 +225,11 @@ def test_one_worker_or_a_kill_and_two_the_best_is_the_same(whole: dict[str, Any]
 
 def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings) -> None:
     again = work("whole", own)
-    assert (again["state"], again["version"], again["best"]) == ("unchanged", whole["version"], whole["best"])
+    assert (again["state"], again["version"], again["best"]) == (
+        "unchanged",
+        whole["version"],
+        whole["best"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,48 +244,72 @@ def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings
         (SweepRequest(GIVEN, TRIALS, "Whole sweep"), "sweep: 'Whole sweep' is not a name"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(whole: dict[str, Any], own: Settings, request: SweepRequest, said: str) -> None:
+def test_what_does_not_fit_is_refused_by_name(
+    whole: dict[str, Any], own: Settings, request: SweepRequest, said: str
+) -> None:
     assert whole
     with pytest.raises(WrongParameter) as refusal:
         tune(fragile(), request, own, Tracking(own.mlflow_tracking_uri))
     assert said in str(refusal.value)
 
 
-def test_a_sweep_of_which_no_trial_works_says_why_and_trains_nothing(own: Settings, client: MlflowClient) -> None:
+def test_a_sweep_of_which_no_trial_works_says_why_and_trains_nothing(
+    own: Settings, client: MlflowClient
+) -> None:
     def broken(_: Any) -> Mapping[str, Estimator]:
         raise RuntimeError("no such solver")
 
     task = replace(declared_task("heart"), name="broken-heart", candidates=broken)
-    with pytest.raises(SweepError, match=r"all 2 trials of sweep broken failed; the first: RuntimeError: no such solver"):
+    with pytest.raises(
+        SweepError,
+        match=r"all 2 trials of sweep broken failed; the first: RuntimeError: no such solver",
+    ):
         tune(task, SweepRequest(GIVEN, 2, "broken"), own, Tracking(own.mlflow_tracking_uri))
     assert not client.search_registered_models("name = 'broken-heart'")
 
 
-def pruned_best(table: Sequence[Sequence[float]], order: Sequence[int], metric: Metric) -> Trial | None:
-    """The best of these fold scores when the trials are tried in that order, each beside those that are complete by then."""
+def pruned_best(
+    table: Sequence[Sequence[float]], order: Sequence[int], metric: Metric
+) -> Trial | None:
+    """The best of these fold scores when the trials are tried in that order, each beside those that
+    are complete by then.
+    """
     study = optuna.create_study(direction="maximize" if metric is AUC else "minimize")
     pruner, done = CannotWin(metric, len(table[0])), []
     for number in order:
         state, folds = TrialState.COMPLETE, dict[int, float]()
         for fold, score in enumerate(table[number]):
             folds[fold] = score
-            frozen = optuna.create_trial(state=TrialState.COMPLETE, value=score, intermediate_values=folds)
+            frozen = optuna.create_trial(
+                state=TrialState.COMPLETE, value=score, intermediate_values=folds
+            )
             if fold < len(table[number]) - 1 and pruner.prune(study, frozen):
                 state = TrialState.PRUNED
                 break
-        study.add_trial(optuna.create_trial(state=state, value=mean(folds.values()), intermediate_values=folds))
+        study.add_trial(
+            optuna.create_trial(state=state, value=mean(folds.values()), intermediate_values=folds)
+        )
         scores = [{metric.name: score} for score in folds.values()]
         done.append(Trial(number, number, {}, state.name.lower(), scores, None))
     return best(sorted(done, key=lambda each: each.number), metric)
 
 
 @given(
-    st.lists(st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), min_size=4, max_size=4), min_size=2, max_size=6),
+    st.lists(
+        st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.7, 1.0]), min_size=4, max_size=4),
+        min_size=2,
+        max_size=6,
+    ),
     st.randoms(use_true_random=False),
     st.sampled_from([AUC, LOG_LOSS]),
 )
-def test_pruning_never_changes_the_best_whatever_the_order(table: list[list[float]], order: Any, metric: Metric) -> None:
-    whole = [Trial(n, n, {}, "complete", [{metric.name: score} for score in row], None) for n, row in enumerate(table)]
+def test_pruning_never_changes_the_best_whatever_the_order(
+    table: list[list[float]], order: Any, metric: Metric
+) -> None:
+    whole = [
+        Trial(n, n, {}, "complete", [{metric.name: score} for score in row], None)
+        for n, row in enumerate(table)
+    ]
     expected = best(whole, metric)
     found = pruned_best(table, order.sample(range(len(table)), len(table)), metric)
     assert expected
@@ -257,7 +318,11 @@ def test_pruning_never_changes_the_best_whatever_the_order(table: list[list[floa
 
 def test_a_trial_that_cannot_win_is_given_up() -> None:
     study = optuna.create_study()
-    study.add_trial(optuna.create_trial(state=TrialState.COMPLETE, value=0.2, intermediate_values=dict.fromkeys(range(5), 0.2)))
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.COMPLETE, value=0.2, intermediate_values=dict.fromkeys(range(5), 0.2)
+        )
+    )
     prune = CannotWin(LOG_LOSS, 5).prune
     assert not prune(study, optuna.create_trial(value=0, intermediate_values={0: 0.5, 1: 0.5}))
     assert prune(study, optuna.create_trial(value=0, intermediate_values={0: 0.5, 1: 0.5, 2: 0.01}))

@@ -1,4 +1,6 @@
-"""One ring for all tests of this folder, started and stopped as a user does it (README.md, docs/quantity.md)."""
+"""One ring for all tests of this folder, started and stopped as a user does it (README.md,
+docs/quantity.md).
+"""
 
 import json
 import os
@@ -19,7 +21,9 @@ from slipway_cluster import connect
 from tests.stack import Ring
 
 START_SECONDS = 400.0
-"""A quiet machine takes half a minute; one that tests four other packages at the same time took three."""
+"""A quiet machine takes half a minute; one that tests four other packages at the same time took
+three.
+"""
 
 
 @dataclass(kw_only=True)
@@ -36,11 +40,17 @@ class RunningStack(Ring):
 
     def programs(self, part: str) -> list[psutil.Process]:
         """Running processes of the ring whose command line has ``part``."""
-        return [p for p in psutil.Process(self.process.pid).children(recursive=True) if part in " ".join(p.cmdline())]
+        return [
+            p
+            for p in psutil.Process(self.process.pid).children(recursive=True)
+            if part in " ".join(p.cmdline())
+        ]
 
 
 def environment(state: Path) -> dict[str, str]:
-    """This process's environment; Jobs neither read a mirror nor try public sources, so that every run has the same data."""
+    """This process's environment; Jobs neither read a mirror nor try public sources, so that every
+    run has the same data.
+    """
     known = {name: value for name, value in os.environ.items() if name != "SLIPWAY_DATA"}
     return {**known, "SLIPWAY_FETCH": "false", "SLIPWAY_LOCAL_STATE": str(state)}
 
@@ -53,7 +63,9 @@ def start(state: Path) -> subprocess.Popen[bytes]:
     """Start the command; its screen goes to a file beside the state folder."""
     with (state.parent / "screen").open("wb") as screen:
         argv = [sys.executable, "-m", "slipway_local", "up"]
-        return subprocess.Popen(argv, env=environment(state), stdout=screen, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            argv, env=environment(state), stdout=screen, stderr=subprocess.STDOUT
+        )
 
 
 def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
@@ -75,7 +87,11 @@ def stack_of(state: Path, process: subprocess.Popen[bytes]) -> RunningStack:
         url=exported["SLIPWAY_URL"],
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
         issuer=f"http://127.0.0.1:{json.loads((state / 'ports.json').read_text())['identity']}",
-        passwords={name.removeprefix("account-"): value for name, value in secrets.items() if name.startswith("account-")},
+        passwords={
+            name.removeprefix("account-"): value
+            for name, value in secrets.items()
+            if name.startswith("account-")
+        },
         state=state,
         process=process,
     )

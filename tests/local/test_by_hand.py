@@ -1,4 +1,6 @@
-"""A version that someone logged from a notebook, and a Model that is declared for it: nothing is built, nothing restarted."""
+"""A version that someone logged from a notebook, and a Model that is declared for it: nothing is
+built, nothing restarted.
+"""
 
 import warnings
 
@@ -36,7 +38,9 @@ def log_by_hand(uri: str) -> None:
         mlflow.set_experiment("by hand")
         with mlflow.start_run():
             made = mlflow.onnx.log_model(graph, name="model", registered_model_name="iris")
-        mlflow.MlflowClient().set_registered_model_alias("iris", "champion", made.registered_model_version)
+        mlflow.MlflowClient().set_registered_model_alias(
+            "iris", "champion", made.registered_model_version
+        )
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +58,14 @@ def reason(stack: RunningStack, model: str, kind: ConditionType) -> str | None:
     return condition.reason if condition is not None and condition.status == "True" else None
 
 
-def test_a_model_logged_by_hand_is_declared_and_serves(stack: RunningStack, user: httpx.Client, iris: str) -> None:
+def test_a_model_logged_by_hand_is_declared_and_serves(
+    stack: RunningStack, user: httpx.Client, iris: str
+) -> None:
     flower = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}
     path = f"/v2/models/{iris}/infer"
-    answer = wait_for("an answer", lambda: (a := user.post(path, json={"inputs": [flower]})).is_success and a)
+    answer = wait_for(
+        "an answer", lambda: (a := user.post(path, json={"inputs": [flower]})).is_success and a
+    )
     outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
     assert outputs["output_label"] == [0]
     assert len(outputs["output_probability"]) == 3
@@ -65,17 +73,24 @@ def test_a_model_logged_by_hand_is_declared_and_serves(stack: RunningStack, user
     assert iris in [model["name"] for model in user.get("/v1/models").json()["models"]]
 
 
-def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(stack: RunningStack, iris: str) -> None:
+def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(
+    stack: RunningStack, iris: str
+) -> None:
     registry = mlflow.MlflowClient(stack.mlflow_url)
     signed = registry.get_model_version_by_alias(iris, "champion").tags
     registry.create_registered_model("rose")
     source = signed["slipway.artifact"]
-    registry.create_model_version("rose", source, tags=signed, model_id=source.removeprefix("models:/"))
+    registry.create_model_version(
+        "rose", source, tags=signed, model_id=source.removeprefix("models:/")
+    )
     registry.set_registered_model_alias("rose", "champion", "1")
     stack.cluster.apply({**IRIS, "metadata": {"name": "rose"}, "spec": {"registeredModel": "rose"}})
     refused = wait_for("the refusal", lambda: reason(stack, "rose", ConditionType.DEGRADED), 60)
     condition = stack.model("rose").status.condition(ConditionType.DEGRADED)
     assert refused == "SignatureInvalid"
     assert condition
-    assert "manifest.sig: is not a signature of this manifest.json for the model rose" in condition.message
+    assert (
+        "manifest.sig: is not a signature of this manifest.json for the model rose"
+        in condition.message
+    )
     stack.cluster.delete(MODEL, "rose")

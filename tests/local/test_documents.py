@@ -33,11 +33,14 @@ def test_the_commands_of_a_page_work(stack: RunningStack, page: Path, tmp_path: 
     folder = workplace(tmp_path / "checkout", stack.state)
     if prepare := PREPARATIONS.get(page.name):
         prepare(stack, folder)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")
+    }
     run(page, "run: local", folder, environment | {"SLIPWAY_FETCH": "false"})
 
 
-# --- what the pages assume to be there ---------------------------------------------------------------------------------
+# --- what the pages assume to be there
+# ---------------------------------------------------------------------------------
 
 
 def images(_: RunningStack, folder: Path) -> None:
@@ -58,7 +61,9 @@ def patients(_: RunningStack, folder: Path) -> None:
 def models(stack: RunningStack, folder: Path) -> None:
     """Files of docs/models.md: a network, and what a served version is signed with."""
     manifest = next(
-        each for each in stack.state.glob("artifacts/**/manifest.json") if "heart" in (each.parent / "model_card.md").read_text()
+        each
+        for each in stack.state.glob("artifacts/**/manifest.json")
+        if "heart" in (each.parent / "model_card.md").read_text()
     )
     for name in ("manifest.json", "manifest.sig"):
         (folder / name).write_bytes((manifest.parent / name).read_bytes())
@@ -87,7 +92,13 @@ def network(folder: Path) -> None:
     (folder / "squeezenet.onnx").write_bytes(model.SerializeToString())
     picture = {"width": 224, "height": 224, "layout": "CHW", "fit": "cover"}
     picture |= {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
-    output = {"name": "probabilities", "datatype": "FP32", "shape": [classes], "minimum": 0, "maximum": 1}
+    output = {
+        "name": "probabilities",
+        "datatype": "FP32",
+        "shape": [classes],
+        "minimum": 0,
+        "maximum": 1,
+    }
     signature = {
         "inputs": [{"name": "data", "datatype": "FP32", "shape": shape, "picture": picture}],
         "outputs": [{**output, "classes": [f"class {number}" for number in range(classes)]}],
@@ -95,7 +106,9 @@ def network(folder: Path) -> None:
     (folder / "squeezenet.json").write_text(json.dumps(signature))
     rows = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
     scores = np.exp(rows.mean(axis=(2, 3)) @ weights)
-    np.savez(folder / "known.npz", data=rows, probabilities=scores / scores.sum(axis=1, keepdims=True))
+    np.savez(
+        folder / "known.npz", data=rows, probabilities=scores / scores.sum(axis=1, keepdims=True)
+    )
 
 
 def sales(stack: RunningStack, folder: Path) -> None:
@@ -106,7 +119,8 @@ def sales(stack: RunningStack, folder: Path) -> None:
         for product, price in (("bread", 2.5), ("milk", 1.2)):
             for number in range(days):
                 day = first + timedelta(days=number)
-                lines.append(f"{day},{store},{product},{rng.poisson(40 + 10 * (day.weekday() == 5))},0,{price}")
+                units = rng.poisson(40 + 10 * (day.weekday() == 5))
+                lines.append(f"{day},{store},{product},{units},0,{price}")
     (folder / "sales.csv").write_text("\n".join(lines) + "\n")
     assert stack.job("etl")["status"] == "Complete"
     trained = stack.job("train-quantity")

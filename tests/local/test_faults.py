@@ -16,12 +16,16 @@ def logged(stack: RunningStack, numbers: list[str]) -> list[int]:
     """How often the event log holds each of the request ids."""
     url = stack.programs("slipway_gateway serve")[0].environ()["SLIPWAY_DATABASE_URL"]
     with psycopg.connect(url) as db:
-        rows = db.execute("SELECT request_id, count(*) FROM prediction_events GROUP BY request_id").fetchall()
+        rows = db.execute(
+            "SELECT request_id, count(*) FROM prediction_events GROUP BY request_id"
+        ).fetchall()
     counts: dict[str, int] = dict(rows)
     return [counts.get(number, 0) for number in numbers]
 
 
-def test_a_gateway_killed_during_1000_predictions_loses_and_doubles_none(stack: RunningStack) -> None:
+def test_a_gateway_killed_during_1000_predictions_loses_and_doubles_none(
+    stack: RunningStack,
+) -> None:
     path = "/v2/models/heart/infer"
     with Load(stack.url, stack.token("user"), path, v2(PATIENT), rate=400, threads=8) as load:
         wait_for("400 answers", lambda: len(load.answered) > 400)
@@ -42,10 +46,18 @@ def test_a_killed_predictor_comes_back(stack: RunningStack, user: httpx.Client) 
     live = stack.model("heart").status.traffic[0]
     before = next(p for p in stack.programs("slipway-serve") if serves(p, live.url))
     before.kill()
-    wait_for("a new process to answer", lambda: user.post("/v2/models/heart/infer", json=v2(PATIENT)).is_success, 90)
+    wait_for(
+        "a new process to answer",
+        lambda: user.post("/v2/models/heart/infer", json=v2(PATIENT)).is_success,
+        90,
+    )
     assert not before.is_running()
     assert live.service in stack.screen
 
 
 def serves(process: psutil.Process, url: str) -> bool:
-    return any(f":{c.laddr.port}" == url[url.rindex(":") :] for c in process.net_connections() if c.status == psutil.CONN_LISTEN)
+    return any(
+        f":{c.laddr.port}" == url[url.rindex(":") :]
+        for c in process.net_connections()
+        if c.status == psutil.CONN_LISTEN
+    )

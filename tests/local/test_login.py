@@ -25,14 +25,25 @@ pytestmark = pytest.mark.stack
 
 def signing_key(stack: RunningStack) -> RSAKey:
     """The provider's own key: forged tokens are then wrong in one thing only."""
-    return RSAKey.import_key(json.loads((stack.state / "identity" / "signing_key.json").read_text()))
+    return RSAKey.import_key(
+        json.loads((stack.state / "identity" / "signing_key.json").read_text())
+    )
 
 
 def forged(stack: RunningStack, header: dict[str, Any] | None = None, **claims: Any) -> str:
     key = signing_key(stack)
     now = int(time.time())
-    good = {"iss": stack.issuer, "aud": [AUDIENCE], "sub": "user", "groups": ["user"], "iat": now, "exp": now + 300}
-    return jwt.encode({"alg": "RS256", "kid": key.kid, "typ": "at+jwt", **(header or {})}, {**good, **claims}, key)
+    good = {
+        "iss": stack.issuer,
+        "aud": [AUDIENCE],
+        "sub": "user",
+        "groups": ["user"],
+        "iat": now,
+        "exp": now + 300,
+    }
+    return jwt.encode(
+        {"alg": "RS256", "kid": key.kid, "typ": "at+jwt", **(header or {})}, {**good, **claims}, key
+    )
 
 
 def unsigned(stack: RunningStack) -> str:
@@ -75,25 +86,40 @@ FORGERIES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("forgery", FORGERIES)
-@pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions", "/v1/me"])
-def test_a_token_that_is_not_good_is_401_and_says_why(stack: RunningStack, forgery: str, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/v2/models/heart/infer", "/v1/models/heart/predictions", "/v1/me"]
+)
+def test_a_token_that_is_not_good_is_401_and_says_why(
+    stack: RunningStack, forgery: str, path: str
+) -> None:
     make, why = FORGERIES[forgery]
     token = make(stack)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with httpx.Client(base_url=stack.url, timeout=30) as client:
-        answer = client.get(path, headers=headers) if path == "/v1/me" else client.post(path, json=v2(PATIENT), headers=headers)
+        answer = (
+            client.get(path, headers=headers)
+            if path == "/v1/me"
+            else client.post(path, json=v2(PATIENT), headers=headers)
+        )
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
     assert why in answer.headers["WWW-Authenticate"]
 
 
 def test_the_same_token_made_well_is_accepted(stack: RunningStack) -> None:
-    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}) as client:
+    with httpx.Client(
+        base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}
+    ) as client:
         assert client.get("/v1/me").status_code == 200
 
 
 def test_a_wrong_password_gives_no_token(stack: RunningStack) -> None:
-    form = {"grant_type": "password", "client_id": "slipway", "username": "nobody", "password": "guess"}
+    form = {
+        "grant_type": "password",
+        "client_id": "slipway",
+        "username": "nobody",
+        "password": "guess",
+    }
     assert httpx.post(f"{stack.issuer}/oauth/token", data=form, timeout=30).status_code == 400
     with pytest.raises(LoginFailed):
         log_in(stack.issuer, "nobody", "guess")
@@ -102,7 +128,9 @@ def test_a_wrong_password_gives_no_token(stack: RunningStack) -> None:
 def test_the_id_token_of_a_login_is_not_accepted(stack: RunningStack) -> None:
     tokens = log_in(stack.issuer, "scientist", stack.passwords["scientist"])
     for name, status in (("access_token", 200), ("id_token", 401)):
-        with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30) as client:
+        with httpx.Client(
+            base_url=stack.url, headers={"Authorization": f"Bearer {tokens[name]}"}, timeout=30
+        ) as client:
             assert client.get("/v1/models").status_code == status
 
 
@@ -110,5 +138,8 @@ def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(stack: Runni
     secrets = json.loads((stack.state / "secrets.json").read_text())
     for name in ("secrets.json", "env", "identity/canaille.toml", "identity/signing_key.json"):
         assert (stack.state / name).stat().st_mode & 0o077 == 0
-    logs = "".join(log.read_text(errors="replace") for log in stack.state.glob("**/*.log")) + stack.screen
+    logs = (
+        "".join(log.read_text(errors="replace") for log in stack.state.glob("**/*.log"))
+        + stack.screen
+    )
     assert [name for name, secret in secrets.items() if secret in logs] == []

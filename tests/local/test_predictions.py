@@ -15,7 +15,9 @@ from tests.stack import PATIENT, pixels, v2
 pytestmark = pytest.mark.stack
 
 
-def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(stack: RunningStack, user: httpx.Client) -> None:
+def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(
+    stack: RunningStack, user: httpx.Client
+) -> None:
     answer = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]})
     assert answer.status_code == 200, answer.text
     body = answer.json()
@@ -27,7 +29,9 @@ def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(s
 
 
 def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
-    named = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()["predictions"][0]
+    named = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()[
+        "predictions"
+    ][0]
     answer = user.post("/v2/models/heart/infer", json=v2(PATIENT))
     assert answer.json()["model_name"] == "heart"
     assert {output["name"]: output["data"][0] for output in answer.json()["outputs"]} == named
@@ -38,14 +42,22 @@ def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
 def test_nvidias_client_gets_a_prediction_as_it_comes(stack: RunningStack) -> None:
     python = Path(".venv-serving/bin/python")  # MLServer brings tritonclient with it
     script = Path("tests/e2e/clients/tritonclient_binary.py")
-    command: list[str | Path] = [python, script, stack.url, stack.token("user"), json.dumps(PATIENT)]
+    command: list[str | Path] = [
+        python,
+        script,
+        stack.url,
+        stack.token("user"),
+        json.dumps(PATIENT),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "heart label 1"
 
 
 def test_missing_values_are_imputed_by_the_model(user: httpx.Client) -> None:
-    answer = user.post("/v1/models/heart/predictions", json={"instances": [{**PATIENT, "ca": None, "thal": None}]})
+    answer = user.post(
+        "/v1/models/heart/predictions", json={"instances": [{**PATIENT, "ca": None, "thal": None}]}
+    )
     assert answer.status_code == 200, answer.text
 
 
@@ -57,24 +69,35 @@ def test_the_receipt_tells_the_whole_story(user: httpx.Client) -> None:
     assert (receipt["caller"], receipt["decision"]) == ("user:user", "predict:user")
     assert receipt["dataset"]["name"] == "heart-synthetic"
     assert receipt["dataset"]["digest"].startswith("sha256:")
-    assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {k: [v] for k, v in PATIENT.items()}
+    assert {tensor["name"]: tensor["data"] for tensor in receipt["request"]["inputs"]} == {
+        k: [v] for k, v in PATIENT.items()
+    }
     for key in ("runId", "gitRevision", "image", "time", "latencyMs", "response"):
         assert receipt[key], key
 
 
 def test_feedback_joins_the_receipt_and_the_last_one_counts(user: httpx.Client) -> None:
-    number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()["requestId"]
+    number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()[
+        "requestId"
+    ]
     for label in (1, 0):
-        answer = user.post(f"/v1/predictions/{number}/feedback", json={"label": label, "comment": "seen by a physician"})
+        answer = user.post(
+            f"/v1/predictions/{number}/feedback",
+            json={"label": label, "comment": "seen by a physician"},
+        )
         assert answer.status_code == 201, answer.text
     assert user.get(f"/v1/predictions/{number}").json()["feedback"]["label"] == 0
 
 
 def test_a_receipt_is_its_owners(stack: RunningStack, user: httpx.Client) -> None:
-    number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()["requestId"]
+    number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()[
+        "requestId"
+    ]
     with stack.client("scientist") as other, stack.client("admin") as admin:
         assert other.get(f"/v1/predictions/{number}").status_code == 404
-        assert other.post(f"/v1/predictions/{number}/feedback", json={"label": 1}).status_code == 404
+        assert (
+            other.post(f"/v1/predictions/{number}/feedback", json={"label": 1}).status_code == 404
+        )
         assert admin.get(f"/v1/predictions/{number}").status_code == 200
 
 
@@ -131,7 +154,9 @@ def test_a_v2_request_that_does_not_fit_is_refused_by_the_name_of_the_input(
         ({k: v for k, v in PATIENT.items() if k != "chol"}, "chol"),
     ],
 )
-def test_a_row_that_does_not_fit_is_a_problem_that_names_the_feature(user: httpx.Client, row: dict[str, Any], field: str) -> None:
+def test_a_row_that_does_not_fit_is_a_problem_that_names_the_feature(
+    user: httpx.Client, row: dict[str, Any], field: str
+) -> None:
     answer = user.post("/v1/models/heart/predictions", json={"instances": [row]})
     assert answer.status_code == 422
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -141,7 +166,12 @@ def test_a_row_that_does_not_fit_is_a_problem_that_names_the_feature(user: httpx
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
 @pytest.mark.parametrize(
     "content",
-    [json.dumps(v2({**PATIENT, "age": float("nan")})).encode(), b"[" * 10_000 + b"]" * 10_000, b'{"inputs": [', b"\xff\xfe"],
+    [
+        json.dumps(v2({**PATIENT, "age": float("nan")})).encode(),
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"inputs": [',
+        b"\xff\xfe",
+    ],
     ids=["NaN", "10,000 deep", "cut off", "no text"],
 )
 def test_what_is_no_json_is_refused(user: httpx.Client, path: str, content: bytes) -> None:
@@ -150,10 +180,14 @@ def test_what_is_no_json_is_refused(user: httpx.Client, path: str, content: byte
 
 
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
-def test_a_body_of_100_mb_is_refused_and_memory_stays_flat(stack: RunningStack, user: httpx.Client, path: str) -> None:
+def test_a_body_of_100_mb_is_refused_and_memory_stays_flat(
+    stack: RunningStack, user: httpx.Client, path: str
+) -> None:
     processes = stack.programs("slipway_gateway") + stack.programs("slipway-serve")
     before = [resident(process) for process in processes]
-    answer = user.post(path, content=b"0" * 100_000_000, headers={"Content-Type": "application/json"})
+    answer = user.post(
+        path, content=b"0" * 100_000_000, headers={"Content-Type": "application/json"}
+    )
     assert answer.status_code == 413
     grown = [resident(process) - b for process, b in zip(processes, before, strict=True)]
     assert max(grown) < 32 * 2**20
@@ -165,4 +199,6 @@ def resident(process: psutil.Process) -> int:
 
 def test_an_unknown_model_is_404(user: httpx.Client) -> None:
     assert user.post("/v2/models/nobody/infer", json=v2(PATIENT)).status_code == 404
-    assert user.post("/v1/models/nobody/predictions", json={"instances": [PATIENT]}).status_code == 404
+    assert (
+        user.post("/v1/models/nobody/predictions", json={"instances": [PATIENT]}).status_code == 404
+    )

@@ -25,7 +25,10 @@ def test_promotion_and_rollback_under_load_fail_no_request_and_receipts_show_the
         stack.job("promote", "heart", second, "--rollback", "--reason", "test of a switch")
         wait_for("answers of the second version", lambda: load.versions.count(second) > 40)
         stack.job("promote", "heart", first, "--rollback", "--reason", "test of the way back")
-        wait_for("the first version again", lambda: load.versions[-1] == first and load.versions[-20] == first)
+        wait_for(
+            "the first version again",
+            lambda: load.versions[-1] == first and load.versions[-20] == first,
+        )
     assert set(load.statuses) == {200}
     assert load.errors == []
     switched = load.answered[load.versions.index(second)]
@@ -41,7 +44,9 @@ def test_a_version_that_is_worse_is_not_promoted_and_the_job_says_why(stack: Run
     assert stack.live("heart") == before
 
 
-def test_a_version_with_one_changed_byte_is_refused_and_the_old_one_stays_live(stack: RunningStack, user: httpx.Client) -> None:
+def test_a_version_with_one_changed_byte_is_refused_and_the_old_one_stays_live(
+    stack: RunningStack, user: httpx.Client
+) -> None:
     before = stack.live("digits")
     trained = stack.job("train-digits", "--set", "seed=3")
     flip_a_byte(stack)
@@ -71,13 +76,18 @@ def test_a_live_version_that_was_changed_is_refused_at_its_restart_and_the_kept_
     ready = stack.model("digits").status.condition(ConditionType.READY)
     assert ready
     assert ready.status == "True"
-    wait_for("answers of the kept version", lambda: user.post("/v2/models/digits/infer", json=ZEROS).is_success)
+    wait_for(
+        "answers of the kept version",
+        lambda: user.post("/v2/models/digits/infer", json=ZEROS).is_success,
+    )
     stack.move_alias("digits", kept)
 
 
 def flip_a_byte(stack: RunningStack) -> None:
     """Change one byte of the newest model file in the artifact store."""
-    newest = max((stack.state / "artifacts").glob("**/model.onnx"), key=lambda path: path.stat().st_mtime)
+    newest = max(
+        (stack.state / "artifacts").glob("**/model.onnx"), key=lambda path: path.stat().st_mtime
+    )
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)

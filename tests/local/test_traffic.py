@@ -23,10 +23,22 @@ def labelled(scientist: httpx.Client) -> dict[str, int]:
 
 
 def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(stack: RunningStack) -> None:
-    command = [sys.executable, "-m", "slipway_local", "simulate", "heart", "--rate", "600", "--shift", "age=+1sd"]
+    command = [
+        sys.executable,
+        "-m",
+        "slipway_local",
+        "simulate",
+        "heart",
+        "--rate",
+        "600",
+        "--shift",
+        "age=+1sd",
+    ]
     with stack.client("scientist") as scientist:
         before = labelled(scientist)
-        with subprocess.Popen(command, env=environment(stack.state), stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command, env=environment(stack.state), stdout=subprocess.PIPE, text=True
+        ) as process:
             wait_for("20 labels", lambda: labelled(scientist)["rows"] - before["rows"] >= 20)
             process.send_signal(signal.SIGTERM)
             said, _ = process.communicate(timeout=30)

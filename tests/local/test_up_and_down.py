@@ -1,4 +1,6 @@
-"""The end of the ring, and its second start. Last of this folder by its name: it stops the ring of the others."""
+"""The end of the ring, and its second start. Last of this folder by its name: it stops the ring of
+the others.
+"""
 
 import signal
 import subprocess
@@ -12,10 +14,19 @@ from tests.local.conftest import RunningStack, environment
 pytestmark = pytest.mark.stack
 
 
-def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(stack: RunningStack) -> None:
+def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(
+    stack: RunningStack,
+) -> None:
     digest = stack.model("heart").status.traffic[0].digest
-    processes = [psutil.Process(stack.process.pid), *psutil.Process(stack.process.pid).children(recursive=True)]
-    database = [p for p in psutil.process_iter() if p.name() == "postgres" and str(stack.state) in " ".join(p.cmdline())]
+    processes = [
+        psutil.Process(stack.process.pid),
+        *psutil.Process(stack.process.pid).children(recursive=True),
+    ]
+    database = [
+        p
+        for p in psutil.process_iter()
+        if p.name() == "postgres" and str(stack.state) in " ".join(p.cmdline())
+    ]
     assert database
     stack.process.send_signal(signal.SIGINT)
     assert stack.process.wait(60) == 0

@@ -30,18 +30,33 @@ Matrix = NDArray[np.float32]
 PATIENT = Signature(
     inputs=(
         Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120),
-        Column(name="thal", datatype=Datatype.FP32, codes={3: "normal", 6: "fixed", 7: "reversible"}, missing=True),
-        Column(name="chol", datatype=Datatype.FP32, unit="mg/dL", minimum=50, maximum=700, missing=True),
+        Column(
+            name="thal",
+            datatype=Datatype.FP32,
+            codes={3: "normal", 6: "fixed", 7: "reversible"},
+            missing=True,
+        ),
+        Column(
+            name="chol", datatype=Datatype.FP32, unit="mg/dL", minimum=50, maximum=700, missing=True
+        ),
     ),
-    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probability", datatype=Datatype.FP32)),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64),
+        Column(name="probability", datatype=Datatype.FP32),
+    ),
 )
 DIGITS = Signature(
     inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
-    outputs=(Column(name="label", datatype=Datatype.INT64), Column(name="probabilities", datatype=Datatype.FP32, shape=(10,))),
+    outputs=(
+        Column(name="label", datatype=Datatype.INT64),
+        Column(name="probabilities", datatype=Datatype.FP32, shape=(10,)),
+    ),
 )
 SCANS = Signature(
     inputs=(
-        DIGITS.inputs[0].model_copy(update={"picture": Picture(width=8, height=8, mode="L", white=16, ground="black")}),
+        DIGITS.inputs[0].model_copy(
+            update={"picture": Picture(width=8, height=8, mode="L", white=16, ground="black")}
+        ),
         Column(name="age", datatype=Datatype.FP32, minimum=0, maximum=120, missing=True),
     ),
     outputs=DIGITS.outputs,
@@ -53,7 +68,10 @@ TEXT = Signature(
         Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS),
     ),
 )
-PROVENANCE = {"runId": "0123456789abcdef", "dataset": {"name": "made up", "digest": "sha256:00", "licence": "CC0-1.0"}}
+PROVENANCE = {
+    "runId": "0123456789abcdef",
+    "dataset": {"name": "made up", "digest": "sha256:00", "licence": "CC0-1.0"},
+}
 
 
 @dataclass(frozen=True)
@@ -85,15 +103,15 @@ class Fitted:
 def fit_patients() -> Fitted:
     """A forest on three inputs of which two may be missing; imputed inside the model."""
     rng = np.random.default_rng(0)
-    rows = np.column_stack([rng.integers(20, 90, 300), rng.choice([3, 6, 7], 300), rng.integers(120, 400, 300)]).astype(
-        np.float32
-    )
+    rows = np.column_stack(
+        [rng.integers(20, 90, 300), rng.choice([3, 6, 7], 300), rng.integers(120, 400, 300)]
+    ).astype(np.float32)
     sick = (rows[:, 0] > 55).astype(int) ^ (rows[:, 1] == 7)
     rows[::7, 1] = np.nan
     rows[::5, 2] = np.nan
-    estimator = make_pipeline(SimpleImputer(), RandomForestClassifier(10, max_depth=5, random_state=0)).fit(
-        rows[:250], sick[:250]
-    )
+    estimator = make_pipeline(
+        SimpleImputer(), RandomForestClassifier(10, max_depth=5, random_state=0)
+    ).fit(rows[:250], sick[:250])
     return Fitted(estimator, rows[250:], PATIENT)
 
 
@@ -101,7 +119,9 @@ def fit_digits() -> Fitted:
     """Logistic regression on the 8 x 8 images of scikit-learn."""
     images, labels = load_digits(return_X_y=True)
     rows = images.astype(np.float32)
-    return Fitted(LogisticRegression(max_iter=2000).fit(rows[:500], labels[:500]), rows[500:540], DIGITS)
+    return Fitted(
+        LogisticRegression(max_iter=2000).fit(rows[:500], labels[:500]), rows[500:540], DIGITS
+    )
 
 
 def fit_scans() -> Fitted:
@@ -109,12 +129,16 @@ def fit_scans() -> Fitted:
     images, labels = load_digits(return_X_y=True)
     ages = np.random.default_rng(0).integers(20, 90, len(images))
     rows = np.column_stack([images, ages]).astype(np.float32)
-    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(rows[:500], labels[:500])
+    estimator = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(
+        rows[:500], labels[:500]
+    )
     return Fitted(estimator, rows[500:540], SCANS)
 
 
 def to_onnx(fitted: Fitted) -> bytes:
-    """The estimator as a graph with the signature's names; a scalar `probability` is that of class 1."""
+    """The estimator as a graph with the signature's names; a scalar `probability` is that of class
+    1.
+    """
     widths = [(column.name, int(np.prod(column.shape))) for column in fitted.signature.inputs]
     graph = convert_sklearn(
         fitted.estimator,
@@ -123,9 +147,15 @@ def to_onnx(fitted: Fitted) -> bytes:
         target_opset=21,
     )
     if "probability" in {column.name for column in fitted.signature.outputs}:
-        graph.graph.initializer.append(onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [], [1]))
-        graph.graph.node.append(onnx.helper.make_node("Gather", ["probabilities", "one"], ["probability"], axis=1))
-        graph.graph.output.append(onnx.helper.make_tensor_value_info("probability", onnx.TensorProto.FLOAT, [None]))
+        graph.graph.initializer.append(
+            onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [], [1])
+        )
+        graph.graph.node.append(
+            onnx.helper.make_node("Gather", ["probabilities", "one"], ["probability"], axis=1)
+        )
+        graph.graph.output.append(
+            onnx.helper.make_tensor_value_info("probability", onnx.TensorProto.FLOAT, [None])
+        )
     return bytes(graph.SerializeToString())
 
 
@@ -141,7 +171,9 @@ def model_file(fitted: Fitted, format: ArtifactFormat, path: Path) -> None:
         joblib.dump(fitted.estimator, path)
 
 
-def write_artifact(folder: Path, fitted: Fitted, format: ArtifactFormat = ArtifactFormat.ONNX) -> ArtifactManifest:
+def write_artifact(
+    folder: Path, fitted: Fitted, format: ArtifactFormat = ArtifactFormat.ONNX
+) -> ArtifactManifest:
     """All files of an artifact and their manifest, as training writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     model_file(fitted, format, folder / format.file)
@@ -164,20 +196,31 @@ def write_graph(folder: Path, operator: str) -> ArtifactManifest:
     graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["x"], ["y"])], "one", [x], [y])
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(
-        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10),
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10
+        ),
         folder / ArtifactFormat.ONNX.file,
     )
-    signature = Signature(inputs=(Column(name="x", datatype=Datatype.FP32),), outputs=(Column(name="y", datatype=Datatype.FP32),))
+    signature = Signature(
+        inputs=(Column(name="x", datatype=Datatype.FP32),),
+        outputs=(Column(name="y", datatype=Datatype.FP32),),
+    )
     example = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}]}
     return _described(folder, signature, example, ArtifactFormat.ONNX)
 
 
 def about(*texts: str) -> dict[str, Any]:
     """A V2 body of the texts."""
-    return {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}]}
+    return {
+        "inputs": [
+            {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
+        ]
+    }
 
 
-def _described(folder: Path, signature: Signature, example: dict[str, Any], format: ArtifactFormat) -> ArtifactManifest:
+def _described(
+    folder: Path, signature: Signature, example: dict[str, Any], format: ArtifactFormat
+) -> ArtifactManifest:
     (folder / "signature.json").write_text(signature.model_dump_json())
     (folder / "input_example.json").write_text(json.dumps(example))
     (folder / "provenance.json").write_text(json.dumps(PROVENANCE))
@@ -185,9 +228,15 @@ def _described(folder: Path, signature: Signature, example: dict[str, Any], form
     return write_manifest(folder, format)
 
 
-def write_manifest(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, skip: Sequence[str] = ()) -> ArtifactManifest:
+def write_manifest(
+    folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, skip: Sequence[str] = ()
+) -> ArtifactManifest:
     """List what lies in the folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("manifest.json", "manifest.sig")]
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "manifest.sig")
+    ]
     entries = [
         ManifestEntry(
             path=path.relative_to(folder).as_posix(),
@@ -202,8 +251,13 @@ def write_manifest(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, s
     return manifest
 
 
-def write_model_settings(folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, digest: str = "sha256:" + "0" * 64) -> None:
+def write_model_settings(
+    folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, digest: str = "sha256:" + "0" * 64
+) -> None:
     """What the storage initializer writes beside a verified artifact."""
     extra = {"registeredModel": "heart", "digest": digest, "format": format.value}
-    content = {"implementation": "slipway_serving.model.SlipwayModel", "parameters": {"version": "3", "extra": extra}}
+    content = {
+        "implementation": "slipway_serving.model.SlipwayModel",
+        "parameters": {"version": "3", "extra": extra},
+    }
     (folder / "model-settings.json").write_text(json.dumps(content))

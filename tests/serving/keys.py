@@ -9,7 +9,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from cryptography.x509.oid import NameOID
 from model_signing.signing import Config
 
@@ -22,24 +27,39 @@ class Key:
 
     @cached_property
     def public(self) -> str:
-        return self.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        return (
+            self.private.public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
 
     @cached_property
     def certificate(self) -> str:
         """Self-signed, and out of date: only its key counts."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "slipway")])
         then = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-        builder = x509.CertificateBuilder(name, name, self.private.public_key(), 1, then, then + dt.timedelta(days=1))
+        builder = x509.CertificateBuilder(
+            name, name, self.private.public_key(), 1, then, then + dt.timedelta(days=1)
+        )
         return builder.sign(self.private, SHA256()).public_bytes(Encoding.PEM).decode()
 
     def sign(self, folder: Path, name: str) -> None:
         """Sign the manifest in the folder for the registered model."""
         with tempfile.TemporaryDirectory() as temporary:
-            key, copy = Path(temporary) / "key.pem", Path(temporary) / "signed" / name / "manifest.json"
-            key.write_bytes(self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+            key, copy = (
+                Path(temporary) / "key.pem",
+                Path(temporary) / "signed" / name / "manifest.json",
+            )
+            key.write_bytes(
+                self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            )
             copy.parent.mkdir(parents=True)
             copy.write_bytes((folder / "manifest.json").read_bytes())
-            Config().use_elliptic_key_signer(private_key=key).sign(copy.parent.parent, folder / "manifest.sig")  # type: ignore[no-untyped-call]
+            signer = Config().use_elliptic_key_signer(private_key=key)  # type: ignore[no-untyped-call]
+            signer.sign(copy.parent.parent, folder / "manifest.sig")
 
 
-KEY, FOREIGN = Key(ec.generate_private_key(ec.SECP256R1())), Key(ec.generate_private_key(ec.SECP384R1()))
+KEY, FOREIGN = (
+    Key(ec.generate_private_key(ec.SECP256R1())),
+    Key(ec.generate_private_key(ec.SECP384R1())),
+)

@@ -36,11 +36,17 @@ class Predictor:
 
 
 @contextmanager
-def started(folder: Path, log: Path, settings: Mapping[str, str] | None = None, program: Path = PROGRAM) -> Iterator[Predictor]:
+def started(
+    folder: Path, log: Path, settings: Mapping[str, str] | None = None, program: Path = PROGRAM
+) -> Iterator[Predictor]:
     """Start it on free ports and wait until the model is ready; stop it at the end."""
     port, metrics = free_port(), free_port()
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("MLSERVER_", "SLIPWAY_"))},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("MLSERVER_", "SLIPWAY_"))
+        },
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": str(port),
         "MLSERVER_METRICS_PORT": str(metrics),
@@ -48,7 +54,9 @@ def started(folder: Path, log: Path, settings: Mapping[str, str] | None = None, 
         **(settings or {}),
     }
     with log.open("wb") as output:
-        process = subprocess.Popen([program, folder], cwd=log.parent, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [program, folder], cwd=log.parent, env=environment, stdout=output, stderr=output
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until_up(f"{url}/v2/models/heart-3/ready", process, log, seconds=120)

@@ -1,4 +1,6 @@
-"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact that takes pictures, for tests in the other environment."""
+"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact that takes pictures, for tests
+in the other environment.
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""The V2 protocol in-process: the real application, registry and models; only the socket is left out."""
+"""The V2 protocol in-process: the real application, registry and models; only the socket is left
+out.
+"""
 
 import asyncio
 import json
@@ -24,18 +26,31 @@ from slipway_serving.model import INLINE_VALUES, SlipwayModel
 from slipway_serving.server import model_settings
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
-from tests.serving.artifacts import PROVENANCE, Fitted, about, write_artifact, write_graph, write_model_settings, write_rules
+from tests.serving.artifacts import (
+    PROVENANCE,
+    Fitted,
+    about,
+    write_artifact,
+    write_graph,
+    write_model_settings,
+    write_rules,
+)
 
 LIMIT = 2**20
 
 
 @pytest.fixture(scope="module")
-def application(tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digits: Fitted) -> FastAPI:
-    """Serves patients by ONNX, skops and joblib, digits by ONNX, sentiment by rules. One for all: MLServer's metrics are the
-    process's."""
+def application(
+    tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digits: Fitted
+) -> FastAPI:
+    """Serves patients by ONNX, skops and joblib, digits by ONNX, sentiment by rules. One for all:
+    MLServer's metrics are the process's.
+    """
     registry = MultiModelRegistry(model_initialiser=SlipwayModel)
     fitted_formats = [format for format in ArtifactFormat if format is not ArtifactFormat.RULES]
-    models = [(patients, format.value, format) for format in fitted_formats] + [(digits, "digits", ArtifactFormat.ONNX)]
+    models = [(patients, format.value, format) for format in fitted_formats] + [
+        (digits, "digits", ArtifactFormat.ONNX)
+    ]
     for fitted, name, format in models:
         folder = tmp_path_factory.mktemp("models") / name
         write_artifact(folder, fitted, format)
@@ -66,7 +81,9 @@ class InProcess:
 
     def request(self, method: str, path: str, **body: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://predictor") as client:
+            async with httpx.AsyncClient(
+                transport=self._transport, base_url="http://predictor"
+            ) as client:
                 return await client.request(method, path, **body)
 
         return asyncio.run(ask())
@@ -84,7 +101,10 @@ def client(middleware: RequestMiddleware) -> InProcess:
 
 def outputs(answer: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
-    return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer.json()["outputs"]}
+    return {
+        output["name"]: np.array(output["data"]).reshape(output["shape"])
+        for output in answer.json()["outputs"]
+    }
 
 
 def refusal(answer: Any, status: int = 422) -> str:
@@ -94,7 +114,9 @@ def refusal(answer: Any, status: int = 422) -> str:
 
 
 @pytest.mark.parametrize("model", ["onnx", "skops", "joblib"])
-def test_every_format_gives_the_estimators_own_answer(client: InProcess, patients: Fitted, model: str) -> None:
+def test_every_format_gives_the_estimators_own_answer(
+    client: InProcess, patients: Fitted, model: str
+) -> None:
     given = outputs(client.post(f"/v2/models/{model}/infer", json=patients.request()))
     expected = patients.estimator.predict_proba(patients.rows)
     np.testing.assert_allclose(given["probability"], expected[:, 1], atol=1e-5)
@@ -104,14 +126,19 @@ def test_every_format_gives_the_estimators_own_answer(client: InProcess, patient
 def test_vectors_in_and_out_keep_their_shape(client: InProcess, digits: Fitted) -> None:
     given = outputs(client.post("/v2/models/digits/infer", json=digits.request()))
     assert given["probabilities"].shape == (len(digits.rows), 10)
-    np.testing.assert_allclose(given["probabilities"], digits.estimator.predict_proba(digits.rows), atol=1e-5)
+    np.testing.assert_allclose(
+        given["probabilities"], digits.estimator.predict_proba(digits.rows), atol=1e-5
+    )
 
 
 def test_nested_data_means_the_same_as_flat(client: InProcess, digits: Fitted) -> None:
     body = digits.request()
     body["inputs"][0]["data"] = digits.rows.tolist()
     nested = client.post("/v2/models/digits/infer", json={**body, "id": "same"}).json()
-    assert nested == client.post("/v2/models/digits/infer", json={**digits.request(), "id": "same"}).json()
+    assert (
+        nested
+        == client.post("/v2/models/digits/infer", json={**digits.request(), "id": "same"}).json()
+    )
 
 
 def test_a_scalar_column_may_come_as_a_column_vector(client: InProcess, patients: Fitted) -> None:
@@ -119,25 +146,44 @@ def test_a_scalar_column_may_come_as_a_column_vector(client: InProcess, patients
     for tensor in body["inputs"]:
         tensor["shape"] = [*tensor["shape"], 1]
     given = outputs(client.post("/v2/models/onnx/infer", json=body))
-    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        given["probability"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5
+    )
 
 
-def test_many_rows_are_predicted_off_the_event_loop_with_the_same_answer(client: InProcess, patients: Fitted) -> None:
+def test_many_rows_are_predicted_off_the_event_loop_with_the_same_answer(
+    client: InProcess, patients: Fitted
+) -> None:
     rows = np.tile(patients.rows, (INLINE_VALUES // patients.rows.size + 1, 1))
     given = outputs(client.post("/v2/models/onnx/infer", json=patients.request(rows)))
-    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(rows)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        given["probability"], patients.estimator.predict_proba(rows)[:, 1], atol=1e-5
+    )
 
 
-def test_only_the_outputs_asked_for_come_back_in_that_order(client: InProcess, patients: Fitted) -> None:
+def test_only_the_outputs_asked_for_come_back_in_that_order(
+    client: InProcess, patients: Fitted
+) -> None:
     body = {**patients.request(), "outputs": [{"name": "probability"}, {"name": "label"}]}
-    assert list(outputs(client.post("/v2/models/onnx/infer", json=body))) == ["probability", "label"]
+    assert list(outputs(client.post("/v2/models/onnx/infer", json=body))) == [
+        "probability",
+        "label",
+    ]
     body["outputs"] = [{"name": "label"}]
     (output,) = client.post("/v2/models/onnx/infer", json=body).json()["outputs"]
-    assert (output["name"], output["datatype"], output["shape"]) == ("label", "INT64", [len(patients.rows)])
+    assert (output["name"], output["datatype"], output["shape"]) == (
+        "label",
+        "INT64",
+        [len(patients.rows)],
+    )
 
 
 def test_an_unknown_output_is_named(client: InProcess, patients: Fitted) -> None:
-    said = refusal(client.post("/v2/models/onnx/infer", json={**patients.request(), "outputs": [{"name": "price"}]}))
+    said = refusal(
+        client.post(
+            "/v2/models/onnx/infer", json={**patients.request(), "outputs": [{"name": "price"}]}
+        )
+    )
     assert said == "price: is not an output of this model; it gives label, probability"
 
 
@@ -184,26 +230,43 @@ def test_a_wrong_value_is_answered_with_422_and_the_inputs_name(
 
 
 def test_63_pixels_are_too_few(client: InProcess) -> None:
-    body = {"inputs": [{"name": "pixels", "shape": [1, 63], "datatype": "FP32", "data": [0.0] * 63}]}
-    assert refusal(client.post("/v2/models/digits/infer", json=body)) == "pixels: shape [1, 63] does not fit; expected [rows, 64]"
+    body = {
+        "inputs": [{"name": "pixels", "shape": [1, 63], "datatype": "FP32", "data": [0.0] * 63}]
+    }
+    assert (
+        refusal(client.post("/v2/models/digits/infer", json=body))
+        == "pixels: shape [1, 63] does not fit; expected [rows, 64]"
+    )
     body["inputs"][0]["shape"] = [1, 64]
-    assert refusal(client.post("/v2/models/digits/infer", json=body)) == "pixels: data has 63 values; shape [1, 64] needs 64"
+    assert (
+        refusal(client.post("/v2/models/digits/infer", json=body))
+        == "pixels: data has 63 values; shape [1, 64] needs 64"
+    )
 
 
 def test_a_missing_input_is_named(client: InProcess, patients: Fitted) -> None:
     body = patients.request()
     del body["inputs"][2]
-    assert refusal(client.post("/v2/models/onnx/infer", json=body)) == "chol: is missing from the inputs"
+    assert (
+        refusal(client.post("/v2/models/onnx/infer", json=body))
+        == "chol: is missing from the inputs"
+    )
 
 
 def test_no_rows_are_refused(client: InProcess, patients: Fitted) -> None:
-    assert refusal(client.post("/v2/models/onnx/infer", json=patients.request(patients.rows[:0]))).startswith("age: has no rows")
+    assert refusal(
+        client.post("/v2/models/onnx/infer", json=patients.request(patients.rows[:0]))
+    ).startswith("age: has no rows")
 
 
-def test_null_is_a_missing_value_where_the_signature_says_so(client: InProcess, patients: Fitted) -> None:
+def test_null_is_a_missing_value_where_the_signature_says_so(
+    client: InProcess, patients: Fitted
+) -> None:
     row = np.array([[63, np.nan, np.nan]], np.float32)
     given = outputs(client.post("/v2/models/onnx/infer", json=patients.request(row)))
-    np.testing.assert_allclose(given["probability"], patients.estimator.predict_proba(row)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        given["probability"], patients.estimator.predict_proba(row)[:, 1], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -223,7 +286,10 @@ def test_null_is_a_missing_value_where_the_signature_says_so(client: InProcess, 
         b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [NaN]}]}',
         b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [Infinity]}]}',
         b'{"inputs": [], "id": {"a": 1}}',
-        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ' + b"[" * 10_000 + b"]" * 10_000 + b"}]}",
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": '
+        + b"[" * 10_000
+        + b"]" * 10_000
+        + b"}]}",
     ],
 )
 def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: bytes) -> None:
@@ -235,21 +301,38 @@ def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: 
     ("body", "said"),
     [
         (b"", "the body is not JSON: it is empty; send a JSON object"),
-        (b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [NaN]}]}', "send null for a missing value"),
-        (b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [1e400]}]}', "number is infinity"),
+        (
+            b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [NaN]}]}',
+            "send null for a missing value",
+        ),
+        (
+            b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [1e400]}]}',
+            "number is infinity",
+        ),
     ],
 )
-def test_a_body_that_is_nearly_json_is_refused_with_what_to_send(client: InProcess, body: bytes, said: str) -> None:
-    assert said in refusal(client.post("/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}), 400)
+def test_a_body_that_is_nearly_json_is_refused_with_what_to_send(
+    client: InProcess, body: bytes, said: str
+) -> None:
+    assert said in refusal(
+        client.post(
+            "/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}
+        ),
+        400,
+    )
 
 
-def test_an_infinite_output_is_refused_by_name_and_other_rows_are_answered(client: InProcess) -> None:
+def test_an_infinite_output_is_refused_by_name_and_other_rows_are_answered(
+    client: InProcess,
+) -> None:
     def logarithm(*values: float) -> httpx.Response:
         tensor = {"name": "x", "shape": [len(values)], "datatype": "FP32", "data": list(values)}
         return client.post("/v2/models/logarithm/infer", json={"inputs": [tensor]})
 
     said = refusal(logarithm(1.0, 0.0))
-    assert said.startswith("output 'y': value 1 is -inf for this input, and JSON has no infinity; leave the row out")
+    assert said.startswith(
+        "output 'y': value 1 is -inf for this input, and JSON has no infinity; leave the row out"
+    )
     answer = logarithm(-1.0, 1.0)
     assert answer.status_code == 200
     assert outputs(answer)["y"].tolist() == [None, 0.0]
@@ -264,17 +347,23 @@ def test_a_text_in_another_encoding_is_refused(client: InProcess) -> None:
 
 
 @pytest.mark.parametrize("depth", [50, 500, 900, 1000, 1015])
-def test_deep_nesting_that_still_is_json_is_answered_with_422(client: InProcess, patients: Fitted, depth: int) -> None:
+def test_deep_nesting_that_still_is_json_is_answered_with_422(
+    client: InProcess, patients: Fitted, depth: int
+) -> None:
     body = json.dumps(patients.request(np.array([[63, 3, 200]], np.float32)))
     deep = body.replace("[63.0]", "[" * depth + "63.0" + "]" * depth)
-    answer = client.post("/v2/models/onnx/infer", content=deep.encode(), headers={"content-type": "application/json"})
+    answer = client.post(
+        "/v2/models/onnx/infer", content=deep.encode(), headers={"content-type": "application/json"}
+    )
     assert refusal(answer).startswith("age: value 0 is [[[")
 
 
 def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
     headers = {"content-type": "application/json"}
     large = b" " * (LIMIT + 1)
-    assert refusal(client.post("/v2/models/onnx/infer", content=large, headers=headers), 413).startswith("the body is larger")
+    assert refusal(
+        client.post("/v2/models/onnx/infer", content=large, headers=headers), 413
+    ).startswith("the body is larger")
 
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(5):
@@ -284,8 +373,13 @@ def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
     assert refusal(answer, 413).startswith("the body is larger")
 
 
-def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(application: FastAPI) -> None:
-    middleware, path = RequestMiddleware(application, LIMIT, body_budget=1000), "/v2/models/onnx/infer"
+def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(
+    application: FastAPI,
+) -> None:
+    middleware, path = (
+        RequestMiddleware(application, LIMIT, body_budget=1000),
+        "/v2/models/onnx/infer",
+    )
     headers = {"content-type": "application/json"}
 
     async def ask() -> tuple[httpx.Response, httpx.Response]:
@@ -297,7 +391,9 @@ def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(applica
             await end.wait()
 
         transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://predictor", headers=headers) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://predictor", headers=headers
+        ) as client:
             first = asyncio.create_task(client.post(path, content=slow()))
             await asyncio.wait_for(begun.wait(), 20)
             refused = await client.post(path, content=b" " * 600)
@@ -312,27 +408,47 @@ def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(applica
 
 
 def test_a_body_that_unpacks_to_many_times_its_size_is_answered_with_413(client: InProcess) -> None:
-    body = b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": [' + b"[]," * (LIMIT // 4) + b"1]}]}"
-    answer = client.post("/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"})
+    body = (
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ['
+        + b"[]," * (LIMIT // 4)
+        + b"1]}]}"
+    )
+    answer = client.post(
+        "/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}
+    )
     assert refusal(answer, 413).startswith("the request has too many values")
 
 
 def test_other_media_types_and_encodings_are_answered_with_415(client: InProcess) -> None:
-    for headers in ({"content-type": "text/plain"}, {"content-type": "application/json", "content-encoding": "gzip"}):
+    for headers in (
+        {"content-type": "text/plain"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+    ):
         refusal(client.post("/v2/models/onnx/infer", content=b"{}", headers=headers), 415)
 
 
 def test_metadata_says_all_that_the_signature_says(client: InProcess, patients: Fitted) -> None:
     answer = client.get("/v2/models/onnx")
     told = ModelMetadata.model_validate(answer.json())
-    assert tuple(Column.of_metadata(TensorMetadata(**tensor.model_dump())) for tensor in told.inputs) == patients.signature.inputs
-    assert tuple(Column.of_metadata(tensor) for tensor in told.outputs) == patients.signature.outputs
+    assert (
+        tuple(Column.of_metadata(TensorMetadata(**tensor.model_dump())) for tensor in told.inputs)
+        == patients.signature.inputs
+    )
+    assert (
+        tuple(Column.of_metadata(tensor) for tensor in told.outputs) == patients.signature.outputs
+    )
     assert (told.name, told.versions, told.platform) == ("onnx", ["3"], "onnxruntime_onnx")
 
 
-def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(client: InProcess) -> None:
+def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(
+    client: InProcess,
+) -> None:
     told = client.get("/v2/models/onnx").json()["parameters"]
-    assert (told["registeredModel"], told["version"], told["digest"]) == ("heart", "3", "sha256:" + "0" * 64)
+    assert (told["registeredModel"], told["version"], told["digest"]) == (
+        "heart",
+        "3",
+        "sha256:" + "0" * 64,
+    )
     assert {key: told[key] for key in PROVENANCE} == PROVENANCE
     assert told["card"] == "1. A model for tests.\n"
     assert outputs(client.post("/v2/models/onnx/infer", json=told["example"]))
@@ -358,9 +474,16 @@ def test_what_is_not_served_is_answered_with_404(client: InProcess, method: str,
     assert client.get("/v2/models/onnx/ready").status_code == 200
 
 
-def test_asking_for_unknown_models_leaves_no_metrics_behind(client: InProcess, patients: Fitted) -> None:
-    assert refusal(client.post("/v2/models/made-up-name/infer", json=patients.request()), 404) == "Model made-up-name not found"
-    refusal(client.post("/v2/models/onnx/versions/made-up-version/infer", json=patients.request()), 404)
+def test_asking_for_unknown_models_leaves_no_metrics_behind(
+    client: InProcess, patients: Fitted
+) -> None:
+    assert (
+        refusal(client.post("/v2/models/made-up-name/infer", json=patients.request()), 404)
+        == "Model made-up-name not found"
+    )
+    refusal(
+        client.post("/v2/models/onnx/versions/made-up-version/infer", json=patients.request()), 404
+    )
     assert b"made-up" not in generate_latest()
 
 
@@ -401,21 +524,37 @@ TOKEN = "a-secret-of-the-gateway"
         ("GET", "/v2/models/onnx/infer/ready"),
     ],
 )
-def test_a_stranger_is_answered_with_401(application: FastAPI, sent: dict[str, str], method: str, path: str) -> None:
+def test_a_stranger_is_answered_with_401(
+    application: FastAPI, sent: dict[str, str], method: str, path: str
+) -> None:
     encoded = {name: value.encode() for name, value in sent.items()}
-    answer = InProcess(RequestMiddleware(application, LIMIT, TOKEN)).request(method, path, headers=encoded, content=b"not read")
+    answer = InProcess(RequestMiddleware(application, LIMIT, TOKEN)).request(
+        method, path, headers=encoded, content=b"not read"
+    )
     assert refusal(answer, 401) == "send the predictor's token as Authorization: Bearer"
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 def test_with_the_token_everything_is_answered(application: FastAPI, patients: Fitted) -> None:
-    client, headers = InProcess(RequestMiddleware(application, LIMIT, TOKEN)), {"authorization": f"Bearer {TOKEN}"}
-    assert client.post("/v2/models/onnx/infer", json=patients.request(), headers=headers).status_code == 200
+    client, headers = (
+        InProcess(RequestMiddleware(application, LIMIT, TOKEN)),
+        {"authorization": f"Bearer {TOKEN}"},
+    )
+    assert (
+        client.post("/v2/models/onnx/infer", json=patients.request(), headers=headers).status_code
+        == 200
+    )
     assert client.request("GET", "/v2/models/onnx", headers=headers).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/health/live", "/v2/health/ready", "/v2/models/onnx/ready", "/v2/models/onnx/versions/3/ready"]
+    "path",
+    [
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/onnx/ready",
+        "/v2/models/onnx/versions/3/ready",
+    ],
 )
 def test_probes_need_no_token(application: FastAPI, path: str) -> None:
     assert InProcess(RequestMiddleware(application, LIMIT, TOKEN)).get(path).status_code == 200
@@ -430,13 +569,23 @@ def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
         model_settings(tmp_path / "bare")
 
 
-def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.handler.setFormatter(JsonLines())
     caplog.set_level(logging.INFO, "slipway_serving")
     application = RequestMiddleware(FastAPI(), LIMIT)
-    assert InProcess(application).post("/v2/models/onnx/infer", headers={"x-request-id": "0199-abc"}, json={}).status_code == 404
+    assert (
+        InProcess(application)
+        .post("/v2/models/onnx/infer", headers={"x-request-id": "0199-abc"}, json={})
+        .status_code
+        == 404
+    )
     (line,) = [json.loads(each) for each in caplog.text.splitlines() if "slipway_serving" in each]
-    assert (line["message"], line["requestId"]) == ("/v2/models/onnx/infer answered 404", "0199-abc")
+    assert (line["message"], line["requestId"]) == (
+        "/v2/models/onnx/infer answered 404",
+        "0199-abc",
+    )
 
 
 def test_a_line_in_the_log_names_the_gateways_request() -> None:
@@ -449,7 +598,10 @@ def test_a_line_in_the_log_names_the_gateways_request() -> None:
 
     headers = {"x-request-id": "0199-abc", "traceparent": f"00-{'4b' * 16}-{'00' * 7}01-01"}
     assert (
-        InProcess(RequestMiddleware(talkative, LIMIT)).post("/v2/models/onnx/infer", headers=headers, json={}).status_code == 200
+        InProcess(RequestMiddleware(talkative, LIMIT))
+        .post("/v2/models/onnx/infer", headers=headers, json={})
+        .status_code
+        == 200
     )
     line = json.loads(said[0])
     assert (line["requestId"], line["traceId"]) == ("0199-abc", "4b" * 16)
@@ -474,7 +626,9 @@ def test_rules_answer_each_text_as_their_package_does(client: InProcess) -> None
     expected = [SentimentIntensityAnalyzer().polarity_scores(text)["compound"] for text in TEXTS]
     assert compound["data"] == pytest.approx(expected, abs=1e-6)
     assert expected[0] > 0.9 > 0 == expected[2]
-    assert label["data"] == [2 if score >= 0.05 else 0 if score <= -0.05 else 1 for score in expected]
+    assert label["data"] == [
+        2 if score >= 0.05 else 0 if score <= -0.05 else 1 for score in expected
+    ]
     assert client.get("/v2/models/sentiment").json()["platform"] == "slipway_rules"
 
 
@@ -486,18 +640,26 @@ def test_rules_answer_each_text_as_their_package_does(client: InProcess) -> None
         (7, 422, "text: value 0 is 7 (int); BYTES is expected"),
     ],
 )
-def test_what_is_no_text_of_the_length_is_refused(client: InProcess, text: Any, status: int, said: str) -> None:
+def test_what_is_no_text_of_the_length_is_refused(
+    client: InProcess, text: Any, status: int, said: str
+) -> None:
     answer = client.post("/v2/models/sentiment/infer", json=about(text))
     assert (answer.status_code, answer.json()["error"]) == (status, said)
 
 
 def test_half_a_character_is_no_text(client: InProcess) -> None:
     body = json.dumps(about("x")).replace('"x"', '"\\ud83d"')
-    answer = client.post("/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"})
+    answer = client.post(
+        "/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 400
     assert "the body is not JSON" in answer.json()["error"]
 
 
 def test_one_output_of_rules_can_be_asked_for_alone(client: InProcess) -> None:
-    answer = client.post("/v2/models/sentiment/infer", json={**about("good", "bad"), "outputs": [{"name": "label"}]})
-    assert [(output["name"], output["data"]) for output in answer.json()["outputs"]] == [("label", [2, 0])]
+    answer = client.post(
+        "/v2/models/sentiment/infer", json={**about("good", "bad"), "outputs": [{"name": "label"}]}
+    )
+    assert [(output["name"], output["data"]) for output in answer.json()["outputs"]] == [
+        ("label", [2, 0])
+    ]

@@ -23,14 +23,25 @@ from tests.serving.predictor import Predictor, started
 
 SIZE = 8
 SIGNATURE = Signature(
-    inputs=(Column(name="x", datatype=Datatype.FP32), Column(name="pair", datatype=Datatype.FP32, shape=(2,))),
-    outputs=(Column(name="double", datatype=Datatype.FP32), Column(name="sum", datatype=Datatype.FP32)),
+    inputs=(
+        Column(name="x", datatype=Datatype.FP32),
+        Column(name="pair", datatype=Datatype.FP32, shape=(2,)),
+    ),
+    outputs=(
+        Column(name="double", datatype=Datatype.FP32),
+        Column(name="sum", datatype=Datatype.FP32),
+    ),
 )
 
 
 def tensors(*rows: float) -> list[Tensor]:
     """Inputs in another order than the signature's, x as a column vector."""
-    pair = Tensor(name="pair", shape=[len(rows), 2], datatype=Datatype.FP32, data=[v for row in rows for v in (row, 1.0)])
+    pair = Tensor(
+        name="pair",
+        shape=[len(rows), 2],
+        datatype=Datatype.FP32,
+        data=[v for row in rows for v in (row, 1.0)],
+    )
     return [pair, Tensor(name="x", shape=[len(rows), 1], datatype=Datatype.FP32, data=list(rows))]
 
 
@@ -41,18 +52,27 @@ class Recorded:
         self.rows: list[int] = []
         self.broken = False
 
-    async def __call__(self, tensors: Sequence[Tensor], outputs: Sequence[str]) -> list[ResponseOutput]:
+    async def __call__(
+        self, tensors: Sequence[Tensor], outputs: Sequence[str]
+    ) -> list[ResponseOutput]:
         by_name = {tensor.name: np.array(tensor.data).reshape(tensor.shape) for tensor in tensors}
         self.rows.append(len(by_name["x"]))
         if self.broken:
             raise ArithmeticError("the model fails")
         results = {"double": 2 * by_name["x"], "sum": by_name["pair"].sum(axis=1)}
-        return [ResponseOutput(name=n, shape=[len(results[n])], datatype="FP32", data=results[n].tolist()) for n in outputs]
+        return [
+            ResponseOutput(
+                name=n, shape=[len(results[n])], datatype="FP32", data=results[n].tolist()
+            )
+            for n in outputs
+        ]
 
 
 @contextmanager
 def batches(predict: Recorded, seconds: float = 0.05) -> Iterator[Batches]:
-    settings = ModelSettings(name="m", implementation="x.Y", max_batch_size=SIZE, max_batch_time=seconds)
+    settings = ModelSettings(
+        name="m", implementation="x.Y", max_batch_size=SIZE, max_batch_time=seconds
+    )
     with model_context(settings):  # MLServer enters it for each request; its metrics need it
         yield Batches(settings, SIGNATURE, predict)
 
@@ -65,7 +85,11 @@ def test_requests_that_meet_are_computed_together_and_get_their_own_answers() ->
     predict = Recorded()
 
     async def ask() -> list[list[ResponseOutput]]:
-        requests = [(tensors(1, 2), ["double", "sum"]), (tensors(3), ["sum"]), (tensors(4, 5, 6), ["sum", "double"])]
+        requests = [
+            (tensors(1, 2), ["double", "sum"]),
+            (tensors(3), ["sum"]),
+            (tensors(4, 5, 6), ["sum", "double"]),
+        ]
         with batches(predict) as batched:
             return await asyncio.gather(*(batched(given, wanted) for given, wanted in requests))
 
@@ -93,8 +117,12 @@ def test_more_requests_than_a_batch_holds_go_in_several() -> None:
 
     async def ask() -> None:
         with batches(predict) as batched:
-            answers = await asyncio.gather(*(batched(tensors(number), ["double"]) for number in range(20)))
-        assert [data(answer)["double"][1] for answer in answers] == [[2 * number] for number in range(20)]
+            answers = await asyncio.gather(
+                *(batched(tensors(number), ["double"]) for number in range(20))
+            )
+        assert [data(answer)["double"][1] for answer in answers] == [
+            [2 * number] for number in range(20)
+        ]
 
     asyncio.run(ask())
     assert sum(predict.rows) == 20
@@ -107,7 +135,9 @@ def test_a_failure_reaches_all_who_were_in_it_and_the_next_are_served() -> None:
     async def ask() -> None:
         with batches(predict) as batched:
             predict.broken = True
-            answers = await asyncio.gather(*(batched(tensors(1), ["sum"]) for _ in range(3)), return_exceptions=True)
+            answers = await asyncio.gather(
+                *(batched(tensors(1), ["sum"]) for _ in range(3)), return_exceptions=True
+            )
             assert [type(answer) for answer in answers] == [ArithmeticError] * 3
             predict.broken = False
             assert data(await batched(tensors(1), ["sum"])) == {"sum": ([1], [2])}
@@ -140,7 +170,10 @@ def test_over_http_a_wrong_request_fails_alone(predictor: Predictor, patients: F
         answers = list(callers.map(ask, range(40)))
     for number, answer in enumerate(answers):
         if number % 5 == 0:
-            assert (answer.status_code, answer.json()) == (422, {"error": "age: -1 is below the minimum 0 a"})
+            assert (answer.status_code, answer.json()) == (
+                422,
+                {"error": "age: -1 is below the minimum 0 a"},
+            )
             continue
         assert answer.status_code == 200
         assert answer.json()["id"] == str(number)

@@ -29,16 +29,29 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """``mlserver start``, without the two defaults that cannot be used: traces in answers, and workers, which uvloop kills."""
+    """``mlserver start``, without the two defaults that cannot be used: traces in answers, and
+    workers, which uvloop kills.
+    """
     folder, port = tmp_path_factory.mktemp("stock"), free_port()
     every.write_stock(folder / "model", "every")
-    given = {"HOST": "127.0.0.1", "HTTP_PORT": str(port), "GRPC_PORT": str(free_port()), "METRICS_PORT": str(free_port())}
+    given = {
+        "HOST": "127.0.0.1",
+        "HTTP_PORT": str(port),
+        "GRPC_PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
+    }
     given |= {"PARALLEL_WORKERS": "0", "DEBUG": "false"}
-    known = {key: value for key, value in os.environ.items() if not key.startswith(("MLSERVER_", "SLIPWAY_"))}
+    known = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MLSERVER_", "SLIPWAY_"))
+    }
     environment = {**known, **{f"MLSERVER_{name}": value for name, value in given.items()}}
     command: list[str | Path] = [PROGRAM.with_name("mlserver"), "start", folder / "model"]
     with (folder / "log").open("wb") as output:
-        process = subprocess.Popen(command, cwd=folder / "model", env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=folder / "model", env=environment, stdout=output, stderr=output
+        )
     try:
         url = f"http://127.0.0.1:{port}"
         wait_until_up(f"{url}/v2/models/every/ready", process, folder / "log", seconds=60)

@@ -10,7 +10,11 @@ import pytest
 import sklearn
 import skops.io
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, IsolationForest
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    IsolationForest,
+)
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -28,7 +32,9 @@ CLASSES = (ROWS[:, 0] > 0).astype(int)
 
 
 def signature(*outputs: Column) -> Signature:
-    return Signature(inputs=tuple(Column(name=name, datatype=Datatype.FP32) for name in "ab"), outputs=outputs)
+    return Signature(
+        inputs=tuple(Column(name=name, datatype=Datatype.FP32) for name in "ab"), outputs=outputs
+    )
 
 
 LABEL = Column(name="label", datatype=Datatype.INT64)
@@ -46,11 +52,18 @@ def columns(rows: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "model", [GradientBoostingClassifier(n_estimators=3), HistGradientBoostingClassifier(max_iter=3), KNeighborsClassifier()]
+    "model",
+    [
+        GradientBoostingClassifier(n_estimators=3),
+        HistGradientBoostingClassifier(max_iter=3),
+        KNeighborsClassifier(),
+    ],
 )
 def test_common_classifiers_give_their_own_answer(tmp_path: Path, model: Any) -> None:
     model.fit(ROWS, CLASSES)
-    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL, PROBABILITY, PROBABILITIES))
+    loaded = Estimator(
+        stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL, PROBABILITY, PROBABILITIES)
+    )
     given = loaded.run(columns(ROWS), ["label", "probability", "probabilities"])
     np.testing.assert_array_equal(given["label"], model.predict(ROWS))
     np.testing.assert_allclose(given["probabilities"], model.predict_proba(ROWS))
@@ -59,17 +72,30 @@ def test_common_classifiers_give_their_own_answer(tmp_path: Path, model: Any) ->
 
 def test_a_regressor_gives_its_one_value(tmp_path: Path) -> None:
     model = LinearRegression().fit(ROWS, ROWS[:, 0] * 2)
-    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(Column(name="price", datatype=Datatype.FP32)))
+    loaded = Estimator(
+        stored(tmp_path, model),
+        ArtifactFormat.SKOPS,
+        signature(Column(name="price", datatype=Datatype.FP32)),
+    )
     np.testing.assert_allclose(loaded.run(columns(ROWS), ["price"])["price"], model.predict(ROWS))
 
 
 def test_an_estimator_fitted_on_named_columns_gets_them_by_name(tmp_path: Path) -> None:
     table = pd.DataFrame({"b": ["red", "blue"] * 30, "a": ROWS[:, 0]})
-    model = make_pipeline(make_column_transformer((OneHotEncoder(), ["b"]), remainder="passthrough"), LogisticRegression())
+    model = make_pipeline(
+        make_column_transformer((OneHotEncoder(), ["b"]), remainder="passthrough"),
+        LogisticRegression(),
+    )
     model.fit(table, CLASSES)
     inputs = (Column(name="a", datatype=Datatype.FP32), Column(name="b", datatype=Datatype.BYTES))
-    loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, Signature(inputs=inputs, outputs=(PROBABILITY,)))
-    given = loaded.run({"a": ROWS[:, 0], "b": np.array(["red", "blue"] * 30, object)}, ["probability"])
+    loaded = Estimator(
+        stored(tmp_path, model),
+        ArtifactFormat.SKOPS,
+        Signature(inputs=inputs, outputs=(PROBABILITY,)),
+    )
+    given = loaded.run(
+        {"a": ROWS[:, 0], "b": np.array(["red", "blue"] * 30, object)}, ["probability"]
+    )
     np.testing.assert_allclose(given["probability"], model.predict_proba(table)[:, 1], rtol=1e-6)
 
 
@@ -85,12 +111,17 @@ WORDS = ["good day", "bad day", "ok good", "bad bad"]
 
 def test_a_pipeline_of_texts_takes_a_text_a_row(tmp_path: Path) -> None:
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(WORDS, [1, 0, 1, 0])
-    texts = Signature(inputs=(Column(name="text", datatype=Datatype.BYTES),), outputs=(LABEL, PROBABILITY))
+    texts = Signature(
+        inputs=(Column(name="text", datatype=Datatype.BYTES),), outputs=(LABEL, PROBABILITY)
+    )
     loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, texts)
     given = loaded.run({"text": np.array(["good", "bad"], object)}, ["label", "probability"])
     assert given["label"].tolist() == [1, 0]
     np.testing.assert_allclose(given["probability"], model.predict_proba(["good", "bad"])[:, 1])
-    with pytest.raises(Refused, match="the estimator takes texts; the signature must have one input, BYTES, a scalar"):
+    with pytest.raises(
+        Refused,
+        match="the estimator takes texts; the signature must have one input, BYTES, a scalar",
+    ):
         Estimator(tmp_path / "model.skops", ArtifactFormat.SKOPS, signature(LABEL))
 
 
@@ -107,7 +138,10 @@ def test_what_another_feature_release_of_scikit_learn_saved_is_refused(
     if version != "1.3.2":  # another patch release is only told
         assert Estimator(path, form, signature(LABEL)).run(columns(ROWS), ["label"])
         return
-    with pytest.raises(Refused, match=f"scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may .*: fit and save"):
+    with pytest.raises(
+        Refused,
+        match=f"scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may .*: fit and save",
+    ):
         Estimator(path, form, signature(LABEL))
 
 
@@ -115,8 +149,12 @@ class Stranger:
     """A type that is on no list."""
 
 
-@pytest.mark.parametrize("strange", [FunctionTransformer(print), FunctionTransformer(kw_args={"x": Stranger()})])
-def test_types_and_functions_off_the_list_are_not_built(tmp_path: Path, strange: FunctionTransformer) -> None:
+@pytest.mark.parametrize(
+    "strange", [FunctionTransformer(print), FunctionTransformer(kw_args={"x": Stranger()})]
+)
+def test_types_and_functions_off_the_list_are_not_built(
+    tmp_path: Path, strange: FunctionTransformer
+) -> None:
     model = make_pipeline(strange, LogisticRegression())
     with pytest.raises(Refused, match=r"^model\.skops cannot be loaded: Untrusted types found"):
         Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL))
@@ -132,13 +170,21 @@ def test_what_is_no_skops_file_is_refused(tmp_path: Path, content: bytes) -> Non
 @pytest.mark.parametrize(
     ("model", "outputs", "said"),
     [
-        (LogisticRegression().fit(ROWS[:, :1], CLASSES), [LABEL], "fitted on 1 values a row; the signature has 2"),
+        (
+            LogisticRegression().fit(ROWS[:, :1], CLASSES),
+            [LABEL],
+            "fitted on 1 values a row; the signature has 2",
+        ),
         (
             LogisticRegression().fit(pd.DataFrame(ROWS, columns=["a", "c"]), CLASSES),
             [LABEL],
             "fitted on a, c; the signature says a, b",
         ),
-        (IsolationForest(n_estimators=2).fit(ROWS), [PROBABILITY], "needs an estimator that gives probabilities"),
+        (
+            IsolationForest(n_estimators=2).fit(ROWS),
+            [PROBABILITY],
+            "needs an estimator that gives probabilities",
+        ),
         (
             LogisticRegression().fit(ROWS, np.arange(60) % 3),
             [PROBABILITIES],

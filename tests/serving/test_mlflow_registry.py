@@ -61,7 +61,9 @@ def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}"
         with httpx.Client(timeout=5) as client:
-            yield MlflowRegistry(StorageSettings(tracking_uri=url, backoff=0.001, **settings), client)
+            yield MlflowRegistry(
+                StorageSettings(tracking_uri=url, backoff=0.001, **settings), client
+            )
         assert queue == [], "answers that nobody asked for"
     finally:
         server.shutdown()
@@ -72,7 +74,15 @@ def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
 def tagged(location: object) -> Answer:
     """A version whose tag says that something else is served in its place."""
     return send(
-        200, {"model_version": {"tags": [{"key": "owner", "value": "me"}, {"key": "slipway.artifact", "value": location}]}}
+        200,
+        {
+            "model_version": {
+                "tags": [
+                    {"key": "owner", "value": "me"},
+                    {"key": "slipway.artifact", "value": location},
+                ]
+            }
+        },
     )
 
 
@@ -81,7 +91,9 @@ UNTAGGED = send(200, {"model_version": {"version": "1"}})
 
 @pytest.mark.parametrize("failure", [send(503), send(500), send(429), hang_up])
 def test_a_passing_failure_is_tried_again(failure: Answer) -> None:
-    with registry(UNTAGGED, failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})) as mlflow:
+    with registry(
+        UNTAGGED, failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})
+    ) as mlflow:
         assert mlflow.location("heart", "1") == "0/m"
 
 
@@ -106,10 +118,22 @@ def test_patience_ends() -> None:
         (send(200, {"unexpected": 1}), "there is no artifact_uri"),
         (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "answered 302"),
         (send(401), "does not let us read heart version 1"),
-        (send(200, {"artifact_uri": "s3://bucket/heart"}), "lies at s3://bucket/heart, which is not served by the proxy"),
-        (send(200, {"artifact_uri": "file:///etc"}), "lies at file:///etc, which is not served by the proxy"),
-        (send(200, {"artifact_uri": "mlflow-artifacts://elsewhere:5000/0/m"}), "which is not served by the proxy"),
-        (send(200, {"artifact_uri": "mlflow-artifacts:/0/%2e%2e/m"}), "is not a folder in the store"),
+        (
+            send(200, {"artifact_uri": "s3://bucket/heart"}),
+            "lies at s3://bucket/heart, which is not served by the proxy",
+        ),
+        (
+            send(200, {"artifact_uri": "file:///etc"}),
+            "lies at file:///etc, which is not served by the proxy",
+        ),
+        (
+            send(200, {"artifact_uri": "mlflow-artifacts://elsewhere:5000/0/m"}),
+            "which is not served by the proxy",
+        ),
+        (
+            send(200, {"artifact_uri": "mlflow-artifacts:/0/%2e%2e/m"}),
+            "is not a folder in the store",
+        ),
         (send(200, {"artifact_uri": "mlflow-artifacts:/"}), "is not a folder in the store"),
     ],
 )
@@ -131,7 +155,10 @@ def test_of_an_adopted_version_the_artifact_made_of_it_is_served() -> None:
         assert mlflow.location("heart", "1") == "0/models/m-a1/artifacts"
 
 
-@pytest.mark.parametrize("location", ["mlflow-artifacts:/0/other", "models:/heart/1", "models:/m-1/../x", "file:///etc", "", 7])
+@pytest.mark.parametrize(
+    "location",
+    ["mlflow-artifacts:/0/other", "models:/heart/1", "models:/m-1/../x", "file:///etc", "", 7],
+)
 def test_a_tag_that_leads_anywhere_else_is_refused(location: object) -> None:
     with registry(tagged(location)) as mlflow, pytest.raises(Refused):
         mlflow.location("heart", "1")
@@ -139,13 +166,18 @@ def test_a_tag_that_leads_anywhere_else_is_refused(location: object) -> None:
 
 def test_a_run_is_followed_to_its_files() -> None:
     run = {"run": {"info": {"artifact_uri": "mlflow-artifacts:/0/r1/artifacts"}}}
-    with registry(UNTAGGED, send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)) as mlflow:
+    with registry(
+        UNTAGGED, send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)
+    ) as mlflow:
         assert mlflow.location("heart", "1") == "0/r1/artifacts/model"
 
 
 @pytest.mark.parametrize("name", ["..", "../../etc/passwd", "/etc/passwd", ""])
 def test_a_listing_that_leads_elsewhere_is_refused(name: str) -> None:
-    with registry(send(200, {"files": [{"path": name}]})) as mlflow, pytest.raises(Refused, match="is not a plain name"):
+    with (
+        registry(send(200, {"files": [{"path": name}]})) as mlflow,
+        pytest.raises(Refused, match="is not a plain name"),
+    ):
         mlflow.files("0/m")
 
 

@@ -31,7 +31,9 @@ def graph(path: Path, inputs: Sequence[Node], outputs: Sequence[Node]) -> Path:
         [helper.make_tensor_value_info(*node) for node in inputs],
         [helper.make_tensor_value_info(*n) for n in outputs],
     )
-    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    onnx.save(
+        helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path
+    )
     return path
 
 
@@ -43,25 +45,45 @@ F = TensorProto.FLOAT
     [
         ([("z", F, [None])], [("y", F, [None])], "m.onnx: the graph has no input 'x'; it has z"),
         ([("x", F, [None])], [("z", F, [None])], "m.onnx: the graph has no output 'y'; it has z"),
-        ([("x", F, [None]), ("w", F, [None])], [("y", F, [None])], "m.onnx: the graph needs input 'w', which the signature"),
+        (
+            [("x", F, [None]), ("w", F, [None])],
+            [("y", F, [None])],
+            "m.onnx: the graph needs input 'w', which the signature",
+        ),
         (
             [("x", TensorProto.DOUBLE, [None])],
             [("y", TensorProto.DOUBLE, [None])],
             "input 'x' is tensor(double); the signature says FP32",
         ),
-        ([("x", F, [None, 2])], [("y", F, [None, 2])], "input 'x' has the shape [None, 2]; the signature says [rows]"),
-        ([("x", F, [1])], [("y", F, [1])], "input 'x' has the shape [1]; the signature says [rows]"),
-        ([("x", F, [None, 1, 1])], [("y", F, [None, 1, 1])], "input 'x' has the shape [None, 1, 1]; the signature says [rows]"),
+        (
+            [("x", F, [None, 2])],
+            [("y", F, [None, 2])],
+            "input 'x' has the shape [None, 2]; the signature says [rows]",
+        ),
+        (
+            [("x", F, [1])],
+            [("y", F, [1])],
+            "input 'x' has the shape [1]; the signature says [rows]",
+        ),
+        (
+            [("x", F, [None, 1, 1])],
+            [("y", F, [None, 1, 1])],
+            "input 'x' has the shape [None, 1, 1]; the signature says [rows]",
+        ),
     ],
 )
-def test_a_misfit_is_named(tmp_path: Path, inputs: list[Node], outputs: list[Node], said: str) -> None:
+def test_a_misfit_is_named(
+    tmp_path: Path, inputs: list[Node], outputs: list[Node], said: str
+) -> None:
     with pytest.raises(Refused) as caught:
         OnnxGraph(graph(tmp_path / "m.onnx", inputs, outputs), SIGNATURE)
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [[None], ["batch"], [None, 1], ["batch", "width"]])
-def test_a_scalar_column_is_fed_in_the_graphs_rank(tmp_path: Path, shape: list[int | str | None]) -> None:
+def test_a_scalar_column_is_fed_in_the_graphs_rank(
+    tmp_path: Path, shape: list[int | str | None]
+) -> None:
     loaded = OnnxGraph(graph(tmp_path / "m.onnx", [("x", F, shape)], [("y", F, shape)]), SIGNATURE)
     given = loaded.run({"x": np.array([1, 2, 3], np.float32)}, ["y"])
     assert given["y"].ravel().tolist() == [1, 2, 3]
@@ -70,16 +92,31 @@ def test_a_scalar_column_is_fed_in_the_graphs_rank(tmp_path: Path, shape: list[i
 @pytest.mark.parametrize("datatype", list(Datatype))
 def test_every_datatype_of_the_protocol_goes_through(tmp_path: Path, datatype: Datatype) -> None:
     element = helper.np_dtype_to_tensor_dtype(DTYPES[datatype])
-    signature = Signature(inputs=(Column(name="x", datatype=datatype),), outputs=(Column(name="y", datatype=datatype),))
-    loaded = OnnxGraph(graph(tmp_path / "m.onnx", [("x", element, [None])], [("y", element, [None])]), signature)
-    values = ["a", "ü"] if datatype is Datatype.BYTES else [True, False] if datatype is Datatype.BOOL else [1, 2]
+    signature = Signature(
+        inputs=(Column(name="x", datatype=datatype),),
+        outputs=(Column(name="y", datatype=datatype),),
+    )
+    loaded = OnnxGraph(
+        graph(tmp_path / "m.onnx", [("x", element, [None])], [("y", element, [None])]), signature
+    )
+    values = (
+        ["a", "ü"]
+        if datatype is Datatype.BYTES
+        else [True, False]
+        if datatype is Datatype.BOOL
+        else [1, 2]
+    )
     given = loaded.run({"x": np.array(values, DTYPES[datatype])}, ["y"])
     assert given["y"].tolist() == values
 
 
 @pytest.mark.parametrize(("shape", "rows"), [((4,), 2), ((2, 2), 2), ((1, 2), 2), ((2, 1, 1), 2)])
-def test_an_output_with_other_rows_than_the_request_is_an_error_of_the_model(shape: tuple[int, ...], rows: int) -> None:
-    with pytest.raises(InvalidOutput, match=r"output 'y' has the shape \[.*\] for 2 rows; \[2\] is expected"):
+def test_an_output_with_other_rows_than_the_request_is_an_error_of_the_model(
+    shape: tuple[int, ...], rows: int
+) -> None:
+    with pytest.raises(
+        InvalidOutput, match=r"output 'y' has the shape \[.*\] for 2 rows; \[2\] is expected"
+    ):
         to_output(np.zeros(shape, np.float32), SIGNATURE.outputs[0], rows)
     assert to_output(np.zeros((2, 1), np.float32), SIGNATURE.outputs[0], rows).shape == [2]
 
@@ -104,17 +141,26 @@ def test_a_graph_does_not_reach_for_files_outside_its_folder(tmp_path: Path) -> 
         initializer=[tensor],
     )
     path = tmp_path / "inner/m.onnx"
-    path.write_bytes(helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString())
+    path.write_bytes(
+        helper.make_model(
+            made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+        ).SerializeToString()
+    )
     with pytest.raises(Refused):
         OnnxGraph(path, SIGNATURE)
 
 
-def test_a_network_for_photographs_is_served_with_its_three_dimensions_and_the_names_of_its_classes(tmp_path: Path) -> None:
+def test_a_network_for_photographs_is_served_with_its_three_dimensions_and_the_names_of_its_classes(
+    tmp_path: Path,
+) -> None:
     names = ("red", "green", "blue")
     image = Column(name="image", datatype=Datatype.FP32, shape=(3, 224, 224))
     scores = Column(name="scores", datatype=Datatype.FP32, shape=(3,), classes=names)
     graph = helper.make_graph(
-        [helper.make_node("GlobalAveragePool", ["image"], ["pooled"]), helper.make_node("Flatten", ["pooled"], ["scores"])],
+        [
+            helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["scores"]),
+        ],
         "colours",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["rows", 3, 224, 224])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["rows", 3])],

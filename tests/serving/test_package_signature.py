@@ -39,51 +39,76 @@ def test_an_unsigned_version_is_refused_and_served_only_where_none_need_be_signe
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     uri = registered(mlflow, artifact, "unsigned")
-    assert refusal(mlflow, uri, dest, TRUSTED) == "manifest.sig: is missing; unsigned version 1 is not signed"
+    assert (
+        refusal(mlflow, uri, dest, TRUSTED)
+        == "manifest.sig: is missing; unsigned version 1 is not signed"
+    )
     get(mlflow, uri, dest, None)
 
 
-def test_a_foreign_key_is_refused_by_its_fingerprint(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_foreign_key_is_refused_by_its_fingerprint(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     FOREIGN.sign(artifact, "foreign-key")
-    hint = json.loads((artifact / "manifest.sig").read_bytes())["verificationMaterial"]["publicKey"]["hint"]
+    hint = json.loads((artifact / "manifest.sig").read_bytes())["verificationMaterial"][
+        "publicKey"
+    ]["hint"]
     said = refusal(mlflow, registered(mlflow, artifact, "foreign-key"), dest, TRUSTED)
     assert said == f"manifest.sig: signed by the key {hint}, which is not trusted here"
 
 
-def test_a_foreign_key_that_says_it_is_the_trusted_one_is_refused(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_foreign_key_that_says_it_is_the_trusted_one_is_refused(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     FOREIGN.sign(artifact, "disguised")
     forged = json.loads((artifact / "manifest.sig").read_bytes())
     KEY.sign(artifact, "disguised")
-    forged["verificationMaterial"] = json.loads((artifact / "manifest.sig").read_bytes())["verificationMaterial"]
+    forged["verificationMaterial"] = json.loads((artifact / "manifest.sig").read_bytes())[
+        "verificationMaterial"
+    ]
     (artifact / "manifest.sig").write_text(json.dumps(forged))
     said = refusal(mlflow, registered(mlflow, artifact, "disguised"), dest, TRUSTED)
     assert said == "manifest.sig: is not a signature of this manifest.json for the model disguised"
 
 
-def test_an_artifact_that_was_changed_and_pinned_anew_is_refused(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_an_artifact_that_was_changed_and_pinned_anew_is_refused(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     KEY.sign(artifact, "tampered-well")
     (artifact / "provenance.json").write_text('{"runId": "of somebody else"}')
     write_manifest(artifact)
     said = refusal(mlflow, registered(mlflow, artifact, "tampered-well"), dest, TRUSTED)
-    assert said == "manifest.sig: is not a signature of this manifest.json for the model tampered-well"
+    assert (
+        said == "manifest.sig: is not a signature of this manifest.json for the model tampered-well"
+    )
 
 
-def test_the_signature_of_one_model_does_not_pass_for_anothers(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_the_signature_of_one_model_does_not_pass_for_anothers(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     KEY.sign(artifact, "weather")
     said = refusal(mlflow, registered(mlflow, artifact, "patients"), dest, TRUSTED)
     assert said == "manifest.sig: is not a signature of this manifest.json for the model patients"
 
 
-def test_a_changed_byte_is_refused_though_the_manifest_is_signed(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_changed_byte_is_refused_though_the_manifest_is_signed(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     KEY.sign(artifact, "changed")
     version, root = mlflow.register("changed", artifact)
     content = (root / "model.onnx").read_bytes()
     (root / "model.onnx").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    uri = uri_of("changed", version, ArtifactManifest.model_validate_json((artifact / "manifest.json").read_bytes()))
+    uri = uri_of(
+        "changed",
+        version,
+        ArtifactManifest.model_validate_json((artifact / "manifest.json").read_bytes()),
+    )
     assert "model.onnx: digest mismatch" in refusal(mlflow, uri, dest, TRUSTED)
 
 
-def test_a_pickle_is_refused_whoever_signed_it(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_pickle_is_refused_whoever_signed_it(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     (artifact / "model.onnx").write_bytes(pickle.dumps(os.getcwd))
     write_manifest(artifact)
     KEY.sign(artifact, "signed-pickle")
@@ -91,8 +116,12 @@ def test_a_pickle_is_refused_whoever_signed_it(mlflow: TrackingServer, artifact:
     assert said == "model.onnx is a pickle, which could run any code; it is not accepted"
 
 
-@pytest.mark.parametrize("trusted", [FOREIGN.public + KEY.public, KEY.certificate + "\n" + FOREIGN.certificate])
-def test_of_several_keys_each_may_have_signed(mlflow: TrackingServer, artifact: Path, dest: Path, trusted: str) -> None:
+@pytest.mark.parametrize(
+    "trusted", [FOREIGN.public + KEY.public, KEY.certificate + "\n" + FOREIGN.certificate]
+)
+def test_of_several_keys_each_may_have_signed(
+    mlflow: TrackingServer, artifact: Path, dest: Path, trusted: str
+) -> None:
     for key in (KEY, FOREIGN):
         key.sign(artifact, "rotated")
         get(mlflow, registered(mlflow, artifact, "rotated"), dest, TrustedKeys(trusted))
@@ -112,23 +141,41 @@ def of_another_kind(package_signature: dict[str, dict[str, object]]) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [without_payload, without_signatures, of_another_kind, lambda package_signature: package_signature.pop("dsseEnvelope")],
+    [
+        without_payload,
+        without_signatures,
+        of_another_kind,
+        lambda package_signature: package_signature.pop("dsseEnvelope"),
+    ],
 )
-def test_a_damaged_signature_is_refused(artifact: Path, damage: Callable[[dict[str, dict[str, object]]], object]) -> None:
+def test_a_damaged_signature_is_refused(
+    artifact: Path, damage: Callable[[dict[str, dict[str, object]]], object]
+) -> None:
     KEY.sign(artifact, "damaged")
     package_signature = json.loads((artifact / "manifest.sig").read_bytes())
     damage(package_signature)
     with pytest.raises(Refused, match="is not a signature of this"):
-        TRUSTED.check("damaged", (artifact / "manifest.json").read_bytes(), json.dumps(package_signature).encode())
+        TRUSTED.check(
+            "damaged",
+            (artifact / "manifest.json").read_bytes(),
+            json.dumps(package_signature).encode(),
+        )
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000]
+)
 def test_what_is_no_signature_is_refused(content: bytes) -> None:
     with pytest.raises(Refused, match=r"manifest\.sig: is not a signature as"):
         TRUSTED.check("any", b"{}", content)
 
 
-RSA = rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+RSA = (
+    rsa.generate_private_key(65537, 2048)
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +184,10 @@ RSA = rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.P
         ("", "no public key is trusted here; set SLIPWAY_STORAGE_TRUSTED_KEYS"),
         ("no PEM", "no public key is trusted here"),
         (RSA, "is not on an elliptic curve"),
-        ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "a public key that cannot be read"),
+        (
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+            "a public key that cannot be read",
+        ),
     ],
     ids=["none", "no-pem", "rsa", "damaged"],
 )
@@ -152,5 +202,7 @@ def test_the_program_asks_for_signatures_unless_it_is_told_otherwise(
     uri = registered(mlflow, artifact, "program-unsigned")
     ended = run(dest, uri, mlflow.url, tmp_path / "log", KEY.public)
     assert ended.returncode == 3
-    assert (tmp_path / "log").read_text() == "manifest.sig: is missing; program-unsigned version 1 is not signed\n"
+    assert (
+        tmp_path / "log"
+    ).read_text() == "manifest.sig: is missing; program-unsigned version 1 is not signed\n"
     assert list(dest.iterdir()) == []

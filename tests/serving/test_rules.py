@@ -18,7 +18,12 @@ from tests.serving.artifacts import TEXT, write_rules
 from tests.serving.test_storage import get
 from tests.serving.tracking_server import TrackingServer, uri_of
 
-WORDS = {"rules": "vader", "version": "3.3.2", "lexicon": {"good": 1.9}, "emoji": {"😀": "good face"}}
+WORDS = {
+    "rules": "vader",
+    "version": "3.3.2",
+    "lexicon": {"good": 1.9},
+    "emoji": {"😀": "good face"},
+}
 
 
 def stored(folder: Path, **changed: Any) -> Path:
@@ -41,15 +46,35 @@ def test_the_words_are_those_of_the_artifact_and_not_of_the_package(tmp_path: Pa
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"rules": "afinn"}, "model.rules is for the rules 'afinn' '3.3.2'; this server knows vader 3.3.2"),
-        ({"version": "4.0"}, "model.rules is for the rules 'vader' '4.0'; this server knows vader 3.3.2"),
-        ({"lexicon": {"good": "very"}}, "model.rules is not a rule set: lexicon.good: Input should be a valid number"),
-        ({"lexicon": {"good": float("nan")}}, "model.rules is not a rule set: lexicon.good: Input should be a finite number"),
-        ({"lexicon": {}}, "model.rules is not a rule set: lexicon: Dictionary should have at least 1 item"),
-        ({"code": "import os"}, "model.rules is not a rule set: code: Extra inputs are not permitted"),
+        (
+            {"rules": "afinn"},
+            "model.rules is for the rules 'afinn' '3.3.2'; this server knows vader 3.3.2",
+        ),
+        (
+            {"version": "4.0"},
+            "model.rules is for the rules 'vader' '4.0'; this server knows vader 3.3.2",
+        ),
+        (
+            {"lexicon": {"good": "very"}},
+            "model.rules is not a rule set: lexicon.good: Input should be a valid number",
+        ),
+        (
+            {"lexicon": {"good": float("nan")}},
+            "model.rules is not a rule set: lexicon.good: Input should be a finite number",
+        ),
+        (
+            {"lexicon": {}},
+            "model.rules is not a rule set: lexicon: Dictionary should have at least 1 item",
+        ),
+        (
+            {"code": "import os"},
+            "model.rules is not a rule set: code: Extra inputs are not permitted",
+        ),
     ],
 )
-def test_rules_that_are_not_known_and_words_that_are_none_are_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
+def test_rules_that_are_not_known_and_words_that_are_none_are_refused(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
     with pytest.raises(Refused) as refused:
         Rules(stored(tmp_path, **changed), TEXT)
     assert str(refused.value).startswith(said)
@@ -64,9 +89,13 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "signature",
     [
-        Signature(inputs=(*TEXT.inputs, Column(name="age", datatype=Datatype.FP32)), outputs=TEXT.outputs),
+        Signature(
+            inputs=(*TEXT.inputs, Column(name="age", datatype=Datatype.FP32)), outputs=TEXT.outputs
+        ),
         Signature(inputs=(Column(name="age", datatype=Datatype.FP32),), outputs=TEXT.outputs),
-        Signature(inputs=TEXT.inputs, outputs=(Column(name="probability", datatype=Datatype.FP32),)),
+        Signature(
+            inputs=TEXT.inputs, outputs=(Column(name="probability", datatype=Datatype.FP32),)
+        ),
         Signature(inputs=TEXT.inputs, outputs=(Column(name="compound", datatype=Datatype.FP64),)),
     ],
 )
@@ -75,7 +104,9 @@ def test_a_signature_that_rules_do_not_fit_is_refused(tmp_path: Path, signature:
         Rules(stored(tmp_path), signature)
 
 
-def test_an_artifact_of_rules_arrives_without_consent(mlflow: TrackingServer, tmp_path: Path) -> None:
+def test_an_artifact_of_rules_arrives_without_consent(
+    mlflow: TrackingServer, tmp_path: Path
+) -> None:
     manifest = write_rules(tmp_path / "artifact")
     dest = tmp_path / "models"
     version, _ = mlflow.register("sentiment", tmp_path / "artifact")

@@ -35,11 +35,15 @@ def predictor(artifact: Path) -> Iterator[Predictor]:
 def test_probabilities_over_http_are_the_estimators(predictor: Predictor, patients: Fitted) -> None:
     answer = predictor.infer(patients.request())
     (label, probability) = answer.json()["outputs"]
-    np.testing.assert_allclose(probability["data"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        probability["data"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5
+    )
     np.testing.assert_array_equal(label["data"], patients.estimator.predict(patients.rows))
 
 
-def test_a_100_mb_body_is_refused_and_memory_stays_flat(predictor: Predictor, patients: Fitted) -> None:
+def test_a_100_mb_body_is_refused_and_memory_stays_flat(
+    predictor: Predictor, patients: Fitted
+) -> None:
     before = predictor.resident
     headers = {"content-type": "application/json"}
 
@@ -55,34 +59,61 @@ def test_a_100_mb_body_is_refused_and_memory_stays_flat(predictor: Predictor, pa
     assert predictor.infer(patients.request()).status_code == 200
 
 
-def test_10_000_deep_json_is_refused_and_memory_stays_flat(predictor: Predictor, patients: Fitted) -> None:
+def test_10_000_deep_json_is_refused_and_memory_stays_flat(
+    predictor: Predictor, patients: Fitted
+) -> None:
     before = predictor.resident
-    deep = b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ' + b"[" * 10_000 + b"]" * 10_000 + b"}]}"
+    deep = (
+        b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": '
+        + b"[" * 10_000
+        + b"]" * 10_000
+        + b"}]}"
+    )
     for _ in range(20):
         headers = {"content-type": "application/json"}
-        assert predictor.client.post("/v2/models/heart-3/infer", content=deep, headers=headers).status_code == 400
+        assert (
+            predictor.client.post(
+                "/v2/models/heart-3/infer", content=deep, headers=headers
+            ).status_code
+            == 400
+        )
     assert predictor.resident - before < 16, "MiB more than before"
     assert predictor.infer(patients.request()).status_code == 200
 
 
 def test_refusals_leave_no_traces_in_the_answer(predictor: Predictor) -> None:
-    answer = predictor.infer({"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ["63"]}]})
+    answer = predictor.infer(
+        {"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ["63"]}]}
+    )
     assert answer.status_code == 422
     assert "Traceback" not in answer.text
 
 
-def test_nothing_is_written_but_to_the_folder_for_temporary_files(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
-    """Its container has a read-only root; and what ONNX Runtime keeps under HOME it would also send to its maker."""
-    writable = {name: tmp_path / name for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
+def test_nothing_is_written_but_to_the_folder_for_temporary_files(
+    artifact: Path, patients: Fitted, tmp_path: Path
+) -> None:
+    """Its container has a read-only root; and what ONNX Runtime keeps under HOME it would also send
+    to its maker.
+    """
+    writable = {
+        name: tmp_path / name
+        for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+    }
     for folder in writable.values():
         folder.mkdir()
     before = sorted(artifact.rglob("*"))
-    environment = {**{name: str(folder) for name, folder in writable.items()}, "CI": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        **{name: str(folder) for name, folder in writable.items()},
+        "CI": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     with started(artifact, tmp_path / "log", environment) as predictor:
         assert predictor.infer(patients.request()).status_code == 200
         predictor.process.terminate()
         assert predictor.process.wait(timeout=20) == 0
-    assert not [path for name, folder in writable.items() if name != "TMPDIR" for path in folder.rglob("*")]
+    assert not [
+        path for name, folder in writable.items() if name != "TMPDIR" for path in folder.rglob("*")
+    ]
     assert sorted(artifact.rglob("*")) == before
     assert {path.name for path in tmp_path.iterdir()} == {*writable, "log"}
 
@@ -93,7 +124,9 @@ def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitt
     assert 'model_infer_request_success_total{model="heart-3"' in text
 
 
-def test_the_token_is_taken_from_the_environment(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+def test_the_token_is_taken_from_the_environment(
+    artifact: Path, patients: Fitted, tmp_path: Path
+) -> None:
     token = "a-secret-of-the-gateway"
     with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_TOKEN": token}) as predictor:
         assert predictor.infer(patients.request()).status_code == 401
@@ -103,32 +136,52 @@ def test_the_token_is_taken_from_the_environment(artifact: Path, patients: Fitte
 
 
 @pytest.mark.parametrize("token", ["", "short"])
-def test_a_token_that_protects_nothing_is_refused_at_the_start(artifact: Path, tmp_path: Path, token: str) -> None:
+def test_a_token_that_protects_nothing_is_refused_at_the_start(
+    artifact: Path, tmp_path: Path, token: str
+) -> None:
     settings = {"SLIPWAY_SERVING_TOKEN": token}
     ended = subprocess.run(
-        [PROGRAM, artifact], cwd=tmp_path, env=settings, capture_output=True, text=True, timeout=60, check=False
+        [PROGRAM, artifact],
+        cwd=tmp_path,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 2
     assert ended.stderr.startswith("set SLIPWAY_SERVING_TOKEN: ")
 
 
-def test_sigterm_lets_the_request_under_way_finish(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+def test_sigterm_lets_the_request_under_way_finish(
+    artifact: Path, patients: Fitted, tmp_path: Path
+) -> None:
     with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_DRAIN_SECONDS": "0.5"}) as predictor:
         body = json.dumps(patients.request()).encode()
         url = predictor.client.base_url
-        head = f"POST /v2/models/heart-3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = (
+            "POST /v2/models/heart-3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: "
+            f"{len(body)}\r\n\r\n"
+        )
         with socket.create_connection((url.host, url.port or 80), timeout=20) as under_way:
             under_way.sendall(head.encode() + body[:10])
             predictor.process.terminate()
-            until(lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503, "readiness false")
-            assert predictor.infer(patients.request()).status_code == 200, "late callers are still served"
+            until(
+                lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503,
+                "readiness false",
+            )
+            assert predictor.infer(patients.request()).status_code == 200, (
+                "late callers are still served"
+            )
             until(lambda: refused(url.host, url.port or 80), "no more connections")
             under_way.sendall(body[10:])
             assert under_way.recv(2**16).startswith(b"HTTP/1.1 200 OK")
         assert predictor.process.wait(timeout=20) == 0
 
 
-def test_no_request_is_lost_while_a_server_stops(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+def test_no_request_is_lost_while_a_server_stops(
+    artifact: Path, patients: Fitted, tmp_path: Path
+) -> None:
     """Callers who look at readiness, as Kubernetes does, and who heed `Connection: close`."""
     with started(artifact, tmp_path / "log") as predictor:
         statuses: list[int] = []
@@ -137,7 +190,9 @@ def test_no_request_is_lost_while_a_server_stops(artifact: Path, patients: Fitte
         def call() -> None:
             with httpx.Client(base_url=predictor.client.base_url) as client:
                 while client.get("/v2/models/heart-3/ready").status_code == 200:
-                    statuses.append(client.post("/v2/models/heart-3/infer", json=patients.request()).status_code)
+                    statuses.append(
+                        client.post("/v2/models/heart-3/infer", json=patients.request()).status_code
+                    )
                     asked.set()
 
         caller = threading.Thread(target=call)
@@ -150,15 +205,23 @@ def test_no_request_is_lost_while_a_server_stops(artifact: Path, patients: Fitte
     assert set(statuses) == {200}
 
 
-def test_kept_connections_are_answered_until_they_are_asked_to_leave(artifact: Path, patients: Fitted, tmp_path: Path) -> None:
+def test_kept_connections_are_answered_until_they_are_asked_to_leave(
+    artifact: Path, patients: Fitted, tmp_path: Path
+) -> None:
     """Callers who know nothing of readiness: 20 requests a second over 8 connections."""
-    body, statuses, begun = json.dumps(patients.request()).encode(), list[int](), threading.Semaphore(0)
+    body, statuses, begun = (
+        json.dumps(patients.request()).encode(),
+        list[int](),
+        threading.Semaphore(0),
+    )
 
     def call(address: str) -> None:
         connection = http.client.HTTPConnection(address, timeout=20)
         pause, last = threading.Event(), False
         while not last:
-            connection.request("POST", "/v2/models/heart-3/infer", body, {"content-type": "application/json"})
+            connection.request(
+                "POST", "/v2/models/heart-3/infer", body, {"content-type": "application/json"}
+            )
             answer = connection.getresponse()
             answer.read()
             statuses.append(answer.status)
@@ -193,7 +256,9 @@ def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(patients: Fitted, tmp_path: Path) -> None:
+def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(
+    patients: Fitted, tmp_path: Path
+) -> None:
     folder = tmp_path / "mnt"
     write_artifact(folder, patients)
     write_model_settings(folder)
@@ -209,7 +274,9 @@ def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(patients
         check=False,
     )
     assert ended.returncode == 3
-    assert ended.stderr.splitlines()[-1].startswith("model.onnx is not an ONNX model that can be loaded")
+    assert ended.stderr.splitlines()[-1].startswith(
+        "model.onnx is not an ONNX model that can be loaded"
+    )
     assert told.read_text().startswith("model.onnx is not an ONNX model that can be loaded")
     assert "Traceback" not in ended.stderr
 
@@ -226,6 +293,8 @@ def test_code_beside_the_model_is_never_run(patients: Fitted, tmp_path: Path) ->
 
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     settings = {"SLIPWAY_SERVING_THREADS": "none"}
-    ended = subprocess.run([PROGRAM, tmp_path], env=settings, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [PROGRAM, tmp_path], env=settings, capture_output=True, text=True, timeout=60, check=False
+    )
     assert ended.returncode == 2
     assert ended.stderr.startswith("set SLIPWAY_SERVING_THREADS: ")

@@ -25,13 +25,23 @@ PROGRAM = Path(sys.executable).with_name("slipway-storage-initializer")
 Tamper = Callable[[Path], object]
 
 
-def get(mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None) -> ArtifactManifest:
+def get(
+    mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None
+) -> ArtifactManifest:
     settings = StorageSettings(tracking_uri=mlflow.url, attempts=1)
     with httpx.Client(timeout=20) as client:
-        return fetch(StorageUri.parse(uri), dest, MlflowRegistry(settings, client), settings.size_limit, trusted)
+        return fetch(
+            StorageUri.parse(uri),
+            dest,
+            MlflowRegistry(settings, client),
+            settings.size_limit,
+            trusted,
+        )
 
 
-def refusal(mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None) -> str:
+def refusal(
+    mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None
+) -> str:
     """Why it was refused, in one line, with nothing left behind."""
     with pytest.raises(Refused) as caught:
         get(mlflow, uri, dest, trusted)
@@ -51,7 +61,9 @@ def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
     assert (dest / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
 
 
-def test_a_registered_version_arrives_whole_and_with_settings_of_ours(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_registered_version_arrives_whole_and_with_settings_of_ours(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     (artifact / "extra").mkdir()
     (artifact / "extra/notes ü.txt").write_text("a name to be quoted")
     manifest = write_manifest(artifact)
@@ -68,13 +80,17 @@ def test_a_registered_version_arrives_whole_and_with_settings_of_ours(mlflow: Tr
     }
 
 
-def test_a_version_that_a_run_logged_arrives_too(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_version_that_a_run_logged_arrives_too(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     version = mlflow.register_from_run("of-a-run", artifact)
     get(mlflow, uri_of("of-a-run", version, write_manifest(artifact)), dest)
     assert (dest / "model.onnx").is_file()
 
 
-def test_a_second_try_replaces_what_the_first_left(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_second_try_replaces_what_the_first_left(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     version, _ = mlflow.register("again", artifact)
     (dest / ".incoming").mkdir(parents=True)
     (dest / "half.bin").write_bytes(b"of an earlier try")
@@ -84,7 +100,9 @@ def test_a_second_try_replaces_what_the_first_left(mlflow: TrackingServer, artif
         assert not (dest / ".incoming").exists()
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_folder_with_something_else_in_it_is_left_alone(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     dest.mkdir()
     (dest / "thesis.tex").write_text("not ours")
     version, _ = mlflow.register("foreign", artifact)
@@ -93,7 +111,9 @@ def test_a_folder_with_something_else_in_it_is_left_alone(mlflow: TrackingServer
     assert (dest / "thesis.tex").read_text() == "not ours"
 
 
-def test_the_artifacts_own_settings_are_never_used(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_the_artifacts_own_settings_are_never_used(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     (artifact / "deeper").mkdir()
     for path in ("model-settings.json", "settings.json", "deeper/model-settings.json"):
         (artifact / path).write_text('{"implementation": "os.system"}')
@@ -142,7 +162,10 @@ def change_the_manifest(root: Path) -> None:
         (add_a_hidden_file, "code/.hidden is in the store but not listed"),
         (change_the_manifest, "manifest.json: digest mismatch"),
         (lambda root: (root / "manifest.json").unlink(), "has no manifest.json"),
-        (lambda root: (root / "signature.json").unlink(), "signature.json is listed in manifest.json but not in the store"),
+        (
+            lambda root: (root / "signature.json").unlink(),
+            "signature.json is listed in manifest.json but not in the store",
+        ),
     ],
 )
 def test_a_store_that_was_tampered_with_is_refused_by_the_files_name(
@@ -163,7 +186,10 @@ def test_a_store_that_was_tampered_with_is_refused_by_the_files_name(
         ("a/../../b", "is not a plain relative path"),
         ("./model.onnx", "is not a plain relative path"),
         ("a\\b", "is not a plain relative path"),
-        ("link -> /etc/passwd", "link -> /etc/passwd is listed in manifest.json but not in the store"),
+        (
+            "link -> /etc/passwd",
+            "link -> /etc/passwd is listed in manifest.json but not in the store",
+        ),
         ("line\nbreak", "has characters that cannot be printed"),
         ("model.onnx/inside", "model.onnx/inside is listed in manifest.json but not in the store"),
     ],
@@ -179,8 +205,12 @@ def test_a_manifest_that_leads_elsewhere_is_refused(
     assert said in refusal(mlflow, f"mlflow://elsewhere/{version}?sha256={pin}", dest)
 
 
-@pytest.mark.parametrize("name", ["helper.pkl", "weights.PT", "data.pickle.gz", "table.npy", "second.joblib"])
-def test_a_pickle_is_refused_by_its_name(mlflow: TrackingServer, artifact: Path, dest: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["helper.pkl", "weights.PT", "data.pickle.gz", "table.npy", "second.joblib"]
+)
+def test_a_pickle_is_refused_by_its_name(
+    mlflow: TrackingServer, artifact: Path, dest: Path, name: str
+) -> None:
     (artifact / name).write_bytes(b"anything")
     manifest = write_manifest(artifact)
     version, _ = mlflow.register("named-pickle", artifact)
@@ -188,14 +218,20 @@ def test_a_pickle_is_refused_by_its_name(mlflow: TrackingServer, artifact: Path,
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_pickle_is_refused_by_its_content(mlflow: TrackingServer, artifact: Path, dest: Path, protocol: int) -> None:
+def test_a_pickle_is_refused_by_its_content(
+    mlflow: TrackingServer, artifact: Path, dest: Path, protocol: int
+) -> None:
     (artifact / "model.onnx").write_bytes(pickle.dumps(os.getcwd, protocol=protocol))
     manifest = write_manifest(artifact)
     version, _ = mlflow.register("dressed-up", artifact)
-    assert "model.onnx is a pickle" in refusal(mlflow, uri_of("dressed-up", version, manifest), dest)
+    assert "model.onnx is a pickle" in refusal(
+        mlflow, uri_of("dressed-up", version, manifest), dest
+    )
 
 
-def test_a_joblib_model_needs_the_models_consent(mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path) -> None:
+def test_a_joblib_model_needs_the_models_consent(
+    mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path
+) -> None:
     manifest = write_artifact(tmp_path / "joblib", patients, ArtifactFormat.JOBLIB)
     version, root = mlflow.register("of-old", tmp_path / "joblib")
     uri = uri_of("of-old", version, manifest)
@@ -217,7 +253,9 @@ def test_consent_to_the_model_file_is_not_consent_to_other_pickles(
     assert "readme.txt is a pickle" in refusal(mlflow, uri, dest)
 
 
-def test_a_skops_model_arrives_loadable(mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path) -> None:
+def test_a_skops_model_arrives_loadable(
+    mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path
+) -> None:
     manifest = write_artifact(tmp_path / "skops", patients, ArtifactFormat.SKOPS)
     version, _ = mlflow.register("skops", tmp_path / "skops")
     get(mlflow, uri_of("skops", version, manifest), dest)
@@ -235,13 +273,21 @@ def test_a_model_that_does_not_fit_its_signature_is_refused_here_already(
     assert said == "model.onnx: the graph has no input 'years'; it has age, thal, chol"
 
 
-def test_a_version_that_is_not_there_is_named(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_version_that_is_not_there_is_named(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     mlflow.register("lonely", artifact)
-    assert "lonely version 99 is not in MLflow at" in refusal(mlflow, f"mlflow://lonely/99?sha256={'0' * 64}", dest)
-    assert "nobody version 1 is not in MLflow at" in refusal(mlflow, f"mlflow://nobody/1?sha256={'0' * 64}", dest)
+    assert "lonely version 99 is not in MLflow at" in refusal(
+        mlflow, f"mlflow://lonely/99?sha256={'0' * 64}", dest
+    )
+    assert "nobody version 1 is not in MLflow at" in refusal(
+        mlflow, f"mlflow://nobody/1?sha256={'0' * 64}", dest
+    )
 
 
-def test_an_artifact_larger_than_the_limit_is_not_fetched(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_an_artifact_larger_than_the_limit_is_not_fetched(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
     version, _ = mlflow.register("large", artifact)
     settings = StorageSettings(tracking_uri=mlflow.url)
     uri = StorageUri.parse(uri_of("large", version, write_manifest(artifact)))
@@ -250,7 +296,9 @@ def test_an_artifact_larger_than_the_limit_is_not_fetched(mlflow: TrackingServer
     assert list(dest.iterdir()) == []
 
 
-def run(dest: Path, uri: str, tracking_uri: str, log: Path, trusted: str) -> "subprocess.CompletedProcess[str]":
+def run(
+    dest: Path, uri: str, tracking_uri: str, log: Path, trusted: str
+) -> "subprocess.CompletedProcess[str]":
     environment = {
         "MLFLOW_TRACKING_URI": tracking_uri,
         "SLIPWAY_TERMINATION_LOG": str(log),
@@ -258,13 +306,28 @@ def run(dest: Path, uri: str, tracking_uri: str, log: Path, trusted: str) -> "su
         "SLIPWAY_STORAGE_BACKOFF": "0.01",
         "SLIPWAY_STORAGE_TRUSTED_KEYS": trusted,
     }
-    return subprocess.run([PROGRAM, uri, dest], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        [PROGRAM, uri, dest],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
-def test_the_program_ends_with_0_and_a_filled_folder(mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path) -> None:
+def test_the_program_ends_with_0_and_a_filled_folder(
+    mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
+) -> None:
     KEY.sign(artifact, "program")
     version, _ = mlflow.register("program", artifact)
-    ended = run(dest, uri_of("program", version, write_manifest(artifact)), mlflow.url, tmp_path / "log", KEY.public)
+    ended = run(
+        dest,
+        uri_of("program", version, write_manifest(artifact)),
+        mlflow.url,
+        tmp_path / "log",
+        KEY.public,
+    )
     assert ended.returncode == 0, ended.stderr
     assert (dest / "model-settings.json").is_file()
     assert not (tmp_path / "log").exists()
@@ -276,7 +339,13 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
     KEY.sign(artifact, "wrong")
     version, root = mlflow.register("wrong", artifact)
     flip_a_byte(root)
-    ended = run(dest, uri_of("wrong", version, write_manifest(artifact)), mlflow.url, tmp_path / "log", KEY.public)
+    ended = run(
+        dest,
+        uri_of("wrong", version, write_manifest(artifact)),
+        mlflow.url,
+        tmp_path / "log",
+        KEY.public,
+    )
     assert ended.returncode == 3
     assert (tmp_path / "log").read_text() == ended.stderr.splitlines(keepends=True)[-1]
     assert ended.stderr.splitlines()[-1].startswith("model.onnx: digest mismatch")
@@ -287,11 +356,21 @@ def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> 
     nobody = f"http://127.0.0.1:{free_port()}"
     ended = run(dest, f"mlflow://heart/1?sha256={'0' * 64}", nobody, tmp_path / "log", KEY.public)
     assert ended.returncode == 3
-    assert (tmp_path / "log").read_text().startswith(f"MLflow at {nobody} does not answer after 2 tries: ")
+    assert (
+        (tmp_path / "log")
+        .read_text()
+        .startswith(f"MLflow at {nobody} does not answer after 2 tries: ")
+    )
 
 
 @pytest.mark.parametrize(
-    "uri", ["s3://bucket/model", "mlflow://heart/3", "mlflow://heart/latest?sha256=" + "0" * 64, "mlflow://"]
+    "uri",
+    [
+        "s3://bucket/model",
+        "mlflow://heart/3",
+        "mlflow://heart/latest?sha256=" + "0" * 64,
+        "mlflow://",
+    ],
 )
 def test_a_uri_that_pins_nothing_is_refused(dest: Path, tmp_path: Path, uri: str) -> None:
     ended = run(dest, uri, "http://127.0.0.1:1", tmp_path / "log", KEY.public)
@@ -300,6 +379,13 @@ def test_a_uri_that_pins_nothing_is_refused(dest: Path, tmp_path: Path, uri: str
 
 
 def test_a_missing_setting_is_named(dest: Path) -> None:
-    ended = subprocess.run([PROGRAM, "mlflow://a/1", dest], env={}, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [PROGRAM, "mlflow://a/1", dest],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 2
     assert ended.stderr == "set MLFLOW_TRACKING_URI: Field required\n"

@@ -1,4 +1,6 @@
-"""A real MLflow tracking server, and the registration of artifacts as a training job does it, over its REST API."""
+"""A real MLflow tracking server, and the registration of artifacts as a training job does it, over
+its REST API.
+"""
 
 import os
 import socket
@@ -35,18 +37,37 @@ class TrackingServer:
         self._client.close()
 
     def register(self, name: str, folder: Path) -> tuple[str, Path]:
-        """Upload the folder as a logged model and register it; returns the version and where its files lie on disk."""
-        made = self._post("mlflow/logged-models", {"experiment_id": "0", "name": name})["model"]["info"]
+        """Upload the folder as a logged model and register it; returns the version and where its
+        files lie on disk.
+        """
+        made = self._post("mlflow/logged-models", {"experiment_id": "0", "name": name})["model"][
+            "info"
+        ]
         root = self._upload(made["artifact_uri"], folder)
-        self._post(f"mlflow/logged-models/{made['model_id']}", {"model_id": made["model_id"], "status": _READY}, "PATCH")
-        return self._version(name, f"models:/{made['model_id']}", model_id=made["model_id"]), self.store / root
+        self._post(
+            f"mlflow/logged-models/{made['model_id']}",
+            {"model_id": made["model_id"], "status": _READY},
+            "PATCH",
+        )
+        return self._version(
+            name, f"models:/{made['model_id']}", model_id=made["model_id"]
+        ), self.store / root
 
     def adopt(self, name: str, logged: Path, folder: Path) -> str:
-        """Register what was logged by hand, and the folder as what is served in its place; returns the version."""
+        """Register what was logged by hand, and the folder as what is served in its place; returns
+        the version.
+        """
         version, _ = self.register(name, logged)
         served, _ = self.register(f"{name}-served", folder)
-        source = self._client.get("mlflow/model-versions/get", params={"name": f"{name}-served", "version": served}).json()
-        tag = {"name": name, "version": version, "key": "slipway.artifact", "value": source["model_version"]["source"]}
+        source = self._client.get(
+            "mlflow/model-versions/get", params={"name": f"{name}-served", "version": served}
+        ).json()
+        tag = {
+            "name": name,
+            "version": version,
+            "key": "slipway.artifact",
+            "value": source["model_version"]["source"],
+        }
         self._post("mlflow/model-versions/set-tag", tag)
         return version
 
@@ -65,7 +86,9 @@ class TrackingServer:
         return root
 
     def _version(self, name: str, source: str, **owner: str) -> str:
-        self._client.post("mlflow/registered-models/create", json={"name": name})  # 400 when it is there already
+        self._client.post(
+            "mlflow/registered-models/create", json={"name": name}
+        )  # 400 when it is there already
         made = self._post("mlflow/model-versions/create", {"name": name, "source": source, **owner})
         return str(made["model_version"]["version"])
 
@@ -78,7 +101,10 @@ class TrackingServer:
 
 def uri_of(name: str, version: str, manifest: ArtifactManifest, extra: str = "") -> str:
     """The storage URI of a version as the controller writes it."""
-    return str(StorageUri(name=name, version=version, sha256=manifest.digest.removeprefix("sha256:"))) + extra
+    return (
+        str(StorageUri(name=name, version=version, sha256=manifest.digest.removeprefix("sha256:")))
+        + extra
+    )
 
 
 @contextmanager
@@ -93,12 +119,21 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
         "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
         "--artifacts-destination": str(store),
     }
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    quiet = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
     command = [str(MLFLOW), "server", *(word for option in options.items() for word in option)]
     with (folder / "log").open("wb") as log:
         # A session of its own: the server starts workers, which must go with it.
         process = subprocess.Popen(
-            command, cwd=folder, env={**os.environ, **quiet}, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=folder,
+            env={**os.environ, **quiet},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             wait_until_up(f"http://127.0.0.1:{port}/health", process, folder / "log", seconds=90)

@@ -1,4 +1,6 @@
-"""Makes MLflow's account for those who only read, once. MLflow has no command for that, but does it for its administrator."""
+"""Makes MLflow's account for those who only read, once. MLflow has no command for that, but does it
+for its administrator.
+"""
 
 import logging
 import os
@@ -14,15 +16,22 @@ log = logging.getLogger("accounts")
 
 
 def ensure(mlflow: httpx.Client, admin: tuple[str, str], reader: tuple[str, str]) -> str | None:
-    """What is wrong for good, or None when the account is there. Raises httpx.HTTPError when there is no sensible answer."""
+    """What is wrong for good, or None when the account is there. Raises httpx.HTTPError when there
+    is no sensible answer.
+    """
     if mlflow.get("users/current", auth=reader).status_code == httpx.codes.OK:
         return None
-    answer = mlflow.post("users/create", auth=admin, json={"username": reader[0], "password": reader[1]})
+    answer = mlflow.post(
+        "users/create", auth=admin, json={"username": reader[0], "password": reader[1]}
+    )
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         return "MLflow does not know its administrator by the password in the Secret"
     if answer.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT):
         # Its code only: the message has the hash of the password in it.
-        return f"MLflow refuses the account {reader[0]}: {answer.json().get('error_code')}; is it there with another password?"
+        return (
+            f"MLflow refuses the account {reader[0]}: {answer.json().get('error_code')}; is it "
+            "there with another password?"
+        )
     answer.raise_for_status()
     log.info("made %s", reader[0])
     return None
@@ -32,8 +41,13 @@ def main() -> int:
     """Exit status 1 when the account cannot be made, or exists with another password."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    admin, reader = ((os.environ[f"{who}_USERNAME"], os.environ[f"{who}_PASSWORD"]) for who in ("ADMIN", "READER"))
-    with httpx.Client(base_url=f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/", timeout=10) as mlflow:
+    admin, reader = (
+        (os.environ[f"{who}_USERNAME"], os.environ[f"{who}_PASSWORD"])
+        for who in ("ADMIN", "READER")
+    )
+    with httpx.Client(
+        base_url=f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/", timeout=10
+    ) as mlflow:
         for _ in range(TRIES):
             try:
                 problem = ensure(mlflow, admin, reader)

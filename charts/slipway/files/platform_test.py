@@ -24,7 +24,9 @@ class Ring:
         self._settings = settings
         self.failed = False
 
-    def expect(self, status: int, what: str, url: str, method: str = "GET", **request: Any) -> httpx.Response | None:
+    def expect(
+        self, status: int, what: str, url: str, method: str = "GET", **request: Any
+    ) -> httpx.Response | None:
         """Ask, and say whether the answer has the status; None when it has not."""
         try:
             answer = self._web.request(method, url, **request)
@@ -34,7 +36,9 @@ class Ring:
             if answer.status_code == status:
                 log.info("ok      %s: %d", what, status)
                 return answer
-            log.error("FAILED  %s: %d, not %d: %.300s", what, answer.status_code, status, answer.text)
+            log.error(
+                "FAILED  %s: %d, not %d: %.300s", what, answer.status_code, status, answer.text
+            )
         self.failed = True
         return None
 
@@ -42,7 +46,10 @@ class Ring:
         """Until the gateway is ready, for a while."""
         for _ in range(TRIES):
             try:
-                if self._web.get(f"{self._settings['GATEWAY']}/readyz").status_code == httpx.codes.OK:
+                if (
+                    self._web.get(f"{self._settings['GATEWAY']}/readyz").status_code
+                    == httpx.codes.OK
+                ):
                     return
             except httpx.HTTPError as error:
                 log.info("the gateway: %s", error)
@@ -50,21 +57,35 @@ class Ring:
 
     def greet(self) -> None:
         """As a stranger."""
-        gateway, mlflow, identity = self._settings["GATEWAY"], self._settings["MLFLOW"], self._settings["IDENTITY"]
+        gateway, mlflow, identity = (
+            self._settings["GATEWAY"],
+            self._settings["MLFLOW"],
+            self._settings["IDENTITY"],
+        )
         self.expect(200, "the gateway is ready", f"{gateway}/readyz")
         self.expect(401, "the gateway asks for a token", f"{gateway}/v1/models")
         if mlflow:
             self.expect(200, "MLflow answers", f"{mlflow}/health")
-            self.expect(401, "MLflow asks for a password", f"{mlflow}/api/2.0/mlflow/registered-models/search")
+            self.expect(
+                401,
+                "MLflow asks for a password",
+                f"{mlflow}/api/2.0/mlflow/registered-models/search",
+            )
         if identity:
             self.expect(
-                200, "the identity provider answers", f"{identity}/.well-known/openid-configuration", headers=self._own_name
+                200,
+                "the identity provider answers",
+                f"{identity}/.well-known/openid-configuration",
+                headers=self._own_name,
             )
 
     def use(self) -> None:
         """As someone who can log in."""
         settings = self._settings
-        from slipway_identity.login import LoginFailed, log_in  # not in the image that runs this without a login
+        from slipway_identity.login import (
+            LoginFailed,
+            log_in,
+        )  # not in the image that runs this without a login
 
         try:
             answer = log_in(
@@ -80,9 +101,17 @@ class Ring:
             return
         log.info("ok      %s logs in", settings["ACCOUNT"])
         bearer = {"Authorization": f"Bearer {answer['access_token']}"}
-        self.expect(200, f"the gateway serves {settings['ACCOUNT']}", f"{settings['GATEWAY']}/v1/models", headers=bearer)
+        self.expect(
+            200,
+            f"the gateway serves {settings['ACCOUNT']}",
+            f"{settings['GATEWAY']}/v1/models",
+            headers=bearer,
+        )
         if model := settings["MODEL"]:
-            url, body = f"{settings['GATEWAY']}/v1/models/{model}/predictions", {"instances": [json.loads(settings["INSTANCE"])]}
+            url, body = (
+                f"{settings['GATEWAY']}/v1/models/{model}/predictions",
+                {"instances": [json.loads(settings["INSTANCE"])]},
+            )
             self.expect(200, f"{model} predicts", url, "POST", json=body, headers=bearer)
 
     @property

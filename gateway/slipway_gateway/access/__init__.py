@@ -1,1 +1,3 @@
-"""What a caller may do: the table of roles and routes, grants of models, and the audit of their changes."""
+"""What a caller may do: the table of roles and routes, grants of models, and the audit of their
+changes.
+"""

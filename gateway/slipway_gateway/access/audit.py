@@ -1,4 +1,6 @@
-"""Who changed what: a row in the same transaction as the change, so that neither is there without the other."""
+"""Who changed what: a row in the same transaction as the change, so that neither is there without
+the other.
+"""
 
 import logging
 from collections.abc import AsyncIterator
@@ -22,33 +24,46 @@ class Audit:
         self._database = database
 
     async def entries(self, *, before: int | None, limit: int) -> list[Row[Any]]:
-        """The newest first; ``before`` is the number of the last entry that was seen. Raises DatabaseUnavailable."""
+        """The newest first; ``before`` is the number of the last entry that was seen. Raises
+        DatabaseUnavailable.
+        """
         query = select(audit).order_by(audit.c.number.desc()).limit(limit)
-        return await self._database.run(query if before is None else query.where(audit.c.number < before))
+        return await self._database.run(
+            query if before is None else query.where(audit.c.number < before)
+        )
 
     @asynccontextmanager
     async def noted(
         self, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None
     ) -> AsyncIterator[AsyncTransaction]:
-        """Note a change that is made in this block, outside the database: without the change there is no entry.
+        """Note a change that is made in this block, outside the database: without the change there
+        is no entry.
 
-        The block may roll the entry back when nothing changed, and must not use the database. Raises DatabaseUnavailable.
+        The block may roll the entry back when nothing changed, and must not use the database.
+        Raises DatabaseUnavailable.
         """
         async with self._database.transaction() as connection:
             entry = await connection.begin_nested()
             await note(connection, context, action, thing, detail)
             yield entry
 
-    async def write(self, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None) -> None:
+    async def write(
+        self, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None
+    ) -> None:
         """Note a change that was made. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             await note(connection, context, action, thing, detail)
 
 
 async def note(
-    connection: AsyncConnection, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None
+    connection: AsyncConnection,
+    context: RequestContext,
+    action: str,
+    thing: str,
+    detail: dict[str, Any] | None = None,
 ) -> None:
-    """Write down that the caller did ``action`` (``grant.create``) to ``thing`` (its path under ``/v1``).
+    """Write down that the caller did ``action`` (``grant.create``) to ``thing`` (its path under
+    ``/v1``).
 
     ``detail`` is JSON: what it was made, or what it was when it was deleted. Never a secret.
     """

@@ -1,4 +1,6 @@
-"""Which models a caller may use, and by which policy: pure decisions over one snapshot of the grants."""
+"""Which models a caller may use, and by which policy: pure decisions over one snapshot of the
+grants.
+"""
 
 import fnmatch
 import re
@@ -30,21 +32,26 @@ class Grant:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """Low ones go first: the person's before the group's, a name before a glob, a longer glob before a shorter one."""
+        """Low ones go first: the person's before the group's, a name before a glob, a longer glob
+        before a shorter one.
+        """
         is_glob = any(sign in self.models for sign in "*?")
         return self.grantee.startswith("group:"), is_glob, -len(self.models)
 
 
 class Grants:
-    """All grants of one moment. Decisions are cached, because a caller asks for the same model again and again.
+    """All grants of one moment. Decisions are cached, because a caller asks for the same model
+    again and again.
 
-    The cache is keyed by what administrators named, never by what callers send: by the grantees that have a grant, and by
-    models that exist.
+    The cache is keyed by what administrators named, never by what callers send: by the grantees
+    that have a grant, and by models that exist.
     """
 
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         self._by_grantee: dict[str, list[Grant]] = {}
-        for grant in sorted(grants, key=lambda each: each.rank):  # stable: among equals the one that was given first
+        for grant in sorted(
+            grants, key=lambda each: each.rank
+        ):  # stable: among equals the one that was given first
             self._by_grantee.setdefault(grant.grantee, []).append(grant)
         self._decisions: dict[tuple[tuple[str, ...], str], Grant] = {}
 
@@ -75,8 +82,12 @@ class Grants:
         return min(fitting, key=lambda each: each.rank, default=None)
 
     def get(self, caller: Caller, model: str, now: float, *, exists: bool = True) -> Grant:
-        """Raises Forbidden, also for a model that does not exist: who may not use it does not learn that."""
+        """Raises Forbidden, also for a model that does not exist: who may not use it does not learn
+        that.
+        """
         grant = self.find(caller, model, now, exists=exists)
         if grant is None:
-            raise Forbidden(f"model {model} is not granted to you; GET /v1/models lists those that are")
+            raise Forbidden(
+                f"model {model} is not granted to you; GET /v1/models lists those that are"
+            )
         return grant

@@ -1,6 +1,7 @@
 """Keeps the grants in memory: read when PostgreSQL notifies of a change, and from time to time.
 
-A row that cannot be read grants nothing; the others are read all the same, so that it cannot hold up a revocation.
+A row that cannot be read grants nothing; the others are read all the same, so that it cannot hold
+up a revocation.
 """
 
 import asyncio
@@ -26,15 +27,20 @@ PAUSE_SECONDS = 1.0
 TERMS = ("requests_per_day", "requests_per_month", "predictions_per_minute", "cache_seconds")
 QUERY = """
 SELECT g.grant_id, g.grantee, g.models, extract(epoch FROM g.expires)::float8 AS expires,
-       p.name, p.requests_per_day, p.requests_per_month, p.predictions_per_minute, p.priority, p.cache_seconds
+       p.name, p.requests_per_day, p.requests_per_month, p.predictions_per_minute, p.priority,
+       p.cache_seconds
 FROM grants g JOIN policies p ON p.name = g.policy ORDER BY g.created, g.grant_id
 """
 
 
 class GrantWatch:
-    """While PostgreSQL is away the last snapshot stays: whoever could predict still can, whoever could not still cannot."""
+    """While PostgreSQL is away the last snapshot stays: whoever could predict still can, whoever
+    could not still cannot.
+    """
 
-    def __init__(self, url: str, *, seconds: float, statement_seconds: float = STATEMENT_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, seconds: float, statement_seconds: float = STATEMENT_SECONDS
+    ) -> None:
         self._url = url
         self._statement_seconds = statement_seconds
         self._seconds = seconds
@@ -47,7 +53,9 @@ class GrantWatch:
 
     @property
     def snapshot(self) -> Grants:
-        """Raises Unavailable until the grants were read for the first time: without them nobody may do anything."""
+        """Raises Unavailable until the grants were read for the first time: without them nobody may
+        do anything.
+        """
         if self._snapshot is None:
             raise Unavailable("the grants are not known yet: the database has not answered")
         return self._snapshot
@@ -68,14 +76,20 @@ class GrantWatch:
                 await self._follow()
             except (psycopg.Error, OSError) as error:
                 if self.problem is None:
-                    log.warning("the grants stay as they were %.0f s ago, the database is away: %s", self.age, error)
+                    log.warning(
+                        "the grants stay as they were %.0f s ago, the database is away: %s",
+                        self.age,
+                        error,
+                    )
                 self.problem = str(error)
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
         """By one connection. It listens before it reads, so that no change falls in between."""
         given = parameters(self._url, statement_seconds=self._statement_seconds)
-        connection = await Connection.connect(self._url, autocommit=True, application_name="slipway-gateway grants", **given)
+        connection = await Connection.connect(
+            self._url, autocommit=True, application_name="slipway-gateway grants", **given
+        )
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
             while True:
@@ -99,7 +113,11 @@ class GrantWatch:
             except (TypeError, ValueError, re.error) as error:
                 unreadable[str(row["grant_id"])] = str(error)
         for grant_id in unreadable.keys() - self.unreadable:
-            log.error("grant %s cannot be read and grants nothing: %s; correct or delete it", grant_id, unreadable[grant_id])
+            log.error(
+                "grant %s cannot be read and grants nothing: %s; correct or delete it",
+                grant_id,
+                unreadable[grant_id],
+            )
         self.unreadable = frozenset(unreadable)
         return Grants(grants)
 

@@ -66,7 +66,13 @@ class Rule:
 # The first row is the hot one.
 RULES = (
     Rule("POST", "/v2/models/{model}/infer", "predict", ALL, Spending.PREDICTION),
-    Rule("POST", "/v2/models/{model}/versions/{version}/infer", "predict-version", ALL, Spending.PREDICTION),
+    Rule(
+        "POST",
+        "/v2/models/{model}/versions/{version}/infer",
+        "predict-version",
+        ALL,
+        Spending.PREDICTION,
+    ),
     Rule("GET", "/v2/models/{model}", "describe", ALL),
     Rule("GET", "/v2/models/{model}/ready", "describe", ALL),
     Rule("GET", "/v2/models/{model}/versions/{version}", "describe", ALL),
@@ -137,9 +143,15 @@ RULES = (
 ELSEWHERE = (
     (
         r"/v[12]/models/([^/:]{1,100})(?:/versions/[^/:]{1,100})?(?::|/)(?:predict|predictions|infer|classify|regress|explain|generate)",
-        r"send named rows to POST /v1/models/\1/predictions, or tensors to POST /v2/models/\1/infer",
+        (
+            r"send named rows to POST /v1/models/\1/predictions, or tensors to POST "
+            r"/v2/models/\1/infer"
+        ),
     ),
-    (r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})", r"one version is asked at /v2/models/\1/versions/\2/infer"),
+    (
+        r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})",
+        r"one version is asked at /v2/models/\1/versions/\2/infer",
+    ),
     (r"/v2/models|/v2/repository/index|/models", "GET /v1/models lists the models"),
     (r"/(?:v2/)?(?:health|healthz|ping|live|ready)", "GET /livez and /readyz answer probes"),
     (r"/openapi\.json", "the document is at /v1/openapi.json"),
@@ -149,7 +161,8 @@ ELSEWHERE = (
 
 
 def match(method: str, path: str) -> tuple[Rule, dict[str, str]]:
-    """The rule for a request, and the names in its path; HEAD has the rule of GET (RFC 9110, section 9.3.2).
+    """The rule for a request, and the names in its path; HEAD has the rule of GET (RFC 9110,
+    section 9.3.2).
 
     Raises NotFound, MethodNotAllowed.
     """

@@ -43,7 +43,9 @@ class AccessStore:
         rows = await self._database.run(select(self._table).where(self._key == key))
         return self._found(rows[0] if rows else None, key)
 
-    async def create(self, context: RequestContext, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
+    async def create(
+        self, context: RequestContext, values: Mapping[str, Any], shown: dict[str, Any]
+    ) -> Row[Any]:
         """Raises Conflict."""
         async with self._changing() as connection:
             statement = insert(self._table).values(**values).returning(self._table)
@@ -51,10 +53,14 @@ class AccessStore:
             await self._note(connection, context, "create", values[self._key.name], shown)
         return row
 
-    async def replace(self, context: RequestContext, key: str, values: Mapping[str, Any], shown: dict[str, Any]) -> Row[Any]:
+    async def replace(
+        self, context: RequestContext, key: str, values: Mapping[str, Any], shown: dict[str, Any]
+    ) -> Row[Any]:
         """Raises NotFound, Conflict."""
         async with self._changing() as connection:
-            statement = update(self._table).where(self._key == key).values(**values).returning(self._table)
+            statement = (
+                update(self._table).where(self._key == key).values(**values).returning(self._table)
+            )
             row = self._found((await connection.execute(statement)).one_or_none(), key)
             await self._note(connection, context, "replace", key, shown)
         return row
@@ -75,7 +81,12 @@ class AccessStore:
             raise Conflict(f"the {self._noun} does not fit what is there: {error}") from error
 
     async def _note(
-        self, connection: AsyncConnection, context: RequestContext, verb: str, key: str, shown: dict[str, Any] | None
+        self,
+        connection: AsyncConnection,
+        context: RequestContext,
+        verb: str,
+        key: str,
+        shown: dict[str, Any] | None,
     ) -> None:
         await note(connection, context, f"{self._noun}.{verb}", f"{self._table.name}/{key}", shown)
 

@@ -28,14 +28,19 @@ class PolicyTerms(RequestSchema):
 
     model_config = ConfigDict(extra="forbid")
 
-    requests_per_day: Count | None = Field(default=None, description="predictions of one caller a UTC day; null: without end")
+    requests_per_day: Count | None = Field(
+        default=None, description="predictions of one caller a UTC day; null: without end"
+    )
     requests_per_month: Count | None = Field(default=None, description="the same for a UTC month")
     predictions_per_minute: Annotated[int, Field(ge=1, le=10**7, strict=True)] | None = Field(
         default=None, description="rate of one caller; null: the gateway's own"
     )
-    priority: Priority = Field(default=Priority.NORMAL, description="who goes first where there is a queue")
+    priority: Priority = Field(
+        default=Priority.NORMAL, description="who goes first where there is a queue"
+    )
     cache_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
-        default=None, description="age up to which an answer may come from the cache; null: each is computed"
+        default=None,
+        description="age up to which an answer may come from the cache; null: each is computed",
     )
 
 
@@ -59,10 +64,15 @@ class GrantTerms(RequestSchema):
     grantee: str = Field(
         pattern=r"^(user|group|client):[^\x00-\x1f\x7f]{1,200}$",
         examples=["group:scientist"],
-        description="user: the token's `sub`; group: one of its `groups`; client: the id of a service account",
+        description=(
+            "user: the token's `sub`; group: one of its `groups`; client: the id of a service "
+            "account"
+        ),
     )
     models: str = Field(
-        pattern=r"^[a-z0-9*?-]{1,80}$", examples=["heart", "heart-*"], description="a name, or a glob with * and ?"
+        pattern=r"^[a-z0-9*?-]{1,80}$",
+        examples=["heart", "heart-*"],
+        description="a name, or a glob with * and ?",
     )
     policy: str = Field(pattern=NAME, examples=["default"])
     expires: AwareDatetime | None = Field(default=None, description="end of the grant; null: none")
@@ -114,12 +124,16 @@ class Administration:
         router.post("/policies", status_code=201, summary="Make a policy")(self.create_policy)
         router.get("/policies/{policy}", summary="One policy")(self.policy)
         router.put("/policies/{policy}", summary="Change a policy")(self.replace_policy)
-        router.delete("/policies/{policy}", status_code=204, summary="Delete a policy that no grant names")(self.delete_policy)
+        router.delete(
+            "/policies/{policy}", status_code=204, summary="Delete a policy that no grant names"
+        )(self.delete_policy)
         router.get("/grants", summary="All grants")(self.grants)
         router.post("/grants", status_code=201, summary="Grant models")(self.create_grant)
         router.get("/grants/{grant_id}", summary="One grant")(self.grant)
         router.put("/grants/{grant_id}", summary="Change a grant")(self.replace_grant)
-        router.delete("/grants/{grant_id}", status_code=204, summary="Revoke a grant")(self.delete_grant)
+        router.delete("/grants/{grant_id}", status_code=204, summary="Revoke a grant")(
+            self.delete_grant
+        )
         router.get("/audit", summary="Who did what")(self.audit)
         return router
 
@@ -129,37 +143,53 @@ class Administration:
     async def policy(self, policy: str) -> PolicyContent:
         return _policy(await self._policies.one(policy))
 
-    async def create_policy(self, said: PolicyContent, context: CurrentCall, response: Response) -> PolicyContent:
+    async def create_policy(
+        self, said: PolicyContent, context: CurrentCall, response: Response
+    ) -> PolicyContent:
         response.headers["location"] = f"/v1/policies/{said.name}"
         return _policy(await self._policies.create(context, said.model_dump(), _shown(said)))
 
-    async def replace_policy(self, policy: str, said: PolicyTerms, context: CurrentCall) -> PolicyContent:
-        return _policy(await self._policies.replace(context, policy, said.model_dump(), _shown(said)))
+    async def replace_policy(
+        self, policy: str, said: PolicyTerms, context: CurrentCall
+    ) -> PolicyContent:
+        return _policy(
+            await self._policies.replace(context, policy, said.model_dump(), _shown(said))
+        )
 
     async def delete_policy(self, policy: str, context: CurrentCall) -> None:
         await self._policies.delete(context, policy)
 
-    async def grants(self, grantee: Annotated[str | None, Query(max_length=210)] = None) -> GrantList:
+    async def grants(
+        self, grantee: Annotated[str | None, Query(max_length=210)] = None
+    ) -> GrantList:
         rows = await (self._grants.all() if grantee is None else self._grants.all(grantee=grantee))
         return GrantList(grants=_readable(rows, _grant))
 
     async def grant(self, grant_id: str) -> GrantContent:
         return _grant(await self._grants.one(grant_id))
 
-    async def create_grant(self, said: GrantTerms, context: CurrentCall, response: Response) -> GrantContent:
+    async def create_grant(
+        self, said: GrantTerms, context: CurrentCall, response: Response
+    ) -> GrantContent:
         values = {"grant_id": new_id(), "created": datetime.now(UTC), **said.model_dump()}
         response.headers["location"] = f"/v1/grants/{values['grant_id']}"
         return _grant(await self._grants.create(context, values, _shown(said)))
 
-    async def replace_grant(self, grant_id: str, said: GrantTerms, context: CurrentCall) -> GrantContent:
-        return _grant(await self._grants.replace(context, grant_id, said.model_dump(), _shown(said)))
+    async def replace_grant(
+        self, grant_id: str, said: GrantTerms, context: CurrentCall
+    ) -> GrantContent:
+        return _grant(
+            await self._grants.replace(context, grant_id, said.model_dump(), _shown(said))
+        )
 
     async def delete_grant(self, grant_id: str, context: CurrentCall) -> None:
         await self._grants.delete(context, grant_id)
 
     async def audit(
         self,
-        before: Annotated[int | None, Query(ge=1, le=2**62, description="number of the last entry seen")] = None,
+        before: Annotated[
+            int | None, Query(ge=1, le=2**62, description="number of the last entry seen")
+        ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> AuditList:
         rows = await self._audit.entries(before=before, limit=limit)

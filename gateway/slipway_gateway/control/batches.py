@@ -23,16 +23,34 @@ from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.http.outbound import Outbound
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
-from slipway_gateway.jobs.submission import IdempotencyKey, JobState, Submission, Submissions, is_over, reason, state
+from slipway_gateway.jobs.submission import (
+    IdempotencyKey,
+    JobState,
+    Submission,
+    Submissions,
+    is_over,
+    reason,
+    state,
+)
 from slipway_gateway.jobs.upload import RowCounter, received
 from slipway_gateway.limits.quotas import Quotas, check_fits
 from slipway_gateway.requestid import PATTERN, new_id
 
 PURPOSE = "batch"
-FORM: dict[str, Any] = {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
-LINK: dict[str, Any] = {"type": "object", "required": ["uri"], "properties": {"uri": {"type": "string", "format": "uri"}}}
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {"file": {"type": "string", "format": "binary"}},
+}
+LINK: dict[str, Any] = {
+    "type": "object",
+    "required": ["uri"],
+    "properties": {"uri": {"type": "string", "format": "uri"}},
+}
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
-ResultFormat = Annotated[Literal["parquet", "csv"], Query(description="of the file; lists are JSON in CSV")]
+ResultFormat = Annotated[
+    Literal["parquet", "csv"], Query(description="of the file; lists are JSON in CSV")
+]
 BODY = {
     "requestBody": {
         "required": True,
@@ -54,7 +72,12 @@ class Batch(Schema):
 
     batch_id: str
     model: str
-    version: str = Field(description="the version that predicts all rows: the one with the most traffic when it was asked for")
+    version: str = Field(
+        description=(
+            "the version that predicts all rows: the one with the most traffic when it was asked "
+            "for"
+        )
+    )
     state: JobState
     rows: int | None = Field(description="null until the Job has counted them")
     rows_done: int
@@ -106,17 +129,31 @@ class Batches:
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["batches"])
-        router.post("/models/{model}/batches", status_code=202, summary="Predict a file of rows", openapi_extra=BODY)(self.begin)
+        router.post(
+            "/models/{model}/batches",
+            status_code=202,
+            summary="Predict a file of rows",
+            openapi_extra=BODY,
+        )(self.begin)
         router.get("/batches", summary="Your batches")(self.list)
         router.get("/batches/{batch_id}", summary="One batch and its progress")(self.get)
-        router.get("/batches/{batch_id}/result", summary="The result, Parquet or CSV", response_class=StreamingResponse)(
-            self.result
+        router.get(
+            "/batches/{batch_id}/result",
+            summary="The result, Parquet or CSV",
+            response_class=StreamingResponse,
+        )(self.result)
+        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and forget a batch")(
+            self.delete
         )
-        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and forget a batch")(self.delete)
         return router
 
     async def begin(
-        self, model: str, request: Request, context: CurrentCall, response: Response, key: IdempotencyKey = None
+        self,
+        model: str,
+        request: Request,
+        context: CurrentCall,
+        response: Response,
+        key: IdempotencyKey = None,
     ) -> Batch:
         policy = context.grant.policy if context.grant else None
         if policy:
@@ -129,15 +166,34 @@ class Batches:
         pieces, kind = await self._pieces(request)
         async with received(pieces, kind, self._limit) as upload:
             now, traffic = datetime.now(UTC), target.traffic
-            values: dict[str, Any] = {"batch_id": new_id(), "subject": subject, "model": model, "key": key}
-            values |= {"version": traffic.version, "digest": traffic.digest, "url": traffic.url, "service": traffic.service}
-            values |= {"format": upload.format, "sha256": upload.sha256, "created": now, "expires": now + self._keep}
+            values: dict[str, Any] = {
+                "batch_id": new_id(),
+                "subject": subject,
+                "model": model,
+                "key": key,
+            }
+            values |= {
+                "version": traffic.version,
+                "digest": traffic.digest,
+                "url": traffic.url,
+                "service": traffic.service,
+            }
+            values |= {
+                "format": upload.format,
+                "sha256": upload.sha256,
+                "created": now,
+                "expires": now + self._keep,
+            }
             rows = await self._counter.count(upload)
             if rows > self._rows:
-                raise InvalidInput("file", f"has {rows} rows; {self._rows} are allowed, so send several files")
+                raise InvalidInput(
+                    "file", f"has {rows} rows; {self._rows} are allowed, so send several files"
+                )
             charge = None
             if policy and policy.is_metered:
-                charge = partial(self._quotas.charge, subject=subject, policy=policy, rows=rows, now=now)
+                charge = partial(
+                    self._quotas.charge, subject=subject, policy=policy, rows=rows, now=now
+                )
                 values |= {"policy": policy.name, "charged": rows, "charged_day": now.date()}
             row, is_new = await self._store.add(upload.path, charge, **values)
         if not is_new and (row.sha256, row.model) != (upload.sha256, model):
@@ -149,7 +205,9 @@ class Batches:
                 await self._store.delete(row.batch_id)
             raise
         if is_new:
-            await self._audit.write(context, "batch.create", f"batches/{row.batch_id}", {"model": model, "rows": rows})
+            await self._audit.write(
+                context, "batch.create", f"batches/{row.batch_id}", {"model": model, "rows": rows}
+            )
         response.headers["location"] = f"/v1/batches/{row.batch_id}"
         return _described(row, job)
 
@@ -186,7 +244,9 @@ class Batches:
         await self._store.started(row.batch_id, job["metadata"]["name"])
         return job
 
-    async def list(self, context: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> BatchList:
+    async def list(
+        self, context: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    ) -> BatchList:
         rows = await self._store.list(context.caller.subject, limit)
         return BatchList(batches=[_described(row, await self._job(row)) for row in rows])
 
@@ -196,14 +256,20 @@ class Batches:
         result = await self._submissions.result(job) if job and row.problem is None else None
         return _described(row, job, result)
 
-    async def result(self, batch_id: str, context: CurrentCall, format: ResultFormat = "parquet") -> StreamingResponse:
+    async def result(
+        self, batch_id: str, context: CurrentCall, format: ResultFormat = "parquet"
+    ) -> StreamingResponse:
         row = await self._own(batch_id, context)
         if row.finished is None:
             raise Conflict(f"batch {batch_id} has no result yet")
         if row.problem is not None:
             raise Conflict(f"batch {batch_id} failed and has no result: {row.problem}")
         named = {"content-disposition": f'attachment; filename="predictions-{batch_id}.{format}"'}
-        named |= {"slipway-model": row.model, "slipway-version": row.version, "slipway-digest": row.digest}
+        named |= {
+            "slipway-model": row.model,
+            "slipway-version": row.version,
+            "slipway-digest": row.digest,
+        }
         pieces = self._store.result(batch_id)
         if format == "csv":
             pieces = await self._exports.begin("slipway_gateway.jobs.batchcsv", batch_id)
@@ -228,13 +294,19 @@ class Batches:
 
     async def _own(self, batch_id: str, context: RequestContext) -> Row[Any]:
         """Someone else's does not exist. Raises NotFound."""
-        row = await self._store.get(context.caller.subject, batch_id) if PATTERN.fullmatch(batch_id) else None
+        row = (
+            await self._store.get(context.caller.subject, batch_id)
+            if PATTERN.fullmatch(batch_id)
+            else None
+        )
         if row is None:
             raise NotFound(f"there is no batch {batch_id}")
         return row
 
 
-def _described(row: Row[Any], job: Manifest | None, result: Mapping[str, Any] | None = None) -> Batch:
+def _described(
+    row: Row[Any], job: Manifest | None, result: Mapping[str, Any] | None = None
+) -> Batch:
     """``result`` is what the Job printed last: its error, where the database does not have it."""
     if row.finished is not None:
         how = JobState.SUCCEEDED if row.problem is None else JobState.FAILED
@@ -245,7 +317,11 @@ def _described(row: Row[Any], job: Manifest | None, result: Mapping[str, Any] | 
         how = JobState.FAILED
     why = None
     if how is JobState.FAILED:  # a running Job may have the problem of an earlier attempt
-        why = row.problem or (result or {}).get("reason") or (reason(job) if job else "its Job is gone")
+        why = (
+            row.problem
+            or (result or {}).get("reason")
+            or (reason(job) if job else "its Job is gone")
+        )
     return Batch(
         batch_id=row.batch_id,
         model=row.model,

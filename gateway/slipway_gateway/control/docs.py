@@ -1,4 +1,6 @@
-"""Swagger UI under ``/v1/docs``, from files that are here: nothing is fetched from elsewhere, and no script is inline."""
+"""Swagger UI under ``/v1/docs``, from files that are here: nothing is fetched from elsewhere, and
+no script is inline.
+"""
 
 import base64
 import gzip
@@ -62,15 +64,22 @@ class Asset:
 
 
 class Docs:
-    """``client`` is the OAuth client that the page logs in as, at ``issuer``, by authorization code with PKCE."""
+    """``client`` is the OAuth client that the page logs in as, at ``issuer``, by authorization code
+    with PKCE.
+    """
 
     def __init__(self, issuer: str, client: str) -> None:
-        swagger, own = files("fastapi_offline") / "static", files("slipway_gateway.control") / "pages"
+        swagger, own = (
+            files("fastapi_offline") / "static",
+            files("slipway_gateway.control") / "pages",
+        )
         style = Asset(swagger / "swagger-ui.css", "text/css; charset=utf-8")
         script = Asset(own / "docs.js", "text/javascript; charset=utf-8")
         bundle = Asset(swagger / "swagger-ui-bundle.js", "text/javascript; charset=utf-8")
         self._assets = {asset.file.name: asset for asset in (style, script, bundle)}
-        self._page = PAGE.format(style=style.url, swagger=bundle.url, script=script.url, client=escape(client))
+        self._page = PAGE.format(
+            style=style.url, swagger=bundle.url, script=script.url, client=escape(client)
+        )
         self._headers = _secured(f"script-src 'self'; connect-src 'self' {_origin(issuer)}")
         self._login = bytes(get_swagger_ui_oauth2_redirect_html().body).decode()
         self._login_headers = _secured(f"script-src 'sha256-{_script_digest(self._login)}'")
@@ -93,18 +102,30 @@ class Docs:
         found = self._assets.get(asset)
         if found is None:
             raise NotFound(f"there is nothing at {request.url.path}")
-        headers = {"etag": f'"{found.digest}"', "vary": "accept-encoding", "x-content-type-options": "nosniff"}
+        headers = {
+            "etag": f'"{found.digest}"',
+            "vary": "accept-encoding",
+            "x-content-type-options": "nosniff",
+        }
         headers["cache-control"] = FOR_EVER if request.url.query == found.digest else ASK_AGAIN
         if headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if preferred(request.headers.get("accept-encoding", "").encode()) == b"gzip":
-            return Response(found.packed, media_type=found.content_type, headers={**headers, "content-encoding": "gzip"})
+            return Response(
+                found.packed,
+                media_type=found.content_type,
+                headers={**headers, "content-encoding": "gzip"},
+            )
         return Response(found.content, media_type=found.content_type, headers=headers)
 
 
 def _secured(scripts: str) -> dict[str, str]:
-    """Swagger UI sets styles on its elements, and its style sheet has pictures in ``data:`` URLs."""
-    policy = f"default-src 'none'; {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    """Swagger UI sets styles on its elements, and its style sheet has pictures in ``data:``
+    URLs.
+    """
+    policy = (
+        f"default-src 'none'; {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    )
     policy += "; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     return {
         "content-security-policy": policy,

@@ -1,4 +1,6 @@
-"""Files that a process of its own writes from PostgreSQL: neither it nor the gateway holds the whole."""
+"""Files that a process of its own writes from PostgreSQL: neither it nor the gateway holds the
+whole.
+"""
 
 import asyncio
 import os
@@ -24,7 +26,9 @@ class Exports:
         self._free = asyncio.Semaphore(PROCESSES)
 
     async def begin(self, program: str, *arguments: str) -> AsyncIterator[bytes]:
-        """Start ``python -m PROGRAM`` and return what it writes, once there is a first piece. Raises Unavailable."""
+        """Start ``python -m PROGRAM`` and return what it writes, once there is a first piece.
+        Raises Unavailable.
+        """
         if self._free.locked():
             raise Unavailable("too many exports are under way", retry_after=30)
         pieces = self._pieces(program, *arguments)
@@ -35,7 +39,9 @@ class Exports:
         async with self._free:
             argv = (sys.executable, "-IB", "-m", program, *arguments)
             env = libpq_environment(os.environ) | {"SLIPWAY_DATABASE_URL": self._url}
-            process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env=env)
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdout=asyncio.subprocess.PIPE, limit=PIECE, env=env
+            )
             assert process.stdout is not None  # noqa: S101  (it was asked for)
             try:
                 while piece := await asyncio.wait_for(process.stdout.read(PIECE), SILENCE_SECONDS):
@@ -43,7 +49,9 @@ class Exports:
                 if await process.wait():
                     raise Unavailable("the export broke off")
             except TimeoutError:
-                raise Unavailable(f"the export broke off: PostgreSQL sent nothing for {SILENCE_SECONDS:g} s") from None
+                raise Unavailable(
+                    f"the export broke off: PostgreSQL sent nothing for {SILENCE_SECONDS:g} s"
+                ) from None
             finally:
                 if process.returncode is None:
                     process.kill()

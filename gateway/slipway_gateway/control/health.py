@@ -1,5 +1,7 @@
-"""Probes: alive says that the process answers, ready that it can serve. Both are computed from memory: a probe that waited for
-the database would take every gateway out of its Service together with it."""
+"""Probes: alive says that the process answers, ready that it can serve. Both are computed from
+memory: a probe that waited for the database would take every gateway out of its Service together
+with it.
+"""
 
 from typing import Any
 
@@ -14,8 +16,9 @@ from slipway_gateway.people.accounts import Accounts
 
 
 class Health:
-    """Predictions need the routes, the issuer's keys and accounts, the grants and room in the spool. Once these were read, they
-    need neither issuer nor database."""
+    """Predictions need the routes, the issuer's keys and accounts, the grants and room in the
+    spool. Once these were read, they need neither issuer nor database.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,13 @@ class Health:
 
     async def ready(self, response: Response) -> dict[str, Any]:
         needed = {
-            "models": "ok" if self._routes.age < float("inf") else "the cluster has not answered yet",
+            "models": "ok"
+            if self._routes.age < float("inf")
+            else "the cluster has not answered yet",
             "identity": "ok" if self._keys.known else self._keys.problem,
-            "accounts": "ok" if self._accounts is None or self._accounts.known else self._accounts.problem,
+            "accounts": "ok"
+            if self._accounts is None or self._accounts.known
+            else self._accounts.problem,
             "grants": "ok" if self._grants.known else "the database has not answered yet",
             "spool": "ok" if self._spool.size < self._spool.limit else "full",
         }
@@ -56,4 +63,8 @@ class Health:
 
     def _database(self) -> str:
         """What the last shipment and the last reading of the grants found."""
-        return "away, events wait in the spool" if self._shipper.problem or self._grants.problem else "ok"
+        return (
+            "away, events wait in the spool"
+            if self._shipper.problem or self._grants.problem
+            else "ok"
+        )

@@ -1,4 +1,6 @@
-"""What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy of each version."""
+"""What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy
+of each version.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -29,9 +31,14 @@ def _is_text(given: object) -> object:
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]
-Since = Annotated[Time | None, Query(description="predictions from then on; 30 days before `until` when not given")]
+Since = Annotated[
+    Time | None,
+    Query(description="predictions from then on; 30 days before `until` when not given"),
+]
 Until = Annotated[Time | None, Query(description="predictions before then; now when not given")]
-FILE: dict[int | str, dict[str, Any]] = {200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}}
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 class VersionAccuracy(Schema):
@@ -46,7 +53,9 @@ class VersionAccuracy(Schema):
 
 
 class Accuracy(Schema):
-    """By the latest label of each prediction. Who labels decides what is known: it is no sample by chance."""
+    """By the latest label of each prediction. Who labels decides what is known: it is no sample by
+    chance.
+    """
 
     model: str
     since: datetime
@@ -64,7 +73,9 @@ class Labels:
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["labels"])
-        router.get("/models/{model}/accuracy", summary="How often each version was right")(self.accuracy)
+        router.get("/models/{model}/accuracy", summary="How often each version was right")(
+            self.accuracy
+        )
         as_parquet = router.get(
             "/models/{model}/feedback.parquet",
             summary="Labelled predictions, Parquet",
@@ -81,7 +92,12 @@ class Labels:
         latest = (
             select(event.version, event.digest, said.rows, said.correct)
             .join(feedback, said.request_id == event.request_id)
-            .where(event.model == model, event.time >= start, event.time < end, said.label != JSONB.NULL)
+            .where(
+                event.model == model,
+                event.time >= start,
+                event.time < end,
+                said.label != JSONB.NULL,
+            )
             .ext(distinct_on(event.request_id))
             .order_by(event.request_id, said.time.desc())
             .subquery()
@@ -92,14 +108,22 @@ class Labels:
             func.sum(latest.c.rows).label("rows"),
             func.sum(latest.c.correct).label("correct"),
         )
-        found = await self._database.run(select(*columns, *sums).where(latest.c.rows > 0).group_by(*columns).order_by(*columns))
-        versions = [VersionAccuracy(**row._mapping, accuracy=row.correct / row.rows) for row in found]
+        found = await self._database.run(
+            select(*columns, *sums).where(latest.c.rows > 0).group_by(*columns).order_by(*columns)
+        )
+        versions = [
+            VersionAccuracy(**row._mapping, accuracy=row.correct / row.rows) for row in found
+        ]
         return Accuracy(model=model, since=start, until=end, versions=versions)
 
-    async def export(self, model: str, since: Since = None, until: Until = None) -> StreamingResponse:
+    async def export(
+        self, model: str, since: Since = None, until: Until = None
+    ) -> StreamingResponse:
         self._routes.get(model)
         start, end = _window(since, until)
-        pieces = await self._exports.begin("slipway_gateway.eventlog.export", model, start.isoformat(), end.isoformat())
+        pieces = await self._exports.begin(
+            "slipway_gateway.eventlog.export", model, start.isoformat(), end.isoformat()
+        )
         headers = {"content-disposition": f'attachment; filename="{model}-feedback.parquet"'}
         return StreamingResponse(pieces, media_type=PARQUET, headers=headers)
 

@@ -1,4 +1,6 @@
-"""Jobs of one purpose under a model, as ``/v1/models/{model}/trainings``: begun, listed and found alike."""
+"""Jobs of one purpose under a model, as ``/v1/models/{model}/trainings``: begun, listed and found
+alike.
+"""
 
 from typing import Any
 
@@ -14,7 +16,9 @@ from slipway_gateway.jobs.submission import Submission, Submissions
 class ModelJobs:
     """``purpose`` is the noun of one; its plural stands in the path."""
 
-    def __init__(self, purpose: str, routes: Routes, submissions: Submissions, audit: Audit) -> None:
+    def __init__(
+        self, purpose: str, routes: Routes, submissions: Submissions, audit: Audit
+    ) -> None:
         self._purpose = purpose
         self._routes = routes
         self._submissions = submissions

@@ -1,4 +1,6 @@
-"""Models under ``/v1``: which there are for a caller, and predictions of them from named features or pictures."""
+"""Models under ``/v1``: which there are for a caller, and predictions of them from named features
+or pictures.
+"""
 
 import asyncio
 import logging
@@ -25,7 +27,14 @@ from slipway_gateway.control.schemas import (
     PredictionAnswer,
     PredictionRequest,
 )
-from slipway_gateway.errors import NotFound, Refused, StorageFull, StorageSpent, Unavailable, UpstreamAborted
+from slipway_gateway.errors import (
+    NotFound,
+    Refused,
+    StorageFull,
+    StorageSpent,
+    Unavailable,
+    UpstreamAborted,
+)
 from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.text import dumps
@@ -46,8 +55,15 @@ log = logging.getLogger(__name__)
 CELL_BYTES = 16
 """Bytes of JSON that one value takes in a request and in its answer, roughly."""
 
-Top = Annotated[int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")]
-_FORM = {"type": "object", "description": "files in the field of the input that takes pictures; other inputs by their names"}
+Top = Annotated[
+    int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")
+]
+_FORM = {
+    "type": "object",
+    "description": (
+        "files in the field of the input that takes pictures; other inputs by their names"
+    ),
+}
 BODY = {
     "requestBody": {
         "required": True,
@@ -58,8 +74,12 @@ BODY = {
     }
 }
 
-_Version = Annotated[str | None, Query(description="a version that is served; the live one when not given")]
-_MARKDOWN: dict[int | str, dict[str, Any]] = {200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}}
+_Version = Annotated[
+    str | None, Query(description="a version that is served; the live one when not given")
+]
+_MARKDOWN: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}
+}
 
 
 class Models:
@@ -91,7 +111,12 @@ class Models:
         router.get("/me", summary="Who am I")(self.me)
         router.get("/models", summary="The models that are granted to me")(self.models)
         router.get("/models/{model}", summary="One model")(self.model)
-        router.get("/models/{model}/card", summary="Its model card", response_class=Response, responses=_MARKDOWN)(self.card)
+        router.get(
+            "/models/{model}/card",
+            summary="Its model card",
+            response_class=Response,
+            responses=_MARKDOWN,
+        )(self.card)
         predict = router.post(
             "/models/{model}/predictions",
             summary="Predict from named features or pictures, or from what is looked up",
@@ -115,7 +140,11 @@ class Models:
 
     async def models(self, context: CurrentCall) -> ModelList:
         granted, now = self._grants.snapshot, time.time()
-        routes = [route for name, route in sorted(self._routes.snapshot.items()) if granted.find(context.caller, name, now)]
+        routes = [
+            route
+            for name, route in sorted(self._routes.snapshot.items())
+            if granted.find(context.caller, name, now)
+        ]
         return ModelList(models=[await self._describe(route) for route in routes])
 
     async def model(self, model: str) -> ModelAnswer:
@@ -128,7 +157,9 @@ class Models:
         if not isinstance(card, str):
             raise NotFound(f"version {target.version} of model {model} has no model card")
         told = {name.decode(): value.decode() for name, value in target.headers}
-        return Response(card, media_type="text/markdown", headers={"x-content-type-options": "nosniff", **told})
+        return Response(
+            card, media_type="text/markdown", headers={"x-content-type-options": "nosniff", **told}
+        )
 
     async def _describe(self, route: Route) -> ModelAnswer:
         live, signature = route.live, None
@@ -146,11 +177,15 @@ class Models:
             signature=signature,
         )
 
-    async def predict(self, model: str, request: Request, context: CurrentCall, top: Top = None) -> Response:
+    async def predict(
+        self, model: str, request: Request, context: CurrentCall, top: Top = None
+    ) -> Response:
         target = self._routes.pick(model)
         signature = await self._metadata_cache.signature(target)
         if top and not ranked(signature):
-            raise InvalidInput("top", "this model gives no probabilities or scores of classes; leave it out")
+            raise InvalidInput(
+                "top", "this model gives no probabilities or scores of classes; leave it out"
+            )
         instances, files = await self._instances(request, signature)
         check_cells(signature, len(instances), self._value_limit)
         await self._image_store.check(context.caller.subject, files)
@@ -166,7 +201,11 @@ class Models:
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         said = PredictionAnswer.model_construct(
-            predictions=[], request_id=context.request_id, model=model, version=target.version, digest=target.digest
+            predictions=[],
+            request_id=context.request_id,
+            model=model,
+            version=target.version,
+            digest=target.digest,
         )
         if about:
             said.features = _freshness(about)
@@ -176,7 +215,9 @@ class Models:
         headers = {name.decode(): value.decode() for name, value in target.headers}
         return Response(text, media_type="application/json", headers=headers)
 
-    async def _instances(self, request: Request, signature: Signature) -> tuple[list[dict[str, Any]], list[bytes]]:
+    async def _instances(
+        self, request: Request, signature: Signature
+    ) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Rows, and the files that they were made from."""
         if form.is_form(request):
             rows, files = await form.rows(request, signature, self._pictures, self._value_limit)
@@ -197,7 +238,9 @@ class Models:
             log.warning("the pictures of request %s are not kept: %s", context.request_id, cause)
 
 
-def _written(signature: Signature, rows: list[dict[str, Any]], request_id: str, asked: dict[str, str] | None) -> bytes:
+def _written(
+    signature: Signature, rows: list[dict[str, Any]], request_id: str, asked: dict[str, str] | None
+) -> bytes:
     """The V2 request of the rows, with ``asked`` as its parameters. Raises InvalidInput."""
     inference = signature.request(rows, request_id)
     if asked:
@@ -205,7 +248,9 @@ def _written(signature: Signature, rows: list[dict[str, Any]], request_id: str, 
     return dumps(inference.model_dump(exclude_none=True))
 
 
-def _said(said: PredictionAnswer, content: bytes, target: Target, signature: Signature, top: int | None) -> bytes:
+def _said(
+    said: PredictionAnswer, content: bytes, target: Target, signature: Signature, top: int | None
+) -> bytes:
     """``said`` as JSON, with the predictions of the predictor's answer. Raises Unavailable."""
     said.predictions = signature.rows(_read(content, target).outputs)
     if top:
@@ -213,17 +258,29 @@ def _said(said: PredictionAnswer, content: bytes, target: Target, signature: Sig
     return said.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
-def _asked_for(about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]) -> dict[str, str]:
-    """Of a request whose inputs were looked up, for its receipt: what was asked for, and what was known then."""
+def _asked_for(
+    about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]
+) -> dict[str, str]:
+    """Of a request whose inputs were looked up, for its receipt: what was asked for, and what was
+    known then.
+    """
     lookup = signature.lookup
     names = (*lookup.keys, lookup.date) if lookup else ()
     asked = [[row.get(name) for name in names] for row in instances]
-    return {"features": about.name, "newest": about.newest.isoformat(), "asked": orjson.dumps(asked).decode()}
+    return {
+        "features": about.name,
+        "newest": about.newest.isoformat(),
+        "asked": orjson.dumps(asked).decode(),
+    }
 
 
 def _freshness(about: FeatureSet) -> FeaturesAnswer:
     return FeaturesAnswer(
-        name=about.name, newest=about.newest, age_seconds=about.age(), computed=about.computed, synthetic=about.synthetic
+        name=about.name,
+        newest=about.newest,
+        age_seconds=about.age(),
+        computed=about.computed,
+        synthetic=about.synthetic,
     )
 
 
@@ -231,4 +288,6 @@ def _read(content: bytes, target: Target) -> InferenceResponse:
     try:
         return InferenceResponse.model_validate_json(content)
     except ValidationError as error:
-        raise Unavailable(f"version {target.version} of model {target.model} gave an answer that is not V2") from error
+        raise Unavailable(
+            f"version {target.version} of model {target.model} gave an answer that is not V2"
+        ) from error

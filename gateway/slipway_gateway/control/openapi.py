@@ -1,4 +1,6 @@
-"""The API document: of the API alone for anyone; with a token, also of the models that are granted to its owner."""
+"""The API document: of the API alone for anyone; with a token, also of the models that are granted
+to its owner.
+"""
 
 import copy
 import time
@@ -16,14 +18,21 @@ from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.preprocessing.form import KIND
 from slipway_gateway.preprocessing.lookup import Features
 from slipway_gateway.preprocessing.ranking import ranked
-from slipway_gateway.preprocessing.schema import Json, column_schema, example, lookup_schema, row_schema
+from slipway_gateway.preprocessing.schema import (
+    Json,
+    column_schema,
+    example,
+    lookup_schema,
+    row_schema,
+)
 
 GENERAL = "/v1/models/{model}/predictions"
 MAX_KEPT = 32
 
 
 class ApiDocument:
-    """``/v1/openapi.json``. A model has a path of its own in it, with a typed schema and an example, while it is served.
+    """``/v1/openapi.json``. A model has a path of its own in it, with a typed schema and an
+    example, while it is served.
 
     Without a token no model is named: which there are is not everyone's business.
     """
@@ -51,7 +60,12 @@ class ApiDocument:
     async def document(self, request: Request) -> Response:
         context: RequestContext | None = request.scope["slipway.context"]
         signatures = await self._signatures(context) if context else []
-        shown = orjson.dumps([(each.model, each.digest, self._features.example(signature)) for each, signature in signatures])
+        shown = orjson.dumps(
+            [
+                (each.model, each.digest, self._features.example(signature))
+                for each, signature in signatures
+            ]
+        )
         written = self._written.get(shown)
         if written is None:
             written = orjson.dumps(self._with_models(signatures))
@@ -79,26 +93,38 @@ class ApiDocument:
         document = copy.deepcopy(document)
         general = document["paths"][GENERAL]["post"]
         for target, signature in signatures:
-            path, operation = _operation(general, target, signature, self._features.example(signature))
+            path, operation = _operation(
+                general, target, signature, self._features.example(signature)
+            )
             document["paths"][path] = {"post": operation}
         return document
 
 
-def _operation(general: Json, target: Target, signature: Signature, looked_up: Json | None) -> tuple[str, Json]:
+def _operation(
+    general: Json, target: Target, signature: Signature, looked_up: Json | None
+) -> tuple[str, Json]:
     """The general operation, said of one model."""
     operation = copy.deepcopy(general)
     operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "model"]
     operation["operationId"] = f"predict_{target.model}"
     operation["tags"] = [target.model]
     operation["summary"] = f"Predict with {target.model}"
-    operation["description"] = f"Inputs and outputs of version {target.version}, the one with the largest share of the traffic."
+    operation["description"] = (
+        f"Inputs and outputs of version {target.version}, the one with the largest share of "
+        "the traffic."
+    )
     operation["requestBody"]["content"] = _content(signature, looked_up)
     answer = operation["responses"]["200"]["content"]["application/json"]
     row = row_schema(signature.outputs)
     if ranked(signature):
-        row["properties"]["top"] = {"type": "array", "description": "with ?top=: the likeliest classes"}
+        row["properties"]["top"] = {
+            "type": "array",
+            "description": "with ?top=: the likeliest classes",
+        }
     else:
-        operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "top"]
+        operation["parameters"] = [
+            each for each in operation["parameters"] if each["name"] != "top"
+        ]
     rows = {"type": "array", "items": row}
     answer["schema"] = {"allOf": [answer["schema"], {"properties": {"predictions": rows}}]}
     return GENERAL.replace("{model}", target.model), operation
@@ -108,16 +134,33 @@ def _content(signature: Signature, looked_up: Json | None) -> Json:
     content = {"application/json": _request(signature, looked_up)}
     pictures = next((column for column in signature.inputs if column.picture), None)
     if pictures:
-        file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
-        others = {column.name: column_schema(column) for column in signature.inputs if not column.picture}
+        file = {
+            "type": "string",
+            "format": "binary",
+            "contentMediaType": "application/octet-stream",
+        }
+        others = {
+            column.name: column_schema(column) for column in signature.inputs if not column.picture
+        }
         fields = {pictures.name: {"type": "array", "minItems": 1, "items": file}, **others}
-        content[KIND] = {"schema": {"type": "object", "properties": fields, "required": list(fields)}}
+        content[KIND] = {
+            "schema": {"type": "object", "properties": fields, "required": list(fields)}
+        }
     return content
 
 
 def _request(signature: Signature, looked_up: Json | None) -> Json:
     row = row_schema(signature.inputs)
-    row = {"anyOf": [lookup_schema(signature.lookup, signature.inputs), row]} if signature.lookup else row
+    row = (
+        {"anyOf": [lookup_schema(signature.lookup, signature.inputs), row]}
+        if signature.lookup
+        else row
+    )
     rows = {"type": "array", "minItems": 1, "items": row}
-    schema = {"type": "object", "properties": {"instances": rows}, "required": ["instances"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"instances": rows},
+        "required": ["instances"],
+        "additionalProperties": False,
+    }
     return {"schema": schema, "example": {"instances": [looked_up or example(signature)]}}

@@ -11,7 +11,14 @@ from sqlalchemy import Row
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.control.route import PROBLEMS, CurrentCall
-from slipway_gateway.control.schemas import Dataset, FeedbackAnswer, FeedbackList, FeedbackRequest, PictureLink, Receipt
+from slipway_gateway.control.schemas import (
+    Dataset,
+    FeedbackAnswer,
+    FeedbackList,
+    FeedbackRequest,
+    PictureLink,
+    Receipt,
+)
 from slipway_gateway.errors import NotFound
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.images import ImageStore
@@ -24,10 +31,16 @@ from slipway_gateway.preprocessing.pictures import kind_of
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.telemetry.metrics import Metrics
 
-INERT = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox", "content-disposition": "attachment"}
+INERT = {
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "sandbox",
+    "content-disposition": "attachment",
+}
 """What somebody uploaded is nothing to be run here."""
 
-FILE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}}
+FILE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 
 class Receipts:
@@ -52,11 +65,16 @@ class Receipts:
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1/predictions/{request_id}", responses=PROBLEMS)
         router.get("", summary="The receipt of a prediction")(self.receipt)
-        router.post("/feedback", status_code=201, summary="Say what became known")(self.give_feedback)
-        router.get("/feedback", summary="All that was said of it, the latest first")(self.history)
-        router.get("/pictures/{number}", summary="A picture that it was made from", response_class=Response, responses=FILE)(
-            self.picture
+        router.post("/feedback", status_code=201, summary="Say what became known")(
+            self.give_feedback
         )
+        router.get("/feedback", summary="All that was said of it, the latest first")(self.history)
+        router.get(
+            "/pictures/{number}",
+            summary="A picture that it was made from",
+            response_class=Response,
+            responses=FILE,
+        )(self.picture)
         return router
 
     async def receipt(self, request_id: str, context: CurrentCall) -> Receipt:
@@ -65,7 +83,11 @@ class Receipts:
         feedback = await self._events.feedback(request_id)
         kept = await self._image_store.list(request_id)
         pictures = [
-            PictureLink(number=each.number, digest=each.digest, url=f"/v1/predictions/{request_id}/pictures/{each.number}")
+            PictureLink(
+                number=each.number,
+                digest=each.digest,
+                url=f"/v1/predictions/{request_id}/pictures/{each.number}",
+            )
             for each in kept
         ]
         return _receipt(row, provenance, feedback, pictures)
@@ -73,17 +95,28 @@ class Receipts:
     async def history(self, request_id: str, context: CurrentCall) -> FeedbackList:
         await self._find(request_id, context, Role.ADMIN)
         return FeedbackList(
-            feedback=[FeedbackAnswer.model_validate(row._asdict()) for row in await self._events.said(request_id)]
+            feedback=[
+                FeedbackAnswer.model_validate(row._asdict())
+                for row in await self._events.said(request_id)
+            ]
         )
 
-    async def picture(self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentCall) -> Response:
+    async def picture(
+        self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentCall
+    ) -> Response:
         await self._find(request_id, context, Role.SCIENTIST, Role.ADMIN)
         found = await self._image_store.picture(request_id, number)
         if found is None:
             raise NotFound(f"there is no picture {number} of prediction {request_id}, or no more")
-        return Response(found.content, media_type=kind_of(found.content), headers={**INERT, "slipway-digest": found.digest})
+        return Response(
+            found.content,
+            media_type=kind_of(found.content),
+            headers={**INERT, "slipway-digest": found.digest},
+        )
 
-    async def give_feedback(self, request_id: str, said: FeedbackRequest, context: CurrentCall) -> FeedbackAnswer:
+    async def give_feedback(
+        self, request_id: str, said: FeedbackRequest, context: CurrentCall
+    ) -> FeedbackAnswer:
         row = await self._find(request_id, context, Role.SERVICE)
         found = judge(await self._metadata_cache.outputs(row.digest), row.response, said.label)
         event = FeedbackEvent(
@@ -102,9 +135,11 @@ class Receipts:
         return FeedbackAnswer.model_validate(event.model_dump())
 
     async def _find(self, request_id: str, context: RequestContext, *others: Role) -> Row[Any]:
-        """The logged prediction, also one of a moment ago: the caller's own; with one of the other roles anybody's.
+        """The logged prediction, also one of a moment ago: the caller's own; with one of the other
+        roles anybody's.
 
-        A service account needs a grant of the model for that. What is not to be seen does not exist. Raises NotFound.
+        A service account needs a grant of the model for that. What is not to be seen does not
+        exist. Raises NotFound.
         """
         row = await self._logged(request_id) if PATTERN.fullmatch(request_id) else None
         caller = context.caller
@@ -114,7 +149,10 @@ class Receipts:
         if (
             row is None
             or not may
-            or (may == {Role.SERVICE} and not self._grants.snapshot.find(caller, row.model, context.arrived))
+            or (
+                may == {Role.SERVICE}
+                and not self._grants.snapshot.find(caller, row.model, context.arrived)
+            )
         ):
             raise NotFound(f"there is no prediction {request_id}")
         return row
@@ -127,7 +165,12 @@ class Receipts:
         return row
 
 
-def _receipt(row: Row[Any], provenance: dict[str, Any], feedback: Row[Any] | None, pictures: list[PictureLink]) -> Receipt:
+def _receipt(
+    row: Row[Any],
+    provenance: dict[str, Any],
+    feedback: Row[Any] | None,
+    pictures: list[PictureLink],
+) -> Receipt:
     dataset = provenance.get("dataset")
     return Receipt(
         request_id=row.request_id,

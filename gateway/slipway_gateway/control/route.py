@@ -1,4 +1,6 @@
-"""What every route under ``/v1`` has: the call that the door let in, and the problems that it may answer."""
+"""What every route under ``/v1`` has: the call that the door let in, and the problems that it may
+answer.
+"""
 
 from http import HTTPStatus
 from typing import Annotated, Any

@@ -22,14 +22,25 @@ from slipway_contract.body import CallerBody, read_json
 from slipway_contract.errors import MalformedRequest
 from slipway_contract.signature import Signature
 
-HEART: dict[str, JsonValue] = {"age": 63, "sex": 1, "cp": 1, "trestbps": 145, "chol": 233, "fbs": 1, "restecg": 2, "thalach": 150}
+HEART: dict[str, JsonValue] = {
+    "age": 63,
+    "sex": 1,
+    "cp": 1,
+    "trestbps": 145,
+    "chol": 233,
+    "fbs": 1,
+    "restecg": 2,
+    "thalach": 150,
+}
 HEART |= {"exang": 0, "oldpeak": 2.3, "slope": 3, "ca": 0, "thal": 6}
 
 
 class Schema(BaseModel):
     """camelCase outside."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
+    )
 
 
 class RequestSchema(Schema, CallerBody):
@@ -39,7 +50,12 @@ class RequestSchema(Schema, CallerBody):
 class Me(Schema):
     """The caller, as the token says."""
 
-    subject: str = Field(description="how receipts, usage, grants and the audit name the caller: `user:ada` or `client:nightly`")
+    subject: str = Field(
+        description=(
+            "how receipts, usage, grants and the audit name the caller: `user:ada` or "
+            "`client:nightly`"
+        )
+    )
     account: str = Field(description="`sub` of the token")
     name: str | None
     groups: list[str]
@@ -55,7 +71,9 @@ class ModelAnswer(Schema):
     version: str | None = Field(description="the version with the largest share of the traffic")
     digest: str | None = Field(description="sha256:… of that version's artifact")
     message: str = Field(description="what the Ready condition says")
-    signature: Signature | None = Field(description="inputs and outputs; null while the version cannot be asked")
+    signature: Signature | None = Field(
+        description="inputs and outputs; null while the version cannot be asked"
+    )
 
 
 class ModelList(Schema):
@@ -65,7 +83,9 @@ class ModelList(Schema):
 
 
 def _loads(content: bytes) -> Any:
-    """orjson takes half the time; pydantic's parser reads NaN, too, so that the signature can refuse it by the input's name."""
+    """orjson takes half the time; pydantic's parser reads NaN, too, so that the signature can
+    refuse it by the input's name.
+    """
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -73,14 +93,18 @@ def _loads(content: bytes) -> Any:
 
 
 def _are_rows(given: Any) -> Any:
-    """Stop at the first item that is no object. pydantic would copy all of them, and make an error of each."""
+    """Stop at the first item that is no object. pydantic would copy all of them, and make an error
+    of each.
+    """
     if not isinstance(given, list):
         raise PydanticCustomError("list_type", "is not a list of rows")
     if not given:
         raise PydanticCustomError("too_short", "is empty; send at least one row")
     wrong = next((index for index, row in enumerate(given) if type(row) is not dict), None)
     if wrong is not None:
-        raise PydanticCustomError("dict_type", "row {row} is not an object with every input by its name", {"row": wrong})
+        raise PydanticCustomError(
+            "dict_type", "row {row} is not an object with every input by its name", {"row": wrong}
+        )
     return given
 
 
@@ -90,17 +114,26 @@ Rows = Annotated[list[dict[str, Any]], SkipValidation, AfterValidator(_are_rows)
 class PredictionRequest(RequestSchema):
     """Rows of named features. Missing values are null where the signature allows them."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]}
+    )
 
-    instances: Rows = Field(description="one object a row, with every input by its name", json_schema_extra={"minItems": 1})
+    instances: Rows = Field(
+        description="one object a row, with every input by its name",
+        json_schema_extra={"minItems": 1},
+    )
 
     @classmethod
     def of_body(cls, content: bytes, limit: int) -> Self:
-        """Raises RequestValidationError with the first error, and TooManyValues when there are more than ``limit``."""
+        """Raises RequestValidationError with the first error, and TooManyValues when there are more
+        than ``limit``.
+        """
         try:
             return cls.model_validate(read_json(content, limit, _loads))
         except MalformedRequest as error:
-            raise RequestValidationError([{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]) from None
+            raise RequestValidationError(
+                [{"type": "json_invalid", "loc": ("body",), "msg": str(error)}]
+            ) from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise RequestValidationError([{**first, "loc": ("body", *first["loc"])}]) from None
@@ -124,17 +157,22 @@ class PredictionAnswer(Schema):
     model: str
     version: str
     digest: str
-    features: FeaturesAnswer | None = Field(default=None, description="only when inputs were looked up")
+    features: FeaturesAnswer | None = Field(
+        default=None, description="only when inputs were looked up"
+    )
 
 
 class FeedbackRequest(RequestSchema):
     """What became known after a prediction."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"label": 1, "comment": "confirmed by angiography"}]}
+        extra="forbid",
+        json_schema_extra={"examples": [{"label": 1, "comment": "confirmed by angiography"}]},
     )
 
-    label: Any = Field(default=None, description="the true outcome, in the terms of the model's label output")
+    label: Any = Field(
+        default=None, description="the true outcome, in the terms of the model's label output"
+    )
     comment: str | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")
@@ -206,7 +244,9 @@ class Receipt(Schema):
     git_revision: str | None
     image: str | None = Field(description="container image that trained the version")
     role: str = Field(description="traffic role of the version: live, canary, previous, draining")
-    caller: str = Field(description="`user:` and `sub` of the token; of a service account `client:` and its id")
+    caller: str = Field(
+        description="`user:` and `sub` of the token; of a service account `client:` and its id"
+    )
     decision: str = Field(description="the access rule that let the caller in")
     protocol: str
     status: int

@@ -1,4 +1,6 @@
-"""Tasks under ``/v1``: their owner sees, reads and cancels them; an admin sees all and replays what is dead."""
+"""Tasks under ``/v1``: their owner sees, reads and cancels them; an admin sees all and replays what
+is dead.
+"""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -28,11 +30,15 @@ class TaskAnswer(Schema):
     priority: Priority
     attempts: int = Field(description="attempts that ended")
     caller: str = Field(description="whose it is: `user:ada` or `client:nightly`")
-    request_id: str = Field(description="the receipt is at /v1/predictions/{requestId} once a version has answered")
+    request_id: str = Field(
+        description="the receipt is at /v1/predictions/{requestId} once a version has answered"
+    )
     created: datetime
     finished: datetime | None
     expires: datetime | None = Field(description="when the task and its answer are forgotten")
-    status: int | None = Field(description="HTTP status that the request would have been answered with")
+    status: int | None = Field(
+        description="HTTP status that the request would have been answered with"
+    )
     error: str | None = Field(description="what the last attempt said, unless it succeeded")
     result: Any = Field(default=None, description="the answer, where it is JSON; not in lists")
 
@@ -53,23 +59,35 @@ class Tasks:
         router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
         router.get("", summary="Tasks")(self.list)
         router.get("/{task_id}", summary="One task with its answer")(self.get)
-        router.get("/{task_id}/result", summary="The answer as it would have been sent", response_class=Response)(self.result)
+        router.get(
+            "/{task_id}/result",
+            summary="The answer as it would have been sent",
+            response_class=Response,
+        )(self.result)
         router.delete("/{task_id}", summary="Cancel a task")(self.cancel)
-        router.post("/{task_id}/replay", status_code=202, summary="Try a dead task again")(self.replay)
+        router.post("/{task_id}/replay", status_code=202, summary="Try a dead task again")(
+            self.replay
+        )
         return router
 
     async def list(
         self,
         context: CurrentCall,
         state: TaskState | None = None,
-        everyone: Annotated[bool, Query(alias="all", description="everybody's; admins only")] = False,
+        everyone: Annotated[
+            bool, Query(alias="all", description="everybody's; admins only")
+        ] = False,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> TaskList:
         if everyone and Role.ADMIN not in context.caller.roles:
-            raise Forbidden("everybody's tasks are for the role admin; leave out all to see your own")
+            raise Forbidden(
+                "everybody's tasks are for the role admin; leave out all to see your own"
+            )
         conditions = [] if everyone else [table.c.subject == context.caller.subject]
         conditions += [table.c.state == state] if state else []
-        return TaskList(tasks=[_described(task) for task in await self._store.list(*conditions, limit=limit)])
+        return TaskList(
+            tasks=[_described(task) for task in await self._store.list(*conditions, limit=limit)]
+        )
 
     async def get(self, task_id: str, context: CurrentCall, response: Response) -> TaskAnswer:
         task = await self._own(task_id, context)
@@ -82,7 +100,9 @@ class Tasks:
         if task.answer is None or task.status is None:
             raise Conflict(f"task {task_id} has no answer: it is {task.state}")
         answer = Response(task.answer, task.status)
-        answer.raw_headers += [(name.encode(), value.encode("latin-1")) for name, value in task.answer_headers or []]
+        answer.raw_headers += [
+            (name.encode(), value.encode("latin-1")) for name, value in task.answer_headers or []
+        ]
         return answer
 
     async def cancel(self, task_id: str, context: CurrentCall) -> TaskAnswer:
@@ -102,7 +122,9 @@ class Tasks:
     async def _own(self, task_id: str, context: RequestContext) -> Task:
         """Someone else's does not exist, but for an admin. Raises NotFound."""
         task = await self._store.get(task_id) if PATTERN.fullmatch(task_id) else None
-        if task is None or not (task.subject == context.caller.subject or Role.ADMIN in context.caller.roles):
+        if task is None or not (
+            task.subject == context.caller.subject or Role.ADMIN in context.caller.roles
+        ):
             raise NotFound(f"there is no task {task_id}")
         return task
 

@@ -32,7 +32,9 @@ from slipway_gateway.jobs.submission import (
 class TrainingRequest(RequestSchema):
     """Parameters by name. Which there are, and what they may be, is in the list of trainings."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"parameters": {"C": 0.1, "seed": 7}}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"parameters": {"C": 0.1, "seed": 7}}]}
+    )
 
     parameters: dict[str, Any] = Field(default_factory=dict, max_length=100)
 
@@ -49,48 +51,68 @@ class Training(Schema):
     finished: datetime | None
     reason: str | None = Field(description="why it failed, as the cluster says it")
     result: dict[str, Any] | None = Field(
-        default=None, description="what the Job said at its end: version, metrics with their baseline; not in lists"
+        default=None,
+        description=(
+            "what the Job said at its end: version, metrics with their baseline; not in lists"
+        ),
     )
 
 
 class TrainingList(Schema):
     """The newest first."""
 
-    parameters: dict[str, Any] = Field(description="JSON Schema of what a training of this model takes")
+    parameters: dict[str, Any] = Field(
+        description="JSON Schema of what a training of this model takes"
+    )
     trainings: list[Training]
 
 
 class Trainings:
     """The routes."""
 
-    def __init__(self, routes: Routes, submissions: Submissions, readers: LogReaders, audit: Audit) -> None:
+    def __init__(
+        self, routes: Routes, submissions: Submissions, readers: LogReaders, audit: Audit
+    ) -> None:
         self._routes = routes
         self._jobs = ModelJobs("training", routes, submissions, audit)
         self._submissions = submissions
         self._readers = readers
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1/models/{model}/trainings", responses=PROBLEMS, tags=["training"])
+        router = APIRouter(
+            prefix="/v1/models/{model}/trainings", responses=PROBLEMS, tags=["training"]
+        )
         router.post("", status_code=202, summary="Train a new version")(self.train)
         router.get("", summary="Trainings, and what they take")(self.list)
         router.get("/{job}", summary="One training")(self.get)
         router.delete("/{job}", status_code=204, summary="Cancel a training")(self.cancel)
-        router.get("/{job}/logs", summary="The log of a training", response_class=StreamingResponse)(self.logs)
+        router.get(
+            "/{job}/logs", summary="The log of a training", response_class=StreamingResponse
+        )(self.logs)
         return router
 
     async def train(
-        self, model: str, asked: TrainingRequest, context: CurrentCall, response: Response, key: IdempotencyKey = None
+        self,
+        model: str,
+        asked: TrainingRequest,
+        context: CurrentCall,
+        response: Response,
+        key: IdempotencyKey = None,
     ) -> Training:
         template = await self._template(model)
         check(schema_of(template), asked.parameters)
         name, args = template["metadata"]["name"], list(arguments(asked.parameters))
-        job = await self._jobs.begin(model, name, args, {"parameters": asked.parameters}, context, key, response)
+        job = await self._jobs.begin(
+            model, name, args, {"parameters": asked.parameters}, context, key, response
+        )
         return _training(model, job)
 
     async def list(self, model: str) -> TrainingList:
         template = await self._template(model)
         jobs = await self._jobs.all(model)
-        return TrainingList(parameters=schema_of(template), trainings=[_training(model, job) for job in jobs])
+        return TrainingList(
+            parameters=schema_of(template), trainings=[_training(model, job) for job in jobs]
+        )
 
     async def get(self, model: str, job: str) -> Training:
         found = await self._jobs.find(model, job)
@@ -113,7 +135,9 @@ class Trainings:
         """The CronJob. Raises NotFound, Unavailable."""
         training = self._routes.get(model).model.spec.training
         if training is None:
-            raise NotFound(f"model {model} has no training: its spec.training names no Job template")
+            raise NotFound(
+                f"model {model} has no training: its spec.training names no Job template"
+            )
         return await self._submissions.template(training.template)
 
 

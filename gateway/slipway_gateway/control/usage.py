@@ -19,7 +19,9 @@ Day = Annotated[date, BeforeValidator(date.fromisoformat)]
 
 
 class UsageEntry(Schema):
-    """Predictions of one UTC day by one policy that were answered, and not by a failure of the server."""
+    """Predictions of one UTC day by one policy that were answered, and not by a failure of the
+    server.
+    """
 
     day: date
     policy: str
@@ -53,17 +55,28 @@ class Usage:
             str | None,
             Query(
                 max_length=210,
-                description="whose, for admins: `user:ada` or `client:nightly`; a bare name is a person's. Your own without it",
+                description=(
+                    "whose, for admins: `user:ada` or `client:nightly`; a bare name is a "
+                    "person's. Your own without it"
+                ),
             ),
         ] = None,
-        first: Annotated[Day | None, Query(description="first UTC day; without it the first of this month")] = None,
+        first: Annotated[
+            Day | None, Query(description="first UTC day; without it the first of this month")
+        ] = None,
         last: Annotated[Day | None, Query(description="last UTC day; without it today")] = None,
     ) -> UsageAnswer:
         caller, today = context.caller, datetime.now(UTC).date()
         whose = caller.subject if subject is None else subjects.read(subject)
         if whose != caller.subject and Role.ADMIN not in caller.roles:
-            raise Forbidden("the usage of others is for the role admin; leave out subject to see your own")
+            raise Forbidden(
+                "the usage of others is for the role admin; leave out subject to see your own"
+            )
         await self._shipper.flush()
         rows = await self._ledger.usage(whose, first or today.replace(day=1), last or today)
-        entries = [UsageEntry(day=row.day, policy=row.policy, requests=row.requests) for row in rows]
-        return UsageAnswer(subject=whose, total=sum(entry.requests for entry in entries), entries=entries)
+        entries = [
+            UsageEntry(day=row.day, policy=row.policy, requests=row.requests) for row in rows
+        ]
+        return UsageAnswer(
+            subject=whose, total=sum(entry.requests for entry in entries), entries=entries
+        )

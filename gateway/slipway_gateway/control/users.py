@@ -1,4 +1,6 @@
-"""Users and groups under ``/v1``: the identity provider keeps them, administrators manage them here, and each may leave."""
+"""Users and groups under ``/v1``: the identity provider keeps them, administrators manage them
+here, and each may leave.
+"""
 
 from contextlib import suppress
 from datetime import datetime
@@ -62,8 +64,9 @@ class GroupList(Schema):
 
 
 class Users:
-    """The routes. A change is in the audit if the provider took it, and only then; but for a break between its answer and our
-    commit."""
+    """The routes. A change is in the audit if the provider took it, and only then; but for a break
+    between its answer and our commit.
+    """
 
     def __init__(self, accounts: Accounts | None, database: Database) -> None:
         self._given = accounts
@@ -74,11 +77,19 @@ class Users:
         router.get("/users", summary="All users")(self.users)
         router.get("/users/{user}", summary="One user")(self.user)
         router.patch("/users/{user}", summary="Disable or enable a user")(self.change_user)
-        router.delete("/users/{user}", status_code=204, summary="Delete a user, and their name from the log")(self.delete_user)
+        router.delete(
+            "/users/{user}", status_code=204, summary="Delete a user, and their name from the log"
+        )(self.delete_user)
         router.get("/groups", summary="All groups")(self.groups)
-        router.put("/groups/{group}/members/{user}", status_code=204, summary="Put a user into a group")(self.add_member)
-        router.delete("/groups/{group}/members/{user}", status_code=204, summary="Take a user out of a group")(self.remove_member)
-        router.delete("/me", status_code=204, summary="Delete my account, and my name from the log")(self.leave)
+        router.put(
+            "/groups/{group}/members/{user}", status_code=204, summary="Put a user into a group"
+        )(self.add_member)
+        router.delete(
+            "/groups/{group}/members/{user}", status_code=204, summary="Take a user out of a group"
+        )(self.remove_member)
+        router.delete(
+            "/me", status_code=204, summary="Delete my account, and my name from the log"
+        )(self.leave)
         return router
 
     async def users(self) -> UserList:
@@ -92,8 +103,15 @@ class Users:
         _not_oneself(context, user)
         key = await self._accounts.id_of(user)
         async with self._database.transaction() as connection:
-            await note(connection, context, "user.enable" if said.active else "user.disable", f"users/{user}")
-            changed = await self._scim.patch("Users", key, op="replace", path="active", value=said.active)
+            await note(
+                connection,
+                context,
+                "user.enable" if said.active else "user.disable",
+                f"users/{user}",
+            )
+            changed = await self._scim.patch(
+                "Users", key, op="replace", path="active", value=said.active
+            )
         await self._look_again()
         return _user(changed)
 
@@ -103,7 +121,9 @@ class Users:
 
     async def leave(self, context: CurrentCall) -> None:
         if Role.ADMIN in context.caller.roles:
-            raise Conflict("an admin cannot leave: another admin has to take you out of the group first")
+            raise Conflict(
+                "an admin cannot leave: another admin has to take you out of the group first"
+            )
         if Role.SERVICE in context.caller.roles:
             raise Conflict("a service account is no user of the identity provider")
         await self._delete(context.caller.account, context)
@@ -131,7 +151,9 @@ class Users:
         found, names = await self._named_groups(), self._accounts.names
         return GroupList(
             groups=[
-                GroupContent(name=name, members=sorted(names.get(each, each) for each in members(group)))
+                GroupContent(
+                    name=name, members=sorted(names.get(each, each) for each in members(group))
+                )
                 for name, group in sorted(found.items())
             ]
         )
@@ -170,7 +192,8 @@ class Users:
     def _accounts(self) -> Accounts:
         if self._given is None:
             raise NotFound(
-                "users are not managed here: set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET"
+                "users are not managed here: set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID "
+                "and SLIPWAY_SCIM_CLIENT_SECRET"
             )
         return self._given
 

@@ -1,4 +1,6 @@
-"""Completion webhooks under ``/v1``: a caller names a URL, and hears there of the end of each task of theirs."""
+"""Completion webhooks under ``/v1``: a caller names a URL, and hears there of the end of each task
+of theirs.
+"""
 
 import base64
 import secrets
@@ -22,9 +24,13 @@ SECRET_BYTES = 32
 class WebhookRequest(RequestSchema):
     """Where to."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/slipway"}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/slipway"}]}
+    )
 
-    url: str = Field(max_length=2000, description="http or https; its host must have public addresses only")
+    url: str = Field(
+        max_length=2000, description="http or https; its host must have public addresses only"
+    )
 
 
 class Webhook(Schema):
@@ -39,13 +45,19 @@ class Webhook(Schema):
     verified: datetime | None = Field(
         default=None, description="when the URL answered the challenge; nothing else is sent before"
     )
-    disabled: datetime | None = Field(default=None, description="when it was given up; delete it, and register the URL again")
+    disabled: datetime | None = Field(
+        default=None, description="when it was given up; delete it, and register the URL again"
+    )
 
 
 class NewWebhook(Webhook):
     """With its secret, which is shown this once."""
 
-    secret: str = Field(description="`whsec_` and Base64: key of the HMAC-SHA256 in `webhook-signature` (Standard Webhooks)")
+    secret: str = Field(
+        description=(
+            "`whsec_` and Base64: key of the HMAC-SHA256 in `webhook-signature` (Standard Webhooks)"
+        )
+    )
 
 
 class WebhookList(Schema):
@@ -71,15 +83,23 @@ class Webhooks:
     async def subscribe(self, asked: WebhookRequest, context: CurrentCall) -> NewWebhook:
         place = await self._outbound.check("url", asked.url)
         webhook_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
-        await self._deliveries.subscribe(webhook_id, context.caller.subject, url=asked.url, host=place.host, secret=secret)
-        return NewWebhook(webhook_id=webhook_id, url=asked.url, secret="whsec_" + base64.b64encode(secret).decode())
+        await self._deliveries.subscribe(
+            webhook_id, context.caller.subject, url=asked.url, host=place.host, secret=secret
+        )
+        return NewWebhook(
+            webhook_id=webhook_id,
+            url=asked.url,
+            secret="whsec_" + base64.b64encode(secret).decode(),
+        )
 
     async def list(self, context: CurrentCall) -> WebhookList:
         found = await self._deliveries.subscriptions(context.caller.subject)
         return WebhookList(webhooks=[_described(row) for row in found])
 
     async def unsubscribe(self, webhook_id: str, context: CurrentCall) -> None:
-        if not await self._deliveries.unsubscribe(context.caller.subject, webhook_id.replace("\0", "")):
+        if not await self._deliveries.unsubscribe(
+            context.caller.subject, webhook_id.replace("\0", "")
+        ):
             raise NotFound(f"there is no webhook {webhook_id}")
 
 

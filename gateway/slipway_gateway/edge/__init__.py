@@ -1,1 +1,3 @@
-"""What every request meets first: who calls, whether they are let in, and who answers, now or later."""
+"""What every request meets first: who calls, whether they are let in, and who answers, now or
+later.
+"""

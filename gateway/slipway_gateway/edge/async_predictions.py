@@ -1,4 +1,6 @@
-"""``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered 202."""
+"""``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered
+202.
+"""
 
 import hashlib
 import logging
@@ -63,7 +65,9 @@ class AsyncPredictions:
         return rule.name in PREDICTIONS and ASKED.search(headers[b"prefer"]) is not None
 
     async def accept(self, exchange: Exchange, path: str) -> None:
-        """Raises NotFound, InvalidInput, Forbidden, TooManyTasks, Unavailable, and what reading the body raises."""
+        """Raises NotFound, InvalidInput, Forbidden, TooManyTasks, Unavailable, and what reading the
+        body raises.
+        """
         headers, context = exchange.headers, exchange.context
         assert context is not None  # noqa: S101  (the access table asks for a token here)
         route = self._routes.get(exchange.names["model"])
@@ -71,7 +75,9 @@ class AsyncPredictions:
             route.version(version)
         wanted = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
         check_headers(headers, self._body_limit, wanted)
-        body = await Body.read(exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share)
+        body = await Body.read(
+            exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share
+        )
         content = body.whole or b""
         if path.startswith("/v1"):
             await self._check(content, exchange, context)
@@ -86,7 +92,11 @@ class AsyncPredictions:
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)
         location = f"/v1/tasks/{found.task_id}"
         answer = {"taskId": found.task_id, "state": found.state, "location": location}
-        more = [(b"location", location.encode()), (b"preference-applied", b"respond-async"), (b"retry-after", RETRY_AFTER)]
+        more = [
+            (b"location", location.encode()),
+            (b"preference-applied", b"respond-async"),
+            (b"retry-after", RETRY_AFTER),
+        ]
         await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
 
     async def _check(self, content: bytes, exchange: Exchange, context: RequestContext) -> None:
@@ -100,7 +110,9 @@ class AsyncPredictions:
         text = plain.whole or b""
         asked = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
         try:
-            signature = await self._metadata_cache.signature(self._routes.pick(exchange.names["model"]))
+            signature = await self._metadata_cache.signature(
+                self._routes.pick(exchange.names["model"])
+            )
             check_cells(signature, len(asked.instances), self._value_limit)
             rows, _ = await self._features.rows(signature, asked.instances)
         except Unavailable:
@@ -108,7 +120,9 @@ class AsyncPredictions:
         await run(len(text), signature.request, rows, context.request_id)
 
 
-def _task(context: RequestContext, model: str, path: str, headers: dict[bytes, bytes], content: bytes) -> Task:
+def _task(
+    context: RequestContext, model: str, path: str, headers: dict[bytes, bytes], content: bytes
+) -> Task:
     key = headers.get(b"idempotency-key")
     if key is not None and not KEY.fullmatch(key):
         raise InvalidInput("Idempotency-Key", "is not 1 to 255 printable ASCII characters")

@@ -1,4 +1,6 @@
-"""What is asked of a caller besides the access table: a grant of the model, its rate, its quota, and few requests at a time."""
+"""What is asked of a caller besides the access table: a grant of the model, its rate, its quota,
+and few requests at a time.
+"""
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
@@ -53,14 +55,22 @@ class Authorizer:
     async def _spend(self, context: RequestContext, rule: Rule, model: str | None) -> None:
         subject = context.caller.subject
         if rule.spends is Spending.REQUEST:
-            context.headers = self._rates.take((subject, REQUESTS), "requests", self._requests_per_minute)
+            context.headers = self._rates.take(
+                (subject, REQUESTS), "requests", self._requests_per_minute
+            )
         if model is not None:
             exists = model in self._routes.snapshot
-            context.grant = self._grants.snapshot.get(context.caller, model, context.arrived, exists=exists)
+            context.grant = self._grants.snapshot.get(
+                context.caller, model, context.arrived, exists=exists
+            )
         if rule.spends is Spending.TRAINING:
-            context.headers = self._rates.take((subject, ":training"), "training", self._training_per_minute)
+            context.headers = self._rates.take(
+                (subject, ":training"), "training", self._training_per_minute
+            )
         if rule.spends is Spending.FEEDBACK:
-            context.headers = self._rates.take((subject, ":feedback"), "feedback", self._feedback_per_minute)
+            context.headers = self._rates.take(
+                (subject, ":feedback"), "feedback", self._feedback_per_minute
+            )
         if rule.spends is not Spending.PREDICTION:
             return
         assert context.grant is not None  # noqa: S101  (a path that spends predictions names a model)

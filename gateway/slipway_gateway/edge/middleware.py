@@ -1,4 +1,6 @@
-"""The first thing a request meets: its id, the access table, the caller; then the hot path or the control API."""
+"""The first thing a request meets: its id, the access table, the caller; then the hot path or the
+control API.
+"""
 
 import asyncio
 import logging
@@ -40,7 +42,9 @@ FORM = b"multipart/form-data"
 PIECE = 2**16
 """Bytes of a form that are parsed before the event loop turns."""
 CONTROL_BODY_LIMIT = 2**16
-"""Bytes of a body whose rule is neither a prediction nor streamed: a policy, a grant, parameters of a training."""
+"""Bytes of a body whose rule is neither a prediction nor streamed: a policy, a grant, parameters of
+a training.
+"""
 STREAMED = frozenset({"batch"})
 """Rules whose handlers take their bodies piece by piece, and bound them themselves."""
 
@@ -54,8 +58,8 @@ READINESS = ("/readyz", "/v2/health/ready")
 class EdgeMiddleware:
     """The ASGI application. Nothing behind it sees a request that the access table does not know.
 
-    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second request on the connection,
-    and everything else goes on.
+    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second
+    request on the connection, and everything else goes on.
     """
 
     def __init__(
@@ -94,7 +98,9 @@ class EdgeMiddleware:
                 await self._admit(request_id, scope, receive, send)
             except Disconnected:  # nobody is left to answer
                 return
-            except UpstreamAborted as error:  # uvicorn closes a connection whose answer is left incomplete
+            except (
+                UpstreamAborted
+            ) as error:  # uvicorn closes a connection whose answer is left incomplete
                 log.warning("request %s: %s", request_id, error)
             except Exception as error:  # the process's edge: every error becomes an answer here
                 await self.refuse(error, request_id, scope, send)
@@ -111,7 +117,9 @@ class EdgeMiddleware:
         if context is None and rule.spends is not None:
             self._admission.admit_unknown(self._login.address(scope, headers))
         scope["slipway.context"] = context
-        share = self._bodies.share(context.caller.subject if context else None, declared_length(headers))
+        share = self._bodies.share(
+            context.caller.subject if context else None, declared_length(headers)
+        )
         exchange = Exchange(request_id, context, names, headers, receive, send, share)
         try:
             if b"prefer" in headers and context is not None and self.later.asked(rule, headers):
@@ -124,7 +132,9 @@ class EdgeMiddleware:
                 self._admission.leave(context)
 
     async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
-        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an answer of."""
+        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an
+        answer of.
+        """
         if rule.path.startswith("/v2"):
             await self.v2(rule, exchange)
             return
@@ -137,7 +147,9 @@ class EdgeMiddleware:
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """By the control API: every answer bears the request's id, and no cache keeps it that is not told to."""
+        """By the control API: every answer bears the request's id, and no cache keeps it that is
+        not told to.
+        """
         bears_id = (b"x-request-id", request_id.encode())
         answered, begun = False, time.perf_counter()
 
@@ -146,7 +158,9 @@ class EdgeMiddleware:
             if message["type"] == "http.response.start":
                 answered = True
                 seconds = time.perf_counter() - begun
-                self._metrics.answered(scope["method"], scope["slipway.route"], message["status"], seconds)
+                self._metrics.answered(
+                    scope["method"], scope["slipway.route"], message["status"], seconds
+                )
                 given: Headers = message.get("headers", [])
                 caching = [] if any(name == b"cache-control" for name, _ in given) else [NO_STORE]
                 message["headers"] = [*given, bears_id, *caching, *_granted(scope)]
@@ -154,14 +168,21 @@ class EdgeMiddleware:
 
         try:
             # FastAPI's routes for GET do not take HEAD; the server's own scope stays as it is.
-            await self._control({**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, with_id)
+            await self._control(
+                {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, with_id
+            )
         except Exception:  # Starlette answers 500 and raises nevertheless, for the log
             if not answered:
                 raise
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
     async def _call(
-        self, request_id: str, rule: Rule, names: dict[str, str], scope: Scope, headers: dict[bytes, bytes]
+        self,
+        request_id: str,
+        rule: Rule,
+        names: dict[str, str],
+        scope: Scope,
+        headers: dict[bytes, bytes],
     ) -> RequestContext:
         """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
         caller = await self._login.caller(scope, headers)
@@ -174,24 +195,45 @@ class EdgeMiddleware:
             context = RequestContext(request_id, caller, decision, "v2", passed_on(headers))
         else:
             context = RequestContext(
-                request_id, caller, decision, "v1", passed_on(headers), address=self._login.address(scope, headers)
+                request_id,
+                caller,
+                decision,
+                "v1",
+                passed_on(headers),
+                address=self._login.address(scope, headers),
             )
         await self._admission.admit(context, rule, names.get("model"))
         return context
 
     async def _confirmed(self, rule: Rule, caller: Caller) -> Caller:
-        """The caller, when the identity provider says now that they may. Raises Unauthenticated, Forbidden, Unavailable."""
+        """The caller, when the identity provider says now that they may. Raises Unauthenticated,
+        Forbidden, Unavailable.
+        """
         caller = await self._login.confirm_now(caller)
         if rule.decision(caller.roles) is None:
-            needed, given = " or ".join(sorted(rule.roles or ())), ", ".join(sorted(caller.roles)) or "none"
-            raise Forbidden(f"this needs the role {needed}; the identity provider gives {caller.account} {given}")
+            needed, given = (
+                " or ".join(sorted(rule.roles or ())),
+                ", ".join(sorted(caller.roles)) or "none",
+            )
+            raise Forbidden(
+                f"this needs the role {needed}; the identity provider gives {caller.account} "
+                f"{given}"
+            )
         return caller
 
     async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
         if status_of(error) == 500:
-            log.error("request %s failed: %s %s", request_id, scope["method"], scope["path"], exc_info=error)
+            log.error(
+                "request %s failed: %s %s",
+                request_id,
+                scope["method"],
+                scope["path"],
+                exc_info=error,
+            )
         path: str = scope["path"]
-        status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+        status, headers, body = (
+            v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+        )
         self._metrics.refused(status, error.limit if isinstance(error, GatewayError) else None)
         headers = [(b"x-request-id", request_id.encode()), NO_STORE, *_granted(scope), *headers]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -209,7 +251,9 @@ async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive
     body = (await Body.read(receive, limit=limit, keep=limit, share=exchange.share)).whole or b""
     # The parser of forms is written in Python, and works on each piece at once.
     size = PIECE if headers.get(b"content-type", b"").lower().startswith(FORM) else len(body)
-    pieces = iter([body[start : start + size] for start in range(0, len(body), size)] if size else [b""])
+    pieces = iter(
+        [body[start : start + size] for start in range(0, len(body), size)] if size else [b""]
+    )
     left = len(body)
 
     async def replay() -> MutableMapping[str, Any]:
@@ -237,12 +281,15 @@ def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
         groups = ", ".join(caller.withdrawn)[:200]
         return Forbidden(
             f"this needs the role {needed}; "
-            f"the identity provider does not list {caller.account} in the groups {groups} of the token"
+            f"the identity provider does not list {caller.account} in the groups {groups} of "
+            "the token"
         )
     found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
     return Forbidden(
-        f"this needs the role {needed}; your token gives {', '.join(sorted(caller.roles)) or 'none'}. "
-        f"Roles are read from the token's claim {caller.claim.path}, which has {found[:200] or 'no group'}"
+        f"this needs the role {needed}; your token gives "
+        f"{', '.join(sorted(caller.roles)) or 'none'}. "
+        f"Roles are read from the token's claim {caller.claim.path}, which has "
+        f"{found[:200] or 'no group'}"
     )
 
 

@@ -1,4 +1,6 @@
-"""Answers a task as its request would have been answered: by the same door, without the token that was checked before."""
+"""Answers a task as its request would have been answered: by the same door, without the token that
+was checked before.
+"""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -16,7 +18,9 @@ SHOWN = ("content-type", "inference-header-content-length")
 
 
 class EventBuffer:
-    """In place of the spool: a worker writes an event together with the task's answer, or not at all."""
+    """In place of the spool: a worker writes an event together with the task's answer, or not at
+    all.
+    """
 
     def __init__(self) -> None:
         self._lines: dict[str, bytes] = {}
@@ -44,11 +48,30 @@ class TaskExecutor:
         log_request_id.set(task.request_id)
         rule, names = match("POST", task.path)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
-        scope: dict[str, Any] = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}
-        scope |= {"method": "POST", "path": task.path, "raw_path": task.path.encode(), "root_path": "", "query_string": b""}
-        scope |= {"headers": headers, "client": None, "server": None, "slipway.context": task.context, "slipway.route": rule.path}
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "scheme": "http",
+        }
+        scope |= {
+            "method": "POST",
+            "path": task.path,
+            "raw_path": task.path.encode(),
+            "root_path": "",
+            "query_string": b"",
+        }
+        scope |= {
+            "headers": headers,
+            "client": None,
+            "server": None,
+            "slipway.context": task.context,
+            "slipway.route": rule.path,
+        }
         got = _Answer(task.body)
-        exchange = Exchange(task.request_id, scope["slipway.context"], names, dict(headers), got.receive, got.send)
+        exchange = Exchange(
+            task.request_id, scope["slipway.context"], names, dict(headers), got.receive, got.send
+        )
         try:
             try:
                 await self._door.answer(exchange, rule, scope)
@@ -57,7 +80,11 @@ class TaskExecutor:
         except Exception as error:  # the task's edge: every error becomes an answer here
             got = _Answer(b"")
             await self._door.refuse(error, task.request_id, scope, got.send)
-        kept = [[name, value] for name, value in got.headers if name in SHOWN or name.startswith("slipway-")]
+        kept = [
+            [name, value]
+            for name, value in got.headers
+            if name in SHOWN or name.startswith("slipway-")
+        ]
         return Outcome(got.status, kept, b"".join(got.body), self._notes.take(task.request_id))
 
 
@@ -78,6 +105,9 @@ class _Answer:
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self.headers = [(name.decode().lower(), value.decode("latin-1")) for name, value in message.get("headers", [])]
+            self.headers = [
+                (name.decode().lower(), value.decode("latin-1"))
+                for name, value in message.get("headers", [])
+            ]
         else:
             self.body.append(message.get("body", b""))

@@ -1,7 +1,8 @@
-"""Accounts that were deleted at the identity provider, past the gateway: who is gone for good is erased as if they had left here.
+"""Accounts that were deleted at the identity provider, past the gateway: who is gone for good is
+erased as if they had left here.
 
-Only who was once seen there can be missed: service accounts, and people of another issuer, never were. Replicas share what they
-saw in PostgreSQL, so that it outlives them.
+Only who was once seen there can be missed: service accounts, and people of another issuer, never
+were. Replicas share what they saw in PostgreSQL, so that it outlives them.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 LOOKS = 3
 """Looks in the time for which an account must be missing."""
 SHARE = 10
-"""More than one of so many missing (but one always may be) is a provider with another database, not people who left."""
+"""More than one of so many missing (but one always may be) is a provider with another database, not
+people who left.
+"""
 ACTOR = ":gateway"
 """In the audit."""
 
@@ -36,11 +39,16 @@ WHERE NOT EXISTS (SELECT FROM departed WHERE departed.subject = name AND departe
 ON CONFLICT (subject) DO UPDATE SET missing = NULL WHERE known_accounts.missing IS NOT NULL
 """)
 """Without those who left in this moment: the list may be older than that."""
-MISS = text("UPDATE known_accounts SET missing = now() WHERE missing IS NULL AND subject <> ALL(CAST(:names AS text[]))")
+MISS = text(
+    "UPDATE known_accounts SET missing = now() WHERE missing IS NULL AND subject <> "
+    "ALL(CAST(:names AS text[]))"
+)
 
 
 class DeprovisionedUsers:
-    """An account is missed at a first look, and its name erased when it is still missing at one ``seconds`` later."""
+    """An account is missed at a first look, and its name erased when it is still missing at one
+    ``seconds`` later.
+    """
 
     def __init__(self, database: Database, scim: Scim, *, seconds: float) -> None:
         self._database = database
@@ -51,15 +59,23 @@ class DeprovisionedUsers:
     async def keep(self) -> None:
         """For ever."""
         while True:
-            with suppress(Unavailable, NotFound, Conflict):  # nobody is missed then; accounts.py says why
+            with suppress(
+                Unavailable, NotFound, Conflict
+            ):  # nobody is missed then; accounts.py says why
                 await self.once()
             await asyncio.sleep(self._seconds / LOOKS)
 
     async def once(self) -> None:
         """Raises what the provider's refusal raises, and DatabaseUnavailable."""
-        users = [str(user.get("userName") or "") async for user in self._scim.all("Users", "userName", whole=True)]
+        users = [
+            str(user.get("userName") or "")
+            async for user in self._scim.all("Users", "userName", whole=True)
+        ]
         if "" in users:
-            raise Unavailable("the identity provider has a user without a userName: no account can be told to be missing")
+            raise Unavailable(
+                "the identity provider has a user without a userName: no account can be told "
+                "to be missing"
+            )
         names = [subjects.user(user) for user in users]
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             await connection.execute(ALONE)
@@ -82,7 +98,12 @@ class DeprovisionedUsers:
         held = missing if missing > max(1, known // SHARE) else 0
         if held and held != self._held:
             log.error(
-                "%d of %d accounts are missing at the identity provider: none is erased until an admin deletes them", held, known
+                (
+                    "%d of %d accounts are missing at the identity provider: none is erased "
+                    "until an admin deletes them"
+                ),
+                held,
+                known,
             )
         self._held = held
         long_ago = func.now() - timedelta(seconds=self._seconds)
@@ -93,4 +114,8 @@ class DeprovisionedUsers:
 async def is_missed(database: Database, subject: str) -> bool:
     """Whether it was an account, and is not any more. Raises DatabaseUnavailable."""
     mine = known_accounts.c.subject == subject
-    return bool(await database.run(select(known_accounts).where(mine, known_accounts.c.missing.is_not(None))))
+    return bool(
+        await database.run(
+            select(known_accounts).where(mine, known_accounts.c.missing.is_not(None))
+        )
+    )

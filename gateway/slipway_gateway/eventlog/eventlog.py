@@ -17,9 +17,11 @@ from slipway_gateway.postgresql.tables import feedback, model_versions, predicti
 
 
 def _ship_statement() -> str:
-    """The database reads the JSON lines itself: the process that answers predictions does not parse its log.
+    """The database reads the JSON lines itself: the process that answers predictions does not parse
+    its log.
 
-    What was inserted, and only that, is entered in the ledger by the same statement: it equals the log.
+    What was inserted, and only that, is entered in the ledger by the same statement: it equals the
+    log.
     """
     columns = prediction_events.columns
     names = ", ".join(column.name for column in columns)
@@ -28,10 +30,18 @@ def _ship_statement() -> str:
     values = values.replace('event."subject"', 'coalesce(departed.pseudonym, event."subject")')
     # Only identifiers of our own table stand in this text.
     types = ", ".join(f'"{to_camel(column.name)}" {column.type.compile()}' for column in columns)
-    types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace("DOUBLE", "DOUBLE PRECISION")
+    types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace(
+        "DOUBLE", "DOUBLE PRECISION"
+    )
     source = f"json_to_recordset(CAST(:lines AS json)) AS event({types})"
-    source += ' LEFT JOIN departed ON departed.subject = event."subject" AND event."time" <= departed.until'
-    insert = f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT (request_id) DO NOTHING"  # noqa: S608
+    source += (
+        ' LEFT JOIN departed ON departed.subject = event."subject" AND event."time" <= '
+        "departed.until"
+    )
+    insert = (
+        f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT "  # noqa: S608
+        "(request_id) DO NOTHING"
+    )
     return f"WITH shipped AS ({insert} RETURNING *), {TALLY}"
 
 
@@ -55,18 +65,29 @@ class EventLog:
         await self._run(SHIP, {"lines": f"[{content}]"})
 
     async def prediction(self, request_id: str) -> Row[Any] | None:
-        rows = await self._run(select(prediction_events).where(prediction_events.c.request_id == request_id))
+        rows = await self._run(
+            select(prediction_events).where(prediction_events.c.request_id == request_id)
+        )
         return rows[0] if rows else None
 
     async def feedback(self, request_id: str) -> Row[Any] | None:
         """The latest word on a prediction."""
-        query = select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()).limit(1)
+        query = (
+            select(feedback)
+            .where(feedback.c.request_id == request_id)
+            .order_by(feedback.c.time.desc())
+            .limit(1)
+        )
         rows = await self._run(query)
         return rows[0] if rows else None
 
     async def said(self, request_id: str) -> Sequence[Row[Any]]:
         """Everything that was said of a prediction, the latest first."""
-        return await self._run(select(feedback).where(feedback.c.request_id == request_id).order_by(feedback.c.time.desc()))
+        return await self._run(
+            select(feedback)
+            .where(feedback.c.request_id == request_id)
+            .order_by(feedback.c.time.desc())
+        )
 
     async def add_feedback(self, event: FeedbackEvent) -> None:
         """Raises StorageSpent, StorageFull."""
@@ -74,13 +95,25 @@ class EventLog:
             await connection.execute(insert(feedback).values(**event.model_dump()))
             await self._storage.settle(connection, event.subject)
 
-    async def remember(self, model: str, version: str, digest: str, run_id: str | None, said: ModelMetadata) -> None:
+    async def remember(
+        self, model: str, version: str, digest: str, run_id: str | None, said: ModelMetadata
+    ) -> None:
         """Keep what a version says of itself: receipts need it when the version is long gone."""
-        row = {"digest": digest, "model": model, "version": version, "run_id": run_id, "time": datetime.now(UTC)}
-        statement = insert(model_versions).values(**row, metadata=said.model_dump(mode="json", exclude_none=True))
+        row = {
+            "digest": digest,
+            "model": model,
+            "version": version,
+            "run_id": run_id,
+            "time": datetime.now(UTC),
+        }
+        statement = insert(model_versions).values(
+            **row, metadata=said.model_dump(mode="json", exclude_none=True)
+        )
         await self._run(statement.on_conflict_do_nothing())
 
     async def version(self, digest: str) -> ModelMetadata | None:
         """What was remembered."""
-        rows = await self._run(select(model_versions.c.metadata).where(model_versions.c.digest == digest))
+        rows = await self._run(
+            select(model_versions.c.metadata).where(model_versions.c.digest == digest)
+        )
         return ModelMetadata.model_validate(rows[0][0]) if rows else None

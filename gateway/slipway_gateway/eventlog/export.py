@@ -1,7 +1,9 @@
-"""The door to pyarrow: a program that writes a model's labelled predictions as Parquet, in a process of its own.
+"""The door to pyarrow: a program that writes a model's labelled predictions as Parquet, in a
+process of its own.
 
-``python -m slipway_gateway.eventlog.export MODEL SINCE UNTIL`` reads PostgreSQL at ``SLIPWAY_DATABASE_URL`` with a cursor there,
-and writes to its standard output in groups of rows: neither it nor who passes it on holds the whole.
+``python -m slipway_gateway.eventlog.export MODEL SINCE UNTIL`` reads PostgreSQL at
+``SLIPWAY_DATABASE_URL`` with a cursor there, and writes to its standard output in groups of rows:
+neither it nor who passes it on holds the whole.
 """
 
 import os
@@ -39,7 +41,8 @@ SELECT p.request_id, p.time, p.model, p.version, p.digest, p.request, p.response
   f.label::text, f.comment, f.time, f.rows, f.correct
 FROM prediction_events p
 JOIN LATERAL (
-  SELECT * FROM feedback WHERE feedback.request_id = p.request_id AND label <> 'null' ORDER BY time DESC LIMIT 1
+  SELECT * FROM feedback WHERE feedback.request_id = p.request_id AND label <> 'null'
+    ORDER BY time DESC LIMIT 1
 ) f ON true
 WHERE p.model = %s AND p.time >= %s AND p.time < %s
 ORDER BY p.time, p.request_id
@@ -51,10 +54,14 @@ def main() -> int:
     """Exit status."""
     model, since, until = sys.argv[1:]
     url = os.environ["SLIPWAY_DATABASE_URL"]
-    parameters: dict[str, Any] = connection_parameters(url, statement_seconds=EXPORT_STATEMENT_SECONDS)
+    parameters: dict[str, Any] = connection_parameters(
+        url, statement_seconds=EXPORT_STATEMENT_SECONDS
+    )
     with psycopg.connect(url, **parameters) as connection, connection.cursor("export") as cursor:
         cursor.execute(QUERY, (model, since, until))
-        rows = cursor.fetchmany(ROWS)  # before the first byte of the file, so that an error can be told
+        rows = cursor.fetchmany(
+            ROWS
+        )  # before the first byte of the file, so that an error can be told
         writer = pq.ParquetWriter(pa.PythonFile(sys.stdout.buffer, "w"), SCHEMA, compression="zstd")
         while rows:
             writer.write_table(_table(rows))
@@ -65,7 +72,10 @@ def main() -> int:
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
-    columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
+    columns = [
+        pa.array(values, field.type)
+        for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)
+    ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 

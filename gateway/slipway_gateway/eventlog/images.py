@@ -1,4 +1,6 @@
-"""Pictures that predictions were made from: kept by their digest for some days, each once however often it is sent."""
+"""Pictures that predictions were made from: kept by their digest for some days, each once however
+often it is sent.
+"""
 
 import asyncio
 import hashlib
@@ -28,13 +30,17 @@ class ImageStore:
         self._days = days
 
     async def check(self, subject: str, files: Sequence[bytes]) -> None:
-        """Whether the files can be kept, before a prediction is made from them. Raises StorageSpent, StorageFull."""
+        """Whether the files can be kept, before a prediction is made from them. Raises
+        StorageSpent, StorageFull.
+        """
         if self._days and files:
             with suppress(DatabaseUnavailable):  # predictions do without the database
                 await self._storage.check(subject, sum(map(len, files)), seconds=CHECK_SECONDS)
 
     async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
-        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull, DatabaseUnavailable."""
+        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull,
+        DatabaseUnavailable.
+        """
         if not self._days or not files:
             return
         now = datetime.now(UTC)
@@ -42,12 +48,24 @@ class ImageStore:
         known = dict(zip(digests, files, strict=True))
         async with self._database.transaction() as connection:
             # All in one statement, and in one order: two transactions never wait for one another.
-            rows = [{"digest": digest, "content": known[digest], "time": now, "subject": subject} for digest in sorted(known)]
-            # The update holds the rows until the links are there: the sweep waits, and then finds them young.
-            statement = insert(pictures).on_conflict_do_update(index_elements=["digest"], set_={"time": now})
+            rows = [
+                {"digest": digest, "content": known[digest], "time": now, "subject": subject}
+                for digest in sorted(known)
+            ]
+            # The update holds the rows until the links are there: the sweep waits, and then finds
+            # them young.
+            statement = insert(pictures).on_conflict_do_update(
+                index_elements=["digest"], set_={"time": now}
+            )
             await connection.execute(statement.values(rows))
             links = [
-                {"request_id": request_id, "number": number, "subject": subject, "digest": digest, "time": now}
+                {
+                    "request_id": request_id,
+                    "number": number,
+                    "subject": subject,
+                    "digest": digest,
+                    "time": now,
+                }
                 for number, digest in enumerate(digests)
             ]
             await connection.execute(insert(prediction_pictures).on_conflict_do_nothing(), links)
@@ -56,14 +74,22 @@ class ImageStore:
     async def list(self, request_id: str) -> Sequence[Row[Any]]:
         """Number and digest of each picture that is still kept."""
         links = prediction_pictures.c
-        query = select(links.number, links.digest).where(links.request_id == request_id).order_by(links.number)
+        query = (
+            select(links.number, links.digest)
+            .where(links.request_id == request_id)
+            .order_by(links.number)
+        )
         return await self._database.run(query)
 
     async def picture(self, request_id: str, number: int) -> Row[Any] | None:
         """Digest and content."""
         links = prediction_pictures.c
-        query = select(pictures.c.digest, pictures.c.content).join(prediction_pictures, links.digest == pictures.c.digest)
-        rows = await self._database.run(query.where(links.request_id == request_id, links.number == number))
+        query = select(pictures.c.digest, pictures.c.content).join(
+            prediction_pictures, links.digest == pictures.c.digest
+        )
+        rows = await self._database.run(
+            query.where(links.request_id == request_id, links.number == number)
+        )
         return rows[0] if rows else None
 
     async def keep(self) -> None:
@@ -74,10 +100,17 @@ class ImageStore:
             await asyncio.sleep(HOUR)
 
     async def sweep(self) -> None:
-        """Links of other days, and the pictures that nothing links to. Raises DatabaseUnavailable."""
+        """Links of other days, and the pictures that nothing links to. Raises
+        DatabaseUnavailable.
+        """
         end = datetime.now(UTC) - timedelta(days=self._days)
-        await self._database.run(delete(prediction_pictures).where(prediction_pictures.c.time < end), seconds=MAINTENANCE_SECONDS)
+        await self._database.run(
+            delete(prediction_pictures).where(prediction_pictures.c.time < end),
+            seconds=MAINTENANCE_SECONDS,
+        )
         linked = exists().where(prediction_pictures.c.digest == pictures.c.digest)
         # A picture that was touched a moment ago may have links that are not to be seen yet.
         young = datetime.now(UTC) - timedelta(minutes=1)
-        await self._database.run(delete(pictures).where(~linked, pictures.c.time < young), seconds=MAINTENANCE_SECONDS)
+        await self._database.run(
+            delete(pictures).where(~linked, pictures.c.time < young), seconds=MAINTENANCE_SECONDS
+        )

@@ -1,4 +1,6 @@
-"""Takes events from the spool to the event log: in batches, each at least once, and there each exactly once."""
+"""Takes events from the spool to the event log: in batches, each at least once, and there each
+exactly once.
+"""
 
 import asyncio
 import logging
@@ -17,7 +19,9 @@ RETRY_SECONDS = 1.0
 
 
 class Shipper:
-    """A segment is deleted only after the commit; whoever dies in between causes a repetition, which changes nothing."""
+    """A segment is deleted only after the commit; whoever dies in between causes a repetition,
+    which changes nothing.
+    """
 
     def __init__(self, spool: Spool, events: EventLog, metrics: Metrics, *, seconds: float) -> None:
         self._spool = spool
@@ -41,7 +45,8 @@ class Shipper:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def finish(self, until: float) -> int:
-        """Ship until nothing is left or this time of the monotonic clock; return the bytes that are left.
+        """Ship until nothing is left or this time of the monotonic clock; return the bytes that
+        are left.
 
         The database may come back meanwhile, so a failed shipment is tried again.
         """
@@ -58,7 +63,9 @@ class Shipper:
         """Ship all that was written before this call. Raises DatabaseUnavailable."""
         called_at = time.monotonic()
         async with self._lock:
-            if self._failed_at > called_at:  # callers that wait for a silent database fail together, not one after the other
+            if (
+                self._failed_at > called_at
+            ):  # callers that wait for a silent database fail together, not one after the other
                 raise DatabaseUnavailable(OSError(self.problem))
             self._spool.rotate()
             try:

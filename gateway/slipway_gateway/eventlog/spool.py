@@ -1,8 +1,9 @@
-"""Events on disk between an answer and PostgreSQL: append-only segment files of one JSON line per event.
+"""Events on disk between an answer and PostgreSQL: append-only segment files of one JSON line per
+event.
 
-A line is handed to the kernel by a single write before its answer is sent, so it outlives a killed process (not a
-power cut: there is no fsync per request). A segment belongs to who holds its lock; the lock of a dead process is
-free, so its segments are found by the next one.
+A line is handed to the kernel by a single write before its answer is sent, so it outlives a killed
+process (not a power cut: there is no fsync per request). A segment belongs to who holds its lock;
+the lock of a dead process is free, so its segments are found by the next one.
 """
 
 import fcntl
@@ -20,7 +21,9 @@ SUFFIX = ".jsonl"
 BATCH = 2**20
 """Bytes of lines that are shipped at once: some sixteen of 1,024 rows, or 1,700 of one."""
 SEGMENT = 2**24
-"""Bytes after which a segment is closed: its room is free again as soon as it is shipped, while the next ones still wait."""
+"""Bytes after which a segment is closed: its room is free again as soon as it is shipped, while the
+next ones still wait.
+"""
 
 
 class Segment:
@@ -49,7 +52,9 @@ class Segment:
         return cls(path, descriptor)
 
     def batches(self) -> Iterator[list[bytes]]:
-        """Complete lines in pieces of about ``BATCH`` bytes. A torn last line was never answered and is left out."""
+        """Complete lines in pieces of about ``BATCH`` bytes. A torn last line was never answered
+        and is left out.
+        """
         rest = b""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             while chunk := file.read(BATCH):
@@ -57,7 +62,11 @@ class Segment:
                 if lines:
                     yield lines
         if rest:
-            log.warning("%s ends in a torn line of %d bytes; its answer was never sent", self.path.name, len(rest))
+            log.warning(
+                "%s ends in a torn line of %d bytes; its answer was never sent",
+                self.path.name,
+                len(rest),
+            )
 
     def release(self) -> None:
         os.close(self._descriptor)
@@ -81,7 +90,9 @@ class Spool:
         path = self.folder / f"{new_id()}{SUFFIX}"
         # Locked before it has its name: nobody can take it for a dead process's.
         nameless = path.with_suffix(".new")
-        descriptor = os.open(nameless, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            nameless, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+        )
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         nameless.rename(path)
         return path, descriptor
@@ -89,10 +100,14 @@ class Spool:
     def check(self) -> None:
         """Raise Unavailable when there is no room: an answer that cannot be logged is not given."""
         if self.size >= self.limit:
-            raise Unavailable("the event log is full until its database has caught up", retry_after=30)
+            raise Unavailable(
+                "the event log is full until its database has caught up", retry_after=30
+            )
 
     def append(self, line: bytes) -> None:
-        """Write one line, newline included. When this returns the line is safe from a kill. Raises Unavailable."""
+        """Write one line, newline included. When this returns the line is safe from a kill. Raises
+        Unavailable.
+        """
         try:
             if self._written >= SEGMENT:
                 self.rotate()
@@ -100,7 +115,9 @@ class Spool:
         except OSError as error:
             log.exception("the event log cannot be written")
             raise Unavailable("the event log cannot be written") from error
-        if written != len(line):  # the disk is full: take back the piece, which would tear the next line
+        if written != len(
+            line
+        ):  # the disk is full: take back the piece, which would tear the next line
             os.ftruncate(self._descriptor, self._written)
             raise Unavailable("the event log's disk is full", retry_after=30)
         self._written += written
@@ -115,7 +132,9 @@ class Spool:
             os.close(old)
 
     def claim(self) -> Iterator[Segment]:
-        """Closed segments, oldest first, each locked until it is dropped or released; one that cannot be opened is left out."""
+        """Closed segments, oldest first, each locked until it is dropped or released; one that
+        cannot be opened is left out.
+        """
         self.unreadable = {path for path in self.unreadable if path.exists()}
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             try:
@@ -132,14 +151,18 @@ class Spool:
     def leave(self, path: Path, error: OSError) -> None:
         """Leave a segment that cannot be read where it is, so that the others are shipped."""
         if path not in self.unreadable:
-            log.error("segment %s of the event log cannot be read, its events wait: %s", path, error)
+            log.error(
+                "segment %s of the event log cannot be read, its events wait: %s", path, error
+            )
         self.unreadable.add(path)
 
     def drop(self, segment: Segment) -> None:
         """Delete what is in the database now."""
         segment.path.unlink()
         self.unreadable.discard(segment.path)
-        self.size = max(0, self.size - segment.size)  # it may be of a process that died after we counted
+        self.size = max(
+            0, self.size - segment.size
+        )  # it may be of a process that died after we counted
 
     def set_aside(self, segment: Segment, line: bytes) -> None:
         """Keep a line that the database refuses, out of the way of the others."""

@@ -1,6 +1,8 @@
-"""Bytes that callers store in PostgreSQL, and the budget of them: pictures, tasks, batches and feedback.
+"""Bytes that callers store in PostgreSQL, and the budget of them: pictures, tasks, batches and
+feedback.
 
-Triggers of those tables count the bytes (migration 0011), so a check reads one sum. Deleting and reading are never refused.
+Triggers of those tables count the bytes (migration 0011), so a check reads one sum. Deleting and
+reading are never refused.
 """
 
 import asyncio
@@ -15,7 +17,9 @@ from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import storage
 
 TOTAL_SECONDS = 2.0
-"""For so long the sum over all callers holds. What is stored meanwhile is bounded by what gateways take at once."""
+"""For so long the sum over all callers holds. What is stored meanwhile is bounded by what gateways
+take at once.
+"""
 MEASURE_SECONDS = 60.0
 
 BYTES = select(func.coalesce(func.sum(storage.c.bytes), 0))
@@ -34,14 +38,17 @@ class Storage:
         """Of all callers, as of the last minute; for the metrics."""
 
     async def check(self, subject: str, more: int = 0, *, seconds: float | None = None) -> None:
-        """Whether there is room for so many bytes, by an answer within ``seconds``. Raises StorageSpent, StorageFull."""
+        """Whether there is room for so many bytes, by an answer within ``seconds``. Raises
+        StorageSpent, StorageFull.
+        """
         async with self._database.transaction(seconds=seconds) as connection:
             await self.settle(connection, subject, more)
 
     async def settle(self, connection: AsyncConnection, subject: str, more: int = 0) -> None:
         """Whether there is room for what the caller's transaction has written, and for ``more``.
 
-        The transaction holds the caller's counter, so the caller's sum is exact. Raises StorageSpent, StorageFull.
+        The transaction holds the caller's counter, so the caller's sum is exact. Raises
+        StorageSpent, StorageFull.
         """
         now = time.monotonic()
         if now - self._read > TOTAL_SECONDS:

@@ -1,1 +1,3 @@
-"""Bytes to and from others: connections, bodies and their codings, calls to predictors and to addresses that callers name."""
+"""Bytes to and from others: connections, bodies and their codings, calls to predictors and to
+addresses that callers name.
+"""

@@ -12,11 +12,14 @@ def read_networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
-def client_address(scope: MutableMapping[str, Any], headers: dict[bytes, bytes], proxies: Networks) -> str:
+def client_address(
+    scope: MutableMapping[str, Any], headers: dict[bytes, bytes], proxies: Networks
+) -> str:
     """The nearest address that is not one of our proxies.
 
-    Each proxy appends to ``X-Forwarded-For`` whom it was called by, so the header is read from its end, and only as long as
-    those who wrote it are ours: what stands before them anybody may have made up. Of IPv6 it is the /64, which one customer has.
+    Each proxy appends to ``X-Forwarded-For`` whom it was called by, so the header is read from its
+    end, and only as long as those who wrote it are ours: what stands before them anybody may have
+    made up. Of IPv6 it is the /64, which one customer has.
     """
     client = scope.get("client")
     nearest: str = client[0] if client else ""

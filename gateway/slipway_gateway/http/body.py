@@ -18,7 +18,9 @@ class Body:
         self.whole: bytes | None = whole
         """The body, unless it is to be streamed."""
         self.failure: Exception | None = None
-        """What went wrong while streaming; the client library would bury it in an error of its own."""
+        """What went wrong while streaming; the client library would bury it in an error of its
+        own.
+        """
         self._start = b""
         self._size = len(whole)
         self._begun = False
@@ -27,10 +29,13 @@ class Body:
         self._share: BodyShare | None = None
 
     @classmethod
-    async def read(cls, receive: Receive, *, limit: int, keep: int, share: BodyShare | None = None) -> "Body":
+    async def read(
+        cls, receive: Receive, *, limit: int, keep: int, share: BodyShare | None = None
+    ) -> "Body":
         """Take in up to ``keep`` bytes; what goes beyond is left to ``stream``.
 
-        ``share`` counts what is held; None: somebody else does. Raises TooLarge, Disconnected, TooManyAtOnce, NoMemory.
+        ``share`` counts what is held; None: somebody else does. Raises TooLarge, Disconnected,
+        TooManyAtOnce, NoMemory.
         """
         if share is not None:
             share.expect()
@@ -54,10 +59,18 @@ class Body:
                 return cls._streamed(bytes(start), receive, limit, share)
 
     @classmethod
-    def _streamed(cls, start: bytes, receive: Receive, limit: int, share: BodyShare | None) -> "Body":
+    def _streamed(
+        cls, start: bytes, receive: Receive, limit: int, share: BodyShare | None
+    ) -> "Body":
         body = cls(b"")
         body._share = share
-        body.whole, body._start, body._receive, body._limit, body._size = None, start, receive, limit, len(start)
+        body.whole, body._start, body._receive, body._limit, body._size = (
+            None,
+            start,
+            receive,
+            limit,
+            len(start),
+        )
         return body
 
     @property
@@ -90,13 +103,16 @@ class Body:
 
 
 def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes = JSON) -> None:
-    """Refuse by the headers alone what is of another type or is too large. Raises UnsupportedType, TooLarge."""
+    """Refuse by the headers alone what is of another type or is too large. Raises UnsupportedType,
+    TooLarge.
+    """
     given = headers.get(b"content-type", content_type).partition(b";")[0].strip().lower()
     accepted = list(dict.fromkeys((JSON, content_type)))
     if given not in accepted:
         names = " or ".join(each.decode() for each in accepted)
         raise UnsupportedType(
-            f"content type {given.decode('latin-1')[:80]} is not read here; send the header Content-Type: {names}"
+            f"content type {given.decode('latin-1')[:80]} is not read here; send the header "
+            f"Content-Type: {names}"
         )
     if declared_length(headers) > limit:
         raise TooLarge(limit)

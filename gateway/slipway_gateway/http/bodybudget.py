@@ -1,13 +1,18 @@
-"""Memory for the bodies of requests: one budget of the process, and a part of it for each caller."""
+"""Memory for the bodies of requests: one budget of the process, and a part of it for each
+caller.
+"""
 
 from slipway_gateway.errors import NoMemory, TooManyAtOnce
 
 SMALL = 2**16
-"""Bytes up to which a body may take the last quarter of the budget, so that large bodies never shut out small ones."""
+"""Bytes up to which a body may take the last quarter of the budget, so that large bodies never shut
+out small ones.
+"""
 
 
 class BodyBudget:
-    """Bytes of bodies in memory: what connections have received and nobody has read yet, and what requests hold.
+    """Bytes of bodies in memory: what connections have received and nobody has read yet, and what
+    requests hold.
 
     Used by the event loop's thread alone.
     """
@@ -22,21 +27,28 @@ class BodyBudget:
     def take(self, count: int, *, small: bool = True) -> None:
         """Raises NoMemory."""
         if self.used + count > (self._total if small else self._total * 3 // 4):
-            raise NoMemory("the bodies of all requests under way take all memory that there is for them")
+            raise NoMemory(
+                "the bodies of all requests under way take all memory that there is for them"
+            )
         self.used += count
 
     def give_back(self, count: int) -> None:
         self.used -= count
 
     def share(self, caller: str | None, declared: int) -> "BodyShare":
-        """The part of one request, whose Content-Length is ``declared``. None: of no caller in particular."""
+        """The part of one request, whose Content-Length is ``declared``. None: of no caller in
+        particular.
+        """
         return BodyShare(self, caller, declared)
 
     def reserve(self, caller: str, count: int) -> None:
         """Raises TooManyAtOnce."""
         reserved = self._by_caller.get(caller, 0) + count
         if reserved > self._per_caller:
-            detail = f"the bodies of your requests under way would be more than {self._per_caller} bytes; wait for one to end"
+            detail = (
+                f"the bodies of your requests under way would be more than {self._per_caller} "
+                "bytes; wait for one to end"
+            )
             raise TooManyAtOnce("caller_bodies", detail)
         self._by_caller[caller] = reserved
 
@@ -51,8 +63,9 @@ class BodyBudget:
 class BodyShare:
     """What one request holds until ``release``.
 
-    Of the caller's part it reserves what is declared before a byte is read, so that the first of several large bodies are read to
-    their ends and the others refused at once. Of the process's budget it takes what has arrived: nobody takes it by a promise.
+    Of the caller's part it reserves what is declared before a byte is read, so that the first of
+    several large bodies are read to their ends and the others refused at once. Of the process's
+    budget it takes what has arrived: nobody takes it by a promise.
     """
 
     __slots__ = ("_budget", "_caller", "_declared", "_reserved", "_taken")
@@ -75,7 +88,9 @@ class BodyShare:
         self._taken += count
 
     def reserve(self, size: int) -> None:
-        """So much of the body has arrived, also if it was passed on: a predictor holds it. Raises TooManyAtOnce."""
+        """So much of the body has arrived, also if it was passed on: a predictor holds it. Raises
+        TooManyAtOnce.
+        """
         if self._caller is not None and size > self._reserved:
             self._budget.reserve(self._caller, size - self._reserved)
             self._reserved = size

@@ -22,11 +22,14 @@ WORTH = 1024
 """Bytes of an answer from which packing pays: a smaller one leaves in one packet either way."""
 
 LEVEL = 1
-"""Of zlib's nine: numbers in JSON shrink to a third by it, and the next levels cost more time than they save."""
+"""Of zlib's nine: numbers in JSON shrink to a third by it, and the next levels cost more time than
+they save.
+"""
 
 
 def unpacked(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Receive:
-    """The request's body as it was before its Content-Encoding; at most ``limit`` packed bytes are read.
+    """The request's body as it was before its Content-Encoding; at most ``limit`` packed bytes are
+    read.
 
     Raises UnsupportedType; what it gives raises MalformedRequest and TooLarge.
     """
@@ -35,7 +38,9 @@ def unpacked(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Recei
         return receive
     if coding not in WBITS:
         names = b", ".join(WBITS)
-        raise UnsupportedType(f"send the body as it is, or packed by {names.decode()}", [(b"accept-encoding", names)])
+        raise UnsupportedType(
+            f"send the body as it is, or packed by {names.decode()}", [(b"accept-encoding", names)]
+        )
     return Unpacking(coding, receive, limit)
 
 
@@ -51,7 +56,9 @@ class Unpacking:
         self._packed = b""
         self._more = True
         self._full = False
-        """Whether the last piece was cut: zlib may hold more, though all that was packed is with it."""
+        """Whether the last piece was cut: zlib may hold more, though all that was packed is with
+        it.
+        """
 
     async def __call__(self) -> MutableMapping[str, Any]:
         while True:
@@ -60,7 +67,8 @@ class Unpacking:
                 if message["type"] == "http.disconnect":
                     return message
                 self._take(message)
-            else:  # little that is packed can be much that is not: others are answered between two pieces
+            # little that is packed can be much that is not: others are answered between two pieces
+            else:
                 await asyncio.sleep(0)
             piece = self._unpack()
             last = not (self._packed or self._full or self._more)
@@ -120,7 +128,9 @@ def pack(answer: Answer, coding: bytes) -> None:
         answer.rest = _packed(answer.rest, stream)
 
 
-async def _packed(rest: AsyncGenerator[bytes, None], stream: "zlib._Compress") -> AsyncGenerator[bytes, None]:
+async def _packed(
+    rest: AsyncGenerator[bytes, None], stream: "zlib._Compress"
+) -> AsyncGenerator[bytes, None]:
     async with aclosing(rest):
         async for chunk in rest:
             if piece := stream.compress(chunk):

@@ -1,4 +1,6 @@
-"""Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and with fewer system calls."""
+"""Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and
+with fewer system calls.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -55,13 +57,15 @@ class Awaited(Enum):
 
 
 class CoalescingTransport:
-    """A transport. uvicorn writes the head and the body of an answer apart, and uvloop makes a system call of each: a tenth of
-    what a prediction costs here.
+    """A transport. uvicorn writes the head and the body of an answer apart, and uvloop makes a
+    system call of each: a tenth of what a prediction costs here.
     """
 
     __slots__ = ("_loop", "_pending", "_transport", "_write_seconds")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_seconds: float) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, write_seconds: float
+    ) -> None:
         self._transport = transport
         self._loop = loop
         self._write_seconds = write_seconds
@@ -95,8 +99,9 @@ class CoalescingTransport:
 class Connection(HttpToolsProtocol):
     """Of one caller.
 
-    uvicorn times only the silence between two requests. Here a timer also runs whenever a read left a request incomplete, which a
-    usual one never does: it comes in one piece, and pays for a look at three fields.
+    uvicorn times only the silence between two requests. Here a timer also runs whenever a read left
+    a request incomplete, which a usual one never does: it comes in one piece, and pays for a look
+    at three fields.
     """
 
     def __init__(
@@ -123,7 +128,9 @@ class Connection(HttpToolsProtocol):
         self._in_body = False
         """Whether the parser is between the head and the end of a request."""
         self._framing = 0
-        """Bytes of the body that are not content: chunk sizes, chunk extensions and trailers, less what plain chunks need."""
+        """Bytes of the body that are not content: chunk sizes, chunk extensions and trailers, less
+        what plain chunks need.
+        """
         self._trailers = 0
         self._refusal: GatewayError | None = None
         self._quiet_since: float | None = None
@@ -133,7 +140,8 @@ class Connection(HttpToolsProtocol):
         """One too many: refused."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(CoalescingTransport(transport, self.loop, self._limits.write_seconds))  # type: ignore[arg-type]
+        coalescing = CoalescingTransport(transport, self.loop, self._limits.write_seconds)
+        super().connection_made(coalescing)  # type: ignore[arg-type]
         self._surplus = len(self.connections) > self._limits.connections
         self._time(Awaited.HEAD)
 
@@ -147,7 +155,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
-        """The application. A piece of a body leaves the connection's part of the budget when it is received."""
+        """The application. A piece of a body leaves the connection's part of the budget when it is
+        received.
+        """
 
         async def received() -> Any:
             message = await receive()
@@ -166,7 +176,9 @@ class Connection(HttpToolsProtocol):
         self._bodies.give_back(scope.pop(UNREAD, 0))
 
     def data_received(self, data: bytes) -> None:
-        if self._surplus:  # told once it has asked: closed on a request unread, it would be reset and not read why
+        if (
+            self._surplus
+        ):  # told once it has asked: closed on a request unread, it would be reset and not read why
             self._refuse(NoConnection())
             return
         self._head_bytes += len(data)
@@ -193,7 +205,9 @@ class Connection(HttpToolsProtocol):
         return Awaited.BODY if cycle.more_body else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; count a trailer and drop it: uvicorn would append it to the headers of the request."""
+        """Keep a header; count a trailer and drop it: uvicorn would append it to the headers of the
+        request.
+        """
         if self._in_body:
             self._trailers += 1
             if self._trailers > self._limits.headers:
@@ -208,7 +222,8 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes:
             self._fail(HeadTooLarge(limits.head_bytes, limits.headers))
         if len(self.pipeline) >= PIPELINED:
-            self.transport.close()  # a client may repeat what was not answered: RFC 9112, section 9.3.2
+            # a client may repeat what was not answered: RFC 9112, section 9.3.2
+            self.transport.close()
             raise httptools.HttpParserError
         self._in_body, self._framing, self._trailers = True, 0, 0
         super().on_headers_complete()
@@ -242,12 +257,18 @@ class Connection(HttpToolsProtocol):
     def _time(self, awaited: Awaited | None) -> None:
         """Have the timer run for what is awaited now."""
         if self._timer is not None:
-            if self._timed is not None and awaited is self._timed[0] and self.scope is self._timed[1]:
+            if (
+                self._timed is not None
+                and awaited is self._timed[0]
+                and self.scope is self._timed[1]
+            ):
                 return
             self._timer.cancel()
             self._timer = None
         if awaited is not None:
-            seconds = self._limits.body_seconds if awaited is Awaited.BODY else self._limits.head_seconds
+            seconds = (
+                self._limits.body_seconds if awaited is Awaited.BODY else self._limits.head_seconds
+            )
             self._timed = (awaited, self.scope)
             self._timer = self.loop.call_later(seconds, self._too_late)
 
@@ -264,9 +285,15 @@ class Connection(HttpToolsProtocol):
             self._refuse(TooSlow(f"the {awaited.value} of the request did not arrive in time"))
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer and close; only close where the request has an answer, or another answer is under way."""
+        """Answer and close; only close where the request has an answer, or another answer is under
+        way.
+        """
         cycle = self.cycle
-        started = cycle is not None and cycle.response_started and (cycle.scope is self.scope or not cycle.response_complete)
+        started = (
+            cycle is not None
+            and cycle.response_started
+            and (cycle.scope is self.scope or not cycle.response_complete)
+        )
         if not started and not self.transport.is_closing():
             self._refused(error.status, error.limit)
             self.transport.write(_answer(error, getattr(self, "url", b"")))
@@ -277,7 +304,9 @@ class Connection(HttpToolsProtocol):
         self._refuse(self._refusal or BadRequest(msg))
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether to stay: a caller who has sent all that there is may still listen for the answer."""
+        """Whether to stay: a caller who has sent all that there is may still listen for the
+        answer.
+        """
         if self.cycle is None or self.cycle.response_complete or self._awaited() is not None:
             return False
         self.cycle.keep_alive = False
@@ -293,7 +322,8 @@ class Connection(HttpToolsProtocol):
             self._writing.cancel()
 
     def on_response_complete(self) -> None:
-        """As uvicorn does, which makes and ends a timer of the silence for each request: a thirtieth of what one costs here.
+        """As uvicorn does, which makes and ends a timer of the silence for each request: a
+        thirtieth of what one costs here.
 
         What was not read of the body is dropped: uvicorn holds it until the next request.
         """
@@ -317,12 +347,15 @@ class Connection(HttpToolsProtocol):
         if left > 0:
             self._quiet = self.loop.call_later(left, self._look)
         else:
-            self.transport.abort()  # a close would wait for a caller who has not read the last answer
+            # a close would wait for a caller who has not read the last answer
+            self.transport.abort()
 
 
 def _answer(error: GatewayError, url: bytes) -> bytes:
     """A whole response, for when there is no application to give it."""
     request_id, path = new_id(), url.partition(b"?")[0].decode("ascii", "replace")
-    status, headers, body = v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+    status, headers, body = (
+        v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+    )
     lines = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *headers]
     return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"\r\n", body])

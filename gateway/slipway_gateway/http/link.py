@@ -1,4 +1,6 @@
-"""A connection to a predictor: HTTP/1.1 on the gateway's own event loop, one exchange after the other."""
+"""A connection to a predictor: HTTP/1.1 on the gateway's own event loop, one exchange after the
+other.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -18,7 +20,9 @@ WHOLE_LIMIT = 2**26
 HEAD_LIMIT = 2**16
 """Bytes of an answer that are not content: headers, chunk sizes, chunk extensions and trailers."""
 CHUNK_FRAMING = 20
-"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends. They do not count."""
+"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends.
+They do not count.
+"""
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 """Headers of an answer that does not end with its connection."""
 
@@ -28,21 +32,27 @@ class Answer:
 
     __slots__ = ("content_type", "head", "rest", "status")
 
-    def __init__(self, status: int, content_type: str, head: bytes, rest: AsyncGenerator[bytes, None] | None) -> None:
+    def __init__(
+        self, status: int, content_type: str, head: bytes, rest: AsyncGenerator[bytes, None] | None
+    ) -> None:
         self.status = status
         self.content_type = content_type
         self.head = head
         self.rest = rest
 
     async def whole(self) -> bytes:
-        """Return the complete body. Raises UpstreamAborted, also for one of more than WHOLE_LIMIT bytes."""
+        """Return the complete body. Raises UpstreamAborted, also for one of more than WHOLE_LIMIT
+        bytes.
+        """
         if self.rest is not None:
             content = bytearray(self.head)
             async with aclosing(self.rest) as rest:
                 async for chunk in rest:
                     content += chunk
                     if len(content) > WHOLE_LIMIT:
-                        raise UpstreamAborted(f"the answer of the model is larger than {WHOLE_LIMIT} bytes")
+                        raise UpstreamAborted(
+                            f"the answer of the model is larger than {WHOLE_LIMIT} bytes"
+                        )
             self.head, self.rest = bytes(content), None
         return self.head
 
@@ -64,10 +74,17 @@ class NotHttp(Exception):
 
 
 class Link(asyncio.Protocol):
-    """Used by one request at a time. ``rested`` is called with it when it can take the next one, ``ended`` when it never will."""
+    """Used by one request at a time. ``rested`` is called with it when it can take the next one,
+    ``ended`` when it never will.
+    """
 
     def __init__(
-        self, *, head_limit: int, idle_seconds: float, rested: "Callable[[Link], None]", ended: "Callable[[Link], None]"
+        self,
+        *,
+        head_limit: int,
+        idle_seconds: float,
+        rested: "Callable[[Link], None]",
+        ended: "Callable[[Link], None]",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
@@ -101,7 +118,8 @@ class Link(asyncio.Protocol):
     # --- what a request does ---------------------------------------------------
 
     async def post(self, head: bytes, body: Body, until: float) -> Answer:
-        """Send a request, whose ``head`` wants only its framing; the answer has to end by ``until``, of the loop's clock.
+        """Send a request, whose ``head`` wants only its framing; the answer has to end by
+        ``until``, of the loop's clock.
 
         Raises Broken, ResponseTimeout, NotHttp, and what reading the body raises.
         """
@@ -134,7 +152,9 @@ class Link(asyncio.Protocol):
         self._sent = True
 
     async def _stream(self, head: bytes, body: Body) -> None:
-        """Piece by piece, as fast as the predictor takes them; one that answers before the end gets no more."""
+        """Piece by piece, as fast as the predictor takes them; one that answers before the end gets
+        no more.
+        """
         self._transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
         async for chunk in body.stream():
             if self._error is not None:
@@ -201,7 +221,9 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._status and not self._framed and exc is None:  # the end of the connection is the end of the answer
+        if (
+            self._status and not self._framed and exc is None
+        ):  # the end of the connection is the end of the answer
             self._complete = True
         self._fail(Broken(begun=self._status != 0))
         self._ended(self)
@@ -225,7 +247,9 @@ class Link(asyncio.Protocol):
         self._drain = None
 
     def _look(self) -> None:
-        """Whether time is over; ``until`` moves on with every request, a timer for each would cost more than this."""
+        """Whether time is over; ``until`` moves on with every request, a timer for each would cost
+        more than this.
+        """
         left = self._until - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)

@@ -1,8 +1,9 @@
-"""Requests to addresses that callers name. A URL may lead anywhere, also to our neighbours; so its host is resolved here, every
-address must be public, the address that was looked at is the one that is dialled, and the URL is made anew of the parts that
-were checked (see slipway_contract.url).
+"""Requests to addresses that callers name. A URL may lead anywhere, also to our neighbours; so its
+host is resolved here, every address must be public, the address that was looked at is the one that
+is dialled, and the URL is made anew of the parts that were checked (see slipway_contract.url).
 
-Signed as Standard Webhooks says (https://www.standardwebhooks.com): HMAC-SHA256 of ``id.timestamp.body``.
+Signed as Standard Webhooks says (https://www.standardwebhooks.com): HMAC-SHA256 of
+``id.timestamp.body``.
 """
 
 import asyncio
@@ -43,13 +44,17 @@ class ResolvedUrl:
 
 
 class Outbound:
-    """Messages go to ``allowed`` hosts whatever their address, and to public ones; files come from ``sources`` alone."""
+    """Messages go to ``allowed`` hosts whatever their address, and to public ones; files come from
+    ``sources`` alone.
+    """
 
     def __init__(self, allowed: frozenset[str], sources: frozenset[str] = frozenset()) -> None:
         self._allowed = allowed
         self._sources = sources
 
-    async def check(self, field: str, url: str, allowed: frozenset[str] | None = None) -> ResolvedUrl:
+    async def check(
+        self, field: str, url: str, allowed: frozenset[str] | None = None
+    ) -> ResolvedUrl:
         """Raises InvalidInput naming the field."""
         try:
             read = read_url(url)
@@ -59,23 +64,43 @@ class Outbound:
         if dialled is None or dialled.strip("[]") != read.host:
             raise InvalidInput(field, f"has a host that is read as {dialled}, too")
         addresses = [read.host] if read.is_address else await _resolved(field, read.host, read.port)
-        if read.host not in (self._allowed if allowed is None else allowed) and not all(map(is_public, addresses)):
+        if read.host not in (self._allowed if allowed is None else allowed) and not all(
+            map(is_public, addresses)
+        ):
             raise InvalidInput(field, f"{read.host} is not a public host")
         return ResolvedUrl(read, addresses[0])
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, read: int = 0) -> bytes:
-        """The first ``read`` bytes of the answer. Raises NotDelivered unless it is 2xx. A redirect is not followed."""
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, read: int = 0
+    ) -> bytes:
+        """The first ``read`` bytes of the answer. Raises NotDelivered unless it is 2xx. A redirect
+        is not followed.
+        """
         try:
             place = await self.check("url", url)
         except InvalidInput as error:
             raise NotDelivered(str(error)) from None
-        builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False).timeout(TIMEOUT).connect_timeout(TIMEOUT / 2)
-        # A literal address is dialled as it is; a name goes to the address that was looked at, with no second lookup.
+        builder = (
+            ClientBuilder()
+            .no_proxy()
+            .follow_redirects(False)
+            .referer(False)
+            .timeout(TIMEOUT)
+            .connect_timeout(TIMEOUT / 2)
+        )
+        # A literal address is dialled as it is; a name goes to the address that was looked at, with
+        # no second lookup.
         builder = builder.resolve(place.host, place.address, place.url.port)
         try:
-            async with builder.build() as client, _request(client, str(place.url), body, headers) as response:
+            async with (
+                builder.build() as client,
+                _request(client, str(place.url), body, headers) as response,
+            ):
                 status, answer = response.status, b""
-                while len(answer) < read and (chunk := await response.body_reader.read_chunk()) is not None:
+                while (
+                    len(answer) < read
+                    and (chunk := await response.body_reader.read_chunk()) is not None
+                ):
                     answer += chunk.to_bytes()
         except RequestError:
             raise NotDelivered(f"{place.host} cannot be reached") from None
@@ -84,14 +109,30 @@ class Outbound:
         return answer[:read]
 
     async def download(self, field: str, url: str) -> AsyncIterator[bytes]:
-        """A file from one of ``sources``, by https. Raises InvalidInput naming the field, at the first piece or later."""
+        """A file from one of ``sources``, by https. Raises InvalidInput naming the field, at the
+        first piece or later.
+        """
         place = await self.check(field, url, self._sources)
         if place.host not in self._sources or place.url.scheme != "https":
-            raise InvalidInput(field, f"is not https from one of {', '.join(sorted(self._sources)) or 'no hosts at all'}")
-        builder = ClientBuilder().no_proxy().follow_redirects(False).referer(False).timeout(DOWNLOAD_TIMEOUT)
-        builder = builder.connect_timeout(TIMEOUT).resolve(place.host, place.address, place.url.port)
+            raise InvalidInput(
+                field,
+                f"is not https from one of {', '.join(sorted(self._sources)) or 'no hosts at all'}",
+            )
+        builder = (
+            ClientBuilder()
+            .no_proxy()
+            .follow_redirects(False)
+            .referer(False)
+            .timeout(DOWNLOAD_TIMEOUT)
+        )
+        builder = builder.connect_timeout(TIMEOUT).resolve(
+            place.host, place.address, place.url.port
+        )
         try:
-            async with builder.build() as client, client.get(str(place.url)).build_streamed() as response:
+            async with (
+                builder.build() as client,
+                client.get(str(place.url)).build_streamed() as response,
+            ):
                 if response.status != 200:
                     raise InvalidInput(field, f"{place.host} answered {response.status}")
                 while (chunk := await response.body_reader.read_chunk()) is not None:
@@ -115,7 +156,9 @@ async def _resolved(field: str, host: str, port: int) -> list[str]:
 def signed(secret: bytes, message_id: str, body: bytes) -> dict[str, str]:
     """The headers of a message."""
     moment = str(int(time.time()))
-    digest = hmac.new(secret, b".".join([message_id.encode(), moment.encode(), body]), hashlib.sha256).digest()
+    digest = hmac.new(
+        secret, b".".join([message_id.encode(), moment.encode(), body]), hashlib.sha256
+    ).digest()
     signature = "v1," + base64.b64encode(digest).decode()
     names = {"webhook-id": message_id, "webhook-timestamp": moment, "webhook-signature": signature}
     return {"content-type": "application/json", "user-agent": "slipway", **names}

@@ -10,11 +10,15 @@ from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import Answer, Broken, Link, NotHttp, ResponseTimeout
 
 IDLE_SECONDS = 4.0
-"""Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or longer."""
+"""Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or
+longer.
+"""
 
 
 class Pool:
-    """Bodies stream through in both directions; only the first ``head_limit`` bytes of an answer are kept."""
+    """Bodies stream through in both directions; only the first ``head_limit`` bytes of an answer
+    are kept.
+    """
 
     def __init__(self, *, timeout: float, connect_timeout: float, head_limit: int) -> None:
         self._timeout = timeout
@@ -64,7 +68,9 @@ class Pool:
 
         async with asyncio.timeout(self._connect_timeout):
             loop = asyncio.get_running_loop()
-            _, made = await loop.create_connection(link, parts.hostname or "", port, ssl=self._tls if secure else None)
+            _, made = await loop.create_connection(
+                link, parts.hostname or "", port, ssl=self._tls if secure else None
+            )
         return made
 
     def _forget(self, origin: str, link: Link) -> None:

@@ -7,13 +7,16 @@ from slipway_contract.errors import MalformedRequest
 
 
 def dumps(content: Any, option: int = 0) -> bytes:
-    """``content`` as JSON. A whole number of more than 64 bits becomes a floating-point number, as most parsers read it.
+    """``content`` as JSON. A whole number of more than 64 bits becomes a floating-point number, as
+    most parsers read it.
 
     Raises MalformedRequest when such a number is larger than any floating-point number.
     """
     try:
         return orjson.dumps(content, option=option)
-    except orjson.JSONEncodeError:  # orjson writes no such number, and looking for one beforehand takes longer than writing
+    except (
+        orjson.JSONEncodeError
+    ):  # orjson writes no such number, and looking for one beforehand takes longer than writing
         return orjson.dumps(_within_64_bits(content), option=option)
 
 
@@ -34,4 +37,6 @@ def _float(value: int) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise MalformedRequest(f"a whole number of {len(str(value))} digits is too large; 64 bits are supported") from None
+        raise MalformedRequest(
+            f"a whole number of {len(str(value))} digits is too large; 64 bits are supported"
+        ) from None

@@ -14,10 +14,16 @@ DOCUMENT_LIMIT = 16 * 2**20
 
 
 class Upstream:
-    """A pool of connections for what is asked now and then; predictions have their own (see pool.py)."""
+    """A pool of connections for what is asked now and then; predictions have their own (see
+    pool.py).
+    """
 
     def __init__(self, *, timeout: float, connect_timeout: float) -> None:
-        builder = ClientBuilder().timeout(timedelta(seconds=timeout)).connect_timeout(timedelta(seconds=connect_timeout))
+        builder = (
+            ClientBuilder()
+            .timeout(timedelta(seconds=timeout))
+            .connect_timeout(timedelta(seconds=connect_timeout))
+        )
         self._client: Client = builder.no_proxy().follow_redirects(False).referer(False).build()
 
     async def close(self) -> None:
@@ -33,12 +39,18 @@ class Upstream:
         except orjson.JSONDecodeError:
             raise ConnectionError(f"{url} did not answer with JSON") from None
 
-    async def send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> tuple[int, bytes]:
-        """A small request and its whole answer: status and content. Raises OSError with a sentence."""
+    async def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        """A small request and its whole answer: status and content. Raises OSError with a
+        sentence.
+        """
         builder = self._client.request(method, url).headers(headers)
         content = bytearray()
         try:
-            async with (builder.body_bytes(body) if body is not None else builder).build_streamed() as response:
+            async with (
+                builder.body_bytes(body) if body is not None else builder
+            ).build_streamed() as response:
                 while (chunk := await response.body_reader.read_chunk()) is not None:
                     content += chunk.to_bytes()
                     if len(content) > DOCUMENT_LIMIT:

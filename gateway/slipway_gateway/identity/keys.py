@@ -1,4 +1,6 @@
-"""The issuer's public keys: found by discovery, kept, and fetched anew when a token names one that is not known."""
+"""The issuer's public keys: found by discovery, kept, and fetched anew when a token names one that
+is not known.
+"""
 
 import asyncio
 import logging
@@ -16,14 +18,17 @@ from slipway_gateway.errors import Unauthenticated, Unavailable
 log = logging.getLogger(__name__)
 
 WAITING = 64
-"""Requests that may wait for the keys at a time. A token with an unknown key makes its request wait, before any login."""
+"""Requests that may wait for the keys at a time. A token with an unknown key makes its request
+wait, before any login.
+"""
 
 Fetch = Callable[[str, Mapping[str, str]], Awaitable[Any]]
 """GET of a URL with headers, that gives its JSON; raises OSError when that fails."""
 
 ALGORITHMS = {"RSA": ("RS256", "PS256"), "P-256": ("ES256",), "Ed25519": ("EdDSA", "Ed25519")}
-"""By a key's type or curve. Asymmetric ones only: with HS256 anyone who knows the public key could sign.
-RFC 9864 renamed EdDSA to Ed25519."""
+"""By a key's type or curve. Asymmetric ones only: with HS256 anyone who knows the public key could
+sign. RFC 9864 renamed EdDSA to Ed25519.
+"""
 MATERIAL = ("kty", "n", "e", "crv", "x", "y")
 """Members of a JWK that make up a public key."""
 MAX_KEYS = 64
@@ -40,17 +45,29 @@ class PublishedKey:
 
 
 class IssuerKeys:
-    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the issuer is away.
+    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the
+    issuer is away.
 
-    ``base`` is where the issuer is reached from here: its own URL, or another that leads to the same server.
+    ``base`` is where the issuer is reached from here: its own URL, or another that leads to the
+    same server.
     """
 
-    def __init__(self, issuer: str, base: str, fetch: Fetch, *, refresh_seconds: float, refetch_seconds: float) -> None:
+    def __init__(
+        self,
+        issuer: str,
+        base: str,
+        fetch: Fetch,
+        *,
+        refresh_seconds: float,
+        refetch_seconds: float,
+    ) -> None:
         self._issuer = issuer
         self._base = base.rstrip("/")
         public = urlsplit(issuer)
         # Issuers send those away who ask for them by another name.
-        self._inside = {"host": public.netloc, "x-forwarded-proto": public.scheme} if base != issuer else {}
+        self._inside = (
+            {"host": public.netloc, "x-forwarded-proto": public.scheme} if base != issuer else {}
+        )
         self._fetch = fetch
         self._refresh_seconds = refresh_seconds
         self._refetch_seconds = refetch_seconds
@@ -69,7 +86,8 @@ class IssuerKeys:
         return self._keys is not None
 
     async def find(self, kid: str | None, algorithm: str) -> tuple[PublishedKey, ...]:
-        """Return the keys that may have signed a token: those of its key id; without one, all that fit the algorithm.
+        """Return the keys that may have signed a token: those of its key id; without one, all that
+        fit the algorithm.
 
         A key that is published without an id fits every id, if no other key has the token's.
         Raises Unauthenticated, or Unavailable when no key was ever fetched.
@@ -82,17 +100,21 @@ class IssuerKeys:
             raise Unavailable("the identity provider cannot be reached, so no token can be checked")
         if not found:
             raise Unauthenticated(
-                f"the token is signed by a key that the issuer does not publish: kid {kid!s:.80}, algorithm {algorithm}"
+                "the token is signed by a key that the issuer does not publish: kid "
+                f"{kid!s:.80}, algorithm {algorithm}"
             )
         return found
 
     async def renew(self, seen: tuple[PublishedKey, ...] | None) -> bool:
-        """Fetch the keys unless they changed since ``seen``, at most once in a while; return whether they are others now.
+        """Fetch the keys unless they changed since ``seen``, at most once in a while; return
+        whether they are others now.
 
         Raises Unavailable when too many wait already.
         """
         if self._waiting >= WAITING:
-            raise Unavailable("too many tokens wait for the keys of the identity provider", retry_after=1)
+            raise Unavailable(
+                "too many tokens wait for the keys of the identity provider", retry_after=1
+            )
         self._waiting += 1
         try:
             async with self._lock:
@@ -112,7 +134,9 @@ class IssuerKeys:
         while True:
             async with self._lock:
                 await self._load()
-            await asyncio.sleep(self._refresh_seconds if self.problem is None else min(self._refresh_seconds, 2.0))
+            await asyncio.sleep(
+                self._refresh_seconds if self.problem is None else min(self._refresh_seconds, 2.0)
+            )
 
     def _fitting(self, kid: str | None, algorithm: str) -> tuple[PublishedKey, ...]:
         fitting = [key for key in self._keys or () if algorithm in key.algorithms]
@@ -131,7 +155,9 @@ class IssuerKeys:
             self.problem = reason
         else:
             self.problem = None
-        self._fetched = time.monotonic()  # at its end: those who waited for an issuer that hangs do not all wait once more
+        self._fetched = (
+            time.monotonic()
+        )  # at its end: those who waited for an issuer that hangs do not all wait once more
 
     async def _download(self) -> tuple[PublishedKey, ...]:
         document = await self._fetch(f"{self._base}/.well-known/openid-configuration", self._inside)
@@ -141,23 +167,37 @@ class IssuerKeys:
         jwks = await self._fetch(*self.reachable(str(document.get("jwks_uri"))))
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
             raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
-        keys = tuple(key for each in jwks["keys"][:MAX_KEYS] if isinstance(each, dict) and (key := _imported(each)))
+        keys = tuple(
+            key
+            for each in jwks["keys"][:MAX_KEYS]
+            if isinstance(each, dict) and (key := _imported(each))
+        )
         if not keys:
             raise ValueError("the JWKS has no public key of a known kind for signatures")
         return keys
 
     def reachable(self, url: str) -> tuple[str, Mapping[str, str]]:
-        """The issuer's URLs are as the world sees them; from here they begin with ``base``. Others are left alone."""
+        """The issuer's URLs are as the world sees them; from here they begin with ``base``. Others
+        are left alone.
+        """
         issuer = self._issuer.rstrip("/") + "/"
-        return (f"{self._base}/{url.removeprefix(issuer)}", self._inside) if url.startswith(issuer) else (url, {})
+        return (
+            (f"{self._base}/{url.removeprefix(issuer)}", self._inside)
+            if url.startswith(issuer)
+            else (url, {})
+        )
 
 
 def _imported(jwk: DictKey) -> PublishedKey | None:
-    """RFC 7517, section 5: a key that is not understood leaves the others in use; so does one that is not for signatures."""
+    """RFC 7517, section 5: a key that is not understood leaves the others in use; so does one that
+    is not for signatures.
+    """
     algorithms = ALGORITHMS.get(str(jwk.get("kty")), ALGORITHMS.get(str(jwk.get("crv")), ()))
     if (stated := jwk.get("alg")) is not None:
         algorithms = tuple(
-            each for each in algorithms if each.replace("EdDSA", "Ed25519") == str(stated).replace("EdDSA", "Ed25519")
+            each
+            for each in algorithms
+            if each.replace("EdDSA", "Ed25519") == str(stated).replace("EdDSA", "Ed25519")
         )
     operations = jwk.get("key_ops")
     verifies = operations is None or (isinstance(operations, list) and "verify" in operations)

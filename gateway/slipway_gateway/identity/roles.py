@@ -4,7 +4,9 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a caller is: people by the groups of their token, a service account by its token being its own."""
+    """What a caller is: people by the groups of their token, a service account by its token being
+    its own.
+    """
 
     SERVICE = "service"
     USER = "user"

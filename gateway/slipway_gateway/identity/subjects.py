@@ -1,7 +1,9 @@
-"""Subjects: names of callers that own something, typed, so that a person and a client of the same name share nothing.
+"""Subjects: names of callers that own something, typed, so that a person and a client of the same
+name share nothing.
 
-``user:ada`` is the person whose token has the ``sub`` ada, ``client:nightly`` the service account nightly. Subjects stand in
-every table, answer, annotation and quota. Who has left is a pseudonym without a type: ``departed-…``, see erasure.py.
+``user:ada`` is the person whose token has the ``sub`` ada, ``client:nightly`` the service account
+nightly. Subjects stand in every table, answer, annotation and quota. Who has left is a pseudonym
+without a type: ``departed-…``, see erasure.py.
 """
 
 USER, CLIENT = "user:", "client:"

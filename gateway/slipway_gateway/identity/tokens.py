@@ -1,4 +1,6 @@
-"""Access tokens: JWTs of one OIDC issuer (RFC 9068, RFC 8725). Each refusal says which check failed."""
+"""Access tokens: JWTs of one OIDC issuer (RFC 9068, RFC 8725). Each refusal says which check
+failed.
+"""
 
 import base64
 import hashlib
@@ -29,7 +31,9 @@ MAX_TOKEN = 16 * 2**10
 MAX_SUBJECT = 255
 MAX_CACHED = 10_000
 MAX_CACHED_BYTES = 8 * 2**20
-"""Bytes of tokens whose callers are cached. A caller with many groups takes several times the bytes of its token."""
+"""Bytes of tokens whose callers are cached. A caller with many groups takes several times the bytes
+of its token.
+"""
 CACHED_SECONDS = 300
 """A token is checked anew after this time, so that a withdrawn key ends its use."""
 
@@ -55,7 +59,9 @@ class Caller:
     expires: float
     """Unix time from which the token is not valid, leeway included."""
     grantees: tuple[str, ...]
-    """To whom a grant must be given so that it is this caller's: the subject, then ``group:scientist``."""
+    """To whom a grant must be given so that it is this caller's: the subject, then
+    ``group:scientist``.
+    """
     issued: float = 0.0
     """Unix time at which the issuer made the token."""
     claim: GroupClaim = field(default_factory=GroupClaim, compare=False)
@@ -65,11 +71,15 @@ class Caller:
 
     @property
     def subject(self) -> str:
-        """The owner of what the caller makes: ``user:ada`` or ``client:nightly``, see subjects.py."""
+        """The owner of what the caller makes: ``user:ada`` or ``client:nightly``, see
+        subjects.py.
+        """
         return self.grantees[0]
 
     def within(self, groups: frozenset[str]) -> "Caller":
-        """Return the caller with no other groups than these, and without the roles and grants that the others gave."""
+        """Return the caller with no other groups than these, and without the roles and grants that
+        the others gave.
+        """
         withdrawn = tuple(group for group in self.groups if group not in groups)
         if not withdrawn:
             return self
@@ -108,16 +118,22 @@ class Tokens:
         self._types = (*ACCESS_TYPES, *(() if rules.require_at_jwt else ("jwt",)))
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float, int]] = {}
-        """By the token's digest: the caller, the Unix time of the next check, and the size of the token."""
+        """By the token's digest: the caller, the Unix time of the next check, and the size of the
+        token.
+        """
         self._checked_bytes = 0
 
-    async def caller(self, authorization: bytes | None, before_checking: Callable[[], None]) -> Caller:
+    async def caller(
+        self, authorization: bytes | None, before_checking: Callable[[], None]
+    ) -> Caller:
         """Who sent this Authorization header. Raises Unauthenticated, Unavailable.
 
         A token that is not known yet costs work; ``before_checking`` may raise to refuse it.
         """
         if authorization is None:
-            raise Unauthenticated("no token was sent; send Authorization: Bearer and an access token")
+            raise Unauthenticated(
+                "no token was sent; send Authorization: Bearer and an access token"
+            )
         scheme, _, token = authorization.partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
@@ -131,7 +147,9 @@ class Tokens:
         return caller
 
     def _remember(self, key: bytes, caller: Caller, until: float, size: int) -> None:
-        """Cache a caller; the oldest ones go when there are too many, or their tokens are too large."""
+        """Cache a caller; the oldest ones go when there are too many, or their tokens are too
+        large.
+        """
         self._forget(key)
         self._checked[key] = (caller, until, size)
         self._checked_bytes += size
@@ -148,7 +166,11 @@ class Tokens:
         keys = await self._keys.find(kid, header["alg"])
         claims = self._verified(token, keys)
         # A key that was chosen by its algorithm alone may have been replaced meanwhile.
-        if claims is None and (kid is None or keys[0].kid is None) and await self._keys.renew(published):
+        if (
+            claims is None
+            and (kid is None or keys[0].kid is None)
+            and await self._keys.renew(published)
+        ):
             claims = self._verified(token, await self._keys.find(kid, header["alg"]))
         if claims is None:
             raise Unauthenticated("the signature does not fit the token")
@@ -160,7 +182,9 @@ class Tokens:
         """Return the claims; None if no key made the signature. Raises Unauthenticated."""
         for each in keys:
             try:
-                return jwt.decode(token, each.key, algorithms=ALGORITHMS, registry=self._registry).claims
+                return jwt.decode(
+                    token, each.key, algorithms=ALGORITHMS, registry=self._registry
+                ).claims
             except BadSignatureError:
                 continue
             except (JoseError, ValueError) as error:
@@ -171,7 +195,8 @@ class Tokens:
         """The token's header, read before anything is believed: it says which key to use."""
         if len(token) > MAX_TOKEN:
             raise Unauthenticated(
-                f"the token is too long: it has {len(token)} bytes and at most {MAX_TOKEN} are read; "
+                f"the token is too long: it has {len(token)} bytes and at most {MAX_TOKEN} "
+                "are read; "
                 "let the issuer put fewer groups or other claims into it"
             )
         if token.count(b".") != 2:
@@ -184,33 +209,48 @@ class Tokens:
         if not isinstance(header, dict) or not isinstance(header.get("kid"), str | None):
             raise Unauthenticated("the token's header cannot be read")
         if header.get("alg") not in ALGORITHMS:
-            raise Unauthenticated(f"algorithm {header.get('alg')!s:.20} is not allowed; use {', '.join(ALGORITHMS)}")
+            raise Unauthenticated(
+                f"algorithm {header.get('alg')!s:.20} is not allowed; use {', '.join(ALGORITHMS)}"
+            )
         if "crit" in header:
-            raise Unauthenticated(f"the token demands extensions that are not known here: crit {header['crit']!s:.80}")
+            raise Unauthenticated(
+                f"the token demands extensions that are not known here: crit {header['crit']!s:.80}"
+            )
         if str(header.get("typ", "JWT")).lower() not in self._types:
             raise Unauthenticated(
-                f"a token of type {header.get('typ', 'JWT')!s:.20} is not an access token; its type must be {self._types[0]}"
+                f"a token of type {header.get('typ', 'JWT')!s:.20} is not an access token; "
+                f"its type must be {self._types[0]}"
             )
         return header
 
     def _check_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
-        """Raise Unauthenticated if the issuer made the token for something else than access (RFC 9068, section 4)."""
+        """Raise Unauthenticated if the issuer made the token for something else than access (RFC
+        9068, section 4).
+        """
         if str(header.get("typ")).lower() in ACCESS_TYPES:
             return
         purpose = str(claims.get("token_use") or claims.get("typ"))
         if purpose.lower() in OTHER_PURPOSES:
             raise Unauthenticated(f"the token is of type {purpose}; send the access token")
         if found := sorted(self._rules.refused_claims & claims.keys()):
-            raise Unauthenticated(f"the token is an ID token: it has the claim {found[0]}; send the access token")
+            raise Unauthenticated(
+                f"the token is an ID token: it has the claim {found[0]}; send the access token"
+            )
 
     def _check_claims(self, claims: dict[str, Any], now: float) -> float:
-        """Raise Unauthenticated unless the token is for us and for now; gives the time of its end."""
+        """Raise Unauthenticated unless the token is for us and for now; gives the time of its
+        end.
+        """
         rules = self._rules
         if claims.get("iss") != rules.issuer:
-            raise Unauthenticated(f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {rules.issuer}")
+            raise Unauthenticated(
+                f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {rules.issuer}"
+            )
         audience = claims.get("aud")
         if rules.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise Unauthenticated(f"wrong audience: the token is for {audience!s:.200}, not for {rules.audience}")
+            raise Unauthenticated(
+                f"wrong audience: the token is for {audience!s:.200}, not for {rules.audience}"
+            )
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
         if not isinstance(expires, int | float) or not isinstance(begins, int | float):
             raise Unauthenticated("the token does not say when it expires")
@@ -221,13 +261,19 @@ class Tokens:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not subject or not subject.isprintable():
             raise Unauthenticated("the token does not say whose it is: it has no sub")
-        if len(subject.encode()) > MAX_SUBJECT:  # OpenID Connect Core, section 2; a longer one is no key of an index
-            raise Unauthenticated(f"the token's sub has {len(subject.encode())} bytes; {MAX_SUBJECT} are allowed")
+        if (
+            len(subject.encode()) > MAX_SUBJECT
+        ):  # OpenID Connect Core, section 2; a longer one is no key of an index
+            raise Unauthenticated(
+                f"the token's sub has {len(subject.encode())} bytes; {MAX_SUBJECT} are allowed"
+            )
         return float(expires) + rules.leeway
 
 
 def _caller(claims: dict[str, Any], expires: float, groups: GroupClaim) -> Caller:
-    """A service account is a client that asked for itself: its token names it as subject too (RFC 9068, section 2.2)."""
+    """A service account is a client that asked for itself: its token names it as subject too (RFC
+    9068, section 2.2).
+    """
     subject, names = claims["sub"], groups.groups_of(claims)
     roles = groups.roles_of(names)
     own = subjects.user(subject)
@@ -237,4 +283,13 @@ def _caller(claims: dict[str, Any], expires: float, groups: GroupClaim) -> Calle
     grantees = (own, *(f"group:{group}" for group in names))
     issued = claims.get("iat")
     at = float(issued) if isinstance(issued, int | float) else 0.0
-    return Caller(subject, name if isinstance(name, str) else None, names, roles, expires, grantees, at, groups)
+    return Caller(
+        subject,
+        name if isinstance(name, str) else None,
+        names,
+        roles,
+        expires,
+        grantees,
+        at,
+        groups,
+    )

@@ -1,4 +1,6 @@
-"""How many requests a predictor has at a time, and who waits: better some are refused at once than all are answered late."""
+"""How many requests a predictor has at a time, and who waits: better some are refused at once than
+all are answered late.
+"""
 
 import asyncio
 from collections import deque
@@ -20,7 +22,9 @@ class Bounds:
 
 
 class AdmissionQueue:
-    """Before one predictor, which may have several pods. First come, first served; used by the event loop's thread alone."""
+    """Before one predictor, which may have several pods. First come, first served; used by the
+    event loop's thread alone.
+    """
 
     __slots__ = ("_bounds", "_room", "_under_way", "_waiting")
 
@@ -40,7 +44,9 @@ class AdmissionQueue:
         return not self._under_way
 
     async def enter(self, pods: int) -> None:
-        """Return when there is room; then ``leave`` has to follow. Raises Unavailable: the line is full, or too slow."""
+        """Return when there is room; then ``leave`` has to follow. Raises Unavailable: the line is
+        full, or too slow.
+        """
         self._room = self._bounds.concurrency * pods
         if self._under_way < self._room and not self._waiting:
             self._under_way += 1
@@ -56,7 +62,9 @@ class AdmissionQueue:
         end = loop.call_later(self._bounds.seconds, self._give_up, turn)
         try:
             if not await turn:
-                raise Unavailable("the model has more requests than it can answer in time", retry_after=1)
+                raise Unavailable(
+                    "the model has more requests than it can answer in time", retry_after=1
+                )
         except asyncio.CancelledError:
             self._give_up(turn)
             if not turn.cancelled() and turn.result():  # it was just let in

@@ -1,7 +1,9 @@
-"""V2's binary tensor data extension: between bodies with raw tensors and the JSON that predictors read and the log keeps.
+"""V2's binary tensor data extension: between bodies with raw tensors and the JSON that predictors
+read and the log keeps.
 
-Such a body is JSON of ``Inference-Header-Content-Length`` bytes and behind it, in their order, the tensors that have a
-``binary_data_size`` there: little-endian, row-major, without gaps; each element of BYTES after its length as a uint32.
+Such a body is JSON of ``Inference-Header-Content-Length`` bytes and behind it, in their order, the
+tensors that have a ``binary_data_size`` there: little-endian, row-major, without gaps; each element
+of BYTES after its length as a uint32.
 
 Source: KServe's "Binary Tensor Data Extension" of the V2 protocol, which is Triton's.
 """
@@ -38,7 +40,9 @@ DTYPES: Mapping[Datatype, str] = {
     **{each: f"<{each[0].lower()}{each.size}" for each in Datatype if each.is_integer},
     **{each: f"<f{each.size}" for each in Datatype if each.is_float},
 }
-"""numpy's names. It is imported with the first binary tensor: its 15 MiB are nothing for a gateway that never sees one."""
+"""numpy's names. It is imported with the first binary tensor: its 15 MiB are nothing for a gateway
+that never sees one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +77,28 @@ class _Request(CallerBody):
     outputs: RequestedOutputs | None = None
 
 
-def read_request(body: bytes, header_length: bytes | None, limit: int, most: int = VALUES) -> tuple[bytes, Wanted]:
+def read_request(
+    body: bytes, header_length: bytes | None, limit: int, most: int = VALUES
+) -> tuple[bytes, Wanted]:
     """The request as JSON alone, without the extension's parameters; and what was asked by them.
 
-    It has at most ``limit`` bytes and ``most`` binary values. Raises MalformedRequest, InvalidInput naming the input, TooLarge,
-    TooManyValues.
+    It has at most ``limit`` bytes and ``most`` binary values. Raises MalformedRequest, InvalidInput
+    naming the input, TooLarge, TooManyValues.
     """
     length = _length(header_length, len(body))
-    content = read_json(body[:length], most, orjson.loads)  # as predictors parse it, so that all of it can be written again
+    content = read_json(
+        body[:length], most, orjson.loads
+    )  # as predictors parse it, so that all of it can be written again
     try:
         request = _Request.model_validate(content)
     except ValidationError as error:
         raise explain(error) from None
     wanted = Wanted(
-        {each.name: flag for each in request.outputs or () if (flag := _flag(each.parameters, "binary_data")) is not None},
+        {
+            each.name: flag
+            for each in request.outputs or ()
+            if (flag := _flag(each.parameters, "binary_data")) is not None
+        },
         _flag(request.parameters, "binary_data_output") or False,
     )
     values = 0
@@ -108,7 +120,9 @@ def _length(header: bytes | None, size: int) -> int:
         return size
     length = int(header) if header.isdigit() and len(header) < 20 else size + 1
     if length > size:
-        raise MalformedRequest("Inference-Header-Content-Length is not the length of the JSON in the body")
+        raise MalformedRequest(
+            "Inference-Header-Content-Length is not the length of the JSON in the body"
+        )
     return length
 
 
@@ -120,13 +134,17 @@ def _flag(parameters: Parameters | None, name: str) -> bool | None:
 
 
 def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, bytes]]:
-    """Each input that is binary, with its part of what follows the JSON; all of that must belong to one."""
+    """Each input that is binary, with its part of what follows the JSON; all of that must belong to
+    one.
+    """
     for each in inputs:
         size = (each.parameters or {}).pop("binary_data_size", None)
         if size is None:
             continue
         if type(size) is not int or not 0 <= size <= len(rest):
-            raise MalformedRequest(f"binary_data_size of {each.name} is not a number of bytes that follow the JSON")
+            raise MalformedRequest(
+                f"binary_data_size of {each.name} is not a number of bytes that follow the JSON"
+            )
         if "data" in each.model_fields_set:
             raise MalformedRequest(f"{each.name} has data in the JSON and behind it")
         yield each, bytes(rest[:size])  # a copy, so that its numbers lie where numbers may lie
@@ -136,7 +154,9 @@ def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, by
 
 
 def _values(tensor: _Input, piece: bytes) -> Any:
-    """What stands for the data in JSON. NaN is a missing value there, and so becomes null; infinity has no form."""
+    """What stands for the data in JSON. NaN is a missing value there, and so becomes null; infinity
+    has no form.
+    """
     import numpy as np
 
     count = element_count(tensor.shape)
@@ -145,7 +165,11 @@ def _values(tensor: _Input, piece: bytes) -> Any:
     needed = count * tensor.datatype.size
     if len(piece) != needed:
         raise InvalidInput(
-            tensor.name, f"binary_data_size is {len(piece)}; {tensor.datatype} of shape {tensor.shape} needs {needed}"
+            tensor.name,
+            (
+                f"binary_data_size is {len(piece)}; {tensor.datatype} of shape {tensor.shape} "
+                f"needs {needed}"
+            ),
         )
     if tensor.datatype is Datatype.BOOL:
         return np.frombuffer(piece, np.uint8) != 0
@@ -163,11 +187,15 @@ def _texts(name: str, piece: bytes, count: int) -> list[str]:
             raise InvalidInput(name, f"data has more values than the {count} of its shape")
         end = at + 4 + int.from_bytes(piece[at : at + 4], "little")
         if end > len(piece):
-            raise InvalidInput(name, f"element {len(texts)} of BYTES is longer than the data that is left")
+            raise InvalidInput(
+                name, f"element {len(texts)} of BYTES is longer than the data that is left"
+            )
         try:
             texts.append(piece[at + 4 : end].decode())
         except UnicodeDecodeError:
-            raise InvalidInput(name, f"element {len(texts)} of BYTES is not UTF-8, which JSON to the model needs") from None
+            raise InvalidInput(
+                name, f"element {len(texts)} of BYTES is not UTF-8, which JSON to the model needs"
+            ) from None
         at = end
     if len(texts) != count:
         raise InvalidInput(name, f"data has {len(texts)} values; its shape needs {count}")
@@ -175,7 +203,9 @@ def _texts(name: str, piece: bytes, count: int) -> list[str]:
 
 
 def write_answer(answer: bytes, wanted: Wanted) -> tuple[bytes, int]:
-    """A V2 answer with the wanted outputs behind its JSON, and the length of that. Raises ValidationError: it is not V2."""
+    """A V2 answer with the wanted outputs behind its JSON, and the length of that. Raises
+    ValidationError: it is not V2.
+    """
     content = InferenceResponse.model_validate_json(answer)
     raw = []
     for tensor in content.outputs:

@@ -1,7 +1,8 @@
 """Where a predictor is asked: at the pod with the fewest requests under way.
 
-Pooled connections to a Service's address stay with the pods that were there when they were opened, so that new replicas
-would get nothing; hence the gateway looks behind the Service, at the EndpointSlices that the cluster keeps for it.
+Pooled connections to a Service's address stay with the pods that were there when they were opened,
+so that new replicas would get nothing; hence the gateway looks behind the Service, at the
+EndpointSlices that the cluster keeps for it.
 """
 
 import random
@@ -52,10 +53,14 @@ class Slice:
 
 
 class Endpoints:
-    """Readers see one immutable snapshot; the watching thread replaces it, and keeps the Endpoints that stay."""
+    """Readers see one immutable snapshot; the watching thread replaces it, and keeps the Endpoints
+    that stay.
+    """
 
     def __init__(self, cluster: Cluster, *, watch_seconds: float) -> None:
-        self._watch = Watch(cluster, ENDPOINT_SLICE, read_slice, self._publish, seconds=watch_seconds)
+        self._watch = Watch(
+            cluster, ENDPOINT_SLICE, read_slice, self._publish, seconds=watch_seconds
+        )
         self.snapshot: Mapping[str, Sequence[Endpoint]] = MappingProxyType({})
         """By Service. A Service without an endpoint that answers is not in it."""
 
@@ -65,15 +70,22 @@ class Endpoints:
     def stop(self) -> None:
         self._watch.stop()
 
-    def choose(self, service: str | None, otherwise: Endpoint, failed: Endpoint | None = None) -> Endpoint:
+    def choose(
+        self, service: str | None, otherwise: Endpoint, failed: Endpoint | None = None
+    ) -> Endpoint:
         """The endpoint for the next request, not the one that just ``failed`` if there is another.
 
-        ``otherwise`` is the Service's own address, for when nothing is known about its pods (as when local).
+        ``otherwise`` is the Service's own address, for when nothing is known about its pods (as
+        when local).
         """
         known = self.snapshot.get(service) if service else None
         if not known:
             return otherwise
-        return _least_busy(known, failed, time.monotonic()) or _least_busy(known, failed, float("inf")) or known[0]
+        return (
+            _least_busy(known, failed, time.monotonic())
+            or _least_busy(known, failed, float("inf"))
+            or known[0]
+        )
 
     def count(self, service: str | None) -> int:
         """How many pods share the requests to a Service; 1 when nothing is known about them."""
@@ -83,18 +95,30 @@ class Endpoints:
         by_service: dict[str, list[Slice]] = {}
         for each in slices.values():
             by_service.setdefault(each.service, []).append(each)
-        old = {(service, each.origin): each for service, group in self.snapshot.items() for each in group}
+        old = {
+            (service, each.origin): each
+            for service, group in self.snapshot.items()
+            for each in group
+        }
         new: dict[str, Sequence[Endpoint]] = {}
         for service, group in by_service.items():
             # As kube-proxy does: those that leave are better than none (the only pod is replaced).
-            origins = {o for each in group for o in each.ready} or {o for each in group for o in each.leaving}
+            origins = {o for each in group for o in each.ready} or {
+                o for each in group for o in each.leaving
+            }
             if origins:
-                new[service] = tuple(old.get((service, origin)) or Endpoint(origin) for origin in sorted(origins))
+                new[service] = tuple(
+                    old.get((service, origin)) or Endpoint(origin) for origin in sorted(origins)
+                )
         self.snapshot = MappingProxyType(new)
 
 
-def _least_busy(endpoints: Sequence[Endpoint], failed: Endpoint | None, now: float) -> Endpoint | None:
-    """The one with the fewest requests under way, among equals one by chance; None if there is none but those left aside."""
+def _least_busy(
+    endpoints: Sequence[Endpoint], failed: Endpoint | None, now: float
+) -> Endpoint | None:
+    """The one with the fewest requests under way, among equals one by chance; None if there is none
+    but those left aside.
+    """
     best, ties = None, 1
     for each in endpoints:
         if each is failed or each.aside_until > now:
@@ -109,7 +133,8 @@ def _least_busy(endpoints: Sequence[Endpoint], failed: Endpoint | None, now: flo
 
 
 def service_of(url: str) -> str | None:
-    """``heart-3-predictor.slipway`` of ``http://heart-3-predictor.slipway.svc.cluster.local``; None of any other URL.
+    """``heart-3-predictor.slipway`` of ``http://heart-3-predictor.slipway.svc.cluster.local``; None
+    of any other URL.
 
     Pods are asked by address, for which no certificate is good: https is left to the Service.
     """
@@ -139,5 +164,10 @@ def read_slice(manifest: Manifest) -> Slice | None:
 
 def _origins(manifest: Manifest, port: int) -> Iterator[tuple[dict[str, Any], str]]:
     for endpoint in manifest.get("endpoints") or ():
-        address = endpoint["addresses"][0]  # the others mean the same endpoint, by the API's definition
-        yield endpoint, f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+        address = endpoint["addresses"][
+            0
+        ]  # the others mean the same endpoint, by the API's definition
+        yield (
+            endpoint,
+            f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}",
+        )

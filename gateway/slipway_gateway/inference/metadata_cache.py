@@ -1,4 +1,6 @@
-"""What each version says of itself: its signature and where it comes from. Kept in memory and in the database."""
+"""What each version says of itself: its signature and where it comes from. Kept in memory and in
+the database.
+"""
 
 import asyncio
 import logging
@@ -37,9 +39,14 @@ class ModelMetadataCache:
             said = ModelMetadata.model_validate(await self._predictors.metadata(target))
         except (OSError, ValidationError) as error:
             log.warning("no metadata of %s version %s: %s", target.model, target.version, error)
-            raise Unavailable(f"version {target.version} of model {target.model} does not say what it takes") from error
+            raise Unavailable(
+                f"version {target.version} of model {target.model} does not say what it takes"
+            ) from error
         if (said.parameters or {}).get("digest", target.digest) != target.digest:
-            raise Unavailable(f"version {target.version} of model {target.model} is not the artifact that it should be")
+            raise Unavailable(
+                f"version {target.version} of model {target.model} is not the artifact that "
+                "it should be"
+            )
         if len(self._known) >= MAX_KEPT:
             self._known.clear()
             self._signatures.clear()
@@ -54,8 +61,16 @@ class ModelMetadataCache:
         try:
             signature = Signature.of_metadata(said)
         except ValidationError as error:
-            log.warning("the signature of %s version %s is not understood: %s", target.model, target.version, error)
-            raise Unavailable(f"version {target.version} of model {target.model} has no signature for named features") from error
+            log.warning(
+                "the signature of %s version %s is not understood: %s",
+                target.model,
+                target.version,
+                error,
+            )
+            raise Unavailable(
+                f"version {target.version} of model {target.model} has no signature for "
+                "named features"
+            ) from error
         self._signatures[target.digest] = signature
         return signature
 
@@ -65,7 +80,9 @@ class ModelMetadataCache:
         return (said.parameters or {}) if said else {}
 
     async def outputs(self, digest: str) -> list[Column]:
-        """The columns that a version gives, also when it is served no more; empty when it never said."""
+        """The columns that a version gives, also when it is served no more; empty when it never
+        said.
+        """
         said = await self._found(digest)
         try:
             return [Column.of_metadata(tensor) for tensor in said.outputs] if said else []
@@ -105,7 +122,9 @@ class ModelMetadataCache:
     async def _remember(self, target: Target) -> bool:
         try:
             said = await self.metadata(target)
-            await self._events.remember(target.model, target.version, target.digest, target.traffic.run_id, said)
+            await self._events.remember(
+                target.model, target.version, target.digest, target.traffic.run_id, said
+            )
         except Unavailable:
             return False
         self._stored.add(target.digest)

@@ -1,4 +1,6 @@
-"""The one way in which a prediction is made, whoever asked and in whichever form: version, answer, event."""
+"""The one way in which a prediction is made, whoever asked and in whichever form: version, answer,
+event.
+"""
 
 import logging
 import time
@@ -33,7 +35,9 @@ class EventSink(Protocol):
 
 
 class Predictions:
-    """An answer that names a version is in the log, and it is in the log before its first byte is sent."""
+    """An answer that names a version is in the log, and it is in the log before its first byte is
+    sent.
+    """
 
     def __init__(
         self,
@@ -47,7 +51,9 @@ class Predictions:
     ) -> None:
         self._predictors = predictors
         self._lines: defaultdict[str, AdmissionQueue] = defaultdict(lambda: AdmissionQueue(bounds))
-        """By the version's InferenceService; none before those that nobody asks, so that a version that left leaves nothing."""
+        """By the version's InferenceService; none before those that nobody asks, so that a version
+        that left leaves nothing.
+        """
         self._spool = spool
         self._metrics = metrics
         self._cache = cache
@@ -56,14 +62,17 @@ class Predictions:
     async def ask(self, context: RequestContext, target: Target, body: Body) -> Answer:
         """The version's answer with the public name of the model, logged.
 
-        Raises GatewayError, logged as well when it is about the version, and Disconnected. One that was not let in to the
-        version is in no log: it cost next to nothing, and so it should remain.
+        Raises GatewayError, logged as well when it is about the version, and Disconnected. One that
+        was not let in to the version is in no log: it cost next to nothing, and so it should
+        remain.
         """
         self._spool.check()
         seconds = context.grant.policy.cache_seconds if context.grant else None
         if not seconds:
             return await self._in_turn(context, target, body)
-        found = await self._cache.find(CacheKey.of(target, body, seconds), lambda: self._in_turn(context, target, body))
+        found = await self._cache.find(
+            CacheKey.of(target, body, seconds), lambda: self._in_turn(context, target, body)
+        )
         context.headers = [*context.headers, (b"cache-status", found.status)]
         if not found.computed:
             self._record(context, target, found.answer.status, body.whole, found.answer.head)
@@ -93,11 +102,18 @@ class Predictions:
             error.headers = [*error.headers, *target.headers]
             raise
         _speak_for(target, answer)
-        self._record(context, target, answer.status, body.whole, answer.head if answer.rest is None else None)
+        self._record(
+            context, target, answer.status, body.whole, answer.head if answer.rest is None else None
+        )
         return answer
 
     def _record(
-        self, context: RequestContext, target: Target, status: int, request: bytes | None, response: bytes | None
+        self,
+        context: RequestContext,
+        target: Target,
+        status: int,
+        request: bytes | None,
+        response: bytes | None,
     ) -> None:
         """One PredictionEvent of the contract, as the JSON line that the database reads."""
         seconds = time.perf_counter() - context.begun
@@ -121,10 +137,18 @@ class Predictions:
             "lease": context.permit.lease_id if context.permit else None,
         }
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
-        if context.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:  # as the ledger does, which reads the event
+        if (
+            context.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR
+        ):  # as the ledger does, which reads the event
             context.permit.count()
         self._metrics.predicted(target.model, traffic.version, status, seconds, context.request_id)
-        log.info("model %s version %s answered %d in %.1f ms", target.model, traffic.version, status, seconds * 1000)
+        log.info(
+            "model %s version %s answered %d in %.1f ms",
+            target.model,
+            traffic.version,
+            status,
+            seconds * 1000,
+        )
 
     def _text(self, body: bytes | None) -> str | None:
         """A body as the log keeps it; None when it is too large. PostgreSQL's text has no NUL."""
@@ -135,7 +159,9 @@ class Predictions:
 
 
 def _speak_for(target: Target, answer: Answer) -> None:
-    """Make the predictor's answer the model's: its public name, and errors in the protocol's form."""
+    """Make the predictor's answer the model's: its public name, and errors in the protocol's
+    form.
+    """
     if answer.status >= 400:
         _say_error(answer)
     elif found := target.own_name.match(answer.head):

@@ -1,4 +1,6 @@
-"""Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a connection fails."""
+"""Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a
+connection fails.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +17,9 @@ from slipway_gateway.inference.routing import Target
 class Predictors:
     """The caller's own token goes no further than the gateway; ``token`` is the gateway's."""
 
-    def __init__(self, upstream: Upstream, pool: Pool, endpoints: Endpoints, token: str | None) -> None:
+    def __init__(
+        self, upstream: Upstream, pool: Pool, endpoints: Endpoints, token: str | None
+    ) -> None:
         self._upstream = upstream
         self._pool = pool
         self._endpoints = endpoints
@@ -26,9 +30,11 @@ class Predictors:
         """How many share the version's requests."""
         return self._endpoints.count(target.kubernetes_service)
 
-    async def infer(self, target: Target, body: Body, request_id: str, trace: Mapping[str, str] | None = None) -> Answer:
-        """The version's answer. One that cannot be connected to, or breaks off before an answer, is asked once more, at
-        another endpoint if there is one: inference changes nothing.
+    async def infer(
+        self, target: Target, body: Body, request_id: str, trace: Mapping[str, str] | None = None
+    ) -> Answer:
+        """The version's answer. One that cannot be connected to, or breaks off before an answer, is
+        asked once more, at another endpoint if there is one: inference changes nothing.
 
         Raises Unavailable, UpstreamTimeout, and what reading the body raises.
         """
@@ -38,7 +44,10 @@ class Predictors:
             endpoint = self._endpoints.choose(target.kubernetes_service, target.endpoint, failed)
             endpoint.under_way += 1
             try:
-                head = f"POST {endpoint.prefix}{target.infer_path} HTTP/1.1\r\nhost: {endpoint.host}\r\n{headers}"
+                head = (
+                    f"POST {endpoint.prefix}{target.infer_path} HTTP/1.1\r\nhost: "
+                    f"{endpoint.host}\r\n{headers}"
+                )
                 return await self._pool.post(endpoint.origin, head.encode("latin-1"), body)
             except Unreachable:
                 endpoint.set_aside()

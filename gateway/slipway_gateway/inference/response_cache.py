@@ -1,7 +1,8 @@
-"""Answers that are not computed again: by the version's digest and the request's tensors, for callers whose policy says so.
+"""Answers that are not computed again: by the version's digest and the request's tensors, for
+callers whose policy says so.
 
-A promotion empties it by construction: another version has another digest. What this replica does not have it looks for in
-Redis, if there is one, where the others put theirs.
+A promotion empties it by construction: another version has another digest. What this replica does
+not have it looks for in Redis, if there is one, where the others put theirs.
 """
 
 import asyncio
@@ -21,7 +22,9 @@ from slipway_gateway.redis import Redis
 from slipway_gateway.threads import INLINE
 
 OVERHEAD = 512
-"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very short ones."""
+"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very
+short ones.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class CacheKey:
 
     @classmethod
     def of(cls, target: Target, body: Body, seconds: int) -> "CacheKey | None":
-        """None for what is not a JSON object, or too large to be looked at here: it is asked of the predictor as it is."""
+        """None for what is not a JSON object, or too large to be looked at here: it is asked of the
+        predictor as it is.
+        """
         if body.whole is None or len(body.whole) > INLINE:
             return None
         try:
@@ -102,7 +107,9 @@ class CacheLookup:
 
 
 class ResponseCache:
-    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time are asked once."""
+    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time
+    are asked once.
+    """
 
     def __init__(self, limit: int, redis: Redis | None = None) -> None:
         self._limit = limit
@@ -111,15 +118,25 @@ class ResponseCache:
         self._kept: OrderedDict[bytes, CacheEntry] = OrderedDict()
         self._asked: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
 
-    async def find(self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
+    async def find(
+        self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]
+    ) -> CacheLookup:
         """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
         if cache_key is None:
             return CacheLookup(await ask(), b"Slipway; fwd=bypass", computed=True)
         if kept := self._get(cache_key.key):
-            return CacheLookup(kept.answer(cache_key.request_id), b"Slipway; hit; ttl=%d" % kept.ttl, computed=False)
+            return CacheLookup(
+                kept.answer(cache_key.request_id),
+                b"Slipway; hit; ttl=%d" % kept.ttl,
+                computed=False,
+            )
         while (asked := self._asked.get(cache_key.key)) is not None:
             if kept := await asyncio.shield(asked):
-                return CacheLookup(kept.answer(cache_key.request_id), b"Slipway; fwd=miss; collapsed", computed=False)
+                return CacheLookup(
+                    kept.answer(cache_key.request_id),
+                    b"Slipway; fwd=miss; collapsed",
+                    computed=False,
+                )
         return await self._ask(cache_key, ask)
 
     async def _ask(self, cache_key: CacheKey, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
@@ -127,7 +144,10 @@ class ResponseCache:
         asked = self._asked[cache_key.key] = asyncio.get_running_loop().create_future()
         try:
             if kept := await self._recall(cache_key):
-                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (kept.ttl, self._put(cache_key.key, kept))
+                status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (
+                    kept.ttl,
+                    self._put(cache_key.key, kept),
+                )
                 return CacheLookup(kept.answer(cache_key.request_id), status, computed=False)
             answer = await ask()
             kept = _keep(answer, time.monotonic() + cache_key.seconds)
@@ -143,10 +163,16 @@ class ResponseCache:
     async def _recall(self, cache_key: CacheKey) -> CacheEntry | None:
         """What another replica has kept."""
         found = await self._redis.get(cache_key.shared_key) if self._redis else None
-        return CacheEntry.unpack(found.value, time.monotonic() + min(found.seconds, cache_key.seconds)) if found else None
+        return (
+            CacheEntry.unpack(found.value, time.monotonic() + min(found.seconds, cache_key.seconds))
+            if found
+            else None
+        )
 
     async def _share(self, cache_key: CacheKey, kept: CacheEntry) -> bool:
-        return self._redis is not None and await self._redis.put(cache_key.shared_key, kept.pack(), cache_key.seconds)
+        return self._redis is not None and await self._redis.put(
+            cache_key.shared_key, kept.pack(), cache_key.seconds
+        )
 
     def _get(self, key: bytes) -> CacheEntry | None:
         kept = self._kept.get(key)
@@ -159,7 +185,9 @@ class ResponseCache:
         return kept
 
     def _put(self, key: bytes, kept: CacheEntry) -> bytes:
-        """What of it stands in Cache-Status: nothing when it is larger than all that may be kept."""
+        """What of it stands in Cache-Status: nothing when it is larger than all that may be
+        kept.
+        """
         if kept.size > self._limit:
             return b""
         self._drop(key)

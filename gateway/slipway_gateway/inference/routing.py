@@ -1,4 +1,6 @@
-"""Which version answers: a snapshot of the Models' traffic lists, kept by a thread that watches the cluster."""
+"""Which version answers: a snapshot of the Models' traffic lists, kept by a thread that watches the
+cluster.
+"""
 
 import asyncio
 import bisect
@@ -36,12 +38,18 @@ class Target:
     metadata_url: str = field(init=False)
     headers: Headers = field(init=False)
     own_name: re.Pattern[bytes] = field(init=False)
-    """The predictor's name of the model where an answer begins with it; group 1 is what stays in front."""
+    """The predictor's name of the model where an answer begins with it; group 1 is what stays in
+    front.
+    """
 
     def __post_init__(self) -> None:
         traffic = self.traffic
         origin, path = traffic.url.rstrip("/"), f"/v2/models/{traffic.service}"
-        names = ((b"slipway-model", self.model), (b"slipway-version", traffic.version), (b"slipway-digest", traffic.digest))
+        names = (
+            (b"slipway-model", self.model),
+            (b"slipway-version", traffic.version),
+            (b"slipway-digest", traffic.digest),
+        )
         own_name = rb'(\s*\{\s*"model_name"\s*:\s*)"' + re.escape(traffic.service.encode()) + b'"'
         object.__setattr__(self, "endpoint", Endpoint(origin))
         object.__setattr__(self, "kubernetes_service", service_of(origin))
@@ -64,7 +72,9 @@ class Route:
 
     def __init__(self, model: RoutedModel) -> None:
         self.model = model
-        self.targets = {target.version: Target(model.name, target) for target in model.status.traffic}
+        self.targets = {
+            target.version: Target(model.name, target) for target in model.status.traffic
+        }
         self._weighted = [target for target in self.targets.values() if target.traffic.percent]
         self._sums = list(itertools.accumulate(target.traffic.percent for target in self._weighted))
 
@@ -97,7 +107,9 @@ class Route:
         target = self.targets.get(version)
         if target is None:
             served = ", ".join(self.targets) or "none"
-            raise NotFound(f"version {version} of model {self.model.name} is not served; these are: {served}")
+            raise NotFound(
+                f"version {version} of model {self.model.name} is not served; these are: {served}"
+            )
         return target
 
 
@@ -151,5 +163,9 @@ def _route(manifest: Manifest) -> Route | None:
     try:
         return Route(RoutedModel.model_validate(manifest))
     except ValidationError as error:
-        log.warning("model %s is not understood and not served: %s", manifest.get("metadata", {}).get("name"), error)
+        log.warning(
+            "model %s is not understood and not served: %s",
+            manifest.get("metadata", {}).get("name"),
+            error,
+        )
         return None

@@ -69,7 +69,9 @@ class Exchange:
                 await run(len(answer.head), pack, answer, coding)
                 headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
         if answer.rest is None:
-            await self.start(answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())])
+            await self.start(
+                answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())]
+            )
             await self.send({"type": "http.response.body", "body": answer.head})
             return
         async with aclosing(answer.rest) as rest:
@@ -79,10 +81,14 @@ class Exchange:
                 await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self.send({"type": "http.response.body", "body": b""})
 
-    async def json(self, content: object, status: int = 200, headers: Headers | None = None) -> None:
+    async def json(
+        self, content: object, status: int = 200, headers: Headers | None = None
+    ) -> None:
         body = orjson.dumps(content)
         length = str(len(body)).encode()
-        await self.start(status, [(b"content-type", JSON), (b"content-length", length), *(headers or [])])
+        await self.start(
+            status, [(b"content-type", JSON), (b"content-length", length), *(headers or [])]
+        )
         await self.send({"type": "http.response.body", "body": body})
 
 
@@ -125,16 +131,22 @@ class V2:
         names, headers = exchange.names, exchange.headers
         target = self._routes.pick(names["model"], names.get("version"))
         json_length = headers.get(binary.HEADER)
-        check_headers(headers, self._body_limit, JSON if json_length is None else binary.CONTENT_TYPE)
+        check_headers(
+            headers, self._body_limit, JSON if json_length is None else binary.CONTENT_TYPE
+        )
         receive = unpacked(headers, exchange.receive, self._body_limit)
         keep = self._keep if json_length is None else self._body_limit
         body = await Body.read(receive, limit=self._body_limit, keep=keep, share=exchange.share)
         if json_length is None and not (body.whole and binary.ASKED in body.whole):
-            await exchange.answer(await self._predictions.ask(exchange.context, target, body), target.headers)
+            await exchange.answer(
+                await self._predictions.ask(exchange.context, target, body), target.headers
+            )
             return
         packed = body.whole or b""
         read = binary.read_request
-        content, wanted = await run(len(packed), read, packed, json_length, self._body_limit, self._value_limit)
+        content, wanted = await run(
+            len(packed), read, packed, json_length, self._body_limit, self._value_limit
+        )
         answer = await self._predictions.ask(exchange.context, target, Body(content))
         headers_of_form = await _in_form(answer, wanted) if wanted and answer.status == 200 else []
         await exchange.answer(answer, [*target.headers, *headers_of_form])
@@ -142,12 +154,20 @@ class V2:
     async def _metadata(self, exchange: Exchange) -> None:
         names = exchange.names
         route = self._routes.get(names["model"])
-        target = route.version(names["version"]) if "version" in names else route.live or route.pick()
+        target = (
+            route.version(names["version"]) if "version" in names else route.live or route.pick()
+        )
         said = await self._metadata_cache.metadata(target)
-        told = {key: value for key, value in (said.parameters or {}).items() if key != CARD}  # it has a route of its own
+        told = {
+            key: value for key, value in (said.parameters or {}).items() if key != CARD
+        }  # it has a route of its own
         versions = sorted(route.targets, key=_by_number)
-        public = said.model_copy(update={"name": target.model, "versions": versions, "parameters": told or None})
-        await exchange.json(public.model_dump(mode="json", exclude_none=True), headers=target.headers)
+        public = said.model_copy(
+            update={"name": target.model, "versions": versions, "parameters": told or None}
+        )
+        await exchange.json(
+            public.model_dump(mode="json", exclude_none=True), headers=target.headers
+        )
 
     async def _model_ready(self, exchange: Exchange) -> None:
         names = exchange.names
@@ -159,7 +179,9 @@ class V2:
         await exchange.json({"name": names["model"], "ready": True})
 
     async def _server(self, exchange: Exchange) -> None:
-        said = ServerMetadata(name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS)
+        said = ServerMetadata(
+            name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS
+        )
         await exchange.json(said.model_dump())
 
     async def _live(self, exchange: Exchange) -> None:
@@ -175,7 +197,9 @@ def _by_number(version: str) -> tuple[int, str]:
 
 
 async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
-    """Give the answer the wanted binary outputs; gives the header that tells where they begin. Raises Unavailable."""
+    """Give the answer the wanted binary outputs; gives the header that tells where they begin.
+    Raises Unavailable.
+    """
     try:
         content = await answer.whole()
         answer.head, length = await run(len(content), binary.write_answer, content, wanted)

@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 
 class Watch(Generic[T]):
-    """Lists, then follows each change, for ever; what the API server is away for, it learns afterwards.
+    """Lists, then follows each change, for ever; what the API server is away for, it learns
+    afterwards.
 
-    ``read`` makes of an object what is kept; None: nothing. ``publish`` gets all that is kept, by name, after each change;
-    the mapping is its own. Both are called in the thread.
+    ``read`` makes of an object what is kept; None: nothing. ``publish`` gets all that is kept, by
+    name, after each change; the mapping is its own. Both are called in the thread.
     """
 
     def __init__(
@@ -49,16 +50,22 @@ class Watch(Generic[T]):
             try:
                 self._follow()
             except (ClusterError, OSError) as error:
-                if str(error) != self._problem:  # without the right to watch, it would be said every second
+                if (
+                    str(error) != self._problem
+                ):  # without the right to watch, it would be said every second
                     log.warning("%s cannot be watched: %s", self._kind.name, error)
                 self._problem = str(error)
                 self._stopped.wait(PAUSE_SECONDS)
-            except Exception:  # the thread's edge: a dead watcher would leave what is kept stale for ever
+            except (
+                Exception
+            ):  # the thread's edge: a dead watcher would leave what is kept stale for ever
                 log.exception("the watch of %s broke; it begins anew", self._kind.name)
                 self._stopped.wait(PAUSE_SECONDS)
 
     def _follow(self) -> None:
-        """One connection: the complete list, which also tells what went away unseen, then each change."""
+        """One connection: the complete list, which also tells what went away unseen, then each
+        change.
+        """
         kept: dict[str, T] = {}
         for manifest in self._cluster.list(self._kind):
             self._note(kept, manifest)

@@ -1,7 +1,8 @@
 """A program that writes a batch's result as CSV, in a process of its own.
 
-``python -m slipway_gateway.jobs.batchcsv BATCH`` reads the Parquet file piece by piece from PostgreSQL at
-``SLIPWAY_DATABASE_URL``, and writes to its standard output. A list is JSON, as batches read it; a missing value is empty.
+``python -m slipway_gateway.jobs.batchcsv BATCH`` reads the Parquet file piece by piece from
+PostgreSQL at ``SLIPWAY_DATABASE_URL``, and writes to its standard output. A list is JSON, as
+batches read it; a missing value is empty.
 """
 
 import io
@@ -29,7 +30,9 @@ _PIECE = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'result
 
 
 class ResultFile(io.RawIOBase):
-    """The stored result as a file that can be sought: all pieces but the last have the same size."""
+    """The stored result as a file that can be sought: all pieces but the last have the same
+    size.
+    """
 
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]", batch_id: str) -> None:
         self._connection = connection
@@ -67,7 +70,9 @@ class ResultFile(io.RawIOBase):
 def main() -> int:
     """Exit status."""
     url = os.environ["SLIPWAY_DATABASE_URL"]
-    parameters: dict[str, Any] = connection_parameters(url, statement_seconds=EXPORT_STATEMENT_SECONDS)
+    parameters: dict[str, Any] = connection_parameters(
+        url, statement_seconds=EXPORT_STATEMENT_SECONDS
+    )
     with (
         psycopg.connect(url, autocommit=True, **parameters) as connection,
         pq.ParquetFile(io.BufferedReader(ResultFile(connection, sys.argv[1]), BUFFER)) as file,
@@ -82,7 +87,8 @@ def main() -> int:
 
 
 _PLAIN = (
-    pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_string,
+    pa.types.is_null, pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating,
+    pa.types.is_decimal, pa.types.is_string,
     pa.types.is_large_string, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp,
 )  # fmt: skip
 """Types that CSV has a form for; all others are JSON in a text."""
@@ -95,7 +101,13 @@ def _type(kind: pa.DataType) -> pa.DataType:
 def _column(column: pa.Array) -> pa.Array:
     if _type(column.type) == column.type:
         return column
-    return pa.array([None if value is None else json.dumps(value, default=_text) for value in column.to_pylist()], pa.string())
+    return pa.array(
+        [
+            None if value is None else json.dumps(value, default=_text)
+            for value in column.to_pylist()
+        ],
+        pa.string(),
+    )
 
 
 def _text(value: object) -> str:

@@ -27,13 +27,16 @@ class BatchStore:
         self._storage = storage
 
     async def add(self, file: Path, charge: Charge | None, **values: Any) -> tuple[Row[Any], bool]:
-        """The batch with its file, or the one that its caller made before with the same key; and whether it is new.
+        """The batch with its file, or the one that its caller made before with the same key; and
+        whether it is new.
 
-        ``charge`` enters a new batch into the ledger of a quota, in the same transaction; what it raises passes.
-        Raises StorageSpent, StorageFull.
+        ``charge`` enters a new batch into the ledger of a quota, in the same transaction; what it
+        raises passes. Raises StorageSpent, StorageFull.
         """
         async with self._database.transaction() as connection:
-            statement = insert(batches).values(**values).on_conflict_do_nothing().returning(*batches.c)
+            statement = (
+                insert(batches).values(**values).on_conflict_do_nothing().returning(*batches.c)
+            )
             row = (await connection.execute(statement)).first()
             if row is None:
                 same = (batches.c.subject == values["subject"], batches.c.key == values["key"])
@@ -51,7 +54,9 @@ class BatchStore:
 
     async def started(self, batch_id: str, job: str) -> None:
         """Note the name of its Job."""
-        await self._database.run(update(batches).where(batches.c.batch_id == batch_id).values(job=job))
+        await self._database.run(
+            update(batches).where(batches.c.batch_id == batch_id).values(job=job)
+        )
 
     async def get(self, subject: str, batch_id: str) -> Row[Any] | None:
         """None for someone else's, too."""
@@ -61,14 +66,23 @@ class BatchStore:
 
     async def list(self, subject: str, limit: int) -> Sequence[Row[Any]]:
         """The newest first."""
-        query = select(batches).where(batches.c.subject == subject).order_by(batches.c.created.desc()).limit(limit)
+        query = (
+            select(batches)
+            .where(batches.c.subject == subject)
+            .order_by(batches.c.created.desc())
+            .limit(limit)
+        )
         return await self._database.run(query)
 
     async def result(self, batch_id: str) -> AsyncIterator[bytes]:
         """The pieces of the result; a connection is held for each only while it is read."""
         number = 0
         while True:
-            place = (batch_files.c.batch_id == batch_id, batch_files.c.kind == "result", batch_files.c.number == number)
+            place = (
+                batch_files.c.batch_id == batch_id,
+                batch_files.c.kind == "result",
+                batch_files.c.number == number,
+            )
             rows = await self._database.run(select(batch_files.c.content).where(*place))
             if not rows:
                 return
@@ -79,11 +93,19 @@ class BatchStore:
         """With all its files. Rows that were charged and are not predicted go back to the quota."""
         async with self._database.transaction() as connection:
             where = batches.c.batch_id == batch_id
-            row = (await connection.execute(delete(batches).where(where).returning(*batches.c))).first()
+            row = (
+                await connection.execute(delete(batches).where(where).returning(*batches.c))
+            ).first()
             if row is not None and row.charged and row.finished is None:
-                entry = (usage.c.subject == row.subject, usage.c.policy == row.policy, usage.c.day == row.charged_day)
+                entry = (
+                    usage.c.subject == row.subject,
+                    usage.c.policy == row.policy,
+                    usage.c.day == row.charged_day,
+                )
                 left = max(0, row.charged - row.rows_done)
-                await connection.execute(update(usage).where(*entry).values(requests=usage.c.requests - left))
+                await connection.execute(
+                    update(usage).where(*entry).values(requests=usage.c.requests - left)
+                )
 
     async def sweep(self) -> None:
         """Forget what is expired."""

@@ -17,13 +17,17 @@ AHEAD = 1000
 
 
 class LogReaders:
-    """The threads that read, bounded. A daemon thread each: a silent Job must not keep the process from ending."""
+    """The threads that read, bounded. A daemon thread each: a silent Job must not keep the process
+    from ending.
+    """
 
     def __init__(self, limit: int = FOLLOWERS) -> None:
         self._free = threading.Semaphore(limit)
 
     async def stream(self, lines: Iterator[str]) -> AsyncGenerator[bytes, None]:
-        """UTF-8 text, a line each. Raises Unavailable at once when too many read, and what the first line raises."""
+        """UTF-8 text, a line each. Raises Unavailable at once when too many read, and what the
+        first line raises.
+        """
         if not self._free.acquire(blocking=False):
             raise Unavailable("too many logs are being followed", retry_after=10)
         reader = _Reader(lines, asyncio.get_running_loop(), self._free)
@@ -44,7 +48,9 @@ async def _rest(reader: "_Reader", line: bytes | None) -> AsyncGenerator[bytes, 
 
 
 class _Reader:
-    def __init__(self, lines: Iterator[str], loop: asyncio.AbstractEventLoop, free: threading.Semaphore) -> None:
+    def __init__(
+        self, lines: Iterator[str], loop: asyncio.AbstractEventLoop, free: threading.Semaphore
+    ) -> None:
         self._lines = lines
         self._loop = loop
         self._free = free

@@ -17,7 +17,9 @@ NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProper
 
 
 def schema_of(template: Manifest) -> dict[str, Any]:
-    """JSON Schema of what the template takes: its annotation. One that says nothing takes nothing. Raises Unavailable."""
+    """JSON Schema of what the template takes: its annotation. One that says nothing takes nothing.
+    Raises Unavailable.
+    """
     text = template["metadata"].get("annotations", {}).get(PARAMETERS)
     if text is None:
         return NOTHING
@@ -26,7 +28,10 @@ def schema_of(template: Manifest) -> dict[str, Any]:
         schema = orjson.loads(text)
         Draft202012Validator.check_schema(schema)
     except (orjson.JSONDecodeError, SchemaError):
-        raise Unavailable(f"what the Job template {name} takes cannot be read: its annotation {PARAMETERS} is wrong") from None
+        raise Unavailable(
+            f"what the Job template {name} takes cannot be read: its annotation {PARAMETERS} "
+            "is wrong"
+        ) from None
     # What nobody has declared would only be found out by the Job, minutes later.
     return {**schema, "type": "object", "additionalProperties": False}
 
@@ -37,14 +42,19 @@ def check(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in known:
             takes = ", ".join(known) or "none"
-            raise InvalidInput(f"parameters.{name}", f"is not a parameter of this training; it takes {takes}")
+            raise InvalidInput(
+                f"parameters.{name}", f"is not a parameter of this training; it takes {takes}"
+            )
         if isinstance(value, int | float) and not _is_json_number(value):
             raise InvalidInput(
-                f"parameters.{name}", f"{value!s:.40} is not a finite number of at most 64 bits; send such a number"
+                f"parameters.{name}",
+                f"{value!s:.40} is not a finite number of at most 64 bits; send such a number",
             )
     worst = best_match(Draft202012Validator(schema).iter_errors(given))
     if worst is not None:
-        raise InvalidInput(".".join(["parameters", *map(str, worst.absolute_path)]), _said(worst, known))
+        raise InvalidInput(
+            ".".join(["parameters", *map(str, worst.absolute_path)]), _said(worst, known)
+        )
     for name, value in given.items():
         if isinstance(value, dict | list) or "\0" in str(value):
             raise InvalidInput(f"parameters.{name}", "is not a plain value")
@@ -64,4 +74,5 @@ def arguments(given: Mapping[str, Any]) -> Iterator[str]:
     """``--set=NAME=VALUE`` for each; a null is one that was not given."""
     for name, value in given.items():
         if value is not None:
-            yield f"--set={name}={value if isinstance(value, str) else orjson.dumps(value).decode()}"
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            yield f"--set={name}={text}"

@@ -1,8 +1,8 @@
 """A program that counts the rows of an uploaded file, in a process with bounds of its own.
 
-``python -m slipway_gateway.jobs.rowcount FORMAT SECONDS`` reads the file at its standard input, which can be sought, and writes
-the number of rows. Of a Parquet file only the footer is read. A file that cannot be read to its end has the rows before the
-error; the batch Job validates the rest.
+``python -m slipway_gateway.jobs.rowcount FORMAT SECONDS`` reads the file at its standard input,
+which can be sought, and writes the number of rows. Of a Parquet file only the footer is read. A
+file that cannot be read to its end has the rows before the error; the batch Job validates the rest.
 """
 
 import csv
@@ -35,7 +35,9 @@ def csv_rows(file: BinaryIO) -> int:
 
 
 def parquet_rows(file: BinaryIO) -> int:
-    """By the footer: neither pages nor columns are read. 0 when there is no footer, or one that is larger than ``FOOTER``."""
+    """By the footer: neither pages nor columns are read. 0 when there is no footer, or one that is
+    larger than ``FOOTER``.
+    """
     import pyarrow.parquet as pq  # only here: CSV is counted without it
     from pyarrow import ArrowException
 
@@ -53,7 +55,11 @@ def parquet_rows(file: BinaryIO) -> int:
 def main() -> int:
     """Exit status."""
     kind, seconds = sys.argv[1], int(sys.argv[2])
-    for what, limit in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)):
+    for what, limit in (
+        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_CORE, 0),
+    ):
         resource.setrlimit(what, (limit, limit))
     count = parquet_rows if kind == "parquet" else csv_rows
     sys.stdout.write(f"{count(sys.stdin.buffer)}\n")

@@ -1,5 +1,6 @@
-"""Jobs that people ask for through the gateway. They are objects of the cluster, and what is known of one is read from there:
-a gateway that ends and begins again forgets none."""
+"""Jobs that people ask for through the gateway. They are objects of the cluster, and what is known
+of one is read from there: a gateway that ends and begins again forgets none.
+"""
 
 import hashlib
 import threading
@@ -29,7 +30,9 @@ IdempotencyKey = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
-        description="the same key again gives what the first request made; with another body it is refused",
+        description=(
+            "the same key again gives what the first request made; with another body it is refused"
+        ),
     ),
 ]
 MAX_RESULTS = 1000
@@ -62,13 +65,21 @@ class Submission:
 
     @cached_property
     def name(self) -> str:
-        """The Job's name: the same for the same key of the same caller, so that the cluster itself refuses a second one."""
-        source = new_id() if self.key is None else "\0".join((self.subject, self.purpose, self.model, self.key))
+        """The Job's name: the same for the same key of the same caller, so that the cluster itself
+        refuses a second one.
+        """
+        source = (
+            new_id()
+            if self.key is None
+            else "\0".join((self.subject, self.purpose, self.model, self.key))
+        )
         return f"{self.template}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
 class Submissions:
-    """The door to the cluster for Jobs. Unlike the cluster's own, these calls do not block the event loop."""
+    """The door to the cluster for Jobs. Unlike the cluster's own, these calls do not block the
+    event loop.
+    """
 
     def __init__(self, cluster: Cluster, *, per_caller: int) -> None:
         self._cluster = cluster
@@ -76,7 +87,9 @@ class Submissions:
         self._turn = threading.Lock()
         """Counting and creating are one step, for the callers of this process."""
         self._results: dict[str, dict[str, Any]] = {}
-        """By the Job's uid: what was said at an end does not change, and each look costs three calls."""
+        """By the Job's uid: what was said at an end does not change, and each look costs three
+        calls.
+        """
 
     async def template(self, name: str) -> Manifest:
         """The suspended CronJob that Jobs are made from. Raises NotFound, Unavailable."""
@@ -91,7 +104,8 @@ class Submissions:
             raise NotFound(f"the Job template {name} is not there") from None
 
     async def submit(self, asked: Submission) -> tuple[Manifest, bool]:
-        """The Job, and whether it is new: an earlier request with the same key has made it otherwise.
+        """The Job, and whether it is new: an earlier request with the same key has made it
+        otherwise.
 
         Raises NotFound, KeyReused, TooManyJobs, Unavailable.
         """
@@ -107,20 +121,35 @@ class Submissions:
         await to_thread.run_sync(check)
 
     def _check_room(self, subject: str, jobs: Iterable[Manifest]) -> None:
-        if sum(submitted_by(job) == subject and not is_over(job) for job in jobs) >= self._per_caller:
+        if (
+            sum(submitted_by(job) == subject and not is_over(job) for job in jobs)
+            >= self._per_caller
+        ):
             raise TooManyJobs(self._per_caller)
 
     def _submit(self, asked: Submission) -> tuple[Manifest, bool]:
-        name, content = asked.name, orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode()
+        name, content = (
+            asked.name,
+            orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode(),
+        )
         labels = {PURPOSE: asked.purpose, MODEL: asked.model}
-        annotations = {SUBMITTED_BY: asked.subject, SUBMITTED: datetime.now(UTC).isoformat(), REQUEST: content}
+        annotations = {
+            SUBMITTED_BY: asked.subject,
+            SUBMITTED: datetime.now(UTC).isoformat(),
+            REQUEST: content,
+        }
         with self._turn, _heard():
             jobs = self._cluster.list(JOB)
             if all(job["metadata"]["name"] != name for job in jobs):
                 self._check_room(asked.subject, jobs)
             try:
                 job = self._cluster.create_job(
-                    asked.template, name=name, args=asked.args, env=asked.env, labels=labels, annotations=annotations
+                    asked.template,
+                    name=name,
+                    args=asked.args,
+                    env=asked.env,
+                    labels=labels,
+                    annotations=annotations,
                 )
             except Missing:
                 raise NotFound(f"the Job template {asked.template} is not there") from None
@@ -138,7 +167,8 @@ class Submissions:
 
     def _find(self, purpose: str, model: str, name: str) -> Manifest:
         with _heard():
-            # By the list and not by the name: whatever a caller writes there never becomes part of a URL.
+            # By the list and not by the name: whatever a caller writes there never becomes part of
+            # a URL.
             for each in self._cluster.list(JOB, {PURPOSE: purpose, MODEL: model}):
                 if each["metadata"]["name"] == name:
                     return each
@@ -154,7 +184,9 @@ class Submissions:
         return sorted(await to_thread.run_sync(listed), key=submitted, reverse=True)
 
     async def cancel(self, purpose: str, model: str, name: str) -> None:
-        """End the Job; nothing is left of it. Raises NotFound, Conflict when it is over, Unavailable."""
+        """End the Job; nothing is left of it. Raises NotFound, Conflict when it is over,
+        Unavailable.
+        """
         job = await self.find(purpose, model, name)
         if is_over(job):
             raise Conflict(f"{purpose} {name} is over already")
@@ -166,7 +198,9 @@ class Submissions:
         await to_thread.run_sync(delete)
 
     def lines(self, name: str, *, follow: bool) -> Iterator[str]:
-        """Lines of the Job's log, in the caller's thread; none when it has no pod, or no more. Raises Unavailable."""
+        """Lines of the Job's log, in the caller's thread; none when it has no pod, or no more.
+        Raises Unavailable.
+        """
         with _heard():
             try:
                 yield from self._cluster.logs(JOB, name, follow=follow)
@@ -174,11 +208,15 @@ class Submissions:
                 return
 
     async def result(self, job: Manifest) -> dict[str, Any] | None:
-        """What a Job of ours printed last: one JSON object. None while it runs, and when its log is gone. Raises Unavailable."""
+        """What a Job of ours printed last: one JSON object. None while it runs, and when its log is
+        gone. Raises Unavailable.
+        """
         uid = job["metadata"]["uid"]
         if uid in self._results or not is_over(job):
             return self._results.get(uid)
-        found = await to_thread.run_sync(lambda: _result(self.lines(job["metadata"]["name"], follow=False)))
+        found = await to_thread.run_sync(
+            lambda: _result(self.lines(job["metadata"]["name"], follow=False))
+        )
         if found is not None:
             if len(self._results) >= MAX_RESULTS:
                 self._results.clear()

@@ -38,7 +38,9 @@ class Upload:
 
 
 class RowCounter:
-    """Counts rows in processes with bounds of their own; ``PROCESSES`` at the same time, each takes up to a processor."""
+    """Counts rows in processes with bounds of their own; ``PROCESSES`` at the same time, each takes
+    up to a processor.
+    """
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(PROCESSES)
@@ -48,7 +50,9 @@ class RowCounter:
         try:
             await asyncio.wait_for(self._free.acquire(), SECONDS)
         except TimeoutError:
-            raise Unavailable("too many files are being counted; try again later", retry_after=SECONDS) from None
+            raise Unavailable(
+                "too many files are being counted; try again later", retry_after=SECONDS
+            ) from None
         try:
             return await _counted(upload)
         finally:
@@ -56,20 +60,37 @@ class RowCounter:
 
 
 async def _counted(upload: Upload) -> int:
-    argv = (sys.executable, "-IB", "-m", "slipway_gateway.jobs.rowcount", upload.format, str(SECONDS))
+    argv = (
+        sys.executable,
+        "-IB",
+        "-m",
+        "slipway_gateway.jobs.rowcount",
+        upload.format,
+        str(SECONDS),
+    )
     pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     with upload.path.open("rb") as file:
-        process = await asyncio.create_subprocess_exec(*argv, stdin=file, stdout=pipe, stderr=null, env={})
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=file, stdout=pipe, stderr=null, env={}
+        )
     try:
         output, _ = await asyncio.wait_for(process.communicate(), SECONDS)
     except TimeoutError:
-        raise InvalidInput("file", f"its rows were not counted within {SECONDS} s; send a smaller file") from None
+        raise InvalidInput(
+            "file", f"its rows were not counted within {SECONDS} s; send a smaller file"
+        ) from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise InvalidInput("file", "its rows cannot be counted with the memory and time that are allowed; send a smaller file")
+        raise InvalidInput(
+            "file",
+            (
+                "its rows cannot be counted with the memory and time that are allowed; send a "
+                "smaller file"
+            ),
+        )
     return int(output)
 
 
@@ -93,7 +114,9 @@ class _Sink:
 
 
 @asynccontextmanager
-async def received(pieces: AsyncIterator[bytes], content_type: str, limit: int) -> AsyncIterator[Upload]:
+async def received(
+    pieces: AsyncIterator[bytes], content_type: str, limit: int
+) -> AsyncIterator[Upload]:
     """The field ``file`` of a multipart body, or with another content type the body itself.
 
     Raises TooLarge, UnsupportedType, MalformedRequest, InvalidInput, and what the pieces raise.
@@ -101,7 +124,9 @@ async def received(pieces: AsyncIterator[bytes], content_type: str, limit: int) 
     with tempfile.NamedTemporaryFile(prefix="batch-") as file:
         sink = _Sink(file, limit)
         kind, options = parse_options_header(content_type)
-        form = _Form(sink, options.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
+        form = (
+            _Form(sink, options.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
+        )
         take = form.feed if form else sink.write
         total = 0
         async for piece in pieces:
@@ -131,7 +156,9 @@ class _Form:
 
     def __init__(self, sink: _Sink, boundary: bytes) -> None:
         if not boundary:
-            raise MalformedRequest("the multipart body has no boundary; let the client set Content-Type itself")
+            raise MalformedRequest(
+                "the multipart body has no boundary; let the client set Content-Type itself"
+            )
         self._sink = sink
         self._header = [b"", b""]
         self._wanted = self._found = self._complete = False
@@ -157,7 +184,9 @@ class _Form:
         if not self._complete:
             raise MalformedRequest("the multipart body ends before its last boundary")
         if not self._found:
-            raise InvalidInput("file", "is missing from the form; send the file in a field of this name")
+            raise InvalidInput(
+                "file", "is missing from the form; send the file in a field of this name"
+            )
 
     def _begin(self) -> None:
         self._wanted = False
@@ -168,7 +197,10 @@ class _Form:
     def _header_end(self) -> None:
         name, value = self._header
         self._header = [b"", b""]
-        if name.lower() != b"content-disposition" or parse_options_header(value)[1].get(b"name") != FIELD:
+        if (
+            name.lower() != b"content-disposition"
+            or parse_options_header(value)[1].get(b"name") != FIELD
+        ):
             return
         if self._found:
             raise InvalidInput("file", "is there twice; send one file")

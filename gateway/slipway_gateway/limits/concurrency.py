@@ -14,7 +14,10 @@ class Concurrency:
         """A request begins; ``leave`` has to follow. Raises TooManyAtOnce."""
         count = self._under_way.get(caller, 0)
         if count >= self._per_caller:
-            detail = f"you have {count} requests under way, as many as one caller may have; wait for one to end"
+            detail = (
+                f"you have {count} requests under way, as many as one caller may have; wait for "
+                "one to end"
+            )
             raise TooManyAtOnce("caller_requests", detail)
         self._under_way[caller] = count + 1
 

@@ -1,7 +1,9 @@
-"""The ledger of predictions by subject, policy and UTC day, and the leases by which gateways spend a quota ahead of it.
+"""The ledger of predictions by subject, policy and UTC day, and the leases by which gateways spend
+a quota ahead of it.
 
-What a quota has left is its limit, less what is in the ledger, less what leases hold. A shipment of events moves what they
-spent from their leases to the ledger, in one transaction: the sum never changes by it, and nothing is spent twice.
+What a quota has left is its limit, less what is in the ledger, less what leases hold. A shipment of
+events moves what they spent from their leases to the ledger, in one transaction: the sum never
+changes by it, and nothing is spent twice.
 """
 
 from dataclasses import dataclass
@@ -21,36 +23,44 @@ LARGEST = 1000
 SHARE = 10
 """A lease is at most this part of what is left: towards the end they are of one request each."""
 
-# Follows the statement that inserts events as `shipped`. An answer of the server's failure is not counted.
+# Follows the statement that inserts events as `shipped`. An answer of the server's failure is not
+# counted.
 TALLY = """
 counted AS (
-    SELECT shipped.subject, shipped.policy, shipped.lease, coalesce(held.day, (shipped.time AT TIME ZONE 'UTC')::date) AS day
+    SELECT shipped.subject, shipped.policy, shipped.lease, coalesce(held.day,
+    (shipped.time AT TIME ZONE 'UTC')::date) AS day
     FROM shipped LEFT JOIN quota_leases held ON held.lease_id = shipped.lease
     WHERE shipped.policy IS NOT NULL AND shipped.status < 500
 ), tallied AS (
     INSERT INTO usage (subject, policy, day, requests)
-    SELECT subject, policy, day, count(*) FROM counted GROUP BY subject, policy, day ORDER BY subject, policy, day
+    SELECT subject, policy, day, count(*) FROM counted GROUP BY subject, policy, day
+      ORDER BY subject, policy, day
     ON CONFLICT (subject, policy, day) DO UPDATE SET requests = usage.requests + excluded.requests
 )
 UPDATE quota_leases SET held = held - spent.requests
-FROM (SELECT lease, count(*) AS requests FROM counted GROUP BY lease) AS spent WHERE lease_id = spent.lease
+FROM (SELECT lease, count(*) AS requests FROM counted GROUP BY lease) AS spent
+  WHERE lease_id = spent.lease
 """
 
 TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:subject || ' ' || :policy, 0))")
-# A lease holds for an hour here and for ten minutes there: what was spent in between may still wait in a spool.
+# A lease holds for an hour here and for ten minutes there: what was spent in between may still wait
+# in a spool.
 ROOM = """
 WITH month AS (
     SELECT date_trunc('month', CAST(:day AS date))::date AS first,
            (date_trunc('month', CAST(:day AS date)) + interval '1 month')::date AS next
 ), spent AS (
-    SELECT coalesce(sum(requests), 0) AS month, coalesce(sum(requests) FILTER (WHERE day = :day), 0) AS day
+    SELECT coalesce(sum(requests), 0) AS month, coalesce(sum(requests)
+      FILTER (WHERE day = :day), 0) AS day
     FROM usage, month WHERE subject = :subject AND policy = :policy AND day >= first AND day < next
 ), held AS (
     SELECT coalesce(sum(held), 0) AS month, coalesce(sum(held) FILTER (WHERE day = :day), 0) AS day
     FROM quota_leases, month
-    WHERE subject = :subject AND policy = :policy AND day >= first AND day < next AND expires > now()
+    WHERE subject = :subject AND policy = :policy AND day >= first AND day < next
+      AND expires > now()
 ), room AS (
-    SELECT CAST(:per_day AS bigint) - spent.day - held.day AS day, CAST(:per_month AS bigint) - spent.month - held.month AS month,
+    SELECT CAST(:per_day AS bigint) - spent.day - held.day AS day,
+    CAST(:per_month AS bigint) - spent.month - held.month AS month,
            held.month AS held
     FROM spent, held
 )
@@ -58,10 +68,12 @@ WITH month AS (
 LEASE = text(
     ROOM  # noqa: S608  (a constant)
     + """, gone AS (
-    DELETE FROM quota_leases WHERE subject = :subject AND policy = :policy AND (held <= 0 OR expires <= now())
+    DELETE FROM quota_leases WHERE subject = :subject AND policy = :policy AND (held <= 0
+      OR expires <= now())
 ), lease AS (
     INSERT INTO quota_leases (lease_id, subject, policy, day, held, expires)
-    SELECT :lease_id, :subject, :policy, :day, greatest(1, least(:largest, least(day, month) / :share)), now() + interval '1 hour'
+    SELECT :lease_id, :subject, :policy, :day,
+    greatest(1, least(:largest, least(day, month) / :share)), now() + interval '1 hour'
     FROM room WHERE least(day, month) > 0
     RETURNING held
 )
@@ -76,7 +88,8 @@ CHARGE = text(
     ON CONFLICT (subject, policy, day) DO UPDATE SET requests = usage.requests + excluded.requests
     RETURNING requests
 )
-SELECT room.day, room.month, room.held, charged.requests AS charged FROM room LEFT JOIN charged ON true
+SELECT room.day, room.month, room.held, charged.requests AS charged FROM room LEFT
+  JOIN charged ON true
 """
 )
 GIVE_BACK = text("""
@@ -113,10 +126,16 @@ class Ledger:
         """Take some of what is left for this day; gateways take turns."""
         given = {"subject": subject, "policy": policy.name}
         lease_id = new_id()
-        terms = {"per_day": policy.requests_per_day, "per_month": policy.requests_per_month, "day": day}
+        terms = {
+            "per_day": policy.requests_per_day,
+            "per_month": policy.requests_per_month,
+            "day": day,
+        }
         async with self._database.transaction() as connection:
             await connection.execute(TURN, given)
-            result = await connection.execute(LEASE, {**given, **terms, "lease_id": lease_id, "largest": LARGEST, "share": SHARE})
+            result = await connection.execute(
+                LEASE, {**given, **terms, "lease_id": lease_id, "largest": LARGEST, "share": SHARE}
+            )
             row = result.one()
         if row.leased is not None:
             return Lease(lease_id, row.leased)
@@ -125,16 +144,24 @@ class Ledger:
     async def charge(
         self, connection: AsyncConnection, subject: str, policy: Policy, day: date, requests: int
     ) -> Exhausted | None:
-        """Enter many requests at once, all or none, in the caller's transaction. None: they are entered."""
+        """Enter many requests at once, all or none, in the caller's transaction. None: they are
+        entered.
+        """
         given = {"subject": subject, "policy": policy.name}
-        terms = {"per_day": policy.requests_per_day, "per_month": policy.requests_per_month, "day": day}
+        terms = {
+            "per_day": policy.requests_per_day,
+            "per_month": policy.requests_per_month,
+            "day": day,
+        }
         await connection.execute(TURN, given)
         row = (await connection.execute(CHARGE, {**given, **terms, "requests": requests})).one()
         return None if row.charged is not None else _exhausted(row, requests)
 
     async def give_back(self, unspent: dict[str, int]) -> None:
         """Requests that were not made after all, by lease."""
-        await self._database.run(GIVE_BACK, {"leases": list(unspent), "requests": list(unspent.values())})
+        await self._database.run(
+            GIVE_BACK, {"leases": list(unspent), "requests": list(unspent.values())}
+        )
 
     async def usage(self, subject: str, first: date, last: date) -> list[Row[Any]]:
         """A subject's rows of the ledger, by day and policy."""

@@ -14,7 +14,9 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much of a model its grantees may have. None: as much as the gateway's settings say, or without end."""
+    """How much of a model its grantees may have. None: as much as the gateway's settings say, or
+    without end.
+    """
 
     name: str
     requests_per_day: int | None = None

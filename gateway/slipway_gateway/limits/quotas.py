@@ -1,4 +1,6 @@
-"""Quotas of predictions a UTC day and month, exact across replicas without a question to the database for each prediction."""
+"""Quotas of predictions a UTC day and month, exact across replicas without a question to the
+database for each prediction.
+"""
 
 import asyncio
 import logging
@@ -22,8 +24,9 @@ IDLE_SECONDS = 5.0
 REFUSED_SECONDS = 1.0
 """A refusal is not asked about again for so long."""
 LOW = LARGEST // 4
-"""Requests left of a lease when the next one is taken, so that nobody who calls often waits for it. Towards a quota's end leases
-are smaller than this, and none is held ahead."""
+"""Requests left of a lease when the next one is taken, so that nobody who calls often waits for it.
+Towards a quota's end leases are smaller than this, and none is held ahead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,18 @@ class Held:
 class Account:
     """What this gateway may let through for one caller by one policy."""
 
-    __slots__ = ("failed_at", "lease_id", "left", "lock", "next", "policy", "refusal", "refused_until", "until", "used")
+    __slots__ = (
+        "failed_at",
+        "lease_id",
+        "left",
+        "lock",
+        "next",
+        "policy",
+        "refusal",
+        "refused_until",
+        "until",
+        "used",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -66,7 +80,9 @@ class Permit:
         self._account = account
         self._counted = False
         self.lease_id = lease_id
-        """Stands in the event of the prediction, so that the ledger knows what was paid for ahead."""
+        """Stands in the event of the prediction, so that the ledger knows what was paid for
+        ahead.
+        """
 
     def count(self) -> None:
         """An event with the lease is, or surely will be, in the spool."""
@@ -89,7 +105,9 @@ class Quotas:
         self._under_way: set[asyncio.Task[None]] = set()
 
     async def take(self, subject: str, policy: Policy, now: float) -> Permit:
-        """One request at this Unix time. Raises TooMany, or Unavailable when only PostgreSQL could tell."""
+        """One request at this Unix time. Raises TooMany, or Unavailable when only PostgreSQL could
+        tell.
+        """
         key = (subject, policy.name)
         account = self._accounts.get(key)
         if account is None:
@@ -106,7 +124,9 @@ class Quotas:
             task.add_done_callback(self._under_way.discard)
         return Permit(self, account, account.lease_id or "")
 
-    async def charge(self, connection: AsyncConnection, subject: str, policy: Policy, rows: int, now: datetime) -> None:
+    async def charge(
+        self, connection: AsyncConnection, subject: str, policy: Policy, rows: int, now: datetime
+    ) -> None:
         """Many predictions at once, all or none, in the caller's transaction.
 
         Raises Forbidden for more than a whole quota, TooMany for more than is left of it.
@@ -117,7 +137,9 @@ class Quotas:
             raise _refused(policy, found, now.timestamp(), rows)
 
     def _adopt(self, account: Account, policy: Policy) -> None:
-        if account.policy != policy:  # the terms have changed: what was leased by the old ones goes back
+        if (
+            account.policy != policy
+        ):  # the terms have changed: what was leased by the old ones goes back
             self._release(account)
             account.refused_until = 0
         account.policy = policy
@@ -126,7 +148,9 @@ class Quotas:
         async with account.lock:
             if account.left and now < account.until:  # by whoever had the lock before
                 return
-            if account.failed_at > now:  # while this request waited: those that wait fail together, not one after the other
+            if (
+                account.failed_at > now
+            ):  # while this request waited: those that wait fail together, not one after the other
                 raise Unavailable("your quota cannot be looked up now", retry_after=5)
             if account.refusal is not None and now < account.refused_until:
                 raise _refused(account.policy, account.refusal, now)
@@ -165,7 +189,9 @@ class Quotas:
         found = await self._ledger.lease(subject, policy, datetime.fromtimestamp(now, UTC).date())
         if isinstance(found, Exhausted):
             return found
-        return Held(found.lease_id, found.requests, min(now + LEASE_SECONDS, _midnight(now).timestamp()))
+        return Held(
+            found.lease_id, found.requests, min(now + LEASE_SECONDS, _midnight(now).timestamp())
+        )
 
     def put_back(self, account: Account, lease_id: str) -> None:
         if account.lease_id == lease_id:
@@ -195,7 +221,9 @@ class Quotas:
                 log.warning("unspent requests are lost until their leases end: %s", error.cause)
 
     async def close(self) -> None:
-        """Give back everything. Raises DatabaseUnavailable: then it is free again when the leases end."""
+        """Give back everything. Raises DatabaseUnavailable: then it is free again when the leases
+        end.
+        """
         for account in list(self._accounts.values()):
             async with account.lock:
                 self._release(account)
@@ -204,7 +232,8 @@ class Quotas:
     async def _give_back(self) -> None:
         if not self._unspent:
             return
-        # Not tried twice: it may have been done when its answer was lost, and given back twice it would be spent twice.
+        # Not tried twice: it may have been done when its answer was lost, and given back twice it
+        # would be spent twice.
         unspent, self._unspent = self._unspent, {}
         await self._ledger.give_back(unspent)
 
@@ -220,13 +249,16 @@ def check_fits(policy: Policy, rows: int) -> None:
     for period, limit in policy.quotas.items():
         if limit < rows:
             raise Forbidden(
-                f"the file has {rows} or more rows, and policy {policy.name} allows {limit} predictions a {period}; "
+                f"the file has {rows} or more rows, and policy {policy.name} allows {limit} "
+                f"predictions a {period}; "
                 "send a smaller file, or ask an admin for another policy"
             )
 
 
 def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> TooMany:
-    """When it is worth to come back: at the period's end, or soon when others may give back what they hold."""
+    """When it is worth to come back: at the period's end, or soon when others may give back what
+    they hold.
+    """
     end = _midnight(now)
     begin = end - timedelta(days=1)
     quota = policy.quotas[found.period]
@@ -240,5 +272,8 @@ def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> Too
     ]
     detail = f"the quota of {quota} requests a {found.period} is spent"
     if found.left:
-        detail = f"the file has {rows} rows, and the quota of {quota} requests a {found.period} has {found.left} left"
+        detail = (
+            f"the file has {rows} rows, and the quota of {quota} requests a {found.period} has "
+            f"{found.left} left"
+        )
     return TooMany(detail, min(rest, int(IDLE_SECONDS) + 1) if found.held else rest, fields)

@@ -1,4 +1,6 @@
-"""How fast one caller may go: token buckets, and the fields that tell of them (draft-ietf-httpapi-ratelimit-headers-10)."""
+"""How fast one caller may go: token buckets, and the fields that tell of them
+(draft-ietf-httpapi-ratelimit-headers-10).
+"""
 
 import math
 import time
@@ -11,7 +13,9 @@ Key = tuple[str, str]
 
 
 class Bucket:
-    """Holds one minute's worth, and fills as steadily. ``level`` goes below zero when other replicas spent as well."""
+    """Holds one minute's worth, and fills as steadily. ``level`` goes below zero when other
+    replicas spent as well.
+    """
 
     __slots__ = ("at", "level", "per_minute", "spent")
 
@@ -50,7 +54,8 @@ class Rates:
         self._policies: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
     def take(self, key: Key, name: str, per_minute: int) -> Headers:
-        """One out of the caller's bucket; gives the RateLimit fields. Raises TooMany when it is empty.
+        """One out of the caller's bucket; gives the RateLimit fields. Raises TooMany when it is
+        empty.
 
         ``name`` is what the caller reads: ``predictions``.
         """
@@ -96,10 +101,14 @@ class Rates:
     def _policy(self, name: str, per_minute: int) -> tuple[bytes, bytes]:
         known = self._policies.get((name, per_minute))
         if known is None:
-            known = self._policies[name, per_minute] = (b"ratelimit-policy", f'"{name}";q={per_minute};w=60'.encode())
+            known = self._policies[name, per_minute] = (
+                b"ratelimit-policy",
+                f'"{name}";q={per_minute};w=60'.encode(),
+            )
         return known
 
     @staticmethod
     def _state(name: str, bucket: Bucket) -> bytes:
         """``r``: what is left; ``t``: seconds until the whole of it is there again."""
-        return f'"{name}";r={max(0, int(bucket.level))};t={bucket.seconds_until(bucket.per_minute)}'.encode()
+        remaining, seconds = max(0, int(bucket.level)), bucket.seconds_until(bucket.per_minute)
+        return f'"{name}";r={remaining};t={seconds}'.encode()

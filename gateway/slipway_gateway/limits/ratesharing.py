@@ -1,4 +1,6 @@
-"""Tells the other replicas what was taken from the buckets here, and learns what they took: once a second, by one statement."""
+"""Tells the other replicas what was taken from the buckets here, and learns what they took: once a
+second, by one statement.
+"""
 
 import asyncio
 import logging
@@ -14,18 +16,21 @@ SECONDS = 1.0
 FORGET_EVERY = 30
 """Rounds."""
 
-# A row is a bucket. What arrives is a bucket that was full but for what was taken; what is there has filled since.
+# A row is a bucket. What arrives is a bucket that was full but for what was taken; what is there
+# has filled since.
 SHARE = text("""
 INSERT INTO rate_levels AS known (subject, bucket, per_minute, level, at)
 SELECT subject, bucket, per_minute, per_minute - spent, now()
-FROM unnest(CAST(:subjects AS text[]), CAST(:buckets AS text[]), CAST(:rates AS int[]), CAST(:spent AS int[]))
+FROM unnest(CAST(:subjects AS text[]), CAST(:buckets AS text[]), CAST(:rates AS int[]),
+CAST(:spent AS int[]))
      AS taken (subject, bucket, per_minute, spent)
 ORDER BY subject, bucket
 ON CONFLICT (subject, bucket) DO UPDATE SET
     per_minute = excluded.per_minute,
     level = greatest(-excluded.per_minute, excluded.level - excluded.per_minute + least(
         excluded.per_minute,
-        known.level + greatest(0, extract(epoch FROM now() - known.at)) * excluded.per_minute / 60)),
+        known.level + greatest(0, extract(epoch
+          FROM now() - known.at)) * excluded.per_minute / 60)),
     at = greatest(known.at, now())
 RETURNING subject, bucket, level
 """)
@@ -33,8 +38,10 @@ FORGET = text("DELETE FROM rate_levels WHERE at < now() - interval '10 minutes'"
 
 
 class RateSharing:
-    """A caller who goes to two replicas at once may take twice a bucket in the first second, and then waits the longer: what was
-    taken is never forgotten. While PostgreSQL is away each replica goes by its own buckets."""
+    """A caller who goes to two replicas at once may take twice a bucket in the first second, and
+    then waits the longer: what was taken is never forgotten. While PostgreSQL is away each replica
+    goes by its own buckets.
+    """
 
     def __init__(self, database: Database, rates: Rates) -> None:
         self._database = database
@@ -55,7 +62,9 @@ class RateSharing:
                 self._away = False
             except DatabaseUnavailable as error:
                 if not self._away:
-                    log.warning("rates hold for each replica alone, the database is away: %s", error.cause)
+                    log.warning(
+                        "rates hold for each replica alone, the database is away: %s", error.cause
+                    )
                 self._away = True
 
     async def share(self) -> None:
@@ -73,4 +82,6 @@ class RateSharing:
             },
         )
         for row in rows:
-            self._rates.learn((row.subject, row.bucket), row.level, told[row.subject, row.bucket][1])
+            self._rates.learn(
+                (row.subject, row.bucket), row.level, told[row.subject, row.bucket][1]
+            )

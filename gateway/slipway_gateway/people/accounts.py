@@ -1,4 +1,6 @@
-"""Which accounts and groups the identity provider has, read from time to time: a token outlives its account and its groups."""
+"""Which accounts and groups the identity provider has, read from time to time: a token outlives its
+account and its groups.
+"""
 
 import asyncio
 import logging
@@ -38,7 +40,9 @@ class DirectorySnapshot:
 
 
 class Accounts:
-    """While the provider is away the last look stays: nobody can be disabled there meanwhile, and known people keep working."""
+    """While the provider is away the last look stays: nobody can be disabled there meanwhile, and
+    known people keep working.
+    """
 
     def __init__(self, scim: Scim, *, seconds: float, leeway: float) -> None:
         self.scim = scim
@@ -66,18 +70,28 @@ class Accounts:
     def confirm(self, caller: Caller) -> Caller:
         """Return the caller with the groups that both the token and the provider give.
 
-        A token that was issued after the last look is newer than what is known here, so its groups are taken as they are until
-        the next look. Raise Unauthenticated if the account is disabled, gone, or younger than the token: another's of the same
-        name. A service account is none of the provider's users. One who is not known yet came after the last look, if the token
-        did.
+        A token that was issued after the last look is newer than what is known here, so its groups
+        are taken as they are until the next look. Raise Unauthenticated if the account is disabled,
+        gone, or younger than the token: another's of the same name. A service account is none of
+        the provider's users. One who is not known yet came after the last look, if the token did.
         """
         if Role.SERVICE in caller.roles:
             return caller
         look = self._look
-        if look is not None and (made := look.active.get(caller.account)) is not None and caller.issued >= made:
-            return caller if caller.issued > look.began else caller.within(look.groups.get(caller.account, NO_GROUPS))
+        if (
+            look is not None
+            and (made := look.active.get(caller.account)) is not None
+            and caller.issued >= made
+        ):
+            return (
+                caller
+                if caller.issued > look.began
+                else caller.within(look.groups.get(caller.account, NO_GROUPS))
+            )
         if look is None:
-            raise Unavailable("the accounts are not known yet: the identity provider has not answered")
+            raise Unavailable(
+                "the accounts are not known yet: the identity provider has not answered"
+            )
         if caller.account in look.disabled:
             raise Unauthenticated("the account is disabled")
         if caller.account in look.active:
@@ -87,10 +101,12 @@ class Accounts:
         return caller
 
     async def confirm_now(self, caller: Caller) -> Caller:
-        """Ask the provider at this moment: return the caller with the groups that both the token and the provider give.
+        """Ask the provider at this moment: return the caller with the groups that both the token
+        and the provider give.
 
-        For changes of who may do what: nobody keeps a right for long enough to give it back to themselves. Raises
-        Unauthenticated, Forbidden when the account is disabled or gone, and Unavailable while the provider is away.
+        For changes of who may do what: nobody keeps a right for long enough to give it back to
+        themselves. Raises Unauthenticated, Forbidden when the account is disabled or gone, and
+        Unavailable while the provider is away.
         """
         caller = self.confirm(caller)
         if Role.SERVICE in caller.roles:
@@ -98,7 +114,9 @@ class Accounts:
         try:
             user = await self.scim.one("Users", await self.id_of(caller.account))
         except NotFound:
-            raise Forbidden(f"account {caller.account} does not exist at the identity provider") from None
+            raise Forbidden(
+                f"account {caller.account} does not exist at the identity provider"
+            ) from None
         if user.get("userName") != caller.account or not user.get("active", True):
             raise Forbidden(f"account {caller.account} is disabled at the identity provider")
         ids = {caller.account: str(user["id"])}
@@ -141,17 +159,30 @@ class Accounts:
         return look.ids[subject]
 
 
-def _read(began: float, users: list[Resource], groups: list[Resource], former: DirectorySnapshot | None) -> DirectorySnapshot:
-    """A record that cannot be read is left out: its account is refused, and it cannot hold up what the others say."""
+def _read(
+    began: float, users: list[Resource], groups: list[Resource], former: DirectorySnapshot | None
+) -> DirectorySnapshot:
+    """A record that cannot be read is left out: its account is refused, and it cannot hold up what
+    the others say.
+    """
     users, groups = _readable(users, _check_user), _readable(groups, _check_group)
     ids = {str(user["userName"]): str(user["id"]) for user in users}
     active = {str(user["userName"]): _created(user) for user in users if user.get("active", True)}
     gone = (former.gone | former.ids.keys()) - ids.keys() if former else frozenset()
-    return DirectorySnapshot(began, active, frozenset(ids.keys() - active.keys()), ids, frozenset(gone), _groups(groups, ids))
+    return DirectorySnapshot(
+        began,
+        active,
+        frozenset(ids.keys() - active.keys()),
+        ids,
+        frozenset(gone),
+        _groups(groups, ids),
+    )
 
 
 def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[str]]:
-    """Subject to the names of their groups. A provider names members by id, as SCIM says, or by name, as Canaille does."""
+    """Subject to the names of their groups. A provider names members by id, as SCIM says, or by
+    name, as Canaille does.
+    """
     subjects = {key: subject for subject, key in ids.items()}
     found: dict[str, set[str]] = {}
     for group in groups:
@@ -171,7 +202,12 @@ def _readable(records: Iterable[Resource], check: Callable[[Resource], object]) 
         try:
             check(record)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            log.warning("a SCIM record is left out, it cannot be read (%s: %s): %.300r", type(error).__name__, error, record)
+            log.warning(
+                "a SCIM record is left out, it cannot be read (%s: %s): %.300r",
+                type(error).__name__,
+                error,
+                record,
+            )
         else:
             found.append(record)
     return found

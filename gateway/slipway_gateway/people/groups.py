@@ -12,14 +12,20 @@ class GroupClaim:
     """Reads groups from one claim, and maps groups to roles."""
 
     path: str = "groups"
-    """Name of the claim, or the names on the way to it with dots between: ``realm_access.roles``."""
+    """Name of the claim, or the names on the way to it with dots between:
+    ``realm_access.roles``.
+    """
     prefix: str = ""
     """What every group begins with; it is removed, and values without it are ignored."""
     roles: Mapping[str, Role] = field(default_factory=dict)
-    """Group to role. When it is empty, the groups ``user``, ``scientist`` and ``admin`` give the roles of the same names."""
+    """Group to role. When it is empty, the groups ``user``, ``scientist`` and ``admin`` give the
+    roles of the same names.
+    """
 
     def groups_of(self, claims: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the caller's groups; a claim with a single text is one group, any other type is none."""
+        """Return the caller's groups; a claim with a single text is one group, any other type is
+        none.
+        """
         value = self._value(claims)
         values = [value] if isinstance(value, str) else value if isinstance(value, list) else []
         found = (each for each in values if isinstance(each, str) and each.startswith(self.prefix))

@@ -1,4 +1,6 @@
-"""Connections to PostgreSQL that a silent server cannot hold: each wait for an answer has a deadline."""
+"""Connections to PostgreSQL that a silent server cannot hold: each wait for an answer has a
+deadline.
+"""
 
 import time
 from collections.abc import AsyncGenerator
@@ -15,10 +17,12 @@ EXPORT_STATEMENT_SECONDS = 120.0
 
 
 class Connection(AsyncConnection[Any]):
-    """A connection that is closed when the server does not answer a statement within ``statement_seconds`` and a margin.
+    """A connection that is closed when the server does not answer a statement within
+    ``statement_seconds`` and a margin.
 
-    psycopg waits without a limit, and a pool waits with it when it looks whether a connection is alive. ``statement_seconds``
-    may be changed for a while, together with the server's ``statement_timeout``.
+    psycopg waits without a limit, and a pool waits with it when it looks whether a connection is
+    alive. ``statement_seconds`` may be changed for a while, together with the server's
+    ``statement_timeout``.
     """
 
     statement_seconds: float = STATEMENT_SECONDS
@@ -43,7 +47,9 @@ class Connection(AsyncConnection[Any]):
             if time.monotonic() < deadline:
                 raise
             self.pgconn.finish()
-            raise OperationalError(f"PostgreSQL did not answer within {seconds:g} s; the connection is closed") from error
+            raise OperationalError(
+                f"PostgreSQL did not answer within {seconds:g} s; the connection is closed"
+            ) from error
 
     async def notifies(
         self,
@@ -61,5 +67,7 @@ class Connection(AsyncConnection[Any]):
 
 def parameters(url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> dict[str, Any]:
     """Return the keywords of ``Connection.connect`` for a connection of gateway or worker."""
-    shared = connection_parameters(url, statement_seconds=statement_seconds, transaction_idle_seconds=TRANSACTION_SECONDS)
+    shared = connection_parameters(
+        url, statement_seconds=statement_seconds, transaction_idle_seconds=TRANSACTION_SECONDS
+    )
     return {**shared, "statement_seconds": statement_seconds}

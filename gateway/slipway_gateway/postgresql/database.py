@@ -11,13 +11,22 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, TRANSACTION_SECONDS, Connection, parameters
+from slipway_gateway.postgresql.connection import (
+    STATEMENT_SECONDS,
+    TRANSACTION_SECONDS,
+    Connection,
+    parameters,
+)
 
 MAINTENANCE_SECONDS = 600.0
-"""For a transaction that touches every row of a person or of a day: it may take long, and nobody waits for it."""
+"""For a transaction that touches every row of a person or of a day: it may take long, and nobody
+waits for it.
+"""
 CONSTRAINT_CLASSES = ("21", "22", "23", "44", "54", "P0")
-"""Classes of SQLSTATE by which PostgreSQL refuses a row however often it is sent: cardinality, data, integrity, check option,
-program limits (a key that no index takes), and errors that a trigger raises."""
+"""Classes of SQLSTATE by which PostgreSQL refuses a row however often it is sent: cardinality,
+data, integrity, check option, program limits (a key that no index takes), and errors that a trigger
+raises.
+"""
 
 
 class ConstraintViolation(Exception):
@@ -38,10 +47,11 @@ def sqlalchemy_url(url: str) -> str:
 
 
 class Database:
-    """A small pool of connections. Every use raises DatabaseUnavailable while there is no database, and ConstraintViolation when a row breaks a rule
-    of its table.
+    """A small pool of connections. Every use raises DatabaseUnavailable while there is no database,
+    and ConstraintViolation when a row breaks a rule of its table.
 
-    ``statement_seconds`` is the time that a statement may take; a transaction may take three times as long.
+    ``statement_seconds`` is the time that a statement may take; a transaction may take three times
+    as long.
     """
 
     def __init__(self, url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
@@ -52,7 +62,10 @@ class Database:
             max_overflow=4,
             pool_timeout=5,
             pool_pre_ping=True,
-            connect_args={**parameters(url, statement_seconds=statement_seconds), "async_creator_fn": Connection.connect},
+            connect_args={
+                **parameters(url, statement_seconds=statement_seconds),
+                "async_creator_fn": Connection.connect,
+            },
         )
 
     async def close(self) -> None:
@@ -62,10 +75,14 @@ class Database:
     async def transaction(self, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
         """Committed at the end of the block, rolled back when it raises.
 
-        ``seconds`` is the time for the transaction, and for each of its statements; None: the usual ones.
+        ``seconds`` is the time for the transaction, and for each of its statements; None: the usual
+        ones.
         """
         try:
-            async with asyncio.timeout(seconds or self._transaction_seconds), self._engine.begin() as connection:
+            async with (
+                asyncio.timeout(seconds or self._transaction_seconds),
+                self._engine.begin() as connection,
+            ):
                 if seconds is None:
                     yield connection
                 else:
@@ -78,12 +95,16 @@ class Database:
                 raise ConstraintViolation(str(error.orig).partition("\n")[0]) from error
             raise DatabaseUnavailable(error) from error
         except TimeoutError as error:
-            late = OSError(f"a transaction was not done within {seconds or self._transaction_seconds:g} s")
+            late = OSError(
+                f"a transaction was not done within {seconds or self._transaction_seconds:g} s"
+            )
             raise DatabaseUnavailable(late) from error
         except (PoolTimeoutError, OSError) as error:
             raise DatabaseUnavailable(error) from error
 
-    async def run(self, statement: Any, parameters: Any = None, *, seconds: float | None = None) -> list[Row[Any]]:
+    async def run(
+        self, statement: Any, parameters: Any = None, *, seconds: float | None = None
+    ) -> list[Row[Any]]:
         """One statement in a transaction of its own."""
         async with self.transaction(seconds=seconds) as connection:
             result = await connection.execute(statement, parameters)

@@ -15,7 +15,9 @@ LOCK = 0x5119_0001
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Upgrade to the revision, the newest one by default. Raises sqlalchemy.exc.OperationalError when there is no database."""
+    """Upgrade to the revision, the newest one by default. Raises sqlalchemy.exc.OperationalError
+    when there is no database.
+    """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     # Without a statement_timeout: a migration may rewrite a table, or wait for another replica's.

@@ -1,7 +1,7 @@
 """The door to procrastinate: what waits to be done, in PostgreSQL.
 
-A job of the queue only says that somebody should look; what is to be done, and whether it still is, stands in our own tables.
-So a job that comes twice does nothing the second time.
+A job of the queue only says that somebody should look; what is to be done, and whether it still is,
+stands in our own tables. So a job that comes twice does nothing the second time.
 """
 
 from collections.abc import Awaitable, Callable
@@ -40,21 +40,37 @@ class Queue:
 
     def __init__(self, url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
         given = parameters(url, statement_seconds=statement_seconds)
-        connector = PsycopgConnector(conninfo=url, min_size=1, max_size=8, connection_class=Connection, kwargs=given)
+        connector = PsycopgConnector(
+            conninfo=url, min_size=1, max_size=8, connection_class=Connection, kwargs=given
+        )
         self._app = App(connector=connector)
 
     def handle(self, queue: str, work: Callable[..., Awaitable[None]]) -> None:
-        """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts before. It may raise RetryLater."""
+        """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts
+        before. It may raise RetryLater.
+        """
 
         async def run(context: JobContext, /, **arguments: Any) -> None:
             await work(context.job.attempts, **arguments)
 
         self._app.task(name=queue, queue=queue, pass_context=True, retry=_AsAsked())(run)
 
-    async def defer(self, connection: AsyncConnection, queue: str, lock: str, *, priority: int = 0, **arguments: Any) -> bool:
-        """In the caller's transaction, so that both happen or neither; False when one with that lock waits already."""
+    async def defer(
+        self,
+        connection: AsyncConnection,
+        queue: str,
+        lock: str,
+        *,
+        priority: int = 0,
+        **arguments: Any,
+    ) -> bool:
+        """In the caller's transaction, so that both happen or neither; False when one with that
+        lock waits already.
+        """
         raw = (await connection.get_raw_connection()).driver_connection
-        job = self._app.configure_task(queue, queue=queue, priority=priority, queueing_lock=lock, connection=raw)
+        job = self._app.configure_task(
+            queue, queue=queue, priority=priority, queueing_lock=lock, connection=raw
+        )
         try:
             async with connection.begin_nested():
                 await job.defer_async(**arguments)
@@ -66,7 +82,9 @@ class Queue:
         return self._app.open_async()
 
     async def work(self, *, concurrency: int, heartbeat: timedelta) -> None:
-        """Until SIGTERM or SIGINT; then what is under way is finished. A worker that dies is noticed after three heartbeats."""
+        """Until SIGTERM or SIGINT; then what is under way is finished. A worker that dies is
+        noticed after three heartbeats.
+        """
         await self._app.run_worker_async(
             concurrency=concurrency,
             fetch_job_polling_interval=1.0,
@@ -78,7 +96,11 @@ class Queue:
 
     async def rescue(self, heartbeat: timedelta) -> int:
         """Put back the jobs of workers that died; how many."""
-        stalled = list(await self._app.job_manager.get_stalled_jobs(seconds_since_heartbeat=3 * heartbeat.total_seconds()))
+        stalled = list(
+            await self._app.job_manager.get_stalled_jobs(
+                seconds_since_heartbeat=3 * heartbeat.total_seconds()
+            )
+        )
         for job in stalled:
             try:
                 await self._app.job_manager.retry_job(job)

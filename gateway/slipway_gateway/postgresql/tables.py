@@ -39,7 +39,9 @@ CHECKS = {
         "tasks_priority": "priority IN ('low', 'normal', 'high')",
     },
 }
-"""What gateways can read, by table and name of the constraint: a row of another client, too, keeps to it."""
+"""What gateways can read, by table and name of the constraint: a row of another client, too, keeps
+to it.
+"""
 
 
 def checks(table: str) -> list[CheckConstraint]:
@@ -110,7 +112,12 @@ model_versions = Table(
     Column("model", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("run_id", Text),
-    Column("metadata", JSONB, nullable=False, comment="what the predictor said of itself, V2 model metadata"),
+    Column(
+        "metadata",
+        JSONB,
+        nullable=False,
+        comment="what the predictor said of itself, V2 model metadata",
+    ),
     Column("time", DateTime(timezone=True), nullable=False, comment="when it was first seen here"),
 )
 
@@ -176,7 +183,12 @@ quota_leases = Table(
     Column("subject", Text, nullable=False),
     Column("policy", Text, nullable=False),
     Column("day", Date, nullable=False),
-    Column("held", BigInteger, nullable=False, comment="granted, and neither in the ledger nor given back"),
+    Column(
+        "held",
+        BigInteger,
+        nullable=False,
+        comment="granted, and neither in the ledger nor given back",
+    ),
     Column("expires", DateTime(timezone=True), nullable=False),
     Index("quota_leases_subject_policy", "subject", "policy"),
 )
@@ -210,7 +222,12 @@ tasks = Table(
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False),
-    Column("due", DateTime(timezone=True), nullable=False, comment="when somebody should have heard of it"),
+    Column(
+        "due",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="when somebody should have heard of it",
+    ),
     Column("finished", DateTime(timezone=True)),
     Column("expires", DateTime(timezone=True)),
     Column("status", Integer),
@@ -236,7 +253,13 @@ webhooks = Table(
     Column("problem", Text, comment="why it failed"),
     Column("host", Text, nullable=False, comment="of the URL, lower case"),
     Column("verified", DateTime(timezone=True), comment="when the URL answered the challenge"),
-    Column("failures", Integer, nullable=False, server_default="0", comment="failed attempts since the last good one"),
+    Column(
+        "failures",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="failed attempts since the last good one",
+    ),
     Column("paused_until", DateTime(timezone=True), comment="no attempt before then"),
     Column("disabled", DateTime(timezone=True), comment="when it was given up"),
 )
@@ -244,9 +267,17 @@ webhooks = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("webhook_id", Text, ForeignKey("webhooks.webhook_id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "webhook_id", Text, ForeignKey("webhooks.webhook_id", ondelete="CASCADE"), primary_key=True
+    ),
     Column("message_id", Text, primary_key=True, comment="the same for each attempt"),
-    Column("task_id", Text, ForeignKey("tasks.task_id", ondelete="CASCADE"), index=True, comment="null: the challenge"),
+    Column(
+        "task_id",
+        Text,
+        ForeignKey("tasks.task_id", ondelete="CASCADE"),
+        index=True,
+        comment="null: the challenge",
+    ),
     Column("state", Text, comment="how the task ended"),
     Column("attempts", Integer, nullable=False, server_default="0", comment="attempts that failed"),
     Column("due", DateTime(timezone=True), nullable=False, index=True),
@@ -259,14 +290,21 @@ departed = Table(
     metadata,
     Column("subject", Text, primary_key=True),
     Column("pseudonym", Text, nullable=False),
-    Column("until", DateTime(timezone=True), nullable=False, comment="end of the events that may still be theirs"),
+    Column(
+        "until",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="end of the events that may still be theirs",
+    ),
 )
 
 known_accounts = Table(
     "known_accounts",
     metadata,
     Column("subject", Text, primary_key=True),
-    Column("missing", DateTime(timezone=True), comment="when it was first not there; null while it is"),
+    Column(
+        "missing", DateTime(timezone=True), comment="when it was first not there; null while it is"
+    ),
 )
 
 batches = Table(

@@ -1,4 +1,6 @@
-"""A multipart form as rows: pictures in the field of the input that takes them, other inputs as fields of their own."""
+"""A multipart form as rows: pictures in the field of the input that takes them, other inputs as
+fields of their own.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,9 +30,9 @@ def is_form(request: Request) -> bool:
 async def rows(
     request: Request, signature: Signature, pictures: ImageDecoder, limit: int
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Several files are several rows. Another input is given once for all of them, or once for each; its value is a text or
-    number; a list is JSON.
-    The files are given back beside the rows, which have at most ``limit`` values.
+    """Several files are several rows. Another input is given once for all of them, or once for
+    each; its value is a text or number; a list is JSON. The files are given back beside the rows,
+    which have at most ``limit`` values.
 
     Raises InvalidInput, UnsupportedType, TooManyValues, and what reading pictures raises.
     """
@@ -38,19 +40,33 @@ async def rows(
     if column is None:
         raise UnsupportedType("this model takes no pictures: send the body as application/json")
     async with request.form(max_files=MOST, max_fields=MOST) as form:
-        files = [await part.read() for part in form.getlist(column.name) if isinstance(part, UploadFile)]
+        files = [
+            await part.read() for part in form.getlist(column.name) if isinstance(part, UploadFile)
+        ]
         fields = _fields(form, column.name)
     if not files:
-        raise InvalidInput(column.name, "is missing from the form: send a file in a field of this name")
+        raise InvalidInput(
+            column.name, "is missing from the form: send a file in a field of this name"
+        )
     check_cells(signature, len(files), limit)
     columns = {column.name: await pictures.values(column, files)}
     known = {each.name: each for each in signature.inputs}
-    values_read = await run(sum(len(text) for texts in fields.values() for text in texts), _values, known, fields, limit)
+    values_read = await run(
+        sum(len(text) for texts in fields.values() for text in texts), _values, known, fields, limit
+    )
     for name, read in values_read.items():
         if len(read) not in (1, len(files)):
-            raise InvalidInput(name, f"is given {len(read)} times for {len(files)} pictures; give it once, or once for each")
+            raise InvalidInput(
+                name,
+                (
+                    f"is given {len(read)} times for {len(files)} pictures; give it once, or "
+                    "once for each"
+                ),
+            )
         columns[name] = read * (len(files) // len(read))
-    return [{name: values[index] for name, values in columns.items()} for index in range(len(files))], files
+    return [
+        {name: values[index] for name, values in columns.items()} for index in range(len(files))
+    ], files
 
 
 def _fields(form: FormData, picture: str) -> dict[str, list[str]]:
@@ -65,10 +81,14 @@ def _fields(form: FormData, picture: str) -> dict[str, list[str]]:
     return fields
 
 
-def _values(known: Mapping[str, Column], fields: Mapping[str, list[str]], limit: int) -> dict[str, list[Any]]:
+def _values(
+    known: Mapping[str, Column], fields: Mapping[str, list[str]], limit: int
+) -> dict[str, list[Any]]:
     """Raises InvalidInput, and TooManyValues when all of the fields together have too many."""
     check_size(",".join(text for texts in fields.values() for text in texts).encode(), limit)
-    return {name: [_value(known.get(name), text) for text in texts] for name, texts in fields.items()}
+    return {
+        name: [_value(known.get(name), text) for text in texts] for name, texts in fields.items()
+    }
 
 
 def _value(column: Column | None, text: str) -> Any:

@@ -1,4 +1,6 @@
-"""Rows that name what they are about, and a day: the values of their inputs are read from the features in the warehouse."""
+"""Rows that name what they are about, and a day: the values of their inputs are read from the
+features in the warehouse.
+"""
 
 import asyncio
 import logging
@@ -28,18 +30,24 @@ ROW_BYTES = 64
 """Bytes of JSON that a row takes which is looked up, roughly."""
 SOON = 3.0
 
-# The tables are made by the Job `etl`; names that a signature says are values here, never part of a statement.
-_THERE = text("SELECT to_regclass('warehouse.features') IS NOT NULL AND to_regclass('warehouse.feature_sets') IS NOT NULL")
+# The tables are made by the Job `etl`; names that a signature says are values here, never part of a
+# statement.
+_THERE = text(
+    "SELECT to_regclass('warehouse.features') IS NOT NULL AND "
+    "to_regclass('warehouse.feature_sets') IS NOT NULL"
+)
 _SETS = text("""
     SELECT name, columns, newest, first_day, last_day, computed, synthetic, (
-        SELECT entity FROM warehouse.features WHERE feature_set = name AND day = first_day AND rank = 0 ORDER BY entity LIMIT 1
+        SELECT entity FROM warehouse.features WHERE feature_set = name AND day = first_day
+          AND rank = 0 ORDER BY entity LIMIT 1
     ) AS example
     FROM warehouse.feature_sets WHERE name = coalesce(CAST(:name AS text), name)
 """)
 _ROWS = text("""
     SELECT known.day, known.entity, known.rank, known.vector
     FROM jsonb_to_recordset(CAST(:asked AS jsonb)) AS asked (day date, entity text[])
-    JOIN warehouse.features AS known ON known.feature_set = :name AND known.day = asked.day AND known.entity = asked.entity
+    JOIN warehouse.features AS known ON known.feature_set = :name AND known.day = asked.day
+      AND known.entity = asked.entity
 """)
 # One state of the warehouse for all statements, also when a load ends between them.
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -97,7 +105,8 @@ class Features:
     async def rows(
         self, signature: Signature, instances: Sequence[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], FeatureSet | None]:
-        """The instances with the values of all inputs, in their order, and where these come from; None when none was looked up.
+        """The instances with the values of all inputs, in their order, and where these come from;
+        None when none was looked up.
 
         A row that names no key and no day is left as it is. Raises InvalidInput, Unavailable.
         """
@@ -109,7 +118,10 @@ class Features:
         about, found = await self._read(lookup, [row for row in asked if row])
         names = [column.name for column in signature.inputs if column.lookup]
         if missing := [name for name in names if name not in about.columns]:
-            raise Unavailable(f"the features {about.name} have no {', '.join(missing)}, which this version asks for")
+            raise Unavailable(
+                f"the features {about.name} have no {', '.join(missing)}, which this version "
+                "asks for"
+            )
         return await run(size, _all_filled, instances, asked, about, found, names, lookup), about
 
     async def _read(self, lookup: Lookup, asked: Sequence[_Asked]) -> tuple[FeatureSet, Known]:
@@ -118,10 +130,19 @@ class Features:
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
             there = (await connection.execute(_THERE)).scalar()
-            row = (await connection.execute(_SETS, {"name": lookup.features})).first() if there else None
+            row = (
+                (await connection.execute(_SETS, {"name": lookup.features})).first()
+                if there
+                else None
+            )
             if row is None:
-                raise Unavailable(f"there are no features {lookup.features} to look up; the Job etl makes them", retry_after=60)
-            rows = (await connection.execute(_ROWS, {"name": lookup.features, "asked": content})).all()
+                raise Unavailable(
+                    f"there are no features {lookup.features} to look up; the Job etl makes them",
+                    retry_after=60,
+                )
+            rows = (
+                await connection.execute(_ROWS, {"name": lookup.features, "asked": content})
+            ).all()
         return _set(row), {(each.day, tuple(each.entity)): each for each in rows}
 
     async def keep(self) -> None:
@@ -135,7 +156,9 @@ class Features:
     async def _look(self) -> None:
         async with self._database.transaction() as connection:
             there = (await connection.execute(_THERE)).scalar()
-            rows: Iterable[Row[Any]] = (await connection.execute(_SETS, {"name": None})).all() if there else ()
+            rows: Iterable[Row[Any]] = (
+                (await connection.execute(_SETS, {"name": None})).all() if there else ()
+            )
         self.known = {row.name: _set(row) for row in rows}
         self._metrics.features({name: each.age for name, each in self.known.items()})
 
@@ -149,11 +172,17 @@ class Features:
 
 
 def _set(row: Row[Any]) -> FeatureSet:
-    named = {**row._mapping, "columns": tuple(row.columns), "example": tuple(row.example) if row.example else None}
+    named = {
+        **row._mapping,
+        "columns": tuple(row.columns),
+        "example": tuple(row.example) if row.example else None,
+    }
     return FeatureSet(**named)
 
 
-def _numbered(instances: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
+def _numbered(
+    instances: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
     """With the number that an error names, when there are several."""
     return ((index if len(instances) > 1 else None, row) for index, row in enumerate(instances))
 
@@ -177,7 +206,9 @@ def _all_filled(
     lookup: Lookup,
 ) -> list[dict[str, Any]]:
     return [
-        given if row is None else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
+        given
+        if row is None
+        else _filled(row, about, found, names, index if len(instances) > 1 else None, lookup)
         for index, (given, row) in enumerate(zip(instances, asked, strict=True))
     ]
 
@@ -194,7 +225,9 @@ def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _A
 
 def _key(name: str, value: Any, index: int | None) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST or value == ANY or "\0" in value:
-        raise _invalid(name, f"must be a text of 1 to {LONGEST} letters: what is to be looked up", index)
+        raise _invalid(
+            name, f"must be a text of 1 to {LONGEST} letters: what is to be looked up", index
+        )
     return value
 
 
@@ -213,9 +246,14 @@ def _filled(
     row: _Asked, about: FeatureSet, found: Known, names: Sequence[str],
     index: int | None, lookup: Lookup,
 ) -> dict[str, Any]:  # fmt: skip
-    """Values of the inputs: those that the caller gave, else the features of what is nearest to the entity."""
+    """Values of the inputs: those that the caller gave, else the features of what is nearest to the
+    entity.
+    """
     if not about.first_day <= row.day <= about.last_day:
-        problem = f"{row.day} is not among the days that are known of, {about.first_day} to {about.last_day}"
+        problem = (
+            f"{row.day} is not among the days that are known of, {about.first_day} to "
+            f"{about.last_day}"
+        )
         raise _invalid(lookup.date, problem, index)
     there = [each for entity in row.candidates() if (each := found.get((row.day, entity)))]
     if not there:

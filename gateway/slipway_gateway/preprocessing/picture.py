@@ -1,8 +1,10 @@
-"""The door to Pillow: a program that reads pictures and writes their pixels, in a process with bounds of its own.
+"""The door to Pillow: a program that reads pictures and writes their pixels, in a process with
+bounds of its own.
 
-``python -m slipway_gateway.preprocessing.picture SPEC PIXELS SECONDS`` takes on its standard input, for each picture, its length (4 bytes,
-big endian) and its bytes, and gives ``height × width × channels`` bytes for each. With exit status 3 its output is JSON instead:
-the ``index`` of the picture that it does not take, and the ``problem``. Nothing of a picture outlives the process.
+``python -m slipway_gateway.preprocessing.picture SPEC PIXELS SECONDS`` takes on its standard input,
+for each picture, its length (4 bytes, big endian) and its bytes, and gives ``height × width ×
+channels`` bytes for each. With exit status 3 its output is JSON instead: the ``index`` of the
+picture that it does not take, and the ``problem``. Nothing of a picture outlives the process.
 """
 
 import io
@@ -19,11 +21,15 @@ from PIL import Image, ImageOps
 from slipway_contract.signature import Picture
 
 MEMORY = 768 * 2**20
-"""Bytes of address space: 40 million pixels of four bytes, once more for their conversion, and Python."""
+"""Bytes of address space: 40 million pixels of four bytes, once more for their conversion, and
+Python.
+"""
 REFUSED = 3
 LENGTH = struct.Struct(">I")
 DETAIL = 16
-"""A picture is first made smaller in whole steps, to no less than this many times the wanted size."""
+"""A picture is first made smaller in whole steps, to no less than this many times the
+wanted size.
+"""
 INK = 64
 """Of 255: how far from the ground a pixel is that is not ground."""
 SCALING = Image.Resampling.BOX
@@ -54,7 +60,12 @@ def pixels(content: bytes, spec: Picture, most: int) -> bytes:
         return _fitted(_on_ground(picture, spec), spec).tobytes()
     except MemoryError:
         raise Refusal("takes too much memory") from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what Pillow raises of files that are broken
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+    ) as error:  # what Pillow raises of files that are broken
         raise Refusal(f"cannot be read: {error}") from None
 
 
@@ -68,7 +79,9 @@ def _opened(content: bytes, spec: Picture, most: int) -> Image.Image:
 
 
 def _normal(picture: Image.Image, spec: Picture) -> Image.Image:
-    """Of the wanted mode, upright, on white paper where it is transparent, and no larger than is of use."""
+    """Of the wanted mode, upright, on white paper where it is transparent, and no larger than is of
+    use.
+    """
     if picture.mode.startswith("I"):  # 16 bits
         picture = picture.point(lambda value: value * (1 / 256)).convert("L")
     elif picture.mode in ("P", "PA", "LA", "La") or "transparency" in picture.info:
@@ -99,7 +112,12 @@ def _on_ground(picture: Image.Image, spec: Picture) -> Image.Image:
 def _border(grey: Image.Image) -> float:
     """The mean of the outermost pixels, 0..255."""
     width, height = grey.size
-    edges = ((0, 0, width, 1), (0, height - 1, width, height), (0, 0, 1, height), (width - 1, 0, width, height))
+    edges = (
+        (0, 0, width, 1),
+        (0, height - 1, width, height),
+        (0, 0, 1, height),
+        (width - 1, 0, width, height),
+    )
     values = b"".join(grey.crop(edge).tobytes() for edge in edges)
     return sum(values) / len(values)
 
@@ -120,7 +138,11 @@ def _pictures(source: BinaryIO) -> Iterator[bytes]:
 
 def main() -> int:
     """Exit status."""
-    spec, most, seconds = Picture.model_validate_json(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    spec, most, seconds = (
+        Picture.model_validate_json(sys.argv[1]),
+        int(sys.argv[2]),
+        int(sys.argv[3]),
+    )
     bound(seconds)
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None  # counted here, before anything is unpacked

@@ -1,4 +1,6 @@
-"""Uploaded pictures as values of an input; ``slipway_gateway.preprocessing.picture`` reads them in a process that can be killed."""
+"""Uploaded pictures as values of an input; ``slipway_gateway.preprocessing.picture`` reads them in
+a process that can be killed.
+"""
 
 import asyncio
 import sys
@@ -36,7 +38,9 @@ class Bounds:
 
 
 class ImageDecoder:
-    """A process for each request: some 0.1 s, and nothing of one caller's pictures is there for the next."""
+    """A process for each request: some 0.1 s, and nothing of one caller's pictures is there for the
+    next.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -45,7 +49,8 @@ class ImageDecoder:
     async def values(self, column: Column, files: Sequence[bytes]) -> list[list[Any]]:
         """The input's values of each file, in the order of its shape.
 
-        Raises PictureTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is free in time.
+        Raises PictureTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is
+        free in time.
         """
         assert column.picture is not None  # noqa: S101  (the caller found it)
         for content in files:
@@ -53,7 +58,9 @@ class ImageDecoder:
         try:
             await asyncio.wait_for(self._free.acquire(), self._bounds.seconds)
         except TimeoutError:
-            raise Unavailable("too many pictures are being read", retry_after=self._bounds.seconds) from None
+            raise Unavailable(
+                "too many pictures are being read", retry_after=self._bounds.seconds
+            ) from None
         try:
             pixels = await self._decoded(column, column.picture, files)
         finally:
@@ -68,14 +75,27 @@ class ImageDecoder:
 
     async def _decoded(self, column: Column, picture: Picture, files: Sequence[bytes]) -> bytes:
         limits = (str(self._bounds.pixels), str(self._bounds.seconds))
-        argv = (sys.executable, "-IB", "-m", "slipway_gateway.preprocessing.picture", picture.model_dump_json(), *limits)
+        argv = (
+            sys.executable,
+            "-IB",
+            "-m",
+            "slipway_gateway.preprocessing.picture",
+            picture.model_dump_json(),
+            *limits,
+        )
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env={})
-        parts = b"".join(part for content in files for part in (len(content).to_bytes(4, "big"), content))
+        process = await asyncio.create_subprocess_exec(
+            *argv, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, env={}
+        )
+        parts = b"".join(
+            part for content in files for part in (len(content).to_bytes(4, "big"), content)
+        )
         try:
             said, _ = await asyncio.wait_for(process.communicate(parts), self._bounds.seconds)
         except TimeoutError:
-            raise InvalidInput(column.name, f"a picture was not read within {self._bounds.seconds} s") from None
+            raise InvalidInput(
+                column.name, f"a picture was not read within {self._bounds.seconds} s"
+            ) from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -94,7 +114,10 @@ def _scaled(column: Column, picture: Picture, pixels: bytes, count: int) -> list
     found = []
     for index in range(count):
         part = pixels[index * picture.values : (index + 1) * picture.values]
-        planes = [list(map(table.__getitem__, part[channel :: len(tables)])) for channel, table in enumerate(tables)]
+        planes = [
+            list(map(table.__getitem__, part[channel :: len(tables)]))
+            for channel, table in enumerate(tables)
+        ]
         order = planes if picture.layout == "CHW" else zip(*planes, strict=True)
         found.append(list(chain.from_iterable(order)))
     return found
@@ -105,7 +128,8 @@ def _tables(column: Column, picture: Picture) -> list[list[float]]:
     whole = round if column.datatype.is_integer else float
     step = (picture.white - picture.black) / 255
     means, deviations = (
-        each if len(each) == picture.channels else each * picture.channels for each in (picture.mean, picture.deviation)
+        each if len(each) == picture.channels else each * picture.channels
+        for each in (picture.mean, picture.deviation)
     )
     return [
         [whole((picture.black + step * byte - mean) / deviation) for byte in range(256)]

@@ -7,16 +7,24 @@ from slipway_contract.signature import Column, Signature
 
 
 def ranked(signature: Signature) -> Column | None:
-    """The output with a number for each class: a vector that names its classes, else one of numbers between 0 and 1."""
-    vectors = [column for column in signature.outputs if column.datatype.is_float and len(column.shape) == 1]
+    """The output with a number for each class: a vector that names its classes, else one of numbers
+    between 0 and 1.
+    """
+    vectors = [
+        column
+        for column in signature.outputs
+        if column.datatype.is_float and len(column.shape) == 1
+    ]
     named = [column for column in vectors if column.classes]
     return next(iter([*named, *filter(_is_probability, vectors)]), None)
 
 
 def add_top(rows: Sequence[dict[str, Any]], signature: Signature, count: int) -> None:
-    """Give each row its ``count`` likeliest classes as ``top``, the likeliest first, with names where the signature has some.
+    """Give each row its ``count`` likeliest classes as ``top``, the likeliest first, with names
+    where the signature has some.
 
-    The signature must have a ranked output. Its numbers are called probabilities where their bounds say so, else scores.
+    The signature must have a ranked output. Its numbers are called probabilities where their bounds
+    say so, else scores.
     """
     column = ranked(signature)
     assert column is not None  # noqa: S101
@@ -25,7 +33,12 @@ def add_top(rows: Sequence[dict[str, Any]], signature: Signature, count: int) ->
         given: list[float] = row[column.name]
         best = sorted(range(len(given)), key=given.__getitem__, reverse=True)[:count]
         row["top"] = [
-            {"label": index, kind: given[index], **({"name": names[index]} if index in names else {})} for index in best
+            {
+                "label": index,
+                kind: given[index],
+                **({"name": names[index]} if index in names else {}),
+            }
+            for index in best
         ]
 
 
@@ -36,4 +49,6 @@ def _is_probability(column: Column) -> bool:
 def _names(column: Column, signature: Signature) -> Mapping[int, str]:
     if column.classes:
         return dict(enumerate(column.classes))
-    return next((each.codes for each in signature.outputs if each.datatype.is_integer and each.codes), {})
+    return next(
+        (each.codes for each in signature.outputs if each.datatype.is_integer and each.codes), {}
+    )

@@ -19,7 +19,9 @@ def row_schema(columns: tuple[Column, ...]) -> Json:
 
 
 def lookup_schema(lookup: Lookup, columns: tuple[Column, ...]) -> Json:
-    """Of a row that names what it is about, and a day; what it says of an input counts more than what is looked up."""
+    """Of a row that names what it is about, and a day; what it says of an input counts more than
+    what is looked up.
+    """
     named: Json = {name: {"type": "string", "minLength": 1} for name in lookup.keys}
     named[lookup.date] = {"type": "string", "format": "date"}
     return {
@@ -71,7 +73,9 @@ def _description(column: Column) -> str:
 
 
 def example(signature: Signature) -> Json:
-    """A row that the signature accepts: the first code, the middle of what is allowed, or the bound that there is."""
+    """A row that the signature accepts: the first code, the middle of what is allowed, or the bound
+    that there is.
+    """
     return {column.name: _example(column) for column in signature.inputs}
 
 
@@ -93,7 +97,13 @@ def _example_value(column: Column) -> Any:
     if column.codes:
         return next(iter(column.codes))
     low, high = column.minimum, column.maximum
-    value = (low + high) / 2 if low is not None and high is not None else low if low is not None else high or 0
+    value = (
+        (low + high) / 2
+        if low is not None and high is not None
+        else low
+        if low is not None
+        else high or 0
+    )
     if not column.datatype.is_integer:
         return value
     return int(value) if low is None or int(value) >= low else int(value) + 1

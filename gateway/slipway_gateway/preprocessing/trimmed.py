@@ -1,7 +1,8 @@
-"""A picture's file without what no picture is made from: bytes after its end, comments, and blocks of other programs.
+"""A picture's file without what no picture is made from: bytes after its end, comments, and blocks
+of other programs.
 
-A file that has none of them stays as it is, so that its digest is the sender's. Only what Pillow has read comes here; a file
-that ends early is kept up to where it can be followed.
+A file that has none of them stays as it is, so that its digest is the sender's. Only what Pillow
+has read comes here; a file that ends early is kept up to where it can be followed.
 """
 
 import re
@@ -9,15 +10,32 @@ from collections.abc import Iterator
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = frozenset(
-    [b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs", b"bKGD", b"tIME"]
+    [
+        b"IHDR",
+        b"PLTE",
+        b"IDAT",
+        b"IEND",
+        b"tRNS",
+        b"gAMA",
+        b"cHRM",
+        b"sRGB",
+        b"sBIT",
+        b"pHYs",
+        b"bKGD",
+        b"tIME",
+    ]
 )
 EXIF_LIMIT = 64 * 2**10
-"""Bytes of an Exif block, which says how the camera was held: no more fit into a segment of JPEG."""
+"""Bytes of an Exif block, which says how the camera was held: no more fit into a segment of
+JPEG.
+"""
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
 JPEG_ALONE = frozenset([0x01, *range(0xD0, 0xD9)])
 """Markers without a length."""
 JPEG_DROPPED = frozenset([*range(0xE1, 0xEE), 0xEF, 0xFE])
-"""Segments of applications and comments, but for APP0 (JFIF) and APP14 (Adobe), which say what the colours are."""
+"""Segments of applications and comments, but for APP0 (JFIF) and APP14 (Adobe), which say what the
+colours are.
+"""
 SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker inside compressed data: neither a stuffed byte, a restart nor padding."""
 GIF_END, GIF_EXTENSION, GIF_IMAGE = 0x3B, 0x21, 0x2C
@@ -39,7 +57,10 @@ def _png(content: bytes) -> Iterator[bytes]:
     yield PNG
     start, has_exif = len(PNG), False
     while start + 12 <= len(content):
-        kind, end = content[start + 4 : start + 8], start + 12 + int.from_bytes(content[start : start + 4], "big")
+        kind, end = (
+            content[start + 4 : start + 8],
+            start + 12 + int.from_bytes(content[start : start + 4], "big"),
+        )
         is_exif = kind == b"eXIf" and not has_exif and end - start <= EXIF_LIMIT
         has_exif |= is_exif
         small = kind in (b"IDAT", b"IEND") or end - start <= EXIF_LIMIT

@@ -1,4 +1,6 @@
-"""Sends what waits for webhooks, in slots of its own: a slow receiver delays no prediction, and no other caller's webhooks."""
+"""Sends what waits for webhooks, in slots of its own: a slow receiver delays no prediction, and no
+other caller's webhooks.
+"""
 
 import asyncio
 import hashlib
@@ -27,9 +29,19 @@ ANSWER = 4 * 2**10
 
 
 class Deliverer:
-    """Each message at least once, always with the same id. ``attempts`` are of a message, ``failures`` of a webhook in a row."""
+    """Each message at least once, always with the same id. ``attempts`` are of a message,
+    ``failures`` of a webhook in a row.
+    """
 
-    def __init__(self, deliveries: Deliveries, outbound: Outbound, *, slots: int, attempts: int, failures: int) -> None:
+    def __init__(
+        self,
+        deliveries: Deliveries,
+        outbound: Outbound,
+        *,
+        slots: int,
+        attempts: int,
+        failures: int,
+    ) -> None:
         self._deliveries = deliveries
         self._outbound = outbound
         self._slots = slots
@@ -70,12 +82,16 @@ class Deliverer:
         """Hosts and callers that have as many slots as one of them may."""
         hosts = Counter(each.host for each in self._running.values())
         callers = Counter(each.subject for each in self._running.values())
-        return [each for each, n in hosts.items() if n >= PER_HOST], [each for each, n in callers.items() if n >= PER_CALLER]
+        return [each for each, n in hosts.items() if n >= PER_HOST], [
+            each for each, n in callers.items() if n >= PER_CALLER
+        ]
 
     async def _wait(self) -> None:
         """Until a slot is free, or it is worth to look again."""
         if self._running:
-            await asyncio.wait(self._running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                self._running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
         else:
             await asyncio.sleep(POLL_SECONDS)
 
@@ -89,7 +105,11 @@ class Deliverer:
             else:
                 await self._deliveries.succeed(delivery)
         except DatabaseUnavailable as error:
-            log.warning("a delivery of webhook %s is repeated, the database is away: %s", delivery.webhook_id, error.cause)
+            log.warning(
+                "a delivery of webhook %s is repeated, the database is away: %s",
+                delivery.webhook_id,
+                error.cause,
+            )
         except Exception:  # a task's edge: the delivery is claimed again when its lease ends
             log.exception("a delivery of webhook %s broke", delivery.webhook_id)
 
@@ -97,10 +117,15 @@ class Deliverer:
         """Raises NotDelivered."""
         body = _challenge(delivery) if delivery.task_id is None else _notice(delivery)
         answer = await self._outbound.post(
-            delivery.url, body, signed(delivery.secret, delivery.message_id, body), read=ANSWER if delivery.task_id is None else 0
+            delivery.url,
+            body,
+            signed(delivery.secret, delivery.message_id, body),
+            read=ANSWER if delivery.task_id is None else 0,
         )
         if delivery.task_id is None and not _echoes(answer, challenge(delivery)):
-            raise NotDelivered(f"{delivery.host} does not answer the challenge; it must send data.challenge back")
+            raise NotDelivered(
+                f"{delivery.host} does not answer the challenge; it must send data.challenge back"
+            )
 
     async def _note_failure(self, delivery: Delivery, problem: str) -> None:
         """Raises DatabaseUnavailable."""
@@ -110,17 +135,28 @@ class Deliverer:
         if await self._deliveries.fail(delivery, problem, again=again, most=self._failures):
             log.warning("webhook %s is disabled: %s", delivery.webhook_id, problem)
         elif again is None:
-            log.warning("message %s for webhook %s was given up: %s", delivery.message_id, delivery.webhook_id, problem)
+            log.warning(
+                "message %s for webhook %s was given up: %s",
+                delivery.message_id,
+                delivery.webhook_id,
+                problem,
+            )
 
 
 def challenge(delivery: Delivery) -> str:
-    """What the URL must send back: the same at each attempt, and nobody guesses it without the webhook's secret."""
-    return hmac.new(delivery.secret, b"challenge " + delivery.webhook_id.encode(), hashlib.sha256).hexdigest()
+    """What the URL must send back: the same at each attempt, and nobody guesses it without the
+    webhook's secret.
+    """
+    return hmac.new(
+        delivery.secret, b"challenge " + delivery.webhook_id.encode(), hashlib.sha256
+    ).hexdigest()
 
 
 def _challenge(delivery: Delivery) -> bytes:
     data = {"webhookId": delivery.webhook_id, "challenge": challenge(delivery)}
-    return orjson.dumps({"type": "webhook.challenge", "timestamp": datetime.now(UTC).isoformat(), "data": data})
+    return orjson.dumps(
+        {"type": "webhook.challenge", "timestamp": datetime.now(UTC).isoformat(), "data": data}
+    )
 
 
 def _echoes(answer: bytes, wanted: str) -> bool:

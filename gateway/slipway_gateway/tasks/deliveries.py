@@ -21,25 +21,30 @@ BREAKER = 5
 """Failed attempts in a row after which all deliveries of a webhook pause: 2, 4, 8 … seconds."""
 LONGEST_PAUSE = 600
 LEASE = timedelta(seconds=30)
-"""A delivery that was claimed for so long is claimed again: its worker died. Longer than an attempt takes."""
+"""A delivery that was claimed for so long is claimed again: its worker died. Longer than an attempt
+takes.
+"""
 
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || :subject, 0))")
 ADD = text("""
 INSERT INTO deliveries (webhook_id, message_id, task_id, state, due)
 SELECT webhook_id, :message_id, :task_id, :state, now() FROM webhooks
 WHERE subject = :subject AND disabled IS NULL
-    AND (SELECT count(*) FROM deliveries WHERE deliveries.webhook_id = webhooks.webhook_id) < :backlog
+    AND (SELECT count(*) FROM deliveries
+      WHERE deliveries.webhook_id = webhooks.webhook_id) < :backlog
 ON CONFLICT DO NOTHING
 """)
 CLAIM = text("""
 WITH next AS (
     SELECT webhook_id, message_id FROM deliveries JOIN webhooks USING (webhook_id)
-    WHERE due <= now() AND (paused_until IS NULL OR paused_until <= now()) AND (verified IS NOT NULL OR task_id IS NULL)
+    WHERE due <= now() AND (paused_until IS NULL OR paused_until <= now()) AND (verified IS NOT NULL
+      OR task_id IS NULL)
         AND host <> ALL(CAST(:hosts AS text[])) AND subject <> ALL(CAST(:subjects AS text[]))
     ORDER BY due LIMIT 1 FOR UPDATE OF deliveries SKIP LOCKED
 ), claimed AS (
     UPDATE deliveries SET due = now() + :lease FROM next
-    WHERE deliveries.webhook_id = next.webhook_id AND deliveries.message_id = next.message_id RETURNING deliveries.*
+    WHERE deliveries.webhook_id = next.webhook_id AND deliveries.message_id = next.message_id
+      RETURNING deliveries.*
 )
 SELECT claimed.webhook_id, claimed.message_id, claimed.task_id, claimed.state, claimed.attempts,
        webhooks.subject, webhooks.host, webhooks.url, webhooks.secret,
@@ -82,33 +87,61 @@ class Deliveries:
         self._database = database
 
     async def subscribe(self, webhook_id: str, subject: str, **values: Any) -> None:
-        """Store a webhook, and the challenge that its URL must answer first. Raises Conflict when the caller has enough."""
+        """Store a webhook, and the challenge that its URL must answer first. Raises Conflict when
+        the caller has enough.
+        """
         async with self._database.transaction() as connection:
             await connection.execute(LOCK, {"subject": subject})
-            count = await connection.scalar(select(func.count()).where(webhooks.c.subject == subject))
+            count = await connection.scalar(
+                select(func.count()).where(webhooks.c.subject == subject)
+            )
             if int(count or 0) >= PER_CALLER:
                 raise Conflict(f"you have {PER_CALLER} webhooks already; delete one first")
             now = datetime.now(UTC)
-            await connection.execute(insert(webhooks).values(webhook_id=webhook_id, subject=subject, created=now, **values))
-            await connection.execute(insert(deliveries).values(webhook_id=webhook_id, message_id=f"msg_{webhook_id}", due=now))
+            await connection.execute(
+                insert(webhooks).values(
+                    webhook_id=webhook_id, subject=subject, created=now, **values
+                )
+            )
+            await connection.execute(
+                insert(deliveries).values(
+                    webhook_id=webhook_id, message_id=f"msg_{webhook_id}", due=now
+                )
+            )
 
     async def subscriptions(self, subject: str) -> Sequence[Row[Any]]:
-        return await self._database.run(select(webhooks).where(webhooks.c.subject == subject).order_by(webhooks.c.webhook_id))
+        return await self._database.run(
+            select(webhooks).where(webhooks.c.subject == subject).order_by(webhooks.c.webhook_id)
+        )
 
     async def unsubscribe(self, subject: str, webhook_id: str) -> bool:
         """Whether there was one of that caller's."""
         own = (webhooks.c.webhook_id == webhook_id, webhooks.c.subject == subject)
-        return bool(await self._database.run(delete(webhooks).where(*own).returning(webhooks.c.webhook_id)))
+        return bool(
+            await self._database.run(delete(webhooks).where(*own).returning(webhooks.c.webhook_id))
+        )
 
     @staticmethod
-    async def add(connection: AsyncConnection, subject: str, task_id: str, request_id: str, state: str) -> None:
+    async def add(
+        connection: AsyncConnection, subject: str, task_id: str, request_id: str, state: str
+    ) -> None:
         """One for each webhook of the caller, in the transaction that ends the task."""
-        given = {"subject": subject, "task_id": task_id, "message_id": f"msg_{request_id}", "state": state, "backlog": BACKLOG}
+        given = {
+            "subject": subject,
+            "task_id": task_id,
+            "message_id": f"msg_{request_id}",
+            "state": state,
+            "backlog": BACKLOG,
+        }
         await connection.execute(ADD, given)
 
     async def claim(self, hosts: Iterable[str], subjects: Iterable[str]) -> Delivery | None:
-        """The next one that is due, and is not for one of these hosts or callers; no other worker gets it meanwhile."""
-        rows = await self._database.run(CLAIM, {"hosts": list(hosts), "subjects": list(subjects), "lease": LEASE})
+        """The next one that is due, and is not for one of these hosts or callers; no other worker
+        gets it meanwhile.
+        """
+        rows = await self._database.run(
+            CLAIM, {"hosts": list(hosts), "subjects": list(subjects), "lease": LEASE}
+        )
         return Delivery(**rows[0]._asdict()) if rows else None
 
     async def succeed(self, delivery: Delivery) -> None:
@@ -116,20 +149,38 @@ class Deliveries:
         if delivery.task_id is None:
             values = {"verified": func.now(), "failures": 0, "paused_until": None, "problem": None}
         async with self._database.transaction() as connection:
-            await connection.execute(update(webhooks).where(webhooks.c.webhook_id == delivery.webhook_id).values(**values))
+            await connection.execute(
+                update(webhooks)
+                .where(webhooks.c.webhook_id == delivery.webhook_id)
+                .values(**values)
+            )
             await connection.execute(delete(deliveries).where(*_is(delivery)))
 
-    async def fail(self, delivery: Delivery, problem: str, *, again: timedelta | None, most: int) -> bool:
-        """Try again after a time, or never; and disable the webhook after ``most`` failed attempts in a row, or when it is the
-        challenge that is never tried again. Whether it is disabled now."""
+    async def fail(
+        self, delivery: Delivery, problem: str, *, again: timedelta | None, most: int
+    ) -> bool:
+        """Try again after a time, or never; and disable the webhook after ``most`` failed attempts
+        in a row, or when it is the challenge that is never tried again. Whether it is disabled now.
+        """
         permanent = again is None and delivery.task_id is None
-        given = {"webhook_id": delivery.webhook_id, "problem": problem, "most": most, "permanent": permanent}
+        given = {
+            "webhook_id": delivery.webhook_id,
+            "problem": problem,
+            "most": most,
+            "permanent": permanent,
+        }
         async with self._database.transaction() as connection:
-            row = (await connection.execute(FAIL, {**given, "breaker": BREAKER, "longest": LONGEST_PAUSE})).first()
+            row = (
+                await connection.execute(
+                    FAIL, {**given, "breaker": BREAKER, "longest": LONGEST_PAUSE}
+                )
+            ).first()
             if row is None:  # deleted meanwhile
                 return False
             if row.disabled:
-                await connection.execute(delete(deliveries).where(deliveries.c.webhook_id == delivery.webhook_id))
+                await connection.execute(
+                    delete(deliveries).where(deliveries.c.webhook_id == delivery.webhook_id)
+                )
             elif again is None:
                 await connection.execute(delete(deliveries).where(*_is(delivery)))
             else:
@@ -139,4 +190,7 @@ class Deliveries:
 
 
 def _is(delivery: Delivery) -> tuple[Any, Any]:
-    return deliveries.c.webhook_id == delivery.webhook_id, deliveries.c.message_id == delivery.message_id
+    return (
+        deliveries.c.webhook_id == delivery.webhook_id,
+        deliveries.c.message_id == delivery.message_id,
+    )

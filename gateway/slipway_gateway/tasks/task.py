@@ -1,4 +1,6 @@
-"""A task: a request for a prediction that is kept, answered later by a worker, and its answer kept for a while."""
+"""A task: a request for a prediction that is kept, answered later by a worker, and its answer kept
+for a while.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +17,9 @@ from slipway_gateway.limits.quotas import Permit
 
 
 class TaskState(StrEnum):
-    """``failed``: the model refuses the input. ``dead``: every attempt failed; an admin may replay it."""
+    """``failed``: the model refuses the input. ``dead``: every attempt failed; an admin may replay
+    it.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -72,11 +76,19 @@ class Task:
             tuple(said["grantees"]),
         )
         context = RequestContext(
-            self.request_id, caller, self.decision, "v2" if self.path.startswith("/v2") else "v1", said["trace"]
+            self.request_id,
+            caller,
+            self.decision,
+            "v2" if self.path.startswith("/v2") else "v1",
+            said["trace"],
         )
         if said["policy"] is not None:
             context.grant = Grant(
-                "", "", self.model, Policy(said["policy"], priority=known_priority(self.priority)), float("inf")
+                "",
+                "",
+                self.model,
+                Policy(said["policy"], priority=known_priority(self.priority)),
+                float("inf"),
             )
         if said["lease"] is not None:
             context.permit = PrepaidPermit(said["lease"])

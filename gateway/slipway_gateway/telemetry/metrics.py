@@ -1,4 +1,6 @@
-"""Prometheus metrics, with labels of few values: models and versions that are served, classes of outcomes."""
+"""Prometheus metrics, with labels of few values: models and versions that are served, classes of
+outcomes.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -48,12 +50,24 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self._refused = Counter("slipway_refusals", "Requests refused by the gateway", ["status"], registry=self.registry)
-        self._limited = Counter(
-            "slipway_limit_refusals", "Requests refused because a limit was reached", ["limit"], registry=self.registry
+        self._refused = Counter(
+            "slipway_refusals",
+            "Requests refused by the gateway",
+            ["status"],
+            registry=self.registry,
         )
-        self.shipped = Counter("slipway_events_shipped", "Events sent to the database", registry=self.registry)
-        self.rejected = Counter("slipway_events_rejected", "Events that the database refused", registry=self.registry)
+        self._limited = Counter(
+            "slipway_limit_refusals",
+            "Requests refused because a limit was reached",
+            ["limit"],
+            registry=self.registry,
+        )
+        self.shipped = Counter(
+            "slipway_events_shipped", "Events sent to the database", registry=self.registry
+        )
+        self.rejected = Counter(
+            "slipway_events_rejected", "Events that the database refused", registry=self.registry
+        )
         self._labelled = Counter(
             "slipway_labelled_rows",
             "Predicted rows of which feedback told the truth, corrections counted again",
@@ -68,8 +82,12 @@ class Metrics:
         )
         self._series: dict[tuple[str, str, int], _Series] = {}
 
-    def predicted(self, model: str, version: str, status: int, seconds: float, request_id: str) -> None:
-        """A prediction was answered. Once a second its request id becomes the bucket's exemplar: it opens the receipt."""
+    def predicted(
+        self, model: str, version: str, status: int, seconds: float, request_id: str
+    ) -> None:
+        """A prediction was answered. Once a second its request id becomes the bucket's exemplar: it
+        opens the receipt.
+        """
         key = (model, version, status // 100)
         series = self._series.get(key)
         if series is None:
@@ -85,7 +103,9 @@ class Metrics:
             series.histogram.observe(seconds, {"request_id": request_id})
 
     def refused(self, status: int, limit: str | None) -> None:
-        """The gateway refused a request itself; ``limit`` is the name of the limit that was reached, if it was one."""
+        """The gateway refused a request itself; ``limit`` is the name of the limit that was
+        reached, if it was one.
+        """
         self._refused.labels(status).inc()
         if limit is not None:
             self._limited.labels(limit).inc()
@@ -96,13 +116,17 @@ class Metrics:
         self._labelled.labels(model, version, "wrong").inc(rows - correct)
 
     def features(self, ages: Mapping[str, Callable[[], float]]) -> None:
-        """These are the feature sets that there are; how old each is, is asked when the metrics are."""
+        """These are the feature sets that there are; how old each is, is asked when the metrics
+        are.
+        """
         self._features.clear()
         for name, age in ages.items():
             self._features.labels(name).set_function(age)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """The control API began an answer. ``route`` is the access table's, with names in braces: it has few values."""
+        """The control API began an answer. ``route`` is the access table's, with names in braces:
+        it has few values.
+        """
         self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:

@@ -1,6 +1,8 @@
-"""W3C Trace Context: a caller's trace goes on to the predictor, and with an OpenTelemetry endpoint the gateway's spans are in it.
+"""W3C Trace Context: a caller's trace goes on to the predictor, and with an OpenTelemetry endpoint
+the gateway's spans are in it.
 
-https://www.w3.org/TR/trace-context/ and the environment variables of OpenTelemetry's specification. The door to its SDK.
+https://www.w3.org/TR/trace-context/ and the environment variables of OpenTelemetry's specification.
+The door to its SDK.
 """
 
 import os
@@ -24,7 +26,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NAMES = TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
-_NOTED = {b"x-request-id": "slipway.request_id", b"slipway-model": "slipway.model", b"slipway-version": "slipway.version"}
+_NOTED = {
+    b"x-request-id": "slipway.request_id",
+    b"slipway-model": "slipway.model",
+    b"slipway-version": "slipway.version",
+}
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _LONGEST_STATE = 512
 """What the standard asks everybody to pass on; a longer one is dropped whole."""
@@ -33,7 +39,9 @@ _CONTEXT = TraceContextTextMapPropagator()
 
 
 def passed_on(headers: Mapping[bytes, bytes]) -> Mapping[str, str] | None:
-    """The trace headers of a request for the one that it causes. Malformed ones end here, as the standard asks."""
+    """The trace headers of a request for the one that it causes. Malformed ones end here, as the
+    standard asks.
+    """
     parent = headers.get(TRACEPARENT)
     if parent is None or not (found := _TRACEPARENT.fullmatch(parent)):
         return None
@@ -48,8 +56,8 @@ def passed_on(headers: Mapping[bytes, bytes]) -> Mapping[str, str] | None:
 class Traced:
     """An ASGI application with a span for each request, from its headers to its answer's last byte.
 
-    The application sees a ``traceparent`` that names this span. Spans go to an OTLP/HTTP endpoint, in batches, in the
-    background; an endpoint that is away costs spans, not requests.
+    The application sees a ``traceparent`` that names this span. Spans go to an OTLP/HTTP endpoint,
+    in batches, in the background; an endpoint that is away costs spans, not requests.
     """
 
     def __init__(self, application: Application) -> None:
@@ -85,12 +93,19 @@ class Traced:
 def wanted() -> bool:
     """Whether the environment names an endpoint for traces."""
     named = any(os.environ.get(name) for name in _ENDPOINTS)
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    off = (
+        os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    )
     return named and not off
 
 
 def _parent(scope: Scope) -> Context:
-    carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"] if name in _NAMES}
+    carrier = {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in _NAMES
+    }
     return _CONTEXT.extract(carrier)
 
 
@@ -102,10 +117,18 @@ def _child(headers: list[tuple[bytes, bytes]], span: Span) -> list[tuple[bytes, 
 
 
 def _note(span: Span, scope: Scope, message: MutableMapping[str, Any]) -> None:
-    """What is known once the answer begins. The door has noted the route, which has few values, unlike the path."""
+    """What is known once the answer begins. The door has noted the route, which has few values,
+    unlike the path.
+    """
     status, route = message["status"], scope.get("slipway.route", "")
     span.update_name(f"{scope['method']} {route}".rstrip())
-    span.set_attributes({"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status})
+    span.set_attributes(
+        {
+            "http.request.method": scope["method"],
+            "http.route": route,
+            "http.response.status_code": status,
+        }
+    )
     headers = dict(message.get("headers", []))
     for header, attribute in _NOTED.items():
         if value := headers.get(header):

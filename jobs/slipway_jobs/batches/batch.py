@@ -1,4 +1,6 @@
-"""Predict a whole file. What is done is kept part by part, so a Job that is killed goes on where it was."""
+"""Predict a whole file. What is done is kept part by part, so a Job that is killed goes on where it
+was.
+"""
 
 import io
 import logging
@@ -25,14 +27,18 @@ logger = logging.getLogger(__name__)
 
 _ARROW = {
     Datatype.BOOL: pa.bool_(), Datatype.BYTES: pa.string(),
-    Datatype.INT8: pa.int8(), Datatype.INT16: pa.int16(), Datatype.INT32: pa.int32(), Datatype.INT64: pa.int64(),
-    Datatype.UINT8: pa.uint8(), Datatype.UINT16: pa.uint16(), Datatype.UINT32: pa.uint32(), Datatype.UINT64: pa.uint64(),
+    Datatype.INT8: pa.int8(), Datatype.INT16: pa.int16(), Datatype.INT32: pa.int32(),
+    Datatype.INT64: pa.int64(),
+    Datatype.UINT8: pa.uint8(), Datatype.UINT16: pa.uint16(), Datatype.UINT32: pa.uint32(),
+    Datatype.UINT64: pa.uint64(),
     Datatype.FP16: pa.float32(), Datatype.FP32: pa.float32(), Datatype.FP64: pa.float64(),
 }  # fmt: skip
 
 
 OTHER_BYTES = 2**29
-"""Bytes in memory that the passed-through columns of one file may have: five times those of the largest CSV file."""
+"""Bytes in memory that the passed-through columns of one file may have: five times those of the
+largest CSV file.
+"""
 
 
 @dataclass
@@ -46,7 +52,9 @@ class Prediction:
 def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
     """The result as JSON. Raises JobError; whatever was done before is kept."""
     if settings.database_url is None:
-        raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway")
+        raise WrongParameter(
+            "SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway"
+        )
     store = BatchStore(settings.database_url, batch_id)
     batch = store.batch()
     said = {"batch": batch_id, "model": batch.model, "version": batch.version}
@@ -61,8 +69,14 @@ def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
     except BatchRefused as error:
         store.refuse(str(error))
         raise
-    except Exception as error:  # the next attempt may succeed; when there is none, this is the batch's reason
-        store.add_problem(str(error) if isinstance(error, JobError) else f"the Job failed: {type(error).__name__}: {error}")
+    except (
+        Exception
+    ) as error:  # the next attempt may succeed; when there is none, this is the batch's reason
+        store.add_problem(
+            str(error)
+            if isinstance(error, JobError)
+            else f"the Job failed: {type(error).__name__}: {error}"
+        )
         raise
     return {"state": "predicted", "rows": rows, **said}
 
@@ -82,40 +96,60 @@ def _predict(batch: Batch, store: BatchStore, token: str | None) -> int:
     return rows
 
 
-def _predict_parts(table: TableFile, schema: pa.Schema, store: BatchStore, done: set[int], predictor: Predictor) -> int:
+def _predict_parts(
+    table: TableFile, schema: pa.Schema, store: BatchStore, done: set[int], predictor: Predictor
+) -> int:
     """How many parts there are."""
     number, start, size = -1, 0, 0
     for number, chunk in enumerate(table.chunks()):
         size += chunk.others.nbytes
         if size > OTHER_BYTES:
             names = ", ".join(table.others.names)[:500]
-            raise CorruptTable(f"the columns that are no inputs have more than {OTHER_BYTES} bytes; leave out {names}")
+            raise CorruptTable(
+                f"the columns that are no inputs have more than {OTHER_BYTES} bytes; leave "
+                f"out {names}"
+            )
         if number not in done:
             predictions = predict_rows(chunk.rows, predictor)
             content = io.BytesIO()
-            pq.write_table(_part(start, predictions, chunk.others, predictor.signature, schema), content)
+            pq.write_table(
+                _part(start, predictions, chunk.others, predictor.signature, schema), content
+            )
             failed = sum(prediction.error is not None for prediction in predictions)
             store.add_part(number, content.getvalue(), len(predictions), failed)
-            logger.info("part %d: %d rows, %d of them with an error", number, len(predictions), failed)
+            logger.info(
+                "part %d: %d rows, %d of them with an error", number, len(predictions), failed
+            )
         start += len(chunk.rows)
     return number + 1
 
 
-def _part(start: int, predictions: Sequence[Prediction], others: pa.Table, signature: Signature, schema: pa.Schema) -> pa.Table:
+def _part(
+    start: int,
+    predictions: Sequence[Prediction],
+    others: pa.Table,
+    signature: Signature,
+    schema: pa.Schema,
+) -> pa.Table:
     """Raises BatchRefused when outputs are not of the types that the signature gives."""
     try:
         rows = pa.array(range(start, start + len(predictions)), pa.int64())
         outputs = [
-            pa.array([each.outputs.get(column.name) for each in predictions], _type(column)) for column in signature.outputs
+            pa.array([each.outputs.get(column.name) for each in predictions], _type(column))
+            for column in signature.outputs
         ]
         errors = pa.array([each.error for each in predictions], pa.string())
         return pa.Table.from_arrays([rows, *outputs, errors, *others.columns], schema=schema)
     except (pa.ArrowException, OverflowError) as error:
-        raise BatchRefused(f"the outputs of the model are not of the types of its signature: {error}") from None
+        raise BatchRefused(
+            f"the outputs of the model are not of the types of its signature: {error}"
+        ) from None
 
 
 def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[Prediction]:
-    """Each row's outputs, or its error. Rows that fit are asked for together; one that does not spoils no other."""
+    """Each row's outputs, or its error. Rows that fit are asked for together; one that does not
+    spoils no other.
+    """
     found = [Prediction(error=row.problem) for row in chunk]
     good = [index for index, row in enumerate(chunk) if row.problem is None]
     for index in list(good):
@@ -128,7 +162,12 @@ def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[Prediction]
     return found
 
 
-def _ask(indexes: Sequence[int], values: Sequence[Mapping[str, Any]], found: list[Prediction], predictor: Predictor) -> None:
+def _ask(
+    indexes: Sequence[int],
+    values: Sequence[Mapping[str, Any]],
+    found: list[Prediction],
+    predictor: Predictor,
+) -> None:
     """By halves, down to the row that the predictor does not take."""
     if not indexes:
         return
@@ -149,7 +188,8 @@ def _ask(indexes: Sequence[int], values: Sequence[Mapping[str, Any]], found: lis
 def result_schema(signature: Signature, others: pa.Schema) -> pa.Schema:
     """``row`` from 0, the outputs, ``error`` or null, and the other columns of the file.
 
-    Outputs have their names; the others get underscores in front until they have a name of their own.
+    Outputs have their names; the others get underscores in front until they have a name of their
+    own.
     """
     names = {column.name for column in signature.outputs}
     row, error, *rest = (_free_name(name, names) for name in ("row", "error", *others.names))

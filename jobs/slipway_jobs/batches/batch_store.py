@@ -1,4 +1,6 @@
-"""The door to batches in PostgreSQL: the uploaded file, the parts that are done, the result. The tables are the gateway's."""
+"""The door to batches in PostgreSQL: the uploaded file, the parts that are done, the result. The
+tables are the gateway's.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +18,8 @@ PIECE = 2**20
 """Bytes of a file in one row of the table."""
 REFUND = """
 UPDATE usage SET requests = requests - %s FROM batches
-WHERE batch_id = %s AND usage.subject = batches.subject AND usage.policy = batches.policy AND usage.day = batches.charged_day
+WHERE batch_id = %s AND usage.subject = batches.subject AND usage.policy = batches.policy
+  AND usage.day = batches.charged_day
 """
 
 
@@ -50,21 +53,38 @@ class BatchStore:
             with connect(self._url) as connection:
                 yield connection
         except psycopg.Error as error:
-            raise BatchError(f"the batch cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error
+            raise BatchError(
+                f"the batch cannot be read or written: {error}; check SLIPWAY_DATABASE_URL"
+            ) from error
 
     def batch(self) -> Batch:
         """Raises WrongParameter when there is none."""
-        columns = "batch_id, model, version, digest, url, service, format, finished IS NOT NULL AS finished"
-        with self._connection() as connection, connection.cursor(row_factory=class_row(Batch)) as cursor:
-            found = cursor.execute(f"SELECT {columns} FROM batches WHERE batch_id = %s", [self._id]).fetchone()  # noqa: S608
+        columns = (
+            "batch_id, model, version, digest, url, service, format, finished IS NOT NULL AS "
+            "finished"
+        )
+        with (
+            self._connection() as connection,
+            connection.cursor(row_factory=class_row(Batch)) as cursor,
+        ):
+            found = cursor.execute(
+                f"SELECT {columns} FROM batches WHERE batch_id = %s",  # noqa: S608
+                [self._id],
+            ).fetchone()
         if found is None:
             raise WrongParameter(f"batch: there is no batch {self._id}")
         return found
 
     def input(self, path: Path) -> None:
         """Write the uploaded file there, piece by piece."""
-        query = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
-        with self._connection() as connection, connection.cursor(name="input") as cursor, path.open("wb") as file:
+        query = (
+            "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
+        )
+        with (
+            self._connection() as connection,
+            connection.cursor(name="input") as cursor,
+            path.open("wb") as file,
+        ):
             cursor.itersize = 4
             for row in cursor.execute(query, [self._id]):
                 file.write(cast("bytes", row[0]))
@@ -72,7 +92,8 @@ class BatchStore:
     def begin(self, rows: int) -> set[int]:
         """Store how many rows there are; the numbers of the parts that an earlier process has done.
 
-        Raises CorruptTable when more rows are there than were charged to the quota; those that are not there go back to it.
+        Raises CorruptTable when more rows are there than were charged to the quota; those that are
+        not there go back to it.
         """
         with self._connection() as connection:
             self._settle(connection, rows)
@@ -85,30 +106,48 @@ class BatchStore:
         statement = "INSERT INTO batch_files VALUES (%s, 'part', %s, %s) ON CONFLICT DO NOTHING"
         with self._connection() as connection:
             if connection.execute(statement, [self._id, number, content]).rowcount:
-                progress = "UPDATE batches SET rows_done = rows_done + %s, rows_failed = rows_failed + %s WHERE batch_id = %s"
+                progress = (
+                    "UPDATE batches SET rows_done = rows_done + %s, rows_failed = rows_failed + "
+                    "%s WHERE batch_id = %s"
+                )
                 connection.execute(progress, [rows, failed, self._id])
 
     def part(self, number: int) -> bytes:
         with self._connection() as connection:
-            query = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'part' AND number = %s"
+            query = (
+                "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'part' AND "
+                "number = %s"
+            )
             row = connection.execute(query, [self._id, number]).fetchone()
         if row is None:
-            raise BatchError(f"part {number} of batch {self._id} is not there: the batch was deleted")
+            raise BatchError(
+                f"part {number} of batch {self._id} is not there: the batch was deleted"
+            )
         return cast("bytes", row[0])
 
     def finish(self, result: Path) -> None:
         """Keep the result, and no longer the input and the parts; all at once."""
         with self._connection() as connection, result.open("rb") as file:
             # Whoever comes second waits here, and finds it done.
-            row = connection.execute("SELECT finished FROM batches WHERE batch_id = %s FOR UPDATE", [self._id]).fetchone()
+            row = connection.execute(
+                "SELECT finished FROM batches WHERE batch_id = %s FOR UPDATE", [self._id]
+            ).fetchone()
             if row is None or row[0] is not None:
                 return
             number = 0
             while piece := file.read(PIECE):
-                connection.execute("INSERT INTO batch_files VALUES (%s, 'result', %s, %s)", [self._id, number, piece])
+                connection.execute(
+                    "INSERT INTO batch_files VALUES (%s, 'result', %s, %s)",
+                    [self._id, number, piece],
+                )
                 number += 1
-            connection.execute("DELETE FROM batch_files WHERE batch_id = %s AND kind <> 'result'", [self._id])
-            connection.execute("UPDATE batches SET finished = now(), problem = NULL WHERE batch_id = %s", [self._id])
+            connection.execute(
+                "DELETE FROM batch_files WHERE batch_id = %s AND kind <> 'result'", [self._id]
+            )
+            connection.execute(
+                "UPDATE batches SET finished = now(), problem = NULL WHERE batch_id = %s",
+                [self._id],
+            )
 
     def _settle(self, connection: "psycopg.Connection[tuple[object, ...]]", rows: int) -> None:
         """Charge what the batch has, where its policy has a quota."""
@@ -118,12 +157,17 @@ class BatchStore:
             return
         charged = cast("int", row[0])
         if rows > charged:
-            raise CorruptTable(f"the file has {rows} rows, and the gateway counted {charged}; quote fields as CSV does")
+            raise CorruptTable(
+                f"the file has {rows} rows, and the gateway counted {charged}; quote fields "
+                "as CSV does"
+            )
         connection.execute(REFUND, [charged - rows, self._id])
         connection.execute("UPDATE batches SET charged = %s WHERE batch_id = %s", [rows, self._id])
 
     def refuse(self, problem: str) -> None:
-        """Store why the batch cannot be predicted, and delete its files. Its rows go back to the quota."""
+        """Store why the batch cannot be predicted, and delete its files. Its rows go back to the
+        quota.
+        """
         with self._connection() as connection:
             self._settle(connection, 0)
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s", [self._id])
@@ -131,8 +175,13 @@ class BatchStore:
             connection.execute(statement, [_text(problem), self._id])
 
     def add_problem(self, problem: str) -> None:
-        """Store why this attempt failed; while the batch is not finished, another attempt may follow."""
-        with suppress(BatchError), self._connection() as connection:  # the caller raises the error itself
+        """Store why this attempt failed; while the batch is not finished, another attempt may
+        follow.
+        """
+        with (
+            suppress(BatchError),
+            self._connection() as connection,
+        ):  # the caller raises the error itself
             statement = "UPDATE batches SET problem = %s WHERE batch_id = %s AND finished IS NULL"
             connection.execute(statement, [_text(problem), self._id])
 

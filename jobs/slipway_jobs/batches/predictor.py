@@ -18,7 +18,9 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between attempts; then the Job ends, and its next pod goes on."""
 
 REFUSALS = (400, 413, 422, 500)
-"""Statuses that are about the rows: they do not fit, or the model fails on them. Another attempt would end the same."""
+"""Statuses that are about the rows: they do not fit, or the model fails on them. Another attempt
+would end the same.
+"""
 DENIALS = (401, 403, 405, 406, 415)
 """Statuses that are about the caller."""
 
@@ -37,7 +39,9 @@ class Predictor:
         self._client = httpx.Client(headers=headers, timeout=60, trust_env=False)
         said = self._metadata()
         if (said.parameters or {}).get("digest", digest) != digest:
-            raise BatchRefused(f"{service} at {url} is not the artifact {digest} of the batch; send the file again")
+            raise BatchRefused(
+                f"{service} at {url} is not the artifact {digest} of the batch; send the file again"
+            )
         try:
             self.signature = Signature.of_metadata(said)
         except ValidationError as error:
@@ -53,11 +57,15 @@ class Predictor:
             raise BatchRefused(f"the predictor does not say what it takes: {error}") from error
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Outputs by name, a row each. Raises InvalidInput, RowsRefused, BatchRefused, BatchError."""
+        """Outputs by name, a row each. Raises InvalidInput, RowsRefused, BatchRefused,
+        BatchError.
+        """
         request: InferenceRequest = self.signature.request(rows)
         answer = self._answer("POST", "/infer", request.model_dump_json(exclude_none=True).encode())
         try:
-            found = self.signature.rows(InferenceResponse.model_validate_json(answer.content).outputs)
+            found = self.signature.rows(
+                InferenceResponse.model_validate_json(answer.content).outputs
+            )
         except ValidationError as error:
             raise BatchRefused(f"the predictor's answer is not V2: {error}") from error
         if len(found) != len(rows):
@@ -69,7 +77,10 @@ class Predictor:
         for pause in (*PAUSES, None):
             try:
                 answer = self._client.request(
-                    method, self._url + path, content=body, headers={"content-type": "application/json"}
+                    method,
+                    self._url + path,
+                    content=body,
+                    headers={"content-type": "application/json"},
                 )
             except httpx.TransportError as error:
                 problem = str(error) or type(error).__name__
@@ -77,7 +88,10 @@ class Predictor:
                 if answer.status_code in REFUSALS:
                     raise RowsRefused(_said(answer))
                 if answer.status_code in DENIALS:
-                    raise BatchRefused(f"the predictor does not take the Job's requests: {answer.status_code}: {_said(answer)}")
+                    raise BatchRefused(
+                        "the predictor does not take the Job's requests: "
+                        f"{answer.status_code}: {_said(answer)}"
+                    )
                 if answer.status_code == 200:
                     return answer
                 problem = f"{answer.status_code}: {_said(answer)}"

@@ -1,7 +1,8 @@
 """What a beat looks like beside the next one, in numbers that an ONNX graph has to the last bit.
 
-A row is of a person that no model has seen, and the next beat, which is mostly a normal one, is the only thing in it that says
-what is usual there. So the beat is set against it: how late it comes, and by how much the complex differs.
+A row is of a person that no model has seen, and the next beat, which is mostly a normal one, is the
+only thing in it that says what is usual there. So the beat is set against it: how late it comes,
+and by how much the complex differs.
 """
 
 from typing import Any, Protocol, Self
@@ -31,8 +32,8 @@ class GraphBuilder(Protocol):
 class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """[rows, 187] to [rows, WIDTH]; nothing is learnt.
 
-    Differences, comparisons and one division only, no sums of many numbers: FP32 has them the same in NumPy and in ONNX
-    Runtime, and a tree's threshold parts them in the same way.
+    Differences, comparisons and one division only, no sums of many numbers: FP32 has them the same
+    in NumPy and in ONNX Runtime, and a tree's threshold parts them in the same way.
     """
 
     width = WIDTH
@@ -53,13 +54,17 @@ class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         steep = np.abs(steps)
         onset = steep[:, REFRACTORY:].argmax(axis=1)[:, None] + REFRACTORY
         near = _inside(onset + np.arange(-_SLOPE, _AROUND), beat)
-        peak = np.take_along_axis(near, np.take_along_axis(beat, near, 1).argmax(axis=1)[:, None], 1)
+        peak = np.take_along_axis(
+            near, np.take_along_axis(beat, near, 1).argmax(axis=1)[:, None], 1
+        )
         following = np.take_along_axis(beat, _inside(peak + np.arange(-BEFORE, AFTER), beat), 1)
         height, late = following[:, BEFORE : BEFORE + 1], peak.astype(np.float32)
         return np.concatenate(
             [
-                beat[:, :EARLY], steps[:, :EARLY], length, late, late / np.maximum(length, np.float32(1)), height,
-                beat[:, :1] - height, steep[:, :REFRACTORY].max(1, keepdims=True), steep[:, REFRACTORY:].max(1, keepdims=True),
+                beat[:, :EARLY], steps[:, :EARLY], length, late, late / np.maximum(length,
+                np.float32(1)), height,
+                beat[:, :1] - height, steep[:, :REFRACTORY].max(1, keepdims=True), steep[:,
+                REFRACTORY:].max(1, keepdims=True),
                 beat.max(1, keepdims=True), beat.argmax(1)[:, None].astype(np.float32),
                 following, beat[:, :AFTER] - following[:, BEFORE:],
             ],
@@ -71,21 +76,33 @@ class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         there = builder("Cast", builder("Greater", x, _fp32(0)), to=1)
         length = builder("ReduceSum", there, _int64([1]))
         steps = builder(
-            "Mul", builder("Sub", _part(builder, x, 1, None), _part(builder, x, 0, -1)), _part(builder, there, 1, None)
+            "Mul",
+            builder("Sub", _part(builder, x, 1, None), _part(builder, x, 0, -1)),
+            _part(builder, there, 1, None),
         )
         steep = builder("Abs", steps)
         later = _part(builder, steep, REFRACTORY, None)
         onset = builder("Add", builder("ArgMax", later, axis=1, keepdims=1), _int64(REFRACTORY))
-        near = _within(builder, builder("Add", onset, _int64(np.arange(-_SLOPE, _AROUND)[None])), self.n_features_in_)
+        near = _within(
+            builder,
+            builder("Add", onset, _int64(np.arange(-_SLOPE, _AROUND)[None])),
+            self.n_features_in_,
+        )
         highest = builder("ArgMax", builder("GatherElements", x, near, axis=1), axis=1, keepdims=1)
         peak = builder("GatherElements", near, highest, axis=1)
-        around = _within(builder, builder("Add", peak, _int64(np.arange(-BEFORE, AFTER)[None])), self.n_features_in_)
+        around = _within(
+            builder,
+            builder("Add", peak, _int64(np.arange(-BEFORE, AFTER)[None])),
+            self.n_features_in_,
+        )
         following = builder("GatherElements", x, around, axis=1)
         height, late = _part(builder, following, BEFORE, BEFORE + 1), builder("Cast", peak, to=1)
         early, complex_ = _part(builder, x, 0, EARLY), _part(builder, following, BEFORE, None)
         return builder(
-            "Concat", early, _part(builder, steps, 0, EARLY), length, late, builder("Div", late, builder("Max", length, _fp32(1))), height,
-            builder("Sub", _part(builder, x, 0, 1), height), _highest(builder, _part(builder, steep, 0, REFRACTORY)), _highest(builder, later),
+            "Concat", early, _part(builder, steps, 0, EARLY), length, late, builder("Div", late,
+            builder("Max", length, _fp32(1))), height,
+            builder("Sub", _part(builder, x, 0, 1), height), _highest(builder, _part(builder,
+            steep, 0, REFRACTORY)), _highest(builder, later),
             _highest(builder, x), builder("Cast", builder("ArgMax", x, axis=1, keepdims=1), to=1),
             following, builder("Sub", _part(builder, x, 0, AFTER), complex_), axis=1,
         )  # fmt: skip
@@ -100,11 +117,19 @@ def _within(builder: GraphBuilder, positions: str, width: int) -> str:
 
 
 def _part(builder: GraphBuilder, x: str, start: int, end: int | None) -> str:
-    return builder("Slice", x, _int64([start]), _int64([np.iinfo(np.int64).max if end is None else end]), _int64([1]))
+    return builder(
+        "Slice",
+        x,
+        _int64([start]),
+        _int64([np.iinfo(np.int64).max if end is None else end]),
+        _int64([1]),
+    )
 
 
 def _highest(builder: GraphBuilder, x: str) -> str:
-    """Largest value of each row, keeping the dimension, by the position that it is at: the way in which any opset has it."""
+    """Largest value of each row, keeping the dimension, by the position that it is at: the way in
+    which any opset has it.
+    """
     return builder("GatherElements", x, builder("ArgMax", x, axis=1, keepdims=1), axis=1)
 
 

@@ -1,6 +1,7 @@
 """The Cleveland heart disease table: its columns, and both codings in which copies of it go round.
 
-Columns and codes: heart-disease.names in the UCI repository (Janosi, Steinbrunn, Pfisterer, Detrano 1989).
+Columns and codes: heart-disease.names in the UCI repository (Janosi, Steinbrunn, Pfisterer, Detrano
+1989).
 """
 
 import csv
@@ -18,37 +19,67 @@ from slipway_jobs.errors import CorruptTable
 _YES_NO = {0: "no", 1: "yes"}
 
 
-def _column(name: str, description: str, unit: str | None = None, low: float | None = None, high: float | None = None) -> Column:
-    # Age is always known; bounds are wider than any living patient's values, to refuse slips of unit and of comma.
+def _column(
+    name: str,
+    description: str,
+    unit: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+) -> Column:
+    # Age is always known; bounds are wider than any living patient's values, to refuse slips of
+    # unit and of comma.
     return Column(
-        name=name, datatype=Datatype.FP32, description=description, unit=unit, minimum=low, maximum=high, missing=name != "age"
+        name=name,
+        datatype=Datatype.FP32,
+        description=description,
+        unit=unit,
+        minimum=low,
+        maximum=high,
+        missing=name != "age",
     )
 
 
 def _codes(name: str, description: str, codes: Mapping[int, str]) -> Column:
-    return Column(name=name, datatype=Datatype.FP32, description=description, codes=dict(codes), missing=name != "sex")
+    return Column(
+        name=name,
+        datatype=Datatype.FP32,
+        description=description,
+        codes=dict(codes),
+        missing=name != "sex",
+    )
 
 
 COLUMNS = (
     _column("age", "age", "a", 1, 120),
     _codes("sex", "sex", {0: "female", 1: "male"}),
-    _codes("cp", "chest pain", {1: "typical angina", 2: "atypical angina", 3: "non-anginal pain", 4: "asymptomatic"}),
+    _codes(
+        "cp",
+        "chest pain",
+        {1: "typical angina", 2: "atypical angina", 3: "non-anginal pain", 4: "asymptomatic"},
+    ),
     _column("trestbps", "resting blood pressure on admission", "mm[Hg]", 50, 300),
     _column("chol", "serum cholesterol", "mg/dL", 50, 1000),
     _codes("fbs", "fasting blood sugar above 120 mg/dL", _YES_NO),
-    _codes("restecg", "resting ECG", {0: "normal", 1: "ST-T wave abnormality", 2: "left ventricular hypertrophy"}),
+    _codes(
+        "restecg",
+        "resting ECG",
+        {0: "normal", 1: "ST-T wave abnormality", 2: "left ventricular hypertrophy"},
+    ),
     _column("thalach", "highest heart rate in the exercise test", "/min", 40, 250),
     _codes("exang", "angina by exercise", _YES_NO),
     _column("oldpeak", "ST depression by exercise, relative to rest", "mm", -5, 10),
     _codes("slope", "slope of the peak exercise ST segment", {1: "up", 2: "flat", 3: "down"}),
-    _codes("ca", "major vessels coloured by fluoroscopy", {0: "none", 1: "one", 2: "two", 3: "three"}),
+    _codes(
+        "ca", "major vessels coloured by fluoroscopy", {0: "none", 1: "one", 2: "two", 3: "three"}
+    ),
     _codes("thal", "thallium scan", {3: "normal", 6: "fixed defect", 7: "reversible defect"}),
 )
 _NAMES = [column.name for column in COLUMNS]
 
-# The re-coded copy (`heart.csv`, last column `target`) holds the same patients with codes renumbered, missing
-# values as `ca` 4 and `thal` 0, and the label upside down: its target 1 means NO disease. Found by matching it
-# with the original row by row: 302 of 303 patients are equal under this map, the label inverted in all of them.
+# The re-coded copy (`heart.csv`, last column `target`) holds the same patients with codes
+# renumbered, missing values as `ca` 4 and `thal` 0, and the label upside down: its target 1 means
+# NO disease. Found by matching it with the original row by row: 302 of 303 patients are equal under
+# this map, the label inverted in all of them.
 _RECODED: dict[str, dict[float, float]] = {
     "cp": {0: 4, 1: 2, 2: 3, 3: 1},
     "restecg": {0: 2, 1: 0, 2: 1},
@@ -59,7 +90,8 @@ _RECODED: dict[str, dict[float, float]] = {
 
 
 def read_cleveland(content: bytes, name: str) -> Table:
-    """The table in the original coding, label 1 = disease (``num`` above 0), from a copy in either coding.
+    """The table in the original coding, label 1 = disease (``num`` above 0), from a copy in either
+    coding.
 
     With or without a header. Raises CorruptTable naming line and column.
     """
@@ -68,7 +100,8 @@ def read_cleveland(content: bytes, name: str) -> Table:
     features, labels = [], []
     for line, cells in rows:
         values = [
-            _number(cell, f"{name} line {line}, column {column}") for cell, column in zip(cells, [*_NAMES, "num"], strict=True)
+            _number(cell, f"{name} line {line}, column {column}")
+            for cell, column in zip(cells, [*_NAMES, "num"], strict=True)
         ]
         features.append(_inputs(values[:13], recoded, f"{name} line {line}"))
         labels.append(_disease(values[13], recoded, f"{name} line {line}, column num"))
@@ -95,11 +128,15 @@ def _rows(content: bytes, name: str) -> list[tuple[int, list[str]]]:
 def _check_header(header: Sequence[str], name: str) -> None:
     for position, (found, wanted) in enumerate(zip(header, _NAMES, strict=False), start=1):
         if found.casefold() != wanted:
-            raise CorruptTable(f"{name} line 1, column {position}: is {found!r}; {wanted!r} is expected there")
+            raise CorruptTable(
+                f"{name} line 1, column {position}: is {found!r}; {wanted!r} is expected there"
+            )
 
 
 def _is_recoded(thal: Sequence[str]) -> bool:
-    """Which coding, by ``thal``: 6 and 7 stand in the original only, 0 to 2 in the re-coded copy only."""
+    """Which coding, by ``thal``: 6 and 7 stand in the original only, 0 to 2 in the re-coded copy
+    only.
+    """
     digits = [cell.removesuffix(".0") for cell in thal]
     return sum(d in ("0", "1", "2") for d in digits) > sum(d in ("6", "7") for d in digits)
 
@@ -110,9 +147,13 @@ def _number(cell: str, where: str) -> float:
     try:
         value = float(cell)
     except ValueError:
-        raise CorruptTable(f"{where}: {cell!r} is not a number, and not ? for a missing value") from None
+        raise CorruptTable(
+            f"{where}: {cell!r} is not a number, and not ? for a missing value"
+        ) from None
     if not np.isfinite(value):
-        raise CorruptTable(f"{where}: {cell!r} is not a finite number; ? stands for a missing value")
+        raise CorruptTable(
+            f"{where}: {cell!r} is not a finite number; ? stands for a missing value"
+        )
     return value
 
 
@@ -121,7 +162,9 @@ def _inputs(values: list[float], recoded: bool, where: str) -> list[float]:
         value = values[position]
         if recoded and column.name in _RECODED:
             if value not in _RECODED[column.name]:
-                raise CorruptTable(f"{where}, column {column.name}: {value:g} is not a code of the re-coded copy")
+                raise CorruptTable(
+                    f"{where}, column {column.name}: {value:g} is not a code of the re-coded copy"
+                )
             values[position] = value = _RECODED[column.name][value]
         try:
             column.check_values([value])

@@ -1,8 +1,10 @@
-"""Weather stations that never were: temperatures drawn from a seeded generator of a plausible climate.
+"""Weather stations that never were: temperatures drawn from a seeded generator of a plausible
+climate.
 
-What it holds: cold towards the poles; seasons that grow with latitude and with the distance from the sea, half a year apart
-on the two hemispheres; a day whose warmest hour is 15 o'clock by the sun, weaker near the poles. What the inputs do not tell:
-each station's height, with 6.5 K less for each kilometre (the lapse rate of the standard atmosphere), and the weather.
+What it holds: cold towards the poles; seasons that grow with latitude and with the distance from
+the sea, half a year apart on the two hemispheres; a day whose warmest hour is 15 o'clock by the
+sun, weaker near the poles. What the inputs do not tell: each station's height, with 6.5 K less for
+each kilometre (the lapse rate of the standard atmosphere), and the weather.
 """
 
 import numpy as np
@@ -26,14 +28,22 @@ INPUTS = (
         name="longitude", datatype=Datatype.FP32, unit="deg", minimum=-180, maximum=180,
         description="east of Greenwich; negative is west",
     ),
-    Column(name="month", datatype=Datatype.INT64, minimum=1, maximum=12, description="1 is January"),
-    Column(name="hour", datatype=Datatype.INT64, minimum=0, maximum=23, description="of the day in UTC"),
+    Column(name="month", datatype=Datatype.INT64, minimum=1, maximum=12, description=(
+        "1 is "
+        "January"
+    )),
+    Column(name="hour", datatype=Datatype.INT64, minimum=0, maximum=23, description=(
+        "of the day "
+        "in UTC"
+    )),
 )  # fmt: skip
 
 Values = NDArray[np.float64]
 
 
-def synthetic_climate(stations: int = STATIONS, readings: int = READINGS, seed: int = SEED) -> Table:
+def synthetic_climate(
+    stations: int = STATIONS, readings: int = READINGS, seed: int = SEED
+) -> Table:
     """``stations`` times ``readings`` made-up temperatures in °C; the same for the same seed."""
     random = np.random.default_rng(seed)
     station = np.repeat(np.arange(stations), readings)
@@ -48,10 +58,14 @@ def synthetic_climate(stations: int = STATIONS, readings: int = READINGS, seed: 
     return Table.of(features, celsius.round(1), groups=[f"station {number}" for number in station])
 
 
-def _climate(latitude: Values, longitude: Values, month: NDArray[np.int64], hour: NDArray[np.int64]) -> Values:
+def _climate(
+    latitude: Values, longitude: Values, month: NDArray[np.int64], hour: NDArray[np.int64]
+) -> Values:
     """The mean at sea level, in °C."""
     north = np.sin(np.radians(latitude))
-    inland = 0.5 + 0.5 * np.cos(np.radians(2 * (longitude - 60)))  # two continents and two oceans around the globe
+    inland = 0.5 + 0.5 * np.cos(
+        np.radians(2 * (longitude - 60))
+    )  # two continents and two oceans around the globe
     season = np.cos(2 * np.pi * (month - 7.5) / 12) * north * (6 + 14 * inland)
     sun = np.cos(2 * np.pi * (hour + longitude / 15 - 15) / 24)
     day = sun * (1.5 + 4 * inland) * np.cos(np.radians(latitude))

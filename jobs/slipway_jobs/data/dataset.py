@@ -24,11 +24,13 @@ Days = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of inputs and their labels, in an order that depends on nothing but the content of the rows.
+    """Rows of inputs and their labels, in an order that depends on nothing but the content of the
+    rows.
 
-    ``features``: [rows, width] FP32, NaN = missing, or texts; columns in the order of the model's signature, vectors
-    spread out. ``labels``: [rows], INT64 classes or FP64 quantities. ``keys``: [rows] bytes, equal where and only where
-    inputs are equal. ``groups``: [rows] bytes, equal where rows are of one subject. ``times``: [rows], the day of each.
+    ``features``: [rows, width] FP32, NaN = missing, or texts; columns in the order of the model's
+    signature, vectors spread out. ``labels``: [rows], INT64 classes or FP64 quantities. ``keys``:
+    [rows] bytes, equal where and only where inputs are equal. ``groups``: [rows] bytes, equal where
+    rows are of one subject. ``times``: [rows], the day of each.
     """
 
     features: Features
@@ -38,23 +40,41 @@ class Table:
     times: Days | None = None
 
     @classmethod
-    def of(cls, features: Features, labels: Labels, groups: Sequence[object] | None = None, times: Days | None = None) -> Self:
-        """Take rows in any order; without ``groups`` each row is a subject of its own, and rows with equal inputs are one.
+    def of(
+        cls,
+        features: Features,
+        labels: Labels,
+        groups: Sequence[object] | None = None,
+        times: Days | None = None,
+    ) -> Self:
+        """Take rows in any order; without ``groups`` each row is a subject of its own, and rows
+        with equal inputs are one.
 
-        They are ordered by a hash of their inputs: whichever copy they come from, a split and a fit see the same
-        order, and it says nothing about the values.
+        They are ordered by a hash of their inputs: whichever copy they come from, a split and a fit
+        see the same order, and it says nothing about the values.
         """
         rows, targets = _canonical(features), _exact(labels)
         keys = np.array([hashlib.sha256(_bytes(row)).hexdigest().encode() for row in rows])
         named = keys if groups is None else np.array([str(group).encode() for group in groups])
         days = None if times is None else np.asarray(times, dtype="datetime64[D]")
         order = np.lexsort((targets, keys) if days is None else (targets, keys, named, days))
-        return cls(rows[order], targets[order], keys[order], named[order], None if days is None else days[order])
+        return cls(
+            rows[order],
+            targets[order],
+            keys[order],
+            named[order],
+            None if days is None else days[order],
+        )
 
     @property
     def digest(self) -> str:
-        """``sha256:…`` of the content: every row's inputs, label, subject and day, whatever file they came in."""
-        parts = [self.keys.tolist(), [label.tobytes() for label in self.labels.astype(self.labels.dtype.newbyteorder("<"))]]
+        """``sha256:…`` of the content: every row's inputs, label, subject and day, whatever file
+        they came in.
+        """
+        parts = [
+            self.keys.tolist(),
+            [label.tobytes() for label in self.labels.astype(self.labels.dtype.newbyteorder("<"))],
+        ]
         if not np.array_equal(self.groups, self.keys):
             parts.append(self.groups.tolist())
         if self.times is not None:
@@ -63,7 +83,9 @@ class Table:
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Self:
         times = None if self.times is None else self.times[rows]
-        return type(self)(self.features[rows], self.labels[rows], self.keys[rows], self.groups[rows], times)
+        return type(self)(
+            self.features[rows], self.labels[rows], self.keys[rows], self.groups[rows], times
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,7 +104,9 @@ def _exact(labels: Labels) -> Labels:
 
 
 def _bytes(row: Features) -> bytes:
-    """Of texts each with its length before it, so that two that are cut elsewhere are not the same."""
+    """Of texts each with its length before it, so that two that are cut elsewhere are not the
+    same.
+    """
     if row.dtype != object:
         return row.tobytes()
     texts = [str(text).encode() for text in row]
@@ -109,9 +133,13 @@ class Dataset:
     subject: str
     """What a row is, or a group of rows is of; no two parts of a split share one."""
     digest: str | None = None
-    """Digest of the table. None: made here by a seeded generator, so there is nothing to compare with."""
+    """Digest of the table. None: made here by a seeded generator, so there is nothing to compare
+    with.
+    """
     columns: Sequence[Column] = ()
-    """The schema of its inputs: names, datatypes, units; of a table without one they are the vector ``features``."""
+    """The schema of its inputs: names, datatypes, units; of a table without one they are the vector
+    ``features``.
+    """
     files: Sequence[str] = ()
     """Its names in a mirror folder."""
     url: str | None = None

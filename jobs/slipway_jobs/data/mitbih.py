@@ -1,8 +1,10 @@
-"""Single heartbeats cut from the MIT-BIH Arrhythmia Database: their columns, and the reader of the table.
+"""Single heartbeats cut from the MIT-BIH Arrhythmia Database: their columns, and the reader of the
+table.
 
-A beat begins at its R peak and goes on for 1.2 median beat intervals of the ten seconds that it was cut from, at 125 Hz,
-scaled to 0..1 and filled up with zeros (Kachuee, Fazeli, Sarrafzadeh 2018); the classes are those of ANSI/AAMI EC57.
-The public original is in WFDB format, which is not read here: the table of cut beats is.
+A beat begins at its R peak and goes on for 1.2 median beat intervals of the ten seconds that it was
+cut from, at 125 Hz, scaled to 0..1 and filled up with zeros (Kachuee, Fazeli, Sarrafzadeh 2018);
+the classes are those of ANSI/AAMI EC57. The public original is in WFDB format, which is not read
+here: the table of cut beats is.
 """
 
 import csv
@@ -20,7 +22,13 @@ from slipway_jobs.errors import CorruptTable
 RATE = 125
 """Samples in a second."""
 SAMPLES = 187
-CLASSES = {0: "N normal", 1: "S supraventricular", 2: "V ventricular", 3: "F fusion", 4: "Q paced or unclassifiable"}
+CLASSES = {
+    0: "N normal",
+    1: "S supraventricular",
+    2: "V ventricular",
+    3: "F fusion",
+    4: "Q paced or unclassifiable",
+}
 
 BEAT = Column(
     name="beat", datatype=Datatype.FP32, shape=(SAMPLES,), minimum=0, maximum=1,
@@ -45,7 +53,9 @@ def read_beats(content: bytes, name: str) -> Table:
         for cells in reader:
             where = f"{name} line {reader.line_num}"
             if len(cells) != len(_HEADER):
-                raise CorruptTable(f"{where}: has {len(cells)} columns; {len(_HEADER)} are expected")
+                raise CorruptTable(
+                    f"{where}: has {len(cells)} columns; {len(_HEADER)} are expected"
+                )
             records.append(_record(cells[0], where))
             labels.append(_label(cells[1], where))
             beats.append(_samples(cells, where))
@@ -74,7 +84,9 @@ def _check_header(found: list[str], name: str) -> None:
         raise CorruptTable(f"{name} line 1: has {len(found)} columns; {len(_HEADER)} are expected")
     for position, (given, wanted) in enumerate(zip(found, _HEADER, strict=True), start=1):
         if given != wanted:
-            raise CorruptTable(f"{name} line 1, column {position}: is {given!r:.50}; {wanted!r} is expected there")
+            raise CorruptTable(
+                f"{name} line 1, column {position}: is {given!r:.50}; {wanted!r} is expected there"
+            )
 
 
 def _record(cell: str, where: str) -> str:
@@ -85,7 +97,9 @@ def _record(cell: str, where: str) -> str:
 
 def _label(cell: str, where: str) -> int:
     if cell not in {str(code) for code in CLASSES}:
-        raise CorruptTable(f"{where}, column label: {cell!r:.50} is not one of {', '.join(map(str, CLASSES))}")
+        raise CorruptTable(
+            f"{where}, column label: {cell!r:.50} is not one of {', '.join(map(str, CLASSES))}"
+        )
     return int(cell)
 
 
@@ -93,12 +107,18 @@ def _samples(cells: list[str], where: str) -> Floats:
     try:
         values = np.array([float(cell) for cell in cells[2:]], dtype=np.float32)
     except ValueError:
-        position = next(index for index, cell in enumerate(cells) if index > 1 and not _is_number(cell))
-        raise CorruptTable(f"{where}, column {_HEADER[position]}: {cells[position]!r:.50} is not a number") from None
+        position = next(
+            index for index, cell in enumerate(cells) if index > 1 and not _is_number(cell)
+        )
+        raise CorruptTable(
+            f"{where}, column {_HEADER[position]}: {cells[position]!r:.50} is not a number"
+        ) from None
     # NaN is neither below nor above anything.
     if len(wrong := np.flatnonzero(~((values >= 0) & (values <= 1)))):
         position = int(wrong[0]) + 2
-        raise CorruptTable(f"{where}, column {_HEADER[position]}: {cells[position]:.50} is not from 0 to 1")
+        raise CorruptTable(
+            f"{where}, column {_HEADER[position]}: {cells[position]:.50} is not from 0 to 1"
+        )
     return values
 
 

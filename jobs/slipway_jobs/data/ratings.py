@@ -13,9 +13,18 @@ from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import CorruptTable
 
 KINDS = ("tweets", "amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets")
-"""Parts of the archive: files ``KIND_GroundTruth.txt`` of number, mean rating and text, parted by tabs."""
+"""Parts of the archive: files ``KIND_GroundTruth.txt`` of number, mean rating and text, parted by
+tabs.
+"""
 
-COLUMNS = (Column(name="text", datatype=Datatype.BYTES, max_length=2000, description="a sentence or a few, in English"),)
+COLUMNS = (
+    Column(
+        name="text",
+        datatype=Datatype.BYTES,
+        max_length=2000,
+        description="a sentence or a few, in English",
+    ),
+)
 
 _LARGEST = 8 * 2**20
 """Bytes of one file, unpacked."""
@@ -24,8 +33,8 @@ _LARGEST = 8 * 2**20
 def read_ratings(content: bytes, name: str) -> Table:
     """Texts [rows, 1] and their mean ratings as -1 to 1, from the archive (tar.gz).
 
-    Sentences of one review or editorial are one subject: their numbers are ``document_sentence``. Of equal texts the first is
-    kept. Raises CorruptTable naming file, line and column.
+    Sentences of one review or editorial are one subject: their numbers are ``document_sentence``.
+    Of equal texts the first is kept. Raises CorruptTable naming file, line and column.
     """
     texts: dict[str, tuple[float, str]] = {}
     for kind in KINDS:
@@ -35,7 +44,11 @@ def read_ratings(content: bytes, name: str) -> Table:
                 number, rating, text = _cells(row.removesuffix("\r"), f"{where} line {line}")
                 texts.setdefault(text, (rating, f"{kind} {number.partition('_')[0]}"))
     rows = np.array(list(texts), dtype=object).reshape(-1, 1)
-    return Table.of(rows, np.array([rating for rating, _ in texts.values()]), groups=[group for _, group in texts.values()])
+    return Table.of(
+        rows,
+        np.array([rating for rating, _ in texts.values()]),
+        groups=[group for _, group in texts.values()],
+    )
 
 
 def _file(content: bytes, kind: str, name: str) -> str:
@@ -44,7 +57,9 @@ def _file(content: bytes, kind: str, name: str) -> str:
             try:
                 return read.read(_LARGEST).decode()
             except UnicodeDecodeError as error:
-                raise CorruptTable(f"{name}, {kind}_GroundTruth.txt: byte {error.start} is not text in UTF-8") from None
+                raise CorruptTable(
+                    f"{name}, {kind}_GroundTruth.txt: byte {error.start} is not text in UTF-8"
+                ) from None
     raise CorruptTable(f"{name}: has no {kind}_GroundTruth.txt")
 
 
@@ -55,7 +70,9 @@ def _members(content: bytes, name: str) -> Iterator[tuple[tarfile.TarInfo, IO[by
                 if member.isfile() and (read := archive.extractfile(member)):
                     yield member, read
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise CorruptTable(f"{name}: is not an archive (tar.gz) that can be read: {error}") from None
+        raise CorruptTable(
+            f"{name}: is not an archive (tar.gz) that can be read: {error}"
+        ) from None
 
 
 def _cells(row: str, where: str) -> tuple[str, float, str]:

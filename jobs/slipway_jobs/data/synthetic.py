@@ -1,7 +1,8 @@
 """Heart patients that never were: the Cleveland table's schema, drawn from a seeded generator.
 
-For demonstrations and tests without a network. Each column is drawn on its own, given disease or none, with
-means and shares near those of the published table; what is learnt from it says nothing about patients.
+For demonstrations and tests without a network. Each column is drawn on its own, given disease or
+none, with means and shares near those of the published table; what is learnt from it says nothing
+about patients.
 """
 
 import numpy as np
@@ -39,7 +40,10 @@ def synthetic_heart(rows: int = ROWS, seed: int = SEED) -> Table:
     """``rows`` made-up patients; the same for the same seed."""
     random = np.random.default_rng(seed)
     sick = random.random(rows) < _SICK
-    columns = [_numbers(random, name, sick) if name in _NUMBERS else _codes(random, name, sick) for name in _names()]
+    columns = [
+        _numbers(random, name, sick) if name in _NUMBERS else _codes(random, name, sick)
+        for name in _names()
+    ]
     features = np.stack(columns, axis=1)
     for name, share in _MISSING.items():
         features[random.random(rows) < share, _names().index(name)] = np.nan
@@ -50,7 +54,9 @@ def _names() -> list[str]:
     return [column.name for column in COLUMNS]
 
 
-def _numbers(random: np.random.Generator, name: str, sick: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _numbers(
+    random: np.random.Generator, name: str, sick: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     column = next(c for c in COLUMNS if c.name == name)
     (mean, spread, decimals), (sick_mean, sick_spread, _) = _NUMBERS[name]
     drawn = random.normal(np.where(sick, sick_mean, mean), np.where(sick, sick_spread, spread))

@@ -1,8 +1,8 @@
 """Heartbeats that never were, in the schema of the MIT-BIH table, from a seeded generator.
 
-A beat is a sum of five Gaussians P, Q, R, S, T, as in the model of McSharry, Clifford, Tarassenko and Smith (2003); the
-records are made-up people with a rate, an anatomy, wander and noise of their own. What is learnt from it says nothing about
-patients.
+A beat is a sum of five Gaussians P, Q, R, S, T, as in the model of McSharry, Clifford, Tarassenko
+and Smith (2003); the records are made-up people with a rate, an anatomy, wander and noise of their
+own. What is learnt from it says nothing about patients.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,9 @@ def synthetic_beats(records: int = RECORDS, beats: int = BEATS, seed: int = SEED
 
 
 def _person(random: np.random.Generator) -> Mapping[str, Wave]:
-    """Rate of 50 to 110 beats a minute, waves a little different from the next person's, wander and noise."""
+    """Rate of 50 to 110 beats a minute, waves a little different from the next person's, wander and
+    noise.
+    """
     return {
         "interval": np.array(60 / random.uniform(50, 110)),
         "height": _HEIGHT * random.normal(1, 0.2, 5),
@@ -55,8 +57,12 @@ def _person(random: np.random.Generator) -> Mapping[str, Wave]:
     }
 
 
-def _beat(random: np.random.Generator, person: Mapping[str, Wave], label: int) -> NDArray[np.float32]:
-    """From the R peak on, 1.2 intervals: the beat and the beginning of the next one, which is normal; scaled, filled up."""
+def _beat(
+    random: np.random.Generator, person: Mapping[str, Wave], label: int
+) -> NDArray[np.float32]:
+    """From the R peak on, 1.2 intervals: the beat and the beginning of the next one, which is
+    normal; scaled, filled up.
+    """
     interval = float(person["interval"]) * random.normal(1, 0.03)
     time = np.arange(min(SAMPLES, round(1.2 * interval * RATE))) / RATE
     # After a beat that came too early the next one is late.
@@ -69,16 +75,33 @@ def _beat(random: np.random.Generator, person: Mapping[str, Wave], label: int) -
 
 
 def _waves(random: np.random.Generator, person: Mapping[str, Wave], label: int, time: Wave) -> Wave:
-    """Abnormal ones have a shifted ST segment, an inverted T wave and a wide QRS complex, each class in its own measure."""
+    """Abnormal ones have a shifted ST segment, an inverted T wave and a wide QRS complex, each
+    class in its own measure.
+    """
     height, width = person["height"] * random.normal(1, 0.05, 5), person["width"].copy()
-    stretch = np.sqrt(float(person["interval"]) / 0.8)  # waves grow less than the interval (Bazett 1920)
-    wide = {2: random.uniform(2.2, 3.5), 3: random.uniform(1.4, 2.0), 4: random.uniform(3.0, 4.5)}.get(label, 1.0)
+    stretch = np.sqrt(
+        float(person["interval"]) / 0.8
+    )  # waves grow less than the interval (Bazett 1920)
+    wide = {
+        2: random.uniform(2.2, 3.5),
+        3: random.uniform(1.4, 2.0),
+        4: random.uniform(3.0, 4.5),
+    }.get(label, 1.0)
     width[_P + 1 : _T] *= wide
-    shift = {1: 0.0, 2: random.uniform(-0.15, -0.05), 3: random.uniform(-0.08, 0.0), 4: random.uniform(0.1, 0.25)}.get(label, 0.0)
+    shift = {
+        1: 0.0,
+        2: random.uniform(-0.15, -0.05),
+        3: random.uniform(-0.08, 0.0),
+        4: random.uniform(0.1, 0.25),
+    }.get(label, 0.0)
     if label in (2, 4):
         height[_T] *= -random.uniform(0.6, 1.2)
     if label == 1:
         height[[_S, _T]] *= random.uniform(0.5, 0.8)
     waves = height * np.exp(-0.5 * ((time[:, None] / stretch - _CENTRE) / width) ** 2)
-    segment = shift / (1 + np.exp(-(time / stretch - 0.05) / 0.01)) / (1 + np.exp((time / stretch - 0.22) / 0.02))
+    segment = (
+        shift
+        / (1 + np.exp(-(time / stretch - 0.05) / 0.01))
+        / (1 + np.exp((time / stretch - 0.22) / 0.02))
+    )
     return np.asarray(waves.sum(axis=1) + segment)

@@ -41,7 +41,9 @@ class Chunk:
 
 
 class TableFile:
-    """Columns are found by their exact names. Raises CorruptTable when an input has no column, or no type of a value."""
+    """Columns are found by their exact names. Raises CorruptTable when an input has no column, or
+    no type of a value.
+    """
 
     def __init__(self, path: Path, format: str, signature: Signature) -> None:
         self._path = path
@@ -55,11 +57,15 @@ class TableFile:
             raise CorruptTable("two columns of the file have the same name")
         self._check_types(schema)
         self._names = schema.names
-        self.others: pa.Schema = pa.schema([field for field in schema if field.name not in self._inputs])
+        self.others: pa.Schema = pa.schema(
+            [field for field in schema if field.name not in self._inputs]
+        )
         """The columns that are no inputs."""
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in their order, ``ROWS_AT_ONCE`` at a time: the same pieces each time it is read. Raises CorruptTable."""
+        """All rows in their order, ``ROWS_AT_ONCE`` at a time: the same pieces each time it is
+        read. Raises CorruptTable.
+        """
         return self._parquet() if self._is_parquet else self._csv()
 
     def count(self) -> int:
@@ -70,14 +76,19 @@ class TableFile:
         with self._text() as file:
             first = file.readline(MAX_FIELD)
         if first.lower().startswith("sep="):
-            raise CorruptTable(f"line 1 of the file is {first.strip()!r}, which only Excel reads; delete it, and {SEPARATORS}")
+            raise CorruptTable(
+                f"line 1 of the file is {first.strip()!r}, which only Excel reads; delete "
+                f"it, and {SEPARATORS}"
+            )
         names = _fields(first, ",")
         for mark, word in OTHER_SEPARATORS.items():
             if len(_fields(first, mark)) > len(names) and not self._inputs.keys() <= set(names):
                 raise CorruptTable(f"the fields of the file are separated by {word}; {SEPARATORS}")
         names = next(self._lines(), [])
         if not names:
-            raise CorruptTable("the first line of the file is blank; it has the names of the columns")
+            raise CorruptTable(
+                "the first line of the file is blank; it has the names of the columns"
+            )
         return pa.schema([(name, pa.string()) for name in names])
 
     @contextmanager
@@ -96,16 +107,26 @@ class TableFile:
             try:
                 yield from reader
             except csv.Error as error:
-                raise CorruptTable(f"line {reader.line_num} of the file is not CSV: {error}") from None
+                raise CorruptTable(
+                    f"line {reader.line_num} of the file is not CSV: {error}"
+                ) from None
 
     def _csv(self) -> Iterator[Chunk]:
         lines = islice(self._lines(), 1, None)
         rows = (fields for fields in lines if not self._is_blank(fields))
         places = [number for number, name in enumerate(self._names) if name not in self._inputs]
         while some := list(islice(rows, ROWS_AT_ONCE)):
-            whole = [fields if len(fields) == len(self._names) else [None] * len(self._names) for fields in some]
-            others = [pa.array([fields[place] for fields in whole], pa.string()) for place in places]
-            yield Chunk([self._row(fields) for fields in some], pa.Table.from_arrays(others, schema=self.others))
+            whole = [
+                fields if len(fields) == len(self._names) else [None] * len(self._names)
+                for fields in some
+            ]
+            others = [
+                pa.array([fields[place] for fields in whole], pa.string()) for place in places
+            ]
+            yield Chunk(
+                [self._row(fields) for fields in some],
+                pa.Table.from_arrays(others, schema=self.others),
+            )
 
     def _is_blank(self, fields: list[str]) -> bool:
         """Whether the line is empty: an empty field of the only column is a value."""
@@ -118,7 +139,9 @@ class TableFile:
             return Row({}, "is blank: all of its fields are empty; delete the line")
         given = dict(zip(self._names, fields, strict=True))
         try:
-            return Row({name: _of_text(column, given[name]) for name, column in self._inputs.items()})
+            return Row(
+                {name: _of_text(column, given[name]) for name, column in self._inputs.items()}
+            )
         except InvalidInput as error:
             return Row({}, str(error))
 
@@ -132,15 +155,25 @@ class TableFile:
     def _check_types(self, schema: pa.Schema) -> None:
         for name, column in self._inputs.items():
             kind = element = schema.field(name).type
-            while types.is_list(element) or types.is_large_list(element) or types.is_fixed_size_list(element):
+            while (
+                types.is_list(element)
+                or types.is_large_list(element)
+                or types.is_fixed_size_list(element)
+            ):
                 element = element.value_type
             if not any(is_kind(element) for is_kind in _READABLE):
-                raise CorruptTable(f"column {name} of the file is {kind}, which is not {column.datatype}; write {_form(column)}")
+                raise CorruptTable(
+                    f"column {name} of the file is {kind}, which is not {column.datatype}; "
+                    f"write {_form(column)}"
+                )
 
     def _parquet(self) -> Iterator[Chunk]:
         for table in self._tables():
             columns = [without_nan(table.column(name).to_pylist()) for name in self._inputs]
-            rows = [Row(dict(zip(self._inputs, values, strict=True))) for values in zip(*columns, strict=True)]
+            rows = [
+                Row(dict(zip(self._inputs, values, strict=True)))
+                for values in zip(*columns, strict=True)
+            ]
             yield Chunk(rows, table.select(self.others.names))
 
     def _tables(self) -> Iterator[pa.Table]:
@@ -162,7 +195,8 @@ class TableFile:
 
 _READABLE = (
     types.is_null, types.is_boolean, types.is_integer, types.is_floating, types.is_decimal,
-    types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary,
+    types.is_string, types.is_large_string, types.is_binary, types.is_large_binary,
+    types.is_fixed_size_binary,
 )  # fmt: skip
 """Types of Parquet that JSON has as well."""
 
@@ -186,15 +220,22 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _missing(missing: list[str], names: list[str]) -> str:
-    """The error for inputs without a column; a name that differs by case or spaces alone is named."""
+    """The error for inputs without a column; a name that differs by case or spaces alone is
+    named.
+    """
     similar = {name.strip().casefold(): name for name in names}
-    renamed = [f"rename {similar[key]!r} to {name!r}" for name in missing if (key := name.strip().casefold()) in similar]
+    renamed = [
+        f"rename {similar[key]!r} to {name!r}"
+        for name in missing
+        if (key := name.strip().casefold()) in similar
+    ]
     remedy = f"; {', '.join(renamed)[:500]}" if renamed else ""
     return f"the file has no column {', '.join(missing)}; it has {', '.join(names)[:500]}{remedy}"
 
 
 def _form(column: Column) -> str:
-    return f"{'lists of ' if column.shape else ''}{'texts' if column.datatype.bounds is None else 'numbers'}"
+    kind = "texts" if column.datatype.bounds is None else "numbers"
+    return f"lists of {kind}" if column.shape else kind
 
 
 def _of_text(column: Column, text: str) -> Any:

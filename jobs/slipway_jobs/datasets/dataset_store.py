@@ -1,7 +1,8 @@
-"""Tables, kept in MLflow by their digest, so that a version can be scored when the source of its data is gone or has changed.
+"""Tables, kept in MLflow by their digest, so that a version can be scored when the source of its
+data is gone or has changed.
 
-Each is a finished run of the experiment ``datasets`` with ``table.parquet`` and ``dataset.json``. ``keep`` puts one there,
-``kept`` has it back.
+Each is a finished run of the experiment ``datasets`` with ``table.parquet`` and ``dataset.json``.
+``keep`` puts one there, ``kept`` has it back.
 """
 
 import json
@@ -45,8 +46,16 @@ def keep(loaded: Loaded, tracking: Tracking) -> Stored:
     tags = {Tag.DATASET.value: entry.name, Tag.DATASET_DIGEST.value: table.digest}
     if found := tracking.finished_run(EXPERIMENT, tags):
         return Stored(found, new=False)
-    about = {**tags, Tag.DATASET_LICENCE: entry.licence, Tag.DATASET_SOURCE: entry.source, Tag.DATASET_PLACE: loaded.place}
-    with tracking.run(EXPERIMENT, entry.name, about) as run, tempfile.TemporaryDirectory() as temporary:
+    about = {
+        **tags,
+        Tag.DATASET_LICENCE: entry.licence,
+        Tag.DATASET_SOURCE: entry.source,
+        Tag.DATASET_PLACE: loaded.place,
+    }
+    with (
+        tracking.run(EXPERIMENT, entry.name, about) as run,
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         path = Path(temporary) / TABLE_FILE
         write_table(table, entry, path)
         run.log(metrics={"rows": len(table), "subjects": len(np.unique(table.groups))})
@@ -58,20 +67,31 @@ def keep(loaded: Loaded, tracking: Tracking) -> Stored:
 
 
 def kept(name: str, digest: str, tracking: Tracking) -> Table | None:
-    """The table of that digest; None when it was never stored. Raises WrongDigest when what is stored is not it."""
-    run_id = tracking.finished_run(EXPERIMENT, {Tag.DATASET.value: name, Tag.DATASET_DIGEST.value: digest})
+    """The table of that digest; None when it was never stored. Raises WrongDigest when what is
+    stored is not it.
+    """
+    run_id = tracking.finished_run(
+        EXPERIMENT, {Tag.DATASET.value: name, Tag.DATASET_DIGEST.value: digest}
+    )
     if run_id is None:
         return None
     with tempfile.TemporaryDirectory() as temporary:
         table = read_table(tracking.download_file(run_id, TABLE_FILE, Path(temporary)))
     if table.digest != digest:
-        raise WrongDigest(f"{TABLE_FILE} of run {run_id} has the digest {table.digest}; {digest} of {name} is expected")
-    logger.info("dataset %s: %d rows as they were stored in run %s, %s", name, len(table), run_id, digest)
+        raise WrongDigest(
+            f"{TABLE_FILE} of run {run_id} has the digest {table.digest}; {digest} of {name} "
+            "is expected"
+        )
+    logger.info(
+        "dataset %s: %d rows as they were stored in run %s, %s", name, len(table), run_id, digest
+    )
     return table
 
 
 def write_table(table: Table, entry: Dataset, path: Path) -> None:
-    """Parquet: a column for each input, vectors as lists of fixed length, missing values as null; then label, subject, day."""
+    """Parquet: a column for each input, vectors as lists of fixed length, missing values as null;
+    then label, subject, day.
+    """
     arrays: dict[str, pa.Array] = {}
     start = 0
     for column in _columns(entry, table):
@@ -79,7 +99,10 @@ def write_table(table: Table, entry: Dataset, path: Path) -> None:
         arrays[column.name] = _packed(column, table.features[:, start : start + width])
         start += width
     if start != table.features.shape[1]:
-        raise ValueError(f"the columns of {entry.name} have {start} values a row; its table has {table.features.shape[1]}")
+        raise ValueError(
+            f"the columns of {entry.name} have {start} values a row; its table has "
+            f"{table.features.shape[1]}"
+        )
     arrays[_LABEL] = pa.array(table.labels)
     if not np.array_equal(table.groups, table.keys):
         arrays[_SUBJECT] = pa.array([group.decode() for group in table.groups.tolist()])
@@ -110,7 +133,9 @@ def _columns(entry: Dataset, table: Table) -> list[Column]:
 
 
 def _packed(column: Column, part: Features) -> pa.Array:
-    flat = pa.array(part.ravel(), type=pa.string() if part.dtype == object else pa.float32(), from_pandas=True)
+    flat = pa.array(
+        part.ravel(), type=pa.string() if part.dtype == object else pa.float32(), from_pandas=True
+    )
     return pa.FixedSizeListArray.from_arrays(flat, part.shape[1]) if column.shape else flat
 
 
@@ -132,5 +157,8 @@ def _description(entry: Dataset, table: Table) -> dict[str, Any]:
         "digest": table.digest,
         "rows": len(table),
         "subject": entry.subject,
-        "schema": [column.model_dump(mode="json", exclude_defaults=True) for column in _columns(entry, table)],
+        "schema": [
+            column.model_dump(mode="json", exclude_defaults=True)
+            for column in _columns(entry, table)
+        ],
     }

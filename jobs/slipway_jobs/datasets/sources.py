@@ -1,7 +1,7 @@
 """The datasets that models are trained on, and how each is had.
 
-In this order: the mirror folder (``SLIPWAY_DATA``), the public source, what a package carries or a generator
-makes. Whatever comes is checked against the digest of the entry before it is used.
+In this order: the mirror folder (``SLIPWAY_DATA``), the public source, what a package carries or a
+generator makes. Whatever comes is checked against the digest of the entry before it is used.
 """
 
 import logging
@@ -51,7 +51,8 @@ _NOBODY = "none: your own"
 
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
 _JANOSI = (
-    "Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning Repository, 1989. doi:10.24432/C52P4X"
+    "Janosi A, Steinbrunn W, Pfisterer M, Detrano R. Heart Disease. UCI Machine Learning "
+    "Repository, 1989. doi:10.24432/C52P4X"
 )
 _RATINGS = (
     "https://raw.githubusercontent.com/cjhutto/vaderSentiment/44fc044cd877310ee8278a0eadf34bcd50d41d06/"
@@ -76,7 +77,10 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="heart-cleveland-recoded",
-            title="The same table in the re-coded copy heart.csv, codes and label turned back: 302 patients, one of them twice",
+            title=(
+                "The same table in the re-coded copy heart.csv, codes and label turned back: 302 "
+                "patients, one of them twice"
+            ),
             source="a copy of " + _UCI,
             licence="CC BY 4.0",
             citation=_JANOSI,
@@ -134,20 +138,29 @@ DATASETS: Mapping[str, Dataset] = {
             title="Handwritten digits, 8×8 pixels of 0..16: 1,797 images",
             source="https://archive.ics.uci.edu/dataset/80 (test part), as carried by scikit-learn",
             licence="CC BY 4.0",
-            citation="Alpaydin E, Kaynak C. Optical Recognition of Handwritten Digits. UCI Machine Learning Repository, 1998. "
+            citation="Alpaydin E, Kaynak C. Optical Recognition of Handwritten Digits. UCI Machine "
+            "Learning Repository, 1998. "
             "doi:10.24432/C50P49",
             subject="image",
             digest="sha256:4c993bafe074d5caa2ddf74c7019231d32e6a8a4b2a7677f695a05376f82dba7",
-            columns=(Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),),
+            columns=(
+                Column(name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16),
+            ),
             make=_digits,
         ),
         Dataset(
             name="ecg-mitbih",
-            title="Heartbeats of the MIT-BIH Arrhythmia Database: 4,735 beats of 48 records, cut, scaled and thinned out",
+            title=(
+                "Heartbeats of the MIT-BIH Arrhythmia Database: 4,735 beats of 48 records, cut, "
+                "scaled and thinned out"
+            ),
             source="https://physionet.org/content/mitdb/1.0.0/",
             licence="ODC-By 1.0",
-            citation="Moody GB, Mark RG. The impact of the MIT-BIH Arrhythmia Database. IEEE Eng Med Biol 20(3):45-50, 2001. "
-            "Goldberger A et al. PhysioBank, PhysioToolkit, and PhysioNet. Circulation 101(23):e215-e220 (2000)",
+            citation="Moody GB, Mark RG. The impact of the MIT-BIH "
+            "Arrhythmia Database. IEEE Eng Med "
+            "Biol 20(3):45-50, 2001. "
+            "Goldberger A et al. PhysioBank, PhysioToolkit, and PhysioNet. Circulation "
+            "101(23):e215-e220 (2000)",
             subject="record",
             digest="sha256:c89bccf4fc0b2e92edeaa6fc87269550284e5a717cbaaa2afc9ff4413825b414",
             files=("mitbih_beats_sample_by_patient.csv.gz", "mitbih_beats_sample_by_patient.csv"),
@@ -156,7 +169,10 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="ecg-synthetic",
-            title=f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} made-up records",
+            title=(
+                f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} made-up "
+                "records"
+            ),
             source=f"slipway_jobs.data.synthetic_beats, seed {BEATS_SEED}",
             licence="Apache-2.0",
             citation="none: made by Slipway's generator; it says nothing about patients",
@@ -167,10 +183,14 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="rated-texts",
-            title="Sentences of tweets, reviews and editorials, each rated by some twenty people: 23,619 different ones",
+            title=(
+                "Sentences of tweets, reviews and editorials, each rated by some twenty people: "
+                "23,619 different ones"
+            ),
             source=_RATINGS,
             licence="MIT (of the archive; the texts are their authors')",
-            citation="Hutto C J, Gilbert E. VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text. "
+            citation="Hutto C J, Gilbert E. VADER: A Parsimonious Rule-based Model for Sentiment "
+            "Analysis of Social Media Text. "
             "Eighth International Conference on Weblogs and Social Media (ICWSM-14), 2014",
             subject="document",
             digest="sha256:038166daeabde111ce3a5ea136a68c7d28e8480380f41bf63f45a03d6ea434dc",
@@ -192,7 +212,9 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="climate-synthetic",
-            title=f"Synthetic: {STATIONS} made-up weather stations, {READINGS} temperatures of each",
+            title=(
+                f"Synthetic: {STATIONS} made-up weather stations, {READINGS} temperatures of each"
+            ),
             source=f"slipway_jobs.data.climate, seed {CLIMATE_SEED}",
             licence="Apache-2.0",
             citation="none: made by Slipway's generator; it says nothing about the weather",
@@ -225,33 +247,53 @@ def load(entry: Dataset, settings: Settings) -> Table:
 def find(entry: Dataset, settings: Settings) -> Loaded:
     """The dataset's table, and the kind of place that it was in.
 
-    Raises Unavailable when it is in none of its places, CorruptTable or WrongDigest when what is there is not it:
-    a wrong copy is never passed over in silence.
+    Raises Unavailable when it is in none of its places, CorruptTable or WrongDigest when what is
+    there is not it: a wrong copy is never passed over in silence.
     """
     table, place, where = _search(entry, settings)
     if entry.digest is not None and table.digest != entry.digest:
         raise WrongDigest(
-            f"{where} is not the dataset {entry.name}: its {len(table)} rows have the digest {table.digest}; "
+            f"{where} is not the dataset {entry.name}: its {len(table)} rows have the digest "
+            f"{table.digest}; "
             f"{entry.digest} is expected. Restore the copy, or take it out of the way"
         )
-    logger.info("dataset %s: %d rows from the %s, %s, %s", entry.name, len(table), place, where, table.digest)
+    logger.info(
+        "dataset %s: %d rows from the %s, %s, %s",
+        entry.name,
+        len(table),
+        place,
+        where,
+        table.digest,
+    )
     return Loaded(entry, table, place)
 
 
 def _search(entry: Dataset, settings: Settings) -> tuple[Table, SourceKind, str]:
     if entry.read and settings.data and (path := _mirrored(entry, settings.data)):
         return entry.read(path.read_bytes(), str(path)), SourceKind.MIRROR, str(path)
-    reason = f"not in the mirror {settings.data}" if settings.data else "no mirror is named by SLIPWAY_DATA"
+    reason = (
+        f"not in the mirror {settings.data}"
+        if settings.data
+        else "no mirror is named by SLIPWAY_DATA"
+    )
     if entry.read and entry.url and settings.fetch:
         try:
-            return entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url), SourceKind.PUBLIC, entry.url
+            return (
+                entry.read(_fetched(entry.url, settings.fetch_timeout), entry.url),
+                SourceKind.PUBLIC,
+                entry.url,
+            )
         except Refused as error:
             reason += f", and {entry.url} does not answer ({error})"
     if entry.query:
         return entry.query(settings), SourceKind.WAREHOUSE, entry.source
     if entry.make is None:
         raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
-    return entry.make(), SourceKind.GENERATOR if entry.synthetic else SourceKind.PACKAGE, entry.source
+    return (
+        entry.make(),
+        SourceKind.GENERATOR if entry.synthetic else SourceKind.PACKAGE,
+        entry.source,
+    )
 
 
 def _mirrored(entry: Dataset, folder: Path) -> Path | None:

@@ -1,4 +1,6 @@
-"""Fetch datasets, validate them, and keep them by their digest: what a training does with its own, for any of the catalogue."""
+"""Fetch datasets, validate them, and keep them by their digest: what a training does with its own,
+for any of the catalogue.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,9 +34,14 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
 
 
 def store_all(settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Each of the catalogue; those that cannot be had from here are named with the reason. Raises CorruptTable, WrongDigest."""
+    """Each of the catalogue; those that cannot be had from here are named with the reason. Raises
+    CorruptTable, WrongDigest.
+    """
     found = [_stored_or_why_not(name, settings, tracking) for name in DATASETS]
-    return {"state": "stored" if any(each["state"] == "stored" for each in found) else "unchanged", "datasets": found}
+    return {
+        "state": "stored" if any(each["state"] == "stored" for each in found) else "unchanged",
+        "datasets": found,
+    }
 
 
 def _stored_or_why_not(name: str, settings: Settings, tracking: Tracking) -> Mapping[str, Any]:

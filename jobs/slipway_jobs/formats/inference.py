@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME, unless this is set before
-# it is loaded (its Privacy.md).
+# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME,
+# unless this is set before it is loaded (its Privacy.md).
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
@@ -16,7 +16,9 @@ import onnxruntime
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
-_NEWER = re.compile(r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL)
+_NEWER = re.compile(
+    r"Opset (\d+) is under development.*domain (\S+) is till opset (\d+)", re.DOTALL
+)
 _SOURCE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A-Z]))?", re.DOTALL)
 
 
@@ -28,7 +30,9 @@ def run_onnx(model: bytes, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
 def load_onnx(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray[Any, Any]]]:
     """A function from inputs to outputs, both by name."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; the session's advice on graphs is not for the log of a Job
+    options.log_severity_level = (
+        3  # errors; the session's advice on graphs is not for the log of a Job
+    )
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
@@ -38,5 +42,8 @@ def explain(error: Exception) -> str:
     """What ONNX Runtime says, in one line and without where in its sources it says so."""
     if newer := _NEWER.search(str(error)):
         asked, domain, known = newer.groups()
-        return f"it asks for opset {asked} of {domain}; ONNX Runtime {onnxruntime.__version__} knows {known} and older ones"
+        return (
+            f"it asks for opset {asked} of {domain}; ONNX Runtime {onnxruntime.__version__} "
+            f"knows {known} and older ones"
+        )
     return " ".join(_SOURCE.sub("", str(error)).split())

@@ -1,4 +1,6 @@
-"""What skl2onnx is taught: estimators of our own, which draw themselves by ``draw(pen, input)``, and a fixed threshold."""
+"""What skl2onnx is taught: estimators of our own, which draw themselves by ``draw(pen, input)``,
+and a fixed threshold.
+"""
 
 from typing import Any
 
@@ -11,7 +13,11 @@ from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_
 from sklearn.base import is_classifier
 from sklearn.model_selection import FixedThresholdClassifier
 
-_OPTIONS = {"zipmap": [True, False, "columns"], "nocl": [True, False], "output_class_labels": [False, True]}
+_OPTIONS = {
+    "zipmap": [True, False, "columns"],
+    "nocl": [True, False],
+    "output_class_labels": [False, True],
+}
 """What skl2onnx asks of every classifier."""
 
 
@@ -22,7 +28,9 @@ class _Pen:
     def __call__(self, kind: str, *inputs: str | NDArray[Any], **attributes: Any) -> str:
         names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
         out = str(self._scope.get_unique_variable_name(f"drawn_{kind}"))
-        self._container.add_node(kind, names, [out], name=self._scope.get_unique_operator_name(kind), **attributes)
+        self._container.add_node(
+            kind, names, [out], name=self._scope.get_unique_operator_name(kind), **attributes
+        )
         return out
 
     def _constant(self, value: NDArray[Any]) -> str:
@@ -37,33 +45,43 @@ class _Pen:
 def let_draw(estimator: Any) -> None:
     """Tell the converter of an estimator that can draw itself, and of each such step of a pipeline.
 
-    A transformer says by ``width`` how wide what it draws is; a classifier draws the probabilities of its ``classes_``.
+    A transformer says by ``width`` how wide what it draws is; a classifier draws the probabilities
+    of its ``classes_``.
     """
     for step in (estimator, *(step for _, step in getattr(estimator, "steps", ()))):
         if hasattr(step, "draw"):
             classifies = is_classifier(step)
             update_registered_converter(
-                type(step), f"Slipway{type(step).__name__}", calculate_linear_classifier_output_shapes if classifies else _shape,
-                _convert_classifier if classifies else _convert, overwrite=True, options=_OPTIONS if classifies else None,
+                type(step), f"Slipway{type(step).__name__}",
+                calculate_linear_classifier_output_shapes if classifies else _shape,
+                _convert_classifier if classifies else _convert, overwrite=True,
+                options=_OPTIONS if classifies else None,
             )  # fmt: skip
 
 
 def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
-    """The probabilities of the classifier inside, the label by the threshold; skl2onnx has the tuned one only, and drops that."""
+    """The probabilities of the classifier inside, the label by the threshold; skl2onnx has the
+    tuned one only, and drops that.
+    """
     decided = operator.raw_operator
-    inner = scope.declare_local_operator(sklearn_operator_name_map[type(decided.estimator_)], decided.estimator_)
+    inner = scope.declare_local_operator(
+        sklearn_operator_name_map[type(decided.estimator_)], decided.estimator_
+    )
     inner.inputs = operator.inputs
     inner.outputs.append(scope.declare_local_variable("likelier", Int64TensorType()))
     inner.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     probabilities = inner.outputs[1].full_name
     builder = _Pen(scope, container)
     positive = builder("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
-    reached = builder("Not", builder("Less", positive, np.asarray(decided.threshold, dtype=np.float32)))
+    reached = builder(
+        "Not", builder("Less", positive, np.asarray(decided.threshold, dtype=np.float32))
+    )
     _give(scope, operator, container, builder("Cast", reached, to=7), probabilities)
 
 
 update_registered_converter(
-    FixedThresholdClassifier, "SlipwayFixedThreshold", calculate_linear_classifier_output_shapes, _fixed_threshold,
+    FixedThresholdClassifier, "SlipwayFixedThreshold", calculate_linear_classifier_output_shapes,
+    _fixed_threshold,
     options=_OPTIONS,
 )  # fmt: skip
 
@@ -73,7 +91,12 @@ def _shape(operator: Any) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    _give(scope, operator, container, operator.raw_operator.draw(_Pen(scope, container), operator.inputs[0].full_name))
+    _give(
+        scope,
+        operator,
+        container,
+        operator.raw_operator.draw(_Pen(scope, container), operator.inputs[0].full_name),
+    )
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
@@ -81,11 +104,17 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     probabilities = classifier.draw(builder, operator.inputs[0].full_name)
     likeliest = builder("ArgMax", probabilities, axis=1, keepdims=0)
     _give(
-        scope, operator, container, builder("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest), probabilities
+        scope,
+        operator,
+        container,
+        builder("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest),
+        probabilities,
     )
 
 
 def _give(scope: Any, operator: Any, container: Any, *drawn: str) -> None:
     """What was drawn as the outputs that skl2onnx has named."""
     for name, output in zip(drawn, operator.outputs, strict=True):
-        container.add_node("Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity"))
+        container.add_node(
+            "Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity")
+        )

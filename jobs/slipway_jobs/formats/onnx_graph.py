@@ -1,4 +1,6 @@
-"""The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what another's graph takes."""
+"""The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what
+another's graph takes.
+"""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +39,9 @@ _ROWS = "rows"
 
 
 class _Plain:
-    """A container of the converter's that takes numpy's numbers: of boosted trees it gets lists of them, which onnx refuses."""
+    """A container of the converter's that takes numpy's numbers: of boosted trees it gets lists of
+    them, which onnx refuses.
+    """
 
     def __init__(self, container: Any) -> None:
         self._container = container
@@ -73,16 +77,18 @@ for _kind in ("Classifier", "Regressor"):
 def export(estimator: Any, signature: Signature) -> Graph:
     """The estimator as ONNX.
 
-    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: numbers, where NaN = missing, or texts.
-    Outputs of a classifier: all probabilities [rows, classes] for a vector, that of class 1 [rows] for a scalar of the name
-    ``probability``, else the label [rows]. Output of a regressor: the value [rows, *shape].
-    Raises NotConvertible when scikit-learn's converter cannot do it.
+    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: numbers, where NaN =
+    missing, or texts. Outputs of a classifier: all probabilities [rows, classes] for a vector, that
+    of class 1 [rows] for a scalar of the name ``probability``, else the label [rows]. Output of a
+    regressor: the value [rows, *shape]. Raises NotConvertible when scikit-learn's converter cannot
+    do it.
     """
     let_draw(estimator)
     if len({column.datatype is Datatype.BYTES for column in signature.inputs}) > 1:
         raise NotConvertible("it takes texts and numbers side by side")
     inner = _converted(estimator, signature)
-    # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the signature's.
+    # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the
+    # signature's.
     inner = compose.add_prefix(inner, "estimator/")
     graph = helper.make_graph(
         [
@@ -99,7 +105,12 @@ def export(estimator: Any, signature: Signature) -> Graph:
             *(_shape(column) for column in signature.outputs),
         ],
     )
-    model = helper.make_model(graph, opset_imports=list(inner.opset_import), ir_version=inner.ir_version, producer_name="slipway")
+    model = helper.make_model(
+        graph,
+        opset_imports=list(inner.opset_import),
+        ir_version=inner.ir_version,
+        producer_name="slipway",
+    )
     checker.check_model(model, full_check=True)
     return model
 
@@ -111,27 +122,41 @@ def _converted(estimator: Any, signature: Signature) -> Graph:
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
     try:
         with warnings.catch_warnings():
-            # The converter of support vectors looks at what scikit-learn is about to give up, and does without it.
-            warnings.filterwarnings("ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning)
-            model: Graph = convert_sklearn(estimator, initial_types=[("features", kind([None, width]))], options=options)
+            # The converter of support vectors looks at what scikit-learn is about to give up, and
+            # does without it.
+            warnings.filterwarnings(
+                "ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning
+            )
+            model: Graph = convert_sklearn(
+                estimator, initial_types=[("features", kind([None, width]))], options=options
+            )
             return model
     except (MissingConverter, MissingShapeCalculator) as error:
         raise NotConvertible(str(error).strip().splitlines()[0][:300]) from error
-    except Exception as error:  # converters raise what they like for parameters that they do not support
+    except (
+        Exception
+    ) as error:  # converters raise what they like for parameters that they do not support
         first = str(error).strip().splitlines() or [""]
-        raise NotConvertible(f"its converter failed: {type(error).__name__}: {first[0][:300]}") from error
+        raise NotConvertible(
+            f"its converter failed: {type(error).__name__}: {first[0][:300]}"
+        ) from error
 
 
 def bounded_score(estimator: Any, signature: Signature) -> Graph:
-    """A regressor as a graph of two outputs: its value held within -1 and 1, and the sentiment's code for it."""
+    """A regressor as a graph of two outputs: its value held within -1 and 1, and the sentiment's
+    code for it.
+    """
     score, label = signature.outputs
     raw = Column(name="slipway/raw", datatype=score.datatype)
     model = export(estimator, Signature(inputs=signature.inputs, outputs=(raw,)))
     bounds = {"low": -1.0, "high": 1.0, "pleasant": NEUTRAL, "unpleasant": -NEUTRAL}
     model.graph.initializer.extend(
-        helper.make_tensor(f"slipway/{name}", TensorProto.FLOAT, [], [value]) for name, value in bounds.items()
+        helper.make_tensor(f"slipway/{name}", TensorProto.FLOAT, [], [value])
+        for name, value in bounds.items()
     )
-    model.graph.initializer.append(helper.make_tensor("slipway/neutral", TensorProto.INT64, [], [1]))
+    model.graph.initializer.append(
+        helper.make_tensor("slipway/neutral", TensorProto.INT64, [], [1])
+    )
     model.graph.node.extend(
         [
             helper.make_node("Clip", [raw.name, "slipway/low", "slipway/high"], [score.name]),
@@ -159,7 +184,10 @@ def _joined(signature: Signature, features: str) -> list[NodeProto]:
     nodes, flat = [], []
     for column in signature.inputs:
         number, out = f"slipway/number/{column.name}", f"slipway/flat/{column.name}"
-        nodes += [_as_feature(column, column.name, number), helper.make_node("Flatten", [number], [out], axis=1)]
+        nodes += [
+            _as_feature(column, column.name, number),
+            helper.make_node("Flatten", [number], [out], axis=1),
+        ]
         flat.append(out)
     return [*nodes, helper.make_node("Concat", flat, [features], axis=1)]
 
@@ -176,7 +204,9 @@ def _named(signature: Signature, given: Sequence[ValueInfoProto]) -> list[NodePr
 
 
 def _output_nodes(column: Column, given: Sequence[ValueInfoProto]) -> list[NodeProto]:
-    source = given[1] if len(given) > 1 and (column.shape or column.name == "probability") else given[0]
+    source = (
+        given[1] if len(given) > 1 and (column.shape or column.name == "probability") else given[0]
+    )
     picked = f"slipway/picked/{column.name}"
     if source is not given[0] and not column.shape:
         node = helper.make_node("Gather", [source.name, "slipway/positive"], [picked], axis=1)
@@ -190,11 +220,18 @@ def _output_nodes(column: Column, given: Sequence[ValueInfoProto]) -> list[NodeP
 
 
 def _shape(column: Column) -> TensorProto:
-    return helper.make_tensor(f"slipway/shape/{column.name}", TensorProto.INT64, [1 + len(column.shape)], [-1, *column.shape])
+    return helper.make_tensor(
+        f"slipway/shape/{column.name}",
+        TensorProto.INT64,
+        [1 + len(column.shape)],
+        [-1, *column.shape],
+    )
 
 
 def _value(column: Column, scalar: tuple[int, ...]) -> ValueInfoProto:
-    return helper.make_tensor_value_info(column.name, _TYPES[column.datatype], [_ROWS, *(column.shape or scalar)])
+    return helper.make_tensor_value_info(
+        column.name, _TYPES[column.datatype], [_ROWS, *(column.shape or scalar)]
+    )
 
 
 @dataclass(frozen=True)
@@ -211,7 +248,9 @@ def read(path: Path) -> Graph:
     """A graph with all its weights, also those in files beside it. Raises Refused."""
     try:
         return onnx.load(str(path))
-    except Exception as error:  # protobuf's, onnx's and the operating system's have no base of their own
+    except (
+        Exception
+    ) as error:  # protobuf's, onnx's and the operating system's have no base of their own
         raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
 
 
@@ -225,22 +264,29 @@ def read_alone(path: Path) -> Graph:
         raise Refused(f"{path.name} is not an ONNX model: there is no graph in it")
     if any(each.data_location == TensorProto.EXTERNAL for each in graph.graph.initializer):
         raise Refused(
-            f"{path.name} keeps its weights in other files: save it as one (onnx.save_model does, unless told otherwise)"
+            f"{path.name} keeps its weights in other files: save it as one (onnx.save_model "
+            "does, unless told otherwise)"
         )
     return graph
 
 
 def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
-    """The graph with tensors for dictionaries, and by output the names of the classes that the dictionaries had as keys.
+    """The graph with tensors for dictionaries, and by output the names of the classes that the
+    dictionaries had as keys.
 
-    skl2onnx ends a classifier with the node ZipMap unless its option is off; V2 has nothing for dictionaries.
+    skl2onnx ends a classifier with the node ZipMap unless its option is off; V2 has nothing for
+    dictionaries.
     """
     model, classes = ModelProto(), {}
     model.CopyFrom(graph)
     for node in model.graph.node:
         if node.op_type == "ZipMap":
-            keys = [key for attribute in node.attribute for key in (*attribute.strings, *attribute.ints)]
-            classes[node.output[0]] = tuple(key.decode() if isinstance(key, bytes) else str(key) for key in keys)
+            keys = [
+                key for attribute in node.attribute for key in (*attribute.strings, *attribute.ints)
+            ]
+            classes[node.output[0]] = tuple(
+                key.decode() if isinstance(key, bytes) else str(key) for key in keys
+            )
             node.CopyFrom(helper.make_node("Identity", list(node.input), list(node.output)))
     for output in model.graph.output:
         if output.name in classes:
@@ -249,42 +295,65 @@ def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
 
 
 def inputs_of(graph: Graph) -> list[GraphInput]:
-    """Names, datatypes and shapes as the graph declares them. Raises Refused when rows cannot be told from columns."""
+    """Names, datatypes and shapes as the graph declares them. Raises Refused when rows cannot be
+    told from columns.
+    """
     constants = {each.name for each in graph.graph.initializer}
     return [_input(value) for value in graph.graph.input if value.name not in constants]
 
 
 def inputs_for(graph: Graph, signature: Signature) -> list[GraphInput]:
-    """The graph's inputs as the signature has them, which may fix a dimension that the graph leaves open. Raises Refused."""
+    """The graph's inputs as the signature has them, which may fix a dimension that the graph leaves
+    open. Raises Refused.
+    """
     constants = {each.name for each in graph.graph.initializer}
     given = {value.name: value for value in graph.graph.input if value.name not in constants}
     named = [column.name for column in signature.inputs]
     for name in named:
         if name not in given:
-            raise Refused(f"the signature has the input {name!r}; the graph takes {', '.join(given) or 'none'}")
+            raise Refused(
+                f"the signature has the input {name!r}; the graph takes "
+                f"{', '.join(given) or 'none'}"
+            )
     if more := given.keys() - set(named):
-        raise Refused(f"the graph takes {min(more)!r} as well; the signature has {', '.join(named)}")
+        raise Refused(
+            f"the graph takes {min(more)!r} as well; the signature has {', '.join(named)}"
+        )
     return [_input_for(given[column.name], column) for column in signature.inputs]
 
 
 def _input_for(value: ValueInfoProto, column: Column) -> GraphInput:
     rest, datatype = _row(value), _datatype(value)
     if datatype is not column.datatype:
-        raise Refused(f"input {value.name!r} of the graph is {datatype}; the signature says {column.datatype}")
+        raise Refused(
+            f"input {value.name!r} of the graph is {datatype}; the signature says {column.datatype}"
+        )
     wanted = column.shape or (1,) * min(len(rest), 1)
-    if len(rest) != len(wanted) or any(size not in (None, want) for size, want in zip(rest, wanted, strict=True)):
+    if len(rest) != len(wanted) or any(
+        size not in (None, want) for size, want in zip(rest, wanted, strict=True)
+    ):
         shape = ["rows", *("free" if size is None else size for size in rest)]
-        raise Refused(f"input {value.name!r} of the graph has the shape {shape}; the signature says {list(column.shape)} a row")
-    return GraphInput(column, wanted, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        raise Refused(
+            f"input {value.name!r} of the graph has the shape {shape}; the signature says "
+            f"{list(column.shape)} a row"
+        )
+    return GraphInput(
+        column, wanted, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    )
 
 
 def _input(value: ValueInfoProto) -> GraphInput:
     rest, datatype = _row(value), _datatype(value)
     sizes = tuple(size for size in rest if size is not None)
     if len(sizes) != len(rest):
-        raise Refused(f"input {value.name!r} of the graph has more than one free dimension: only the first may be free")
+        raise Refused(
+            f"input {value.name!r} of the graph has more than one free dimension: only the "
+            "first may be free"
+        )
     column = Column(name=value.name, datatype=datatype, shape=() if sizes == (1,) else sizes)
-    return GraphInput(column, sizes, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return GraphInput(
+        column, sizes, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    )
 
 
 def _datatype(value: ValueInfoProto) -> Datatype:
@@ -299,26 +368,48 @@ def _row(value: ValueInfoProto) -> list[int | None]:
     dimensions = value.type.tensor_type.shape.dim
     free, *rest = [None if size.dim_value < 1 else size.dim_value for size in dimensions] or [0]
     if free is not None:
-        raise Refused(f"input {value.name!r} of the graph takes a fixed number of rows: export it with a free first dimension")
+        raise Refused(
+            f"input {value.name!r} of the graph takes a fixed number of rows: export it with "
+            "a free first dimension"
+        )
     return rest
 
 
-def output_column(name: str, array: np.ndarray[Any, Any], rows: int, classes: Sequence[str] = ()) -> Column:
-    """The column of an output as it came for that many rows; ``classes`` name the values of a vector.
+def output_column(
+    name: str, array: np.ndarray[Any, Any], rows: int, classes: Sequence[str] = ()
+) -> Column:
+    """The column of an output as it came for that many rows; ``classes`` name the values of a
+    vector.
 
     Raises Refused when it has not one value per row, or is of a type that V2 does not know.
     """
     if array.ndim == 0 or array.shape[0] != rows:
-        raise Refused(f"output {name!r} has the shape {list(array.shape)} for {rows} rows: the first dimension must be the rows")
-    kind = TensorProto.STRING if array.dtype.kind in "OUS" else helper.np_dtype_to_tensor_dtype(array.dtype)
+        raise Refused(
+            f"output {name!r} has the shape {list(array.shape)} for {rows} rows: the first "
+            "dimension must be the rows"
+        )
+    kind = (
+        TensorProto.STRING
+        if array.dtype.kind in "OUS"
+        else helper.np_dtype_to_tensor_dtype(array.dtype)
+    )
     if kind not in _DATATYPES:
         raise Refused(f"output {name!r} is of a type that V2 does not know")
     shape = () if array.shape[1:] == (1,) else array.shape[1:]
-    return Column(name=name, datatype=_DATATYPES[kind], shape=shape, classes=tuple(classes) if shape == (len(classes),) else None)
+    return Column(
+        name=name,
+        datatype=_DATATYPES[kind],
+        shape=shape,
+        classes=tuple(classes) if shape == (len(classes),) else None,
+    )
 
 
-def with_outputs(graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]) -> Graph:
-    """The graph that declares these outputs and no others, each with its shape; ``scalars`` says which of them are [rows, 1]."""
+def with_outputs(
+    graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]
+) -> Graph:
+    """The graph that declares these outputs and no others, each with its shape; ``scalars`` says
+    which of them are [rows, 1].
+    """
     declared = ModelProto()
     declared.CopyFrom(graph)
     del declared.graph.output[:]

@@ -1,8 +1,9 @@
-"""The door to VADER: rules over words, as an estimator that learns nothing, and as serving runs them.
+"""The door to VADER: rules over words, as an estimator that learns nothing, and as serving runs
+them.
 
-Hutto, C.J. and Gilbert, E.E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text, ICWSM 2014.
-The package comes under the MIT licence, with its words: some 7,500 words and emoticons, and names of emoji. Its last release
-is of 2020.
+Hutto, C.J. and Gilbert, E.E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
+Social Media Text, ICWSM 2014. The package comes under the MIT licence, with its words: some 7,500
+words and emoticons, and names of emoji. Its last release is of 2020.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,12 @@ Scores = NDArray[np.float64]
 def vader() -> RuleSet:
     """The words that the package carries, for its rules."""
     own = SentimentIntensityAnalyzer()
-    return RuleSet(rules="vader", version=metadata.version("vaderSentiment"), lexicon=own.lexicon, emoji=own.emojis)
+    return RuleSet(
+        rules="vader",
+        version=metadata.version("vaderSentiment"),
+        lexicon=own.lexicon,
+        emoji=own.emojis,
+    )
 
 
 class Vader(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
@@ -46,10 +52,17 @@ class _Analyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the packag
 
 
 def run_rules(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The outputs of a ``model.rules`` file by name, as serving computes them. Raises NoSuchVersion."""
-    said, known = RuleSet.model_validate_json(content), ("vader", metadata.version("vaderSentiment"))
+    """The outputs of a ``model.rules`` file by name, as serving computes them. Raises
+    NoSuchVersion.
+    """
+    said, known = (
+        RuleSet.model_validate_json(content),
+        ("vader", metadata.version("vaderSentiment")),
+    )
     if (said.rules, said.version) != known:
-        raise NoSuchVersion(f"rules {said.rules} {said.version} are not known here; there are {' '.join(known)}")
+        raise NoSuchVersion(
+            f"rules {said.rules} {said.version} are not known here; there are {' '.join(known)}"
+        )
     (texts,) = feeds.values()
     compound = _compound(_Analyzer(said), texts.ravel())
     return {"compound": compound.astype(np.float32), "label": labels(compound)}
@@ -61,4 +74,6 @@ def labels(compound: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _compound(analyzer: SentimentIntensityAnalyzer, texts: Sequence[str] | NDArray[Any]) -> Scores:
-    return np.array([analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64)
+    return np.array(
+        [analyzer.polarity_scores(text)["compound"] for text in texts], dtype=np.float64
+    )

@@ -34,7 +34,12 @@ class Served:
         if self.format is ArtifactFormat.ONNX:
             return run_onnx(self.content, feeds)
         if self.format is ArtifactFormat.RULES:
-            from slipway_jobs.formats.rules import run_rules  # its words take a moment that no other model needs
+            from slipway_jobs.formats.rules import (
+                run_rules,
+            )  # its words take a moment that no other model needs
 
             return run_rules(self.content, feeds)
-        raise NoSuchVersion(f"stored as {self.format}; only {ArtifactFormat.ONNX} and {ArtifactFormat.RULES} are evaluated here")
+        raise NoSuchVersion(
+            f"stored as {self.format}; only {ArtifactFormat.ONNX} and {ArtifactFormat.RULES} "
+            "are evaluated here"
+        )

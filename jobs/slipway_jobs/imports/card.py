@@ -9,16 +9,34 @@ from slipway_jobs.imports.parity import Parity
 _UNKNOWN = "not recorded"
 
 
-def card(name: str, use: str | None, origin: Origin, model: ImportedModel, parity: Parity | None) -> str:
+def card(
+    name: str, use: str | None, origin: Origin, model: ImportedModel, parity: Parity | None
+) -> str:
     """Markdown."""
-    proof = parity.sentence() if parity else "no expected outputs were given, so what it says was compared with nothing"
+    proof = (
+        parity.sentence()
+        if parity
+        else "no expected outputs were given, so what it says was compared with nothing"
+    )
     lines = [
         f"# {name}",
         *("", use or "What it is for is not recorded."),
-        *("", "## Limits", "- Made elsewhere: how it was trained and how good it is was not seen here."),
-        *("", "## Origin", f"- File: {origin.file}, sha256:{origin.sha256}", f"- From: {origin.url or 'a file'}"),
+        *(
+            "",
+            "## Limits",
+            "- Made elsewhere: how it was trained and how good it is was not seen here.",
+        ),
+        *(
+            "",
+            "## Origin",
+            f"- File: {origin.file}, sha256:{origin.sha256}",
+            f"- From: {origin.url or 'a file'}",
+        ),
         *(f"- Imported by {origin.by} at {origin.at}", f"- Source: {origin.source or _UNKNOWN}"),
-        *(f"- Licence: {origin.licence or _UNKNOWN}", f"- Trained on: {origin.dataset or _UNKNOWN}"),
+        *(
+            f"- Licence: {origin.licence or _UNKNOWN}",
+            f"- Trained on: {origin.dataset or _UNKNOWN}",
+        ),
         *("", "## Model", f"- {model.origin}", f"- Parity: {proof}."),
         *("", "## Inputs", *map(_line, model.signature.inputs)),
         *("", "## Outputs", *map(_line, model.signature.outputs), ""),
@@ -28,5 +46,8 @@ def card(name: str, use: str | None, origin: Origin, model: ImportedModel, parit
 
 def _line(column: Column) -> str:
     shape = f" {list(column.shape)} a row" if column.shape else ""
-    picture = f", a picture of {column.picture.width} x {column.picture.height}" if column.picture else ""
-    return f"- {column.name}: {column.datatype}{shape}{picture}{f': {column.description}' if column.description else ''}"
+    picture = (
+        f", a picture of {column.picture.width} x {column.picture.height}" if column.picture else ""
+    )
+    description = f": {column.description}" if column.description else ""
+    return f"- {column.name}: {column.datatype}{shape}{picture}{description}"

@@ -21,7 +21,9 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
         raise Refused(f"{path.name} cannot be run: {explain(error)}") from error
     inputs = inputs_for(graph, signature) if signature else inputs_of(graph)
-    plain = Signature(inputs=tuple(each.column for each in inputs), outputs=tuple(each.column for each in inputs))
+    plain = Signature(
+        inputs=tuple(each.column for each in inputs), outputs=tuple(each.column for each in inputs)
+    )
     row = of_request(example, plain) if example else made_up(plain, rows=1)
     _check_names(graph, signature)
     first = {name: array[:1] for name, array in _feeds(row, inputs).items()}
@@ -38,19 +40,27 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
 
     origin = "An ONNX file, served as it is."
     if left_out:
-        origin = f"An ONNX file, served without what does not depend on the rows: {', '.join(left_out)}."
+        origin = (
+            f"An ONNX file, served without what does not depend on the rows: {', '.join(left_out)}."
+        )
     return ImportedModel(ArtifactFormat.ONNX, content, signature or found, answer, origin)
 
 
 def _feeds(rows: Arrays, inputs: list[GraphInput]) -> Arrays:
-    return {each.column.name: rows[each.column.name].reshape(-1, *each.dimensions).astype(each.dtype) for each in inputs}
+    return {
+        each.column.name: rows[each.column.name].reshape(-1, *each.dimensions).astype(each.dtype)
+        for each in inputs
+    }
 
 
 def _check_names(graph: Graph, signature: Signature | None) -> None:
     declared = [output.name for output in graph.graph.output]
     for column in signature.outputs if signature else ():
         if column.name not in declared:
-            raise Refused(f"the signature has the output {column.name!r}; the graph gives {', '.join(declared)}")
+            raise Refused(
+                f"the signature has the output {column.name!r}; the graph gives "
+                f"{', '.join(declared)}"
+            )
 
 
 def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) -> list[str]:
@@ -65,12 +75,17 @@ def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) 
         if name in tensors:
             continue
         if not declared[name].type.HasField("tensor_type"):
-            raise Refused(f"output {name!r} of the graph is no tensor: V2 has nothing for sequences and maps")
+            raise Refused(
+                f"output {name!r} of the graph is no tensor: V2 has nothing for sequences and maps"
+            )
         left_out.append(name)
     for column in signature.outputs if signature else ():
         given = tensors[column.name]
         if given.datatype is not column.datatype:
-            raise Refused(f"output {column.name!r} of the graph is {given.datatype}; the signature says {column.datatype}")
+            raise Refused(
+                f"output {column.name!r} of the graph is {given.datatype}; the signature "
+                f"says {column.datatype}"
+            )
         if given.shape != column.shape:
             shapes = f"{list(given.shape)} a row; the signature says {list(column.shape)}"
             raise Refused(f"output {column.name!r} of the graph has the shape {shapes}")

@@ -31,21 +31,28 @@ class ImportedModel:
     """Why a difference from expected outputs may not be the model's fault."""
 
     def check_answer(self, rows: Arrays) -> Arrays:
-        """Return the outputs for these rows; raise Refused unless they have the datatypes, bounds and codes of the signature."""
+        """Return the outputs for these rows; raise Refused unless they have the datatypes, bounds
+        and codes of the signature.
+        """
         answer = self.answer(rows)
         check_answer(self.signature, answer, len(next(iter(rows.values()))))
         return answer
 
     def check_rows(self, rows: Arrays) -> None:
-        """Raise Refused when the answer to a row is another one with other rows beside it. Needs two rows or more."""
+        """Raise Refused when the answer to a row is another one with other rows beside it. Needs
+        two rows or more.
+        """
         together = self.answer(rows)
         alone = self.answer({name: array[:1] for name, array in rows.items()})
         for name, array in alone.items():
             beside = together[name][:1]
             equal = (
-                np.allclose(beside, array, _EQUAL, _EQUAL, equal_nan=True) if array.dtype.kind == "f" else (beside == array).all()
+                np.allclose(beside, array, _EQUAL, _EQUAL, equal_nan=True)
+                if array.dtype.kind == "f"
+                else (beside == array).all()
             )
             if not equal:
                 raise Refused(
-                    f"output {name!r} of a row changes with the rows beside it, or from call to call: rows must stand alone"
+                    f"output {name!r} of a row changes with the rows beside it, or from call "
+                    "to call: rows must stand alone"
                 )

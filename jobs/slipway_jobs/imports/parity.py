@@ -19,8 +19,9 @@ class Parity:
     against: str
     rows: int
     differences: Mapping[str, float]
-    """By output: the largest difference of a value, as a part of its size where that is above 1; of labels and texts, how many
-    differ."""
+    """By output: the largest difference of a value, as a part of its size where that is above 1; of
+    labels and texts, how many differ.
+    """
 
     def sentence(self) -> str:
         """For people."""
@@ -29,7 +30,9 @@ class Parity:
 
 
 def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
-    """Both by output, [rows, *shape]. Raises Refused naming the first output that differs by more than ``tolerance``."""
+    """Both by output, [rows, *shape]. Raises Refused naming the first output that differs by more
+    than ``tolerance``.
+    """
     differences = {}
     for name, wanted in expected.items():
         found = given[name].reshape(wanted.shape)
@@ -38,10 +41,14 @@ def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> 
         if not (worst <= most).all():
             row = int(np.argmax(~(worst <= most)))
             raise Refused(
-                f"parity is broken: output {name!r} of row {row} is {_short(found[row])}; {against} says {_short(wanted[row])} "
-                f"({int((~(worst <= most)).sum())} of {len(wanted)} rows differ by more than {most:g})"
+                f"parity is broken: output {name!r} of row {row} is {_short(found[row])}; "
+                f"{against} says {_short(wanted[row])} "
+                f"({int((~(worst <= most)).sum())} of {len(wanted)} rows differ by more than "
+                f"{most:g})"
             )
-        differences[name] = float(worst.max()) if wanted.dtype.kind == "f" else float((worst > 0).sum())
+        differences[name] = (
+            float(worst.max()) if wanted.dtype.kind == "f" else float((worst > 0).sum())
+        )
     return Parity(against, len(next(iter(expected.values()))), differences)
 
 

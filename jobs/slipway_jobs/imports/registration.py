@@ -1,4 +1,6 @@
-"""Register a model that was made elsewhere: look at it, prove what can be proven, and write down where it came from."""
+"""Register a model that was made elsewhere: look at it, prove what can be proven, and write down
+where it came from.
+"""
 
 import hashlib
 import json
@@ -38,7 +40,9 @@ TRIED = 16
 
 @dataclass(frozen=True)
 class RegistrationRequest:
-    """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example`` may be JSON themselves."""
+    """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example``
+    may be JSON themselves.
+    """
 
     name: str
     file: str
@@ -58,19 +62,25 @@ class RegistrationRequest:
     """Serve an estimator as it is, and not as the ONNX graph that is made of it."""
 
 
-def register(request: RegistrationRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def register(
+    request: RegistrationRequest, settings: Settings, tracking: Tracking
+) -> dict[str, Any]:
     """Look at the file and register it; the result as JSON.
 
     Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
     """
     if not NAME.fullmatch(request.name):
-        raise WrongParameter(f"name: {request.name!r} is not a name that can be served; {NAME_RULE}")
+        raise WrongParameter(
+            f"name: {request.name!r} is not a name that can be served; {NAME_RULE}"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = _fetched(request.file, folder / "file", settings)
         origin = _origin(request, path, settings)
         model, parity, example = _proven(request, path, folder, settings)
-        return _store(request, origin, model, parity, example, folder / "artifact", settings, tracking)
+        return _store(
+            request, origin, model, parity, example, folder / "artifact", settings, tracking
+        )
 
 
 def _proven(
@@ -78,7 +88,10 @@ def _proven(
 ) -> tuple[ImportedModel, Parity | None, Arrays]:
     """The model, what it was compared with, and its example. Raises Refused."""
     if named_like_a_pickle(path.name) or is_pickle(path):
-        raise Refused(f"{path.name} is a pickle, which could run any code: save the model as ONNX or by skops.io.dump")
+        raise Refused(
+            f"{path.name} is a pickle, which could run any code: save the model as ONNX or "
+            "by skops.io.dump"
+        )
     signature = _signature(request.signature, folder / "signature", settings)
     body = _content(request.example, folder / "example", settings)
     table = _fetched(request.expected, folder / "expected", settings) if request.expected else None
@@ -96,13 +109,21 @@ def _proven(
 
 
 def _example(model: ImportedModel) -> Arrays:
-    """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an infinite one."""
+    """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an
+    infinite one.
+    """
     rows = made_up(model.signature, TRIED)
     for column in model.signature.inputs:
         if column.datatype.is_float and not column.codes:
-            rows[column.name][1] = np.clip(1, column.minimum, column.maximum)  # what logarithms and divisions can take
+            rows[column.name][1] = np.clip(
+                1, column.minimum, column.maximum
+            )  # what logarithms and divisions can take
     try:
-        outputs = [array for array in model.answer(rows).values() if array.dtype.kind == "f" and len(array) == TRIED]
+        outputs = [
+            array
+            for array in model.answer(rows).values()
+            if array.dtype.kind == "f" and len(array) == TRIED
+        ]
     except Refused:  # made-up rows together; the checks that follow give the reason for one
         outputs = []
     finite = np.ones(TRIED, bool)
@@ -113,13 +134,17 @@ def _example(model: ImportedModel) -> Arrays:
 
 
 def _two_rows(signature: Signature, example: Arrays) -> Arrays:
-    """The first row of the example, and a made-up one; itself again where there are texts: a category cannot be made up."""
+    """The first row of the example, and a made-up one; itself again where there are texts: a
+    category cannot be made up.
+    """
     texts = any(column.datatype is Datatype.BYTES for column in signature.inputs)
     other = example if texts else made_up(signature, rows=2)
     return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
 
 
-def _compared(model: ImportedModel, answer: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
+def _compared(
+    model: ImportedModel, answer: Arrays, expected: Arrays, tolerance: float, against: str
+) -> Parity:
     try:
         return compare(answer, expected, tolerance, against)
     except Refused as error:
@@ -127,7 +152,12 @@ def _compared(model: ImportedModel, answer: Arrays, expected: Arrays, tolerance:
 
 
 def _looked_at(
-    path: Path, signature: Signature | None, example: bytes | None, table: Path | None, *, as_it_is: bool
+    path: Path,
+    signature: Signature | None,
+    example: bytes | None,
+    table: Path | None,
+    *,
+    as_it_is: bool,
 ) -> ImportedModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
@@ -143,10 +173,15 @@ def _looked_at(
 
 
 def _store(
-    request: RegistrationRequest, origin: Origin, model: ImportedModel, parity: Parity | None, example: Arrays, folder: Path,
+    request: RegistrationRequest, origin: Origin, model: ImportedModel, parity: Parity | None,
+    example: Arrays, folder: Path,
     settings: Settings, tracking: Tracking,
 ) -> dict[str, Any]:  # fmt: skip
-    tags = {"slipway.model": request.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image}
+    tags = {
+        "slipway.model": request.name,
+        Tag.GIT_REVISION: settings.revision,
+        Tag.IMAGE: settings.image,
+    }
     with tracking.run(f"{EXPERIMENT}-{request.name}", origin.file, tags) as run:
         told = {key: value for key, value in asdict(origin).items() if value is not None}
         compared = asdict(parity) if parity else None
@@ -154,7 +189,9 @@ def _store(
         run.log(params=told, tags={"mlflow.note.content": text})
         files = {
             model.form.file: model.content,
-            SIGNATURE_FILE: model.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
+            SIGNATURE_FILE: model.signature.model_dump_json(
+                indent=1, exclude_defaults=True
+            ).encode(),
             EXAMPLE_FILE: request_of(model.signature, example),
             CARD_FILE: text.encode(),
             "provenance.json": json.dumps(
@@ -169,9 +206,16 @@ def _store(
             artifact.check(tracking.download(model_id, folder.parent / "stored"), manifest.digest)
         tags |= {Tag.DATASET: request.dataset} if request.dataset else {}
         tags |= {**signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: model.form.value}
-        version = tracking.register(request.name, model_id, run, tags, f"imported from {origin.file} (sha256:{origin.sha256})")
+        version = tracking.register(
+            request.name,
+            model_id,
+            run,
+            tags,
+            f"imported from {origin.file} (sha256:{origin.sha256})",
+        )
     return {
-        "state": "registered", "model": request.name, "version": version.version, "runId": run.id, "digest": manifest.digest,
+        "state": "registered", "model": request.name, "version": version.version, "runId": run.id,
+        "digest": manifest.digest,
         "format": model.form.value, "file": f"sha256:{origin.sha256}", "parity": compared,
     }  # fmt: skip
 
@@ -198,7 +242,9 @@ def _signature(text: str | None, folder: Path, settings: Settings) -> Signature 
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise Refused(f"the signature is not one: {where + ': ' if where else ''}{first['msg']}") from None
+        raise Refused(
+            f"the signature is not one: {where + ': ' if where else ''}{first['msg']}"
+        ) from None
 
 
 def _content(text: str | None, folder: Path, settings: Settings) -> bytes | None:

@@ -1,4 +1,6 @@
-"""Rows for a model: arrays by the name of its inputs, [rows, *shape]; from a request or a file, or made up."""
+"""Rows for a model: arrays by the name of its inputs, [rows, *shape]; from a request or a file, or
+made up.
+"""
 
 import zipfile
 from collections.abc import Mapping
@@ -37,7 +39,8 @@ def of_request(body: bytes, signature: Signature) -> Arrays:
 
 
 def of_file(path: Path, signature: Signature) -> tuple[Arrays, Arrays]:
-    """Inputs, and the outputs that are expected for them, from an ``.npz`` or from the columns of a CSV or Parquet file.
+    """Inputs, and the outputs that are expected for them, from an ``.npz`` or from the columns of a
+    CSV or Parquet file.
 
     Raises Refused, CorruptTable.
     """
@@ -54,10 +57,15 @@ def of_file(path: Path, signature: Signature) -> tuple[Arrays, Arrays]:
     except (ValueError, TypeError) as error:
         raise Refused(f"{path.name} does not fit the signature: {error}") from None
     if len({len(array) for array in arrays.values()}) != 1 or not len(next(iter(arrays.values()))):
-        raise Refused(f"{path.name} must have the same number of rows for each name, and at least one")
+        raise Refused(
+            f"{path.name} must have the same number of rows for each name, and at least one"
+        )
     inputs = {column.name: arrays.pop(column.name) for column in signature.inputs}
     if not arrays:
-        raise Refused(f"{path.name} has none of the outputs {', '.join(column.name for column in signature.outputs)}")
+        raise Refused(
+            f"{path.name} has none of the outputs "
+            f"{', '.join(column.name for column in signature.outputs)}"
+        )
     return inputs, arrays
 
 
@@ -70,10 +78,14 @@ def _npz(path: Path) -> dict[str, Any]:
 
 
 def _table(path: Path, signature: Signature) -> dict[str, Any]:
-    everything = Signature(inputs=(*signature.inputs, *signature.outputs), outputs=signature.outputs)
+    everything = Signature(
+        inputs=(*signature.inputs, *signature.outputs), outputs=signature.outputs
+    )
     found: dict[str, list[Any]] = {column.name: [] for column in everything.inputs}
     number = 0
-    for chunk in TableFile(path, "parquet" if path.suffix == ".parquet" else "csv", everything).chunks():
+    for chunk in TableFile(
+        path, "parquet" if path.suffix == ".parquet" else "csv", everything
+    ).chunks():
         for row in chunk.rows:
             number += 1
             if row.problem:
@@ -87,7 +99,9 @@ def _table(path: Path, signature: Signature) -> dict[str, Any]:
 
 
 def _checked(column: Column, values: list[Any]) -> list[Any]:
-    """Values of the datatype; lists are left to numpy, which finds their shape. Raises InvalidInput."""
+    """Values of the datatype; lists are left to numpy, which finds their shape. Raises
+    InvalidInput.
+    """
     if column.shape:
         return values
     plain = list(plain_values(column.name, column.datatype, values))
@@ -99,12 +113,16 @@ def _array(column: Column, values: Any) -> NDArray[Any]:
     """Raises ValueError for what numpy would round in silence."""
     given = np.asarray(values)
     if column.datatype.is_integer and given.dtype.kind == "f" and np.any(given != np.trunc(given)):
-        raise ValueError(f"{column.name} has numbers that are not whole; {column.datatype} is expected")
+        raise ValueError(
+            f"{column.name} has numbers that are not whole; {column.datatype} is expected"
+        )
     return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
 
 
 def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
-    """Rows that the signature allows; they look like no data in particular. The first has the plainest values."""
+    """Rows that the signature allows; they look like no data in particular. The first has the
+    plainest values.
+    """
     random = np.random.default_rng(seed)
     return {column.name: _made_up(column, rows, random) for column in signature.inputs}
 
@@ -112,7 +130,10 @@ def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
 def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
     shape = (rows, *column.shape)
     if column.datatype is Datatype.BYTES:
-        texts = [f"text {number}"[: column.max_length] for number in range(rows * element_count(column.shape))]
+        texts = [
+            f"text {number}"[: column.max_length]
+            for number in range(rows * element_count(column.shape))
+        ]
         return np.array(texts, object).reshape(shape)
     if column.codes:
         values = random.choice(np.array(list(column.codes)), shape)
@@ -120,7 +141,9 @@ def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[
         values = random.uniform(column.minimum, column.maximum, shape)
     else:
         # Of no known size: ones, tens and hundreds.
-        values = random.normal(size=shape) * 10.0 ** random.integers(0, 3, (rows, *(1 for _ in column.shape)))
+        values = random.normal(size=shape) * 10.0 ** random.integers(
+            0, 3, (rows, *(1 for _ in column.shape))
+        )
         values = np.clip(values, column.minimum, column.maximum)
     values[0] = _plainest(column)
     if column.datatype is Datatype.BOOL:
@@ -138,10 +161,13 @@ def _plainest(column: Column) -> float:
 
 
 def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
-    """A model's output as [rows, *shape]. Raises Refused when it has another number of rows, or rows of another shape."""
+    """A model's output as [rows, *shape]. Raises Refused when it has another number of rows, or
+    rows of another shape.
+    """
     if not column.has_shape(array.shape, rows):
         raise Refused(
-            f"output {column.name!r} has the shape {list(array.shape)} for {rows} rows; {[rows, *column.shape]} is expected"
+            f"output {column.name!r} has the shape {list(array.shape)} for {rows} rows; "
+            f"{[rows, *column.shape]} is expected"
         )
     return array.reshape(rows, *column.shape)
 
@@ -149,24 +175,38 @@ def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
 def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows: int) -> None:
     """Raise Refused unless the outputs have the datatypes, bounds and codes of the signature."""
     tensors = [
-        Tensor.model_construct(name=name, shape=list(array.shape), datatype=_datatype_of(array), data=array.reshape(-1).tolist())
+        Tensor.model_construct(
+            name=name,
+            shape=list(array.shape),
+            datatype=_datatype_of(array),
+            data=array.reshape(-1).tolist(),
+        )
         for name, array in answer.items()
     ]
     try:
         signature.check_answer(tensors, rows)
     except InvalidOutput as error:
-        raise Refused(f"{error}: correct the signature, or give rows that are like yours by --expected or --example") from None
+        raise Refused(
+            f"{error}: correct the signature, or give rows that are like yours by --expected "
+            "or --example"
+        ) from None
 
 
 def _datatype_of(array: NDArray[Any]) -> Datatype:
-    return Datatype.BYTES if array.dtype.kind in "OUS" else Datatype(array.dtype.name.upper().replace("FLOAT", "FP"))
+    return (
+        Datatype.BYTES
+        if array.dtype.kind in "OUS"
+        else Datatype(array.dtype.name.upper().replace("FLOAT", "FP"))
+    )
 
 
 def request_of(signature: Signature, row: Mapping[str, NDArray[Any]]) -> bytes:
     """The first row as a V2 request."""
     values = {}
     for column in signature.inputs:
-        plain = [None if value != value else value for value in row[column.name][:1].reshape(-1).tolist()]
+        plain = [
+            None if value != value else value for value in row[column.name][:1].reshape(-1).tolist()
+        ]
         values[column.name] = plain if column.shape else plain[0]
     request = signature.request([values])
     return request.model_dump_json(exclude_none=False, exclude_unset=True, indent=1).encode()

@@ -14,10 +14,11 @@ _TIMEOUT = 30.0
 
 
 def fetch(text: str, folder: Path, limit: int, hosts: frozenset[str] = frozenset()) -> Path:
-    """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder; a path may pin a digest, too.
+    """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder; a path may pin a digest,
+    too.
 
-    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than ``limit`` bytes, a host that
-    is neither public nor one of ``hosts``).
+    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than
+    ``limit`` bytes, a host that is neither public nor one of ``hosts``).
     """
     location, _, pin = text.partition(_PIN)
     name = PurePosixPath(urlsplit(location).path if "://" in location else location).name
@@ -29,11 +30,16 @@ def fetch(text: str, folder: Path, limit: int, hosts: frozenset[str] = frozenset
         for chunk in _remote(location, pin, hosts) if "://" in location else _local(location):
             size += len(chunk)
             if size > limit:
-                raise Refused(f"{name} is larger than {limit} bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)")
+                raise Refused(
+                    f"{name} is larger than {limit} bytes, the most that is imported "
+                    "(SLIPWAY_IMPORT_LIMIT)"
+                )
             digest.update(chunk)
             copy.write(chunk)
     if pin and digest.hexdigest() != pin.lower():
-        raise Refused(f"{name} has the digest sha256:{digest.hexdigest()}; sha256:{pin} is expected")
+        raise Refused(
+            f"{name} has the digest sha256:{digest.hexdigest()}; sha256:{pin} is expected"
+        )
     return folder / name
 
 
@@ -50,5 +56,7 @@ def _remote(location: str, pin: str, hosts: frozenset[str]) -> Iterator[bytes]:
     if urlsplit(location).scheme not in ("http", "https"):
         raise WrongParameter(f"{location}: only http:// and https:// are fetched")
     if not pin:
-        raise WrongParameter(f"{location}: say which file is meant, by its digest: {location}{_PIN}HEX")
+        raise WrongParameter(
+            f"{location}: say which file is meant, by its digest: {location}{_PIN}HEX"
+        )
     yield from download(location, hosts, _TIMEOUT)

@@ -27,7 +27,9 @@ class DigitsParameters(Parameters):
     """logistic regression, or a random forest"""
 
     C: Annotated[float | None, Range(0.03, 30.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not set"""
+    """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not
+    set
+    """
 
     trees: Annotated[int, Range(50, 300)] = Field(default=100, ge=1, le=2000)
     """trees of the forest"""
@@ -36,9 +38,16 @@ class DigitsParameters(Parameters):
 def candidates(parameters: DigitsParameters) -> Mapping[str, Estimator]:
     """The kind of estimator that was asked for, in the strengths to choose from."""
     if parameters.estimator == "forest":
-        return {f"forest trees={parameters.trees}": RandomForestClassifier(parameters.trees, random_state=parameters.seed)}
+        return {
+            f"forest trees={parameters.trees}": RandomForestClassifier(
+                parameters.trees, random_state=parameters.seed
+            )
+        }
     strengths = [parameters.C] if parameters.C is not None else [0.3, 1.0, 3.0]
-    return {f"logistic C={c:g}": make_pipeline(MinMaxScaler(), LogisticRegression(C=c, max_iter=2000)) for c in strengths}
+    return {
+        f"logistic C={c:g}": make_pipeline(MinMaxScaler(), LogisticRegression(C=c, max_iter=2000))
+        for c in strengths
+    }
 
 
 TASK = Task(
@@ -46,9 +55,13 @@ TASK = Task(
     title="Handwritten digits",
     use="Shows how an image model is trained and served: which digit an 8×8 picture shows.",
     limits=(
-        "The split cannot be by writer, as it should be, because the data does not name the writers: "
+        "The split cannot be by writer, as it should be, because the data does not name the "
+            "writers: "
         "a digit of a hand that is in the training data is easier, so expect less of new writers.",
-        "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; pictures made in any other way are not what it learnt.",
+        (
+            "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; pictures made in any other "
+            "way are not what it learnt."
+        ),
         "It names a digit for any picture, also where there is none.",
     ),
     datasets=("digits",),
@@ -57,11 +70,13 @@ TASK = Task(
             Column(
                 name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16,
                 description="8×8 pixels, row by row from the top left; 0 = paper, 16 = ink",
-                picture=Picture(width=8, height=8, mode="L", fit="contain", black=0, white=16, ground="black", trim=True),
+                picture=Picture(width=8, height=8, mode="L", fit="contain", black=0, white=16,
+                ground="black", trim=True),
             ),
         ),
         outputs=(
-            Column(name="label", datatype=Datatype.INT64, description="the likeliest digit", minimum=0, maximum=9),
+            Column(name="label", datatype=Datatype.INT64, description="the likeliest digit",
+            minimum=0, maximum=9),
             Column(
                 name="probabilities", datatype=Datatype.FP32, shape=(10,), minimum=0, maximum=1,
                 description="of the digits 0 to 9",

@@ -18,21 +18,27 @@ from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",
-    "48 records of 47 patients, made from 1975 to 1979 in one laboratory, with arrhythmias chosen for the collection's sake; "
+    "48 records of 47 patients, made from 1975 to 1979 in one laboratory, with arrhythmias "
+    "chosen for the collection's sake; "
     "the table is thinned out, so its shares of the classes are nobody's.",
-    "One beat and the beginning of the next are all it sees: supraventricular beats, which differ from normal ones in coming "
+    "One beat and the beginning of the next are all it sees: supraventricular beats, which "
+    "differ from normal ones in coming "
     "early, and fusion beats are found seldom. The recall of each class is below.",
 )
 
 
 class EcgParameters(Parameters):
-    """Classes weigh the same in all three, however rare they are; large leaves, because all beats of a record are much alike."""
+    """Classes weigh the same in all three, however rare they are; large leaves, because all beats
+    of a record are much alike.
+    """
 
     folds: int = Field(default=5, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
 
     estimator: Literal["forest", "boosting", "cnn"] = "forest"
-    """extremely randomised trees, gradient boosting, or a small convolutional network on the samples"""
+    """extremely randomised trees, gradient boosting, or a small convolutional network on the
+    samples
+    """
 
     trees: int = Field(default=100, ge=1, le=1000)
     """trees of the forest, or rounds of the boosting"""
@@ -51,7 +57,8 @@ def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
         return {f"cnn epochs={parameters.epochs} width={parameters.width}": network}
     if parameters.estimator == "boosting":
         boosting = HistGradientBoostingClassifier(
-            max_iter=parameters.trees, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=20, early_stopping=False,
+            max_iter=parameters.trees, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=20,
+            early_stopping=False,
             class_weight="balanced", random_state=parameters.seed,
         )  # fmt: skip
         return {f"boosting rounds={parameters.trees}": make_pipeline(BeatShape(), boosting)}
@@ -59,7 +66,11 @@ def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
         f"forest trees={parameters.trees} leaf={leaf}": make_pipeline(
             BeatShape(),
             ExtraTreesClassifier(
-                parameters.trees, min_samples_leaf=leaf, class_weight="balanced", n_jobs=-1, random_state=parameters.seed
+                parameters.trees,
+                min_samples_leaf=leaf,
+                class_weight="balanced",
+                n_jobs=-1,
+                random_state=parameters.seed,
             ),
         )
         for leaf in (10, 20)
@@ -69,15 +80,20 @@ def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
 TASK = Task(
     name="ecg",
     title="Class of a heartbeat",
-    use="Shows how a signal is classified where subjects differ more than classes: N S V F Q of a beat, by records it never saw.",
+    use=(
+        "Shows how a signal is classified where subjects differ more than classes: N S V F Q of "
+        "a beat, by records it never saw."
+    ),
     limits=LIMITS,
     datasets=("ecg-mitbih", "ecg-synthetic"),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
-            Column(name="label", datatype=Datatype.INT64, description="the likeliest class", codes=CLASSES),
+            Column(name="label", datatype=Datatype.INT64, description="the likeliest class",
+            codes=CLASSES),
             Column(
-                name="probabilities", datatype=Datatype.FP32, shape=(len(CLASSES),), minimum=0, maximum=1,
+                name="probabilities", datatype=Datatype.FP32, shape=(len(CLASSES),), minimum=0,
+                maximum=1,
                 description="of N S V F Q, as if they were equally frequent",
             ),
         ),

@@ -22,11 +22,15 @@ TASK = replace(
     ecg.TASK,
     name="ecg-binary",
     title="Normal or abnormal heartbeat",
-    use="Shows a second model on the data of another: 1 is any beat but a normal one, by records it never saw.",
+    use=(
+        "Shows a second model on the data of another: 1 is any beat but a normal one, by records "
+        "it never saw."
+    ),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
-            Column(name="label", datatype=Datatype.INT64, description="1 = abnormal", codes={0: "normal", 1: "abnormal"}),
+            Column(name="label", datatype=Datatype.INT64, description="1 = abnormal",
+            codes={0: "normal", 1: "abnormal"}),
             Column(
                 name="probability", datatype=Datatype.FP32, minimum=0, maximum=1,
                 description="of an abnormal beat, as if half of the beats were",

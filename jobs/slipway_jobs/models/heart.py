@@ -23,23 +23,33 @@ from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 # Codes without an order; the others are numbers, counts, or yes and no.
-_NOMINAL = [index for index, column in enumerate(COLUMNS) if column.name in ("cp", "restecg", "slope", "thal")]
+_NOMINAL = [
+    index
+    for index, column in enumerate(COLUMNS)
+    if column.name in ("cp", "restecg", "slope", "thal")
+]
 _ORDERED = [index for index in range(len(COLUMNS)) if index not in _NOMINAL]
 
 FALSE_ALARMS = 4
 """How many false alarms one missed disease is worth: a judgement, and not a finding."""
 THRESHOLD = 1 / (1 + FALSE_ALARMS)
-"""The probability from which on a false alarm is the smaller harm, given that (Elkan 2001). No row had a part in it."""
+"""The probability from which on a false alarm is the smaller harm, given that (Elkan 2001). No row
+had a part in it.
+"""
 
 
 class HeartParameters(Parameters):
-    """Strong regularisation by default: about 200 patients bear a few dozen coefficients only when these are held small."""
+    """Strong regularisation by default: about 200 patients bear a few dozen coefficients only when
+    these are held small.
+    """
 
     estimator: Annotated[Literal["logistic", "svc", "forest", "boosting"], Choice()] = "logistic"
     """logistic regression, support vectors, a random forest, or gradient boosting"""
 
     C: Annotated[float | None, Range(0.003, 3.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the penalty of logistic regression and support vectors; chosen by cross-validation when not set"""
+    """inverse strength of the penalty of logistic regression and support vectors; chosen by
+    cross-validation when not set
+    """
 
     trees: Annotated[int, Range(50, 400)] = Field(default=100, ge=1, le=2000)
     """trees of the forest and of the boosting"""
@@ -59,41 +69,62 @@ def candidates(parameters: HeartParameters) -> Mapping[str, Estimator]:
     strengths = [parameters.C] if parameters.C is not None else [0.01, 0.03, 0.1, 0.3, 1.0]
     if parameters.estimator == "svc":
         return {f"svc C={c:g}": _decided(_calibrated(SVC(C=c)), scaled=True) for c in strengths}
-    # What it minimises is the error of its probability; the others have none, or one that is too timid or too sure.
-    return {f"logistic C={c:g}": _decided(LogisticRegression(C=c, max_iter=2000), scaled=True) for c in strengths}
+    # What it minimises is the error of its probability; the others have none, or one that is too
+    # timid or too sure.
+    return {
+        f"logistic C={c:g}": _decided(LogisticRegression(C=c, max_iter=2000), scaled=True)
+        for c in strengths
+    }
 
 
 def _calibrated(classifier: Estimator) -> Estimator:
     """Platt's calibration, on folds of the rows that it is fitted on."""
-    calibrated: Estimator = CalibratedClassifierCV(classifier, method="sigmoid", cv=5, ensemble=False)
+    calibrated: Estimator = CalibratedClassifierCV(
+        classifier, method="sigmoid", cv=5, ensemble=False
+    )
     return calibrated
 
 
 def _decided(classifier: Estimator, *, scaled: bool = False) -> Pipeline:
-    decided = FixedThresholdClassifier(classifier, threshold=THRESHOLD, response_method="predict_proba")
+    decided = FixedThresholdClassifier(
+        classifier, threshold=THRESHOLD, response_method="predict_proba"
+    )
     return make_pipeline(_prepared(scaled=scaled), decided)
 
 
 def _prepared(*, scaled: bool) -> ColumnTransformer:
-    """Missing values filled inside the model: medians for what has an order, the commonest code for what has none."""
+    """Missing values filled inside the model: medians for what has an order, the commonest code for
+    what has none.
+    """
     ordered = [SimpleImputer(strategy="median"), *([StandardScaler()] if scaled else [])]
     codes = [list(map(float, COLUMNS[index].codes or {})) for index in _NOMINAL]
     nominal: Pipeline = make_pipeline(
-        SimpleImputer(strategy="most_frequent"), OneHotEncoder(categories=codes, sparse_output=False)
+        SimpleImputer(strategy="most_frequent"),
+        OneHotEncoder(categories=codes, sparse_output=False),
     )
-    return ColumnTransformer([("ordered", make_pipeline(*ordered), _ORDERED), ("nominal", nominal, _NOMINAL)])
+    return ColumnTransformer(
+        [("ordered", make_pipeline(*ordered), _ORDERED), ("nominal", nominal, _NOMINAL)]
+    )
 
 
 TASK = Task(
     name="heart",
     title="Heart disease risk",
-    use="Shows how a tabular risk model is trained and served. Class 1 is disease: more than 50 % narrowing of a major vessel.",
+    use=(
+        "Shows how a tabular risk model is trained and served. Class 1 is disease: more than 50 "
+        "% narrowing of a major vessel."
+    ),
     limits=(
         "Not a medical device. Not for decisions about patients.",
-        "303 patients of one clinic, referred for angiography in the 1980s: other people differ, and so will the probability.",
+        (
+            "303 patients of one clinic, referred for angiography in the 1980s: other people "
+            "differ, and so will the probability."
+        ),
         "Two thirds are men; scores for women rest on few patients.",
-        f"The label says disease from a probability of {THRESHOLD:g} on, because a missed disease is counted as {FALSE_ALARMS} "
-        "false alarms. That is a judgement made for a demonstration; who weighs them otherwise uses the probability.",
+        f"The label says disease from a probability of {THRESHOLD:g} on, because a missed "
+            f"disease is counted as {FALSE_ALARMS} "
+        "false alarms. That is a judgement made for a demonstration; who weighs them "
+            "otherwise uses the probability.",
     ),
     datasets=("heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"),
     signature=Signature(
@@ -101,9 +132,15 @@ TASK = Task(
         outputs=(
             Column(
                 name="label", datatype=Datatype.INT64, codes={0: "no disease", 1: "disease"},
-                description=f"1 = disease, from a probability of {THRESHOLD:g} on: a miss counts as {FALSE_ALARMS} false alarms",
+                description=(
+                    f"1 = disease, from a probability of {THRESHOLD:g} on: a miss counts as "
+                    f"{FALSE_ALARMS} false alarms"
+                ),
             ),
-            Column(name="probability", datatype=Datatype.FP32, description="probability of disease", minimum=0, maximum=1),
+            Column(name="probability", datatype=Datatype.FP32, description=(
+                "probability "
+                "of disease"
+            ), minimum=0, maximum=1),
         ),
     ),
     target=Classes(2),
@@ -111,5 +148,6 @@ TASK = Task(
     parameters=HeartParameters,
     candidates=candidates,
     metrics=(AUC, BRIER, LOG_LOSS, ACCURACY),
-    selection=LOG_LOSS,  # the product is a probability, and AUC is blind to a wrong one that ranks right
+    # the product is a probability, and AUC is blind to a wrong one that ranks right
+    selection=LOG_LOSS,
 )  # fmt: skip

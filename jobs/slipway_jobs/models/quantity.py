@@ -28,7 +28,9 @@ class QuantityParameters(Parameters):
     """Boosted trees; how many leaves a tree has is chosen by cross-validation."""
 
     folds: int = Field(default=3, ge=2, le=12)
-    """blocks of four weeks, the last ones before those held out, each forecast from what was before it"""
+    """blocks of four weeks, the last ones before those held out, each forecast from what was before
+    it
+    """
 
     estimate: Literal["median", "mean"] = "median"
     """what is estimated: the median errs least in units, the mean adds up to the right total"""
@@ -77,20 +79,39 @@ def mean_of_the_pair(train: Table, test: Table) -> Predictions:
 TASK = Task(
     name="quantity",
     title="Units a store, product and day",
-    use=f"Shows how quantities are forecast: how many units a store sells of a product on a day, 1 to {REACH} days ahead.",
+    use=(
+        "Shows how quantities are forecast: how many units a store sells of a product on a day, "
+        f"1 to {REACH} days ahead."
+    ),
     limits=(
-        "It tells what is sold when the store is open: of days on which it is closed it learns nothing.",
+        (
+            "It tells what is sold when the store is open: of days on which it is closed it "
+            "learns nothing."
+        ),
         "What is sold is not what was wanted: where shelves are empty, it learns the emptiness.",
-        "Whether a promotion was planned in advance is not in the data; every promotion is taken for planned.",
-        "Late corrections replace what was known: what it learns from was on some mornings not known exactly so.",
-        "Pairs of which nothing is known of the last 28 days get a mean of others, and the answer says so.",
+        (
+            "Whether a promotion was planned in advance is not in the data; every promotion is "
+            "taken for planned."
+        ),
+        (
+            "Late corrections replace what was known: what it learns from was on some mornings "
+            "not known exactly so."
+        ),
+        (
+            "Pairs of which nothing is known of the last 28 days get a mean of others, and the "
+            "answer says so."
+        ),
     ),
     datasets=("sales-warehouse", "sales", "sales-synthetic"),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
             Column(name="quantity", datatype=Datatype.FP32, description="units", minimum=0),
-            Column(name="source", datatype=Datatype.BYTES, description=f"how it was made: {', '.join(SOURCES)}"),
+            Column(
+                name="source",
+                datatype=Datatype.BYTES,
+                description=f"how it was made: {', '.join(SOURCES)}",
+            ),
         ),
     ),
     target=Quantity({"last value": last_value, "mean of the pair": mean_of_the_pair}),

@@ -26,7 +26,8 @@ from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 MACRO_F1 = Metric(
     "macro_f1", Direction.MAX, "F1 of negative, neutral and positive, the mean over the three",
-    lambda truth, scores: float(f1_score(labels(truth), labels(scores), average="macro", zero_division=0)),
+    lambda truth, scores: float(f1_score(labels(truth), labels(scores), average="macro",
+    zero_division=0)),
 )  # fmt: skip
 
 
@@ -59,13 +60,15 @@ class Words(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
         self.ngrams, self.features, self.alpha = ngrams, features, alpha
 
     def fit(self, x: Features, y: Labels) -> "Words":
-        # No lower case: ONNX Runtime asks the machine for a locale to do that, which a slim image does not have. And ASCII
-        # words alone, because its \\w knows no others.
+        # No lower case: ONNX Runtime asks the machine for a locale to do that, which a slim image
+        # does not have. And ASCII words alone, because its \\w knows no others.
         words = TfidfVectorizer(
             lowercase=False, token_pattern=_WORD, min_df=2,
             ngram_range=(1, self.ngrams), max_features=self.features,
         )  # fmt: skip
-        self.pipeline_ = make_pipeline(ColumnTransformer([("words", words, 0)]), Ridge(self.alpha)).fit(x, y)
+        self.pipeline_ = make_pipeline(
+            ColumnTransformer([("words", words, 0)]), Ridge(self.alpha)
+        ).fit(x, y)
         return self
 
     def predict(self, x: Features) -> Predictions:
@@ -82,27 +85,50 @@ def candidates(parameters: SentimentParameters) -> Mapping[str, Estimator]:
 
 def exported(estimator: Any, signature: Signature) -> Exported:
     """Rules as their words; a regression as a graph."""
-    return vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)
+    return (
+        vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)
+    )
 
 
 TASK = Task(
     name="sentiment",
     title="Sentiment of a text",
-    use="Shows how texts are served, and how a learnt version takes over from rules: how pleasant an English sentence sounds.",
+    use=(
+        "Shows how texts are served, and how a learnt version takes over from rules: how "
+        "pleasant an English sentence sounds."
+    ),
     limits=(
         "English alone; other languages come out as neutral, or by chance.",
-        "Ratings are of twenty or so people each, of tweets, reviews and editorials of 2004 to 2013: other texts differ.",
-        "The words were rated for VADER by the people who wrote its rules, on tweets like those in the data.",
-        "Which film reviews a sentence is from is not known, so that sentences of one may be on both sides of the split.",
-        "A regression on words knows no order: 'not good' is 'not' and 'good'. It learns names too, as if these were judgements.",
+        (
+            "Ratings are of twenty or so people each, of tweets, reviews and editorials of 2004 "
+            "to 2013: other texts differ."
+        ),
+        (
+            "The words were rated for VADER by the people who wrote its rules, on tweets like "
+            "those in the data."
+        ),
+        (
+            "Which film reviews a sentence is from is not known, so that sentences of one may be "
+            "on both sides of the split."
+        ),
+        (
+            "A regression on words knows no order: 'not good' is 'not' and 'good'. It learns "
+            "names too, as if these were judgements."
+        ),
         "Not for decisions about people.",
     ),
     datasets=("rated-texts", "sentences-synthetic"),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
-            Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1, description="how pleasant it sounds"),
-            Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS, description="neutral is between -0.05 and 0.05"),
+            Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1, description=(
+                "how pleasant "
+                "it sounds"
+            )),
+            Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS, description=(
+                "neutral is between "
+                "-0.05 and 0.05"
+            )),
         ),
     ),
     target=Quantity(),

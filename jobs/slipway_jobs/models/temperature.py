@@ -1,4 +1,6 @@
-"""Temperature from place, month and hour: a plain version and a better one, for the demonstration of a promotion."""
+"""Temperature from place, month and hour: a plain version and a better one, for the demonstration
+of a promotion.
+"""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -24,7 +26,9 @@ _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 
 
 class TemperatureParameters(Parameters):
-    """The linear model adds up what place, month and hour do each; boosting learns what they do together."""
+    """The linear model adds up what place, month and hour do each; boosting learns what they do
+    together.
+    """
 
     folds: int = Field(default=3, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
@@ -46,8 +50,12 @@ def candidates(parameters: TemperatureParameters) -> Mapping[str, Estimator]:
     # Month and hour go round in circles: a coefficient for each says that without sines.
     cycles = OneHotEncoder(categories=[np.arange(1.0, 13), np.arange(24.0)], sparse_output=False)
     place = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False))
-    columns = ColumnTransformer([("place", place, [_LATITUDE, _LONGITUDE]), ("cycles", cycles, [_MONTH, _HOUR])])
-    return {f"linear alpha={alpha:g}": make_pipeline(columns, Ridge(alpha)) for alpha in (1.0, 100.0)}
+    columns = ColumnTransformer(
+        [("place", place, [_LATITUDE, _LONGITUDE]), ("cycles", cycles, [_MONTH, _HOUR])]
+    )
+    return {
+        f"linear alpha={alpha:g}": make_pipeline(columns, Ridge(alpha)) for alpha in (1.0, 100.0)
+    }
 
 
 _ZONES = (-66.5, -23.5, 0.0, 23.5, 66.5)
@@ -55,7 +63,9 @@ _ZONES = (-66.5, -23.5, 0.0, 23.5, 66.5)
 
 
 def climatology(train: Table, test: Table) -> Predictions:
-    """The mean of the training rows of the same month in the same zone; of all of them where there are none."""
+    """The mean of the training rows of the same month in the same zone; of all of them where there
+    are none.
+    """
     sums, counts = np.zeros((len(_ZONES) + 1, 13)), np.zeros((len(_ZONES) + 1, 13))
     where = _zone_and_month(train)
     np.add.at(sums, where, train.labels)
@@ -65,22 +75,37 @@ def climatology(train: Table, test: Table) -> Predictions:
 
 
 def _zone_and_month(table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.digitize(table.features[:, _LATITUDE], _ZONES), table.features[:, _MONTH].astype(np.intp)
+    return np.digitize(table.features[:, _LATITUDE], _ZONES), table.features[:, _MONTH].astype(
+        np.intp
+    )
 
 
 TASK = Task(
     name="temperature",
     title="Temperature of a place",
-    use="Shows how a quantity is predicted, and how a better version takes over: the air's temperature by place, month and hour.",
+    use=(
+        "Shows how a quantity is predicted, and how a better version takes over: the air's "
+        "temperature by place, month and hour."
+    ),
     limits=(
         "Trained on a made-up climate: it says nothing about the weather anywhere.",
-        "It knows neither height nor weather of the day; what these do is its error, however long it is trained.",
+        (
+            "It knows neither height nor weather of the day; what these do is its error, however "
+            "long it is trained."
+        ),
         "No station is nearer to a pole than 75 degrees: beyond, it extrapolates.",
     ),
     datasets=("climate-synthetic",),
     signature=Signature(
         inputs=INPUTS,
-        outputs=(Column(name="temperature", datatype=Datatype.FP32, unit="Cel", description="of the air, expected"),),
+        outputs=(
+            Column(
+                name="temperature",
+                datatype=Datatype.FP32,
+                unit="Cel",
+                description="of the air, expected",
+            ),
+        ),
     ),
     target=Quantity({"climatology": climatology}),
     parameters=TemperatureParameters,

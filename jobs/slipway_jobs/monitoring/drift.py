@@ -1,10 +1,12 @@
 """Whether a window of inputs is distributed as the training inputs were.
 
-Two questions, and only a yes to both is called drift. How large is the change: the population stability index,
-with the thresholds that credit scoring uses (Siddiqi, Credit Risk Scorecards, Wiley 2006: below 0.1 none, 0.1 to
-0.25 some, from 0.25 a major shift). Can chance explain it: Kolmogorov-Smirnov for numbers, for codes the
-distribution of the index itself (Yurdakul, Statistical Properties of Population Stability Index, 2018). A small
-window gives a large index by chance, a large window finds a difference that matters to nobody significant.
+Two questions, and only a yes to both is called drift. How large is the change: the population
+stability index, with the thresholds that credit scoring uses (Siddiqi, Credit Risk Scorecards,
+Wiley 2006: below 0.1 none, 0.1 to
+0.25 some, from 0.25 a major shift). Can chance explain it: Kolmogorov-Smirnov for numbers, for
+codes the distribution of the index itself (Yurdakul, Statistical Properties of Population Stability
+Index, 2018). A small window gives a large index by chance, a large window finds a difference that
+matters to nobody significant.
 """
 
 from collections.abc import Sequence
@@ -36,29 +38,43 @@ class ColumnDrift(BaseModel):
 
     name: str
     kind: Kind
-    psi: float | None = Field(description="population stability index; None when the window has no value")
+    psi: float | None = Field(
+        description="population stability index; None when the window has no value"
+    )
     level: Literal["none", "moderate", "major"] = "none"
-    p: float = Field(description="probability of such a difference by chance, adjusted for the number of tests (Holm)")
+    p: float = Field(
+        description=(
+            "probability of such a difference by chance, adjusted for the number of tests (Holm)"
+        )
+    )
     missing_reference: float = Field(description="share of rows without a value")
     missing_window: float
-    missing_p: float = Field(description="as p, for the change of the missing rate (Fisher's exact test)")
+    missing_p: float = Field(
+        description="as p, for the change of the missing rate (Fisher's exact test)"
+    )
     drifted: bool = False
 
 
 def compare(reference: Reference, window: Floats) -> list[ColumnDrift]:
-    """``window``: [rows, columns of the reference], NaN = missing. One finding a column, in order."""
-    found = [_compare(known, window[:, position]) for position, known in enumerate(reference.columns)]
+    """``window``: [rows, columns of the reference], NaN = missing. One finding a column, in
+    order.
+    """
+    found = [
+        _compare(known, window[:, position]) for position, known in enumerate(reference.columns)
+    ]
     adjusted = holm([p for column in found for p in (column.p, column.missing_p)])
     for column, p, missing_p in zip(found, adjusted[::2], adjusted[1::2], strict=True):
         column.p, column.missing_p = p, missing_p
         column.drifted = (column.level == "major" and p < ALPHA) or (
-            abs(column.missing_window - column.missing_reference) >= MISSING_CHANGE and missing_p < ALPHA
+            abs(column.missing_window - column.missing_reference) >= MISSING_CHANGE
+            and missing_p < ALPHA
         )
     return found
 
 
 def psi(reference: Counts, window: Counts) -> float:
-    """Population stability index of counts in the same bins: sum of (w - r) ln(w / r) over the shares w and r.
+    """Population stability index of counts in the same bins: sum of (w - r) ln(w / r) over the
+    shares w and r.
 
     Half a count is added to each bin, so that an empty one does not make the index infinite.
     """
@@ -68,7 +84,9 @@ def psi(reference: Counts, window: Counts) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values: all that are below alpha can be believed together (Holm, Scand. J. Statist. 6, 1979)."""
+    """Adjusted p-values: all that are below alpha can be believed together (Holm, Scand. J.
+    Statist. 6, 1979).
+    """
     order = np.argsort(p)
     steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
@@ -91,13 +109,21 @@ def _compare(known: Distribution, column: Floats) -> ColumnDrift:
     if len(values) and known.rows:
         reference, window = _counts(known, values)
         finding.psi = psi(reference, window)
-        finding.level = "major" if finding.psi >= MAJOR else "moderate" if finding.psi >= MODERATE else "none"
-        finding.p = ks_p(known, values) if known.kind is Kind.NUMBERS else psi_p(finding.psi, reference, window)
+        finding.level = (
+            "major" if finding.psi >= MAJOR else "moderate" if finding.psi >= MODERATE else "none"
+        )
+        finding.p = (
+            ks_p(known, values)
+            if known.kind is Kind.NUMBERS
+            else psi_p(finding.psi, reference, window)
+        )
     return finding
 
 
 def _counts(known: Distribution, values: NDArray[np.float64]) -> tuple[Counts, Counts]:
-    """Counts in the same bins: of codes each code seen on either side, of numbers the reference's deciles."""
+    """Counts in the same bins: of codes each code seen on either side, of numbers the reference's
+    deciles.
+    """
     if known.kind is Kind.CODES:
         bins = np.union1d(known.values, values)
         places, count = np.searchsorted(bins, known.values), len(bins)
@@ -111,31 +137,43 @@ def _counts(known: Distribution, values: NDArray[np.float64]) -> tuple[Counts, C
 
 
 def _deciles(known: Distribution) -> NDArray[np.float64]:
-    """Upper edges of all bins but the last; fewer than nine where a value is common enough for several.
+    """Upper edges of all bins but the last; fewer than nine where a value is common enough for
+    several.
 
-    Where the least value is, what is below it gets a bin of its own: it would else be counted as that value.
+    Where the least value is, what is below it gets a bin of its own: it would else be counted as
+    that value.
     """
     values, cumulative = np.asarray(known.values, dtype=np.float64), np.cumsum(known.counts)
     wanted = np.arange(1, BINS) / BINS * cumulative[-1]
     edges = np.unique(values[np.searchsorted(cumulative, wanted)])
-    return np.concatenate([[np.nextafter(values[0], -np.inf)], edges]) if edges[0] == values[0] else edges
+    return (
+        np.concatenate([[np.nextafter(values[0], -np.inf)], edges])
+        if edges[0] == values[0]
+        else edges
+    )
 
 
 def psi_p(index: float, reference: Counts, window: Counts) -> float:
-    """Yurdakul 2018: without a change the index is about (1/n + 1/m) times a chi-squared of bins - 1 degrees."""
+    """Yurdakul 2018: without a change the index is about (1/n + 1/m) times a chi-squared of bins -
+    1 degrees.
+    """
     scale = 1 / reference.sum() + 1 / window.sum()
     return float(chi2.sf(index / scale, df=max(len(reference) - 1, 1)))
 
 
 def ks_p(known: Distribution, values: NDArray[np.float64]) -> float:
-    """Two-sample Kolmogorov-Smirnov test, by the effective number of rows; with ties (whole numbers) it errs towards no drift."""
+    """Two-sample Kolmogorov-Smirnov test, by the effective number of rows; with ties (whole
+    numbers) it errs towards no drift.
+    """
     ordered, n, m = np.sort(values), known.rows, len(values)
     reference = np.cumsum(known.counts) / n
     distance = np.abs(np.searchsorted(ordered, known.values, side="right") / m - reference).max()
     if len(known.values) < POINTS:
         # The reference has every value it saw, so it is also known just before each of them.
         before = np.concatenate([[0.0], reference[:-1]])
-        distance = max(distance, np.abs(np.searchsorted(ordered, known.values, side="left") / m - before).max())
+        distance = max(
+            distance, np.abs(np.searchsorted(ordered, known.values, side="left") / m - before).max()
+        )
     return float(kstwo.sf(distance, max(round(n * m / (n + m)), 1)))
 
 

@@ -12,10 +12,15 @@ from slipway_jobs.monitoring.drift import ALPHA, MAJOR, MISSING_CHANGE, MODERATE
 STABLE, DRIFT, TOO_FEW = "stable", "drift", "too few rows"
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1a1a1a }
-table { border-collapse: collapse; width: 100% } th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #ddd }
-td.n { text-align: right; font-variant-numeric: tabular-nums } .bar { background: #bbb; height: .7rem; display: inline-block }
-tr.drifted { background: #fdecea } tr.drifted .bar { background: #c62828 } tr.moderate .bar { background: #ef9a3c }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+body { color: #1a1a1a }
+table { border-collapse: collapse; width: 100% }
+th, td { padding: .3rem .6rem; text-align: left; border-bottom: 1px solid #ddd }
+td.n { text-align: right; font-variant-numeric: tabular-nums }
+.bar { background: #bbb; height: .7rem; display: inline-block }
+tr.drifted { background: #fdecea }
+tr.drifted .bar { background: #c62828 }
+tr.moderate .bar { background: #ef9a3c }
 """
 
 
@@ -46,11 +51,14 @@ class DriftReport(BaseModel):
         title = escape(f"{self.model}/{self.version}: {self.state}")
         order = sorted(self.columns, key=lambda column: (not column.drifted, -(column.psi or 0)))
         facts = (
-            f"{self.rows} rows of {self.requests} requests from {self.since:%Y-%m-%d %H:%M} to {self.until:%Y-%m-%d %H:%M} UTC, "
-            f"{self.unreadable} requests not readable. Reference: the training inputs of version {self.version}, {self.digest}."
+            f"{self.rows} rows of {self.requests} requests from {self.since:%Y-%m-%d %H:%M} "
+            f"to {self.until:%Y-%m-%d %H:%M} UTC, "
+            f"{self.unreadable} requests not readable. Reference: the training inputs of "
+            f"version {self.version}, {self.digest}."
         )
         return (
-            f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
+            '<!doctype html><html lang="en"><head><meta '
+            f'charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
             f"<body><h1>{title}</h1><p>{escape(facts)}</p>{self._body(order)}</body></html>\n"
         )
 
@@ -58,10 +66,15 @@ class DriftReport(BaseModel):
         if self.state == TOO_FEW:
             return f"<p>Fewer than {self.min_rows} rows say nothing about a distribution.</p>"
         rule = (
-            f"Drift: PSI of {MAJOR} or more, or a change of the missing rate of {MISSING_CHANGE:.0%} or more, and in either case "
-            f"less likely by chance than {ALPHA} over all inputs together (Holm). From {MODERATE} a PSI is called moderate."
+            f"Drift: PSI of {MAJOR} or more, or a change of the missing rate of "
+            f"{MISSING_CHANGE:.0%} or more, and in either case "
+            f"less likely by chance than {ALPHA} over all inputs together (Holm). From "
+            f"{MODERATE} a PSI is called moderate."
         )
-        head = "".join(f"<th>{name}</th>" for name in ("input", "PSI", "", "change", "p", "missing then → now", "p"))
+        head = "".join(
+            f"<th>{name}</th>"
+            for name in ("input", "PSI", "", "change", "p", "missing then → now", "p")
+        )
         return f"<p>{escape(rule)}</p><table><tr>{head}</tr>{''.join(map(_row, order))}</table>"
 
 
@@ -72,6 +85,8 @@ def _row(column: ColumnDrift) -> str:
     missing = f"{column.missing_reference:.1%} → {column.missing_window:.1%}"
     return (
         f'<tr class="{kind}"><td>{escape(column.name)}</td><td class="n">{index}</td>'
-        f'<td><span class="bar" style="width:{width:.2f}rem"></span></td><td>{column.level}</td><td class="n">{column.p:.2g}</td>'
+        '<td><span class="bar" '
+        f'style="width:{width:.2f}rem"></span></td><td>{column.level}</td><td '
+        f'class="n">{column.p:.2g}</td>'
         f'<td class="n">{missing}</td><td class="n">{column.missing_p:.2g}</td></tr>'
     )

@@ -12,7 +12,8 @@ from slipway_jobs.postgresql import connect
 
 logger = logging.getLogger(__name__)
 
-# The newest first, so that a limit drops the oldest. Inputs of refused requests are not what the model saw.
+# The newest first, so that a limit drops the oldest. Inputs of refused requests are not what the
+# model saw.
 _REQUESTS = """
     SELECT request FROM prediction_events
     WHERE model = %s AND time >= %s AND time < %s AND status BETWEEN 200 AND 299
@@ -21,8 +22,11 @@ _REQUESTS = """
 
 
 @contextmanager
-def requests(url: str, model: str, since: datetime, until: datetime, limit: int) -> Iterator[Iterator[str | None]]:
-    """Bodies of the model's answered requests, V2 JSON; None where the log kept none. At most the newest ``limit``.
+def requests(
+    url: str, model: str, since: datetime, until: datetime, limit: int
+) -> Iterator[Iterator[str | None]]:
+    """Bodies of the model's answered requests, V2 JSON; None where the log kept none. At most the
+    newest ``limit``.
 
     They are streamed: memory does not grow with the window. Raises EventLogError.
     """
@@ -32,6 +36,11 @@ def requests(url: str, model: str, since: datetime, until: datetime, limit: int)
             cursor.execute(_REQUESTS, (model, since, until, limit))
             yield (row[0] for row in cursor)
     except psycopg.errors.UndefinedTable as error:
-        raise EventLogError("the event log has no table prediction_events yet; run: python -m slipway_gateway migrate") from error
+        raise EventLogError(
+            "the event log has no table prediction_events yet; run: python -m "
+            "slipway_gateway migrate"
+        ) from error
     except psycopg.Error as error:
-        raise EventLogError(f"the event log cannot be read: {error}; check SLIPWAY_DATABASE_URL") from error
+        raise EventLogError(
+            f"the event log cannot be read: {error}; check SLIPWAY_DATABASE_URL"
+        ) from error

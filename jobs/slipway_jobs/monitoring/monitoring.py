@@ -30,38 +30,78 @@ EXPERIMENT = "monitoring"
 
 
 def monitor(
-    model: str, alias: str, window: timedelta, min_rows: int, max_requests: int, settings: Settings, tracking: Tracking
+    model: str,
+    alias: str,
+    window: timedelta,
+    min_rows: int,
+    max_requests: int,
+    settings: Settings,
+    tracking: Tracking,
 ) -> dict[str, Any]:
-    """Write the report as a run of the experiment ``monitoring``; the result as JSON, ``state`` says what was found."""
+    """Write the report as a run of the experiment ``monitoring``; the result as JSON, ``state``
+    says what was found.
+    """
     if settings.database_url is None:
-        raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; it names the PostgreSQL database that holds the event log")
+        raise WrongParameter(
+            "SLIPWAY_DATABASE_URL: is not set; it names the PostgreSQL database that holds "
+            "the event log"
+        )
     version = tracking.aliased(model, alias)
     if version is None:
-        raise NoSuchVersion(f"{model}: no version is {alias}, so there is nothing to compare with; promote one first")
+        raise NoSuchVersion(
+            f"{model}: no version is {alias}, so there is nothing to compare with; promote "
+            "one first"
+        )
     with tracking.run(EXPERIMENT, f"{model}/{version.version}", {"slipway.model": model}) as run:
         until = datetime.now(UTC)
         signature, reference = _known(version, tracking)
-        with event_log.requests(settings.database_url, model, until - window, until, max_requests) as bodies:
+        with event_log.requests(
+            settings.database_url, model, until - window, until, max_requests
+        ) as bodies:
             features, read, unreadable = inputs(signature, bodies, reference.words)
-        logger.info("%d rows of %d requests since %s, %d not readable", len(features), read, until - window, unreadable)
+        logger.info(
+            "%d rows of %d requests since %s, %d not readable",
+            len(features),
+            read,
+            until - window,
+            unreadable,
+        )
         columns = compare(reference, features) if len(features) >= min_rows else []
+        state = DRIFT if any(column.drifted for column in columns) else STABLE
         report = DriftReport(
-            state=TOO_FEW if len(features) < min_rows else DRIFT if any(column.drifted for column in columns) else STABLE,
-            model=model, version=version.version, digest=version.digest, since=until - window, until=until,
-            requests=read, rows=len(features), min_rows=min_rows, unreadable=unreadable, columns=columns,
+            state=state if len(features) >= min_rows else TOO_FEW,
+            model=model, version=version.version, digest=version.digest, since=until - window,
+            until=until, requests=read, rows=len(features), min_rows=min_rows,
+            unreadable=unreadable, columns=columns,
         )  # fmt: skip
         run.log(
             params={"model": model, "version": version.version, "window": window, "alias": alias},
             metrics={"rows": report.rows, "drifted": len(report.drifted)}
-            | {f"psi.{_metric(column.name)}": column.psi for column in columns if column.psi is not None},
+            | {
+                f"psi.{_metric(column.name)}": column.psi
+                for column in columns
+                if column.psi is not None
+            },
             tags={"slipway.state": report.state},
         )
-        run.log_files({"drift.json": report.model_dump_json(by_alias=True, indent=1), "drift.html": report.html()})
-    return {**report.model_dump(mode="json", by_alias=True, exclude={"columns"}), "drifted": report.drifted, "runId": run.id}
+        run.log_files(
+            {
+                "drift.json": report.model_dump_json(by_alias=True, indent=1),
+                "drift.html": report.html(),
+            }
+        )
+    return {
+        **report.model_dump(mode="json", by_alias=True, exclude={"columns"}),
+        "drifted": report.drifted,
+        "runId": run.id,
+    }
 
 
-def inputs(signature: Signature, bodies: Iterable[str | None], words: Collection[str] = ()) -> tuple[Floats, int, int]:
-    """Rows of the requests as [rows, columns of the reference], the number of requests, and how many could not be read.
+def inputs(
+    signature: Signature, bodies: Iterable[str | None], words: Collection[str] = ()
+) -> tuple[Floats, int, int]:
+    """Rows of the requests as [rows, columns of the reference], the number of requests, and how
+    many could not be read.
 
     NaN is a missing value; ``words`` are those that the reference knows.
     """
@@ -83,7 +123,10 @@ def _rows(signature: Signature, body: str) -> Features:
     rows = signature.check(list(tensors.values()))
     # None, which stands for a missing value on the wire, becomes NaN.
     kind = object if is_text(signature) else np.float32
-    parts = [np.array(tensors[column.name].data, dtype=kind).reshape(rows, -1) for column in signature.inputs]
+    parts = [
+        np.array(tensors[column.name].data, dtype=kind).reshape(rows, -1)
+        for column in signature.inputs
+    ]
     return np.concatenate(parts, axis=1)
 
 
@@ -95,7 +138,9 @@ def _known(version: Version, tracking: Tracking) -> tuple[Signature, Reference]:
             signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
             return signature, Reference.model_validate_json((folder / REFERENCE_FILE).read_bytes())
         except (FileNotFoundError, ValidationError) as error:
-            raise NoSuchVersion(f"{version}: has no readable {SIGNATURE_FILE} and {REFERENCE_FILE}: {error}") from None
+            raise NoSuchVersion(
+                f"{version}: has no readable {SIGNATURE_FILE} and {REFERENCE_FILE}: {error}"
+            ) from None
 
 
 def _metric(name: str) -> str:

@@ -1,4 +1,6 @@
-"""Steps down a slope: Adam (Kingma and Ba 2015) with decoupled decay (Loshchilov and Hutter 2019)."""
+"""Steps down a slope: Adam (Kingma and Ba 2015) with decoupled decay (Loshchilov and Hutter
+2019).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,10 +31,16 @@ class Adam:
             self._squares = [np.zeros_like(each) for each in parameters]
         rate = self.rate * (1 - self._taken / self.steps)
         self._taken += 1
-        self._means = [_MEAN * old + (1 - _MEAN) * new for old, new in zip(self._means, slopes, strict=True)]
-        self._squares = [_SQUARE * old + (1 - _SQUARE) * new**2 for old, new in zip(self._squares, slopes, strict=True)]
+        self._means = [
+            _MEAN * old + (1 - _MEAN) * new for old, new in zip(self._means, slopes, strict=True)
+        ]
+        self._squares = [
+            _SQUARE * old + (1 - _SQUARE) * new**2
+            for old, new in zip(self._squares, slopes, strict=True)
+        ]
         mean_share, square_share = 1 - _MEAN**self._taken, 1 - _SQUARE**self._taken
         return [
-            each * (1 - rate * self.decay) - rate * (mean / mean_share) / (np.sqrt(square / square_share) + _TINY)
+            each * (1 - rate * self.decay)
+            - rate * (mean / mean_share) / (np.sqrt(square / square_share) + _TINY)
             for each, mean, square in zip(parameters, self._means, self._squares, strict=True)
         ]

@@ -22,9 +22,11 @@ _CHANNELS = 2
 
 
 class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Of signals [rows, samples], filled up with zeros. Each class has the same weight, however rare it is.
+    """Of signals [rows, samples], filled up with zeros. Each class has the same weight, however
+    rare it is.
 
-    The same rows, parameters and seed give the same network to the last bit: one thread, and one order of the rows.
+    The same rows, parameters and seed give the same network to the last bit: one thread, and one
+    order of the rows.
     """
 
     def __init__(self, epochs: int = 20, width: int = 8, random_state: int = 0) -> None:
@@ -35,7 +37,10 @@ class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def fit(self, x: Floats, y: NDArray[np.int64]) -> Self:
         self.n_features_in_ = x.shape[1]
         self.classes_, labels = np.unique(y, return_inverse=True)
-        signals, weights = _channels(x), compute_sample_weight("balanced", labels).astype(np.float32)
+        signals, weights = (
+            _channels(x),
+            compute_sample_weight("balanced", labels).astype(np.float32),
+        )
         random = np.random.default_rng(self.random_state)
         network = Network.drawn(random, _CHANNELS, self.width, len(self.classes_))
         batches = -(-len(x) // BATCH)
@@ -51,7 +56,10 @@ class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def predict_proba(self, x: Floats) -> Array:
         """[rows, classes] in the order of ``classes_``."""
         with threadpool_limits(1):
-            parts = [self.network_.probabilities(_channels(x[start : start + _ASKED])) for start in range(0, len(x), _ASKED)]
+            parts = [
+                self.network_.probabilities(_channels(x[start : start + _ASKED]))
+                for start in range(0, len(x), _ASKED)
+            ]
         return np.concatenate(parts)
 
     def predict(self, x: Floats) -> NDArray[np.int64]:
@@ -62,15 +70,21 @@ class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         there = builder("Cast", builder("Greater", x, np.asarray(0, dtype=np.float32)), to=1)
         time = builder("Mul", there, _clock(self.n_features_in_))
         one_channel = np.asarray([0, 1, -1], dtype=np.int64)  # 0: as many rows as there are
-        both = builder("Concat", builder("Reshape", x, one_channel), builder("Reshape", time, one_channel), axis=1)
+        both = builder(
+            "Concat",
+            builder("Reshape", x, one_channel),
+            builder("Reshape", time, one_channel),
+            axis=1,
+        )
         return self.network_.draw(builder, both, _CHANNELS)
 
 
 def _channels(x: Floats) -> Array:
     """[rows, samples, 2]: the signal, and beside each sample that there is its time.
 
-    Without it a network that takes the largest over time knows what there is in a signal and not when, and an early beat is
-    known by when the next one comes. Source: Liu and others (2018), "CoordConv".
+    Without it a network that takes the largest over time knows what there is in a signal and not
+    when, and an early beat is known by when the next one comes. Source: Liu and others (2018),
+    "CoordConv".
     """
     signal = np.asarray(x, dtype=np.float32)
     return np.stack([signal, (signal > 0) * _clock(x.shape[1])], axis=2)

@@ -1,7 +1,9 @@
-"""One layer over a signal: convolution, the largest of neighbours, ReLU; with its gradient, and as ONNX.
+"""One layer over a signal: convolution, the largest of neighbours, ReLU; with its gradient, and as
+ONNX.
 
-Arrays are [rows, samples, channels], so that a window lies in one piece and a convolution is one product of matrices
-(im2col: Chellapilla, Puri and Simard 2006). In ONNX they are [rows, channels, samples].
+Arrays are [rows, samples, channels], so that a window lies in one piece and a convolution is one
+product of matrices (im2col: Chellapilla, Puri and Simard 2006). In ONNX they are [rows, channels,
+samples].
 """
 
 from dataclasses import dataclass
@@ -34,7 +36,9 @@ class Passed:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Weights [size × channels, outputs] and bias [outputs], over windows of ``size`` samples; nothing is padded."""
+    """Weights [size × channels, outputs] and bias [outputs], over windows of ``size`` samples;
+    nothing is padded.
+    """
 
     weights: Array
     bias: Array
@@ -49,12 +53,17 @@ class Convolution:
         largest, place = parts[:, :, 0], np.zeros((len(x), pooled, parts.shape[3]), dtype=np.int8)
         for position in range(1, POOL):
             larger = parts[:, :, position] > largest
-            largest, place = np.where(larger, parts[:, :, position], largest), np.where(larger, np.int8(position), place)
+            largest, place = (
+                np.where(larger, parts[:, :, position], largest),
+                np.where(larger, np.int8(position), place),
+            )
         given = np.maximum(largest + self.bias, 0)
         return given, Passed(x.shape, flat, place, given > 0)
 
     def backward(self, slope: Array, passed: Passed) -> tuple[list[Array], Array]:
-        """From the slopes of the loss by the outputs: those by weights and bias, and those by each product of a window."""
+        """From the slopes of the loss by the outputs: those by weights and bias, and those by each
+        product of a window.
+        """
         slope = slope * passed.open
         spread = np.stack([slope * (passed.place == position) for position in range(POOL)], axis=2)
         spread = spread.reshape(-1, slope.shape[2])
@@ -63,7 +72,9 @@ class Convolution:
     def by_input(self, spread: Array, passed: Passed) -> Array:
         """The slopes by the inputs; the first layer has no use for them."""
         rows, _, channels = passed.shape
-        by_window = (spread @ self.weights.T).reshape(rows, -1, len(self.weights) // channels, channels)
+        by_window = (spread @ self.weights.T).reshape(
+            rows, -1, len(self.weights) // channels, channels
+        )
         found = np.zeros(passed.shape, dtype=spread.dtype)
         for position in range(by_window.shape[2]):
             found[:, position : position + by_window.shape[1]] += by_window[:, :, position]
@@ -72,5 +83,7 @@ class Convolution:
     def draw(self, builder: GraphBuilder, x: str, channels: int) -> str:
         """The same as ``forward``, as ONNX."""
         kernel = self.weights.reshape(-1, channels, len(self.bias)).transpose(2, 1, 0)
-        convolved = builder("Conv", x, np.ascontiguousarray(kernel), self.bias, kernel_shape=[kernel.shape[2]])
+        convolved = builder(
+            "Conv", x, np.ascontiguousarray(kernel), self.bias, kernel_shape=[kernel.shape[2]]
+        )
         return builder("Relu", builder("MaxPool", convolved, kernel_shape=[POOL], strides=[POOL]))

@@ -1,4 +1,6 @@
-"""Two convolutions, the largest of each channel over time, and one linear layer to a score for each class."""
+"""Two convolutions, the largest of each channel over time, and one linear layer to a score for each
+class.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ SIZES = (9, 7)
 
 @dataclass(frozen=True)
 class Network:
-    """All that it knows is ``parameters``: weights and bias of the first convolution, of the second, of the linear layer."""
+    """All that it knows is ``parameters``: weights and bias of the first convolution, of the
+    second, of the linear layer.
+    """
 
     parameters: Sequence[Array]
 
@@ -43,8 +47,12 @@ class Network:
             x, _ = layer.forward(x)
         return _softmax(x.max(axis=1) @ self.parameters[4] + self.parameters[5])
 
-    def slopes(self, x: Array, labels: NDArray[np.int64], weights: Array) -> tuple[float, list[Array]]:
-        """The mean cross-entropy, each row [rows] with its weight, and its slope by each of the parameters."""
+    def slopes(
+        self, x: Array, labels: NDArray[np.int64], weights: Array
+    ) -> tuple[float, list[Array]]:
+        """The mean cross-entropy, each row [rows] with its weight, and its slope by each of the
+        parameters.
+        """
         first, second = self._layers
         middle, first_passed = first.forward(x)
         late, second_passed = second.forward(middle)

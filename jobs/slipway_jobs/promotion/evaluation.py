@@ -33,7 +33,9 @@ class HeldOut:
     split: Split
 
     def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
-        """The version's scores by metric: its stored model, digest-checked, on the held-out rows. Raises WrongDigest."""
+        """The version's scores by metric: its stored model, digest-checked, on the held-out rows.
+        Raises WrongDigest.
+        """
         outputs = served_by(version, tracking).run(self.task.feeds(self.split.test.features))
         found = scores(self.task.metrics, self.split.test.labels, self.task.predictions(outputs))
         logger.info("%s on %d held-out rows: %s", version, len(self.split.test), _short(found))
@@ -42,14 +44,17 @@ class HeldOut:
     def baseline(self) -> dict[str, float]:
         """Of each metric the best that the baselines reach."""
         metrics, split = self.task.metrics, self.split
-        return strongest(metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test))
+        return strongest(
+            metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test)
+        )
 
 
 def held_out_of(task: Task, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
     """Have the version's dataset and part it as its training did.
 
-    It is had from the store, by its digest; that of a version older than the store, from where it came from. Raises
-    WrongDigest when that is not what the version was trained on: its held-out rows would not be held out.
+    It is had from the store, by its digest; that of a version older than the store, from where it
+    came from. Raises WrongDigest when that is not what the version was trained on: its held-out
+    rows would not be held out.
     """
     name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
     if name not in DATASETS:
@@ -57,16 +62,23 @@ def held_out_of(task: Task, version: Version, settings: Settings, tracking: Trac
     if (table := kept(name, digest, tracking)) is None:
         table = load(DATASETS[name], settings)
     if table.digest != digest:
-        raise WrongDigest(f"{version} was trained on {name} with the digest {digest}; what loads now has {table.digest}")
+        raise WrongDigest(
+            f"{version} was trained on {name} with the digest {digest}; what loads now has "
+            f"{table.digest}"
+        )
     return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject))
 
 
-def evaluate(task: Task, version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
+def evaluate(
+    task: Task, version: Version, settings: Settings, tracking: Tracking
+) -> dict[str, Any]:
     """Score a version, and write the scores to its run and its tags; the result as JSON."""
     held_out = held_out_of(task, version, settings, tracking)
     found = held_out.score(version, tracking)
     tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
-    tracking.tag(version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()})
+    tracking.tag(
+        version, {f"slipway.evaluation.{name}": repr(value) for name, value in found.items()}
+    )
     return {
         "state": "evaluated",
         "model": version.name,
@@ -79,14 +91,18 @@ def evaluate(task: Task, version: Version, settings: Settings, tracking: Trackin
 
 
 def served_by(version: Version, tracking: Tracking) -> Served:
-    """The version's model file, with the whole artifact checked against its digest. Raises WrongDigest, NoSuchVersion."""
+    """The version's model file, with the whole artifact checked against its digest. Raises
+    WrongDigest, NoSuchVersion.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder, manifest = fetch(version, tracking, Path(temporary))
         return Served(manifest.format, (folder / manifest.format.file).read_bytes())
 
 
 def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, ArtifactManifest]:
-    """The version's artifact, checked, and where it is inside the folder. Raises WrongDigest naming the version."""
+    """The version's artifact, checked, and where it is inside the folder. Raises WrongDigest naming
+    the version.
+    """
     stored = tracking.download(version, folder)
     try:
         return stored, artifact.check(stored, version.digest)

@@ -1,4 +1,6 @@
-"""Make a version live: a gate, and then the move of an alias. Nothing else happens here; the controller does the rest."""
+"""Make a version live: a gate, and then the move of an alias. Nothing else happens here; the
+controller does the rest.
+"""
 
 import json
 import logging
@@ -21,7 +23,9 @@ from slipway_jobs.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 AUDIT = "slipway.promotion."
-"""Tags of a version: after the prefix the moment, as value who, why, from which version, and what the gate said."""
+"""Tags of a version: after the prefix the moment, as value who, why, from which version, and what
+the gate said.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,15 @@ class GateResult:
     gain: float
 
 
-def promote(task: Task, candidate: Version, request: PromotionRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Move the alias to the candidate when the gate lets it pass; the result as JSON, ``state`` says what happened.
+def promote(
+    task: Task,
+    candidate: Version,
+    request: PromotionRequest,
+    settings: Settings,
+    tracking: Tracking,
+) -> dict[str, Any]:
+    """Move the alias to the candidate when the gate lets it pass; the result as JSON, ``state``
+    says what happened.
 
     promoted, unchanged (live already), passed (a dry run that would promote), refused.
     Raises Refused when someone else moved the alias in the meantime.
@@ -67,12 +78,18 @@ def promote(task: Task, candidate: Version, request: PromotionRequest, settings:
     if live is not None and live.version == candidate.version:
         return {"state": "unchanged", "reason": f"{candidate} is {request.alias} already", **result}
     if request.rollback:
-        gate: dict[str, Any] = {"gate": "skipped (rollback)", "reason": _without_gate(candidate, live, tracking)}
+        gate: dict[str, Any] = {
+            "gate": "skipped (rollback)",
+            "reason": _without_gate(candidate, live, tracking),
+        }
         passed = True
     else:
         verdict = compare(task, candidate, live, request, settings, tracking)
         passed = verdict.passed
-        gate = {"gate": "passed" if passed else "refused", **{k: v for k, v in vars(verdict).items() if k != "passed"}}
+        gate = {
+            "gate": "passed" if passed else "refused",
+            **{k: v for k, v in vars(verdict).items() if k != "passed"},
+        }
     logger.info("%s", gate["reason"])
     if passed and not request.dry_run:
         _move(candidate, live, request, settings, tracking, gate)
@@ -81,11 +98,18 @@ def promote(task: Task, candidate: Version, request: PromotionRequest, settings:
 
 
 def compare(
-    task: Task, candidate: Version, live: Version | None, request: PromotionRequest, settings: Settings, tracking: Tracking
+    task: Task,
+    candidate: Version,
+    live: Version | None,
+    request: PromotionRequest,
+    settings: Settings,
+    tracking: Tracking,
 ) -> GateResult:
-    """The gate: both versions on the candidate's held-out rows, now; without a live version, against the baseline.
+    """The gate: both versions on the candidate's held-out rows, now; without a live version,
+    against the baseline.
 
-    The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse. The baseline it must beat.
+    The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse.
+    The baseline it must beat.
     """
     held_out = held_out_of(task, candidate, settings, tracking)
     metric = task.metric(request.metric)
@@ -98,18 +122,31 @@ def compare(
         other, name = held_out.score(live, tracking)[metric.name], f"{live} ({request.alias})"
     gain = direction.gain(score, other)
     passed = gain >= request.min_gain and (live is not None or gain > 0)
-    needed = f"at least {request.min_gain:g} is asked for" if live or request.min_gain else "more than 0 is asked for"
+    needed = (
+        f"at least {request.min_gain:g} is asked for"
+        if live or request.min_gain
+        else "more than 0 is asked for"
+    )
     reason = (
-        f"{candidate} {'passes' if passed else 'is refused'}: {metric.name} {score:.4f} against {other:.4f} of {name} "
-        f"on the same {len(held_out.split.test)} held-out rows, a gain of {gain:+.4f} ({direction}); {needed}"
+        f"{candidate} {'passes' if passed else 'is refused'}: {metric.name} {score:.4f} "
+        f"against {other:.4f} of {name} "
+        f"on the same {len(held_out.split.test)} held-out rows, a gain of {gain:+.4f} "
+        f"({direction}); {needed}"
     )
     return GateResult(passed, reason, metric.name, direction, score, other, gain)
 
 
 def _warn_of_other_data(held_out: HeldOut, live: Version) -> None:
     if live.tags.get(Tag.DATASET_DIGEST) != held_out.digest:
-        # To the candidate's disadvantage only: the live version may have been trained on rows that the candidate never saw.
-        logger.warning("%s was trained on other data than the candidate; rows held out here may have been in it", live)
+        # To the candidate's disadvantage only: the live version may have been trained on rows that
+        # the candidate never saw.
+        logger.warning(
+            (
+                "%s was trained on other data than the candidate; rows held out here may have "
+                "been in it"
+            ),
+            live,
+        )
 
 
 def _without_gate(candidate: Version, live: Version | None, tracking: Tracking) -> str:
@@ -129,7 +166,9 @@ def _move(
 ) -> None:
     now = tracking.aliased(candidate.name, request.alias)
     if (now and now.version) != (live and live.version):
-        raise Refused(f"{request.alias} was moved to {now} while the gate was at work; promote again")
+        raise Refused(
+            f"{request.alias} was moved to {now} while the gate was at work; promote again"
+        )
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     record = {
         "by": settings.who,
@@ -139,6 +178,11 @@ def _move(
         **gate,
     }
     # The record first: an alias that moved without a word of who and why must not be.
-    with noted(settings, "alias.move", f"registry/{candidate.name}/aliases/{request.alias}", {"to": candidate.version, **record}):
+    with noted(
+        settings,
+        "alias.move",
+        f"registry/{candidate.name}/aliases/{request.alias}",
+        {"to": candidate.version, **record},
+    ):
         tracking.tag(candidate, {AUDIT + moment: json.dumps(record)})
         tracking.point(candidate.name, request.alias, candidate)

@@ -1,7 +1,8 @@
-"""Make a version servable that someone logged by hand with ``mlflow.onnx.log_model``: it has no signature and no digest.
+"""Make a version servable that someone logged by hand with ``mlflow.onnx.log_model``: it has no
+signature and no digest.
 
-Trust on first use: what lies in the store now is what the version is from now on. What was logged stays as it is; the
-artifact that is served is written beside it, and the version's tags lead to it.
+Trust on first use: what lies in the store now is what the version is from now on. What was logged
+stays as it is; the artifact that is served is written beside it, and the version's tags lead to it.
 """
 
 import json
@@ -26,7 +27,15 @@ from slipway_contract.signature import Signature
 
 from slipway_jobs.errors import Refused
 from slipway_jobs.formats.inference import explain, load_onnx
-from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_of, output_column, read, with_outputs, without_zip_maps
+from slipway_jobs.formats.onnx_graph import (
+    Graph,
+    GraphInput,
+    inputs_of,
+    output_column,
+    read,
+    with_outputs,
+    without_zip_maps,
+)
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.logged import logged_example, logged_onnx
 from slipway_jobs.registry.signing import sign
@@ -40,11 +49,14 @@ EXPERIMENT = "adoption"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 _TRIALS = (2, 3)
-"""Numbers of rows that a graph is tried with: the first dimension of an output that follows them is the rows."""
+"""Numbers of rows that a graph is tried with: the first dimension of an output that follows them is
+the rows.
+"""
 
 
 def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Pin the version; the result as JSON, ``state`` is adopted, or unchanged when it has a digest already.
+    """Pin the version; the result as JSON, ``state`` is adopted, or unchanged when it has a digest
+    already.
 
     Raises Refused when it cannot be served as it is; the sentence says what to log instead.
     """
@@ -52,8 +64,15 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
     if Tag.DIGEST in version.tags:
         return {"state": "unchanged", **result, "digest": version.digest}
     if not NAME.fullmatch(version.name):
-        raise Refused(f"{version.name!r} is not a name that can be served; rename the registered model: {NAME_RULE}")
-    tags = {"slipway.model": version.name, "slipway.adopted.version": version.version, "slipway.adopted.by": settings.who}
+        raise Refused(
+            f"{version.name!r} is not a name that can be served; rename the registered "
+            f"model: {NAME_RULE}"
+        )
+    tags = {
+        "slipway.model": version.name,
+        "slipway.adopted.version": version.version,
+        "slipway.adopted.by": settings.who,
+    }
     with (
         tempfile.TemporaryDirectory() as temporary,
         tracking.run(f"{EXPERIMENT}-{version.name}", str(version), tags) as run,
@@ -70,13 +89,20 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
             raise Refused(f"{version} was pinned by someone else in the meantime")
         # The digest last: with it, the version counts as pinned.
         form = ArtifactFormat.ONNX.value
-        tags = {Tag.FORMAT: form, Tag.ARTIFACT: f"models:/{model_id}", **signer, Tag.DIGEST: manifest.digest}
+        tags = {
+            Tag.FORMAT: form,
+            Tag.ARTIFACT: f"models:/{model_id}",
+            **signer,
+            Tag.DIGEST: manifest.digest,
+        }
         tracking.tag(version, tags)
     return {"state": "adopted", **result, "digest": manifest.digest}
 
 
 def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> ArtifactManifest:
-    """Write the artifact of what was logged into the folder: the graph in one file, and what can be known of it."""
+    """Write the artifact of what was logged into the folder: the graph in one file, and what can be
+    known of it.
+    """
     graph = read(logged_onnx(logged))
     inputs = inputs_of(graph)
     row = example_row(logged_example(logged), inputs)
@@ -84,8 +110,13 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
     graph, signature = understand(graph, inputs, row)
     left_out = sorted(set(declared) - {column.name for column in signature.outputs})
     (folder / ArtifactFormat.ONNX.file).write_bytes(graph.SerializeToString())
-    request = signature.request([{each.column.name: _plain(row[each.column.name], each) for each in inputs}])
-    provenance = {"adoptedBy": settings.who, **({"runId": version.run_id} if version.run_id else {})}
+    request = signature.request(
+        [{each.column.name: _plain(row[each.column.name], each) for each in inputs}]
+    )
+    provenance = {
+        "adoptedBy": settings.who,
+        **({"runId": version.run_id} if version.run_id else {}),
+    }
     files = {
         SIGNATURE_FILE: signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
         EXAMPLE_FILE: request.model_dump_json(exclude_none=True, indent=1).encode(),
@@ -98,25 +129,38 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
 def understand(
     graph: Graph, inputs: list[GraphInput], row: Arrays, wanted: Sequence[str] | None = None
 ) -> tuple[Graph, Signature]:
-    """The signature by trial with two numbers of rows, and the graph that declares its outputs: those ``wanted``, else all.
+    """The signature by trial with two numbers of rows, and the graph that declares its outputs:
+    those ``wanted``, else all.
 
-    Left out is what is no tensor and, unless wanted, what does not depend on the rows, as names of classes. Raises Refused.
+    Left out is what is no tensor and, unless wanted, what does not depend on the rows, as names of
+    classes. Raises Refused.
     """
     graph, classes = without_zip_maps(graph)
     few, more = _trials(graph, row)
-    names = [name for name in more if isinstance(more[name], np.ndarray) and (wanted is None or name in wanted)]
+    names = [
+        name
+        for name in more
+        if isinstance(more[name], np.ndarray) and (wanted is None or name in wanted)
+    ]
     if wanted is None:
         names = [name for name in names if few[name].shape != more[name].shape] or names
-    columns = tuple(output_column(name, more[name], _TRIALS[1], classes.get(name, ())) for name in names)
+    columns = tuple(
+        output_column(name, more[name], _TRIALS[1], classes.get(name, ())) for name in names
+    )
     if not columns:
         raise Refused("the graph gives no tensor that V2 knows")
     for column in columns:
-        if (shape := output_column(column.name, few[column.name], _TRIALS[0]).shape) != column.shape:
+        if (
+            shape := output_column(column.name, few[column.name], _TRIALS[0]).shape
+        ) != column.shape:
             raise Refused(
-                f"output {column.name!r} of a row has the shape {list(shape)} or {list(column.shape)} by the number of rows: "
+                f"output {column.name!r} of a row has the shape {list(shape)} or "
+                f"{list(column.shape)} by the number of rows: "
                 "rows must stand alone"
             )
-    scalars: dict[str, tuple[int, ...]] = {each.name: more[each.name].shape[1:] for each in columns if not each.shape}
+    scalars: dict[str, tuple[int, ...]] = {
+        each.name: more[each.name].shape[1:] for each in columns if not each.shape
+    }
     signature = Signature(inputs=tuple(each.column for each in inputs), outputs=columns)
     return with_outputs(graph, columns, scalars), signature
 
@@ -125,19 +169,28 @@ def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, 
     """The outputs for ``row`` repeated, once for each of the numbers of rows. Raises Refused."""
     try:
         run = load_onnx(graph.SerializeToString())
-        few, more = (run({name: np.repeat(value, rows, axis=0) for name, value in row.items()}) for rows in _TRIALS)
+        few, more = (
+            run({name: np.repeat(value, rows, axis=0) for name, value in row.items()})
+            for rows in _TRIALS
+        )
     except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
         raise Refused(
-            "the graph does not answer an example: log it with an input_example that it answers, or register it with --example: "
+            "the graph does not answer an example: log it with an input_example that it "
+            "answers, or register it with --example: "
             f"{explain(error)}"
         ) from error
     return few, more
 
 
 def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
-    """One row in the graph's shapes: of the logged example where it fits, else zeros and empty strings."""
+    """One row in the graph's shapes: of the logged example where it fits, else zeros and empty
+    strings.
+    """
     try:
-        return {each.column.name: _first(_part(example, each.column.name, inputs), each) for each in inputs}
+        return {
+            each.column.name: _first(_part(example, each.column.name, inputs), each)
+            for each in inputs
+        }
     except (KeyError, ValueError, TypeError, IndexError):
         return {each.column.name: _first(_blank(each), each) for each in inputs}
 
@@ -156,7 +209,9 @@ def _first(values: Any, each: GraphInput) -> np.ndarray[Any, Any]:
     given = np.asarray(values).reshape(-1, *each.dimensions)[[0]]
     if given.dtype.kind == "f" and not np.isfinite(given).all():
         raise ValueError("the signature that is found by trial allows no missing values")
-    if each.dtype.kind == "O" and not all(isinstance(value, str) for value in given.reshape(-1).tolist()):
+    if each.dtype.kind == "O" and not all(
+        isinstance(value, str) for value in given.reshape(-1).tolist()
+    ):
         raise ValueError("not a text")
     return given.astype(each.dtype)
 
@@ -175,10 +230,24 @@ def card(version: Version, signature: Signature, left_out: Sequence[str]) -> str
     lines = [
         f"# {version.name}, version {version.version}",
         "",
-        "Logged by hand and adopted as it was found. What it was trained on, how good it is and what it is for is not recorded.",
-        *("", "## Inputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.inputs)),
-        *("", "## Outputs", *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs)),
-        *(f"- {name}: left out, because it is no tensor or does not depend on the rows" for name in left_out),
+        (
+            "Logged by hand and adopted as it was found. What it was trained on, how good it is "
+            "and what it is for is not recorded."
+        ),
+        *(
+            "",
+            "## Inputs",
+            *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.inputs),
+        ),
+        *(
+            "",
+            "## Outputs",
+            *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs),
+        ),
+        *(
+            f"- {name}: left out, because it is no tensor or does not depend on the rows"
+            for name in left_out
+        ),
         "",
     ]
     return "\n".join(lines)

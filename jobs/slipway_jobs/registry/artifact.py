@@ -1,4 +1,6 @@
-"""The folder that is a model version: written with a manifest that lists every other file, and checked by it."""
+"""The folder that is a model version: written with a manifest that lists every other file, and
+checked by it.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,7 +23,9 @@ def seal(folder: Path, files: Mapping[str, bytes], form: ArtifactFormat) -> Arti
     """Add the files to the folder, and a manifest of all that is in it then."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    manifest = ArtifactManifest(format=form, files=tuple(_entry(folder, path) for path in _paths(folder)))
+    manifest = ArtifactManifest(
+        format=form, files=tuple(_entry(folder, path) for path in _paths(folder))
+    )
     (folder / MANIFEST_FILE).write_bytes(manifest.content())
     return manifest
 
@@ -33,15 +37,24 @@ def check(folder: Path, digest: str) -> ArtifactManifest:
     except FileNotFoundError:
         raise WrongDigest(f"the artifact has no {MANIFEST_FILE}") from None
     if digest_of(content) != digest:
-        raise WrongDigest(f"{MANIFEST_FILE} has the digest {digest_of(content)}; {digest} is expected")
+        raise WrongDigest(
+            f"{MANIFEST_FILE} has the digest {digest_of(content)}; {digest} is expected"
+        )
     try:
         manifest = ArtifactManifest.model_validate_json(content)
     except ValidationError as error:
-        raise WrongDigest(f"{MANIFEST_FILE} is not a manifest: {error.errors()[0]['msg']}") from None
+        raise WrongDigest(
+            f"{MANIFEST_FILE} is not a manifest: {error.errors()[0]['msg']}"
+        ) from None
     listed = {entry.path: entry for entry in manifest.files}
-    found = {path.relative_to(folder).as_posix() for path in _paths(folder)} - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}
+    found = {path.relative_to(folder).as_posix() for path in _paths(folder)} - {
+        MANIFEST_FILE,
+        PACKAGE_SIGNATURE_FILE,
+    }
     if found != listed.keys():
-        raise WrongDigest(f"files differ from {MANIFEST_FILE}: {', '.join(sorted(found ^ listed.keys()))}")
+        raise WrongDigest(
+            f"files differ from {MANIFEST_FILE}: {', '.join(sorted(found ^ listed.keys()))}"
+        )
     for name, entry in listed.items():
         if _entry(folder, folder / name) != entry:
             raise WrongDigest(f"{name} is not what {MANIFEST_FILE} lists")
@@ -54,4 +67,8 @@ def _paths(folder: Path) -> list[Path]:
 
 def _entry(folder: Path, path: Path) -> ManifestEntry:
     content = path.read_bytes()
-    return ManifestEntry(path=path.relative_to(folder).as_posix(), size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return ManifestEntry(
+        path=path.relative_to(folder).as_posix(),
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )

@@ -33,13 +33,17 @@ def save(exported: "Exported", folder: Path, signature: Signature, run: Run, mod
         folder.mkdir()
         (folder / ArtifactFormat.RULES.file).write_text(exported.model_dump_json())
         # No flavour: nothing of MLflow's runs rules; it shows the signature.
-        Model(run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)).save(folder / "MLmodel")
+        Model(
+            run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)
+        ).save(folder / "MLmodel")
     else:
         _save_onnx(exported, folder, signature, run, model_id)
 
 
 def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
-    """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's own files."""
+    """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's
+    own files.
+    """
     import mlflow.onnx  # onnx is a second of start-up that only training needs
 
     mlflow.onnx.save_model(
@@ -47,20 +51,28 @@ def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, mod
         str(folder),
         mlflow_model=Model(run_id=run.id, model_id=model_id, model_uuid=model_id),
         signature=_signature(signature),
-        pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "onnx", "onnxruntime")],
+        pip_requirements=[
+            f"{package}=={metadata.version(package)}"
+            for package in ("mlflow", "onnx", "onnxruntime")
+        ],
         save_as_external_data=False,
     )
 
 
 def logged_onnx(folder: Path) -> Path:
-    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model of another kind."""
+    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model
+    of another kind.
+    """
     try:
         flavors = Model.load(str(folder)).flavors
     except MlflowException as error:
         raise Refused(f"what was logged is no MLflow model: {error}") from error
     if "onnx" not in flavors:
         kinds = ", ".join(sorted(flavors.keys() - {"python_function"})) or "code"
-        raise Refused(f"it was logged as {kinds}, which could run any code; convert it to ONNX and use mlflow.onnx.log_model")
+        raise Refused(
+            f"it was logged as {kinds}, which could run any code; convert it to ONNX and use "
+            "mlflow.onnx.log_model"
+        )
     path = (folder / str(flavors["onnx"].get("data", "model.onnx"))).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise Refused("its MLmodel names a graph that is not there")
@@ -68,7 +80,9 @@ def logged_onnx(folder: Path) -> Path:
 
 
 def logged_example(folder: Path) -> Any:
-    """The input example that was logged with it: an array, a data frame, a dictionary; None when there is none."""
+    """The input example that was logged with it: an array, a data frame, a dictionary; None when
+    there is none.
+    """
     try:
         return Model.load(str(folder)).load_input_example(str(folder))
     except (MlflowException, OSError, ValueError):
@@ -80,4 +94,9 @@ def _signature(signature: Signature) -> ModelSignature:
 
 
 def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:
-    return Schema([TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name) for column in columns])
+    return Schema(
+        [
+            TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name)
+            for column in columns
+        ]
+    )

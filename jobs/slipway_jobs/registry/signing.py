@@ -1,4 +1,6 @@
-"""The door to OpenSSF model signing: whoever has the key vouches for an artifact's manifest, and so for all that it lists."""
+"""The door to OpenSSF model signing: whoever has the key vouches for an artifact's manifest, and so
+for all that it lists.
+"""
 
 import json
 import logging
@@ -17,23 +19,34 @@ logger = logging.getLogger(__name__)
 
 
 def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
-    """Sign the sealed artifact in the folder as a version of the registered model ``name``; tags that tell by which key.
+    """Sign the sealed artifact in the folder as a version of the registered model ``name``; tags
+    that tell by which key.
 
-    ``key`` is a PEM file with the private key of the elliptic curve P-256, P-384 or P-521; None: nothing is signed.
-    Raises WrongParameter, Refused.
+    ``key`` is a PEM file with the private key of the elliptic curve P-256, P-384 or P-521; None:
+    nothing is signed. Raises WrongParameter, Refused.
     """
     if key is None:
         logger.warning("the artifact is not signed: SLIPWAY_SIGNING_KEY is not set")
         return {}
     if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} is not a name that can be served, so nothing is signed for it; {NAME_RULE}")
-    from model_signing import signing  # a second, and a hundred packages, that only those who sign need
+        raise Refused(
+            f"{name!r} is not a name that can be served, so nothing is signed for it; {NAME_RULE}"
+        )
+    from model_signing import (
+        signing,
+    )  # a second, and a hundred packages, that only those who sign need
 
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError, AttributeError):  # nothing of what was read goes into the message
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):  # nothing of what was read goes into the message
         raise WrongParameter(
-            f"SLIPWAY_SIGNING_KEY: {key} is not a readable PEM file with a private key on P-256, P-384 or P-521"
+            f"SLIPWAY_SIGNING_KEY: {key} is not a readable PEM file with a private key on "
+            "P-256, P-384 or P-521"
         ) from None
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / name / MANIFEST_FILE
@@ -45,16 +58,26 @@ def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
 
 
 def sign_version(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Sign a registered version, one of before there were signatures or one that an old key has signed; the result as JSON.
+    """Sign a registered version, one of before there were signatures or one that an old key has
+    signed; the result as JSON.
 
-    What is signed are the bytes that the version's digest pins. Raises WrongParameter, WrongDigest, NoSuchVersion.
+    What is signed are the bytes that the version's digest pins. Raises WrongParameter, WrongDigest,
+    NoSuchVersion.
     """
     if settings.signing_key is None:
-        raise WrongParameter("SLIPWAY_SIGNING_KEY: is not set; it names the file with the private key")
+        raise WrongParameter(
+            "SLIPWAY_SIGNING_KEY: is not set; it names the file with the private key"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = tracking.download(version, Path(temporary))
         artifact.check(folder, version.digest)
         signer = sign(folder, version.name, settings.signing_key)
         tracking.attach(version, folder / PACKAGE_SIGNATURE_FILE)
     tracking.tag(version, signer)
-    return {"state": "signed", "model": version.name, "version": version.version, "digest": version.digest, **signer}
+    return {
+        "state": "signed",
+        "model": version.name,
+        "version": version.version,
+        "digest": version.digest,
+        **signer,
+    }

@@ -37,7 +37,10 @@ class Version:
 
     def tag(self, key: str) -> str:
         if key not in self.tags:
-            raise NoSuchVersion(f"{self}: has no tag {key}; Slipway's training writes it, so train or import the version anew")
+            raise NoSuchVersion(
+                f"{self}: has no tag {key}; Slipway's training writes it, so train or import "
+                "the version anew"
+            )
         return self.tags[key]
 
     def __str__(self) -> str:
@@ -64,16 +67,24 @@ class Run:
         now = int(time.time() * 1000)
         self._client.log_batch(
             self.id,
-            metrics=[Metric(name, float(value), now, step) for name, value in (metrics or {}).items()],
+            metrics=[
+                Metric(name, float(value), now, step) for name, value in (metrics or {}).items()
+            ],
             params=[Param(name, str(value)) for name, value in (params or {}).items()],
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
     def log_dataset(self, dataset: Dataset, digest: str, context: str) -> None:
-        """As an input of the run. MLflow keeps 36 characters of a digest; the whole one is in the tags."""
+        """As an input of the run. MLflow keeps 36 characters of a digest; the whole one is in the
+        tags.
+        """
         short = digest.removeprefix("sha256:")[:36]
-        logged = LoggedDataset(dataset.name, short, "code" if dataset.url is None else "http", dataset.source)
-        self._client.log_inputs(self.id, [DatasetInput(logged, [InputTag("mlflow.data.context", context)])])
+        logged = LoggedDataset(
+            dataset.name, short, "code" if dataset.url is None else "http", dataset.source
+        )
+        self._client.log_inputs(
+            self.id, [DatasetInput(logged, [InputTag("mlflow.data.context", context)])]
+        )
 
     def log_files(self, files: Mapping[str, str]) -> None:
         for name, text in files.items():
@@ -85,7 +96,9 @@ class Run:
 
 
 class Tracking:
-    """An MLflow tracking server with its registry. Every call blocks; MLflow repeats those that fail on the way."""
+    """An MLflow tracking server with its registry. Every call blocks; MLflow repeats those that
+    fail on the way.
+    """
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -97,8 +110,12 @@ class Tracking:
         with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
             yield run
 
-    def resumed(self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None) -> Run:
-        """The run that bears these tags, running again; a new one, below ``parent``, when there is none."""
+    def resumed(
+        self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None
+    ) -> Run:
+        """The run that bears these tags, running again; a new one, below ``parent``, when there is
+        none.
+        """
         experiment_id = self._experiment(experiment)
         found = self._client.search_runs([experiment_id], _bearing(tags), max_results=1)
         if not found:
@@ -142,9 +159,14 @@ class Tracking:
         """The oldest run that ended well and has these tags."""
         if (found := self._client.get_experiment_by_name(experiment)) is None:
             return None
-        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + ["attributes.status = 'FINISHED'"]
+        wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + [
+            "attributes.status = 'FINISHED'"
+        ]
         runs = self._client.search_runs(
-            [found.experiment_id], " AND ".join(wanted), order_by=["attributes.start_time ASC"], max_results=1
+            [found.experiment_id],
+            " AND ".join(wanted),
+            order_by=["attributes.start_time ASC"],
+            max_results=1,
         )
         return str(runs[0].info.run_id) if runs else None
 
@@ -153,11 +175,17 @@ class Tracking:
         try:
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
-            raise NoSuchVersion(f"{name} of run {run_id} cannot be read from {self._uri}: {error}") from error
+            raise NoSuchVersion(
+                f"{name} of run {run_id} cannot be read from {self._uri}: {error}"
+            ) from error
 
     @contextmanager
     def logged_model(
-        self, run: Run, name: str, tags: Mapping[str, str], form: ArtifactFormat = ArtifactFormat.ONNX
+        self,
+        run: Run,
+        name: str,
+        tags: Mapping[str, str],
+        form: ArtifactFormat = ArtifactFormat.ONNX,
     ) -> Iterator[str]:
         """A model of the run, by its id; READY when the block ends, FAILED when it raises."""
         model = self._client.create_logged_model(
@@ -176,27 +204,44 @@ class Tracking:
         self._client.log_model_artifacts(model_id, str(folder))
 
     def attach(self, version: Version, path: Path) -> None:
-        """Store a file beside those of the version's artifact, in place of one of that name. Raises NoSuchVersion."""
+        """Store a file beside those of the version's artifact, in place of one of that name. Raises
+        NoSuchVersion.
+        """
         found = self._client.get_model_version(version.name, version.version)
         source = version.tags.get(Tag.ARTIFACT, found.source or "")
         if not source.startswith("models:/m-"):
-            raise NoSuchVersion(f"{version}: its artifact at {source} is not a logged model's, so nothing can be stored with it")
+            raise NoSuchVersion(
+                f"{version}: its artifact at {source} is not a logged model's, so nothing "
+                "can be stored with it"
+            )
         self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
 
     def download(self, source: Version | str, folder: Path) -> Path:
-        """The artifact of a version, or of a logged model by its id; where it is then, inside the folder."""
+        """The artifact of a version, or of a logged model by its id; where it is then, inside the
+        folder.
+        """
         try:
             if isinstance(source, str):
                 uri = self._client.get_logged_model(source).artifact_location
             elif adopted := source.tags.get(Tag.ARTIFACT):
-                uri = self._client.get_logged_model(adopted.removeprefix("models:/")).artifact_location
+                uri = self._client.get_logged_model(
+                    adopted.removeprefix("models:/")
+                ).artifact_location
             else:
                 uri = self._client.get_model_version_download_uri(source.name, source.version)
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri))
+            return Path(
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=uri, dst_path=str(folder), tracking_uri=self._uri
+                )
+            )
         except (MlflowException, OSError) as error:
-            raise NoSuchVersion(f"{source}: its artifact cannot be read from {self._uri}: {error}") from error
+            raise NoSuchVersion(
+                f"{source}: its artifact cannot be read from {self._uri}: {error}"
+            ) from error
 
-    def register(self, name: str, model_id: str, run: Run, tags: Mapping[str, str], description: str) -> Version:
+    def register(
+        self, name: str, model_id: str, run: Run, tags: Mapping[str, str], description: str
+    ) -> Version:
         """A new version with all its tags at once: it is never seen without them."""
         try:
             self._client.create_registered_model(name)
@@ -204,7 +249,12 @@ class Tracking:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
         made = self._client.create_model_version(
-            name, f"models:/{model_id}", run.id, dict(tags), description=description, model_id=model_id
+            name,
+            f"models:/{model_id}",
+            run.id,
+            dict(tags),
+            description=description,
+            model_id=model_id,
         )
         return Version(name, str(made.version), run.id, dict(tags))
 
@@ -215,11 +265,15 @@ class Tracking:
         except RestException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-            raise NoSuchVersion(f"{name}/{version}: there is no such version in the registry") from None
+            raise NoSuchVersion(
+                f"{name}/{version}: there is no such version in the registry"
+            ) from None
 
     def tagged(self, name: str, tags: Mapping[str, str]) -> Version | None:
         """The newest version that bears these tags; None when there is none."""
-        found = self._client.search_model_versions(f"name = '{name}' and {_bearing(tags)}", max_results=1)
+        found = self._client.search_model_versions(
+            f"name = '{name}' and {_bearing(tags)}", max_results=1
+        )
         return _version(found[0]) if found else None
 
     def aliased(self, name: str, alias: str) -> Version | None:

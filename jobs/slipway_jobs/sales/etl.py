@@ -45,7 +45,10 @@ class EtlOptions:
         try:
             return datetime.now(ZoneInfo(self.time_zone)).date()
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise WrongParameter(f"--time-zone: {self.time_zone!r} is not a time zone; write for example Europe/Berlin") from None
+            raise WrongParameter(
+                f"--time-zone: {self.time_zone!r} is not a time zone; write for example "
+                "Europe/Berlin"
+            ) from None
 
 
 @dataclass
@@ -59,7 +62,11 @@ class _Sieve:
     def __call__(self, rows: Iterable[Sale | Rejected]) -> Iterator[Sale]:
         for row in rows:
             if isinstance(row, Sale) and row.units is not None and row.day >= self.today:
-                row = Rejected(row.line, "units", f"{row.day} is not over, so nobody knows them; leave them empty for a plan")
+                row = Rejected(
+                    row.line,
+                    "units",
+                    f"{row.day} is not over, so nobody knows them; leave them empty for a plan",
+                )
             if isinstance(row, Sale):
                 yield row
                 continue
@@ -72,10 +79,14 @@ class _Sieve:
 def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
     """Bring the warehouse up to date; the result as JSON. The same again changes nothing.
 
-    Raises Refused when too many rows do not fit, or when generated sales would be mixed with others; then nothing is changed.
+    Raises Refused when too many rows do not fit, or when generated sales would be mixed with
+    others; then nothing is changed.
     """
     if settings.database_url is None:
-        raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; it names the PostgreSQL database that holds the warehouse")
+        raise WrongParameter(
+            "SLIPWAY_DATABASE_URL: is not set; it names the PostgreSQL database that holds "
+            "the warehouse"
+        )
     today = request.today()
     path = request.file or _mirrored(settings)
     synthetic, source = path is None, str(path or f"slipway_jobs.sales.synthetic, seed {SEED}")
@@ -91,14 +102,18 @@ def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
         house.record(source, synthetic, written, sieve.rejected, newest)
         published = publish(house, newest, synthetic) if newest else None
     return {
-        "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": request.time_zone, "rows": taken + sieve.rejected,
+        "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": request.time_zone,
+        "rows": taken + sieve.rejected,
         **vars(written), "rejected": sieve.rejected, "rejections": sieve.first,
-        "newest": newest and newest.isoformat(), "ageDays": newest and (today - newest).days, "features": published,
+        "newest": newest and newest.isoformat(), "ageDays": newest and (today - newest).days,
+        "features": published,
     }  # fmt: skip
 
 
 def publish(house: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
-    """What is known on the morning after ``newest`` of each pair for the days that follow, and of pairs that nobody knows."""
+    """What is known on the morning after ``newest`` of each pair for the days that follow, and of
+    pairs that nobody knows.
+    """
     morning = newest + timedelta(days=1)
     last = newest + timedelta(days=REACH)
     sales = house.sales(morning - timedelta(days=WINDOW), last)
@@ -110,14 +125,23 @@ def publish(house: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
         day=np.repeat(days, len(entities)),
         made=np.full(len(days) * len(entities), np.datetime64(morning)),
     )
-    about = FeatureSet(LOOKUP.features, [column.name for column in COLUMNS], newest, morning, last, synthetic)
+    about = FeatureSet(
+        LOOKUP.features, [column.name for column in COLUMNS], newest, morning, last, synthetic
+    )
     rows = ((day, entity, rank) for day, (entity, rank) in product(days.astype(date), entities))
     house.replace_features(about, rows, features(sales, asked))
-    return {"name": about.name, "from": morning.isoformat(), "to": last.isoformat(), "rows": len(asked)}
+    return {
+        "name": about.name,
+        "from": morning.isoformat(),
+        "to": last.isoformat(),
+        "rows": len(asked),
+    }
 
 
 def _entities(sales: Sales) -> list[tuple[tuple[str, str], int]]:
-    """Values of the keys and rank: pairs, then a product anywhere, anything in a store, anything anywhere."""
+    """Values of the keys and rank: pairs, then a product anywhere, anything in a store, anything
+    anywhere.
+    """
     pairs = sorted(set(zip(sales.store.tolist(), sales.product.tolist(), strict=True)))
     products = [(ANY, name) for name in sorted({name for _, name in pairs})]
     stores = [(name, ANY) for name in sorted({name for name, _ in pairs})]
@@ -147,12 +171,20 @@ def _rows(path: Path | None, today: date) -> Iterator[Iterable[Sale | Rejected]]
 def _check_kind(there: bool | None, synthetic: bool) -> None:
     if there is not None and there != synthetic:
         kinds = ("real", "generated") if synthetic else ("generated", "real")
-        raise Refused(f"the warehouse holds {kinds[0]} sales, and these are {kinds[1]}; --replace forgets the former")
+        raise Refused(
+            f"the warehouse holds {kinds[0]} sales, and these are {kinds[1]}; --replace "
+            "forgets the former"
+        )
 
 
 def _check_rejected(sieve: _Sieve, taken: int, allowed: float, source: str) -> None:
     if not taken:
-        raise Refused(f"{source}: no row fits; the first: {'; '.join(sieve.first[:3]) or 'there is none'}")
+        raise Refused(
+            f"{source}: no row fits; the first: {'; '.join(sieve.first[:3]) or 'there is none'}"
+        )
     if (share := sieve.rejected / (taken + sieve.rejected)) > allowed:
         first = "; ".join(sieve.first[:3])
-        raise Refused(f"{source}: {share:.1%} of the rows do not fit, and --max-rejected is {allowed:.1%}; the first: {first}")
+        raise Refused(
+            f"{source}: {share:.1%} of the rows do not fit, and --max-rejected is "
+            f"{allowed:.1%}; the first: {first}"
+        )

@@ -22,7 +22,9 @@ _NAMES = [column.name for column in COLUMNS]
 
 
 class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """``regressor`` where any of a pair's last days is known; else a mean of others, or 0. Never below 0."""
+    """``regressor`` where any of a pair's last days is known; else a mean of others, or 0. Never
+    below 0.
+    """
 
     def __init__(self, regressor: Any = None) -> None:
         self.regressor = regressor
@@ -38,9 +40,15 @@ class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         with threadpool_limits(1):
             model = np.maximum(self.regressor_.predict(x), 0)
         columns = [model, *(x[:, _NAMES.index(name)] for name in MEANS), np.zeros(len(x))]
-        return np.asarray(np.stack(columns, axis=1)[np.arange(len(x)), self.source(x)], dtype=np.float64)
+        return np.asarray(
+            np.stack(columns, axis=1)[np.arange(len(x)), self.source(x)], dtype=np.float64
+        )
 
     def source(self, x: Floats) -> NDArray[np.int64]:
         """[rows]: positions in ``SOURCES``."""
-        there = [x[:, _NAMES.index(KNOWN)] > 0, *(~np.isnan(x[:, _NAMES.index(name)]) for name in MEANS), np.ones(len(x), bool)]
+        there = [
+            x[:, _NAMES.index(KNOWN)] > 0,
+            *(~np.isnan(x[:, _NAMES.index(name)]) for name in MEANS),
+            np.ones(len(x), bool),
+        ]
         return np.asarray(np.argmax(np.stack(there, axis=1), axis=1), dtype=np.int64)

@@ -1,7 +1,9 @@
-"""Sales that never were: stores that are closed on Sundays, goods with seasons, promotions, and days that nobody wrote down.
+"""Sales that never were: stores that are closed on Sundays, goods with seasons, promotions, and
+days that nobody wrote down.
 
-For demonstrations and tests without anybody's sales; what is learnt from it says nothing about trade. A day's sales depend on the
-seed, the store, the product and the day alone: who generates more days gets the same ones, and further ones.
+For demonstrations and tests without anybody's sales; what is learnt from it says nothing about
+trade. A day's sales depend on the seed, the store, the product and the day alone: who generates
+more days gets the same ones, and further ones.
 """
 
 from collections.abc import Iterator
@@ -17,13 +19,21 @@ SINCE = date(2024, 1, 1)
 PLANNED = 14
 """Days after the last one that was sold on, of which promotions are known."""
 
-_STORES = {"Aachen": (1.6, True), "Bremen": (1.0, False), "Coburg": (0.5, True), "Dresden": (1.2, False), "Erfurt": (0.8, True)}
+_STORES = {
+    "Aachen": (1.6, True),
+    "Bremen": (1.0, False),
+    "Coburg": (0.5, True),
+    "Dresden": (1.2, False),
+    "Erfurt": (0.8, True),
+}
 """How much they sell, and whether they are closed on Sundays."""
 _LATE_STORE = "Erfurt"
 _LATE_PRODUCT = "tea"
 _LATE = 400
 """Days after ``SINCE`` at which a store opened, and a product came."""
-_PRODUCTS = {  # units a day, swing of the year, day of the year at which it sells best, share more on Saturdays, price
+# units a day, swing of the year, day of the year at which it sells best, share more on Saturdays,
+# price
+_PRODUCTS = {
     "bread": (60.0, 0.05, 350, 0.3, 3.2),
     "coffee": (25.0, 0.10, 340, 0.2, 6.5),
     "ice cream": (20.0, 0.80, 200, 0.5, 4.0),
@@ -43,14 +53,23 @@ _PRICE_CUT = 0.8
 
 
 def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterator[Sale]:
-    """Everything through the day ``until``, and what is planned after it; ``line`` counts from 2, as in a file with a header."""
+    """Everything through the day ``until``, and what is planned after it; ``line`` counts from 2,
+    as in a file with a header.
+    """
     days = np.arange(np.datetime64(SINCE), np.datetime64(until + timedelta(days=PLANNED + 1)))
     line = 1
-    for pair, (store, product) in enumerate((store, product) for store in _STORES for product in _PRODUCTS):
-        # Streams of their own, each drawn from in the order of the days: more days change none of the earlier ones.
-        noise, plan, gaps, drift = (np.random.default_rng([seed, pair, stream]) for stream in range(4))
+    for pair, (store, product) in enumerate(
+        (store, product) for store in _STORES for product in _PRODUCTS
+    ):
+        # Streams of their own, each drawn from in the order of the days: more days change none of
+        # the earlier ones.
+        noise, plan, gaps, drift = (
+            np.random.default_rng([seed, pair, stream]) for stream in range(4)
+        )
         promoted = np.repeat(plan.random(len(days) // 7 + 1) < _PROMOTED, 7)[: len(days)]
-        expected = _expected(store, product, days, promoted) * np.exp(np.cumsum(drift.normal(0, 0.01, len(days))))
+        expected = _expected(store, product, days, promoted) * np.exp(
+            np.cumsum(drift.normal(0, 0.01, len(days)))
+        )
         # A gamma-distributed rate makes the counts vary more than Poisson's, as real ones do.
         units = _counts(noise, expected)
         there = _open(store, product, days) & (gaps.random(len(days)) >= _UNWRITTEN)
@@ -59,7 +78,9 @@ def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterat
             line += 1
             day, cut = days[index].astype(date), bool(promoted[index])
             sold = float(units[index]) if day <= until else None
-            yield Sale(line, day, store, product, sold, cut, round(price * (_PRICE_CUT if cut else 1), 2))
+            yield Sale(
+                line, day, store, product, sold, cut, round(price * (_PRICE_CUT if cut else 1), 2)
+            )
 
 
 def synthetic_sales(until: date, seed: int = SEED, since: date = SINCE) -> Sales:
@@ -67,12 +88,20 @@ def synthetic_sales(until: date, seed: int = SEED, since: date = SINCE) -> Sales
     return Sales.of(row.fact for row in synthetic_rows(until, seed, since))
 
 
-def _expected(store: str, product: str, days: NDArray[np.datetime64], promoted: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _expected(
+    store: str, product: str, days: NDArray[np.datetime64], promoted: NDArray[np.bool_]
+) -> NDArray[np.float64]:
     level, swing, best, saturday, _ = _PRODUCTS[product]
     turn = 2 * np.pi * (_day_of_year(days) - best) / 365.25
     week = 1 + saturday * (_weekday(days) == 5) - 0.15 * (_weekday(days) < 2)
     uplift = 1.4 + 0.1 * list(_PRODUCTS).index(product)
-    return np.asarray(level * _STORES[store][0] * (1 + swing * np.cos(turn)) * week * np.where(promoted, uplift, 1))
+    return np.asarray(
+        level
+        * _STORES[store][0]
+        * (1 + swing * np.cos(turn))
+        * week
+        * np.where(promoted, uplift, 1)
+    )
 
 
 def _counts(random: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -83,7 +112,9 @@ def _counts(random: np.random.Generator, expected: NDArray[np.float64]) -> NDArr
 def _open(store: str, product: str, days: NDArray[np.datetime64]) -> NDArray[np.bool_]:
     holiday = np.zeros(len(days), dtype=bool)
     for month, day in _HOLIDAYS:
-        holiday |= (days.astype("datetime64[M]").astype(int) % 12 + 1 == month) & (_day_of_month(days) == day)
+        holiday |= (days.astype("datetime64[M]").astype(int) % 12 + 1 == month) & (
+            _day_of_month(days) == day
+        )
     closed = holiday | ((_weekday(days) == 6) & _STORES[store][1])
     late = store == _LATE_STORE or product == _LATE_PRODUCT
     return np.asarray(~closed & (days >= np.datetime64(SINCE) + (_LATE if late else 0)))

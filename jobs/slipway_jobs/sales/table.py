@@ -75,7 +75,10 @@ class Sales:
     @classmethod
     def of(cls, rows: Iterable[Fact]) -> Self:
         """Rows in any order; of equal keys the last one counts."""
-        unique = {(store, product, day): (units, promotion, price) for store, product, day, units, promotion, price in rows}
+        unique = {
+            (store, product, day): (units, promotion, price)
+            for store, product, day, units, promotion, price in rows
+        }
         keys = sorted(unique)
         values = [unique[key] for key in keys]
         return cls(
@@ -115,7 +118,12 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Sale | Rejected]:
     try:
         header = [cell.strip().casefold().removeprefix("\ufeff") for cell in next(reader, [])]
         if missing := [column for column in COLUMNS if column not in header]:
-            raise CorruptTable(f"{name} line 1: has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}"[:500])
+            raise CorruptTable(
+                (
+                    f"{name} line 1: has no column {', '.join(missing)}; it has "
+                    f"{', '.join(header) or 'none'}"
+                )[:500]
+            )
         for cells in reader:
             if cells:
                 yield _row(reader.line_num, header, cells)
@@ -126,7 +134,9 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Sale | Rejected]:
 
 
 def read_sales(content: bytes, name: str) -> Sales:
-    """A whole file in which every row fits. Raises CorruptTable naming line and column of the first that does not."""
+    """A whole file in which every row fits. Raises CorruptTable naming line and column of the first
+    that does not.
+    """
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -152,7 +162,9 @@ class _Wrong(ValueError):
 def _row(line: int, header: list[str], cells: list[str]) -> Sale | Rejected:
     if len(cells) != len(header):
         last = str(min(len(cells), len(header)) + 1)
-        return Rejected(line, last, f"there are {len(cells)} cells; the first line has {len(header)}")
+        return Rejected(
+            line, last, f"there are {len(cells)} cells; the first line has {len(header)}"
+        )
     given = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
     try:
         return Sale(
@@ -191,7 +203,9 @@ def _number(given: Mapping[str, str], column: str) -> float | None:
     except InvalidInput:
         value = math.nan
     if not 0 <= value < 1e9:
-        raise _Wrong(column, f"{text!r:.40} is not a number from 0; leave it empty when it is not known")
+        raise _Wrong(
+            column, f"{text!r:.40} is not a number from 0; leave it empty when it is not known"
+        )
     return value
 
 

@@ -1,4 +1,6 @@
-"""The door to the warehouse: sales, and what is known of them for the days to come, in tables of PostgreSQL."""
+"""The door to the warehouse: sales, and what is known of them for the days to come, in tables of
+PostgreSQL.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +21,10 @@ logger = logging.getLogger(__name__)
 # Each made once, by whoever comes first, in this order; only ever add.
 _MIGRATIONS = (
     """
-    CREATE TABLE warehouse.stores (store_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
-    CREATE TABLE warehouse.products (product_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
+    CREATE TABLE warehouse.stores (store_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE);
+    CREATE TABLE warehouse.products (product_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE);
     CREATE TABLE warehouse.sales (
         store_id int NOT NULL REFERENCES warehouse.stores,
         product_id int NOT NULL REFERENCES warehouse.products,
@@ -53,7 +57,8 @@ _MIGRATIONS = (
         computed timestamptz NOT NULL DEFAULT now(),
         synthetic boolean NOT NULL
     );
-    COMMENT ON COLUMN warehouse.feature_sets.newest IS 'day of the newest fact that the features know of';
+    COMMENT ON COLUMN warehouse.feature_sets.newest
+      IS 'day of the newest fact that the features know of';
     CREATE TABLE warehouse.features (
         feature_set text NOT NULL REFERENCES warehouse.feature_sets ON DELETE CASCADE,
         day date NOT NULL,
@@ -63,7 +68,8 @@ _MIGRATIONS = (
         PRIMARY KEY (feature_set, day, entity)
     );
     COMMENT ON COLUMN warehouse.features.entity IS 'values of the keys; * stands for any';
-    COMMENT ON COLUMN warehouse.features.rank IS 'of the rows that fit, the one with the smallest is taken';
+    COMMENT ON COLUMN warehouse.features.rank
+      IS 'of the rows that fit, the one with the smallest is taken';
     """,
 )
 _LOCK = 0x73616C6573
@@ -72,22 +78,28 @@ _LOCK = 0x73616C6573
 # A row without a quantity tells of a plan, and never takes away a quantity that is known.
 _UPSERT = """
     WITH staged AS (
-        SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, units IS NULL, line DESC
+        SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, units
+          IS NULL, line DESC
     ), written AS (
         INSERT INTO warehouse.sales AS kept (store_id, product_id, day, units, promotion, price)
         SELECT store_id, product_id, day, units, promotion, price FROM staged
-        JOIN warehouse.stores ON stores.name = store JOIN warehouse.products ON products.name = product
+        JOIN warehouse.stores ON stores.name = store
+          JOIN warehouse.products ON products.name = product
         ON CONFLICT (store_id, product_id, day) DO UPDATE SET
-            units = coalesce(excluded.units, kept.units), promotion = excluded.promotion, price = excluded.price, loaded = now()
+            units = coalesce(excluded.units, kept.units), promotion = excluded.promotion,
+            price = excluded.price, loaded = now()
         WHERE (kept.units, kept.promotion, kept.price)
-            IS DISTINCT FROM (coalesce(excluded.units, kept.units), excluded.promotion, excluded.price)
+            IS DISTINCT
+              FROM (coalesce(excluded.units, kept.units), excluded.promotion, excluded.price)
         RETURNING xmax = 0 AS inserted
     )
-    SELECT (SELECT count(*) FROM staged), count(*) FILTER (WHERE inserted), count(*) FILTER (WHERE NOT inserted) FROM written
+    SELECT (SELECT count(*) FROM staged), count(*) FILTER (WHERE inserted), count(*)
+      FILTER (WHERE NOT inserted) FROM written
 """
 _SALES = """
     SELECT stores.name, products.name, day, units, promotion, price FROM warehouse.sales
-    JOIN warehouse.stores USING (store_id) JOIN warehouse.products USING (product_id) WHERE day >= %s AND day <= %s
+    JOIN warehouse.stores USING (store_id) JOIN warehouse.products USING (product_id)
+      WHERE day >= %s AND day <= %s
 """
 
 
@@ -125,23 +137,32 @@ class Warehouse:
         # IF NOT EXISTS asks for the right to create before it looks.
         if self._connection.execute("SELECT to_regnamespace('warehouse')").fetchone() == (None,):
             self._connection.execute("CREATE SCHEMA warehouse")
-        self._connection.execute("CREATE TABLE IF NOT EXISTS warehouse.migrations (number int PRIMARY KEY, applied timestamptz)")
-        done = {row[0] for row in self._connection.execute("SELECT number FROM warehouse.migrations")}
+        self._connection.execute(
+            "CREATE TABLE IF NOT EXISTS warehouse.migrations (number int PRIMARY KEY, "
+            "applied timestamptz)"
+        )
+        done = {
+            row[0] for row in self._connection.execute("SELECT number FROM warehouse.migrations")
+        }
         for number, statements in enumerate(_MIGRATIONS, start=1):
             if number not in done:
                 self._connection.execute(statements.encode())
-                self._connection.execute("INSERT INTO warehouse.migrations VALUES (%s, now())", [number])
+                self._connection.execute(
+                    "INSERT INTO warehouse.migrations VALUES (%s, now())", [number]
+                )
 
     def clear(self) -> None:
         """Forget all sales and features."""
         self._connection.execute(
-            "TRUNCATE warehouse.sales, warehouse.stores, warehouse.products, warehouse.features, warehouse.feature_sets"
+            "TRUNCATE warehouse.sales, warehouse.stores, warehouse.products, "
+            "warehouse.features, warehouse.feature_sets"
         )
 
     def holds_synthetic(self) -> bool | None:
         """Whether the sales in it are generated; None when there are none."""
         found = self._connection.execute(
-            "SELECT synthetic FROM warehouse.loads WHERE EXISTS (SELECT FROM warehouse.sales) ORDER BY load_id DESC LIMIT 1"
+            "SELECT synthetic FROM warehouse.loads WHERE EXISTS (SELECT FROM "
+            "warehouse.sales) ORDER BY load_id DESC LIMIT 1"
         ).fetchone()
         return None if found is None else bool(found[0])
 
@@ -159,25 +180,43 @@ class Warehouse:
         return count
 
     def write(self) -> Written:
-        """What was staged becomes part of the sales; of rows with the same key the last one counts."""
+        """What was staged becomes part of the sales; of rows with the same key the last one
+        counts.
+        """
         for kind in ("store", "product"):
             self._connection.execute(
-                f"INSERT INTO warehouse.{kind}s (name) SELECT DISTINCT {kind} FROM staging ORDER BY 1 ON CONFLICT DO NOTHING"  # noqa: S608
+                f"INSERT INTO warehouse.{kind}s (name) SELECT DISTINCT {kind} FROM staging "  # noqa: S608
+                "ORDER BY 1 ON CONFLICT DO NOTHING"
             )
-        staged, inserted, changed = (int(str(count)) for count in self._connection.execute(_UPSERT).fetchone() or ())
+        staged, inserted, changed = (
+            int(str(count)) for count in self._connection.execute(_UPSERT).fetchone() or ()
+        )
         return Written(inserted, changed, staged - inserted - changed)
 
-    def record(self, source: str, synthetic: bool, written: Written, rejected: int, newest: date | None) -> None:
+    def record(
+        self, source: str, synthetic: bool, written: Written, rejected: int, newest: date | None
+    ) -> None:
         """Keep what a load was."""
         self._connection.execute(
-            "INSERT INTO warehouse.loads (source, synthetic, inserted, changed, unchanged, rejected, newest)"
+            "INSERT INTO warehouse.loads (source, synthetic, inserted, changed, unchanged, "
+            "rejected, newest)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
-            [source, synthetic, written.inserted, written.changed, written.unchanged, rejected, newest],
+            [
+                source,
+                synthetic,
+                written.inserted,
+                written.changed,
+                written.unchanged,
+                rejected,
+                newest,
+            ],
         )
 
     def newest(self) -> date | None:
         """The last day of which a quantity is known."""
-        found = self._connection.execute("SELECT max(day) FROM warehouse.sales WHERE units IS NOT NULL").fetchone()
+        found = self._connection.execute(
+            "SELECT max(day) FROM warehouse.sales WHERE units IS NOT NULL"
+        ).fetchone()
         return found[0] if found else None  # type: ignore[return-value]
 
     def sales(self, since: date = date.min, until: date = date.max) -> Sales:
@@ -186,13 +225,25 @@ class Warehouse:
             cursor.itersize = 10_000
             return Sales.of(cursor.execute(_SALES, [since, until]))  # type: ignore[arg-type]
 
-    def replace_features(self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats) -> None:
-        """A feature set anew: day, values of the keys and rank of each row, and its vector, in the order of the set's columns."""
+    def replace_features(
+        self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats
+    ) -> None:
+        """A feature set anew: day, values of the keys and rank of each row, and its vector, in the
+        order of the set's columns.
+        """
         self._connection.execute("DELETE FROM warehouse.feature_sets WHERE name = %s", [about.name])
         self._connection.execute(
-            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, synthetic)"
+            "INSERT INTO warehouse.feature_sets (name, columns, newest, first_day, last_day, "
+            "synthetic)"
             " VALUES (%s, %s, %s, %s, %s, %s)",
-            [about.name, list(about.columns), about.newest, about.first_day, about.last_day, about.synthetic],
+            [
+                about.name,
+                list(about.columns),
+                about.newest,
+                about.first_day,
+                about.last_day,
+                about.synthetic,
+            ],
         )
         statement = "COPY warehouse.features (feature_set, day, entity, rank, vector) FROM STDIN"
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -202,16 +253,25 @@ class Warehouse:
 
 @contextmanager
 def warehouse(url: str) -> Iterator[Warehouse]:
-    """Committed at the end of the block, undone when it raises. Raises WarehouseError; Refused for a row that no table takes."""
+    """Committed at the end of the block, undone when it raises. Raises WarehouseError; Refused for
+    a row that no table takes.
+    """
     try:
         with connect(url) as connection:
             yield Warehouse(connection)
     except psycopg.errors.InsufficientPrivilege as error:
-        hint = "give the role the right CREATE on the database, or make it the owner of a schema warehouse"
+        hint = (
+            "give the role the right CREATE on the database, or make it the owner of a schema "
+            "warehouse"
+        )
         raise WarehouseError(f"the warehouse cannot be made: {error}; {hint}") from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
         raise Refused(f"the warehouse does not take a row: {error}") from error
     except psycopg.errors.UndefinedTable as error:
-        raise WarehouseError("there is no warehouse yet; run: python -m slipway_jobs etl") from error
+        raise WarehouseError(
+            "there is no warehouse yet; run: python -m slipway_jobs etl"
+        ) from error
     except psycopg.Error as error:
-        raise WarehouseError(f"the warehouse cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error
+        raise WarehouseError(
+            f"the warehouse cannot be read or written: {error}; check SLIPWAY_DATABASE_URL"
+        ) from error

@@ -1,4 +1,6 @@
-"""Traffic as it might be: held-out rows of a model's dataset through the gateway, and a little later their true labels."""
+"""Traffic as it might be: held-out rows of a model's dataset through the gateway, and a little
+later their true labels.
+"""
 
 import logging
 import re
@@ -46,7 +48,9 @@ class Shift:
         """``age=+2sd``, ``chol=-30``. Raises WrongParameter."""
         found = re.fullmatch(r"([^=]+)=([+-][0-9]+(?:\.[0-9]+)?)(sd)?", text)
         if not found:
-            raise WrongParameter(f"--shift {text!r}: has no COLUMN=+NUMBER form; write for example --shift age=+2sd")
+            raise WrongParameter(
+                f"--shift {text!r}: has no COLUMN=+NUMBER form; write for example --shift age=+2sd"
+            )
         return cls(found[1], float(found[2]), found[3] is not None)
 
 
@@ -61,23 +65,35 @@ class Plan:
     dataset: str | None = None
     shifts: Sequence[Shift] = ()
     label_after: float = 2.0
-    """Seconds after its prediction at which a label is said: by then every replica of the gateway knows the prediction."""
+    """Seconds after its prediction at which a label is said: by then every replica of the gateway
+    knows the prediction.
+    """
 
 
 def simulate(task: Task, plan: Plan, settings: SimulatorSettings, stop: Event) -> dict[str, Any]:
-    """Send rows until the time is over or ``stop`` is set; the counts as JSON. Raises WrongParameter, CallRefused."""
+    """Send rows until the time is over or ``stop`` is set; the counts as JSON. Raises
+    WrongParameter, CallRefused.
+    """
     given = {"dataset": plan.dataset} if plan.dataset else {}
     loaded, split = load_parts(task, parse_parameters(task, given), settings)
     dataset = loaded.entry
     rows = shifted(task, split.test, plan.shifts)
-    logger.info("%g rows a minute of the %d held-out rows of %s", plan.rate, len(rows), dataset.name)
+    logger.info(
+        "%g rows a minute of the %d held-out rows of %s", plan.rate, len(rows), dataset.name
+    )
     caller = Caller(settings)
     try:
         sent = Stream(task, caller, plan, stop).send(rows, split.test.labels)
     finally:
         caller.close()
     said = {name: sent[name] for name in ("predicted", "labelled", "correct", "refused", "waited")}
-    return {"state": "simulated", "model": task.name, "dataset": dataset.name, "synthetic": dataset.synthetic, **said}
+    return {
+        "state": "simulated",
+        "model": task.name,
+        "dataset": dataset.name,
+        "synthetic": dataset.synthetic,
+        **said,
+    }
 
 
 class Stream:
@@ -93,7 +109,9 @@ class Stream:
         """When it is to be said, of which prediction, the label."""
 
     def send(self, rows: Features, labels: Labels) -> Counter[str]:
-        """Over and over from the first row; what was predicted is labelled before the end, unless something is away."""
+        """Over and over from the first row; what was predicted is labelled before the end, unless
+        something is away.
+        """
         end = float("inf") if self._plan.seconds is None else time.monotonic() + self._plan.seconds
         for number in self._ticks(60 / self._plan.rate, end):
             place = number % len(rows)
@@ -107,7 +125,10 @@ class Stream:
     def _ticks(self, interval: float, end: float) -> Iterator[int]:
         due = time.monotonic()
         for number in count():
-            if self._stop.wait(max(0.0, min(due, end) - time.monotonic())) or time.monotonic() >= end:
+            if (
+                self._stop.wait(max(0.0, min(due, end) - time.monotonic()))
+                or time.monotonic() >= end
+            ):
                 return
             yield number
             due = max(due + interval, time.monotonic() - _LATE)
@@ -147,15 +168,26 @@ class Stream:
 
 
 def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
-    """The rows with what is to be added, within the bounds of their inputs. Raises WrongParameter."""
+    """The rows with what is to be added, within the bounds of their inputs. Raises
+    WrongParameter.
+    """
     rows = test.features.copy()
     widths = [element_count(column.shape) for column in task.signature.inputs]
-    places = dict(zip((column.name for column in task.signature.inputs), np.cumsum([0, *widths]), strict=False))
-    numbers = {c.name: c for c in task.signature.inputs if c.datatype is Datatype.FP32 and not c.shape and not c.codes}
+    places = dict(
+        zip(
+            (column.name for column in task.signature.inputs), np.cumsum([0, *widths]), strict=False
+        )
+    )
+    numbers = {
+        c.name: c
+        for c in task.signature.inputs
+        if c.datatype is Datatype.FP32 and not c.shape and not c.codes
+    }
     for shift in shifts:
         if shift.column not in numbers:
             raise WrongParameter(
-                f"--shift {shift.column}: is not a number among the inputs; these are: {', '.join(numbers) or 'none'}"
+                f"--shift {shift.column}: is not a number among the inputs; these are: "
+                f"{', '.join(numbers) or 'none'}"
             )
         column, values = numbers[shift.column], rows[:, places[shift.column]]
         values += shift.amount * (np.nanstd(values) if shift.spread else 1)

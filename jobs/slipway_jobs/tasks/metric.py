@@ -89,17 +89,24 @@ def _correlation(truth: Labels, values: Predictions) -> float:
 
 
 CORRELATION = Metric(
-    "correlation", Direction.MAX, "Pearson's, of prediction and truth; 0 for a constant", _correlation
+    "correlation", Direction.MAX, "Pearson's, of prediction and truth; 0 for a constant",
+    _correlation
 )  # fmt: skip
 
 
 def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10) -> float:
-    """How far the probability of class 1 is from the share of class 1, on average over equal groups of rows that rank alike.
+    """How far the probability of class 1 is from the share of class 1, on average over equal groups
+    of rows that rank alike.
 
-    Expected calibration error (Naeini et al. 2015). No metric of a gate: who gives everybody the mean has none.
+    Expected calibration error (Naeini et al. 2015). No metric of a gate: who gives everybody the
+    mean has none.
     """
     groups = np.array_split(np.argsort(probabilities[:, 1], kind="stable"), bins)
-    apart = [abs(probabilities[rows, 1].mean() - truth[rows].mean()) * len(rows) for rows in groups if len(rows)]
+    apart = [
+        abs(probabilities[rows, 1].mean() - truth[rows].mean()) * len(rows)
+        for rows in groups
+        if len(rows)
+    ]
     return float(np.sum(apart) / len(truth))
 
 
@@ -116,10 +123,15 @@ def baseline_scores(
     chosen: Sequence[Metric], baselines: Mapping[str, Baseline], train: Table, test: Table
 ) -> dict[str, dict[str, float]]:
     """The scores of each baseline, by its name."""
-    return {name: scores(chosen, test.labels, baseline(train, test)) for name, baseline in baselines.items()}
+    return {
+        name: scores(chosen, test.labels, baseline(train, test))
+        for name, baseline in baselines.items()
+    }
 
 
-def strongest(chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+def strongest(
+    chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]
+) -> dict[str, float]:
     """Of each metric the best score that any of the baselines has."""
     best = {Direction.MAX: max, Direction.MIN: min}
     return {m.name: best[m.direction](each[m.name] for each in found.values()) for m in chosen}

@@ -39,8 +39,9 @@ class Rule(Protocol):
 class BySubject:
     """Hold out ``share`` of the subjects in each class.
 
-    A subject's place follows from a hash of its name (of its inputs, where it has none), so the part is the same for every
-    version of a model, no row is chosen by its value, and all rows of a subject are on the same side.
+    A subject's place follows from a hash of its name (of its inputs, where it has none), so the
+    part is the same for every version of a model, no row is chosen by its value, and all rows of a
+    subject are on the same side.
     """
 
     share: float = 0.3
@@ -48,20 +49,32 @@ class BySubject:
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:
         groups, group_of = np.unique(table.groups, return_inverse=True)
         stratum = _rarest(target.strata(table), group_of)
-        place = groups if _nameless(table) else np.array([hashlib.sha256(name).hexdigest() for name in groups.tolist()])
+        place = (
+            groups
+            if _nameless(table)
+            else np.array([hashlib.sha256(name).hexdigest() for name in groups.tolist()])
+        )
         held = np.zeros(len(groups), dtype=bool)
         for value in np.unique(stratum):
             members = np.flatnonzero(stratum == value)
             members = members[np.argsort(place[members], kind="stable")]
             held[members[: round(self.share * len(members))]] = True
         test = held[group_of]
-        return Split(table.take(~test), table.take(test), self._words(table, subject, len(np.unique(stratum)) > 1))
+        return Split(
+            table.take(~test),
+            table.take(test),
+            self._words(table, subject, len(np.unique(stratum)) > 1),
+        )
 
     def _words(self, table: Table, subject: str, balanced: bool) -> str:
         if _nameless(table):
-            kept = f"one {subject} a row, equal inputs kept together, chosen by a hash of the inputs"
+            kept = (
+                f"one {subject} a row, equal inputs kept together, chosen by a hash of the inputs"
+            )
             return f"{self.share:.0%}{' of each class' if balanced else ''} held out, {kept}"
-        together = f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together"
+        together = (
+            f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together"
+        )
         return together + (", balanced by class" if balanced else "")
 
     def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:
@@ -69,12 +82,16 @@ class BySubject:
 
     def check(self, split: Split) -> None:
         if shared := np.intersect1d(split.train.groups, split.test.groups).size:
-            raise Leakage(f"{shared} rows or subjects of the held-out data have a twin in the training data")
+            raise Leakage(
+                f"{shared} rows or subjects of the held-out data have a twin in the training data"
+            )
 
 
 @dataclass(frozen=True)
 class ByTime:
-    """Hold out the last ``days`` of the table; folds score the weeks before these, each fitted on what came before it."""
+    """Hold out the last ``days`` of the table; folds score the weeks before these, each fitted on
+    what came before it.
+    """
 
     days: int = 28
     fold_days: int = 14
@@ -83,7 +100,10 @@ class ByTime:
         times = _times(table)
         first = times.max() - np.timedelta64(self.days - 1, "D")
         if times.min() >= first:
-            raise Unavailable(f"the rows begin on {times.min()}; with those from {first} on held out, none is left to learn from")
+            raise Unavailable(
+                f"the rows begin on {times.min()}; with those from {first} on held out, none "
+                "is left to learn from"
+            )
         rule = f"the last {self.days} days held out, from {first}; trained on the days before"
         return Split(table.take(times < first), table.take(times >= first), rule)
 
@@ -92,9 +112,15 @@ class ByTime:
         for part in reversed(range(parts)):
             end = times.max() - np.timedelta64(part * self.fold_days, "D")
             start = end - np.timedelta64(self.fold_days, "D")
-            fitting, scoring = np.flatnonzero(times <= start), np.flatnonzero((times > start) & (times <= end))
+            fitting, scoring = (
+                np.flatnonzero(times <= start),
+                np.flatnonzero((times > start) & (times <= end)),
+            )
             if not len(fitting) or not len(scoring):
-                raise Leakage(f"{parts} folds of {self.fold_days} days do not fit into the training days; ask for fewer folds")
+                raise Leakage(
+                    f"{parts} folds of {self.fold_days} days do not fit into the training "
+                    "days; ask for fewer folds"
+                )
             yield fitting, scoring
 
     def check(self, split: Split) -> None:
@@ -104,10 +130,17 @@ class ByTime:
 
 
 def check_split(table: Table, split: Split, rule: Rule) -> None:
-    """Raise Leakage unless the parts are the table's own rows, untouched, and parted by the rule."""
+    """Raise Leakage unless the parts are the table's own rows, untouched, and parted by the
+    rule.
+    """
     rule.check(split)
-    if changed := sum(hashed != stated for part in (split.train, split.test) for hashed, stated in _hashes(part)):
-        raise Leakage(f"{changed} rows are not as they came from the dataset: something was fitted on them before the split")
+    if changed := sum(
+        hashed != stated for part in (split.train, split.test) for hashed, stated in _hashes(part)
+    ):
+        raise Leakage(
+            f"{changed} rows are not as they came from the dataset: something was fitted on "
+            "them before the split"
+        )
     together = np.sort(np.concatenate([split.train.keys, split.test.keys]))
     if not np.array_equal(together, np.sort(table.keys)):
         raise Leakage("the parts of the split are not, taken together, the rows of the dataset")
@@ -119,7 +152,9 @@ def _nameless(table: Table) -> bool:
 
 
 def _rarest(values: NDArray[Any], group_of: NDArray[Any]) -> NDArray[Any]:
-    """[groups]: of the values in a group, the one that is rarest in the table, so that both parts get some of it."""
+    """[groups]: of the values in a group, the one that is rarest in the table, so that both parts
+    get some of it.
+    """
     known, position, counts = np.unique(values, return_inverse=True, return_counts=True)
     rank = np.empty(len(known), dtype=np.int64)
     rank[np.argsort(-counts, kind="stable")] = np.arange(len(known))
@@ -135,6 +170,8 @@ def _times(table: Table) -> NDArray[Any]:
 
 
 def _hashes(part: Table) -> list[tuple[bytes, bytes]]:
-    """For each row: the hash of its inputs as they are now, and the one that it was given when it was loaded."""
+    """For each row: the hash of its inputs as they are now, and the one that it was given when it
+    was loaded.
+    """
     again = Table.of(part.features, part.labels)
     return list(zip(np.sort(again.keys).tolist(), np.sort(part.keys).tolist(), strict=True))

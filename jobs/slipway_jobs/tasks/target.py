@@ -21,14 +21,18 @@ Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Rows to fit on, rows to score."""
 
 TOLERANCE = 1e-4
-"""How far a probability of the graph may be from the estimator's; of a quantity, as a part of its size where that is above 1."""
+"""How far a probability of the graph may be from the estimator's; of a quantity, as a part of its
+size where that is above 1.
+"""
 
 TIE = 1e-6
 """Probabilities closer than this are equal in FP32, which the graph computes in."""
 
 
 class Target(Protocol):
-    """How predictions are had from an estimator and from its graph, and what is said without either."""
+    """How predictions are had from an estimator and from its graph, and what is said without
+    either.
+    """
 
     @property
     def baselines(self) -> Mapping[str, Baseline]: ...
@@ -45,15 +49,20 @@ class Target(Protocol):
     def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
         """Parts of a cross-validation; a group is in one part only."""
 
-    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
-        """The largest difference between graph and estimator. Raises ParityError when it is too large."""
+    def check_parity(
+        self, signature: Signature, outputs: Arrays, estimator: Any, features: Features
+    ) -> float:
+        """The largest difference between graph and estimator. Raises ParityError when it is too
+        large.
+        """
 
 
 @dataclass(frozen=True)
 class Classes:
     """Classes, numbered from 0. Predictions are probabilities [rows, classes].
 
-    The first output is the label; the second the probabilities, or of two classes the probability of class 1.
+    The first output is the label; the second the probabilities, or of two classes the probability
+    of class 1.
     """
 
     count: int
@@ -85,19 +94,30 @@ class Classes:
             table.features, table.labels, groups=table.groups
         )
 
-    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
-        """Of classes that the estimator holds equally likely, as a forest's votes can be, the graph may name either."""
+    def check_parity(
+        self, signature: Signature, outputs: Arrays, estimator: Any, features: Features
+    ) -> float:
+        """Of classes that the estimator holds equally likely, as a forest's votes can be, the graph
+        may name either.
+        """
         labels = outputs[signature.outputs[0].name]
         expected, rows = self.predict(estimator, features), np.arange(len(features))
         apart = np.abs(expected[rows, labels] - expected[rows, estimator.predict(features)])
         if wrong := int((apart > TIE).sum()):
-            raise ParityError(f"{wrong} of {len(features)} labels of the ONNX graph differ from the estimator's")
+            raise ParityError(
+                f"{wrong} of {len(features)} labels of the ONNX graph differ from the estimator's"
+            )
         difference = float(np.abs(self.read(signature, outputs) - expected).max())
         if not difference < TOLERANCE:
             raise ParityError(
-                f"probabilities of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed"
+                "probabilities of the ONNX graph differ from the estimator's by "
+                f"{difference:.2g}; {TOLERANCE} is allowed"
             )
-        logger.info("the graph gives the estimator's labels, probabilities within %.1e, on %d rows", difference, len(features))
+        logger.info(
+            "the graph gives the estimator's labels, probabilities within %.1e, on %d rows",
+            difference,
+            len(features),
+        )
         return difference
 
 
@@ -122,15 +142,26 @@ class Quantity:
         return np.zeros(len(table), dtype=np.int64)
 
     def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
-        yield from GroupKFold(parts, shuffle=True, random_state=seed).split(table.features, groups=table.groups)
+        yield from GroupKFold(parts, shuffle=True, random_state=seed).split(
+            table.features, groups=table.groups
+        )
 
-    def check_parity(self, signature: Signature, outputs: Arrays, estimator: Any, features: Features) -> float:
+    def check_parity(
+        self, signature: Signature, outputs: Arrays, estimator: Any, features: Features
+    ) -> float:
         expected = self.predict(estimator, features)
         apart = np.abs(self.read(signature, outputs) - expected) / np.maximum(1, np.abs(expected))
         difference = float(apart.max())
         if not difference < TOLERANCE:
-            raise ParityError(f"values of the ONNX graph differ from the estimator's by {difference:.2g}; {TOLERANCE} is allowed")
-        logger.info("the graph gives the estimator's values within %.1e, on %d rows", difference, len(features))
+            raise ParityError(
+                f"values of the ONNX graph differ from the estimator's by {difference:.2g}; "
+                f"{TOLERANCE} is allowed"
+            )
+        logger.info(
+            "the graph gives the estimator's values within %.1e, on %d rows",
+            difference,
+            len(features),
+        )
         return difference
 
 

@@ -29,7 +29,11 @@ TASKS: Mapping[str, str] = {
 """Name of a model: the module that declares its ``TASK``."""
 
 
-_DTYPES: Mapping[Datatype, Any] = {Datatype.FP32: np.float32, Datatype.INT64: np.int64, Datatype.BYTES: np.object_}
+_DTYPES: Mapping[Datatype, Any] = {
+    Datatype.FP32: np.float32,
+    Datatype.INT64: np.int64,
+    Datatype.BYTES: np.object_,
+}
 """What inputs of models that are trained here may be."""
 
 
@@ -44,7 +48,9 @@ class Estimator(Protocol):
 class Parameters(BaseModel):
     """What a training takes by ``--set``; a model adds its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     dataset: str | None = None
     """the dataset to train on; the first of the model's datasets that can be had when not set"""
@@ -53,7 +59,9 @@ class Parameters(BaseModel):
     """parts of the cross-validation that chooses among the candidates"""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """seed of the folds and of whatever is random in an estimator; the held-out part does not depend on it"""
+    """seed of the folds and of whatever is random in an estimator; the held-out part does not
+    depend on it
+    """
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,9 @@ class Task:
     """Classes or a quantity."""
     parameters: type[Parameters]
     candidates: Callable[[Any], Mapping[str, Estimator]]
-    """Unfitted estimators on [rows, width] FP32 with NaN for missing, by a name that tells them apart."""
+    """Unfitted estimators on [rows, width] FP32 with NaN for missing, by a name that tells them
+    apart.
+    """
     metrics: Sequence[Metric]
     """The first one is the default of a promotion."""
     selection: Metric
@@ -86,14 +96,19 @@ class Task:
     relabel: Callable[[Labels], Labels] | None = None
     """The labels of the dataset as those of this model, where they are not the same."""
     export: Callable[[Any, Signature], Any] | None = None
-    """The fitted estimator as an ONNX graph with the signature's names, or a rule set, where the usual export cannot say it."""
+    """The fitted estimator as an ONNX graph with the signature's names, or a rule set, where the
+    usual export cannot say it.
+    """
 
     def metric(self, name: str | None) -> Metric:
         """The metric of that name, the first when None. Raises WrongParameter."""
         for metric in self.metrics:
             if name in (None, metric.name):
                 return metric
-        raise WrongParameter(f"metric: {name!r} is unknown; {self.name} has {', '.join(m.name for m in self.metrics)}")
+        raise WrongParameter(
+            f"metric: {name!r} is unknown; {self.name} has "
+            f"{', '.join(m.name for m in self.metrics)}"
+        )
 
     def parts(self, table: Table, subject: str) -> Split:
         """The table with the labels of this model, parted. Raises Leakage."""
@@ -104,11 +119,15 @@ class Task:
         return split
 
     def feeds(self, features: Features) -> dict[str, NDArray[Any]]:
-        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a vector; in their datatypes."""
+        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a
+        vector; in their datatypes.
+        """
         parts, start = {}, 0
         for column in self.signature.inputs:
             width = element_count(column.shape)
-            part = features[:, start : start + width].reshape(len(features), *(column.shape or (1,)))
+            part = features[:, start : start + width].reshape(
+                len(features), *(column.shape or (1,))
+            )
             parts[column.name] = part.astype(_DTYPES[column.datatype])
             start += width
         return parts
@@ -158,7 +177,12 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
         for problem in error.errors(include_url=False):
             field = str(problem["loc"][0])
             if field not in fields:
-                found.append(f"{field}: is not a parameter of {task.name}; it takes {', '.join(fields)}")
+                found.append(
+                    f"{field}: is not a parameter of {task.name}; it takes {', '.join(fields)}"
+                )
             else:
-                found.append(f"{field}: {problem['msg']}, not {problem['input']!r} ({fields[field].description})")
+                found.append(
+                    f"{field}: {problem['msg']}, not {problem['input']!r} "
+                    f"({fields[field].description})"
+                )
         raise WrongParameter("; ".join(found)) from None

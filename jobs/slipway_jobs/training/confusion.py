@@ -1,4 +1,6 @@
-"""Which classes are taken for which: of all held-out rows, and of each group in which a model could be worse."""
+"""Which classes are taken for which: of all held-out rows, and of each group in which a model could
+be worse.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,14 +34,23 @@ class Confusion:
     def recall(self) -> dict[str, float]:
         """Of each class that there is: the share of its rows that are found."""
         rows = self.counts.sum(axis=1)
-        return {name: float(self.counts[k, k] / rows[k]) for k, name in enumerate(self.classes) if rows[k]}
+        return {
+            name: float(self.counts[k, k] / rows[k])
+            for k, name in enumerate(self.classes)
+            if rows[k]
+        }
 
     def as_json(self) -> dict[str, Any]:
-        return {"rows": int(self.counts.sum()), "recall": self.recall, "counts": self.counts.tolist()}
+        return {
+            "rows": int(self.counts.sum()),
+            "recall": self.recall,
+            "counts": self.counts.tolist(),
+        }
 
 
 def confusions(task: Task, table: Table, said: Labels) -> dict[str, Confusion]:
-    """Of all rows, then of each group of the problem's slices, ``sex female``; none of a model that predicts a quantity.
+    """Of all rows, then of each group of the problem's slices, ``sex female``; none of a model that
+    predicts a quantity.
 
     ``said``: the labels as they are served.
     """
@@ -47,8 +58,13 @@ def confusions(task: Task, table: Table, said: Labels) -> dict[str, Confusion]:
         return {}
     codes = task.signature.outputs[0].codes or {}
     classes = [codes.get(label, str(label)) for label in range(task.target.count)]
-    groups: Mapping[str, NDArray[np.bool_]] = {ALL: np.ones(len(table), dtype=bool), **dict(_slices(task, table))}
-    return {name: Confusion.of(classes, table.labels[rows], said[rows]) for name, rows in groups.items()}
+    groups: Mapping[str, NDArray[np.bool_]] = {
+        ALL: np.ones(len(table), dtype=bool),
+        **dict(_slices(task, table)),
+    }
+    return {
+        name: Confusion.of(classes, table.labels[rows], said[rows]) for name, rows in groups.items()
+    }
 
 
 def _slices(task: Task, table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]:

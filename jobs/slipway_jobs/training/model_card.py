@@ -1,6 +1,7 @@
 """The model card: what a version is, from what, how good, and what it is not for.
 
-The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they apply.
+The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they
+apply.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,11 @@ from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task
 from slipway_jobs.training.confusion import ALL, Confusion
 
-_FORMS = {ArtifactFormat.ONNX: "ONNX", ArtifactFormat.RULES: "words for rules that the server has", ArtifactFormat.SKOPS: "skops"}
+_FORMS = {
+    ArtifactFormat.ONNX: "ONNX",
+    ArtifactFormat.RULES: "words for rules that the server has",
+    ArtifactFormat.SKOPS: "skops",
+}
 
 
 @dataclass(frozen=True)
@@ -34,20 +39,53 @@ class Results:
     calibration_error: float | None
     """Of the probability on the held-out rows; of models of two classes."""
     parity: float
-    """Largest difference of a prediction between the graph and the estimator on the held-out rows."""
+    """Largest difference of a prediction between the graph and the estimator on the held-out
+    rows.
+    """
 
 
-def model_card(task: Task, dataset: Dataset, digest: str, split: Split, results: Results, code: str, form: ArtifactFormat) -> str:
+def model_card(
+    task: Task,
+    dataset: Dataset,
+    digest: str,
+    split: Split,
+    results: Results,
+    code: str,
+    form: ArtifactFormat,
+) -> str:
     """Markdown."""
     lines = [
         f"# {task.title}",
-        *(["", "**Trained on SYNTHETIC data: the scores below say nothing about the world.**"] if dataset.synthetic else []),
+        *(
+            ["", "**Trained on SYNTHETIC data: the scores below say nothing about the world.**"]
+            if dataset.synthetic
+            else []
+        ),
         *("", task.use, "", "## Limits", *(f"- {limit}" for limit in task.limits)),
-        *("", "## Data", f"- {dataset.name}: {dataset.title}", f"- Source: {dataset.source}", f"- Licence: {dataset.licence}"),
+        *(
+            "",
+            "## Data",
+            f"- {dataset.name}: {dataset.title}",
+            f"- Source: {dataset.source}",
+            f"- Licence: {dataset.licence}",
+        ),
         *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
-        f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held out and scored once.",
-        *("", "## Model", f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the training rows alone"),
-        f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, within {results.parity:.1e}.",
+        (
+            f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held "
+            "out and scored once."
+        ),
+        *(
+            "",
+            "## Model",
+            (
+                f"- {results.chosen}, chosen by cross-validated {task.selection.name} on the "
+                "training rows alone"
+            ),
+        ),
+        (
+            f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, "
+            f"within {results.parity:.1e}."
+        ),
         *("", "## Scores", *_scores(task, results)),
         *_calibration(results.calibration_error),
         *_classes(results.confusions),
@@ -68,8 +106,15 @@ def _scores(task: Task, results: Results) -> list[str]:
         folds = f"{results.cv_mean[name]:.3f} ± {results.cv_spread[name]:.3f}"
         better = "larger" if metric.direction == "max" else "smaller"
         others = " | ".join(f"{results.baselines[each][name]:.3f}" for each in named)
-        lines.append(f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | {metric.meaning} |")
-    return [*lines, "", f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}."]
+        lines.append(
+            f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | "
+            f"{metric.meaning} |"
+        )
+    return [
+        *lines,
+        "",
+        f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}.",
+    ]
 
 
 def _calibration(error: float | None) -> list[str]:
@@ -84,15 +129,28 @@ def _classes(found: Mapping[str, Confusion]) -> list[str]:
     if not found:
         return []
     classes = found[ALL].classes
-    lines = ["", "## Classes", "Share of the held-out rows of a class that are found (recall), and how many they are:", ""]
+    lines = [
+        "",
+        "## Classes",
+        "Share of the held-out rows of a class that are found (recall), and how many they are:",
+        "",
+    ]
     lines += [f"| rows | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
     for group, confusion in found.items():
         rows = confusion.counts.sum(axis=1)
-        cells = [f"{confusion.recall[name]:.2f} of {rows[k]}" if rows[k] else "none" for k, name in enumerate(classes)]
+        cells = [
+            f"{confusion.recall[name]:.2f} of {rows[k]}" if rows[k] else "none"
+            for k, name in enumerate(classes)
+        ]
         lines.append(f"| {group} | {' | '.join(cells)} |")
-    lines += ["", f"| truly | {' | '.join(f'said {name}' for name in classes)} |", "|---" * (len(classes) + 1) + "|"]
+    lines += [
+        "",
+        f"| truly | {' | '.join(f'said {name}' for name in classes)} |",
+        "|---" * (len(classes) + 1) + "|",
+    ]
     return lines + [
-        f"| {name} | {' | '.join(map(str, row))} |" for name, row in zip(classes, found[ALL].counts.tolist(), strict=True)
+        f"| {name} | {' | '.join(map(str, row))} |"
+        for name, row in zip(classes, found[ALL].counts.tolist(), strict=True)
     ]
 
 
@@ -100,7 +158,10 @@ def _columns(kind: str, columns: Sequence[Column]) -> list[str]:
     lines = [f"| {kind} | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
     for column in columns:
         missing = "yes" if column.missing else "no"
-        lines.append(f"| {column.name} | {column.description} | {column.unit or ''} | {_allowed(column)} | {missing} |")
+        lines.append(
+            f"| {column.name} | {column.description} | {column.unit or ''} | "
+            f"{_allowed(column)} | {missing} |"
+        )
     return lines
 
 

@@ -1,4 +1,6 @@
-"""The distribution of a model's training inputs, kept with the version for the monitor to compare with."""
+"""The distribution of a model's training inputs, kept with the version for the monitor to compare
+with.
+"""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -13,7 +15,9 @@ from slipway_jobs.data.dataset import Features, Floats
 from slipway_jobs.training.texts import COUNTS, common_words, described
 
 POINTS = 200
-"""Most values that a column keeps: enough for the distribution, too few to tell single rows of a large table."""
+"""Most values that a column keeps: enough for the distribution, too few to tell single rows of a
+large table.
+"""
 
 
 class Kind(StrEnum):
@@ -26,13 +30,15 @@ class Kind(StrEnum):
 class Distribution(BaseModel):
     """Of one scalar: how often each value was seen.
 
-    Of numbers with more than POINTS different values, neighbours are counted together under the largest of them,
-    so the cumulative distribution is exact at every value that is kept.
+    Of numbers with more than POINTS different values, neighbours are counted together under the
+    largest of them, so the cumulative distribution is exact at every value that is kept.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="the input, with the position in it when it is a vector: `pixels[12]`")
+    name: str = Field(
+        description="the input, with the position in it when it is a vector: `pixels[12]`"
+    )
     kind: Kind
     missing: int = Field(ge=0, description="rows without a value")
     values: tuple[float, ...] = Field(description="rising")
@@ -56,7 +62,9 @@ class Distribution(BaseModel):
         if kind is Kind.NUMBERS and len(values) > POINTS:
             cumulative = np.cumsum(counts)
             # The first value at or above each of POINTS even shares.
-            ends = np.unique(np.searchsorted(cumulative, np.linspace(0, cumulative[-1], POINTS + 1)[1:]))
+            ends = np.unique(
+                np.searchsorted(cumulative, np.linspace(0, cumulative[-1], POINTS + 1)[1:])
+            )
             values, counts = values[ends], np.diff(cumulative[ends], prepend=0)
         return cls(
             name=name,
@@ -78,7 +86,9 @@ class Reference(BaseModel):
 
 
 def reference_of(signature: Signature, features: Features) -> Reference:
-    """``features``: [rows, width] of the TRAINING part alone; held-out rows are no part of what the model knows."""
+    """``features``: [rows, width] of the TRAINING part alone; held-out rows are no part of what the
+    model knows.
+    """
     words = common_words(features) if is_text(signature) else ()
     seen = watched(signature, features, words)
     names = [(name, column) for column in signature.inputs for name in watched_names(column)]
@@ -90,7 +100,9 @@ def reference_of(signature: Signature, features: Features) -> Reference:
 
 
 def watched(signature: Signature, features: Features, words: Collection[str]) -> Floats:
-    """[rows, columns of the reference]: numbers as they are, and of each text what can be counted."""
+    """[rows, columns of the reference]: numbers as they are, and of each text what can be
+    counted.
+    """
     return described(features, words) if is_text(signature) else features.astype(np.float32)
 
 

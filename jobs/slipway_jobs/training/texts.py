@@ -1,4 +1,6 @@
-"""What can be counted in a text, so that its distribution can be compared: how long it is, and how much of it is unknown."""
+"""What can be counted in a text, so that its distribution can be compared: how long it is, and how
+much of it is unknown.
+"""
 
 import re
 from collections import Counter
@@ -9,10 +11,14 @@ import numpy as np
 from slipway_jobs.data.dataset import Features, Floats
 
 COUNTS = ("length", "unknown words")
-"""Characters; the share of the words that are none of the common ones, missing where there is no word."""
+"""Characters; the share of the words that are none of the common ones, missing where there is no
+word.
+"""
 
 KNOWN = 1000
-"""Words that are known: so few, and so common, that they tell nothing of single texts. They make up most of any text."""
+"""Words that are known: so few, and so common, that they tell nothing of single texts. They make up
+most of any text.
+"""
 
 _WORD = re.compile(r"\w+")
 
@@ -20,7 +26,9 @@ _WORD = re.compile(r"\w+")
 def common_words(texts: Features) -> tuple[str, ...]:
     """The commonest words of texts [rows, width], in lower case, the commonest first."""
     seen = Counter(word for text in texts.ravel() for word in _WORD.findall(text.lower()))
-    return tuple(word for word, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:KNOWN])
+    return tuple(
+        word for word, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:KNOWN]
+    )
 
 
 def described(texts: Features, known: Collection[str]) -> Floats:

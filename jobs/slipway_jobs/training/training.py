@@ -54,13 +54,23 @@ class Fitted:
 
 
 def train(
-    task: Task, parameters: Parameters, settings: Settings, tracking: Tracking, more_tags: Mapping[str, str] | None = None
+    task: Task,
+    parameters: Parameters,
+    settings: Settings,
+    tracking: Tracking,
+    more_tags: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags`` too.
+    """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags``
+    too.
 
     Whatever fails, fails the run, and nothing is registered.
     """
-    tags = {"slipway.model": task.name, Tag.GIT_REVISION: settings.revision, Tag.IMAGE: settings.image, **(more_tags or {})}
+    tags = {
+        "slipway.model": task.name,
+        Tag.GIT_REVISION: settings.revision,
+        Tag.IMAGE: settings.image,
+        **(more_tags or {}),
+    }
     with tracking.run(f"{EXPERIMENT}-{task.name}", task.name, tags) as run:
         run.log(params=parameters.model_dump(exclude_none=True))
         loaded, split = load_parts(task, parameters, settings)
@@ -91,14 +101,17 @@ def train(
 
 
 def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
-    """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable, WrongDigest, Leakage."""
+    """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable,
+    WrongDigest, Leakage.
+    """
     names = [parameters.dataset] if parameters.dataset else task.datasets
     loaded = first_available([DATASETS[name] for name in names], settings)
     return loaded, task.parts(loaded.table, loaded.entry.subject)
 
 
 def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
-    """Choose by cross-validation on the training part, fit on all of it, score the held-out part once.
+    """Choose by cross-validation on the training part, fit on all of it, score the held-out part
+    once.
 
     Raises Leakage, ParityError.
     """
@@ -114,29 +127,44 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
         test=scores(task.metrics, split.test.labels, predictions),
         baselines=baseline_scores(task.metrics, task.target.baselines, split.train, split.test),
         cv_mean={metric.name: float(np.mean(folds[metric.name])) for metric in task.metrics},
-        cv_spread={metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics},
+        cv_spread={
+            metric.name: float(np.std(folds[metric.name], ddof=1)) for metric in task.metrics
+        },
         confusions=confusions(task, split.test, estimator.predict(split.test.features)),
-        calibration_error=calibration_error(split.test.labels, predictions) if task.target == Classes(2) else None,
+        calibration_error=calibration_error(split.test.labels, predictions)
+        if task.target == Classes(2)
+        else None,
         parity=parity,
     )
     return Fitted(estimator, exported, results)
 
 
-def _choose(task: Task, parameters: Parameters, train: Table) -> tuple[str, Estimator, dict[str, list[float]]]:
-    """The best candidate by the mean of the selection metric over the folds, and its scores in each fold."""
+def _choose(
+    task: Task, parameters: Parameters, train: Table
+) -> tuple[str, Estimator, dict[str, list[float]]]:
+    """The best candidate by the mean of the selection metric over the folds, and its scores in each
+    fold.
+    """
     best: tuple[str, Estimator, dict[str, list[float]]] | None = None
     for name, estimator in task.candidates(parameters).items():
         folds = cross_validate(task, estimator, train, parameters)
         mean = float(np.mean(folds[task.selection.name]))
-        logger.info("candidate %s: %s %.4f over %d folds", name, task.selection.name, mean, parameters.folds)
-        if best is None or task.selection.direction.gain(mean, float(np.mean(best[2][task.selection.name]))) > 0:
+        logger.info(
+            "candidate %s: %s %.4f over %d folds", name, task.selection.name, mean, parameters.folds
+        )
+        if (
+            best is None
+            or task.selection.direction.gain(mean, float(np.mean(best[2][task.selection.name]))) > 0
+        ):
             best = (name, estimator, folds)
     if best is None:
         raise ValueError(f"{task.name} declares no candidates")
     return best
 
 
-def cross_validate(task: Task, estimator: Estimator, train: Table, parameters: Parameters) -> dict[str, list[float]]:
+def cross_validate(
+    task: Task, estimator: Estimator, train: Table, parameters: Parameters
+) -> dict[str, list[float]]:
     """The scores in each fold by metric."""
     found = list(fold_scores(task, estimator, train, parameters))
     return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
@@ -145,7 +173,9 @@ def cross_validate(task: Task, estimator: Estimator, train: Table, parameters: P
 def fold_scores(
     task: Task, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
 ) -> Iterator[dict[str, float]]:
-    """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and scaling included."""
+    """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and
+    scaling included.
+    """
     folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
     for fitting, scoring in islice(folds, first, None):
         part, rest = train.take(fitting), train.take(scoring)
@@ -156,18 +186,26 @@ def fold_scores(
 def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
     """Raise Leakage unless the estimator is what its training rows make of it.
 
-    It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others, the two differ.
+    It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others,
+    the two differ.
     """
     again = clone(estimator).fit(train.features, train.labels)
     first, second = (task.target.predict(each, train.features) for each in (estimator, again))
     difference = np.abs(first - second).max()
     if difference > 1e-9:
-        raise Leakage(f"fitted anew on the training rows alone, the model gives other predictions (by {difference:.2g})")
+        raise Leakage(
+            "fitted anew on the training rows alone, the model gives other predictions (by "
+            f"{difference:.2g})"
+        )
 
 
 def check_parity(task: Task, served: Served, estimator: Estimator, features: Features) -> float:
-    """The largest difference of a prediction. Raises ParityError when it is too large, or when a label differs."""
-    return task.target.check_parity(task.signature, served.run(task.feeds(features)), estimator, features)
+    """The largest difference of a prediction. Raises ParityError when it is too large, or when a
+    label differs.
+    """
+    return task.target.check_parity(
+        task.signature, served.run(task.feeds(features)), estimator, features
+    )
 
 
 def _dataset_tags(loaded: Loaded) -> dict[str, str]:
@@ -183,12 +221,22 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
 def _log_results(run: Run, task: Task, results: Results) -> None:
     named = {"test": results.test, "baseline": strongest(task.metrics, results.baselines)}
     named |= {"cv_mean": results.cv_mean, "cv_std": results.cv_spread}
-    named |= {f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()}
+    named |= {
+        f"baseline_{name.replace(' ', '_')}": found for name, found in results.baselines.items()
+    }
     run.log(
         params={"candidate": results.chosen},
-        metrics={f"{part}_{name}": value for part, found in named.items() for name, value in found.items()}
+        metrics={
+            f"{part}_{name}": value
+            for part, found in named.items()
+            for name, value in found.items()
+        }
         | {f"test_{name}": value for name, value in recall_metrics(results.confusions).items()}
-        | ({} if results.calibration_error is None else {"test_calibration_error": results.calibration_error})
+        | (
+            {}
+            if results.calibration_error is None
+            else {"test_calibration_error": results.calibration_error}
+        )
         | {"parity_max_difference": results.parity},
     )
 
@@ -203,7 +251,12 @@ def _store(
     run.log(tags={"mlflow.note.content": card})
     provenance = {
         "runId": run.id,
-        "dataset": {"name": dataset.name, "digest": digest, "licence": dataset.licence, "source": dataset.source},
+        "dataset": {
+            "name": dataset.name,
+            "digest": digest,
+            "licence": dataset.licence,
+            "source": dataset.source,
+        },
         "gitRevision": settings.revision,
         "image": settings.image,
         "place": tags[Tag.DATASET_PLACE],
@@ -212,12 +265,17 @@ def _store(
     files = {
         SIGNATURE_FILE: task.signature.model_dump_json(indent=1, exclude_defaults=True).encode(),
         EXAMPLE_FILE: example(task, split.train).encode(),
-        REFERENCE_FILE: reference_of(task.signature, split.train.features).model_dump_json().encode(),
+        REFERENCE_FILE: reference_of(task.signature, split.train.features)
+        .model_dump_json()
+        .encode(),
         CARD_FILE: card.encode(),
         EVALUATION_FILE: json.dumps(_evaluation(split, fitted.results), indent=1).encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
-    with tempfile.TemporaryDirectory() as temporary, tracking.logged_model(run, task.name, tags, form) as model_id:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        tracking.logged_model(run, task.name, tags, form) as model_id,
+    ):
         folder = Path(temporary) / "model"
         save(fitted.exported, folder, task.signature, run, model_id)
         manifest = artifact.seal(folder, files, form)
@@ -226,11 +284,19 @@ def _store(
         tracking.upload(model_id, folder)
         artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
     version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: form.value}
-    return tracking.register(task.name, model_id, run, version, f"{task.title}: {fitted.results.chosen} on {dataset.name}")
+    return tracking.register(
+        task.name,
+        model_id,
+        run,
+        version,
+        f"{task.title}: {fitted.results.chosen} on {dataset.name}",
+    )
 
 
 def _part(part: Table) -> dict[str, Any]:
-    """Rows, content and subjects of a part; of a table that is parted by time the days, because its subjects are in both."""
+    """Rows, content and subjects of a part; of a table that is parted by time the days, because its
+    subjects are in both.
+    """
     found: dict[str, Any] = {"rows": len(part), "digest": part.digest}
     if part.times is not None:
         return {**found, "from": str(part.times.min()), "to": str(part.times.max())}
@@ -251,4 +317,6 @@ def _evaluation(split: Split, results: Results) -> dict[str, Any]:
 def example(task: Task, train: Table) -> str:
     """A V2 request of the first training row; missing values are null."""
     row = task.instance(train.features[:1])
-    return task.signature.request([row]).model_dump_json(exclude_none=False, exclude_unset=True, indent=1)
+    return task.signature.request([row]).model_dump_json(
+        exclude_none=False, exclude_unset=True, indent=1
+    )

@@ -9,7 +9,12 @@ from typing import Any
 
 import optuna
 import psycopg
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.exceptions import OptunaError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -51,8 +56,9 @@ class Trial:
 class Sweep:
     """One sweep.
 
-    Who works on a trial holds a lock of PostgreSQL's on its number. The lock goes with the process however that ends, so a
-    trial that runs and is not locked is a dead worker's, and the next one goes on with it where the other was.
+    Who works on a trial holds a lock of PostgreSQL's on its number. The lock goes with the process
+    however that ends, so a trial that runs and is not locked is a dead worker's, and the next one
+    goes on with it where the other was.
     """
 
     def __init__(self, url: str, name: str, metric: Metric, folds: int) -> None:
@@ -63,11 +69,16 @@ class Sweep:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with _errors():
             self._session = connect(url, autocommit=True)
-            with self.alone("schema", of="sweeps"):  # two that make the same tables at once refuse each other
+            with self.alone(
+                "schema", of="sweeps"
+            ):  # two that make the same tables at once refuse each other
                 self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 self._storage = optuna.storages.RDBStorage(
                     url.replace("postgresql://", "postgresql+psycopg://", 1),
-                    engine_kwargs={"creator": lambda: connect(url, options=f"-c search_path={SCHEMA}"), "pool_size": 1},
+                    engine_kwargs={
+                        "creator": lambda: connect(url, options=f"-c search_path={SCHEMA}"),
+                        "pool_size": 1,
+                    },
                 )
 
     def close(self) -> None:
@@ -100,15 +111,20 @@ class Sweep:
             row = self._session.execute(question, [f"slipway {self.name} {what}"]).fetchone()
         return bool(row and row[0])
 
-    def begin(self, request: Mapping[str, Any], space: Space, points: Sequence[Mapping[str, Value]]) -> None:
+    def begin(
+        self, request: Mapping[str, Any], space: Space, points: Sequence[Mapping[str, Value]]
+    ) -> None:
         """Put the trials in, or join the sweep of that name; to be called alone.
 
-        Raises WrongParameter when that one was begun with another ``request``: the two would not be one sweep.
+        Raises WrongParameter when that one was begun with another ``request``: the two would not be
+        one sweep.
         """
         with _errors():
             self._study = optuna.create_study(
-                storage=self._storage, study_name=self.name, direction=_DIRECTIONS[self._metric.direction], load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(), pruner=CannotWin(self._metric, self._folds),
+                storage=self._storage, study_name=self.name,
+                direction=_DIRECTIONS[self._metric.direction], load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(), pruner=CannotWin(self._metric,
+                self._folds),
             )  # fmt: skip
             if known := self._study.user_attrs.get("request"):
                 _compare(self.name, known, dict(request))
@@ -117,11 +133,15 @@ class Sweep:
             # Who was killed here left the first ones.
             for point in points[len(self._study.get_trials(deepcopy=False)) :]:
                 distributions = {name: _distribution(space[name]) for name in point}
-                waiting = optuna.create_trial(state=TrialState.WAITING, params=dict(point), distributions=distributions)
+                waiting = optuna.create_trial(
+                    state=TrialState.WAITING, params=dict(point), distributions=distributions
+                )
                 self._study.add_trial(waiting)
 
     def take(self, worker: int) -> Trial | None:
-        """The next trial that is not finished and that nobody works on; it is this process's until ``finish``."""
+        """The next trial that is not finished and that nobody works on; it is this process's until
+        ``finish``.
+        """
         for trial in self.trials():
             if trial.finished or not self.lock(f"trial {trial.number}"):
                 continue
@@ -142,24 +162,37 @@ class Sweep:
             running.report(scores[self._metric.name], step=fold)
             return not running.should_prune()
 
-    def finish(self, trial: Trial, state: str, value: float | None = None, reason: str | None = None) -> None:
-        """``complete`` with its value, ``pruned``, or ``fail`` with a reason. One that another has finished is left as it is."""
+    def finish(
+        self, trial: Trial, state: str, value: float | None = None, reason: str | None = None
+    ) -> None:
+        """``complete`` with its value, ``pruned``, or ``fail`` with a reason. One that another has
+        finished is left as it is.
+        """
         with _errors():
             if reason is not None:
                 self._storage.set_trial_user_attr(trial.id, "reason", reason)
-            self._study.tell(trial.number, value, state=TrialState[state.upper()], skip_if_finished=True)
+            self._study.tell(
+                trial.number, value, state=TrialState[state.upper()], skip_if_finished=True
+            )
         self.unlock(f"trial {trial.number}")
 
     def trials(self) -> list[Trial]:
         """By number."""
         with _errors():
-            return [_trial(each) for each in self._storage.get_all_trials(self._storage.get_study_id_from_name(self.name))]
+            return [
+                _trial(each)
+                for each in self._storage.get_all_trials(
+                    self._storage.get_study_id_from_name(self.name)
+                )
+            ]
 
 
 class CannotWin(optuna.pruners.BasePruner):
-    """Gives a trial up when even perfect scores in all its remaining folds would not make it the best.
+    """Gives a trial up when even perfect scores in all its remaining folds would not make it the
+    best.
 
-    So pruning saves time and never changes which trial is the best, whoever happens to be further on.
+    So pruning saves time and never changes which trial is the best, whoever happens to be further
+    on.
     """
 
     def __init__(self, metric: Metric, folds: int) -> None:
@@ -168,7 +201,8 @@ class CannotWin(optuna.pruners.BasePruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         known = [
-            mean(each.intermediate_values.values()) for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            mean(each.intermediate_values.values())
+            for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ]
         done = list(trial.intermediate_values.values())
         hope = mean([*done, *[self._metric.perfect] * (self._folds - len(done))])
@@ -189,7 +223,10 @@ def best(trials: Sequence[Trial], metric: Metric) -> Trial | None:
             continue
         if (
             found is None
-            or metric.direction.gain(*(mean(each[metric.name] for each in one.scores) for one in (trial, found))) > 0
+            or metric.direction.gain(
+                *(mean(each[metric.name] for each in one.scores) for one in (trial, found))
+            )
+            > 0
         ):
             found = trial
     return found
@@ -199,7 +236,12 @@ def _trial(frozen: FrozenTrial) -> Trial:
     done = sorted(frozen.intermediate_values)
     scores = [frozen.user_attrs[f"fold {fold}"] for fold in done]
     return Trial(
-        frozen._trial_id, frozen.number, frozen.params, frozen.state.name.lower(), scores, frozen.user_attrs.get("reason")
+        frozen._trial_id,
+        frozen.number,
+        frozen.params,
+        frozen.state.name.lower(),
+        scores,
+        frozen.user_attrs.get("reason"),
     )
 
 
@@ -215,7 +257,10 @@ def _compare(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> N
     for key in known.keys() | asked.keys():
         if known.get(key) != asked.get(key):
             was, now = known.get(key), asked.get(key)
-            raise WrongParameter(f"sweep: {name} was begun with {key} {was}, not {now}; ask for the same, or name another sweep")
+            raise WrongParameter(
+                f"sweep: {name} was begun with {key} {was}, not {now}; ask for the same, or "
+                "name another sweep"
+            )
 
 
 @contextmanager
@@ -223,4 +268,6 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, SQLAlchemyError, OptunaError) as error:
-        raise SweepError(f"the sweep cannot be read or written: {error}; check SLIPWAY_DATABASE_URL") from error
+        raise SweepError(
+            f"the sweep cannot be read or written: {error}; check SLIPWAY_DATABASE_URL"
+        ) from error

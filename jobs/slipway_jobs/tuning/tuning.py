@@ -1,4 +1,5 @@
-"""A sweep: trials of parameters by cross-validation on the training part, then a training with the best of them.
+"""A sweep: trials of parameters by cross-validation on the training part, then a training with the
+best of them.
 
 Any number of workers do it together, and each may be killed at any time (docs/tuning.md).
 """
@@ -26,7 +27,9 @@ from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "tuning"
-"""Each model has an experiment of its own, ``tuning-heart``: a run for each sweep, and below it one for each trial."""
+"""Each model has an experiment of its own, ``tuning-heart``: a run for each sweep, and below it one
+for each trial.
+"""
 
 PART = "slipway.sweep.part"
 """Tag of a run: ``whole``, or ``trial 3``."""
@@ -61,19 +64,27 @@ class Worker:
     """The sweep's own."""
 
 
-def tune(task: Task, request: SweepRequest, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Work on the sweep until nothing is left to take; whoever ends last trains with the best. The result as JSON.
+def tune(
+    task: Task, request: SweepRequest, settings: Settings, tracking: Tracking
+) -> dict[str, Any]:
+    """Work on the sweep until nothing is left to take; whoever ends last trains with the best. The
+    result as JSON.
 
     Raises WrongParameter, SweepError when no trial has worked, and what a training raises.
     """
     if settings.database_url is None:
-        raise WrongParameter("SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway")
+        raise WrongParameter(
+            "SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway"
+        )
     parameters, space = parse_parameters(task, request.given), space_of(task, request.given)
     name = sweep_name(request.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
-    logger.info("sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name)
+    logger.info(
+        "sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name
+    )
     loaded, split = load_parts(task, parameters, settings)
     definition = {
-        "model": task.name, "parameters": dict(request.given), "trials": request.trials, "space": str(space),
+        "model": task.name, "parameters": dict(request.given), "trials": request.trials,
+        "space": str(space),
         "dataset": loaded.entry.name, "digest": loaded.table.digest, "code": settings.revision,
     }  # fmt: skip
     sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
@@ -82,7 +93,10 @@ def tune(task: Task, request: SweepRequest, settings: Settings, tracking: Tracki
             sweep.begin(definition, space, draw(space, parameters.seed, request.trials))
             run = tracking.resumed(_experiment(task), name, {Tag.SWEEP: name, PART: "whole"})
         run.log(
-            params={"trials": request.trials, **parameters.model_dump(exclude_none=True, exclude=set(space))},
+            params={
+                "trials": request.trials,
+                **parameters.model_dump(exclude_none=True, exclude=set(space)),
+            },
             tags=_tags(definition),
         )
         worker = Worker(task, request.given, parameters.folds, split.train, sweep, tracking, run)
@@ -96,7 +110,9 @@ def tune(task: Task, request: SweepRequest, settings: Settings, tracking: Tracki
 def sweep_name(text: str) -> str:
     """Raises WrongParameter unless a Job could have that name."""
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", text):
-        raise WrongParameter(f"sweep: {text!r} is not a name; it takes up to 63 of a-z, 0-9, '-' and '.'")
+        raise WrongParameter(
+            f"sweep: {text!r} is not a name; it takes up to 63 of a-z, 0-9, '-' and '.'"
+        )
     return text
 
 
@@ -105,27 +121,38 @@ def _experiment(task: Task) -> str:
 
 
 def _tags(request: Mapping[str, Any]) -> dict[str, str]:
-    return {Tag.DATASET: request["dataset"], Tag.DATASET_DIGEST: request["digest"], Tag.GIT_REVISION: request["code"]}
+    return {
+        Tag.DATASET: request["dataset"],
+        Tag.DATASET_DIGEST: request["digest"],
+        Tag.GIT_REVISION: request["code"],
+    }
 
 
 def _try(worker: Worker, trial: Trial) -> None:
     """Score a trial, from the fold on that is not done yet, and keep how it ended."""
     sweep, metric = worker.sweep, worker.task.selection
     tags = {Tag.SWEEP: sweep.name, PART: f"trial {trial.number}"}
-    child = worker.tracking.resumed(_experiment(worker.task), f"{sweep.name} {trial.number}", tags, worker.run)
+    child = worker.tracking.resumed(
+        _experiment(worker.task), f"{sweep.name} {trial.number}", tags, worker.run
+    )
     child.log(params=trial.parameters)
     try:
         with worker.tracking.ended(child):
             scores = _score(worker, trial, child)
             state = "complete" if len(scores) == worker.folds else "pruned"
-            means = {f"cv_mean_{each.name}": mean(one[each.name] for one in scores) for each in worker.task.metrics}
+            means = {
+                f"cv_mean_{each.name}": mean(one[each.name] for one in scores)
+                for each in worker.task.metrics
+            }
             child.log(metrics=means, tags={STATE: state})
     except TrialFailed as error:
         logger.warning("trial %d of sweep %s failed: %s", trial.number, sweep.name, error)
         child.log(tags={STATE: "fail", "slipway.sweep.reason": str(error)[:5000]})
         sweep.finish(trial, "fail", reason=str(error))
         return
-    logger.info("trial %d %s: %s %.4f", trial.number, state, metric.name, means[f"cv_mean_{metric.name}"])
+    logger.info(
+        "trial %d %s: %s %.4f", trial.number, state, metric.name, means[f"cv_mean_{metric.name}"]
+    )
     sweep.finish(trial, state, means[f"cv_mean_{metric.name}"] if state == "complete" else None)
 
 
@@ -135,7 +162,9 @@ def _score(worker: Worker, trial: Trial, child: Run) -> list[Mapping[str, float]
     for found in _folds(worker, trial):
         if bad := [name for name, value in found.items() if not math.isfinite(value)]:
             raise TrialFailed(f"fold {len(scores)}: {', '.join(bad)} is not a number")
-        child.log(metrics={f"fold_{name}": value for name, value in found.items()}, step=len(scores))
+        child.log(
+            metrics={f"fold_{name}": value for name, value in found.items()}, step=len(scores)
+        )
         scores.append(found)
         if not worker.sweep.score(trial, len(scores) - 1, found):
             break
@@ -143,11 +172,15 @@ def _score(worker: Worker, trial: Trial, child: Run) -> list[Mapping[str, float]
 
 
 def _folds(worker: Worker, trial: Trial) -> Iterator[dict[str, float]]:
-    """Whatever goes wrong in an estimator, as TrialFailed: a bad corner of the space must not end the sweep."""
+    """Whatever goes wrong in an estimator, as TrialFailed: a bad corner of the space must not end
+    the sweep.
+    """
     try:
         parameters = parse_parameters(worker.task, _with(worker.given, trial))
         (estimator,) = worker.task.candidates(parameters).values()
-        yield from fold_scores(worker.task, estimator, worker.train, parameters, first=len(trial.scores))
+        yield from fold_scores(
+            worker.task, estimator, worker.train, parameters, first=len(trial.scores)
+        )
     except Exception as error:  # estimators are others' code
         raise TrialFailed(f"{type(error).__name__}: {error}") from error
 
@@ -157,18 +190,36 @@ def _with(given: Mapping[str, str], trial: Trial) -> dict[str, str]:
 
 
 def _end(worker: Worker, settings: Settings) -> dict[str, Any]:
-    """Train with the best parameters when all trials are finished, and nobody else does it or has done it."""
-    task, sweep, tracking, trials = worker.task, worker.sweep, worker.tracking, worker.sweep.trials()
-    said: dict[str, Any] = {"model": task.name, "sweep": sweep.name, "trials": dict(Counter(trial.state for trial in trials))}
+    """Train with the best parameters when all trials are finished, and nobody else does it or has
+    done it.
+    """
+    task, sweep, tracking, trials = (
+        worker.task,
+        worker.sweep,
+        worker.tracking,
+        worker.sweep.trials(),
+    )
+    said: dict[str, Any] = {
+        "model": task.name,
+        "sweep": sweep.name,
+        "trials": dict(Counter(trial.state for trial in trials)),
+    }
     if not all(trial.finished for trial in trials) or not sweep.lock("training"):
         return {"state": "left", **said}
     said["failed"] = {trial.number: trial.reason for trial in trials if trial.state == "fail"}
     with tracking.ended(worker.run):
         winner = best(trials, task.selection)
         if winner is None:
-            raise SweepError(f"all {len(trials)} trials of sweep {sweep.name} failed; the first: {trials[0].reason}")
+            raise SweepError(
+                f"all {len(trials)} trials of sweep {sweep.name} failed; the first: "
+                f"{trials[0].reason}"
+            )
         score = mean(each[task.selection.name] for each in winner.scores)
-        said["best"] = {"trial": winner.number, "parameters": winner.parameters, task.selection.name: score}
+        said["best"] = {
+            "trial": winner.number,
+            "parameters": winner.parameters,
+            task.selection.name: score,
+        }
         worker.run.log(
             params={f"best_{name}": value for name, value in winner.parameters.items()},
             metrics={f"best_cv_mean_{task.selection.name}": score},

@@ -1,4 +1,6 @@
-"""Argument 1: URL, 2: token, 3: the row as JSON. NVIDIA's V2 client as it comes: binary tensors; then packed both ways."""
+"""Argument 1: URL, 2: token, 3: the row as JSON. NVIDIA's V2 client as it comes: binary tensors;
+then packed both ways.
+"""
 
 import json
 import sys
@@ -33,7 +35,9 @@ assert all("data" not in output for output in said["outputs"]), said
 for coding in ("gzip", "deflate"):
     _, packed = label(request_compression_algorithm=coding, response_compression_algorithm=coding)
     assert packed == plain
-said, chosen = label(outputs=[triton.InferRequestedOutput("label")], model_version=described["versions"][-1])
+said, chosen = label(
+    outputs=[triton.InferRequestedOutput("label")], model_version=described["versions"][-1]
+)
 assert [output["name"] for output in said["outputs"]] == ["label"]
 assert chosen == plain
 try:

@@ -7,7 +7,8 @@ import numpy as np
 import tritonclient.http as triton
 
 PATIENT = {
-    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2, "thalach": 108,
+    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2,
+    "thalach": 108,
     "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
 }  # fmt: skip
 

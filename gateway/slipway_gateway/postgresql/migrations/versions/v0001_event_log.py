@@ -45,6 +45,16 @@ def upgrade() -> None:
         sa.Column("model", sa.Text, nullable=False),
         sa.Column("version", sa.Text, nullable=False),
         sa.Column("run_id", sa.Text),
-        sa.Column("metadata", JSONB, nullable=False, comment="what the predictor said of itself, V2 model metadata"),
-        sa.Column("time", sa.DateTime(timezone=True), nullable=False, comment="when it was first seen here"),
+        sa.Column(
+            "metadata",
+            JSONB,
+            nullable=False,
+            comment="what the predictor said of itself, V2 model metadata",
+        ),
+        sa.Column(
+            "time",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when it was first seen here",
+        ),
     )

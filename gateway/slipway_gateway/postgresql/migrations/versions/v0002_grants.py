@@ -1,7 +1,7 @@
 """Policies, grants and the audit.
 
-Before there were grants, everybody with a role could use every model. The three grants made here keep that so; an
-administrator who wants it otherwise deletes them.
+Before there were grants, everybody with a role could use every model. The three grants made here
+keep that so; an administrator who wants it otherwise deletes them.
 """
 
 import sqlalchemy as sa
@@ -30,7 +30,9 @@ def upgrade() -> None:
         sa.Column("models", sa.Text, nullable=False),
         sa.Column("policy", sa.Text, sa.ForeignKey("policies.name"), nullable=False),
         sa.Column("expires", sa.DateTime(timezone=True)),
-        sa.Column("created", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()),
+        sa.Column(
+            "created", sa.DateTime(timezone=True), nullable=False, server_default=sa.func.now()
+        ),
         sa.UniqueConstraint("grantee", "models", name="grants_grantee_models"),
     )
     op.create_table(
@@ -49,7 +51,8 @@ def upgrade() -> None:
     )
     for table in ("policies", "grants"):
         op.execute(
-            f"CREATE TRIGGER {table}_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} "
+            f"CREATE TRIGGER {table}_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON "
+            f"{table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION slipway_grants_changed()"
         )
     op.execute("INSERT INTO policies (name) VALUES ('default')")

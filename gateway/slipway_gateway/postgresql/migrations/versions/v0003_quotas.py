@@ -1,4 +1,6 @@
-"""The ledger of predictions, leases of quotas, levels of rates; and by which policy a prediction was made."""
+"""The ledger of predictions, leases of quotas, levels of rates; and by which policy a prediction
+was made.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,11 +28,17 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("policy", sa.Text, nullable=False),
         sa.Column("day", sa.Date, nullable=False),
-        sa.Column("held", sa.BigInteger, nullable=False, comment="granted, and neither in the ledger nor given back"),
+        sa.Column(
+            "held",
+            sa.BigInteger,
+            nullable=False,
+            comment="granted, and neither in the ledger nor given back",
+        ),
         sa.Column("expires", sa.DateTime(timezone=True), nullable=False),
     )
     op.create_index("quota_leases_subject_policy", "quota_leases", ["subject", "policy"])
-    # After a crash of the database all rates begin anew, which is cheaper than to log every one of them.
+    # After a crash of the database all rates begin anew, which is cheaper than to log every one of
+    # them.
     op.create_table(
         "rate_levels",
         sa.Column("subject", sa.Text, primary_key=True),

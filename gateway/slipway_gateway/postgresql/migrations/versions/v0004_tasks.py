@@ -14,7 +14,9 @@ def upgrade() -> None:
     op.create_table(
         "tasks",
         sa.Column("task_id", sa.Text, primary_key=True),
-        sa.Column("request_id", sa.Text, nullable=False, comment="key of the prediction in the event log"),
+        sa.Column(
+            "request_id", sa.Text, nullable=False, comment="key of the prediction in the event log"
+        ),
         sa.Column("subject", sa.Text, nullable=False),
         sa.Column("caller", JSONB, nullable=False),
         sa.Column("decision", sa.Text, nullable=False),
@@ -28,7 +30,12 @@ def upgrade() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("created", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("due", sa.DateTime(timezone=True), nullable=False, comment="when somebody should have heard of it"),
+        sa.Column(
+            "due",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when somebody should have heard of it",
+        ),
         sa.Column("finished", sa.DateTime(timezone=True)),
         sa.Column("expires", sa.DateTime(timezone=True)),
         sa.Column("status", sa.Integer),
@@ -38,7 +45,13 @@ def upgrade() -> None:
     )
     op.create_index("tasks_subject_created", "tasks", ["subject", "created"])
     op.create_index("tasks_state_due", "tasks", ["state", "due"])
-    op.create_index("tasks_key", "tasks", ["subject", "key"], unique=True, postgresql_where=sa.text("key IS NOT NULL"))
+    op.create_index(
+        "tasks_key",
+        "tasks",
+        ["subject", "key"],
+        unique=True,
+        postgresql_where=sa.text("key IS NOT NULL"),
+    )
     op.create_table(
         "webhooks",
         sa.Column("webhook_id", sa.Text, primary_key=True),

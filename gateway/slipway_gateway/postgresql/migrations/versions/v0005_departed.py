@@ -1,4 +1,6 @@
-"""Who has left: their name becomes a pseudonym in the event log, also in what arrives late from a spool."""
+"""Who has left: their name becomes a pseudonym in the event log, also in what arrives late from a
+spool.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +16,12 @@ def upgrade() -> None:
         "departed",
         sa.Column("subject", sa.Text, primary_key=True),
         sa.Column("pseudonym", sa.Text, nullable=False),
-        sa.Column("until", sa.DateTime(timezone=True), nullable=False, comment="end of the events that may still be theirs"),
+        sa.Column(
+            "until",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="end of the events that may still be theirs",
+        ),
     )
     op.create_index("prediction_events_subject", "prediction_events", ["subject"])
     op.create_index("feedback_subject", "feedback", ["subject"])

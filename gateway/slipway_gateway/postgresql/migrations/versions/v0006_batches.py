@@ -32,10 +32,21 @@ def upgrade() -> None:
         sa.Column("expires", sa.DateTime(timezone=True), nullable=False, index=True),
     )
     op.create_index("batches_subject_created", "batches", ["subject", "created"])
-    op.create_index("batches_key", "batches", ["subject", "key"], unique=True, postgresql_where=sa.text("key IS NOT NULL"))
+    op.create_index(
+        "batches_key",
+        "batches",
+        ["subject", "key"],
+        unique=True,
+        postgresql_where=sa.text("key IS NOT NULL"),
+    )
     op.create_table(
         "batch_files",
-        sa.Column("batch_id", sa.Text, sa.ForeignKey("batches.batch_id", ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "batch_id",
+            sa.Text,
+            sa.ForeignKey("batches.batch_id", ondelete="CASCADE"),
+            primary_key=True,
+        ),
         sa.Column("kind", sa.Text, primary_key=True, comment="input, part or result"),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("content", sa.LargeBinary, nullable=False),

@@ -10,13 +10,20 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("feedback", sa.Column("rows", sa.Integer, comment="predicted rows that the label speaks of"))
-    op.add_column("feedback", sa.Column("correct", sa.Integer, comment="how many of them the model had told so"))
+    op.add_column(
+        "feedback", sa.Column("rows", sa.Integer, comment="predicted rows that the label speaks of")
+    )
+    op.add_column(
+        "feedback",
+        sa.Column("correct", sa.Integer, comment="how many of them the model had told so"),
+    )
     op.create_table(
         "pictures",
         sa.Column("digest", sa.Text, primary_key=True),
         sa.Column("content", sa.LargeBinary, nullable=False),
-        sa.Column("time", sa.DateTime(timezone=True), nullable=False, comment="when it was last sent"),
+        sa.Column(
+            "time", sa.DateTime(timezone=True), nullable=False, comment="when it was last sent"
+        ),
     )
     op.create_table(
         "prediction_pictures",

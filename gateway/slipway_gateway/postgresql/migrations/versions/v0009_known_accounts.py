@@ -13,5 +13,9 @@ def upgrade() -> None:
     op.create_table(
         "known_accounts",
         sa.Column("subject", sa.Text, primary_key=True),
-        sa.Column("missing", sa.DateTime(timezone=True), comment="when it was first not there; null while it is"),
+        sa.Column(
+            "missing",
+            sa.DateTime(timezone=True),
+            comment="when it was first not there; null while it is",
+        ),
     )

@@ -10,6 +10,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("batches", sa.Column("policy", sa.Text, comment="whose quota paid; null: the policy has none"))
-    op.add_column("batches", sa.Column("charged", sa.BigInteger, comment="rows that were charged to the quota"))
-    op.add_column("batches", sa.Column("charged_day", sa.Date, comment="day of the ledger that they stand in"))
+    op.add_column(
+        "batches",
+        sa.Column("policy", sa.Text, comment="whose quota paid; null: the policy has none"),
+    )
+    op.add_column(
+        "batches",
+        sa.Column("charged", sa.BigInteger, comment="rows that were charged to the quota"),
+    )
+    op.add_column(
+        "batches", sa.Column("charged_day", sa.Date, comment="day of the ledger that they stand in")
+    )

@@ -1,4 +1,6 @@
-"""Bytes that each caller stores, kept by triggers: so they are right whoever inserts, deletes or renames."""
+"""Bytes that each caller stores, kept by triggers: so they are right whoever inserts, deletes or
+renames.
+"""
 # ruff: noqa: S608  (every statement is made of the constants below)
 
 import sqlalchemy as sa
@@ -12,7 +14,10 @@ depends_on = None
 ROW = 256
 """Bytes of a row besides its content."""
 SIZES = {
-    "tasks": f"{ROW} + octet_length(body) + coalesce(octet_length(answer), 0) + pg_column_size(caller) + pg_column_size(headers)",
+    "tasks": (
+        f"{ROW} + octet_length(body) + coalesce(octet_length(answer), 0) + "
+        "pg_column_size(caller) + pg_column_size(headers)"
+    ),
     "feedback": f"{ROW} + coalesce(octet_length(comment), 0) + coalesce(pg_column_size(label), 0)",
     "pictures": f"{ROW} + octet_length(content)",
     "prediction_pictures": f"{ROW}",
@@ -20,12 +25,14 @@ SIZES = {
 }
 KINDS = {"prediction_pictures": "pictures"}
 
-# One statement changes the counters in the order of their keys, so that two statements never wait for one another.
+# One statement changes the counters in the order of their keys, so that two statements never wait
+# for one another.
 COUNT = """
 CREATE FUNCTION count_{table}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO storage AS known (subject, kind, bytes)
-    SELECT subject, '{kind}', sum(size) FROM ({changes}) AS changes GROUP BY subject HAVING sum(size) <> 0 ORDER BY subject
+    SELECT subject, '{kind}', sum(size) FROM ({changes}) AS changes GROUP BY subject
+      HAVING sum(size) <> 0 ORDER BY subject
     ON CONFLICT (subject, kind) DO UPDATE SET bytes = known.bytes + excluded.bytes;
     RETURN NULL;
 END $$
@@ -34,12 +41,14 @@ TRIGGER = """
 CREATE TRIGGER storage_{event} AFTER {event} ON {table} REFERENCING {rows}
 FOR EACH STATEMENT EXECUTE FUNCTION count_{table}_{event}()
 """
-# Files come and go by batch, also when the batch itself is deleted: then its row is gone, with what it counted.
+# Files come and go by batch, also when the batch itself is deleted: then its row is gone, with what
+# it counted.
 COUNT_FILES = """
 CREATE FUNCTION count_batch_files_{event}() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE batches SET stored = stored + changes.size
-    FROM (SELECT batch_id, {sign} sum({row} + octet_length(content)) AS size FROM {rows} GROUP BY batch_id) AS changes
+    FROM (SELECT batch_id, {sign} sum({row} + octet_length(content)) AS size FROM {rows}
+      GROUP BY batch_id) AS changes
     WHERE batches.batch_id = changes.batch_id;
     RETURN NULL;
 END $$
@@ -50,27 +59,45 @@ def upgrade() -> None:
     op.create_table(
         "storage",
         sa.Column("subject", sa.Text, primary_key=True),
-        sa.Column("kind", sa.Text, primary_key=True, comment="pictures, tasks, batches or feedback"),
+        sa.Column(
+            "kind", sa.Text, primary_key=True, comment="pictures, tasks, batches or feedback"
+        ),
         sa.Column("bytes", sa.BigInteger, nullable=False),
     )
-    op.add_column("pictures", sa.Column("subject", sa.Text, comment="who sent it first, and stores it"))
+    op.add_column(
+        "pictures", sa.Column("subject", sa.Text, comment="who sent it first, and stores it")
+    )
     op.execute("""
         UPDATE pictures SET subject = first.subject FROM (
-            SELECT DISTINCT ON (digest) digest, subject FROM prediction_pictures ORDER BY digest, time
+            SELECT DISTINCT ON (digest) digest, subject FROM prediction_pictures
+              ORDER BY digest, time
         ) AS first WHERE first.digest = pictures.digest
     """)
     op.execute("DELETE FROM pictures WHERE subject IS NULL")  # nothing links to them
     op.alter_column("pictures", "subject", nullable=False)
     op.create_index("ix_pictures_subject", "pictures", ["subject"])
-    op.add_column("batches", sa.Column("stored", sa.BigInteger, nullable=False, server_default="0", comment="bytes of its files"))
+    op.add_column(
+        "batches",
+        sa.Column(
+            "stored",
+            sa.BigInteger,
+            nullable=False,
+            server_default="0",
+            comment="bytes of its files",
+        ),
+    )
     op.execute(f"""
         UPDATE batches SET stored = files.size FROM (
-            SELECT batch_id, sum({ROW} + octet_length(content)) AS size FROM batch_files GROUP BY batch_id
+            SELECT batch_id, sum({ROW} + octet_length(content)) AS size FROM batch_files
+              GROUP BY batch_id
         ) AS files WHERE files.batch_id = batches.batch_id
     """)
     for table, size in SIZES.items():
         kind = KINDS.get(table, table)
-        added, removed = f"SELECT subject, {size} AS size FROM added", f"SELECT subject, -({size}) AS size FROM removed"
+        added, removed = (
+            f"SELECT subject, {size} AS size FROM added",
+            f"SELECT subject, -({size}) AS size FROM removed",
+        )
         for event, changes, rows in (
             ("insert", added, "NEW TABLE AS added"),
             ("delete", removed, "OLD TABLE AS removed"),
