@@ -9,10 +9,10 @@ from slipway_contract.body import VALUES
 
 from slipway_gateway.http.addresses import read_networks
 from slipway_gateway.http.connection import Limits
+from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.tokens import TokenRules
 from slipway_gateway.inference.admission_queue import Bounds
-from slipway_gateway.people.groups import GroupClaim
 
 
 class Settings(BaseSettings):

@@ -14,8 +14,8 @@ from cryptography.x509 import load_pem_x509_certificate
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 from slipway_controller.settings import ControllerSettings
+from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role
-from slipway_gateway.people.groups import GroupClaim
 from slipway_gateway.settings import Settings as GatewaySettings
 from slipway_identity.settings import IdentitySettings
 from slipway_jobs.settings import Settings as JobSettings

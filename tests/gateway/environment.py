@@ -147,7 +147,7 @@ class Environment:
     def count(self, where: str = "true") -> int:
         with psycopg.connect(self.database_url) as connection:
             query = f"SELECT count(*) FROM prediction_events WHERE {where}"  # noqa: S608
-            row = connection.execute(query).fetchone()  # type: ignore[arg-type]
+            row = connection.execute(query).fetchone()
         assert row
         return int(row[0])
 

@@ -306,7 +306,7 @@ def test_whoever_leaves_leaves_predictions_without_a_name(
         for table in metadata.sorted_tables:
             if "subject" in table.c and table not in (*erasure.LAPSING, audit, departed):
                 query = f"SELECT count(*) FROM {table.name} WHERE subject = 'user:eve'"  # noqa: S608
-                found = connection.execute(query).fetchone()  # type: ignore[arg-type]
+                found = connection.execute(query).fetchone()
                 assert found == (0,), table.name
     entry = city.get("/v1/audit?limit=1", admin).json()["entries"][0]
     assert (entry["action"], entry["thing"], entry["subject"]) == (

@@ -233,7 +233,7 @@ def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings
 
 
 @pytest.mark.parametrize(
-    ("wish", "said"),
+    ("sweep_request", "said"),
     [
         (SweepRequest(GIVEN, TRIALS + 1, "whole"), "whole was begun with trials 10, not 11"),
         (SweepRequest({**GIVEN, "seed": "1"}, TRIALS, "whole"), "whole was begun with parameters"),
@@ -245,11 +245,11 @@ def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(
-    whole: dict[str, Any], own: Settings, request: SweepRequest, said: str
+    whole: dict[str, Any], own: Settings, sweep_request: SweepRequest, said: str
 ) -> None:
     assert whole
     with pytest.raises(WrongParameter) as refusal:
-        tune(fragile(), request, own, Tracking(own.mlflow_tracking_uri))
+        tune(fragile(), sweep_request, own, Tracking(own.mlflow_tracking_uri))
     assert said in str(refusal.value)
 
 

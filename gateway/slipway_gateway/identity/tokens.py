@@ -18,9 +18,9 @@ from joserfc.jws import JWSRegistry
 from slipway_gateway.errors import Unauthenticated
 from slipway_gateway.identity import keys as issuer_keys
 from slipway_gateway.identity import subjects
+from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.keys import IssuerKeys, PublishedKey
 from slipway_gateway.identity.roles import Role
-from slipway_gateway.people.groups import GroupClaim
 
 ALGORITHMS = tuple(chain.from_iterable(issuer_keys.ALGORITHMS.values()))
 ACCESS_TYPES = ("at+jwt", "application/at+jwt")
