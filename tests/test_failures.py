@@ -1,4 +1,4 @@
-"""The pages of docs/failures: what they quote is what the programs say, and what the programs say has a page."""
+"""The pages of docs/troubleshooting: what they quote is what the programs say, and what the programs say has a page."""
 
 import ast
 import re
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs/failures").glob("[!R]*.md"))
-INDEX = ROOT / "docs/failures/README.md"
+PAGES = sorted((ROOT / "docs/troubleshooting").glob("[!R]*.md"))
+INDEX = ROOT / "docs/troubleshooting/README.md"
 ALERTS = ROOT / "charts/slipway/templates/observability/prometheusrule.yaml"
 PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway")
 OTHERS = ("charts/slipway/templates/**/*.*", "charts/slipway/files/*.sh", "manifests/bring-up")
@@ -124,7 +124,7 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 def test_every_alert_names_the_page_that_quotes_it() -> None:
-    alerts = re.findall(r"alert: (\w+).*?description: .*?(docs/failures/[\w-]+\.md)", ALERTS.read_text(), flags=re.DOTALL)
+    alerts = re.findall(r"alert: (\w+).*?description: .*?(docs/troubleshooting/[\w-]+\.md)", ALERTS.read_text(), flags=re.DOTALL)
     assert len(alerts) == ALERTS.read_text().count("- alert:")
     assert [name for name, page in alerts if name not in (ROOT / page).read_text()] == []
 

@@ -1,4 +1,4 @@
-"""What `helm uninstall` leaves is what docs/operations.md says, and a new install takes it up again."""
+"""What `helm uninstall` leaves is what docs/how-to/operations.md says, and a new install takes it up again."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""One ring for all tests of this folder, started and stopped as a user does it (README.md, docs/quantity.md)."""
+"""One ring for all tests of this folder, started and stopped as a user does it (README.md, docs/how-to/quantity.md)."""
 
 import json
 import os
