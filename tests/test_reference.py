@@ -191,3 +191,13 @@ def leaves(value: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
 
 def above(path: tuple[str, ...]) -> set[str]:
     return {".".join(path[: count + 1]) for count in range(1 if len(path) > 1 else 0, len(path))}
+
+
+# --- the site -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    """The strict build of `make docs` compares links and anchors as well."""
+    docs = ROOT / "docs"
+    named = re.findall(r"^ .*?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE)
+    assert sorted(named) == sorted(str(path.relative_to(docs)) for path in docs.rglob("*.md"))
