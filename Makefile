@@ -77,6 +77,14 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 	$(UV) $(COMPILE) -c serving/requirements.txt requirements/serving-dev.in -o requirements/serving-dev.txt
 	$(UV) $(COMPILE) requirements/bench.in -o requirements/bench.txt
 	$(UV) $(COMPILE) requirements/clients.in -o requirements/clients.txt
+	$(UV) $(COMPILE) requirements/docs.in -o requirements/docs.txt
+
+# --- documentation -----------------------------------------------------------
+
+.PHONY: docs
+docs: install .venv-docs/.installed ## generate the reference pages and build the site in .site, strictly
+	$(VENV)/bin/python -m docs.generator
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 # --- checks ------------------------------------------------------------------
 
@@ -84,7 +92,7 @@ lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
 lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeconform where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py bench/overload.py bench/outage.py bench/plain.py docs --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi

@@ -1,4 +1,6 @@
-"""docs/faults.md: no class of faults is without a test, and the tests that it names exist."""
+"""docs/reference/faults.md: no class of faults is without a test, and the tests that it names
+exist.
+"""
 
 import ast
 import re
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs/faults.md"
+PAGE = ROOT / "docs/reference/faults.md"
 REQUIRED = (
     "authentication bypass", "path traversal", "code in model files", "decompression bombs", (
         "server-side request "

@@ -19,8 +19,7 @@ POLL_SECONDS = 0.05
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows with age,
-    so that "the newest" is known within one second too
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- orders objects of the same second by age
     kind TEXT NOT NULL,
     name TEXT NOT NULL,
     uid TEXT NOT NULL UNIQUE,

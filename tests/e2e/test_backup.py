@@ -1,4 +1,4 @@
-"""What was backed up comes back, by the commands of docs/operations.md."""
+"""What was backed up comes back, by the commands of docs/how-to/operations.md."""
 
 import json
 from collections.abc import Iterator

@@ -13,7 +13,7 @@ from tests.e2e.conftest import NAMESPACE, KindStack, objects
 pytestmark = pytest.mark.timeout(900)
 
 KIND = [page for page in PAGES if any(block.mark == "run: kind" for block in blocks(page))]
-FAILURES = [page for page in KIND if page.parent.name == "failures"]
+FAILURES = [page for page in KIND if page.parent.name == "troubleshooting"]
 WALKS = [page for page in KIND if page not in FAILURES]
 DIAGNOSES = [
     pytest.param(block, line, id=f"{block.page.stem}: {line}")

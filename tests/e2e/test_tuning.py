@@ -1,4 +1,4 @@
-"""A sweep as an Indexed Job (docs/tuning.md), and what becomes of it when a worker dies."""
+"""A sweep as an Indexed Job (docs/how-to/tuning.md), and what becomes of it when a worker dies."""
 
 import pytest
 

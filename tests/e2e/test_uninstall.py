@@ -1,4 +1,5 @@
-"""What `helm uninstall` leaves is what docs/operations.md says, and a new install takes it up
+"""What `helm uninstall` leaves is what docs/how-to/operations.md says, and a new install takes it
+up
 again.
 """
 

@@ -16,7 +16,7 @@ from tests.gateway.environment import Environment, free_port
 from tests.gateway.loopback import wait_for
 
 PROGRAM = Path(".venv-serving/bin/slipway-serve").absolute()
-PAGE = Path("docs/conformance.md")
+PAGE = Path("docs/reference/conformance.md")
 
 
 @pytest.fixture(scope="module")

@@ -240,7 +240,7 @@ def test_without_a_token_predictors_see_none(client: Client, predictor: Predicto
     assert predictor.credentials == {None}
 
 
-# --- the choice ---------------------------------------------------------------
+# --- the choice
 
 
 @pytest.fixture

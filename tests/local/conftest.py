@@ -1,5 +1,5 @@
 """One ring for all tests of this folder, started and stopped as a user does it (README.md,
-docs/quantity.md).
+docs/how-to/quantity.md).
 """
 
 import json

@@ -40,11 +40,10 @@ def test_the_commands_of_a_page_work(stack: RunningStack, page: Path, tmp_path: 
 
 
 # --- what the pages assume to be there
-# ---------------------------------------------------------------------------------
 
 
 def images(_: RunningStack, folder: Path) -> None:
-    """Files of docs/gateway.md: a dark seven on light ground."""
+    """Files of docs/reference/gateway.md: a dark seven on light ground."""
     seven = np.full((64, 64), 255, np.uint8)
     seven[12:18, 16:48] = 0
     for row in range(18, 54):
@@ -54,12 +53,12 @@ def images(_: RunningStack, folder: Path) -> None:
 
 
 def patients(_: RunningStack, folder: Path) -> None:
-    """The file of docs/batches.md."""
+    """The file of docs/how-to/batches.md."""
     pd.DataFrame([PATIENT] * 3).to_csv(folder / "patients.csv", index=False)
 
 
 def models(stack: RunningStack, folder: Path) -> None:
-    """Files of docs/models.md: a network, and what a served version is signed with."""
+    """Files of docs/how-to/models.md: a network, and what a served version is signed with."""
     manifest = next(
         each
         for each in stack.state.glob("artifacts/**/manifest.json")
@@ -112,7 +111,7 @@ def network(folder: Path) -> None:
 
 
 def sales(stack: RunningStack, folder: Path) -> None:
-    """The file of docs/quantity.md, and the model that its first commands ask."""
+    """The file of docs/how-to/quantity.md, and the model that its first commands ask."""
     first, days = datetime.now(UTC).date() - timedelta(days=400), 400
     rng, lines = np.random.default_rng(0), ["date,store,product,units,promotion,price"]
     for store in ("Bremen", "Kiel"):

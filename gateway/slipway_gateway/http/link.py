@@ -115,7 +115,7 @@ class Link(asyncio.Protocol):
         self._stays = False
         """Whether the predictor keeps the connection open."""
 
-    # --- what a request does ---------------------------------------------------
+    # --- what a request does
 
     async def post(self, head: bytes, body: Body, until: float) -> Answer:
         """Send a request, whose ``head`` wants only its framing; the answer has to end by
@@ -213,7 +213,7 @@ class Link(asyncio.Protocol):
         self._ended(self)
         self._transport.abort()
 
-    # --- what the loop calls ---------------------------------------------------
+    # --- what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # of a stream, as the protocol is
@@ -278,7 +278,7 @@ class Link(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    # --- what the parser calls -------------------------------------------------
+    # --- what the parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()

@@ -1,7 +1,7 @@
 """A sweep: trials of parameters by cross-validation on the training part, then a training with the
 best of them.
 
-Any number of workers do it together, and each may be killed at any time (docs/tuning.md).
+Any number of workers do it together, and each may be killed at any time (docs/how-to/tuning.md).
 """
 
 import logging

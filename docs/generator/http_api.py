@@ -1,0 +1,227 @@
+"""Routes of the gateway, from the access table and from the OpenAPI document."""
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+from slipway_contract.v2 import InferenceRequest, InferenceResponse
+from slipway_gateway.access.rules import PUBLIC, RULES, Rule, Spending
+
+from docs.generator.gateway import gateway
+from docs.generator.markdown import fields, kind, prose, table
+
+REF = "#/components/schemas/{model}"
+Json = dict[str, Any]
+
+OUTSIDE: dict[tuple[str, str], tuple[str, str, str]] = {
+    ("POST", "/v2/models/{model}/infer"): (
+        "Predict with the live version",
+        "InferenceRequest",
+        "InferenceResponse",
+    ),
+    ("POST", "/v2/models/{model}/versions/{version}/infer"): (
+        "Predict with one version",
+        "InferenceRequest",
+        "InferenceResponse",
+    ),
+    ("GET", "/v2/models/{model}"): (
+        "Return the metadata of a model: inputs and outputs with datatypes and shapes",
+        "",
+        "",
+    ),
+    ("GET", "/v2/models/{model}/ready"): ("Return 200 when the model can predict", "", ""),
+    ("GET", "/v2/models/{model}/versions/{version}"): (
+        "Return the metadata of one version",
+        "",
+        "",
+    ),
+    ("GET", "/v2/models/{model}/versions/{version}/ready"): (
+        "Return 200 when the version can predict",
+        "",
+        "",
+    ),
+    ("GET", "/v2"): ("Return name, version and extensions of the server", "", ""),
+    ("GET", "/v2/health/live"): ("Return 200 while the process runs", "", ""),
+    ("GET", "/v2/health/ready"): ("Return 200 when the gateway can serve", "", ""),
+    ("GET", "/v1/openapi.json"): (
+        "Return the OpenAPI document; with a token also a path for each granted model",
+        "",
+        "",
+    ),
+    ("GET", "/v1/docs"): ("Show the OpenAPI document in Swagger UI", "", ""),
+    ("GET", "/v1/docs/login"): ("Complete the login of that page", "", ""),
+    ("GET", "/v1/docs/{asset}"): ("Return a script or a style sheet of that page", "", ""),
+}
+"""Routes that the OpenAPI document leaves out: summary, and the schemas of body and response where
+there are any.
+"""
+
+
+def page() -> str:
+    """Return the page of all routes and schemas."""
+    with gateway() as served:
+        document = served.control.openapi()
+    schemas = {**document["components"]["schemas"], **_protocol()}
+    problem = document["paths"]["/v1/me"]["get"]["responses"]["401"]["content"][
+        "application/problem+json"
+    ]["schema"]
+    schemas["Problem"] = problem
+    lines = [
+        "# HTTP API",
+        "",
+        (
+            "The gateway serves these routes. A path that is not here is answered with 404, "
+            "another method with 405."
+        ),
+    ]
+    lines += [
+        "A running gateway describes them at `/v1/docs`, with the inputs of each granted model."
+    ]
+    lines += [
+        (
+            "Errors below `/v1` have the type `application/problem+json` and the schema "
+            "[Problem](#problem)."
+        )
+    ]
+    lines += [
+        (
+            "Errors below `/v2` have the same status codes and the body of the protocol, "
+            '`{"error": …}`.'
+        )
+    ]
+    lines += [
+        "[The gateway](gateway.md) describes limits, images, lookups and caching.",
+        "",
+        "## Routes",
+        "",
+    ]
+    lines += table(
+        ("route", "permission", "summary"), (_overview(rule, document) for rule in RULES)
+    )
+    for name, rules in groupby(sorted(RULES, key=_order), lambda rule: _group(rule.path)):
+        lines += ["", f"## {name}"]
+        for rule in rules:
+            lines += ["", f"### {rule.method} {rule.path}", "", *_route(rule, document)]
+    lines += ["", "## Schemas"]
+    for name in sorted(schemas):
+        lines += ["", f"### {name}", "", *_schema(schemas[name])]
+    return "\n".join(lines)
+
+
+def _protocol() -> Json:
+    """Return the schemas of the Open Inference Protocol."""
+    _, definitions = models_json_schema(
+        [(InferenceRequest, "validation"), (InferenceResponse, "validation")], ref_template=REF
+    )
+    found: Json = definitions["$defs"]
+    return found
+
+
+def _group(path: str) -> str:
+    parts = path.strip("/").split("/")
+    return f"/{'/'.join(parts[: 2 if parts[0] in ('v1', 'v2') else 1])}"
+
+
+def _order(rule: Rule) -> tuple[bool, str]:
+    """Sort by group, the probes last."""
+    return not rule.path.startswith("/v"), _group(rule.path)
+
+
+def _overview(rule: Rule, document: Json) -> tuple[str, str, str]:
+    return f"`{rule.method} {rule.path}`", _permission(rule), _summary(rule, document)
+
+
+def _operation(rule: Rule, document: Json) -> Json | None:
+    operation: Json | None = document["paths"].get(rule.path, {}).get(rule.method.lower())
+    return operation
+
+
+def _summary(rule: Rule, document: Json) -> str:
+    operation = _operation(rule, document)
+    return str(operation["summary"]) if operation else OUTSIDE[rule.method, rule.path][0]
+
+
+def _permission(rule: Rule) -> str:
+    if rule.roles is PUBLIC:
+        return "public"
+    who = ", ".join(f"`{role}`" for role in sorted(rule.roles)) if rule.roles else "any valid token"
+    return f"{who}, with a grant of the model" if "{model}" in rule.path else who
+
+
+def _route(rule: Rule, document: Json) -> Iterator[str]:
+    """Yield the lines about one route."""
+    yield f"{_summary(rule, document)}."
+    yield ""
+    yield f"- Permission `{rule.name}`: {_permission(rule)}."
+    if rule.confirmed:
+        yield "- The identity provider confirms the role at the time of the request."
+    if rule.spends is None:
+        yield "- Rate: none."
+    elif rule.spends is not Spending.REQUEST:
+        yield f"- Rate: `{rule.spends}`."
+    operation = _operation(rule, document)
+    if operation is None:
+        _, body, response = OUTSIDE[rule.method, rule.path]
+        if body:
+            yield f"- Body `application/json`: [{body}](#{body.lower()})."
+            yield f"- Response `application/json`: [{response}](#{response.lower()})."
+        return
+    yield from _responses(operation["responses"])
+    yield from _bodies(operation.get("requestBody", {}).get("content", {}))
+    if operation.get("description"):
+        yield from ("", prose(operation["description"]))
+    if parameters := operation.get("parameters"):
+        yield ""
+        yield from table(
+            ("parameter", "in", "type", "meaning"), (_parameter(each) for each in parameters)
+        )
+
+
+def _responses(responses: Json) -> Iterator[str]:
+    codes = sorted(responses)
+    for code in codes:
+        if code < "400":
+            types = [
+                f"`{name}`{_named(content)}"
+                for name, content in responses[code].get("content", {}).items()
+            ]
+            yield f"- Response {code}{': ' if types else ''}{', '.join(types)}."
+    if errors := [code for code in codes if code >= "400"]:
+        yield f"- Errors: {', '.join(errors)}."
+
+
+def _named(content: Json) -> str:
+    schema = content.get("schema", {})
+    return f" {kind(schema)}" if "$ref" in schema or "items" in schema else ""
+
+
+def _bodies(content: Json) -> Iterator[str]:
+    for name, each in content.items():
+        schema = each["schema"]
+        yield f"- Body `{name}`{': ' + kind(schema) if '$ref' in schema else ''}."
+        if "properties" in schema:
+            yield from (
+                "",
+                *([prose(schema["description"]), ""] if "description" in schema else []),
+                *fields(schema),
+                "",
+            )
+
+
+def _parameter(parameter: Json) -> tuple[str, str, str, str]:
+    schema = parameter["schema"]
+    options = {
+        **schema,
+        "anyOf": [each for each in schema.get("anyOf", []) if each.get("type") != "null"],
+    }
+    where = parameter["in"] + (
+        ", required" if parameter["required"] and parameter["in"] != "path" else ""
+    )
+    return f"`{parameter['name']}`", where, kind(options), prose(parameter.get("description", ""))
+
+
+def _schema(schema: Json) -> Iterator[str]:
+    if "description" in schema:
+        yield from (prose(schema["description"]), "")
+    yield from fields(schema) or [f"Type: {kind(schema)}."]
