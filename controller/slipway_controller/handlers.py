@@ -69,7 +69,6 @@ class Operator:
                 settings=_settings(),
                 namespaces=[namespace],
                 standalone=True,
-                stop_flag=lost,
             )
         finally:
             self._health.leading.set(0)
@@ -103,12 +102,10 @@ class Operator:
             self._wakes[name].set()
 
     async def _follow(self, name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
-        """Look at a Model whenever something of it changes, and at the registry every
-        ``interval``.
-        """
+        """Reconcile a Model whenever something of it changes, and at least every ``interval``."""
         while not stopped:
             await self._look(name)
-            await self._pause(name)
+            await self._pause(name, stopped)
 
     async def _drain(self, name: str, **_: Any) -> None:
         """The Model is being deleted; it goes when this returns."""
@@ -131,10 +128,16 @@ class Operator:
             self._health.show(name, status)
             return status is not None
 
-    async def _pause(self, name: str) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._interval):
-                await self._wakes[name].wait()
+    async def _pause(self, name: str, stopped: kopf.DaemonStopped | None = None) -> None:
+        """Wait until something of a Model changes, or until ``stopped``; at most ``interval``."""
+        waits: list[asyncio.Future[Any]] = [asyncio.create_task(self._wakes[name].wait())]
+        if stopped is not None:
+            waits.append(asyncio.ensure_future(_wait(stopped)))
+        try:
+            await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
 
     async def _beat(self) -> None:
         while True:
@@ -167,6 +170,8 @@ class Operator:
                 renewed = loop.time()
         logger.error("the lease was lost; stopping")
         lost.set()
+        # Not kopf's stop_flag: kopf leaves the task that waits for it, and then waits 5 s for that.
+        signal.raise_signal(signal.SIGTERM)
 
     async def _held(self) -> bool:
         try:
@@ -174,6 +179,10 @@ class Operator:
         except ClusterError as error:
             logger.warning("the lease cannot be renewed: %s", error)
             return False
+
+
+async def _wait(stopped: kopf.DaemonStopped) -> None:
+    await stopped.wait()
 
 
 class _NothingKept(kopf.DiffBaseStorage):
