@@ -1,6 +1,7 @@
 """The dev loop as its user meets it: ``make dev``, one line changed, and the change is served."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from slipway_cluster import JOB
 from tests.e2e.conftest import KindStack, helm, kubectl, objects
 from tests.stack import wait_for
 
+log = logging.getLogger(__name__)
 pytestmark = pytest.mark.timeout(1200)
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +52,7 @@ class Loop:
             wait_for(what, condition, SERVED_SECONDS - (time.monotonic() - saved))
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log.read_text()[-3000:]}") from None
-        print(f"{what}: {time.monotonic() - saved:.1f} s")
+        log.info("%s: %.1f s", what, time.monotonic() - saved)
 
 
 def predictors() -> set[str]:
