@@ -40,7 +40,7 @@ def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
-    """A V2 request of one picture for `digits`."""
+    """A V2 request of one image for `digits`."""
     return {
         "inputs": [
             {

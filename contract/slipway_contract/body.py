@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError, from_json
 from slipway_contract.errors import MalformedRequest, TooManyValues
 
 VALUES = 2**19
-"""Default limit of rows × columns of one request: 40,000 rows of 13 columns, or three pictures of
+"""Default limit of rows × columns of one request: 40,000 rows of 13 columns, or three images of
 224 × 224 pixels in colour.
 """
 CONTAINERS = 2**16

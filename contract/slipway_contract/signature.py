@@ -27,8 +27,8 @@ are rounded.
 """
 
 
-class Picture(BaseModel):
-    """How a picture becomes the values of an input, so that every caller makes the same of it.
+class ImageSpec(BaseModel):
+    """How an image becomes the values of an input, so that every caller makes the same of it.
 
     A pixel's part of 0..255 is stretched to ``black``..``white``, then ``(value - mean) /
     deviation`` for each channel.
@@ -52,7 +52,7 @@ class Picture(BaseModel):
     ground: Literal["black", "white"] | None = Field(
         default=None,
         description=(
-            "the ground that the model knows; a picture whose border is nearer to the other one "
+            "the ground that the model knows; an image whose border is nearer to the other one "
             "is inverted"
         ),
     )
@@ -133,8 +133,8 @@ class Column(BaseModel):
     max_length: int | None = Field(
         default=None, ge=1, description="characters that a text may have"
     )
-    picture: Picture | None = Field(
-        default=None, description="the values are those of a picture, made in this way"
+    image: ImageSpec | None = Field(
+        default=None, description="the values are those of an image, made in this way"
     )
     lookup: Lookup | None = Field(default=None, description="the value can be looked up")
 
@@ -153,11 +153,11 @@ class Column(BaseModel):
             raise ValueError(
                 f"{self.name}: {len(self.classes)} classes do not fit {list(self.shape)}"
             )
-        if self.picture is not None and (
-            not numeric or self.picture.values != element_count(self.shape)
+        if self.image is not None and (
+            not numeric or self.image.values != element_count(self.shape)
         ):
             raise ValueError(
-                f"{self.name}: a picture of {self.picture.values} values does not fit "
+                f"{self.name}: an image of {self.image.values} values does not fit "
                 f"{list(self.shape)}"
             )
         if self.lookup is not None and (self.shape or not self.datatype.is_float):

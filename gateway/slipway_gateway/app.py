@@ -73,8 +73,8 @@ from slipway_gateway.people.accounts import Accounts
 from slipway_gateway.people.scim import Scim
 from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.postgresql.queue import Queue
+from slipway_gateway.preprocessing.image_decoder import Bounds, ImageDecoder
 from slipway_gateway.preprocessing.lookup import Features
-from slipway_gateway.preprocessing.pictures import Bounds, ImageDecoder
 from slipway_gateway.redis import Redis
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliveries import Deliveries
@@ -149,7 +149,7 @@ class Gateway:
         )
         self.events = EventLog(self.database, self.storage)
         self.features = Features(self.database, self.metrics, seconds=settings.watch_seconds)
-        self.image_store = ImageStore(self.database, self.storage, days=settings.picture_days)
+        self.image_store = ImageStore(self.database, self.storage, days=settings.image_days)
         self.ledger = Ledger(self.database)
         self.rates = Rates()
         self.bodies = BodyBudget(settings.body_budget, settings.body_budget_per_caller)
@@ -289,14 +289,14 @@ class Gateway:
             "Predictions that wait for their turn",
             lambda: self._predictions.waiting,
         )
-        bounds = Bounds(settings.picture_limit, settings.picture_pixels, settings.picture_seconds)
-        pictures = ImageDecoder(bounds)
+        bounds = Bounds(settings.image_limit, settings.image_pixels, settings.image_seconds)
+        images = ImageDecoder(bounds)
         models = Models(
             self.routes,
             self.grants,
             self._predictions,
             self.metadata_cache,
-            pictures,
+            images,
             self.image_store,
             self.features,
             value_limit=settings.value_limit,

@@ -109,13 +109,13 @@ class TooLarge(GatewayError):
         super().__init__(f"the body is larger than {limit} bytes; send it in parts")
 
 
-class PictureTooLarge(GatewayError):
+class ImageTooLarge(GatewayError):
     """One of the files is over the limit."""
 
     status = 413
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"a picture is larger than {limit} bytes; send it smaller")
+        super().__init__(f"an image is larger than {limit} bytes; send it smaller")
 
 
 class UnsupportedType(GatewayError):
@@ -189,7 +189,7 @@ class StorageSpent(GatewayError):
         detail = f"you store {used} bytes, and {limit} are allowed"
         detail += f"; {more} more do not fit" if more else ""
         super().__init__(
-            f"{detail}; delete batches, or wait until tasks and pictures expire",
+            f"{detail}; delete batches, or wait until tasks and images expire",
             [(b"retry-after", b"3600")],
         )
 

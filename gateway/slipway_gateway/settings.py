@@ -153,24 +153,24 @@ class Settings(BaseSettings):
     concurrency_per_caller: int = Field(default=64, gt=0)
     """Requests of one caller that are under way at a time, at this gateway; beyond it 429."""
 
-    picture_limit: int = Field(default=10 * 2**20, gt=0)
-    """Largest uploaded picture in bytes; a larger one is answered 413. All of a request also has to
+    image_limit: int = Field(default=10 * 2**20, gt=0)
+    """Largest uploaded image in bytes; a larger one is answered 413. All of a request also has to
     keep SLIPWAY_BODY_LIMIT.
     """
 
-    picture_pixels: int = Field(default=40_000_000, gt=0)
-    """Pixels that a picture may have; more are answered 422 before any is unpacked."""
+    image_pixels: int = Field(default=40_000_000, gt=0)
+    """Pixels that an image may have; more are answered 422 before any is unpacked."""
 
-    picture_seconds: int = Field(default=10, gt=0)
-    """Time, of the clock and of the processor, in which the pictures of a request must be read;
+    image_seconds: int = Field(default=10, gt=0)
+    """Time, of the clock and of the processor, in which the images of a request must be read;
     then 422.
     """
 
-    picture_days: int = Field(default=30, ge=0)
-    """Days for which uploaded pictures are kept in PostgreSQL, each once; with 0 none is."""
+    image_days: int = Field(default=30, ge=0)
+    """Days for which uploaded images are kept in PostgreSQL, each once; with 0 none is."""
 
     storage_per_caller: int = Field(default=2**30, gt=0)
-    """Bytes that one caller may store in PostgreSQL: pictures, tasks, batches with their results,
+    """Bytes that one caller may store in PostgreSQL: images, tasks, batches with their results,
     and feedback. Beyond it requests that store more are answered 429.
     """
 

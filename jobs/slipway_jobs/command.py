@@ -128,7 +128,7 @@ def _register(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--signature",
         metavar="JSON|FILE",
-        help="names, datatypes, pictures, codes; found by trial when not given",
+        help="names, datatypes, images, codes; found by trial when not given",
     )
     command.add_argument("--example", metavar="JSON|FILE", help="a V2 request that it answers")
     command.add_argument(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from slipway_contract.errors import InvalidInput, InvalidOutput
-from slipway_contract.signature import Column, Lookup, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Lookup, Signature
 from slipway_contract.v2 import Datatype, Tensor
 
 AGE = Column(name="age", datatype=Datatype.FP32, unit="a", minimum=0, maximum=120)
@@ -22,7 +22,7 @@ THAL = Column(
 PIXELS = Column(name="pixels", datatype=Datatype.FP32, shape=(4,), minimum=0, maximum=16)
 LABEL = Column(name="label", datatype=Datatype.INT64)
 PATIENT = Signature(inputs=(AGE, THAL), outputs=(LABEL,))
-PICTURE = Signature(
+IMAGE = Signature(
     inputs=(PIXELS,),
     outputs=(LABEL, Column(name="probabilities", datatype=Datatype.FP32, shape=(2,))),
 )
@@ -79,7 +79,7 @@ def test_no_rows_are_refused() -> None:
 )
 def test_a_vector_of_another_length_is_refused(pixels: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=f"^{says}"):
-        PICTURE.request([{"pixels": pixels}])
+        IMAGE.request([{"pixels": pixels}])
 
 
 def tensor(
@@ -181,7 +181,7 @@ def test_outputs_become_rows_in_order() -> None:
         tensor("label", [2, 1], [1, 0], Datatype.INT64),
         tensor("probabilities", [2, 2], [0.1, 0.9, 0.8, 0.2]),
     ]
-    assert PICTURE.rows(outputs) == [
+    assert IMAGE.rows(outputs) == [
         {"label": 1, "probabilities": [0.1, 0.9]},
         {"label": 0, "probabilities": [0.8, 0.2]},
     ]
@@ -219,14 +219,14 @@ def test_a_vector_may_name_what_each_of_its_values_is_of() -> None:
             Column(name="scores", datatype=Datatype.FP32, shape=shape, classes=("cat", "dog"))
 
 
-def test_a_picture_must_fill_its_input() -> None:
-    picture = Picture(width=4, height=2, mode="RGB", mean=(0.5, 0.4, 0.3), deviation=(0.2,))
-    column = Column(name="image", datatype=Datatype.FP32, shape=(3, 2, 4), picture=picture)
+def test_an_image_must_fill_its_input() -> None:
+    image = ImageSpec(width=4, height=2, mode="RGB", mean=(0.5, 0.4, 0.3), deviation=(0.2,))
+    column = Column(name="image", datatype=Datatype.FP32, shape=(3, 2, 4), image=image)
     assert Column.of_metadata(column.metadata) == column
-    with pytest.raises(ValidationError, match="a picture of 24 values does not fit"):
-        Column(name="image", datatype=Datatype.FP32, shape=(23,), picture=picture)
-    with pytest.raises(ValidationError, match="a picture of 24 values does not fit"):
-        Column(name="image", datatype=Datatype.BYTES, shape=(24,), picture=picture)
+    with pytest.raises(ValidationError, match="an image of 24 values does not fit"):
+        Column(name="image", datatype=Datatype.FP32, shape=(23,), image=image)
+    with pytest.raises(ValidationError, match="an image of 24 values does not fit"):
+        Column(name="image", datatype=Datatype.BYTES, shape=(24,), image=image)
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,9 @@ def test_a_picture_must_fill_its_input() -> None:
         ({"trim": True}, "trim: needs a ground"),
     ],
 )
-def test_a_picture_must_make_sense(given: dict[str, Any], problem: str) -> None:
+def test_an_image_must_make_sense(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
-        Picture.model_validate({"width": 2, "height": 2, **given})
+        ImageSpec.model_validate({"width": 2, "height": 2, **given})
 
 
 def test_a_text_may_have_a_longest_length() -> None:

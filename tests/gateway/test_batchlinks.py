@@ -58,7 +58,7 @@ class Source(Served):
             "/rows.csv": CSV,
             "/rows.parquet": parquet(),
             "/empty": b"",
-            "/picture": b"\x89PNG\0\0",
+            "/image": b"\x89PNG\0\0",
         }
         self.asked: list[tuple[str, dict[bytes, bytes]]] = []
         self.left = False
@@ -161,7 +161,7 @@ def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(
     [
         ("/endless", 413, f"larger than {LIMIT}"),
         ("/empty", 422, "is empty"),
-        ("/picture", 415, "neither Parquet nor CSV"),
+        ("/image", 415, "neither Parquet nor CSV"),
         ("/lost", 422, "localhost answered 404"),
         ("/moved", 422, "localhost answered 302"),
         ("/cut", 422, "localhost cannot be reached"),

@@ -19,7 +19,7 @@ SOURCES = Path(slipway_gateway.__file__).parent
 TRUSTED = {
     ("inference/binary.py", "InferenceResponse"),  # the predictor's answer
     ("control/models.py", "InferenceResponse"),
-    ("rows/picture.py", "Picture"),  # our own process's argument, from the signature
+    ("preprocessing/image.py", "ImageSpec"),  # our own process's argument, from the signature
 }
 """Modules that have pydantic parse JSON, and what it is."""
 LISTS = ("list", "set", "frozenset", "generator")

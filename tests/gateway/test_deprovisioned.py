@@ -118,7 +118,7 @@ def town(database_url: str, server: Directory) -> Town:
     """Everybody was seen."""
     server.names, server.broken = list(PEOPLE), {}
     town = Town(database_url, server)
-    town.run("TRUNCATE known_accounts, departed, audit, feedback")
+    town.run("TRUNCATE known_accounts, deprovisioned, audit, feedback")
     town.look()
     return town
 
@@ -212,10 +212,11 @@ def test_when_more_than_a_tenth_is_missing_nobody_is_erased(
 def test_who_has_just_left_here_is_not_seen_again_in_an_older_list(town: Town) -> None:
     town.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
     town.run(
-        "INSERT INTO departed VALUES ('user:person-7', 'departed-x', now() + interval '5 minutes')"
+        "INSERT INTO deprovisioned VALUES ('user:person-7', 'departed-x', now() + interval "
+        "'5 minutes')"
     )
     town.look()
     assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(0,)]
-    town.run("UPDATE departed SET until = now()")
+    town.run("UPDATE deprovisioned SET until = now()")
     town.look()
     assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(1,)]

@@ -78,7 +78,7 @@ def test_examples_fit_their_signatures() -> None:
             Column(name="any", datatype=Datatype.INT64),
             Column(name="flag", datatype=Datatype.BOOL),
             Column(name="text", datatype=Datatype.BYTES),
-            Column(name="picture", datatype=Datatype.FP32, shape=(2, 3), minimum=0, maximum=1),
+            Column(name="image", datatype=Datatype.FP32, shape=(2, 3), minimum=0, maximum=1),
             Column(name="gap", datatype=Datatype.FP32, missing=True),
         ),
         outputs=(Column(name="label", datatype=Datatype.INT64),),

@@ -1,4 +1,4 @@
-"""Uploaded pictures: what a model gets of them, and what is refused."""
+"""Uploaded images: what a model gets of them, and what is refused."""
 
 import io
 import itertools
@@ -11,15 +11,15 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image, ImageDraw
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
-from slipway_gateway.preprocessing.picture import Refusal, pixels
+from slipway_gateway.preprocessing.image import Refusal, pixels
 from slipway_gateway.preprocessing.trimmed import trimmed
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
 
-DIGIT = Picture(width=8, height=8, mode="L", fit="contain", white=16, ground="black", trim=True)
+DIGIT = ImageSpec(width=8, height=8, mode="L", fit="contain", white=16, ground="black", trim=True)
 SIGNATURE = Signature(
     inputs=(
         Column(
@@ -28,7 +28,7 @@ SIGNATURE = Signature(
             shape=(8, 8),
             minimum=0,
             maximum=16,
-            picture=DIGIT,
+            image=DIGIT,
         ),
         Column(name="weight", datatype=Datatype.FP32),
         Column(name="title", datatype=Datatype.BYTES, max_length=5),
@@ -44,7 +44,7 @@ MOST = 40_000_000
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
-    """How bright each picture is, times its weight."""
+    """How bright each image is, times its weight."""
     given = {tensor.name: tensor.data for tensor in asked.inputs}
     weights = given["weight"]
     bright = [
@@ -83,13 +83,13 @@ def studio(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
 
 @pytest.fixture(scope="module")
 def client(studio: Environment) -> Iterator[Client]:
-    with studio.gateway(picture_seconds=60) as client:
+    with studio.gateway(image_seconds=60) as client:
         yield client
 
 
-def file_of(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -97,11 +97,11 @@ def one(
     size: tuple[int, int], ink: str = "black", paper: str = "white", mode: str = "RGB"
 ) -> Image.Image:
     """An upright bar, not in the middle."""
-    picture = Image.new(mode, size, paper)
-    ImageDraw.Draw(picture).rectangle(
+    image = Image.new(mode, size, paper)
+    ImageDraw.Draw(image).rectangle(
         (size[0] // 8, size[1] // 8, size[0] // 4, size[1] * 7 // 8), fill=ink
     )
-    return picture
+    return image
 
 
 def send(
@@ -140,7 +140,7 @@ def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_mo
 
 def test_several_files_are_several_rows_in_their_order(client: Client) -> None:
     tall, wide = one((100, 300)), one((100, 300)).rotate(90, expand=True)
-    each = [send(client, file_of(picture)).json()["predictions"][0] for picture in (tall, wide)]
+    each = [send(client, file_of(image)).json()["predictions"][0] for image in (tall, wide)]
     answer = send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
     assert answer.json()["predictions"][:2] == each
     assert answer.json()["predictions"][2]["probabilities"] == [1, 0]
@@ -164,7 +164,7 @@ def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(client: Client) -
         answer = send(client, file)
         assert (answer.status_code, answer.json()["detail"]) == (
             415,
-            "the picture is not a PNG, JPEG or GIF file",
+            "the image is not a PNG, JPEG or GIF file",
         )
 
 
@@ -172,7 +172,7 @@ def test_a_file_of_more_than_10_mib_is_too_large(client: Client) -> None:
     answer = send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "a picture is larger than 10485760 bytes; send it smaller",
+        "an image is larger than 10485760 bytes; send it smaller",
     )
     assert send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 
@@ -197,16 +197,15 @@ def _bomb(width: int, height: int) -> bytes:
     )
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Client) -> None:
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Client) -> None:
     answer = send(client, file_of(one((8, 8))), _bomb(60_000, 60_000))
     assert answer.status_code == 422
     assert (
-        answer.json()["detail"]
-        == "pixels: picture 1 has 60000 × 60000 pixels; 40000000 are allowed"
+        answer.json()["detail"] == "pixels: image 1 has 60000 × 60000 pixels; 40000000 are allowed"
     )
 
 
-def test_the_largest_picture_that_is_allowed_is_read(client: Client) -> None:
+def test_the_largest_image_that_is_allowed_is_read(client: Client) -> None:
     assert (
         send(client, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code
         == 200
@@ -217,18 +216,18 @@ def test_the_largest_picture_that_is_allowed_is_read(client: Client) -> None:
 def test_a_broken_file_is_refused(client: Client, cut: int) -> None:
     answer = send(client, file_of(Image.effect_noise((64, 64), 50))[:cut])
     assert answer.status_code == 422
-    assert "picture 0 cannot be read" in answer.json()["detail"]
+    assert "image 0 cannot be read" in answer.json()["detail"]
 
 
 def test_reading_ends_in_time_and_leaves_nothing_behind(studio: Environment) -> None:
     large = file_of(Image.new("L", (6300, 6300)))
-    with studio.gateway(picture_seconds=1) as client:
+    with studio.gateway(image_seconds=1) as client:
         answer = send(client, *[large] * 40)
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "pixels")
         assert not [
             path
             for path in Path("/proc").glob("[0-9]*/cmdline")
-            if b"slipway_gateway.preprocessing.picture" in _read(path)
+            if b"slipway_gateway.preprocessing.image" in _read(path)
         ]
         assert client.get("/v1/me").status_code == 200
 
@@ -243,7 +242,7 @@ def _read(path: Path) -> bytes:
 @pytest.mark.parametrize(
     ("parts", "field", "problem"),
     [
-        ({"field": "image"}, "image", "the input that takes pictures is pixels"),
+        ({"field": "image"}, "image", "the input that takes images is pixels"),
         ({"title": "longer"}, "title", "has 6 characters; 5 are allowed"),
         ({"weight": "much"}, "weight", "is not FP32"),
         ({"colour": "red"}, "colour", "is not an input"),
@@ -259,7 +258,7 @@ def test_a_wrong_field_is_named(
     assert problem in finding["problem"]
 
 
-def test_a_form_without_a_file_or_for_a_model_without_pictures_is_refused(client: Client) -> None:
+def test_a_form_without_a_file_or_for_a_model_without_images_is_refused(client: Client) -> None:
     headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     form = {"files": {"pixels": ("1.png", file_of(one((8, 8))))}, "headers": headers}
     assert client.http.post("/v1/models/heart/predictions", **form).status_code == 415  # type: ignore[arg-type]
@@ -280,7 +279,7 @@ def test_a_field_of_a_form_is_read_as_one_of_csv(client: Client) -> None:
     )
 
 
-def test_values_instead_of_a_picture_are_taken_too(client: Client) -> None:
+def test_values_instead_of_an_image_are_taken_too(client: Client) -> None:
     row = {"pixels": [[16] * 8] * 8, "weight": 1, "title": "white"}
     assert client.post(PATH, {"instances": [row]}).json()["predictions"][0]["label"] == 1
 
@@ -299,10 +298,10 @@ def test_the_document_shows_a_field_for_files(client: Client) -> None:
 
 
 def _values(
-    picture: Image.Image, kind: str = "PNG", spec: Picture | None = None, **options: Any
+    image: Image.Image, kind: str = "PNG", spec: ImageSpec | None = None, **options: Any
 ) -> list[int]:
-    spec = spec or Picture(width=2, height=2, mode="L")
-    return list(pixels(file_of(picture, kind, **options), spec, MOST))
+    spec = spec or ImageSpec(width=2, height=2, mode="L")
+    return list(pixels(file_of(image, kind, **options), spec, MOST))
 
 
 CORNER = Image.new("L", (64, 64))
@@ -313,14 +312,14 @@ UPPER_LEFT = [255, 0, 0, 0]
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
 def test_every_mode_of_a_png_is_read(mode: str) -> None:
     if mode == "I;16":
-        picture = Image.frombytes(
+        image = Image.frombytes(
             "I;16", (64, 64), b"".join(bytes((0, value)) for value in CORNER.tobytes())
         )
     elif mode == "LA":
-        picture = Image.merge("LA", (CORNER, Image.new("L", CORNER.size, 255)))
+        image = Image.merge("LA", (CORNER, Image.new("L", CORNER.size, 255)))
     else:
-        picture = CORNER.convert(mode)
-    assert _values(picture) == pytest.approx(UPPER_LEFT, abs=8)
+        image = CORNER.convert(mode)
+    assert _values(image) == pytest.approx(UPPER_LEFT, abs=8)
 
 
 def test_what_is_transparent_is_paper() -> None:
@@ -347,7 +346,7 @@ def test_each_way_to_fit() -> None:
     wide = Image.new("L", (120, 60))
     wide.paste(255, (60, 0, 120, 60))
     found = {
-        fit: _values(wide, spec=Picture(width=2, height=2, mode="L", fit=fit))
+        fit: _values(wide, spec=ImageSpec(width=2, height=2, mode="L", fit=fit))
         for fit in ("stretch", "contain", "cover")
     }
     assert found["stretch"] == pytest.approx([0, 255, 0, 255], abs=8)
@@ -355,7 +354,7 @@ def test_each_way_to_fit() -> None:
     assert found["contain"][:2] == [0, 255] or found["contain"][2:] == [0, 255]
 
 
-def test_a_blank_picture_is_blank() -> None:
+def test_a_blank_image_is_blank() -> None:
     spec = DIGIT.model_copy(update={"ground": "white"})
     for paper, ground in itertools.product(("white", "black"), (DIGIT, spec)):
         values = set(pixels(file_of(Image.new("L", (50, 20), paper)), ground, MOST))
@@ -419,12 +418,12 @@ LOADED = {
 
 
 @pytest.mark.parametrize("content", CLEAN)
-def test_a_file_that_only_shows_its_picture_is_kept_byte_by_byte(content: bytes) -> None:
+def test_a_file_that_only_shows_its_image_is_kept_byte_by_byte(content: bytes) -> None:
     assert trimmed(content) == content
 
 
 @pytest.mark.parametrize(("clean", "loaded"), LOADED.values(), ids=LOADED)
-def test_what_no_picture_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
+def test_what_no_image_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
     assert (
         Image.open(io.BytesIO(loaded)).convert("RGB").tobytes()
         == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
@@ -438,14 +437,14 @@ def test_a_file_that_ends_anywhere_is_cut_without_an_error(content: bytes) -> No
         assert len(trimmed(content[:end])) <= end + 1
 
 
-def test_a_receipt_shows_the_picture_and_the_noise_behind_it_is_not_stored(client: Client) -> None:
+def test_a_receipt_shows_the_image_and_the_noise_behind_it_is_not_stored(client: Client) -> None:
     answer = send(client, PNG + NOISE)
     assert answer.status_code == 200
-    shown = client.get(f"/v1/predictions/{answer.json()['requestId']}/pictures/0")
+    shown = client.get(f"/v1/predictions/{answer.json()['requestId']}/images/0")
     assert (shown.status_code, shown.content) == (200, PNG)
 
 
-def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(
+def test_a_caller_stores_so_many_bytes_of_images_and_others_are_not_affected(
     new_environment: Callable[[], Environment],
 ) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:
@@ -453,7 +452,7 @@ def test_a_caller_stores_so_many_bytes_of_pictures_and_others_are_not_affected(
         environment.model("digits", ("1", 100), url=predictor.url)
         noisy = [file_of(Image.effect_noise((64, 64), 50 + step)) for step in range(4)]
         room = 2 * len(noisy[0]) + 2000
-        with environment.gateway(picture_seconds=60, storage_per_caller=room) as client:
+        with environment.gateway(image_seconds=60, storage_per_caller=room) as client:
             assert [send(client, noisy[0]).status_code, send(client, noisy[1]).status_code] == [
                 200,
                 200,

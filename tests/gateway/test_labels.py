@@ -40,7 +40,7 @@ def environment(new_environment: Callable[[], Environment]) -> Iterator[Environm
 
 @pytest.fixture(scope="module")
 def client(environment: Environment) -> Iterator[Client]:
-    with environment.gateway(picture_seconds=60) as client:
+    with environment.gateway(image_seconds=60) as client:
         yield client
 
 
@@ -224,41 +224,41 @@ def test_an_export_that_cannot_be_made_is_answered_503(environment: Environment,
     assert (answer.status_code, answer.json()["detail"]) == (503, "the export broke off")
 
 
-def test_uploaded_pictures_are_kept_with_their_prediction(client: Client, sam: str) -> None:
+def test_uploaded_images_are_kept_with_their_prediction(client: Client, sam: str) -> None:
     one_file, other = file_of(one((40, 40))), file_of(one((40, 40)), "GIF")
     answer = send(client, one_file, other, one_file)
     path = f"/v1/predictions/{answer.json()['requestId']}"
-    kept = client.get(path).json()["pictures"]
+    kept = client.get(path).json()["images"]
     assert [each["digest"] for each in kept] == [
         kept[0]["digest"],
         kept[1]["digest"],
         kept[0]["digest"],
     ]
     for who in ("ada", sam, "root"):
-        picture = client.get(kept[1]["url"], who)
-        assert (picture.content, picture.headers["content-type"]) == (other, "image/gif")
-        assert picture.headers["slipway-digest"] == kept[1]["digest"]
-        assert picture.headers["content-security-policy"] == "sandbox"
+        image = client.get(kept[1]["url"], who)
+        assert (image.content, image.headers["content-type"]) == (other, "image/gif")
+        assert image.headers["slipway-digest"] == kept[1]["digest"]
+        assert image.headers["content-security-policy"] == "sandbox"
     assert client.get(kept[1]["url"], "bob").status_code == 404
-    assert client.get(f"{path}/pictures/9").status_code == 404
+    assert client.get(f"{path}/images/9").status_code == 404
 
 
-def test_pictures_go_after_their_days(client: Client, environment: Environment) -> None:
+def test_images_go_after_their_days(client: Client, environment: Environment) -> None:
     shared, alone = file_of(one((30, 30))), file_of(one((31, 31)))
     old, new = (send(client, *files).json()["requestId"] for files in ([shared, alone], [shared]))
     with psycopg.connect(environment.database_url) as connection:
         long_ago = datetime.now(UTC) - timedelta(days=31)
         connection.execute(
-            "UPDATE prediction_pictures SET time = %s WHERE request_id = %s", [long_ago, old]
+            "UPDATE prediction_images SET time = %s WHERE request_id = %s", [long_ago, old]
         )
-        connection.execute("UPDATE pictures SET time = %s", [long_ago])
+        connection.execute("UPDATE images SET time = %s", [long_ago])
     asyncio.run(_sweep(environment))
-    assert client.get(f"/v1/predictions/{old}").json()["pictures"] == []
-    (kept,) = client.get(f"/v1/predictions/{new}").json()["pictures"]
+    assert client.get(f"/v1/predictions/{old}").json()["images"] == []
+    (kept,) = client.get(f"/v1/predictions/{new}").json()["images"]
     assert client.get(kept["url"]).content == shared
     with psycopg.connect(environment.database_url) as connection:
         assert connection.execute(
-            "SELECT count(*) FROM pictures WHERE content = %s", [alone]
+            "SELECT count(*) FROM images WHERE content = %s", [alone]
         ).fetchone() == (0,)
 
 
@@ -269,9 +269,9 @@ async def _sweep(environment: Environment) -> None:
 
 
 def test_none_is_kept_when_that_is_asked_for(environment: Environment) -> None:
-    with environment.gateway(picture_days=0, picture_seconds=60) as client:
+    with environment.gateway(image_days=0, image_seconds=60) as client:
         request_id = send(client, file_of(one((33, 33)))).json()["requestId"]
-        assert client.get(f"/v1/predictions/{request_id}").json()["pictures"] == []
+        assert client.get(f"/v1/predictions/{request_id}").json()["images"] == []
 
 
 LABEL = {"name": "label", "datatype": "INT64", "shape": [2], "data": [1, 0]}

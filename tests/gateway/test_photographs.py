@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 from PIL import Image
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
 from slipway_jobs.formats.inference import run_onnx
 
@@ -25,7 +25,7 @@ SIGNATURE = Signature(
     inputs=(
         Column(
             name="image", datatype=Datatype.FP32, shape=(3, SIZE, SIZE),
-            picture=Picture(width=SIZE, height=SIZE, layout="CHW", fit="cover", mean=MEAN,
+            image=ImageSpec(width=SIZE, height=SIZE, layout="CHW", fit="cover", mean=MEAN,
             deviation=DEVIATION),
         ),
     ),
@@ -34,7 +34,7 @@ SIGNATURE = Signature(
 
 
 def network() -> bytes:
-    """Convolution, mean over the picture, and a score for each class: the colour that there is more
+    """Convolution, mean over the image, and a score for each class: the colour that there is more
     of than of the others.
     """
     kernel = np.zeros((3, 3, 3, 3), np.float32)
@@ -80,7 +80,7 @@ def client(new_environment: Callable[[], Environment]) -> Iterator[Client]:
     with Predictor(SIGNATURE, predict) as predictor:
         environment = new_environment()
         environment.model("fruit", ("1", 100), url=predictor.url)
-        with environment.gateway(picture_seconds=60) as client:
+        with environment.gateway(image_seconds=60) as client:
             yield client
 
 

@@ -21,8 +21,8 @@ SELECT subject, sum(bytes)::bigint FROM (
     UNION ALL
       SELECT subject, 256 + coalesce(octet_length(comment), 0) + coalesce(pg_column_size(label), 0)
         FROM feedback
-    UNION ALL SELECT subject, 256 + octet_length(content) FROM pictures
-    UNION ALL SELECT subject, 256 FROM prediction_pictures
+    UNION ALL SELECT subject, 256 + octet_length(content) FROM images
+    UNION ALL SELECT subject, 256 FROM prediction_images
     UNION ALL SELECT subject, 256 FROM batches
     UNION ALL SELECT subject, 256 + octet_length(content) FROM batch_files JOIN batches
       USING (batch_id)
@@ -135,13 +135,13 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(
         connection.execute("UPDATE tasks SET answer = %s, state = 'succeeded'", [b"x" * 5000])
         connection.execute(
             (
-                "INSERT INTO pictures VALUES ('sha256:1', %s, now(), 'user:ada'), ('sha256:2', "
+                "INSERT INTO images VALUES ('sha256:1', %s, now(), 'user:ada'), ('sha256:2', "
                 "%s, now(), 'user:bob')"
             ),
             [b"x"] * 2,
         )
         connection.execute(
-            "INSERT INTO prediction_pictures VALUES "
+            "INSERT INTO prediction_images VALUES "
             "('1', 1, 'user:ada', 'sha256:1', now()), ('1', 2, 'user:ada', 'sha256:2', now())"
         )
     assert counters() == rows(store, COUNTED)
@@ -150,7 +150,7 @@ def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(
     assert rows(store, "SELECT count(*) FROM storage WHERE subject = 'user:ada'") == [(0,)]
     assert rows(
         store, "SELECT kind FROM storage WHERE subject LIKE 'departed-%' ORDER BY kind"
-    ) == [("feedback",), ("pictures",)]
+    ) == [("feedback",), ("images",)]
 
 
 async def leave(environment: Environment, subject: str) -> None:

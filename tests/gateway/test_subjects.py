@@ -20,7 +20,7 @@ from tests.gateway.test_batches import TEMPLATE, upload
 
 OWNED = {table.name for table in metadata.sorted_tables if "subject" in table.c}
 TYPED = r"^(user:|client:|departed-|:gateway$)"
-OF_PEOPLE = ("audit", "departed", "known_accounts")
+OF_PEOPLE = ("audit", "deprovisioned", "known_accounts")
 BEFORE = "0012"
 """The last revision without types."""
 
@@ -217,7 +217,7 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(
         "of a name that two had none is kept"
     )
     people = {"user:ada", "user:robot"}
-    assert seen["known_accounts"] == seen["departed"] == {*people, pseudonym}
+    assert seen["known_accounts"] == seen["deprovisioned"] == {*people, pseudonym}
     assert seen["storage"] == seen["tasks"] | {pseudonym}
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 

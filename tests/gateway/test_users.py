@@ -13,7 +13,7 @@ import pytest
 from slipway_gateway.access.rules import RULES
 from slipway_gateway.eventlog import erasure
 from slipway_gateway.postgresql.database import Database
-from slipway_gateway.postgresql.tables import audit, departed, metadata, usage
+from slipway_gateway.postgresql.tables import audit, deprovisioned, metadata, usage
 from slipway_local.identity import CLIENT, SCIM_CLIENT
 
 from tests.gateway.environment import Client, Environment
@@ -304,7 +304,7 @@ def test_whoever_leaves_leaves_predictions_without_a_name(
     assert context(city, "GET", "/v1/grants?grantee=user:eve", admin).json()["grants"] == []
     with psycopg.connect(home.database_url) as connection:
         for table in metadata.sorted_tables:
-            if "subject" in table.c and table not in (*erasure.LAPSING, audit, departed):
+            if "subject" in table.c and table not in (*erasure.LAPSING, audit, deprovisioned):
                 query = f"SELECT count(*) FROM {table.name} WHERE subject = 'user:eve'"  # noqa: S608
                 found = connection.execute(query).fetchone()
                 assert found == (0,), table.name
@@ -333,19 +333,21 @@ def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten
     assert logged_as() == "user"
     with psycopg.connect(home.database_url) as connection:
         until = datetime.now(UTC) + timedelta(minutes=5)
-        connection.execute("INSERT INTO departed VALUES ('user:user', 'departed-x', %s)", [until])
+        connection.execute(
+            "INSERT INTO deprovisioned VALUES ('user:user', 'departed-x', %s)", [until]
+        )
     assert logged_as() == "departed-x"
     assert home.count("subject = 'user:user'") > 0
     assert forgotten(home) == 0
     assert home.count("subject = 'user:user'") == 0  # what came in between
     with psycopg.connect(home.database_url) as connection:
-        connection.execute("UPDATE departed SET until = now() - interval '1 minute'")
+        connection.execute("UPDATE deprovisioned SET until = now() - interval '1 minute'")
     assert logged_as() == "user"  # another of the same name
 
     assert forgotten(home) == 0
     with psycopg.connect(home.database_url) as connection:
         connection.execute(
-            "UPDATE departed SET until = now() - interval '8 days' WHERE subject = 'user:user'"
+            "UPDATE deprovisioned SET until = now() - interval '8 days' WHERE subject = 'user:user'"
         )
     assert forgotten(home) == 1
 
@@ -359,7 +361,7 @@ def forgotten(home: Environment) -> int:
         await database.close()
 
     def count(connection: psycopg.Connection) -> int:
-        row = connection.execute("SELECT count(*) FROM departed").fetchone()
+        row = connection.execute("SELECT count(*) FROM deprovisioned").fetchone()
         assert row
         return int(row[0])
 
@@ -373,7 +375,14 @@ def test_of_every_table_with_names_it_is_decided_what_becomes_of_them() -> None:
     named = {table.name for table in metadata.sorted_tables if "subject" in table.c}
     decided = [
         table.name
-        for table in (*erasure.RENAMED, *erasure.DELETED, *erasure.LAPSING, usage, audit, departed)
+        for table in (
+            *erasure.RENAMED,
+            *erasure.DELETED,
+            *erasure.LAPSING,
+            usage,
+            audit,
+            deprovisioned,
+        )
     ]
     assert sorted(decided) == sorted(named)
 

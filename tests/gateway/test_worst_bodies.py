@@ -119,7 +119,7 @@ def binary(fields: Sequence[str], size: int) -> Iterator[tuple[bytes, int]]:
 
 
 def forms(size: int) -> Iterator[bytes]:
-    """Forms of many parts, of long headers, of long fields, of pictures."""
+    """Forms of many parts, of long headers, of long fields, of images."""
 
     def part(name: bytes, content: bytes, more: bytes = b"", file: bool = False) -> bytes:
         end = b'; filename="a.png"' if file else b""
@@ -131,9 +131,9 @@ def forms(size: int) -> Iterator[bytes]:
         )
 
     end = b"--x--\r\n"
-    picture = io.BytesIO()
-    Image.effect_noise((250, 250), 90).save(picture, "PNG")
-    image = part(b"pixels", picture.getvalue(), file=True)
+    noise = io.BytesIO()
+    Image.effect_noise((250, 250), 90).save(noise, "PNG")
+    image = part(b"pixels", noise.getvalue(), file=True)
     yield b"".join(part(b"a", b"1") for _ in range(size // 60)) + end
     yield image + part(b"age", b"1", b"X-A: " + b"a" * size + b"\r\n") + end
     yield image + part(b"age", b"1", b"X-A: b\r\n" * (size // 8)) + end

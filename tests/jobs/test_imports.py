@@ -24,7 +24,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from slipway_contract.registry import NAME_RULE, ArtifactFormat, Tag
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.errors import CorruptTable, JobError, Refused, WrongParameter
 from slipway_jobs.formats.inference import run_onnx
@@ -38,11 +38,11 @@ RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(80, 3)).astype(np.float32)
 LABELS = (FEATURES.sum(axis=1) > 0).astype(int) + (FEATURES[:, 0] > 1)
 NAMES = {0: "tench", 1: "goldfish", 2: "great white shark"}
-PICTURE = Picture(
+IMAGE = ImageSpec(
     width=8, height=8, layout="CHW", mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)
 )
-PICTURES = Signature(
-    inputs=(Column(name="image", datatype=Datatype.FP32, shape=(3, 8, 8), picture=PICTURE),),
+IMAGES = Signature(
+    inputs=(Column(name="image", datatype=Datatype.FP32, shape=(3, 8, 8), image=IMAGE),),
     outputs=(
         Column(name="label", datatype=Datatype.INT64, codes=NAMES),
         Column(name="probabilities", datatype=Datatype.FP32, shape=(3,), minimum=0, maximum=1),
@@ -66,7 +66,7 @@ def graph(
 
 
 def conv_net(height: object = 8) -> Proto:
-    """As networks for ImageNet are: a convolution, a pool over the whole picture, a linear layer,
+    """As networks for ImageNet are: a convolution, a pool over the whole image, a linear layer,
     softmax; and the best class.
     """
     weights = {
@@ -136,15 +136,15 @@ def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> s
     return str(caught.value)
 
 
-def test_a_network_for_pictures_is_imported_without_code(
+def test_a_network_for_images_is_imported_without_code(
     imported: Import, tracking: Tracking, tmp_path: Path
 ) -> None:
-    pictures = RANDOM.normal(size=(5, 3, 8, 8)).astype(np.float32)
+    images = RANDOM.normal(size=(5, 3, 8, 8)).astype(np.float32)
     net = conv_net(height="free")
-    expected = run_onnx(net.SerializeToString(), {"image": pictures})
-    np.savez(tmp_path / "expected.npz", image=pictures, **expected)  # type: ignore[arg-type]
+    expected = run_onnx(net.SerializeToString(), {"image": images})
+    np.savez(tmp_path / "expected.npz", image=images, **expected)  # type: ignore[arg-type]
     result, folder = imported(
-        "pictures", saved(tmp_path, net), signature=PICTURES.model_dump_json(exclude_defaults=True),
+        "images", saved(tmp_path, net), signature=IMAGES.model_dump_json(exclude_defaults=True),
         expected=str(tmp_path / "expected.npz"), licence="Apache-2.0", source="a paper",
         dataset="ImageNet",
         use="Names what is shown.",
@@ -155,14 +155,14 @@ def test_a_network_for_pictures_is_imported_without_code(
         "rows": 5,
         "differences": {"label": 0.0, "probabilities": 0.0},
     }
-    assert Signature.model_validate_json((folder / "signature.json").read_bytes()) == PICTURES
-    PICTURES.check(parse_request((folder / "input_example.json").read_bytes()).inputs)
-    tags = tracking.version("pictures", result["version"]).tags
+    assert Signature.model_validate_json((folder / "signature.json").read_bytes()) == IMAGES
+    IMAGES.check(parse_request((folder / "input_example.json").read_bytes()).inputs)
+    tags = tracking.version("images", result["version"]).tags
     assert (tags[Tag.DATASET], tags[Tag.FORMAT]) == ("ImageNet", "onnx")
     card = (folder / "model_card.md").read_text()
     assert "Names what is shown." in card
     assert "compared with expected.npz on 5 rows" in card
-    assert "a picture of 8 x 8" in card
+    assert "an image of 8 x 8" in card
     told = json.loads((folder / "provenance.json").read_text())["import"]
     assert told["sha256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
     assert (told["by"], told["licence"], told["source"], told["file"]) == (

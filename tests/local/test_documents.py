@@ -89,8 +89,8 @@ def network(folder: Path) -> None:
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (folder / "squeezenet.onnx").write_bytes(model.SerializeToString())
-    picture = {"width": 224, "height": 224, "layout": "CHW", "fit": "cover"}
-    picture |= {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
+    image = {"width": 224, "height": 224, "layout": "CHW", "fit": "cover"}
+    image |= {"mean": [0.485, 0.456, 0.406], "deviation": [0.229, 0.224, 0.225]}
     output = {
         "name": "probabilities",
         "datatype": "FP32",
@@ -99,7 +99,7 @@ def network(folder: Path) -> None:
         "maximum": 1,
     }
     signature = {
-        "inputs": [{"name": "data", "datatype": "FP32", "shape": shape, "picture": picture}],
+        "inputs": [{"name": "data", "datatype": "FP32", "shape": shape, "image": image}],
         "outputs": [{**output, "classes": [f"class {number}" for number in range(classes)]}],
     }
     (folder / "squeezenet.json").write_text(json.dumps(signature))

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, ManifestEntry
 from slipway_contract.rules import SENTIMENTS, RuleSet
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ignore[import-untyped]
 
@@ -55,7 +55,7 @@ DIGITS = Signature(
 SCANS = Signature(
     inputs=(
         DIGITS.inputs[0].model_copy(
-            update={"picture": Picture(width=8, height=8, mode="L", white=16, ground="black")}
+            update={"image": ImageSpec(width=8, height=8, mode="L", white=16, ground="black")}
         ),
         Column(name="age", datatype=Datatype.FP32, minimum=0, maximum=120, missing=True),
     ),
@@ -125,7 +125,7 @@ def fit_digits() -> Fitted:
 
 
 def fit_scans() -> Fitted:
-    """As the digits, whose pixels may come as a picture, with an age beside them."""
+    """As the digits, whose pixels may come as an image, with an age beside them."""
     images, labels = load_digits(return_X_y=True)
     ages = np.random.default_rng(0).integers(20, 90, len(images))
     rows = np.column_stack([images, ages]).astype(np.float32)

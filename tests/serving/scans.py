@@ -1,4 +1,4 @@
-"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact that takes pictures, for tests
+"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact that takes images, for tests
 in the other environment.
 """
 

@@ -168,7 +168,7 @@ def test_a_network_for_photographs_is_served_with_its_three_dimensions_and_the_n
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     loaded = OnnxGraph(tmp_path / "model.onnx", Signature(inputs=(image,), outputs=(scores,)))
-    pictures = np.zeros((2, 3, 224, 224), np.float32)
-    pictures[1, 2] = 1
-    assert loaded.run({"image": pictures}, ["scores"])["scores"].tolist() == [[0, 0, 0], [0, 0, 1]]
+    images = np.zeros((2, 3, 224, 224), np.float32)
+    images[1, 2] = 1
+    assert loaded.run({"image": images}, ["scores"])["scores"].tolist() == [[0, 0, 0], [0, 0, 1]]
     assert Column.of_metadata(scores.metadata).classes == names

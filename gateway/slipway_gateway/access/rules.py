@@ -87,7 +87,7 @@ RULES = (
     Rule("GET", "/v1/predictions/{request_id}", "receipt", ALL),
     Rule("POST", "/v1/predictions/{request_id}/feedback", "feedback", ALL, Spending.FEEDBACK),
     Rule("GET", "/v1/predictions/{request_id}/feedback", "receipt", ALL),
-    Rule("GET", "/v1/predictions/{request_id}/pictures/{number}", "receipt", ALL),
+    Rule("GET", "/v1/predictions/{request_id}/images/{number}", "receipt", ALL),
     Rule("GET", "/v1/models/{model}/feedback.parquet", "labels", SCIENTIFIC),
     Rule("GET", "/v1/models/{model}/accuracy", "labels", SCIENTIFIC),
     Rule("POST", "/v1/models/{model}/trainings", "train", SCIENTIFIC, Spending.TRAINING),

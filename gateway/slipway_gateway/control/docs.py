@@ -120,7 +120,7 @@ class Docs:
 
 
 def _secured(scripts: str) -> dict[str, str]:
-    """Swagger UI sets styles on its elements, and its style sheet has pictures in ``data:``
+    """Swagger UI sets styles on its elements, and its style sheet has images in ``data:``
     URLs.
     """
     policy = (

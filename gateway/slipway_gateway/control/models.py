@@ -1,5 +1,5 @@
 """Models under ``/v1``: which there are for a caller, and predictions of them from named features
-or pictures.
+or images.
 """
 
 import asyncio
@@ -44,8 +44,8 @@ from slipway_gateway.inference.routing import Route, Routes, Target
 from slipway_gateway.postgresql.database import DatabaseUnavailable
 from slipway_gateway.preprocessing import form
 from slipway_gateway.preprocessing.cells import cells, check_cells
+from slipway_gateway.preprocessing.image_decoder import ImageDecoder
 from slipway_gateway.preprocessing.lookup import Features, FeatureSet
-from slipway_gateway.preprocessing.pictures import ImageDecoder
 from slipway_gateway.preprocessing.ranking import add_top, ranked
 from slipway_gateway.preprocessing.trimmed import trimmed
 from slipway_gateway.threads import run
@@ -61,7 +61,7 @@ Top = Annotated[
 _FORM = {
     "type": "object",
     "description": (
-        "files in the field of the input that takes pictures; other inputs by their names"
+        "files in the field of the input that takes images; other inputs by their names"
     ),
 }
 BODY = {
@@ -91,7 +91,7 @@ class Models:
         grants: GrantWatch,
         predictions: Predictions,
         metadata_cache: ModelMetadataCache,
-        pictures: ImageDecoder,
+        images: ImageDecoder,
         image_store: ImageStore,
         features: Features,
         *,
@@ -101,7 +101,7 @@ class Models:
         self._grants = grants
         self._predictions = predictions
         self._metadata_cache = metadata_cache
-        self._pictures = pictures
+        self._images = images
         self._image_store = image_store
         self._features = features
         self._value_limit = value_limit
@@ -119,7 +119,7 @@ class Models:
         )(self.card)
         predict = router.post(
             "/models/{model}/predictions",
-            summary="Predict from named features or pictures, or from what is looked up",
+            summary="Predict from named features or images, or from what is looked up",
             openapi_extra=BODY,
             response_model=PredictionAnswer,
         )
@@ -220,7 +220,7 @@ class Models:
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Rows, and the files that they were made from."""
         if form.is_form(request):
-            rows, files = await form.rows(request, signature, self._pictures, self._value_limit)
+            rows, files = await form.rows(request, signature, self._images, self._value_limit)
             return rows, await asyncio.to_thread(lambda: list(map(trimmed, files)))
         content = await request.body()
         read = await run(len(content), PredictionRequest.of_body, content, self._value_limit)
@@ -235,7 +235,7 @@ class Models:
             StorageFull,
         ) as error:  # the prediction is made and logged; this does not undo it
             cause = error.cause if isinstance(error, DatabaseUnavailable) else error
-            log.warning("the pictures of request %s are not kept: %s", context.request_id, cause)
+            log.warning("the images of request %s are not kept: %s", context.request_id, cause)
 
 
 def _written(

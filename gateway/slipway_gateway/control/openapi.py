@@ -132,17 +132,17 @@ def _operation(
 
 def _content(signature: Signature, looked_up: Json | None) -> Json:
     content = {"application/json": _request(signature, looked_up)}
-    pictures = next((column for column in signature.inputs if column.picture), None)
-    if pictures:
+    images = next((column for column in signature.inputs if column.image), None)
+    if images:
         file = {
             "type": "string",
             "format": "binary",
             "contentMediaType": "application/octet-stream",
         }
         others = {
-            column.name: column_schema(column) for column in signature.inputs if not column.picture
+            column.name: column_schema(column) for column in signature.inputs if not column.image
         }
-        fields = {pictures.name: {"type": "array", "minItems": 1, "items": file}, **others}
+        fields = {images.name: {"type": "array", "minItems": 1, "items": file}, **others}
         content[KIND] = {
             "schema": {"type": "object", "properties": fields, "required": list(fields)}
         }

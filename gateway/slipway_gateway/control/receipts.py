@@ -16,7 +16,7 @@ from slipway_gateway.control.schemas import (
     FeedbackAnswer,
     FeedbackList,
     FeedbackRequest,
-    PictureLink,
+    ImageLink,
     Receipt,
 )
 from slipway_gateway.errors import NotFound
@@ -27,7 +27,7 @@ from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.preprocessing.form import MOST
-from slipway_gateway.preprocessing.pictures import kind_of
+from slipway_gateway.preprocessing.image_decoder import kind_of
 from slipway_gateway.requestid import PATTERN, new_id
 from slipway_gateway.telemetry.metrics import Metrics
 
@@ -70,11 +70,11 @@ class Receipts:
         )
         router.get("/feedback", summary="All that was said of it, the latest first")(self.history)
         router.get(
-            "/pictures/{number}",
-            summary="A picture that it was made from",
+            "/images/{number}",
+            summary="An image that it was made from",
             response_class=Response,
             responses=FILE,
-        )(self.picture)
+        )(self.image)
         return router
 
     async def receipt(self, request_id: str, context: CurrentCall) -> Receipt:
@@ -82,15 +82,15 @@ class Receipts:
         provenance = await self._metadata_cache.provenance(row.digest)
         feedback = await self._events.feedback(request_id)
         kept = await self._image_store.list(request_id)
-        pictures = [
-            PictureLink(
+        images = [
+            ImageLink(
                 number=each.number,
                 digest=each.digest,
-                url=f"/v1/predictions/{request_id}/pictures/{each.number}",
+                url=f"/v1/predictions/{request_id}/images/{each.number}",
             )
             for each in kept
         ]
-        return _receipt(row, provenance, feedback, pictures)
+        return _receipt(row, provenance, feedback, images)
 
     async def history(self, request_id: str, context: CurrentCall) -> FeedbackList:
         await self._find(request_id, context, Role.ADMIN)
@@ -101,13 +101,13 @@ class Receipts:
             ]
         )
 
-    async def picture(
+    async def image(
         self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentCall
     ) -> Response:
         await self._find(request_id, context, Role.SCIENTIST, Role.ADMIN)
-        found = await self._image_store.picture(request_id, number)
+        found = await self._image_store.image(request_id, number)
         if found is None:
-            raise NotFound(f"there is no picture {number} of prediction {request_id}, or no more")
+            raise NotFound(f"there is no image {number} of prediction {request_id}, or no more")
         return Response(
             found.content,
             media_type=kind_of(found.content),
@@ -169,7 +169,7 @@ def _receipt(
     row: Row[Any],
     provenance: dict[str, Any],
     feedback: Row[Any] | None,
-    pictures: list[PictureLink],
+    images: list[ImageLink],
 ) -> Receipt:
     dataset = provenance.get("dataset")
     return Receipt(
@@ -191,7 +191,7 @@ def _receipt(
         request=_content(row.request),
         response=_content(row.response),
         feedback=FeedbackAnswer.model_validate(feedback._asdict()) if feedback else None,
-        pictures=pictures,
+        images=images,
     )
 
 

@@ -212,8 +212,8 @@ class FeedbackList(Schema):
     feedback: list[FeedbackAnswer]
 
 
-class PictureLink(Schema):
-    """A picture that a prediction was made from."""
+class ImageLink(Schema):
+    """An image that a prediction was made from."""
 
     number: int
     digest: str = Field(description="sha256:… of the file as it was sent")
@@ -254,7 +254,7 @@ class Receipt(Schema):
     request: Any = Field(description="V2 request; null when it was over the limit of the log")
     response: Any = Field(description="V2 response; null when it was over the limit of the log")
     feedback: FeedbackAnswer | None
-    pictures: list[PictureLink] = Field(description="the uploaded files, as long as they are kept")
+    images: list[ImageLink] = Field(description="the uploaded files, as long as they are kept")
 
 
 class Problem(Schema):

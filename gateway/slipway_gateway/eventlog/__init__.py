@@ -1,1 +1,1 @@
-"""What stays of a prediction: spool, event log, pictures, labels; and what is forgotten."""
+"""What stays of a prediction: spool, event log, images, labels; and what is forgotten."""

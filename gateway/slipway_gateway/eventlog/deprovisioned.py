@@ -35,7 +35,8 @@ ACTOR = ":gateway"
 ALONE = text("LOCK TABLE known_accounts IN SHARE ROW EXCLUSIVE MODE")
 SEE = text("""
 INSERT INTO known_accounts (subject) SELECT name FROM unnest(CAST(:names AS text[])) AS name
-WHERE NOT EXISTS (SELECT FROM departed WHERE departed.subject = name AND departed.until > now())
+WHERE NOT EXISTS (SELECT FROM deprovisioned WHERE deprovisioned.subject = name
+  AND deprovisioned.until > now())
 ON CONFLICT (subject) DO UPDATE SET missing = NULL WHERE known_accounts.missing IS NOT NULL
 """)
 """Without those who left in this moment: the list may be older than that."""

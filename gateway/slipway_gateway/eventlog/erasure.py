@@ -18,13 +18,13 @@ from slipway_gateway.identity.subjects import DEPARTED
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import (
     batches,
-    departed,
+    deprovisioned,
     feedback,
     grants,
+    images,
     known_accounts,
-    pictures,
     prediction_events,
-    prediction_pictures,
+    prediction_images,
     quota_leases,
     rate_levels,
     storage,
@@ -32,11 +32,11 @@ from slipway_gateway.postgresql.tables import (
     webhooks,
 )
 
-RENAMED = (prediction_events, feedback, pictures)
+RENAMED = (prediction_events, feedback, images)
 """Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names,
 because it is for that.
 """
-DELETED = (quota_leases, tasks, webhooks, batches, prediction_pictures, known_accounts, storage)
+DELETED = (quota_leases, tasks, webhooks, batches, prediction_images, known_accounts, storage)
 """Tables whose rows are of no use to anybody else. The counters of storage are last: the other rows
 change them.
 """
@@ -65,12 +65,12 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
         "pseudonym": f"{DEPARTED}{secrets.token_hex(8)}",
         "until": datetime.now(UTC) + LATE,
     }
-    statement = insert(departed).values(values)
+    statement = insert(deprovisioned).values(values)
     # A second time, for what came meanwhile, under the pseudonym of the first.
     again = statement.on_conflict_do_update(
         index_elements=["subject"], set_={"until": statement.excluded.until}
     )
-    pseudonym = (await connection.execute(again.returning(departed.c.pseudonym))).scalar_one()
+    pseudonym = (await connection.execute(again.returning(deprovisioned.c.pseudonym))).scalar_one()
     await connection.execute(
         update(feedback).where(feedback.c.subject == subject).values(comment=None)
     )
@@ -103,13 +103,13 @@ class PseudonymCleanup:
         """Raises DatabaseUnavailable."""
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             for table in RENAMED:
-                theirs = (table.c.subject == departed.c.subject) & (
-                    table.c.time <= departed.c.until
+                theirs = (table.c.subject == deprovisioned.c.subject) & (
+                    table.c.time <= deprovisioned.c.until
                 )
                 comment = {"comment": None} if "comment" in table.c else {}
                 await connection.execute(
-                    update(table).where(theirs).values(subject=departed.c.pseudonym, **comment)
+                    update(table).where(theirs).values(subject=deprovisioned.c.pseudonym, **comment)
                 )
             await connection.execute(
-                delete(departed).where(departed.c.until < datetime.now(UTC) - KEPT)
+                delete(deprovisioned).where(deprovisioned.c.until < datetime.now(UTC) - KEPT)
             )

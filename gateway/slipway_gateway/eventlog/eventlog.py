@@ -27,7 +27,7 @@ def _ship_statement() -> str:
     names = ", ".join(column.name for column in columns)
     values = ", ".join(f'event."{to_camel(column.name)}"' for column in columns)
     # What someone did before they left may come from a spool after they left (see erasure.py).
-    values = values.replace('event."subject"', 'coalesce(departed.pseudonym, event."subject")')
+    values = values.replace('event."subject"', 'coalesce(deprovisioned.pseudonym, event."subject")')
     # Only identifiers of our own table stand in this text.
     types = ", ".join(f'"{to_camel(column.name)}" {column.type.compile()}' for column in columns)
     types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace(
@@ -35,8 +35,8 @@ def _ship_statement() -> str:
     )
     source = f"json_to_recordset(CAST(:lines AS json)) AS event({types})"
     source += (
-        ' LEFT JOIN departed ON departed.subject = event."subject" AND event."time" <= '
-        "departed.until"
+        ' LEFT JOIN deprovisioned ON deprovisioned.subject = event."subject" AND event."time" <= '
+        "deprovisioned.until"
     )
     insert = (
         f"INSERT INTO prediction_events ({names}) SELECT {values} FROM {source} ON CONFLICT "  # noqa: S608

@@ -1,4 +1,4 @@
-"""Pictures that predictions were made from: kept by their digest for some days, each once however
+"""Images that predictions were made from: kept by their digest for some days, each once however
 often it is sent.
 """
 
@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
-from slipway_gateway.postgresql.tables import pictures, prediction_pictures
+from slipway_gateway.postgresql.tables import images, prediction_images
 
 HOUR = 3600.0
 CHECK_SECONDS = 2.0
@@ -54,7 +54,7 @@ class ImageStore:
             ]
             # The update holds the rows until the links are there: the sweep waits, and then finds
             # them young.
-            statement = insert(pictures).on_conflict_do_update(
+            statement = insert(images).on_conflict_do_update(
                 index_elements=["digest"], set_={"time": now}
             )
             await connection.execute(statement.values(rows))
@@ -68,12 +68,12 @@ class ImageStore:
                 }
                 for number, digest in enumerate(digests)
             ]
-            await connection.execute(insert(prediction_pictures).on_conflict_do_nothing(), links)
+            await connection.execute(insert(prediction_images).on_conflict_do_nothing(), links)
             await self._storage.settle(connection, subject)
 
     async def list(self, request_id: str) -> Sequence[Row[Any]]:
-        """Number and digest of each picture that is still kept."""
-        links = prediction_pictures.c
+        """Number and digest of each image that is still kept."""
+        links = prediction_images.c
         query = (
             select(links.number, links.digest)
             .where(links.request_id == request_id)
@@ -81,11 +81,11 @@ class ImageStore:
         )
         return await self._database.run(query)
 
-    async def picture(self, request_id: str, number: int) -> Row[Any] | None:
+    async def image(self, request_id: str, number: int) -> Row[Any] | None:
         """Digest and content."""
-        links = prediction_pictures.c
-        query = select(pictures.c.digest, pictures.c.content).join(
-            prediction_pictures, links.digest == pictures.c.digest
+        links = prediction_images.c
+        query = select(images.c.digest, images.c.content).join(
+            prediction_images, links.digest == images.c.digest
         )
         rows = await self._database.run(
             query.where(links.request_id == request_id, links.number == number)
@@ -100,17 +100,17 @@ class ImageStore:
             await asyncio.sleep(HOUR)
 
     async def sweep(self) -> None:
-        """Links of other days, and the pictures that nothing links to. Raises
+        """Links of other days, and the images that nothing links to. Raises
         DatabaseUnavailable.
         """
         end = datetime.now(UTC) - timedelta(days=self._days)
         await self._database.run(
-            delete(prediction_pictures).where(prediction_pictures.c.time < end),
+            delete(prediction_images).where(prediction_images.c.time < end),
             seconds=MAINTENANCE_SECONDS,
         )
-        linked = exists().where(prediction_pictures.c.digest == pictures.c.digest)
-        # A picture that was touched a moment ago may have links that are not to be seen yet.
+        linked = exists().where(prediction_images.c.digest == images.c.digest)
+        # An image that was touched a moment ago may have links that are not to be seen yet.
         young = datetime.now(UTC) - timedelta(minutes=1)
         await self._database.run(
-            delete(pictures).where(~linked, pictures.c.time < young), seconds=MAINTENANCE_SECONDS
+            delete(images).where(~linked, images.c.time < young), seconds=MAINTENANCE_SECONDS
         )

@@ -1,4 +1,4 @@
-"""Bytes that callers store in PostgreSQL, and the budget of them: pictures, tasks, batches and
+"""Bytes that callers store in PostgreSQL, and the budget of them: images, tasks, batches and
 feedback.
 
 Triggers of those tables count the bytes (migration 0011), so a check reads one sum. Deleting and

@@ -86,8 +86,8 @@ feedback = Table(
     Index("feedback_subject", "subject"),
 )
 
-pictures = Table(
-    "pictures",
+images = Table(
+    "images",
     metadata,
     Column("digest", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
@@ -95,13 +95,13 @@ pictures = Table(
     Column("subject", Text, nullable=False, index=True, comment="who sent it first, and stores it"),
 )
 
-prediction_pictures = Table(
-    "prediction_pictures",
+prediction_images = Table(
+    "prediction_images",
     metadata,
     Column("request_id", Text, primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("subject", Text, nullable=False, index=True),
-    Column("digest", Text, ForeignKey("pictures.digest"), nullable=False, index=True),
+    Column("digest", Text, ForeignKey("images.digest"), nullable=False, index=True),
     Column("time", DateTime(timezone=True), nullable=False, index=True),
 )
 
@@ -163,7 +163,7 @@ storage = Table(
     "storage",
     metadata,
     Column("subject", Text, primary_key=True),
-    Column("kind", Text, primary_key=True, comment="pictures, tasks, batches or feedback"),
+    Column("kind", Text, primary_key=True, comment="images, tasks, batches or feedback"),
     Column("bytes", BigInteger, nullable=False),
 )
 
@@ -285,8 +285,8 @@ deliveries = Table(
 
 queue_schema = Table("queue_schema", metadata, Column("name", Text, primary_key=True))
 
-departed = Table(
-    "departed",
+deprovisioned = Table(
+    "deprovisioned",
     metadata,
     Column("subject", Text, primary_key=True),
     Column("pseudonym", Text, nullable=False),

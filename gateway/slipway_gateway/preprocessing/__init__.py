@@ -1,3 +1,3 @@
-"""Rows as callers send and read them: from forms and pictures, with ranked classes, described by a
+"""Rows as callers send and read them: from forms and images, with ranked classes, described by a
 schema.
 """

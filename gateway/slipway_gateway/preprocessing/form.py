@@ -1,4 +1,4 @@
-"""A multipart form as rows: pictures in the field of the input that takes them, other inputs as
+"""A multipart form as rows: images in the field of the input that takes them, other inputs as
 fields of their own.
 """
 
@@ -14,7 +14,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from slipway_gateway.errors import UnsupportedType
 from slipway_gateway.preprocessing.cells import check_cells
-from slipway_gateway.preprocessing.pictures import ImageDecoder
+from slipway_gateway.preprocessing.image_decoder import ImageDecoder
 from slipway_gateway.threads import run
 
 MOST = 64
@@ -28,17 +28,17 @@ def is_form(request: Request) -> bool:
 
 
 async def rows(
-    request: Request, signature: Signature, pictures: ImageDecoder, limit: int
+    request: Request, signature: Signature, images: ImageDecoder, limit: int
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
     """Several files are several rows. Another input is given once for all of them, or once for
     each; its value is a text or number; a list is JSON. The files are given back beside the rows,
     which have at most ``limit`` values.
 
-    Raises InvalidInput, UnsupportedType, TooManyValues, and what reading pictures raises.
+    Raises InvalidInput, UnsupportedType, TooManyValues, and what reading images raises.
     """
-    column = next((column for column in signature.inputs if column.picture), None)
+    column = next((column for column in signature.inputs if column.image), None)
     if column is None:
-        raise UnsupportedType("this model takes no pictures: send the body as application/json")
+        raise UnsupportedType("this model takes no images: send the body as application/json")
     async with request.form(max_files=MOST, max_fields=MOST) as form:
         files = [
             await part.read() for part in form.getlist(column.name) if isinstance(part, UploadFile)
@@ -49,7 +49,7 @@ async def rows(
             column.name, "is missing from the form: send a file in a field of this name"
         )
     check_cells(signature, len(files), limit)
-    columns = {column.name: await pictures.values(column, files)}
+    columns = {column.name: await images.values(column, files)}
     known = {each.name: each for each in signature.inputs}
     values_read = await run(
         sum(len(text) for texts in fields.values() for text in texts), _values, known, fields, limit
@@ -59,7 +59,7 @@ async def rows(
             raise InvalidInput(
                 name,
                 (
-                    f"is given {len(read)} times for {len(files)} pictures; give it once, or "
+                    f"is given {len(read)} times for {len(files)} images; give it once, or "
                     "once for each"
                 ),
             )
@@ -69,13 +69,13 @@ async def rows(
     ], files
 
 
-def _fields(form: FormData, picture: str) -> dict[str, list[str]]:
+def _fields(form: FormData, image: str) -> dict[str, list[str]]:
     """Raises InvalidInput when a file is in another field."""
     fields: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
-            if name != picture:
-                raise InvalidInput(name, f"is a file; the input that takes pictures is {picture}")
+            if name != image:
+                raise InvalidInput(name, f"is a file; the input that takes images is {image}")
         else:
             fields.setdefault(name, []).append(value)
     return fields

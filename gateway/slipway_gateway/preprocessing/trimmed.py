@@ -1,4 +1,4 @@
-"""A picture's file without what no picture is made from: bytes after its end, comments, and blocks
+"""An image's file without what no image is made from: bytes after its end, comments, and blocks
 of other programs.
 
 A file that has none of them stays as it is, so that its digest is the sender's. Only what Pillow
@@ -43,7 +43,7 @@ GIF_CONTROL = 0xF9
 
 
 def trimmed(content: bytes) -> bytes:
-    """The file of a PNG, JPEG or GIF picture, cut to what shows it."""
+    """The file of a PNG, JPEG or GIF image, cut to what shows it."""
     if content.startswith(PNG):
         parts = _png(content)
     elif content.startswith(b"\xff\xd8"):

@@ -46,8 +46,6 @@ def card(
 
 def _line(column: Column) -> str:
     shape = f" {list(column.shape)} a row" if column.shape else ""
-    picture = (
-        f", a picture of {column.picture.width} x {column.picture.height}" if column.picture else ""
-    )
+    image = f", an image of {column.image.width} x {column.image.height}" if column.image else ""
     description = f": {column.description}" if column.description else ""
-    return f"- {column.name}: {column.datatype}{shape}{picture}{description}"
+    return f"- {column.name}: {column.datatype}{shape}{image}{description}"

@@ -8,7 +8,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
-from slipway_contract.signature import Column, Picture, Signature
+from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
@@ -53,16 +53,16 @@ def candidates(parameters: DigitsParameters) -> Mapping[str, Estimator]:
 TASK = Task(
     name="digits",
     title="Handwritten digits",
-    use="Shows how an image model is trained and served: which digit an 8×8 picture shows.",
+    use="Shows how an image model is trained and served: which digit an 8×8 image shows.",
     limits=(
         "The split cannot be by writer, as it should be, because the data does not name the "
             "writers: "
         "a digit of a hand that is in the training data is easier, so expect less of new writers.",
         (
-            "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; pictures made in any other "
+            "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; images made in any other "
             "way are not what it learnt."
         ),
-        "It names a digit for any picture, also where there is none.",
+        "It names a digit for any image, also where there is none.",
     ),
     datasets=("digits",),
     signature=Signature(
@@ -70,7 +70,7 @@ TASK = Task(
             Column(
                 name="pixels", datatype=Datatype.FP32, shape=(64,), minimum=0, maximum=16,
                 description="8×8 pixels, row by row from the top left; 0 = paper, 16 = ink",
-                picture=Picture(width=8, height=8, mode="L", fit="contain", black=0, white=16,
+                image=ImageSpec(width=8, height=8, mode="L", fit="contain", black=0, white=16,
                 ground="black", trim=True),
             ),
         ),

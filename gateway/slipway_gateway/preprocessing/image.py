@@ -1,10 +1,10 @@
-"""The door to Pillow: a program that reads pictures and writes their pixels, in a process with
+"""The door to Pillow: a program that reads images and writes their pixels, in a process with
 bounds of its own.
 
-``python -m slipway_gateway.preprocessing.picture SPEC PIXELS SECONDS`` takes on its standard input,
-for each picture, its length (4 bytes, big endian) and its bytes, and gives ``height × width ×
+``python -m slipway_gateway.preprocessing.image SPEC PIXELS SECONDS`` takes on its standard input,
+for each image, its length (4 bytes, big endian) and its bytes, and gives ``height × width ×
 channels`` bytes for each. With exit status 3 its output is JSON instead: the ``index`` of the
-picture that it does not take, and the ``problem``. Nothing of a picture outlives the process.
+image that it does not take, and the ``problem``. Nothing of an image outlives the process.
 """
 
 import io
@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from PIL import Image, ImageOps
-from slipway_contract.signature import Picture
+from slipway_contract.signature import ImageSpec
 
 MEMORY = 768 * 2**20
 """Bytes of address space: 40 million pixels of four bytes, once more for their conversion, and
@@ -27,7 +27,7 @@ Python.
 REFUSED = 3
 LENGTH = struct.Struct(">I")
 DETAIL = 16
-"""A picture is first made smaller in whole steps, to no less than this many times the
+"""An image is first made smaller in whole steps, to no less than this many times the
 wanted size.
 """
 INK = 64
@@ -37,7 +37,7 @@ SCALING = Image.Resampling.BOX
 
 
 class Refusal(Exception):
-    """The picture is not taken; ``str()`` says why."""
+    """The image is not taken; ``str()`` says why."""
 
 
 def bound(seconds: int) -> None:
@@ -53,11 +53,11 @@ def bound(seconds: int) -> None:
         score.write("1000")
 
 
-def pixels(content: bytes, spec: Picture, most: int) -> bytes:
+def pixels(content: bytes, spec: ImageSpec, most: int) -> bytes:
     """Row by row from the top left. Raises Refusal."""
     try:
-        picture = _normal(_opened(content, spec, most), spec)
-        return _fitted(_on_ground(picture, spec), spec).tobytes()
+        image = _normal(_opened(content, spec, most), spec)
+        return _fitted(_on_ground(image, spec), spec).tobytes()
     except MemoryError:
         raise Refusal("takes too much memory") from None
     except (
@@ -69,44 +69,44 @@ def pixels(content: bytes, spec: Picture, most: int) -> bytes:
         raise Refusal(f"cannot be read: {error}") from None
 
 
-def _opened(content: bytes, spec: Picture, most: int) -> Image.Image:
-    picture = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "GIF"))
-    if picture.width * picture.height > most:
-        raise Refusal(f"has {picture.width} × {picture.height} pixels; {most} are allowed")
-    picture.draft(spec.mode, (spec.width * DETAIL, spec.height * DETAIL))
-    picture.load()
-    return picture
+def _opened(content: bytes, spec: ImageSpec, most: int) -> Image.Image:
+    image = Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "GIF"))
+    if image.width * image.height > most:
+        raise Refusal(f"has {image.width} × {image.height} pixels; {most} are allowed")
+    image.draft(spec.mode, (spec.width * DETAIL, spec.height * DETAIL))
+    image.load()
+    return image
 
 
-def _normal(picture: Image.Image, spec: Picture) -> Image.Image:
+def _normal(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """Of the wanted mode, upright, on white paper where it is transparent, and no larger than is of
     use.
     """
-    if picture.mode.startswith("I"):  # 16 bits
-        picture = picture.point(lambda value: value * (1 / 256)).convert("L")
-    elif picture.mode in ("P", "PA", "LA", "La") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-    elif picture.mode not in ("L", "RGB", "RGBA"):
-        picture = picture.convert("RGB")
-    step = min(picture.width // (spec.width * DETAIL), picture.height // (spec.height * DETAIL))
+    if image.mode.startswith("I"):  # 16 bits
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    elif image.mode in ("P", "PA", "LA", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    step = min(image.width // (spec.width * DETAIL), image.height // (spec.height * DETAIL))
     if step > 1:
-        picture = picture.reduce(step)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "RGBA":
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert(spec.mode)
+        image = image.reduce(step)
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(spec.mode)
 
 
-def _on_ground(picture: Image.Image, spec: Picture) -> Image.Image:
+def _on_ground(image: Image.Image, spec: ImageSpec) -> Image.Image:
     """Inverted where its border is nearer to the other ground, and cut to what is on it."""
     if spec.ground is None:
-        return picture
+        return image
     ground = 0 if spec.ground == "black" else 255
-    grey = picture.convert("L")
+    grey = image.convert("L")
     if abs(_border(grey) - ground) > 127:
-        picture, grey = ImageOps.invert(picture), ImageOps.invert(grey)
+        image, grey = ImageOps.invert(image), ImageOps.invert(grey)
     ink = grey.point([255 * (abs(value - ground) >= INK) for value in range(256)])
-    return picture.crop(ink.getbbox()) if spec.trim and ink.getbbox() else picture
+    return image.crop(ink.getbbox()) if spec.trim and ink.getbbox() else image
 
 
 def _border(grey: Image.Image) -> float:
@@ -122,16 +122,16 @@ def _border(grey: Image.Image) -> float:
     return sum(values) / len(values)
 
 
-def _fitted(picture: Image.Image, spec: Picture) -> Image.Image:
+def _fitted(image: Image.Image, spec: ImageSpec) -> Image.Image:
     size = (spec.width, spec.height)
     if spec.fit == "contain":
-        return ImageOps.pad(picture, size, SCALING, color=spec.ground or "black")
+        return ImageOps.pad(image, size, SCALING, color=spec.ground or "black")
     if spec.fit == "cover":
-        return ImageOps.fit(picture, size, SCALING)
-    return picture.resize(size, SCALING)
+        return ImageOps.fit(image, size, SCALING)
+    return image.resize(size, SCALING)
 
 
-def _pictures(source: BinaryIO) -> Iterator[bytes]:
+def _images(source: BinaryIO) -> Iterator[bytes]:
     while head := source.read(LENGTH.size):
         yield source.read(LENGTH.unpack(head)[0])
 
@@ -139,7 +139,7 @@ def _pictures(source: BinaryIO) -> Iterator[bytes]:
 def main() -> int:
     """Exit status."""
     spec, most, seconds = (
-        Picture.model_validate_json(sys.argv[1]),
+        ImageSpec.model_validate_json(sys.argv[1]),
         int(sys.argv[2]),
         int(sys.argv[3]),
     )
@@ -147,7 +147,7 @@ def main() -> int:
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None  # counted here, before anything is unpacked
     found = []
-    for index, content in enumerate(_pictures(sys.stdin.buffer)):
+    for index, content in enumerate(_images(sys.stdin.buffer)):
         try:
             found.append(pixels(content, spec, most))
         except Refusal as refusal:

@@ -1,4 +1,4 @@
-"""Uploaded pictures as values of an input; ``slipway_gateway.preprocessing.picture`` reads them in
+"""Uploaded images as values of an input; ``slipway_gateway.preprocessing.image`` reads them in
 a process that can be killed.
 """
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 from slipway_contract.errors import InvalidInput
-from slipway_contract.signature import Column, Picture
+from slipway_contract.signature import Column, ImageSpec
 
-from slipway_gateway.errors import PictureTooLarge, Unavailable, UnsupportedType
+from slipway_gateway.errors import ImageTooLarge, Unavailable, UnsupportedType
 
 BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
 """What a file of a kind begins with. What its sender says of its kind does not count."""
@@ -30,7 +30,7 @@ def kind_of(content: bytes) -> str:
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of each picture: bytes and pixels; of a request's pictures together: seconds."""
+    """Of each image: bytes and pixels; of a request's images together: seconds."""
 
     size: int
     pixels: int
@@ -38,7 +38,7 @@ class Bounds:
 
 
 class ImageDecoder:
-    """A process for each request: some 0.1 s, and nothing of one caller's pictures is there for the
+    """A process for each request: some 0.1 s, and nothing of one caller's images is there for the
     next.
     """
 
@@ -49,38 +49,38 @@ class ImageDecoder:
     async def values(self, column: Column, files: Sequence[bytes]) -> list[list[Any]]:
         """The input's values of each file, in the order of its shape.
 
-        Raises PictureTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is
+        Raises ImageTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is
         free in time.
         """
-        assert column.picture is not None  # noqa: S101  (the caller found it)
+        assert column.image is not None  # noqa: S101  (the caller found it)
         for content in files:
             self._check(content)
         try:
             await asyncio.wait_for(self._free.acquire(), self._bounds.seconds)
         except TimeoutError:
             raise Unavailable(
-                "too many pictures are being read", retry_after=self._bounds.seconds
+                "too many images are being read", retry_after=self._bounds.seconds
             ) from None
         try:
-            pixels = await self._decoded(column, column.picture, files)
+            pixels = await self._decoded(column, column.image, files)
         finally:
             self._free.release()
-        return await asyncio.to_thread(_scaled, column, column.picture, pixels, len(files))
+        return await asyncio.to_thread(_scaled, column, column.image, pixels, len(files))
 
     def _check(self, content: bytes) -> None:
         if len(content) > self._bounds.size:
-            raise PictureTooLarge(self._bounds.size)
+            raise ImageTooLarge(self._bounds.size)
         if not content.startswith(BEGINNINGS):
-            raise UnsupportedType("the picture is not a PNG, JPEG or GIF file")
+            raise UnsupportedType("the image is not a PNG, JPEG or GIF file")
 
-    async def _decoded(self, column: Column, picture: Picture, files: Sequence[bytes]) -> bytes:
+    async def _decoded(self, column: Column, image: ImageSpec, files: Sequence[bytes]) -> bytes:
         limits = (str(self._bounds.pixels), str(self._bounds.seconds))
         argv = (
             sys.executable,
             "-IB",
             "-m",
-            "slipway_gateway.preprocessing.picture",
-            picture.model_dump_json(),
+            "slipway_gateway.preprocessing.image",
+            image.model_dump_json(),
             *limits,
         )
         pipe = asyncio.subprocess.PIPE
@@ -94,7 +94,7 @@ class ImageDecoder:
             said, _ = await asyncio.wait_for(process.communicate(parts), self._bounds.seconds)
         except TimeoutError:
             raise InvalidInput(
-                column.name, f"a picture was not read within {self._bounds.seconds} s"
+                column.name, f"an image was not read within {self._bounds.seconds} s"
             ) from None
         finally:
             if process.returncode is None:
@@ -102,36 +102,36 @@ class ImageDecoder:
                 await process.wait()
         if process.returncode == REFUSED:
             refusal = orjson.loads(said)
-            raise InvalidInput(column.name, f"picture {refusal['index']} {refusal['problem']}")
-        if process.returncode != 0 or len(said) != len(files) * picture.values:
-            raise InvalidInput(column.name, "a picture takes more memory or time than is allowed")
+            raise InvalidInput(column.name, f"image {refusal['index']} {refusal['problem']}")
+        if process.returncode != 0 or len(said) != len(files) * image.values:
+            raise InvalidInput(column.name, "an image takes more memory or time than is allowed")
         return said
 
 
-def _scaled(column: Column, picture: Picture, pixels: bytes, count: int) -> list[list[Any]]:
-    """Bytes 0..255 as values of the input, in its order, one list a picture."""
-    tables = _tables(column, picture)
+def _scaled(column: Column, image: ImageSpec, pixels: bytes, count: int) -> list[list[Any]]:
+    """Bytes 0..255 as values of the input, in its order, one list an image."""
+    tables = _tables(column, image)
     found = []
     for index in range(count):
-        part = pixels[index * picture.values : (index + 1) * picture.values]
+        part = pixels[index * image.values : (index + 1) * image.values]
         planes = [
             list(map(table.__getitem__, part[channel :: len(tables)]))
             for channel, table in enumerate(tables)
         ]
-        order = planes if picture.layout == "CHW" else zip(*planes, strict=True)
+        order = planes if image.layout == "CHW" else zip(*planes, strict=True)
         found.append(list(chain.from_iterable(order)))
     return found
 
 
-def _tables(column: Column, picture: Picture) -> list[list[float]]:
+def _tables(column: Column, image: ImageSpec) -> list[list[float]]:
     """For each channel, the value of each byte."""
     whole = round if column.datatype.is_integer else float
-    step = (picture.white - picture.black) / 255
+    step = (image.white - image.black) / 255
     means, deviations = (
-        each if len(each) == picture.channels else each * picture.channels
-        for each in (picture.mean, picture.deviation)
+        each if len(each) == image.channels else each * image.channels
+        for each in (image.mean, image.deviation)
     )
     return [
-        [whole((picture.black + step * byte - mean) / deviation) for byte in range(256)]
+        [whole((image.black + step * byte - mean) / deviation) for byte in range(256)]
         for mean, deviation in zip(means, deviations, strict=True)
     ]
