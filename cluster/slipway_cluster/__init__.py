@@ -1,4 +1,4 @@
-"""The one door to Kubernetes, and the stand-in that runs the same objects as local processes."""
+"""The cluster protocol, and the Kubernetes client behind it."""
 
 from slipway_cluster.connect import connect
 from slipway_cluster.interface import (

@@ -6,7 +6,6 @@ https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
 from copy import deepcopy
-from typing import Any
 
 from slipway_cluster.interface import Manifest
 
@@ -28,27 +27,3 @@ def intent(manifest: Manifest) -> Manifest:
     return deepcopy(
         {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}
     )
-
-
-def merge(before: dict[str, Any], now: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-    """The live object after this manager, who had set ``before``, applied ``now``."""
-    result = dict(live)
-    for key in before.keys() - now.keys():
-        _take_back(key, before[key], result)
-    for key, value in now.items():
-        if isinstance(value, dict) and isinstance(live.get(key), dict):
-            former = before.get(key)
-            result[key] = merge(former if isinstance(former, dict) else {}, value, live[key])
-        else:
-            result[key] = deepcopy(value)
-    return result
-
-
-def _take_back(key: str, former: Any, result: dict[str, Any]) -> None:
-    """Remove a field that was ours, but not what others put into it."""
-    if isinstance(former, dict) and isinstance(result.get(key), dict):
-        rest = merge(former, {}, result[key])
-        if rest:
-            result[key] = rest
-            return
-    result.pop(key, None)

@@ -1,148 +1,71 @@
-"""What a Job's pods mean for the Job: retries, deadlines, status."""
+"""Jobs that Slipway starts from a CronJob's template, and the pod whose log is the Job's."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from datetime import UTC, datetime
+from types import MappingProxyType
 
-from slipway_cluster.clock import moment_of, stamp
+from slipway_cluster.clock import moment_of
 from slipway_cluster.interface import Manifest
-from slipway_cluster.workload import JobSpec
+
+INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 
 
-@dataclass(frozen=True)
-class Backoff:
-    """Exponential delays, in seconds. Kubernetes has 10, 300, 600."""
-
-    first: float = 2
-    longest: float = 120
-    reset_after: float = 60
-    """A process that stayed up so long is healthy again: its next crash counts as the first."""
-
-    def delay(self, failures: int) -> float:
-        """Before the next start, after so many failures in a row; the first restart is
-        immediate.
-        """
-        return (
-            0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
-        )
-
-
-INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label and annotation of an Indexed Job's pods; their containers know it as
-``JOB_COMPLETION_INDEX``.
-"""
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """What is to be done for a Job now."""
-
-    status: Manifest
-    start: Sequence[int | None] = ()
-    """Start a (new) pod for each of these indexes; None is the index of a Job that has none."""
-    retries: int = 0
-    """How often the new pod may restart its container, where its restartPolicy lets it."""
-    stop: list[str] = field(default_factory=list)
-    """Names of pods to end."""
-    delete: bool = False
-    """The Job has outlived its ttlSecondsAfterFinished."""
+def manual_job(
+    cron_job: Manifest,
+    name: str,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    labels: Mapping[str, str] = MappingProxyType({}),
+    annotations: Mapping[str, str] = MappingProxyType({}),
+) -> Manifest:
+    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments,
+    environment and metadata.
+    """
+    job = from_template(cron_job, name)
+    job["metadata"]["labels"] |= labels
+    job["metadata"]["annotations"] |= {**annotations, INSTANTIATE: "manual"}
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    if args:
+        container["args"] = [*container.get("args", []), *map(_literal, args)]
+    if env:
+        kept = [each for each in container.get("env", []) if each["name"] not in env]
+        container["env"] = kept + [
+            {"name": key, "value": _literal(value)} for key, value in env.items()
+        ]
+    return job
 
 
-def finished(job: Manifest) -> str | None:
-    """``Complete``, ``Failed``, or None while it is not over."""
-    for condition in job.get("status", {}).get("conditions", []):
-        if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
-            return str(condition["type"])
-    return None
+def _literal(text: str) -> str:
+    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a
+    secret of the container.
+    """
+    return text.replace("$", "$$")
 
 
-def finished_at(job: Manifest) -> datetime:
-    """When the Job ended; only for a finished one."""
-    (condition,) = [
-        each for each in job["status"]["conditions"] if each["type"] in ("Complete", "Failed")
-    ]
-    return moment_of(condition["lastTransitionTime"])
-
-
-def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backoff) -> JobPlan:
-    """``pods`` are those of the Job, the oldest first."""
-    spec = JobSpec.model_validate(job["spec"])
-    if finished(job):
-        ttl = spec.ttl_seconds_after_finished
-        expired = ttl is not None and now >= finished_at(job) + timedelta(seconds=ttl)
-        return JobPlan(job["status"], delete=expired)
-    active = [pod for pod in pods if _phase(pod) in ("Pending", "Running")]
-    failed = sum(_phase(pod) == "Failed" for pod in pods)
-    by_index = _by_index(spec, pods)
-    done = [
-        index for index, own in by_index.items() if any(_phase(pod) == "Succeeded" for pod in own)
-    ]
-    status: Manifest = {"startTime": stamp(now), **job.get("status", {})}
-    status.update(
-        active=len(active), succeeded=len(done), failed=failed, ready=sum(map(_is_running, active))
-    )
-    if spec.is_indexed:
-        status["completedIndexes"] = _ranges(done)
-    if len(done) == spec.completions:
-        return JobPlan(_completed(status, now))
-    failures = failed + sum(
-        map(_restarts, pods)
-    )  # a container restarted in its pod counts like a failed pod
-    deadline = spec.active_deadline_seconds
-    problem = None
-    if deadline is not None and now >= moment_of(status["startTime"]) + timedelta(seconds=deadline):
-        problem = ("DeadlineExceeded", "Job was active longer than specified deadline")
-    elif hopeless := _hopeless(spec, pods):
-        problem = ("PodFailurePolicy", hopeless)
-    elif failures > spec.backoff_limit:
-        problem = (
-            "BackoffLimitExceeded",
-            f"Job has reached the specified backoff limit ({spec.backoff_limit} retries)",
-        )
-    if problem:
-        return JobPlan(
-            _failed(status, len(active), *problem, now),
-            stop=[pod["metadata"]["name"] for pod in active],
-        )
-    idle = [
-        index
-        for index, own in by_index.items()
-        if index not in done and not any(pod in active for pod in own)
-    ]
-    due = [index for index in idle if now >= _retry_time(by_index[index], backoff, now)]
-    return JobPlan(
-        status, start=due[: spec.parallelism - len(active)], retries=spec.backoff_limit - failures
-    )
-
-
-def _phase(pod: Manifest) -> str:
-    return str(pod.get("status", {}).get("phase", "Pending"))
-
-
-def _by_index(spec: JobSpec, pods: Sequence[Manifest]) -> Mapping[int | None, list[Manifest]]:
-    """All pods that there were for each index that there is to be."""
-    if not spec.is_indexed:
-        return {None: list(pods)}
-    found: dict[int | None, list[Manifest]] = {index: [] for index in range(spec.completions)}
-    for pod in pods:
-        found[int(pod["metadata"]["annotations"][INDEX])].append(pod)
-    return found
-
-
-def _ranges(indexes: Sequence[int | None]) -> str:
-    """``0,2-4``, as Kubernetes writes ``completedIndexes``."""
-
-    def runs() -> Iterator[str]:
-        ordered = sorted(index for index in indexes if index is not None)
-        while ordered:
-            length = next(
-                (n for n, index in enumerate(ordered) if index != ordered[0] + n), len(ordered)
-            )
-            first, last = ordered[0], ordered[length - 1]
-            yield str(first) if first == last else f"{first}-{last}"
-            ordered = ordered[length:]
-
-    return ",".join(runs())
+def from_template(cron_job: Manifest, name: str) -> Manifest:
+    """Return a Job of the CronJob's template, owned by the CronJob."""
+    template = deepcopy(cron_job["spec"]["jobTemplate"])
+    metadata = template.get("metadata", {})
+    owner = {
+        "apiVersion": "batch/v1",
+        "kind": "CronJob",
+        "name": cron_job["metadata"]["name"],
+        "uid": cron_job["metadata"]["uid"],
+        "controller": True,
+    }
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": name,
+            "labels": dict(metadata.get("labels", {})),
+            "annotations": dict(metadata.get("annotations", {})),
+            "ownerReferences": [owner],
+        },
+        "spec": template["spec"],
+    }
 
 
 def telling(pods: Sequence[Manifest]) -> Manifest | None:
@@ -151,95 +74,31 @@ def telling(pods: Sequence[Manifest]) -> Manifest | None:
     """
 
     def end(pod: Manifest) -> datetime:
-        terminated = _terminated(pod) if _phase(pod) in ("Succeeded", "Failed") else None
+        state = terminated(pod) if phase_of(pod) in ("Succeeded", "Failed") else None
         return (
-            moment_of(terminated["finishedAt"])
-            if terminated and "finishedAt" in terminated
+            moment_of(state["finishedAt"])
+            if state and "finishedAt" in state
             else datetime.max.replace(tzinfo=UTC)
         )
 
     return max(reversed(pods), key=end, default=None)
 
 
-def _completed(status: Manifest, now: datetime) -> Manifest:
-    condition = _condition(
-        "Complete", "CompletionsReached", "Reached expected number of succeeded pods", now
-    )
-    return {
-        **status,
-        "active": 0,
-        "ready": 0,
-        "completionTime": stamp(now),
-        "conditions": [condition],
-    }
+def phase_of(pod: Manifest) -> str:
+    """Return the phase of a pod; Pending for one without a status."""
+    return str(pod.get("status", {}).get("phase", "Pending"))
 
 
-def _failed(status: Manifest, active: int, reason: str, message: str, now: datetime) -> Manifest:
-    condition = _condition("Failed", reason, message, now)
-    return {
-        **status,
-        "active": 0,
-        "ready": 0,
-        "failed": status["failed"] + active,
-        "conditions": [condition],
-    }
-
-
-def _condition(kind: str, reason: str, message: str, now: datetime) -> Manifest:
-    time = stamp(now)
-    return {
-        "type": kind,
-        "status": "True",
-        "reason": reason,
-        "message": message,
-        "lastProbeTime": time,
-        "lastTransitionTime": time,
-    }
-
-
-def _hopeless(spec: JobSpec, pods: Sequence[Manifest]) -> str | None:
-    """Which pod ended so that none need follow it."""
-    rules = spec.pod_failure_policy.rules if spec.pod_failure_policy else []
-    for pod in pods:
-        code = (_terminated(pod) or {}).get("exitCode") if _phase(pod) == "Failed" else None
-        for number, rule in enumerate(rules):
-            if code in rule.on_exit_codes.values:
-                return (
-                    f"Pod {pod['metadata']['name']} failed with exit code {code} matching "
-                    f"FailJob rule at index {number}"
-                )
+def terminated(pod: Manifest) -> Manifest | None:
+    """Return the state of the container that terminated last, the main one first; else None."""
+    for container in container_statuses(pod):
+        state: Manifest | None = container.get("state", {}).get("terminated")
+        if state:
+            return state
     return None
 
 
-def _retry_time(pods: Sequence[Manifest], backoff: Backoff, now: datetime) -> datetime:
-    ends = [
-        moment_of(each["finishedAt"])
-        for pod in pods
-        if (each := _terminated(pod)) and "finishedAt" in each
-    ]
-    return max(ends) + timedelta(seconds=backoff.delay(len(pods))) if ends else now
-
-
-def _terminated(pod: Manifest) -> Manifest | None:
-    for container in _containers(pod):
-        terminated: Manifest | None = container.get("state", {}).get("terminated")
-        if terminated:
-            return terminated
-    return None
-
-
-def _restarts(pod: Manifest) -> int:
-    return sum(container["restartCount"] for container in _containers(pod))
-
-
-def _is_running(pod: Manifest) -> bool:
-    return any(
-        "running" in container["state"]
-        for container in pod.get("status", {}).get("containerStatuses", [])
-    )
-
-
-def _containers(pod: Manifest) -> list[Manifest]:
-    """Statuses of all containers; the main one first, for it ran last."""
+def container_statuses(pod: Manifest) -> list[Manifest]:
+    """Return the statuses of all containers; the main one first, for it ran last."""
     status = pod.get("status", {})
     return [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]

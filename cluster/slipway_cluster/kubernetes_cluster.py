@@ -42,8 +42,7 @@ from slipway_cluster.interface import (
     NotFound,
     WatchEvent,
 )
-from slipway_cluster.job import telling
-from slipway_cluster.schedule import manual_job
+from slipway_cluster.job import manual_job, telling
 
 _PLURALS = {
     JOB: "jobs",

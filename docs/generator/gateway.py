@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import SecretStr
-from slipway_cluster.local_cluster import LocalCluster
 from slipway_gateway.app import Gateway
 from slipway_gateway.settings import Settings
+from slipway_local.standin.local_cluster import LocalCluster
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slipway_cluster.probe import answers
-from slipway_cluster.process import Process
-
 from slipway_local.screen import Screen
+from slipway_local.standin.probe import answers
+from slipway_local.standin.process import Process
 
 FIRST_BACKOFF, LAST_BACKOFF = 1.0, 30.0
 HEALTHY_SECONDS = 60.0

@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
-from slipway_cluster.kubelet import Image, Kubelet
-from slipway_cluster.probe import answers
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
 from slipway_local.identity import ACCOUNTS, AUDIENCE, SCIM_CLIENT, TOKEN_SECONDS, Identity
@@ -22,6 +20,8 @@ from slipway_local.postgres import Postgres
 from slipway_local.programs import Program, Programs, StartFailed
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
+from slipway_local.standin.kubelet import Image, Kubelet
+from slipway_local.standin.probe import answers
 from slipway_local.state import State
 from slipway_local.templates import templates
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from slipway_cluster import INFERENCE_SERVICE, Manifest
-from slipway_cluster.kubelet import Backoff, Crash, Image, Kubelet, KubeletOptions
-from slipway_cluster.local_cluster import LocalCluster
+from slipway_local.standin.kubelet import Backoff, Crash, Image, Kubelet, KubeletOptions
+from slipway_local.standin.local_cluster import LocalCluster
 
 from tests.cluster.manifests import IMAGE
 from tests.cluster.waiting import until

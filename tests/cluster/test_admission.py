@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from slipway_cluster import MODEL, Cluster, ClusterError, Invalid, Manifest, connect
-from slipway_cluster.local_cluster import LocalCluster
+from slipway_local.standin.local_cluster import LocalCluster
 
 from tests import skew
 from tests.cluster.manifests import container, cron_job, job, model, runtime, service, storage
@@ -184,5 +184,5 @@ def test_a_url_says_which_cluster(tmp_path: Path) -> None:
     local: Cluster = connect(f"local://{tmp_path}")
     assert local.list(MODEL) == []
     for wrong in ("local://relative", "kubernetes://", "http://x", "kubernetes://a/b"):
-        with pytest.raises(ClusterError, match="is not a cluster"):
+        with pytest.raises(ClusterError, match="is not a (cluster|folder)"):
             connect(wrong)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slipway_cluster.apply import merge
-from slipway_cluster.container import (
+from slipway_local.standin.apply import merge
+from slipway_local.standin.container import (
     Image,
     PodFolder,
     expanded,
@@ -16,9 +16,9 @@ from slipway_cluster.container import (
     with_mounts,
     with_ports,
 )
-from slipway_cluster.job import Backoff
-from slipway_cluster.pod_log import PodLog
-from slipway_cluster.workload import PodSpec
+from slipway_local.standin.job import Backoff
+from slipway_local.standin.pod_log import PodLog
+from slipway_local.standin.workload import PodSpec
 
 from tests.cluster.manifests import container
 

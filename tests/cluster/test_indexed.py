@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from slipway_cluster import JOB, Cluster, Invalid, Manifest
-from slipway_cluster.job import INDEX, Backoff, plan, telling
+from slipway_cluster.job import telling
+from slipway_local.standin.job import INDEX, Backoff, plan
 
 from tests.cluster.machine import Machine
 from tests.cluster.manifests import job

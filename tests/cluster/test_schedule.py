@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from slipway_cluster import Manifest
 from slipway_cluster.clock import stamp
-from slipway_cluster.schedule import SCHEDULED, latest_run, manual_job, plan
-from slipway_cluster.workload import CronJobSpec
+from slipway_cluster.job import manual_job
+from slipway_local.standin.schedule import SCHEDULED, latest_run, plan
+from slipway_local.standin.workload import CronJobSpec
 
 from tests.cluster.manifests import cron_job
 

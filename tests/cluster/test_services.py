@@ -13,8 +13,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import INFERENCE_SERVICE, Manifest, NotFound
 from slipway_cluster.interface import POD
-from slipway_cluster.kubelet import Backoff, KubeletOptions
-from slipway_cluster.process import ProcessId
+from slipway_local.standin.kubelet import Backoff, KubeletOptions
+from slipway_local.standin.process import ProcessId
 
 from tests.cluster.machine import Machine, is_ready, read
 from tests.cluster.manifests import SERVER, runtime, service, storage

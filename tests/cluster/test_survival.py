@@ -13,8 +13,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import CRON_JOB, INFERENCE_SERVICE, JOB, MODEL, ClusterError, Manifest
 from slipway_cluster.interface import POD
-from slipway_cluster.kubelet import Kubelet
-from slipway_cluster.process import MARK, ProcessId, kill_leftovers
+from slipway_local.standin.kubelet import Kubelet
+from slipway_local.standin.process import MARK, ProcessId, kill_leftovers
 
 from tests.cluster.machine import IMAGES, Machine, is_ready, read
 from tests.cluster.manifests import SERVER, container, cron_job, job, runtime, service, storage
@@ -22,7 +22,7 @@ from tests.cluster.waiting import until
 
 LAUNCHER = """
 import json, pathlib, sys, threading
-from slipway_cluster.kubelet import Image, Kubelet
+from slipway_local.standin.kubelet import Image, Kubelet
 root, image = sys.argv[1:]
 Kubelet(pathlib.Path(root),
 {image: Image(pathlib.Path(sys.executable).parent)}).run(threading.Event())

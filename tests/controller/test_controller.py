@@ -18,11 +18,11 @@ from slipway_cluster import (
     Kind,
     Manifest,
 )
-from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import ConditionType, ModelStatus
 from slipway_contract.registry import Tag, digest_of
 from slipway_controller.controller import Controller
 from slipway_controller.registry import Registry
+from slipway_local.standin.local_cluster import LocalCluster
 
 from tests import skew
 

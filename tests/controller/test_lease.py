@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from slipway_cluster import LEASE, Kind, Manifest, NotFound
-from slipway_cluster.local_cluster import LocalCluster
 from slipway_controller.lease import NAME, Lease
+from slipway_local.standin.local_cluster import LocalCluster
 
 
 class Clock:

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
-from slipway_cluster.local_cluster import LocalCluster
 from slipway_contract.model import API_VERSION
 from slipway_gateway.app import Gateway
 from slipway_gateway.inference.endpoints import SERVICE_LABEL
 from slipway_gateway.settings import Settings
+from slipway_local.standin.local_cluster import LocalCluster
 
 from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.loopback import Loopback, wait_for

@@ -11,8 +11,8 @@ import httpx
 import orjson
 import pytest
 from slipway_cluster.interface import JOB
-from slipway_cluster.kubelet import Image, Kubelet, KubeletOptions
 from slipway_contract.labels import PARAMETERS, REQUEST
+from slipway_local.standin.kubelet import Image, Kubelet, KubeletOptions
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.loopback import wait_for

@@ -1,21 +1,19 @@
 """When a CronJob is due, and the Jobs that come of it."""
 
-from collections.abc import Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
-
 from slipway_cluster.clock import moment_of, stamp
 from slipway_cluster.interface import Manifest
-from slipway_cluster.job import finished, finished_at
-from slipway_cluster.workload import MACROS, CronJobSpec
+from slipway_cluster.job import INSTANTIATE, from_template
+
+from slipway_local.standin.job import finished, finished_at
+from slipway_local.standin.workload import MACROS, CronJobSpec
 
 SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
-INSTANTIATE = "cronjob.kubernetes.io/instantiate"
 
 
 def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | None:
@@ -75,65 +73,9 @@ def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:
     """The Job of one scheduled time. Its name comes from the time, so that it cannot be started
     twice.
     """
-    job = _from_template(cron_job, f"{cron_job['metadata']['name']}-{int(due.timestamp()) // 60}")
+    job = from_template(cron_job, f"{cron_job['metadata']['name']}-{int(due.timestamp()) // 60}")
     job["metadata"]["annotations"][SCHEDULED] = stamp(due)
     return job
-
-
-def manual_job(
-    cron_job: Manifest,
-    name: str,
-    args: Sequence[str],
-    env: Mapping[str, str],
-    *,
-    labels: Mapping[str, str] = MappingProxyType({}),
-    annotations: Mapping[str, str] = MappingProxyType({}),
-) -> Manifest:
-    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments,
-    environment and metadata.
-    """
-    job = _from_template(cron_job, name)
-    job["metadata"]["labels"] |= labels
-    job["metadata"]["annotations"] |= {**annotations, INSTANTIATE: "manual"}
-    container = job["spec"]["template"]["spec"]["containers"][0]
-    if args:
-        container["args"] = [*container.get("args", []), *map(_literal, args)]
-    if env:
-        kept = [each for each in container.get("env", []) if each["name"] not in env]
-        container["env"] = kept + [
-            {"name": key, "value": _literal(value)} for key, value in env.items()
-        ]
-    return job
-
-
-def _literal(text: str) -> str:
-    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a
-    secret of the container.
-    """
-    return text.replace("$", "$$")
-
-
-def _from_template(cron_job: Manifest, name: str) -> Manifest:
-    template = deepcopy(cron_job["spec"]["jobTemplate"])
-    metadata = template.get("metadata", {})
-    owner = {
-        "apiVersion": "batch/v1",
-        "kind": "CronJob",
-        "name": cron_job["metadata"]["name"],
-        "uid": cron_job["metadata"]["uid"],
-        "controller": True,
-    }
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": name,
-            "labels": dict(metadata.get("labels", {})),
-            "annotations": dict(metadata.get("annotations", {})),
-            "ownerReferences": [owner],
-        },
-        "spec": template["spec"],
-    }
 
 
 def _beyond_history(spec: CronJobSpec, jobs: Sequence[Manifest]) -> list[str]:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slipway_cluster.interface import Manifest
-from slipway_cluster.process import MARK
-from slipway_cluster.workload import Container, PodSpec
+
+from slipway_local.standin.process import MARK
+from slipway_local.standin.workload import Container, PodSpec
 
 TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
 """Environment variable: the file that stands for ``/dev/termination-log``."""

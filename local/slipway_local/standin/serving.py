@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway_cluster.workload import Container, EnvVar, Seconds, Spec, Volume
+from slipway_local.standin.workload import Container, EnvVar, Seconds, Spec, Volume
 
 
 class ModelFormat(Spec):

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from slipway_contract.model import ModelStatus, admitted
-
 from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
@@ -21,8 +19,14 @@ from slipway_cluster.interface import (
     Kind,
     Manifest,
 )
-from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, StorageContainerSpec
-from slipway_cluster.workload import CronJobSpec, JobSpec
+from slipway_contract.model import ModelStatus, admitted
+
+from slipway_local.standin.serving import (
+    InferenceServiceSpec,
+    ServingRuntimeSpec,
+    StorageContainerSpec,
+)
+from slipway_local.standin.workload import CronJobSpec, JobSpec
 
 _STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
 """Kept for those who read them; one process stands for all replicas, so there is nothing to

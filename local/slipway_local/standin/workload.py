@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
-
 from slipway_cluster.clock import utc_now
 
 Seconds = Annotated[int, Field(ge=0)]

@@ -11,11 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-
 from slipway_cluster.clock import stamp
 from slipway_cluster.interface import Manifest
-from slipway_cluster.serving import InferenceServiceSpec, ServingRuntimeSpec, StorageContainerSpec
-from slipway_cluster.workload import PodSpec
+
+from slipway_local.standin.serving import (
+    InferenceServiceSpec,
+    ServingRuntimeSpec,
+    StorageContainerSpec,
+)
+from slipway_local.standin.workload import PodSpec
 
 INIT_CONTAINER = "storage-initializer"
 MODEL_PATH = "/mnt/models"

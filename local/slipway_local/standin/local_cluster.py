@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
+from urllib.parse import urlsplit
 
-from slipway_cluster.admission import admit, admit_status, kind_of, name_of, with_defaults
-from slipway_cluster.apply import intent, merge
+from slipway_cluster.apply import intent
 from slipway_cluster.clock import moment_of, utc_now
 from slipway_cluster.event import KEPT_SECONDS, event_on, last_seen
 from slipway_cluster.interface import (
@@ -16,16 +16,19 @@ from slipway_cluster.interface import (
     INFERENCE_SERVICE,
     JOB,
     POD,
+    ClusterError,
     Conflict,
     Kind,
     Manifest,
     NotFound,
     WatchEvent,
 )
-from slipway_cluster.job import telling
-from slipway_cluster.pod_log import PodLog
-from slipway_cluster.schedule import manual_job
-from slipway_cluster.store import Changes, Store
+from slipway_cluster.job import manual_job, telling
+
+from slipway_local.standin.admission import admit, admit_status, kind_of, name_of, with_defaults
+from slipway_local.standin.apply import merge
+from slipway_local.standin.pod_log import PodLog
+from slipway_local.standin.store import Changes, Store
 
 
 class LocalCluster:
@@ -233,3 +236,11 @@ def _differences(
 
 def _missing(kind: Kind, name: str) -> NotFound:
     return NotFound(f"{kind.name} {name} is not there")
+
+
+def connect(url: str) -> LocalCluster:
+    """Return the stand-in at ``local:///absolute/folder``. Raises ClusterError for other URLs."""
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.startswith("/"):
+        raise ClusterError(f"{url!r} is not a folder of the stand-in: use local:///absolute/folder")
+    return LocalCluster(Path(parts.path))

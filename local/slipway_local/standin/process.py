@@ -14,7 +14,7 @@ from typing import Self
 
 import psutil  # type: ignore[import-untyped]
 
-from slipway_cluster import parent_death
+from slipway_local.standin import parent_death
 
 MARK = "SLIPWAY_POD"
 """Environment variable that every process of a pod inherits; its value is the pod's uid."""

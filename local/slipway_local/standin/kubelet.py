@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_hex
 
-from slipway_cluster import job as jobs
-from slipway_cluster import predictor, schedule
 from slipway_cluster.clock import Clock, utc_now
-from slipway_cluster.container import Image, free_ports
 from slipway_cluster.interface import (
     CLUSTER_SERVING_RUNTIME,
     CLUSTER_STORAGE_CONTAINER,
@@ -27,12 +24,16 @@ from slipway_cluster.interface import (
     Manifest,
     NotFound,
 )
-from slipway_cluster.job import INDEX, Backoff
-from slipway_cluster.local_cluster import LocalCluster
-from slipway_cluster.pod import RETRIES, Crash, Pod
-from slipway_cluster.process import ProcessId, kill_leftovers
-from slipway_cluster.store import Changes
-from slipway_cluster.workload import PodSpec
+
+from slipway_local.standin import job as jobs
+from slipway_local.standin import predictor, schedule
+from slipway_local.standin.container import Image, free_ports
+from slipway_local.standin.job import INDEX, Backoff
+from slipway_local.standin.local_cluster import LocalCluster
+from slipway_local.standin.pod import RETRIES, Crash, Pod
+from slipway_local.standin.process import ProcessId, kill_leftovers
+from slipway_local.standin.store import Changes
+from slipway_local.standin.workload import PodSpec
 
 __all__ = ["Backoff", "Crash", "Image", "Kubelet", "KubeletOptions"]
 

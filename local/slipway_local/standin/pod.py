@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from slipway_cluster.clock import precise_stamp, utc_now
-from slipway_cluster.container import Image, Launch, PodFolder, launch
 from slipway_cluster.interface import Manifest
-from slipway_cluster.job import Backoff
-from slipway_cluster.pod_log import PodLog
-from slipway_cluster.probe import Probes
-from slipway_cluster.process import Process, kill_leftovers
-from slipway_cluster.workload import Container, PodSpec
+
+from slipway_local.standin.container import Image, Launch, PodFolder, launch
+from slipway_local.standin.job import Backoff
+from slipway_local.standin.pod_log import PodLog
+from slipway_local.standin.probe import Probes
+from slipway_local.standin.process import Process, kill_leftovers
+from slipway_local.standin.workload import Container, PodSpec
 
 RETRIES = "slipway.dev/retries"
 """Annotation: how often the pod may restart a container; without limit if absent."""

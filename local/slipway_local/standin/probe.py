@@ -3,7 +3,7 @@
 import http.client
 from dataclasses import dataclass
 
-from slipway_cluster.workload import Container, Probe
+from slipway_local.standin.workload import Container, Probe
 
 
 def answers(port: int, path: str, timeout: float) -> bool:

@@ -1,0 +1,1 @@
+"""The stand-in for Kubernetes: the same objects, run as processes of this machine."""
