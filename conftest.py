@@ -2,6 +2,8 @@
 
 from importlib.util import find_spec
 
+pytest_plugins = ("tests.budget",)
+
 if find_spec("hypothesis"):  # the environment of serving/ has none
     from hypothesis import HealthCheck, settings
 
