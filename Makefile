@@ -140,11 +140,13 @@ test-rest:
 # environments of `make install`.
 .PHONY: test-python
 test-python: install $(VENV_PYTHON)/.installed ## the tests of all but serving with another interpreter: TEST_PYTHON=python3.13; folders or files in ARGS
-	$(VENV_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(VENV_PYTHON) $(or $(ARGS),$(addprefix tests/,contract cluster controller gateway identity jobs))
+	@mkdir -p $(SCRATCH)
+	$(VENV_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(notdir $(TEST_PYTHON)) $(or $(ARGS),$(addprefix tests/,contract cluster controller gateway identity jobs))
 
 .PHONY: test-python-serving
 test-python-serving: install $(VENV_SERVING_PYTHON)/.installed ## the tests of serving with another interpreter: TEST_PYTHON=python3.12
-	$(VENV_SERVING_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(VENV_SERVING_PYTHON) $(or $(ARGS),tests/serving)
+	@mkdir -p $(SCRATCH)
+	$(VENV_SERVING_PYTHON)/bin/pytest --basetemp $(SCRATCH)/serving-$(notdir $(TEST_PYTHON)) $(or $(ARGS),tests/serving)
 
 .PHONY: e2e
 e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`
