@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 STATE  ?= .slipway
 VENV         := .venv
 VENV_SERVING := .venv-serving
@@ -13,7 +13,7 @@ PACKAGES := contract cluster jobs controller gateway identity local
 
 .PHONY: help
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
 # --- environments ------------------------------------------------------------
 
@@ -22,10 +22,11 @@ help: ## list the commands
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
-# $(call environment,folder,locks,packages): an environment made of hashed locks and of our packages, editable.
+# $(call environment,folder,locks,packages,interpreter): an environment made of hashed locks and of our packages, editable. Without
+# an interpreter it has $(PYTHON).
 define environment
 	@echo "· installing $(1) from $(2)"
-	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(1)
+	@$(UV) venv --quiet --allow-existing --python $(or $(4),$(PYTHON)) $(1)
 	@$(UV) pip sync --quiet --python $(1)/bin/python --require-hashes $(2)
 	@$(UV) pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation $(addprefix -e ./,$(3))
 	@touch $(1)/.installed
@@ -37,6 +38,17 @@ $(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
 $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
 
+# Environments for tests with another interpreter: .venv-python3.13 and .venv-serving-python3.12.
+TEST_PYTHON         ?= python3.12
+VENV_PYTHON         := .venv-$(notdir $(TEST_PYTHON))
+VENV_SERVING_PYTHON := .venv-serving-$(notdir $(TEST_PYTHON))
+
+$(VENV_PYTHON)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
+	$(call environment,$(VENV_PYTHON),requirements/dev.txt,$(PACKAGES),$(TEST_PYTHON))
+
+$(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
+	$(call environment,$(VENV_SERVING_PYTHON),serving/requirements.txt requirements/serving-dev.txt,contract serving,$(TEST_PYTHON))
+
 # Programs of others that we compare with and test with.
 .venv-%/.installed: $(UV) requirements/%.txt
 	@echo "· installing .venv-$* from requirements/$*.txt"
@@ -46,6 +58,10 @@ $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-
 
 .PHONY: install
 install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-serving from the locks
+
+.PHONY: hooks
+hooks: $(VENV)/.installed ## check each commit and its message by the hooks of .pre-commit-config.yaml
+	$(VENV)/bin/pre-commit install
 
 # --- the ring -----------------------------------------------------------------
 
@@ -89,14 +105,18 @@ docs: install .venv-docs/.installed ## generate the reference pages and build th
 # --- checks ------------------------------------------------------------------
 
 .PHONY: lint
-lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeconform where present
+lint: install types ## ruff, mypy --strict, import-linter, commit subjects since BASE; shellcheck, helm and kubeconform where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests bench/gateway.py bench/overload.py bench/outage.py bench/plain.py docs --exclude '^tests/(serving|e2e/clients)/'
-	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 	$(VENV)/bin/lint-imports
+	@if git rev-parse --verify --quiet HEAD >/dev/null; then $(VENV)/bin/python scripts/commit_subjects.py $(BASE); else echo "· no git repository: commit subjects are not checked"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint
+
+.PHONY: types
+types: install ## mypy --strict
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
+	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
 # Side by side, because much of their time is waiting; the longest one begins first.
 ALONE := local gateway jobs serving
@@ -123,6 +143,18 @@ test-serving:
 	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
 test-rest:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/rest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
+
+# The packages run on Python 3.11 to 3.13, serving on 3.11 and 3.12. Predictors and Jobs that these tests start are in the
+# environments of `make install`.
+.PHONY: test-python
+test-python: install $(VENV_PYTHON)/.installed ## the tests of all but serving with another interpreter: TEST_PYTHON=python3.13; folders or files in ARGS
+	@mkdir -p $(SCRATCH)
+	$(VENV_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(notdir $(TEST_PYTHON)) $(or $(ARGS),$(addprefix tests/,contract cluster controller gateway identity jobs))
+
+.PHONY: test-python-serving
+test-python-serving: install $(VENV_SERVING_PYTHON)/.installed ## the tests of serving with another interpreter: TEST_PYTHON=python3.12
+	@mkdir -p $(SCRATCH)
+	$(VENV_SERVING_PYTHON)/bin/pytest --basetemp $(SCRATCH)/serving-$(notdir $(TEST_PYTHON)) $(or $(ARGS),tests/serving)
 
 .PHONY: e2e
 e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`

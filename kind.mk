@@ -26,5 +26,5 @@ kind-down: ## delete the kind cluster with everything in it
 
 .PHONY: dev
 dev: install ## build, install and follow changes of the sources on the kind cluster (make kind comes first)
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEV_SESSION="$$(date +%s)" env $$(manifests/build-images --revisions) \
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" DEV_SESSION="$$(date +%s)" \
 	  skaffold dev --kube-context kind-slipway --profile dev --cleanup=false

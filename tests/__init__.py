@@ -1,1 +1,3 @@
-"""The tests. A package with this file, because a wheel in the environment has a package `tests`, too."""
+"""The tests. A package with this file, because a wheel in the environment has a package `tests`,
+too.
+"""

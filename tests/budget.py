@@ -6,7 +6,6 @@ for the test that starts it.
 """
 
 import os
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -90,7 +90,7 @@ def read_url(text: str) -> HttpUrl:
 def _host(text: str) -> str:
     try:
         if ":" in text:
-            return str(ipaddress.IPv6Address(text))
+            return _ipv6(text)
         name = text.lower()
         if not name.isascii() or "xn--" in name:
             name = idna.encode(name, uts46=True).decode().lower()
@@ -110,6 +110,16 @@ def _host(text: str) -> str:
                 f"{name} is not a public host: write an IP address as four decimal numbers"
             ) from None
     return name
+
+
+def _ipv6(text: str) -> str:
+    """Return an IPv6 address as the URL standard serializes it. Raises ValueError."""
+    address = ipaddress.IPv6Address(text)
+    # from Python 3.13 on, str() ends it with an IPv4 address, which clients of the standard do not
+    if address.ipv4_mapped:
+        value = int(address.ipv4_mapped)
+        return f"::ffff:{value >> 16:x}:{value & 0xFFFF:x}"
+    return str(address)
 
 
 def is_public(address: str) -> bool:

@@ -2,6 +2,7 @@
 program reads others.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -30,6 +31,10 @@ def artifact(path: str) -> str:
     return image
 
 
+ARTIFACTS = [
+    *SKAFFOLD["build"]["artifacts"],
+    *[each["value"] for each in profile("kind") if each["path"] == "/build/artifacts/-"],
+]
 SYNCED = {
     artifact(each["path"]): each["value"]
     for each in profile("dev")
@@ -144,3 +149,57 @@ def test_jobs_read_the_volume_that_is_written_in_the_pod_of_mlflow(rendering: Re
 def test_predictors_are_those_of_the_chart(rendering: Rendering) -> None:
     (runtime,) = rendering.of("ClusterServingRuntime").values()
     assert "/sources" not in str(runtime)
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact["image"])
+def test_an_image_is_a_target_of_the_dockerfile(artifact: Object) -> None:
+    name = artifact["image"].removeprefix("slipway/")
+    assert artifact["custom"]["buildCommand"] == f"manifests/build-images {name}"
+    assert f" AS {name}\n" in (ROOT / "Dockerfile").read_text()
+
+
+@pytest.mark.parametrize("artifact", ARTIFACTS, ids=lambda artifact: artifact["image"])
+def test_the_files_that_skaffold_watches_are_those_that_the_target_copies(artifact: Object) -> None:
+    watched = sources(artifact)
+    assert ["Dockerfile" in watched, ".dockerignore" in watched] == [True, True]
+    name = artifact["image"].removeprefix("slipway/")
+    copied = {
+        path
+        for stage in stages(name)
+        for path in re.findall(r"^COPY (?!--from)(.+) \S+$", stage, re.MULTILINE)
+    }
+    for path in " ".join(copied).split():
+        assert any(file == path or file.startswith(f"{path}/") for file in watched), path
+    folders = {file.split("/")[0] for file in watched if "/" in file}
+    assert folders == {path.split("/")[0] for path in " ".join(copied).split()} | {
+        "requirements",
+        "manifests",
+    }
+
+
+@pytest.mark.parametrize("image", SYNCED)
+def test_skaffold_watches_every_file_that_it_syncs(image: str) -> None:
+    (artifact,) = [each for each in ARTIFACTS if each["image"] == image]
+    for rule in SYNCED[image]["manual"]:
+        synced = {str(file.relative_to(ROOT)) for file in ROOT.glob(rule["src"])}
+        assert synced
+        assert synced <= sources(artifact)
+
+
+def sources(artifact: Object) -> set[str]:
+    """Return the files that skaffold watches for an artifact, relative to the repository's root."""
+    command = artifact["custom"]["dependencies"]["command"].split()
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return set(json.loads(listed))
+
+
+def stages(target: str) -> list[str]:
+    """Return the text of a target's stage and of those that it stands on or copies from."""
+    text = (ROOT / "Dockerfile").read_text()
+    (stage,) = re.findall(rf"^FROM \S+ AS {target}\n(?:(?!^FROM ).*\n)*", text, re.MULTILINE)
+    names = set(re.findall(r" AS (\S+)\n", text))
+    needed = re.findall(r"(?:^FROM |--from=)(\S+)", stage, re.MULTILINE)
+    return [
+        stage,
+        *(each for name in dict.fromkeys(needed) if name in names for each in stages(name)),
+    ]

@@ -184,5 +184,5 @@ def test_a_url_says_which_cluster(tmp_path: Path) -> None:
     local: Cluster = connect(f"local://{tmp_path}")
     assert local.list(MODEL) == []
     for wrong in ("local://relative", "kubernetes://", "http://x", "kubernetes://a/b"):
-        with pytest.raises(ClusterError, match="is not a (cluster|folder)"):
+        with pytest.raises(ClusterError, match=r"is not a (cluster|folder)"):
             connect(wrong)

@@ -60,6 +60,7 @@ def test_what_is_dialled_has_the_parts_that_were_checked(text: str) -> None:
         ("http://１２７.0.0.1/", HttpUrl("http", "127.0.0.1", 80, "/")),
         ("https://例え.jp/ä", HttpUrl("https", "xn--r8jz45g.jp", 443, "/%C3%A4")),
         ("http://[0:0::1]:81/", HttpUrl("http", "::1", 81, "/")),
+        ("http://[::FFFF:169.254.0.1]/", HttpUrl("http", "::ffff:a9fe:1", 80, "/")),
         ("http://8.8.8.8/a\\b%2f", HttpUrl("http", "8.8.8.8", 80, "/a%5Cb%2f")),
     ],
 )

@@ -221,7 +221,8 @@ def test_a_corrupt_line_of_the_archive_is_named(line: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no archive", gzip.compress(b"no archive", mtime=0), archive({"tweets": "1\t1\tfine"})]
+    "content",
+    [b"", b"no archive", gzip.compress(b"no archive", mtime=0), archive({"tweets": "1\t1\tfine"})],
 )
 def test_what_is_not_the_archive_is_refused(content: bytes) -> None:
     with pytest.raises(CorruptTable, match=r"^a.tar.gz: (is not an archive|has no amazon)"):

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +54,14 @@ class Store:
             fcntl.flock(guard, fcntl.LOCK_EX)
             self._connection = _connect(path)
             self._connection.executescript(_SCHEMA)
+        # From Python 3.13 on, a connection that is collected open warns. A store that nobody closed
+        # closes its own.
+        self._closing = weakref.finalize(self, self._connection.close)
 
     def close(self) -> None:
+        """Close the connection. A second call does nothing."""
         with self._lock:
-            self._connection.close()
+            self._closing()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
