@@ -21,7 +21,7 @@ log = logging.getLogger("mkdocs.hooks.links")
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\]\n]+)\]\((?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
-FENCE = re.compile(r"^```text (?:symptom|said by (?P<program>\w+))$", re.MULTILINE)
+FENCE = re.compile(r"^```text (?:symptom|from (?P<program>\w+))$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, **_: Any) -> str:
