@@ -118,31 +118,36 @@ types: install ## mypy --strict
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
-# Side by side, because much of their time is waiting; the longest one begins first.
-ALONE := local gateway jobs serving
-TESTS := test-local test-gateway-a-l test-gateway-m-z test-jobs test-serving test-rest
-
 # A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
 # that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
-.PHONY: test $(TESTS)
-test: install ## unit tests and the local ring; no cluster
-	@mkdir -p $(SCRATCH)
-	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target $(TESTS)
+# Files of tests are spread over worker processes, because much of their time is waiting. The budget is CPU time (tests/budget.py).
+WORKERS ?= 4
+SUITES := serving apps
+PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
+APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e2e
 
-# The gateway's, halved by the first letters of its files.
-test-gateway-a-l test-gateway-m-z: test-gateway-%:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/gateway-$* tests/gateway/test_[$*]*.py
-test-jobs:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/jobs tests/jobs
-# The first test waits for the ring to come up.
-test-local:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local --timeout 600 tests/local
+.PHONY: test $(SUITES:%=test-%)
+test: install ## the fast tests: those that are not marked as slow; no cluster
+	@mkdir -p $(SCRATCH)
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(SUITES:%=test-%)
+test-apps:
+	$(call PYTEST,$(VENV),apps,$(WORKERS)) -m "not slow" --budget 300 $(APPS_TESTS)
 test-serving:
-	$(VENV_SERVING)/bin/pytest --basetemp $(SCRATCH)/serving tests/serving
-test-rest:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/rest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
+	$(call PYTEST,$(VENV_SERVING),serving,1) -m "not slow" --budget 120 tests/serving
+
+.PHONY: check $(SUITES:%=check-%) check-local
+check: install ## all tests that need no cluster, the local stack included
+	@mkdir -p $(SCRATCH)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync=target check-local $(SUITES:%=check-%)
+check-apps:
+	$(call PYTEST,$(VENV),apps,$(WORKERS)) $(APPS_TESTS)
+check-serving:
+	$(call PYTEST,$(VENV_SERVING),serving,1) tests/serving
+# One stack for all tests of the folder. The first test waits until it is up.
+check-local:
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local --timeout 600 tests/local
 
 # The packages run on Python 3.11 to 3.13, serving on 3.11 and 3.12. Predictors and Jobs that these tests start are in the
 # environments of `make install`.
@@ -157,7 +162,7 @@ test-python-serving: install $(VENV_SERVING_PYTHON)/.installed ## the tests of s
 	$(VENV_SERVING_PYTHON)/bin/pytest --basetemp $(SCRATCH)/serving-$(notdir $(TEST_PYTHON)) $(or $(ARGS),tests/serving)
 
 .PHONY: e2e
-e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`
+e2e: install .venv-clients/.installed ## test the whole platform on the cluster of `make kind`
 	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
