@@ -1,4 +1,4 @@
-"""The one door to Kubernetes, and the stand-in that runs the same objects as local processes."""
+"""Kubernetes client of Slipway, and a local cluster that runs the same objects as processes."""
 
 from slipway_cluster.connect import connect
 from slipway_cluster.interface import (

@@ -1,7 +1,7 @@
-"""Server-side apply, for one field manager.
+"""Server-side apply for one field manager.
 
-What this manager set before and does not set now is removed; what others set stays. Lists are
-replaced as a whole, which is where the API server would go on to merge by key. Source:
+Fields that this manager set before and does not set now are removed; fields of others stay. Lists
+are replaced as a whole, where the API server would merge by key. Source:
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
@@ -21,7 +21,7 @@ _SERVER_SETS = (
 
 
 def intent(manifest: Manifest) -> Manifest:
-    """The part of an object that its author decides: no status, none of the server's metadata."""
+    """Return the part of an object that its author decides: no status, no server metadata."""
     metadata = {
         key: value for key, value in manifest["metadata"].items() if key not in _SERVER_SETS
     }
@@ -31,10 +31,10 @@ def intent(manifest: Manifest) -> Manifest:
 
 
 def merge(before: dict[str, Any], now: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-    """The live object after this manager, who had set ``before``, applied ``now``."""
+    """Return the live object after this manager, which had set ``before``, applied ``now``."""
     result = dict(live)
     for key in before.keys() - now.keys():
-        _take_back(key, before[key], result)
+        _remove_own(key, before[key], result)
     for key, value in now.items():
         if isinstance(value, dict) and isinstance(live.get(key), dict):
             former = before.get(key)
@@ -44,8 +44,8 @@ def merge(before: dict[str, Any], now: dict[str, Any], live: dict[str, Any]) -> 
     return result
 
 
-def _take_back(key: str, former: Any, result: dict[str, Any]) -> None:
-    """Remove a field that was ours, but not what others put into it."""
+def _remove_own(key: str, former: Any, result: dict[str, Any]) -> None:
+    """Remove a field of this manager, but not the fields of others in it."""
     if isinstance(former, dict) and isinstance(result.get(key), dict):
         rest = merge(former, {}, result[key])
         if rest:

@@ -1,4 +1,4 @@
-"""The same objects without Kubernetes: kept in a state folder, run by the Kubelet on it."""
+"""A cluster without Kubernetes: the objects are in a state folder, and the Kubelet runs them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,16 +22,14 @@ from slipway_cluster.interface import (
     NotFound,
     WatchEvent,
 )
-from slipway_cluster.job import telling
+from slipway_cluster.job import representative_pod
 from slipway_cluster.pod_log import PodLog
 from slipway_cluster.schedule import manual_job
 from slipway_cluster.store import Changes, Store
 
 
 class LocalCluster:
-    """A ``Cluster`` on a folder. Any number of processes may use the folder at once; one of them
-    runs the Kubelet.
-    """
+    """A ``Cluster`` on a folder, which several processes may use; one of them runs the Kubelet."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -54,7 +52,7 @@ class LocalCluster:
             return self.store.replace(old, new, wanted)
 
     def create(self, manifest: Manifest) -> Manifest:
-        """A new object. Raises Conflict when the name is taken, Invalid."""
+        """Create an object; raise Invalid, or Conflict when the name is taken."""
         kind = POD if manifest["kind"] == POD.name else kind_of(manifest)
         name = name_of(manifest)
         if kind != POD:
@@ -195,7 +193,7 @@ class LocalCluster:
         )
         for each in reversed(owners):
             if pods := self.store.owned(POD, each):
-                return pods[-1] if kind == INFERENCE_SERVICE else telling(pods)
+                return pods[-1] if kind == INFERENCE_SERVICE else representative_pod(pods)
         return None
 
     def _change(self, kind: Kind, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:
@@ -213,10 +211,7 @@ def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:
 def _check_version(manifest: Manifest, old: Manifest) -> None:
     version = manifest["metadata"].get("resourceVersion")
     if version is not None and version != old["metadata"]["resourceVersion"]:
-        raise Conflict(
-            f"{manifest['kind']} {manifest['metadata']['name']} was changed since it was "
-            "read: read it again"
-        )
+        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} s read: read it again")
 
 
 def _differences(
@@ -232,4 +227,4 @@ def _differences(
 
 
 def _missing(kind: Kind, name: str) -> NotFound:
-    return NotFound(f"{kind.name} {name} is not there")
+    return NotFound(f"{kind.name} {name} does not exist")

@@ -1,4 +1,4 @@
-"""What is left when things die: the kubelet's parent, the kubelet, a Job in the middle."""
+"""Recovery after the death of the launcher, the kubelet, or a running Job."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def serve(machine: Machine, code: str = SERVER) -> None:
 
 
 def pids(machine: Machine) -> list[int]:
-    """Of the pods' containers, as recorded."""
+    """Return the recorded pids of the pods' containers."""
     containers = [
         each
         for pod in machine.cluster.list(POD)
@@ -79,7 +79,7 @@ def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
     until(lambda: is_gone(pid), bool, 5)
 
 
-def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_service_runs_again(
+def test_leftovers_of_a_killed_launcher_are_killed_at_the_next_start_and_the_service_restarts(
     idle: Machine,
 ) -> None:
     serve(idle, SPAWNING)
@@ -106,9 +106,7 @@ def test_a_process_that_left_its_group_ends_with_its_container(machine: Machine)
     until(lambda: is_gone(grandchild), bool)
 
 
-def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
-    idle: Machine,
-) -> None:
+def test_a_stopped_kubelet_leaves_no_process_and_restarts_its_services(idle: Machine) -> None:
     serve(idle)
     idle.start()
     idle.url_of_ready("heart-3")
@@ -121,7 +119,7 @@ def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
 
 
 @pytest.mark.parametrize(("backoff_limit", "outcome"), [(1, "Complete"), (0, "Failed")])
-def test_a_job_that_was_running_when_everything_died_is_retried_within_its_limit(
+def test_a_job_that_was_running_during_the_crash_is_retried_within_its_limit(
     idle: Machine, tmp_path: Path, backoff_limit: int, outcome: str
 ) -> None:
     first_only = (
@@ -166,17 +164,17 @@ def test_only_one_kubelet_runs_on_a_folder(machine: Machine) -> None:
         Kubelet(machine.root, IMAGES).run(threading.Event())
 
 
-def test_a_foreign_process_that_got_a_recorded_pid_is_left_alone() -> None:
-    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+def test_a_unrelated_process_that_got_a_recorded_pid_is_not_killed() -> None:
+    unrelated = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        assert kill_leftovers([ProcessId(foreign.pid, started=12345.0)], ["no-such-pod"]) == 0
-        assert foreign.poll() is None
+        assert kill_leftovers([ProcessId(unrelated.pid, started=12345.0)], ["no-such-pod"]) == 0
+        assert unrelated.poll() is None
     finally:
-        foreign.kill()
-        foreign.wait()
+        unrelated.kill()
+        unrelated.wait()
 
 
-def test_a_process_that_bears_a_pods_mark_is_killed() -> None:
+def test_a_process_with_the_mark_of_a_pod_is_killed() -> None:
     marked = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: "pod-1"}
     )
