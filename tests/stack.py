@@ -54,7 +54,7 @@ def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
 
 
 @dataclass
-class Ring:
+class RunningStack:
     """Where it answers, who can log in, and what its cluster says."""
 
     cluster: Cluster
