@@ -73,7 +73,7 @@ def _closed(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_others(text: str) -> dict[str, Any]:
-    """Return the schema of another project's kind; ``$ref: V1Container`` is a type of the client."""
+    """Return the schema of another project's kind; ``$ref: V1Pod`` is a type of the client."""
     used: set[str] = set()
 
     def resolve(node: Any) -> Any:

@@ -17,8 +17,8 @@ def helm() -> str:
 
 
 @pytest.fixture(scope="session")
-def default(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
-    """The chart when nobody sets anything."""
+def default(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
+    """The chart with its defaults."""
     return render()
 
 
@@ -30,13 +30,13 @@ def everything(helm: str) -> Rendering:  # noqa: ARG001
 
 @pytest.fixture(scope="session")
 def external(helm: str) -> Rendering:  # noqa: ARG001
-    """The chart with databases, tracking server and issuer of someone else."""
+    """The chart with external databases, tracking server and issuer."""
     return render(CHART / "ci" / "external.yaml")
 
 
 @pytest.fixture(scope="session")
 def public(helm: str) -> Rendering:  # noqa: ARG001
-    """The chart with an address for everybody, and Secrets of its owner's making."""
+    """The chart with public addresses and existing Secrets."""
     return render(CHART / "ci" / "public.yaml")
 
 
