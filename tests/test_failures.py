@@ -1,6 +1,4 @@
-"""The pages of docs/troubleshooting: what they quote is what the programs say, and what the
-programs say has a page.
-"""
+"""Pages of docs/troubleshooting: they quote texts of the programs, and every failure has a page."""
 
 import ast
 import re
@@ -17,19 +15,17 @@ ALERTS = ROOT / "charts/slipway/templates/observability/prometheusrule.yaml"
 PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway")
 OTHERS = ("charts/slipway/templates/**/*.*", "charts/slipway/files/*.sh", "manifests/bring-up")
 GAP = "…"
-"""What varies, in a page as in what is read from a source."""
-VOICES = ("helm", "kserve", "mlflow", "postgresql")
-"""Programs of others, whose words a page may quote in a block of their own. They are not
-compared.
-"""
+"""Variable part of a text, in a page as in a source."""
+OTHER_PROGRAMS = ("helm", "kserve", "mlflow", "postgresql")
+"""Other programs, whose messages a page may quote in a separate block; these are not compared."""
 REASONED = ("Readiness", "Diagnosis", "RegistryError", "ModelEvent", "degraded")
-"""What the controller makes of a reason and a message."""
+"""Calls of the controller with a reason and a message."""
 NO_FAILURE = {"Creating", "Serving", "SmokePrediction", "TrafficMoved"}
-"""Reasons on the way of every rollout."""
+"""Reasons of every rollout."""
 
 
 def blocks(page: Path) -> Iterator[tuple[str, list[str]]]:
-    """Info string and lines of each fenced block."""
+    """Yield info string and lines of each fenced block."""
     for info, content in re.findall(
         r"^```(.*)\n([^`]*)^```$", page.read_text(), flags=re.MULTILINE
     ):
@@ -46,8 +42,8 @@ QUOTED = [
 
 
 @cache
-def sayings() -> frozenset[str]:
-    """Every text in our Python sources, with a gap for each value that is put into it."""
+def source_texts() -> frozenset[str]:
+    """Return every text in the Python sources, with a gap for each inserted value."""
     paths = [
         path for package in PACKAGES for path in ROOT.glob(f"{package}/slipway_{package}/**/*.py")
     ]
@@ -67,8 +63,8 @@ def _text(node: ast.AST) -> str:
     return ""
 
 
-def said_elsewhere(symptom: str) -> bool:
-    """Whether its words stand in this order on a line of a chart's template or of a script."""
+def is_in_other_file(symptom: str) -> bool:
+    """Return True when the parts are in this order on a line of a template or a script."""
     pattern = re.compile(".*".join(re.escape(part.strip()) for part in symptom.split(GAP)))
     return any(pattern.search(line) for line in lines_elsewhere())
 
@@ -79,20 +75,20 @@ def lines_elsewhere() -> list[str]:
     return [line for path in paths for line in path.read_text().splitlines()]
 
 
-def is_said(symptom: str) -> bool:
-    # A name and a colon may be put before a sentence by another function than the one that says it.
+def is_in_sources(symptom: str) -> bool:
+    # Another function may prefix a message with a name and a colon.
     forms = {symptom, symptom.removeprefix(f"{GAP}: ")}
-    return any(form in sayings() or said_elsewhere(form) for form in forms)
+    return any(form in source_texts() or is_in_other_file(form) for form in forms)
 
 
 @pytest.mark.parametrize("symptom", QUOTED)
-def test_a_quoted_symptom_is_what_a_program_says(symptom: str) -> None:
-    assert is_said(symptom)
+def test_a_quoted_symptom_is_a_text_of_a_program(symptom: str) -> None:
+    assert is_in_sources(symptom)
 
 
 @pytest.mark.parametrize("symptom", QUOTED)
-def test_a_symptom_with_a_word_too_many_is_not(symptom: str) -> None:
-    assert not is_said(re.sub(r"(\w+)(\W*)$", r"zebra \1\2", symptom))
+def test_a_symptom_with_an_additional_word_is_not_a_text_of_a_program(symptom: str) -> None:
+    assert not is_in_sources(re.sub(r"(\w+)(\W*)$", r"zebra \1\2", symptom))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -100,11 +96,15 @@ def test_a_page_has_symptom_command_and_remedy(page: Path) -> None:
     infos = [info for info, _ in blocks(page)]
     assert infos[0] == "text symptom"
     assert "sh" in infos
-    assert set(infos) <= {"text symptom", "sh", *(f"text said by {voice}" for voice in VOICES)}
+    assert set(infos) <= {
+        "text symptom",
+        "sh",
+        *(f"text from {program}" for program in OTHER_PROGRAMS),
+    }
     assert "| cause | remedy |" in page.read_text()
 
 
-def test_every_page_stands_in_the_index() -> None:
+def test_every_page_is_in_the_index() -> None:
     assert sorted(re.findall(r"\]\(([a-z-]+\.md)\)", INDEX.read_text())) == [
         page.name for page in PAGES
     ]
@@ -118,7 +118,7 @@ def test_every_reason_of_the_controller_has_a_page() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """CamelCase words that verdicts, troubles, errors and warnings of the controller begin with."""
+    """Yield CamelCase reasons of assessments, diagnoses, errors and warnings of the controller."""
     for path in ROOT.glob("controller/slipway_controller/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in REASONED:

@@ -127,7 +127,7 @@ def test_every_link_to_a_schema_leads_to_one() -> None:
 
 
 def test_every_command_is_on_the_page_with_its_arguments() -> None:
-    """The commands are the keys of COMMANDS, their arguments the calls of add_argument."""
+    """Compare with the keys of COMMANDS and the calls of add_argument."""
     (commands,) = [
         node.value
         for node in ast.walk(ast.parse((ROOT / "jobs/slipway_jobs/__main__.py").read_text()))
@@ -231,7 +231,7 @@ def above(path: tuple[str, ...]) -> set[str]:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    """The strict build of `make docs` compares links and anchors as well."""
+    """Compare the navigation with the files; the strict build of `make docs` checks links."""
     docs = ROOT / "docs"
     named = re.findall(
         r"^ .*?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE
