@@ -1,4 +1,4 @@
-# The commands of Slipway. `make help` lists them; each is safe to run again.
+# The commands of Slipway. `make help` lists them; all are idempotent.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,7 +22,7 @@ help: ## list the commands
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 
-# $(call environment,folder,locks,packages): an environment made of hashed locks and of our packages, editable.
+# $(call environment,folder,locks,packages): an environment from hashed locks with Slipway's packages, editable.
 define environment
 	@echo "· installing $(1) from $(2)"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(1)
@@ -37,7 +37,7 @@ $(VENV)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.toml)
 $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING),serving/requirements.txt requirements/serving-dev.txt,contract serving)
 
-# Programs of others that we compare with and test with.
+# Programs of other projects for benchmarks and tests.
 .venv-%/.installed: $(UV) requirements/%.txt
 	@echo "· installing .venv-$* from requirements/$*.txt"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-$*
@@ -47,14 +47,14 @@ $(VENV_SERVING)/.installed: $(UV) serving/requirements.txt requirements/serving-
 .PHONY: install
 install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-serving from the locks
 
-# --- the ring -----------------------------------------------------------------
+# --- the local stack ----------------------------------------------------------
 
 .PHONY: up
-up: install ## the local ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
+up: install ## run the local stack: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
 	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
 .PHONY: simulate
-simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, further options in ARGS; until Ctrl-C
+simulate: install ## send traffic to the running local stack: MODEL=heart RATE=60, options in ARGS; until Ctrl-C
 	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local simulate $(or $(MODEL),heart) --rate $(or $(RATE),60) $(ARGS)
 
 # --- locks -------------------------------------------------------------------
@@ -62,11 +62,11 @@ simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, furthe
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
            $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
 
-# What a model meets in training and again in serving must be the same version.
+# Packages that must have the same version in training and serving.
 SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
 
 .PHONY: lock
-lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
+lock: $(UV) ## resolve all dependencies; UPGRADE=1 selects newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
@@ -98,25 +98,25 @@ lint: install ## ruff, mypy --strict, import-linter; shellcheck, helm and kubeco
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint
 
-# Side by side, because much of their time is waiting; the longest one begins first.
+# Concurrent, because much of their time is waiting; the longest one starts first.
 ALONE := local gateway jobs serving
 TESTS := test-local test-gateway-a-l test-gateway-m-z test-jobs test-serving test-rest
 
-# A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
-# that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
+# A separate folder for each run: in pytest's shared default, each starting pytest removes the permissions
+# that the PostgreSQL of another run needs. In /tmp, because a socket's path may have 107 characters.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 .PHONY: test $(TESTS)
-test: install ## unit tests and the local ring; no cluster
+test: install ## unit tests and the local stack; no cluster
 	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target $(TESTS)
 
-# The gateway's, halved by the first letters of its files.
+# The gateway's tests in two halves, by the first letters of their files.
 test-gateway-a-l test-gateway-m-z: test-gateway-%:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/gateway-$* tests/gateway/test_[$*]*.py
 test-jobs:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/jobs tests/jobs
-# The first test waits for the ring to come up.
+# The first test waits for the local stack.
 test-local:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local --timeout 600 tests/local
 test-serving:
@@ -125,18 +125,18 @@ test-rest:
 	$(VENV)/bin/pytest --basetemp $(SCRATCH)/rest $(ALONE:%=--ignore tests/%) --ignore tests/e2e
 
 .PHONY: e2e
-e2e: install .venv-clients/.installed ## turn the whole ring on the cluster of `make kind`
+e2e: install .venv-clients/.installed ## test the whole platform on the cluster of `make kind`
 	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
-bench: install .venv-bench/.installed ## measure serving and gateway beside their peers; about five minutes
+bench: install .venv-bench/.installed ## compare serving and gateway with their peers; about five minutes
 	@echo "## Serving: a forest of 100 trees over HTTP"
 	@$(VENV_SERVING)/bin/python -m bench.serving
 	@echo "## Gateway: in front of an instant upstream, one core"
 	@$(VENV)/bin/python -m bench.gateway --envoy .venv-bench/bin/envoy
 
 .PHONY: endure
-endure: install ## three times the load that can be answered, five minutes without an issuer, twice five without PostgreSQL
+endure: install ## three times the capacity, five minutes without an issuer, twice five without PostgreSQL
 	@$(VENV)/bin/python -m bench.overload
 	@$(VENV)/bin/python -m bench.outage
 	@SLIPWAY_TEST_OUTAGE_SECONDS=300 $(VENV)/bin/pytest --basetemp $(SCRATCH)/outage --capture no tests/gateway/test_outage.py

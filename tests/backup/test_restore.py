@@ -250,7 +250,7 @@ def test_a_restore_fails_while_a_client_is_connected(platform: Platform) -> None
 
 
 def test_a_connection_before_the_end_leaves_everything_unchanged(platform: Platform) -> None:
-    """The databases that were exchanged already are exchanged back."""
+    """Connect after two databases were exchanged; these are exchanged back."""
     platform.backup()
     platform.change()
     over = threading.Event()
