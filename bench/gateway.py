@@ -288,8 +288,8 @@ def compare(envoy: str | None, rounds: int, seconds: float) -> None:
         )
         show(
             (
-                f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, as our "
-                "predictor does"
+                f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, like the "
+                "predictor"
             ),
             wide_table(wide),
         )

@@ -36,7 +36,7 @@ def runs(file: Path, block: Block) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_stand_in_blocks_that_are_found(page: Path) -> None:
+def test_commands_are_in_recognized_blocks(page: Path) -> None:
     fences = re.findall(r"^\s*```(\S*)", page.read_text(), flags=re.MULTILINE)
     assert fences.count("sh") + fences.count("bash") + fences.count("console") + fences.count(
         "shell"

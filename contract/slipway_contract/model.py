@@ -60,7 +60,7 @@ class OpenEnum(StrEnum):
 
 
 def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Omit an item that this release does not know, except at admission."""
+    """Omit an item that this release does not support, except at admission."""
     try:
         return validate(value)
     except ValidationError:
@@ -70,16 +70,19 @@ def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationI
 
 
 class Scale(Resource):
-    """How many predictors a version gets, and by what they scale."""
+    """Replicas of a version's predictor, and the metric by which they scale."""
 
     min_replicas: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="fewest predictors of a version that has traffic or is kept",
+        description="minimum of predictors of a version with traffic or kept for a rollback",
     )
     max_replicas: int = Field(
-        default=1, ge=1, le=100, description="most predictors of a version; not below minReplicas"
+        default=1,
+        ge=1,
+        le=100,
+        description="maximum of predictors of a version; not below minReplicas",
     )
     target_cpu_utilization: int = Field(
         default=70,
@@ -104,7 +107,7 @@ class Rollout(Resource):
     steps: list[Annotated[int, Field(ge=1, le=99)]] = Field(
         default_factory=list,
         description=(
-            "per cent of the traffic for the new version at each step before 100; none: at once"
+            "per cent of the traffic for the new version at each step; none: 100 immediately"
         ),
     )
     step_seconds: int = Field(
@@ -162,7 +165,7 @@ class RoutedSpec(Resource):
         description="registry alias of the version that is to be live",
     )
     training: Training | None = Field(
-        default=None, description="source of new versions; none: trainings are refused"
+        default=None, description="source of new versions; none: trainings are rejected"
     )
 
 
@@ -178,10 +181,11 @@ class ModelSpec(RoutedSpec):
     )
     scale: Scale = Field(
         default_factory=Scale,
-        description="how many predictors a version gets, and by what they scale",
+        description="replicas of a version's predictor, and the metric by which they scale",
     )
     batching: Batching | None = Field(
-        default=None, description="adaptive batching in the predictors; none: each request at once"
+        default=None,
+        description="adaptive batching in the predictors; none: each request separately",
     )
     rollout: Rollout = Field(
         default_factory=Rollout, description="how traffic moves to a new version"
@@ -206,7 +210,7 @@ class Condition(Resource):
 
     type: ConditionType = Field(
         description=(
-            "Ready: the model answers; Progressing: a rollout is under way; Degraded: the wanted "
+            "Ready: the model serves; Progressing: a rollout is in progress; Degraded: the wanted "
             "version does not serve"
         )
     )

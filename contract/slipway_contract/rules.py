@@ -24,5 +24,5 @@ class RuleSet(BaseModel):
         min_length=1, description="words and emoticons in lower case: how pleasant, -4 to 4"
     )
     emoji: dict[str, str] = Field(
-        default_factory=dict, description="single characters: the words that stand for them"
+        default_factory=dict, description="single characters: the words that replace them"
     )

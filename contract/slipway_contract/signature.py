@@ -48,7 +48,7 @@ class ImageSpec(BaseModel):
     ground: Literal["black", "white"] | None = Field(
         default=None,
         description=(
-            "the ground that the model knows; an image whose border is nearer to the other one "
+            "the ground that the model expects; an image whose border is nearer to the other one "
             "is inverted"
         ),
     )
@@ -133,7 +133,7 @@ class Column(BaseModel):
         default=None, ge=1, description="characters that a text may have"
     )
     image: ImageSpec | None = Field(
-        default=None, description="the values are those of an image, made in this way"
+        default=None, description="the values are those of an image, converted in this way"
     )
     lookup: Lookup | None = Field(default=None, description="the value can be looked up")
 
@@ -302,9 +302,7 @@ class Signature(BaseModel):
         if self.lookup and (
             both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}
         ):
-            raise ValueError(
-                f"{', '.join(sorted(both))}: is both an input and what others are looked up by"
-            )
+            raise ValueError(f"{', '.join(sorted(both))}: is both an input and a lookup key")
         return self
 
     @classmethod
@@ -366,10 +364,8 @@ class Signature(BaseModel):
                 )
         for name in known:
             if name not in given:
-                several = len(known) > 1
-                raise InvalidInput(
-                    name, f"is missing{' from the inputs' if several else '; it is the only input'}"
-                )
+                alone, several = "is missing; it is the only input", "is missing from the inputs"
+                raise InvalidInput(name, several if len(known) > 1 else alone)
 
     def request(
         self, rows: Sequence[Mapping[str, Any]], request_id: str | None = None
@@ -456,7 +452,7 @@ class Signature(BaseModel):
         rows: list[dict[str, Any]] = [{} for _ in range(count)]
         shapes = {column.name: column.shape for column in self.outputs}
         for tensor in outputs:
-            # A scalar column may come back as [rows] or as [rows, 1].
+            # A scalar column may be returned as [rows] or as [rows, 1].
             scalar = shapes.get(tensor.name, tuple(tensor.shape[1:])) == ()
             width = element_count(tensor.shape[1:])
             for index, row in enumerate(rows):

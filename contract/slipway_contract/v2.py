@@ -122,8 +122,8 @@ def check_values(
         # Only NaN differs from itself; math.isnan fails on very large ints.
         some_nan = any(map(operator.ne, values, values))
         if not _INFINITE.isdisjoint(values) or (some_nan and not missing):
-            what = "infinity is" if missing else "NaN and infinity are"
-            raise InvalidInput(field, f"{what} not accepted")
+            both, infinity = "NaN and infinity are not accepted", "infinity is not accepted"
+            raise InvalidInput(field, infinity if missing else both)
         values = [v for v in values if v == v] if some_nan else values
     if values and not (
         _within(min(values), datatype.bounds) and _within(max(values), datatype.bounds)

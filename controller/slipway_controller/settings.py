@@ -12,7 +12,7 @@ class ControllerSettings(BaseSettings):
     )
 
     cluster: str = Field(validation_alias="SLIPWAY_CLUSTER")
-    """``kubernetes://NAMESPACE``, or ``local:///path`` for the local stand-in."""
+    """``kubernetes://NAMESPACE``, or ``local:///path`` for the local cluster."""
 
     tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI")
     """Base URL of the MLflow tracking server."""

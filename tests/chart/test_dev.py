@@ -37,7 +37,7 @@ SYNCED = {
 
 @pytest.fixture(scope="module")
 def rendering(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
-    """The chart with skaffold's image names, after the post-renderer."""
+    """Render the chart with skaffold's image names, through the post-renderer."""
     templates = dict(SKAFFOLD["deploy"]["helm"]["releases"][0]["setValueTemplates"])
     for each in profile("dev"):
         if "/setValueTemplates/" in each["path"]:

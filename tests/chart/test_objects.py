@@ -17,7 +17,7 @@ NOT_SECRET = ("username", "tracking-uri", "client-id")
 
 @pytest.fixture(scope="session")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The location of kubeconform's schemas."""
+    """Return the location of kubeconform's schemas."""
     if shutil.which("kubeconform") is None:
         pytest.skip("kubeconform is not installed: the objects are not compared with their schemas")
     folder = tmp_path_factory.mktemp("schemas")

@@ -759,7 +759,7 @@ def requested(one: Object) -> tuple[float, float]:
     return quantity(found["cpu"]), quantity(found["memory"])
 
 
-def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering) -> None:
+def test_the_whole_release_fits_a_node_of_two_cpus(default: Rendering) -> None:
     """Sum the requests with two predictors and a running Job; kube-system requests 0.95 CPUs."""
     cpu = memory = 0.0
     for owner, name, count in (

@@ -126,7 +126,7 @@ def test_free_ports_are_free_and_differ() -> None:
             listener.bind(("127.0.0.1", port))
 
 
-def test_taken_ports_are_not_given_again() -> None:
+def test_ports_in_use_are_not_allocated_again() -> None:
     (port,) = set(range(20000, 32768)) - (
         taken := set(range(20000, 32768)) - {free_ports([1], set())[1]}
     )

@@ -68,7 +68,7 @@ def test_a_run_missed_for_longer_than_the_starting_deadline_is_skipped() -> None
     assert plan(hourly(created, startingDeadlineSeconds=20), [], NOON).start is None
 
 
-def test_many_missed_runs_are_made_up_for_once() -> None:
+def test_many_missed_runs_are_replaced_by_one() -> None:
     planned = plan(hourly(NOON - timedelta(days=30)), [], NOON)
     assert planned.start
     assert planned.start["metadata"]["annotations"][SCHEDULED] == "2026-03-02T12:00:00Z"
@@ -113,7 +113,7 @@ def test_a_manual_job_does_not_delay_the_schedule() -> None:
     assert plan(hourly(NOON - timedelta(days=1), concurrencyPolicy="Forbid"), [by_hand], NOON).start
 
 
-def test_the_history_keeps_the_newest_of_each_outcome() -> None:
+def test_the_history_has_the_newest_of_each_outcome() -> None:
     jobs = [owned(f"s{hour}", "Complete", NOON - timedelta(hours=hour)) for hour in range(5)]
     jobs += [owned(f"f{hour}", "Failed", NOON - timedelta(hours=hour)) for hour in range(3)]
     manifest = hourly(NOON, successfulJobsHistoryLimit=2, failedJobsHistoryLimit=1)

@@ -37,7 +37,7 @@ SPAWNING = SERVER.replace(
 
 @pytest.fixture
 def idle(tmp_path: Path) -> Iterator[Machine]:
-    """A machine whose kubelet is not started."""
+    """Yield a machine whose kubelet is not started."""
     machine = Machine(tmp_path / "state")
     yield machine
     machine.stop()
@@ -209,7 +209,7 @@ def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-def test_a_job_that_restarts_in_its_pod_runs_as_often_as_it_may(
+def test_a_job_with_restarts_in_its_pod_runs_within_its_limit(
     machine: Machine, tmp_path: Path, limit: int
 ) -> None:
     count = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(9)"
@@ -250,7 +250,7 @@ def test_an_init_container_runs_first_and_its_failure_fails_the_job(machine: Mac
     assert list(machine.cluster.logs(JOB, "fail")) == []
 
 
-def test_files_of_pods_that_are_gone_are_removed_after_a_restart(idle: Machine) -> None:
+def test_files_of_deleted_pods_are_removed_after_a_restart(idle: Machine) -> None:
     serve(idle)
     idle.start()
     idle.url_of_ready("heart-3")
@@ -268,7 +268,7 @@ def test_a_deleted_job_is_killed(machine: Machine) -> None:
     until(lambda: is_gone(pid), bool)
 
 
-def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> None:
+def test_concurrent_writes_of_several_processes_are_not_lost(idle: Machine) -> None:
     write = (
         "import json, pathlib, sys\n"
         "from slipway_cluster import connect\n"
@@ -295,7 +295,7 @@ def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> N
     assert len(versions) == 150
 
 
-def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
+def test_another_process_sees_a_change_immediately(idle: Machine) -> None:
     watch = (
         "import sys\n"
         "from slipway_cluster import CRON_JOB, connect\n"
@@ -317,7 +317,7 @@ def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
     assert watcher.wait(10) == 0
 
 
-def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> None:
+def test_a_schedule_creates_jobs_and_limits_its_history(machine: Machine) -> None:
     machine.cluster.apply(
         cron_job("tick", "pass", schedule="* * * * *", suspend=False, successfulJobsHistoryLimit=2)
     )
@@ -329,7 +329,7 @@ def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> No
         return [each["metadata"]["name"] for each in jobs]
 
     for _ in range(4):
-        # To the next minute's beginning, so that no other begins before the kubelet has looked.
+        # To the start of the next minute, so that the kubelet syncs before the following one.
         machine.ahead += timedelta(seconds=60 - machine.now().second)
         name = f"tick-{int(machine.now().timestamp()) // 60}"
         until(done, lambda names, name=name: name in names)  # type: ignore[misc]

@@ -115,7 +115,7 @@ def test_a_body_takes_its_fields_by_name_and_by_alias(given: dict[str, int]) -> 
     assert Body.model_validate(given).some_name == 3
 
 
-def test_of_many_unknown_fields_the_first_is_reported_beside_the_errors_of_known_ones() -> None:
+def test_of_many_unknown_fields_the_first_is_reported_with_the_errors_of_known_ones() -> None:
     with pytest.raises(ValidationError) as refused:
         Body.model_validate({"x1": 0, "other": "a", **{f"y{number}": 0 for number in range(1000)}})
     assert [each["loc"] for each in refused.value.errors()] == [("other",), ("x1",)]

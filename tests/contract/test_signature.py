@@ -271,9 +271,7 @@ def test_an_inconsistent_lookup_is_rejected() -> None:
     )
     with pytest.raises(ValidationError, match="looked up in more than one way"):
         Signature(inputs=(MEAN, other), outputs=(LABEL,))
-    with pytest.raises(
-        ValidationError, match="store: is both an input and what others are looked up by"
-    ):
+    with pytest.raises(ValidationError, match="store: is both an input and a lookup key"):
         Signature(inputs=(MEAN, AGE.model_copy(update={"name": "store"})), outputs=(LABEL,))
     with pytest.raises(ValidationError, match="only single floating-point values are looked up"):
         Column(name="text", datatype=Datatype.BYTES, lookup=PAIR)

@@ -161,7 +161,7 @@ def test_a_third_version_ends_the_canary_of_the_second() -> None:
     assert world.traffic == [("1", "live", 90), ("2", "draining", 0), ("3", "canary", 10)]
 
 
-def test_a_canary_that_fails_gives_its_traffic_back() -> None:
+def test_a_canary_that_fails_returns_its_traffic() -> None:
     world = (
         World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2").failed("2").turn()
     )
@@ -230,7 +230,7 @@ def test_a_broken_live_version_fails_over_to_the_kept_one_in_any_state_of_the_re
 
 
 @pytest.mark.parametrize("wanted", REGISTRY_ANSWERS[:2], ids=["away", "deleted"])
-def test_a_canary_that_stops_answering_gives_its_share_back_while_the_registry_is_away(
+def test_a_canary_that_stops_answering_returns_its_share_while_the_registry_is_unavailable(
     wanted: RegisteredVersion | RegistryError,
 ) -> None:
     world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2")
@@ -282,7 +282,7 @@ def test_a_predictor_that_restarts_stays_live() -> None:
     assert world.condition(ConditionType.READY) == ("False", "PredictorNotReady")
 
 
-def test_when_the_registry_is_away_nothing_moves_and_nothing_is_removed() -> None:
+def test_while_the_registry_is_unavailable_nothing_moves_and_nothing_is_removed() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = RegistryError("RegistryUnreachable", "MLflow does not answer")
     assert world.turn(3600).plan.actions == ()  # type: ignore[union-attr]
@@ -290,7 +290,7 @@ def test_when_the_registry_is_away_nothing_moves_and_nothing_is_removed() -> Non
     assert world.condition(ConditionType.DEGRADED) == ("True", "RegistryUnreachable")
 
 
-def test_another_digest_for_the_live_version_is_refused() -> None:
+def test_another_digest_for_the_live_version_is_rejected() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = replace(version("1"), digest=digest_of(b"other"))
     world.turn()
@@ -406,7 +406,7 @@ def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_after_draini
     assert not any(event.warning for event in world.recorded)
 
 
-def test_a_model_is_deleted_although_the_registry_is_away() -> None:
+def test_a_model_is_deleted_while_the_registry_is_unavailable() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = RegistryError("RegistryUnreachable", "away")
     deleted(world).turn().turn(10)

@@ -170,5 +170,5 @@ def user(stack: KindStack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def stamp() -> str:
-    """A text that makes the names of this run unique."""
+    """Return a text that makes the names of this run unique."""
     return time.strftime("%H%M%S", time.gmtime())

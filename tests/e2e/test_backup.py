@@ -28,7 +28,7 @@ SALES = (
 
 @pytest.fixture
 def backups() -> Iterator[None]:
-    """The chart's backups, enabled for a test."""
+    """Enable the chart's backups for a test."""
     kubectl("apply", "--filename", "-", stdin=json.dumps(CLAIM))
     switch_backups("backup.enabled=true,backup.claim=slipway-backups")
     yield

@@ -31,7 +31,7 @@ NOT_HERE = re.compile(
 
 @pytest.fixture(scope="module")
 def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - sets KUBECONFIG
-    """A shell after the quickstart, whose context has the namespace."""
+    """Return the environment of a shell after the quickstart."""
     config = tmp_path_factory.mktemp("shell") / "kubeconfig"
     config.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
     known = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}

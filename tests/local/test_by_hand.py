@@ -43,7 +43,7 @@ def log_by_hand(uri: str) -> None:
 
 @pytest.fixture(scope="module")
 def iris(stack: LocalStack) -> str:
-    """The name of a Model that is Ready."""
+    """Return the name of a Model once it is Ready."""
     log_by_hand(stack.mlflow_url)
     stack.cluster.apply(IRIS)
     wait_for("the Model to be Ready", lambda: reason(stack, "iris", ConditionType.READY), 90)
