@@ -45,8 +45,8 @@ def test_mlflow_rejects_anonymous_callers(stack: KindStack) -> None:
 def test_a_predictor_rejects_anonymous_callers(stack: KindStack) -> None:
     name = f"heart-{stack.live('heart')}"
     path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}-predictor:80/proxy/v2/models/{name}"
-    # kubectl's message for 401. The API server forwards the predictor's response; the request has an
-    # administrator's permissions.
+    # kubectl's message for 401. The API server forwards the predictor's response; the request has
+    # the permissions of an administrator.
     assert (
         "asked for the client to provide credentials"
         in kubectl("get", "--raw", path, check=False).stderr

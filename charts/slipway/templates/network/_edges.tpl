@@ -52,7 +52,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- end }}
 
 {{/* Components that are open to callers from outside the namespace, with their ports. */}}
-{{- define "slipway.network.doors" -}}
+{{- define "slipway.network.entrypoints" -}}
 gateway: 8080
 {{- range $component, $port := dict "identity" 8000 "mlflow" 5000 }}
 {{- $own := index $.Values $component }}
