@@ -100,8 +100,7 @@ class KubernetesCluster:
         body = intent(manifest)
         if version := manifest["metadata"].get("resourceVersion"):
             body["metadata"]["resourceVersion"] = version
-        # Conflicts are forced: Slipway owns these fields, and controllers are advised to force
-        # conflicts.
+        # Kubernetes advises controllers to force conflicts over the fields that they own.
         return self._call(
             "patch",
             self._path(kind, body["metadata"].get("name")),

@@ -102,7 +102,7 @@ class Scale(Resource):
 
 
 class Rollout(Resource):
-    """How traffic moves to a new version."""
+    """Steps and times of the change to a new version."""
 
     steps: list[Annotated[int, Field(ge=1, le=99)]] = Field(
         default_factory=list,
@@ -188,7 +188,7 @@ class ModelSpec(RoutedSpec):
         description="adaptive batching in the predictors; none: each request separately",
     )
     rollout: Rollout = Field(
-        default_factory=Rollout, description="how traffic moves to a new version"
+        default_factory=Rollout, description="steps and times of the change to a new version"
     )
 
     @property

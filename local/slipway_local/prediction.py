@@ -97,7 +97,7 @@ def write_env(stack: LocalStack) -> None:
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
         # For tune, etl and monitor: sweeps, the warehouse and the event log.
         "SLIPWAY_DATABASE_URL": stack.postgres.url("slipway"),
-        # A version that is trained by hand must be signed, too; otherwise no predictor would
+        # A version from a manual training must be signed, too; otherwise no predictor would
         # serve it.
         "SLIPWAY_SIGNING_KEY": str(stack.state.signing_key().resolve()),
     }
