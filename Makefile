@@ -1,4 +1,4 @@
-# The commands of Slipway. `make help` lists them; each is safe to run again.
+# The commands of Slipway. `make help` lists them; all are idempotent.
 .DEFAULT_GOAL := help
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -49,7 +49,7 @@ $(VENV_PYTHON)/.installed: $(UV) requirements/dev.txt $(PACKAGES:%=%/pyproject.t
 $(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/serving-dev.txt contract/pyproject.toml serving/pyproject.toml
 	$(call environment,$(VENV_SERVING_PYTHON),serving/requirements.txt requirements/serving-dev.txt,contract serving,$(TEST_PYTHON))
 
-# Programs of others that we compare with and test with.
+# Programs of other projects for benchmarks and tests.
 .venv-%/.installed: $(UV) requirements/%.txt
 	@echo "· installing .venv-$* from requirements/$*.txt"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv-$*
@@ -63,14 +63,14 @@ install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-s
 hooks: $(VENV)/.installed ## check each commit and its message by the hooks of .pre-commit-config.yaml
 	$(VENV)/bin/pre-commit install
 
-# --- the ring -----------------------------------------------------------------
+# --- the local stack ----------------------------------------------------------
 
 .PHONY: up
-up: install ## the local ring: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
+up: install ## run the local stack: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
 	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
 .PHONY: simulate
-simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, further options in ARGS; until Ctrl-C
+simulate: install ## send traffic to the running local stack: MODEL=heart RATE=60, options in ARGS; until Ctrl-C
 	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local simulate $(or $(MODEL),heart) --rate $(or $(RATE),60) $(ARGS)
 
 # --- locks -------------------------------------------------------------------
@@ -78,11 +78,11 @@ simulate: install ## traffic for the ring that runs: MODEL=heart RATE=60, furthe
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
            $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
 
-# What a model meets in training and again in serving must be the same version.
+# Packages that must have the same version in training and serving.
 SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
 
 .PHONY: lock
-lock: $(UV) ## resolve all dependencies anew; UPGRADE=1 takes newer versions
+lock: $(UV) ## resolve all dependencies; UPGRADE=1 selects newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
 	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
@@ -118,8 +118,8 @@ types: install ## mypy --strict
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
-# A folder of its own for each run: in the one that they share by default, each pytest that begins takes away the permissions
-# that the PostgreSQL of another needs. In /tmp, because a socket's path may have 107 letters.
+# A separate folder for each run: in pytest's shared default, each starting pytest removes the permissions
+# that the PostgreSQL of another run needs. In /tmp, because a socket's path may have 107 characters.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 # Files of tests are spread over worker processes, because much of their time is waiting. The budget is CPU time (tests/budget.py).
@@ -166,14 +166,14 @@ e2e: install .venv-clients/.installed ## test the whole platform on the cluster 
 	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench
-bench: install .venv-bench/.installed ## measure serving and gateway beside their peers; about five minutes
+bench: install .venv-bench/.installed ## compare serving and gateway with their peers; about five minutes
 	@echo "## Serving: a forest of 100 trees over HTTP"
 	@$(VENV_SERVING)/bin/python -m bench.serving
 	@echo "## Gateway: in front of an instant upstream, one core"
 	@$(VENV)/bin/python -m bench.gateway --envoy .venv-bench/bin/envoy
 
 .PHONY: endure
-endure: install ## three times the load that can be answered, five minutes without an issuer, twice five without PostgreSQL
+endure: install ## three times the capacity, five minutes without an issuer, twice five without PostgreSQL
 	@$(VENV)/bin/python -m bench.overload
 	@$(VENV)/bin/python -m bench.outage
 	@SLIPWAY_TEST_OUTAGE_SECONDS=300 $(VENV)/bin/pytest --basetemp $(SCRATCH)/outage --capture no tests/gateway/test_outage.py

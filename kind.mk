@@ -1,6 +1,6 @@
-# The ring on Kubernetes: a kind cluster of this machine. Included by the Makefile.
+# Slipway on a kind cluster of this machine. Included by the Makefile.
 
-# What is installed, from where. Each can be set to another address or to a packed chart, for machines without these hosts.
+# Sources of the installed charts and images; each can be another address or a packed chart, for machines without these hosts.
 export KIND_NODE_IMAGE      ?= kindest/node:v1.34.3@sha256:08497ee19eace7b4b5348db5c6a1591d7752b164530a36f855cb0f2bdcbadd48
 export CERT_MANAGER_CHART   ?= https://charts.jetstack.io/charts/cert-manager-v1.11.5.tgz
 export KSERVE_CRD_CHART     ?= oci://ghcr.io/kserve/charts/kserve-crd
@@ -13,11 +13,11 @@ images: ## build the five container images, and Valkey for the kind cluster
 	@manifests/build-images
 
 .PHONY: kind
-kind: ## the ring on a kind cluster: dependencies, images, chart, sample models, one prediction
+kind: ## install on a kind cluster: dependencies, images, chart, sample models, one prediction
 	@manifests/bring-up
 
 .PHONY: token
-token: ## a new access token in .slipway/env, for the kind cluster: one lives 15 minutes
+token: ## write a new access token for the kind cluster to .slipway/env; it is valid for 15 minutes
 	@manifests/bring-up token
 
 .PHONY: kind-down

@@ -1,5 +1,4 @@
-"""HTTP/1.1 by hand, as fast as Python can: an upstream that answers at once, and a load of a steady
-rate.
+"""Minimal HTTP/1.1 in Python: an immediate upstream, and a load at a constant rate.
 
 python -m bench.exchange upstream --port 9000 [--seconds 0.1]
 python -m bench.exchange steady --port 8080 --rate 500 --seconds 10 < request
@@ -20,7 +19,7 @@ OUTPUTS = (("label", "INT64", 1), ("probability", "FP32", 0.93))
 
 
 class Messages(asyncio.Protocol):
-    """Messages with Content-Length, one after the other."""
+    """Consecutive messages with Content-Length."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
@@ -68,19 +67,17 @@ def answer(rows: int) -> bytes:
 
 
 class Upstream(Messages):
-    """Answers every request at once, or so many seconds later; by the path with as many rows as its
-    name says.
-    """
+    """Answers every request after ``seconds``; the path determines the number of rows."""
 
     answers = ((b"/wide-3/", answer(1024)), (b"", answer(1)))
     seconds = 0.0
 
     def message(self, head: bytes) -> None:
-        said = next(said for part, said in self.answers if part in head)
+        response = next(response for part, response in self.answers if part in head)
         if self.seconds:
-            asyncio.get_running_loop().call_later(self.seconds, self.transport.write, said)
+            asyncio.get_running_loop().call_later(self.seconds, self.transport.write, response)
         else:
-            self.transport.write(said)
+            self.transport.write(response)
 
 
 class Caller(Messages):
@@ -103,9 +100,7 @@ class Caller(Messages):
 
 
 class Steady:
-    """Requests at a fixed rate, whether or not the former ones are answered; times count from when
-    each was due.
-    """
+    """Requests at a fixed rate, independent of responses; latency counts from the due time."""
 
     def __init__(self, port: int, request: bytes, rate: float, seconds: float) -> None:
         self.port, self.request, self.rate, self.seconds = port, request, rate, seconds
@@ -116,13 +111,13 @@ class Steady:
         self.without_retry_after = 0
 
     async def run(self) -> dict[str, Any]:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         count = int(self.rate * self.seconds)
         under_way: set[asyncio.Task[None]] = set()
         for number in range(count):
-            due = begun + number / self.rate
-            # Also when no time is left: who is late must hear answers nevertheless, or it opens
-            # connection after connection.
+            due = start + number / self.rate
+            # Also when no time is left: a late load must still receive responses; otherwise it
+            # opens connection after connection.
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if self.free:
                 self.free.pop().ask(due)

@@ -1,9 +1,7 @@
-"""What the gateway costs: requests/s, latency, memory, beside Envoy, beside a plain proxy in Python
-and beside no proxy at all.
+"""Cost of the gateway: requests/s, latency and memory, compared with Envoy, a plain proxy and none.
 
 The proxy under test has the first core for itself; the load, the upstream and PostgreSQL share the
-others. Everything that the gateway checks and writes in production is on (see scene.py). Prints
-Markdown tables.
+others. All checks and logs of production are on (see scene.py). Prints Markdown tables.
 
     python -m bench.gateway --envoy .venv-bench/bin/envoy
 """
@@ -27,7 +25,7 @@ from bench.scene import OTHER_CORES, PROXY_CORES, Scene, body, free_port, reques
 CONNECTIONS = 64
 STEADY_RATE = 500
 FOREST_SECONDS = 0.0104
-"""What our predictor takes for 1,024 rows: the table of bench.serving."""
+"""Time of the predictor for 1,024 rows, from the table of bench.serving."""
 
 WRK = """
 wrk.method = "POST"
@@ -44,8 +42,7 @@ end
 """
 Row = dict[str, float]
 SPOOL = 2**32
-"""Bytes: some seconds of 1,024 rows a request, which come faster than PostgreSQL takes them, must
-not end in refusals.
+"""Bytes for some seconds of 1,024 rows a request, which exceed the rate of PostgreSQL.
 """
 ANSWERS = ("slipway_predictions_total", "slipway_refusals_total")
 PLAIN = "through FastAPI and httpx"
@@ -53,9 +50,7 @@ PLAIN = "through FastAPI and httpx"
 
 @dataclass(frozen=True)
 class Contender:
-    """What is called. ``model`` is what it calls the model: only the gateway gives it another name
-    than its service.
-    """
+    """A target of the load; at the gateway, ``model`` is a Model, otherwise a service."""
 
     name: str
     port: int
@@ -66,9 +61,7 @@ class Contender:
         return f"/v2/models/{model}{self.suffix}/infer"
 
     def cpu(self) -> float:
-        """Seconds of CPU that the proxy has used, all threads together; what others do on its core
-        does not count.
-        """
+        """Return the CPU seconds of the proxy's threads, without other processes on its core."""
         if self.process is None:
             return 0.0
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
@@ -77,7 +70,7 @@ class Contender:
     def full(
         self, token: str, seconds: float, *, rows: int = 1, connections: int = CONNECTIONS
     ) -> Row:
-        """As fast as it goes: requests/s, milliseconds, microseconds of CPU a request."""
+        """Measure the maximum rate: requests/s, milliseconds, microseconds of CPU a request."""
         before = self.cpu()
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
             script.write(WRK % {"body": json.dumps(body(rows)), "token": token})
@@ -96,7 +89,7 @@ class Contender:
         return {**result, "cpu": (self.cpu() - before) / max(1, result["requests"]) * 1e6}
 
     def steady(self, token: str, seconds: float) -> Row:
-        """At a fixed rate."""
+        """Measure latency at a fixed rate."""
         command = [
             sys.executable,
             "-m",
@@ -116,7 +109,7 @@ class Contender:
 
 
 def envoy_config(port: int, upstream: int) -> dict[str, Any]:
-    """A plain reverse proxy with one worker."""
+    """Return the configuration of a plain reverse proxy with one worker."""
 
     def address(number: int) -> dict[str, Any]:
         return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
@@ -148,7 +141,7 @@ def envoy_config(port: int, upstream: int) -> dict[str, Any]:
 
 
 def contenders(here: Scene, envoy: str | None) -> list[Contender]:
-    """All of them running."""
+    """Start all contenders and return them."""
     found = [
         Contender("without a proxy", here.upstream),
         Contender("through the Slipway gateway", here.port, "", here.gateway.pid),
@@ -180,7 +173,7 @@ def contenders(here: Scene, envoy: str | None) -> list[Contender]:
 def medians(
     here: Scene, names: list[Contender], rounds: int, measure: Callable[[Contender], Row]
 ) -> dict[str, Row]:
-    """By name, taken in turns: a busy machine is busy for all."""
+    """Return the medians by name, measured in turns: a busy machine is busy for all."""
     rows: dict[str, list[Row]] = {each.name: [] for each in names}
     for _ in range(rounds):
         for each in names:
@@ -242,10 +235,10 @@ def show(title: str, lines: Iterator[str]) -> None:
 
 
 @contextmanager
-def everybody(
+def warm_contenders(
     envoy: str | None, upstream_seconds: float = 0
 ) -> Iterator[tuple[Scene, list[Contender], str]]:
-    """Warm."""
+    """Start the scene and all contenders, and warm them up."""
     with scene(upstream_seconds=upstream_seconds, SLIPWAY_SPOOL_LIMIT=str(SPOOL)) as here:
         token, found = here.issuer.token(), contenders(here, envoy)
         for each in found:
@@ -254,7 +247,7 @@ def everybody(
 
 
 def compare(envoy: str | None, rounds: int, seconds: float) -> None:
-    with everybody(envoy) as (here, found, token):
+    with warm_contenders(envoy) as (here, found, token):
         print(
             f"{CONNECTIONS} connections by wrk, median of {rounds} rounds of {seconds:g} s, "
             "one core for the proxy:\n"
@@ -265,7 +258,7 @@ def compare(envoy: str | None, rounds: int, seconds: float) -> None:
             )
         )
         resident = here.resident()
-        fast = [each for each in found if each.name != PLAIN]  # which does not reach that rate
+        fast = [each for each in found if each.name != PLAIN]  # too slow for that rate
         show(
             "In the same run",
             steady_table(medians(here, fast, rounds, lambda each: each.steady(token, seconds))),
@@ -276,27 +269,27 @@ def compare(envoy: str | None, rounds: int, seconds: float) -> None:
             f"\nThe gateway holds {resident:.0f} MiB after {CONNECTIONS} connections, "
             f"{here.resident():.0f} MiB at the end."
         )
-        said = {
+        counts = {
             name: value
             for name, value in here.metrics().items()
             if name.startswith(ANSWERS) and value
         }
         print(
             "Answers, by its own metrics: "
-            + ", ".join(f"{value:,.0f} × `{name}`" for name, value in said.items())
+            + ", ".join(f"{value:,.0f} × `{name}`" for name, value in counts.items())
         )
         database = here.logged
         here.gateway.terminate()
         here.gateway.wait(30)
         print("The event log holds {:,} predictions, {:,} different ones.".format(*database()))
-    with everybody(envoy, FOREST_SECONDS) as (here, found, token):
+    with warm_contenders(envoy, FOREST_SECONDS) as (here, found, token):
         wide = medians(
             here, found, rounds, lambda each: each.full(token, seconds, rows=1024, connections=1)
         )
         show(
             (
-                f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, as our "
-                "predictor does"
+                f"One connection, an upstream that takes {FOREST_SECONDS * 1e3:.1f} ms, like the "
+                "predictor"
             ),
             wide_table(wide),
         )
@@ -306,12 +299,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--envoy", help="the Envoy program; without it that row is left out")
+    parser.add_argument("--envoy", help="path of Envoy; without it that row is omitted")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5)
     given = parser.parse_args()
     if not shutil.which("wrk"):
-        raise SystemExit("wrk is not installed: it is the load")
+        raise SystemExit("wrk, which generates the load, is not installed")
     os.sched_setaffinity(0, OTHER_CORES)
     compare(given.envoy, given.rounds, given.seconds)
 

@@ -1,10 +1,9 @@
-"""An issuer that is away for five minutes, that has new keys when it is back, and whose clock is
-not ours.
+"""An issuer outage of five minutes, followed by new keys, and clock skew.
 
     python -m bench.outage --seconds 300
 
-A gateway process with its usual settings. Prints what was asked and answered; ends with status 1 if
-anything was unexpected.
+A gateway process with its usual settings. Prints requests and statuses; exits with 1 after an
+unexpected one.
 """
 
 import argparse
@@ -22,7 +21,7 @@ PATH = "/v2/models/heart/infer"
 
 @dataclass
 class Walk:
-    """Asks, and notes what was not expected."""
+    """Sends requests and counts unexpected responses."""
 
     scene: Scene
     wrong: int = 0
@@ -48,9 +47,7 @@ class Walk:
         )
 
     def away(self, seconds: float, token: str) -> None:
-        """A token that is in use, twice a second; now and then one that was not seen before, of a
-        key that is known.
-        """
+        """Send a token in use twice a second, and sometimes an unseen one with a known key."""
         seen: Counter[str] = Counter()
         end, number = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -65,22 +62,22 @@ class Walk:
         )
 
     def found(self, token: str, seconds: float) -> None:
-        """How long it takes until a key that is published again is known."""
-        begun = time.monotonic()
-        while (status := self.ask(token)) != 200 and time.monotonic() - begun < seconds:
+        """Measure the time until a newly published key is accepted."""
+        start = time.monotonic()
+        while (status := self.ask(token)) != 200 and time.monotonic() - start < seconds:
             time.sleep(0.2)
         self.wrong += status != 200
         print(
             (
                 f"| the issuer is back: a token of its new key | {status} after "
-                f"{time.monotonic() - begun:.1f} s | |"
+                f"{time.monotonic() - start:.1f} s | |"
             ),
             flush=True,
         )
 
 
 def walk(seconds: float) -> int:
-    """How many of the expectations were wrong."""
+    """Return the number of failed expectations."""
     with scene() as here:
         issuer, it = here.issuer, Walk(here)
         known = issuer.token()

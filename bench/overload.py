@@ -1,13 +1,12 @@
-"""Three times as much as can be answered, for a minute: what callers are told, and whether all is
-well afterwards.
+"""Three times the capacity for a minute: responses during the overload, and recovery after it.
 
     python -m bench.overload --seconds 60
 
-The predictor takes 0.1 s for an answer and the gateway has 64 requests under way at it, as by
-default: that is the capacity. A client in Python can ask for three times as much in time, if the
-machine has nothing else to do. Beside it a second caller goes on whose rate is spent. Prints
-Markdown; ends with 1 if an answer was another than 2xx, 429 or 503 with Retry-After, or if the time
-afterwards is not as before.
+The predictor takes 0.1 s for a response and the gateway allows 64 concurrent requests to it, the
+default: that is the capacity. A client in Python can send three times as many requests in time if
+the machine is otherwise idle. A second caller, whose rate limit is exhausted, sends requests at the
+same time. Prints Markdown; exits with 1 if a response was other than 2xx, 429 or 503 with
+Retry-After, or if the service did not recover.
 """
 
 import argparse
@@ -37,7 +36,7 @@ PATH = "/v2/models/heart/infer"
 
 @dataclass
 class Load:
-    """One caller's requests at a fixed rate, in a process of its own."""
+    """Requests of one caller at a fixed rate, in a separate process."""
 
     name: str
     rate: float
@@ -49,11 +48,11 @@ class Load:
         return set(self.result["statuses"]) <= ALLOWED and not self.result["without_retry_after"]
 
     def row(self) -> str:
-        said = ", ".join(
+        statuses = ", ".join(
             f"{count:,} × {status}" for status, count in sorted(self.result["statuses"].items())
         )
         return (
-            f"| {self.name} | {self.rate:,.0f} | {said} | {self.result['p50']:.0f} | "
+            f"| {self.name} | {self.rate:,.0f} | {statuses} | {self.result['p50']:.0f} | "
             f"{self.result['p99']:.0f} |"
         )
 
@@ -75,7 +74,7 @@ def load(here: Scene, name: str, rate: float, seconds: float, subject: str = "be
 
 
 def overloaded(here: Scene, rate: float, seconds: float) -> tuple[list[Load], list[float]]:
-    """Both callers' answers, and the gateway's memory in MiB, every five seconds."""
+    """Return the responses of both callers, and the gateway's memory in MiB, every five seconds."""
     found: list[Load] = []
     callers = [
         Thread(
@@ -97,7 +96,7 @@ def overloaded(here: Scene, rate: float, seconds: float) -> tuple[list[Load], li
 
 
 def walk(seconds: float) -> bool:
-    """Whether all was as promised."""
+    """Return True when all promises held."""
     with scene(
         upstream_seconds=UPSTREAM_SECONDS, SLIPWAY_PREDICTOR_CONCURRENCY=str(CONCURRENCY)
     ) as here:

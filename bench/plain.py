@@ -1,5 +1,4 @@
-"""What the gateway is compared with: a proxy as one writes it with FastAPI and httpx, which checks
-and logs nothing.
+"""Baseline of the comparison: a typical proxy with FastAPI and httpx, without checks and logs.
 
 UPSTREAM=http://127.0.0.1:9000 uvicorn bench.plain:application
 """

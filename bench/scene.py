@@ -1,8 +1,7 @@
-"""What stands around a gateway under measurement: issuer, cluster, PostgreSQL, upstream; each
-process on the cores meant for it.
+"""Environment of a measured gateway: issuer, cluster, PostgreSQL, upstream, on fixed cores.
 
-The gateway does all that it does in production: a signed token, grants by groups from PostgreSQL, a
-policy with a rate and with quotas of a day and a month that are leased from PostgreSQL, routing by
+The gateway does the same work as in production: a signed token, grants by groups from PostgreSQL, a
+policy with a rate and with daily and monthly quotas leased from PostgreSQL, routing by
 ``status.traffic``, metrics, and the event log shipped to PostgreSQL.
 """
 
@@ -52,7 +51,7 @@ NAMES = (
     "ca",
     "thal",
 )
-# Checked for each prediction, and never reached.
+# Limits that are checked for each prediction and never reached.
 TERMS = (
     "UPDATE policies SET predictions_per_minute = 10000000, requests_per_day = 1000000000, "
     "requests_per_month = 2000000000"
@@ -60,7 +59,7 @@ TERMS = (
 
 
 def body(rows: int) -> str:
-    """A V2 request."""
+    """Return a V2 request."""
     return json.dumps(
         {
             "inputs": [
@@ -73,7 +72,7 @@ def body(rows: int) -> str:
 
 
 def request(path: str, token: str, content: str) -> bytes:
-    """The same as bytes on the wire."""
+    """Return the HTTP request as bytes."""
     head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     return (
         f"{head}authorization: Bearer {token}\r\ncontent-length: {len(content)}\r\n\r\n{content}"
@@ -90,7 +89,7 @@ def free_port() -> int:
 def running(
     command: list[str], port: int, cores: set[int], log: Path, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process on these cores, from when its port is open."""
+    """Run a process on these cores; yield it once its port is open."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -122,7 +121,7 @@ def wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> N
 
 
 class Issuer:
-    """OpenID Connect discovery and keys, which can go away and come back at the same address."""
+    """OpenID Connect discovery and keys, which can stop and restart at the same address."""
 
     def __init__(self) -> None:
         self.keys: list[Key] = []
@@ -132,7 +131,7 @@ class Issuer:
         self.server: http.server.ThreadingHTTPServer | None = None
 
     def rotate(self) -> None:
-        """A new key; what was there stays published."""
+        """Publish a new key beside the old ones."""
         self.keys.append(RSAKey.generate_key(2048, {"kid": f"key-{len(self.keys)}", "use": "sig"}))
 
     def token(
@@ -184,7 +183,7 @@ class Issuer:
 
 
 def declare(folder: Path, upstream: int) -> str:
-    """A cluster with the models ``heart`` and ``wide`` on the upstream; gives its URL."""
+    """Create a cluster with the models ``heart`` and ``wide`` and return its URL."""
     cluster = connect(f"local://{folder}")
     now = datetime.now(UTC).isoformat()
     for name in ("heart", "wide"):
@@ -211,7 +210,7 @@ def declare(folder: Path, upstream: int) -> str:
 
 @dataclass
 class Scene:
-    """One gateway and its surroundings; more processes may be put on its ``stack``."""
+    """One gateway and its environment; further processes may be added to its ``stack``."""
 
     folder: Path
     stack: ExitStack
@@ -227,12 +226,12 @@ class Scene:
         self.log = self.folder / "log"
 
     def resident(self, process: int | None = None) -> float:
-        """MiB of memory of the gateway, or of another process."""
+        """Return the resident memory of the gateway, or of another process, in MiB."""
         status = Path(f"/proc/{process or self.gateway.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def metrics(self) -> dict[str, float]:
-        """What the gateway counts of itself, by name and labels."""
+        """Return the gateway's metrics by name and labels."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10
         ) as answer:
@@ -245,8 +244,9 @@ class Scene:
         }
 
     def wait_until_shipped(self) -> None:
-        """Until PostgreSQL has all events: what one measurement left must not fill the spool of the
-        next, nor use its cores.
+        """Wait until PostgreSQL has all events.
+
+        Events of one measurement must not fill the spool of the next one, nor use its cores.
         """
         end = time.monotonic() + 300
         while waiting := self.metrics()["slipway_spool_bytes"]:
@@ -258,7 +258,7 @@ class Scene:
             time.sleep(0.2)
 
     def logged(self) -> tuple[int, int]:
-        """Predictions in the log, and how many of them are different ones."""
+        """Return the numbers of predictions and of distinct predictions in the log."""
         with psycopg.connect(self.database) as connection:
             row = connection.execute(
                 "SELECT count(*), count(DISTINCT request_id) FROM prediction_events"
@@ -269,7 +269,7 @@ class Scene:
 
 @contextmanager
 def scene(*, upstream_seconds: float = 0, **settings: str) -> Iterator[Scene]:
-    """Everything running. ``settings`` are more variables of the gateway's."""
+    """Start everything; ``settings`` are additional variables of the gateway."""
     os.sched_setaffinity(0, OTHER_CORES)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack, Issuer() as issuer:
         folder = Path(name)
@@ -297,7 +297,7 @@ def scene(*, upstream_seconds: float = 0, **settings: str) -> Iterator[Scene]:
             "SLIPWAY_GATEWAY_PORT": str(port),
             "SLIPWAY_GATEWAY_METRICS_PORT": str(metrics_port),
             "SLIPWAY_SPOOL": str(folder / "spool"),
-            # One token stands for many callers.
+            # One token represents many callers.
             "SLIPWAY_CONCURRENCY_PER_CALLER": "10000",
             **settings,
         }

@@ -1,16 +1,15 @@
-"""A 100-tree forest over HTTP: our runtime on ONNX against mlserver-sklearn on joblib, both in
-MLServer.
+"""A 100-tree forest over HTTP: Slipway's runtime with ONNX and mlserver-sklearn with joblib.
 
     .venv-serving/bin/python -m bench.serving
 
 One client, one connection, one request at a time; the contenders take turns in the same run, so
-that a busy machine is busy for all. mlserver-sklearn gets the bare forest and the request that it
-is fastest with (one tensor); ours imputes, takes 13 named columns and checks each value. Prints a
-Markdown table; ends within a minute.
+that a busy machine is busy for all. mlserver-sklearn gets the bare forest and its fastest request
+(one tensor); Slipway imputes, takes 13 named columns and checks each value. Prints a Markdown
+table; ends within a minute.
 
     .venv-serving/bin/python -m bench.serving --batching
 
-What adaptive batching costs and brings: one row a request, over one connection and over many, with
+Costs and benefits of adaptive batching: one row a request, over one connection and over many, with
 and without it.
 """
 
@@ -48,7 +47,7 @@ ROUNDS = 4
 SECONDS_A_TURN = 1.0
 CONNECTIONS = (1, 16)
 BATCHING = {"off": (0, 0.0), "32 requests, 1 ms": (32, 0.001), "32 requests, 5 ms": (32, 0.005)}
-"""Requests in a batch at most, and seconds that the first one waits."""
+"""Maximum requests in a batch, and seconds that the first one waits."""
 SIGNATURE = Signature(
     inputs=tuple(
         Column(name=f"x{i}", datatype=Datatype.FP32, minimum=-100, maximum=100, missing=i > 1)
@@ -63,9 +62,7 @@ SIGNATURE = Signature(
 
 @dataclass
 class Contender:
-    """A way to ask a server the same question; ``seconds`` are the times of its answers by number
-    of rows.
-    """
+    """A server under load; ``seconds`` has its response times by number of rows."""
 
     name: str
     port: int
@@ -74,7 +71,7 @@ class Contender:
     seconds: dict[int, list[float]] = field(default_factory=lambda: {rows: [] for rows in SIZES})
 
     def turn(self, rows: int, length: float, uncounted: int = 3) -> None:
-        """Ask for ``length`` seconds. The first answers of a turn are not counted."""
+        """Send requests for ``length`` seconds; the first ones of a turn are not counted."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         for _ in range(uncounted):
             self._ask(connection, rows)
@@ -97,7 +94,7 @@ class Contender:
 
 
 def forest() -> Fitted:
-    """Fitted on made-up rows: only its size matters here."""
+    """Return a forest fitted on random rows: only its size matters here."""
     rng = np.random.default_rng(0)
     rows: Matrix = rng.normal(size=(1000 + max(SIZES), INPUTS)).astype(np.float32)
     classes = (rows[:, 0] + rows[:, 1] * rows[:, 2] > 0).astype(int)
@@ -109,7 +106,7 @@ def forest() -> Fitted:
 
 @contextmanager
 def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
-    """``mlserver start`` with mlserver-sklearn; gives its port."""
+    """Run ``mlserver start`` with mlserver-sklearn and yield its port."""
     folder.mkdir()
     joblib.dump(model, folder / "model.joblib")
     settings = {
@@ -143,7 +140,7 @@ def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
 
 
 def one_tensor(rows: Matrix, *outputs: str) -> bytes:
-    """The request that mlserver-sklearn is fastest with."""
+    """Return the fastest request for mlserver-sklearn."""
     tensor = {
         "name": "x",
         "datatype": "FP32",
@@ -156,7 +153,7 @@ def one_tensor(rows: Matrix, *outputs: str) -> bytes:
 
 
 def contenders(ours: int, theirs: int, fitted: Fitted) -> list[Contender]:
-    """Ours first: the others are compared with it."""
+    """Return the contenders, Slipway first as the baseline."""
     rows = {size: fitted.rows[:size] for size in SIZES}
     infer = "/v2/models/{}/infer"
     both = ("predict", "predict_proba")
@@ -183,7 +180,7 @@ def contenders(ours: int, theirs: int, fitted: Fitted) -> list[Contender]:
 
 
 def table(measured: list[Contender]) -> Iterator[str]:
-    """Times in milliseconds; the ratio is that of the medians."""
+    """Yield a table of times in milliseconds; the ratio is that of the medians."""
     yield (
         f"{TREES}-tree forest, {INPUTS} inputs, label and probability over HTTP, one client, "
         f"{os.cpu_count()} CPUs\n"
@@ -204,9 +201,7 @@ def table(measured: list[Contender]) -> Iterator[str]:
 
 @dataclass
 class Switched:
-    """A server of ours with one setting of batching; ``seconds`` are those of its answers by number
-    of connections.
-    """
+    """A Slipway server with one batching setting; ``seconds`` are by number of connections."""
 
     format: ArtifactFormat
     batching: str
@@ -219,7 +214,7 @@ class Switched:
     cpu: dict[int, float] = field(default_factory=lambda: dict.fromkeys(CONNECTIONS, 0.0))
 
     def turn(self, connections: int, length: float) -> None:
-        """One caller a connection, each asking for ``length`` seconds."""
+        """Send requests for ``length`` seconds over each connection."""
         self.caller.turn(1, 0)
         callers = [replace(self.caller, seconds={1: []}) for _ in range(connections)]
         begin, used = time.perf_counter(), self._cpu()
@@ -231,13 +226,13 @@ class Switched:
             self.seconds[connections] += caller.seconds[1]
 
     def _cpu(self) -> float:
-        """Seconds of CPU that the server has used."""
+        """Return the CPU seconds of the server."""
         fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def batching_table(measured: list[Switched]) -> Iterator[str]:
-    """By format and number of connections, without batching first."""
+    """Yield a table by format and number of connections, without batching first."""
     yield (
         f"{TREES}-tree forest, {INPUTS} inputs, one row a request over HTTP, {os.cpu_count()} "
         "CPUs\n"
@@ -261,7 +256,7 @@ def batching_table(measured: list[Switched]) -> Iterator[str]:
 
 
 def measure_batching() -> None:
-    """Every setting in a server of its own; they take turns."""
+    """Measure every setting in its own server; the servers take turns."""
     fitted = forest()
     body = json.dumps(fitted.request(fitted.rows[:1])).encode()
     measured = []
@@ -290,7 +285,7 @@ def measure_batching() -> None:
 
 
 def compare_servers() -> None:
-    """Start both, take turns, print."""
+    """Start both servers, measure them in turns, and print the table."""
     fitted = forest()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -307,13 +302,11 @@ def compare_servers() -> None:
 
 
 def main() -> None:
-    """What the command line asks for."""
+    """Execute the comparison that the command line selects."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--batching", action="store_true", help="what adaptive batching costs and brings"
-    )
+    parser.add_argument("--batching", action="store_true", help="measure adaptive batching")
     if parser.parse_args().batching:
         measure_batching()
     else:

@@ -1,8 +1,8 @@
-"""Writes the JSON schemas that kubeconform checks the chart's objects against, without a network.
+"""Writes the JSON schemas with which kubeconform validates the chart's objects, without a network.
 
 Kubernetes' own kinds come from the types of the installed ``kubernetes`` client, ``Model`` from its
 definition, and the kinds of others (KServe, Gateway API, Prometheus operator) from
-``charts/schemas/*.yaml``: strict, with the fields that the chart writes and no more. ``python
+``charts/schemas/*.yaml``: strict, with only the fields that the chart uses. ``python
 charts/schemas.py FOLDER`` writes ``FOLDER/GROUP/kind_version.json``.
 """
 
@@ -30,8 +30,9 @@ KINDS = {
 
 
 def types(*names: str) -> dict[str, Any]:
-    """Definitions of the client's types of these names and of all that they hold; what a type does
-    not have is refused.
+    """Return the definitions of the client's types with these names, and of the types they use.
+
+    Unknown fields of a type are rejected.
     """
     definitions: dict[str, Any] = models_json_schema(
         [(getattr(client, name), "validation") for name in names]
@@ -40,7 +41,7 @@ def types(*names: str) -> dict[str, Any]:
 
 
 def of_kind(api_version: str, kind: str) -> dict[str, Any]:
-    """The schema of a whole object of Kubernetes' own."""
+    """Return the schema of an object of a kind of Kubernetes."""
     name = f"{api_version.rsplit('/', 1)[-1].capitalize()}{kind}"
     stated = {
         "properties": {"apiVersion": {"const": api_version}, "kind": {"const": kind}},
@@ -50,9 +51,7 @@ def of_kind(api_version: str, kind: str) -> dict[str, Any]:
 
 
 def of_definition(crd: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a custom resource, from its definition; fields that it does not name are
-    refused.
-    """
+    """Return the strict schema of a custom resource from its definition."""
     body = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     closed = _closed(body)
     closed["properties"] |= {
@@ -74,9 +73,7 @@ def _closed(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_others(text: str) -> dict[str, Any]:
-    """A schema of ours for a kind of someone else; ``$ref: V1Container`` in it is the client's
-    type.
-    """
+    """Return the schema of another project's kind; ``$ref: V1Pod`` is a type of the client."""
     used: set[str] = set()
 
     def resolve(node: Any) -> Any:
@@ -94,7 +91,7 @@ def of_others(text: str) -> dict[str, Any]:
 
 
 def all_schemas() -> dict[str, dict[str, Any]]:
-    """Every schema, by its path below the folder."""
+    """Return every schema by its path below the folder."""
     found = {}
     for api_version, kinds in KINDS.items():
         group, version = api_version.rpartition("/")[::2]

@@ -1,15 +1,14 @@
-"""The commands of README and docs: each block is marked with where it runs, and runs there as it is
-written.
+"""Execution of the commands in README and docs; each block has a mark that names its place.
 
 A mark is a comment on the line before the block:
 
-- ``<!-- run: local -->``: against the local stack (tests/local/test_documents.py)
-- ``<!-- run: kind -->``: against the cluster of ``make kind`` (tests/e2e/test_documents.py)
+- ``<!-- run: local -->``: on the local stack (tests/local/test_documents.py)
+- ``<!-- run: kind -->``: on the cluster of ``make kind`` (tests/e2e/test_documents.py)
 - ``<!-- run by: FILE -->``: FILE runs the commands of this page in its own order
-- ``<!-- not run: REASON -->``: needs what no test has, such as a registry of one's own
+- ``<!-- not run: REASON -->``: needs resources that no test has, such as a registry
 
-Words in capitals stand for what earlier commands of the page have printed: ``REQUEST_ID`` for the
-last ``requestId``.
+Words in capitals stand for output of earlier commands of the page: ``REQUEST_ID`` for the last
+``requestId``.
 """
 
 import re
@@ -33,12 +32,12 @@ PLACEHOLDERS = {
     "TASK_ID": "taskId",
     "VERSION": "version",
 }
-"""What a page writes in capitals, and the field of an earlier answer that it stands for."""
+"""Placeholders of a page, and the field of an earlier response that replaces each."""
 
 PROLOGUE = r"""
 set -euo pipefail
-# Another gateway finds an event when it is shipped, a moment after the answer: a reader takes that
-# moment.
+# Another gateway finds an event only after it was shipped, shortly after the response:
+# retry.
 curl() { command curl --fail-with-body --show-error --retry 4 --retry-all-errors "$@"; }
 last() {
   local found
@@ -55,9 +54,9 @@ class Block:
 
     page: Path
     line: int
-    """Of the opening fence, from 1."""
+    """Line of the opening fence, from 1."""
     mark: str
-    """What the comment before it contains; empty without one."""
+    """Content of the comment before it; empty without one."""
     commands: str
 
     @property
@@ -90,10 +89,10 @@ def run(
     environment: Mapping[str, str],
     known: Mapping[str, str] | None = None,
 ) -> None:
-    """Run the blocks of a page with this mark, in one shell, in ``folder``; fails with what the
-    last command printed.
+    """Run the blocks of a page with this mark in one shell in ``folder``.
 
-    ``known`` has values for words in capitals that no command of the page prints.
+    Fails with the output of the last command. ``known`` has values for placeholders that no command
+    of the page prints.
     """
     script, transcript = folder / f"{page.stem}.sh", folder / f"{page.stem}.log"
     transcript.write_text("")
@@ -121,7 +120,7 @@ def run(
 
 
 def filled(commands: str) -> str:
-    """Replace words in capitals by a call that finds what they stand for."""
+    """Replace placeholders by a call that returns their values."""
     for word, name in PLACEHOLDERS.items():
         while found := re.search(rf"\b{word}\b", commands):
             quoted = commands[: found.start()].count("'") % 2
@@ -135,9 +134,7 @@ def filled(commands: str) -> str:
 
 
 def workplace(folder: Path, state: Path) -> Path:
-    """Make a folder that looks like a checkout with ``state`` as its ``.slipway``; files that
-    commands write stay in it.
-    """
+    """Create a folder like a checkout with ``state`` as its ``.slipway``; new files stay in it."""
     folder.mkdir(parents=True, exist_ok=True)
     for each in ROOT.iterdir():
         if each.name not in (".git", ".slipway"):

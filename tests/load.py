@@ -1,4 +1,4 @@
-"""A steady stream of predictions, bounded in rate and time."""
+"""A constant stream of predictions, limited in rate and time."""
 
 import threading
 import time
@@ -11,9 +11,7 @@ import httpx
 
 @dataclass
 class Load:
-    """Requests at a fixed rate from a few threads while inside the ``with`` block; every outcome is
-    kept.
-    """
+    """Requests at a fixed rate inside the ``with`` block, with a record of all outcomes."""
 
     url: str
     token: str
@@ -22,16 +20,16 @@ class Load:
     rate: float = 20.0
     threads: int = 4
     seconds: float = 120.0
-    """An end for the case that nobody ends it."""
+    """Time limit of the load."""
     statuses: list[int] = field(default_factory=list)
-    """Status of each answer, in the order in which they came."""
+    """Status of each response in the order of arrival."""
     answered: list[str] = field(default_factory=list)
-    """Request ids of the answers with status 200."""
+    """Request ids of the responses with status 200."""
     versions: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    """Requests that got no answer."""
+    """Requests without a response."""
     without_retry_after: int = 0
-    """Answers with status 503 that did not say when to come back."""
+    """Responses with status 503 without Retry-After."""
 
     def __enter__(self) -> Self:
         self._stop = threading.Event()
@@ -55,12 +53,12 @@ class Load:
         with httpx.Client(base_url=self.url, headers=headers, timeout=10) as client:
             until = time.monotonic() + self.seconds
             while not self._stop.is_set() and time.monotonic() < until:
-                begun = time.monotonic()
+                start = time.monotonic()
                 try:
                     self._record(client.post(self.path, json=self.body))
                 except httpx.TransportError as error:
                     self.errors.append(repr(error))
-                self._stop.wait(max(0.0, self.threads / self.rate - (time.monotonic() - begun)))
+                self._stop.wait(max(0.0, self.threads / self.rate - (time.monotonic() - start)))
 
     def _record(self, answer: httpx.Response) -> None:
         self.statuses.append(answer.status_code)

@@ -1,5 +1,6 @@
-"""PostgreSQL that does not answer: its network is cut, or its processes are stopped. Neither closes
-a connection.
+"""PostgreSQL that does not respond: its network is cut, or its processes are stopped.
+
+Neither closes a connection.
 """
 
 import asyncio
@@ -48,16 +49,16 @@ class Network:
 
     @property
     def url(self) -> str:
-        """The database behind this port."""
+        """URL of the database behind this port."""
         return f"postgresql://{self._user}@127.0.0.1:{self._port}{self._path}"
 
     def cut(self) -> None:
-        """From now on nothing passes; the connections that are open now stay silent for good."""
+        """Cut the network; open connections stay silent even after ``mend``."""
         self._cuts += 1
         self._is_cut = True
 
     def mend(self) -> None:
-        """New connections pass again."""
+        """Let new connections pass again."""
         self._is_cut = False
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -103,7 +104,7 @@ class Network:
 
 @contextmanager
 def frozen(pid: int) -> Iterator[None]:
-    """Stop the process and its children, as a node does that hangs; resume them at the end."""
+    """Stop the process and its children, like a node that hangs; resume them at the end."""
     family = [pid, *(child.pid for child in psutil.Process(pid).children())]
     for each in family:
         os.kill(each, signal.SIGSTOP)

@@ -1,6 +1,4 @@
-"""A Model as a later release may store it, which processes of this release read during an
-upgrade.
-"""
+"""A Model of a later release, which processes of this release read during an upgrade."""
 
 from typing import Any
 
@@ -11,9 +9,7 @@ INVENTED = "fieldOfALaterRelease"
 
 
 def of_a_later_release(manifest: Manifest) -> Manifest:
-    """Return the Model with one more field in each object, and with values that this release does
-    not know.
-    """
+    """Return the Model with an additional field in each object, and with unknown values."""
     given: dict[str, Any] = {
         part: _with_more(manifest.get(part, {})) for part in ("spec", "status")
     }
@@ -34,9 +30,7 @@ def of_a_later_release(manifest: Manifest) -> Manifest:
 
 
 def store(cluster: LocalCluster, name: str) -> None:
-    """Replace the stored Model by that of a later release: admission of this release would refuse
-    it.
-    """
+    """Replace the stored Model by one of a later release; admission would reject it."""
     with cluster.store.transaction():
         old = cluster.get(MODEL, name)
         cluster.store.replace(old, of_a_later_release(old))

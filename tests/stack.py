@@ -1,4 +1,4 @@
-"""A running ring, local or on Kubernetes, as its users know it."""
+"""A running platform, local or on Kubernetes, as its users see it."""
 
 import json
 import time
@@ -19,9 +19,7 @@ PATIENT: dict[str, Any] = {
 
 
 def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """The first true value of ``condition``; fails with its last value when there is none in
-    time.
-    """
+    """Return the first true value of ``condition``; fail with its last value after the time."""
     until = time.monotonic() + seconds
     while not (seen := condition()):
         if time.monotonic() > until:
@@ -31,7 +29,7 @@ def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> 
 
 
 def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
-    """A V2 request of one row; ``changes`` replaces parts of single tensors."""
+    """Return a V2 request of one row; ``changes`` replaces parts of single tensors."""
     tensors = [
         {"name": name, "shape": [1], "datatype": "FP32", "data": [value]}
         for name, value in row.items()
@@ -40,7 +38,7 @@ def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
-    """A V2 request of one image for `digits`."""
+    """Return a V2 request of one image for `digits`."""
     return {
         "inputs": [
             {
@@ -54,23 +52,21 @@ def pixels(values: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
 
 
 @dataclass
-class Ring:
-    """Where it answers, who can log in, and what its cluster says."""
+class RunningStack:
+    """Addresses, accounts and cluster of a running platform."""
 
     cluster: Cluster
     url: str
     mlflow_url: str
     issuer: str
     passwords: Mapping[str, str]
-    """By account."""
+    """Passwords by account."""
     mlflow_login: tuple[str, str] | None = None
     tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """By account: the token, and the time at which a new one is wanted."""
+    """By account: the token, and the time at which a new one is needed."""
 
     def token(self, account: str) -> str:
-        """An access token of a bootstrap account, with ten minutes of life left: loads last for
-        seven.
-        """
+        """Return a token of a bootstrap account, valid for ten minutes; loads last seven."""
         found, ends = self.tokens.get(account, ("", 0.0))
         if time.monotonic() >= ends:
             found = self.login(account)
@@ -78,11 +74,11 @@ class Ring:
         return found
 
     def login(self, account: str) -> str:
-        """A new access token, by the provider's pages."""
+        """Return a new access token from the provider's pages."""
         return str(log_in(self.issuer, account, self.passwords[account])["access_token"])
 
     def client(self, account: str = "user") -> httpx.Client:
-        """An HTTP client of the gateway, each request with a valid token of the account."""
+        """Return an HTTP client of the gateway; each request has a valid token of the account."""
 
         def authorized(request: httpx.Request) -> httpx.Request:
             request.headers["Authorization"] = f"Bearer {self.token(account)}"
@@ -94,24 +90,20 @@ class Ring:
         return Model.model_validate(self.cluster.get(MODEL, name))
 
     def live(self, name: str) -> str | None:
-        """The version that takes all traffic, if one does."""
+        """Return the version that takes all traffic, if there is one."""
         return next((t.version for t in self.model(name).status.traffic if t.percent == 100), None)
 
     def degraded(self, name: str) -> str:
-        """Reason and message of the Degraded condition when it is true."""
+        """Return reason and message of the Degraded condition when it is true."""
         found = self.model(name).status.condition(ConditionType.DEGRADED)
         return f"{found.reason}: {found.message}" if found and found.status == "True" else ""
 
     def job(self, template: str, *args: str) -> dict[str, Any]:
-        """Run a Job from its template; returns what it printed last, with its ``status`` Complete
-        or Failed.
-        """
+        """Run a Job from its template and return its result, see ``result``."""
         return self.result(self.cluster.create_job(template, args=args)["metadata"]["name"])
 
     def result(self, job: str) -> dict[str, Any]:
-        """Wait for a Job's end; returns what it printed last, with its ``status`` Complete or
-        Failed.
-        """
+        """Wait for a Job's end; return its last JSON line and its ``status``."""
         status = wait_for(f"Job {job}", lambda: self._finished(job), 180)
         lines = list(self.cluster.logs(JOB, job))
         results = [line for line in lines if line.startswith("{")]
@@ -130,7 +122,7 @@ class Ring:
         )
 
     def example(self, model: str, version: str) -> dict[str, Any]:
-        """The V2 request that the version's artifact has as its example, from MLflow."""
+        """Return the example request of the version's artifact from MLflow."""
         found = self._mlflow("mlflow/model-versions/get", name=model, version=version)[
             "model_version"
         ]["source"]
@@ -149,9 +141,7 @@ class Ring:
         return found
 
     def move_alias(self, model: str, version: str | None) -> None:
-        """What a person does in MLflow's own pages, past the promotion's gate; without a version
-        the alias is removed.
-        """
+        """Set the alias directly in MLflow, without promotion; remove it without a version."""
         body = {"name": model, "alias": "champion", **({"version": version} if version else {})}
         url = f"{self.mlflow_url}/api/2.0/mlflow/registered-models/alias"
         method = "POST" if version else "DELETE"

@@ -1,4 +1,4 @@
-"""Each block of commands in README and docs runs in a test, or says why it does not."""
+"""Every block of commands in README and docs has a mark, and runs there."""
 
 import re
 from pathlib import Path
@@ -25,8 +25,9 @@ def test_a_block_of_commands_is_marked_with_where_it_runs(block: Block) -> None:
 
 
 def runs(file: Path, block: Block) -> bool:
-    """Whether a file names the page whose commands it runs; the gate has the commands
-    themselves.
+    """Return True when a file names the page whose commands it runs.
+
+    CI has the commands themselves.
     """
     text = file.read_text()
     targets = re.findall(r"\bmake ([a-z0-9-]+)", block.commands)
@@ -35,7 +36,7 @@ def runs(file: Path, block: Block) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_stand_in_blocks_that_are_found(page: Path) -> None:
+def test_commands_are_in_recognized_blocks(page: Path) -> None:
     fences = re.findall(r"^\s*```(\S*)", page.read_text(), flags=re.MULTILINE)
     assert fences.count("sh") + fences.count("bash") + fences.count("console") + fences.count(
         "shell"

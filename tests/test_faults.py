@@ -1,6 +1,4 @@
-"""docs/reference/faults.md: no class of faults is without a test, and the tests that it names
-exist.
-"""
+"""docs/reference/faults.md: every class of faults has tests, and these exist."""
 
 import ast
 import re
@@ -19,7 +17,7 @@ REQUIRED = (
     ),
     "token confusion", "regular expressions", "exposed control plane",
 )  # fmt: skip
-"""Classes of the published vulnerabilities of model servers and registries."""
+"""Classes of published vulnerabilities of model servers and registries."""
 
 
 def rows() -> Iterator[tuple[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""The locks: a model must meet, when it is served, the versions that it was trained with."""
+"""The locks: training and serving must use the same versions."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def locked(file: str) -> dict[str, str]:
-    """Package to version of a requirements file."""
+    """Return the version of each package in a requirements file."""
     return dict(
         re.findall(
             r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ;\\]+)",

@@ -1,8 +1,7 @@
-"""No regular expression of ours takes time that grows faster than a power of its text (ReDoS,
-CWE-1333).
+"""No regular expression has super-polynomial run time (ReDoS, CWE-1333).
 
-A repetition without an end inside another one can be matched in exponentially many ways. None may
-stand in a pattern.
+A pattern must not have an unlimited repetition inside another one: it can match in exponentially
+many ways.
 """
 
 import ast
@@ -24,7 +23,7 @@ REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
 
 
 def patterns() -> Iterator[tuple[str, str]]:
-    """Yield place and text of each pattern that stands in a source as a constant."""
+    """Yield place and text of each constant pattern in the sources."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).glob(f"slipway_{package}/**/*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -45,7 +44,7 @@ def _patterns_of(node: ast.AST) -> Iterator[str]:
 
 
 def nests_repeats(parsed: Any, *, inside: bool = False) -> bool:
-    """Whether a repetition without an end contains another one."""
+    """Return True when an unlimited repetition contains another one."""
     for operator, argument in parsed:
         endless = operator in REPEATS and argument[1] == constants.MAXREPEAT
         if endless and inside:

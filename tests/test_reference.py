@@ -1,7 +1,6 @@
-"""The generated pages of docs/reference: they are up to date, and nothing of the code is missing in
-them.
+"""The generated pages of docs/reference are complete and up to date.
 
-What must be there is read from the sources here, not by the functions that write the pages.
+The expected content is read from the sources, not from the functions that write the pages.
 """
 
 import ast
@@ -20,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 PROGRAMS = ("gateway", "controller", "jobs", "serving", "identity", "local")
 CHART = ROOT / "charts/slipway"
 KINDS = {"Counter", "Gauge", "Histogram", "Summary", "watch"}
-"""What makes a metric of a name."""
+"""Constructors of metrics."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def test_a_generated_page_is_up_to_date(generated: dict[Path, str], name: str) -
 
 
 def cells(name: str) -> set[str]:
-    """Return what stands as code in the first column of a page's tables."""
+    """Return the code in the first column of a page's tables."""
     return set(re.findall(r"^\| `([^`]+)` \|", (REFERENCE / name).read_text(), flags=re.MULTILINE))
 
 
@@ -127,7 +126,7 @@ def test_every_link_to_a_schema_leads_to_one() -> None:
 
 
 def test_every_command_is_on_the_page_with_its_arguments() -> None:
-    """The commands are the keys of COMMANDS, their arguments the calls of add_argument."""
+    """Compare with the keys of COMMANDS and the calls of add_argument."""
     (commands,) = [
         node.value
         for node in ast.walk(ast.parse((ROOT / "jobs/slipway_jobs/__main__.py").read_text()))
@@ -205,8 +204,8 @@ def test_nothing_of_a_template_is_left_in_an_alert() -> None:
 def test_every_value_of_the_chart_is_on_the_page() -> None:
     page = (REFERENCE / "chart-values.md").read_text()
     known = cells("chart-values.md") | set(re.findall(r"^### (\w+)$", page, flags=re.MULTILINE))
-    # A map without keys of its own, or with any, is one value; so the page may stop above a path,
-    # never beside it.
+    # A map without keys or with arbitrary keys is one value: the page may document a parent path,
+    # but no other one.
     missing = [
         path
         for path in leaves(yaml.safe_load((CHART / "values.yaml").read_text()))
@@ -231,7 +230,7 @@ def above(path: tuple[str, ...]) -> set[str]:
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    """The strict build of `make docs` compares links and anchors as well."""
+    """Compare the navigation with the files; the strict build of `make docs` checks links."""
     docs = ROOT / "docs"
     named = re.findall(
         r"^ .*?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE

@@ -1,7 +1,7 @@
-"""Server-side apply, for one field manager.
+"""Server-side apply for one field manager.
 
-What this manager set before and does not set now is removed; what others set stays. Lists are
-replaced as a whole, which is where the API server would go on to merge by key. Source:
+Fields that this manager set before and does not set now are removed; fields of others stay. Lists
+are replaced as a whole, where the API server would merge by key. Source:
 https://kubernetes.io/docs/reference/using-api/server-side-apply/
 """
 
@@ -20,7 +20,7 @@ _SERVER_SETS = (
 
 
 def intent(manifest: Manifest) -> Manifest:
-    """The part of an object that its author decides: no status, none of the server's metadata."""
+    """Return the part of an object that its author decides: no status, no server metadata."""
     metadata = {
         key: value for key, value in manifest["metadata"].items() if key not in _SERVER_SETS
     }

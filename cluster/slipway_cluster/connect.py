@@ -19,7 +19,7 @@ def connect(url: str) -> Cluster:
     """
     parts = urlsplit(url)
     if parts.scheme == "kubernetes" and parts.netloc and parts.path in ("", "/"):
-        # Loading the client takes a second and 20 MiB: only for those who have a cluster.
+        # Loading the client takes a second and 20 MiB.
         from slipway_cluster.kubernetes_cluster import KubernetesCluster
 
         return KubernetesCluster.from_environment(parts.netloc)

@@ -1,6 +1,4 @@
-"""Events: what a controller did or saw, in the form that ``kubectl describe`` shows below an
-object.
-"""
+"""Events of objects, which ``kubectl describe`` shows."""
 
 import hashlib
 from datetime import datetime
@@ -11,29 +9,27 @@ from slipway_cluster.clock import stamp
 from slipway_cluster.interface import EVENT, Manifest
 
 KEPT_SECONDS = 3600
-"""How long an API server keeps an Event, unless told otherwise."""
+"""Default time for which an API server stores an Event."""
 
 _LONGEST_MESSAGE = 1024
-"""Characters; longer notes are refused by the newer Events API."""
+"""Characters; the newer Events API rejects longer notes."""
 
 
 def event_on(
     about: Manifest, reason: str, message: str, *, warning: bool, now: datetime
 ) -> Manifest:
-    """The Event. Its name follows from what it says, so that the same one again is found by its
-    name.
-    """
+    """Return the Event. Its name is a hash of its content; a repetition has the same name."""
     metadata = about["metadata"]
     kind = "Warning" if warning else "Normal"
     message = message if len(message) <= _LONGEST_MESSAGE else message[: _LONGEST_MESSAGE - 1] + "…"
-    said = "\n".join((metadata.get("uid", ""), kind, reason, message))
+    content = "\n".join((metadata.get("uid", ""), kind, reason, message))
     involved = {"apiVersion": about["apiVersion"], "kind": about["kind"]}
     involved |= {key: metadata[key] for key in ("name", "namespace", "uid") if key in metadata}
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
         "metadata": {
-            "name": f"{metadata['name']}.{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+            "name": f"{metadata['name']}.{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         },
         "involvedObject": involved,
         "type": kind,
@@ -49,7 +45,7 @@ def event_on(
 
 
 def last_seen(event: Manifest) -> str:
-    """When it last happened; the newer Events API has other fields for it than the older."""
+    """Return the last occurrence; the two Events APIs have different fields for it."""
     series = event.get("series") or {}
     found = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
     return str(found or event["metadata"].get("creationTimestamp", ""))

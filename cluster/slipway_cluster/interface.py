@@ -1,6 +1,4 @@
-"""What Slipway asks of a cluster. Objects are Kubernetes JSON, the same on a real cluster and
-local.
-"""
+"""Interface of a cluster. Objects are Kubernetes JSON on real and on local clusters."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,36 +28,34 @@ CLUSTER_STORAGE_CONTAINER = Kind(
 )
 MODEL = Kind("serving.slipway.dev/v1alpha1", "Model")
 ENDPOINT_SLICE = Kind("discovery.k8s.io/v1", "EndpointSlice")
-"""The pods behind a Service, kept by the cluster; read only."""
+"""The pods behind a Service; the cluster writes it, Slipway only reads it."""
 HORIZONTAL_POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler")
 LEASE = Kind("coordination.k8s.io/v1", "Lease")
 POD = Kind("v1", "Pod")
-"""Made by the cluster for Jobs and InferenceServices; read through ``Cluster.pods``."""
+"""The cluster creates Pods for Jobs and InferenceServices; ``Cluster.pods`` returns them."""
 EVENT = Kind("v1", "Event")
-"""Written through ``Cluster.record``, read through ``Cluster.events``."""
+"""Written by ``Cluster.record``, read by ``Cluster.events``."""
 
 
 class ClusterError(Exception):
-    """A call to the cluster failed; ``str()`` says what to do where that is known."""
+    """A failed call to the cluster; ``str()`` has the remedy where it is known."""
 
 
 class NotFound(ClusterError):
-    """There is no such object."""
+    """The object does not exist."""
 
 
 class Conflict(ClusterError):
-    """The object was changed by someone else since it was read, or exists already."""
+    """The object was changed since it was read, or exists already."""
 
 
 class Invalid(ClusterError):
-    """The cluster refuses the object; the message names the field."""
+    """The cluster rejects the object; the message names the field."""
 
 
 @dataclass(frozen=True)
 class WatchEvent:
-    """A change of one object. After a (re)connection every existing object comes first, as
-    ADDED.
-    """
+    """A change of one object; after a (re)connection, every existing object is ADDED first."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED"]
     object: Manifest
@@ -68,32 +64,29 @@ class WatchEvent:
 class Cluster(Protocol):
     """Jobs, CronJobs, InferenceServices, their autoscalers, and Models of one namespace.
 
-    Every call blocks; all are safe to repeat.
+    Every call blocks and can be repeated safely.
     """
 
     def apply(self, manifest: Manifest) -> Manifest:
-        """Create or change the object by server-side apply with our field manager; ``status`` is
-        ignored.
+        """Create or change the object, without ``status``, by server-side apply.
 
         Raises Invalid, Conflict.
         """
 
     def get(self, kind: Kind, name: str) -> Manifest:
-        """Raises NotFound."""
+        """Return the object; raise NotFound."""
 
     def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
-        """Objects that bear all the labels, by name."""
+        """Return the objects that have all the labels, sorted by name."""
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Remove the object and what it owns; nothing happens when there is none."""
+        """Delete the object and its dependants; do nothing when it does not exist."""
 
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
-        """Replace the status. Raises NotFound."""
+        """Replace the status; raise NotFound."""
 
     def watch(self, kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
-        """Existing objects, then changes as they happen, until ``timeout`` seconds have passed
-        (None: for ever).
-        """
+        """Yield existing objects, then changes, for ``timeout`` seconds (None: indefinitely)."""
 
     def create_job(
         self,
@@ -105,37 +98,29 @@ class Cluster(Protocol):
         labels: Mapping[str, str] | None = None,
         annotations: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """A Job from a CronJob's template, like ``kubectl create job --from``; works on a suspended
-        one.
+        """Create a Job from a CronJob's template, like ``kubectl create job --from``.
 
-        ``args`` are appended to the first container's, ``env`` is added to it; both arrive as they
-        are, also where they have a ``$(NAME)``. ``labels`` and ``annotations`` are added to the
-        Job's own. Raises NotFound, Conflict (name taken).
+        The CronJob may be suspended. ``args`` are appended to those of the first container, ``env``
+        is added to it; both arrive literally, even with a ``$(NAME)``. ``labels`` and
+        ``annotations`` are added to the Job's own. Raises NotFound, Conflict (name taken).
         """
 
     def suspend(self, cron_job: str, suspended: bool) -> Manifest:
-        """Stop or start a CronJob's schedule. Raises NotFound."""
+        """Suspend or resume a CronJob's schedule; raise NotFound."""
 
     def logs(
         self, kind: Kind, name: str, *, container: str | None = None, follow: bool = False
     ) -> Iterator[str]:
-        """Lines of the object's newest running pod, else of the one that ended last; with
-        ``follow`` until it ends.
+        """Yield log lines of the newest running pod, else of the one that ended last.
 
-        Raises NotFound.
+        With ``follow`` the log is followed until the pod ends. Raises NotFound.
         """
 
     def pods(self, kind: Kind, name: str) -> Sequence[Manifest]:
-        """Pods of a Job or an InferenceService, the oldest first; none when there is no such
-        object.
-        """
+        """Return the pods of a Job or InferenceService, the oldest first; none if unknown."""
 
     def record(self, about: Manifest, *, reason: str, message: str, warning: bool = False) -> None:
-        """An Event on the object, as ``kubectl describe`` shows it; the same one again is counted,
-        not written anew.
-        """
+        """Record an Event on the object; increase the count of an Event that exists already."""
 
     def events(self, about: Manifest) -> Sequence[Manifest]:
-        """Events on this very object (not on a former one of its name) that the cluster still
-        keeps, the latest last.
-        """
+        """Return the Events of this object, not of a former one with its name, the latest last."""

@@ -20,9 +20,7 @@ def manual_job(
     labels: Mapping[str, str] = MappingProxyType({}),
     annotations: Mapping[str, str] = MappingProxyType({}),
 ) -> Manifest:
-    """The Job that ``kubectl create job NAME --from=cronjob/…`` makes, with more arguments,
-    environment and metadata.
-    """
+    """Return the Job of ``kubectl create job NAME --from=cronjob/…``, with additions."""
     job = from_template(cron_job, name)
     job["metadata"]["labels"] |= labels
     job["metadata"]["annotations"] |= {**annotations, INSTANTIATE: "manual"}
@@ -38,9 +36,7 @@ def manual_job(
 
 
 def _literal(text: str) -> str:
-    """What a container gets as ``text``: in the words of a user, ``$(PASSWORD)`` must not become a
-    secret of the container.
-    """
+    """Escape ``$``, so that Kubernetes does not expand ``$(PASSWORD)`` in the input of a user."""
     return text.replace("$", "$$")
 
 
@@ -68,8 +64,9 @@ def from_template(cron_job: Manifest, name: str) -> Manifest:
     }
 
 
-def telling(pods: Sequence[Manifest]) -> Manifest | None:
-    """The pod whose log is the Job's: the newest that is not over, else the one that ended last.
+def representative_pod(pods: Sequence[Manifest]) -> Manifest | None:
+    """Return the pod whose log is the Job's: the newest unfinished one, else the last to end.
+
     ``pods``: the oldest first.
     """
 
@@ -90,7 +87,7 @@ def phase_of(pod: Manifest) -> str:
 
 
 def terminated(pod: Manifest) -> Manifest | None:
-    """Return the state of the container that terminated last, the main one first; else None."""
+    """Return the terminated state of the first container that has one, else None."""
     for container in container_statuses(pod):
         state: Manifest | None = container.get("state", {}).get("terminated")
         if state:
@@ -99,6 +96,6 @@ def terminated(pod: Manifest) -> Manifest | None:
 
 
 def container_statuses(pod: Manifest) -> list[Manifest]:
-    """Return the statuses of all containers; the main one first, for it ran last."""
+    """Return the statuses of all containers; the main one first, because it ran last."""
     status = pod.get("status", {})
     return [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]

@@ -1,6 +1,6 @@
-"""The real cluster, through the official client. No other module of Slipway imports ``kubernetes``.
+"""A real cluster, through the official client. No other module of Slipway imports ``kubernetes``.
 
-The kinds are few and known, so their URLs are written here: no discovery, hence no rights for it
+The kinds are few and known, so their URLs are constants: no discovery, hence no permissions for it
 and no cache file.
 """
 
@@ -42,7 +42,7 @@ from slipway_cluster.interface import (
     NotFound,
     WatchEvent,
 )
-from slipway_cluster.job import manual_job, telling
+from slipway_cluster.job import manual_job, representative_pod
 
 _PLURALS = {
     JOB: "jobs",
@@ -63,16 +63,16 @@ _POD_LABELS = {
     INFERENCE_SERVICE: "serving.kserve.io/inferenceservice",
 }
 _CALL_TIMEOUT = (5.0, 30.0)
-"""Seconds to connect, and to wait for the answer."""
+"""Seconds to connect, and to wait for the response."""
 _WATCH_SECONDS = 240
-"""One watch request; the next goes on where it ended."""
+"""Duration of one watch request; the next one continues where it ended."""
 _RETRY_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
 
 class KubernetesCluster:
-    """A ``Cluster`` on one namespace of a real one."""
+    """A ``Cluster`` on one namespace of a real cluster."""
 
     def __init__(self, api: client.ApiClient, namespace: str) -> None:
         self.namespace = namespace
@@ -80,8 +80,9 @@ class KubernetesCluster:
 
     @classmethod
     def from_environment(cls, namespace: str) -> "KubernetesCluster":
-        """By the pod's service account, else by the kubeconfig. Raises ClusterError when there is
-        neither.
+        """Connect with the pod's service account, else with the kubeconfig.
+
+        Raises ClusterError when there is neither.
         """
         settings = client.Configuration()
         try:
@@ -98,8 +99,7 @@ class KubernetesCluster:
         body = intent(manifest)
         if version := manifest["metadata"].get("resourceVersion"):
             body["metadata"]["resourceVersion"] = version
-        # Ours wins: it is what Slipway's owner of the object says, as controllers are advised to
-        # apply.
+        # Kubernetes advises controllers to force conflicts over the fields that they own.
         return self._call(
             "patch",
             self._path(kind, body["metadata"].get("name")),
@@ -124,7 +124,7 @@ class KubernetesCluster:
             return
 
     def update_status(self, kind: Kind, name: str, status: Mapping[str, Any]) -> Manifest:
-        # "add" also replaces: one call, and nothing read before can be stale.
+        # "add" also replaces: one call without a preceding read.
         operations = [{"op": "add", "path": "/status", "value": dict(status)}]
         return self._call(
             "patch",
@@ -217,8 +217,9 @@ class KubernetesCluster:
     def _follow(
         self, kind: Kind, known: dict[str, Manifest], version: str, deadline: float
     ) -> Iterator[WatchEvent]:
-        """Changes after ``version``, until the deadline or until only a new listing can help (410,
-        lost connection).
+        """Yield changes after ``version``, until the deadline or until a new listing is necessary.
+
+        A new listing is necessary after status 410 and after a lost connection.
         """
         while (remaining := deadline - time.monotonic()) > 0:
             seconds = math.ceil(min(_WATCH_SECONDS, remaining))
@@ -226,17 +227,17 @@ class KubernetesCluster:
                 for event in self._events(kind, version, seconds, min(seconds + 15.0, remaining)):
                     version = event["object"]["metadata"]["resourceVersion"]
                     if event["type"] != "BOOKMARK":
-                        yield _noted(known, event)
+                        yield _recorded(known, event)
             except (_Gone, urllib3.exceptions.HTTPError, ClusterError) as reason:
                 if (remaining := deadline - time.monotonic()) > 0:
-                    log.info("watch of %s starts anew: %s", kind.name, reason)
+                    log.info("watch of %s restarts: %s", kind.name, reason)
                     time.sleep(min(_RETRY_SECONDS, remaining))
                 return
 
     def _events(
         self, kind: Kind, version: str, seconds: int, patience: float
     ) -> Iterator[Manifest]:
-        """One watch request. Raises _Gone, ClusterError, urllib3's HTTPError."""
+        """Yield the events of one watch request; raise _Gone, ClusterError, HTTPError."""
         query = [
             ("watch", "true"),
             ("resourceVersion", version),
@@ -275,8 +276,8 @@ class KubernetesCluster:
                 f"{', '.join(names)}"
             )
         wanted, path = container or names[0], self._path(POD, pod["metadata"]["name"])
-        # A log can be asked for before there is one: then it is empty if the pod has no node yet,
-        # and an error later.
+        # Before a container has started, its log is empty if the pod has no node yet,
+        # and an error otherwise.
         with _errors(), suppress(Invalid, NotFound):
             while follow and not _has_started(self._call("get", path), wanted):
                 time.sleep(_RETRY_SECONDS)
@@ -290,7 +291,7 @@ class KubernetesCluster:
             pods = [self._newest_pod(JOB, job) for job in _by_age(jobs)]
             return next((pod for pod in reversed(pods) if pod), None)
         own = self.pods(kind, owner["metadata"]["name"])
-        return telling(own) if kind == JOB else next(reversed(own), None)
+        return representative_pod(own) if kind == JOB else next(reversed(own), None)
 
     def _path(self, kind: Kind, name: str | None = None) -> str:
         scope = f"namespaces/{self.namespace}/" if kind.namespaced else ""
@@ -299,20 +300,21 @@ class KubernetesCluster:
 
     def _call(self, method: str, path: str, **options: Any) -> Manifest:
         with _errors():
-            answer: Manifest = self._dynamic.request(
+            response: Manifest = self._dynamic.request(
                 method,
                 path,
                 serializer=lambda _, content: content,
                 _request_timeout=_CALL_TIMEOUT,
                 **options,
             )
-            return answer
+            return response
 
     def _lines(
         self, path: str, query: Sequence[tuple[str, Any]], patience: float | None
     ) -> Iterator[str]:
-        """Lines of an answer as they come; a silence longer than ``patience`` seconds raises
-        urllib3's ReadTimeoutError.
+        """Yield the lines of a response as they arrive.
+
+        After ``patience`` seconds without data, urllib3's ReadTimeoutError is raised.
         """
         with _errors():
             response = self._dynamic.request(
@@ -336,18 +338,18 @@ class KubernetesCluster:
 
 
 class _Gone(Exception):
-    """The version that the watch began with is too old."""
+    """The resource version at the start of the watch is too old."""
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """The client's exceptions as ours."""
+    """Translate exceptions of the client to ClusterError and its subclasses."""
     try:
         yield
     except ApiException as error:
         raise _translated(error) from None
     except urllib3.exceptions.HTTPError as error:
-        raise ClusterError(f"the API server does not answer: {error}") from None
+        raise ClusterError(f"the API server does not respond: {error}") from None
 
 
 def _translated(error: ApiException) -> ClusterError:
@@ -385,7 +387,7 @@ def _kind_of(manifest: Manifest) -> Kind:
 
 
 def _items(kind: Kind, listing: Manifest) -> list[Manifest]:
-    # The API server leaves the type out of a listing's items.
+    # The API server omits the type of a listing's items.
     items = [
         {"apiVersion": kind.api_version, "kind": kind.name, **item} for item in listing["items"]
     ]
@@ -393,7 +395,7 @@ def _items(kind: Kind, listing: Manifest) -> list[Manifest]:
 
 
 def _relisted(known: dict[str, Manifest], items: Sequence[Manifest]) -> Iterator[WatchEvent]:
-    """Events for a listing: what has gone meanwhile, then everything there is."""
+    """Yield events for a listing: deletions since the last one, then every object."""
     current = {item["metadata"]["uid"]: item for item in items}
     for uid in known.keys() - current.keys():
         yield WatchEvent("DELETED", known[uid])
@@ -402,7 +404,7 @@ def _relisted(known: dict[str, Manifest], items: Sequence[Manifest]) -> Iterator
     yield from (WatchEvent("ADDED", item) for item in items)
 
 
-def _noted(known: dict[str, Manifest], event: Manifest) -> WatchEvent:
+def _recorded(known: dict[str, Manifest], event: Manifest) -> WatchEvent:
     found = event["object"]
     if event["type"] == "DELETED":
         known.pop(found["metadata"]["uid"], None)
@@ -412,7 +414,7 @@ def _noted(known: dict[str, Manifest], event: Manifest) -> WatchEvent:
 
 
 def _has_started(pod: Manifest, container: str) -> bool:
-    """Whether the container runs or has run; also when the pod is over and it never will."""
+    """Return True when the container has started, or when its pod is finished."""
     status = pod.get("status", {})
     every = [*status.get("containerStatuses", []), *status.get("initContainerStatuses", [])]
     states = [

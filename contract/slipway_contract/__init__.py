@@ -1,1 +1,1 @@
-"""The words that all parts of Slipway share: types and pure functions, no input or output."""
+"""Types and pure functions that all parts of Slipway share; no input or output."""

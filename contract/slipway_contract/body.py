@@ -1,8 +1,8 @@
-"""Bodies of callers: bounded before they are parsed, validated up to the first error.
+"""Request bodies: limited before they are parsed, validated up to the first error.
 
-An object of Python takes 20 to 300 times the bytes of its JSON, and pydantic makes an error object
-of each wrong item. So the number of values is counted in the text first, and a model of a caller's
-body reports few errors, however long the body is.
+A Python object takes 20 to 300 times the bytes of its JSON, and pydantic creates an error object
+for each wrong item. Therefore the number of values is counted in the text first, and the model of a
+request body reports few errors, however long the body is.
 """
 
 import re
@@ -15,28 +15,30 @@ from pydantic_core import PydanticCustomError, from_json
 from slipway_contract.errors import MalformedRequest, TooManyValues
 
 VALUES = 2**19
-"""Default limit of rows × columns of one request: 40,000 rows of 13 columns, or three images of
-224 × 224 pixels in colour.
+"""Default limit of rows × columns of one request.
+
+It allows 40,000 rows of 13 columns, or three images of 224 × 224 pixels in colour.
 """
 CONTAINERS = 2**16
-"""Lists and objects of one body. A row is one; each takes up to 250 bytes, where a number
-takes 32.
+"""Limit of lists and objects of one body.
+
+A row is one container; each takes up to 250 bytes, where a number takes 32.
 """
 ENVELOPE = 2**16
-"""Values of one body beside those of its rows: names, datatypes, shapes, parameters."""
+"""Values of one body that are not in its rows: names, datatypes, shapes, parameters."""
 FIELDS = 2**10
-"""Fields of one object that is no row, known or not."""
+"""Limit of fields, known or unknown, of one object that is not a row."""
 PIECE = 2**16
-"""Bytes that are counted in one call, during which no other thread of the process runs."""
+"""Bytes counted in one call, during which no other thread of the process runs."""
 
 _BACKSLASHES = re.compile(rb"\\*")
 
 
 class CallerBody(BaseModel):
-    """A JSON object that a caller sends. Of several unknown fields only the first is reported.
+    """A JSON object in a request. Of several unknown fields it reports only the first.
 
     Lists of a subclass have a maximum length and stop at the first wrong item (``fail_fast``);
-    dicts have values of any type. A test checks this of every model that validates a caller's body.
+    dicts have values of any type. A test checks this of every model that validates a request body.
     """
 
     @model_validator(mode="before")
@@ -56,10 +58,10 @@ class CallerBody(BaseModel):
 
 
 def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = from_json) -> Any:
-    """The JSON value of a body with at most about ``limit`` values; ``loads`` parses it and raises
-    ValueError.
+    """Return the JSON value of a body with at most about ``limit`` values.
 
-    Raises TooManyValues before anything is parsed, and MalformedRequest.
+    ``loads`` parses it and raises ValueError. Raises TooManyValues before anything is parsed, and
+    MalformedRequest.
     """
     check_size(body, limit)
     if not body or body.isspace():
@@ -71,8 +73,9 @@ def read_json(body: bytes, limit: int = VALUES, loads: Callable[[bytes], Any] = 
 
 
 def _reason(body: bytes, error: ValueError) -> str:
-    """Why a parser refuses the body: RFC 8259 has no NaN and no infinity, which ``json.dumps`` of
-    Python writes nevertheless.
+    """Explain why a parser rejects the body.
+
+    RFC 8259 has no NaN and no infinity, but Python's ``json.dumps`` writes them.
     """
     if any(word in body for word in (b"NaN", b"Infinity")):
         try:
@@ -84,10 +87,8 @@ def _reason(body: bytes, error: ValueError) -> str:
 
 
 def check_size(body: bytes, limit: int) -> None:
-    """Raise TooManyValues when the JSON text has more values or more lists and objects than a
-    request may have.
-    """
-    # Commas and brackets inside texts are no values. To leave the texts out takes longer, so it is
+    """Raise TooManyValues when the JSON text has too many values, or too many lists and objects."""
+    # Commas and brackets inside strings are not values. Skipping strings takes longer, so it is
     # done last.
     if not _fits(_pieces(body), limit) and not _fits(_without_texts(body), limit):
         raise TooManyValues(limit)
@@ -104,18 +105,18 @@ def _fits(pieces: Iterable[bytes], limit: int) -> bool:
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
-    """The body in pieces of ``PIECE`` bytes or a little more; an escape sequence is not divided."""
+    """Yield pieces of about ``PIECE`` bytes; an escape sequence is not divided."""
     start = 0
     while start < len(body):
         end = start + PIECE
         if body[end - 1 : end] == b"\\" and (run := _BACKSLASHES.match(body, end)):
-            end = run.end() + 1  # with what the last of them escapes
+            end = run.end() + 1  # with the character that the last one escapes
         yield body[start:end]
         start = end
 
 
 def _without_texts(body: bytes) -> Iterator[bytes]:
-    """The body in pieces, without what is inside its JSON strings."""
+    """Yield the body in pieces without the content of its JSON strings."""
     inside = False
     for piece in _pieces(body):
         parts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')

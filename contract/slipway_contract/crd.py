@@ -1,19 +1,17 @@
-"""The CustomResourceDefinition of ``Model``, generated from the pydantic types, so that the two
-cannot differ.
-"""
+"""The CustomResourceDefinition of ``Model``, generated from the pydantic types."""
 
 from typing import Any
 
 from slipway_contract.labels import GROUP
 from slipway_contract.model import Model, ModelSpec, ModelStatus
 
-# Kubernetes wants a structural schema: no $ref, no title, no const, no additionalProperties beside
+# Kubernetes requires a structural schema: no $ref, title, const, and no additionalProperties beside
 # properties.
 _DROPPED = {"title", "additionalProperties", "$defs", "propertyNames"}
 
 
 def crd() -> dict[str, Any]:
-    """The definition as Kubernetes JSON."""
+    """Return the definition as Kubernetes JSON."""
     schema = {
         "type": "object",
         "description": Model.__doc__,
@@ -69,8 +67,9 @@ def crd() -> dict[str, Any]:
 
 
 def structural(schema: dict[str, Any]) -> dict[str, Any]:
-    """A pydantic JSON schema as a Kubernetes structural schema: references inlined, `X | None` made
-    nullable.
+    """Return a pydantic JSON schema as a Kubernetes structural schema.
+
+    References are inlined and ``X | None`` becomes nullable.
     """
     return _structural(schema, schema.get("$defs", {}))
 

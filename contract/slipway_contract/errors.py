@@ -1,12 +1,12 @@
-"""What is wrong with an input, said once for every part."""
+"""Errors of inputs and outputs that all parts share."""
 
 from pydantic import ValidationError
 
 
 class InvalidInput(ValueError):
-    """An inference input that does not fit; ``field`` names it as the caller wrote it.
+    """An invalid inference input; ``field`` is its name as the caller wrote it.
 
-    ``str()`` gives one line: the field, what is wrong, and what would be right.
+    ``str()`` is one line: the field, the problem, and the expected value.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -16,18 +16,14 @@ class InvalidInput(ValueError):
 
 
 class InvalidOutput(ValueError):
-    """A model's output that its signature does not allow; ``str()`` is one line that names the
-    output.
-    """
+    """A model output that its signature does not allow; ``str()`` is one line with its name."""
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"output {name!r} {problem}")
 
 
 class InfiniteOutput(ValueError):
-    """Infinity in a model's answer, which JSON does not have: a number that the caller's input
-    leads to.
-    """
+    """Infinity in a model's output, which JSON cannot represent; the input leads to it."""
 
     def __init__(self, name: str, at: int, value: float) -> None:
         super().__init__(
@@ -37,11 +33,11 @@ class InfiniteOutput(ValueError):
 
 
 class MalformedRequest(ValueError):
-    """A body that is not an inference request at all (no JSON, wrong structure)."""
+    """A body that is not an inference request: no JSON, or another structure."""
 
 
 class TooManyValues(ValueError):
-    """A request with more values than one request may have."""
+    """A request with more values than the limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -51,8 +47,9 @@ class TooManyValues(ValueError):
 
 
 def explain_settings(error: ValidationError, prefix: str = "") -> str:
-    """One line per finding of a pydantic-settings error: the environment variable, and what is
-    wrong; never its value.
+    """Return one line for each finding of a pydantic-settings error: the variable and the problem.
+
+    The value is never part of the line.
     """
     lines = []
     for finding in error.errors(include_url=False, include_input=False):

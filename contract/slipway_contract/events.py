@@ -1,4 +1,4 @@
-"""Records of what happened: a prediction, and what its user later said of it."""
+"""Events of the prediction log: a prediction, and the later feedback of its user."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,7 @@ from pydantic.alias_generators import to_camel
 
 
 class Event(BaseModel):
-    """Written as JSON with camelCase names, like every answer under ``/v1``."""
+    """Base of the events: JSON with camelCase names, like every response under ``/v1``."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=()
@@ -47,9 +47,7 @@ class PredictionEvent(Event):
 
 
 class FeedbackEvent(Event):
-    """What became known after a prediction, by its owner. A later one for the same prediction
-    corrects it.
-    """
+    """Feedback of the prediction's owner. A later one for the same prediction replaces it."""
 
     feedback_id: str
     request_id: str
@@ -61,6 +59,8 @@ class FeedbackEvent(Event):
     comment: str | None = Field(default=None, max_length=2000)
     rows: int | None = Field(
         default=None,
-        description="predicted rows that the label speaks of; None when it cannot be compared",
+        description="predicted rows that the label covers; None when it cannot be compared",
     )
-    correct: int | None = Field(default=None, description="how many of them the model had told so")
+    correct: int | None = Field(
+        default=None, description="how many of them the model predicted correctly"
+    )

@@ -10,22 +10,22 @@ VERSION = "slipway.dev/version"
 """Label: the registry version that an InferenceService serves."""
 
 PURPOSE = "slipway.dev/purpose"
-"""Label: what a Job was submitted for through the gateway: ``training``, ``promotion``,
-``batch``.
+"""Label: purpose of a Job submitted through the gateway: ``training``, ``promotion``, ``batch``.
 """
 
 SUBMITTED_BY = "slipway.dev/submitted-by"
-"""Annotation: who submitted a Job, ``user:ada`` or ``client:nightly``."""
+"""Annotation: the submitter of a Job, ``user:ada`` or ``client:nightly``."""
 
 SUBMITTED = "slipway.dev/submitted"
-"""Annotation: when, to the microsecond; RFC 3339, UTC."""
+"""Annotation: time of the submission to the microsecond; RFC 3339, UTC."""
 
 REQUEST = "slipway.dev/request"
-"""Annotation: what a submitted Job was asked for, as JSON."""
+"""Annotation: the request of a submitted Job, as JSON."""
 
 PARAMETERS = "slipway.dev/parameters"
-"""Annotation of a Job template: JSON Schema of the parameters that it takes as
-``--set=NAME=VALUE``. Without it: none.
+"""Annotation of a Job template: JSON Schema of its parameters, ``--set=NAME=VALUE``.
+
+Without the annotation, the template has no parameters.
 """
 
 MANAGED_BY = "app.kubernetes.io/managed-by"

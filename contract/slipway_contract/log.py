@@ -1,6 +1,4 @@
-"""What a line in a server's log is: one JSON object, with the id of the request and of the trace
-that it belongs to.
-"""
+"""JSON lines as log format, with the ids of the request and of the trace."""
 
 import json
 import logging
@@ -9,16 +7,16 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered; the same word in the gateway, the worker and the
-predictor.
-"""
+"""Id of the current request; the same one in the gateway, the worker and the predictor."""
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
-"""Of W3C Trace Context, when the request belongs to a trace."""
+"""W3C Trace Context id, when the request belongs to a trace."""
 
 
 class JsonLines(logging.Formatter):
-    """``time`` in UTC, ``level``, ``logger`` and ``message``; ``requestId``, ``traceId``,
-    ``exception`` if there are any.
+    """Formatter of one JSON object a line.
+
+    The fields are ``time`` in UTC, ``level``, ``logger`` and ``message``; and ``requestId``,
+    ``traceId`` and ``exception`` if they exist.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -35,7 +33,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """For a process that serves: everything from level INFO on, a line each."""
+    """Log all records from level INFO on to stderr, one line each."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

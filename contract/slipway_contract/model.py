@@ -1,8 +1,8 @@
-"""The ``Model`` resource: a model is declared, not coded.
+"""The ``Model`` resource: the declaration of a served model.
 
 Processes of several releases read the same Models during an upgrade. Therefore a reader ignores
-fields and formats, and passes on roles and conditions, that it does not know; ``admitted`` is
-strict, where a Model is stored.
+unknown fields and formats, and passes unknown roles and conditions on; ``admitted``, which is
+called before a Model is stored, is strict.
 """
 
 from collections.abc import Mapping
@@ -35,18 +35,19 @@ _ADMISSION = {"admission": True}
 
 
 class Resource(BaseModel):
-    """Part of a Kubernetes object: camelCase outside, unknown fields ignored."""
+    """Part of a Kubernetes object: camelCase in JSON, unknown fields ignored."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
 
     def manifest(self) -> dict[str, Any]:
-        """As Kubernetes JSON, without what is not set."""
+        """Return Kubernetes JSON without unset fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class OpenEnum(StrEnum):
-    """Known values, and any other text: a later release may write one. Such a member is equal to
-    its text.
+    """Enumeration that accepts unknown values, which a later release may write, as members.
+
+    Such a member is equal to its text.
     """
 
     @classmethod
@@ -59,7 +60,7 @@ class OpenEnum(StrEnum):
 
 
 def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-    """Omit an item that this release does not know, except at admission."""
+    """Omit an item that this release does not support, except at admission."""
     try:
         return validate(value)
     except ValidationError:
@@ -69,16 +70,19 @@ def _known(value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationI
 
 
 class Scale(Resource):
-    """How many predictors a version gets, and by what they scale."""
+    """Replicas of a version's predictor, and the metric by which they scale."""
 
     min_replicas: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="fewest predictors of a version that has traffic or is kept",
+        description="minimum of predictors of a version with traffic or kept for a rollback",
     )
     max_replicas: int = Field(
-        default=1, ge=1, le=100, description="most predictors of a version; not below minReplicas"
+        default=1,
+        ge=1,
+        le=100,
+        description="maximum of predictors of a version; not below minReplicas",
     )
     target_cpu_utilization: int = Field(
         default=70,
@@ -98,12 +102,12 @@ class Scale(Resource):
 
 
 class Rollout(Resource):
-    """How traffic moves to a new version."""
+    """Steps and times of the change to a new version."""
 
     steps: list[Annotated[int, Field(ge=1, le=99)]] = Field(
         default_factory=list,
         description=(
-            "per cent of the traffic for the new version at each step before 100; none: at once"
+            "per cent of the traffic for the new version at each step; none: 100 immediately"
         ),
     )
     step_seconds: int = Field(
@@ -127,7 +131,7 @@ class Rollout(Resource):
 
 
 class Training(Resource):
-    """Where new versions come from."""
+    """The source of new versions."""
 
     template: str = Field(
         description="name of a suspended CronJob; `kubectl create job --from=cronjob/NAME` trains"
@@ -135,9 +139,7 @@ class Training(Resource):
 
 
 class Batching(Resource):
-    """Requests that arrive together are predicted together: more of them a second, each a little
-    later.
-    """
+    """Predicts concurrent requests together: more requests per second, each a little later."""
 
     max_batch_size: int = Field(
         default=32, ge=2, le=1024, description="requests in a batch, at most"
@@ -151,7 +153,7 @@ class Batching(Resource):
 
 
 class RoutedSpec(Resource):
-    """The fields of a spec that the gateway reads."""
+    """Fields of a spec that the gateway reads."""
 
     registered_model: str = Field(
         pattern=NAME.pattern,
@@ -163,12 +165,12 @@ class RoutedSpec(Resource):
         description="registry alias of the version that is to be live",
     )
     training: Training | None = Field(
-        default=None, description="where new versions come from; none: trainings are refused"
+        default=None, description="source of new versions; none: trainings are rejected"
     )
 
 
 class ModelSpec(RoutedSpec):
-    """What the owner of the model wants."""
+    """Desired state of the model."""
 
     allow_formats: list[Annotated[ArtifactFormat, WrapValidator(_known)]] = Field(
         default_factory=list,
@@ -179,13 +181,14 @@ class ModelSpec(RoutedSpec):
     )
     scale: Scale = Field(
         default_factory=Scale,
-        description="how many predictors a version gets, and by what they scale",
+        description="replicas of a version's predictor, and the metric by which they scale",
     )
     batching: Batching | None = Field(
-        default=None, description="adaptive batching in the predictors; none: each request at once"
+        default=None,
+        description="adaptive batching in the predictors; none: each request separately",
     )
     rollout: Rollout = Field(
-        default_factory=Rollout, description="how traffic moves to a new version"
+        default_factory=Rollout, description="steps and times of the change to a new version"
     )
 
     @property
@@ -195,7 +198,7 @@ class ModelSpec(RoutedSpec):
 
 
 class ConditionType(OpenEnum):
-    """What a condition is about."""
+    """Type of a condition."""
 
     READY = "Ready"
     PROGRESSING = "Progressing"
@@ -203,11 +206,11 @@ class ConditionType(OpenEnum):
 
 
 class Condition(Resource):
-    """One observation, in the form that Kubernetes uses for all its objects."""
+    """One observation, in the format of Kubernetes conditions."""
 
     type: ConditionType = Field(
         description=(
-            "Ready: the model answers; Progressing: a rollout is under way; Degraded: the wanted "
+            "Ready: the model serves; Progressing: a rollout is in progress; Degraded: the wanted "
             "version does not serve"
         )
     )
@@ -218,7 +221,7 @@ class Condition(Resource):
 
 
 class TrafficRole(OpenEnum):
-    """Why a version is in the traffic list."""
+    """Role of a version in the traffic list."""
 
     LIVE = "live"
     CANARY = "canary"
@@ -227,9 +230,7 @@ class TrafficRole(OpenEnum):
 
 
 class TrafficTarget(Resource):
-    """One version, its share of the traffic, and where to call it. The gateway routes by this list
-    alone.
-    """
+    """One version with its share of the traffic and its address, by which the gateway routes."""
 
     version: str = Field(description="version of the registered model")
     role: TrafficRole = Field(description="why the version is in this list")
@@ -246,7 +247,7 @@ class TrafficTarget(Resource):
 
 
 class ModelStatus(Resource):
-    """What the controller observed; it alone writes here."""
+    """Observed state; only the controller writes it."""
 
     observed_generation: int = Field(
         default=0, description="generation of the spec that this status is about"
@@ -266,15 +267,13 @@ class ModelStatus(Resource):
 
 
 class RoutedMetadata(Resource):
-    """The metadata that the gateway reads."""
+    """Metadata that the gateway reads."""
 
     name: str
 
 
 class RoutedModel(Resource):
-    """A Model as the gateway reads it: a field of the spec that it does not use cannot keep the
-    model from being served.
-    """
+    """A Model as the gateway reads it: invalid fields that it does not use are ignored."""
 
     metadata: RoutedMetadata
     spec: RoutedSpec
@@ -286,7 +285,7 @@ class RoutedModel(Resource):
 
 
 class Metadata(BaseModel):
-    """The part of ``metadata`` that the controller reads; the rest is kept as it is."""
+    """Part of ``metadata`` that the controller reads; other fields are preserved."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="allow")
 
@@ -316,10 +315,10 @@ class Model(Resource):
 
 
 def admitted(manifest: Mapping[str, Any]) -> Model:
-    """Return the Model that is about to be stored, without its status, which is written apart.
+    """Return the Model that is about to be stored, without its status, which is written separately.
 
-    Raises ValidationError for all that a reader refuses, and for unknown fields and formats: they
-    are misspelt, or of a release that is not installed yet.
+    Raises ValidationError for all that a reader rejects, and for unknown fields and formats: they
+    are misspelt, or belong to a release that is not installed yet.
     """
     metadata = {"name": manifest.get("metadata", {}).get("name")}
     authored = {key: value for key, value in manifest.items() if key != "status"}

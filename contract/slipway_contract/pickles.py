@@ -1,6 +1,4 @@
-"""Telling pickles apart. A pickle runs any code when it is loaded, so none gets near a predictor
-unasked.
-"""
+"""Detection of pickles. Loading a pickle can run any code, so a predictor loads none by default."""
 
 import bz2
 import io
@@ -28,13 +26,14 @@ _DECOMPRESSORS: tuple[Callable[[bytes], bytes], ...] = (
 
 
 def named_like_a_pickle(path: str) -> bool:
-    """Whether the file's name has a suffix that pickles have."""
+    """Return True when the file's name has a suffix of pickles."""
     return any(suffix.lower() in PICKLE_SUFFIXES for suffix in PurePosixPath(path).suffixes)
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether the content is a pickle: bare, compressed, or as a member of a zip archive, whatever
-    the file is called.
+    """Return True when the content is a pickle, whatever the file's name is.
+
+    It may be bare, compressed, or a member of a zip archive.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -46,20 +45,20 @@ def is_pickle(path: Path) -> bool:
 
 
 def _binary(head: bytes) -> bool:
-    """Protocols 2 to 5 begin with PROTO and the number (pickletools: ``PROTO``, opcode 0x80)."""
+    """Return True for the start of protocols 2 to 5: PROTO (pickletools: 0x80) and the number."""
     return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
 
 
 def _complete(content: bytes) -> bool:
-    """Protocols 0 and 1 have no mark at the front; they are pickles if they read as one, from the
-    first opcode to STOP.
+    """Return True for a pickle of protocol 0 or 1: one that parses from the first opcode to STOP.
 
-    Only those that import something count: "N.B." at the start of a text is a pickle too, of None.
+    These protocols have no magic number. Only a pickle that imports something counts: "N.B." at the
+    start of a text is a pickle of None, too.
     """
     try:
-        opcodes = list(pickletools.genops(io.BytesIO(content)))  # all of them: the end counts, too
+        opcodes = list(pickletools.genops(io.BytesIO(content)))  # parse all of them, up to STOP
         return any(opcode.name in _IMPORTS for opcode, _, _ in opcodes)
-    except Exception:  # what is no pickle, pickletools answers in many ways
+    except Exception:  # pickletools raises many types for other content
         return False
 
 
@@ -72,8 +71,9 @@ def _decompressed(head: bytes) -> Iterable[bytes]:
 
 
 def _zip_holds_one(path: Path) -> bool:
-    """PyTorch and numpy archives hold pickles as members; a skops archive holds JSON and plain
-    arrays.
+    """Return True when a zip archive has a pickle as a member.
+
+    PyTorch and numpy archives have; a skops archive has JSON and plain arrays.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,5 +84,5 @@ def _zip_holds_one(path: Path) -> bool:
                     if _binary(file.read(2)):
                         return True
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, zlib.error):
-        return False  # damaged or encrypted: no loader of ours opens it
+        return False  # damaged or encrypted: no loader opens it
     return False

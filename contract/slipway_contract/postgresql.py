@@ -1,11 +1,10 @@
-"""Connection parameters that gateway, worker and Jobs share, so that the loss of PostgreSQL is an
-error and not a wait.
+"""Connection parameters of gateway, worker and Jobs, with which a lost server is an error.
 
 A server that is lost with its node sends nothing any more, and TCP alone waits for hours.
-Keepalives find a dead peer of an idle connection, ``tcp_user_timeout`` one of a connection with
-data under way, and ``statement_timeout`` ends a statement that the server itself takes too long
-for. None of them helps against a server that is frozen: its kernel still acknowledges. So a client
-also needs a deadline of its own, see ``client_seconds``.
+Keepalives detect a dead peer of an idle connection, ``tcp_user_timeout`` one of a connection with
+data in flight, and ``statement_timeout`` ends a slow statement in the server. None of them helps
+against a frozen server: its kernel still acknowledges. So a client also needs its own deadline, see
+``client_seconds``.
 """
 
 import os
@@ -19,8 +18,8 @@ CLIENT_MARGIN_SECONDS = 5.0
 def client_seconds(statement_seconds: float) -> float:
     """Return the time that a client waits for the end of a statement.
 
-    It is longer than ``statement_timeout``, so that a server that can still answer ends the
-    statement itself.
+    It is longer than ``statement_timeout``, so that a server that responds ends the statement
+    itself.
     """
     return statement_seconds + min(statement_seconds, CLIENT_MARGIN_SECONDS)
 
@@ -31,12 +30,11 @@ def connection_parameters(
     statement_seconds: float | None = None,
     transaction_idle_seconds: float | None = None,
 ) -> dict[str, str | int]:
-    """Return libpq parameters for a connection to ``url``; what the URL sets itself is left as it
-    is.
+    """Return libpq parameters for a connection to ``url``; parameters of the URL take precedence.
 
     ``statement_seconds`` bounds each statement, and ``transaction_idle_seconds`` the time for which
     a transaction may hold its locks without a statement; None: no bound. Options of the URL, or
-    else of ``PGOPTIONS``, are added and win.
+    else of ``PGOPTIONS``, are added and take precedence.
     """
     given = {name: values[-1] for name, values in parse_qs(urlsplit(url).query).items()}
     defaults: dict[str, str | int] = {
@@ -47,7 +45,7 @@ def connection_parameters(
         "keepalives_count": 3,
         "tcp_user_timeout": 10_000,
     }
-    # The server finds a lost client in the same way; without it the locks of that client stay for
+    # The server detects a lost client in the same way; otherwise that client's locks stay for
     # two hours.
     settings = {
         "tcp_keepalives_idle": "10",
@@ -72,11 +70,11 @@ LIBPQ_NAMES = ("HOME", "LD_LIBRARY_PATH", "TZ")
 
 
 def libpq_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a subprocess needs to connect as this process does, and no others.
+    """Return the variables that a subprocess needs to connect like this process, and no others.
 
     These are libpq's own (``PGUSER``, ``PGPASSWORD``, ``PGSSLROOTCERT`` …), those of the TLS and
-    Kerberos libraries under it, and ``HOME``, where libpq finds ``.pgpass`` and ``.postgresql``. A
-    URL of the chart has neither user nor password.
+    Kerberos libraries, and ``HOME``, where libpq finds ``.pgpass`` and ``.postgresql``. A URL of
+    the chart has neither user nor password.
     """
     return {
         name: value

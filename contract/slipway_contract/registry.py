@@ -1,6 +1,4 @@
-"""Words of the model registry: aliases, tags, the artifact manifest and its digest, storage
-URIs.
-"""
+"""Conventions of the model registry: aliases, tags, artifact manifest and digest, storage URIs."""
 
 import hashlib
 import re
@@ -17,17 +15,17 @@ MANIFEST_FILE = "manifest.json"
 PACKAGE_SIGNATURE_FILE = "manifest.sig"
 """Signature of the manifest, and so of all files that it lists; the manifest does not list it.
 
-As OpenSSF model signing writes it, of a folder with the one file ``NAME/manifest.json``: a manifest
-that was signed for one registered model does not pass for another's.
+Its format is that of OpenSSF model signing for a directory with the one file
+``NAME/manifest.json``: the signature of one registered model is invalid for another.
 """
 SIGNATURE_FILE = "signature.json"
 EXAMPLE_FILE = "input_example.json"
-"""A V2 request body that the version answers; the controller's smoke prediction."""
+"""A valid V2 request body for the version; the controller's smoke prediction sends it."""
 CARD_FILE = "model_card.md"
 CARD = "card"
 """Parameter of the V2 metadata: the model card, Markdown."""
 REFERENCE_FILE = "reference.json"
-"""Distribution of the training inputs, which the monitor compares with."""
+"""Distribution of the training inputs, the reference of the drift monitor."""
 
 
 class Tag(StrEnum):
@@ -39,27 +37,24 @@ class Tag(StrEnum):
     DATASET_LICENCE = "slipway.dataset.licence"
     DATASET_SOURCE = "slipway.dataset.source"
     DATASET_PLACE = "slipway.dataset.place"
-    """The kind of place that the training had it from: a mirror, the public source, a package, a
-    generator.
-    """
+    """Kind of the data's source: a mirror, the public source, a package, a generator."""
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"
     SWEEP = "slipway.sweep"
-    """The sweep whose best parameters it was trained with."""
+    """The sweep whose best parameters the training used."""
     SIGNER = "slipway.signer"
-    """SHA-256 of the public key (PEM) that the artifact's signature is checked with."""
+    """SHA-256 of the public key (PEM) that verifies the artifact's signature."""
     ARTIFACT = "slipway.artifact"
-    """``models:/m-…``, the logged model that is served in place of the version's own: it was
-    adopted from that one.
+    """``models:/m-…``: the logged model that an adopted version serves in place of its own.
     """
 
 
 class ArtifactFormat(StrEnum):
-    """How a model is stored. JOBLIB is pickle: it can run any code when loaded, so a Model must ask
-    for it.
+    """Storage format of a model.
 
-    RULES is JSON, a ``RuleSet``: words for rules whose code is part of the server.
+    JOBLIB is pickle: loading it can run any code, so a Model must allow it explicitly. RULES is
+    JSON, a ``RuleSet``: the lexicon of rules whose code is part of the server.
     """
 
     ONNX = "onnx"
@@ -69,7 +64,7 @@ class ArtifactFormat(StrEnum):
 
     @property
     def file(self) -> str:
-        """The name of the model file in the artifact."""
+        """Name of the model file in the artifact."""
         return f"model.{self.value}"
 
 
@@ -88,22 +83,22 @@ SKOPS_TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils._bunch.Bunch",
 )
-"""Parts of fitted estimators that skops may build beside its own list of public scikit-learn
-classes.
+"""Types that skops may load in addition to its own list of public scikit-learn classes.
 
 The list is fixed in code: data containers only, nothing that takes a function or a name to import.
 """
 
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,252}$")
-"""Names of registered models that can be served. MLflow takes no dots in the name of a logged
-model, which every version is.
+"""Names of registered models that can be served.
+
+MLflow allows no dots in the name of a logged model, which every version is.
 """
 NAME_RULE = "use 1 to 253 letters, digits, hyphens and underscores, the first a letter or digit"
 _HEX = re.compile(r"^[0-9a-f]{64}$")
 
 
 def digest_of(content: bytes) -> str:
-    """``sha256:<hex>`` of the bytes."""
+    """Return ``sha256:<hex>`` of the bytes."""
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
@@ -131,9 +126,7 @@ class ManifestEntry(BaseModel):
 
 
 class ArtifactManifest(BaseModel):
-    """The complete list of an artifact's files. Its own digest therefore stands for the whole
-    artifact.
-    """
+    """Complete list of an artifact's files; its digest therefore identifies the whole artifact."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -153,7 +146,7 @@ class ArtifactManifest(BaseModel):
         return self
 
     def content(self) -> bytes:
-        """The canonical bytes: files sorted by path, no white space."""
+        """Return the canonical bytes: files sorted by path, no white space."""
         ordered = self.model_copy(
             update={"files": tuple(sorted(self.files, key=lambda entry: entry.path))}
         )
@@ -166,9 +159,7 @@ class ArtifactManifest(BaseModel):
 
 
 class StorageUri(BaseModel):
-    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a registered version whose bytes have
-    that digest.
-    """
+    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a version, pinned by digest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -179,7 +170,7 @@ class StorageUri(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the URI; raises ValueError with one line that says what is wrong."""
+        """Return the parsed URI; raise ValueError with a one-line problem."""
         parts = urlsplit(text)
         if parts.scheme != "mlflow":
             raise ValueError(f"storage URI {text!r} does not start with mlflow://")

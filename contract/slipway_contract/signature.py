@@ -1,6 +1,4 @@
-"""What a model takes and gives: names, datatypes, units, bounds, codes, and whether a value may be
-missing.
-"""
+"""Model signature: names, datatypes, units, bounds, codes and missing values of its columns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,16 +20,14 @@ from slipway_contract.v2 import (
 from slipway_contract.values import plain_values
 
 ROUNDING = {Datatype.FP16: 2e-3, Datatype.FP32: 1e-5, Datatype.FP64: 1e-5}
-"""How far an output may lie beyond its bounds, as a part of the bound where that is above 1: sums
-are rounded.
-"""
+"""Tolerance of an output beyond its bounds, relative to a bound above 1: sums are rounded."""
 
 
 class ImageSpec(BaseModel):
-    """How an image becomes the values of an input, so that every caller makes the same of it.
+    """Conversion of an image to the values of an input, the same for every caller.
 
-    A pixel's part of 0..255 is stretched to ``black``..``white``, then ``(value - mean) /
-    deviation`` for each channel.
+    A pixel's part of 0..255 is scaled to ``black``..``white``, then ``(value - mean) / deviation``
+    is applied to each channel.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -52,12 +48,12 @@ class ImageSpec(BaseModel):
     ground: Literal["black", "white"] | None = Field(
         default=None,
         description=(
-            "the ground that the model knows; an image whose border is nearer to the other one "
+            "the ground that the model expects; an image whose border is nearer to the other one "
             "is inverted"
         ),
     )
     trim: bool = Field(
-        default=False, description="whether the ground around what is shown is cut away first"
+        default=False, description="whether the ground around the content is cut away first"
     )
 
     @model_validator(mode="after")
@@ -81,11 +77,10 @@ class ImageSpec(BaseModel):
 
 
 class Lookup(BaseModel):
-    """From where the value of an input comes when a caller names what it is about, and a date, in
-    place of the value.
+    """Feature lookup: a caller sends keys and a date in place of the value of an input.
 
-    The same for all inputs of a model that are looked up. The feature of an input has the input's
-    name.
+    It is the same for all inputs of a model that are looked up. The feature of an input has the
+    input's name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -94,10 +89,10 @@ class Lookup(BaseModel):
         min_length=1, max_length=100, description="the feature set, and the version of its meaning"
     )
     keys: tuple[str, ...] = Field(
-        min_length=1, description="what a caller names, as store and product"
+        min_length=1, description="keys that a caller sends, as store and product"
     )
     date: str = Field(
-        default="date", min_length=1, description="the name of the day that is asked for"
+        default="date", min_length=1, description="name of the field with the requested day"
     )
 
     @model_validator(mode="after")
@@ -107,11 +102,15 @@ class Lookup(BaseModel):
         return self
 
 
+def _present(values: Sequence[Any]) -> list[Any]:
+    return [v for v in values if v is not None and v == v]  # only NaN differs from itself
+
+
 class Column(BaseModel):
     """One named input or output.
 
-    ``shape`` is that of one row: ``[]`` is a scalar per row, ``[64]`` a vector. On the wire a
-    tensor has the number of rows as a first dimension in front of it.
+    ``shape`` is that of one row: ``[]`` is a scalar per row, ``[64]`` a vector. In a request a
+    tensor has the number of rows as an additional first dimension.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -127,14 +126,14 @@ class Column(BaseModel):
         default=None, description="the allowed codes and what each means"
     )
     classes: tuple[str, ...] | None = Field(
-        default=None, description="of a vector: what each of its values is of"
+        default=None, description="class of each value of a vector"
     )
     missing: bool = Field(default=False, description="whether null may stand for an unknown value")
     max_length: int | None = Field(
         default=None, ge=1, description="characters that a text may have"
     )
     image: ImageSpec | None = Field(
-        default=None, description="the values are those of an image, made in this way"
+        default=None, description="the values are those of an image, converted in this way"
     )
     lookup: Lookup | None = Field(default=None, description="the value can be looked up")
 
@@ -170,25 +169,26 @@ class Column(BaseModel):
 
     @property
     def metadata(self) -> TensorMetadata:
-        """V2 metadata; what V2 has no field for stands in ``parameters``."""
+        """V2 metadata; fields that V2 does not have are in ``parameters``."""
         known = {"name", "datatype", "shape"}
-        said = self.model_dump(mode="json", exclude=known, exclude_defaults=True)
+        parameters = self.model_dump(mode="json", exclude=known, exclude_defaults=True)
         return TensorMetadata(
-            name=self.name, datatype=self.datatype, shape=[-1, *self.shape], parameters=said or None
+            name=self.name,
+            datatype=self.datatype,
+            shape=[-1, *self.shape],
+            parameters=parameters or None,
         )
 
     @classmethod
     def of_metadata(cls, tensor: TensorMetadata) -> Self:
-        """The column that ``metadata`` described; parameters that are not ours are left out."""
-        said = {k: v for k, v in (tensor.parameters or {}).items() if k in cls.model_fields}
+        """Return the column that ``metadata`` describes; unknown parameters are ignored."""
+        known = {k: v for k, v in (tensor.parameters or {}).items() if k in cls.model_fields}
         return cls(
-            name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **said
+            name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape[1:]), **known
         )
 
     def rows_of(self, tensor: Tensor) -> int:
-        """The number of rows in a tensor of this column; raises InvalidInput when the shape is
-        another.
-        """
+        """Return the number of rows of a tensor; raise InvalidInput when its shape does not fit."""
         shape = tensor.shape
         # A scalar column is accepted as [rows] and as [rows, 1]: V2 clients write both.
         if shape and self.has_shape(shape, shape[0]):
@@ -197,7 +197,7 @@ class Column(BaseModel):
         raise InvalidInput(self.name, f"shape {shape} does not fit; expected [{', '.join(wanted)}]")
 
     def check(self, tensor: Tensor) -> int:
-        """Raise InvalidInput unless the tensor fits; returns its number of rows."""
+        """Return the number of rows; raise InvalidInput unless the tensor fits."""
         rows = self.rows_of(tensor)
         if tensor.datatype is not self.datatype:
             raise InvalidInput(
@@ -207,14 +207,10 @@ class Column(BaseModel):
         return rows
 
     def check_values(self, values: Sequence[Any]) -> None:
-        """Raise InvalidInput unless all values have the datatype, are within bounds and among the
-        codes.
-        """
+        """Raise InvalidInput unless all values fit the datatype, the bounds and the codes."""
         check_values(self.name, self.datatype, values, missing=self.missing)
         if self.missing:
-            values = [
-                v for v in values if v is not None and v == v
-            ]  # NaN alone differs from itself
+            values = _present(values)
         if not values:
             return
         if self.max_length is not None and (longest := max(map(len, values))) > self.max_length:
@@ -223,12 +219,9 @@ class Column(BaseModel):
             )
         if self.codes is not None and not self.codes.keys() >= set(values):
             wrong = next(v for v in values if v not in self.codes)
+            codes = ", ".join(map(str, self.codes))
             raise InvalidInput(
-                self.name,
-                (
-                    f"{wrong:g} is not one of the codes "
-                    f"{', '.join(map(str, self.codes))}{self._or_null}"
-                ),
+                self.name, f"{wrong:g} is not one of the codes {codes}{self._or_null}"
             )
         if self.minimum is not None and min(values) < self.minimum:
             raise InvalidInput(
@@ -240,14 +233,11 @@ class Column(BaseModel):
             )
 
     def has_shape(self, shape: Sequence[int], rows: int) -> bool:
-        """Return whether the shape is ``[rows, *self.shape]``, or of a scalar column ``[rows,
-        1]``.
-        """
+        """Return True for ``[rows, *self.shape]``, and for ``[rows, 1]`` of a scalar column."""
         return tuple(shape) in ((rows, *self.shape), (rows, *(self.shape or (1,))))
 
     def check_output(self, tensor: Tensor, rows: int) -> None:
-        """Raise InvalidOutput unless the tensor is this output for that many rows: shape, datatype,
-        bounds and codes.
+        """Raise InvalidOutput unless shape, datatype, bounds and codes of the tensor fit.
 
         Null and NaN pass: a model may have no value for a row.
         """
@@ -261,13 +251,10 @@ class Column(BaseModel):
             raise InvalidOutput(
                 self.name, f"is {tensor.datatype}; the signature has {self.datatype}"
             )
-        values = [
-            v for v in tensor.data if v is not None and v == v
-        ]  # NaN alone differs from itself
+        values = _present(tensor.data)
+        finite = [v for v in values if v not in (math.inf, -math.inf)]
         try:
-            check_values(
-                self.name, self.datatype, [v for v in values if v not in (math.inf, -math.inf)]
-            )
+            check_values(self.name, self.datatype, finite)
         except InvalidInput as error:
             raise InvalidOutput(self.name, error.problem) from None
         if self.codes is not None and (wrong := [v for v in values if v not in self.codes]):
@@ -275,23 +262,16 @@ class Column(BaseModel):
                 self.name,
                 f"is {wrong[0]:g}, which is not one of the codes {', '.join(map(str, self.codes))}",
             )
-        apart = ROUNDING.get(self.datatype, 0)
-        if (
-            values
-            and self.minimum is not None
-            and min(values) < self.minimum - apart * max(1, abs(self.minimum))
-        ):
-            raise InvalidOutput(
-                self.name, f"is {min(values):g}, which is below the minimum {self.minimum:g}"
-            )
-        if (
-            values
-            and self.maximum is not None
-            and max(values) > self.maximum + apart * max(1, abs(self.maximum))
-        ):
-            raise InvalidOutput(
-                self.name, f"is {max(values):g}, which is above the maximum {self.maximum:g}"
-            )
+        if values:
+            self._check_output_bounds(min(values), max(values))
+
+    def _check_output_bounds(self, low: float, high: float) -> None:
+        tolerance = ROUNDING.get(self.datatype, 0)
+        minimum, maximum = self.minimum, self.maximum
+        if minimum is not None and low < minimum - tolerance * max(1, abs(minimum)):
+            raise InvalidOutput(self.name, f"is {low:g}, which is below the minimum {minimum:g}")
+        if maximum is not None and high > maximum + tolerance * max(1, abs(maximum)):
+            raise InvalidOutput(self.name, f"is {high:g}, which is above the maximum {maximum:g}")
 
     @property
     def _or_null(self) -> str:
@@ -322,15 +302,14 @@ class Signature(BaseModel):
         if self.lookup and (
             both := {*self.lookup.keys, self.lookup.date} & {column.name for column in self.inputs}
         ):
-            raise ValueError(
-                f"{', '.join(sorted(both))}: is both an input and what others are looked up by"
-            )
+            raise ValueError(f"{', '.join(sorted(both))}: is both an input and a lookup key")
         return self
 
     @classmethod
     def of_metadata(cls, metadata: ModelMetadata) -> Self:
-        """Return the signature that a predictor's V2 metadata describes; raises ValidationError
-        when it describes none.
+        """Return the signature that a predictor's V2 metadata describes.
+
+        Raises ValidationError when it describes none.
         """
         inputs, outputs = (
             tuple(map(Column.of_metadata, group)) for group in (metadata.inputs, metadata.outputs)
@@ -339,13 +318,11 @@ class Signature(BaseModel):
 
     @property
     def lookup(self) -> Lookup | None:
-        """How those inputs are looked up that can be."""
+        """Lookup of those inputs that can be looked up."""
         return next((column.lookup for column in self.inputs if column.lookup), None)
 
     def check(self, inputs: Sequence[Tensor]) -> int:
-        """Raise InvalidInput unless the tensors are exactly the inputs; returns the number of
-        rows.
-        """
+        """Return the number of rows; raise InvalidInput unless the tensors are the inputs."""
         given = {tensor.name: tensor for tensor in inputs}
         self._check_names(given)
         rows = {column.name: column.check(given[column.name]) for column in self.inputs}
@@ -358,7 +335,7 @@ class Signature(BaseModel):
         return rows[first]
 
     def check_outputs(self, names: Sequence[str]) -> None:
-        """Raise InvalidInput when an output is asked for that the model does not give."""
+        """Raise InvalidInput when a requested output does not exist."""
         known = [column.name for column in self.outputs]
         for name in names:
             if name not in known:
@@ -367,9 +344,7 @@ class Signature(BaseModel):
                 )
 
     def check_answer(self, outputs: Sequence[Tensor], rows: int) -> None:
-        """Raise InvalidOutput unless the tensors are exactly the outputs, each for that many rows
-        and with allowed values.
-        """
+        """Raise InvalidOutput unless the tensors are exactly the outputs, with allowed values."""
         given = {tensor.name: tensor for tensor in outputs}
         known = {column.name for column in self.outputs}
         for name in given:
@@ -389,17 +364,13 @@ class Signature(BaseModel):
                 )
         for name in known:
             if name not in given:
-                raise InvalidInput(
-                    name,
-                    "is missing from the inputs"
-                    if len(known) > 1
-                    else "is missing; it is the only input",
-                )
+                alone, several = "is missing; it is the only input", "is missing from the inputs"
+                raise InvalidInput(name, several if len(known) > 1 else alone)
 
     def request(
         self, rows: Sequence[Mapping[str, Any]], request_id: str | None = None
     ) -> InferenceRequest:
-        """A V2 request of rows with named values, as ``[{"age": 63, …}]``.
+        """Return a V2 request for rows with named values, such as ``[{"age": 63, …}]``.
 
         Raises InvalidInput naming the input (and the row, when there are several).
         """
@@ -426,8 +397,9 @@ class Signature(BaseModel):
         )
 
     def _by_column(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """The values of each input, checked at once: a tenth of the time that a check of each row
-        takes.
+        """Return the checked values of each input.
+
+        Checking a whole column takes a tenth of the time of checking each row.
         """
         names = {column.name for column in self.inputs}
         for row in rows:
@@ -445,9 +417,7 @@ class Signature(BaseModel):
         return data
 
     def _report_row(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Raise InvalidInput of the first wrong row, with its number; there is one. Halves are
-        checked in turn to find it.
-        """
+        """Raise InvalidInput with the number of the first wrong row, found by bisection."""
         start, end = 0, len(rows)
         while end - start > 1:
             middle = (start + end) // 2
@@ -464,7 +434,7 @@ class Signature(BaseModel):
 
     @staticmethod
     def _values(column: Column, value: Any) -> list[Any]:
-        """The values of one row's vector, flat and not checked."""
+        """Return the values of one row's vector, flat and not checked."""
         if not isinstance(value, list):
             raise InvalidInput(
                 column.name, f"must be a list of {element_count(column.shape)} values"
@@ -477,12 +447,12 @@ class Signature(BaseModel):
         return values
 
     def rows(self, outputs: Sequence[Tensor]) -> list[dict[str, Any]]:
-        """The outputs as one object a row, in the order of the request; vectors stay lists."""
+        """Return one object a row, in the order of the request; vectors stay lists."""
         count = outputs[0].shape[0] if outputs else 0
         rows: list[dict[str, Any]] = [{} for _ in range(count)]
         shapes = {column.name: column.shape for column in self.outputs}
         for tensor in outputs:
-            # A scalar column may come back as [rows] or as [rows, 1].
+            # A scalar column may be returned as [rows] or as [rows, 1].
             scalar = shapes.get(tensor.name, tuple(tensor.shape[1:])) == ()
             width = element_count(tensor.shape[1:])
             for index, row in enumerate(rows):

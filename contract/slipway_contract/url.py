@@ -1,8 +1,8 @@
-"""URLs that callers name, read in one way: what is checked is what is dialled.
+"""URLs in requests, parsed once: the checked parts are those that are connected to.
 
 URL parsers differ: for one a backslash belongs to the host, for another it ends the host; one
-decodes ``%6c`` and maps ``ⓛ`` to ``l``, another does not. So a URL is split once, its host must be
-plain after IDNA, and the URL that is dialled is joined from those parts.
+decodes ``%6c`` and maps ``ⓛ`` to ``l``, another does not. Therefore a URL is split once, its host
+must be plain after IDNA, and the URL to connect to is joined from those parts.
 """
 
 import ipaddress
@@ -16,16 +16,14 @@ PORTS = {"http": 80, "https": 443}
 MAX_LENGTH = 8192
 HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-"""A last label like this makes the host an IPv4 address for some parsers: ``0x7f.1``,
-``2130706433``.
-"""
+"""Last label that makes the host an IPv4 address for some parsers: ``0x7f.1``, ``2130706433``."""
 KEPT = "/%:@!$&'()*+,;=-._~"
-"""Characters of a path that stay as they are (RFC 3986, section 3.3), and escapes."""
-EMBEDDED = [
+"""Characters of a path that are not escaped (RFC 3986, section 3.3), and escapes."""
+IPV4_IN_IPV6 = [
     ipaddress.ip_network(each)
     for each in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96")
 ]
-"""IPv6 addresses that stand for an IPv4 address, which may be any."""
+"""IPv6 networks whose addresses contain an IPv4 address, which may be any."""
 
 
 @dataclass(frozen=True)
@@ -34,22 +32,18 @@ class HttpUrl:
 
     scheme: str
     host: str
-    """A name in lower case and ASCII without a dot at its end, or an IP address without
-    brackets.
-    """
+    """A lower-case ASCII name without a trailing dot, or an IP address without brackets."""
     port: int
     target: str
     """Path and query, in ASCII."""
 
     @property
     def is_address(self) -> bool:
-        """Whether the host is an IP address."""
+        """True when the host is an IP address."""
         return ":" in self.host or bool(NUMBER.fullmatch(self.host.rpartition(".")[2]))
 
     def at(self, host: str) -> str:
-        """Return the URL with another host, for example with the address that the host was resolved
-        to.
-        """
+        """Return the URL with another host, such as a resolved address."""
         return f"{self.scheme}://{self._authority(host)}{self.target}"
 
     @property
@@ -66,7 +60,7 @@ class HttpUrl:
 
 
 def read_url(text: str) -> HttpUrl:
-    """Take a URL apart. Raises ValueError with the problem, as a sentence without its subject."""
+    """Return the parts of a URL; raise ValueError with a predicate, "is not a URL"."""
     if len(text) > MAX_LENGTH:
         raise ValueError(f"is longer than {MAX_LENGTH} characters")
     try:
@@ -123,15 +117,13 @@ def _ipv6(text: str) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Return whether the address is one of the open internet, and does not stand for another
-    one.
-    """
+    """Return True for an address of the public internet that contains no other address."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:  # with a zone, as fe80::1%eth0
         return False
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
         ip = ip.ipv4_mapped
-    if ip.version == 6 and any(ip in network for network in EMBEDDED):
+    if ip.version == 6 and any(ip in network for network in IPV4_IN_IPV6):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -1,8 +1,8 @@
 """Open Inference Protocol (V2) types over JSON.
 
 Source: the KServe Open Inference Protocol, "HTTP/REST" and "Tensor Data" sections, and Triton's
-`parameters` extension. A tensor's `data` may be flat or nested in row-major order; here it is
-always kept flat.
+`parameters` extension. A tensor's `data` may be flat or nested in row-major order in JSON; here it
+is always flat.
 """
 
 import math
@@ -29,9 +29,9 @@ from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValue
 Scalar = bool | int | float | str | bytes | None
 Parameters = Annotated[dict[str, Any], Field(max_length=FIELDS)]
 DIMENSIONS = 32
-"""Of a tensor: as many as numpy has had for long."""
+"""Limit of dimensions of a tensor: numpy's limit before 2.0."""
 TENSORS = 2**13
-"""Inputs, or outputs, of one request."""
+"""Limit of inputs, and of outputs, of one request."""
 
 
 class Datatype(StrEnum):
@@ -112,22 +112,18 @@ def check_values(
             and math.isfinite(value)
             and not _within(value, datatype.bounds)
         ):
-            _refuse_size(
-                field, datatype, at, value
-            )  # parsers give a whole number of more than 64 bits as a float
+            # Parsers return a whole number of more than 64 bits as a float.
+            _refuse_size(field, datatype, at, value)
         word = "null (missing)" if value is None else f"{short(value)} ({type(value).__name__})"
         raise InvalidInput(field, f"value {at} is {word}; {datatype} is expected")
     if datatype.bounds is None or not values:
         return
     if datatype.is_float:
-        some_nan = any(
-            map(operator.ne, values, values)
-        )  # NaN alone differs from itself; math.isnan fails on very large ints
+        # Only NaN differs from itself; math.isnan fails on very large ints.
+        some_nan = any(map(operator.ne, values, values))
         if not _INFINITE.isdisjoint(values) or (some_nan and not missing):
-            raise InvalidInput(
-                field,
-                "NaN and infinity are not accepted" if not missing else "infinity is not accepted",
-            )
+            both, infinity = "NaN and infinity are not accepted", "infinity is not accepted"
+            raise InvalidInput(field, infinity if missing else both)
         values = [v for v in values if v == v] if some_nan else values
     if values and not (
         _within(min(values), datatype.bounds) and _within(max(values), datatype.bounds)
@@ -147,47 +143,43 @@ def _refuse_size(field: str, datatype: Datatype, at: int, value: float) -> NoRet
     )
 
 
-_brief = (
-    reprlib.Repr()
-)  # a plain repr of a value nested 1,000 deep raises, and that of a long list takes memory
+# A plain repr of a value nested 1,000 deep raises, and that of a long list takes memory.
+_brief = reprlib.Repr()
 _brief.maxstring = _brief.maxlong = _brief.maxother = 40
 
 
 def short(value: object) -> str:
-    """At most 40 characters of the value's repr, for an error."""
+    """Return at most 40 characters of the value's repr, for an error text."""
     text = _brief.repr(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
 def element_count(shape: Iterable[int]) -> int:
-    """Number of elements of a tensor of that shape."""
+    """Return the number of elements of a tensor of that shape."""
     return math.prod(shape)
 
 
 def flatten(field: str, data: list[Any], shape: Sequence[int]) -> list[Any]:
-    """``data`` in row-major order as a flat list; nested lists must have exactly the shape.
+    """Return ``data`` in row-major order as a flat list; nested lists must have exactly the shape.
 
-    Raises InvalidInput when the number of elements or a nested length is not what ``shape`` says.
+    Raises InvalidInput when the number of elements or a nested length does not match ``shape``.
     """
     if data and isinstance(data[0], list):
         for depth, size in enumerate(shape):
             if depth:
                 if any(type(row) is not list for row in data):
                     raise InvalidInput(
-                        field, f"data is ragged or not nested as shape {list(shape)} says"
+                        field, f"data is ragged or not nested as shape {list(shape)}"
                     )
                 if any(len(row) != size for row in data):
+                    problem = f"dimension {depth} is not {size} long"
                     raise InvalidInput(
-                        field,
-                        (
-                            f"data does not have the shape {list(shape)}: dimension {depth} is "
-                            f"not {size} long"
-                        ),
+                        field, f"data does not have the shape {list(shape)}: {problem}"
                     )
                 data = [value for row in data for value in row]
             elif len(data) != size:
                 raise InvalidInput(
-                    field, f"data has {len(data)} rows; shape {list(shape)} says {size}"
+                    field, f"data has {len(data)} rows; shape {list(shape)} needs {size}"
                 )
     if len(data) != element_count(shape):
         raise InvalidInput(
@@ -223,20 +215,21 @@ class Tensor(CallerBody):
             raise InvalidInput(self.name, f"shape {self.shape} has a negative dimension")
         self.data = flatten(self.name, self.data, self.shape)
         if info.context is not _WITHOUT_VALUES:
-            # Whether a missing value is allowed is for the signature to say, not for the protocol.
+            # The signature, not the protocol, defines whether a value may be missing.
             check_values(self.name, self.datatype, self.data, missing=True)
         return self
 
 
 _WITH_VALUES = {"values": True}
-"""Context of a request's validation."""
+"""Validation context of a request."""
 _WITHOUT_VALUES = {"values": False}
-"""The same, with the values left to the signature."""
+"""Validation context of a request whose values the signature checks."""
 
 
 CONTENT_TYPES = frozenset({"np", "pd", "str"})
-"""Values of MLServer's parameter ``content_type`` that leave the data as V2 defines it; any other
-encodes the data further.
+"""Values of MLServer's parameter ``content_type`` that leave the data as V2 defines it.
+
+Any other value encodes the data further.
 """
 _BINARY = (
     "outputs of this request are JSON; send its inputs as binary data, or leave the parameter out"
@@ -256,17 +249,13 @@ UNSUPPORTED: Mapping[str, str] = {
     "shared_memory_region": _SHARED_MEMORY,
     "timeout": "the gateway has a time limit of its own; leave it out",
 }
-"""Parameters of known extensions of the protocol that would change what a request means, and the
-remedy for each.
-"""
+"""Parameters of known extensions of the protocol that would change a request, with remedies."""
 
 
 def _check_parameters(
     field: str, given: dict[str, Any] | None, info: ValidationInfo
 ) -> dict[str, Any] | None:
-    """Raise InvalidInput when a request's parameter asks for what is not supported. Those that no
-    extension has are ignored.
-    """
+    """Raise InvalidInput for a parameter of an unsupported extension; ignore unknown parameters."""
     if not given or info.context is None:  # the parameters of a response are not the caller's
         return given
     for name, value in given.items():
@@ -284,7 +273,7 @@ def _check_parameters(
 
 
 class RequestedOutput(CallerBody):
-    """An output the caller asks for by name."""
+    """An output that the caller requests by name."""
 
     name: str = Field(min_length=1)
     parameters: Parameters | None = None
@@ -326,7 +315,7 @@ class InferenceRequest(CallerBody):
 
 
 class InferenceResponse(BaseModel):
-    """Answer of ``POST /v2/models/{name}/infer``."""
+    """Response of ``POST /v2/models/{name}/infer``."""
 
     # "model_" is the protocol's own prefix here, not pydantic's.
     model_config = ConfigDict(protected_namespaces=())
@@ -348,7 +337,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """Answer of ``GET /v2/models/{name}``."""
+    """Response of ``GET /v2/models/{name}``."""
 
     name: str
     versions: list[str] | None = None
@@ -359,7 +348,7 @@ class ModelMetadata(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """Answer of ``GET /v2``."""
+    """Response of ``GET /v2``."""
 
     name: str
     version: str
@@ -373,12 +362,12 @@ def parse_request(
     loads: Callable[[bytes], Any] = from_json,
     values: bool = True,
 ) -> InferenceRequest:
-    """Read a V2 JSON request with at most ``limit`` values.
+    """Return the V2 JSON request in a body with at most ``limit`` values.
 
     ``loads`` parses JSON and raises ValueError. Without ``values`` only the number of values is
-    checked, not what they are. Raises TooManyValues, MalformedRequest when it is not JSON or not of
-    the protocol's structure, InvalidInput when a tensor's shape, size or values are wrong, or a
-    parameter asks for what is not supported.
+    checked, not their types and ranges. Raises TooManyValues; MalformedRequest when the body is not
+    JSON or not of the protocol's structure; InvalidInput when a tensor's shape, size or values are
+    wrong, or a parameter is not supported.
     """
     content = read_json(body, limit, loads)
     try:
@@ -393,7 +382,7 @@ def parse_request(
 
 
 def explain(error: ValidationError) -> InvalidInput | MalformedRequest:
-    """The first finding of a pydantic error, in our words."""
+    """Return the first finding of a pydantic error as an error of this package."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidInput):

@@ -1,6 +1,4 @@
-"""One reader of values: JSON, CSV, and Parquet give a model the same value, or an error that names
-the remedy.
-"""
+"""Conversion of values: JSON, CSV and Parquet give the same value, or an error with the remedy."""
 
 import math
 import re
@@ -16,19 +14,19 @@ from slipway_contract.v2 import Datatype, short
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
 _OTHER_NUMBER = re.compile(r"[+-]?[0-9][0-9 '_,.]*")
-"""A number in the format of another country or program: ``1,5``, ``1.000,5``, ``1_000``."""
+"""A number in the format of another locale or program: ``1,5``, ``1.000,5``, ``1_000``."""
 _NO_VALUE = frozenset(["na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-", "."])
-"""What programs write for a missing value, in lower case."""
+"""Texts that programs write for a missing value, in lower case."""
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 _TYPES: dict[Datatype, set[type]] = {Datatype.BOOL: {bool}, Datatype.BYTES: {str}}
 
 
 def plain_values(field: str, datatype: Datatype, values: Sequence[Any]) -> Sequence[Any]:
-    """Return values of JSON or Parquet in the type of the datatype, where nothing is lost; others
-    stay as they are.
+    """Return values of JSON or Parquet in the type of the datatype, where the conversion is exact.
 
     A whole number with a decimal point and a decimal become the datatype's number, 0 and 1 become a
-    BOOL, UTF-8 becomes text. Raises InvalidInput for bytes that are not UTF-8.
+    BOOL, UTF-8 becomes text; other values are unchanged. Raises InvalidInput for bytes that are not
+    UTF-8.
     """
     allowed = _TYPES.get(datatype) or ({int, float} if datatype.is_float else {int})
     if set(map(type, values)) <= {*allowed, type(None)}:
@@ -56,10 +54,10 @@ def _plain(field: str, datatype: Datatype, value: Any) -> Any:
 
 
 def text_value(field: str, datatype: Datatype, text: str, *, missing: bool = False) -> Any:
-    """Return the value that a text stands for, as in a field of CSV: None for an empty one; a text
-    is returned unchanged.
+    """Return the value that a text, such as a field of CSV, represents: None for an empty one.
 
-    ``missing`` is whether the value may be missing, for the remedy. Raises InvalidInput.
+    A value of BYTES is returned unchanged. ``missing`` is True when the value may be missing; the
+    remedy depends on it. Raises InvalidInput.
     """
     if datatype is Datatype.BYTES:
         return text
@@ -91,9 +89,7 @@ def _remedy(datatype: Datatype, text: str, *, missing: bool) -> str:
 
 
 def list_value(field: str, datatype: Datatype, text: str) -> Any:
-    """Return the list that a text stands for, which is JSON; it may be nested. Raises
-    InvalidInput.
-    """
+    """Return the list that a JSON text represents; it may be nested. Raises InvalidInput."""
     try:
         return from_json(text, allow_inf_nan=False)
     except ValueError:
@@ -103,8 +99,9 @@ def list_value(field: str, datatype: Datatype, text: str) -> Any:
 
 
 def without_nan(values: Iterable[Any]) -> list[Any]:
-    """Return the values, nested lists included, with None in place of NaN: Parquet has both for a
-    missing value.
+    """Return the values, nested lists included, with None in place of NaN.
+
+    Parquet has both for a missing value.
     """
     return [_without_nan(value) for value in values]
 

@@ -1,3 +1,1 @@
-"""Keeps the world as the ``Model`` resources say: registry alias, then InferenceService, then
-traffic.
-"""
+"""Controller of the ``Model`` resources: registry alias, then InferenceService, then traffic."""

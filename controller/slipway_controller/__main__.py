@@ -1,4 +1,4 @@
-"""``python -m slipway_controller``: run until told to stop."""
+"""``python -m slipway_controller``: run the controller until SIGTERM or SIGINT."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from slipway_controller.settings import ControllerSettings
 
 
 def main() -> int:
-    """Exit status 2 when a setting is missing or wrong, 1 when another controller took over."""
+    """Run the controller; return 2 for an invalid setting, 1 when another controller took over."""
     log_to_stderr()
     for chatty in ("httpx", "kopf"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -52,7 +52,7 @@ def main() -> int:
 def _operate(
     settings: ControllerSettings, cluster: Cluster, controller: Controller, health: Health
 ) -> int:
-    # kopf takes a second to load: only for those who have a cluster.
+    # kopf takes a second to load: import it only on Kubernetes.
     from slipway_controller.handlers import Operator
 
     operator = Operator(controller, cluster, health, settings.interval)

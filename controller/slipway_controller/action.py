@@ -1,4 +1,4 @@
-"""What the controller can do in the world."""
+"""Actions of the controller on the cluster."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,12 @@ from slipway_controller.inference_service import Service
 
 @dataclass(frozen=True)
 class Apply:
-    """Create an object of a version, or bring it back to what it should be."""
+    """Create an object of a version, or restore its desired state."""
 
     manifest: Manifest
     drift: str = ""
-    """What someone else did to it; empty when it is made for the first time."""
+    """How the object differs from its desired state; empty when it is created for the first time.
+    """
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class Smoke:
-    """Make one prediction with the version's own example."""
+    """Send the version's own example to its predictor."""
 
     service: Service
     digest: str

@@ -1,6 +1,4 @@
-"""A version that was logged by hand has no digest to pin: a Job adopts it, and here is how far that
-is.
-"""
+"""Adoption of versions logged by hand: they have no digest to pin until a Job adopts them."""
 
 import json
 from dataclasses import dataclass
@@ -12,46 +10,47 @@ from slipway_contract.model import Model
 from slipway_controller.registry import Unpinned
 
 TEMPLATE = "adopt"
-"""The suspended CronJob that the Job is made from; its arguments are the registered model and the
-version.
+"""Name of the suspended CronJob that is the template of the Job.
+
+The Job's arguments are the registered model and the version.
 """
 
 
 @dataclass(frozen=True)
 class Adoption:
-    """``due``: the Job is to be made; ``impossible``: there is no template of it here."""
+    """State of an adoption.
+
+    ``due``: the Job is to be created; ``impossible``: the namespace has no template for it.
+    """
 
     state: Literal["due", "running", "failed", "impossible"]
     message: str = ""
 
 
 def job_name(model: Model, version: str) -> str:
-    """One Job a version: a second is refused by its name."""
+    """Return the name of the version's Job; the name prevents a second Job."""
     return f"{TEMPLATE}-{model.name}-{version}"
 
 
 def adoption_of(cluster: Cluster, model: Model, wanted: Unpinned) -> Adoption:
-    """Look for the Job. A failed one is kept for a while (``ttlSecondsAfterFinished``), and then
-    tried again.
+    """Return the state of the adoption of an unpinned version.
+
+    Kubernetes removes a failed Job after ``ttlSecondsAfterFinished``; the controller then starts
+    another one.
     """
     name = job_name(model, wanted.version)
     try:
         job = cluster.get(JOB, name)
     except NotFound:
-        return _before(cluster)
-    ended = [
-        c
-        for c in job.get("status", {}).get("conditions", [])
-        if c["type"] == "Failed" and c["status"] == "True"
-    ]
-    return (
-        Adoption("failed", _reason(cluster, name) or ended[0].get("message", ""))
-        if ended
-        else Adoption("running")
-    )
+        return _not_started(cluster)
+    conditions = job.get("status", {}).get("conditions", [])
+    failed = [c for c in conditions if c["type"] == "Failed" and c["status"] == "True"]
+    if not failed:
+        return Adoption("running")
+    return Adoption("failed", _reason(cluster, name) or failed[0].get("message", ""))
 
 
-def _before(cluster: Cluster) -> Adoption:
+def _not_started(cluster: Cluster) -> Adoption:
     try:
         cluster.get(CRON_JOB, TEMPLATE)
     except NotFound:
@@ -60,7 +59,7 @@ def _before(cluster: Cluster) -> Adoption:
 
 
 def _reason(cluster: Cluster, job: str) -> str:
-    """What the Job printed last: a JSON object with its reason."""
+    """Return the reason from the last JSON object in the Job's log; "" when there is none."""
     try:
         lines = [line for line in cluster.logs(JOB, job) if line.startswith("{")]
         return str(json.loads(lines[-1])["reason"]) if lines else ""

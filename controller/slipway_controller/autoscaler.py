@@ -1,4 +1,4 @@
-"""The HorizontalPodAutoscaler of a version: how many predictors it gets."""
+"""The HorizontalPodAutoscaler of a version."""
 
 from slipway_cluster import HORIZONTAL_POD_AUTOSCALER, Manifest
 from slipway_contract.model import Model
@@ -6,17 +6,18 @@ from slipway_contract.model import Model
 from slipway_controller.inference_service import object_metadata, service_name
 
 SHRINK_AFTER_SECONDS = 60
-"""A predictor is up again in 10 s, so the default of 300 s mostly pays for idle ones; a burst a
-minute is ridden out.
+"""Stabilization window of a scale-down.
+
+A new predictor is ready within 10 s, so the default of 300 s mostly pays for idle ones. A window of
+60 s keeps the replicas between bursts that come every minute.
 """
 
 
 def desired_autoscaler(model: Model, version: str) -> Manifest:
-    """Scales the Deployment that KServe makes for the version's InferenceService, by the CPU it
-    uses of what it requests.
+    """Return the autoscaler of the Deployment that KServe creates for the version.
 
-    Its name is not ``heart-3-predictor``: KServe deletes an autoscaler of that name when it is told
-    to leave scaling to others.
+    It scales by CPU utilization relative to the CPU request. Its name is not ``heart-3-predictor``:
+    KServe deletes an autoscaler of that name when the autoscaler class is ``external``.
     """
     scale = model.spec.scale
     target = {"type": "Utilization", "averageUtilization": scale.target_cpu_utilization}

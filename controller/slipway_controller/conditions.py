@@ -1,4 +1,4 @@
-"""Ready, Progressing and Degraded, in the words of ``kubectl describe``."""
+"""The conditions Ready, Progressing and Degraded of a Model."""
 
 from datetime import datetime
 from typing import Literal
@@ -9,9 +9,9 @@ from slipway_controller.inference_service import Service
 from slipway_controller.readiness import Readiness
 
 DELETING = "Deleting"
-"""Reason of a Model's last conditions."""
+"""Reason of the last conditions of a Model."""
 
-Words = tuple[bool, str, str]
+ConditionValue = tuple[bool, str, str]
 """Status, reason and message of a condition."""
 
 
@@ -22,18 +22,18 @@ def conditions(
     by_version: dict[str, Service],
     now: datetime,
 ) -> list[Condition]:
-    """The three conditions of a Model that is served."""
+    """Return the three conditions of a Model that is not being deleted."""
     canary = next((t for t in traffic if t.role is TrafficRole.CANARY), None)
     rolling = canary is not None or not (readiness.passed or readiness.failed)
-    said = (
+    message = (
         f"version {canary.version} takes {canary.percent} % of the traffic"
         if canary
         else readiness.message
     )
-    return stated(
+    return with_transition_times(
         before,
         ready=_ready(traffic, readiness, by_version),
-        progressing=(rolling, "RollingOut" if canary else readiness.reason, said),
+        progressing=(rolling, "RollingOut" if canary else readiness.reason, message),
         degraded=(True, readiness.reason, readiness.message)
         if readiness.failed
         else (False, "AsWanted", ""),
@@ -41,39 +41,36 @@ def conditions(
     )
 
 
-def stated(
-    before: ModelStatus, *, ready: Words, progressing: Words, degraded: Words, now: datetime
+def with_transition_times(
+    before: ModelStatus,
+    *,
+    ready: ConditionValue,
+    progressing: ConditionValue,
+    degraded: ConditionValue,
+    now: datetime,
 ) -> list[Condition]:
-    """Conditions whose transition times change only with their status."""
+    """Return the three conditions; a transition time changes only with its status."""
     wanted = {
         ConditionType.READY: ready,
         ConditionType.PROGRESSING: progressing,
         ConditionType.DEGRADED: degraded,
     }
     return [
-        _condition(before.condition(kind), kind, *words, now=now) for kind, words in wanted.items()
+        _condition(before.condition(kind), kind, *value, now=now) for kind, value in wanted.items()
     ]
 
 
 def degraded(before: ModelStatus, reason: str, message: str, now: datetime) -> ModelStatus:
-    """The status as it was, but Degraded: something outside of the rollout keeps it from going
-    on.
-    """
+    """Return the former status with Degraded true: a failure outside of the rollout stops it."""
     others = [c for c in before.conditions if c.type is not ConditionType.DEGRADED]
-    found = _condition(
-        before.condition(ConditionType.DEGRADED),
-        ConditionType.DEGRADED,
-        True,
-        reason,
-        message,
-        now=now,
-    )
-    return before.model_copy(update={"conditions": [*others, found]})
+    kind = ConditionType.DEGRADED
+    condition = _condition(before.condition(kind), kind, True, reason, message, now=now)
+    return before.model_copy(update={"conditions": [*others, condition]})
 
 
 def _ready(
     traffic: list[TrafficTarget], readiness: Readiness, by_version: dict[str, Service]
-) -> Words:
+) -> ConditionValue:
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     if live is None:
         return False, readiness.reason, readiness.message
@@ -81,11 +78,8 @@ def _ready(
     if service and service.ready:
         return True, "Serving", f"version {live.version} answers"
     if service and service.diagnosis:
-        return (
-            False,
-            service.diagnosis.reason,
-            f"version {live.version}: {service.diagnosis.message}",
-        )
+        diagnosis = service.diagnosis
+        return False, diagnosis.reason, f"version {live.version}: {diagnosis.message}"
     return False, "PredictorNotReady", f"version {live.version} is not ready at the moment"
 
 
@@ -98,8 +92,8 @@ def _condition(
     *,
     now: datetime,
 ) -> Condition:
-    word: Literal["True", "False"] = "True" if holds else "False"
-    since = before.last_transition_time if before and before.status == word else now
+    status: Literal["True", "False"] = "True" if holds else "False"
+    since = before.last_transition_time if before and before.status == status else now
     return Condition(
-        type=kind, status=word, reason=reason, message=message, last_transition_time=since
+        type=kind, status=status, reason=reason, message=message, last_transition_time=since
     )

@@ -1,4 +1,4 @@
-"""Carries out what ``reconcile`` decides. The local loop and kopf both call ``look``."""
+"""Executor of the plans of ``reconcile``; the local loop and kopf call it for each Model."""
 
 import logging
 import time
@@ -35,21 +35,17 @@ from slipway_controller.smoke import predict_example
 logger = logging.getLogger(__name__)
 
 SMOKE_RETRY_SECONDS = 15.0
-"""A smoke prediction that failed is tried again after this time: the cause may have been the
-network.
-"""
+"""Time before a failed smoke prediction is retried: its cause may have been the network."""
 
 PODLESS_SECONDS = 15
-"""Time in which KServe has made pods of an InferenceService, unless something keeps it from
-that.
-"""
+"""Time in which KServe normally creates the pods of an InferenceService."""
 
 
 class Controller:
-    """One controller of all Models of a namespace. Its only memory, smoke outcomes, may be lost:
-    they are made again.
+    """Controller of all Models of a namespace.
 
-    Different Models may be looked at from different threads at once.
+    Its only state is the outcomes of smoke predictions; a new process repeats these. Several
+    threads may reconcile different Models at the same time.
     """
 
     def __init__(
@@ -65,9 +61,10 @@ class Controller:
         self._now = now
         self._smoke: dict[str, tuple[float, str]] = {}
 
-    def look(self, name: str) -> ModelStatus | None:
-        """Bring the Model one step further, and return its status; None when it is gone, or nothing
-        of it is left.
+    def reconcile_model(self, name: str) -> ModelStatus | None:
+        """Execute the next step for the Model and return its status.
+
+        Return None when the Model does not exist, or when its deletion is complete.
         """
         try:
             manifest = self._cluster.get(MODEL, name)
@@ -76,7 +73,7 @@ class Controller:
         try:
             model = Model.model_validate(manifest)
         except ValidationError as error:
-            return self._refuse(manifest, error)
+            return self._reject(manifest, error)
         wanted = self._wanted(model)
         adoption = (
             adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
@@ -84,7 +81,7 @@ class Controller:
         plan = reconcile(
             model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption
         )
-        plan = self._carry_out(model, plan)
+        plan = self._execute(model, plan)
         self._report(manifest, model.status, plan.status, plan.events)
         return None if plan.over else plan.status
 
@@ -101,29 +98,28 @@ class Controller:
             for manifest in found
         ]
         return [
-            service if service.ready or service.diagnosis else self._examined(service)
+            service if service.ready or service.diagnosis else self._diagnosed(service)
             for service in services
         ]
 
     def _autoscalers(self, model: Model) -> list[Manifest]:
         return self._cluster.list(HORIZONTAL_POD_AUTOSCALER, {labels.MODEL: model.name})
 
-    def _examined(self, service: Service) -> Service:
-        """A service that is not ready, with what its pods say of it; without pods, what the cluster
-        says of it.
+    def _diagnosed(self, service: Service) -> Service:
+        """Add a diagnosis to a service that is not ready.
+
+        The diagnosis comes from the pods; without pods, from the Events of the InferenceService.
         """
         try:
             pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
             diagnosis = diagnosis_of(pods, self._now()) if pods else self._podless(service)
         except ClusterError as error:
-            logger.warning("%s: its pods cannot be read: %s", service.name, error)
-            return service  # one explains less, but nothing else depends on it
-        if (
-            diagnosis
-            and diagnosis.silent
-            and (words := self._last_words(service, diagnosis.silent))
-        ):
-            diagnosis = replace(diagnosis, message=f"{diagnosis.message}; its last words: {words}")
+            logger.warning("%s: the cluster did not return its pods: %s", service.name, error)
+            return service  # only the explanation depends on the pods
+        container = diagnosis.silent if diagnosis else None
+        if diagnosis and container and (line := self._last_log_line(service, container)):
+            message = f"{diagnosis.message}; its last log line: {line}"
+            diagnosis = replace(diagnosis, message=message)
         return replace(service, diagnosis=diagnosis, stage=stage_of(pods))
 
     def _podless(self, service: Service) -> Diagnosis | None:
@@ -135,28 +131,25 @@ class Controller:
             return None
         return Diagnosis("PodsNotCreated", f"{warnings[-1]['reason']}: {warnings[-1]['message']}")
 
-    def _last_words(self, service: Service, container: str) -> str:
+    def _last_log_line(self, service: Service, container: str) -> str:
         try:
-            lines = [
-                line
-                for line in self._cluster.logs(INFERENCE_SERVICE, service.name, container=container)
-                if line.strip()
-            ]
+            log = self._cluster.logs(INFERENCE_SERVICE, service.name, container=container)
+            lines = [line for line in log if line.strip()]
         except ClusterError:
-            return ""  # the pod has gone meanwhile
+            return ""  # the pod was deleted meanwhile
         return lines[-1].strip()[:300] if lines else ""
 
-    def _carry_out(self, model: Model, plan: ReconcilePlan) -> ReconcilePlan:
-        """Do all actions; when the cluster refuses one, the status stays as it was and says so."""
+    def _execute(self, model: Model, plan: ReconcilePlan) -> ReconcilePlan:
+        """Execute all actions; when the cluster rejects one, set only the condition Degraded."""
         for action in plan.actions:
             try:
-                self._do(model, action)
+                self._execute_action(model, action)
             except ClusterError as error:
                 status = degraded(model.status, "ClusterRefused", str(error), self._now())
                 return ReconcilePlan((), status, events(model.status, status))
         return plan
 
-    def _do(self, model: Model, action: Action) -> None:
+    def _execute_action(self, model: Model, action: Action) -> None:
         match action:
             case Apply(manifest, drift):
                 name = f"{manifest['kind']} {manifest['metadata']['name']}"
@@ -169,13 +162,13 @@ class Controller:
                 self._cluster.delete(kind, name)
                 self._smoke.pop(name, None)
             case Smoke(service, digest):
-                self._try(model, service, digest)
+                self._smoke_predict(model, service, digest)
             case Adopt(job, registered_model, version):
                 logger.info("%s: starting Job %s", model.name, job)
-                with suppress(Conflict):  # it is there already
+                with suppress(Conflict):  # the Job exists already
                     self._cluster.create_job(TEMPLATE, name=job, args=[registered_model, version])
 
-    def _try(self, model: Model, service: Service, digest: str) -> None:
+    def _smoke_predict(self, model: Model, service: Service, digest: str) -> None:
         tried, outcome = self._smoke.get(service.name, (0.0, None))
         if outcome is not None and time.monotonic() - tried < SMOKE_RETRY_SECONDS:
             return
@@ -184,8 +177,8 @@ class Controller:
         level = logging.INFO if outcome == PASSED else logging.WARNING
         logger.log(level, "%s: smoke prediction of %s: %s", model.name, service.name, outcome)
 
-    def _refuse(self, manifest: Manifest, error: ValidationError) -> ModelStatus:
-        """Say in the status what is wrong with the spec; the traffic stays as it is."""
+    def _reject(self, manifest: Manifest, error: ValidationError) -> ModelStatus:
+        """Report the error of an invalid spec in the status; leave the traffic unchanged."""
         finding = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in finding["loc"])
         before = ModelStatus.model_validate(manifest.get("status", {}))
@@ -198,7 +191,7 @@ class Controller:
         manifest: Manifest,
         before: ModelStatus,
         after: ModelStatus,
-        told: tuple[ModelEvent, ...],
+        new_events: tuple[ModelEvent, ...],
     ) -> None:
         name = manifest["metadata"]["name"]
         try:
@@ -207,19 +200,14 @@ class Controller:
         except NotFound:
             logger.info("%s: the Model was deleted meanwhile", name)
             return
-        # After the status, so that what is told is told once: the next look compares with what was
-        # written.
-        for event in told:
-            logger.log(
-                logging.WARNING if event.warning else logging.INFO,
-                "%s: %s: %s",
-                name,
-                event.reason,
-                event.message,
-            )
+        # Record Events after the status: the next reconciliation compares with the written status,
+        # so each Event is recorded once.
+        for event in new_events:
+            level = logging.WARNING if event.warning else logging.INFO
+            logger.log(level, "%s: %s: %s", name, event.reason, event.message)
             try:
                 self._cluster.record(
                     manifest, reason=event.reason, message=event.message, warning=event.warning
                 )
             except ClusterError as error:
-                logger.warning("%s: an Event could not be written: %s", name, error)
+                logger.warning("%s: the cluster did not record an Event: %s", name, error)

@@ -1,7 +1,7 @@
-"""Why a predictor does not get ready, in the words of its pods.
+"""Diagnosis of a predictor that does not become ready, from the status of its pods.
 
-KServe reports a failed fetch, but not an image that cannot be pulled, a pod that fits nowhere, or a
-runtime that crashes.
+KServe reports a failed download, but not an image that cannot be pulled, a pod that no node can
+take, or a runtime that crashes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from slipway_cluster import Manifest
 from slipway_contract.registry import PACKAGE_SIGNATURE_FILE
 
 LASTING_RESTARTS = 3
-"""A container that ended this often will not get better by waiting."""
+"""Restarts after which a container is not expected to recover without a change."""
 
 _SETTLED = timedelta(seconds=120)
-"""A container that runs this long has left its former end behind."""
+"""Run time after which a former exit of a container no longer counts."""
 
 _IMAGE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ErrImageInspect"}
@@ -28,19 +28,20 @@ _NOT_CREATED = frozenset(
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong: a condition's CamelCase ``reason``, and its ``message``."""
+    """A failure: ``reason`` is a condition's CamelCase reason, ``message`` its text."""
 
     reason: str
     message: str
     lasting: bool = False
-    """Whether it will stay so until someone acts: then traffic goes elsewhere, if it can."""
+    """True when the failure persists until a person acts; traffic then fails over, if possible."""
     silent: str | None = None
-    """The container that crashed without a word in its status; its log may have some."""
+    """Name of a container that crashed without a termination message; its log may have one."""
 
 
 def load_failure(message: str) -> Diagnosis:
-    """The storage initializer, which checks signature and every byte and loads the model once, has
-    refused.
+    """Return the diagnosis for the message of a failed storage initializer.
+
+    The storage initializer verifies the package signature and every byte, and loads the model once.
     """
     if f"{PACKAGE_SIGNATURE_FILE}: " in message:
         return Diagnosis(
@@ -54,8 +55,9 @@ def load_failure(message: str) -> Diagnosis:
 
 
 def diagnosis_of(pods: Sequence[Manifest], now: datetime) -> Diagnosis | None:
-    """The first trouble of the newest pod that has one. The pods are those of a predictor that is
-    not ready, the oldest first.
+    """Return the first failure of the newest pod that has one.
+
+    ``pods`` are those of a predictor that is not ready, the oldest first.
     """
     for pod in reversed(pods):
         if "deletionTimestamp" in pod["metadata"]:
@@ -68,7 +70,7 @@ def diagnosis_of(pods: Sequence[Manifest], now: datetime) -> Diagnosis | None:
 
 
 def stage_of(pods: Sequence[Manifest]) -> str:
-    """What the newest pod is doing."""
+    """Return the current stage of the newest pod."""
     if not pods:
         return "it has no pod yet"
     for container, _ in _containers(pods[-1]):
@@ -81,9 +83,7 @@ def stage_of(pods: Sequence[Manifest]) -> str:
 
 
 def _containers(pod: Manifest) -> Iterator[tuple[dict[str, Any], bool]]:
-    """Container statuses in the order in which containers start, and whether each is an init
-    container.
-    """
+    """Yield container statuses in start order, each with True for an init container."""
     status = pod.get("status", {})
     yield from ((each, True) for each in status.get("initContainerStatuses", []))
     yield from ((each, False) for each in status.get("containerStatuses", []))
@@ -99,13 +99,14 @@ def _unscheduled(pod: Manifest) -> Diagnosis | None:
 def _stuck(container: dict[str, Any], now: datetime, *, is_init: bool) -> Diagnosis | None:
     state = container.get("state", {})
     waiting = state.get("waiting", {})
-    said = waiting.get("message") or waiting.get("reason", "")
+    message = waiting.get("message") or waiting.get("reason", "")
     if waiting.get("reason") in _IMAGE:
         return Diagnosis(
-            "ImagePullFailed", f"{container['name']} has no image {container.get('image')}: {said}"
+            "ImagePullFailed",
+            f"{container['name']} has no image {container.get('image')}: {message}",
         )
     if waiting.get("reason") in _NOT_CREATED:
-        return Diagnosis("ContainerNotCreated", f"{container['name']} cannot be created: {said}")
+        return Diagnosis("ContainerNotCreated", f"{container['name']} cannot be created: {message}")
     ended = state.get("terminated") or container.get("lastState", {}).get("terminated")
     if not ended or _has_settled(state, now) or (is_init and ended["exitCode"] == 0):
         return None
@@ -122,15 +123,12 @@ def _crashed(container: dict[str, Any], ended: dict[str, Any], *, is_init: bool)
     if is_init and message:
         return load_failure(message)
     restarts = container.get("restartCount", 0)
-    how = (
-        "ran out of memory"
-        if ended.get("reason") == "OOMKilled"
-        else f"ended with exit status {ended['exitCode']}"
-    )
+    out_of_memory = ended.get("reason") == "OOMKilled"
+    how = "ran out of memory" if out_of_memory else f"ended with exit status {ended['exitCode']}"
     text = f"{container['name']} {how} ({restarts} restarts)"
     return Diagnosis(
         "CrashLoop",
-        f"{text}; its last words: {message.splitlines()[-1]}" if message else text,
+        f"{text}; its last log line: {message.splitlines()[-1]}" if message else text,
         lasting=restarts >= LASTING_RESTARTS,
         silent=None if message else container["name"],
     )

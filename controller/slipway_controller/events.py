@@ -1,4 +1,4 @@
-"""What is told as Events: transitions, and nothing while nothing changes."""
+"""Events of a Model: one for each transition, none while the status is unchanged."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ def events(
     actions: Sequence[Action] = (),
     by_version: Mapping[str, Service] | None = None,
 ) -> tuple[ModelEvent, ...]:
-    """What has changed from one status to the next, and what was repaired or removed."""
+    """Return the Events for the changes from one status to the next, repairs and removals."""
     lost = _lost(before.traffic, after.traffic, by_version or {})
     found = [
         *_done(actions),
@@ -34,7 +34,7 @@ def events(
         *lost,
         *_moves(before.traffic, after.traffic),
     ]
-    # Ready, Progressing and Degraded often change for one and the same reason.
+    # Ready, Progressing and Degraded often change for the same reason.
     return tuple({(event.reason, event.message): event for event in reversed(found)}.values())[::-1]
 
 
@@ -42,15 +42,10 @@ def _done(actions: Sequence[Action]) -> Iterator[ModelEvent]:
     for action in actions:
         match action:
             case Apply(manifest, drift) if drift:
-                yield ModelEvent(
-                    "Repaired",
-                    f"{manifest['kind']} {manifest['metadata']['name']} {drift}",
-                    warning=True,
-                )
+                name = f"{manifest['kind']} {manifest['metadata']['name']}"
+                yield ModelEvent("Repaired", f"{name} {drift}", warning=True)
             case Delete(kind, name) if kind == INFERENCE_SERVICE:
-                yield ModelEvent(
-                    "Removed", f"InferenceService {name}, which has no traffic any more"
-                )
+                yield ModelEvent("Removed", f"InferenceService {name} has no traffic any more")
 
 
 def _transitions(before: ModelStatus, after: ModelStatus) -> Iterator[ModelEvent]:
@@ -89,17 +84,16 @@ def _lost(
     after: Sequence[TrafficTarget],
     by_version: Mapping[str, Service],
 ) -> Iterator[ModelEvent]:
-    """Why versions lost their traffic: the conditions are about the wanted version, which may be
-    another.
+    """Explain why versions lost their traffic.
+
+    The conditions concern the wanted version, which may be another one.
     """
     left = {t.version for t in before if t.percent} - {t.version for t in after}
     for version in sorted(left):
         if (service := by_version.get(version)) and service.diagnosis:
-            yield ModelEvent(
-                service.diagnosis.reason,
-                f"version {version}: {service.diagnosis.message}",
-                warning=True,
-            )
+            diagnosis = service.diagnosis
+            message = f"version {version}: {diagnosis.message}"
+            yield ModelEvent(diagnosis.reason, message, warning=True)
 
 
 def _moves(before: Sequence[TrafficTarget], after: Sequence[TrafficTarget]) -> Iterator[ModelEvent]:

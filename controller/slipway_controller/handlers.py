@@ -1,9 +1,8 @@
-"""The door to kopf: the same controller, woken by the cluster's changes. No other module imports
-``kopf``.
+"""kopf handlers: changes in the cluster trigger reconciliations. No other module imports ``kopf``.
 
-kopf watches, keeps a task for each Model, and holds the finalizer; all decisions are
-``reconcile``'s. Its own habits of writing Events of log lines and annotations of what it last saw
-are off: the former flood, the latter say nothing here.
+kopf watches the resources, runs a task for each Model, and holds the finalizer; ``reconcile`` makes
+all decisions. Two features of kopf are disabled: Events for log lines, because they are too many,
+and annotations with the last handled state, because no handler reads them.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ _OURS = {labels.MANAGED_BY: labels.FIELD_MANAGER}
 
 
 class Operator:
-    """All Models of one namespace, each in a task of its own."""
+    """Operator of all Models of one namespace; each Model has its own task."""
 
     def __init__(
         self, controller: Controller, cluster: Cluster, health: Health, interval: float
@@ -57,7 +56,7 @@ class Operator:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def run(self, namespace: str) -> bool:
-        """Wait to lead, then work until told to stop (True), or until the lease is lost (False)."""
+        """Acquire the lease and reconcile; return True after a signal, False after losing it."""
         beating = asyncio.create_task(self._beat())
         if not await self._acquired():
             return True
@@ -102,26 +101,24 @@ class Operator:
             self._wakes[name].set()
 
     async def _follow(self, name: str, stopped: kopf.DaemonStopped, **_: Any) -> None:
-        """Reconcile a Model whenever something of it changes, and at least every ``interval``."""
+        """Reconcile a Model when one of its objects changes, and at least every ``interval``."""
         while not stopped:
-            await self._look(name)
+            await self._reconcile(name)
             await self._pause(name, stopped)
 
     async def _drain(self, name: str, **_: Any) -> None:
-        """The Model is being deleted; it goes when this returns."""
-        while await self._look(name):
+        """Reconcile a deleted Model until its deletion is complete; kopf removes the finalizer."""
+        while await self._reconcile(name):
             await self._pause(name)
         self._locks.pop(name, None)
 
-    async def _look(self, name: str) -> bool:
-        """One look; whether there will be another to take. An error is told and the next look tries
-        again.
-        """
+    async def _reconcile(self, name: str) -> bool:
+        """Reconcile once; return True when another reconciliation is needed, as after an error."""
         async with self._locks[name]:
             self._wakes[name].clear()
             try:
                 with self._health.timed(name):
-                    status = await asyncio.to_thread(self._controller.look, name)
+                    status = await asyncio.to_thread(self._controller.reconcile_model, name)
             except Exception:
                 logger.exception("could not reconcile model %s", name)
                 return True
@@ -129,7 +126,7 @@ class Operator:
             return status is not None
 
     async def _pause(self, name: str, stopped: kopf.DaemonStopped | None = None) -> None:
-        """Wait until something of a Model changes, or until ``stopped``; at most ``interval``."""
+        """Wait for a change of the Model, for ``stopped``, or for ``interval`` seconds."""
         waits: list[asyncio.Future[Any]] = [asyncio.create_task(self._wakes[name].wait())]
         if stopped is not None:
             waits.append(asyncio.ensure_future(_wait(stopped)))
@@ -145,11 +142,11 @@ class Operator:
             await asyncio.sleep(1)
 
     async def _acquired(self) -> bool:
-        """Whether the lease became ours before we were told to stop."""
+        """Return True once this process holds the lease, False when a signal stops it before."""
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stopped.set)  # kopf puts its own there later
+            loop.add_signal_handler(number, stopped.set)  # kopf replaces these handlers later
         while not await self._held():
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
@@ -161,7 +158,7 @@ class Operator:
         return True
 
     async def _keep(self, lost: asyncio.Event) -> None:
-        """Renew the lease; give up before another may take it."""
+        """Renew the lease; stop the process before another one may take it."""
         loop = asyncio.get_running_loop()
         renewed = loop.time()
         while loop.time() - renewed < self._lease.seconds * 2 / 3:
@@ -170,7 +167,7 @@ class Operator:
                 renewed = loop.time()
         logger.error("the lease was lost; stopping")
         lost.set()
-        # Not kopf's stop_flag: kopf leaves the task that waits for it, and then waits 5 s for that.
+        # Not kopf's stop_flag: kopf does not end the task that waits for it, and exits 5 s later.
         signal.raise_signal(signal.SIGTERM)
 
     async def _held(self) -> bool:
@@ -185,8 +182,8 @@ async def _wait(stopped: kopf.DaemonStopped) -> None:
     await stopped.wait()
 
 
-class _NothingKept(kopf.DiffBaseStorage):
-    """kopf need not remember what a Model looked like: ``reconcile`` compares with the world."""
+class _EmptyDiffBaseStorage(kopf.DiffBaseStorage):
+    """Storage without content: ``reconcile`` compares the desired state with the cluster."""
 
     def fetch(self, **_: Any) -> None:
         return None
@@ -198,10 +195,10 @@ class _NothingKept(kopf.DiffBaseStorage):
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.persistence.finalizer = FINALIZER
-    settings.persistence.diffbase_storage = _NothingKept()
+    settings.persistence.diffbase_storage = _EmptyDiffBaseStorage()
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=labels.GROUP)
     settings.posting.enabled = False
-    settings.scanning.disabled = True  # no rights on namespaces and definitions are needed
+    settings.scanning.disabled = True  # needs no permissions on namespaces and CRDs
     settings.background.cancellation_polling = 1
     return settings
 

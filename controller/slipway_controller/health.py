@@ -1,4 +1,4 @@
-"""``/livez`` and ``/metrics``: whether the controller turns, and how the Models stand."""
+"""``/livez`` and ``/metrics``: liveness of the controller and conditions of the Models."""
 
 import threading
 import time
@@ -11,13 +11,14 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from slipway_contract.model import ModelStatus
 
 STILL_SECONDS = 60.0
-"""Without a beat for this long the process hangs: one look waits for a cluster at most half
-of it.
+"""Time without a heartbeat after which the process counts as hung.
+
+One reconciliation waits for the cluster for at most half of it.
 """
 
 
 class Health:
-    """Fed by the loop, read by Kubernetes and Prometheus."""
+    """Health state that the loop updates and that Kubernetes and Prometheus read."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -28,14 +29,14 @@ class Health:
             ["model", "type"],
             registry=self.registry,
         )
-        self._looks = Histogram(
+        self._durations = Histogram(
             "slipway_controller_look_seconds",
-            "time that one look at a Model took",
+            "duration of one reconciliation of a Model",
             registry=self.registry,
         )
         self._failures = Counter(
             "slipway_controller_failures_total",
-            "looks at a Model that ended in an error",
+            "reconciliations of a Model that ended in an error",
             ["model"],
             registry=self.registry,
         )
@@ -46,7 +47,7 @@ class Health:
         )
 
     def beat(self) -> None:
-        """The loop has come round."""
+        """Record a heartbeat of the loop."""
         self._beaten = time.monotonic()
 
     @property
@@ -55,12 +56,12 @@ class Health:
 
     @contextmanager
     def timed(self, model: str) -> Iterator[None]:
-        """Around one look at the Model."""
-        with self._looks.time(), self._failures.labels(model).count_exceptions():
+        """Measure the duration and the errors of one reconciliation of the Model."""
+        with self._durations.time(), self._failures.labels(model).count_exceptions():
             yield
 
     def show(self, model: str, status: ModelStatus | None) -> None:
-        """How the Model stands; None when it is gone."""
+        """Export the conditions of the Model; remove them when ``status`` is None."""
         if status is None:
             self._condition.remove_by_labels({"model": model})
             return
@@ -69,9 +70,7 @@ class Health:
 
     @contextmanager
     def served(self, host: str, port: int | None) -> Iterator[int | None]:
-        """The two pages, while inside the block; gives the port. Nothing is served when ``port`` is
-        None.
-        """
+        """Serve both pages in the block and yield the port; serve nothing when ``port`` is None."""
         if port is None:
             yield None
             return
@@ -92,17 +91,16 @@ class Health:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 if self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(health.registry))
+                    self._send(200, CONTENT_TYPE_LATEST, generate_latest(health.registry))
                 elif self.path == "/livez":
-                    self._answer(
-                        200 if health.alive else 503,
-                        "text/plain",
-                        b"alive" if health.alive else b"the loop hangs",
-                    )
+                    if health.alive:
+                        self._send(200, "text/plain", b"alive")
+                    else:
+                        self._send(503, "text/plain", b"the loop hangs")
                 else:
-                    self._answer(404, "text/plain", b"/livez, /metrics")
+                    self._send(404, "text/plain", b"/livez, /metrics")
 
-            def _answer(self, status: int, kind: str, body: bytes) -> None:
+            def _send(self, status: int, kind: str, body: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
@@ -110,6 +108,6 @@ class Health:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Probes every few seconds are not worth a line."""
+                """Log nothing: probes come every few seconds."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""One InferenceService a version: what we ask of KServe, and what we read back."""
+"""The InferenceService of a version: its desired manifest and its observed state."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from slipway_contract.registry import StorageUri
 from slipway_controller.diagnosis import Diagnosis, load_failure
 
 RUNTIME = "slipway-mlserver"
-"""The ClusterServingRuntime that serves our artifacts."""
+"""The ClusterServingRuntime of Slipway's artifacts."""
 
 MODEL_FORMAT = "slipway"
 
@@ -21,7 +21,7 @@ PASSED = "passed"
 
 @dataclass(frozen=True)
 class Service:
-    """An InferenceService as observed. ``smoke`` is None until a smoke prediction was tried."""
+    """An observed InferenceService. ``smoke`` is None before the first smoke prediction."""
 
     name: str
     version: str
@@ -29,9 +29,9 @@ class Service:
     ready: bool = False
     url: str | None = None
     diagnosis: Diagnosis | None = None
-    """Why it is not ready; always None when it is."""
+    """Why it is not ready; always None when it is ready."""
     stage: str = ""
-    """What its newest pod is doing, while it is not ready."""
+    """The current stage of its newest pod, while it is not ready."""
     smoke: str | None = None
 
     @property
@@ -40,18 +40,22 @@ class Service:
 
     @property
     def broken(self) -> bool:
-        """Whether waiting will not help."""
+        """True when the failure persists without a change."""
         return self.diagnosis is not None and self.diagnosis.lasting
 
 
 def service_name(model: Model, version: str) -> str:
-    """``heart-3``: unique in the namespace, and a DNS label."""
+    """Return the name of the version's objects, such as ``heart-3``.
+
+    It is unique in the namespace and a DNS label.
+    """
     return f"{model.name}-{version}"
 
 
 def object_metadata(model: Model, version: str) -> dict[str, Any]:
-    """Metadata of every object of a version: labels to find it by, and the Model as its owner, with
-    which it goes.
+    """Return the metadata of every object of a version.
+
+    The labels select it; the Model is its owner, so that Kubernetes deletes it with the Model.
     """
     metadata: dict[str, Any] = {
         "name": service_name(model, version),
@@ -74,10 +78,10 @@ def object_metadata(model: Model, version: str) -> dict[str, Any]:
 
 
 def desired(model: Model, version: str, digest: str) -> Manifest:
-    """The InferenceService of one version of the model.
+    """Return the desired InferenceService of one version of the model.
 
-    It says nothing of replicas: KServe's own autoscaler cannot be told how fast to scale, so ours
-    takes its place.
+    It has no replica counts: the speed of KServe's own autoscaler cannot be configured, so the
+    controller creates its own autoscaler.
     """
     uri = StorageUri(
         name=model.spec.registered_model,
@@ -106,8 +110,9 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
 
 
 def _batching(batching: Batching | None) -> list[dict[str, str]]:
-    """MLServer's settings of it. That it is off is said too: otherwise switching it off would
-    change nothing.
+    """Return MLServer's variables for batching.
+
+    They are set to 0 when batching is off: a missing variable would not switch it off.
     """
     size, seconds = (batching.max_batch_size, batching.max_batch_time) if batching else (0, 0)
     return [
@@ -117,8 +122,9 @@ def _batching(batching: Batching | None) -> list[dict[str, str]]:
 
 
 def observed(manifest: Manifest, smoke: str | None = None) -> Service:
-    """Read what KServe (or its stand-in) says of an InferenceService; one that is being deleted
-    counts as not ready.
+    """Return the service that a manifest with its status describes.
+
+    An InferenceService that is being deleted counts as not ready.
     """
     status = manifest.get("status", {})
     conditions = {c["type"]: c for c in status.get("conditions", [])}
@@ -135,8 +141,9 @@ def observed(manifest: Manifest, smoke: str | None = None) -> Service:
 
 
 def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagnosis | None:
-    """What KServe itself reports: a model that cannot be fetched, a spec without a runtime, pods
-    that may not be made.
+    """Return the failure that KServe itself reports.
+
+    Examples: a failed download, a spec without a matching runtime, pods that may not be created.
     """
     load = status.get("modelStatus", {})
     failure = load.get("lastFailureInfo", {})
@@ -145,7 +152,7 @@ def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagno
         return load_failure(message or "the model could not be loaded")
     if load.get("transitionStatus") == "InvalidSpec":
         return Diagnosis(
-            failure.get("reason") or "InvalidSpec", message or "KServe refuses the InferenceService"
+            failure.get("reason") or "InvalidSpec", message or "KServe rejects the InferenceService"
         )
     predictor = conditions.get("PredictorReady", {})
     if predictor.get("reason") == "FailedCreate":  # quota, Pod Security
@@ -154,13 +161,14 @@ def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagno
 
 
 def terminating(manifest: Manifest) -> bool:
-    """Whether the object is on its way out."""
+    """Return True when the object is being deleted."""
     return "deletionTimestamp" in manifest["metadata"]
 
 
 def differences(actual: object, wanted: object, path: str = "") -> Iterator[str]:
-    """Paths at which the object is not as wanted; what others added (KServe's defaults) does not
-    matter.
+    """Yield the paths at which the object differs from the wanted one.
+
+    Additional fields, such as KServe's defaults, do not count.
     """
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         for key, value in wanted.items():

@@ -1,8 +1,8 @@
-"""Which of several controllers may act: the one that holds a Lease.
+"""Leader election: only the controller that holds the Lease acts.
 
 A Deployment of one replica does not suffice. When its pod is deleted, evicted, or lost with its
-node, the next one starts while the former may still be at work. Source of the procedure:
-client-go's ``tools/leaderelection``.
+node, the next pod starts while the former may still run. Source of the procedure: client-go's
+``tools/leaderelection``.
 """
 
 import time
@@ -15,7 +15,7 @@ NAME = "slipway-controller"
 
 
 class Lease:
-    """One process's claim. Not for several threads."""
+    """The claim of one process to the Lease. Not thread-safe."""
 
     def __init__(
         self,
@@ -26,8 +26,9 @@ class Lease:
         name: str = NAME,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``holder`` differs between all processes; ``seconds`` is how long a claim lasts that is
-        not renewed.
+        """Create a claim; this sends no request.
+
+        ``holder`` is unique to the process; a claim expires ``seconds`` after its last renewal.
         """
         self._cluster = cluster
         self._holder = holder
@@ -35,18 +36,19 @@ class Lease:
         self._name = name
         self._clock = clock
         self._seen: tuple[str, float] = ("", 0.0)
-        """Resource version of the Lease, and when it was seen first, by this machine's clock:
-        others' clocks may be wrong.
+        """Resource version of the Lease, and the local monotonic time at which it was seen first;
+        the clocks of other machines are not used.
         """
 
     def hold(self) -> bool:
-        """Take or renew the Lease; whether it is ours now. To be called every third of
-        ``seconds``.
+        """Take or renew the Lease and return whether this process holds it.
+
+        Call it at least every third of ``seconds``.
         """
         try:
             found = self._cluster.get(LEASE, self._name)
         except NotFound:
-            # Two may do this at once. Who made it in the end is seen at the next call.
+            # Two processes may do this at the same time; the next call shows which one won.
             self._cluster.apply(self._claim({}, self._holder))
             return False
         if self._belongs_to_another(found):
@@ -58,7 +60,7 @@ class Lease:
         return True
 
     def release(self) -> None:
-        """Let the next one begin at once."""
+        """Release the Lease so that the next process can take it immediately."""
         try:
             found = self._cluster.get(LEASE, self._name)
             if found["spec"].get("holderIdentity") == self._holder:

@@ -1,4 +1,4 @@
-"""The local ring's loop around the controller; on Kubernetes, kopf takes its place."""
+"""Reconciliation loop of the local stack; on Kubernetes, kopf takes its place."""
 
 import logging
 import threading
@@ -14,16 +14,14 @@ logger = logging.getLogger(__name__)
 def run(
     cluster: Cluster, controller: Controller, health: Health, interval: float, stop: threading.Event
 ) -> None:
-    """Step through all Models until ``stop`` is set; one Model's trouble does not keep the others
-    waiting.
-    """
+    """Reconcile all Models until ``stop`` is set; log the failure of one and continue."""
     while not stop.is_set():
         health.beat()
         for manifest in cluster.list(MODEL):
             name = manifest["metadata"]["name"]
             try:
                 with health.timed(name):
-                    health.show(name, controller.look(name))
+                    health.show(name, controller.reconcile_model(name))
             except Exception:
                 logger.exception("could not reconcile model %s", name)
         stop.wait(interval)

@@ -1,4 +1,4 @@
-"""Where the wanted version stands."""
+"""Readiness assessment of the wanted version."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,10 @@ from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinn
 
 @dataclass(frozen=True)
 class Readiness:
-    """``passed`` means that the version may take traffic, ``failed`` that it will not by itself."""
+    """Assessment of the wanted version.
+
+    ``passed``: the version may take traffic. ``failed``: it will not without a change.
+    """
 
     reason: str
     message: str
@@ -21,13 +24,13 @@ class Readiness:
     actions: tuple[Action, ...] = field(default=())
 
 
-def judge(
+def assess_readiness(
     model: Model,
     wanted: RegisteredVersion | RegistryError,
     by_version: dict[str, Service],
     adoption: Adoption | None = None,
 ) -> Readiness:
-    """How far the wanted version has come."""
+    """Assess how far the wanted version has come."""
     if isinstance(wanted, Unpinned) and adoption:
         return _unpinned(model, wanted, adoption)
     if isinstance(wanted, RegistryError):
@@ -36,7 +39,7 @@ def judge(
     served = next((t for t in model.status.traffic if t.version == wanted.version), None)
     if served and served.digest != wanted.digest:
         text = (
-            f"{name} is served with {served.digest}, but the registry now says {wanted.digest}: "
+            f"{name} is served with {served.digest}, but the registry now has {wanted.digest}: "
             "register a new version instead"
         )
         return Readiness("DigestChanged", text, failed=True)
@@ -81,6 +84,6 @@ def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Readiness:
             remedy = f"run python -m slipway_jobs adopt {wanted.name} {wanted.version}"
             return Readiness(
                 wanted.reason,
-                f"{wanted}, and there is no CronJob {TEMPLATE} to pin it: {remedy}",
+                f"{wanted}, and there is no CronJob {TEMPLATE} to pin it; {remedy}",
                 failed=True,
             )

@@ -1,4 +1,4 @@
-"""What to do next for one Model: a pure function of what is wanted and what is seen."""
+"""Reconciliation of one Model: a pure function of the desired and the observed state."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,30 +11,30 @@ from slipway_contract.model import Model, ModelStatus, TrafficTarget
 from slipway_controller.action import Action, Apply, Delete
 from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
-from slipway_controller.conditions import conditions, stated
+from slipway_controller.conditions import conditions, with_transition_times
 from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import Service, desired, differences, terminating
-from slipway_controller.readiness import Readiness, judge
+from slipway_controller.readiness import Readiness, assess_readiness
 from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.traffic import (
     advance,
     expire,
     fail_over,
     refreshed,
-    withdrawn,
+    suspended,
     without_broken,
 )
 
 
 @dataclass(frozen=True)
 class ReconcilePlan:
-    """Actions in order, the status to write after them, and what to tell of it."""
+    """Actions in order, then the status to write and the Events to record."""
 
     actions: tuple[Action, ...]
     status: ModelStatus
     events: tuple[ModelEvent, ...] = ()
     over: bool = False
-    """Whether the Model is being deleted and nothing of it is left."""
+    """True when the deletion of the Model is complete."""
 
 
 def reconcile(
@@ -45,13 +45,15 @@ def reconcile(
     autoscalers: Sequence[Manifest] = (),
     adoption: Adoption | None = None,
 ) -> ReconcilePlan:
-    """Compare and decide. ``services`` and ``autoscalers`` are all of this model; ``adoption`` is
-    that of an unpinned version.
+    """Compare the desired with the observed state and return the plan.
+
+    ``services`` and ``autoscalers`` are all those of the model; ``adoption`` is the state of an
+    unpinned version's adoption.
     """
     if model.metadata.deletion_timestamp:
         return finalize(model, services, autoscalers, now)
     by_version = {service.version: service for service in services}
-    readiness = judge(model, wanted, by_version, adoption)
+    readiness = assess_readiness(model, wanted, by_version, adoption)
     traffic = [refreshed(target, by_version.get(target.version)) for target in model.status.traffic]
     traffic = fail_over(traffic, by_version, now)
     if isinstance(wanted, RegisteredVersion):
@@ -70,22 +72,19 @@ def reconcile(
 def finalize(
     model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime
 ) -> ReconcilePlan:
-    """The Model is being deleted: its traffic ends, and when that has drained its predictors go."""
-    traffic = expire(model, withdrawn(model.status.traffic, now), now)
+    """Return the plan for a deleted Model: drain its traffic, then delete its objects."""
+    traffic = expire(model, suspended(model.status.traffic, now), now)
     actions = removals(pinned(traffic, None), services, autoscalers)
     left = len(traffic) + len(services)
-    said = (
-        f"draining {len(traffic)} versions"
-        if traffic
-        else "its predictors go"
-        if services
-        else "all is gone"
-    )
+    if traffic:
+        message = f"draining {len(traffic)} versions"
+    else:
+        message = "deleting its predictors" if services else "all objects are deleted"
     going = (False, "Deleting", "the Model is being deleted")
-    states = stated(
+    states = with_transition_times(
         model.status,
         ready=going,
-        progressing=(left > 0, "Deleting", said),
+        progressing=(left > 0, "Deleting", message),
         degraded=(False, "Deleting", ""),
         now=now,
     )
@@ -119,8 +118,9 @@ def _plan(
 def pinned(
     traffic: Sequence[TrafficTarget], wanted: RegisteredVersion | RegistryError | None
 ) -> dict[str, str]:
-    """The versions that need a predictor, with the digest of each; that of a served version never
-    changes.
+    """Return the digest of each version that needs a predictor.
+
+    The digest of a version that is served never changes.
     """
     pins = {wanted.version: wanted.digest} if isinstance(wanted, RegisteredVersion) else {}
     return pins | {target.version: target.digest for target in traffic}
@@ -132,7 +132,7 @@ def ensured(
     services: Sequence[Service],
     autoscalers: Sequence[Manifest],
 ) -> list[Apply]:
-    """Bring forth what is missing, and bring back what was changed or removed by someone else."""
+    """Return the actions that create missing objects and restore changed or deleted ones."""
     found = {
         (m["kind"], m["metadata"]["name"]): m
         for m in (*(s.manifest for s in services), *autoscalers)
@@ -145,11 +145,10 @@ def ensured(
         for manifest in (desired(model, version, digest), desired_autoscaler(model, version)):
             actual = found.get((manifest["kind"], manifest["metadata"]["name"]))
             if actual is None:
-                result.append(
-                    Apply(manifest, "was gone; it is made anew" if version in known else "")
-                )
+                drift = "was deleted; it is created again"
+                result.append(Apply(manifest, drift if version in known else ""))
             elif not terminating(actual) and (changed := list(differences(actual, manifest))):
-                drift = f"was not as it should be ({', '.join(changed)}); it is put back"
+                drift = f"was changed ({', '.join(changed)}); it is restored"
                 result.append(Apply(manifest, drift if version in known else ""))
     return result
 
@@ -157,7 +156,7 @@ def ensured(
 def removals(
     pins: Mapping[str, str], services: Sequence[Service], autoscalers: Sequence[Manifest]
 ) -> list[Delete]:
-    """Objects of versions that need none, unless they are on their way out already."""
+    """Return the deletions of objects that no version needs, except those being deleted."""
     gone = [
         Delete(INFERENCE_SERVICE, s.name)
         for s in services

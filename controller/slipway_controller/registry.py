@@ -1,7 +1,7 @@
-"""The door to the MLflow registry: which version has an alias, and what its tags say.
+"""Client of the MLflow registry: the version of an alias, and its tags.
 
-Two calls of MLflow's REST API over httpx: the mlflow package would add 150 MiB to a process that
-lives beside every cluster's other controllers.
+It sends two kinds of requests to MLflow's REST API with httpx: the mlflow package would add 150 MiB
+to a process that runs beside every cluster's other controllers.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ from slipway_contract.registry import Tag
 
 
 class RegistryError(Exception):
-    """The registry has no usable answer; ``reason`` is a condition's CamelCase word, ``str()`` its
-    message.
+    """The registry returned no usable version.
+
+    ``reason`` is a condition's CamelCase reason, ``str()`` its message.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -22,7 +23,7 @@ class RegistryError(Exception):
 
 
 class Unpinned(RegistryError):
-    """The version bears no digest: it was logged by hand."""
+    """The version has no digest: it was logged by hand."""
 
     def __init__(self, name: str, version: str) -> None:
         super().__init__("DigestMissing", f"version {version} of {name} has no tag {Tag.DIGEST}")
@@ -32,7 +33,7 @@ class Unpinned(RegistryError):
 
 @dataclass(frozen=True)
 class RegisteredVersion:
-    """A version of a registered model, as far as serving cares."""
+    """A version of a registered model, with the fields that serving needs."""
 
     name: str
     version: str
@@ -41,19 +42,19 @@ class RegisteredVersion:
 
 
 class Registry:
-    """Reads aliases; writes nothing."""
+    """Read-only client of the registry."""
 
     def __init__(self, client: httpx.Client) -> None:
-        """``client`` has the tracking server as its base URL, and credentials if it needs any."""
+        """Wrap a client that has the tracking server as base URL, and credentials if needed."""
         self._client = client
 
     def by_alias(self, name: str, alias: str) -> RegisteredVersion:
-        """The version that bears the alias. Raises RegistryError; Unpinned when it cannot be served
-        as it is.
+        """Return the version of the alias.
+
+        Raises RegistryError; Unpinned when the version has no digest.
         """
-        found = self._get("registered-models/alias", {"name": name, "alias": alias})[
-            "model_version"
-        ]
+        answer = self._get("registered-models/alias", {"name": name, "alias": alias})
+        found = answer["model_version"]
         tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
         digest = tags.get(Tag.DIGEST, "")
         if not digest.startswith("sha256:"):
@@ -62,27 +63,26 @@ class Registry:
 
     def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
         try:
-            answer = self._client.get(f"/api/2.0/mlflow/{path}", params=query)
+            response = self._client.get(f"/api/2.0/mlflow/{path}", params=query)
         except httpx.TransportError as error:
             raise RegistryError(
                 "RegistryUnreachable", f"MLflow does not answer: {error}"
             ) from error
         if (
-            answer.status_code == httpx.codes.NOT_FOUND
-            or b"INVALID_PARAMETER_VALUE" in answer.content
+            response.status_code == httpx.codes.NOT_FOUND
+            or b"INVALID_PARAMETER_VALUE" in response.content
         ):
             wanted = ", ".join(f"{key} {value}" for key, value in query.items())
             raise RegistryError(
                 "AliasNotFound", f"the registry has no {wanted}: train and promote a version"
             )
-        if answer.status_code == httpx.codes.FORBIDDEN:
-            # MLflow answers so, too, when a registered model that the account would be allowed to
-            # read is not there.
+        if response.status_code == httpx.codes.FORBIDDEN:
+            # MLflow returns 403, too, when a registered model that the account may read is missing.
             raise RegistryError(
                 "AliasNotFound",
                 f"the registry has no {query['name']} that this account may read: train a version",
             )
-        if answer.is_error:
-            raise RegistryError("RegistryUnreachable", f"MLflow answered {answer.status_code}")
-        body: dict[str, Any] = answer.json()
+        if response.is_error:
+            raise RegistryError("RegistryUnreachable", f"MLflow answered {response.status_code}")
+        body: dict[str, Any] = response.json()
         return body

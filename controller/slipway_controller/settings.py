@@ -5,20 +5,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class ControllerSettings(BaseSettings):
-    """Where the cluster and the registry are, and how often to look at them."""
+    """Addresses of the cluster and the registry, and the interval of reconciliations."""
 
     model_config = SettingsConfigDict(
         use_attribute_docstrings=True, populate_by_name=True, env_ignore_empty=True
     )
 
     cluster: str = Field(validation_alias="SLIPWAY_CLUSTER")
-    """``kubernetes://NAMESPACE``, or ``local:///path`` for the local stand-in."""
+    """``kubernetes://NAMESPACE``, or ``local:///path`` for the local cluster."""
 
     tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI")
     """Base URL of the MLflow tracking server."""
 
     tracking_username: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_USERNAME")
-    """User of the tracking server, when it asks for one."""
+    """User of the tracking server, when it requires one."""
 
     tracking_password: SecretStr | None = Field(
         default=None, validation_alias="MLFLOW_TRACKING_PASSWORD"
@@ -28,11 +28,12 @@ class ControllerSettings(BaseSettings):
     predictor_token: SecretStr | None = Field(
         default=None, validation_alias="SLIPWAY_PREDICTOR_TOKEN"
     )
-    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
+    """Bearer token of requests to predictors: their ``SLIPWAY_SERVING_TOKEN``."""
 
     interval: float = Field(default=1.0, gt=0, validation_alias="SLIPWAY_CONTROLLER_INTERVAL")
-    """Seconds between two looks at the registry's aliases. Changes in the cluster are seen at once
-    on Kubernetes.
+    """Seconds between two reads of the registry's aliases.
+
+    On Kubernetes, changes in the cluster trigger a reconciliation immediately.
     """
 
     host: str = Field(default="127.0.0.1", validation_alias="SLIPWAY_CONTROLLER_HOST")
@@ -41,11 +42,11 @@ class ControllerSettings(BaseSettings):
     port: int | None = Field(
         default=None, ge=0, le=65535, validation_alias="SLIPWAY_CONTROLLER_PORT"
     )
-    """Port of ``/livez`` and ``/metrics``; not served when not set."""
+    """Port of ``/livez`` and ``/metrics``; without it, neither is served."""
 
     @property
     def predictor_headers(self) -> dict[str, str]:
-        """What every request to a predictor carries."""
+        """Headers of every request to a predictor."""
         token = self.predictor_token
         return {"authorization": f"Bearer {token.get_secret_value()}"} if token else {}
 

@@ -1,4 +1,4 @@
-"""The smoke prediction: the last test before traffic."""
+"""The smoke prediction: the last check before a version takes traffic."""
 
 from typing import Any
 
@@ -12,35 +12,34 @@ from slipway_controller.inference_service import PASSED, Service
 
 
 def predict_example(client: httpx.Client, service: Service, digest: str) -> str:
-    """Ask the predictor who it is, let it answer the example of its own artifact, and compare that
-    with its signature.
+    """Compare the predictor's digest and its prediction for its own example with its metadata.
 
-    Returns PASSED, or one line that says what was wrong.
+    Return PASSED, or one line that describes the failure.
     """
     base = f"{service.url}/v2/models/{service.name}"
     try:
-        answer = client.get(base)
-        if answer.is_error:
-            return f"metadata answered {answer.status_code}"
-        metadata = ModelMetadata.model_validate_json(answer.content)
+        response = client.get(base)
+        if response.is_error:
+            return f"metadata answered {response.status_code}"
+        metadata = ModelMetadata.model_validate_json(response.content)
         parameters: dict[str, Any] = metadata.parameters or {}
         if parameters.get("digest") != digest:
             return f"the predictor serves digest {parameters.get('digest')}, not {digest}"
         if not parameters.get("example"):
-            return PASSED  # artifacts without an example were checked as far as they can be
+            return PASSED  # nothing more can be checked without an example
         signature = Signature.of_metadata(metadata)
-        answer = client.post(f"{base}/infer", json=parameters["example"])
+        response = client.post(f"{base}/infer", json=parameters["example"])
     except ValidationError as error:
         return f"its metadata is not V2: {_first(error)}"
     except (httpx.TransportError, ValueError) as error:
         return f"the predictor does not answer: {error}"
-    if answer.is_error:
-        return f"its own example was answered with {answer.status_code}: {answer.text[:200]}"
-    return _compared(answer.content, signature, parameters["example"])
+    if response.is_error:
+        return f"its own example was answered with {response.status_code}: {response.text[:200]}"
+    return _compared(response.content, signature, parameters["example"])
 
 
 def _compared(body: bytes, signature: Signature, example: Any) -> str:
-    """PASSED when the answer has the rows, datatypes, bounds and codes that the signature says."""
+    """Return PASSED when rows, datatypes, bounds and codes of the response match the signature."""
     try:
         signature.check_answer(
             InferenceResponse.model_validate_json(body).outputs, example["inputs"][0]["shape"][0]

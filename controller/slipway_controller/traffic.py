@@ -1,7 +1,7 @@
-"""Who gets which share of the traffic: the moves that ``reconcile`` is made of. All are pure.
+"""Traffic moves of ``reconcile``: pure functions from traffic targets to traffic targets.
 
-Traffic never moves to a version that has not answered a smoke prediction, and never leaves a
-version that answers for one that does not.
+Traffic never moves to a version without a passed smoke prediction, and never moves from a ready
+version to one that is not.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from slipway_controller.registry import RegisteredVersion
 
 
 def refreshed(target: TrafficTarget, service: Service | None) -> TrafficTarget:
-    """The same target at the address its InferenceService has now."""
+    """Return the target with the current address of its InferenceService."""
     return target.model_copy(update={"url": service.url}) if service and service.url else target
 
 
@@ -25,8 +25,9 @@ def advance(
     service: Service,
     now: datetime,
 ) -> list[TrafficTarget]:
-    """Give the wanted version its next share: the rollout's steps when another is live, else
-    everything.
+    """Give the wanted version its next share of the traffic.
+
+    The share follows the rollout's steps while another version is live; otherwise it is 100 %.
     """
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     others = [t for t in traffic if t.version != wanted.version]
@@ -56,8 +57,9 @@ def advance(
 def next_share(
     model: Model, live: TrafficTarget | None, own: TrafficTarget | None, now: datetime
 ) -> tuple[int, datetime]:
-    """Per cent for the wanted version now, and since when. A return to a kept version is
-    instant.
+    """Return the percentage of the wanted version and the time since which it has it.
+
+    A rollback to a kept version is immediate.
     """
     steps = model.spec.rollout.steps
     if live is None or not steps or (own and own.role is TrafficRole.PREVIOUS):
@@ -72,11 +74,11 @@ def next_share(
 def fail_over(
     traffic: list[TrafficTarget], by_version: Mapping[str, Service], now: datetime
 ) -> list[TrafficTarget]:
-    """Move traffic from versions that do not answer to those that do, whatever the registry says.
+    """Move traffic from versions that are not ready to those that are, whatever the alias is.
 
-    A canary returns its share at once. The live version loses its share only when waiting will not
-    help: to the newest kept version that is ready, else to a canary that is. Both leave the list;
-    so, when they answer again, they start as new ones.
+    A canary returns its share immediately. The live version loses its share only when its failure
+    is lasting: to the newest kept version that is ready, else to a ready canary. Both leave the
+    list; when they become ready again, they start as new ones.
     """
     live = next((t for t in traffic if t.role is TrafficRole.LIVE), None)
     if live is None:
@@ -107,8 +109,9 @@ def fail_over(
 def without_broken(
     traffic: list[TrafficTarget], wanted: str, by_version: Mapping[str, Service]
 ) -> list[TrafficTarget]:
-    """Drop the wanted version when it is kept without traffic and broken: it must pass a smoke
-    prediction to serve again.
+    """Drop the wanted version when it is kept without traffic and broken.
+
+    It must pass a smoke prediction before it serves again.
     """
     service = by_version.get(wanted)
     if service is None or not service.broken:
@@ -117,8 +120,9 @@ def without_broken(
 
 
 def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
-    """The target without traffic: what was live is kept for a rollback; a canary, or a role of a
-    later release, drains.
+    """Return the target without traffic.
+
+    A live version is kept for a rollback; a canary, or a role of a later release, drains.
     """
     if target.role in (TrafficRole.PREVIOUS, TrafficRole.DRAINING):
         return target
@@ -127,9 +131,7 @@ def retired(target: TrafficTarget, now: datetime) -> TrafficTarget:
 
 
 def expire(model: Model, traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
-    """Keep the newest former versions as asked, let the others drain, and drop those that have
-    drained.
-    """
+    """Keep the configured number of former versions, drain the others, drop the drained ones."""
     rollout = model.spec.rollout
     former = sorted(
         (t for t in traffic if t.role is TrafficRole.PREVIOUS), key=lambda t: t.since, reverse=True
@@ -146,7 +148,7 @@ def expire(model: Model, traffic: list[TrafficTarget], now: datetime) -> list[Tr
     return result
 
 
-def withdrawn(traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
-    """All versions without traffic, draining: the Model is being deleted."""
+def suspended(traffic: list[TrafficTarget], now: datetime) -> list[TrafficTarget]:
+    """Drain all versions: the Model is being deleted."""
     leaving = {"role": TrafficRole.DRAINING, "percent": 0, "since": now}
     return [t if t.role is TrafficRole.DRAINING else t.model_copy(update=leaving) for t in traffic]

@@ -1,1 +1,1 @@
-"""The bundled identity provider: Canaille, what Slipway needs in it, and what it must not do."""
+"""The bundled identity provider: Canaille with the additions and restrictions of Slipway."""

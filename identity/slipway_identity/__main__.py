@@ -1,6 +1,4 @@
-"""``python -m slipway_identity``: prepare the provider, then hypercorn serves
-``slipway_identity.application``.
-"""
+"""``python -m slipway_identity``: prepare the provider before hypercorn serves the application."""
 
 import logging
 import sys
@@ -13,7 +11,7 @@ from slipway_identity.settings import IdentitySettings
 
 
 def main() -> int:
-    """Exit status 2 when a setting is missing or wrong."""
+    """Prepare the provider; return 2 for an invalid setting."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         settings = IdentitySettings()

@@ -1,8 +1,8 @@
-"""The ASGI application that hypercorn serves: Canaille, whose access tokens a resource server can
-validate (RFC 9068), whose SCIM is for the gateway, and which slows down who guesses passwords.
+"""The ASGI application of the provider: Canaille with additions.
 
-Canaille makes the access tokens of people exactly like ID tokens, and those of client credentials
-as random strings.
+Resource servers can validate its access tokens (RFC 9068), only the gateway may use SCIM, and
+password guessing is slowed down. Canaille itself makes the access tokens of users exactly like ID
+tokens, and those of client credentials as random strings.
 """
 
 import time
@@ -32,9 +32,9 @@ from slipway_identity.bootstrap import CLIENT_CREDENTIALS
 from slipway_identity.settings import SCIM_CLIENT, BodySettings
 
 SECONDS = 3600
-"""A service account asks for the next token by itself, so that one lasts no longer than it must."""
+"""Lifetime of a service account's token, which the client renews by itself."""
 REFRESH_SECONDS = 8 * 3600
-"""A person who does not renew their token for so long logs in again."""
+"""Lifetime of a refresh token; after it a user logs in again."""
 MAIL_ENDPOINTS = frozenset(
     {
         "core.auth.password.forgotten",
@@ -43,15 +43,13 @@ MAIL_ENDPOINTS = frozenset(
         "core.groups.invite_to_group",
     }
 )
-"""Pages that send mail and that Canaille answers with 500 when it has no mail server."""
+"""Pages that send mail, for which Canaille returns 500 without a mail server."""
 
 
 def create_app() -> Any:
-    """The ASGI application. Canaille's own settings come from the file named by
-    ``CANAILLE_CONFIG``.
-    """
+    """Return the ASGI application; the file of ``CANAILLE_CONFIG`` has Canaille's own settings."""
     application = create_canaille(wrap_asgi=False)
-    # Each wrong password doubles the time in which no further one is accepted for the account: 2 s,
+    # Each wrong password doubles the time in which the account accepts no further one: 2 s,
     # 4 s … 10 minutes.
     application.config["CANAILLE"]["ENABLE_INTRUDER_LOCKOUT"] = True
     application.before_request(keep_scim_for_the_gateway)
@@ -61,7 +59,7 @@ def create_app() -> Any:
     authorization.register_token_generator(
         "default", authorization.create_bearer_token_generator(application.config)
     )
-    # A token for the same client is to be had at any time: there is no refresh token.
+    # A client can request a new token at any time: there is no refresh token.
     authorization.register_token_generator(
         CLIENT_CREDENTIALS, BearerTokenGenerator(access_token, expires_generator=lifetime)
     )
@@ -70,14 +68,15 @@ def create_app() -> Any:
 
 
 def id_token_claims(_grant: Any, client: Any) -> dict[str, Any]:
-    """An ID token is for the client that asked for the login; Canaille writes the audience of
-    access tokens into it.
+    """Return issuer and audience of an ID token: the client that requested the login.
+
+    Canaille's default is the audience of access tokens.
     """
     return {"iss": get_issuer(), "aud": [client.client_id]}
 
 
 def refuse_pages_that_need_mail() -> tuple[str, int, dict[str, str]] | None:
-    """Answer 404 when no mail server is configured."""
+    """Return 404 for a page that sends mail when no mail server is configured."""
     if request.endpoint not in MAIL_ENDPOINTS or current_app.config["CANAILLE"]["SMTP"]:
         return None
     reason = (
@@ -88,11 +87,11 @@ def refuse_pages_that_need_mail() -> tuple[str, int, dict[str, str]] | None:
 
 
 def keep_scim_for_the_gateway() -> None:
-    """Answer 403 to every other token.
+    """Reject every other token of a SCIM request with 403.
 
-    Canaille lets each client that logs in as itself manage all users, and each user change by
-    ``/scim/v2/Me`` what its pages do not let them: a disabled one could enable themselves again,
-    and a mail address would be believed without a mail to it.
+    Canaille lets each client with client credentials manage all users, and each user change by
+    ``/scim/v2/Me`` what its pages forbid: a disabled user could enable themselves again, and a mail
+    address would be accepted without verification.
     """
     if request.blueprint != "scim":
         return
@@ -103,18 +102,18 @@ def keep_scim_for_the_gateway() -> None:
 
 
 def is_refresh_token_active(token: Token) -> bool:
-    """Canaille ends a refresh token together with its access token, and then nothing can be
-    renewed.
+    """Return True within the lifetime of a refresh token.
+
+    Canaille ends it together with its access token, so that it could never be used.
     """
     return not token.is_revoked() and time.time() < token.get_issued_at() + REFRESH_SECONDS
 
 
 def access_token(client: Any, grant_type: str, user: Any, scope: str | None) -> str:
-    """Return a signed token of a person, or of a service account, which is its own subject (RFC
-    9068, section 2.2).
+    """Return a signed token of a user, or of a service account, which is its own subject.
 
-    Raises InvalidGrantError for a person who has the client's name: the token would be taken for
-    the client's own (section 5).
+    Source: RFC 9068, section 2.2. Raises InvalidGrantError for a user with the client's name: the
+    token could be mistaken for the client's own (section 5).
     """
     config, now = get_jwt_config(client), int(time.time())
     if user is not None and user.user_name == client.client_id:
@@ -138,7 +137,7 @@ def access_token(client: Any, grant_type: str, user: Any, scope: str | None) -> 
 
 
 def lifetime(client: Any, grant_type: str) -> int:
-    """Seconds that an access token is valid."""
+    """Return the lifetime of an access token in seconds."""
     if grant_type == CLIENT_CREDENTIALS:
         return SECONDS
     seconds: int = create_token_expires_in_generator(

@@ -1,4 +1,4 @@
-"""Bounds on what callers send, in front of Canaille, which asks for no login before it has a body.
+"""Limits on request bodies in front of Canaille, which authenticates only after it has a body.
 
 The adapter between ASGI and WSGI writes a body of any size, at any speed, to a temporary file
 before Canaille sees the request.
@@ -17,7 +17,7 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class Refused(Exception):
-    """The body is not taken; ``status`` is the answer's."""
+    """The body is rejected; ``status`` is the status of the response."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -25,9 +25,7 @@ class Refused(Exception):
 
 
 class BoundedBodies:
-    """An ASGI application that reads each body, within its bounds, before another application is
-    called with it.
-    """
+    """ASGI middleware that reads each body, within its limits, before it calls the application."""
 
     def __init__(self, application: Application, settings: BodySettings) -> None:
         self._application = application
@@ -45,7 +43,7 @@ class BoundedBodies:
         except Refused as error:
             await _refuse(error, send)
             return
-        if body is None:  # the caller left
+        if body is None:  # the client disconnected
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -55,7 +53,7 @@ class BoundedBodies:
         await self._application(scope, replay, send)
 
     async def _read(self, scope: Message, receive: Receive) -> bytes | None:
-        """Return the body, or None when the caller left before its end. Raises Refused."""
+        """Return the body, or None when the client disconnected before its end. Raises Refused."""
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._limit:
             raise self._too_large()

@@ -1,6 +1,4 @@
-"""Bring Canaille to the state that Slipway needs: schema, groups, first accounts, the OAuth
-clients. Safe to repeat.
-"""
+"""Idempotent setup of Canaille: schema, groups, first accounts, OAuth clients."""
 
 import logging
 from secrets import token_urlsafe
@@ -26,9 +24,7 @@ CLIENT_CREDENTIALS = "client_credentials"
 
 
 def bootstrap(settings: IdentitySettings) -> None:
-    """Create what is missing. Canaille's own settings (database, keys) come from the file named by
-    ``CANAILLE_CONFIG``.
-    """
+    """Create missing objects; the file of ``CANAILLE_CONFIG`` has Canaille's settings."""
     app: Flask = create_app(init_backend=True)
     with app.app_context():
         for name, account in settings.accounts.items():
@@ -46,7 +42,7 @@ def bootstrap(settings: IdentitySettings) -> None:
 
 
 def ensure_user(name: str, account: Account, mail_domain: str) -> None:
-    """Create the user. The password of an existing one is its owner's business and stays."""
+    """Create the user; an existing one keeps its password."""
     backend = Backend.instance
     address = f"{name}@{mail_domain}"
     if known := backend.get(models.User, user_name=name):
@@ -66,7 +62,7 @@ def ensure_user(name: str, account: Account, mail_domain: str) -> None:
 
 
 def ensure_group(name: str, description: str, members: list[str]) -> None:
-    """Create the group, or add the members that it lacks."""
+    """Create the group, or add its missing members."""
     backend = Backend.instance
     users = [backend.get(models.User, user_name=member) for member in members]
     group = backend.get(models.Group, display_name=name)
@@ -75,20 +71,21 @@ def ensure_group(name: str, description: str, members: list[str]) -> None:
         logger.info("created group %s", name)
     else:
         group.members = [*group.members, *(user for user in users if user not in group.members)]
-    if group.members:  # Canaille keeps no group without members
+    if group.members:  # Canaille stores no group without members
         backend.save(group)
 
 
 def ensure_api(settings: IdentitySettings) -> None:
-    """Register the audience of access tokens. Canaille has only clients as audiences; this one may
-    get no token itself.
+    """Register the audience of access tokens.
+
+    In Canaille an audience must be a client; this one cannot get a token.
     """
     wanted = {**own_login("Slipway API", SecretStr(token_urlsafe())), "grant_types": []}
     ensure_client(settings.audience, wanted, audience=settings.audience)
 
 
 def ensure_login_client(settings: IdentitySettings) -> None:
-    """Register the client of people: public, so its logins are proved by PKCE."""
+    """Register the client of users: public, so PKCE protects its logins."""
     wanted = {
         "client_name": "Slipway",
         "grant_types": [
@@ -98,7 +95,7 @@ def ensure_login_client(settings: IdentitySettings) -> None:
         ],
         "response_types": ["code"],
         "redirect_uris": [*settings.redirect_uris, settings.terminal_redirect_uri],
-        # Its origin is the one from which Canaille lets a browser's scripts ask for tokens.
+        # Canaille allows CORS requests for tokens from this origin.
         "client_uri": next(iter(settings.redirect_uris), None),
         "scope": ["openid", "profile", "email", "groups"],
         "token_endpoint_auth_method": "none",
@@ -107,13 +104,14 @@ def ensure_login_client(settings: IdentitySettings) -> None:
 
 
 def ensure_service_account(name: str, account: ServiceAccount, settings: IdentitySettings) -> None:
-    """A client that logs in as itself. Its tokens are for Slipway."""
+    """Register a client with client credentials, whose tokens are for Slipway."""
     ensure_client(name, own_login(name, account.secret), audience=settings.audience)
 
 
 def ensure_scim_client(settings: IdentitySettings) -> None:
-    """The gateway's own, whose tokens are for this provider alone. Without a secret, the client of
-    a former start is removed.
+    """Register the gateway's client, whose tokens are for this provider alone.
+
+    Without a secret, the client of a former start is removed.
     """
     if settings.scim_secret is not None:
         ensure_client(
@@ -124,7 +122,7 @@ def ensure_scim_client(settings: IdentitySettings) -> None:
 
 
 def own_login(name: str, secret: SecretStr) -> dict[str, Any]:
-    """Registration of a client that logs in as itself."""
+    """Return the registration of a client with client credentials."""
     return {
         "client_name": name,
         "client_secret": secret.get_secret_value(),
@@ -137,7 +135,7 @@ def own_login(name: str, secret: SecretStr) -> dict[str, Any]:
 
 
 def ensure_client(client_id: str, wanted: dict[str, Any], *, audience: str) -> None:
-    """Register the client, or bring its registration up to date, its secret too."""
+    """Register the client, or update its registration and its secret."""
     backend = Backend.instance
     client = backend.get(models.Client, client_id=client_id)
     if client is None:

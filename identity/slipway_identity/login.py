@@ -1,4 +1,4 @@
-"""``python -m slipway_identity.login URL ACCOUNT``: log in as a person does, without a browser.
+"""``python -m slipway_identity.login URL ACCOUNT``: log in as a user, without a browser.
 
 Authorization code with PKCE (RFC 7636), through the provider's own pages. For tests, for ``helm
 test`` and for shells: the public client has no password grant.
@@ -16,13 +16,13 @@ import httpx
 
 SCOPE = "openid profile email groups"
 REDIRECT = "http://127.0.0.1:8400/callback"
-"""``IdentitySettings.terminal_redirect_uri``."""
+"""Default of ``IdentitySettings.terminal_redirect_uri``."""
 STEPS = 10
-"""Pages and redirects until the code: a login has five."""
+"""Limit of pages and redirects until the code; a login has five."""
 
 
 class LoginFailed(Exception):
-    """The provider did not accept the login; ``str()`` says at which page."""
+    """The provider did not accept the login; ``str()`` names the page."""
 
 
 def log_in(
@@ -34,11 +34,10 @@ def log_in(
     client_id: str = "slipway",
     redirect_uri: str = REDIRECT,
 ) -> dict[str, Any]:
-    """Return the answer of the token endpoint, with ``access_token``, ``refresh_token`` and
-    ``id_token``.
+    """Return the response of the token endpoint: ``access_token``, ``refresh_token``, ``id_token``.
 
-    ``url`` is where the provider is reached, ``host`` its public name if that is another.
-    Raises LoginFailed, and httpx.HTTPError when the provider cannot be reached.
+    ``url`` is the address of the provider, ``host`` its public name if that is another. Raises
+    LoginFailed, and httpx.HTTPError when the provider cannot be reached.
     """
     verifier = token_urlsafe(48)
     challenge = (
@@ -72,9 +71,7 @@ def log_in(
 
 
 def _code(web: httpx.Client, query: dict[str, str], fields: dict[str, str]) -> str:
-    """Fill in each field once, on the page that has it, until the provider redirects with a
-    code.
-    """
+    """Submit each field once, on the page that has it, until the provider redirects with a code."""
     page = web.get("/oauth/authorize", params=query)
     for _ in range(STEPS):
         if page.is_redirect:
@@ -103,8 +100,9 @@ def _code(web: httpx.Client, query: dict[str, str], fields: dict[str, str]) -> s
 
 
 def main() -> int:
-    """Print an access token; the password is read from standard input. Exit status 1 when the login
-    fails, 2 for wrong usage.
+    """Print an access token for the password on standard input.
+
+    Return 1 when the login fails, 2 for wrong usage.
     """
     if len(sys.argv) not in (3, 4):
         sys.stderr.write(

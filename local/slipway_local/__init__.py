@@ -1,3 +1,1 @@
-"""The ring as local processes, without Docker: the newcomer's first command, and what the fast
-tests turn.
-"""
+"""Slipway as local processes, without Docker: for the first steps and for fast tests."""

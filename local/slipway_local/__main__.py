@@ -1,6 +1,4 @@
-"""``python -m slipway_local up [--once]``: turn the ring on this machine; ``simulate MODEL``: give
-it something to do.
-"""
+"""``python -m slipway_local``: ``up [--once]`` runs the stack, ``simulate MODEL`` sends traffic."""
 
 import argparse
 import re
@@ -18,19 +16,18 @@ from slipway_local.programs import StartFailed
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
 from slipway_local.simulation import simulate
-from slipway_local.stack import Ring, running
+from slipway_local.stack import LocalStack, running
 from slipway_local.templates import trainable
 
 RENEW_SECONDS = 60.0
-"""Time between two looks at the token in the state folder's ``env`` file, which is renewed in the
-middle of its life.
+"""Interval of checks of the token in the state folder's ``env`` file.
+
+The token is renewed after half of its lifetime.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status 0 after Ctrl-C or a finished ``--once``, 1 when the ring did not come up or does
-    not run.
-    """
+    """Run a command; return 0 after Ctrl-C or ``--once``, 1 when the stack is not running."""
     parser = argparse.ArgumentParser(prog="slipway_local", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start, predict, stay until Ctrl-C")
@@ -38,13 +35,14 @@ def main(argv: list[str] | None = None) -> int:
         "--once", action="store_true", help="stop after the first prediction of each model"
     )
     up.add_argument(
-        "--models", default="", help=f"which, by comma, or all: {', '.join(trainable())}"
+        "--models", default="", help=f"names separated by commas, or all: {', '.join(trainable())}"
     )
     traffic = commands.add_parser(
-        "simulate", help="send a model's held-out rows through the gateway of the ring that runs"
+        "simulate",
+        help="send a model's held-out rows through the gateway of the running local stack",
     )
     traffic.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="those of python -m slipway_jobs simulate"
+        "arguments", nargs=argparse.REMAINDER, help="arguments of python -m slipway_jobs simulate"
     )
     given = parser.parse_args(argv)
     settings, screen = LocalSettings(), Screen()
@@ -52,27 +50,27 @@ def main(argv: list[str] | None = None) -> int:
         try:
             simulate(settings, given.arguments)
         except httpx.HTTPError as error:
-            screen.warn(f"the ring does not answer: {error}")
+            screen.warn(f"the local stack does not respond: {error}")
             return 1
     if given.models:
         settings = settings.model_copy(update={"models": chosen(parser, given.models)})
-    return turn(settings, screen, once=given.once)
+    return run_stack(settings, screen, once=given.once)
 
 
-def turn(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
-    """Start the ring and let it run; the exit status."""
+def run_stack(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
+    """Start the local stack, run it, and return the exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
-    screen.say(f"Slipway, local. State: {settings.state} (delete it to begin anew)")
+    screen.say(f"Slipway, local. State: {settings.state} (delete it to start from scratch)")
     try:
         with running(settings, screen) as stack:
             show(stack, first_predictions(stack))
             if not once:
                 stay(stack)
     except KeyboardInterrupt:
-        screen.say("\n  stopped; the state is kept")
+        screen.say("\n  stopped; the next start reuses the state")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
-        screen.warn(f"the ring did not come up: {error}")
+        screen.warn(f"the local stack did not start: {error}")
         screen.warn(
             f"logs of all parts: {settings.state}/logs; of Jobs and predictors: "
             f"{settings.state}/cluster"
@@ -82,14 +80,14 @@ def turn(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C and SIGTERM end the ring; what is being stopped is not interrupted by a second one."""
+    """Raise KeyboardInterrupt for the first signal; ignore later ones during the shutdown."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
-    """The models that ``--models`` names; ends the program when one of them cannot be trained."""
+    """Return the models of ``--models``; exit when one of them cannot be trained."""
     known = list(trainable())
     names = known if text == "all" else [name for name in re.split(r"[,\s]+", text) if name]
     if unknown := [name for name in names if name not in known]:
@@ -97,23 +95,23 @@ def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
     return names
 
 
-def first_predictions(stack: Ring) -> dict[str, dict[str, Any]]:
-    """Predict with each model as a logged-in user; the answers by model."""
+def first_predictions(stack: LocalStack) -> dict[str, dict[str, Any]]:
+    """Return a prediction of each model for a logged-in user, by model."""
     answers = {}
-    with stack.screen.step("predict") as said:
+    with stack.screen.step("predict") as details:
         write_env(stack)
         for name in stack.settings.models:
             answers[name] = predict(stack, name)
-        said.append(f"{', '.join(answers)}, as user")
+        details.append(f"{', '.join(answers)}, as user")
     return answers
 
 
-def show(stack: Ring, answers: dict[str, dict[str, Any]]) -> None:
-    """What the models said, a receipt, the addresses, and what to do next."""
+def show(stack: LocalStack, answers: dict[str, dict[str, Any]]) -> None:
+    """Print the predictions, a receipt, the addresses, and the next command."""
     screen = stack.screen
     screen.say("")
     for name, each in answers.items():
-        screen.say(f"  {name + ' says:':<17} {brief(each['predictions'][0])}")
+        screen.say(f"  {name + ':':<17} {brief(each['predictions'][0])}")
     model, answer = next(iter(answers.items()))
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
@@ -131,7 +129,7 @@ def show(stack: Ring, answers: dict[str, dict[str, Any]]) -> None:
 
 
 def brief(row: dict[str, Any]) -> str:
-    """A predicted row in a few words: whole vectors are for programs."""
+    """Return a predicted row without its vectors, as text."""
     scalars = {name: value for name, value in row.items() if not isinstance(value, list | dict)}
     return ", ".join(
         f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
@@ -139,9 +137,9 @@ def brief(row: dict[str, Any]) -> str:
     )
 
 
-def stay(stack: Ring) -> None:
-    """Watch all parts until Ctrl-C, and keep the token in the state folder's ``env`` file valid."""
-    stack.screen.say("  Ctrl-C stops everything; `make up` again goes on where it was")
+def stay(stack: LocalStack) -> None:
+    """Supervise all parts until Ctrl-C and keep the token in the ``env`` file valid."""
+    stack.screen.say("  Ctrl-C stops everything; `make up` starts it again with the same state")
     renewed = time.monotonic()
     while True:
         stack.programs.watch()
@@ -151,7 +149,7 @@ def stay(stack: Ring) -> None:
                 write_env(stack)
             except httpx.HTTPError as error:
                 stack.screen.warn(
-                    f"the token in {stack.settings.state}/env is not renewed: {error}"
+                    f"the token in {stack.settings.state}/env was not renewed: {error}"
                 )
         time.sleep(0.2)
 

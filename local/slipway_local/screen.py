@@ -1,4 +1,4 @@
-"""What the person at the terminal sees: one line per step, with its time."""
+"""Terminal output: one line per step, with its time."""
 
 import sys
 import time
@@ -7,32 +7,28 @@ from contextlib import contextmanager
 
 
 class Screen:
-    """Progress lines on standard output; nothing is drawn over, so that a log of it reads the
-    same.
-    """
+    """Progress lines on standard output; none is overwritten, so that a log is readable."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._start = time.monotonic()
 
     def say(self, text: str) -> None:
-        """One line, at once."""
+        """Print one line and flush it."""
         print(text, flush=True)
 
     def warn(self, text: str) -> None:
-        """One line to standard error."""
+        """Print one line to standard error."""
         print(f"  ! {text}", file=sys.stderr, flush=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[list[str]]:
-        """A step of the start. What is put into the yielded list is shown behind its name when it
-        is done.
-        """
-        begun = time.monotonic()
+        """Time a step of the start; print its name and the items of the yielded list."""
+        start = time.monotonic()
         result: list[str] = []
         yield result
-        self.say(f"  ✓ {name:<17} {' '.join(result):<56} {time.monotonic() - begun:5.1f} s")
+        self.say(f"  ✓ {name:<17} {' '.join(result):<56} {time.monotonic() - start:5.1f} s")
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the screen was made."""
-        return time.monotonic() - self._begun
+        """Seconds since the creation of the screen."""
+        return time.monotonic() - self._start

@@ -1,6 +1,4 @@
-"""``python -m slipway_local simulate``: traffic for the ring that runs, from the service account
-``simulator``.
-"""
+"""``python -m slipway_local simulate``: traffic of the service account ``simulator``."""
 
 import json
 import os
@@ -17,8 +15,9 @@ GRANT = {"grantee": f"client:{SIMULATOR}", "models": "*", "policy": "default"}
 
 
 def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
-    """Become ``python -m slipway_jobs simulate ARGUMENTS``. Raises httpx.HTTPError when no ring
-    runs on the state folder.
+    """Replace this process by ``python -m slipway_jobs simulate ARGUMENTS``.
+
+    Raises httpx.HTTPError when no local stack runs on the state folder.
     """
     state = State(settings.state)
     try:
@@ -28,25 +27,26 @@ def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
         }
     except FileNotFoundError:
         raise httpx.ConnectError(
-            f"no ring has run on {settings.state} yet: make up begins one"
+            f"no local stack has run on {settings.state}; start one with make up"
         ) from None
     identity, gateway = (
         Identity(state, ports["identity"], "", []),
         f"http://127.0.0.1:{ports['gateway']}",
     )
     grant(gateway, identity.login("admin"))
-    told = {
+    variables = {
         "SLIPWAY_URL": gateway,
         "SLIPWAY_OIDC_ISSUER": identity.issuer,
         "SLIPWAY_CLIENT_ID": SIMULATOR,
         "SLIPWAY_CLIENT_SECRET": state.secret(f"service-account-{SIMULATOR}"),
     }
     python = str(settings.apps / "python")
-    os.execve(python, [python, "-m", "slipway_jobs", "simulate", *arguments], os.environ | told)  # noqa: S606 - no shell is wanted
+    command = [python, "-m", "slipway_jobs", "simulate", *arguments]
+    os.execve(python, command, os.environ | variables)  # noqa: S606 - no shell needed
 
 
 def grant(gateway: str, admin: str) -> None:
-    """Let the simulator have every model, if it may not yet."""
+    """Grant the simulator access to every model unless it has it."""
     with httpx.Client(
         base_url=gateway, headers={"Authorization": f"Bearer {admin}"}, timeout=30
     ) as client:

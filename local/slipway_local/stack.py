@@ -1,4 +1,4 @@
-"""The ring, put together: which program runs with which settings, and in which order they start."""
+"""The local stack: programs, their settings, and the order of their start."""
 
 import json
 import subprocess
@@ -28,10 +28,8 @@ from slipway_local.templates import templates
 MODELS = Path("manifests/models")
 
 
-class Ring:
-    """All parts as local processes. ``up`` may be called on an old state folder: what is there is
-    used again.
-    """
+class LocalStack:
+    """All parts as local processes; ``up`` reuses an existing state folder."""
 
     def __init__(self, settings: LocalSettings, screen: Screen) -> None:
         self.settings = settings
@@ -65,15 +63,15 @@ class Ring:
         )
 
     def up(self) -> None:
-        """Start everything and wait until all models answer. Raises StartFailed."""
+        """Start everything and wait until all models are ready. Raises StartFailed."""
         wait = self.settings.deadline
-        with self.screen.step("postgres") as said:
+        with self.screen.step("postgres") as details:
             self.postgres.start()
-            said.append("three databases on a Unix socket")
-        # The slow starters first; what follows them does not need them yet.
+            details.append("three databases on a Unix socket")
+        # MLflow starts slowly and the next steps do not need it.
         self.programs.start(self._mlflow())
-        with self.screen.step("identity") as said:
-            # Both bring their databases up to date.
+        with self.screen.step("identity") as details:
+            # Both migrate their databases.
             self.programs.run(
                 Program(
                     "identity-setup",
@@ -89,12 +87,12 @@ class Ring:
             )
             self.programs.start(self._identity())
             self.programs.wait_ready("identity", wait)
-            said.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
-        with self.screen.step("mlflow") as said:
+            details.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
+        with self.screen.step("mlflow") as details:
             self.programs.wait_ready("mlflow", wait)
-            said.append(self.mlflow_url)
+            details.append(self.mlflow_url)
         self._start_pods()
-        with self.screen.step("gateway") as said:
+        with self.screen.step("gateway") as details:
             self.programs.start(
                 Program(
                     "controller", ["python", "-m", "slipway_controller"], self._controller_env()
@@ -105,7 +103,7 @@ class Ring:
                 Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env())
             )
             self.programs.wait_ready("gateway", wait)
-            said.append(self.gateway_url)
+            details.append(self.gateway_url)
         if "quantity" in self.settings.models:
             self._load_sales()
         self._train([name for name in self.settings.models if not self._declare(name)])
@@ -121,18 +119,16 @@ class Ring:
         self.postgres.stop()
 
     def model(self, name: str) -> Model:
-        """The Model as it is now. Raises NotFound."""
+        """Return the current Model; raise NotFound."""
         return Model.model_validate(self.cluster.get(MODEL, name))
 
     def start_job(self, template: str, *args: str) -> str:
-        """Start a Job from a template; returns its name."""
+        """Start a Job from a template and return its name."""
         name: str = self.cluster.create_job(template, args=args)["metadata"]["name"]
         return name
 
     def result(self, job: str) -> dict[str, Any]:
-        """Wait for a Job's end; returns the JSON object that it printed last. Raises
-        StartFailed.
-        """
+        """Wait for a Job's end and return the last JSON object of its log. Raises StartFailed."""
         self.programs.wait(
             f"Job {job} to finish",
             lambda: bool(finished(self.cluster.get(JOB, job))),
@@ -147,29 +143,25 @@ class Ring:
         return result
 
     def _declare(self, name: str) -> bool:
-        """Apply the sample Model; says whether it has been served before."""
+        """Apply the sample Model and return True when it has been served before."""
         manifest = yaml.safe_load((MODELS / f"{name}.yaml").read_text())
         return bool(Model.model_validate(self.cluster.apply(manifest)).status.traffic)
 
     def _load_sales(self) -> None:
-        """Bring sales into the warehouse, now and each night: a model that is served looks up what
-        is known of today.
-        """
+        """Load sales into the warehouse, now and each night, for feature lookups."""
         nightly = next(each for each in templates() if each["metadata"]["name"] == "etl")
         nightly["spec"]["suspend"] = False
         self.cluster.apply(nightly)
-        with self.screen.step("etl") as said:
+        with self.screen.step("etl") as details:
             loaded = self.result(self.start_job("etl"))
             kind = "synthetic sales" if loaded["synthetic"] else "sales"
-            said.append(
+            details.append(
                 f"{kind} through {loaded['newest']}: {loaded['inserted']} new, "
                 f"{loaded['changed']} changed"
             )
 
     def _train(self, names: list[str]) -> None:
-        """Train and promote models, some side by side: each Job takes a core and some hundred
-        MiB.
-        """
+        """Train and promote models; the number of concurrent Jobs is limited."""
         waiting = list(reversed(names))
         jobs: dict[str, str] = {}
         promotions = []
@@ -178,25 +170,26 @@ class Ring:
                 name = waiting.pop()
                 jobs[name] = self.start_job(f"train-{name}")
             name, job = next(iter(jobs.items()))
-            with self.screen.step(f"train {name}") as said:
+            with self.screen.step(f"train {name}") as details:
                 trained = self.result(job)
-                said.append(summary(trained))
+                details.append(summary(trained))
             del jobs[name]
             promotions.append(self.start_job("promote", name, str(trained["version"])))
         for job in promotions:
             self.result(job)
 
     def _serve(self, name: str) -> None:
-        with self.screen.step(f"serve {name}") as said:
+        with self.screen.step(f"serve {name}") as details:
             self.programs.wait(
                 f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline
             )
             live = self.model(name).status.traffic[0]
-            said.append(f"version {live.version}  {live.digest[:19]}…")
+            details.append(f"version {live.version}  {live.digest[:19]}…")
 
     def _answers(self, name: str) -> bool:
-        """Whether the Model is Ready and its live predictor answers: a status may be older than
-        this start.
+        """Return True when the Model is Ready and its live predictor responds.
+
+        The status alone may be older than this start.
         """
         status = self.model(name).status
         if not is_ready(status):
@@ -206,10 +199,9 @@ class Ring:
 
     @property
     def user_token(self) -> str:
-        """An access token of the account ``user``: the same for a while, Canaille answers 500 to a
-        second login within a second.
+        """An access token of the account ``user``, reused for half of its lifetime.
 
-        Raises httpx.HTTPError.
+        Canaille returns 500 for a second login within a second. Raises httpx.HTTPError.
         """
         if time.monotonic() >= self._token_ends:
             self._token, self._token_ends = (
@@ -274,7 +266,7 @@ class Ring:
             "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
             "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
             "SLIPWAY_SPOOL": str(self.state.folder("spool")),
-            # Nobody is to be kept from this one's own machine.
+            # No limits on the user's own machine.
             "SLIPWAY_PREDICTIONS_PER_MINUTE": "1000000",
             "SLIPWAY_TRAINING_PER_MINUTE": "1000",
             "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
@@ -319,7 +311,7 @@ class Ring:
 
 
 def objects() -> Iterator[Manifest]:
-    """The runtime, the storage initializer and the Job templates of the local cluster."""
+    """Yield the runtime, the storage initializer and the Job templates of the local cluster."""
     yield from yaml.safe_load_all(
         (resources.files("slipway_local") / "objects" / "serving.yaml").read_text()
     )
@@ -327,7 +319,7 @@ def objects() -> Iterator[Manifest]:
 
 
 def finished(job: Manifest) -> str | None:
-    """``Complete`` or ``Failed`` when the Job has ended."""
+    """Return ``Complete`` or ``Failed`` for a finished Job, None otherwise."""
     conditions = job.get("status", {}).get("conditions", [])
     return next(
         (
@@ -340,7 +332,7 @@ def finished(job: Manifest) -> str | None:
 
 
 def is_ready(status: ModelStatus) -> bool:
-    """Whether the Model answers, and nothing is under way that would change who answers."""
+    """Return True when the Model is Ready and no rollout is in progress."""
     ready, progressing = (
         status.condition(ConditionType.READY),
         status.condition(ConditionType.PROGRESSING),
@@ -349,7 +341,7 @@ def is_ready(status: ModelStatus) -> bool:
 
 
 def summary(trained: dict[str, Any]) -> str:
-    """One line of what a training Job printed: dataset, and the first score beside its baseline."""
+    """Return one line about a training: dataset, and the first score with its baseline."""
     metric, score = next(iter(trained["metrics"].items()))
     return (
         f"{trained['dataset']}: {metric} {score:.3f} (baseline {trained['baseline'][metric]:.3f})"
@@ -357,7 +349,7 @@ def summary(trained: dict[str, Any]) -> str:
 
 
 def git_revision() -> str:
-    """The commit of the checkout, ``unknown`` outside one."""
+    """Return the commit of the checkout, ``unknown`` outside one."""
     found = subprocess.run(
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -365,9 +357,9 @@ def git_revision() -> str:
 
 
 @contextmanager
-def running(settings: LocalSettings, screen: Screen) -> Iterator[Ring]:
-    """A ring that is up inside the ``with`` block and stopped after it, whatever happens."""
-    stack = Ring(settings, screen)
+def running(settings: LocalSettings, screen: Screen) -> Iterator[LocalStack]:
+    """Run a local stack inside the ``with`` block and stop it afterwards in any case."""
+    stack = LocalStack(settings, screen)
     try:
         stack.up()
         yield stack

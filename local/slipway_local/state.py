@@ -1,4 +1,4 @@
-"""What the ring keeps between two starts: secrets and ports."""
+"""State that survives a restart: secrets and ports."""
 
 import json
 import secrets
@@ -9,7 +9,7 @@ from joserfc.jwk import ECKey
 
 
 class State:
-    """The state folder. Files with secrets are readable by their owner only."""
+    """The state folder. Only their owner can read files with secrets."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -17,14 +17,14 @@ class State:
         self._ports: dict[str, int] = {}
 
     def folder(self, name: str, mode: int = 0o755) -> Path:
-        """A folder below the state folder, made when it is not there."""
+        """Return a folder below the state folder; create it if it does not exist."""
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(mode)
         return path
 
     def secret(self, name: str) -> str:
-        """A random secret, made at the first call and kept."""
+        """Return a random secret, created and stored at the first call."""
         known = self._read("secrets.json")
         if name not in known:
             known[name] = secrets.token_urlsafe(24)
@@ -32,20 +32,18 @@ class State:
         return known[name]
 
     def signing_key(self) -> Path:
-        """PEM file of the private key that artifacts are signed with, made at the first call and
-        kept.
-        """
+        """Return the PEM file of the private key for artifacts, created at the first call."""
         path = self.root / "signing-key.pem"
         if not path.exists():
             self.write_private(path.name, ECKey.generate_key("P-256").as_pem(private=True).decode())
         return path
 
     def trusted_key(self) -> str:
-        """PEM of the public key to it."""
+        """Return the PEM of the corresponding public key."""
         return ECKey.import_key(self.signing_key().read_bytes()).as_pem(private=False).decode()
 
     def port(self, name: str) -> int:
-        """A loopback port: that of the last start if nobody else has taken it meanwhile."""
+        """Return a loopback port: that of the last start if it is still free."""
         if name not in self._ports:
             port = int(self._read("ports.json").get(name, 0)) or free_port()
             self._ports[name] = port if is_free(port) else free_port()
@@ -53,7 +51,7 @@ class State:
         return self._ports[name]
 
     def write_private(self, name: str, content: str) -> Path:
-        """Write a file that only its owner can read, in one step."""
+        """Write a file that only its owner can read, atomically."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(path.suffix + ".new")
@@ -71,16 +69,14 @@ class State:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now; one in TIME_WAIT counts as free, as it does
-    for servers.
-    """
+    """Return True when a server could listen on the port; a port in TIME_WAIT counts as free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""Templates of Jobs: suspended CronJobs, to be started by ``create job --from``."""
+"""Job templates: suspended CronJobs, started by ``create job --from``."""
 
 import json
 from collections.abc import Iterator
@@ -9,36 +9,36 @@ from pydantic import BaseModel, ConfigDict, Field
 from slipway_cluster import Manifest
 from slipway_contract.labels import MODEL, PARAMETERS
 
-HOPELESS = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}]}
-"""A wrong parameter, and a refusal, will be the same in the next pod."""
+NO_RETRY = {"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}]}
+"""Exit codes 2 (invalid parameter) and 3 (refusal), which a retry would repeat."""
 _FOLDER = resources.files("slipway_local") / "objects"
 
 
 class Template(BaseModel):
-    """What a Job runs, and how; the names are those of the chart's ``training.templates``."""
+    """Command and options of a Job; the names are those of the chart's ``training.templates``."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     args: list[str]
-    """After ``python -m slipway_jobs``."""
+    """Arguments of ``python -m slipway_jobs``."""
 
     model: str | None = None
-    """The model that it is about."""
+    """The model that the Job concerns."""
 
     retries: int = Field(default=0, ge=0)
-    """How often it is tried again."""
+    """Number of retries."""
 
     workers: int | None = Field(default=None, ge=1)
     """Pods of an Indexed Job; None: one pod, without an index."""
 
     schedule: str = "@monthly"
-    """When it is started by itself, once that is wanted; until then it is suspended."""
+    """Schedule of the CronJob; the CronJob is suspended at first."""
 
     time_zone: str | None = Field(default=None, alias="timeZone")
-    """Of the schedule."""
+    """Time zone of the schedule."""
 
     keep_seconds: int = Field(default=86400, ge=0, alias="keepSeconds")
-    """How long the Job is kept after its end."""
+    """Seconds between the end of the Job and its deletion."""
 
     def cron_job(self, name: str) -> Manifest:
         container: Manifest = {
@@ -56,7 +56,7 @@ class Template(BaseModel):
         )
         job = {
             **indexed,
-            **({"podFailurePolicy": HOPELESS} if self.retries else {}),
+            **({"podFailurePolicy": NO_RETRY} if self.retries else {}),
             "backoffLimit": self.retries,
             "ttlSecondsAfterFinished": self.keep_seconds,
             "template": {"spec": {"restartPolicy": "Never", "containers": [container]}},
@@ -69,7 +69,7 @@ class Template(BaseModel):
                 "schedule": self.schedule,
                 "timeZone": self.time_zone,
                 "suspend": True,
-                # Jobs go when their time is over, not when others came after them.
+                # The TTL, not the number of later Jobs, limits the history.
                 "successfulJobsHistoryLimit": 1000,
                 "failedJobsHistoryLimit": 1000,
                 "jobTemplate": {"spec": job},
@@ -78,13 +78,13 @@ class Template(BaseModel):
 
 
 def trainable() -> dict[str, object]:
-    """The models that slipway_jobs can train: what a training of each takes, as JSON Schema."""
+    """Return the JSON Schema of the parameters of each model that slipway_jobs can train."""
     known: dict[str, object] = json.loads((_FOLDER / "parameters.json").read_text())
     return known
 
 
 def templates() -> Iterator[Manifest]:
-    """All of them, those of trainings and sweeps with the schema of their parameters."""
+    """Yield all templates, those of trainings and sweeps with the schema of their parameters."""
     known = trainable()
     trainings = {f"train-{model}": {"args": ["train", model], "model": model} for model in known}
     for name, each in {

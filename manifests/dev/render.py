@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
-"""Post-render the chart for ``make dev``: programs run from a copy of their sources that skaffold
-can write.
+"""Post-render the chart for ``make dev``: programs run from a copy of their sources.
 
-Reads the objects of a release from standard input and writes them to standard output. What a
-container runs decides what it gets, and not its name: every component that shares an image with
-another is covered. The images, and their read-only root file systems, stay those of ``make kind``.
+Reads the objects of a release from standard input and writes them to standard output. The command
+of a container, not its name, selects the change: components that share an image with another are
+covered. The images, and their read-only root file systems, are those of ``make kind``.
 
-- A long-running program of ours has a copy in its pod, and starts again when skaffold ends it after
+- A long-running program of Slipway has a copy in its pod, and restarts when skaffold ends it after
   a change.
 - A Job starts after the change. It reads a volume that skaffold writes in the pod of MLflow, which
   runs the same image.
 
-``DEV_SESSION`` names the session: pods of another one start anew, from the sources in their images.
+``DEV_SESSION`` names the session: pods of another one restart from the sources in their images.
 """
 
 import os
@@ -22,7 +21,7 @@ from typing import Any
 import yaml
 
 CLAIM = "slipway-dev-sources-{session}"
-"""A claim that Jobs of an earlier session still hold is being deleted, and could not be used."""
+"""Name of a claim; that of an earlier session may still be in deletion and cannot be reused."""
 SOURCES = "/sources"
 PROGRAM = (Path(__file__).parent / "program").read_text()
 
@@ -30,7 +29,7 @@ Object = dict[str, Any]
 
 
 def main() -> None:
-    """Read from standard input, write to standard output."""
+    """Read objects from standard input and write them to standard output."""
     session = os.environ["DEV_SESSION"]
     objects = [each for each in yaml.safe_load_all(sys.stdin) if each]
     for each in objects:
@@ -52,7 +51,7 @@ def pod_template(manifest: Object) -> Object | None:
 
 
 def develop(template: Object, session: str) -> None:
-    """Let the containers of a pod template run from ``/sources``, in place."""
+    """Change a pod template in place so that its containers run from ``/sources``."""
     for container in template["spec"]["containers"]:
         match container.get("command"):
             case ["python", "-m", "slipway_jobs", *_]:
@@ -82,10 +81,8 @@ def shared(session: str, *, read_only: bool = False) -> Object:
 
 
 def wrap(template: Object, container: Object, session: str, mode: str) -> None:
-    """Put the script ``program`` before the command of a container. Its pod is replaced when the
-    session is another.
-    """
-    # A start is seconds of one CPU: a limit would make them twice as many after each change.
+    """Prefix a container's command with the script ``program``; a new session replaces its pod."""
+    # A start needs seconds of CPU: a limit would double its duration after each change.
     container.get("resources", {}).get("limits", {}).pop("cpu", None)
     container["command"] = ["sh", "-c", PROGRAM, session, mode, *container["command"]]
     template["metadata"].setdefault("annotations", {})["slipway.dev/dev-session"] = session

@@ -1,6 +1,4 @@
-"""The chart's scripts of backup and restore, on a real PostgreSQL in the state of a platform that
-is in use.
-"""
+"""The chart's backup and restore scripts, on a real PostgreSQL with data of a platform in use."""
 
 import hashlib
 import os
@@ -42,9 +40,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
 
 
 class Platform:
-    """Three databases with an owner each, the artifacts, and what the chart mounts into the pods of
-    the scripts.
-    """
+    """Three databases with owners, artifacts, and the files mounted into the scripts' pods."""
 
     def __init__(self, folder: Path, server: PostgresServer) -> None:
         self.folder = folder
@@ -72,7 +68,7 @@ class Platform:
         path.write_text(text)
 
     def _use(self) -> None:
-        """Migrations, an ETL, a large object; artifacts in folders, one of them hidden."""
+        """Run migrations and an ETL, write a large object and artifacts, one of them hidden."""
         migrate(self.url("slipway"))
         (self.folder / "sales.csv").write_text(SALES)
         wanted = Settings(
@@ -97,7 +93,7 @@ class Platform:
         (self.folder / "backups").mkdir()
 
     def act_as(self, role: str | None) -> None:
-        """The role that may create databases; None: none but the owners."""
+        """Set the role that may create databases; None: only the owners."""
         for name, text in (("username", role), ("password", "x")):
             if role:
                 self._write(f"administrator/{name}", str(text))
@@ -105,7 +101,7 @@ class Platform:
                 (self.settings / "administrator" / name).unlink()
 
     def url(self, database: str, *, user: str | None = "") -> str:
-        """Of a database, as its owner."""
+        """Return the URL of a database for its owner."""
         whole = self.server.get_uri(database=database)
         query = {"host": whole.partition("host=")[2]}
         login = "" if user is None else f"{user or database}@"
@@ -123,7 +119,7 @@ class Platform:
             return connection.execute(query.encode()).fetchall()
 
     def run(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """As the pod of the chart runs it."""
+        """Run a script like the chart's pod."""
         given = {
             "PATH": f"{self.server.bin_path}:{os.environ['PATH']}",
             "BACKUPS": str(self.folder / "backups"),
@@ -142,7 +138,7 @@ class Platform:
         return max((self.folder / "backups").iterdir())
 
     def state(self) -> dict[str, Any]:
-        """All that a restore brings back."""
+        """Return everything that a restore brings back."""
         return {
             "sales": self.rows("slipway", "SELECT * FROM warehouse.sales ORDER BY 1, 2, 3"),
             "features": self.rows("slipway", "SELECT count(*) FROM warehouse.features"),
@@ -160,7 +156,7 @@ class Platform:
         }
 
     def databases(self) -> list[Any]:
-        """Names, owners, locales, rights and settings of all."""
+        """Return names, owners, locales, privileges and settings of all databases."""
         query = """SELECT datname, pg_get_userbyid(datdba), datcollate, encoding, setconfig,
                    (SELECT array_agg(acl::text ORDER BY acl::text) FROM unnest(datacl) acl)
                      FROM pg_database
@@ -169,7 +165,7 @@ class Platform:
             return connection.execute(query).fetchall()
 
     def change(self) -> None:
-        """What was not so at the time of the backup."""
+        """Make changes after the backup."""
         self.execute(
             "slipway", "DELETE FROM warehouse.sales; CREATE SCHEMA later; DELETE FROM grants"
         )
@@ -195,9 +191,7 @@ def platform(tmp_path: Path, postgres: PostgresServer) -> Iterator[Platform]:
             connection.execute(f"DROP ROLE {name}")
 
 
-def test_after_an_etl_a_restore_brings_back_rows_and_artifacts_and_so_does_a_second_one(
-    platform: Platform,
-) -> None:
+def test_two_restores_after_an_etl_bring_back_rows_and_artifacts(platform: Platform) -> None:
     before = platform.state()
     assert len(before["sales"]) == 28
     platform.backup()
@@ -213,7 +207,7 @@ def test_after_an_etl_a_restore_brings_back_rows_and_artifacts_and_so_does_a_sec
 
 
 def truncated(backup: Path) -> None:
-    """The last database's dump, in the middle of its data, with digests that match."""
+    """Truncate the last database's dump within its data; the digests match."""
     dump = backup / "identity.dump"
     dump.write_bytes(dump.read_bytes()[:-40])
     sums = [
@@ -226,7 +220,7 @@ def truncated(backup: Path) -> None:
 
 
 def damaged(backup: Path) -> None:
-    """A byte of the artifacts has changed."""
+    """Change a byte of the artifacts."""
     content = bytearray((backup / "artifacts.tar").read_bytes())
     content[-1] ^= 1
     (backup / "artifacts.tar").write_bytes(content)
@@ -247,7 +241,7 @@ def test_a_backup_that_cannot_be_restored_changes_nothing(
     assert sorted(platform.artifacts.rglob("*")) == files
 
 
-def test_a_restore_refuses_while_someone_is_connected(platform: Platform) -> None:
+def test_a_restore_fails_while_a_client_is_connected(platform: Platform) -> None:
     platform.backup()
     with psycopg.connect(platform.url("mlflow")):
         done = platform.run("restore.sh")
@@ -255,8 +249,8 @@ def test_a_restore_refuses_while_someone_is_connected(platform: Platform) -> Non
     assert "someone is connected to mlflow: scale gateway" in done.stderr
 
 
-def test_who_connects_before_the_end_finds_all_as_it_was(platform: Platform) -> None:
-    """The two databases that were exchanged already are exchanged back."""
+def test_a_connection_before_the_end_leaves_everything_unchanged(platform: Platform) -> None:
+    """Connect after two databases were exchanged; these are exchanged back."""
     platform.backup()
     platform.change()
     over = threading.Event()
@@ -291,7 +285,7 @@ def test_who_connects_before_the_end_finds_all_as_it_was(platform: Platform) -> 
 def test_without_an_administrator_the_owners_must_be_allowed_to_create_databases(
     platform: Platform,
 ) -> None:
-    """As with a PostgreSQL of someone else."""
+    """Use the owners' roles, as with an external PostgreSQL."""
     platform.act_as(None)
     before = platform.state()
     platform.backup()
@@ -308,7 +302,7 @@ def test_without_an_administrator_the_owners_must_be_allowed_to_create_databases
     assert platform.state() == before
 
 
-def test_what_an_interrupted_restore_left_is_removed(platform: Platform) -> None:
+def test_leftovers_of_an_interrupted_restore_are_removed(platform: Platform) -> None:
     before = platform.state()
     platform.backup()
     platform.change()

@@ -1,4 +1,4 @@
-"""The chart as its user meets it: ``helm template`` in a process, and what came out of it."""
+"""Renderings of the chart: ``helm template`` in a process, and its objects."""
 
 import base64
 import re
@@ -20,14 +20,12 @@ Object = dict[str, Any]
 
 
 class Refused(Exception):
-    """Helm's own words."""
+    """Helm failed; the message is its output."""
 
 
 @dataclass(frozen=True)
 class PodTemplate:
-    """A pod as an object of the chart asks for it; KServe's two objects hold containers of one,
-    too.
-    """
+    """A pod template of an object; KServe's two objects also contain containers."""
 
     owner: str
     labels: dict[str, str]
@@ -49,7 +47,7 @@ class Rendering:
         return [each for each in yaml.safe_load_all(self.text) if each]
 
     def of(self, kind: str) -> dict[str, Object]:
-        """The objects of a kind, by name."""
+        """Return the objects of a kind, by name."""
         return {each["metadata"]["name"]: each for each in self.objects if each["kind"] == kind}
 
     @property
@@ -86,7 +84,7 @@ def _pod(owner: str, template: Object) -> PodTemplate:
 
 
 def render(values: Path | None = None, *settings: str) -> Rendering:
-    """``helm template`` of release and namespace ``slipway``. Raises Refused."""
+    """Run ``helm template`` for release and namespace ``slipway``. Raises Refused."""
     command = ["helm", "template", "slipway", str(CHART), "--namespace", "slipway"]
     command += ["--values", str(values)] if values else []
     for setting in settings:
@@ -98,7 +96,7 @@ def render(values: Path | None = None, *settings: str) -> Rendering:
 
 
 def environment(container: Object) -> dict[str, str]:
-    """The container's variables; one from a Secret is a text of some length."""
+    """Return the container's variables; one from a Secret is a text of some length."""
     return {each["name"]: each.get("value", "x" * 32) for each in container.get("env", [])}
 
 
@@ -106,7 +104,7 @@ UNITS = {"m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "": 1}
 
 
 def quantity(text: str) -> float:
-    """CPUs or bytes of ``50m``, ``1``, ``192Mi``."""
+    """Return the number of CPUs or bytes of ``50m``, ``1``, ``192Mi``."""
     found = re.fullmatch(r"([0-9.]+)(m|Ki|Mi|Gi|)", str(text))
     if found is None:
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""Renderings of the chart, each made once."""
+"""Renderings of the chart, each created once."""
 
 import shutil
 from pathlib import Path
@@ -17,31 +17,31 @@ def helm() -> str:
 
 
 @pytest.fixture(scope="session")
-def default(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
-    """The chart when nobody sets anything."""
+def default(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
+    """Render the chart with its defaults."""
     return render()
 
 
 @pytest.fixture(scope="session")
 def everything(helm: str) -> Rendering:  # noqa: ARG001
-    """The chart with every switch on."""
+    """Render the chart with all options enabled."""
     return render(CHART / "ci" / "everything.yaml")
 
 
 @pytest.fixture(scope="session")
 def external(helm: str) -> Rendering:  # noqa: ARG001
-    """The chart with databases, tracking server and issuer of someone else."""
+    """Render the chart with external databases, tracking server and issuer."""
     return render(CHART / "ci" / "external.yaml")
 
 
 @pytest.fixture(scope="session")
 def public(helm: str) -> Rendering:  # noqa: ARG001
-    """The chart with an address for everybody, and Secrets of its owner's making."""
+    """Render the chart with public addresses and existing Secrets."""
     return render(CHART / "ci" / "public.yaml")
 
 
 @pytest.fixture(scope="session", params=VALUES, ids=lambda path: path.stem)
 def each(helm: str, request: pytest.FixtureRequest) -> Rendering:  # noqa: ARG001
-    """The chart with each set of values in turn."""
+    """Render the chart with each set of values in turn."""
     values: Path = request.param
     return render(values)

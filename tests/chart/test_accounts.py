@@ -1,4 +1,4 @@
-"""The program that makes MLflow's reader, against a real MLflow that asks for passwords."""
+"""The program that creates MLflow's read-only account, with a real MLflow server."""
 
 import os
 import signal
@@ -80,12 +80,10 @@ def make_reader(
     )
 
 
-def test_the_reader_is_made_once_and_reads_but_does_not_change_what_others_made(
-    mlflow: str,
-) -> None:
-    # It waits for a server that is still starting.
+def test_the_reader_is_created_once_and_cannot_change_objects_of_others(mlflow: str) -> None:
+    # The program waits for a server that is still starting.
     first = make_reader(mlflow)
-    assert (first.returncode, "made predictor" in first.stderr) == (0, True), first.stderr
+    assert (first.returncode, "created predictor" in first.stderr) == (0, True), first.stderr
     assert make_reader(mlflow).returncode == 0
     with httpx.Client(base_url=f"{mlflow}/api/2.0/mlflow/", timeout=30) as client:
         assert (
@@ -101,16 +99,16 @@ def test_the_reader_is_made_once_and_reads_but_does_not_change_what_others_made(
         assert client.get("registered-models/search").status_code == 401
 
 
-def test_a_secret_that_does_not_fit_is_told_at_once_and_without_the_hash(mlflow: str) -> None:
+def test_a_wrong_secret_is_reported_immediately_and_without_the_hash(mlflow: str) -> None:
     make_reader(mlflow)
     began = time.monotonic()
     other = make_reader(mlflow, reader=(READER[0], "another password"))
     assert other.returncode == 1
-    assert "another password?" in other.stderr
+    assert "another password" in other.stderr
     assert "scrypt" not in other.stderr
     wrong = make_reader(
-        mlflow, admin=(ADMIN[0], "wrong"), reader=("somebody", "a password of somebody")
+        mlflow, admin=(ADMIN[0], "wrong"), reader=("unknown", "a password of the unknown")
     )
     assert wrong.returncode == 1
-    assert "does not know its administrator" in wrong.stderr
+    assert "rejects the password of its administrator" in wrong.stderr
     assert time.monotonic() - began < 60

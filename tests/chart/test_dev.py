@@ -1,6 +1,4 @@
-"""``make dev``: skaffold can write the sources of every container that it copies into, and no
-program reads others.
-"""
+"""``make dev``: skaffold can write the sources of every synced container."""
 
 import json
 import os
@@ -43,8 +41,8 @@ SYNCED = {
 
 
 @pytest.fixture(scope="module")
-def rendering(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
-    """The chart with skaffold's names of images, after the post-renderer."""
+def rendering(helm: str) -> Rendering:  # noqa: ARG001 - requires helm
+    """Render the chart with skaffold's image names, through the post-renderer."""
     templates = dict(SKAFFOLD["deploy"]["helm"]["releases"][0]["setValueTemplates"])
     for each in profile("dev"):
         if "/setValueTemplates/" in each["path"]:
@@ -69,7 +67,7 @@ def rendering(helm: str) -> Rendering:  # noqa: ARG001 - not without helm
 
 
 def mounted(pod: Object, container: Object, path: str) -> Object:
-    """Return what is mounted at a path: the mount and its volume in one; empty if nothing is."""
+    """Return the mount at a path merged with its volume; empty if there is none."""
     mount = next(
         (each for each in container.get("volumeMounts", []) if each["mountPath"] == path), None
     )
@@ -81,9 +79,7 @@ def mounted(pod: Object, container: Object, path: str) -> Object:
 
 
 def containers(rendering: Rendering) -> list[tuple[str, Any, Any]]:
-    """Return owner, pod and container of what runs while skaffold watches: the Jobs of the release
-    itself have ended.
-    """
+    """Return owner, pod and container of the running pods; the Jobs of the release have ended."""
     pods = [pod for pod in rendering.pods if not pod.owner.startswith("Job ")]
     return [(pod.owner, pod.spec, each) for pod in pods for each in pod.spec["containers"]]
 

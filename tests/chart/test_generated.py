@@ -1,4 +1,4 @@
-"""What is generated is what would be generated now."""
+"""Generated files are up to date, and values are validated."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_schema_and_readme_follow_the_values() -> None:
         ("databases.slipway.url=postgresql://me:secret@db/slipway", "at '/databases/slipway/url'"),
     ],
 )
-def test_a_value_that_the_chart_does_not_know_is_refused_by_name(setting: str, named: str) -> None:
+def test_an_unknown_or_invalid_value_is_rejected_by_name(setting: str, named: str) -> None:
     with pytest.raises(Refused, match=named):
         render(None, setting)
 
@@ -56,7 +56,7 @@ def test_a_value_that_the_chart_does_not_know_is_refused_by_name(setting: str, n
         ("gateway.httpRoute.enabled=true", "set gateway.httpRoute.parentRefs"),
     ],
 )
-def test_what_is_switched_off_must_come_from_elsewhere_and_the_message_names_the_value(
+def test_a_disabled_part_needs_a_replacement_and_the_message_names_the_value(
     setting: str, named: str
 ) -> None:
     with pytest.raises(Refused, match=named.replace("*", ".*")):

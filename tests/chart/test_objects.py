@@ -1,4 +1,4 @@
-"""What holds for every object, whatever the values."""
+"""Properties of all objects with any values."""
 
 import re
 import shutil
@@ -12,12 +12,12 @@ from tests.chart.chart import CHART, CHARTS, Rendering, quantity
 
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|JWKS|ACCOUNTS")
 NOT_SECRET = ("username", "tracking-uri", "client-id")
-"""Ends of the names of what a Secret holds beside its secrets."""
+"""Suffixes of keys in Secrets that are not secret."""
 
 
 @pytest.fixture(scope="session")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where kubeconform finds its schemas."""
+    """Return the location of kubeconform's schemas."""
     if shutil.which("kubeconform") is None:
         pytest.skip("kubeconform is not installed: the objects are not compared with their schemas")
     folder = tmp_path_factory.mktemp("schemas")
@@ -30,7 +30,7 @@ def conform(schemas: str, text: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
 
 
-def test_objects_are_as_their_schemas_say(each: Rendering, schemas: str) -> None:
+def test_objects_conform_to_their_schemas(each: Rendering, schemas: str) -> None:
     done = conform(schemas, each.text)
     assert done.returncode == 0, done.stdout
     assert f"Valid: {len(each.objects)}, Invalid: 0, Errors: 0, Skipped: 0" in done.stdout
@@ -46,9 +46,7 @@ def test_objects_are_as_their_schemas_say(each: Rendering, schemas: str) -> None
         ("parentRefs:", "parentReferences:"),
     ],
 )
-def test_the_schemas_find_what_an_api_server_would_refuse(
-    schemas: str, right: str, wrong: str
-) -> None:
+def test_the_schemas_reject_invalid_objects(schemas: str, right: str, wrong: str) -> None:
     text = subprocess.run(
         ["helm", "template", "x", CHART, "--values", CHART / "ci" / "public.yaml"],
         capture_output=True,
@@ -66,7 +64,7 @@ def test_every_pod_is_restricted(each: Rendering) -> None:
         )
         assert all("hostPath" not in volume for volume in pod.spec.get("volumes", [])), pod.owner
         for container in pod.containers:
-            said = container["securityContext"]
+            context = container["securityContext"]
             wanted = {
                 "runAsNonRoot": True,
                 "allowPrivilegeEscalation": False,
@@ -74,15 +72,15 @@ def test_every_pod_is_restricted(each: Rendering) -> None:
                 "capabilities": {"drop": ["ALL"]},
                 "seccompProfile": {"type": "RuntimeDefault"},
             }
-            assert said == wanted, (pod.owner, container["name"])
+            assert context == wanted, (pod.owner, container["name"])
 
 
 def test_every_container_has_requests_and_limits(each: Rendering) -> None:
     for pod in each.pods:
         for container in pod.containers:
-            said = container["resources"]
-            assert {*said["requests"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
-            assert {*said["limits"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
+            resources = container["resources"]
+            assert {*resources["requests"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
+            assert {*resources["limits"]} >= {"cpu", "memory"}, (pod.owner, container["name"])
 
 
 def test_every_temporary_volume_has_a_limit_and_every_container_one_of_the_nodes_disk(
@@ -115,7 +113,7 @@ def test_every_image_has_a_tag_and_never_latest(each: Rendering) -> None:
             assert tag != "latest", (pod.owner, container["image"])
 
 
-def test_every_object_bears_the_recommended_labels(each: Rendering) -> None:
+def test_every_object_has_the_recommended_labels(each: Rendering) -> None:
     names = {"name", "instance", "component", "part-of", "version", "managed-by"}
     for found in each.objects:
         labels = found["metadata"].get("labels", {})
@@ -140,7 +138,7 @@ def test_secrets_are_in_secrets_only(each: Rendering) -> None:
                     assert "value" not in variable, (pod.owner, variable["name"])
 
 
-def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering) -> None:
+def test_generated_secrets_are_long_and_unique(default: Rendering) -> None:
     values = {
         name: value for name, value in default.secrets.items() if not name.endswith(NOT_SECRET)
     }
@@ -148,7 +146,7 @@ def test_secrets_that_are_made_are_long_and_differ_each_time(default: Rendering)
     assert len({*values.values()}) == len(values)
 
 
-def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Rendering) -> None:
+def test_secrets_of_volumes_outlive_the_release_like_the_volumes(default: Rendering) -> None:
     kept = {
         name
         for name, secret in default.of("Secret").items()
@@ -165,7 +163,7 @@ def test_what_opens_a_volume_outlives_the_release_as_the_volume_does(default: Re
     )
 
 
-def test_nobody_gets_rights_that_are_not_spelled_out(each: Rendering) -> None:
+def test_roles_have_only_explicit_permissions(each: Rendering) -> None:
     assert not each.of("ClusterRole")
     assert not each.of("ClusterRoleBinding")
     for name, role in each.of("Role").items():
@@ -175,7 +173,7 @@ def test_nobody_gets_rights_that_are_not_spelled_out(each: Rendering) -> None:
             assert "pods/exec" not in rule["resources"], name
 
 
-def test_only_those_who_talk_to_kubernetes_have_a_token(each: Rendering) -> None:
+def test_only_pods_that_use_the_kubernetes_api_have_a_token(each: Rendering) -> None:
     bound = {
         subject["name"]
         for binding in each.of("RoleBinding").values()
@@ -190,7 +188,7 @@ def test_only_those_who_talk_to_kubernetes_have_a_token(each: Rendering) -> None
         )
 
 
-def test_every_service_finds_its_pods_and_their_port(each: Rendering) -> None:
+def test_every_service_selects_pods_with_its_port(each: Rendering) -> None:
     for name, service in each.of("Service").items():
         found = [
             pod for pod in each.pods if service["spec"]["selector"].items() <= pod.labels.items()
@@ -202,7 +200,7 @@ def test_every_service_finds_its_pods_and_their_port(each: Rendering) -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports, name
 
 
-def test_what_pods_refer_to_is_there(default: Rendering) -> None:
+def test_secrets_and_config_maps_that_pods_reference_exist(default: Rendering) -> None:
     secrets, maps = default.of("Secret"), default.of("ConfigMap")
     for pod in default.pods:
         for container in pod.containers:
@@ -227,7 +225,7 @@ def test_what_pods_refer_to_is_there(default: Rendering) -> None:
 @pytest.mark.parametrize(
     "script", sorted((CHART / "files").glob("*.sh")), ids=lambda path: path.stem
 )
-def test_scripts_are_sound(script: Path) -> None:
+def test_scripts_are_valid(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
     if shutil.which("shellcheck"):
         subprocess.run(["shellcheck", "--shell=bash", "--severity=warning", script], check=True)

@@ -1,4 +1,4 @@
-"""What the parts are told, and what they may do."""
+"""Settings and permissions of the parts."""
 
 import base64
 import json
@@ -48,7 +48,7 @@ def container(rendering: Rendering, owner: str, name: str) -> Object:
 
 
 def variables(settings: type[BaseSettings]) -> set[str]:
-    """The environment variables that a program knows."""
+    """Return the environment variables of a program's settings."""
     prefix = settings.model_config.get("env_prefix", "")
     fields = settings.model_fields.items()
     return {str(field.validation_alias or prefix + name).upper() for name, field in fields}
@@ -66,29 +66,27 @@ def variables(settings: type[BaseSettings]) -> set[str]:
         ("CronJob batch", "job", JobSettings),
     ],
 )
-def test_a_program_starts_with_what_it_is_told_and_knows_every_word(
+def test_a_program_starts_with_its_environment_and_uses_every_variable(
     default: Rendering,
     monkeypatch: pytest.MonkeyPatch,
     owner: str,
     name: str,
     settings: type[BaseSettings],
 ) -> None:
-    told = environment(container(default, owner, name))
-    for variable, value in told.items():
+    env = environment(container(default, owner, name))
+    for variable, value in env.items():
         monkeypatch.setenv(variable, value)
     settings()
-    assert {each for each in told if each.startswith("SLIPWAY_")} <= variables(settings)
+    assert {each for each in env if each.startswith("SLIPWAY_")} <= variables(settings)
 
 
-def test_the_identity_provider_is_told_its_accounts(
+def test_the_identity_provider_gets_its_accounts(
     default: Rendering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = environment(container(default, "Deployment slipway-identity", "bootstrap"))
-    told["SLIPWAY_IDENTITY_ACCOUNTS"] = default.secrets["slipway-identity/accounts"]
-    told["SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"] = default.secrets[
-        "slipway-simulator/service-accounts"
-    ]
-    for variable, value in told.items():
+    env = environment(container(default, "Deployment slipway-identity", "bootstrap"))
+    env["SLIPWAY_IDENTITY_ACCOUNTS"] = default.secrets["slipway-identity/accounts"]
+    env["SLIPWAY_IDENTITY_SERVICE_ACCOUNTS"] = default.secrets["slipway-simulator/service-accounts"]
+    for variable, value in env.items():
         monkeypatch.setenv(variable, value)
     settings = IdentitySettings()
     assert (
@@ -104,7 +102,7 @@ def test_the_identity_provider_is_told_its_accounts(
     assert not settings.public_password_grant
 
 
-def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_does(
+def test_only_the_gateway_the_worker_and_the_provider_have_the_scim_secret(
     default: Rendering,
 ) -> None:
     wanted = {"name": "slipway-identity", "key": "scim-secret"}
@@ -123,9 +121,7 @@ def test_the_gateway_and_the_provider_know_the_same_scim_secret_and_nobody_else_
     assert len(default.secrets["slipway-identity/scim-secret"]) >= 32
 
 
-def test_a_gateway_reads_roles_of_another_issuer_where_the_values_say(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_values_set_the_claims_of_another_issuer(monkeypatch: pytest.MonkeyPatch) -> None:
     values = (
         "rolesClaim=realm_access.roles",
         "rolesPrefix=/",
@@ -152,26 +148,26 @@ def test_a_gateway_reads_roles_of_another_issuer_where_the_values_say(
 
 def test_another_issuer_may_leave_access_tokens_unmarked() -> None:
     rendering = render(None, "gateway.oidc.issuer=https://login.example.com")
-    told = environment(container(rendering, "Deployment slipway-gateway", "gateway"))
-    assert told["SLIPWAY_OIDC_REQUIRE_AT_JWT"] == "false"
+    env = environment(container(rendering, "Deployment slipway-gateway", "gateway"))
+    assert env["SLIPWAY_OIDC_REQUIRE_AT_JWT"] == "false"
 
 
-def test_a_gateway_with_another_issuer_is_told_of_no_scim() -> None:
-    told = environment(
+def test_a_gateway_with_another_issuer_has_no_scim_settings() -> None:
+    env = environment(
         container(
             render(None, "gateway.oidc.issuer=https://login.example.com"),
             "Deployment slipway-gateway",
             "gateway",
         )
     )
-    assert not [name for name in told if "SCIM" in name]
+    assert not [name for name in env if "SCIM" in name]
 
 
 @pytest.mark.parametrize(
     ("encryption", "tls", "ssl"),
     [("starttls", True, False), ("tls", False, True), ("none", False, False)],
 )
-def test_registration_and_mail_are_as_the_values_say(encryption: str, tls: bool, ssl: bool) -> None:
+def test_the_values_set_registration_and_mail(encryption: str, tls: bool, ssl: bool) -> None:
     values = (
         "identity.registration=true",
         "identity.smtp.host=mail.example.com",
@@ -182,7 +178,7 @@ def test_registration_and_mail_are_as_the_values_say(encryption: str, tls: bool,
     assert canaille["SMTP"] == {"HOST": "mail.example.com", "PORT": 587, "TLS": tls, "SSL": ssl}
 
 
-def test_without_values_nobody_registers_no_mail_is_sent_and_a_reset_is_by_a_link(
+def test_by_default_there_is_no_registration_no_mail_and_a_reset_by_link(
     default: Rendering,
 ) -> None:
     config = provider_config(default)
@@ -208,14 +204,14 @@ def test_service_accounts_come_from_a_secret(default: Rendering, everything: Ren
     )
 
 
-def test_the_gateway_ends_after_its_callers_know_and_before_it_is_killed(
-    default: Rendering,
-) -> None:
+def test_the_gateway_drains_before_it_ends_and_ends_before_it_is_killed(default: Rendering) -> None:
     spec = pod(default, "Deployment slipway-gateway").spec
     gateway = container(default, "Deployment slipway-gateway", "gateway")
     drain = int(environment(gateway)["SLIPWAY_DRAIN_SECONDS"])
     assert drain >= 3
-    assert "lifecycle" not in gateway, "while a preStop sleeps, no caller is asked to leave"
+    assert "lifecycle" not in gateway, (
+        "during a preStop hook the gateway would not close connections"
+    )
     assert spec["terminationGracePeriodSeconds"] >= drain + 20 + 20
     assert environment(gateway)["SLIPWAY_GRACE_SECONDS"] == str(
         spec["terminationGracePeriodSeconds"]
@@ -234,7 +230,7 @@ def test_the_grace_period_of_the_gateway_is_one_value() -> None:
         render(None, "gateway.terminationGracePeriodSeconds=60", "gateway.drainSeconds=30")
 
 
-def test_a_persistent_spool_is_a_claim_of_each_replica_and_outlives_its_pod() -> None:
+def test_a_persistent_spool_is_a_claim_of_each_replica_that_outlives_its_pod() -> None:
     persistent = render(
         None,
         "gateway.spool.persistence.enabled=true",
@@ -264,7 +260,7 @@ def test_a_persistent_spool_is_a_claim_of_each_replica_and_outlives_its_pod() ->
     assert gateway["serviceName"] in persistent.of("Service")
 
 
-def test_the_gateway_refuses_predictions_before_the_kubelet_evicts_it(default: Rendering) -> None:
+def test_the_gateway_rejects_predictions_before_the_kubelet_evicts_it(default: Rendering) -> None:
     limit = int(
         environment(container(default, "Deployment slipway-gateway", "gateway"))[
             "SLIPWAY_SPOOL_LIMIT"
@@ -296,7 +292,7 @@ def test_limits_and_proxies_reach_the_gateway(default: Rendering, everything: Re
     } == expected
 
 
-def test_gateway_and_worker_share_answers_by_a_redis_where_there_is_one(
+def test_gateway_and_worker_share_the_response_cache_of_a_redis(
     default: Rendering, everything: Rendering, external: Rendering
 ) -> None:
     for owner, name in (
@@ -316,12 +312,10 @@ def test_gateway_and_worker_share_answers_by_a_redis_where_there_is_one(
     assert {"slipway-gateway-to-redis-in", "slipway-worker-to-redis-in"} <= everything.of(
         "NetworkPolicy"
     ).keys()
-    named_by_nobody = environment(
+    without_secret = environment(
         container(render(None, "redis.url=redis://a:6379"), "Deployment slipway-gateway", "gateway")
     )
-    assert "SLIPWAY_REDIS_PASSWORD" not in named_by_nobody, (
-        "one of someone else's that asks for none"
-    )
+    assert "SLIPWAY_REDIS_PASSWORD" not in without_secret, "an external one without a password"
 
 
 def _redis_password(one: Object) -> str:
@@ -330,7 +324,7 @@ def _redis_password(one: Object) -> str:
     return str(found["valueFrom"]["secretKeyRef"]["name"])
 
 
-def test_the_bundled_redis_asks_for_a_password_evicts_and_writes_nothing_down(
+def test_the_bundled_redis_requires_a_password_evicts_and_persists_nothing(
     everything: Rendering,
 ) -> None:
     redis = container(everything, "Deployment slipway-redis", "redis")
@@ -367,9 +361,7 @@ def test_there_is_never_a_second_controller(default: Rendering) -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(
-    default: Rendering,
-) -> None:
+def test_the_gateway_may_only_read_and_create_and_delete_jobs(default: Rendering) -> None:
     rules = default.of("Role")["slipway-gateway"]["rules"]
     written = {
         (resource, verb)
@@ -386,11 +378,11 @@ def test_the_gateway_looks_and_starts_and_ends_jobs_and_does_nothing_else(
     }
 
 
-def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
+def test_a_training_template_has_the_schema_of_its_parameters(default: Rendering) -> None:
     templates = default.of("CronJob")
     for model in ("heart", "digits"):
-        said = templates[f"train-{model}"]["metadata"]["annotations"]["slipway.dev/parameters"]
-        assert json.loads(said) == parameters_schema(declared_task(model))
+        schema = templates[f"train-{model}"]["metadata"]["annotations"]["slipway.dev/parameters"]
+        assert json.loads(schema) == parameters_schema(declared_task(model))
     assert "annotations" not in templates["promote"]["metadata"]
     own = "training.templates.mine.parameters.properties.depth.type=integer"
     mine = render(None, "training.templates.mine.args[0]=train", own).of("CronJob")["mine"][
@@ -401,7 +393,7 @@ def test_a_training_template_says_what_it_takes(default: Rendering) -> None:
     }
 
 
-def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(
+def test_submitted_jobs_are_kept_for_their_ttl_independent_of_later_ones(
     default: Rendering,
 ) -> None:
     spec = default.of("CronJob")["train-heart"]["spec"]
@@ -409,9 +401,7 @@ def test_submitted_jobs_are_kept_for_their_time_however_many_come_after_them(
     assert spec["jobTemplate"]["spec"]["ttlSecondsAfterFinished"] == 86400
 
 
-def test_a_batch_goes_on_in_another_pod_and_only_its_job_may_ask_predictors(
-    default: Rendering,
-) -> None:
+def test_a_batch_is_retried_and_only_its_job_may_call_predictors(default: Rendering) -> None:
     assert default.of("CronJob")["batch"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 6
     assert "SLIPWAY_PREDICTOR_TOKEN" in environment(container(default, "CronJob batch", "job"))
     assert default.of("CronJob")["train-heart"]["spec"]["jobTemplate"]["spec"]["backoffLimit"] == 0
@@ -420,7 +410,7 @@ def test_a_batch_goes_on_in_another_pod_and_only_its_job_may_ask_predictors(
     )
 
 
-def test_a_worker_only_looks(default: Rendering) -> None:
+def test_a_worker_has_read_permissions_only(default: Rendering) -> None:
     for rule in default.of("Role")["slipway-worker"]["rules"]:
         assert {*rule["verbs"]} <= {"get", "list", "watch"}
         assert {*rule["resources"]} <= {"models", "endpointslices"}
@@ -441,7 +431,7 @@ def test_readiness_is_that_of_the_model(default: Rendering) -> None:
     assert runtime["lifecycle"]["preStop"]["sleep"]["seconds"] == 5
 
 
-def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering) -> None:
+def test_predictors_and_mlflow_require_authentication(default: Rendering) -> None:
     runtime = container(default, "ClusterServingRuntime slipway-mlserver", "kserve-container")
     assert "SLIPWAY_SERVING_TOKEN" in environment(runtime)
     assert (
@@ -453,10 +443,10 @@ def test_a_stranger_gets_no_answer_from_predictors_and_mlflow(default: Rendering
         for each in storage["env"]
         if "secretKeyRef" in each.get("valueFrom", {})
     }
-    assert secrets == {"slipway-predictor"}, "a name that every release's namespace has"
+    assert secrets == {"slipway-predictor"}, "the same name in every release's namespace"
 
 
-def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one(
+def test_only_jobs_that_register_have_the_private_key_and_predictors_the_public_one(
     default: Rendering, public: Rendering
 ) -> None:
     for rendering, secret in ((default, "slipway-signing"), (public, "signing")):
@@ -473,9 +463,9 @@ def test_only_jobs_that_register_have_the_key_and_predictors_know_the_public_one
         storage = container(
             rendering, "ClusterStorageContainer slipway-mlflow", "storage-initializer"
         )
-        told = {each["name"]: each for each in storage["env"]}
-        assert told["SLIPWAY_STORAGE_REQUIRE_SIGNED"]["value"] == "true"
-        source = told["SLIPWAY_STORAGE_TRUSTED_KEYS"]["valueFrom"]["configMapKeyRef"]
+        env = {each["name"]: each for each in storage["env"]}
+        assert env["SLIPWAY_STORAGE_REQUIRE_SIGNED"]["value"] == "true"
+        source = env["SLIPWAY_STORAGE_TRUSTED_KEYS"]["valueFrom"]["configMapKeyRef"]
         assert rendering.of("ConfigMap")[source["name"]]["data"][source["key"]].startswith(
             "-----BEGIN"
         )
@@ -491,13 +481,13 @@ def test_the_generated_certificate_is_that_of_the_generated_key(default: Renderi
     assert "PRIVATE" not in trusted
 
 
-def test_a_key_of_ones_own_needs_its_public_half() -> None:
+def test_an_existing_private_key_needs_its_public_key() -> None:
     with pytest.raises(Refused, match=r"set signing\.trustedKeys"):
         render(None, "signing.existingSecret=mine")
     render(None, "signing.existingSecret=mine", "signing.required=false")
 
 
-def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) -> None:
+def test_the_job_templates_are_those_of_the_local_stack(default: Rendering) -> None:
     for local in templates():
         ours = default.of("CronJob")[local["metadata"]["name"]]
         assert ours["spec"]["suspend"] is True
@@ -518,7 +508,7 @@ def test_the_job_templates_are_those_of_the_embedded_ring(default: Rendering) ->
             ].get(field)
 
 
-def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -> None:
+def test_the_workers_of_a_sweep_get_its_name_from_their_job(default: Rendering) -> None:
     template = default.of("CronJob")["tune-heart"]
     job = template["spec"]["jobTemplate"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"]) == ("Indexed", 2, 2)
@@ -536,23 +526,21 @@ def test_the_workers_of_a_sweep_know_it_by_their_jobs_name(default: Rendering) -
     ) == parameters_schema(declared_task("heart"))
 
 
-def test_the_simulator_stands_still_and_has_an_account_that_only_it_knows(
-    default: Rendering,
-) -> None:
+def test_the_simulator_has_no_replicas_and_its_own_account(default: Rendering) -> None:
     assert default.of("Deployment")["slipway-simulator"]["spec"]["replicas"] == 0
     secret = default.of("Secret")["slipway-simulator"]["data"]
     known = json.loads(base64.b64decode(secret["service-accounts"]))
     assert known == {"simulator": {"secret": base64.b64decode(secret["client-secret"]).decode()}}
     assert len(known["simulator"]["secret"]) >= 32
-    told = environment(container(default, "Deployment slipway-simulator", "simulator"))
-    assert variables(SimulatorSettings) >= {name for name in told if name.startswith("SLIPWAY_")}
-    assert told["SLIPWAY_URL"] == "http://slipway-gateway.slipway.svc:8080"
-    assert not [name for name in told if name.startswith(("MLFLOW", "PG"))], (
+    env = environment(container(default, "Deployment slipway-simulator", "simulator"))
+    assert variables(SimulatorSettings) >= {name for name in env if name.startswith("SLIPWAY_")}
+    assert env["SLIPWAY_URL"] == "http://slipway-gateway.slipway.svc:8080"
+    assert not [name for name in env if name.startswith(("MLFLOW", "PG"))], (
         "it needs neither registry nor database"
     )
 
 
-def test_a_simulator_with_an_account_of_its_own_takes_that(
+def test_a_simulator_with_an_existing_account_uses_it(
     everything: Rendering, external: Rendering
 ) -> None:
     (login,) = [
@@ -563,11 +551,11 @@ def test_a_simulator_with_an_account_of_its_own_takes_that(
     assert login == {"name": "simulator", "key": "client-secret"}
     assert "slipway-simulator" not in everything.of("Secret")
     assert "slipway-simulator" not in external.of("Deployment"), (
-        "nobody there could make its account"
+        "the provider there cannot create its account"
     )
 
 
-def test_everything_can_be_someone_elses(external: Rendering) -> None:
+def test_everything_can_be_external(external: Rendering) -> None:
     assert {*external.of("Deployment")} == {
         "slipway-gateway",
         "slipway-worker",
@@ -576,12 +564,12 @@ def test_everything_can_be_someone_elses(external: Rendering) -> None:
     assert not external.of("StatefulSet")
     assert not external.of("Secret")
     assert not external.of("ClusterServingRuntime")
-    told = environment(container(external, "Deployment slipway-gateway", "gateway"))
+    env = environment(container(external, "Deployment slipway-gateway", "gateway"))
     assert (
-        told["SLIPWAY_DATABASE_URL"]
+        env["SLIPWAY_DATABASE_URL"]
         == "postgresql://db.example.com:5432/slipway?sslmode=verify-full"
     )
-    assert told["SLIPWAY_OIDC_ISSUER"] == "https://login.example.com/realms/ml"
+    assert env["SLIPWAY_OIDC_ISSUER"] == "https://login.example.com/realms/ml"
 
 
 def test_only_a_restore_may_create_databases(everything: Rendering, external: Rendering) -> None:
@@ -606,7 +594,7 @@ def test_only_a_restore_may_create_databases(everything: Rendering, external: Re
     ] == ["dba"]
 
 
-def test_nothing_may_talk_by_default(default: Rendering) -> None:
+def test_all_connections_are_denied_by_default(default: Rendering) -> None:
     (deny,) = [
         each
         for each in default.of("NetworkPolicy").values()
@@ -617,7 +605,7 @@ def test_nothing_may_talk_by_default(default: Rendering) -> None:
     assert "egress" not in deny["spec"]
 
 
-def test_every_edge_is_open_at_both_ends_and_leads_to_a_port_that_is_listened_on(
+def test_every_connection_is_allowed_at_both_ends_and_leads_to_an_open_port(
     everything: Rendering,
 ) -> None:
     policies = everything.of("NetworkPolicy")
@@ -637,7 +625,7 @@ def test_every_edge_is_open_at_both_ends_and_leads_to_a_port_that_is_listened_on
         assert {port["port"] for port in rule["ports"]} <= ports[target], edge
 
 
-def test_what_has_no_way_outside_is_closed_to_the_outside(default: Rendering) -> None:
+def test_a_component_without_a_public_address_is_closed_to_the_outside(default: Rendering) -> None:
     open_to_all = {name for name in default.of("NetworkPolicy") if "-world-to-" in name}
     assert open_to_all == {"slipway-world-to-gateway"}
     opened = render(None, "mlflow.service.type=NodePort").of("NetworkPolicy")
@@ -661,11 +649,11 @@ EGRESS = {
     "postgresql": set[str](),
     "redis": set[str](),
 }
-"""Where each component may connect to, besides DNS."""
+"""Allowed destinations of each component in addition to DNS."""
 
 
 def destinations(rendering: Rendering, component: str) -> set[str]:
-    """Of the component's pods; ``anywhere`` for a rule that names no peer."""
+    """Return the destinations of the component's pods; ``anywhere`` for a rule without a peer."""
     found: set[str] = set()
     for policy in rendering.of("NetworkPolicy").values():
         if "Egress" not in policy["spec"]["policyTypes"] or not selects(
@@ -732,7 +720,7 @@ def test_no_rule_opens_all_addresses(each: Rendering) -> None:
     assert not any(named(peer) == "anywhere" for rule in rules for peer in rule["to"])
 
 
-def test_webhooks_leave_from_the_worker_alone_and_only_to_public_addresses() -> None:
+def test_only_the_worker_sends_webhooks_and_only_to_public_addresses() -> None:
     opened = render(None, "networkPolicy.internetFrom={worker}")
     assert "internet:443" in destinations(opened, "worker")
     assert not any(
@@ -746,33 +734,33 @@ def test_webhooks_leave_from_the_worker_alone_and_only_to_public_addresses() -> 
     "setting",
     ["networkPolicy.apiServer.to=null", "networkPolicy.egress.gateway[0].ports[0].port=443"],
 )
-def test_a_rule_without_addresses_is_refused(setting: str) -> None:
+def test_a_rule_without_addresses_is_rejected(setting: str) -> None:
     with pytest.raises(Refused, match=r"networkPolicy/.*\bto\b"):
         render(None, setting)
 
 
 def test_images_of_others_are_pinned_by_digest(default: Rendering, everything: Rendering) -> None:
     valkey = container(everything, "Deployment slipway-redis", "redis")["image"]
-    foreign = [
+    external = [
         one["image"]
         for each in default.pods
         for one in each.containers
         if not one["image"].startswith("slipway/")
     ]
     assert valkey.startswith("valkey/valkey:8.")
-    assert foreign
+    assert external
     assert all(
-        re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image) for image in [valkey, *foreign]
+        re.fullmatch(r"[^@]+:[^@]+@sha256:[0-9a-f]{64}", image) for image in [valkey, *external]
     )
 
 
-def requests(one: Object) -> tuple[float, float]:
-    said = one["resources"]["requests"]
-    return quantity(said["cpu"]), quantity(said["memory"])
+def requested(one: Object) -> tuple[float, float]:
+    found = one["resources"]["requests"]
+    return quantity(found["cpu"]), quantity(found["memory"])
 
 
-def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering) -> None:
-    """kube-system asks for 0.95 of them. With two predictors and a Job that runs."""
+def test_the_whole_release_fits_a_node_of_two_cpus(default: Rendering) -> None:
+    """Sum the requests with two predictors and a running Job; kube-system requests 0.95 CPUs."""
     cpu = memory = 0.0
     for owner, name, count in (
         ("Deployment slipway-gateway", "gateway", 2),
@@ -784,13 +772,13 @@ def test_the_whole_fits_a_node_of_two_cpus_beside_kubernetes(default: Rendering)
         ("ClusterServingRuntime slipway-mlserver", "kserve-container", 2),
         ("CronJob train-heart", "job", 1),
     ):
-        each = requests(container(default, owner, name))
+        each = requested(container(default, owner, name))
         cpu, memory = cpu + count * each[0], memory + count * each[1]
     assert cpu <= 1.0
     assert memory <= 3.5 * 2**30
 
 
-def test_sales_are_loaded_by_the_clock_of_the_stores_and_only_when_it_is_wanted(
+def test_sales_are_loaded_in_the_time_zone_of_the_stores_and_only_if_enabled(
     default: Rendering, everything: Rendering
 ) -> None:
     template, nightly = (

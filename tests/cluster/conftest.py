@@ -1,5 +1,6 @@
-"""Clusters to test on: the stand-in always, a real one when SLIPWAY_TEST_KUBERNETES names a
-namespace (which is emptied).
+"""Clusters under test: the local one, and a real one if SLIPWAY_TEST_KUBERNETES names a namespace.
+
+The namespace is emptied.
 """
 
 import os

@@ -21,7 +21,7 @@ QUICK = KubeletOptions(
 
 
 class Machine:
-    """Its kubelet can be stopped and started again, and its clock moved."""
+    """A local cluster whose kubelet can be restarted and whose clock can be moved."""
 
     def __init__(self, root: Path, options: KubeletOptions = QUICK) -> None:
         self.root = root
@@ -51,7 +51,7 @@ class Machine:
     def service(
         self, name: str, holds: Callable[[Manifest], object], seconds: float = 30
     ) -> Manifest:
-        """The InferenceService's status, once it is so."""
+        """Return the InferenceService's status once the condition holds."""
         return until(
             lambda: self.cluster.get(INFERENCE_SERVICE, name).get("status", {}), holds, seconds
         )

@@ -1,4 +1,4 @@
-"""Objects for the tests. Their containers are small Python programs."""
+"""Manifests for the tests. Their containers are small Python programs."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 print('serving', os.environ['MLSERVER_MODEL_NAME'], flush=True)
 http.server.ThreadingHTTPServer(('127.0.0.1', int(os.environ['PORT'])), Handler).serve_forever()
 """
-"""Serves the files of the model folder; ``/die`` ends it with 7."""
+"""Server of the model folder's files; ``/die`` ends it with 7."""
 
 FETCH = """
 import os, pathlib, sys
@@ -47,7 +47,7 @@ if 'bad' in uri:
 (folder / 'ready').write_text('yes')
 (folder / 'uri').write_text(uri)
 """
-"""Stands for the storage initializer."""
+"""Substitute for the storage initializer."""
 
 
 def container(code: str, *args: str, **more: Any) -> Manifest:
@@ -113,7 +113,7 @@ def model(name: str = "heart", **spec: Any) -> Manifest:
 
 
 def runtime(code: str = SERVER, **more: Any) -> Manifest:
-    """A ClusterServingRuntime whose probes ask for a file of the model."""
+    """Return a ClusterServingRuntime whose probes request a file of the model."""
     probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1}
     served = {
         "name": "kserve-container",

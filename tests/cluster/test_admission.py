@@ -1,4 +1,4 @@
-"""What the stand-in refuses, by the name of the field, because it could not honour it."""
+"""Admission of the local cluster: it rejects, by field name, what it does not support."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,7 +122,7 @@ POD = "spec.template.spec"
         ),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(
+def test_an_unsupported_field_is_rejected_by_name(
     store: LocalCluster, manifest: Manifest, field: str
 ) -> None:
     with pytest.raises(Invalid) as refusal:
@@ -130,7 +130,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     assert field in str(refusal.value)
 
 
-def test_what_has_no_meaning_for_a_process_is_accepted(store: LocalCluster) -> None:
+def test_fields_without_effect_on_a_process_are_accepted(store: LocalCluster) -> None:
     manifest = with_container(
         resources={"requests": {"cpu": "1"}}, securityContext={"runAsNonRoot": True}
     )
@@ -153,7 +153,7 @@ def test_defaults_are_those_of_the_api_server(store: LocalCluster) -> None:
     assert store.apply(manifest)["spec"]["backoffLimit"] == 6
 
 
-def test_a_bad_status_of_a_model_is_refused(store: LocalCluster) -> None:
+def test_an_invalid_status_of_a_model_is_rejected(store: LocalCluster) -> None:
     store.apply(model())
     with pytest.raises(Invalid, match=r"status\.observedGeneration"):
         store.update_status(MODEL, "heart", {"observedGeneration": "many"})
@@ -170,7 +170,7 @@ def test_the_status_of_a_model_that_a_later_release_wrote_can_be_updated(
         store.apply(skew.of_a_later_release(model()))
 
 
-def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_word_on_it(
+def test_a_suspended_schedule_stays_suspended_when_its_manifest_does_not_set_it(
     store: LocalCluster,
 ) -> None:
     manifest = cron_job("train", "pass")
@@ -180,7 +180,7 @@ def test_a_suspended_schedule_stays_so_when_its_template_is_applied_without_a_wo
     assert store.apply(manifest)["spec"]["suspend"] is True
 
 
-def test_a_url_says_which_cluster(tmp_path: Path) -> None:
+def test_a_url_selects_the_cluster(tmp_path: Path) -> None:
     local: Cluster = connect(f"local://{tmp_path}")
     assert local.list(MODEL) == []
     for wrong in ("local://relative", "kubernetes://", "http://x", "kubernetes://a/b"):

@@ -1,4 +1,4 @@
-"""What every cluster does. The same tests run on the stand-in and on Kubernetes."""
+"""Behaviour of every cluster: the same tests run on the local cluster and on Kubernetes."""
 
 import threading
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def condition(manifest: Manifest, kind: str) -> Manifest | None:
     return next((each for each in every if each["type"] == kind and each["status"] == "True"), None)
 
 
-def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
+def finished_job(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
     return until(
         lambda: cluster.get(JOB, name),
         lambda seen: condition(seen, "Complete") or condition(seen, "Failed"),
@@ -50,7 +50,7 @@ def over(cluster: Cluster, name: str, seconds: float = 60) -> Manifest:
     [runtime(), storage(), service(), autoscaler(), lease()],
     ids=lambda each: each["kind"],
 )
-def test_objects_of_every_kind_are_kept_and_found(cluster: Cluster, manifest: Manifest) -> None:
+def test_objects_of_every_kind_are_stored_and_found(cluster: Cluster, manifest: Manifest) -> None:
     kind = Kind(
         manifest["apiVersion"],
         manifest["kind"],
@@ -112,7 +112,7 @@ def test_a_field_that_is_no_longer_applied_is_removed(cluster: Cluster) -> None:
     assert "training" not in cluster.apply(model())["spec"]
 
 
-def test_status_is_written_apart_from_the_rest(cluster: Cluster) -> None:
+def test_status_is_written_separately(cluster: Cluster) -> None:
     created = cluster.apply({**model(), "status": {"observedGeneration": 9}})
     assert created.get("status", {}).get("observedGeneration", 0) == 0
     written = cluster.update_status(
@@ -123,7 +123,7 @@ def test_status_is_written_apart_from_the_rest(cluster: Cluster) -> None:
     assert applied["status"]["observedGeneration"] == 1
 
 
-def test_a_status_replaces_the_former_one_whole(cluster: Cluster) -> None:
+def test_a_status_replaces_the_whole_former_one(cluster: Cluster) -> None:
     cluster.apply(model())
     condition = {
         "type": "Ready",
@@ -147,7 +147,7 @@ def test_a_status_replaces_the_former_one_whole(cluster: Cluster) -> None:
         ({"rollout": {"steps": [200]}}, "spec.rollout.steps[0]"),
     ],
 )
-def test_a_bad_model_is_refused_by_the_name_of_its_field(
+def test_an_invalid_model_is_rejected_by_the_name_of_its_field(
     cluster: Cluster, spec: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(Invalid) as refusal:
@@ -175,21 +175,21 @@ def test_objects_are_found_by_label(cluster: Cluster) -> None:
     assert cluster.list(MODEL)[0]["kind"] == "Model"
 
 
-def test_what_is_not_there_is_not_found_and_may_be_deleted(cluster: Cluster) -> None:
+def test_a_missing_object_is_not_found_and_may_be_deleted(cluster: Cluster) -> None:
     with pytest.raises(NotFound):
-        cluster.get(MODEL, "nobody")
+        cluster.get(MODEL, "missing")
     with pytest.raises(NotFound):
-        cluster.update_status(MODEL, "nobody", {})
+        cluster.update_status(MODEL, "missing", {})
     with pytest.raises(NotFound):
-        cluster.create_job("nobody")
+        cluster.create_job("missing")
     with pytest.raises(NotFound):
-        cluster.suspend("nobody", True)
+        cluster.suspend("missing", True)
     with pytest.raises(NotFound):
-        cluster.logs(JOB, "nobody")
-    cluster.delete(MODEL, "nobody")
+        cluster.logs(JOB, "missing")
+    cluster.delete(MODEL, "missing")
 
 
-def test_a_watch_tells_what_is_there_and_what_happens(cluster: Cluster) -> None:
+def test_a_watch_yields_existing_objects_and_changes(cluster: Cluster) -> None:
     cluster.apply(model("heart"))
     events: list[WatchEvent] = []
 
@@ -209,16 +209,16 @@ def test_a_watch_tells_what_is_there_and_what_happens(cluster: Cluster) -> None:
     assert last.get("heart") is None or last["heart"].type == "DELETED"
 
 
-def test_a_job_runs_to_its_end_and_its_output_is_kept(cluster: Cluster) -> None:
-    cluster.apply(job("greet", "import sys; print('hello', *sys.argv[1:])", "world"))
-    done = over(cluster, "greet")
+def test_a_job_runs_to_its_end_and_its_log_is_stored(cluster: Cluster) -> None:
+    cluster.apply(job("hello", "import sys; print('hello', *sys.argv[1:])", "world"))
+    done = finished_job(cluster, "hello")
     assert condition(done, "Complete")
     status = done["status"]
     assert status["succeeded"] == 1
     assert status.get("failed", 0) == 0
     assert status.get("active", 0) == 0
     assert status["startTime"] <= status["completionTime"]
-    assert list(cluster.logs(JOB, "greet")) == ["hello world"]
+    assert list(cluster.logs(JOB, "hello")) == ["hello world"]
 
 
 def test_the_log_of_a_running_job_can_be_followed(cluster: Cluster) -> None:
@@ -228,34 +228,34 @@ def test_the_log_of_a_running_job_can_be_followed(cluster: Cluster) -> None:
     assert list(cluster.logs(JOB, "count", follow=True)) == ["0", "1", "2", "3", "4"]
 
 
-def test_a_failing_job_is_retried_as_often_as_it_may(cluster: Cluster) -> None:
+def test_a_failing_job_is_retried_within_its_limit(cluster: Cluster) -> None:
     cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
-    failed = condition(over(cluster, "fail", 90), "Failed")
+    failed = condition(finished_job(cluster, "fail", 90), "Failed")
     assert failed
     assert failed["reason"] == "BackoffLimitExceeded"
     assert cluster.get(JOB, "fail")["status"]["failed"] == 2
 
 
-def test_a_job_is_not_retried_after_an_end_that_its_policy_calls_hopeless(cluster: Cluster) -> None:
+def test_a_job_is_not_retried_after_an_exit_code_of_its_failure_policy(cluster: Cluster) -> None:
     rule = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}
     cluster.apply(
         job("wrong", "raise SystemExit(2)", backoff_limit=3, podFailurePolicy={"rules": [rule]})
     )
-    failed = condition(over(cluster, "wrong"), "Failed")
+    failed = condition(finished_job(cluster, "wrong"), "Failed")
     assert failed
     assert failed["reason"] == "PodFailurePolicy"
     assert "failed with exit code 2 matching FailJob rule at index 0" in failed["message"]
     assert cluster.get(JOB, "wrong")["status"]["failed"] == 1
 
 
-def test_a_job_that_takes_too_long_is_ended(cluster: Cluster) -> None:
+def test_a_job_is_stopped_after_its_deadline(cluster: Cluster) -> None:
     cluster.apply(job("slow", "import time; time.sleep(600)", activeDeadlineSeconds=2))
-    failed = condition(over(cluster, "slow"), "Failed")
+    failed = condition(finished_job(cluster, "slow"), "Failed")
     assert failed
     assert failed["reason"] == "DeadlineExceeded"
 
 
-def test_a_finished_job_goes_when_its_time_has_come(cluster: Cluster) -> None:
+def test_a_finished_job_is_deleted_after_its_ttl(cluster: Cluster) -> None:
     cluster.apply(job("brief", "pass", ttlSecondsAfterFinished=1))
     until(
         lambda: [each["metadata"]["name"] for each in cluster.list(JOB)],
@@ -264,7 +264,9 @@ def test_a_finished_job_goes_when_its_time_has_come(cluster: Cluster) -> None:
     )
 
 
-def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Cluster) -> None:
+def test_a_job_is_created_from_a_suspended_template_with_additional_arguments(
+    cluster: Cluster,
+) -> None:
     cluster.apply(
         cron_job("train", "import os, sys; print(sys.argv[1:], os.environ['SEED'])", "heart")
     )
@@ -273,16 +275,14 @@ def test_a_job_comes_from_a_suspended_template_with_more_arguments(cluster: Clus
     )
     assert made["metadata"]["ownerReferences"][0]["name"] == "train"
     assert made["metadata"]["labels"]["app"] == "train"
-    assert condition(over(cluster, "train-now"), "Complete")
+    assert condition(finished_job(cluster, "train-now"), "Complete")
     assert list(cluster.logs(JOB, "train-now")) == ["['heart', '--set', 'depth=3'] 7"]
     assert list(cluster.logs(CRON_JOB, "train")) == ["['heart', '--set', 'depth=3'] 7"]
     with pytest.raises(Conflict):
         cluster.create_job("train", name="train-now")
 
 
-def test_words_of_a_user_reach_a_job_as_they_are_and_reveal_none_of_its_secrets(
-    cluster: Cluster,
-) -> None:
+def test_arguments_of_a_user_are_literal_and_reveal_no_secrets_of_the_job(cluster: Cluster) -> None:
     cluster.apply(
         cron_job("train", "import os, sys; print(sys.argv[2], os.environ['WHO'])", "heart")
     )
@@ -299,11 +299,11 @@ def test_words_of_a_user_reach_a_job_as_they_are_and_reveal_none_of_its_secrets(
     )
     assert made["metadata"]["labels"] == {"app": "train", "slipway.dev/purpose": "training"}
     assert made["metadata"]["annotations"]["slipway.dev/submitted-by"] == "ada"
-    assert condition(over(cluster, "train-now"), "Complete")
+    assert condition(finished_job(cluster, "train-now"), "Complete")
     assert list(cluster.logs(JOB, "train-now")) == ["$(SEED) $$ $( $(SEED)"]
 
 
-def test_jobs_made_without_a_name_get_different_ones(cluster: Cluster) -> None:
+def test_jobs_created_without_a_name_get_different_names(cluster: Cluster) -> None:
     cluster.apply(cron_job("train", "pass"))
     names = {cluster.create_job("train")["metadata"]["name"] for _ in range(2)}
     assert len(names) == 2
@@ -316,13 +316,13 @@ def test_a_schedule_can_be_suspended_and_resumed(cluster: Cluster) -> None:
     assert cluster.suspend("train", False)["spec"]["suspend"] is False
 
 
-def test_a_wrong_schedule_is_refused(cluster: Cluster) -> None:
+def test_an_invalid_schedule_is_rejected(cluster: Cluster) -> None:
     with pytest.raises(Invalid) as refusal:
         cluster.apply(cron_job("train", "pass", schedule="every day"))
     assert "spec.schedule" in str(refusal.value)
 
 
-def test_what_an_object_owns_goes_with_it(cluster: Cluster) -> None:
+def test_dependants_are_deleted_with_their_owner(cluster: Cluster) -> None:
     cluster.apply(cron_job("train", "import time; time.sleep(600)"))
     cluster.create_job("train", name="train-now")
     until(
@@ -333,9 +333,9 @@ def test_what_an_object_owns_goes_with_it(cluster: Cluster) -> None:
 
 
 def test_a_template_of_a_job_cannot_be_changed(cluster: Cluster) -> None:
-    cluster.apply(job("greet", "print('a')"))
+    cluster.apply(job("hello", "print('a')"))
     with pytest.raises(Invalid) as refusal:
-        cluster.apply(job("greet", "print('b')"))
+        cluster.apply(job("hello", "print('b')"))
     assert "spec.template" in str(refusal.value)
 
 
@@ -352,11 +352,11 @@ def test_a_container_reads_its_environment_and_its_expansions(cluster: Cluster) 
         {"name": "GREETING", "value": "hello $(NAME)"},
     ]
     cluster.apply(manifest)
-    over(cluster, "env")
+    finished_job(cluster, "env")
     assert list(cluster.logs(JOB, "env")) == ["hello you you $(NAME)"]
 
 
-def test_of_two_who_renew_a_lease_they_read_only_one_succeeds(cluster: Cluster) -> None:
+def test_of_two_concurrent_renewals_of_a_lease_only_one_succeeds(cluster: Cluster) -> None:
     version = cluster.apply(lease(holder="a"))["metadata"]["resourceVersion"]
     for holder in ("b", "c"):
         renewed = lease(holder=holder)
@@ -371,17 +371,15 @@ def test_of_two_who_renew_a_lease_they_read_only_one_succeeds(cluster: Cluster) 
 
 def test_the_pods_of_a_job_are_found_the_oldest_first(cluster: Cluster) -> None:
     cluster.apply(job("fail", "raise SystemExit(4)", backoff_limit=1))
-    over(cluster, "fail", 90)
+    finished_job(cluster, "fail", 90)
     pods = cluster.pods(JOB, "fail")
     assert len(pods) == 2
     assert pods[0]["metadata"]["creationTimestamp"] <= pods[1]["metadata"]["creationTimestamp"]
     assert pods[0]["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
-    assert cluster.pods(JOB, "nobody") == []
+    assert cluster.pods(JOB, "missing") == []
 
 
-def test_what_is_recorded_on_an_object_is_found_and_repetitions_are_counted(
-    cluster: Cluster,
-) -> None:
+def test_events_of_an_object_are_found_and_repetitions_are_counted(cluster: Cluster) -> None:
     heart, digits = cluster.apply(model("heart")), cluster.apply(model("digits"))
     cluster.record(heart, reason="Serving", message="version 1 answers")
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""How a container's words become those of a local process."""
+"""A container as a local process."""
 
 import socket
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_free_ports_are_free_and_differ() -> None:
             listener.bind(("127.0.0.1", port))
 
 
-def test_taken_ports_are_not_given_again() -> None:
+def test_ports_in_use_are_not_allocated_again() -> None:
     (port,) = set(range(20000, 32768)) - (
         taken := set(range(20000, 32768)) - {free_ports([1], set())[1]}
     )
@@ -157,7 +157,7 @@ _OBJECTS = st.dictionaries(st.sampled_from("abc"), _JSON, max_size=3)
 
 
 @given(_OBJECTS, _OBJECTS)
-def test_what_only_we_have_set_becomes_exactly_what_we_set_now(
+def test_fields_of_one_manager_become_exactly_what_it_applies(
     before: dict[str, object], now: dict[str, object]
 ) -> None:
     live = merge({}, before, {})
@@ -166,20 +166,20 @@ def test_what_only_we_have_set_becomes_exactly_what_we_set_now(
 
 
 @given(_OBJECTS, _OBJECTS)
-def test_what_others_have_set_stays(before: dict[str, object], now: dict[str, object]) -> None:
+def test_fields_of_other_managers_stay(before: dict[str, object], now: dict[str, object]) -> None:
     live = merge(before, now, {**before, "other": {"x": 1}})
     assert live["other"] == {"x": 1}
 
 
 def _pruned(value: object) -> object:
-    """Without empty objects: whether they stay when their last field goes is nobody's business."""
+    """Return the value without empty objects, whose removal is not specified."""
     if not isinstance(value, dict):
         return value
     pruned = {key: _pruned(each) for key, each in value.items()}
     return {key: each for key, each in pruned.items() if each != {}}
 
 
-def test_a_log_keeps_its_end_within_its_bound_while_it_is_followed(tmp_path: Path) -> None:
+def test_a_log_stays_within_its_limit_while_it_is_followed(tmp_path: Path) -> None:
     log = PodLog(tmp_path / "main.log")
     writing = log.path.open("ab", buffering=0)
     with writing:

@@ -1,4 +1,4 @@
-"""Indexed Jobs: a pod for each index, side by side, each begun again until it has succeeded."""
+"""Indexed Jobs: concurrent pods, one for each index, each retried until it succeeds."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 from slipway_cluster import JOB, Cluster, Invalid, Manifest
-from slipway_cluster.job import telling
+from slipway_cluster.job import representative_pod
 from slipway_local.standin.job import INDEX, Backoff, plan
 
 from tests.cluster.machine import Machine
 from tests.cluster.manifests import job
-from tests.cluster.test_cluster import condition, over
+from tests.cluster.test_cluster import condition, finished_job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,7 +37,9 @@ def a_pod(index: int, phase: str) -> Manifest:
     }
 
 
-def test_each_index_runs_once_and_knows_its_number_and_its_job(cluster: Cluster) -> None:
+def test_each_index_runs_once_with_its_number_and_its_job_in_the_environment(
+    cluster: Cluster,
+) -> None:
     manifest = indexed(
         "sweep",
         "import os; print(os.environ['JOB_COMPLETION_INDEX'], os.environ['SWEEP'])",
@@ -48,7 +50,7 @@ def test_each_index_runs_once_and_knows_its_number_and_its_job(cluster: Cluster)
         {"name": "SWEEP", "valueFrom": named}
     ]
     cluster.apply(manifest)
-    status = over(cluster, "sweep")["status"]
+    status = finished_job(cluster, "sweep")["status"]
     assert condition({"status": status}, "Complete")
     assert (status["succeeded"], status["completedIndexes"]) == (3, "0-2")
     pods = cluster.pods(JOB, "sweep")
@@ -57,7 +59,7 @@ def test_each_index_runs_once_and_knows_its_number_and_its_job(cluster: Cluster)
     assert line in {"0 sweep", "1 sweep", "2 sweep"}
 
 
-def test_only_the_index_that_failed_is_run_again_within_the_limit(
+def test_only_the_failed_index_is_retried_within_the_limit(
     machine: Machine, tmp_path: Path
 ) -> None:
     code = (
@@ -68,7 +70,7 @@ def test_only_the_index_that_failed_is_run_again_within_the_limit(
         "sys.exit(first and runs.name == '1')"
     )
     machine.cluster.apply(indexed("sweep", code, str(tmp_path), completions=3, backoff_limit=1))
-    status = over(machine.cluster, "sweep")["status"]
+    status = finished_job(machine.cluster, "sweep")["status"]
     assert (status["completedIndexes"], status["failed"], status["conditions"][0]["type"]) == (
         "0-2",
         1,
@@ -77,10 +79,10 @@ def test_only_the_index_that_failed_is_run_again_within_the_limit(
     assert [(tmp_path / str(index)).read_text() for index in range(3)] == ["x", "xx", "x"]
 
 
-def test_beyond_the_limit_the_job_fails_with_what_was_done(machine: Machine) -> None:
+def test_beyond_the_limit_the_job_fails_with_its_completed_indexes(machine: Machine) -> None:
     code = "import os, sys; sys.exit(os.environ['JOB_COMPLETION_INDEX'] == '1')"
     machine.cluster.apply(indexed("sweep", code, completions=2, parallelism=1, backoff_limit=1))
-    status = over(machine.cluster, "sweep")["status"]
+    status = finished_job(machine.cluster, "sweep")["status"]
     assert status["conditions"][0]["reason"] == "BackoffLimitExceeded"
     assert (status["completedIndexes"], status["failed"]) == ("0", 2)
 
@@ -109,9 +111,9 @@ def test_the_log_is_that_of_a_running_pod_else_of_the_one_that_ended_last() -> N
         return pod
 
     pods = [ended(0, 9), ended(1, 3)]
-    assert telling(pods) is pods[0]
-    assert telling([*pods, running := a_pod(2, "Running")]) is running
-    assert telling([]) is None
+    assert representative_pod(pods) is pods[0]
+    assert representative_pod([*pods, running := a_pod(2, "Running")]) is running
+    assert representative_pod([]) is None
 
 
 def test_the_number_of_indexes_cannot_be_changed(machine: Machine) -> None:

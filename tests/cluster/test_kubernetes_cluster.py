@@ -1,6 +1,4 @@
-"""The door to Kubernetes when the API server is difficult: a small HTTP server says what a real one
-seldom does.
-"""
+"""The Kubernetes client with a misbehaving API server, which is a small HTTP server."""
 
 import json
 import socket
@@ -19,16 +17,14 @@ from tests.cluster.manifests import model
 
 
 class ApiServer:
-    """Answers the listings and the watches with what it was given, in order; the last of each is
-    repeated.
-    """
+    """Returns given listings and watches in order, and repeats the last listing."""
 
     def __init__(self) -> None:
         self.listings: list[tuple[int, Manifest]] = []
         self.watches: list[list[Manifest] | None] = []
-        """Events of one watch each; None: the connection breaks."""
+        """Events of each watch; None breaks the connection."""
         self.versions: list[str] = []
-        """Resource versions that the watches began with."""
+        """Resource versions at the start of each watch."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -112,7 +108,7 @@ def watched(cluster: KubernetesCluster, count: int) -> list[tuple[str, str]]:
     return [(each.type, each.object["metadata"]["name"]) for each in islice(events, count)]
 
 
-def test_a_watch_that_ended_in_time_goes_on_where_it_was(
+def test_a_watch_continues_where_the_former_one_ended(
     server: ApiServer, cluster: KubernetesCluster
 ) -> None:
     server.listings = [listing("10", "heart")]
@@ -124,7 +120,7 @@ def test_a_watch_that_ended_in_time_goes_on_where_it_was(
     assert server.versions[:2] == ["10", "15"]
 
 
-def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(
+def test_an_expired_watch_restarts_and_yields_the_deletions_in_between(
     server: ApiServer, cluster: KubernetesCluster
 ) -> None:
     gone = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
@@ -141,7 +137,7 @@ def test_a_watch_that_is_too_old_starts_anew_and_tells_what_went_meanwhile(
     assert server.versions[:2] == ["10", "50"]
 
 
-def test_a_watch_survives_a_broken_connection_and_a_server_in_trouble(
+def test_a_watch_survives_a_broken_connection_and_a_failing_server(
     server: ApiServer, cluster: KubernetesCluster
 ) -> None:
     server.listings = [listing("10"), failure(503, "starting"), listing("20", "heart")]
@@ -150,9 +146,7 @@ def test_a_watch_survives_a_broken_connection_and_a_server_in_trouble(
     assert watched(cluster, 2) == [("ADDED", "heart"), ("MODIFIED", "heart")]
 
 
-def test_a_watch_that_is_not_allowed_says_so_at_once(
-    server: ApiServer, cluster: KubernetesCluster
-) -> None:
+def test_a_forbidden_watch_fails_immediately(server: ApiServer, cluster: KubernetesCluster) -> None:
     server.listings = [failure(403, "models is forbidden")]
     with pytest.raises(ClusterError, match="403: models is forbidden"):
         next(cluster.watch(MODEL))
@@ -169,7 +163,7 @@ def test_a_watch_that_is_not_allowed_says_so_at_once(
         (500, ClusterError),
     ],
 )
-def test_an_error_keeps_the_servers_words(
+def test_an_error_has_the_message_of_the_server(
     server: ApiServer, cluster: KubernetesCluster, status: int, error: type[ClusterError]
 ) -> None:
     server.listings = [failure(status, "spec.alias: must be a string")]
@@ -178,10 +172,10 @@ def test_an_error_keeps_the_servers_words(
     assert type(raised.value) is error
 
 
-def test_a_server_that_is_not_there_is_a_cluster_error() -> None:
+def test_an_unreachable_server_is_a_cluster_error() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        nobody = KubernetesCluster(client.ApiClient(client.Configuration(host=url)), "default")
-        with pytest.raises(ClusterError, match="does not answer"):
-            nobody.get(MODEL, "heart")
+        unreachable = KubernetesCluster(client.ApiClient(client.Configuration(host=url)), "default")
+        with pytest.raises(ClusterError, match="does not respond"):
+            unreachable.get(MODEL, "heart")

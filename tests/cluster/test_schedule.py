@@ -1,4 +1,4 @@
-"""When a CronJob is due and what follows, as a function of time."""
+"""The schedule of a CronJob and its Jobs, as a function of time."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,14 +62,14 @@ def test_a_time_is_run_once() -> None:
     assert latest_run(spec("0 * * * *"), run, NOON) is None
 
 
-def test_a_run_missed_for_longer_than_the_starting_deadline_is_left_out() -> None:
+def test_a_run_missed_for_longer_than_the_starting_deadline_is_skipped() -> None:
     created = NOON - timedelta(days=1)
     assert plan(hourly(created), [], NOON).start
     assert plan(hourly(created, startingDeadlineSeconds=60), [], NOON).start
     assert plan(hourly(created, startingDeadlineSeconds=20), [], NOON).start is None
 
 
-def test_many_missed_runs_are_made_up_for_once() -> None:
+def test_many_missed_runs_are_replaced_by_one() -> None:
     planned = plan(hourly(NOON - timedelta(days=30)), [], NOON)
     assert planned.start
     assert planned.start["metadata"]["annotations"][SCHEDULED] == "2026-03-02T12:00:00Z"
@@ -80,7 +80,7 @@ def test_a_new_cron_job_waits_for_its_first_time() -> None:
     assert plan(hourly(NOON), [], NOON + timedelta(minutes=10)).start is None
 
 
-def test_a_suspended_one_starts_nothing_but_still_tidies() -> None:
+def test_a_suspended_cron_job_starts_nothing_but_still_deletes_old_jobs() -> None:
     manifest = hourly(NOON - timedelta(days=1), successfulJobsHistoryLimit=0)
     manifest["spec"]["suspend"] = True
     planned = plan(manifest, [owned("old", "Complete")], NOON)
@@ -109,12 +109,12 @@ def test_forbid_catches_up_when_the_running_job_has_ended() -> None:
     assert plan(manifest, [owned("running", "Complete")], NOON + timedelta(minutes=5)).start
 
 
-def test_a_job_made_by_hand_does_not_hold_up_the_schedule() -> None:
+def test_a_manual_job_does_not_delay_the_schedule() -> None:
     by_hand = owned("by-hand", annotations={"cronjob.kubernetes.io/instantiate": "manual"})
     assert plan(hourly(NOON - timedelta(days=1), concurrencyPolicy="Forbid"), [by_hand], NOON).start
 
 
-def test_the_history_keeps_the_newest_of_each_outcome() -> None:
+def test_the_history_has_the_newest_of_each_outcome() -> None:
     jobs = [owned(f"s{hour}", "Complete", NOON - timedelta(hours=hour)) for hour in range(5)]
     jobs += [owned(f"f{hour}", "Failed", NOON - timedelta(hours=hour)) for hour in range(3)]
     manifest = hourly(NOON, successfulJobsHistoryLimit=2, failedJobsHistoryLimit=1)

@@ -1,6 +1,4 @@
-"""InferenceServices on the stand-in: resolved, fetched, started, probed and restarted as KServe and
-Kubernetes do it.
-"""
+"""InferenceServices on the local cluster, which behaves like KServe and a kubelet."""
 
 import os
 import signal
@@ -28,7 +26,7 @@ def serve(machine: Machine, manifest: Manifest | None = None, **runtime_fields: 
 
 
 def main_container(machine: Machine, name: str = "heart-3") -> Manifest:
-    """The status of the newest pod's container."""
+    """Return the status of the newest pod's container."""
     pods = machine.cluster.list(POD, {"serving.kserve.io/inferenceservice": name})
     containers: list[Manifest] = (
         pods[-1].get("status", {}).get("containerStatuses", []) if pods else []
@@ -53,7 +51,7 @@ def runs(process: ProcessId) -> bool:
 
 
 def up_after(machine: Machine, restarts: int) -> ProcessId:
-    """The process that answers after so many restarts."""
+    """Return the process that is ready after so many restarts."""
     return process_of(
         until(
             lambda: main_container(machine),
@@ -62,7 +60,7 @@ def up_after(machine: Machine, restarts: int) -> ProcessId:
     )
 
 
-def test_a_service_is_fetched_then_served_on_a_free_port(machine: Machine) -> None:
+def test_a_service_is_downloaded_then_served_on_a_free_port(machine: Machine) -> None:
     serve(machine)
     status = machine.service("heart-3", is_ready)
     url = status["address"]["url"]
@@ -122,7 +120,7 @@ def test_a_service_that_stops_answering_is_not_ready_any_more(machine: Machine) 
     assert main_container(machine)["restartCount"] == 0
 
 
-def test_a_refused_digest_is_told_in_the_model_status(machine: Machine) -> None:
+def test_a_digest_mismatch_is_reported_in_the_model_status(machine: Machine) -> None:
     serve(machine, service(uri="mlflow://heart/3?sha256=bad"))
     status = machine.service(
         "heart-3", lambda seen: seen.get("modelStatus", {}).get("lastFailureInfo")
@@ -155,7 +153,7 @@ def test_without_a_termination_log_the_end_of_the_output_is_the_message(machine:
     assert "no such version" in status["modelStatus"]["lastFailureInfo"]["message"]
 
 
-def test_a_crashed_runtime_is_named_and_started_again(machine: Machine) -> None:
+def test_a_crashed_runtime_is_reported_and_restarted(machine: Machine) -> None:
     serve(machine)
     url = machine.url_of_ready("heart-3")
     with pytest.raises((urllib.error.URLError, ConnectionError)):
@@ -176,7 +174,7 @@ def test_a_crashed_runtime_is_named_and_started_again(machine: Machine) -> None:
     assert read(f"{url}/ready") == "yes"
 
 
-def test_a_runtime_that_never_starts_is_restarted_more_and_more_slowly(machine: Machine) -> None:
+def test_a_runtime_that_never_starts_is_restarted_with_growing_delays(machine: Machine) -> None:
     serve(machine, code="raise SystemExit(5)")
     waits: set[str] = set()
 
@@ -195,7 +193,7 @@ def test_a_runtime_that_never_starts_is_restarted_more_and_more_slowly(machine: 
     assert status["modelStatus"]["transitionStatus"] == "InProgress"
 
 
-def test_a_runtime_that_was_healthy_for_a_time_is_restarted_at_once(tmp_path: Path) -> None:
+def test_a_runtime_that_was_healthy_is_restarted_immediately(tmp_path: Path) -> None:
     forgiving = KubeletOptions(
         backoff=Backoff(first=60, longest=60, reset_after=0.3), turn_seconds=0.1
     )
@@ -235,7 +233,7 @@ def test_a_runtime_that_hangs_is_restarted_by_its_liveness(machine: Machine) -> 
     assert not runs(stuck)
 
 
-def test_a_runtime_that_does_not_get_up_is_restarted_by_its_startup_probe(machine: Machine) -> None:
+def test_a_runtime_that_does_not_start_is_restarted_by_its_startup_probe(machine: Machine) -> None:
     probe = {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1, "failureThreshold": 2}
     serve(machine, code="import time; time.sleep(600)", startupProbe=probe)
     seen = until(lambda: main_container(machine), lambda seen: seen.get("restartCount", 0) >= 1)
@@ -251,7 +249,7 @@ def test_a_deleted_service_leaves_no_process_and_no_file(machine: Machine) -> No
     until(lambda: list(machine.root.glob("pods/*")), lambda left: not left)
 
 
-def test_who_ignores_sigterm_is_killed_with_its_children_when_the_grace_is_over(
+def test_a_process_that_ignores_sigterm_is_killed_with_its_children_after_the_grace_period(
     machine: Machine,
 ) -> None:
     stubborn = SERVER.replace(
@@ -271,7 +269,7 @@ def test_who_ignores_sigterm_is_killed_with_its_children_when_the_grace_is_over(
     until(child.is_running, lambda running: not running)
 
 
-def test_a_changed_service_serves_on_until_the_new_pod_answers(machine: Machine) -> None:
+def test_a_changed_service_serves_until_the_new_pod_is_ready(machine: Machine) -> None:
     serve(machine)
     old = machine.url_of_ready("heart-3")
     machine.cluster.apply(service(uri="mlflow://heart/3?sha256=bad"))
@@ -306,7 +304,7 @@ def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:
         (service(uri="s3://bucket/heart"), "StorageURINotSupported", "s3://bucket/heart"),
     ],
 )
-def test_what_cannot_be_resolved_is_said(
+def test_an_unresolved_service_reports_its_reason(
     machine: Machine, manifest: Manifest, reason: str, words: str
 ) -> None:
     serve(machine, manifest)
@@ -325,21 +323,21 @@ def test_a_service_waits_for_its_runtime(machine: Machine) -> None:
     machine.url_of_ready("heart-3")
 
 
-def test_an_unknown_image_is_named(machine: Machine) -> None:
+def test_an_unknown_image_is_reported(machine: Machine) -> None:
     serve(machine, image="other:1")
     machine.service(
         "heart-3", lambda seen: "image 'other:1' is not among" in str(seen.get("conditions"))
     )
 
 
-def test_a_missing_program_is_named(machine: Machine) -> None:
+def test_a_missing_program_is_reported(machine: Machine) -> None:
     serve(machine, command=["no-such-program"])
     machine.service(
         "heart-3", lambda seen: "cannot start no-such-program" in str(seen.get("conditions"))
     )
 
 
-def test_the_log_is_bounded(machine: Machine) -> None:
+def test_the_log_is_limited_in_size(machine: Machine) -> None:
     noisy = "import itertools\nfor i in itertools.count(): print('x' * 1000, i)"
     serve(machine, code=noisy)
 

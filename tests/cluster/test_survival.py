@@ -1,4 +1,4 @@
-"""What is left when things die: the kubelet's parent, the kubelet, a Job in the middle."""
+"""Recovery after the death of the launcher, the kubelet, or a running Job."""
 
 import json
 import os
@@ -37,7 +37,7 @@ SPAWNING = SERVER.replace(
 
 @pytest.fixture
 def idle(tmp_path: Path) -> Iterator[Machine]:
-    """A machine whose kubelet is not started."""
+    """Yield a machine whose kubelet is not started."""
     machine = Machine(tmp_path / "state")
     yield machine
     machine.stop()
@@ -56,7 +56,7 @@ def serve(machine: Machine, code: str = SERVER) -> None:
 
 
 def pids(machine: Machine) -> list[int]:
-    """Of the pods' containers, as recorded."""
+    """Return the recorded pids of the pods' containers."""
     containers = [
         each
         for pod in machine.cluster.list(POD)
@@ -79,7 +79,7 @@ def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
     until(lambda: is_gone(pid), bool, 5)
 
 
-def test_what_outlived_a_killed_launcher_is_killed_at_the_next_start_and_the_service_runs_again(
+def test_leftovers_of_a_killed_launcher_are_killed_at_the_next_start_and_the_service_restarts(
     idle: Machine,
 ) -> None:
     serve(idle, SPAWNING)
@@ -106,9 +106,7 @@ def test_a_process_that_left_its_group_ends_with_its_container(machine: Machine)
     until(lambda: is_gone(grandchild), bool)
 
 
-def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
-    idle: Machine,
-) -> None:
+def test_a_stopped_kubelet_leaves_no_process_and_restarts_its_services(idle: Machine) -> None:
     serve(idle)
     idle.start()
     idle.url_of_ready("heart-3")
@@ -121,7 +119,7 @@ def test_a_stopped_kubelet_leaves_nothing_running_and_starts_its_services_again(
 
 
 @pytest.mark.parametrize(("backoff_limit", "outcome"), [(1, "Complete"), (0, "Failed")])
-def test_a_job_that_was_running_when_everything_died_is_retried_within_its_limit(
+def test_a_job_that_was_running_during_the_crash_is_retried_within_its_limit(
     idle: Machine, tmp_path: Path, backoff_limit: int, outcome: str
 ) -> None:
     first_only = (
@@ -166,17 +164,17 @@ def test_only_one_kubelet_runs_on_a_folder(machine: Machine) -> None:
         Kubelet(machine.root, IMAGES).run(threading.Event())
 
 
-def test_a_foreign_process_that_got_a_recorded_pid_is_left_alone() -> None:
-    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+def test_a_unrelated_process_that_got_a_recorded_pid_is_not_killed() -> None:
+    unrelated = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        assert kill_leftovers([ProcessId(foreign.pid, started=12345.0)], ["no-such-pod"]) == 0
-        assert foreign.poll() is None
+        assert kill_leftovers([ProcessId(unrelated.pid, started=12345.0)], ["no-such-pod"]) == 0
+        assert unrelated.poll() is None
     finally:
-        foreign.kill()
-        foreign.wait()
+        unrelated.kill()
+        unrelated.wait()
 
 
-def test_a_process_that_bears_a_pods_mark_is_killed() -> None:
+def test_a_process_with_the_mark_of_a_pod_is_killed() -> None:
     marked = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, MARK: "pod-1"}
     )
@@ -211,7 +209,7 @@ def test_a_job_ended_by_its_deadline_is_not_started_again_while_it_ends(
 
 
 @pytest.mark.parametrize("limit", [0, 2])
-def test_a_job_that_restarts_in_its_pod_runs_as_often_as_it_may(
+def test_a_job_with_restarts_in_its_pod_runs_within_its_limit(
     machine: Machine, tmp_path: Path, limit: int
 ) -> None:
     count = "import sys; open(sys.argv[1], 'a').write('x'); sys.exit(9)"
@@ -252,7 +250,7 @@ def test_an_init_container_runs_first_and_its_failure_fails_the_job(machine: Mac
     assert list(machine.cluster.logs(JOB, "fail")) == []
 
 
-def test_files_of_pods_that_are_gone_are_removed_after_a_restart(idle: Machine) -> None:
+def test_files_of_deleted_pods_are_removed_after_a_restart(idle: Machine) -> None:
     serve(idle)
     idle.start()
     idle.url_of_ready("heart-3")
@@ -270,7 +268,7 @@ def test_a_deleted_job_is_killed(machine: Machine) -> None:
     until(lambda: is_gone(pid), bool)
 
 
-def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> None:
+def test_concurrent_writes_of_several_processes_are_not_lost(idle: Machine) -> None:
     write = (
         "import json, pathlib, sys\n"
         "from slipway_cluster import connect\n"
@@ -297,7 +295,7 @@ def test_several_processes_write_at_once_and_nothing_is_lost(idle: Machine) -> N
     assert len(versions) == 150
 
 
-def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
+def test_another_process_sees_a_change_immediately(idle: Machine) -> None:
     watch = (
         "import sys\n"
         "from slipway_cluster import CRON_JOB, connect\n"
@@ -319,7 +317,7 @@ def test_another_process_sees_a_change_at_once(idle: Machine) -> None:
     assert watcher.wait(10) == 0
 
 
-def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> None:
+def test_a_schedule_creates_jobs_and_limits_its_history(machine: Machine) -> None:
     machine.cluster.apply(
         cron_job("tick", "pass", schedule="* * * * *", suspend=False, successfulJobsHistoryLimit=2)
     )
@@ -331,7 +329,7 @@ def test_a_schedule_makes_jobs_and_keeps_a_short_history(machine: Machine) -> No
         return [each["metadata"]["name"] for each in jobs]
 
     for _ in range(4):
-        # To the next minute's beginning, so that no other begins before the kubelet has looked.
+        # To the start of the next minute, so that the kubelet syncs before the following one.
         machine.ahead += timedelta(seconds=60 - machine.now().second)
         name = f"tick-{int(machine.now().timestamp()) // 60}"
         until(done, lambda names, name=name: name in names)  # type: ignore[misc]

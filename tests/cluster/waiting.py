@@ -7,11 +7,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], holds: Callable[[T], object], seconds: float = 30) -> T:
-    """Look until it holds, and give what was seen; fails with what was seen last."""
+def until(read: Callable[[], T], holds: Callable[[T], object], seconds: float = 30) -> T:
+    """Return the first value that fulfils the condition; fail with the last value."""
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
+        seen = read()
         if holds(seen):
             return seen
         assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {seen}"

@@ -1,5 +1,7 @@
-"""What a V2 server over HTTP does, one check a sentence. Sources: the Open Inference Protocol's
-HTTP/REST form, its binary tensor data extension, and RFC 9110 for what HTTP itself says.
+"""Behaviour of a V2 server over HTTP, one check a sentence.
+
+Sources: the Open Inference Protocol's HTTP/REST form, its binary tensor data extension, and RFC
+9110 for HTTP itself.
 """
 
 import gzip
@@ -15,7 +17,7 @@ from tests.conformance.served import Served, outputs, to_bytes
 
 Check = Callable[[Served], None]
 CHECKS: dict[str, Check] = {}
-"""By the sentence that it proves."""
+"""Checks by their sentences."""
 
 
 def check(sentence: str) -> Callable[[Check], Check]:
@@ -28,9 +30,7 @@ def check(sentence: str) -> Callable[[Check], Check]:
 
 
 def refused(answer: httpx.Response, *statuses: int) -> None:
-    """An error of the protocol: one of the statuses, and a body that says one thing, ``error``,
-    without a trace.
-    """
+    """Assert an error of the protocol: one of the statuses, and only ``error`` in the body."""
     assert answer.status_code in statuses, f"{answer.status_code}: {answer.text[:300]}"
     content = orjson.loads(answer.content)
     assert list(content) == ["error"]
@@ -39,16 +39,16 @@ def refused(answer: httpx.Response, *statuses: int) -> None:
 
 
 def same(answer: httpx.Response, served: Served) -> None:
-    """The answer that the example has as JSON."""
+    """Assert that the response is that of the example as JSON."""
     assert outputs(answer) == outputs(served.infer(served.request()))
 
 
 @check("server metadata: name, version, extensions")
 def _(served: Served) -> None:
-    said = served.get("/v2").json()
-    assert isinstance(said["name"], str)
-    assert isinstance(said["version"], str)
-    assert all(isinstance(each, str) for each in said["extensions"])
+    metadata = served.get("/v2").json()
+    assert isinstance(metadata["name"], str)
+    assert isinstance(metadata["version"], str)
+    assert all(isinstance(each, str) for each in metadata["extensions"])
 
 
 @check("the server is live and ready")
@@ -68,22 +68,23 @@ def _(served: Served) -> None:
 @check("model metadata: name, platform, tensors with datatype and shape")
 def _(served: Served) -> None:
     for path in (served.path, f"{served.path}/versions/{served.version}"):
-        said = served.get(path).json()
-        assert (said["name"], served.version in said["versions"]) == (served.model, True)
-        assert isinstance(said["platform"], str)
+        metadata = served.get(path).json()
+        assert (metadata["name"], served.version in metadata["versions"]) == (served.model, True)
+        assert isinstance(metadata["platform"], str)
         tensors = {
-            tensor["name"]: (tensor["datatype"], len(tensor["shape"])) for tensor in said["inputs"]
+            tensor["name"]: (tensor["datatype"], len(tensor["shape"]))
+            for tensor in metadata["inputs"]
         }
         assert tensors == {
             tensor["name"]: (tensor["datatype"], len(tensor["shape"]))
             for tensor in served.example["inputs"]
         }
-        assert {tensor["name"] for tensor in said["outputs"]} == set(
+        assert {tensor["name"] for tensor in metadata["outputs"]} == set(
             outputs(served.infer(served.request()))
         )
 
 
-@check("infer: the answer names model and outputs, and each has as many values as its shape says")
+@check("infer: the response has model and outputs, whose values match their shapes")
 def _(served: Served) -> None:
     answer = served.infer(served.request())
     assert answer.headers["content-type"].partition(";")[0] == "application/json"
@@ -95,19 +96,19 @@ def _(served: Served) -> None:
         assert len(tensor["data"]) == count
 
 
-@check("infer with a version answers from that version")
+@check("infer with a version uses that version")
 def _(served: Served) -> None:
     answer = served.infer(served.request(), version=served.version)
     assert answer.json()["model_version"] == served.version
     same(answer, served)
 
 
-@check("the id comes back")
+@check("the response has the id of the request")
 def _(served: Served) -> None:
     assert served.infer(served.request(id="mine")).json()["id"] == "mine"
 
 
-@check("parameters that it does not know are no error")
+@check("unknown parameters are accepted")
 def _(served: Served) -> None:
     request = served.request(parameters={"unheard_of": 1})
     for tensor in request["inputs"]:
@@ -115,13 +116,13 @@ def _(served: Served) -> None:
     same(served.infer(request), served)
 
 
-@check("only requested outputs are given")
+@check("only requested outputs are returned")
 def _(served: Served) -> None:
     name = list(outputs(served.infer(served.request())))[-1]
     assert list(outputs(served.infer(served.request(outputs=[{"name": name}])))) == [name]
 
 
-@check("data may be nested as the shape says")
+@check("data may be nested like the shape")
 def _(served: Served) -> None:
     request = served.request()
     for tensor in request["inputs"]:
@@ -132,7 +133,7 @@ def _(served: Served) -> None:
     same(served.infer(request), served)
 
 
-@check("every datatype comes back as it was sent")
+@check("every datatype survives a round trip")
 def _(served: Served) -> None:
     need(served)
     given = outputs(served.infer(served.request()))
@@ -145,8 +146,8 @@ def _(served: Served) -> None:
 @check("an unknown model or version is 404")
 def _(served: Served) -> None:
     for path in (
-        "/v2/models/nobody",
-        "/v2/models/nobody/ready",
+        "/v2/models/unknown",
+        "/v2/models/unknown/ready",
         f"{served.path}/versions/999",
         f"{served.path}/versions/999/ready",
     ):
@@ -159,7 +160,7 @@ def _(served: Served) -> None:
     refused(served.get("/v2/nothing"), 404)
 
 
-@check("a method that a path does not have is 405, with Allow")
+@check("an unsupported method is 405, with Allow")
 def _(served: Served) -> None:
     for method, path, allowed in (
         ("GET", f"{served.path}/infer", "POST"),
@@ -171,7 +172,7 @@ def _(served: Served) -> None:
         assert allowed in answer.headers["allow"]
 
 
-@check("a body that is no JSON is 400")
+@check("a body that is not JSON is 400")
 def _(served: Served) -> None:
     for body in (b"", b"no json", b'{"inputs": [', b"\xff\xfe"):
         refused(served.post(body), 400)
@@ -183,7 +184,7 @@ def _(served: Served) -> None:
         refused(served.post(body), 400)
 
 
-@check("a datatype that there is not is 400")
+@check("an unknown datatype is 400")
 def _(served: Served) -> None:
     request = served.request()
     request["inputs"][0]["datatype"] = "FP8"
@@ -209,20 +210,20 @@ def _(served: Served) -> None:
 def _(served: Served) -> None:
     inputs = served.request()["inputs"]
     refused(served.infer({"inputs": inputs[1:]}), 400, 422)
-    refused(served.infer({"inputs": [*inputs, {**inputs[0], "name": "nobodys"}]}), 400, 422)
+    refused(served.infer({"inputs": [*inputs, {**inputs[0], "name": "unknown"}]}), 400, 422)
 
 
-@check("an output that there is not is 400 or 422")
+@check("an unknown output is 400 or 422")
 def _(served: Served) -> None:
-    refused(served.infer(served.request(outputs=[{"name": "nobodys"}])), 400, 422)
+    refused(served.infer(served.request(outputs=[{"name": "unknown"}])), 400, 422)
 
 
-@check("a type that is not read is 415")
+@check("an unsupported content type is 415")
 def _(served: Served) -> None:
     refused(served.infer(served.request(), content_type="text/csv"), 415)
 
 
-@check("a coding that is not read is 415")
+@check("an unsupported content encoding is 415")
 def _(served: Served) -> None:
     refused(served.infer(served.request(), content_encoding="compress"), 415)
 
@@ -231,12 +232,12 @@ def _packed_request(served: Served, coding: str, pack: Callable[[bytes], bytes])
     same(served.post(pack(orjson.dumps(served.request())), **{"content-encoding": coding}), served)
 
 
-@check("a request may be packed by gzip")
+@check("a request may be compressed by gzip")
 def _(served: Served) -> None:
     _packed_request(served, "gzip", gzip.compress)
 
 
-@check("a request may be packed by deflate")
+@check("a request may be compressed by deflate")
 def _(served: Served) -> None:
     _packed_request(served, "deflate", zlib.compress)
 
@@ -251,22 +252,22 @@ def _packed_answer(served: Served, coding: str) -> None:
     assert answer.headers.get("content-encoding") == coding
 
 
-@check("a long answer is packed by gzip for who takes it")
+@check("a long response is compressed by gzip if accepted")
 def _(served: Served) -> None:
     _packed_answer(served, "gzip")
 
 
-@check("a long answer is packed by deflate for who takes it")
+@check("a long response is compressed by deflate if accepted")
 def _(served: Served) -> None:
     _packed_answer(served, "deflate")
 
 
-@check("what is not gzip, though it says so, is 400")
+@check("invalid gzip is 400")
 def _(served: Served) -> None:
     refused(served.infer(served.request(), content_encoding="gzip"), 400)
 
 
-@check("64 MiB out of 64 KiB of gzip is 413")
+@check("64 MiB from 64 KiB of gzip is 413")
 def _(served: Served) -> None:
     refused(served.post(gzip.compress(b" " * 2**26), **{"content-encoding": "gzip"}), 413)
 
@@ -276,20 +277,20 @@ def _(served: Served) -> None:
     assert "binary_tensor_data" in served.get("/v2").json()["extensions"]
 
 
-@check("binary inputs are read, of every datatype")
+@check("binary inputs of every datatype are accepted")
 def _(served: Served) -> None:
     request, raw = served.binary()
     same(served.infer(request, *raw), served)
 
 
-@check("binary and JSON inputs may stand side by side")
+@check("binary and JSON inputs may be mixed")
 def _(served: Served) -> None:
     request, raw = served.binary()
     request["inputs"][0] = served.request()["inputs"][0]
     same(served.infer(request, *raw[1:]), served)
 
 
-@check("outputs are binary when the request asks for it")
+@check("all outputs are binary on request")
 def _(served: Served) -> None:
     answer = served.infer(served.request(parameters={"binary_data_output": True}))
     plain = outputs(served.infer(served.request()))
@@ -298,7 +299,7 @@ def _(served: Served) -> None:
         assert tensor["data"] == to_bytes(tensor["datatype"], plain[name]["data"])
 
 
-@check("one output is binary when it is asked for so")
+@check("single outputs are binary on request")
 def _(served: Served) -> None:
     plain = outputs(served.infer(served.request()))
     wanted: list[dict[str, Any]] = [
@@ -310,7 +311,7 @@ def _(served: Served) -> None:
         assert tensor["data"] == (data if at else to_bytes(tensor["datatype"], data))
 
 
-@check("binary inputs may be packed")
+@check("binary inputs may be compressed")
 def _(served: Served) -> None:
     request, raw = served.binary()
     head = orjson.dumps(request)
@@ -318,7 +319,7 @@ def _(served: Served) -> None:
     same(served.post(gzip.compress(head + b"".join(raw)), **headers), served)
 
 
-@check("binary data that does not fit what the JSON says is 400 or 422")
+@check("binary data that does not match the JSON is 400 or 422")
 def _(served: Served) -> None:
     request, raw = served.binary()
     refused(served.infer(request, *raw, b"more"), 400, 422)
@@ -327,4 +328,4 @@ def _(served: Served) -> None:
 
 def need(served: Served) -> None:
     if not served.echoes:
-        pytest.skip("the model gives nothing back")
+        pytest.skip("the model does not return its inputs")

@@ -1,6 +1,4 @@
-"""A model that gives back what it is sent, of every datatype one input: for our runtime, and for
-MLServer as it comes.
-"""
+"""A model that returns its inputs of every datatype, for Slipway's runtime and MLServer."""
 
 import json
 from pathlib import Path
@@ -27,7 +25,7 @@ VALUES: dict[str, list[Any]] = {
     "BYTES": ["", "naïve ✓"],
 }
 WIDTHS: dict[str, tuple[int, ...]] = {"FP64": (2,)}
-"""The shape of a row where it is not a scalar."""
+"""Shape of a row of datatypes that are not scalar here."""
 NAMES = {f"in_{datatype.lower()}": f"out_{datatype.lower()}" for datatype in VALUES}
 EXAMPLE = {
     "inputs": [
@@ -59,7 +57,7 @@ def _graph() -> bytes:
 
 
 def write_artifact(folder: Path) -> None:
-    """What the storage initializer leaves for our runtime."""
+    """Write the folder that the storage initializer makes for Slipway's runtime."""
     folder.mkdir(parents=True)
     kinds = list(map(Datatype, VALUES))
     inputs, outputs = (
@@ -81,7 +79,7 @@ def write_artifact(folder: Path) -> None:
 
 
 def write_stock(folder: Path, name: str) -> None:
-    """A folder for ``mlserver start``, with the metadata that MLServer wants to be told."""
+    """Write a folder for ``mlserver start``, with the metadata that MLServer requires."""
     folder.mkdir(parents=True)
     inputs, outputs = (
         [
@@ -90,14 +88,14 @@ def write_stock(folder: Path, name: str) -> None:
         ]
         for names in (NAMES.keys(), NAMES.values())
     )
-    said = {
+    metadata = {
         "name": name,
         "platform": "echo",
         "versions": [VERSION],
         "inputs": inputs,
         "outputs": outputs,
     }
-    settings = {**said, "implementation": "echo.Echo", "parameters": {"version": VERSION}}
+    settings = {**metadata, "implementation": "echo.Echo", "parameters": {"version": VERSION}}
     (folder / "model-settings.json").write_text(json.dumps(settings))
     (folder / "echo.py").write_text(ECHO)
 
@@ -109,7 +107,7 @@ from mlserver.types import InferenceResponse, ResponseOutput
 
 
 class Echo(MLModel):
-    """Heeds the requested outputs, as MLServer's own runtimes do."""
+    """Returns the requested outputs, like MLServer's own runtimes."""
 
     async def predict(self, payload):
         given = {each.name.replace("in_", "out_"): each for each in payload.inputs}

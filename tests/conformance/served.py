@@ -1,4 +1,4 @@
-"""A V2 server as the checks know it: where it answers, and one request that its model takes."""
+"""A V2 server under test: its address, and a valid request for its model."""
 
 import copy
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ DTYPES = {
     **{f"INT{8 * size}": f"<i{size}" for size in (1, 2, 4, 8)},
     **{f"FP{8 * size}": f"<f{size}" for size in (2, 4, 8)},
 }
-"""numpy's names of the datatypes whose elements have one size."""
+"""numpy's names of the datatypes with a fixed size."""
 
 Tensor = dict[str, Any]
 
@@ -26,17 +26,13 @@ class Served:
     """One model of one server."""
 
     client: httpx.Client
-    """With the server's base URL and the caller's credentials; sends no Accept-Encoding of its
-    own.
-    """
+    """Client with the server's base URL and credentials, without its own Accept-Encoding."""
     model: str
     version: str
     example: Mapping[str, Any]
     """A request with flat data; its tensors have one row or more."""
     echoes: Mapping[str, str] = field(default_factory=dict)
-    """The output, by the input whose values it gives back; empty for any model but one made for
-    this.
-    """
+    """Output by the input whose values it returns; empty for other models."""
 
     @property
     def path(self) -> str:
@@ -51,7 +47,7 @@ class Served:
     def infer(
         self, request: Mapping[str, Any], *raw: bytes, version: str | None = None, **headers: str
     ) -> httpx.Response:
-        """POST a request; binary tensors are what follows its JSON."""
+        """POST a request; binary tensors follow its JSON."""
         content = orjson.dumps(request)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if raw:
@@ -69,7 +65,7 @@ class Served:
         )
 
     def binary(self, **changed: Any) -> tuple[dict[str, Any], list[bytes]]:
-        """The example with each tensor as binary data."""
+        """Return the example with each tensor as binary data."""
         request, raw = self.request(**changed), []
         for tensor in request["inputs"]:
             raw.append(to_bytes(tensor.pop("datatype"), tensor.pop("data")))
@@ -83,7 +79,7 @@ class Served:
 
 
 def to_bytes(datatype: str, data: list[Any]) -> bytes:
-    """Flat data in the form of the binary tensor data extension."""
+    """Convert flat data to the form of the binary tensor data extension."""
     if datatype == "BYTES":
         texts = [value.encode() for value in data]
         return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
@@ -92,9 +88,7 @@ def to_bytes(datatype: str, data: list[Any]) -> bytes:
 
 
 def outputs(answer: httpx.Response) -> dict[str, Tensor]:
-    """The tensors of an answer by name, whatever form they came in: ``data`` is flat here, binary
-    ones as their bytes.
-    """
+    """Return the tensors of a response by name, with flat ``data``; binary ones as bytes."""
     assert answer.status_code == 200, f"{answer.status_code}: {answer.text[:300]}"
     length = answer.headers.get("inference-header-content-length")
     content = orjson.loads(answer.content[: int(length)] if length else answer.content)

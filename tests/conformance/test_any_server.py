@@ -1,5 +1,6 @@
-"""The checks against a server that runs already: ``V2_URL=… V2_MODEL=… V2_VERSION=…
-V2_EXAMPLE=request.json [V2_TOKEN=…]``.
+"""The checks for any running server.
+
+``V2_URL=… V2_MODEL=… V2_VERSION=… V2_EXAMPLE=request.json [V2_TOKEN=…]``.
 """
 
 import json
@@ -14,7 +15,7 @@ from tests.conformance.checks import CHECKS, Check
 from tests.conformance.served import Served
 
 if "V2_URL" not in os.environ:
-    pytest.skip("no server is named by V2_URL", allow_module_level=True)
+    pytest.skip("V2_URL is not set", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,5 +31,5 @@ def served() -> Iterator[Served]:
 @pytest.mark.parametrize(
     "check", [pytest.param(check, id=sentence) for sentence, check in CHECKS.items()]
 )
-def test_the_server_keeps_the_protocol(check: Check, served: Served) -> None:
+def test_the_server_conforms_to_the_protocol(check: Check, served: Served) -> None:
     check(served)

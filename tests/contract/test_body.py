@@ -1,4 +1,4 @@
-"""Bodies of callers cost no more than their limits, whatever they hold."""
+"""Request bodies use no more memory than their limits allow, whatever they contain."""
 
 import json
 import time
@@ -18,7 +18,7 @@ MEGABYTE = 2**20
 
 
 def repeated(item: bytes) -> bytes:
-    """A V2 request of 1 MiB whose inputs are this item again and again."""
+    """Return a V2 request of 1 MiB whose inputs are repetitions of this item."""
     return b'{"inputs":[' + (item + b",") * (MEGABYTE // (len(item) + 1)) + item + b"]}"
 
 
@@ -48,7 +48,7 @@ WORST = {
 
 
 @pytest.mark.parametrize("body", WORST.values(), ids=WORST)
-def test_the_worst_megabyte_is_refused_for_less_than_32_more(body: bytes) -> None:
+def test_the_worst_megabyte_is_rejected_with_less_than_32_more(body: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises((InvalidInput, MalformedRequest, TooManyValues)) as refused:
@@ -60,7 +60,7 @@ def test_the_worst_megabyte_is_refused_for_less_than_32_more(body: bytes) -> Non
     assert len(str(refused.value)) < 1000
 
 
-def test_a_request_with_more_values_than_the_limit_is_refused_with_the_way_to_a_batch() -> None:
+def test_a_request_with_more_values_than_the_limit_is_rejected_with_the_remedy() -> None:
     def request(count: int) -> bytes:
         return json.dumps(
             {"inputs": [{"name": "x", "shape": [count], "datatype": "FP32", "data": [0] * count}]}
@@ -83,7 +83,7 @@ def test_a_request_with_more_values_than_the_limit_is_refused_with_the_way_to_a_
         "{" * 2 * CONTAINERS + "\\",
     ],
 )
-def test_commas_and_brackets_in_a_text_are_no_values(text: str) -> None:
+def test_commas_and_brackets_in_a_string_are_not_counted(text: str) -> None:
     body = json.dumps([text, 1]).encode()
     assert read_json(body, 10) == [text, 1]
 
@@ -115,7 +115,7 @@ def test_a_body_takes_its_fields_by_name_and_by_alias(given: dict[str, int]) -> 
     assert Body.model_validate(given).some_name == 3
 
 
-def test_of_many_unknown_fields_the_first_is_reported_beside_the_errors_of_known_ones() -> None:
+def test_of_many_unknown_fields_the_first_is_reported_with_the_errors_of_known_ones() -> None:
     with pytest.raises(ValidationError) as refused:
         Body.model_validate({"x1": 0, "other": "a", **{f"y{number}": 0 for number in range(1000)}})
     assert [each["loc"] for each in refused.value.errors()] == [("other",), ("x1",)]
@@ -123,14 +123,14 @@ def test_of_many_unknown_fields_the_first_is_reported_beside_the_errors_of_known
 
 def best(work: Callable[[], object]) -> float:
     def seconds() -> float:
-        begun = time.thread_time()
+        start = time.thread_time()
         work()
-        return time.thread_time() - begun
+        return time.thread_time() - start
 
     return min(seconds() for _ in range(3))
 
 
-def test_names_that_are_given_twice_are_found_in_linear_time() -> None:
+def test_duplicate_names_are_found_in_linear_time() -> None:
     def request(count: int) -> dict[str, Any]:
         tensor = {"shape": [0], "datatype": "FP32", "data": []}
         return {"inputs": [{"name": str(number), **tensor} for number in range(count)]}

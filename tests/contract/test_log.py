@@ -1,4 +1,4 @@
-"""A log line is JSON, whatever is in it."""
+"""Log lines are JSON, whatever their content is."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from slipway_contract.log import JsonLines, request_id, trace_id
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """What a logger of this test wrote."""
+    """Output of a logger of this test."""
     written = io.StringIO()
     handler = logging.StreamHandler(written)
     handler.setFormatter(JsonLines())
@@ -29,7 +29,7 @@ def line(stream: io.StringIO) -> dict[str, Any]:
     return dict(json.loads(only))
 
 
-def test_a_line_names_its_request_and_its_trace(stream: io.StringIO) -> None:
+def test_a_line_has_the_ids_of_its_request_and_its_trace(stream: io.StringIO) -> None:
     request, trace = request_id.set("0199"), trace_id.set("4bf9")
     logging.getLogger("slipway.test").warning("%s is late", "heart")
     request_id.reset(request)
@@ -42,7 +42,7 @@ def test_a_line_names_its_request_and_its_trace(stream: io.StringIO) -> None:
     }  # fmt: skip
 
 
-def test_outside_a_request_a_line_names_none(stream: io.StringIO) -> None:
+def test_outside_a_request_a_line_has_no_ids(stream: io.StringIO) -> None:
     logging.getLogger("slipway.test").warning("started")
     assert line(stream).keys() == {"time", "level", "logger", "message"}
 

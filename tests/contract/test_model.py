@@ -1,4 +1,4 @@
-"""The Model resource, and the CustomResourceDefinition made of it."""
+"""The Model resource and its generated CustomResourceDefinition."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,7 +31,7 @@ def with_spec(**spec: Any) -> dict[str, Any]:
     return {**HEART, "spec": {**HEART["spec"], **spec}}
 
 
-def test_a_model_reads_what_it_writes() -> None:
+def test_a_model_survives_a_round_trip() -> None:
     model = Model.model_validate(HEART)
     assert Model.model_validate(model.manifest()) == model
     assert model.manifest()["spec"]["scale"]["targetCPUUtilization"] == 70
@@ -54,7 +54,7 @@ def test_a_model_reads_what_it_writes() -> None:
         ({**HEART, "metadata": {"name": "Heart_1"}}, "metadata.name"),
     ],
 )
-def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(
+def test_an_invalid_field_is_rejected_by_name_at_admission(
     manifest: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(ValidationError) as refused:
@@ -63,13 +63,13 @@ def test_a_wrong_field_is_refused_by_name_before_the_model_is_stored(
 
 
 @pytest.mark.parametrize("name", ["squeezenet1.1", "my model", "../x", "heart\n", "", "x" * 254])
-def test_a_registered_model_that_cannot_be_served_is_refused_at_admission(name: str) -> None:
+def test_an_invalid_name_of_a_registered_model_is_rejected_at_admission(name: str) -> None:
     with pytest.raises(ValidationError, match=r"registeredModel\n +String should match pattern"):
         admitted({**HEART, **with_spec(registeredModel=name)})
     admitted({**HEART, **with_spec(registeredModel="x" * 253)})
 
 
-def test_what_a_model_bears_beside_its_spec_is_no_business_of_admission() -> None:
+def test_admission_ignores_status_and_additional_metadata() -> None:
     metadata = {"name": "heart", "labels": {"team": "x"}, "managedFields": [{}]}
     assert admitted({**HEART, "metadata": metadata, "status": {INVENTED: 1}}).name == "heart"
 
@@ -107,7 +107,7 @@ SERVED = {
 }
 
 
-def test_readers_pass_over_what_a_later_release_wrote() -> None:
+def test_readers_ignore_fields_of_a_later_release() -> None:
     later = of_a_later_release(SERVED)
     model = Model.model_validate(later)
     assert model.spec.formats == Model.model_validate(SERVED).spec.formats
@@ -119,7 +119,7 @@ def test_readers_pass_over_what_a_later_release_wrote() -> None:
     assert RoutedModel.model_validate(later).status == model.status
 
 
-def test_roles_and_conditions_of_a_later_release_are_passed_on_as_they_are() -> None:
+def test_roles_and_conditions_of_a_later_release_are_passed_on_unchanged() -> None:
     status = Model.model_validate(of_a_later_release(SERVED)).status
     assert status.traffic[1].role == "shadow"
     assert status.manifest()["traffic"][1]["role"] == "shadow"
@@ -130,7 +130,7 @@ def test_roles_and_conditions_of_a_later_release_are_passed_on_as_they_are() -> 
             TrafficRole(wrong)
 
 
-def test_the_gateway_reads_nothing_of_a_spec_that_it_does_not_use() -> None:
+def test_the_gateway_ignores_invalid_fields_of_a_spec_that_it_does_not_use() -> None:
     manifest = {
         **SERVED,
         **with_spec(scale={"minReplicas": 5000}, rollout="of the next version", allowFormats=[{}]),
@@ -138,13 +138,13 @@ def test_the_gateway_reads_nothing_of_a_spec_that_it_does_not_use() -> None:
     assert RoutedModel.model_validate(manifest).spec.registered_model == "heart"
 
 
-def test_bounds_are_inclusive_as_kubernetes_means_exclusive_ones_otherwise() -> None:
+def test_the_definition_has_no_exclusive_bounds() -> None:
     assert not any(
         "exclusiveMinimum" in node or "exclusiveMaximum" in node for node in nodes(crd())
     )
 
 
-def test_joblib_must_be_asked_for_by_name() -> None:
+def test_joblib_must_be_allowed_explicitly() -> None:
     assert ArtifactFormat.JOBLIB not in Model.model_validate(HEART).spec.formats
     assert (
         ArtifactFormat.JOBLIB
@@ -200,11 +200,11 @@ def test_kubectl_explain_has_a_description_for_every_field() -> None:
     assert [name for name, child in fields if not child.get("description", "").strip()] == []
 
 
-def test_a_missing_setting_is_told_by_its_variable_and_never_with_a_value() -> None:
+def test_an_invalid_setting_is_reported_by_its_variable_without_its_value() -> None:
     with pytest.raises(ValidationError) as refused:
         Model.model_validate(
             {"metadata": {"name": "x"}, "kind": "secret-value", "spec": {"registeredModel": "x"}}
         )
-    told = explain_settings(refused.value, "SLIPWAY_")
-    assert told.startswith("set SLIPWAY_KIND: ")
-    assert "secret-value" not in told
+    text = explain_settings(refused.value, "SLIPWAY_")
+    assert text.startswith("set SLIPWAY_KIND: ")
+    assert "secret-value" not in text

@@ -1,4 +1,4 @@
-"""Pickles are known by what they are, not by what they are called."""
+"""Pickles are detected by their content, not by their name."""
 
 import bz2
 import gzip
@@ -42,7 +42,7 @@ def archive(name: str, content: bytes) -> bytes:
         archive("innocent.bin", BAD),
     ],
 )
-def test_a_pickle_is_known_by_its_content(tmp_path: Path, content: bytes) -> None:
+def test_a_pickle_is_detected_by_its_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(content)
     assert is_pickle(tmp_path / "model.onnx")
 
@@ -62,12 +62,12 @@ def test_a_pickle_is_known_by_its_content(tmp_path: Path, content: bytes) -> Non
         b"PK\x03\x04 broken",
     ],
 )
-def test_other_files_are_no_pickles(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_not_pickles(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     assert not is_pickle(tmp_path / "file")
 
 
-def test_a_graph_is_no_pickle(tmp_path: Path) -> None:
+def test_a_graph_is_not_a_pickle(tmp_path: Path) -> None:
     rows = np.linspace(0, 1, 40, dtype=np.float32).reshape(-1, 2)
     forest = RandomForestClassifier(5, random_state=0).fit(rows, rows[:, 0] > 0.5)
     (tmp_path / "model.onnx").write_bytes(to_onnx(forest, rows[:1]).SerializeToString())
@@ -75,6 +75,6 @@ def test_a_graph_is_no_pickle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.pkl", "A.PKL", "b/c.joblib", "x.pickle.gz", "w.pt"])
-def test_a_name_like_a_pickles_is_enough(name: str) -> None:
+def test_a_suffix_of_pickles_is_detected(name: str) -> None:
     assert named_like_a_pickle(name)
     assert not named_like_a_pickle("model.onnx")

@@ -6,7 +6,7 @@ from slipway_contract.postgresql import client_seconds, connection_parameters, l
 PLAIN = "postgresql:///slipway"
 
 
-def test_every_connection_notices_a_lost_server() -> None:
+def test_every_connection_detects_a_lost_server() -> None:
     given = connection_parameters(PLAIN)
     seconds = int(given["keepalives_idle"]) + int(given["keepalives_interval"]) * int(
         given["keepalives_count"]
@@ -29,7 +29,7 @@ def test_the_server_ends_a_statement_and_a_transaction_that_take_too_long(
     assert "statement_timeout" not in str(connection_parameters(PLAIN)["options"])
 
 
-def test_what_the_url_sets_is_left_as_it_is() -> None:
+def test_parameters_of_the_url_take_precedence() -> None:
     given = connection_parameters(
         f"{PLAIN}?connect_timeout=30&keepalives_idle=60&options=-c%20statement_timeout%3D1",
         statement_seconds=20,
@@ -48,7 +48,7 @@ def test_a_client_waits_longer_than_the_server_works(seconds: float) -> None:
     assert seconds < client_seconds(seconds) <= seconds + 5
 
 
-def test_a_subprocess_gets_what_libpq_reads_and_no_secret_of_others() -> None:
+def test_a_subprocess_gets_the_variables_of_libpq_and_no_other_secret() -> None:
     here = {
         "PGUSER": "slipway",
         "PGPASSWORD": "x",

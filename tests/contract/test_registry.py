@@ -22,7 +22,7 @@ HEX = "ab" * 32
     st.binary().map(digest_of),
     st.booleans(),
 )
-def test_a_storage_uri_reads_what_it_writes(
+def test_a_storage_uri_survives_a_round_trip(
     name: str, version: int, digest: str, joblib: bool
 ) -> None:
     allow = SAFE_FORMATS | {*([ArtifactFormat.JOBLIB] if joblib else [])}
@@ -34,7 +34,7 @@ def test_a_storage_uri_reads_what_it_writes(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         (f"s3://heart/3?sha256={HEX}", "does not start with mlflow://"),
         ("mlflow://heart/3", "must pin the artifact"),
@@ -49,13 +49,13 @@ def test_a_storage_uri_reads_what_it_writes(
         (f"mlflow://heart/3?sha256={HEX}&trust=1", "unknown parameters: trust"),
     ],
 )
-def test_a_storage_uri_that_pins_nothing_is_refused(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_an_invalid_storage_uri_is_rejected(text: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
         StorageUri.parse(text)
 
 
 @pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", "a\\b", "", ".", "a//b", "./a"])
-def test_a_path_that_leaves_the_artifact_is_refused(path: str) -> None:
+def test_a_path_outside_the_artifact_is_rejected(path: str) -> None:
     with pytest.raises(ValidationError):
         ManifestEntry(path=path, size=1, sha256=HEX)
 
@@ -82,6 +82,6 @@ def test_the_digest_depends_on_every_byte_and_not_on_the_order() -> None:
 @pytest.mark.parametrize(
     "files", [(), (entry("model.onnx"),) * 2, (entry("model.onnx"), entry("manifest.json"))]
 )
-def test_a_manifest_that_is_not_whole_is_refused(files: tuple[ManifestEntry, ...]) -> None:
+def test_an_incomplete_manifest_is_rejected(files: tuple[ManifestEntry, ...]) -> None:
     with pytest.raises(ValidationError):
         ArtifactManifest(format=ArtifactFormat.ONNX, files=files)

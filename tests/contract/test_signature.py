@@ -1,6 +1,4 @@
-"""Signatures: rows with names become tensors and back; every kind of bad value is refused
-by name.
-"""
+"""Signatures: conversion of rows to tensors and back; invalid values are rejected by name."""
 
 from typing import Any
 
@@ -40,7 +38,7 @@ def test_rows_become_tensors_that_the_signature_accepts(rows: list[dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "expected"),
     [
         ({"age": -5, "thal": 3}, "age: -5 is below the minimum 0 a"),
         ({"age": 130, "thal": 3}, "age: 130 is above the maximum 120 a"),
@@ -57,28 +55,30 @@ def test_rows_become_tensors_that_the_signature_accepts(rows: list[dict[str, Any
         ),
     ],
 )
-def test_a_bad_row_is_refused_by_the_name_of_its_input(row: dict[str, Any], says: str) -> None:
-    with pytest.raises(InvalidInput, match=f"^{says}"):
+def test_an_invalid_row_is_rejected_by_the_name_of_its_input(
+    row: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(InvalidInput, match=f"^{expected}"):
         PATIENT.request([row])
     with pytest.raises(InvalidInput, match="in row 1"):
         PATIENT.request([{"age": 50, "thal": 3}, row])
 
 
-def test_no_rows_are_refused() -> None:
+def test_a_request_without_rows_is_rejected() -> None:
     with pytest.raises(InvalidInput, match="instances: is empty"):
         PATIENT.request([])
 
 
 @pytest.mark.parametrize(
-    ("pixels", "says"),
+    ("pixels", "expected"),
     [
         ([1, 2, 3], "pixels: has 3 values; 4 are expected"),
         (7, "pixels: must be a list of 4 values"),
         ([1, 2, 3, 17], "pixels: 17 is above"),
     ],
 )
-def test_a_vector_of_another_length_is_refused(pixels: Any, says: str) -> None:
-    with pytest.raises(InvalidInput, match=f"^{says}"):
+def test_a_vector_of_another_length_is_rejected(pixels: Any, expected: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{expected}"):
         IMAGE.request([{"pixels": pixels}])
 
 
@@ -89,7 +89,7 @@ def tensor(
 
 
 @pytest.mark.parametrize(
-    ("inputs", "says"),
+    ("inputs", "expected"),
     [
         ([tensor("age", [1], [50.0])], "thal: is missing from the inputs"),
         (
@@ -108,8 +108,8 @@ def tensor(
         ),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(inputs: list[Tensor], says: str) -> None:
-    with pytest.raises(InvalidInput, match=f"^{says}"):
+def test_tensors_that_do_not_fit_are_rejected(inputs: list[Tensor], expected: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^{expected}"):
         PATIENT.check(inputs)
 
 
@@ -119,7 +119,7 @@ def test_a_scalar_column_may_come_as_a_column_vector() -> None:
     )
 
 
-def test_an_unknown_output_is_refused() -> None:
+def test_an_unknown_output_is_rejected() -> None:
     with pytest.raises(InvalidInput, match="score: is not an output of this model; it gives label"):
         PATIENT.check_outputs(["label", "score"])
 
@@ -140,12 +140,12 @@ BOUNDED = Signature(
 )
 
 
-def test_an_answer_may_be_rounded_and_may_lack_values() -> None:
+def test_outputs_may_be_rounded_and_may_have_missing_values() -> None:
     BOUNDED.check_answer(answer([0, 1], [0, 100.0005, None, float("nan")]), rows=2)
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "expected"),
     [
         (
             answer([0, 1, 0, 1], [0] * 8, rows=4),
@@ -169,10 +169,10 @@ def test_an_answer_may_be_rounded_and_may_lack_values() -> None:
         (answer([0, 1], [0] * 4)[:1], "output 'scores' is missing from the answer"),
     ],
 )
-def test_an_answer_that_the_signature_does_not_allow_is_named(
-    given: list[Tensor], says: str
+def test_outputs_that_the_signature_does_not_allow_are_rejected_by_name(
+    given: list[Tensor], expected: str
 ) -> None:
-    with pytest.raises(InvalidOutput, match=f"^{says}"):
+    with pytest.raises(InvalidOutput, match=f"^{expected}"):
         BOUNDED.check_answer(given, rows=2)
 
 
@@ -201,7 +201,7 @@ def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
         {"name": "x", "datatype": "FP32", "shape": [-1]},
     ],
 )
-def test_a_column_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+def test_an_inconsistent_column_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="x: "):
         Column.model_validate(wrong)
 
@@ -211,7 +211,7 @@ def test_names_must_be_unique() -> None:
         Signature(inputs=(AGE, AGE), outputs=(LABEL,))
 
 
-def test_a_vector_may_name_what_each_of_its_values_is_of() -> None:
+def test_a_vector_may_name_the_class_of_each_value() -> None:
     column = Column(name="scores", datatype=Datatype.FP32, shape=(2,), classes=("cat", "dog"))
     assert Column.of_metadata(column.metadata) == column
     for shape in ((3,), (), (2, 1)):
@@ -237,12 +237,12 @@ def test_an_image_must_fill_its_input() -> None:
         ({"trim": True}, "trim: needs a ground"),
     ],
 )
-def test_an_image_must_make_sense(given: dict[str, Any], problem: str) -> None:
+def test_an_inconsistent_image_is_rejected(given: dict[str, Any], problem: str) -> None:
     with pytest.raises(ValidationError, match=problem):
         ImageSpec.model_validate({"width": 2, "height": 2, **given})
 
 
-def test_a_text_may_have_a_longest_length() -> None:
+def test_a_text_may_have_a_maximum_length() -> None:
     column = Column(name="text", datatype=Datatype.BYTES, max_length=3)
     column.check_values(["añb", ""])
     column.check_values([])
@@ -256,14 +256,14 @@ PAIR = Lookup(features="sales-1", keys=("store", "product"))
 MEAN = Column(name="mean", datatype=Datatype.FP32, missing=True, lookup=PAIR)
 
 
-def test_what_is_looked_up_is_said_in_the_metadata_too() -> None:
+def test_the_metadata_has_the_lookup_of_a_column() -> None:
     read = Column.of_metadata(MEAN.metadata)
     assert read == MEAN
     assert Signature(inputs=(AGE, read), outputs=(LABEL,)).lookup == PAIR
     assert PATIENT.lookup is None
 
 
-def test_a_lookup_must_make_sense() -> None:
+def test_an_inconsistent_lookup_is_rejected() -> None:
     other = Column(
         name="last",
         datatype=Datatype.FP32,
@@ -271,9 +271,7 @@ def test_a_lookup_must_make_sense() -> None:
     )
     with pytest.raises(ValidationError, match="looked up in more than one way"):
         Signature(inputs=(MEAN, other), outputs=(LABEL,))
-    with pytest.raises(
-        ValidationError, match="store: is both an input and what others are looked up by"
-    ):
+    with pytest.raises(ValidationError, match="store: is both an input and a lookup key"):
         Signature(inputs=(MEAN, AGE.model_copy(update={"name": "store"})), outputs=(LABEL,))
     with pytest.raises(ValidationError, match="only single floating-point values are looked up"):
         Column(name="text", datatype=Datatype.BYTES, lookup=PAIR)

@@ -1,4 +1,4 @@
-"""URLs of callers: taken apart once, and made anew of what was checked."""
+"""URLs in requests: parsed once and rebuilt from the checked parts."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -28,11 +28,11 @@ URLS = st.builds(
     st.sampled_from(["//", "//", "//", "/", "", "\\\\"]),
     st.lists(st.sampled_from(PIECES), max_size=8).map("".join),
 )
-"""Texts like URLs, of pieces that parsers are known to read in different ways."""
+"""Texts like URLs, of pieces that parsers interpret in different ways."""
 
 
 @given(URLS)
-def test_what_is_dialled_has_the_parts_that_were_checked(text: str) -> None:
+def test_the_url_of_a_connection_has_the_checked_parts(text: str) -> None:
     try:
         url = read_url(text)
     except ValueError:
@@ -90,6 +90,6 @@ def test_a_host_is_a_plain_name_or_an_address(text: str, read: HttpUrl) -> None:
         "http://example.com/" + "a" * 9000,
     ],
 )
-def test_other_hosts_are_refused(text: str) -> None:
+def test_other_hosts_are_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|'|[0-9a-fx.]+ is)"):
         read_url(text)

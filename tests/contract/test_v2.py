@@ -1,4 +1,4 @@
-"""V2 requests: every datatype round-trips, and whatever does not fit is refused by name."""
+"""V2 requests: every datatype survives a round trip, and invalid tensors are rejected by name."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def nested(flat: list[Any], shape: list[int]) -> list[Any]:
 
 @st.composite
 def tensors(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any]]:
-    """A tensor as JSON, nested or flat, and its flat values."""
+    """Return a tensor as JSON, nested or flat, and its flat values."""
     datatype = draw(st.sampled_from(list(Datatype)))
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = element_count(shape)
@@ -62,7 +62,7 @@ def test_a_tensor_of_any_datatype_is_read_flat_or_nested(
 
 
 @given(tensors(), st.integers(0, 2))
-def test_a_shape_that_does_not_fit_the_data_is_refused_by_name(
+def test_a_shape_that_does_not_fit_the_data_is_rejected_by_name(
     drawn: tuple[dict[str, Any], list[Any]], at: int
 ) -> None:
     tensor, _ = drawn
@@ -72,7 +72,7 @@ def test_a_shape_that_does_not_fit_the_data_is_refused_by_name(
 
 
 def refusal(body: bytes) -> str | None:
-    """What is said against the body; None when it is a request."""
+    """Return the error of the body; None when it is a valid request."""
     try:
         parse_request(body)
     except (MalformedRequest, InvalidInput) as error:
@@ -81,7 +81,7 @@ def refusal(body: bytes) -> str | None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_a_request_or_a_clear_refusal(body: bytes) -> None:
+def test_any_bytes_are_a_request_or_an_error(body: bytes) -> None:
     assert refusal(body) != ""
 
 
@@ -91,16 +91,16 @@ def test_any_bytes_are_a_request_or_a_clear_refusal(body: bytes) -> None:
         lambda x: st.lists(x, max_size=4),
     )
 )
-def test_any_json_as_data_is_a_tensor_or_a_refusal_that_names_it(data: Any) -> None:
+def test_any_json_as_data_is_a_tensor_or_an_error_with_its_name(data: Any) -> None:
     body = json.dumps(
         {"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": data}]}
     ).encode()
-    told = refusal(body)
-    assert told is None or told.startswith(("x: ", "inputs.0.", "the body is not JSON"))
+    text = refusal(body)
+    assert text is None or text.startswith(("x: ", "inputs.0.", "the body is not JSON"))
 
 
 @pytest.mark.parametrize("datatype", [d for d in Datatype if d.bounds])
-def test_a_number_outside_its_datatype_is_refused(datatype: Datatype) -> None:
+def test_a_number_outside_its_datatype_is_rejected(datatype: Datatype) -> None:
     assert datatype.bounds
     low, high = datatype.bounds
     for value in (low - 1 - abs(low), high + 1 + high):
@@ -121,7 +121,7 @@ def test_a_number_outside_its_datatype_is_refused(datatype: Datatype) -> None:
         ("BYTES", 1),
     ],
 )
-def test_a_value_of_another_type_is_refused(datatype: str, value: Any) -> None:
+def test_a_value_of_another_type_is_rejected(datatype: str, value: Any) -> None:
     with pytest.raises(ValueError, match="x: value 0"):
         Tensor.model_validate({"name": "x", "shape": [1], "datatype": datatype, "data": [value]})
 
@@ -130,12 +130,12 @@ def test_a_value_of_another_type_is_refused(datatype: str, value: Any) -> None:
     ("datatype", "size"),
     [("BOOL", 1), ("UINT8", 1), ("INT64", 8), ("FP16", 2), ("FP64", 8), ("BYTES", None)],
 )
-def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
+def test_a_datatype_has_a_size(datatype: str, size: int | None) -> None:
     assert Datatype(datatype).size == size
 
 
 @pytest.mark.parametrize(
-    ("body", "says"),
+    ("body", "expected"),
     [
         (b"", "the body is not JSON: it is empty; send a JSON object"),
         (b" \n", "the body is not JSON: it is empty; send a JSON object"),
@@ -166,8 +166,8 @@ def test_a_datatype_knows_its_size(datatype: str, size: int | None) -> None:
         ),
     ],
 )
-def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
-    with pytest.raises((MalformedRequest, InvalidInput), match=says):
+def test_an_invalid_request_is_rejected_with_its_problem(body: bytes, expected: str) -> None:
+    with pytest.raises((MalformedRequest, InvalidInput), match=expected):
         parse_request(body)
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_request_is_refused_in_words(body: bytes, says: str) -> None:
     st.sampled_from([b"NaN", b"Infinity", b"-Infinity"]),
     st.sampled_from([b"[%s]", b'{"inputs": [{"data": [1, %s]}]}']),
 )
-def test_a_strict_parser_names_what_json_does_not_have(word: bytes, body: bytes) -> None:
+def test_a_strict_parser_reports_nan_and_infinity(word: bytes, body: bytes) -> None:
     def strict(given: bytes) -> Any:
         return from_json(given, allow_inf_nan=False)
 
@@ -192,7 +192,7 @@ WIDE = st.integers(-(10**320), 10**320) | st.integers(-(2**66), 2**66)
 
 
 @given(WIDE, st.sampled_from([d for d in Datatype if d.bounds]))
-def test_a_whole_number_of_any_size_is_a_value_or_refused_for_its_size(
+def test_a_whole_number_of_any_size_is_a_value_or_rejected_for_its_size(
     number: int, datatype: Datatype
 ) -> None:
     assert datatype.bounds
@@ -210,15 +210,15 @@ def test_a_whole_number_of_any_size_is_a_value_or_refused_for_its_size(
 
 
 @given(st.integers(2**64, 2**1000) | st.integers(-(2**1000), -(2**64)))
-def test_a_whole_number_that_a_parser_made_a_float_is_refused_for_its_size_not_its_type(
+def test_a_whole_number_parsed_as_a_float_is_rejected_for_its_size_not_its_type(
     number: int,
 ) -> None:
     with pytest.raises(InvalidInput, match=r"^x: value 0 is .*e\+\d+, which does not fit INT64 "):
         check_values("x", Datatype.INT64, [float(number)])
 
 
-def asking(where: str, **parameters: Any) -> bytes:
-    """A request with these parameters there."""
+def request_with(where: str, **parameters: Any) -> bytes:
+    """Return a request with these parameters at this place."""
     tensor: dict[str, Any] = {"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a"]}
     request: dict[str, Any] = {"inputs": [tensor], "outputs": [{"name": "y"}]}
     at = {"parameters": request, "x": tensor, "y": request["outputs"][0]}[where]
@@ -231,11 +231,11 @@ def asking(where: str, **parameters: Any) -> bytes:
     st.sampled_from(sorted(UNSUPPORTED)),
     st.sampled_from([1, True, "a", [0], {}]),
 )
-def test_a_parameter_that_is_not_supported_is_named_with_its_remedy(
+def test_an_unsupported_parameter_is_rejected_with_its_remedy(
     where: str, name: str, value: Any
 ) -> None:
     with pytest.raises(InvalidInput) as refused:
-        parse_request(asking(where, **{name: value}))
+        parse_request(request_with(where, **{name: value}))
     assert str(refused.value) == f"{where}: parameter {name} is not supported: {UNSUPPORTED[name]}"
 
 
@@ -243,12 +243,12 @@ def test_a_parameter_that_is_not_supported_is_named_with_its_remedy(
     st.sampled_from(["parameters", "x", "y"]),
     st.text().filter(lambda text: text not in CONTENT_TYPES) | st.lists(st.integers()),
 )
-def test_a_content_type_that_encodes_the_values_is_refused(where: str, kind: Any) -> None:
+def test_a_content_type_that_encodes_the_values_is_rejected(where: str, kind: Any) -> None:
     with pytest.raises(
         InvalidInput,
         match=rf"^{where}: content_type .* is not supported: send the values themselves",
     ):
-        parse_request(asking(where, content_type=kind))
+        parse_request(request_with(where, content_type=kind))
 
 
 @pytest.mark.parametrize("where", ["parameters", "x", "y"])
@@ -263,13 +263,11 @@ def test_a_content_type_that_encodes_the_values_is_refused(where: str, kind: Any
         {"timeout": None},
     ],
 )
-def test_parameters_that_ask_for_nothing_unsupported_are_taken(
-    where: str, parameters: dict[str, Any]
-) -> None:
-    assert parse_request(asking(where, **parameters)).inputs[0].data == ["a"]
+def test_supported_parameters_are_accepted(where: str, parameters: dict[str, Any]) -> None:
+    assert parse_request(request_with(where, **parameters)).inputs[0].data == ["a"]
 
 
-def test_an_input_in_shared_memory_is_refused_for_that_and_not_for_its_missing_data() -> None:
+def test_an_input_in_shared_memory_is_rejected_for_that_and_not_for_its_missing_data() -> None:
     tensor = {
         "name": "x",
         "shape": [1],
@@ -283,7 +281,7 @@ def test_an_input_in_shared_memory_is_refused_for_that_and_not_for_its_missing_d
         parse_request(json.dumps({"inputs": [tensor]}).encode())
 
 
-def test_parameters_of_an_answer_are_the_models() -> None:
+def test_parameters_of_a_response_are_not_checked() -> None:
     output = {
         "name": "y",
         "shape": [1],
@@ -297,13 +295,13 @@ def test_parameters_of_an_answer_are_the_models() -> None:
     assert answer.outputs[0].parameters == {"content_type": "hg_json"}
 
 
-def test_an_input_given_twice_is_refused() -> None:
+def test_a_duplicate_input_is_rejected() -> None:
     tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}
     with pytest.raises(InvalidInput, match="x: given more than once"):
         parse_request(json.dumps({"inputs": [tensor, tensor]}).encode())
 
 
-def test_a_request_keeps_what_it_does_not_know() -> None:
+def test_a_request_preserves_unknown_parameters() -> None:
     tensor = {
         "name": "x",
         "shape": [1],
@@ -320,7 +318,7 @@ def test_a_request_keeps_what_it_does_not_know() -> None:
     assert request.outputs[0].name == "y"
 
 
-def test_a_huge_integer_beside_a_missing_value_is_refused_not_a_crash() -> None:
+def test_a_huge_integer_beside_a_missing_value_is_rejected_without_a_crash() -> None:
     with pytest.raises(InvalidInput, match=r"x: value \d is 1000.*, which does not fit FP64"):
         check_values("x", Datatype.FP64, [math.nan, None, 10**400], missing=True)
 

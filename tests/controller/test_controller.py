@@ -1,5 +1,6 @@
-"""The controller on the stand-in cluster: what it reads, what it writes, what it tells. MLflow and
-predictors are HTTP fakes.
+"""The controller on a local cluster: requests, objects, status and Events.
+
+MLflow and the predictors are HTTP fakes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -52,10 +53,7 @@ ADOPT = {
         },
     },
 }
-READY = {
-    "conditions": [{"type": "Ready", "status": "True"}],
-    "address": {"url": "http://heart-1"},
-}
+READY = {"conditions": [{"type": "Ready", "status": "True"}], "address": {"url": "http://heart-1"}}
 TENSOR = {"name": "x", "datatype": "FP32", "shape": [1], "data": [0.5]}
 COLUMN = {"name": "x", "datatype": "FP32", "shape": [-1]}
 METADATA = {
@@ -66,7 +64,7 @@ METADATA = {
 
 
 class World:
-    """A cluster folder with what answers around it."""
+    """A local cluster with fakes of MLflow and the predictors."""
 
     def __init__(self, cluster: LocalCluster) -> None:
         self.cluster = cluster
@@ -93,21 +91,21 @@ class World:
             self.infer_status, json={"model_name": "heart-1", "outputs": [{**TENSOR, "name": "y"}]}
         )
 
-    def look(self) -> ModelStatus:
-        status = self.controller.look("heart")
+    def reconcile_model(self) -> ModelStatus:
+        status = self.controller.reconcile_model("heart")
         assert status
         assert self.cluster.get(MODEL, "heart")["status"] == status.manifest()
         return status
 
     def reason(self, kind: ConditionType) -> tuple[str, str]:
-        condition = self.look().condition(kind)
+        condition = self.reconcile_model().condition(kind)
         assert condition
         return condition.status, condition.reason
 
     def kserve(self, status: dict[str, Any]) -> None:
         self.cluster.update_status(INFERENCE_SERVICE, "heart-1", status)
 
-    def told(self) -> dict[str, str]:
+    def events(self) -> dict[str, str]:
         return {
             event["reason"]: event["type"]
             for event in self.cluster.events(self.cluster.get(MODEL, "heart"))
@@ -122,41 +120,41 @@ def world(tmp_path: Path) -> Iterator[World]:
     cluster.close()
 
 
-def test_a_model_is_brought_up_and_its_events_tell_how(world: World) -> None:
-    world.look()
+def test_the_rollout_of_a_new_model_records_its_events(world: World) -> None:
+    world.reconcile_model()
     owner = world.cluster.get(MODEL, "heart")["metadata"]["uid"]
     for kind in (INFERENCE_SERVICE, HORIZONTAL_POD_AUTOSCALER):
         assert world.cluster.get(kind, "heart-1")["metadata"]["ownerReferences"][0]["uid"] == owner
     world.kserve(READY)
-    world.look()
-    assert [t.url for t in world.look().traffic] == ["http://heart-1"]
-    assert world.told().keys() == {"Creating", "SmokePrediction", "Serving", "TrafficMoved"}
-    assert set(world.told().values()) == {"Normal"}
+    world.reconcile_model()
+    assert [t.url for t in world.reconcile_model().traffic] == ["http://heart-1"]
+    assert world.events().keys() == {"Creating", "SmokePrediction", "Serving", "TrafficMoved"}
+    assert set(world.events().values()) == {"Normal"}
 
 
-def test_a_model_at_rest_is_not_written_to(world: World) -> None:
-    world.look()
+def test_an_unchanged_model_causes_no_writes(world: World) -> None:
+    world.reconcile_model()
     world.kserve(READY)
     for _ in range(3):
-        world.look()
+        world.reconcile_model()
     before = world.cluster.get(MODEL, "heart")
     events = world.cluster.events(before)
-    world.look()
+    world.reconcile_model()
     assert world.cluster.get(MODEL, "heart") == before
     assert world.cluster.events(before) == events
 
 
-def test_an_example_that_is_refused_keeps_the_version_out(world: World) -> None:
+def test_a_version_whose_example_fails_gets_no_traffic(world: World) -> None:
     world.infer_status = 500
-    world.look()
+    world.reconcile_model()
     world.kserve(READY)
-    world.look()
+    world.reconcile_model()
     assert world.reason(ConditionType.DEGRADED) == ("True", "SmokePredictionFailed")
-    assert world.told()["SmokePredictionFailed"] == "Warning"
+    assert world.events()["SmokePredictionFailed"] == "Warning"
 
 
-def test_what_the_pods_say_stands_in_the_status(world: World) -> None:
-    world.look()
+def test_the_status_has_the_failure_of_the_pods(world: World) -> None:
+    world.reconcile_model()
     service = world.cluster.get(INFERENCE_SERVICE, "heart-1")
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
     container = {
@@ -170,10 +168,8 @@ def test_what_the_pods_say_stands_in_the_status(world: World) -> None:
     assert world.reason(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
 
 
-def test_without_pods_it_is_told_what_the_cluster_says_of_the_inference_service(
-    world: World,
-) -> None:
-    world.look()
+def test_without_pods_the_status_has_the_events_of_the_inference_service(world: World) -> None:
+    world.reconcile_model()
     service = world.cluster.get(INFERENCE_SERVICE, "heart-1")
     world.cluster.record(
         service, reason="InternalError", message="StorageURI not supported", warning=True
@@ -186,7 +182,7 @@ def test_without_pods_it_is_told_what_the_cluster_says_of_the_inference_service(
         transport=httpx.MockTransport(world._mlflow))),
         httpx.Client(), now=lambda: datetime(2100, 1, 1, tzinfo=UTC),
     )  # fmt: skip
-    status = later.look("heart")
+    status = later.reconcile_model("heart")
     assert status
     found = status.condition(ConditionType.DEGRADED)
     assert found
@@ -196,8 +192,8 @@ def test_without_pods_it_is_told_what_the_cluster_says_of_the_inference_service(
     )
 
 
-def test_pods_that_may_not_be_made_say_why(world: World) -> None:
-    world.look()
+def test_the_status_has_the_reason_when_pods_are_forbidden(world: World) -> None:
+    world.reconcile_model()
     forbidden = {
         "type": "PredictorReady",
         "status": "False",
@@ -208,8 +204,8 @@ def test_pods_that_may_not_be_made_say_why(world: World) -> None:
     assert world.reason(ConditionType.DEGRADED) == ("True", "PodsNotCreated")
 
 
-def test_a_failed_load_of_one_more_replica_is_no_failure_of_the_version(world: World) -> None:
-    world.look()
+def test_a_failed_load_of_an_additional_replica_does_not_degrade_the_version(world: World) -> None:
+    world.reconcile_model()
     world.kserve(
         {
             **READY,
@@ -219,23 +215,23 @@ def test_a_failed_load_of_one_more_replica_is_no_failure_of_the_version(world: W
             },
         }
     )
-    world.look()
+    world.reconcile_model()
     assert world.reason(ConditionType.READY) == ("True", "Serving")
 
 
-def test_a_model_of_a_later_release_is_rolled_out_by_what_is_known_of_it(world: World) -> None:
-    world.look()
+def test_a_model_of_a_later_release_is_rolled_out_without_its_unknown_fields(world: World) -> None:
+    world.reconcile_model()
     skew.store(world.cluster, "heart")
     world.kserve(READY)
-    world.look()
+    world.reconcile_model()
     skew.store(world.cluster, "heart")
-    status = world.look()
+    status = world.reconcile_model()
     assert [(t.version, t.role, t.percent) for t in status.traffic] == [("1", "live", 100)]
     assert world.reason(ConditionType.DEGRADED) == ("False", "AsWanted")
 
 
-class Lenient(LocalCluster):
-    """As a real API server, which does not know that the smaller number must come first."""
+class LenientCluster(LocalCluster):
+    """A cluster, like a real API server, that does not validate minReplicas against maxReplicas."""
 
     def __init__(self, strict: LocalCluster) -> None:
         super().__init__(strict.root)
@@ -253,14 +249,14 @@ class Lenient(LocalCluster):
         )
 
 
-def test_a_spec_that_is_not_valid_is_said_and_leaves_the_traffic_alone(world: World) -> None:
-    world.look()
+def test_an_invalid_spec_is_reported_and_leaves_the_traffic_unchanged(world: World) -> None:
+    world.reconcile_model()
     world.kserve(READY)
-    world.look()
-    traffic = world.look().traffic
-    misled = World(Lenient(world.cluster))
-    status = misled.look()
-    misled.cluster.close()
+    world.reconcile_model()
+    traffic = world.reconcile_model().traffic
+    lenient = World(LenientCluster(world.cluster))
+    status = lenient.reconcile_model()
+    lenient.cluster.close()
     assert status.traffic == traffic
     found = status.condition(ConditionType.DEGRADED)
     assert found
@@ -268,8 +264,8 @@ def test_a_spec_that_is_not_valid_is_said_and_leaves_the_traffic_alone(world: Wo
     assert "minReplicas 3 is above maxReplicas 1" in found.message
 
 
-class Refusing(LocalCluster):
-    """As where a quota or an admission webhook says no."""
+class RejectingCluster(LocalCluster):
+    """A cluster on which a quota or an admission webhook rejects InferenceServices."""
 
     def apply(self, manifest: Manifest) -> Manifest:
         if manifest["kind"] == "InferenceService":
@@ -277,13 +273,13 @@ class Refusing(LocalCluster):
         return super().apply(manifest)
 
 
-def test_what_the_cluster_refuses_stands_in_the_status(tmp_path: Path) -> None:
-    cluster = Refusing(tmp_path)
+def test_a_rejection_by_the_cluster_is_reported_in_the_status(tmp_path: Path) -> None:
+    cluster = RejectingCluster(tmp_path)
     cluster.apply(HEART)
     world = World(cluster)
-    world.look()
+    world.reconcile_model()
     assert world.reason(ConditionType.DEGRADED) == ("True", "ClusterRefused")
-    assert world.told() == {"ClusterRefused": "Warning"}
+    assert world.events() == {"ClusterRefused": "Warning"}
     cluster.close()
 
 
@@ -305,9 +301,9 @@ def test_a_version_without_a_digest_is_adopted_by_one_job(world: World) -> None:
     assert world.reason(ConditionType.DEGRADED) == ("True", "AdoptionFailed")
 
 
-def test_a_model_that_is_gone_has_no_status(world: World) -> None:
+def test_a_deleted_model_has_no_status(world: World) -> None:
     world.cluster.delete(MODEL, "heart")
-    assert world.controller.look("heart") is None
+    assert world.controller.reconcile_model("heart") is None
 
 
 def pod_of(service: Manifest, status: Manifest) -> Manifest:

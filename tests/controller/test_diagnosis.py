@@ -1,4 +1,4 @@
-"""What keeps a predictor from getting ready, read from pods as a kubelet reports them."""
+"""Diagnosis of predictors from pods as a kubelet reports them."""
 
 import pytest
 from slipway_cluster import Manifest
@@ -10,7 +10,7 @@ BACK_OFF = waiting("CrashLoopBackOff", "back-off 40s restarting failed container
 INITIALIZER = "storage-initializer"
 
 
-def said(*pods: Manifest) -> tuple[str, str] | None:
+def reason_and_message(*pods: Manifest) -> tuple[str, str] | None:
     found = diagnosis_of(pods, NOW)
     return (found.reason, found.message) if found else None
 
@@ -36,7 +36,7 @@ def said(*pods: Manifest) -> tuple[str, str] | None:
         (
             pod(container(BACK_OFF, terminated(1, "a\nno model"), 2)),
             "CrashLoop",
-            "exit status 1 (2 restarts); its last words: no model",
+            "exit status 1 (2 restarts); its last log line: no model",
         ),
         (
             pod(container(BACK_OFF, terminated(137, reason="OOMKilled"), 2)),
@@ -84,23 +84,24 @@ def said(*pods: Manifest) -> tuple[str, str] | None:
         ),
     ],
 )
-def test_each_cause_has_a_reason_and_says_what_was_seen(
-    seen: Manifest, reason: str, part: str
-) -> None:
-    found = said(seen)
+def test_each_cause_has_a_reason_and_a_message(seen: Manifest, reason: str, part: str) -> None:
+    found = reason_and_message(seen)
     assert found
     assert found[0] == reason
     assert part in found[1]
 
 
-def test_a_pod_that_fits_nowhere_says_what_the_scheduler_said() -> None:
+def test_an_unschedulable_pod_has_the_message_of_the_scheduler() -> None:
     no_room = {
         "type": "PodScheduled",
         "status": "False",
         "reason": "Unschedulable",
         "message": "0/1 nodes: Insufficient cpu.",
     }
-    assert said(pod(conditions=(no_room,))) == ("Unschedulable", "0/1 nodes: Insufficient cpu.")
+    assert reason_and_message(pod(conditions=(no_room,))) == (
+        "Unschedulable",
+        "0/1 nodes: Insufficient cpu.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,11 @@ def test_a_pod_that_fits_nowhere_says_what_the_scheduler_said() -> None:
     ],
     ids=["scheduled just now", "fetching", "starting", "restarted long ago"],
 )
-def test_a_pod_that_is_on_its_way_has_no_trouble(seen: Manifest) -> None:
-    assert said(seen) is None
+def test_a_pod_that_is_starting_has_no_diagnosis(seen: Manifest) -> None:
+    assert reason_and_message(seen) is None
 
 
-def test_only_what_waiting_does_not_heal_is_lasting() -> None:
+def test_a_crash_is_lasting_only_after_several_restarts() -> None:
     once, often = (
         diagnosis_of([pod(container(BACK_OFF, terminated(1), restarts))], NOW)
         for restarts in (1, 3)
@@ -131,25 +132,25 @@ def test_only_what_waiting_does_not_heal_is_lasting() -> None:
     assert often.lasting
 
 
-def test_a_container_that_ended_without_a_word_is_named_so_that_its_log_can_be_read() -> None:
+def test_a_container_without_termination_message_is_named_so_that_its_log_can_be_read() -> None:
     found = diagnosis_of([pod(container(BACK_OFF, terminated(1), 1))], NOW)
     assert found
     assert found.silent == "kserve-container"
 
 
-def test_the_newest_pod_with_a_trouble_speaks_and_one_that_goes_is_not_heard() -> None:
+def test_the_newest_failed_pod_that_is_not_being_deleted_gives_the_diagnosis() -> None:
     old, new = (
         pod(container(BACK_OFF, terminated(1, "old"), 9)),
         pod(container(waiting("ErrImagePull"))),
     )
-    going = pod(container(waiting("CreateContainerError")))
-    going["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
-    found = said(old, new, going)
+    deleted = pod(container(waiting("CreateContainerError")))
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    found = reason_and_message(old, new, deleted)
     assert found
     assert found[0] == "ImagePullFailed"
 
 
-def test_the_stage_is_what_the_newest_pod_does() -> None:
+def test_the_stage_is_that_of_the_newest_pod() -> None:
     fetching = pod(
         container(waiting("PodInitializing")), init=(container(running(), name=INITIALIZER),)
     )

@@ -1,4 +1,4 @@
-"""What is asked of KServe for one version of a model."""
+"""The desired InferenceService of one version of a model."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def environment(**spec: Any) -> dict[str, str]:
         ({"batching": {"maxBatchSize": 8, "maxBatchTime": 0.0001}}, "8", "0.0001"),
     ],
 )
-def test_batching_is_told_to_mlserver_also_when_it_is_off(
+def test_mlserver_gets_the_settings_of_batching_even_when_it_is_off(
     spec: dict[str, Any], size: str, seconds: str
 ) -> None:
     assert environment(**spec) == {

@@ -1,4 +1,4 @@
-"""Only one of several controllers acts."""
+"""Leader election: only one of several controllers acts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +17,8 @@ class Clock:
         return self.now
 
 
-class Unaware(LocalCluster):
-    """As each of several clients sees it that ask in the same moment: there is nothing yet."""
+class UnawareCluster(LocalCluster):
+    """A cluster as concurrent clients see it: the Lease does not exist for the first reads."""
 
     def __init__(self, root: Path, times: int) -> None:
         super().__init__(root)
@@ -47,9 +47,11 @@ def claims(cluster: LocalCluster, clock: Clock) -> tuple[Lease, Lease]:
     return Lease(cluster, "a", clock=clock), Lease(cluster, "b", clock=clock)
 
 
-def test_the_first_holds_it_and_the_second_does_not(cluster: LocalCluster, clock: Clock) -> None:
+def test_the_first_claim_holds_the_lease_and_the_second_does_not(
+    cluster: LocalCluster, clock: Clock
+) -> None:
     first, second = claims(cluster, clock)
-    assert not first.hold(), "made, but who made it last is known only at the next look"
+    assert not first.hold(), "created, but the next call shows which process created it last"
     assert first.hold()
     for _ in range(10):
         clock.now += 5
@@ -57,15 +59,13 @@ def test_the_first_holds_it_and_the_second_does_not(cluster: LocalCluster, clock
         assert first.hold()
 
 
-def test_of_two_who_make_it_at_once_one_holds_it(cluster: LocalCluster, clock: Clock) -> None:
-    first, second = claims(Unaware(cluster.root, 2), clock)
+def test_of_two_concurrent_claims_one_holds_the_lease(cluster: LocalCluster, clock: Clock) -> None:
+    first, second = claims(UnawareCluster(cluster.root, 2), clock)
     assert [first.hold(), second.hold()] == [False, False]
     assert [first.hold(), second.hold(), first.hold()] == [False, True, False]
 
 
-def test_a_holder_that_is_gone_is_followed_when_its_time_is_over(
-    cluster: LocalCluster, clock: Clock
-) -> None:
+def test_an_expired_lease_is_taken_by_the_next_process(cluster: LocalCluster, clock: Clock) -> None:
     first, second = claims(cluster, clock)
     first.hold()
     first.hold()
@@ -74,11 +74,11 @@ def test_a_holder_that_is_gone_is_followed_when_its_time_is_over(
     assert not second.hold()
     clock.now += 1
     assert second.hold()
-    assert not first.hold(), "a holder that comes back finds that it is none"
+    assert not first.hold(), "the former holder has lost the lease"
     assert cluster.get(LEASE, NAME)["spec"]["leaseTransitions"] == 1
 
 
-def test_a_released_lease_is_taken_at_once_and_only_by_its_holder_released(
+def test_only_the_holder_releases_a_lease_which_is_then_taken_immediately(
     cluster: LocalCluster, clock: Clock
 ) -> None:
     first, second = claims(cluster, clock)

@@ -1,5 +1,6 @@
-"""The controller as a process on a real cluster with KServe; SLIPWAY_TEST_KUBERNETES names a
-namespace for it.
+"""The controller process on a real cluster with KServe.
+
+SLIPWAY_TEST_KUBERNETES names a namespace for it.
 """
 
 import json
@@ -102,7 +103,9 @@ def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
 
 
 @pytest.mark.usefixtures("controller")
-def test_what_a_model_needs_is_made_kept_and_taken_away(cluster: Cluster, tmp_path: Path) -> None:
+def test_the_objects_of_a_model_are_created_restored_and_deleted(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     log, service = tmp_path / "log", f"{NAME}-1"
     model = {
         "apiVersion": MODEL.api_version,

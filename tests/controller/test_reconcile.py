@@ -1,4 +1,4 @@
-"""The rollout, as a table of situations and as a walk through random worlds."""
+"""The rollout, as a table of situations and as a property test of random sequences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -37,9 +37,7 @@ def version(number: str) -> RegisteredVersion:
 
 @dataclass
 class World:
-    """A Model, its InferenceServices and a clock; ``turn`` does what the plan says, as KServe
-    would.
-    """
+    """A Model, its InferenceServices and a clock; ``turn`` executes the plan as KServe would."""
 
     model: Model
     wanted: RegisteredVersion | RegistryError
@@ -48,16 +46,16 @@ class World:
     adoption: Adoption | None = None
     now: datetime = NOON
     plan: ReconcilePlan | None = None
-    told: list[ModelEvent] = field(default_factory=list)
+    recorded: list[ModelEvent] = field(default_factory=list)
 
-    def look(self) -> ReconcilePlan:
+    def reconcile(self) -> ReconcilePlan:
         services, autoscalers = list(self.services.values()), list(self.autoscalers.values())
         return reconcile(self.model, self.wanted, services, self.now, autoscalers, self.adoption)
 
     def turn(self, seconds: float = 1, smoke: str = PASSED) -> "World":
         self.now += timedelta(seconds=seconds)
-        self.plan = self.look()
-        self.told += self.plan.events
+        self.plan = self.reconcile()
+        self.recorded += self.plan.events
         for action in self.plan.actions:
             match action:
                 case Apply(manifest) if manifest["kind"] == "HorizontalPodAutoscaler":
@@ -83,9 +81,9 @@ class World:
         return self
 
     def failed(self, number: str, why: str = DIGEST_REFUSED) -> "World":
-        return self.troubled(number, load_failure(why))
+        return self.diagnosed(number, load_failure(why))
 
-    def troubled(self, number: str, diagnosis: Diagnosis) -> "World":
+    def diagnosed(self, number: str, diagnosis: Diagnosis) -> "World":
         name = f"heart-{number}"
         self.services[name] = replace(self.services[name], ready=False, diagnosis=diagnosis)
         return self
@@ -121,10 +119,10 @@ def test_a_promoted_version_serves_only_after_ready_and_a_smoke_prediction() -> 
     world.turn()
     assert world.traffic == [("1", "live", 100)]
     assert world.condition(ConditionType.READY) == ("True", "Serving")
-    assert world.look().actions == ()
+    assert world.reconcile().actions == ()
 
 
-def test_the_new_version_takes_over_and_the_old_one_drains_and_goes() -> None:
+def test_the_new_version_takes_over_and_the_old_one_drains_and_is_deleted() -> None:
     world = World(model(previousKept=0), version("1")).rolled_out("1").rolled_out("2")
     assert world.traffic == [("2", "live", 100), ("1", "draining", 0)]
     assert set(world.turn(5).services) == {"heart-1", "heart-2"}
@@ -163,7 +161,7 @@ def test_a_third_version_ends_the_canary_of_the_second() -> None:
     assert world.traffic == [("1", "live", 90), ("2", "draining", 0), ("3", "canary", 10)]
 
 
-def test_a_canary_that_fails_gives_its_traffic_back() -> None:
+def test_a_canary_that_fails_returns_its_traffic() -> None:
     world = (
         World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2").failed("2").turn()
     )
@@ -174,7 +172,7 @@ def test_a_canary_that_fails_gives_its_traffic_back() -> None:
 @pytest.mark.parametrize(
     ("why", "reason"), [(DIGEST_REFUSED, "DigestMismatch"), ("graph is broken", "ModelLoadFailed")]
 )
-def test_a_version_that_cannot_load_leaves_traffic_alone_and_says_why(
+def test_a_version_that_cannot_load_leaves_traffic_unchanged_and_reports_the_reason(
     why: str, reason: str
 ) -> None:
     world = World(model(), version("1")).rolled_out("1")
@@ -188,7 +186,7 @@ def test_a_version_that_cannot_load_leaves_traffic_alone_and_says_why(
     assert why in degraded.message
 
 
-def test_a_failed_smoke_prediction_keeps_the_version_out_and_is_tried_again() -> None:
+def test_a_version_with_a_failed_smoke_prediction_gets_no_traffic_and_is_retried() -> None:
     world = (
         World(model(), version("1"))
         .turn()
@@ -217,7 +215,7 @@ REGISTRY_ANSWERS: list[RegisteredVersion | RegistryError] = [
 
 
 @pytest.mark.parametrize("wanted", REGISTRY_ANSWERS, ids=["away", "deleted", "unpinned", "another"])
-def test_a_broken_live_version_is_left_for_the_kept_one_whatever_the_registry_says(
+def test_a_broken_live_version_fails_over_to_the_kept_one_in_any_state_of_the_registry(
     wanted: RegisteredVersion | RegistryError,
 ) -> None:
     world = World(model(), version("1")).rolled_out("1").rolled_out("2")
@@ -225,12 +223,14 @@ def test_a_broken_live_version_is_left_for_the_kept_one_whatever_the_registry_sa
     world.turn().failed("2").turn()
     assert world.traffic == [("1", "live", 100)]
     assert world.condition(ConditionType.READY) == ("True", "Serving")
-    assert ModelEvent("DigestMismatch", f"version 2: {DIGEST_REFUSED}", warning=True) in world.told
-    assert ModelEvent("TrafficMoved", "version 1 live 100 %") in world.told
+    assert (
+        ModelEvent("DigestMismatch", f"version 2: {DIGEST_REFUSED}", warning=True) in world.recorded
+    )
+    assert ModelEvent("TrafficMoved", "version 1 live 100 %") in world.recorded
 
 
 @pytest.mark.parametrize("wanted", REGISTRY_ANSWERS[:2], ids=["away", "deleted"])
-def test_a_canary_that_stops_answering_gives_its_share_back_while_the_registry_is_away(
+def test_a_canary_that_stops_answering_returns_its_share_while_the_registry_is_unavailable(
     wanted: RegisteredVersion | RegistryError,
 ) -> None:
     world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2")
@@ -282,7 +282,7 @@ def test_a_predictor_that_restarts_stays_live() -> None:
     assert world.condition(ConditionType.READY) == ("False", "PredictorNotReady")
 
 
-def test_when_the_registry_is_away_nothing_moves_and_nothing_is_removed() -> None:
+def test_while_the_registry_is_unavailable_nothing_moves_and_nothing_is_removed() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = RegistryError("RegistryUnreachable", "MLflow does not answer")
     assert world.turn(3600).plan.actions == ()  # type: ignore[union-attr]
@@ -290,7 +290,7 @@ def test_when_the_registry_is_away_nothing_moves_and_nothing_is_removed() -> Non
     assert world.condition(ConditionType.DEGRADED) == ("True", "RegistryUnreachable")
 
 
-def test_another_digest_for_the_live_version_is_refused() -> None:
+def test_another_digest_for_the_live_version_is_rejected() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = replace(version("1"), digest=digest_of(b"other"))
     world.turn()
@@ -308,26 +308,28 @@ def test_a_hand_edited_inference_service_is_repaired() -> None:
         },
     }
     world.services["heart-1"] = replace(service, manifest=edited)
-    (repair,) = world.look().actions
+    (repair,) = world.reconcile().actions
     assert isinstance(repair, Apply)
     assert repair.manifest == desired(world.model, "1", version("1").digest)
-    (told,) = world.look().events
-    assert (told.reason, told.warning) == ("Repaired", True)
-    assert "spec.predictor.model.runtime" in told.message
+    (event,) = world.reconcile().events
+    assert (event.reason, event.warning) == ("Repaired", True)
+    assert "spec.predictor.model.runtime" in event.message
 
 
 def test_a_deleted_inference_service_of_the_live_version_comes_back() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.services.clear()
     assert set(world.turn().services) == {"heart-1"}
-    assert world.told[-1].reason != "Repaired"
+    assert world.recorded[-1].reason != "Repaired"
     assert (
-        ModelEvent("Repaired", "InferenceService heart-1 was gone; it is made anew", warning=True)
-        in world.told
+        ModelEvent(
+            "Repaired", "InferenceService heart-1 was deleted; it is created again", warning=True
+        )
+        in world.recorded
     )
 
 
-def test_an_inference_service_that_is_going_is_waited_for() -> None:
+def test_an_inference_service_that_is_being_deleted_causes_no_action() -> None:
     world = World(model(), version("1")).rolled_out("1")
     service = world.services["heart-1"]
     going = {
@@ -335,19 +337,19 @@ def test_an_inference_service_that_is_going_is_waited_for() -> None:
         "metadata": {**service.manifest["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z"},
     }
     world.services["heart-1"] = replace(service, manifest=going, ready=False)
-    assert world.look().actions == ()
+    assert world.reconcile().actions == ()
 
 
-def test_an_autoscaler_says_how_many_predictors_a_version_gets_and_is_repaired_too() -> None:
+def test_the_autoscaler_of_a_version_targets_its_deployment_and_is_repaired_too() -> None:
     world = World(model(), version("1")).rolled_out("1")
     assert world.autoscalers["heart-1"]["spec"]["scaleTargetRef"]["name"] == "heart-1-predictor"
     world.autoscalers["heart-1"] = {**world.autoscalers["heart-1"], "spec": {"maxReplicas": 50}}
     world.turn()
     assert applied(world) == ["HorizontalPodAutoscaler heart-1"]
-    assert "HorizontalPodAutoscaler heart-1 was not as it should be" in world.told[-1].message
+    assert "HorizontalPodAutoscaler heart-1 was changed" in world.recorded[-1].message
 
 
-def test_a_new_scale_changes_the_autoscaler_alone_and_is_not_told_as_a_repair() -> None:
+def test_a_new_scale_changes_only_the_autoscaler_and_is_not_reported_as_a_repair() -> None:
     world = World(model(), version("1")).rolled_out("1")
     spec = {**world.model.spec.manifest(), "scale": {"minReplicas": 2, "maxReplicas": 5}}
     changed = {
@@ -356,17 +358,17 @@ def test_a_new_scale_changes_the_autoscaler_alone_and_is_not_told_as_a_repair() 
         "status": world.model.status.manifest(),
     }
     world.model = Model.model_validate(changed)
-    (action,) = world.look().actions
+    (action,) = world.reconcile().actions
     assert action == Apply(desired_autoscaler(world.model, "1"))
-    assert world.look().events == ()
+    assert world.reconcile().events == ()
 
 
-def test_the_autoscaler_goes_with_its_version() -> None:
+def test_the_autoscaler_is_deleted_with_its_version() -> None:
     world = World(model(previousKept=0), version("1")).rolled_out("1").rolled_out("2").turn(10)
     assert set(world.autoscalers) == {"heart-2"}
 
 
-def test_what_others_add_to_an_inference_service_is_left_alone() -> None:
+def test_additional_fields_of_an_inference_service_are_not_repaired() -> None:
     world = World(model(), version("1")).rolled_out("1")
     service = world.services["heart-1"]
     predictor = service.manifest["spec"]["predictor"]
@@ -377,7 +379,7 @@ def test_what_others_add_to_an_inference_service_is_left_alone() -> None:
         },
     }
     world.services["heart-1"] = replace(service, manifest=added)
-    assert world.look().actions == ()
+    assert world.reconcile().actions == ()
 
 
 def deleted(world: World) -> World:
@@ -386,7 +388,7 @@ def deleted(world: World) -> World:
     return world
 
 
-def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_when_that_has_drained() -> None:
+def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_after_draining() -> None:
     world = deleted(World(model(), version("1")).rolled_out("1").rolled_out("2")).turn()
     assert world.traffic == [("2", "draining", 0), ("1", "draining", 0)]
     assert world.plan
@@ -400,15 +402,15 @@ def test_a_deleted_model_loses_its_traffic_first_and_its_predictors_when_that_ha
         for n in (1, 2)
     )
     assert not world.plan.over
-    assert world.look().over
-    assert not any(event.warning for event in world.told)
+    assert world.reconcile().over
+    assert not any(event.warning for event in world.recorded)
 
 
-def test_a_model_is_deleted_although_the_registry_is_away() -> None:
+def test_a_model_is_deleted_while_the_registry_is_unavailable() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = RegistryError("RegistryUnreachable", "away")
     deleted(world).turn().turn(10)
-    assert world.look().over
+    assert world.reconcile().over
 
 
 NO_IMAGE = Diagnosis("ImagePullFailed", "kserve-container has no image x: not found")
@@ -417,10 +419,10 @@ CRASHES = Diagnosis(
 )
 
 
-def test_what_keeps_the_pods_from_starting_stands_in_the_conditions_and_moves_nothing() -> None:
+def test_pods_that_do_not_start_are_reported_in_the_conditions_and_move_no_traffic() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = version("2")
-    world.turn().troubled("2", NO_IMAGE).turn()
+    world.turn().diagnosed("2", NO_IMAGE).turn()
     assert world.traffic == [("1", "live", 100)]
     assert world.condition(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
     assert world.condition(ConditionType.READY) == ("True", "Serving")
@@ -430,16 +432,16 @@ def test_what_keeps_the_pods_from_starting_stands_in_the_conditions_and_moves_no
 
 def test_a_live_version_survives_a_short_failure_and_fails_over_when_it_keeps_crashing() -> None:
     world = (
-        World(model(), version("1")).rolled_out("1").rolled_out("2").troubled("2", NO_IMAGE).turn()
+        World(model(), version("1")).rolled_out("1").rolled_out("2").diagnosed("2", NO_IMAGE).turn()
     )
     assert world.traffic == [("2", "live", 100), ("1", "previous", 0)]
     assert world.condition(ConditionType.READY) == ("False", "ImagePullFailed")
-    world.troubled("2", CRASHES).turn()
+    world.diagnosed("2", CRASHES).turn()
     assert world.traffic == [("1", "live", 100)]
     assert world.condition(ConditionType.READY) == ("True", "Serving")
 
 
-def test_a_canary_that_stops_answering_gives_its_traffic_back_at_once_and_may_begin_again() -> None:
+def test_a_canary_that_stops_answering_returns_its_traffic_and_may_start_again() -> None:
     world = (
         World(model(steps=[10]), version("1"))
         .rolled_out("1")
@@ -451,44 +453,42 @@ def test_a_canary_that_stops_answering_gives_its_traffic_back_at_once_and_may_be
     assert world.ready("2").turn().traffic == [("1", "live", 90), ("2", "canary", 10)]
 
 
-def test_a_rollout_is_told_in_a_handful_of_events_and_then_nothing() -> None:
+def test_a_rollout_records_four_events_and_then_none() -> None:
     world = World(model(), version("1")).rolled_out("1")
     for _ in range(20):
         world.turn()
-    assert [event.reason for event in world.told] == [
+    assert [event.reason for event in world.recorded] == [
         "Creating",
         "SmokePrediction",
         "Serving",
         "TrafficMoved",
     ]
-    assert world.told[-1].message == "version 1 live 100 %"
-    assert not any(event.warning for event in world.told)
+    assert world.recorded[-1].message == "version 1 live 100 %"
+    assert not any(event.warning for event in world.recorded)
 
 
-def test_trouble_is_told_once_as_a_warning_and_so_is_its_end() -> None:
+def test_a_failure_is_recorded_once_as_a_warning_and_so_is_its_end() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted = version("2")
-    world.turn().troubled("2", NO_IMAGE)
-    del world.told[:]
+    world.turn().diagnosed("2", NO_IMAGE)
+    del world.recorded[:]
     for _ in range(5):
         world.turn()
-    assert world.told == [
+    assert world.recorded == [
         ModelEvent("ImagePullFailed", f"version 2: {NO_IMAGE.message}", warning=True)
     ]
     world.wanted = version("1")
     world.turn()
-    assert ModelEvent("Recovered", "no longer ImagePullFailed") in world.told
+    assert ModelEvent("Recovered", "no longer ImagePullFailed") in world.recorded
 
 
 UNPINNED = Unpinned("heart", "2")
 
 
-def test_a_version_that_was_logged_by_hand_is_adopted_by_a_job_while_the_live_one_serves_on() -> (
-    None
-):
+def test_a_job_adopts_a_version_logged_by_hand_while_the_live_one_serves() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.wanted, world.adoption = UNPINNED, Adoption("due")
-    assert world.look().actions == (Adopt("adopt-heart-2", "heart", "2"),)
+    assert world.reconcile().actions == (Adopt("adopt-heart-2", "heart", "2"),)
     world.adoption = Adoption("running")
     assert world.turn().plan.actions == ()  # type: ignore[union-attr]
     assert world.traffic == [("1", "live", 100)]
@@ -512,7 +512,7 @@ def test_a_version_that_was_logged_by_hand_is_adopted_by_a_job_while_the_live_on
         (Adoption("impossible"), "DigestMissing", "python -m slipway_jobs adopt heart 2"),
     ],
 )
-def test_a_version_that_cannot_be_adopted_says_why(
+def test_a_failed_adoption_is_reported_with_its_reason(
     adoption: Adoption, reason: str, part: str
 ) -> None:
     world = World(model(), UNPINNED, adoption=adoption).turn()
@@ -520,7 +520,7 @@ def test_a_version_that_cannot_be_adopted_says_why(
     degraded = world.model.status.condition(ConditionType.DEGRADED)
     assert degraded
     assert part in degraded.message
-    assert world.look().actions == ()
+    assert world.reconcile().actions == ()
 
 
 EVENTS = st.lists(

@@ -1,10 +1,10 @@
-"""What the controller is told by its environment."""
+"""Settings of the controller."""
 
 import pytest
 from slipway_controller.settings import ControllerSettings
 
 
-def test_the_predictors_token_goes_into_each_request_and_into_no_text(
+def test_the_predictor_token_is_in_each_request_and_not_in_the_repr(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SLIPWAY_CLUSTER", "kubernetes://slipway")

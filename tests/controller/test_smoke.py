@@ -1,6 +1,4 @@
-"""The smoke prediction: the answer to a version's own example is compared with the version's
-signature.
-"""
+"""The smoke prediction: the response for a version's own example is compared with its signature."""
 
 import json
 from typing import Any
@@ -43,7 +41,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
 
 
 def outcome(answer: Any, described: dict[str, Any] | None = None) -> str:
-    """What is made of a predictor that describes itself so, and answers its example so."""
+    """Return the outcome for a predictor with this metadata and this response for its example."""
 
     def predictor(request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
@@ -96,8 +94,10 @@ def test_an_answer_that_fits_the_signature_passes() -> None:
 def test_an_answer_that_the_signature_does_not_allow_fails(
     outputs: list[dict[str, Any]], problem: str
 ) -> None:
-    said = outcome(answered(*outputs))
-    assert said == f"its own example was answered with what its signature does not allow: {problem}"
+    result = outcome(answered(*outputs))
+    assert (
+        result == f"its own example was answered with what its signature does not allow: {problem}"
+    )
 
 
 def test_an_answer_that_is_not_v2_fails() -> None:

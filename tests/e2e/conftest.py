@@ -1,4 +1,4 @@
-"""The ring of `make kind`, as kubectl and its users see it."""
+"""The platform of `make kind`, as kubectl and its users see it."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ import httpx
 import pytest
 from slipway_cluster import connect
 
-from tests.stack import PATIENT, Ring, v2
+from tests.stack import PATIENT, RunningStack, v2
 
 CLUSTER, NAMESPACE = "slipway", "slipway"
 ISSUER = "http://127.0.0.1:8081"
@@ -26,7 +26,7 @@ ENV = Path(".slipway/env")
 def kubectl(
     *args: str, stdin: str | None = None, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """kubectl in the ring's namespace; fails with what it said."""
+    """Run kubectl in the platform's namespace; fail with its output."""
     argv = ["kubectl", "--namespace", NAMESPACE, *args]
     done = subprocess.run(
         argv, input=stdin, capture_output=True, text=True, check=False, timeout=300
@@ -36,7 +36,7 @@ def kubectl(
 
 
 def helm(*args: str) -> str:
-    """Helm in the ring's namespace; fails with what it said."""
+    """Run helm in the platform's namespace; fail with its output."""
     done = subprocess.run(
         ["helm", "--namespace", NAMESPACE, *args],
         capture_output=True,
@@ -49,7 +49,7 @@ def helm(*args: str) -> str:
 
 
 def objects(kind: str, selector: str = "") -> list[dict[str, Any]]:
-    """Objects of a kind as JSON."""
+    """Return the objects of a kind as JSON."""
     found: list[dict[str, Any]] = json.loads(
         kubectl("get", kind, "--selector", selector, "--output", "json").stdout
     )["items"]
@@ -57,24 +57,22 @@ def objects(kind: str, selector: str = "") -> list[dict[str, Any]]:
 
 
 def secret(name: str) -> dict[str, str]:
-    """A Secret's values, decoded."""
+    """Return a Secret's values, decoded."""
     data = json.loads(kubectl("get", "secret", name, "--output", "json").stdout)["data"]
     return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
 
 @dataclass(kw_only=True)
-class KindStack(Ring):
-    """The ring on kind."""
+class KindStack(RunningStack):
+    """The platform on kind."""
 
     def pods(self, version: str, model: str = "heart") -> list[dict[str, Any]]:
-        """Ready predictor pods of a version."""
+        """Return the ready predictor pods of a version."""
         found = objects("pods", f"serving.kserve.io/inferenceservice={model}-{version}")
         return [pod for pod in found if ready(pod) and "deletionTimestamp" not in pod["metadata"]]
 
     def logged(self, numbers: list[str]) -> dict[int, int]:
-        """How many of the request ids stand in the event log how often: ``{1: 200}`` is what is
-        wanted.
-        """
+        """Count the request ids by their number in the event log: ``{1: 200}`` is correct."""
         count = (
             "SELECT count(e.request_id) FROM asked LEFT JOIN prediction_events e ON e.request_id "
             "= asked.id GROUP BY asked.id"
@@ -88,13 +86,15 @@ class KindStack(Ring):
             count + ";",
             "SELECT count || ' ' || count(*) FROM found GROUP BY count;",
         ]
-        told = self.sql("\n".join(script))
+        output = self.sql("\n".join(script))
         return {
-            int(line.split()[0]): int(line.split()[1]) for line in told.splitlines() if line.strip()
+            int(line.split()[0]): int(line.split()[1])
+            for line in output.splitlines()
+            if line.strip()
         }
 
     def sql(self, script: str) -> str:
-        """What psql prints for a script in the gateway's database, without headers."""
+        """Return the output of psql, without headers, for a script in the gateway's database."""
         psql = (
             'PGPASSWORD="$POSTGRES_PASSWORD" psql --username postgres --dbname slipway --quiet '
             "--tuples-only --no-align"
@@ -105,9 +105,7 @@ class KindStack(Ring):
 
 
 def answers(stack: KindStack, **changes: float) -> list[httpx.Response]:
-    """Of 30 predictions of `heart`, each on a connection of its own, so that both gateways are
-    asked.
-    """
+    """Return 30 predictions of `heart` on separate connections, so that both gateways get some."""
     url, headers = (
         f"{stack.url}/v2/models/heart/infer",
         {"Authorization": f"Bearer {stack.token('user')}"},
@@ -119,7 +117,7 @@ def answers(stack: KindStack, **changes: float) -> list[httpx.Response]:
 
 @contextmanager
 def granted(admin: httpx.Client, grantee: str, models: str, policy: str) -> Iterator[None]:
-    """A grant, for as long as the block."""
+    """Grant access inside the block."""
     grant = {"grantee": grantee, "models": models, "policy": policy}
     made = admin.post("/v1/grants", json=grant).raise_for_status().json()
     try:
@@ -144,7 +142,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> KindStack:
         text=True,
         check=False,
     )
-    assert found.returncode == 0, f"there is no ring to test, `make kind` makes it: {found.stderr}"
+    assert found.returncode == 0, f"there is no platform to test; run `make kind`: {found.stderr}"
     config.write_text(found.stdout)
     config.chmod(0o600)
     os.environ["KUBECONFIG"] = str(config)
@@ -172,5 +170,5 @@ def user(stack: KindStack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def stamp() -> str:
-    """Makes names of one run differ from those of the last."""
+    """Return a text that makes the names of this run unique."""
     return time.strftime("%H%M%S", time.gmtime())

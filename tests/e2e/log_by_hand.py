@@ -1,6 +1,4 @@
-"""Argument: a tracking server. What a person does who has never heard of Slipway: fit, convert,
-log, register.
-"""
+"""Fit, convert, log and register a model without Slipway. Argument: a tracking server."""
 
 import sys
 

@@ -1,6 +1,4 @@
-"""A model under load: more predictors, an even share for each, and back to one, without a failed
-request.
-"""
+"""A model under load: more predictors, even shares, and scale-in, without a failed request."""
 
 import re
 from typing import Any
@@ -23,7 +21,7 @@ HEAVY = {
 
 
 def served(pod: dict[str, Any]) -> float:
-    """Inference requests that a predictor has answered; one that is new has no such line yet."""
+    """Return the inference requests that a predictor has answered, 0 for a new one."""
     name = pod["metadata"]["name"]
     text = kubectl(
         "get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8082/proxy/metrics"
@@ -36,7 +34,7 @@ def served(pod: dict[str, Any]) -> float:
     return sum(map(float, found))
 
 
-def test_predictors_come_and_go_with_the_load_and_no_request_fails(stack: KindStack) -> None:
+def test_predictors_scale_with_the_load_and_no_request_fails(stack: KindStack) -> None:
     version = str(stack.live("heart"))
     wait_for("one predictor at the start", lambda: len(stack.pods(version)) == 1, 300)
     with Load(
@@ -50,13 +48,11 @@ def test_predictors_come_and_go_with_the_load_and_no_request_fails(stack: KindSt
     ) as load:
         wait_for("a second predictor", lambda: len(stack.pods(version)) > 1, 180)
         shares = wait_for(
-            "a time in which no predictor came or went",
-            lambda: shares_of(stack, version, load),
-            240,
+            "a time without a change of predictors", lambda: shares_of(stack, version, load), 240
         )
     assert set(load.statuses) == {200}
     assert load.errors == []
-    assert sum(shares) > 550, "of 600, less those that were under way"
+    assert sum(shares) > 550, "600 without those in flight"
     mean = sum(shares) / len(shares)
     assert all(0.7 * mean <= share <= 1.3 * mean for share in shares), shares
     with Load(
@@ -68,9 +64,7 @@ def test_predictors_come_and_go_with_the_load_and_no_request_fails(stack: KindSt
 
 
 def shares_of(stack: KindStack, version: str, load: Load) -> list[float] | None:
-    """How many of the next 600 requests each predictor answered; None when they did not stay the
-    same ones.
-    """
+    """Return the number of the next 600 requests per predictor; None when predictors changed."""
     before = {pod["metadata"]["name"]: served(pod) for pod in stack.pods(version)}
     sent = len(load.statuses)
     wait_for("600 more answers", lambda: len(load.statuses) >= sent + 600, 120)

@@ -1,4 +1,4 @@
-"""What was backed up comes back, by the commands of docs/how-to/operations.md."""
+"""Backup and restore with the commands of docs/how-to/operations.md."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SALES = (
 
 @pytest.fixture
 def backups() -> Iterator[None]:
-    """The chart's backups, switched on for a test."""
+    """Enable the chart's backups for a test."""
     kubectl("apply", "--filename", "-", stdin=json.dumps(CLAIM))
     switch_backups("backup.enabled=true,backup.claim=slipway-backups")
     yield
@@ -84,31 +84,31 @@ def test_a_restore_brings_back_rows_versions_and_artifacts(
         "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1"
     ).split()
     assert databases == ["identity", "mlflow", "postgres", "slipway"]
-    wait_for("the version of before to be live", lambda: stack.live("heart") == live, 180)
-    # A predictor that is new needs the artifacts.
+    wait_for("the former version to be live", lambda: stack.live("heart") == live, 180)
+    # A new predictor needs the artifacts.
     kubectl("delete", "pod", "--selector", f"serving.kserve.io/inferenceservice=heart-{live}")
     wait_for("a new predictor", lambda: stack.pods(str(live)), 180)
-    receipt = wait_for("the receipt of before", lambda: receipt_of(user, number), 60)
+    receipt = wait_for("the former receipt", lambda: receipt_of(user, number), 60)
     assert receipt["version"] == live
 
 
 def run(template: str, name: str) -> None:
-    """A Job from a template to its end; fails with its log."""
+    """Run a Job from a template to its end; fail with its log."""
     kubectl("create", "job", name, f"--from=cronjob/{template}")
     ended = wait_for(f"Job {name}", lambda: end_of(name), 240)
     assert ended == "Complete", kubectl("logs", f"job/{name}").stdout
 
 
 def end_of(job: str) -> str | None:
-    """Complete or Failed, once it is; before, a Job says that it will be so."""
-    told = kubectl(
+    """Return Complete or Failed after the end of a Job; earlier conditions do not count."""
+    conditions = kubectl(
         "get", "job", job, "--output", 'jsonpath={.status.conditions[?(@.status=="True")].type}'
     ).stdout.split()
-    return next((each for each in told if each in ("Complete", "Failed")), None)
+    return next((each for each in conditions if each in ("Complete", "Failed")), None)
 
 
 def receipt_of(user: httpx.Client, number: str) -> dict[str, object] | None:
-    """A receipt, or None while the ring comes up again."""
+    """Return a receipt, or None while the platform restarts."""
     try:
         answer = user.get(f"/v1/predictions/{number}")
     except httpx.TransportError:

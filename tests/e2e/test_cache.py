@@ -1,4 +1,4 @@
-"""Answers that both gateways share, through Redis."""
+"""The response cache that both gateways share through Redis."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ COMPUTED, FROM_ANOTHER, OWN = "computed", "from another", "own"
 
 @pytest.fixture
 def cached(stack: KindStack, stamp: str) -> Iterator[None]:
-    """Users have answers about `heart` that are up to five minutes old."""
+    """Users get responses of `heart` that are up to five minutes old."""
     policy = f"cached-{stamp}"
     with stack.client("admin") as admin:
         admin.post("/v1/policies", json={"name": policy, "cacheSeconds": 300}).raise_for_status()
@@ -29,7 +29,7 @@ def cached(stack: KindStack, stamp: str) -> Iterator[None]:
 
 
 def source(answer: httpx.Response) -> str:
-    """Where an answer came from, as its Cache-Status says."""
+    """Return the origin of a response according to its Cache-Status."""
     assert answer.status_code == 200
     ours = answer.headers["cache-status"].split(", ")
     if ours[-1].startswith("Slipway; hit"):
@@ -42,18 +42,18 @@ def sources(stack: KindStack, age: float) -> Counter[str]:
 
 
 @pytest.mark.usefixtures("cached")
-def test_what_one_gateway_computed_the_other_has_from_redis_and_without_it_computes_itself(
+def test_a_gateway_gets_responses_of_the_other_from_redis_and_computes_them_without_it(
     stack: KindStack,
 ) -> None:
     assert len(objects("pods", "app.kubernetes.io/component=gateway")) == 2
     assert sources(stack, 41) == {COMPUTED: 1, FROM_ANOTHER: 1, OWN: 28}
     kubectl("scale", "deployment/slipway-redis", "--replicas=0")
     try:
-        wait_for("Redis to be gone", lambda: not objects("pods", REDIS))
+        wait_for("the end of Redis", lambda: not objects("pods", REDIS))
         assert sources(stack, 42) == {COMPUTED: 2, OWN: 28}
     finally:
         kubectl("scale", "deployment/slipway-redis", "--replicas=1")
     kubectl("rollout", "status", "deployment/slipway-redis", "--timeout=120s")
-    # A gateway that found none leaves it alone for some seconds.
+    # A gateway that could not connect waits some seconds before the next attempt.
     ages = iter(range(43, 120))
     wait_for("answers to be shared again", lambda: sources(stack, next(ages))[FROM_ANOTHER] == 1)

@@ -1,4 +1,4 @@
-"""Clients written by others work against it unchanged."""
+"""Unmodified clients of other projects work with the gateway."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ PYTHON = Path(".venv-clients/bin/python")
 
 
 @pytest.mark.parametrize("client", ["tritonclient_json", "tritonclient_binary", "kserve_sdk"])
-def test_a_client_of_others_gets_a_prediction(stack: KindStack, client: str) -> None:
+def test_a_client_of_another_project_gets_a_prediction(stack: KindStack, client: str) -> None:
     script = Path(__file__).parent / "clients" / f"{client}.py"
     done = subprocess.run(
         [PYTHON, script, stack.url, stack.token("user"), json.dumps(PATIENT)],
@@ -27,5 +27,5 @@ def test_a_client_of_others_gets_a_prediction(stack: KindStack, client: str) -> 
 
 
 @pytest.mark.timeout(300)
-def test_helm_test_passes(stack: KindStack) -> None:  # noqa: ARG001 - a ring must be there
+def test_helm_test_passes(stack: KindStack) -> None:  # noqa: ARG001 - needs a platform
     assert "Succeeded" in helm("test", "slipway", "--timeout", "4m")

@@ -1,4 +1,4 @@
-"""The definition of ``Model``, as the API server applies it and kubectl explains it."""
+"""The definition of ``Model`` in the API server and in kubectl explain."""
 
 import json
 
@@ -12,7 +12,7 @@ MODEL = {
 }
 
 
-def test_an_unknown_field_of_a_spec_is_refused_by_name() -> None:
+def test_an_unknown_field_of_a_spec_is_rejected_by_name() -> None:
     done = kubectl(
         "apply", "--dry-run=server", "--filename", "-", stdin=json.dumps(MODEL), check=False
     )
@@ -20,9 +20,9 @@ def test_an_unknown_field_of_a_spec_is_refused_by_name() -> None:
     assert 'unknown field "spec.registredModel"' in done.stderr
 
 
-def test_every_field_is_explained() -> None:
-    told = kubectl("explain", "models.serving.slipway.dev", "--recursive").stdout
-    assert "registeredModel" in told
+def test_every_field_has_a_description() -> None:
+    fields = kubectl("explain", "models.serving.slipway.dev", "--recursive").stdout
+    assert "registeredModel" in fields
     for field in (
         "spec",
         "spec.scale",

@@ -1,4 +1,4 @@
-"""The dev loop as its user meets it: ``make dev``, one line changed, and the change is served."""
+"""The dev loop: ``make dev``, one changed line, and the change is served."""
 
 import json
 import logging
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.timeout(1200)
 
 ROOT = Path(__file__).parents[2]
 MADE_HERE = (".venv", ".venv-serving", ".uv", ".venv-clients", ".venv-docs")
-"""Environments of the checkout: the copy uses them, too."""
+"""Environments of the checkout, which the copy uses, too."""
 SERVED_SECONDS = 30.0
-"""A deadline. The usual time is under 10 s; a busy machine takes several times as long."""
+"""Limit of the time; normally under 10 s, several times as long on a busy machine."""
 MARK = "this line was changed"
 
 
@@ -37,7 +37,7 @@ class Loop:
     log: Path
 
     def change(self, path: str, line: str, changed: str) -> float:
-        """Replace a line of a source file; return when it was saved, as ``time.monotonic()``."""
+        """Replace a line of a source file and return the monotonic time of the change."""
         file = self.checkout / path
         text = file.read_text()
         assert text.count(line) == 1, f"{path} has {text.count(line)} of: {line}"
@@ -45,9 +45,7 @@ class Loop:
         return time.monotonic()
 
     def served(self, what: str, saved: float, condition: Callable[[], Any]) -> None:
-        """Wait until a change that was saved then is served; fails after a deadline with the end of
-        skaffold's log.
-        """
+        """Wait until a change is served; fail after a deadline with the end of skaffold's log."""
         try:
             wait_for(what, condition, SERVED_SECONDS - (time.monotonic() - saved))
         except AssertionError as error:
@@ -65,8 +63,8 @@ def predictors() -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def loop(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:  # noqa: ARG001 - a cluster must be there
-    """``make dev`` once it watches for changes; the release is put back as it was."""
+def loop(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:  # noqa: ARG001 - needs a cluster
+    """``make dev`` after its start; the former release is restored afterwards."""
     folder = tmp_path_factory.mktemp("dev")
     checkout, log = folder / "checkout", folder / "log"
     # With its history: an image is labelled with the commit of its sources.
@@ -77,7 +75,7 @@ def loop(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             (checkout / name).symlink_to(ROOT / name)
     before = json.loads(helm("history", "slipway", "--max", "1", "--output", "json"))[0]["revision"]
     with log.open("w") as output:
-        # The environments are the checkout's: the copy must not install itself there.
+        # The copy shares the environments of the checkout and must not install itself there.
         command = ["make", "-o", ".venv/.installed", "-o", ".venv-serving/.installed", "dev"]
         make = subprocess.Popen(
             command, cwd=checkout, stdout=output, stderr=output, start_new_session=True
@@ -115,7 +113,7 @@ def pods(component: str) -> list[str]:
 
 
 def status_of(pod: str) -> str:
-    """Return what a gateway answers at ``/livez``, empty while it does not."""
+    """Return a gateway's status at ``/livez``, empty without a response."""
     read = (
         "import json, urllib.request as u; "
         "print(json.load(u.urlopen('http://127.0.0.1:8080/livez', timeout=2))['status'])"
@@ -136,7 +134,7 @@ def unchanged(stack: KindStack) -> set[str]:  # noqa: ARG001
     return predictors()
 
 
-def test_predictors_are_not_restarted(unchanged: set[str], loop: Loop) -> None:  # noqa: ARG001 - it has begun
+def test_predictors_are_not_restarted(unchanged: set[str], loop: Loop) -> None:  # noqa: ARG001 - needs a started loop
     assert unchanged
     assert predictors() == unchanged
 

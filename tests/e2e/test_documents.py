@@ -1,4 +1,4 @@
-"""The commands of the docs, against the cluster of ``make kind``."""
+"""The commands of the docs on the cluster of ``make kind``."""
 
 import os
 import re
@@ -26,12 +26,12 @@ DIAGNOSES = [
 NOT_HERE = re.compile(
     r"previous terminated container|jobs?(\.batch)? \S+ not found|No resources found"
 )
-"""What is not wrong with a command: it looks for what only the failure leaves behind."""
+"""Accepted errors of commands that look for traces of a failure."""
 
 
 @pytest.fixture(scope="module")
-def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - makes KUBECONFIG
-    """A shell as the quickstart leaves it: the namespace is the context's."""
+def environment(stack: KindStack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:  # noqa: ARG001 - sets KUBECONFIG
+    """Return the environment of a shell after the quickstart."""
     config = tmp_path_factory.mktemp("shell") / "kubeconfig"
     config.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
     known = {name: value for name, value in os.environ.items() if not name.startswith("SLIPWAY_")}
@@ -51,7 +51,7 @@ def test_the_commands_of_a_page_work(
 
 
 @pytest.mark.parametrize(("block", "line"), DIAGNOSES)
-def test_a_command_of_a_failure_page_is_understood(
+def test_a_command_of_a_failure_page_is_valid(
     stack: KindStack, environment: dict[str, str], block: Block, line: str, tmp_path: Path
 ) -> None:
     job = objects("jobs", "app.kubernetes.io/component=training")[0]["metadata"]["name"]
@@ -65,7 +65,7 @@ def test_a_command_of_a_failure_page_is_understood(
     for word, value in known.items():
         command = re.sub(word, value, command)
     folder = workplace(tmp_path / "checkout", (ROOT / ".slipway").resolve())
-    # grep finds nothing where nothing fails, and a forwarded port is closed at the end.
+    # grep finds nothing without a failure, and a forwarded port is closed at the end.
     script = f"source .slipway/env\n{command}\nstatus=$?\nkill $(jobs -p) 2>/dev/null\nexit $status"
     shell = ["bash", "-c", script]
     done = subprocess.run(

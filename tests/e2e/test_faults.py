@@ -1,4 +1,4 @@
-"""What happens to 20 requests a second while parts of the ring are changed or lost."""
+"""20 requests per second while parts of the platform change or fail."""
 
 import time
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from tests.stack import PATIENT, v2, wait_for
 pytestmark = pytest.mark.timeout(600)
 
 SETTLED = 60
-"""Good answers in a row that end a disturbance."""
+"""Consecutive successful responses that end a disturbance."""
 
 
 def disturbed(stack: KindStack, disturb: Callable[[], object]) -> Load:
-    """20 requests/s before, during and after; the event log must equal what was answered."""
+    """Send 20 requests/s before, during and after; compare the event log with the responses."""
     with Load(
         stack.url, stack.token("user"), "/v2/models/heart/infer", v2(PATIENT), rate=20, seconds=400
     ) as load:
@@ -35,7 +35,7 @@ def disturbed(stack: KindStack, disturb: Callable[[], object]) -> Load:
 
 
 def another_version(stack: KindStack) -> str:
-    """A second good version: the kept one, or a new one."""
+    """Return a second good version: the kept one, or a new one."""
     live = stack.live("heart")
     kept = [t.version for t in stack.model("heart").status.traffic if t.version != live]
     return kept[0] if kept else str(stack.job("train-heart")["version"])
@@ -102,16 +102,16 @@ def test_the_loss_of_the_only_predictor_gives_503_with_retry_after_until_it_is_b
 
 
 def lose(selector: str, *, one: bool = False) -> None:
-    """Delete pods as a node drain does, and wait until as many others are ready."""
+    """Delete pods like a node drain, and wait until as many others are ready."""
     before = [pod["metadata"]["name"] for pod in objects("pods", selector) if ready(pod)]
     assert before, selector
     kubectl("delete", "pod", *(before[:1] if one else before), "--wait=false")
     gone = set(before[:1] if one else before)
-    wait_for("others in their place", lambda: replaced(selector, gone, len(before)), 180)
+    wait_for("replacements", lambda: replaced(selector, gone, len(before)), 180)
 
 
 def replaced(selector: str, gone: set[str], count: int) -> bool:
-    """StatefulSets give the same name again, so a pod that is being deleted does not count."""
+    """Return True when other pods are ready; a StatefulSet's new pod has the old name."""
     pods = [
         pod
         for pod in objects("pods", selector)

@@ -1,4 +1,4 @@
-"""A model that somebody logged with plain MLflow is served by one `kubectl apply`."""
+"""A model logged with plain MLflow is served after one `kubectl apply`."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_a_version_logged_by_hand_serves_after_kubectl_apply(
     finally:
         kubectl("delete", "model", "by-hand")
     wait_for(
-        "its predictors to be gone",
+        "the end of its predictors",
         lambda: not objects("inferenceservices", "slipway.dev/model=by-hand"),
         120,
     )

@@ -1,4 +1,4 @@
-"""Tasks and files of rows on Kubernetes, while the pods that work on them are lost."""
+"""Async tasks and batches on Kubernetes, while their pods are lost."""
 
 import io
 from typing import Any

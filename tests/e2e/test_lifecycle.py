@@ -1,4 +1,4 @@
-"""One turn of the whole ring, by kubectl and HTTP."""
+"""The whole model lifecycle, by kubectl and HTTP."""
 
 import httpx
 
@@ -49,6 +49,6 @@ def answer_of(user: httpx.Client, version: str) -> httpx.Response | None:
     return answer if answer.headers.get("Slipway-Version") == version else None
 
 
-def test_describe_tells_how_a_model_stands(stack: KindStack) -> None:
-    told = kubectl("describe", "model", "heart").stdout
-    assert f"version {stack.live('heart')} answers" in told
+def test_describe_shows_the_status_of_a_model(stack: KindStack) -> None:
+    output = kubectl("describe", "model", "heart").stdout
+    assert f"version {stack.live('heart')} answers" in output

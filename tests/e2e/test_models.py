@@ -1,4 +1,4 @@
-"""Each of the other sample models, from its Job template to a V2 answer."""
+"""Each of the other sample models, from its Job template to a V2 response."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ from tests.stack import wait_for
 pytestmark = pytest.mark.timeout(900)
 
 OTHERS = sorted(trainable().keys() - {"heart", "digits"})
-"""`make kind` serves heart and digits; a small cluster has no room for all of them at once."""
+"""Models that `make kind` does not serve; a small cluster cannot run all at the same time."""
 
 
 @pytest.mark.parametrize("model", OTHERS)
@@ -40,13 +40,13 @@ def test_a_model_goes_from_its_job_template_to_a_v2_answer(
     finally:
         kubectl("delete", "model", model)
     wait_for(
-        "its predictors to be gone",
+        "the end of its predictors",
         lambda: not objects("inferenceservices", f"slipway.dev/model={model}"),
         120,
     )
 
 
-def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(
+def test_quantities_are_forecast_from_sales_that_a_job_loaded(
     stack: KindStack, user: httpx.Client
 ) -> None:
     loaded = stack.job("etl")
@@ -54,9 +54,7 @@ def test_quantities_are_forecast_from_sales_that_a_job_has_loaded(
     again = stack.job("etl")
     assert (again["inserted"], again["changed"]) == (0, 0), again
     trained = stack.job("train-quantity")
-    assert trained["synthetic"] is True, (
-        "generated sales must be called so, wherever they were in between"
-    )
+    assert trained["synthetic"] is True, "generated sales must be marked as synthetic"
     stack.move_alias("quantity", trained["version"])
     kubectl("apply", "--filename", "manifests/models/quantity.yaml")
     try:

@@ -1,6 +1,4 @@
-"""What is not allowed does not work: privileged pods, strangers at MLflow, predictors and
-PostgreSQL.
-"""
+"""Privileged pods and anonymous callers of MLflow, predictors and PostgreSQL are rejected."""
 
 import json
 import subprocess
@@ -12,7 +10,7 @@ from tests.e2e.conftest import NAMESPACE, KindStack, kubectl, objects, ready
 PRIVILEGED = {
     "apiVersion": "v1",
     "kind": "Pod",
-    "metadata": {"name": "stranger"},
+    "metadata": {"name": "privileged"},
     "spec": {
         "containers": [
             {"name": "c", "image": "busybox:1.35", "securityContext": {"privileged": True}}
@@ -21,7 +19,7 @@ PRIVILEGED = {
 }
 
 
-def test_everything_runs_where_restricted_pod_security_is_enforced(stack: KindStack) -> None:
+def test_everything_runs_with_restricted_pod_security(stack: KindStack) -> None:
     labels = json.loads(kubectl("get", "namespace", NAMESPACE, "--output", "json").stdout)[
         "metadata"
     ]["labels"]
@@ -37,18 +35,18 @@ def test_everything_runs_where_restricted_pod_security_is_enforced(stack: KindSt
     assert stack.pods(str(stack.live("heart")))
 
 
-def test_mlflow_does_not_answer_a_stranger(stack: KindStack) -> None:
+def test_mlflow_rejects_anonymous_callers(stack: KindStack) -> None:
     search = f"{stack.mlflow_url}/api/2.0/mlflow/registered-models/search"
     assert httpx.get(search).status_code == 401
     assert httpx.get(search, auth=("admin", "password1234")).status_code == 401
     assert httpx.get(search, auth=stack.mlflow_login).status_code == 200
 
 
-def test_a_predictor_does_not_answer_a_stranger(stack: KindStack) -> None:
+def test_a_predictor_rejects_anonymous_callers(stack: KindStack) -> None:
     name = f"heart-{stack.live('heart')}"
     path = f"/api/v1/namespaces/{NAMESPACE}/services/{name}-predictor:80/proxy/v2/models/{name}"
-    # kubectl's words for 401. The API server passes the predictor's answer on; it was asked with an
-    # administrator's rights.
+    # kubectl's message for 401. The API server forwards the predictor's response; the request has
+    # the permissions of an administrator.
     assert (
         "asked for the client to provide credentials"
         in kubectl("get", "--raw", path, check=False).stderr
@@ -56,7 +54,7 @@ def test_a_predictor_does_not_answer_a_stranger(stack: KindStack) -> None:
     assert kubectl("get", "--raw", f"{path}/ready").returncode == 0
 
 
-def test_postgresql_does_not_answer_a_stranger(stack: KindStack) -> None:  # noqa: ARG001 - a ring must be there
+def test_postgresql_rejects_anonymous_callers(stack: KindStack) -> None:  # noqa: ARG001 - needs a platform
     psql = [
         "psql",
         "--host",
@@ -73,7 +71,7 @@ def test_postgresql_does_not_answer_a_stranger(stack: KindStack) -> None:  # noq
     assert "no password supplied" in refused.stderr
 
 
-def test_no_secret_of_the_ring_is_in_a_log(stack: KindStack) -> None:
+def test_no_secret_of_the_platform_is_in_a_log(stack: KindStack) -> None:
     secrets = [*stack.passwords.values(), stack.mlflow_login[1] if stack.mlflow_login else ""]
     for pod in objects("pods"):
         name = pod["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""A caller who predicts and learns the truth, as a service account."""
+"""A service account that predicts and sends labels."""
 
 from typing import Any
 
@@ -9,16 +9,17 @@ ROWS = 5
 
 
 def labelled(stack: KindStack) -> dict[str, Any]:
-    """Of the version that answers: how many rows are labelled, how many of them were right."""
+    """Return the numbers of labelled and of correct rows of the live version."""
     with stack.client("scientist") as scientist:
-        said = scientist.get("/v1/models/heart/accuracy").raise_for_status().json()["versions"]
+        versions = scientist.get("/v1/models/heart/accuracy").raise_for_status().json()["versions"]
     live = next(
-        (each for each in said if each["version"] == stack.live("heart")), {"rows": 0, "correct": 0}
+        (each for each in versions if each["version"] == stack.live("heart")),
+        {"rows": 0, "correct": 0},
     )
     return {"rows": live["rows"], "correct": live["correct"]}
 
 
-def test_the_simulator_gives_a_version_its_live_accuracy(stack: KindStack) -> None:
+def test_the_simulator_provides_the_live_accuracy_of_a_version(stack: KindStack) -> None:
     before = labelled(stack)
     with stack.client("admin") as admin, granted(admin, "client:simulator", "heart", "default"):
         kubectl("scale", "deployment/slipway-simulator", "--replicas=1")
@@ -32,6 +33,5 @@ def test_the_simulator_gives_a_version_its_live_accuracy(stack: KindStack) -> No
             kubectl("scale", "deployment/slipway-simulator", "--replicas=0")
         wait_for("its end", lambda: not objects("pods", "app.kubernetes.io/component=simulator"))
     after = labelled(stack)
-    # Most of what it was told is right: it learns the truth of the rows that it asked about, not of
-    # others.
+    # Most predictions are correct only if each label belongs to its row.
     assert after["correct"] - before["correct"] > (after["rows"] - before["rows"]) / 2

@@ -1,4 +1,4 @@
-"""A sweep as an Indexed Job (docs/how-to/tuning.md), and what becomes of it when a worker dies."""
+"""A sweep as an Indexed Job (docs/how-to/tuning.md), also when a worker is killed."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.stack import wait_for
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(stack: KindStack) -> None:
+def test_a_sweep_with_a_killed_worker_has_each_trial_once(stack: KindStack) -> None:
     wanted = ["--trials", "10", "--set", "estimator=logistic"]
     job = stack.cluster.create_job("tune-heart", args=wanted)["metadata"]["name"]
     pod = wait_for("a worker at its trials", lambda: next(iter(at_work(job)), None), 120)
@@ -23,7 +23,7 @@ def test_a_sweep_of_which_a_worker_is_killed_has_each_trial_once(stack: KindStac
 
 
 def at_work(job: str) -> list[str]:
-    """Pods of the Job that have finished a trial and go on."""
+    """Return the pods of the Job that have finished a trial and are still running."""
     names = [
         pod["metadata"]["name"]
         for pod in objects("pods", f"job-name={job}")

@@ -1,7 +1,4 @@
-"""What `helm uninstall` leaves is what docs/how-to/operations.md says, and a new install takes it
-up
-again.
-"""
+"""`helm uninstall` leaves the documented objects, and a new install reuses them."""
 
 import re
 import subprocess
@@ -29,7 +26,7 @@ DOCUMENTED = re.compile(
 )
 
 
-def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(
+def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_reuses_them(
     stack: KindStack, user: httpx.Client
 ) -> None:
     live = stack.live("heart")
@@ -38,8 +35,8 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(
 
     kubectl("delete", "models.serving.slipway.dev", "--all", "--timeout=180s")
     helm("uninstall", "slipway", "--wait", "--timeout", "5m")
-    with suppress(AssertionError):  # the next line tells what is left
-        wait_for("what nobody documented to be gone", lambda: not undocumented(), 120)
+    with suppress(AssertionError):  # the next line reports the remaining objects
+        wait_for("the end of undocumented objects", lambda: not undocumented(), 120)
     assert undocumented() == []
     assert objects("persistentvolumeclaims")
     assert kubectl("get", "crd", "models.serving.slipway.dev").returncode == 0
@@ -51,13 +48,13 @@ def test_an_uninstall_leaves_data_and_secrets_and_a_new_install_takes_them_up(
     assert stack.logged([number]) == {1: 1}
     assert stack.live("heart") == live
     assert not [job for job in objects("jobs") if job["metadata"]["name"].startswith("train-")], (
-        "there was no need to train"
+        "no training should be necessary"
     )
     assert user.get(f"/v1/predictions/{number}").json()["version"] == live
 
 
 def undocumented() -> list[str]:
-    """Names of what is left and not in the manual's table."""
+    """Return the names of remaining objects that docs/how-to/operations.md does not list."""
     left = kubectl("get", NAMESPACED, "--output", "name").stdout.split()
     shared = kubectl(
         "get", CLUSTER_WIDE, "--selector", "app.kubernetes.io/name=slipway", "--output", "name"

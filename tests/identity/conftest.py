@@ -13,5 +13,5 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(served: Provider) -> str:
-    """Its URL."""
+    """Return the URL of the provider."""
     return served.url

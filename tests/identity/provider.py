@@ -1,4 +1,4 @@
-"""The bundled provider as it is served, on SQLite and without mail."""
+"""The bundled provider as a process, on SQLite and without mail."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from tests.gateway.loopback import wait_for
 
 SECRET = "a secret of sixteen signs or more"
 ACCOUNTS = ("ada", "grace", "slipway")
-"""One has the name of the public client."""
+"""User names; one is the name of the public client."""
 CONFIG = """
 SECRET_KEY = "{secret}"
 SERVER_NAME = "127.0.0.1:{port}"
@@ -35,7 +35,7 @@ ACTIVE_JWKS = [{{ {key} }}]
 
 
 class Provider:
-    """``nightly`` is a service account, the others are users."""
+    """A provider with users and the service account ``nightly``."""
 
     def __init__(self, folder: Path) -> None:
         port = free_port()
@@ -88,7 +88,7 @@ class Provider:
         )
 
     def fail_to_log_in(self, account: str, times: int) -> None:
-        """Record so many wrong passwords of this moment."""
+        """Record so many wrong passwords at the current time."""
         program = f"""
 from canaille import create_app
 from canaille.app import models
@@ -110,7 +110,7 @@ with create_app().app_context():
 
 
 def claims_of(token: str, part: int = 1) -> dict[str, Any]:
-    """Not verified: what it says, whoever says it."""
+    """Return the unverified claims of a token."""
     encoded = token.split(".")[part]
     content: dict[str, Any] = json.loads(
         base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))

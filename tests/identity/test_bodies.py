@@ -1,4 +1,4 @@
-"""What the bundled provider takes from callers without a login: small bodies, in time."""
+"""Limits of the bundled provider on unauthenticated requests: small bodies, in time."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Echo:
-    """Answers with what it was sent; counts its calls."""
+    """An application that returns the body and counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -54,7 +54,7 @@ def test_a_body_within_the_limit_arrives_whole() -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_a_larger_one_is_answered_413_and_nothing_of_it_is_passed_on(chunked: bool) -> None:
+def test_a_larger_body_is_rejected_with_413_and_not_passed_on(chunked: bool) -> None:
     echo, loopback = bounded()
     with loopback as server:
         content: Any = iter([b"x" * 600] * 2) if chunked else b"x" * (LIMIT + 1)
@@ -66,17 +66,17 @@ def test_a_larger_one_is_answered_413_and_nothing_of_it_is_passed_on(chunked: bo
     assert echo.calls == 0
 
 
-def test_one_that_does_not_arrive_in_time_is_answered_408() -> None:
+def test_a_body_that_does_not_arrive_in_time_is_rejected_with_408() -> None:
     echo, loopback = bounded(body_seconds=0.2)
-    with loopback as server, begun(server) as connection:
+    with loopback as server, half_sent(server) as connection:
         assert connection.recv(2**16).startswith(b"HTTP/1.1 408 ")
     assert echo.calls == 0
 
 
-def test_only_so_many_are_read_at_a_time() -> None:
+def test_the_number_of_concurrent_bodies_is_limited() -> None:
     _, loopback = bounded()
     with loopback as server:
-        held = [begun(server) for _ in range(2)]
+        held = [half_sent(server) for _ in range(2)]
 
         def refused() -> httpx.Response | None:
             answer = httpx.post(server.url, content=b"x")
@@ -88,8 +88,8 @@ def test_only_so_many_are_read_at_a_time() -> None:
         wait_for("room again", lambda: httpx.post(server.url, content=b"x").status_code == 200)
 
 
-def begun(server: Loopback) -> socket.socket:
-    """A connection with half a body."""
+def half_sent(server: Loopback) -> socket.socket:
+    """Return a connection that has sent half a body."""
     connection = socket.create_connection(
         ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=DEADLINE
     )
@@ -97,7 +97,7 @@ def begun(server: Loopback) -> socket.socket:
     return connection
 
 
-def test_a_caller_who_leaves_costs_nothing() -> None:
+def test_a_disconnected_caller_causes_no_call() -> None:
     echo = Echo()
 
     async def leave() -> None:
@@ -105,7 +105,7 @@ def test_a_caller_who_leaves_costs_nothing() -> None:
             return {"type": "http.disconnect"}
 
         async def send(_: object) -> None:
-            raise AssertionError("nobody listens")
+            raise AssertionError("the client has disconnected")
 
         await BoundedBodies(echo, BodySettings())({"type": "http", "headers": []}, receive, send)
 
@@ -113,14 +113,14 @@ def test_a_caller_who_leaves_costs_nothing() -> None:
     assert echo.calls == 0
 
 
-def test_the_bounds_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (BodySettings().body_limit, BodySettings().body_seconds) == (64 * 2**10, 10)
     monkeypatch.setenv("SLIPWAY_IDENTITY_BODY_LIMIT", "0")
     with pytest.raises(ValidationError, match="greater than 0"):
         BodySettings()
 
 
-def test_the_provider_refuses_a_strangers_large_body(provider: str) -> None:
+def test_the_provider_rejects_a_large_body_of_an_unauthenticated_caller(provider: str) -> None:
     address = urlsplit(provider)
     head = (
         b"POST /oauth/token HTTP/1.1\r\nhost: x\r\ncontent-type: "
@@ -138,7 +138,7 @@ def test_the_provider_refuses_a_strangers_large_body(provider: str) -> None:
         with suppress(OSError):
             for _ in range(1024):
                 connection.sendall(b"10000\r\n" + b"a" * 2**16 + b"\r\n")
-            pytest.fail("64 MiB were taken")
+            pytest.fail("64 MiB were accepted")
     small = {"grant_type": "client_credentials", "padding": "x" * 60_000}
     assert (
         httpx.post(

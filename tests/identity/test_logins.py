@@ -1,6 +1,4 @@
-"""Logins of people at the bundled provider: which tokens they give, and who is slowed down or
-refused.
-"""
+"""Logins of users at the bundled provider: their tokens, delays and rejections."""
 
 import re
 import subprocess
@@ -80,14 +78,12 @@ def test_a_shell_gets_a_token_by_account_and_password(provider: str) -> None:
     assert "did not accept the login" in refused.stderr
 
 
-def test_a_person_with_the_name_of_the_client_gets_no_token_that_could_be_the_clients(
-    provider: str,
-) -> None:
+def test_a_user_with_the_name_of_the_client_gets_no_token(provider: str) -> None:
     with pytest.raises(LoginFailed, match="the user has the name of the client"):
         log_in(provider, "slipway", SECRET)
 
 
-def test_nobody_logs_in_as_the_api(provider: str) -> None:
+def test_no_grant_gives_a_token_of_the_api(provider: str) -> None:
     for grant in ("client_credentials", "password", "authorization_code"):
         for secret in ("", SECRET):
             answer = httpx.post(
@@ -99,9 +95,9 @@ def test_nobody_logs_in_as_the_api(provider: str) -> None:
             assert answer.status_code in (400, 401), grant
 
 
-def test_wrong_passwords_make_the_next_guess_wait(served: Provider) -> None:
+def test_wrong_passwords_delay_the_next_attempt(served: Provider) -> None:
     def guess() -> bool:
-        """Whether the page says to wait instead of trying the password."""
+        """Return True when the page asks to wait instead of checking the password."""
         with httpx.Client(base_url=served.url, follow_redirects=True, trust_env=False) as web:
             page = web.get("/login")
             for field in ({"login": "grace"}, {"password": "a guess"}):
@@ -110,7 +106,7 @@ def test_wrong_passwords_make_the_next_guess_wait(served: Provider) -> None:
                 page = web.post(page.url, data={"csrf_token": csrf[1], **field})
         return "Please wait" in page.text
 
-    wait_for("a guess that is not tried", guess)
+    wait_for("a password that is not checked", guess)
     served.fail_to_log_in("grace", 8)  # four minutes
     with pytest.raises(LoginFailed):
         log_in(served.url, "grace", SECRET)
@@ -118,7 +114,7 @@ def test_wrong_passwords_make_the_next_guess_wait(served: Provider) -> None:
 
 
 @pytest.mark.parametrize("path", ["/reset", "/reset-code/ada", "/invite", "/groups/user/invite"])
-def test_pages_that_need_mail_are_not_there_without_it(provider: str, path: str) -> None:
+def test_pages_that_need_mail_return_404_without_a_mail_server(provider: str, path: str) -> None:
     answer = httpx.get(provider + path, trust_env=False)
     assert answer.status_code == 404
     assert "no mail server is configured" in answer.text

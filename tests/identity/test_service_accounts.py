@@ -1,4 +1,4 @@
-"""Service accounts of the bundled provider: the program as it is served, over HTTP."""
+"""Service accounts of the bundled provider, over HTTP."""
 
 import time
 
@@ -16,7 +16,7 @@ def log_in(provider: str, secret: str = SECRET, **form: str) -> httpx.Response:
     )
 
 
-def test_a_service_account_gets_a_signed_token_that_names_it_twice_and_gives_no_group(
+def test_a_service_account_gets_a_signed_token_with_itself_as_subject_and_client(
     provider: str,
 ) -> None:
     answer = log_in(provider).json()
@@ -37,7 +37,7 @@ def test_a_service_account_gets_a_signed_token_that_names_it_twice_and_gives_no_
     assert "refresh_token" not in answer
 
 
-def test_no_scope_and_no_other_way_gives_it_more(provider: str) -> None:
+def test_no_scope_and_no_other_grant_gives_it_more(provider: str) -> None:
     asked = log_in(provider, scope="openid groups").json()["access_token"]
     assert "groups" not in claims_of(asked)
     assert log_in(provider, "another secret").status_code == 401

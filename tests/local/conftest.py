@@ -1,5 +1,6 @@
-"""One ring for all tests of this folder, started and stopped as a user does it (README.md,
-docs/how-to/quantity.md).
+"""One local stack for all tests of this folder, started and stopped as a user does.
+
+See README.md and docs/how-to/quantity.md.
 """
 
 import json
@@ -18,16 +19,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import connect
 
-from tests.stack import Ring
+from tests.stack import RunningStack
 
 START_SECONDS = 400.0
-"""A quiet machine takes half a minute; one that tests four other packages at the same time took
-three.
-"""
+"""Limit of a start; 30 s on an idle machine, three minutes beside four other test suites."""
 
 
 @dataclass(kw_only=True)
-class RunningStack(Ring):
+class LocalStack(RunningStack):
     """``python -m slipway_local up`` as a process."""
 
     state: Path
@@ -35,11 +34,11 @@ class RunningStack(Ring):
 
     @property
     def screen(self) -> str:
-        """Everything that it has shown so far."""
+        """Everything that it has printed so far."""
         return shown(self.state)
 
     def programs(self, part: str) -> list[psutil.Process]:
-        """Running processes of the ring whose command line has ``part``."""
+        """Return the running processes of the stack whose command line contains ``part``."""
         return [
             p
             for p in psutil.Process(self.process.pid).children(recursive=True)
@@ -48,8 +47,9 @@ class RunningStack(Ring):
 
 
 def environment(state: Path) -> dict[str, str]:
-    """This process's environment; Jobs neither read a mirror nor try public sources, so that every
-    run has the same data.
+    """Return this process's environment without a mirror and without public sources.
+
+    So every run has the same data.
     """
     known = {name: value for name, value in os.environ.items() if name != "SLIPWAY_DATA"}
     return {**known, "SLIPWAY_FETCH": "false", "SLIPWAY_LOCAL_STATE": str(state)}
@@ -60,7 +60,7 @@ def shown(state: Path) -> str:
 
 
 def start(state: Path) -> subprocess.Popen[bytes]:
-    """Start the command; its screen goes to a file beside the state folder."""
+    """Start the command; its output goes to a file beside the state folder."""
     with (state.parent / "screen").open("wb") as screen:
         argv = [sys.executable, "-m", "slipway_local", "up"]
         return subprocess.Popen(
@@ -69,7 +69,7 @@ def start(state: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait for the line that it shows when it is up; fails with its screen."""
+    """Wait for the last line of a successful start; fail with the output."""
     until = time.monotonic() + START_SECONDS
     while "up in" not in shown(state):
         assert process.poll() is None, shown(state)
@@ -77,12 +77,12 @@ def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
 
 
-def stack_of(state: Path, process: subprocess.Popen[bytes]) -> RunningStack:
-    """What its files tell a user."""
+def stack_of(state: Path, process: subprocess.Popen[bytes]) -> LocalStack:
+    """Return the stack that the files in the state folder describe."""
     lines = (state / "env").read_text().splitlines()
     exported = dict(shlex.split(line)[1].split("=", 1) for line in lines)
     secrets = json.loads((state / "secrets.json").read_text())
-    return RunningStack(
+    return LocalStack(
         cluster=connect(f"local://{state / 'cluster'}"),
         url=exported["SLIPWAY_URL"],
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
@@ -98,7 +98,7 @@ def stack_of(state: Path, process: subprocess.Popen[bytes]) -> RunningStack:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C, as a user does it; harder when it does not help."""
+    """Send Ctrl-C like a user; kill the process when it does not end."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(60)
@@ -109,8 +109,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    state = tmp_path_factory.mktemp("ring") / "state"
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    state = tmp_path_factory.mktemp("stack") / "state"
     process = start(state)
     try:
         wait_up(state, process)

@@ -1,6 +1,4 @@
-"""A version that someone logged from a notebook, and a Model that is declared for it: nothing is
-built, nothing restarted.
-"""
+"""A version logged from a notebook, and a Model declared for it: no build, no restart."""
 
 import warnings
 
@@ -14,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from slipway_cluster import MODEL
 from slipway_contract.model import ConditionType
 
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.stack
@@ -28,12 +26,12 @@ IRIS = {
 
 
 def log_by_hand(uri: str) -> None:
-    """No tag, no manifest, no signature of ours."""
+    """Log a version without a tag, a manifest or a signature of Slipway."""
     features, labels = load_iris(return_X_y=True)
     features = features.astype(np.float32)
     graph = to_onnx(LogisticRegression(max_iter=500).fit(features, labels), features[:1])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow's advice on what it is given
+        warnings.simplefilter("ignore")  # MLflow's advice on the model
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment("by hand")
         with mlflow.start_run():
@@ -44,22 +42,22 @@ def log_by_hand(uri: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def iris(stack: RunningStack) -> str:
-    """The Model, when it is Ready."""
+def iris(stack: LocalStack) -> str:
+    """Return the name of a Model once it is Ready."""
     log_by_hand(stack.mlflow_url)
     stack.cluster.apply(IRIS)
     wait_for("the Model to be Ready", lambda: reason(stack, "iris", ConditionType.READY), 90)
     return "iris"
 
 
-def reason(stack: RunningStack, model: str, kind: ConditionType) -> str | None:
-    """The condition's reason while it is True."""
+def reason(stack: LocalStack, model: str, kind: ConditionType) -> str | None:
+    """Return the condition's reason while it is True."""
     condition = stack.model(model).status.condition(kind)
     return condition.reason if condition is not None and condition.status == "True" else None
 
 
 def test_a_model_logged_by_hand_is_declared_and_serves(
-    stack: RunningStack, user: httpx.Client, iris: str
+    stack: LocalStack, user: httpx.Client, iris: str
 ) -> None:
     flower = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [5.1, 3.5, 1.4, 0.2]}
     path = f"/v2/models/{iris}/infer"
@@ -73,8 +71,8 @@ def test_a_model_logged_by_hand_is_declared_and_serves(
     assert iris in [model["name"] for model in user.get("/v1/models").json()["models"]]
 
 
-def test_a_version_that_was_signed_for_another_model_is_refused_and_the_model_says_why(
-    stack: RunningStack, iris: str
+def test_a_version_signed_for_another_model_is_rejected_with_its_reason(
+    stack: LocalStack, iris: str
 ) -> None:
     registry = mlflow.MlflowClient(stack.mlflow_url)
     signed = registry.get_model_version_by_alias(iris, "champion").tags

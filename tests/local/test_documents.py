@@ -16,7 +16,7 @@ from PIL import Image
 from slipway_contract.model import ConditionType
 
 from tests.documents import PAGES, ROOT, blocks, run, workplace
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import PATIENT, wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
@@ -29,7 +29,7 @@ def test_there_are_pages_to_run() -> None:
 
 
 @pytest.mark.parametrize("page", LOCAL, ids=lambda page: page.stem)
-def test_the_commands_of_a_page_work(stack: RunningStack, page: Path, tmp_path: Path) -> None:
+def test_the_commands_of_a_page_work(stack: LocalStack, page: Path, tmp_path: Path) -> None:
     folder = workplace(tmp_path / "checkout", stack.state)
     if prepare := PREPARATIONS.get(page.name):
         prepare(stack, folder)
@@ -39,11 +39,11 @@ def test_the_commands_of_a_page_work(stack: RunningStack, page: Path, tmp_path: 
     run(page, "run: local", folder, environment | {"SLIPWAY_FETCH": "false"})
 
 
-# --- what the pages assume to be there
+# --- prerequisites of the pages
 
 
-def images(_: RunningStack, folder: Path) -> None:
-    """Files of docs/reference/gateway.md: a dark seven on light ground."""
+def images(_: LocalStack, folder: Path) -> None:
+    """Write the files of docs/reference/gateway.md: a dark seven on a light ground."""
     seven = np.full((64, 64), 255, np.uint8)
     seven[12:18, 16:48] = 0
     for row in range(18, 54):
@@ -52,13 +52,13 @@ def images(_: RunningStack, folder: Path) -> None:
     Image.fromarray(seven).convert("RGB").save(folder / "photo.jpg")
 
 
-def patients(_: RunningStack, folder: Path) -> None:
-    """The file of docs/how-to/batches.md."""
+def patients(_: LocalStack, folder: Path) -> None:
+    """Write the file of docs/how-to/batches.md."""
     pd.DataFrame([PATIENT] * 3).to_csv(folder / "patients.csv", index=False)
 
 
-def models(stack: RunningStack, folder: Path) -> None:
-    """Files of docs/how-to/models.md: a network, and what a served version is signed with."""
+def models(stack: LocalStack, folder: Path) -> None:
+    """Write the files of docs/how-to/models.md: a network, and a signed manifest."""
     manifest = next(
         each
         for each in stack.state.glob("artifacts/**/manifest.json")
@@ -72,7 +72,7 @@ def models(stack: RunningStack, folder: Path) -> None:
 
 
 def network(folder: Path) -> None:
-    """A classifier of images with the shapes of a published one."""
+    """Write a classifier of images with the shapes of a published one."""
     shape, classes = [3, 224, 224], 1000
     weights = np.random.default_rng(0).normal(size=(3, classes)).astype(np.float32)
     nodes = [
@@ -110,8 +110,8 @@ def network(folder: Path) -> None:
     )
 
 
-def sales(stack: RunningStack, folder: Path) -> None:
-    """The file of docs/how-to/quantity.md, and the model that its first commands ask."""
+def sales(stack: LocalStack, folder: Path) -> None:
+    """Write the file of docs/how-to/quantity.md and serve the model of its first commands."""
     first, days = datetime.now(UTC).date() - timedelta(days=400), 400
     rng, lines = np.random.default_rng(0), ["date,store,product,units,promotion,price"]
     for store in ("Bremen", "Kiel"):
@@ -128,12 +128,12 @@ def sales(stack: RunningStack, folder: Path) -> None:
     wait_for("quantity to be served", lambda: is_ready(stack, "quantity"), 120)
 
 
-def is_ready(stack: RunningStack, model: str) -> bool:
+def is_ready(stack: LocalStack, model: str) -> bool:
     condition = stack.model(model).status.condition(ConditionType.READY)
     return condition is not None and condition.status == "True"
 
 
-PREPARATIONS: dict[str, Callable[[RunningStack, Path], None]] = {
+PREPARATIONS: dict[str, Callable[[LocalStack, Path], None]] = {
     "gateway.md": images,
     "batches.md": patients,
     "models.md": models,

@@ -6,14 +6,14 @@ import psycopg
 import pytest
 
 from tests.load import Load
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import PATIENT, v2, wait_for
 
 pytestmark = pytest.mark.stack
 
 
-def logged(stack: RunningStack, numbers: list[str]) -> list[int]:
-    """How often the event log holds each of the request ids."""
+def logged(stack: LocalStack, numbers: list[str]) -> list[int]:
+    """Return the number of rows in the event log for each request id."""
     url = stack.programs("slipway_gateway serve")[0].environ()["SLIPWAY_DATABASE_URL"]
     with psycopg.connect(url) as db:
         rows = db.execute(
@@ -23,26 +23,26 @@ def logged(stack: RunningStack, numbers: list[str]) -> list[int]:
     return [counts.get(number, 0) for number in numbers]
 
 
-def test_a_gateway_killed_during_1000_predictions_loses_and_doubles_none(
-    stack: RunningStack,
+def test_a_gateway_killed_during_1000_predictions_loses_and_duplicates_none(
+    stack: LocalStack,
 ) -> None:
     path = "/v2/models/heart/infer"
     with Load(stack.url, stack.token("user"), path, v2(PATIENT), rate=400, threads=8) as load:
         wait_for("400 answers", lambda: len(load.answered) > 400)
         stack.programs("slipway_gateway serve")[0].kill()
         wait_for("1,000 answers, some after the restart", lambda: len(load.answered) > 1000)
-    assert load.errors, "the kill should have been felt"
+    assert load.errors, "the kill should have caused errors"
     assert set(load.statuses) <= {200, 503}
     wait_for("the spool to be shipped", lambda: set(logged(stack, load.answered)) == {1}, 30)
 
 
-def test_a_crash_is_named_on_the_screen_and_the_part_comes_back(stack: RunningStack) -> None:
+def test_a_crash_is_reported_on_the_screen_and_the_part_is_restarted(stack: LocalStack) -> None:
     stack.programs("slipway_controller")[0].kill()
     wait_for("the screen to name it", lambda: "controller crashed (status 137)" in stack.screen)
     wait_for("it to be back", lambda: stack.programs("slipway_controller"))
 
 
-def test_a_killed_predictor_comes_back(stack: RunningStack, user: httpx.Client) -> None:
+def test_a_killed_predictor_is_restarted(stack: LocalStack, user: httpx.Client) -> None:
     live = stack.model("heart").status.traffic[0]
     before = next(p for p in stack.programs("slipway-serve") if serves(p, live.url))
     before.kill()

@@ -1,4 +1,4 @@
-"""Tokens of the bundled provider, and everything that only looks like one."""
+"""Tokens of the bundled provider, and forgeries of them."""
 
 import base64
 import hmac
@@ -17,20 +17,20 @@ from joserfc.jwk import RSAKey
 from slipway_identity.login import LoginFailed, log_in
 from slipway_local.identity import AUDIENCE
 
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import PATIENT, v2
 
 pytestmark = pytest.mark.stack
 
 
-def signing_key(stack: RunningStack) -> RSAKey:
-    """The provider's own key: forged tokens are then wrong in one thing only."""
+def signing_key(stack: LocalStack) -> RSAKey:
+    """Return the provider's own key, with which forged tokens have only one error."""
     return RSAKey.import_key(
         json.loads((stack.state / "identity" / "signing_key.json").read_text())
     )
 
 
-def forged(stack: RunningStack, header: dict[str, Any] | None = None, **claims: Any) -> str:
+def forged(stack: LocalStack, header: dict[str, Any] | None = None, **claims: Any) -> str:
     key = signing_key(stack)
     now = int(time.time())
     good = {
@@ -46,12 +46,12 @@ def forged(stack: RunningStack, header: dict[str, Any] | None = None, **claims: 
     )
 
 
-def unsigned(stack: RunningStack) -> str:
+def unsigned(stack: LocalStack) -> str:
     return by_hand(stack, {"alg": "none"}, lambda _: b"")
 
 
-def by_hand(stack: RunningStack, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
-    """A token that joserfc would not make."""
+def by_hand(stack: LocalStack, header: dict[str, Any], sign: Callable[[bytes], bytes]) -> str:
+    """Return a token that joserfc would not make."""
     head = encoded(json.dumps({"kid": signing_key(stack).kid, **header}).encode())
     text = f"{head}.{forged(stack).split('.')[1]}"
     return f"{text}.{encoded(sign(text.encode()))}"
@@ -61,12 +61,12 @@ def encoded(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def signed_with_the_public_key(stack: RunningStack) -> str:
+def signed_with_the_public_key(stack: LocalStack) -> str:
     secret = signing_key(stack).as_pem(private=False)
     return by_hand(stack, {"alg": "HS256"}, lambda text: hmac.digest(secret, text, "sha256"))
 
 
-def with_unknown_crit(stack: RunningStack) -> str:
+def with_unknown_crit(stack: LocalStack) -> str:
     key = signing_key(stack).private_key
     assert isinstance(key, RSAPrivateKey)
     header = {"alg": "RS256", "crit": ["shape"], "shape": "round"}
@@ -89,8 +89,8 @@ FORGERIES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize(
     "path", ["/v2/models/heart/infer", "/v1/models/heart/predictions", "/v1/me"]
 )
-def test_a_token_that_is_not_good_is_401_and_says_why(
-    stack: RunningStack, forgery: str, path: str
+def test_an_invalid_token_is_rejected_with_401_and_its_problem(
+    stack: LocalStack, forgery: str, path: str
 ) -> None:
     make, why = FORGERIES[forgery]
     token = make(stack)
@@ -106,26 +106,26 @@ def test_a_token_that_is_not_good_is_401_and_says_why(
     assert why in answer.headers["WWW-Authenticate"]
 
 
-def test_the_same_token_made_well_is_accepted(stack: RunningStack) -> None:
+def test_the_same_token_without_the_error_is_accepted(stack: LocalStack) -> None:
     with httpx.Client(
         base_url=stack.url, headers={"Authorization": f"Bearer {forged(stack)}"}
     ) as client:
         assert client.get("/v1/me").status_code == 200
 
 
-def test_a_wrong_password_gives_no_token(stack: RunningStack) -> None:
+def test_a_wrong_password_gives_no_token(stack: LocalStack) -> None:
     form = {
         "grant_type": "password",
         "client_id": "slipway",
-        "username": "nobody",
+        "username": "unknown",
         "password": "guess",
     }
     assert httpx.post(f"{stack.issuer}/oauth/token", data=form, timeout=30).status_code == 400
     with pytest.raises(LoginFailed):
-        log_in(stack.issuer, "nobody", "guess")
+        log_in(stack.issuer, "unknown", "guess")
 
 
-def test_the_id_token_of_a_login_is_not_accepted(stack: RunningStack) -> None:
+def test_the_id_token_of_a_login_is_not_accepted(stack: LocalStack) -> None:
     tokens = log_in(stack.issuer, "scientist", stack.passwords["scientist"])
     for name, status in (("access_token", 200), ("id_token", 401)):
         with httpx.Client(
@@ -134,7 +134,7 @@ def test_the_id_token_of_a_login_is_not_accepted(stack: RunningStack) -> None:
             assert client.get("/v1/models").status_code == status
 
 
-def test_the_secrets_of_the_ring_are_its_owners_and_not_in_its_logs(stack: RunningStack) -> None:
+def test_only_the_owner_can_read_secrets_and_no_log_has_them(stack: LocalStack) -> None:
     secrets = json.loads((stack.state / "secrets.json").read_text())
     for name in ("secrets.json", "env", "identity/canaille.toml", "identity/signing_key.json"):
         assert (stack.state / name).stat().st_mode & 0o077 == 0

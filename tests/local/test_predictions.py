@@ -1,4 +1,4 @@
-"""What a user gets from the ring: predictions with receipts, and clear refusals."""
+"""Predictions with receipts, and clear rejections."""
 
 import json
 import subprocess
@@ -9,14 +9,14 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import PATIENT, pixels, v2
 
 pytestmark = pytest.mark.stack
 
 
 def test_a_logged_in_user_gets_a_prediction_with_version_digest_and_request_id(
-    stack: RunningStack, user: httpx.Client
+    stack: LocalStack, user: httpx.Client
 ) -> None:
     answer = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]})
     assert answer.status_code == 200, answer.text
@@ -39,7 +39,7 @@ def test_v2_and_named_features_give_the_same_answer(user: httpx.Client) -> None:
     assert answer.headers["Slipway-Digest"].startswith("sha256:")
 
 
-def test_nvidias_client_gets_a_prediction_as_it_comes(stack: RunningStack) -> None:
+def test_an_unmodified_client_of_nvidia_gets_a_prediction(stack: LocalStack) -> None:
     python = Path(".venv-serving/bin/python")  # MLServer brings tritonclient with it
     script = Path("tests/e2e/clients/tritonclient_binary.py")
     command: list[str | Path] = [
@@ -61,7 +61,7 @@ def test_missing_values_are_imputed_by_the_model(user: httpx.Client) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def test_the_receipt_tells_the_whole_story(user: httpx.Client) -> None:
+def test_the_receipt_has_caller_dataset_request_and_response(user: httpx.Client) -> None:
     request = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()
     receipt = user.get(f"/v1/predictions/{request['requestId']}").json()
     assert receipt["version"] == request["version"]
@@ -89,7 +89,9 @@ def test_feedback_joins_the_receipt_and_the_last_one_counts(user: httpx.Client) 
     assert user.get(f"/v1/predictions/{number}").json()["feedback"]["label"] == 0
 
 
-def test_a_receipt_is_its_owners(stack: RunningStack, user: httpx.Client) -> None:
+def test_only_the_owner_and_admins_can_read_a_receipt(
+    stack: LocalStack, user: httpx.Client
+) -> None:
     number = user.post("/v1/models/heart/predictions", json={"instances": [PATIENT]}).json()[
         "requestId"
     ]
@@ -101,14 +103,14 @@ def test_a_receipt_is_its_owners(stack: RunningStack, user: httpx.Client) -> Non
         assert admin.get(f"/v1/predictions/{number}").status_code == 200
 
 
-def test_me_tells_who_i_am(stack: RunningStack) -> None:
+def test_me_returns_subject_and_roles(stack: LocalStack) -> None:
     with stack.client("scientist") as client:
         body = client.get("/v1/me").json()
     assert body["subject"] == "user:scientist"
     assert "scientist" in body["roles"]
 
 
-def test_the_models_are_listed_with_what_they_take(user: httpx.Client) -> None:
+def test_the_models_are_listed_with_their_inputs(user: httpx.Client) -> None:
     listed = {model["name"]: model for model in user.get("/v1/models").json()["models"]}
     assert listed["heart"]["ready"]
     assert listed["digits"]["ready"]
@@ -137,7 +139,7 @@ DIGITS: list[tuple[str, dict[str, Any], int, str]] = [
     [pytest.param("heart", *case[1:], id=case[0]) for case in HEART]
     + [pytest.param("digits", *case[1:], id=case[0]) for case in DIGITS],
 )
-def test_a_v2_request_that_does_not_fit_is_refused_by_the_name_of_the_input(
+def test_a_v2_request_that_does_not_fit_is_rejected_by_the_name_of_the_input(
     user: httpx.Client, model: str, body: dict[str, Any], status: int, field: str
 ) -> None:
     answer = user.post(f"/v2/models/{model}/infer", json=body)
@@ -174,14 +176,14 @@ def test_a_row_that_does_not_fit_is_a_problem_that_names_the_feature(
     ],
     ids=["NaN", "10,000 deep", "cut off", "no text"],
 )
-def test_what_is_no_json_is_refused(user: httpx.Client, path: str, content: bytes) -> None:
+def test_a_body_that_is_not_json_is_rejected(user: httpx.Client, path: str, content: bytes) -> None:
     answer = user.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
 
 
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
-def test_a_body_of_100_mb_is_refused_and_memory_stays_flat(
-    stack: RunningStack, user: httpx.Client, path: str
+def test_a_body_of_100_mb_is_rejected_and_memory_stays_flat(
+    stack: LocalStack, user: httpx.Client, path: str
 ) -> None:
     processes = stack.programs("slipway_gateway") + stack.programs("slipway-serve")
     before = [resident(process) for process in processes]
@@ -198,7 +200,8 @@ def resident(process: psutil.Process) -> int:
 
 
 def test_an_unknown_model_is_404(user: httpx.Client) -> None:
-    assert user.post("/v2/models/nobody/infer", json=v2(PATIENT)).status_code == 404
+    assert user.post("/v2/models/unknown/infer", json=v2(PATIENT)).status_code == 404
     assert (
-        user.post("/v1/models/nobody/predictions", json={"instances": [PATIENT]}).status_code == 404
+        user.post("/v1/models/unknown/predictions", json={"instances": [PATIENT]}).status_code
+        == 404
     )

@@ -1,4 +1,4 @@
-"""New versions under load, rollback, and artifacts that somebody changed."""
+"""New versions under load, rollback, and modified artifacts."""
 
 import httpx
 import pytest
@@ -6,7 +6,7 @@ from slipway_cluster import INFERENCE_SERVICE
 from slipway_contract.model import ConditionType
 
 from tests.load import Load
-from tests.local.conftest import RunningStack
+from tests.local.conftest import LocalStack
 from tests.stack import PATIENT, pixels, v2, wait_for
 
 pytestmark = pytest.mark.stack
@@ -15,7 +15,7 @@ ZEROS = pixels([0.0] * 64)
 
 
 def test_promotion_and_rollback_under_load_fail_no_request_and_receipts_show_the_switch(
-    stack: RunningStack, user: httpx.Client
+    stack: LocalStack, user: httpx.Client
 ) -> None:
     trained = stack.job("train-heart", "--set", "seed=7")
     first, second = stack.live("heart"), str(trained["version"])
@@ -35,7 +35,7 @@ def test_promotion_and_rollback_under_load_fail_no_request_and_receipts_show_the
     assert user.get(f"/v1/predictions/{switched}").json()["version"] == second
 
 
-def test_a_version_that_is_worse_is_not_promoted_and_the_job_says_why(stack: RunningStack) -> None:
+def test_a_worse_version_is_not_promoted_and_the_job_reports_the_reason(stack: LocalStack) -> None:
     before = stack.live("heart")
     worse = stack.job("train-heart", "--set", "C=0.00001")
     refused = stack.job("promote", "heart", str(worse["version"]))
@@ -44,8 +44,8 @@ def test_a_version_that_is_worse_is_not_promoted_and_the_job_says_why(stack: Run
     assert stack.live("heart") == before
 
 
-def test_a_version_with_one_changed_byte_is_refused_and_the_old_one_stays_live(
-    stack: RunningStack, user: httpx.Client
+def test_a_version_with_one_changed_byte_is_rejected_and_the_old_one_stays_live(
+    stack: LocalStack, user: httpx.Client
 ) -> None:
     before = stack.live("digits")
     trained = stack.job("train-digits", "--set", "seed=3")
@@ -53,17 +53,17 @@ def test_a_version_with_one_changed_byte_is_refused_and_the_old_one_stays_live(
     refused = stack.job("promote", "digits", str(trained["version"]))
     assert "model.onnx" in refused["reason"]
     stack.move_alias("digits", str(trained["version"]))
-    said = wait_for("the status to say why", lambda: stack.degraded("digits"))
-    assert said.startswith("DigestMismatch: ")
-    assert "model.onnx" in said
+    message = wait_for("the reason in the status", lambda: stack.degraded("digits"))
+    assert message.startswith("DigestMismatch: ")
+    assert "model.onnx" in message
     assert stack.live("digits") == before
     assert user.post("/v2/models/digits/infer", json=ZEROS).headers["Slipway-Version"] == before
     stack.move_alias("digits", before)
     wait_for("the model to be as wanted", lambda: not stack.degraded("digits"))
 
 
-def test_a_live_version_that_was_changed_is_refused_at_its_restart_and_the_kept_one_takes_over(
-    stack: RunningStack, user: httpx.Client
+def test_a_modified_live_version_is_rejected_at_its_restart_and_the_kept_one_takes_over(
+    stack: LocalStack, user: httpx.Client
 ) -> None:
     kept = stack.live("digits")
     trained = stack.job("train-digits", "--set", "seed=5")
@@ -83,7 +83,7 @@ def test_a_live_version_that_was_changed_is_refused_at_its_restart_and_the_kept_
     stack.move_alias("digits", kept)
 
 
-def flip_a_byte(stack: RunningStack) -> None:
+def flip_a_byte(stack: LocalStack) -> None:
     """Change one byte of the newest model file in the artifact store."""
     newest = max(
         (stack.state / "artifacts").glob("**/model.onnx"), key=lambda path: path.stat().st_mtime

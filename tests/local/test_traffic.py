@@ -1,4 +1,4 @@
-"""Traffic for the ring, and a sweep by its Job."""
+"""Simulated traffic, and a sweep by its Job."""
 
 import json
 import signal
@@ -10,19 +10,19 @@ import httpx
 import pytest
 from slipway_cluster import JOB
 
-from tests.local.conftest import RunningStack, environment
+from tests.local.conftest import LocalStack, environment
 from tests.stack import wait_for
 
 pytestmark = pytest.mark.stack
 
 
 def labelled(scientist: httpx.Client) -> dict[str, int]:
-    """Rows and correct ones of all versions."""
+    """Return the numbers of labelled and of correct rows of all versions."""
     found = scientist.get("/v1/models/heart/accuracy").raise_for_status().json()["versions"]
     return {name: sum(version[name] for version in found) for name in ("rows", "correct")}
 
 
-def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(stack: RunningStack) -> None:
+def test_the_simulator_sends_labelled_rows_until_it_is_terminated(stack: LocalStack) -> None:
     command = [
         sys.executable,
         "-m",
@@ -41,16 +41,16 @@ def test_the_simulator_sends_labelled_rows_until_it_is_told_to_end(stack: Runnin
         ) as process:
             wait_for("20 labels", lambda: labelled(scientist)["rows"] - before["rows"] >= 20)
             process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=30)
         assert process.returncode == 0
-        result: dict[str, Any] = json.loads(said.splitlines()[-1])
+        result: dict[str, Any] = json.loads(output.splitlines()[-1])
         after = labelled(scientist)
     assert result["predicted"] == result["labelled"] == after["rows"] - before["rows"]
     assert result["correct"] == after["correct"] - before["correct"]
     assert (result["refused"], result["dataset"]) == (0, "heart-synthetic")
 
 
-def test_a_sweep_is_an_indexed_job_whose_workers_share_its_trials(stack: RunningStack) -> None:
+def test_a_sweep_is_an_indexed_job_whose_workers_share_its_trials(stack: LocalStack) -> None:
     args = ("--trials=4", "--set=folds=2", "--set=estimator=logistic", "--set=trees=50")
     name = stack.cluster.create_job("tune-heart", args=args)["metadata"]["name"]
     result = stack.result(name)

@@ -1,5 +1,6 @@
-"""The end of the ring, and its second start. Last of this folder by its name: it stops the ring of
-the others.
+"""End and second start of the local stack.
+
+The file's name makes it the last of this folder: it stops the stack of the others.
 """
 
 import signal
@@ -9,14 +10,12 @@ import sys
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from tests.local.conftest import RunningStack, environment
+from tests.local.conftest import LocalStack, environment
 
 pytestmark = pytest.mark.stack
 
 
-def test_ctrl_c_stops_every_process_and_a_second_start_goes_on_with_what_was(
-    stack: RunningStack,
-) -> None:
+def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: LocalStack) -> None:
     digest = stack.model("heart").status.traffic[0].digest
     processes = [
         psutil.Process(stack.process.pid),

@@ -1,5 +1,6 @@
-"""Makes MLflow's account for those who only read, once. MLflow has no command for that, but does it
-for its administrator.
+"""Creates MLflow's read-only account, once.
+
+MLflow has no command for that, but an API for its administrator.
 """
 
 import logging
@@ -10,35 +11,36 @@ import time
 import httpx
 
 TRIES = 100
-"""With a second between: MLflow may still be starting."""
+"""Attempts, one each second: MLflow may still be starting."""
 
 log = logging.getLogger("accounts")
 
 
 def ensure(mlflow: httpx.Client, admin: tuple[str, str], reader: tuple[str, str]) -> str | None:
-    """What is wrong for good, or None when the account is there. Raises httpx.HTTPError when there
-    is no sensible answer.
+    """Return the permanent problem, or None when the account exists.
+
+    Raises httpx.HTTPError for an unexpected response.
     """
     if mlflow.get("users/current", auth=reader).status_code == httpx.codes.OK:
         return None
-    answer = mlflow.post(
+    response = mlflow.post(
         "users/create", auth=admin, json={"username": reader[0], "password": reader[1]}
     )
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        return "MLflow does not know its administrator by the password in the Secret"
-    if answer.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT):
-        # Its code only: the message has the hash of the password in it.
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return "MLflow rejects the password of its administrator in the Secret"
+    if response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.CONFLICT):
+        # Only its code: the message contains the hash of the password.
         return (
-            f"MLflow refuses the account {reader[0]}: {answer.json().get('error_code')}; is it "
-            "there with another password?"
+            f"MLflow rejects the account {reader[0]}: {response.json().get('error_code')}; it may "
+            "exist with another password"
         )
-    answer.raise_for_status()
-    log.info("made %s", reader[0])
+    response.raise_for_status()
+    log.info("created %s", reader[0])
     return None
 
 
 def main() -> int:
-    """Exit status 1 when the account cannot be made, or exists with another password."""
+    """Create the account; return 1 when that fails, or when it exists with another password."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     admin, reader = (

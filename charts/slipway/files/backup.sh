@@ -1,4 +1,4 @@
-# One backup: a folder named by its time, with a dump of each database, the artifacts, and the digests of all.
+# Make one backup: a folder named by its time, with a dump of each database, the artifacts, and their digests.
 set -euo pipefail
 backups=${BACKUPS:-/backup} settings=${SETTINGS:-/etc/slipway} artifacts=${ARTIFACTS:-/mlflow}
 now=$(date -u +%Y%m%dT%H%M%SZ)
@@ -13,10 +13,10 @@ for database in slipway mlflow identity; do
   pg_restore --list "$database.dump" >/dev/null
 done
 
-# After the databases: what they name has been uploaded before, and is never changed afterwards.
+# After the databases: the artifacts that they reference were uploaded before and never change.
 if [ -d "$artifacts" ]; then
-  # What is in the volume without its own folder and without lost+found, which may belong to someone else. Status 1: a file grew
-  # while it was read, so it belongs to a run that the dump does not have as finished.
+  # The content of the volume without its own folder and without lost+found, which may have another owner. Status 1: a file grew
+  # while tar read it, so it belongs to a run that is not finished in the dump.
   find "$artifacts" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .restored ! -name .replaced -printf '%P\0' |
     tar --create --file=artifacts.tar --directory="$artifacts" --null --files-from=- || [ $? -eq 1 ]
 fi

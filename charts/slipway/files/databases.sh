@@ -1,4 +1,4 @@
-# Run once by the image's entrypoint, on an empty volume: a role and a database for each part, closed to the others.
+# The image's entrypoint runs this once, on an empty volume: it creates a role and a private database for each part.
 for folder in /etc/slipway/roles/*/; do
   ROLE="$(cat "$folder/username")" PASSWORD="$(cat "$folder/password")" DATABASE="$(basename "$folder")" \
     psql --no-psqlrc --set ON_ERROR_STOP=1 --username postgres --dbname postgres <<'SQL'

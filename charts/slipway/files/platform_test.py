@@ -1,4 +1,4 @@
-"""What `helm test` does: every part answers, none answers a stranger, and who logs in is served."""
+"""The checks of `helm test`: parts respond, reject anonymous callers, and serve logged-in users."""
 
 import json
 import logging
@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 
 TRIES = 30
-"""With a second between: a new pod is not reached by everyone at once."""
+"""Attempts, one each second: a new pod is not reachable from everywhere immediately."""
 
-log = logging.getLogger("ring")
+log = logging.getLogger("platform")
 
 
-class Ring:
-    """The parts by their addresses; an empty one is not installed."""
+class Platform:
+    """The parts by their addresses; a part with an empty address is not installed."""
 
     def __init__(self, web: httpx.Client, settings: Mapping[str, str]) -> None:
         self._web = web
@@ -27,23 +27,23 @@ class Ring:
     def expect(
         self, status: int, what: str, url: str, method: str = "GET", **request: Any
     ) -> httpx.Response | None:
-        """Ask, and say whether the answer has the status; None when it has not."""
+        """Send a request, log whether it has the status, and return None when it has not."""
         try:
-            answer = self._web.request(method, url, **request)
+            response = self._web.request(method, url, **request)
         except httpx.HTTPError as error:
             log.error("FAILED  %s: %s", what, error)  # noqa: TRY400 - one line a check
         else:
-            if answer.status_code == status:
+            if response.status_code == status:
                 log.info("ok      %s: %d", what, status)
-                return answer
+                return response
             log.error(
-                "FAILED  %s: %d, not %d: %.300s", what, answer.status_code, status, answer.text
+                "FAILED  %s: %d, not %d: %.300s", what, response.status_code, status, response.text
             )
         self.failed = True
         return None
 
     def wait(self) -> None:
-        """Until the gateway is ready, for a while."""
+        """Wait until the gateway is ready, for ``TRIES`` seconds."""
         for _ in range(TRIES):
             try:
                 if (
@@ -55,40 +55,38 @@ class Ring:
                 log.info("the gateway: %s", error)
             time.sleep(1)
 
-    def greet(self) -> None:
-        """As a stranger."""
+    def check_anonymous(self) -> None:
+        """Check the parts as an anonymous caller."""
         gateway, mlflow, identity = (
             self._settings["GATEWAY"],
             self._settings["MLFLOW"],
             self._settings["IDENTITY"],
         )
         self.expect(200, "the gateway is ready", f"{gateway}/readyz")
-        self.expect(401, "the gateway asks for a token", f"{gateway}/v1/models")
+        self.expect(401, "the gateway requires a token", f"{gateway}/v1/models")
         if mlflow:
-            self.expect(200, "MLflow answers", f"{mlflow}/health")
+            self.expect(200, "MLflow responds", f"{mlflow}/health")
             self.expect(
                 401,
-                "MLflow asks for a password",
+                "MLflow requires a password",
                 f"{mlflow}/api/2.0/mlflow/registered-models/search",
             )
         if identity:
             self.expect(
                 200,
-                "the identity provider answers",
+                "the identity provider responds",
                 f"{identity}/.well-known/openid-configuration",
                 headers=self._own_name,
             )
 
-    def use(self) -> None:
-        """As someone who can log in."""
+    def check_login(self) -> None:
+        """Check the gateway as a logged-in user."""
         settings = self._settings
-        from slipway_identity.login import (
-            LoginFailed,
-            log_in,
-        )  # not in the image that runs this without a login
+        # Without a login, another image runs this, which does not have the package.
+        from slipway_identity.login import LoginFailed, log_in
 
         try:
-            answer = log_in(
+            response = log_in(
                 settings["IDENTITY"],
                 settings["ACCOUNT"],
                 settings["PASSWORD"],
@@ -100,7 +98,7 @@ class Ring:
             self.failed = True
             return
         log.info("ok      %s logs in", settings["ACCOUNT"])
-        bearer = {"Authorization": f"Bearer {answer['access_token']}"}
+        bearer = {"Authorization": f"Bearer {response['access_token']}"}
         self.expect(
             200,
             f"the gateway serves {settings['ACCOUNT']}",
@@ -116,21 +114,21 @@ class Ring:
 
     @property
     def _own_name(self) -> dict[str, str]:
-        """Canaille redirects who asks by another name than its own."""
+        """Host header for Canaille, which redirects requests with another name than its own."""
         return {"Host": self._settings["IDENTITY_HOST"]}
 
 
 def main() -> int:
-    """Exit status 1 when something is not as it should be."""
+    """Execute all checks; return 1 when one fails."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     with httpx.Client(timeout=30) as web:
-        ring = Ring(web, os.environ)
-        ring.wait()
-        ring.greet()
+        platform = Platform(web, os.environ)
+        platform.wait()
+        platform.check_anonymous()
         if "PASSWORD" in os.environ:
-            ring.use()
-    return 1 if ring.failed else 0
+            platform.check_login()
+    return 1 if platform.failed else 0
 
 
 if __name__ == "__main__":

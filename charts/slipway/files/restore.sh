@@ -1,7 +1,7 @@
-# Puts back the backup named by BACKUP, the newest one when it is empty.
+# Restore the backup named by BACKUP, the newest one when it is empty.
 #
-# Databases and artifacts are restored beside the present ones and exchanged with them at the end: until then, and when anything
-# fails, the present ones are as they were. What remains of an interrupted run is removed by the next one.
+# Databases and artifacts are restored beside the current ones and exchanged with them at the end: until then, and after a
+# failure, the current ones are unchanged. The next run removes the rest of an interrupted one.
 set -euo pipefail
 backups=${BACKUPS:-/backup} settings=${SETTINGS:-/etc/slipway} artifacts=${ARTIFACTS:-/mlflow}
 databases="slipway mlflow identity"
@@ -27,7 +27,7 @@ url() { # url DATABASE [NAME]: of DATABASE, or of another one on its server
 owner() { # owner DATABASE NAME PROGRAM ARGUMENTS...: as the owner of DATABASE
   run_as "$settings/roles/$1" "$(url "$1" "$2")" "${@:3}"
 }
-administrator() { # the same, as the role that may create databases: one of its own, or else the owner
+administrator() { # the same, as the role that may create databases: the administrator's, or else the owner
   local folder=$settings/administrator
   [ -e "$folder/username" ] || folder=$settings/roles/$1
   run_as "$folder" "$(url "$1" "$2")" "${@:3}"
@@ -35,7 +35,7 @@ administrator() { # the same, as the role that may create databases: one of its 
 sql() { # sql DATABASE: statements from standard input, by the administrator
   administrator "$1" postgres psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --output=/dev/null
 }
-exchange() { # exchange DATABASE OUT IN: the database gets the name OUT, and that of the name IN gets the database's
+exchange() { # exchange DATABASE OUT IN: rename the database to OUT, and the one named IN to the database's name
   sql "$1" <<SQL
 BEGIN;
 ALTER DATABASE "${names[$1]}" RENAME TO "$2";
@@ -43,7 +43,7 @@ ALTER DATABASE "$3" RENAME TO "${names[$1]}";
 COMMIT;
 SQL
 }
-move() { # move FROM TO: all that is in a folder, but for what is the file system's or ours
+move() { # move FROM TO: the content of a folder, without special folders
   find "$1" -mindepth 1 -maxdepth 1 ! -name lost+found ! -name .restored ! -name .replaced -exec mv --target-directory="$2" -- {} +
 }
 
@@ -78,7 +78,7 @@ for database in $databases; do
   name=${names[$database]}
   echo "SET client_min_messages = warning;
     DROP DATABASE IF EXISTS \"${name}_restored\"; DROP DATABASE IF EXISTS \"${name}_replaced\";" | sql "$database"
-  # An empty database with encoding, owner, settings and rights of the present one, as pg_dump writes them.
+  # An empty database with encoding, owner, settings and privileges of the current one, as pg_dump writes them.
   administrator "$database" "" pg_dump --create --schema-only --exclude-schema='*' |
     grep -E '^(CREATE|ALTER|COMMENT|GRANT|REVOKE) (.* )?DATABASE ' |
     sed -E "s/ DATABASE \"?$name\"? / DATABASE \"${name}_restored\" /" |

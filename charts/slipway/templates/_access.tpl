@@ -1,4 +1,4 @@
-{{/* The account of a component that talks to the API server. */}}
+{{/* Service account of a component that uses the API server. */}}
 {{- define "slipway.serviceAccount" -}}
 apiVersion: v1
 kind: ServiceAccount
@@ -7,7 +7,7 @@ metadata:
   labels: {{- include "slipway.labels" . | nindent 4 }}
 {{- end }}
 
-{{/* The account of one that does not: no token is mounted. */}}
+{{/* Service account of another component: no token is mounted. */}}
 {{- define "slipway.plainServiceAccount" -}}
 {{ include "slipway.serviceAccount" . }}
 automountServiceAccountToken: false

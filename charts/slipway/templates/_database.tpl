@@ -1,6 +1,6 @@
 {{/*
-Databases: slipway (event log), mlflow, identity. A URL here never holds a user or a password: those come from a Secret
-through PGUSER and PGPASSWORD, which libpq reads. So no password needs percent-encoding, and none stands in an object.
+Databases: slipway (event log), mlflow, identity. A URL here never contains a user or a password: those come from a Secret
+through PGUSER and PGPASSWORD, which libpq reads. So no password needs percent-encoding, and no object contains one.
 All take (dict "root" $ "database" "mlflow").
 */}}
 {{- define "slipway.database.url" -}}
@@ -12,7 +12,7 @@ postgresql://{{ .root.Release.Name }}-postgresql.{{ .root.Release.Namespace }}.s
 {{- end -}}
 {{- end }}
 
-{{/* The same for SQLAlchemy, which has to be told the driver that the image has: (dict ... "driver" "psycopg") */}}
+{{/* The URL for SQLAlchemy, with the driver of the image: (dict ... "driver" "psycopg") */}}
 {{- define "slipway.database.sqlalchemyUrl" -}}
 postgresql+{{ .driver }}{{ include "slipway.database.url" . | trimPrefix "postgresql" }}
 {{- end }}

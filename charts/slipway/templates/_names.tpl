@@ -1,9 +1,9 @@
-{{/* Every object of a component: slipway.name (dict "root" $ "component" "gateway") */}}
+{{/* Name of every object of a component: slipway.name (dict "root" $ "component" "gateway") */}}
 {{- define "slipway.name" -}}
 {{ .root.Release.Name }}-{{ .component }}
 {{- end }}
 
-{{/* What a Service, a Deployment or a policy selects the pods of a component by; never changes over upgrades. */}}
+{{/* Labels by which Services, Deployments and policies select the pods of a component; never change on upgrades. */}}
 {{- define "slipway.selector" -}}
 app.kubernetes.io/name: slipway
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -24,13 +24,13 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version | replace "+" "_" }
 app.kubernetes.io/part-of: slipway
 {{- end }}
 
-{{/* An image of ours: slipway.image (dict "root" $ "image" .Values.gateway.image) */}}
+{{/* An image of Slipway: slipway.image (dict "root" $ "image" .Values.gateway.image) */}}
 {{- define "slipway.image" -}}
 {{- $tag := .image.tag | default .root.Values.image.tag | default .root.Chart.AppVersion -}}
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ .image.repository }}:{{ $tag }}
 {{- end }}
 
-{{/* An image of someone else: slipway.image.pinned .Values.redis.image */}}
+{{/* An image of another project: slipway.image.pinned .Values.redis.image */}}
 {{- define "slipway.image.pinned" -}}
 {{ .repository }}:{{ .tag }}{{ with .digest }}@{{ . }}{{ end }}
 {{- end }}
@@ -53,7 +53,7 @@ http://{{ .Release.Name }}-mlflow.{{ .Release.Namespace }}.svc:5000
 {{- end -}}
 {{- end }}
 
-{{/* Where the gateway's pods find the issuer's keys, when not at the issuer's own URL. */}}
+{{/* URL at which the gateway's pods find the issuer's keys, when it is not the issuer's own URL. */}}
 {{- define "slipway.oidc.discoveryUrl" -}}
 {{- if .Values.gateway.oidc.discoveryUrl -}}
 {{ .Values.gateway.oidc.discoveryUrl }}

@@ -1,4 +1,4 @@
-{{/* What "restricted" Pod Security asks of a pod: slipway.podSecurity (dict "user" 1000) */}}
+{{/* Security context of a pod for "restricted" Pod Security: slipway.podSecurity (dict "user" 1000) */}}
 {{- define "slipway.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: {{ .user }}
@@ -17,7 +17,7 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* Where a pod may run, and from where its images may be pulled: slipway.placement (dict "root" $ "values" .Values.gateway) */}}
+{{/* Node placement and image pull Secrets of a pod: slipway.placement (dict "root" $ "values" .Values.gateway) */}}
 {{- define "slipway.placement" -}}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -35,7 +35,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 
 {{/*
 Requests and limits with the node's disk that a pod may use: its temporary volumes, and 128 MiB for logs.
-slipway.resources (dict "resources" .Values.gateway.resources "storageMiB" 768); what the values say of it counts.
+slipway.resources (dict "resources" .Values.gateway.resources "storageMiB" 768); the values take precedence.
 */}}
 {{- define "slipway.resources" -}}
 {{- $limit := printf "%dMi" (add .storageMiB 128) -}}
@@ -43,7 +43,7 @@ slipway.resources (dict "resources" .Values.gateway.resources "storageMiB" 768);
 {{- toYaml (mergeOverwrite $storage (deepCopy .resources)) -}}
 {{- end }}
 
-{{/* Settings that the chart has no value of its own for: slipway.env (map name to value) */}}
+{{/* Environment variables without a dedicated value: slipway.env (map name to value) */}}
 {{- define "slipway.env" -}}
 {{- range $name, $value := . }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
@@ -57,8 +57,8 @@ slipway.resources (dict "resources" .Values.gateway.resources "storageMiB" 768);
 {{- end }}
 
 {{/*
-Holds a pod back until its database accepts connections: without it the first start is a row of crashes, each with a
-longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflow")
+Delays a pod until its database accepts connections: otherwise the first start is a series of crashes with growing
+back-offs. slipway.waitForDatabase (dict "root" $ "database" "mlflow")
 */}}
 {{- define "slipway.waitForDatabase" -}}
 - name: wait-for-database
@@ -67,7 +67,7 @@ longer pause behind it. slipway.waitForDatabase (dict "root" $ "database" "mlflo
   command: [sh, -c, 'trap exit TERM; until pg_isready --quiet --timeout=5 --dbname="$DATABASE"; do sleep 1; done']
   env:
     - {name: DATABASE, value: {{ include "slipway.database.url" . | quote }}}
-    # Any name does: nobody logs in, but libpq wants one, and the pod's user has none.
+    # Any name is valid: there is no login, but libpq requires a name, and the pod's user has none.
     - {name: PGUSER, value: nobody}
   securityContext: {{- include "slipway.containerSecurity" . | nindent 4 }}
   resources: {requests: {cpu: 10m, memory: 16Mi, ephemeral-storage: 8Mi}, limits: {cpu: 200m, memory: 64Mi, ephemeral-storage: 64Mi}}

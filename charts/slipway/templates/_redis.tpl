@@ -1,5 +1,5 @@
 {{/*
-Redis, by which gateways share kept answers; nothing when there is none. As with databases, the URL never holds a password.
+URL of the Redis of the response cache; empty without one. Like a database URL, it never contains a password.
 */}}
 {{- define "slipway.redis.url" -}}
 {{- if .Values.redis.enabled -}}
@@ -9,7 +9,7 @@ redis://{{ .Release.Name }}-redis.{{ .Release.Namespace }}.svc:6379/0
 {{- end -}}
 {{- end }}
 
-{{/* The Secret with its password; nothing for one of your own that asks for none. */}}
+{{/* The Secret with its password; empty for an external Redis without a password. */}}
 {{- define "slipway.redis.secret" -}}
 {{- if .Values.redis.existingSecret -}}
 {{ .Values.redis.existingSecret }}

@@ -1,8 +1,8 @@
 {{/*
-Secrets are made once and kept: what the cluster has is used again, also after an uninstall, because the volumes outlive
-the release and would not open for new passwords. `helm template` and GitOps tools cannot look into the cluster: with them,
-give every existingSecret, or each rendering makes new passwords.
-slipway.kept (dict "root" $ "secret" "slipway-mlflow" "key" "password" "new" (randAlphaNum 32)) is the value, not encoded.
+Secrets are generated once and reused, also after an uninstall, because the volumes outlive
+the release and would reject new passwords. `helm template` and GitOps tools cannot read the cluster: with them,
+set every existingSecret; otherwise each rendering generates new passwords.
+slipway.kept (dict "root" $ "secret" "slipway-mlflow" "key" "password" "new" (randAlphaNum 32)) returns the value, not encoded.
 */}}
 {{- define "slipway.kept" -}}
 {{- $found := (lookup "v1" "Secret" .root.Release.Namespace .secret).data | default dict -}}

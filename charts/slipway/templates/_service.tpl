@@ -23,7 +23,7 @@ spec:
       {{- end }}
 {{- end }}
 
-{{/* Apart, so that a Service that is open to the world does not open the metrics too: slipway.metricsService $names */}}
+{{/* A separate Service, so that a public Service does not publish the metrics: slipway.metricsService $names */}}
 {{- define "slipway.metricsService" -}}
 apiVersion: v1
 kind: Service

@@ -1,5 +1,5 @@
 {{/*
-Objects that the cluster has once. Refuses, in words, what another release owns:
+Cluster-scoped objects. Fails when another release owns the object:
 slipway.shared (dict "root" $ "apiVersion" "v1" "kind" "X" "name" "x" "value" "crd.install")
 */}}
 {{- define "slipway.shared" -}}

@@ -1,4 +1,4 @@
-"""What a cluster checks before it takes an object."""
+"""Admission of the local cluster: validation before an object is stored."""
 
 import re
 from collections.abc import Callable
@@ -29,8 +29,9 @@ from slipway_local.standin.serving import (
 from slipway_local.standin.workload import CronJobSpec, JobSpec
 
 _STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
-"""Kept for those who read them; one process stands for all replicas, so there is nothing to
-scale.
+"""Kinds that the local cluster stores but does not run.
+
+One process stands for all replicas, so there is nothing to scale.
 """
 
 KINDS = {
@@ -57,7 +58,7 @@ _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
 
 
 def kind_of(manifest: Manifest) -> Kind:
-    """The kind that the object says it is; raises Invalid when it is none of ours."""
+    """Return the kind of the object; raise Invalid when the local cluster does not support it."""
     kind = KINDS.get(manifest.get("kind", ""))
     if kind is None or manifest.get("apiVersion") != kind.api_version:
         raise Invalid(
@@ -68,7 +69,7 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 def name_of(manifest: Manifest) -> str:
-    """The object's name; raises Invalid when it is not a DNS name."""
+    """Return the object's name; raise Invalid when it is not a DNS name."""
     name = manifest.get("metadata", {}).get("name")
     if not isinstance(name, str) or not _NAME.match(name):
         raise Invalid(f"metadata.name: {name!r} is not a DNS name (a-z, 0-9, '-', '.')")
@@ -76,9 +77,7 @@ def name_of(manifest: Manifest) -> str:
 
 
 def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
-    """Raises Invalid, naming the field, if the object breaks its schema or asks for what the
-    stand-in cannot do.
-    """
+    """Raise Invalid, naming the field, when the schema or the local cluster rejects the object."""
     _check_strings(manifest, "labels")
     _check_strings(manifest, "annotations")
     if kind == MODEL:
@@ -91,15 +90,16 @@ def admit(kind: Kind, manifest: Manifest, old: Manifest | None = None) -> None:
 
 
 def admit_status(kind: Kind, manifest: Manifest) -> None:
-    """Raise Invalid, naming the field, if the status breaks its schema. A field of a later release
-    is stored as it is.
+    """Raise Invalid, naming the field, when the status breaks its schema.
+
+    A field of a later release is stored unchanged.
     """
     if kind == MODEL:
         _check(manifest, lambda: ModelStatus.model_validate(manifest["status"]), ("status",))
 
 
 def with_defaults(kind: Kind, manifest: Manifest) -> Manifest:
-    """The object with the defaults that the API server writes into Jobs and CronJobs."""
+    """Return the object with the defaults that the API server writes into Jobs and CronJobs."""
     if kind not in (JOB, CRON_JOB):
         return manifest
     fields = _SPECS[kind].model_fields.values()

@@ -5,10 +5,10 @@ from typing import Any
 
 
 def merge(before: dict[str, Any], now: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
-    """The live object after this manager, who had set ``before``, applied ``now``."""
+    """Return the live object after this manager, which had set ``before``, applied ``now``."""
     result = dict(live)
     for key in before.keys() - now.keys():
-        _take_back(key, before[key], result)
+        _remove_own(key, before[key], result)
     for key, value in now.items():
         if isinstance(value, dict) and isinstance(live.get(key), dict):
             former = before.get(key)
@@ -18,8 +18,8 @@ def merge(before: dict[str, Any], now: dict[str, Any], live: dict[str, Any]) -> 
     return result
 
 
-def _take_back(key: str, former: Any, result: dict[str, Any]) -> None:
-    """Remove a field that was ours, but not what others put into it."""
+def _remove_own(key: str, former: Any, result: dict[str, Any]) -> None:
+    """Remove a field of this manager, but not the fields of others in it."""
     if isinstance(former, dict) and isinstance(result.get(key), dict):
         rest = merge(former, {}, result[key])
         if rest:

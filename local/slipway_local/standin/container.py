@@ -1,4 +1,4 @@
-"""How a container becomes a local process: command line, environment, folders, ports."""
+"""A container as a local process: command line, environment, folders, ports."""
 
 import os
 import random
@@ -14,9 +14,9 @@ from slipway_local.standin.process import MARK
 from slipway_local.standin.workload import Container, PodSpec
 
 TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
-"""Environment variable: the file that stands for ``/dev/termination-log``."""
+"""Environment variable with the file that stands for ``/dev/termination-log``."""
 
-# Below the range that the kernel takes for outgoing connections, so that a free port stays free
+# Below the kernel's range of ephemeral ports, so that a free port stays free
 # until its process listens.
 _PORTS = range(20000, 32768)
 _INHERITED = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -24,21 +24,21 @@ _INHERITED = ("HOME", "USER", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT
 
 @dataclass(frozen=True)
 class Image:
-    """What a container image is when local: a folder of programs and an environment."""
+    """Local equivalent of a container image: a folder of programs and an environment."""
 
     path: Path
-    """A ``bin`` folder, put first in PATH."""
+    """The ``bin`` folder, first in PATH."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """The image's ENV; a container's env goes before it."""
+    """The image's ENV; the container's env takes precedence."""
     workdir: Path | None = None
-    """Where the program starts; the pod's own folder if None."""
+    """Working directory; the pod's own folder if None."""
     entrypoint: tuple[str, ...] = ()
-    """What runs when the container has no command."""
+    """Command of a container that has none."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A process to be started."""
+    """Parameters of a process to start."""
 
     argv: list[str]
     env: dict[str, str]
@@ -65,8 +65,9 @@ class PodFolder:
         return self.path / f"{container}.termination"
 
     def mounts(self, container: Container) -> dict[str, Path]:
-        """Mount path to real folder. /tmp is not among them: TMPDIR stands for it, and host paths
-        begin with it.
+        """Return the real folder of each mount path.
+
+        /tmp is not among them: TMPDIR stands for it, and paths of the host begin with it.
         """
         mounts = {
             mount.mount_path.rstrip("/"): self._volumes[mount.name]
@@ -78,8 +79,9 @@ class PodFolder:
 def launch(
     container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod: Manifest
 ) -> Launch:
-    """The process of a pod's container. Mount paths and container ports are replaced in arguments
-    and in its own environment.
+    """Return the process of a pod's container.
+
+    Mount paths and container ports are replaced in its arguments and in its own environment.
     """
     mounts = folder.mounts(container)
 
@@ -109,7 +111,7 @@ def launch(
 
 
 def with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
-    """Replace mount paths where they stand as paths, not inside longer ones."""
+    """Replace mount paths that are whole paths, not parts of longer ones."""
     if not mounts:
         return text
     longest_first = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
@@ -119,15 +121,16 @@ def with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
 
 
 def with_ports(text: str, ports: Mapping[int, int]) -> str:
-    """Replace container ports where they stand as whole numbers."""
+    """Replace container ports that are whole numbers."""
     return re.sub(
         r"(?<![\w.])\d+(?![\w.])", lambda match: str(ports.get(int(match[0]), match[0])), text
     )
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """``$(NAME)`` replaced, ``$$`` made ``$``; unknown names stay as they are, as Kubernetes does
-    it.
+    """Replace ``$(NAME)`` by the variable's value and ``$$`` by ``$``, as Kubernetes does.
+
+    References to unknown names are unchanged.
     """
     return re.sub(
         r"\$(?:\$|\(([A-Za-z_][\w.-]*)\))",
@@ -137,7 +140,7 @@ def expanded(text: str, env: Mapping[str, str]) -> str:
 
 
 def free_ports(wanted: Iterable[int], taken: set[int]) -> dict[int, int]:
-    """A free loopback port for each container port, none of ``taken``."""
+    """Return a free loopback port, not in ``taken``, for each container port."""
     result: dict[int, int] = {}
     for port in wanted:
         result[port] = next(

@@ -1,4 +1,4 @@
-"""What a Job's pods mean for the Job: retries, deadlines, status."""
+"""Status of a Job from its pods: retries, deadlines, completion."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,40 +18,36 @@ class Backoff:
     first: float = 2
     longest: float = 120
     reset_after: float = 60
-    """A process that stayed up so long is healthy again: its next crash counts as the first."""
+    """Run time after which a process counts as healthy: its next crash is the first again."""
 
     def delay(self, failures: int) -> float:
-        """Before the next start, after so many failures in a row; the first restart is
-        immediate.
-        """
+        """Return the delay after so many consecutive failures; the first restart is immediate."""
         return (
             0.0 if failures <= 1 else min(self.longest, self.first * 2.0 ** min(failures - 2, 32))
         )
 
 
 INDEX = "batch.kubernetes.io/job-completion-index"
-"""Label and annotation of an Indexed Job's pods; their containers know it as
-``JOB_COMPLETION_INDEX``.
-"""
+"""Label and annotation of an Indexed Job's pods; their environment has ``JOB_COMPLETION_INDEX``."""
 
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What is to be done for a Job now."""
+    """Next steps for a Job."""
 
     status: Manifest
     start: Sequence[int | None] = ()
-    """Start a (new) pod for each of these indexes; None is the index of a Job that has none."""
+    """Indexes to start a (new) pod for; None is the index of a Job that has none."""
     retries: int = 0
-    """How often the new pod may restart its container, where its restartPolicy lets it."""
+    """Container restarts that the new pod may use, where its restartPolicy allows them."""
     stop: list[str] = field(default_factory=list)
-    """Names of pods to end."""
+    """Names of pods to stop."""
     delete: bool = False
-    """The Job has outlived its ttlSecondsAfterFinished."""
+    """True when ttlSecondsAfterFinished has passed."""
 
 
 def finished(job: Manifest) -> str | None:
-    """``Complete``, ``Failed``, or None while it is not over."""
+    """Return ``Complete``, ``Failed``, or None for an unfinished Job."""
     for condition in job.get("status", {}).get("conditions", []):
         if condition["type"] in ("Complete", "Failed") and condition["status"] == "True":
             return str(condition["type"])
@@ -59,7 +55,7 @@ def finished(job: Manifest) -> str | None:
 
 
 def finished_at(job: Manifest) -> datetime:
-    """When the Job ended; only for a finished one."""
+    """Return when a finished Job ended."""
     (condition,) = [
         each for each in job["status"]["conditions"] if each["type"] in ("Complete", "Failed")
     ]
@@ -67,7 +63,7 @@ def finished_at(job: Manifest) -> datetime:
 
 
 def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backoff) -> JobPlan:
-    """``pods`` are those of the Job, the oldest first."""
+    """Return the plan for a Job with its pods, the oldest first."""
     spec = JobSpec.model_validate(job["spec"])
     if finished(job):
         ttl = spec.ttl_seconds_after_finished
@@ -87,15 +83,14 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
         status["completedIndexes"] = _ranges(done)
     if len(done) == spec.completions:
         return JobPlan(_completed(status, now))
-    failures = failed + sum(
-        map(_restarts, pods)
-    )  # a container restarted in its pod counts like a failed pod
+    # A container restarted in its pod counts like a failed pod.
+    failures = failed + sum(map(_restarts, pods))
     deadline = spec.active_deadline_seconds
     problem = None
     if deadline is not None and now >= moment_of(status["startTime"]) + timedelta(seconds=deadline):
         problem = ("DeadlineExceeded", "Job was active longer than specified deadline")
-    elif hopeless := _hopeless(spec, pods):
-        problem = ("PodFailurePolicy", hopeless)
+    elif message := _permanent_failure(spec, pods):
+        problem = ("PodFailurePolicy", message)
     elif failures > spec.backoff_limit:
         problem = (
             "BackoffLimitExceeded",
@@ -118,7 +113,7 @@ def plan(job: Manifest, pods: Sequence[Manifest], now: datetime, backoff: Backof
 
 
 def _by_index(spec: JobSpec, pods: Sequence[Manifest]) -> Mapping[int | None, list[Manifest]]:
-    """All pods that there were for each index that there is to be."""
+    """Return all pods of each index, including indexes without a pod."""
     if not spec.is_indexed:
         return {None: list(pods)}
     found: dict[int | None, list[Manifest]] = {index: [] for index in range(spec.completions)}
@@ -128,7 +123,7 @@ def _by_index(spec: JobSpec, pods: Sequence[Manifest]) -> Mapping[int | None, li
 
 
 def _ranges(indexes: Sequence[int | None]) -> str:
-    """``0,2-4``, as Kubernetes writes ``completedIndexes``."""
+    """Return the indexes as in ``completedIndexes`` of Kubernetes: ``0,2-4``."""
 
     def runs() -> Iterator[str]:
         ordered = sorted(index for index in indexes if index is not None)
@@ -179,8 +174,8 @@ def _condition(kind: str, reason: str, message: str, now: datetime) -> Manifest:
     }
 
 
-def _hopeless(spec: JobSpec, pods: Sequence[Manifest]) -> str | None:
-    """Which pod ended so that none need follow it."""
+def _permanent_failure(spec: JobSpec, pods: Sequence[Manifest]) -> str | None:
+    """Return the message of the FailJob rule that the end of a pod matches."""
     rules = spec.pod_failure_policy.rules if spec.pod_failure_policy else []
     for pod in pods:
         code = (terminated(pod) or {}).get("exitCode") if phase_of(pod) == "Failed" else None

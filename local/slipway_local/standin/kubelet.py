@@ -1,4 +1,4 @@
-"""Runs the Jobs, CronJobs and InferenceServices of a LocalCluster as processes of this machine."""
+"""Executor of a LocalCluster's Jobs, CronJobs and InferenceServices as local processes."""
 
 import fcntl
 import logging
@@ -42,22 +42,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KubeletOptions:
-    """How the stand-in behaves in time and space."""
+    """Times and limits of the local cluster."""
 
     backoff: Backoff = field(default_factory=Backoff)
-    """Between restarts of a container and between pods of a Job."""
+    """Delay between restarts of a container and between pods of a Job."""
     log_bytes: int = 20 * 2**20
-    """How much of a container's output is kept."""
+    """Size to which the log of a container is limited."""
     turn_seconds: float = 0.5
-    """How often clocks (schedules, deadlines, retries) are looked at when nothing is written."""
+    """Interval of checks of schedules, deadlines and retries while nothing is written."""
 
 
 class Kubelet:
-    """The one that runs things; only one may run on a state folder at a time.
+    """The executor; only one may run on a state folder at a time.
 
-    Everything it knows is in the store, so it goes on where an earlier one stopped or was killed:
-    InferenceServices are started again from their storage initializer, a Job's interrupted pod
-    counts as failed and is retried within its backoffLimit.
+    Its whole state is in the store, so it continues after an earlier one that stopped or was
+    killed: InferenceServices restart from their storage initializer; an interrupted pod of a Job
+    counts as failed and is retried within the backoffLimit.
     """
 
     def __init__(
@@ -69,8 +69,10 @@ class Kubelet:
         crashed: Callable[[Crash], None] = lambda _: None,
         clock: Clock = utc_now,
     ) -> None:
-        """``images``: by the name that containers say. ``crashed`` is called, on the pod's thread,
-        for each process that ended on its own when it should not have, or failed.
+        """Create an executor on the state folder ``root``.
+
+        ``images`` has the image names of containers as keys. ``crashed`` is called, on the pod's
+        thread, for each process that failed or ended unexpectedly.
         """
         self._cluster = LocalCluster(root)
         self._root = root
@@ -85,8 +87,9 @@ class Kubelet:
         self._reporting = threading.Lock()
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set; then every process is ended. Raises ClusterError when another one
-        runs on the folder.
+        """Run until ``stop`` is set, then end every process.
+
+        Raises ClusterError when another kubelet runs on the folder.
         """
         with self._only_one():
             self._abandon_pods()
@@ -106,13 +109,11 @@ class Kubelet:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ClusterError(
-                    f"another kubelet runs on {self._root}: stop that one first"
-                ) from None
+                raise ClusterError(f"another kubelet runs on {self._root}; stop it first") from None
             yield
 
     def _abandon_pods(self) -> None:
-        """What an earlier kubelet could not end is killed, and its pods are counted as failed."""
+        """Kill the processes that an earlier kubelet left behind and mark their pods as failed."""
         pods = [pod for pod in self._cluster.list(POD) if not _is_over(pod)]
         containers = [
             container
@@ -139,21 +140,21 @@ class Kubelet:
         self._report(pod["metadata"]["name"], status)
 
     def _turn(self) -> None:
-        for kind, look in (
-            (CRON_JOB, self._look_at_cron_job),
-            (JOB, self._look_at_job),
-            (INFERENCE_SERVICE, self._look_at_service),
+        for kind, sync in (
+            (CRON_JOB, self._sync_cron_job),
+            (JOB, self._sync_job),
+            (INFERENCE_SERVICE, self._sync_service),
         ):
             for manifest in self._cluster.list(kind):
                 try:
-                    look(manifest)
+                    sync(manifest)
                 except (NotFound, Conflict):
-                    continue  # changed meanwhile: the next turn sees it as it is then
-                except Exception:  # one object's trouble must not stop the others
+                    continue  # changed meanwhile: the next turn reads it again
+                except Exception:  # a failure of one object must not stop the others
                     log.exception("%s %s", kind.name, manifest["metadata"]["name"])
-        self._look_at_pods()
+        self._sync_pods()
 
-    def _look_at_cron_job(self, cron_job: Manifest) -> None:
+    def _sync_cron_job(self, cron_job: Manifest) -> None:
         plan = schedule.plan(
             cron_job, self._cluster.store.owned(JOB, cron_job["metadata"]["uid"]), self._clock()
         )
@@ -164,7 +165,7 @@ class Kubelet:
                 self._cluster.create(plan.start)
         self._cluster.update_status(CRON_JOB, cron_job["metadata"]["name"], plan.status)
 
-    def _look_at_job(self, job: Manifest) -> None:
+    def _sync_job(self, job: Manifest) -> None:
         name = job["metadata"]["name"]
         pods = self._cluster.store.owned(POD, job["metadata"]["uid"])
         plan = jobs.plan(job, pods, self._clock(), self._options.backoff)
@@ -179,7 +180,7 @@ class Kubelet:
             self._create_job_pod(job, index, plan.retries)
 
     def _create_job_pod(self, job: Manifest, index: int | None, retries: int) -> None:
-        """With what Kubernetes adds to a Job's pod: its name, and of an Indexed Job the index."""
+        """Create a pod with the labels and annotations that Kubernetes adds: Job name and index."""
         template = job["spec"]["template"]
         labels = {
             **template.get("metadata", {}).get("labels", {}),
@@ -189,18 +190,18 @@ class Kubelet:
         spec = template["spec"]
         if index is not None:
             labels[INDEX] = annotations[INDEX] = str(index)
-            told = {
+            variable = {
                 "name": "JOB_COMPLETION_INDEX",
                 "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}},
             }
             groups = {key: spec[key] for key in ("initContainers", "containers") if key in spec}
             spec = spec | {
-                key: [{**each, "env": [*each.get("env", []), told]} for each in of]
+                key: [{**each, "env": [*each.get("env", []), variable]} for each in of]
                 for key, of in groups.items()
             }
         self._create_pod(JOB, job, spec, labels, annotations)
 
-    def _look_at_service(self, service: Manifest) -> None:
+    def _sync_service(self, service: Manifest) -> None:
         name = service["metadata"]["name"]
         try:
             spec = predictor.pod_spec(
@@ -230,7 +231,7 @@ class Kubelet:
         self._cluster.update_status(
             INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock())
         )
-        # A former template's pod serves until the new one answers.
+        # A pod of the former template serves until the new one is ready.
         if any(map(predictor.is_ready, current)):
             for pod in pods:
                 if pod not in current:
@@ -265,8 +266,8 @@ class Kubelet:
             }
         )
 
-    def _look_at_pods(self) -> None:
-        """Run the pods that there are; end those that are gone or over."""
+    def _sync_pods(self) -> None:
+        """Start new pods; end deleted and finished ones."""
         manifests = {pod["metadata"]["uid"]: pod for pod in self._cluster.list(POD)}
         for uid in self._pods.keys() - {uid for uid, pod in manifests.items() if not _is_over(pod)}:
             self._ending[uid] = self._pods.pop(uid)
@@ -303,7 +304,7 @@ class Kubelet:
     def _report(self, pod: str, status: Manifest) -> None:
         with suppress(NotFound), self._reporting:  # deleted meanwhile
             former = self._cluster.get(POD, pod)
-            if _is_over(former):  # what still ends in it does not bring it back
+            if _is_over(former):  # the end of its processes does not change a finished phase
                 status = {
                     **status,
                     "phase": former["status"]["phase"],

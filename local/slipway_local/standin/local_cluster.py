@@ -1,4 +1,4 @@
-"""The same objects without Kubernetes: kept in a state folder, run by the Kubelet on it."""
+"""A cluster without Kubernetes: the objects are in a state folder, and the Kubelet runs them."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from slipway_cluster.interface import (
     NotFound,
     WatchEvent,
 )
-from slipway_cluster.job import manual_job, telling
+from slipway_cluster.job import manual_job, representative_pod
 
 from slipway_local.standin.admission import admit, admit_status, kind_of, name_of, with_defaults
 from slipway_local.standin.apply import merge
@@ -32,9 +32,7 @@ from slipway_local.standin.store import Changes, Store
 
 
 class LocalCluster:
-    """A ``Cluster`` on a folder. Any number of processes may use the folder at once; one of them
-    runs the Kubelet.
-    """
+    """A ``Cluster`` on a folder, which several processes may use; one of them runs the Kubelet."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,7 +55,7 @@ class LocalCluster:
             return self.store.replace(old, new, wanted)
 
     def create(self, manifest: Manifest) -> Manifest:
-        """A new object. Raises Conflict when the name is taken, Invalid."""
+        """Create an object; raise Invalid, or Conflict when the name is taken."""
         kind = POD if manifest["kind"] == POD.name else kind_of(manifest)
         name = name_of(manifest)
         if kind != POD:
@@ -198,7 +196,7 @@ class LocalCluster:
         )
         for each in reversed(owners):
             if pods := self.store.owned(POD, each):
-                return pods[-1] if kind == INFERENCE_SERVICE else telling(pods)
+                return pods[-1] if kind == INFERENCE_SERVICE else representative_pod(pods)
         return None
 
     def _change(self, kind: Kind, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:
@@ -216,10 +214,7 @@ def _in_namespace(kind: Kind, manifest: Manifest) -> Manifest:
 def _check_version(manifest: Manifest, old: Manifest) -> None:
     version = manifest["metadata"].get("resourceVersion")
     if version is not None and version != old["metadata"]["resourceVersion"]:
-        raise Conflict(
-            f"{manifest['kind']} {manifest['metadata']['name']} was changed since it was "
-            "read: read it again"
-        )
+        raise Conflict(f"{manifest['kind']} {manifest['metadata']['name']} s read: read it again")
 
 
 def _differences(
@@ -235,7 +230,7 @@ def _differences(
 
 
 def _missing(kind: Kind, name: str) -> NotFound:
-    return NotFound(f"{kind.name} {name} is not there")
+    return NotFound(f"{kind.name} {name} does not exist")
 
 
 def connect(url: str) -> LocalCluster:

@@ -1,8 +1,7 @@
-"""``python parent_death.py PARENT_PID PROGRAM ARG…``: become PROGRAM, and die when the parent does,
-however it dies.
+"""``python parent_death.py PARENT_PID PROGRAM ARG…``: run PROGRAM with a parent-death signal.
 
-A program of its own, for nothing may safely run between fork and exec in a process that has
-threads. It imports as little as it can.
+The kernel kills PROGRAM when its parent dies. This is a separate program because a process with
+threads must run as little code as possible between fork and exec; it has few imports.
 """
 
 import os
@@ -13,12 +12,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, argv: list[str]) -> None:
-    """Does not return. A program that cannot be started gives 127, as in a shell."""
+    """Replace this process by the program; exit with 127 when it cannot be started."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the call above
+    if os.getppid() != parent:  # the parent died before the call above
         sys.exit(1)
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - there is nothing for a shell to do

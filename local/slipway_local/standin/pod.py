@@ -1,6 +1,4 @@
-"""One pod as processes of this machine: init containers, then the container, restarted as the pod's
-restartPolicy says.
-"""
+"""One pod as local processes: init containers, then the container with its restartPolicy."""
 
 import logging
 import threading
@@ -21,7 +19,7 @@ from slipway_local.standin.process import Process, kill_leftovers
 from slipway_local.standin.workload import Container, PodSpec
 
 RETRIES = "slipway.dev/retries"
-"""Annotation: how often the pod may restart a container; without limit if absent."""
+"""Annotation: limit of container restarts of the pod; no limit if absent."""
 TICK_SECONDS = 0.05
 STOPPED = "Stopped"
 _MESSAGE_LIMIT = 4096
@@ -31,17 +29,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Crash:
-    """A process that ended though nobody asked it to."""
+    """A process that ended unexpectedly."""
 
     kind: str
-    """Kind of the object that the pod belongs to: Job or InferenceService."""
+    """Kind of the object that owns the pod: Job or InferenceService."""
     name: str
     pod: str
     container: str
     exit_code: int
     restarts: int
     message: str
-    """What it left in its termination log, else the end of its output."""
+    """Its termination message, else the end of its output."""
 
     def __str__(self) -> str:
         last_line = self.message.rsplit("\n", 1)[-1]
@@ -53,7 +51,7 @@ class Crash:
 
 @dataclass
 class ContainerStatus:
-    """State of one container, as Kubernetes writes it."""
+    """State of one container, in the format of Kubernetes."""
 
     name: str
     restarts: int = 0
@@ -76,11 +74,11 @@ class ContainerStatus:
 
 
 Report = Callable[[Manifest], None]
-"""Takes the pod's new status."""
+"""Receives the pod's new status."""
 
 
 class Pod:
-    """A thread that runs a pod to its end. The thread outlives its processes, which die with it."""
+    """A thread that runs a pod to its end. Its processes die with the thread."""
 
     def __init__(
         self,
@@ -110,8 +108,8 @@ class Pod:
         self._init = [ContainerStatus(container.name) for container in self._spec.init_containers]
         self._main = ContainerStatus(self._spec.main.name)
         self._start_time = precise_stamp(utc_now())
-        # An interpreter that ends does not wait for it; the parent-death signal ends its processes
-        # then.
+        # The interpreter does not wait for a daemon thread; the parent-death signal ends its
+        # processes then.
         self._thread = threading.Thread(
             target=self._run, name=manifest["metadata"]["name"], daemon=True
         )
@@ -120,14 +118,12 @@ class Pod:
         self._thread.start()
 
     def stop(self, *, drain: bool = True) -> None:
-        """Ask it to end; without ``drain`` at once, leaving out preStop (nobody is left to send
-        requests).
-        """
+        """Request the end of the pod; without ``drain``, skip preStop."""
         self._draining = drain
         self._stopping.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Whether it has ended."""
+        """Wait for the end and return True when the pod has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -137,24 +133,24 @@ class Pod:
         except Exception:  # the edge of this thread: the pod must not seem to be running
             log.exception("pod %s", self.manifest["metadata"]["name"])
             succeeded = False
-        self._tell("Succeeded" if succeeded else "Failed")
+        self._report_phase("Succeeded" if succeeded else "Failed")
 
     def _run_all(self) -> bool:
         self._folder.make()
-        self._tell("Pending")
+        self._report_phase("Pending")
         every = [
             *zip(self._spec.init_containers, self._init, strict=True),
             (self._spec.main, self._main),
         ]
         return all(
-            self._keep(container, status, is_init=status is not self._main)
+            self._run_container(container, status, is_init=status is not self._main)
             for container, status in every
         )
 
-    def _keep(self, container: Container, status: ContainerStatus, *, is_init: bool) -> bool:
-        """Run a container until it has succeeded (True), or has failed for good or is stopped
-        (False).
-        """
+    def _run_container(
+        self, container: Container, status: ContainerStatus, *, is_init: bool
+    ) -> bool:
+        """Run a container until it succeeds (True), fails permanently or is stopped (False)."""
         failures = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -177,9 +173,7 @@ class Pod:
     def _run_once(
         self, container: Container, status: ContainerStatus, *, is_init: bool
     ) -> int | None:
-        """Start the container's process and see it to its end; gives the exit code, None if it was
-        stopped.
-        """
+        """Run the container's process to its end; return the exit code, None if it was stopped."""
         pod_log = PodLog(self._folder.log(container.name))
         output_begins = pod_log.size()
         image = self._images.get(container.image)
@@ -226,16 +220,14 @@ class Pod:
         *,
         is_init: bool,
     ) -> tuple[int, str]:
-        """Probe the process until it ends, is stopped, or must be restarted; gives exit code and
-        reason.
-        """
+        """Probe the process until it ends or has to end; return the exit code and the reason."""
         probes = Probes(container, self.ports, time.monotonic())
         phase: Literal["Pending", "Running"] = "Pending" if is_init else "Running"
-        told: tuple[bool, bool] | None = None
+        reported: tuple[bool, bool] | None = None
         while (code := process.poll()) is None:
             if self._stopping.is_set():
                 status.ready = False
-                self._tell(phase)
+                self._report_phase(phase)
                 return self._end(process, container), STOPPED
             problem = None if is_init else probes.turn(time.monotonic())
             if problem:
@@ -243,15 +235,15 @@ class Pod:
                     "%s: %s: %s", self.manifest["metadata"]["name"], container.name, problem
                 )
                 return self._end(process, container), problem
-            if told != (probes.started, probes.ready):
-                told = status.started, status.ready = probes.started, probes.ready
-                self._tell(phase)
+            if reported != (probes.started, probes.ready):
+                reported = status.started, status.ready = probes.started, probes.ready
+                self._report_phase(phase)
             pod_log.keep_below(self._log_limit // 2)
             self._stopping.wait(TICK_SECONDS)
         return code, "Completed" if code == 0 else "Error"
 
     def _end(self, process: Process, container: Container) -> int:
-        """preStop, SIGTERM, and SIGKILL to the whole group when the grace period is over."""
+        """Execute preStop, send SIGTERM, and after the grace period SIGKILL to the whole group."""
         deadline = time.monotonic() + self._spec.termination_grace_period_seconds
         if container.lifecycle and self._draining:
             self._await_end(
@@ -272,7 +264,7 @@ class Pod:
         return code
 
     def _wait(self, status: ContainerStatus, seconds: float) -> None:
-        """The back-off before a restart, which one can see."""
+        """Wait for the back-off before a restart; the status shows it."""
         status.last_state = status.state
         status.state = {
             "waiting": {
@@ -280,7 +272,7 @@ class Pod:
                 "message": f"back-off {seconds:g}s restarting failed container",
             }
         }
-        self._tell("Pending" if status is not self._main else "Running")
+        self._report_phase("Pending" if status is not self._main else "Running")
         self._stopping.wait(seconds)
 
     def _not_started(self, status: ContainerStatus, message: str) -> int:
@@ -297,9 +289,7 @@ class Pod:
         return 128
 
     def _message(self, container: str, pod_log: PodLog, output_begins: int, *, failed: bool) -> str:
-        """What the program says about its end: its termination log, else after a failure the end of
-        its output.
-        """
+        """Return the program's termination message, else after a failure the end of its output."""
         with self._folder.termination_log(container).open("rb") as file:
             written = file.read(_MESSAGE_LIMIT).decode("utf-8", "replace").strip()
         return written or (pod_log.tail(output_begins) if failed else "")
@@ -319,7 +309,7 @@ class Pod:
         log.warning("%s", crash)
         self._crashed(crash)
 
-    def _tell(self, phase: str) -> None:
+    def _report_phase(self, phase: str) -> None:
         self._report(
             {
                 "phase": phase,

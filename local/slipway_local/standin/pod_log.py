@@ -1,4 +1,4 @@
-"""What a container wrote, bounded in size."""
+"""Log of a container, limited in size."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,25 +9,23 @@ CHUNK = 2**20
 
 
 class PodLog:
-    """One container's output over all its restarts: the file, and beside it the part before
-    (``.1``).
-    """
+    """Output of one container over all restarts: the file, and its former part (``.1``)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.former = path.with_name(path.name + ".1")
 
     def keep_below(self, limit: int) -> None:
-        """Once the file has ``limit`` bytes it becomes the former part, and the former part goes.
+        """Move the content to the former part once the file has ``limit`` bytes.
 
-        Copied and truncated, not renamed: the process goes on writing to the file that it has open
-        (for appending).
+        It is copied and truncated, not renamed: the process continues to append to the file that it
+        has open.
         """
         if self.size() < limit:
             return
         with self.path.open("r+b") as file, self.former.open("wb") as former:
-            # What is there now and no more: a process that writes faster than it is copied would
-            # never let this end.
+            # Copy only the current content: with a process that writes faster than the copy, this
+            # would not end.
             left = file.seek(0, 2)
             file.seek(0)
             while part := file.read(min(left, CHUNK)):
@@ -36,7 +34,7 @@ class PodLog:
             file.truncate(0)
 
     def lines(self) -> Iterator[str]:
-        """All that is kept."""
+        """Yield all stored lines."""
         for path in (self.former, self.path):
             if path.exists():
                 with path.open(encoding="utf-8", errors="replace") as file:
@@ -44,7 +42,7 @@ class PodLog:
                         yield line.rstrip("\n")
 
     def follow(self, over: Callable[[], bool]) -> Iterator[str]:
-        """All that is kept, then what comes, until ``over()`` is true."""
+        """Yield all stored lines, then new ones, until ``over()`` is true."""
         if self.former.exists():
             yield from self.former.read_text(encoding="utf-8", errors="replace").splitlines()
         position, rest, last_round = 0, b"", False
@@ -54,8 +52,8 @@ class PodLog:
             yield from (line.decode("utf-8", "replace") for line in complete)
             if last_round:
                 break
-            # One more look after the end: the last lines may have come between the read and the
-            # question.
+            # Read again after the end: the last lines may have been written between the read and
+            # the check.
             last_round = over()
             if not last_round:
                 time.sleep(POLL_SECONDS)
@@ -77,11 +75,11 @@ class PodLog:
             return file.tell(), content
 
     def size(self) -> int:
-        """Bytes in the file now; a start's output begins there."""
+        """Return the current size of the file in bytes, the position of the next output."""
         return self.path.stat().st_size if self.path.exists() else 0
 
     def tail(self, start: int, limit: int = 2048) -> str:
-        """The last ``limit`` bytes written after position ``start``."""
+        """Return the last ``limit`` bytes written after position ``start``."""
         if not self.path.exists():
             return ""
         with self.path.open("rb") as file:

@@ -1,6 +1,4 @@
-"""An InferenceService as KServe 0.20 resolves it in Standard mode: the pod it asks for, and the
-status that its pods give it.
-"""
+"""InferenceServices as KServe 0.20 resolves them in Standard mode: their pod, and their status."""
 
 import hashlib
 import json
@@ -30,7 +28,7 @@ HASH_LABEL = "pod-template-hash"
 
 
 class Unresolved(Exception):
-    """No pod can be made of the InferenceService; ``reason`` is a word, ``str()`` the sentence."""
+    """The InferenceService has no valid pod; ``reason`` is CamelCase, ``str()`` a sentence."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -40,8 +38,9 @@ class Unresolved(Exception):
 def pod_spec(
     service: Manifest, runtimes: Sequence[Manifest], storage: Sequence[Manifest]
 ) -> Manifest:
-    """The pod of the predictor, from the ClusterServingRuntimes and ClusterStorageContainers there
-    are. Raises Unresolved.
+    """Return the predictor's pod from the ClusterServingRuntimes and ClusterStorageContainers.
+
+    Raises Unresolved.
     """
     predictor = InferenceServiceSpec.model_validate(service["spec"]).predictor
     runtime = _runtime(service, runtimes)
@@ -69,12 +68,12 @@ def pod_spec(
 
 
 def template_hash(spec: Manifest) -> str:
-    """Differs whenever the pod must be replaced."""
+    """Return a hash that changes whenever the pod must be replaced."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manifest:
-    """Status from the pods, the oldest first. The newest ready one is the one to call."""
+    """Return the status from the pods, the oldest first; the URL is the newest ready pod's."""
     ready = [pod for pod in pods if is_ready(pod)]
     newest = pods[-1].get("status", {}) if pods else {}
     result: Manifest = {
@@ -86,12 +85,12 @@ def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manife
         result |= {"url": url, "address": {"url": url}}
         observed = ("True", "", "")
     else:
-        observed = ("False", "MinimumReplicasUnavailable", _trouble(newest))
+        observed = ("False", "MinimumReplicasUnavailable", _failure_message(newest))
     return result | {"conditions": _conditions(service, *observed, now)}
 
 
 def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> Manifest:
-    """Status of an InferenceService that no pod can be made of."""
+    """Return the status of an InferenceService without a valid pod."""
     failure = {"reason": problem.reason, "message": str(problem)}
     states = {"activeModelState": "", "targetModelState": "FailedToLoad"}
     return {
@@ -106,7 +105,7 @@ def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> 
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Whether the pod answers."""
+    """Return True when the pod is ready."""
     return any(
         container["ready"] for container in pod.get("status", {}).get("containerStatuses", [])
     )
@@ -119,7 +118,7 @@ def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
             if runtime["metadata"]["name"] == model.runtime:
                 return runtime
         raise Unresolved(
-            "RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} is not there"
+            "RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} does not exist"
         )
     for runtime in runtimes:
         spec = ServingRuntimeSpec.model_validate(runtime["spec"])
@@ -146,7 +145,7 @@ def _storage_container(uri: str, storage: Sequence[Manifest]) -> Manifest:
 
 
 def _rendered(value: Any, metadata: Mapping[str, Any]) -> Any:
-    """Every ``{{.Name}}`` and ``{{.Labels.x}}`` in the strings of ``value`` replaced."""
+    """Replace every ``{{.Name}}`` and ``{{.Labels.x}}`` in the strings of ``value``."""
     if isinstance(value, str):
         return re.sub(r"\{\{\s*\.([\w.]+)\s*\}\}", lambda match: _field(match[1], metadata), value)
     if isinstance(value, dict):
@@ -162,7 +161,7 @@ def _field(path: str, metadata: Mapping[str, Any]) -> str:
         return str(metadata[group.lower()][key])
     raise Unresolved(
         "InvalidPredictorSpec",
-        f"the runtime asks for {{{{.{path}}}}}, which the InferenceService does not have",
+        f"the runtime uses {{{{.{path}}}}}, which the InferenceService does not have",
     )
 
 
@@ -180,16 +179,14 @@ def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> l
 
 
 def _port(pod: Manifest) -> int:
-    """The first container port is the one that KServe's Service leads to; 8080 if there is none."""
+    """Return the real port of the first container port, the target of KServe's Service, or 8080."""
     ports = pod["spec"]["containers"][0].get("ports", [])
     wanted = ports[0]["containerPort"] if ports else 8080
     return int(pod["status"]["ports"].get(str(wanted), wanted))
 
 
 def _model_status(pod: Manifest) -> Manifest:
-    """KServe reports failures of the storage initializer here, and of the runtime none (seen in
-    0.20).
-    """
+    """Return KServe's ``modelStatus``: it has failures of the storage initializer only (0.20)."""
     if any(container["ready"] for container in pod.get("containerStatuses", [])):
         return _states("UpToDate", "Loaded", "Loaded")
     for container in pod.get("initContainerStatuses", []):
@@ -217,8 +214,8 @@ def _states(transition: str, active: str, target: str) -> Manifest:
     }
 
 
-def _trouble(pod: Manifest) -> str:
-    """Which container ended last, and how: the sentence for the condition."""
+def _failure_message(pod: Manifest) -> str:
+    """Return the message of the condition: the container that ended last, and how."""
     for container in [*pod.get("initContainerStatuses", []), *pod.get("containerStatuses", [])]:
         ended = container["state"].get("terminated") or container["lastState"].get("terminated")
         if ended and (ended["exitCode"] != 0 or container["restartCount"]):

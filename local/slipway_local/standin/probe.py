@@ -1,4 +1,4 @@
-"""Startup, readiness and liveness of a container, by HTTP."""
+"""Startup, readiness and liveness probes of a container, by HTTP."""
 
 import http.client
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from slipway_local.standin.workload import Container, Probe
 
 
 def answers(port: int, path: str, timeout: float) -> bool:
-    """Whether ``GET path`` on loopback gives 200 to 399 in time."""
+    """Return True when ``GET path`` on loopback returns 200 to 399 in time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.request("GET", path)
@@ -20,7 +20,7 @@ def answers(port: int, path: str, timeout: float) -> bool:
 
 @dataclass
 class _Course:
-    """One probe over time: successes and failures in a row."""
+    """Consecutive successes and failures of one probe."""
 
     probe: Probe
     port: int
@@ -47,10 +47,10 @@ class _Course:
 
 
 class Probes:
-    """The probes of one start of a container. Times are monotonic seconds."""
+    """Probes of one start of a container. Times are monotonic seconds."""
 
     def __init__(self, container: Container, ports: dict[int, int], now: float) -> None:
-        """``ports``: container port to the real one."""
+        """Create the probes; ``ports`` maps container ports to real ones."""
         self._names = {port.name: port.container_port for port in container.ports if port.name}
         self._ports = ports
         self._startup = self._course(container.startup_probe, now)
@@ -60,7 +60,7 @@ class Probes:
         self.ready = self.started and self._readiness is None
 
     def turn(self, now: float) -> str | None:
-        """Ask what is due; returns why the container must be restarted, if it must."""
+        """Execute the due probes; return the reason when the container must be restarted."""
         if not self.started and self._startup:
             self._startup.turn(now)
             if self._startup.has_failed:
@@ -76,7 +76,7 @@ class Probes:
             self.ready = True
             return None
         self._readiness.turn(now)
-        # Between the thresholds it stays as it was.
+        # Between the thresholds the state does not change.
         self.ready = self._readiness.has_passed or (self.ready and not self._readiness.has_failed)
         return None
 

@@ -1,4 +1,4 @@
-"""Processes that we start, and never mistake for others."""
+"""Child processes with an unambiguous identity."""
 
 import logging
 import os
@@ -17,14 +17,14 @@ import psutil  # type: ignore[import-untyped]
 from slipway_local.standin import parent_death
 
 MARK = "SLIPWAY_POD"
-"""Environment variable that every process of a pod inherits; its value is the pod's uid."""
+"""Environment variable that every process of a pod inherits: the pod's uid."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A pid with the time of its start: a pid alone is soon another process's."""
+    """A pid with its start time: the kernel reuses pids."""
 
     pid: int
     started: float
@@ -39,15 +39,14 @@ class ProcessId:
 
 
 class Process:
-    """A program in a process group of its own, which dies with the thread that started it at the
-    latest.
-    """
+    """A program in its own process group, which dies with the thread that started it."""
 
     def __init__(
         self, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path
     ) -> None:
-        """Output and errors are appended to ``log_file``. A program that is not there ends with 127
-        and says so in the log.
+        """Start the program and append its output and errors to ``log_file``.
+
+        A missing program ends with 127 and an error in the log.
         """
         argv_with_guard = [
             sys.executable,
@@ -70,8 +69,9 @@ class Process:
         self.id = ProcessId(self._popen.pid, psutil.Process(self._popen.pid).create_time())
 
     def poll(self) -> int | None:
-        """Exit code as a shell gives it (128 + signal), None while it runs. What it left behind in
-        its group is killed.
+        """Return the exit code as a shell does (128 + signal), None while the program runs.
+
+        After its end, the rest of its group is killed.
         """
         code = self._popen.poll()
         if code is None:
@@ -80,40 +80,39 @@ class Process:
         return 128 - code if code < 0 else code
 
     def terminate(self) -> None:
-        """SIGTERM to the program itself, as a container's first process gets it."""
+        """Send SIGTERM to the program itself, like to a container's first process."""
         self._popen.terminate()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group; returns when the program is gone."""
+        """Send SIGKILL to the whole group and wait for the end of the program."""
         if self.poll() is None:
             _kill_group(self.id.pid)
             self._popen.wait()
 
 
 def kill_leftovers(recorded: Sequence[ProcessId], marks: Sequence[str]) -> int:
-    """Kill the recorded processes if they still are the same, and every process that bears one of
-    the marks; says how many.
+    """Kill recorded processes that still exist, and all with one of the marks; return the number.
 
-    For those that nobody else can end: after a kubelet was killed, and what left its process group.
+    These are processes that a killed kubelet left, and those that left their process group.
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
-        # Processes end while one looks at them, and others' environments are not readable: neither
-        # is ours to kill.
+        # Processes may end during the iteration, and environments of other users are not readable;
+        # neither must be killed.
         with suppress(psutil.Error, OSError):
-            if ProcessId(process.pid, process.create_time()) in recorded or _bears(process, marks):
+            if ProcessId(process.pid, process.create_time()) in recorded or _has_mark(
+                process, marks
+            ):
                 found[process.pid] = process
     for process in found.values():
         with suppress(psutil.NoSuchProcess):
-            log.warning(
-                "killing process %d, which was left behind: %s", process.pid, process.name()
-            )
+            log.warning("killing leftover process %d: %s", process.pid, process.name())
             process.kill()
     psutil.wait_procs(list(found.values()), timeout=10)
     return len(found)
 
 
-def _bears(process: psutil.Process, marks: Sequence[str]) -> bool:
+def _has_mark(process: psutil.Process, marks: Sequence[str]) -> bool:
     return process.uids().real == os.getuid() and process.environ().get(MARK) in marks
 
 

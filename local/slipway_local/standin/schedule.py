@@ -1,4 +1,4 @@
-"""When a CronJob is due, and the Jobs that come of it."""
+"""Schedule of a CronJob, and the Jobs it creates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ SCHEDULED = "batch.kubernetes.io/cronjob-scheduled-timestamp"
 
 
 def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | None:
-    """The last scheduled time in (after, now], or None. Earlier missed runs are not made up for, as
-    on Kubernetes.
+    """Return the last scheduled time in (after, now], or None.
+
+    Earlier missed runs are skipped, as on Kubernetes.
     """
     zone = ZoneInfo(spec.time_zone or "UTC")
     expression = MACROS.get(spec.schedule, spec.schedule)
-    # Backwards from the next whole second, so that now itself counts and the minute to come does
+    # Backwards from the next whole second, so that ``now`` itself counts and the next minute does
     # not.
     next_second = now.astimezone(zone).replace(microsecond=0) + timedelta(seconds=1)
     latest = next(CronSim(expression, next_second, reverse=True)).astimezone(UTC)
@@ -33,20 +34,20 @@ def latest_run(spec: CronJobSpec, after: datetime, now: datetime) -> datetime | 
 
 @dataclass(frozen=True)
 class CronPlan:
-    """What is to be done for a CronJob now."""
+    """Next steps for a CronJob."""
 
     start: Manifest | None
-    """A Job to create."""
+    """Job to create."""
     delete: list[str]
     """Names of Jobs to delete: replaced ones, and those beyond the history limits."""
     status: Manifest
 
 
 def plan(cron_job: Manifest, jobs: Sequence[Manifest], now: datetime) -> CronPlan:
-    """``jobs`` are those that the CronJob owns, the oldest first."""
+    """Return the plan for a CronJob with its Jobs, the oldest first."""
     spec = CronJobSpec.model_validate(cron_job["spec"])
     status = dict(cron_job.get("status", {}))
-    # Jobs that people made from the template count for the history, not for the concurrency policy.
+    # Manual Jobs count for the history limits, not for the concurrency policy.
     running = [
         job
         for job in jobs
@@ -70,9 +71,7 @@ def plan(cron_job: Manifest, jobs: Sequence[Manifest], now: datetime) -> CronPla
 
 
 def scheduled_job(cron_job: Manifest, due: datetime) -> Manifest:
-    """The Job of one scheduled time. Its name comes from the time, so that it cannot be started
-    twice.
-    """
+    """Return the Job of one scheduled time; its name has the time and prevents a second one."""
     job = from_template(cron_job, f"{cron_job['metadata']['name']}-{int(due.timestamp()) // 60}")
     job["metadata"]["annotations"][SCHEDULED] = stamp(due)
     return job

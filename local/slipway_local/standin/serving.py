@@ -1,4 +1,4 @@
-"""KServe's specs, as far as the stand-in can honour them."""
+"""KServe's specs, with the fields that the local cluster supports."""
 
 from typing import Any, Literal, Self
 
@@ -8,14 +8,14 @@ from slipway_local.standin.workload import Container, EnvVar, Seconds, Spec, Vol
 
 
 class ModelFormat(Spec):
-    """What a runtime is chosen by when none is named."""
+    """Format of a model, which selects a runtime when none is named."""
 
     name: str
     version: str | None = None
 
 
 class ServedModel(Spec):
-    """What KServe is to serve, and with what."""
+    """The model to serve and its runtime."""
 
     model_format: ModelFormat
     runtime: str | None = None
@@ -26,7 +26,7 @@ class ServedModel(Spec):
 
 
 class Predictor(Spec):
-    """One process stands for all replicas."""
+    """A predictor; one process stands for all replicas."""
 
     model: ServedModel
     termination_grace_period_seconds: Seconds = 30
@@ -42,7 +42,7 @@ class Predictor(Spec):
 
 
 class InferenceServiceSpec(Spec):
-    """A predictor; transformers and explainers are not for the stand-in."""
+    """An InferenceService with a predictor only; transformers and explainers are not supported."""
 
     predictor: Predictor
 
@@ -55,7 +55,7 @@ class SupportedFormat(ModelFormat):
 
 
 class ServingRuntimeSpec(Spec):
-    """How a format is served. Strings may hold ``{{.Name}}`` and ``{{.Labels.x}}``."""
+    """Runtime of a format. Strings may contain ``{{.Name}}`` and ``{{.Labels.x}}``."""
 
     containers: list[Container] = Field(min_length=1, max_length=1)
     supported_model_formats: list[SupportedFormat] = Field(default_factory=list)
@@ -72,20 +72,20 @@ class ServingRuntimeSpec(Spec):
 
 
 class UriFormat(Spec):
-    """Storage URIs that a storage container fetches: one of both."""
+    """Storage URIs of a storage container, by either prefix or regex."""
 
     prefix: str | None = None
     regex: str | None = None
 
     @model_validator(mode="after")
-    def _says_one(self) -> Self:
+    def _has_one(self) -> Self:
         if (self.prefix is None) == (self.regex is None):
             raise ValueError("needs either prefix or regex")
         return self
 
 
 class StorageContainerSpec(Spec):
-    """Who fetches a model before its runtime starts."""
+    """Container that downloads a model before its runtime starts."""
 
     container: Container
     supported_uri_formats: list[UriFormat] = Field(min_length=1)

@@ -1,4 +1,4 @@
-"""Kubernetes objects in one SQLite file that several processes share."""
+"""Kubernetes objects in an SQLite file that several processes share."""
 
 import fcntl
 import json
@@ -16,7 +16,7 @@ from slipway_cluster.clock import stamp, utc_now
 from slipway_cluster.interface import Kind, Manifest
 
 POLL_SECONDS = 0.05
-"""How often a watch asks for the file's data version: a read of shared memory, not a query."""
+"""Interval of reads of the file's data version, which are reads of shared memory, not queries."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS objects (
     name TEXT NOT NULL,
     uid TEXT NOT NULL UNIQUE,
     body TEXT NOT NULL,
-    applied TEXT NOT NULL,  -- what our field manager set last
+    applied TEXT NOT NULL,  -- fields that Slipway's field manager set last
     UNIQUE (kind, name)
 );
 CREATE TABLE IF NOT EXISTS revision (id INTEGER PRIMARY KEY CHECK (id = 0), value INTEGER NOT NULL);
@@ -41,9 +41,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 class Store:
-    """Objects by kind and name. Safe for threads and for processes; every write is one
-    transaction.
-    """
+    """Objects by kind and name; safe for threads and processes. Every write is one transaction."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +63,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All reads and writes inside happen at once, or not at all. Not to be nested."""
+        """Execute all reads and writes inside atomically. Not reentrant."""
         with self._lock:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -80,19 +78,19 @@ class Store:
         return _object(rows[0][0]) if rows else None
 
     def applied(self, kind: Kind, name: str) -> Manifest:
-        """What our field manager set last; empty when it never did."""
+        """Return the fields that Slipway's field manager set last; empty when it set none."""
         rows = self._rows(
             "SELECT applied FROM objects WHERE kind = ? AND name = ?", kind.name, name
         )
         return _object(rows[0][0]) if rows else {}
 
     def list(self, kind: Kind, labels: Mapping[str, str] | None = None) -> list[Manifest]:
-        """By name."""
+        """Return the objects with all the labels, sorted by name."""
         rows = self._rows("SELECT body FROM objects WHERE kind = ? ORDER BY name", kind.name)
-        return [body for (text,) in rows if _bears(body := _object(text), labels or {})]
+        return [body for (text,) in rows if _has_labels(body := _object(text), labels or {})]
 
     def owned(self, kind: Kind, owner_uid: str) -> Sequence[Manifest]:
-        """Objects that name the owner in their ownerReferences, the oldest first."""
+        """Return the objects with the owner in their ownerReferences, the oldest first."""
         rows = self._rows(
             "SELECT body FROM objects WHERE kind = ? AND EXISTS (SELECT 1 FROM "
             "json_each(body, '$.metadata.ownerReferences')"
@@ -128,8 +126,8 @@ class Store:
     ) -> Manifest:
         """Write a changed object, within a transaction.
 
-        The resource version grows only if anything changed, the generation only if more than
-        metadata and status did.
+        The resource version increases only if the object changed, the generation only if more than
+        its metadata and status did.
         """
         uid = old["metadata"]["uid"]
         if applied is not None:
@@ -138,7 +136,7 @@ class Store:
             )
         if new == old:
             return old
-        changed = _wish(new) != _wish(old)
+        changed = _content(new) != _content(old)
         generation = old["metadata"]["generation"] + (1 if changed else 0)
         body = {
             **new,
@@ -177,18 +175,16 @@ class Store:
 
 
 class Changes:
-    """Tells when anybody has written to the store. For one thread."""
+    """Detects writes of other connections to the store. Not thread-safe."""
 
     def __init__(self, store: Store) -> None:
-        # The data version of a connection moves with the writes of all others: it needs one that
+        # The data version of a connection changes with the writes of all others: it needs one that
         # never writes.
         self._connection = _connect(store.path)
         self._seen = self._version()
 
     def wait(self, timeout: float, stopped: Callable[[], bool] = lambda: False) -> bool:
-        """True as soon as something was written since the last call, False after ``timeout``
-        seconds or when stopped.
-        """
+        """Return True after a write since the last call, False after a timeout or when stopped."""
         deadline = time.monotonic() + timeout
         while (version := self._version()) == self._seen:
             remaining = deadline - time.monotonic()
@@ -211,10 +207,10 @@ def _object(text: str) -> Manifest:
     return manifest
 
 
-def _bears(manifest: Manifest, labels: Mapping[str, str]) -> bool:
+def _has_labels(manifest: Manifest, labels: Mapping[str, str]) -> bool:
     present: Mapping[str, str] = manifest["metadata"].get("labels", {})
     return labels.items() <= present.items()
 
 
-def _wish(manifest: Manifest) -> Manifest:
+def _content(manifest: Manifest) -> Manifest:
     return {key: value for key, value in manifest.items() if key not in ("metadata", "status")}

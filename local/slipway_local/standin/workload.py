@@ -1,6 +1,6 @@
-"""Specs that the stand-in can honour, as types. A field that is not here is refused, by name.
+"""Specs that the local cluster supports, as types. It rejects any other field by name.
 
-Fields typed ``Any`` are accepted and have no effect on a local process: they ask a scheduler, a
+Fields typed ``Any`` are accepted and have no effect on a local process: they concern a scheduler, a
 kernel or an image registry.
 """
 
@@ -17,9 +17,7 @@ Seconds = Annotated[int, Field(ge=0)]
 
 
 class Spec(BaseModel):
-    """Part of a Kubernetes object: camelCase outside, no silent conversion, unknown fields
-    refused.
-    """
+    """Part of a Kubernetes object: camelCase in JSON, strict types, unknown fields rejected."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", strict=True
@@ -27,13 +25,13 @@ class Spec(BaseModel):
 
 
 class FieldRef(Spec):
-    """A field of the pod's own metadata."""
+    """Reference to a field of the pod's own metadata."""
 
     field_path: str = Field(pattern=r"^metadata\.(name|uid|(labels|annotations)\['[^']+'\])$")
     api_version: Literal["v1"] = "v1"
 
     def read(self, pod: Mapping[str, Any]) -> str:
-        """Its value, empty when there is none, as the kubelet of Kubernetes has it."""
+        """Return the field's value, empty when it does not exist, like Kubernetes' kubelet."""
         _, _, path = self.field_path.partition(".")
         group, bracket, key = path.partition("['")
         found = pod["metadata"].get(group)
@@ -41,13 +39,13 @@ class FieldRef(Spec):
 
 
 class EnvVarSource(Spec):
-    """The pod itself; Secrets and ConfigMaps are not there."""
+    """Reference to the pod; Secrets and ConfigMaps are not supported."""
 
     field_ref: FieldRef
 
 
 class EnvVar(Spec):
-    """A value, or where it is."""
+    """A variable with a value or a reference."""
 
     name: str = Field(min_length=1)
     value: str = ""
@@ -55,7 +53,7 @@ class EnvVar(Spec):
 
 
 class ContainerPort(Spec):
-    """A port that the stand-in replaces by a free one."""
+    """A port that the local cluster replaces by a free one."""
 
     container_port: int = Field(ge=1, le=65535)
     name: str | None = None
@@ -63,7 +61,7 @@ class ContainerPort(Spec):
 
 
 class HttpGet(Spec):
-    """``port`` is a container port, by number or by name."""
+    """An HTTP request; ``port`` is a container port, by number or by name."""
 
     path: str = "/"
     port: int | str
@@ -71,7 +69,7 @@ class HttpGet(Spec):
 
 
 class Probe(Spec):
-    """HTTP only."""
+    """An HTTP probe."""
 
     http_get: HttpGet
     initial_delay_seconds: Seconds = 0
@@ -88,19 +86,22 @@ class Sleep(Spec):
 
 
 class PreStop(Spec):
-    """What happens before SIGTERM."""
+    """Action before SIGTERM."""
 
     sleep: Sleep
 
 
 class Lifecycle(Spec):
-    """What happens around a container's life."""
+    """Lifecycle hooks of a container."""
 
     pre_stop: PreStop
 
 
 class VolumeMount(Spec):
-    """An emptyDir; its path is replaced by the pod's own folder in arguments and environment."""
+    """Mount of an emptyDir.
+
+    Its path is replaced by the pod's own folder in arguments and environment.
+    """
 
     name: str
     mount_path: str = Field(pattern="^/.+")
@@ -108,7 +109,7 @@ class VolumeMount(Spec):
 
 
 class Container(Spec):
-    """One process."""
+    """A container, which is one process."""
 
     name: str = Field(min_length=1)
     image: str = Field(min_length=1)
@@ -134,21 +135,21 @@ class Container(Spec):
         for probe in (self.startup_probe, self.readiness_probe, self.liveness_probe):
             if probe and isinstance(probe.http_get.port, str) and probe.http_get.port not in names:
                 raise ValueError(
-                    f"a probe asks port {probe.http_get.port!r}, which is not among the "
+                    f"a probe uses port {probe.http_get.port!r}, which is not among the "
                     "container's ports"
                 )
         return self
 
 
 class Volume(Spec):
-    """Only emptyDir."""
+    """A volume of type emptyDir."""
 
     name: str
     empty_dir: dict[str, Any]
 
 
 class PodSpec(Spec):
-    """Init containers one after another, then one container."""
+    """A pod: init containers in order, then one container."""
 
     containers: list[Container] = Field(min_length=1, max_length=1)
     init_containers: list[Container] = Field(default_factory=list)
@@ -184,42 +185,40 @@ class PodSpec(Spec):
 
 
 class JobPodSpec(PodSpec):
-    """A Job's pod may not be restarted for ever."""
+    """A Job's pod, whose restarts are limited."""
 
     restart_policy: Literal["OnFailure", "Never"]
 
 
 class JobPodTemplate(Spec):
-    """Pod of a Job."""
+    """Pod template of a Job."""
 
     metadata: dict[str, Any] = Field(default_factory=dict)
     spec: JobPodSpec
 
 
 class ExitCodes(Spec):
-    """Ends of a container."""
+    """Exit codes of a container."""
 
     operator: Literal["In"]
     values: list[int] = Field(min_length=1)
 
 
 class PodFailureRule(Spec):
-    """After such an end there is no sense in another try."""
+    """Rule that fails the Job without a retry."""
 
     action: Literal["FailJob"]
     on_exit_codes: ExitCodes
 
 
 class PodFailurePolicy(Spec):
-    """Ends that a Job is not retried after."""
+    """Rules for failures that are not retried."""
 
     rules: list[PodFailureRule]
 
 
 class JobSpec(Spec):
-    """One pod that runs to its end, with retries; or, Indexed, one for each of 0 to ``completions``
-    - 1.
-    """
+    """A Job of one pod with retries; if Indexed, one pod for each index below ``completions``."""
 
     template: JobPodTemplate
     parallelism: int = Field(default=1, ge=1)
@@ -251,14 +250,14 @@ class JobSpec(Spec):
 
 
 class JobTemplate(Spec):
-    """Job of a CronJob."""
+    """Job template of a CronJob."""
 
     metadata: dict[str, Any] = Field(default_factory=dict)
     spec: JobSpec
 
 
 class CronJobSpec(Spec):
-    """Jobs by the clock."""
+    """A CronJob."""
 
     schedule: str
     time_zone: str | None = None
@@ -301,4 +300,4 @@ MACROS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-"""Schedules that Kubernetes knows by name."""
+"""Named schedules of Kubernetes."""

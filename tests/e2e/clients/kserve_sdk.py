@@ -1,4 +1,4 @@
-"""Argument 1: URL, 2: token. KServe's own SDK."""
+"""Prediction with KServe's own SDK. Argument 1: URL, 2: token."""
 
 import asyncio
 import sys

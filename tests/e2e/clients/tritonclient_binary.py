@@ -1,5 +1,6 @@
-"""Argument 1: URL, 2: token, 3: the row as JSON. NVIDIA's V2 client as it comes: binary tensors;
-then packed both ways.
+"""NVIDIA's unmodified V2 client with binary tensors, also compressed.
+
+Argument 1: URL, 2: token, 3: the row as JSON.
 """
 
 import json
@@ -29,20 +30,20 @@ def label(**more):
     return result.get_response(), result.as_numpy("label")
 
 
-said, plain = label(request_id="mine")
-assert said["id"] == "mine", said
-assert all("data" not in output for output in said["outputs"]), said
+response, plain = label(request_id="mine")
+assert response["id"] == "mine", response
+assert all("data" not in output for output in response["outputs"]), response
 for coding in ("gzip", "deflate"):
     _, packed = label(request_compression_algorithm=coding, response_compression_algorithm=coding)
     assert packed == plain
-said, chosen = label(
+response, chosen = label(
     outputs=[triton.InferRequestedOutput("label")], model_version=described["versions"][-1]
 )
-assert [output["name"] for output in said["outputs"]] == ["label"]
+assert [output["name"] for output in response["outputs"]] == ["label"]
 assert chosen == plain
 try:
-    client.infer("nobody", inputs, headers=headers)
+    client.infer("unknown", inputs, headers=headers)
 except triton.InferenceServerException as error:
     refused = error
-assert (refused.status(), refused.message()) == ("404", "there is no model nobody")
-sys.stdout.write(f"{said['model_name']} label {plain[0]}\n")
+assert (refused.status(), refused.message()) == ("404", "there is no model unknown")
+sys.stdout.write(f"{response['model_name']} label {plain[0]}\n")

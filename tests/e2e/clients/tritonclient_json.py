@@ -1,4 +1,4 @@
-"""Argument 1: URL, 2: token. NVIDIA's V2 client, with JSON tensors."""
+"""NVIDIA's V2 client with JSON tensors. Argument 1: URL, 2: token."""
 
 import sys
 from urllib.parse import urlsplit

@@ -1,5 +1,5 @@
 {{/*
-Who may create databases: the role of a Secret, the superuser of our own PostgreSQL, or nobody but the databases' owners.
+The role that creates databases: that of a Secret, the superuser of the bundled PostgreSQL, or else the databases' owners.
 slipway.backup.administrator $
 */}}
 {{- define "slipway.backup.administrator" -}}
@@ -40,13 +40,13 @@ spec:
       restartPolicy: Never
       serviceAccountName: {{ include "slipway.name" $names }}
       automountServiceAccountToken: false
-      # The user that the artifacts belong to.
+      # The owner of the artifacts.
       securityContext: {{- include "slipway.podSecurity" (dict "user" 1000) | nindent 8 }}
       {{- include "slipway.placement" (dict "root" $root "values" $values) | nindent 6 }}
       {{- if $onVolume }}
       affinity:
         podAffinity:
-          # A volume that only one node can mount is where MLflow is, while MLflow runs.
+          # A ReadWriteOnce volume can only be mounted on MLflow's node while MLflow runs.
           preferredDuringSchedulingIgnoredDuringExecution:
             - weight: 100
               podAffinityTerm:

@@ -1,4 +1,4 @@
-{{/* A persistent spool belongs to a replica, so it needs replicas that come back under their names. */}}
+{{/* A persistent spool belongs to a replica, so it needs replicas with stable names. */}}
 {{- define "slipway.gateway.kind" -}}
 {{ ternary "StatefulSet" "Deployment" .Values.gateway.spool.persistence.enabled }}
 {{- end }}

@@ -1,11 +1,11 @@
-{{/* For those who write: the Jobs. */}}
+{{/* Variables of writers: the Jobs. */}}
 {{- define "slipway.mlflow.writer" -}}
 - {name: MLFLOW_TRACKING_URI, value: {{ include "slipway.mlflow.url" . | quote }}}
 {{ include "slipway.secretEnv" (dict "name" "MLFLOW_TRACKING_USERNAME" "secret" (include "slipway.mlflow.secret" .) "key" "username") }}
 {{ include "slipway.secretEnv" (dict "name" "MLFLOW_TRACKING_PASSWORD" "secret" (include "slipway.mlflow.secret" .) "key" "password") }}
 {{- end }}
 
-{{/* For those who read: the controller and the predictors' storage initializer, by the Secret that they share. */}}
+{{/* Variables of readers: the controller and the predictors' storage initializer, from the Secret that they share. */}}
 {{- define "slipway.mlflow.reader" -}}
 {{- $secret := include "slipway.predictor.secret" . -}}
 {{ include "slipway.secretEnv" (dict "name" "MLFLOW_TRACKING_URI" "secret" $secret "key" "mlflow-tracking-uri") }}
@@ -13,7 +13,7 @@
 {{ include "slipway.secretEnv" (dict "name" "MLFLOW_TRACKING_PASSWORD" "secret" $secret "key" "mlflow-password") }}
 {{- end }}
 
-{{/* Host headers that MLflow answers; others are refused, against DNS rebinding. */}}
+{{/* Host headers that MLflow accepts; it rejects others, against DNS rebinding. */}}
 {{- define "slipway.mlflow.hosts" -}}
 {{- $name := include "slipway.name" (dict "root" . "component" "mlflow") -}}
 {{- $hosts := list "localhost:*" "127.0.0.1:*" -}}

@@ -1,4 +1,4 @@
-{{/* Which pods a component is; predictors are KServe's. */}}
+{{/* Pod selector of a component; KServe creates the predictors. */}}
 {{- define "slipway.network.pods" -}}
 {{- if eq .component "predictor" -}}
 matchExpressions: [{key: serving.kserve.io/inferenceservice, operator: Exists}]
@@ -7,7 +7,7 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- end -}}
 {{- end }}
 
-{{/* Who calls whom inside the namespace. */}}
+{{/* Connections inside the namespace. */}}
 {{- define "slipway.network.edges" -}}
 - {from: gateway, to: predictor, port: 8080}
 - {from: worker, to: predictor, port: 8080}
@@ -51,8 +51,8 @@ matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* What is open to callers from outside the namespace, with its port. */}}
-{{- define "slipway.network.doors" -}}
+{{/* Components that are open to callers from outside the namespace, with their ports. */}}
+{{- define "slipway.network.entrypoints" -}}
 gateway: 8080
 {{- range $component, $port := dict "identity" 8000 "mlflow" 5000 }}
 {{- $own := index $.Values $component }}

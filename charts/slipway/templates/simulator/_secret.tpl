@@ -1,4 +1,4 @@
-{{/* The Secret of the simulator's service account; empty where there is nobody who could make that account. */}}
+{{/* The Secret of the simulator's service account; empty where the provider cannot create the account. */}}
 {{- define "slipway.simulator.secret" -}}
 {{- if .Values.simulator.existingSecret -}}
 {{ .Values.simulator.existingSecret }}

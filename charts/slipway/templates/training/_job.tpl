@@ -19,7 +19,7 @@ spec:
   {{- end }}
   backoffLimit: {{ .retries | default 0 }}
   {{- if .retries }}
-  podFailurePolicy: # a wrong parameter, and a refusal, will be the same in the next pod
+  podFailurePolicy: # a retry would repeat an invalid parameter and a refusal
     rules:
       - action: FailJob
         onExitCodes: {operator: In, values: [2, 3]}
@@ -54,7 +54,7 @@ spec:
             {{- include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .root) "key" "token") | nindent 12 }}
             {{- end }}
             {{- if eq (first .args) "tune" }}
-            # The sweep is the Job's: its workers, and a Job of the same name made later, know it by that.
+            # The name of the Job is that of the sweep: its workers, and a later Job of the same name, share it.
             - name: SLIPWAY_SWEEP
               valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}
             {{- end }}
