@@ -85,11 +85,7 @@ def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(
             upload(client, file, "bob").status_code,
             comment(client, paths["bob"], "bob"),
             task(client, "bob"),
-        ] == [
-            202,
-            201,
-            202,
-        ]
+        ] == [202, 201, 202]
         assert (
             client.http.delete(
                 first.headers["location"], headers=client._headers("ada")
@@ -179,11 +175,7 @@ def test_a_caller_has_so_many_jobs_under_way(store: Environment) -> None:
                 refused.status_code,
                 "2 Jobs under way" in refused.text,
                 "retry-after" in refused.headers,
-            ) == (
-                429,
-                True,
-                True,
-            )
+            ) == (429, True, True)
         assert rows(store, "SELECT count(*) FROM batches") == [(2,)], (
             "what is refused is not stored"
         )

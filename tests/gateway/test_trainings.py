@@ -254,10 +254,7 @@ def test_forged_names_are_not_there(client: Client, marie: str, name: str) -> No
     assert client.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
     assert client.http.delete(
         f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}
-    ).status_code in (
-        404,
-        405,
-    )
+    ).status_code in (404, 405)
 
 
 def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(

@@ -1,8 +1,8 @@
-"""Answers that are not computed again: by the version's digest and the request's tensors, for
-callers whose policy says so.
+"""The response cache, by the version's digest and the request's content.
 
-A promotion empties it by construction: another version has another digest. What this replica does
-not have it looks for in Redis, if there is one, where the others put theirs.
+A caller's policy enables it. A promotion invalidates it implicitly, because another version has
+another digest. On a miss the replica looks in Redis, if configured, where all replicas store their
+entries.
 """
 
 import asyncio
@@ -22,29 +22,28 @@ from slipway_gateway.redis import Redis
 from slipway_gateway.threads import INLINE
 
 OVERHEAD = 512
-"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very
-short ones.
-"""
+"""Bytes of memory per entry in addition to its text, so that short entries are bounded too."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """A request, as far as the answer depends on it, and the id that its answer bears."""
+    """A hash of the request content that determines the response, and the request's V2 id."""
 
     key: bytes
     request_id: Any
     seconds: int
-    """How old the answer may be."""
+    """Maximum age of an entry."""
 
     @property
     def shared_key(self) -> str:
-        """In Redis. The number is that of the form in which values are kept there."""
+        """The key in Redis. Its number is the version of the value's format."""
         return f"slipway:answer:1:{self.key.hex()}"
 
     @classmethod
     def of(cls, target: Target, body: Body, seconds: int) -> "CacheKey | None":
-        """None for what is not a JSON object, or too large to be looked at here: it is asked of the
-        predictor as it is.
+        """Build the key of a request; return None when it bypasses the cache.
+
+        These are bodies that are not a JSON object or too large to be parsed on the event loop.
         """
         if body.whole is None or len(body.whole) > INLINE:
             return None
@@ -62,31 +61,31 @@ class CacheKey:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """An answer of status 200."""
+    """A stored response of status 200."""
 
     text: bytes
     """JSON without the id."""
     content_type: str
     ends: float
-    """By the monotonic clock."""
+    """Expiry by the monotonic clock."""
 
     def answer(self, request_id: Any) -> Answer:
-        """Of its own, for whoever asked."""
+        """Build the response to one request, with its V2 id."""
         named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
         return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about."""
+        """Approximate size in memory, in bytes."""
         return len(self.text) + len(self.content_type) + OVERHEAD
 
     @property
     def ttl(self) -> int:
-        """Seconds that are left."""
+        """Remaining lifetime in seconds."""
         return max(0, int(self.ends - time.monotonic()))
 
     def pack(self) -> bytes:
-        """For other replicas: the content type, a line's end, the text."""
+        """Encode the entry for other replicas: content type, newline, text."""
         return self.content_type.encode() + b"\n" + self.text
 
     @classmethod
@@ -97,19 +96,17 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """An answer, and how it was come by."""
+    """A response and its origin."""
 
     answer: Answer
     status: bytes
-    """For the header Cache-Status: RFC 9211."""
+    """Value of the header Cache-Status (RFC 9211)."""
     computed: bool
-    """For this request."""
+    """True when the predictor computed the response for this request."""
 
 
 class ResponseCache:
-    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time
-    are asked once.
-    """
+    """An LRU cache bounded by bytes. Equal concurrent requests share one computation."""
 
     def __init__(self, limit: int, redis: Redis | None = None) -> None:
         self._limit = limit
@@ -121,7 +118,10 @@ class ResponseCache:
     async def find(
         self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]
     ) -> CacheLookup:
-        """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
+        """Return the cached response or else the response of ``ask``, a call of the predictor.
+
+        Raises the errors of ``ask``.
+        """
         if cache_key is None:
             return CacheLookup(await ask(), b"Slipway; fwd=bypass", computed=True)
         if kept := self._get(cache_key.key):
@@ -151,7 +151,7 @@ class ResponseCache:
                 return CacheLookup(kept.answer(cache_key.request_id), status, computed=False)
             answer = await ask()
             kept = _keep(answer, time.monotonic() + cache_key.seconds)
-        finally:  # those who wait for it try by themselves when there is nothing for them
+        finally:  # waiting requests compute their own response when the entry is None
             del self._asked[cache_key.key]
             asked.set_result(kept)
         if kept is None:
@@ -161,13 +161,12 @@ class ResponseCache:
         return CacheLookup(answer, shared + own, computed=True)
 
     async def _recall(self, cache_key: CacheKey) -> CacheEntry | None:
-        """What another replica has kept."""
+        """Return the entry that another replica stored in Redis."""
         found = await self._redis.get(cache_key.shared_key) if self._redis else None
-        return (
-            CacheEntry.unpack(found.value, time.monotonic() + min(found.seconds, cache_key.seconds))
-            if found
-            else None
-        )
+        if found is None:
+            return None
+        seconds = min(found.seconds, cache_key.seconds)
+        return CacheEntry.unpack(found.value, time.monotonic() + seconds)
 
     async def _share(self, cache_key: CacheKey, kept: CacheEntry) -> bool:
         return self._redis is not None and await self._redis.put(
@@ -185,9 +184,7 @@ class ResponseCache:
         return kept
 
     def _put(self, key: bytes, kept: CacheEntry) -> bytes:
-        """What of it stands in Cache-Status: nothing when it is larger than all that may be
-        kept.
-        """
+        """Store an entry unless it exceeds the cache's size; return its part of Cache-Status."""
         if kept.size > self._limit:
             return b""
         self._drop(key)
@@ -203,7 +200,7 @@ class ResponseCache:
 
 
 def _keep(answer: Answer, ends: float) -> CacheEntry | None:
-    """None for what is not to be had again: failures, and answers too large to be kept whole."""
+    """Build an entry of a response; return None for a failure or an incomplete body."""
     if answer.status != 200 or answer.rest is not None:
         return None
     try:
