@@ -110,7 +110,7 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
     answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 415
     said = (
-        "content type application/x-www-form-urlencoded is not read here; send the header "
+        "content type application/x-www-form-urlencoded is not supported; send the header "
         "Content-Type: application/json"
     )
     assert answer.json()["detail"].startswith(said)

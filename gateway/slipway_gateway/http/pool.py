@@ -1,4 +1,4 @@
-"""The connections to predictors that are open and free, by where they lead."""
+"""The pool of idle connections to predictors, by origin."""
 
 import asyncio
 import ssl
@@ -10,14 +10,13 @@ from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import Answer, Broken, Link, NotHttp, ResponseTimeout
 
 IDLE_SECONDS = 4.0
-"""Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or
-longer.
-"""
+"""Maximum idle time of a connection; servers close theirs after 5 s (uvicorn) or later."""
 
 
 class Pool:
-    """Bodies stream through in both directions; only the first ``head_limit`` bytes of an answer
-    are kept.
+    """A connection pool with streaming in both directions.
+
+    Only the first ``head_limit`` bytes of a response are buffered.
     """
 
     def __init__(self, *, timeout: float, connect_timeout: float, head_limit: int) -> None:
@@ -32,15 +31,18 @@ class Pool:
                 link.close()
 
     async def post(self, origin: str, head: bytes, body: Body) -> Answer:
-        """Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""
+        """Send a request over an idle or a new connection and return the response.
+
+        Raises Unreachable, Unavailable, UpstreamTimeout, and the errors of reading ``body``.
+        """
         until = asyncio.get_running_loop().time() + self._timeout
         try:
             free = self._free.get(origin)
             if free:
                 try:
                     return await free.pop().post(head, body, until)
-                except Broken as error:  # it may have been closed over there while it was free
-                    if error.begun or not body.can_repeat:
+                except Broken as error:  # the server may have closed the idle connection
+                    if error.started or not body.can_repeat:
                         raise
             link = await self._connect(origin)
             return await link.post(head, body, until)
@@ -52,7 +54,7 @@ class Pool:
             raise Unreachable("the model cannot be reached", retry_after=2) from None
 
     async def _connect(self, origin: str) -> Link:
-        """Raises OSError, also when it takes too long."""
+        """Open a connection. Raises OSError, also after the connect timeout."""
         parts = urlsplit(origin)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
@@ -63,7 +65,7 @@ class Pool:
                 head_limit=self._head_limit,
                 idle_seconds=idle,
                 rested=lambda link: self._free.setdefault(origin, []).append(link),
-                ended=lambda link: self._forget(origin, link),
+                ended=lambda link: self._remove(origin, link),
             )
 
         async with asyncio.timeout(self._connect_timeout):
@@ -73,7 +75,7 @@ class Pool:
             )
         return made
 
-    def _forget(self, origin: str, link: Link) -> None:
+    def _remove(self, origin: str, link: Link) -> None:
         free = self._free.get(origin)
         if free and link in free:
             free.remove(link)
