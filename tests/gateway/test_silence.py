@@ -100,7 +100,7 @@ def test_a_transaction_of_many_short_statements_has_a_deadline_too(
 
         with pytest.raises(DatabaseUnavailable) as refused:
             await many()
-        assert "was not done within 1.5 s" in refused.value.cause
+        assert "did not complete within 1.5 s" in refused.value.cause
         await database.close()
 
     within(PATIENCE, work)

@@ -243,7 +243,7 @@ class Link(asyncio.Protocol):
         self._drain = None
 
     def _check_deadline(self) -> None:
-        """Fail after the deadline or check again later; that is cheaper than a timer per request."""
+        """Fail after the deadline or check again later; a timer per request would cost more."""
         left = self._until - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._check_deadline)
