@@ -194,7 +194,7 @@ def test_a_wrong_parameter_is_named_and_no_job_is_made(
     ("model", "status", "text"),
     [
         ("hand", 404, "names no Job template"),
-        ("lost", 404, "gone is not there"),
+        ("lost", 404, "gone does not exist"),
         ("odd", 503, "slipway.dev/parameters"),
         ("nobody", 404, "nobody"),
     ],

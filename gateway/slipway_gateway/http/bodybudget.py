@@ -24,7 +24,7 @@ class BodyBudget:
     def take(self, count: int, *, small: bool = True) -> None:
         """Allocate ``count`` bytes of the process's budget. Raises NoMemory."""
         if self.used + count > (self._total if small else self._total * 3 // 4):
-            raise NoMemory("the bodies of all active requests use all of the memory for bodies")
+            raise NoMemory("the bodies of all active requests take all memory for bodies")
         self.used += count
 
     def give_back(self, count: int) -> None:
