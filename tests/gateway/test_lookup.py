@@ -257,10 +257,7 @@ def test_while_there_is_no_warehouse_callers_are_told_to_come_back(
             document = client.get("/v1/openapi.json").json()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert (
-        answer.json()["detail"]
-        == 'feature set "sales-1" does not exist; run the etl Job'
-    )
+    assert answer.json()["detail"] == 'feature set "sales-1" does not exist; run the etl Job'
     example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"][
         "example"
     ]

@@ -223,11 +223,11 @@ def test_a_model_that_sleeps_is_tried_again_until_the_task_is_dead_and_an_admin_
 
 
 def test_a_cancelled_task_is_never_answered(
-    new_environment: Callable[[], Environment], troubled: Predictor
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
-    troubled.delay = 1.0
+    environment.model("heart", ("3", 100), url=own_predictor.url)
+    own_predictor.delay = 1.0
     with environment.gateway() as client:
         waiting, running = later(client), later(client)
         headers = client._headers("ada")
@@ -237,27 +237,27 @@ def test_a_cancelled_task_is_never_answered(
         )
         assert client.get(f"{waiting.headers['location']}/result").status_code == 409
         with Workers(environment):
-            wait_for("the attempt", lambda: troubled.asked, PATIENCE)
+            wait_for("the attempt", lambda: own_predictor.asked, PATIENCE)
             assert (
                 client.http.delete(running.headers["location"], headers=headers).status_code == 200
             )
-            troubled.delay = 0.0
+            own_predictor.delay = 0.0
             assert ended(client, later(client))["state"] == "succeeded"
             wait_for("the end of the attempt", lambda: _jobs(environment) == 0)
         assert client.http.delete(running.headers["location"], headers=headers).status_code == 409
         states = Counter(each["state"] for each in client.get("/v1/tasks").json()["tasks"])
     assert states == {"cancelled": 2, "succeeded": 1}
     assert environment.count() == 1
-    assert troubled.asked == ["heart-3", "heart-3"], (
+    assert own_predictor.asked == ["heart-3", "heart-3"], (
         "the first was cancelled before a worker saw it"
     )
 
 
 def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
-    new_environment: Callable[[], Environment], troubled: Predictor
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
+    environment.model("heart", ("3", 100), url=own_predictor.url)
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, priority) VALUES ('urgent', 'high')")
         connection.execute(
@@ -329,11 +329,11 @@ def test_a_caller_has_so_many_unfinished_tasks_and_no_more(
 
 @pytest.mark.timeout(400)
 def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_once(
-    new_environment: Callable[[], Environment], troubled: Predictor
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
-    troubled.delay = 0.15
+    environment.model("heart", ("3", 100), url=own_predictor.url)
+    own_predictor.delay = 0.15
     workers = Workers(environment, 2, task_concurrency=4)
     with environment.gateway() as client:
         with ThreadPoolExecutor(8) as pool:
@@ -347,7 +347,7 @@ def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_onc
             _wait_for_answers(environment, 100)
             wait_for("an empty queue", lambda: _jobs(environment) == 0)
             assert workers.stop() == [0, 0]
-    assert len(troubled.asked) > 100, "no attempt was under way when the workers were killed"
+    assert len(own_predictor.asked) > 100, "no attempt was under way when the workers were killed"
     with psycopg.connect(environment.database_url) as connection:
         tasks = connection.execute("SELECT task_id, request_id, attempts FROM tasks").fetchall()
         events = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]

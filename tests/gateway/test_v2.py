@@ -15,13 +15,13 @@ from tests.gateway.predictor import Predictor
 
 
 @pytest.fixture
-def model(environment: Environment, client: Client, troubled: Predictor) -> Iterator[str]:
+def model(environment: Environment, client: Client, own_predictor: Predictor) -> Iterator[str]:
     """A model whose predictor the test may break."""
-    environment.model("troubled", ("1", 100), url=troubled.url)
-    wait_for("the route", lambda: client.gateway.routes.snapshot.get("troubled"))
-    yield "troubled"
-    environment.cluster.delete(MODEL, "troubled")
-    wait_for("the end of the route", lambda: "troubled" not in client.gateway.routes.snapshot)
+    environment.model("own_predictor", ("1", 100), url=own_predictor.url)
+    wait_for("the route", lambda: client.gateway.routes.snapshot.get("own_predictor"))
+    yield "own_predictor"
+    environment.cluster.delete(MODEL, "own_predictor")
+    wait_for("the end of the route", lambda: "own_predictor" not in client.gateway.routes.snapshot)
 
 
 def test_a_prediction_bears_its_receipt_and_the_public_name(client: Client) -> None:
@@ -134,9 +134,9 @@ def test_readiness_of_server_and_models(client: Client) -> None:
 
 
 def test_a_slow_predictor_is_answered_504_and_logged(
-    client: Client, model: str, troubled: Predictor
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.delay = 3
+    own_predictor.delay = 3
     answer = client.infer(model)
     assert answer.status_code == 504
     assert answer.headers["slipway-version"] == "1"
@@ -144,11 +144,11 @@ def test_a_slow_predictor_is_answered_504_and_logged(
 
 
 def test_a_predictor_that_is_gone_is_answered_503_and_logged(
-    client: Client, model: str, troubled: Predictor
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.server.__exit__()
+    own_predictor.server.__exit__()
     answer = client.infer(model)
-    troubled.server.__enter__()
+    own_predictor.server.__enter__()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
     assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 503
@@ -156,20 +156,22 @@ def test_a_predictor_that_is_gone_is_answered_503_and_logged(
 
 
 def test_an_answer_that_breaks_off_reaches_nobody_as_whole(
-    client: Client, model: str, troubled: Predictor
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.cut_off = True
+    own_predictor.cut_off = True
     with pytest.raises(httpx.RemoteProtocolError):
         client.infer(model)
 
 
 def test_a_long_answer_streams_through_with_its_name_changed(
-    client: Client, model: str, troubled: Predictor
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    data = orjson.dumps({"model_name": "troubled-1", "outputs": [{"data": list(range(200_000))}]})
-    troubled.raw = data
+    data = orjson.dumps(
+        {"model_name": "own_predictor-1", "outputs": [{"data": list(range(200_000))}]}
+    )
+    own_predictor.raw = data
     answer = client.infer(model)
-    assert answer.content == data.replace(b"troubled-1", b"troubled", 1)
+    assert answer.content == data.replace(b"own_predictor-1", b"own_predictor", 1)
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["response"] is None
 
@@ -189,23 +191,23 @@ def test_a_long_request_streams_through(client: Client) -> None:
 @pytest.mark.parametrize(
     ("said", "heard"),
     [
-        (b'{"model_name":"troubled-1","id":"x"}', b'{"model_name":"troubled","id":"x"}'),
-        (b' {"model_name" : "troubled-1" }', b' {"model_name" : "troubled" }'),
+        (b'{"model_name":"own_predictor-1","id":"x"}', b'{"model_name":"own_predictor","id":"x"}'),
+        (b' {"model_name" : "own_predictor-1" }', b' {"model_name" : "own_predictor" }'),
         (
-            b'{"id":"troubled-1","model_name":"troubled-1"}',
-            b'{"id":"troubled-1","model_name":"troubled"}',
+            b'{"id":"own_predictor-1","model_name":"own_predictor-1"}',
+            b'{"id":"own_predictor-1","model_name":"own_predictor"}',
         ),
-        (b'{"model_name":"troubled-12"}', b'{"model_name":"troubled-12"}'),
+        (b'{"model_name":"own_predictor-12"}', b'{"model_name":"own_predictor-12"}'),
         (
-            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
-            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
+            b'{"id":"\\"model_name\\":\\"own_predictor-1\\""}',
+            b'{"id":"\\"model_name\\":\\"own_predictor-1\\""}',
         ),
     ],
 )
 def test_only_the_models_name_is_changed(
-    client: Client, model: str, troubled: Predictor, said: bytes, heard: bytes
+    client: Client, model: str, own_predictor: Predictor, said: bytes, heard: bytes
 ) -> None:
-    troubled.raw = said
+    own_predictor.raw = said
     answer = client.infer(model)
     assert answer.content == heard
     assert answer.headers["content-length"] == str(len(heard))
@@ -221,19 +223,19 @@ def test_only_the_models_name_is_changed(
     ],
 )
 def test_every_error_of_a_predictor_is_given_the_protocols_form(
-    client: Client, model: str, troubled: Predictor, said: bytes, error: str
+    client: Client, model: str, own_predictor: Predictor, said: bytes, error: str
 ) -> None:
-    troubled.raw, troubled.status = said, 500
+    own_predictor.raw, own_predictor.status = said, 500
     answer = client.infer(model)
     assert (answer.status_code, answer.json()) == (500, {"error": error})
 
 
 def test_a_version_that_is_another_artifact_describes_nothing(
-    new_environment: Callable[[], Environment], troubled: Predictor
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
-    troubled.parameters["digest"] = "sha256:" + "00" * 32
+    own_predictor.parameters["digest"] = "sha256:" + "00" * 32
     environment = new_environment()
-    environment.model("swapped", ("1", 100), url=troubled.url)
+    environment.model("swapped", ("1", 100), url=own_predictor.url)
     with environment.gateway() as client:
         answer = client.get("/v2/models/swapped")
         assert answer.status_code == 503
