@@ -140,7 +140,7 @@ class Collector:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """A collector that OpenTelemetry's standard variables configure."""
+    """Return a collector that OpenTelemetry's standard variables configure."""
     found = Collector()
     with Loopback(found) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)

@@ -159,7 +159,7 @@ def test_the_memory_of_many_short_responses_is_bounded() -> None:
 
         for number in range(1000):
             await cache.find(CacheKey(number.to_bytes(32), None, 60), ask)
-        return len(cache._kept)
+        return len(cache._entries)
 
     assert 100 < asyncio.run(fill()) < 200
 

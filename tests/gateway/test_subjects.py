@@ -25,7 +25,7 @@ BEFORE = "0012"
 
 @pytest.fixture(scope="module")
 def shared(new_environment: Callable[[], Environment]) -> Environment:
-    """An environment for the user and the service account."""
+    """Return an environment for the user and the service account."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.cluster.apply(TEMPLATE)
@@ -46,7 +46,7 @@ def client(shared: Environment) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def robot(issuer: Issuer) -> str:
-    """A token of the service account."""
+    """Return a token of the service account."""
     return issuer.sign({**issuer.claims("robot", client_id="robot"), "groups": []})
 
 

@@ -25,7 +25,7 @@ ENDS = ("succeeded", "failed", "dead", "cancelled")
 
 @pytest.fixture(scope="module")
 def busy(new_environment: Callable[[], Environment]) -> Environment:
-    """A gateway with a worker."""
+    """Return the environment of a gateway and a worker."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.model("asleep", message="suspended")

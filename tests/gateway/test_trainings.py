@@ -76,7 +76,7 @@ def declare(environment: Environment, name: str, training: str | None) -> None:
 
 @pytest.fixture(scope="module")
 def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
-    """An environment with a cluster that runs Jobs."""
+    """Yield an environment with a cluster that runs Jobs."""
     environment = new_environment()
     environment.cluster.apply(
         template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})

@@ -27,7 +27,7 @@ PEOPLE = {"admin", "scientist", "user"}
 
 @pytest.fixture(scope="module")
 def scim_client(home: Environment, provider: Provider) -> Iterator[Client]:
-    """A client of a gateway that uses the provider and polls its accounts often."""
+    """Yield a client of a gateway that uses the provider and polls its accounts often."""
     with home.gateway(**provider.settings, users_seconds=0.5) as client:
         yield client
 

@@ -13,7 +13,7 @@ from tests.gateway.test_users import context, refused
 
 @pytest.fixture(scope="module")
 def scim_client(home: Environment, provider: Provider) -> Iterator[Client]:
-    """A gateway that erases missing accounts after a second."""
+    """Yield a client of a gateway that erases missing accounts after a second."""
     with home.gateway(**provider.settings, users_seconds=0.5, deprovisioned_seconds=1) as client:
         yield client
 

@@ -16,7 +16,7 @@ from tests.gateway.predictor import Predictor
 
 @pytest.fixture
 def model(environment: Environment, client: Client, own_predictor: Predictor) -> Iterator[str]:
-    """A model with a predictor that the test can make fail."""
+    """Yield a model with a predictor that the test can make fail."""
     environment.model("fragile", ("1", 100), url=own_predictor.url)
     wait_for("the route", lambda: client.gateway.routes.snapshot.get("fragile"))
     yield "fragile"

@@ -261,7 +261,7 @@ def memory(pid: int, *, reset: bool = False) -> int:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
-    """A real predictor in its own virtual environment."""
+    """Yield a real predictor in its own virtual environment."""
     folder = tmp_path_factory.mktemp("scans")
     command: list[str | Path] = [
         SERVING / "python",
@@ -281,7 +281,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
 
 @pytest.fixture(scope="module")
 def process(new_environment: Callable[[], Environment], real: Predictor) -> Iterator[Process]:
-    """A gateway for the real predictor."""
+    """Yield a gateway for the real predictor."""
     environment = new_environment()
     environment.model("heart", ("3", 100), url=str(real.client.base_url).rstrip("/"))
     with running(environment, upstream_timeout_seconds=60) as process:

@@ -97,7 +97,7 @@ class EventLog:
             await connection.execute(insert(feedback).values(**event.model_dump()))
             await self._storage.settle(connection, event.subject)
 
-    async def remember(
+    async def store_version(
         self, model: str, version: str, digest: str, run_id: str | None, metadata: ModelMetadata
     ) -> None:
         """Store the metadata of a version; receipts need it after the version is removed."""

@@ -76,11 +76,11 @@ class Shipper:
                         self._spool.leave(segment.path, error)
             except DatabaseUnavailable as error:
                 if self.problem is None:
-                    log.warning("events wait on disk, the database is away: %s", error.cause)
+                    log.warning("events wait on disk, the database is unavailable: %s", error.cause)
                 self.problem, self._failed_at = error.cause, time.monotonic()
                 raise
             if self.problem is not None:
-                log.info("the database is back")
+                log.info("the database is available again")
             self.problem = None
 
     async def _ship(self, segment: Segment) -> None:
@@ -95,7 +95,7 @@ class Shipper:
             self._metrics.shipped.inc(len(lines))
         except ConstraintViolation as error:
             if len(lines) == 1:
-                log.error("an event is set aside, the database refuses it: %s", error)  # noqa: TRY400
+                log.error("an event is set aside, the database rejects it: %s", error)  # noqa: TRY400
                 self._spool.set_aside(segment, lines[0])
                 self._metrics.rejected.inc()
                 return

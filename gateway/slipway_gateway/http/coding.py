@@ -81,7 +81,7 @@ class Unpacking:
         if self._size > self._limit:
             raise TooLarge(self._limit)
         if self._packed and self._stream.eof:
-            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+            raise MalformedRequest(f"the body continues after the end of its {self._coding}")
 
     def _unpack(self) -> bytes:
         if self._stream.eof:
@@ -91,7 +91,7 @@ class Unpacking:
         except zlib.error:
             raise MalformedRequest(f"the body is not {self._coding}") from None
         if self._stream.unused_data:
-            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+            raise MalformedRequest(f"the body continues after the end of its {self._coding}")
         self._packed = self._stream.unconsumed_tail
         self._full = len(piece) == PIECE and not self._stream.eof
         return piece

@@ -130,9 +130,9 @@ class Connection(HttpToolsProtocol):
         """Bytes of chunk sizes, chunk extensions and trailers beyond those of plain chunks."""
         self._trailers = 0
         self._refusal: GatewayError | None = None
-        self._quiet_since: float | None = None
+        self._idle_since: float | None = None
         """Time of the last complete response; None while a request follows."""
-        self._quiet: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._surplus = False
         """True for a connection over the limit, which is rejected."""
 
@@ -143,7 +143,7 @@ class Connection(HttpToolsProtocol):
         self._time(Awaited.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._timer, self._writing, self._quiet):
+        for timer in (self._timer, self._writing, self._idle_timer):
             if timer is not None:
                 timer.cancel()
         for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(NoConnection())
             return
         self._head_bytes += len(data)
-        self._quiet_since = None
+        self._idle_since = None
         self._framing = self._framing + len(data) if self._in_body else 0
         super().data_received(data)
         self._framing = max(self._framing, 0)  # content gives no credit for framing
@@ -196,7 +196,7 @@ class Connection(HttpToolsProtocol):
         if cycle is None or cycle.scope is not self.scope:
             return Awaited.HEAD
         if cycle.response_complete:
-            return Awaited.REST if self._quiet_since is None else None
+            return Awaited.REST if self._idle_since is None else None
         return Awaited.BODY if cycle.more_body else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -318,18 +318,18 @@ class Connection(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         self.flow.resume_reading()
-        self._quiet_since = self.loop.time()
-        if self._quiet is None:
-            self._quiet = self.loop.call_later(self._limits.idle_seconds, self._check_idle)
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._limits.idle_seconds, self._check_idle)
 
     def _check_idle(self) -> None:
         """Abort a connection that was idle for too long, or check again later."""
-        self._quiet = None
-        if self._quiet_since is None or self.transport.is_closing():
+        self._idle_timer = None
+        if self._idle_since is None or self.transport.is_closing():
             return
-        left = self._quiet_since + self._limits.idle_seconds - self.loop.time()
+        left = self._idle_since + self._limits.idle_seconds - self.loop.time()
         if left > 0:
-            self._quiet = self.loop.call_later(left, self._check_idle)
+            self._idle_timer = self.loop.call_later(left, self._check_idle)
         else:
             # close() would wait for a client that does not read the last response
             self.transport.abort()

@@ -74,8 +74,7 @@ class NotHttp(Exception):
 class Link(asyncio.Protocol):
     """A connection for one request at a time.
 
-    ``rested`` is called with the link when it is free for the next request, ``ended`` when it is
-    closed.
+    It calls ``on_idle`` when it is free for the next request, and ``on_closed`` when it is closed.
     """
 
     def __init__(
@@ -83,15 +82,15 @@ class Link(asyncio.Protocol):
         *,
         head_limit: int,
         idle_seconds: float,
-        rested: "Callable[[Link], None]",
-        ended: "Callable[[Link], None]",
+        on_idle: "Callable[[Link], None]",
+        on_closed: "Callable[[Link], None]",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._head_limit = head_limit
         self._idle_seconds = idle_seconds
-        self._rested = rested
-        self._ended = ended
+        self._on_idle = on_idle
+        self._on_closed = on_closed
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
@@ -112,7 +111,7 @@ class Link(asyncio.Protocol):
         self._complete = False
         self._sent = False
         """True when the complete request is written."""
-        self._stays = False
+        self._keep_alive = False
         """True when the predictor keeps the connection open."""
 
     # --- called by a request
@@ -137,10 +136,10 @@ class Link(asyncio.Protocol):
         except BaseException:
             self.close()
             raise
-        content = self._taken()
+        content = self._take_chunks()
         if not self._complete:
             return Answer(self._status, self._content_type, content, self._rest())
-        self._rest_or_end()
+        self._release_or_close()
         return Answer(self._status, self._content_type, content, None)
 
     def _send(self, head: bytes, content: bytes) -> None:
@@ -175,7 +174,7 @@ class Link(asyncio.Protocol):
         finally:
             self._waiter = None
 
-    def _taken(self) -> bytes:
+    def _take_chunks(self) -> bytes:
         chunks = self._chunks
         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
@@ -189,26 +188,26 @@ class Link(asyncio.Protocol):
                 if not self._chunks:
                     self._resume()
                     await self._more()
-                if content := self._taken():
+                if content := self._take_chunks():
                     yield content
-            self._rest_or_end()
+            self._release_or_close()
         except (Broken, ResponseTimeout, NotHttp) as error:
             raise UpstreamAborted("the model broke off its answer") from error
         finally:
             if not self._complete:
                 self.close()
 
-    def _rest_or_end(self) -> None:
-        if self._sent and self._stays and self._error is None:
+    def _release_or_close(self) -> None:
+        if self._sent and self._keep_alive and self._error is None:
             self._until = self._loop.time() + self._idle_seconds
             self._resume()
-            self._rested(self)
+            self._on_idle(self)
         else:
             self.close()
 
     def close(self) -> None:
         """Abort the connection immediately."""
-        self._ended(self)
+        self._on_closed(self)
         self._transport.abort()
 
     # --- called by the event loop
@@ -222,7 +221,7 @@ class Link(asyncio.Protocol):
         if self._status and not self._framed and exc is None:
             self._complete = True  # an unframed response ends with its connection
         self._fail(Broken(started=self._status != 0))
-        self._ended(self)
+        self._on_closed(self)
 
     def data_received(self, data: bytes) -> None:
         self._overhead = max(self._overhead, 0) + len(data)
@@ -302,5 +301,5 @@ class Link(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._status:  # an interim response such as 103 has none
             self._complete = True
-            self._stays = self._parser.should_keep_alive()
+            self._keep_alive = self._parser.should_keep_alive()
             self._release(self._waiter)

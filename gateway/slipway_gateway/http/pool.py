@@ -23,10 +23,10 @@ class Pool:
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._head_limit = head_limit
-        self._free: dict[str, list[Link]] = {}
+        self._idle: dict[str, list[Link]] = {}
 
     async def close(self) -> None:
-        for links in list(self._free.values()):
+        for links in list(self._idle.values()):
             for link in list(links):
                 link.close()
 
@@ -37,7 +37,7 @@ class Pool:
         """
         until = asyncio.get_running_loop().time() + self._timeout
         try:
-            free = self._free.get(origin)
+            free = self._idle.get(origin)
             if free:
                 try:
                     return await free.pop().post(head, body, until)
@@ -64,8 +64,8 @@ class Pool:
             return Link(
                 head_limit=self._head_limit,
                 idle_seconds=idle,
-                rested=lambda link: self._free.setdefault(origin, []).append(link),
-                ended=lambda link: self._remove(origin, link),
+                on_idle=lambda link: self._idle.setdefault(origin, []).append(link),
+                on_closed=lambda link: self._remove(origin, link),
             )
 
         async with asyncio.timeout(self._connect_timeout):
@@ -76,11 +76,11 @@ class Pool:
         return made
 
     def _remove(self, origin: str, link: Link) -> None:
-        free = self._free.get(origin)
-        if free and link in free:
-            free.remove(link)
-        if not free:
-            self._free.pop(origin, None)
+        idle = self._idle.get(origin)
+        if idle and link in idle:
+            idle.remove(link)
+        if not idle:
+            self._idle.pop(origin, None)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

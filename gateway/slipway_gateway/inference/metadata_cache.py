@@ -15,7 +15,7 @@ from slipway_gateway.inference.routing import Routes, Target
 
 log = logging.getLogger(__name__)
 
-MAX_KEPT = 1000
+MAX_ENTRIES = 1000
 
 
 class ModelMetadataCache:
@@ -45,7 +45,7 @@ class ModelMetadataCache:
                 f"version {target.version} of model {target.model} serves another artifact than "
                 "its digest names"
             )
-        if len(self._known) >= MAX_KEPT:
+        if len(self._known) >= MAX_ENTRIES:
             self._known.clear()
             self._signatures.clear()
         self._known[target.digest] = metadata
@@ -99,26 +99,26 @@ class ModelMetadataCache:
 
         self._routes.changed = wake
         while True:
-            complete = await self._remember_all()
+            complete = await self._store_all()
             changed.clear()
             try:
                 await asyncio.wait_for(changed.wait(), timeout=None if complete else 5.0)
             except TimeoutError:
                 continue
 
-    async def _remember_all(self) -> bool:
+    async def _store_all(self) -> bool:
         """Store the versions of all traffic lists; return True when all of them are stored."""
         complete = True
         for route in self._routes.snapshot.values():
             for target in route.targets.values():
                 if target.digest not in self._stored:
-                    complete &= await self._remember(target)
+                    complete &= await self._store(target)
         return complete
 
-    async def _remember(self, target: Target) -> bool:
+    async def _store(self, target: Target) -> bool:
         try:
             metadata = await self.metadata(target)
-            await self._events.remember(
+            await self._events.store_version(
                 target.model, target.version, target.digest, target.traffic.run_id, metadata
             )
         except Unavailable:

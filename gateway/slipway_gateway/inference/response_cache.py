@@ -112,55 +112,59 @@ class ResponseCache:
         self._limit = limit
         self._redis = redis
         self._size = 0
-        self._kept: OrderedDict[bytes, CacheEntry] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
+        self._entries: OrderedDict[bytes, CacheEntry] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
 
     async def find(
-        self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]
+        self, cache_key: CacheKey | None, compute: Callable[[], Awaitable[Answer]]
     ) -> CacheLookup:
-        """Return the cached response or else the response of ``ask``, a call of the predictor.
+        """Return the cached response or else the response of ``compute``, a call of the predictor.
 
-        Raises the errors of ``ask``.
+        Raises the errors of ``compute``.
         """
         if cache_key is None:
-            return CacheLookup(await ask(), b"Slipway; fwd=bypass", computed=True)
-        if kept := self._get(cache_key.key):
+            return CacheLookup(await compute(), b"Slipway; fwd=bypass", computed=True)
+        if entry := self._get(cache_key.key):
             return CacheLookup(
-                kept.answer(cache_key.request_id),
-                b"Slipway; hit; ttl=%d" % kept.ttl,
+                entry.answer(cache_key.request_id),
+                b"Slipway; hit; ttl=%d" % entry.ttl,
                 computed=False,
             )
-        while (asked := self._asked.get(cache_key.key)) is not None:
-            if kept := await asyncio.shield(asked):
+        while (pending := self._pending.get(cache_key.key)) is not None:
+            if entry := await asyncio.shield(pending):
                 return CacheLookup(
-                    kept.answer(cache_key.request_id),
+                    entry.answer(cache_key.request_id),
                     b"Slipway; fwd=miss; collapsed",
                     computed=False,
                 )
-        return await self._ask(cache_key, ask)
+        return await self._compute(cache_key, compute)
 
-    async def _ask(self, cache_key: CacheKey, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
-        kept = None
-        asked = self._asked[cache_key.key] = asyncio.get_running_loop().create_future()
+    async def _compute(
+        self, cache_key: CacheKey, compute: Callable[[], Awaitable[Answer]]
+    ) -> CacheLookup:
+        entry = None
+        pending = self._pending[cache_key.key] = asyncio.get_running_loop().create_future()
         try:
-            if kept := await self._recall(cache_key):
+            if entry := await self._fetch_shared(cache_key):
                 status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (
-                    kept.ttl,
-                    self._put(cache_key.key, kept),
+                    entry.ttl,
+                    self._put(cache_key.key, entry),
                 )
-                return CacheLookup(kept.answer(cache_key.request_id), status, computed=False)
-            answer = await ask()
-            kept = _keep(answer, time.monotonic() + cache_key.seconds)
+                return CacheLookup(entry.answer(cache_key.request_id), status, computed=False)
+            answer = await compute()
+            entry = _entry(answer, time.monotonic() + cache_key.seconds)
         finally:  # waiting requests compute their own response when the entry is None
-            del self._asked[cache_key.key]
-            asked.set_result(kept)
-        if kept is None:
+            del self._pending[cache_key.key]
+            pending.set_result(entry)
+        if entry is None:
             return CacheLookup(answer, b"Slipway; fwd=miss", computed=True)
-        own = b"Slipway; fwd=miss" + self._put(cache_key.key, kept)
-        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(cache_key, kept) else b""
+        own = b"Slipway; fwd=miss" + self._put(cache_key.key, entry)
+        shared = (
+            b"Slipway-Redis; fwd=miss; stored, " if await self._share(cache_key, entry) else b""
+        )
         return CacheLookup(answer, shared + own, computed=True)
 
-    async def _recall(self, cache_key: CacheKey) -> CacheEntry | None:
+    async def _fetch_shared(self, cache_key: CacheKey) -> CacheEntry | None:
         """Return the entry that another replica stored in Redis."""
         found = await self._redis.get(cache_key.shared_key) if self._redis else None
         if found is None:
@@ -168,38 +172,38 @@ class ResponseCache:
         seconds = min(found.seconds, cache_key.seconds)
         return CacheEntry.unpack(found.value, time.monotonic() + seconds)
 
-    async def _share(self, cache_key: CacheKey, kept: CacheEntry) -> bool:
+    async def _share(self, cache_key: CacheKey, entry: CacheEntry) -> bool:
         return self._redis is not None and await self._redis.put(
-            cache_key.shared_key, kept.pack(), cache_key.seconds
+            cache_key.shared_key, entry.pack(), cache_key.seconds
         )
 
     def _get(self, key: bytes) -> CacheEntry | None:
-        kept = self._kept.get(key)
-        if kept is None:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        if time.monotonic() >= kept.ends:
+        if time.monotonic() >= entry.ends:
             self._drop(key)
             return None
-        self._kept.move_to_end(key)
-        return kept
+        self._entries.move_to_end(key)
+        return entry
 
-    def _put(self, key: bytes, kept: CacheEntry) -> bytes:
+    def _put(self, key: bytes, entry: CacheEntry) -> bytes:
         """Store an entry unless it exceeds the cache's size; return its part of Cache-Status."""
-        if kept.size > self._limit:
+        if entry.size > self._limit:
             return b""
         self._drop(key)
-        self._kept[key] = kept
-        self._size += kept.size
+        self._entries[key] = entry
+        self._size += entry.size
         while self._size > self._limit:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._entries)))
         return b"; stored"
 
     def _drop(self, key: bytes) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self._size -= kept.size
+        if (entry := self._entries.pop(key, None)) is not None:
+            self._size -= entry.size
 
 
-def _keep(answer: Answer, ends: float) -> CacheEntry | None:
+def _entry(answer: Answer, ends: float) -> CacheEntry | None:
     """Build an entry of a response; return None for a failure or an incomplete body."""
     if answer.status != 200 or answer.rest is not None:
         return None

@@ -64,23 +64,23 @@ class Watch(Generic[T]):
 
         The list also reveals deletions that happened without a connection.
         """
-        kept: dict[str, T] = {}
+        values: dict[str, T] = {}
         for manifest in self._cluster.list(self._kind):
-            self._note(kept, manifest)
-        self._publish(dict(kept))
+            self._update(values, manifest)
+        self._publish(dict(values))
         self._problem = None
         for event in self._cluster.watch(self._kind, timeout=self._seconds):
             if self._stopped.is_set():
                 return
             if event.type == "DELETED":
-                kept.pop(event.object["metadata"]["name"], None)
+                values.pop(event.object["metadata"]["name"], None)
             else:
-                self._note(kept, event.object)
-            self._publish(dict(kept))
+                self._update(values, event.object)
+            self._publish(dict(values))
 
-    def _note(self, kept: dict[str, T], manifest: Manifest) -> None:
-        found = self._read(manifest)
-        if found is None:
-            kept.pop(manifest["metadata"]["name"], None)
+    def _update(self, values: dict[str, T], manifest: Manifest) -> None:
+        value = self._read(manifest)
+        if value is None:
+            values.pop(manifest["metadata"]["name"], None)
         else:
-            kept[manifest["metadata"]["name"]] = found
+            values[manifest["metadata"]["name"]] = value

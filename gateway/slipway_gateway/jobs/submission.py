@@ -32,7 +32,7 @@ IdempotencyKey = Annotated[
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description=(
-            "the same key again gives what the first request made; with another body it is refused"
+            "a repeated key returns the object of the first request; another body is rejected"
         ),
     ),
 ]

@@ -59,7 +59,7 @@ class Deliverer:
                 try:
                     started = await self._start()
                 except DatabaseUnavailable as error:
-                    log.warning("webhooks wait, the database is away: %s", error.cause)
+                    log.warning("webhooks wait, the database is unavailable: %s", error.cause)
                     await asyncio.sleep(AWAY_SECONDS)
                     continue
                 if not started:
@@ -111,7 +111,7 @@ class Deliverer:
                 await self._deliveries.succeed(delivery)
         except DatabaseUnavailable as error:
             log.warning(
-                "a delivery of webhook %s is repeated, the database is away: %s",
+                "a delivery of webhook %s is repeated, the database is unavailable: %s",
                 delivery.webhook_id,
                 error.cause,
             )

@@ -26,13 +26,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NAMES = TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
-_NOTED = {
+_HEADER_ATTRIBUTES = {
     b"x-request-id": "slipway.request_id",
     b"slipway-model": "slipway.model",
     b"slipway-version": "slipway.version",
 }
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_LONGEST_STATE = 512
+_STATE_LIMIT = 512
 """Minimum length that the standard requires to propagate; a longer ``tracestate`` is dropped."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _CONTEXT = TraceContextTextMapPropagator()
@@ -49,7 +49,7 @@ def passed_on(headers: Mapping[bytes, bytes]) -> Mapping[str, str] | None:
     trace_id.set(found[1].decode())
     state = headers.get(TRACESTATE, b"")
     onward = {"traceparent": parent.decode()}
-    if state and len(state) <= _LONGEST_STATE:
+    if state and len(state) <= _STATE_LIMIT:
         onward["tracestate"] = state.decode("latin-1")
     return onward
 
@@ -132,7 +132,7 @@ def _set_attributes(span: Span, scope: Scope, message: MutableMapping[str, Any])
         }
     )
     headers = dict(message.get("headers", []))
-    for header, attribute in _NOTED.items():
+    for header, attribute in _HEADER_ATTRIBUTES.items():
         if value := headers.get(header):
             span.set_attribute(attribute, value.decode("latin-1"))
     if status >= 500:
