@@ -103,7 +103,7 @@ def test_gateway_and_worker_serve_a_model_of_a_later_release(
     wait_for("the model", lambda: client.infer("newer").status_code == 200)
     assert {client.infer("newer").headers["slipway-version"] for _ in range(60)} == {"2", "3"}
     assert ended(client, later(client, model="newer"))["state"] == "succeeded"
-    assert "not understood" not in worker.log.read_text()
+    assert "invalid manifest" not in worker.log.read_text()
 
 
 def test_named_features_can_be_predicted_asynchronously(client: Client) -> None:

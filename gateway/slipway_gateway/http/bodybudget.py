@@ -42,7 +42,7 @@ class BodyBudget:
         reserved = self._by_caller.get(caller, 0) + count
         if reserved > self._per_caller:
             detail = (
-                f"the bodies of your concurrent requests would exceed {self._per_caller} bytes; "
+                f"the bodies of your concurrent requests have more than {self._per_caller} bytes; "
                 "wait for one to end"
             )
             raise TooManyAtOnce("caller_bodies", detail)
