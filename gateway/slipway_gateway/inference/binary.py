@@ -153,7 +153,7 @@ def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, by
         yield each, bytes(rest[:size])  # a copy is aligned, as numpy requires
         rest = rest[size:]
     if len(rest):
-        raise MalformedRequest(f"{len(rest)} bytes after the JSON belong to no input")
+        raise MalformedRequest(f"{len(rest)} bytes follow the JSON and belong to no input")
 
 
 def _values(tensor: _Input, piece: bytes) -> Any:
