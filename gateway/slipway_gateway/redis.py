@@ -1,8 +1,7 @@
-"""The door to redis-py: values that replicas share for a time, in Redis or Valkey. Whoever asks
-gets on without it.
+"""An adapter of redis-py for expiring values that replicas share, in Redis or Valkey.
 
-redis-py is imported with the first connection pool: its 23 MiB are nothing for a gateway that has
-no Redis.
+It fails softly: callers get a miss when Redis is unavailable. redis-py takes 23 MiB; it is imported
+with the first connection pool, so that gateways without Redis save them.
 """
 
 import asyncio
@@ -15,31 +14,34 @@ from typing import TypeVar
 log = logging.getLogger(__name__)
 
 CONNECTIONS = 16
-"""Of one gateway; who comes beyond them waits for one, within the same time limit."""
+"""Maximum number of connections of a gateway; further calls wait for one within their timeout."""
 VALUE_LIMIT = 2**18
-"""Bytes; a larger value would hold up the smaller ones."""
+"""Maximum size of a value in bytes; a larger one would delay the smaller ones."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class CachedValue:
-    """A value, and for how many seconds it still lives."""
+    """A value and its remaining lifetime in seconds."""
 
     value: bytes
     seconds: float
 
 
 class Redis:
-    """No call raises, and none takes longer than ``seconds``. After one that fails there is none
-    for ``rest_seconds``; then one tries.
+    """A Redis client with a circuit breaker.
+
+    No call raises or takes longer than ``seconds``. After a failure all calls return a miss for
+    ``rest_seconds``; then one call probes Redis.
     """
 
     def __init__(
         self, url: str, password: str | None, *, seconds: float, rest_seconds: float
     ) -> None:
-        """``url`` as redis-py reads it: ``redis://``, ``rediss://`` or ``unix://``; a password in
-        it goes first.
+        """Create a client of ``url``, which is ``redis://``, ``rediss://`` or ``unix://``.
+
+        A password in the URL takes precedence over ``password``.
         """
         from redis.asyncio import BlockingConnectionPool
         from redis.asyncio import Redis as Client
@@ -52,7 +54,7 @@ class Redis:
             url,
             password=password,
             max_connections=CONNECTIONS,
-            timeout=None,  # one time limit for all of a call stands in _tried
+            timeout=None,  # _try has one timeout for the whole call
             socket_timeout=None,
             socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
@@ -66,55 +68,53 @@ class Redis:
 
     @property
     def is_away(self) -> bool:
-        """It failed, and has not answered since."""
+        """True from a failed call until the next successful one."""
         return self._is_away
 
     async def get(self, key: str) -> CachedValue | None:
-        """None when there is none, or nobody to ask."""
+        """Return the value of a key; None when it is missing or Redis is unavailable."""
 
-        async def ask() -> tuple[bytes | None, int]:
+        async def read() -> tuple[bytes | None, int]:
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.get(key)
                 pipeline.pttl(key)
                 value, milliseconds = await pipeline.execute()
                 return value, milliseconds
 
-        value, milliseconds = await self._tried(ask) or (None, 0)
-        return (
-            CachedValue(value, milliseconds / 1000)
-            if value is not None and milliseconds > 0
-            else None
-        )
+        value, milliseconds = await self._try(read) or (None, 0)
+        if value is None or milliseconds <= 0:
+            return None
+        return CachedValue(value, milliseconds / 1000)
 
     async def put(self, key: str, value: bytes, seconds: float) -> bool:
-        """Whether it is there now."""
+        """Store a value for ``seconds``; return True on success."""
         if len(value) > VALUE_LIMIT:
             return False
 
-        async def tell() -> bool:
+        async def write() -> bool:
             return bool(await self._client.set(key, value, px=max(1, int(seconds * 1000))))
 
-        return await self._tried(tell) or False
+        return await self._try(write) or False
 
     async def close(self) -> None:
         await self._client.aclose()
 
-    async def _tried(self, context: Callable[[], Awaitable[T]]) -> T | None:
-        is_try = self._is_away
-        if is_try:
+    async def _try(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        is_probe = self._is_away
+        if is_probe:
             if time.monotonic() < self._next_try:
                 return None
-            self._next_try = time.monotonic() + self._rest_seconds  # no other tries meanwhile
+            self._next_try = time.monotonic() + self._rest_seconds  # one probe at a time
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await context()
+                result = await call()
         except self._failures as error:
-            self._rest(str(error) or f"nothing was heard for {self._seconds:g} s")
+            self._rest(str(error) or f"no response within {self._seconds:g} s")
             return None
-        if is_try:  # an answer to a call from before it failed says nothing
+        if is_probe:  # a call from before the failure proves nothing
             self._is_away = False
             log.info("Redis answers again; answers are shared")
-        return answer
+        return result
 
     def _rest(self, reason: str) -> None:
         self._next_try = time.monotonic() + self._rest_seconds

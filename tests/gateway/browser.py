@@ -1,4 +1,4 @@
-"""A browser as far as login pages need one: cookies, redirects, forms."""
+"""A minimal browser for login pages: cookies, redirects and forms."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -10,7 +10,7 @@ import httpx
 
 @dataclass
 class Form:
-    """A form of a page, with what its fields hold before anybody types."""
+    """A form of a page with the initial values of its fields."""
 
     action: str
     fields: dict[str, str] = field(default_factory=dict)
@@ -49,8 +49,9 @@ class _Forms(HTMLParser):
 
 
 class Browser:
-    """``page`` is the last answer. Redirects to other origins than ``home`` are not followed: they
-    end in ``page``.
+    """A browser of one site; ``page`` is the last response.
+
+    Redirects to other origins than ``home`` are not followed.
     """
 
     def __init__(self, home: str) -> None:
@@ -74,9 +75,7 @@ class Browser:
         forged: dict[str, str] | None = None,
         **typed: str,
     ) -> httpx.Response:
-        """Send the form of the page that has all these fields and the button; ``forged`` are sent
-        whether it has them or not.
-        """
+        """Send the form with all of these fields and the button; add the ``forged`` fields."""
         forms = _Forms(self.page.text).forms
         fitting = [
             form
@@ -90,11 +89,9 @@ class Browser:
             self._client.post(urljoin(str(self.page.url), form.action), data=content)
         )
 
-    def _follow(self, answer: httpx.Response) -> httpx.Response:
-        while answer.is_redirect and str(
-            answer.next_request.url if answer.next_request else ""
-        ).startswith(self.home):
-            answer = self._client.get(urljoin(str(answer.url), answer.headers["location"]))
-        self.page = answer
-        assert answer.status_code < 500, answer.text
-        return answer
+    def _follow(self, response: httpx.Response) -> httpx.Response:
+        while (request := response.next_request) and str(request.url).startswith(self.home):
+            response = self._client.get(urljoin(str(response.url), response.headers["location"]))
+        self.page = response
+        assert response.status_code < 500, response.text
+        return response

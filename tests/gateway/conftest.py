@@ -105,6 +105,13 @@ def own_environment(new_environment: Callable[[], Environment]) -> Environment:
     return environment
 
 
+@pytest.fixture
+def own_predictor() -> Iterator[Predictor]:
+    """A predictor of its own for a test that makes it fail."""
+    with Predictor() as predictor:
+        yield predictor
+
+
 @pytest.fixture(scope="module")
 def home(new_environment: Callable[[], Environment]) -> Environment:
     """Of the people of the provider: one for each module that looks at accounts."""

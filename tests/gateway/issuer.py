@@ -1,4 +1,4 @@
-"""A tiny OIDC issuer: discovery, JWKS, and tokens signed with its keys."""
+"""A minimal OIDC issuer: discovery, JWKS, and signed tokens."""
 
 import time
 import warnings
@@ -16,8 +16,9 @@ AUDIENCE = "slipway"
 
 
 class Issuer(Served):
-    """Publishes public keys; signs with the newest. ``public`` is its name in the world, when it is
-    not where it listens.
+    """An issuer that publishes its public keys and signs with the newest one.
+
+    ``public`` is its public URL when it differs from the one at which it listens.
     """
 
     def __init__(self, public: str | None = None) -> None:
@@ -25,9 +26,9 @@ class Issuer(Served):
         self.keys: list[Key] = []
         self.fetches = 0
         self.strange_keys: list[dict[str, Any]] = []
-        """Published in front of the others."""
+        """Keys that are published before the others."""
         self.unpublished: tuple[str, ...] = ()
-        """Members that the published keys lack."""
+        """Members that are removed from the published keys."""
         self.rotate()
         self.server = Loopback(self._answer)
 
@@ -40,7 +41,7 @@ class Issuer(Served):
         return self.public or self.url
 
     def rotate(self, kind: str = "RSA") -> Key:
-        """A new key; the former ones stay published."""
+        """Create a new key; the former ones stay published."""
         name: KeyParameters = {"kid": f"key-{len(self.keys)}", "use": "sig"}
         key: Key
         if kind == "RSA":
@@ -53,7 +54,7 @@ class Issuer(Served):
         return key
 
     def claims(self, subject: str = "ada", *groups: str, **changed: Any) -> dict[str, Any]:
-        """Claims of a good token; ``changed`` ones are replaced, or left out when None."""
+        """Return the claims of a valid token; ``changed`` ones are replaced, or removed if None."""
         now = int(time.time())
         claims = {
             "iss": self.name,
@@ -72,9 +73,8 @@ class Issuer(Served):
         self, claims: dict[str, Any], *, alg: str = "RS256", key: Key | None = None, **header: Any
     ) -> str:
         key = key or self.keys[-1]
-        with warnings.catch_warnings(
-            action="ignore", category=SecurityWarning
-        ):  # EdDSA has a new name since RFC 9864
+        # EdDSA has a new name since RFC 9864.
+        with warnings.catch_warnings(action="ignore", category=SecurityWarning):
             given = {"alg": alg, "kid": key.kid, "typ": "at+jwt", **header}
             return jwt.encode(
                 {k: v for k, v in given.items() if v is not None}, claims, key, algorithms=[alg]
@@ -83,7 +83,7 @@ class Issuer(Served):
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         self.fetches += 1
         if self.public and dict(scope["headers"])[b"host"].decode() != urlsplit(self.public).netloc:
-            # As Canaille does with those who ask for it by another name.
+            # Canaille redirects requests for another host name the same way.
             await send(
                 {
                     "type": "http.response.start",

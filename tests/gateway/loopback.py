@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import uvicorn
 
 DEADLINE = 20.0
-"""Seconds that a condition may take before a test gives up."""
+"""Default timeout of a condition in seconds."""
 
 T = TypeVar("T")
 
 
 def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE) -> T:
-    """The first true value of ``look``; fails after the deadline with what was seen last."""
+    """Return the first true value of ``look``; fail after the deadline with the last value."""
     end, seen = time.monotonic() + seconds, None
     while time.monotonic() < end:
         if seen := look():
@@ -25,11 +25,10 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE)
 
 
 class Loopback:
-    """An ASGI application behind uvicorn; ``url`` is known once it is entered. It can be left and
-    entered again.
+    """An ASGI application in uvicorn, as a reusable context manager.
 
-    ``certificate``: a PEM file of a key and its certificate for ``localhost``; then it speaks
-    https.
+    ``url`` is available inside of the context. ``certificate`` is a PEM file of a key and its
+    certificate for ``localhost``; with it the server uses https.
     """
 
     def __init__(
@@ -73,7 +72,7 @@ class Loopback:
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         wait_for("server start", lambda: self._server.started or not self._thread.is_alive())
-        assert self._server.started, "the server ended at once"
+        assert self._server.started, "the server ended immediately"
         self._port = self._server.servers[0].sockets[0].getsockname()[1]
         return self
 
@@ -84,7 +83,7 @@ class Loopback:
 
 
 class Served:
-    """Something that tests talk to, for as long as its ``server`` runs."""
+    """A context manager that runs its ``server``."""
 
     server: Loopback
 

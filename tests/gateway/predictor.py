@@ -1,4 +1,4 @@
-"""A tiny V2 predictor: answers any number of services, checks what it is sent by the contract."""
+"""A minimal V2 predictor of any number of services, which validates requests by the contract."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,19 +33,19 @@ Predict = Callable[[str, InferenceRequest], dict[str, Any]]
 
 
 class Predictor(Served):
-    """What goes wrong with it is set from outside."""
+    """A predictor with configurable failures."""
 
     def __init__(self, signature: Signature = SIGNATURE, predict: "Predict | None" = None) -> None:
         self._signature = signature
         self._predict = predict or _predict
         self.asked: list[str] = []
         self.credentials: set[bytes | None] = set()
-        """Every Authorization header that it was sent."""
+        """All received Authorization headers."""
         self.headers: dict[bytes, bytes] = {}
-        """Of the last inference."""
+        """Headers of the last inference request."""
         self.delay = 0.0
         self.raw: bytes | None = None
-        """Answered to each request in place of a prediction."""
+        """Response body to each request instead of a prediction."""
         self.status = 200
         self.cut_off = False
         self.parameters: dict[str, Any] = {
@@ -66,7 +66,7 @@ class Predictor(Served):
         return self.server.url
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"].endswith("/"):  # as MLServer does
+        if scope["path"].endswith("/"):  # like MLServer
             await _send(send, 307, b"")
             return
         service = scope["path"].split("/")[3]
@@ -131,11 +131,12 @@ def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
         "datatype": "FP32",
         "data": [age / 130 for age in ages],
     }
-    said = {"model_name": service, "model_version": service.rpartition("-")[2], "id": asked.id}
-    wanted = [output.name for output in asked.outputs or ()] or ["label", "probability"]
+    names = [output.name for output in asked.outputs or ()] or ["label", "probability"]
     return {
-        **said,
-        "outputs": [output for output in (label, probability) if output["name"] in wanted],
+        "model_name": service,
+        "model_version": service.rpartition("-")[2],
+        "id": asked.id,
+        "outputs": [output for output in (label, probability) if output["name"] in names],
     }
 
 

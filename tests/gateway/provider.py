@@ -1,6 +1,4 @@
-"""The bundled identity provider as a process, the mail server that it sends to, and people who use
-its pages.
-"""
+"""The bundled identity provider as a process, its mail server, and users of its pages."""
 
 import base64
 import email.policy
@@ -26,12 +24,12 @@ from tests.gateway.browser import Browser
 from tests.gateway.loopback import wait_for
 
 HOME = "http://127.0.0.1:1/"
-"""Where login returns to; nothing needs to listen there."""
+"""Redirect URI of a login; nothing listens there."""
 SCOPE = "openid profile email groups"
 
 
 class Mailbox:
-    """Handler of the mail server: keeps what arrives."""
+    """A handler of the mail server that stores all messages."""
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
@@ -43,7 +41,10 @@ class Mailbox:
         return "250 OK"
 
     def link(self, to: str, part: str) -> str:
-        """The newest link with ``part`` in a mail to this address; the mail is taken out."""
+        """Wait for a mail to this address with a link that contains ``part``.
+
+        Remove the newest such mail and return its link.
+        """
 
         def look() -> str | None:
             for message in reversed(self.messages):
@@ -61,7 +62,7 @@ class Mailbox:
 
 
 class Provider:
-    """The provider as a process, on a database of its own, with registration and mail."""
+    """The provider as a process with its own database, registration and mail."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
@@ -78,11 +79,9 @@ class Provider:
         self.identity = Identity(
             state, state.port("identity"), url, [HOME], smtp, registration=True
         )
-        # As it was made before SCIM was in use, and then brought up to date.
-        assert (
-            self._run("slipway_identity", SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid").wait(120)
-            == 0
-        )
+        # First the setup of a release without SCIM, then an upgrade.
+        first = self._run("slipway_identity", SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid")
+        assert first.wait(120) == 0
         assert self._run("slipway_identity").wait(120) == 0
         self.start()
         return self
@@ -105,13 +104,9 @@ class Provider:
 
         def answers() -> bool:
             assert process.poll() is None, (self.folder / "log").read_text()[-3000:]
+            url = f"{self.url}/.well-known/openid-configuration"
             try:
-                return (
-                    httpx.get(
-                        f"{self.url}/.well-known/openid-configuration", timeout=10
-                    ).status_code
-                    == 200
-                )
+                return httpx.get(url, timeout=10).status_code == 200
             except httpx.TransportError:
                 return False
 
@@ -123,7 +118,7 @@ class Provider:
         self._process.wait(30)
 
     def login_as_client(self, client_id: str, secret: str) -> str:
-        """A token of a client that logs in as itself."""
+        """Return a token by the client credentials grant."""
         form = {"grant_type": "client_credentials"}
         answer = httpx.post(
             f"{self.url}/oauth/token", data=form, auth=(client_id, secret), timeout=30
@@ -132,12 +127,9 @@ class Provider:
         return str(answer.json()["access_token"])
 
     def delete_account(self, name: str) -> None:
-        """As those do who manage accounts past the gateway."""
-        headers = {
-            "authorization": (
-                f"Bearer {self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)}"
-            )
-        }
+        """Delete an account at the provider, without the gateway."""
+        token = self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)
+        headers = {"authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"{self.url}/scim/v2/", headers=headers, timeout=30) as client:
             (key,) = [
                 each["id"]
@@ -152,7 +144,7 @@ class Provider:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Of a gateway that trusts this provider."""
+        """Settings of a gateway that trusts this provider."""
         return {
             "oidc_issuer": self.url,
             "oidc_discovery_url": None,
@@ -164,8 +156,9 @@ class Provider:
         }
 
     def token(self, account: str) -> str:
-        """Of an account that was there from the start. Canaille answers 500 to a second login
-        within the same second.
+        """Return a token of an initial account.
+
+        It retries, because Canaille responds with 500 to a second login within the same second.
         """
         end = time.monotonic() + 20
         while True:
@@ -184,7 +177,7 @@ def next_second() -> None:
 
 
 class Person:
-    """Someone with a browser, an address and a password."""
+    """A user with a browser, an address and a password."""
 
     def __init__(self, provider: Provider, name: str) -> None:
         self.provider = provider
@@ -196,13 +189,13 @@ class Person:
         return Browser(self.provider.url)
 
     def register(self) -> None:
-        """By the link of a mail: without it there is no account."""
+        """Register by the link in a mail, which creates the account."""
         with self.browser() as browser:
             self.fill_in_registration(browser)
             assert browser.page.url.path == f"/profile/{self.name}", browser.page.text
 
     def fill_in_registration(self, browser: Browser, forged: dict[str, str] | None = None) -> None:
-        """``forged``: fields that the page does not let anybody write."""
+        """Send the registration form, with ``forged`` fields that the page does not offer."""
         browser.visit("/join")
         browser.submit(email=self.address)
         browser.visit(self.provider.mails.link(self.address, "/register/"))
@@ -216,23 +209,20 @@ class Person:
         )
 
     def sign_in(self, browser: Browser) -> httpx.Response:
-        """Name, then password."""
+        """Submit the name, then the password."""
         browser.submit(login=self.name)
         return browser.submit(password=self.password)
 
     def token(self) -> str:
-        """An access token."""
+        """Return an access token."""
         return str(self.tokens()["access_token"])
 
     def tokens(self) -> dict[str, Any]:
-        """The provider's answer to a login by authorization code and PKCE (RFC 7636)."""
-        next_second()  # Canaille makes equal tokens within one, and cannot keep two
+        """Return the token response of a login by authorization code and PKCE (RFC 7636)."""
+        next_second()  # Canaille makes equal tokens within a second and cannot store two
         verifier = secrets.token_urlsafe(48)
-        challenge = (
-            base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
-            .rstrip(b"=")
-            .decode()
-        )
+        digest = hashlib.sha256(verifier.encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         asked = {
             "response_type": "code",
             "client_id": CLIENT,
@@ -248,20 +238,20 @@ class Person:
         with self.browser() as browser:
             browser.visit(f"/oauth/authorize?{urlencode(asked)}")
             page = self.sign_in(browser)
-            if not page.is_redirect:  # asked once whether the application may know who it is
+            if not page.is_redirect:  # the page of the first consent
                 page = browser.submit(button=("answer", "accept"))
             assert page.is_redirect, page.text
-            said = parse_qs(urlsplit(page.headers["location"]).query)
-        assert said["state"] == ["x"]
+            query = parse_qs(urlsplit(page.headers["location"]).query)
+        assert query["state"] == ["x"]
         form = {"grant_type": "authorization_code", "client_id": CLIENT, "redirect_uri": HOME}
-        form |= {"code": said["code"][0], "code_verifier": verifier}
+        form |= {"code": query["code"][0], "code_verifier": verifier}
         answer = httpx.post(f"{self.provider.url}/oauth/token", data=form, timeout=30)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
     def may_sign_in(self, password: str) -> bool:
-        """At the provider's own pages."""
+        """Return True when a login at the provider's pages succeeds."""
         with self.browser() as browser:
             browser.visit("/login")
             browser.submit(login=self.name)
@@ -269,7 +259,7 @@ class Person:
             return browser.page.url.path == f"/profile/{self.name}"
 
     def forget_password(self) -> None:
-        """And choose another by the link of a mail."""
+        """Reset the password by the link in a mail."""
         self.password = secrets.token_urlsafe(12)
         with self.browser() as browser:
             browser.visit("/reset")
@@ -279,7 +269,7 @@ class Person:
             assert browser.page.url.path == f"/profile/{self.name}", browser.page.text
 
     def change_password(self) -> None:
-        """At the page of the profile."""
+        """Change the password at the profile page."""
         with self.browser() as browser:
             browser.visit("/login")
             self.sign_in(browser)

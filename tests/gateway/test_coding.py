@@ -110,7 +110,7 @@ def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes 
     [
         (b"no gzip at all", "the body is not gzip"),
         (gzip.compress(rows(1))[:-9], "ends before"),
-        (gzip.compress(rows(1)) + b"more", "goes on behind the end"),
+        (gzip.compress(rows(1)) + b"more", "continues after the end"),
         (gzip.compress(rows(1))[:20] + b"\0" * 40, "the body is not gzip"),
         (b"", "ends before"),
     ],

@@ -187,12 +187,12 @@ def test_whoever_has_all_features_needs_no_lookup(client: Client) -> None:
         (
             {"date": str(TODAY + timedelta(days=REACH))},
             "date",
-            "is not among the days that are known of",
+            "is not a day of feature set",
         ),
         (
             {"date": str(TODAY - timedelta(days=1))},
             "date",
-            f"known of, {TODAY} to {TODAY + timedelta(days=REACH - 1)}",
+            f"which has {TODAY} to {TODAY + timedelta(days=REACH - 1)}",
         ),
         ({"date": "tomorrow"}, "date", "must be a day, as 2026-03-29 is"),
         ({"date": 20260329}, "date", "must be a day"),
@@ -257,10 +257,7 @@ def test_while_there_is_no_warehouse_callers_are_told_to_come_back(
             document = client.get("/v1/openapi.json").json()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "60"
-    assert (
-        answer.json()["detail"]
-        == "there are no features sales-1 to look up; the Job etl makes them"
-    )
+    assert answer.json()["detail"] == 'feature set "sales-1" does not exist; run the etl Job'
     example = document["paths"][PATH]["post"]["requestBody"]["content"]["application/json"][
         "example"
     ]

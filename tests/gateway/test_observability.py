@@ -1,6 +1,4 @@
-"""What an operator sees: metrics of few series, exemplars that open receipts, traces that go
-through, logs that name requests.
-"""
+"""Observability: metrics with few series, exemplars, propagated traces, logs with request ids."""
 
 import json
 import re
@@ -22,7 +20,7 @@ BODY = v2_request()
 
 
 def exposed(client: Client) -> str:
-    """What /metrics says to a scraper that asks for OpenMetrics."""
+    """Return the metrics in OpenMetrics format, with exemplars."""
     return str(generate_latest(client.gateway.metrics.registry).decode())  # type: ignore[no-untyped-call]
 
 
@@ -50,15 +48,15 @@ def test_predictions_are_counted_and_timed_by_model_version_and_outcome(client: 
     }
 
 
-def test_an_exemplar_opens_the_receipt(client: Client) -> None:
+def test_an_exemplar_has_the_request_id_of_a_receipt(client: Client) -> None:
     def shown() -> bool:
         number = client.infer("heart").headers["x-request-id"]
         return f'# {{request_id="{number}"}}' in exposed(client)
 
-    wait_for("an answer that became an exemplar, as one does each second", shown)
+    wait_for("a request that became an exemplar, one each second", shown)
 
 
-def test_names_that_callers_make_up_are_no_label(client: Client) -> None:
+def test_names_from_callers_do_not_become_labels(client: Client) -> None:
     labels = {"method": "GET", "route": "/v1/models/{model}", "outcome": "4xx"}
 
     def counted() -> float:
@@ -77,7 +75,9 @@ def test_names_that_callers_make_up_are_no_label(client: Client) -> None:
     assert counted() - before == 20
 
 
-def test_a_callers_trace_goes_on_to_the_predictor(environment: Environment, client: Client) -> None:
+def test_a_callers_trace_is_propagated_to_the_predictor(
+    environment: Environment, client: Client
+) -> None:
     client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT, tracestate="vendor=1")
     assert environment.predictor.headers[b"traceparent"] == TRACEPARENT.encode()
     assert environment.predictor.headers[b"tracestate"] == b"vendor=1"
@@ -86,20 +86,16 @@ def test_a_callers_trace_goes_on_to_the_predictor(environment: Environment, clie
 @pytest.mark.parametrize(
     "wrong", ["", "00-zz-00-01", f"00-{'0' * 32}-{PARENT}-01", f"00-{TRACE}-{'0' * 16}-01"]
 )
-def test_a_malformed_trace_ends_at_the_gateway(
+def test_a_malformed_trace_is_not_propagated(
     environment: Environment, client: Client, wrong: str
 ) -> None:
-    assert (
-        client.post(
-            "/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1"
-        ).status_code
-        == 200
-    )
+    answer = client.post("/v2/models/heart/infer", BODY, traceparent=wrong, tracestate="vendor=1")
+    assert answer.status_code == 200
     assert b"traceparent" not in environment.predictor.headers
     assert b"tracestate" not in environment.predictor.headers
 
 
-def test_every_log_line_is_json_and_names_its_request(environment: Environment) -> None:
+def test_every_log_line_is_json_with_the_request_id(environment: Environment) -> None:
     process = Process(environment)
     process.wait_ready()
     environment.predictor.cut_off = True
@@ -120,7 +116,7 @@ def read(process: Process) -> list[dict[str, Any]]:
 
 
 class Collector:
-    """Takes spans as OTLP over HTTP."""
+    """A collector of spans by OTLP over HTTP."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -144,7 +140,7 @@ class Collector:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """Named by OpenTelemetry's usual variables."""
+    """Return a collector that OpenTelemetry's standard variables configure."""
     found = Collector()
     with Loopback(found) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
@@ -153,7 +149,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield found
 
 
-def test_spans_go_to_the_endpoint_that_the_environment_names(
+def test_spans_are_sent_to_the_endpoint_from_the_environment(
     environment: Environment, collector: Collector
 ) -> None:
     with environment.gateway() as client:
@@ -173,14 +169,14 @@ def test_spans_go_to_the_endpoint_that_the_environment_names(
     assert attributes["slipway.request_id"] == answer.headers["x-request-id"]
     assert (attributes["slipway.model"], attributes["slipway.version"]) == ("heart", "3")
     assert refused.status_code == 404
-    # What the predictor does is a child of the gateway's span.
+    # The predictor's span is a child of the gateway's span.
     assert (
         environment.predictor.headers[b"traceparent"].decode()
         == f"00-{TRACE}-{span.span_id.hex()}-01"
     )
 
 
-def test_an_endpoint_that_is_away_costs_no_request(
+def test_requests_succeed_without_the_trace_endpoint(
     environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -1,8 +1,7 @@
-"""PostgreSQL hangs, and then its network is cut, under load: predictions go on, gateways stay
-ready, and no event is lost.
+"""Outages of PostgreSQL under load: a frozen server, then a cut network.
 
-``SLIPWAY_TEST_OUTAGE_SECONDS`` is how long each of the two lasts: some seconds among the fast
-tests, minutes in ``make endure``.
+Predictions continue, gateways stay ready, and no event is lost. ``SLIPWAY_TEST_OUTAGE_SECONDS`` is
+the duration of each outage: seconds in the fast tests, minutes in ``make endure``.
 """
 
 import os
@@ -27,15 +26,15 @@ from tests.silence import Network, frozen
 
 SECONDS = float(os.environ.get("SLIPWAY_TEST_OUTAGE_SECONDS", "8"))
 A_SECOND = 20
-"""Predictions."""
+"""Predictions per second."""
 LONG = SECONDS + 120
 PROBE_SECONDS = 3.0
-"""Between two probes of readiness, as in the chart; each has ``PROBE_TIMEOUT`` to be answered."""
+"""Interval of readiness probes, as in the chart; ``PROBE_TIMEOUT`` is the timeout of each."""
 PROBE_TIMEOUT = 6.0
 
 
 class Load:
-    """Predictions at a steady rate, and probes; what was answered is kept."""
+    """Predictions at a constant rate, and probes; all results are stored."""
 
     def __init__(self, process: Process) -> None:
         self._client = process.client
@@ -62,14 +61,14 @@ class Load:
 
     def _predict(self) -> None:
         while not self._over.wait(1 / A_SECOND):
-            begun = time.monotonic()
+            started = time.monotonic()
             try:
                 answer = self._client.infer("heart")
             except httpx.HTTPError as error:
                 self.problems.append(repr(error))
             else:
                 self.answered[answer.headers["x-request-id"]] = answer.status_code
-            self.slowest = max(self.slowest, time.monotonic() - begun)
+            self.slowest = max(self.slowest, time.monotonic() - started)
 
     def _probe(self) -> None:
         with httpx.Client(
@@ -82,12 +81,10 @@ class Load:
                     self.probes[repr(error)] += 1
 
     def last(self, seconds: float) -> None:
-        """Go on for so long, answering all the time."""
+        """Continue for ``seconds`` and check that predictions succeed during that time."""
         before = len(self.answered)
         assert not self._over.wait(seconds)
-        assert len(self.answered) - before > seconds, (
-            "about a prediction a second, at the very least"
-        )
+        assert len(self.answered) - before > seconds, "at least about one prediction a second"
 
 
 @pytest.fixture
@@ -106,14 +103,14 @@ def logged(postgres: PostgresServer) -> Counter[str]:
 
 
 @pytest.mark.timeout(4 * LONG)
-def test_while_postgresql_hangs_and_while_its_network_is_cut_predictions_go_on_and_no_event_is_lost(
+def test_predictions_continue_and_no_event_is_lost_while_postgresql_hangs_or_is_unreachable(
     tmp_path: Path, postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
     migrate(postgres.get_uri())
     with Network(postgres.get_uri()) as network:
         environment = Environment(tmp_path / "environment", network.url, issuer, predictor)
         environment.model("heart", ("3", 100))
-        # A statement has so little time that it is over before the short version of this test.
+        # Statements time out before the short version of this test ends.
         with running(environment, database_seconds=min(20.0, SECONDS / 8)) as process:
             with Load(process) as load:
                 wait_for("the first events", lambda: logged(postgres))

@@ -1,4 +1,4 @@
-"""URLs of callers: the HTTP client dials the host that was checked, however the URL is written."""
+"""URLs from callers: the HTTP client connects to the host that was checked."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from tests.contract.test_url import URLS
 
 
 @given(URLS)
-def test_the_http_client_reads_the_same_host_and_port(text: str) -> None:
+def test_the_http_client_parses_the_same_host_and_port(text: str) -> None:
     try:
         url = read_url(text)
         client = Url(str(url))
@@ -25,7 +25,7 @@ def test_the_http_client_reads_the_same_host_and_port(text: str) -> None:
 
 @given(URLS.filter(lambda text: "localhost" in text or "127" in text or "::" in text))
 @settings(max_examples=50)
-def test_no_url_that_is_accepted_leads_to_a_neighbour(text: str) -> None:
+def test_an_accepted_url_has_a_public_address(text: str) -> None:
     try:
         place = asyncio.run(Outbound(frozenset()).check("url", text))
     except InvalidInput:

@@ -1,6 +1,4 @@
-"""A model of the ImageNet kind, made elsewhere as ONNX: its signature is all that it needs to take
-photographs.
-"""
+"""Photographs as input of an ImageNet-like ONNX model, which needs no code but its signature."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -34,9 +32,7 @@ SIGNATURE = Signature(
 
 
 def network() -> bytes:
-    """Convolution, mean over the image, and a score for each class: the colour that there is more
-    of than of the others.
-    """
+    """Build a model: convolution, mean over the image, and scores by the dominant colour."""
     kernel = np.zeros((3, 3, 3, 3), np.float32)
     kernel[:, :, 1, 1] = np.eye(3)
     graph = helper.make_graph(
@@ -98,7 +94,7 @@ def send(client: Client, *files: bytes, top: int) -> httpx.Response:
     )
 
 
-def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likeliest_classes(
+def test_photographs_of_any_size_and_format_are_classified_with_class_names(
     client: Client,
 ) -> None:
     files = [
@@ -115,8 +111,8 @@ def test_photographs_of_any_size_and_kind_are_told_with_the_names_of_the_likelie
         assert best["score"] > second["score"]
 
 
-def test_the_values_are_those_that_the_network_was_trained_on(client: Client) -> None:
-    """(value / 255 - mean) / deviation of each channel; then what ``network`` makes of these."""
+def test_pixels_are_normalized_by_mean_and_deviation(client: Client) -> None:
+    """Expect (value / 255 - mean) / deviation of each channel, and the scores of ``network``."""
     (row,) = send(client, photograph("red", (300, 300), "PNG"), top=3).json()["predictions"]
     channels = (np.array([1, 0, 0]) - MEAN) / DEVIATION
     assert row["logits"] == pytest.approx(
@@ -124,9 +120,8 @@ def test_the_values_are_those_that_the_network_was_trained_on(client: Client) ->
     )
 
 
-def test_the_document_says_that_there_are_likeliest_classes(client: Client) -> None:
-    operation = client.get("/v1/openapi.json").json()["paths"]["/v1/models/fruit/predictions"][
-        "post"
-    ]
+def test_the_openapi_document_has_the_parameter_top(client: Client) -> None:
+    paths = client.get("/v1/openapi.json").json()["paths"]
+    operation = paths["/v1/models/fruit/predictions"]["post"]
     assert "top" in {parameter["name"] for parameter in operation["parameters"]}
     assert "multipart/form-data" in operation["requestBody"]["content"]

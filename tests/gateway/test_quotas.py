@@ -1,4 +1,4 @@
-"""Quotas: exact over replicas, counted as the log says, and what is done without the database."""
+"""Quotas: exact over replicas, equal to the event log, and bounded without the database."""
 
 import asyncio
 from collections import Counter
@@ -26,7 +26,7 @@ from tests.gateway.predictor import ROW, Predictor
 
 
 def limited(environment: Environment, **terms: int) -> None:
-    """Everybody's predictions are by the policy ``trial``."""
+    """Apply the policy ``trial`` to all grants."""
     columns = "".join(f", {name}" for name in terms)
     values = "".join(f", {value}" for value in terms.values())
     with psycopg.connect(environment.database_url) as connection:
@@ -35,7 +35,7 @@ def limited(environment: Environment, **terms: int) -> None:
 
 
 def query(environment: Environment, statement: str) -> Any:
-    """The first column of the first row."""
+    """Return the first column of the first row."""
     with psycopg.connect(environment.database_url) as connection:
         row = connection.execute(statement).fetchone()
     return row[0] if row else None
@@ -56,7 +56,7 @@ def both(stack: ExitStack, environment: Environment) -> list[Client]:
     ]
 
 
-def at_once(replicas: list[Client], calls: int) -> list[httpx.Response]:
+def in_parallel(replicas: list[Client], calls: int) -> list[httpx.Response]:
     with ThreadPoolExecutor(calls) as pool:
         return list(
             pool.map(lambda number: replicas[number % len(replicas)].infer("heart"), range(calls))
@@ -64,28 +64,26 @@ def at_once(replicas: list[Client], calls: int) -> list[httpx.Response]:
 
 
 @pytest.mark.parametrize("period", ["day", "month"])
-def test_of_50_parallel_calls_at_two_replicas_with_3_left_exactly_3_pass(
+def test_exactly_3_of_50_parallel_calls_to_two_replicas_pass_when_3_are_left(
     own_environment: Environment, period: str
 ) -> None:
     limited(own_environment, **{f"requests_per_{period}": 10})
     with ExitStack() as stack:
         replicas = both(stack, own_environment)
         assert [replicas[0].infer("heart").status_code for _ in range(7)] == [200] * 7
-        answers = at_once(replicas, 50)
+        answers = in_parallel(replicas, 50)
         assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 47}
         (refused, *_) = [answer for answer in answers if answer.status_code == 429]
         assert refused.json() == {"error": f"the quota of 10 requests a {period} is spent"}
         assert refused.headers["ratelimit-policy"].startswith(f'"{period}";q=10;w=')
         assert refused.headers["ratelimit"].startswith(f'"{period}";r=0;t=')
         assert 1 <= int(refused.headers["retry-after"]) <= 31 * 86400
-        assert (
-            replicas[1].infer("heart", "bob").status_code == 200
-        )  # each caller has a quota of their own
+        assert replicas[1].infer("heart", "bob").status_code == 200, "each caller has a quota"
         wait_for("the ledger", lambda: used(own_environment) == 11)
     assert (own_environment.count(), held(own_environment)) == (11, 0)
 
 
-def test_of_many_at_two_replicas_no_more_than_the_quota_pass_and_none_is_lost(
+def test_two_replicas_use_the_whole_quota_and_no_more(
     own_environment: Environment,
 ) -> None:
     limited(own_environment, requests_per_day=300)
@@ -94,22 +92,17 @@ def test_of_many_at_two_replicas_no_more_than_the_quota_pass_and_none_is_lost(
         passed = [
             answer
             for _ in range(8)
-            for answer in at_once(replicas, 50)
+            for answer in in_parallel(replicas, 50)
             if answer.status_code == 200
         ]
-        # What one replica holds and nobody asks it for comes back within seconds: then the others
-        # get it.
+        # A replica returns its unused leases within seconds; then the other one gets them.
         wait_for(
             "the last ones",
             lambda: len(passed) == 300 or _append_if_200(passed, replicas[0].infer("heart")),
         )
         assert replicas[0].infer("heart").status_code == 429
-    assert (len(passed), used(own_environment), own_environment.count(), held(own_environment)) == (
-        300,
-        300,
-        300,
-        0,
-    )
+    counts = (len(passed), used(own_environment), own_environment.count(), held(own_environment))
+    assert counts == (300, 300, 300, 0)
 
 
 def _append_if_200(passed: list[httpx.Response], answer: httpx.Response) -> bool:
@@ -118,7 +111,7 @@ def _append_if_200(passed: list[httpx.Response], answer: httpx.Response) -> bool
     return len(passed) == 300
 
 
-def test_a_quota_costs_no_statement_for_each_call(own_environment: Environment) -> None:
+def test_a_quota_needs_no_statement_per_call(own_environment: Environment) -> None:
     limited(own_environment, requests_per_day=10_000)
     with own_environment.gateway() as client:
         for _ in range(100):
@@ -126,7 +119,7 @@ def test_a_quota_costs_no_statement_for_each_call(own_environment: Environment) 
         assert query(own_environment, "SELECT count(*) FROM quota_leases") == 1
 
 
-def test_a_request_that_the_server_fails_is_not_counted_and_one_that_the_caller_fails_is(
+def test_client_errors_of_the_model_count_and_server_errors_do_not(
     own_environment: Environment,
 ) -> None:
     limited(own_environment, requests_per_day=3)
@@ -153,7 +146,7 @@ def _today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-def test_usage_is_ones_own_and_admins_see_everybodys(own_environment: Environment) -> None:
+def test_callers_see_their_own_usage_and_admins_all(own_environment: Environment) -> None:
     with own_environment.gateway() as client:
         for _ in range(3):
             client.infer("heart")
@@ -169,7 +162,7 @@ def test_usage_is_ones_own_and_admins_see_everybodys(own_environment: Environmen
         assert client.get("/v1/usage?first=soon").status_code == 422
 
 
-def test_a_gateway_that_is_killed_keeps_at_most_its_leases_and_the_ledger_equals_the_log(
+def test_a_killed_gateway_loses_at_most_its_leases_and_the_ledger_equals_the_log(
     own_environment: Environment,
 ) -> None:
     limited(own_environment, requests_per_day=100)
@@ -184,13 +177,13 @@ def test_a_gateway_that_is_killed_keeps_at_most_its_leases_and_the_ledger_equals
         assert 0 <= lost <= 10  # a tenth
         refused = client.infer("heart")
         assert refused.status_code == 429
-        if lost:  # others hold the rest: it may come back soon
+        if lost:  # the other leases may be returned soon
             assert int(refused.headers["retry-after"]) <= 6
     assert used(own_environment) == own_environment.count() == 100 - lost
     assert held(own_environment) == lost
 
 
-def test_without_the_database_a_quota_lasts_as_long_as_its_lease(
+def test_without_the_database_only_the_current_lease_can_be_used(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
@@ -200,7 +193,7 @@ def test_without_the_database_a_quota_lasts_as_long_as_its_lease(
     environment.model("heart", ("3", 100))
     limited(environment, requests_per_day=50)
     with environment.gateway() as client:
-        assert client.infer("heart").status_code == 200  # of a lease of five
+        assert client.infer("heart").status_code == 200  # the first of a lease of five
         wait_for("the ledger", lambda: used(environment) == 1)
         postgres.stop()
         answers = [client.infer("heart") for _ in range(6)]
@@ -213,17 +206,19 @@ def test_without_the_database_a_quota_lasts_as_long_as_its_lease(
     postgres.stop()
 
 
-def alone(environment: Environment, story: Callable[[Quotas], Coroutine[Any, Any, None]]) -> None:
-    """The quotas of one gateway, at times of our choice."""
+def alone(
+    environment: Environment, scenario: Callable[[Quotas], Coroutine[Any, Any, None]]
+) -> None:
+    """Run a scenario with the quotas of one gateway and explicit times."""
 
-    async def tell() -> None:
+    async def main() -> None:
         database = Database(environment.database_url)
         quotas = Quotas(Ledger(database))
-        await story(quotas)
+        await scenario(quotas)
         await quotas.close()
         await database.close()
 
-    asyncio.run(tell())
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -234,12 +229,12 @@ def alone(environment: Environment, story: Callable[[Quotas], Coroutine[Any, Any
     ],
     ids=["day", "month"],
 )
-def test_a_new_period_begins_at_midnight_utc(
+def test_a_period_starts_at_midnight_utc(
     own_environment: Environment, policy: Policy, seconds: int
 ) -> None:
     now = datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp()
 
-    async def story(quotas: Quotas) -> None:
+    async def scenario(quotas: Quotas) -> None:
         (await quotas.take("ada", policy, now)).count()
         with pytest.raises(TooMany) as refused:
             await quotas.take("ada", policy, now + 2)
@@ -248,40 +243,38 @@ def test_a_new_period_begins_at_midnight_utc(
             await quotas.take("ada", policy, now + seconds - 1)
         (await quotas.take("ada", policy, now + seconds)).count()
 
-    alone(own_environment, story)
+    alone(own_environment, scenario)
 
 
-def test_what_is_not_used_goes_back(own_environment: Environment) -> None:
+def test_unused_requests_are_returned(own_environment: Environment) -> None:
     policy, now = Policy("trial", requests_per_day=20), datetime.now(UTC).timestamp()
 
-    async def story(quotas: Quotas) -> None:
+    async def scenario(quotas: Quotas) -> None:
         first = await quotas.take("ada", policy, now)
-        second = await quotas.take("ada", policy, now)  # the rest of a lease of two
-        third = await quotas.take("ada", policy, now)  # of another lease
+        second = await quotas.take("ada", policy, now)  # the last one of a lease of two
+        third = await quotas.take("ada", policy, now)  # the first one of another lease
         assert first.lease_id == second.lease_id != third.lease_id
         second.count()
         for permit in (first, second, third, third):
             permit.settle()
 
-    alone(own_environment, story)
-    assert held(own_environment) == 1  # what was counted: its event will be shipped
+    alone(own_environment, scenario)
+    assert held(own_environment) == 1  # the counted one, until its event is shipped
 
 
-def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(
+def test_the_next_lease_is_fetched_before_the_last_one_is_spent(
     own_environment: Environment,
 ) -> None:
     policy, now = Policy("trial", requests_per_day=1_000_000), datetime.now(UTC).timestamp()
 
-    async def story(quotas: Quotas) -> None:
+    async def scenario(quotas: Quotas) -> None:
         for _ in range(LARGEST - LOW):
             (await quotas.take("ada", policy, now)).count()
         await asyncio.to_thread(
             wait_for, "the next lease", lambda: held(own_environment) == 2 * LARGEST
         )
         with psycopg.connect(own_environment.database_url) as connection:
-            connection.execute(
-                "ALTER TABLE quota_leases RENAME TO away"
-            )  # whoever asks for a lease now gets none
+            connection.execute("ALTER TABLE quota_leases RENAME TO away")  # no further leases
         leases = Counter(
             [(await quotas.take("ada", policy, now)).lease_id for _ in range(LOW + LOW)]
         )
@@ -289,18 +282,16 @@ def test_who_calls_often_has_the_next_lease_before_the_last_one_is_spent(
         with psycopg.connect(own_environment.database_url) as connection:
             connection.execute("ALTER TABLE away RENAME TO quota_leases")
 
-    alone(own_environment, story)
+    alone(own_environment, scenario)
 
 
-def test_what_is_held_ahead_goes_back_too_and_is_not_spent_after_midnight(
+def test_a_prefetched_lease_is_returned_and_not_used_after_midnight(
     own_environment: Environment,
 ) -> None:
-    policy, now = (
-        Policy("trial", requests_per_day=1_000_000),
-        datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp(),
-    )
+    policy = Policy("trial", requests_per_day=1_000_000)
+    now = datetime(2030, 1, 30, 23, 59, tzinfo=UTC).timestamp()
 
-    async def story(quotas: Quotas) -> None:
+    async def scenario(quotas: Quotas) -> None:
         for _ in range(LARGEST - LOW):
             await quotas.take("ada", policy, now)
         await asyncio.to_thread(
@@ -310,17 +301,17 @@ def test_what_is_held_ahead_goes_back_too_and_is_not_spent_after_midnight(
         assert len(yesterdays) == 2
         assert (await quotas.take("ada", policy, now + 60)).lease_id not in yesterdays
 
-    alone(own_environment, story)
-    assert held(own_environment) == LARGEST - LOW + 1  # what was taken and never settled
+    alone(own_environment, scenario)
+    assert held(own_environment) == LARGEST - LOW + 1  # taken and never settled
 
 
-def test_new_terms_hold_at_once(own_environment: Environment) -> None:
+def test_new_policy_terms_apply_immediately(own_environment: Environment) -> None:
     now = datetime.now(UTC).timestamp()
 
-    async def story(quotas: Quotas) -> None:
+    async def scenario(quotas: Quotas) -> None:
         (await quotas.take("ada", Policy("trial", requests_per_day=1000), now)).count()
         with pytest.raises(TooMany):
             await quotas.take("ada", Policy("trial", requests_per_day=1), now)
         (await quotas.take("ada", Policy("trial", requests_per_day=200), now)).count()
 
-    alone(own_environment, story)
+    alone(own_environment, scenario)

@@ -1,4 +1,4 @@
-"""Rates: how fast a caller may go, at one replica and at several; and whose address is believed."""
+"""Rate limits at one replica and at several, and the trusted client address."""
 
 import time
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from tests.gateway.predictor import ROW, Predictor
 ADA = ("ada", "default")
 
 
-def test_a_bucket_holds_a_minutes_worth_and_fills_steadily() -> None:
+def test_a_bucket_has_one_minute_of_tokens_and_refills_continuously() -> None:
     bucket = Bucket(60, now=0)
     assert [bucket.take(0) for _ in range(61)] == [True] * 60 + [False]
     assert not bucket.take(0.99)
@@ -34,7 +34,7 @@ def test_a_bucket_holds_a_minutes_worth_and_fills_steadily() -> None:
     assert bucket.level == 60
 
 
-def test_fields_say_what_is_left_and_when_all_is_there_again() -> None:
+def test_header_fields_have_the_remaining_tokens_and_the_reset_time() -> None:
     rates = Rates()
     assert rates.take(ADA, "predictions", 2) == [
         (b"ratelimit-policy", b'"predictions";q=2;w=60'),
@@ -48,22 +48,22 @@ def test_fields_say_what_is_left_and_when_all_is_there_again() -> None:
     rates.take(("bob", "default"), "predictions", 2)
 
 
-def test_full_buckets_are_forgotten_and_others_are_not() -> None:
+def test_full_buckets_are_removed_and_others_are_not() -> None:
     rates = Rates()
     rates.take(ADA, "predictions", 10**7)
     rates.take(("bob", "default"), "predictions", 1)
     for key, bucket in rates.spent():
         rates.learn(key, bucket.level, bucket.spent)
 
-    def forgotten() -> bool:
+    def removed() -> bool:
         rates.forget()
         return ADA not in rates._buckets
 
-    wait_for("the bucket to be full", forgotten)
+    wait_for("the bucket to be full", removed)
     assert rates.is_empty(("bob", "default"))
 
 
-def test_every_route_but_those_of_probes_has_a_rate() -> None:
+def test_every_route_except_probes_has_a_rate_limit() -> None:
     assert {rule.path for rule in RULES if rule.spends is None} == {
         "/livez",
         "/readyz",
@@ -96,7 +96,7 @@ def replicas(own_environment: Environment) -> Iterator[list[Client]]:
         ]
 
 
-def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(
+def test_a_caller_over_the_rate_gets_429_in_the_error_format_of_the_path(
     own_environment: Environment,
 ) -> None:
     with own_environment.gateway(predictions_per_minute=2) as client:
@@ -109,24 +109,19 @@ def test_a_caller_who_goes_too_fast_is_answered_429_in_the_form_of_the_path(
             '"predictions";q=2;w=60'
         ] * 2
         assert answers[0].headers["ratelimit"].startswith('"predictions";r=1;t=')
-        v2, v1 = (
-            client.infer("heart"),
-            client.post("/v1/models/heart/predictions", {"instances": [ROW]}),
-        )
+        v2 = client.infer("heart")
+        v1 = client.post("/v1/models/heart/predictions", {"instances": [ROW]})
         assert (v2.status_code, v2.json()) == (429, {"error": "more than 2 predictions a minute"})
         assert (v1.status_code, v1.json()["title"]) == (429, "Too Many Requests")
         assert 1 <= int(v2.headers["retry-after"]) <= 30
         assert v2.headers["ratelimit"].startswith('"predictions";r=0;t=')
         assert client.infer("heart", "bob").status_code == 200
         assert client.get("/v2/models/heart").status_code == 200  # only predictions are limited
-        assert (
-            client.post("/v2/models/heart/infer", b"no json", "carl")
-            .headers["ratelimit"]
-            .startswith('"predictions";r=1')
-        )
+        malformed = client.post("/v2/models/heart/infer", b"no json", "carl")
+        assert malformed.headers["ratelimit"].startswith('"predictions";r=1')
 
 
-def test_a_policy_may_say_another_rate(own_environment: Environment) -> None:
+def test_a_policy_can_set_another_rate(own_environment: Environment) -> None:
     with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, predictions_per_minute) VALUES ('slow', 1)")
         connection.execute("INSERT INTO grants VALUES ('x', 'user:ada', '*', 'slow')")
@@ -135,7 +130,7 @@ def test_a_policy_may_say_another_rate(own_environment: Environment) -> None:
         assert client.infer("heart", "bob").status_code == 200
 
 
-def test_trainings_and_promotions_have_a_rate_of_their_own(
+def test_trainings_and_promotions_have_their_own_rate(
     own_environment: Environment, issuer: Issuer
 ) -> None:
     with own_environment.gateway(training_per_minute=2) as client:
@@ -163,7 +158,7 @@ def test_all_other_requests_share_a_rate(own_environment: Environment) -> None:
         assert client.get("/v1/me", "bob").status_code == 200
 
 
-def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_none(
+def test_routes_without_authentication_have_a_rate_per_address_and_probes_none(
     own_environment: Environment,
 ) -> None:
     with own_environment.gateway(requests_per_minute=3, trusted_proxies="127.0.0.0/8") as client:
@@ -185,7 +180,7 @@ def test_where_no_token_is_asked_for_the_rate_is_the_addresss_and_probes_have_no
         } == {200}
 
 
-def test_buckets_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_buckets_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipway_gateway.limits.rates.MAX_BUCKETS", 10)
     rates = Rates()
     for number in range(100):
@@ -193,25 +188,25 @@ def test_buckets_are_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rates._buckets) == 10
 
 
-def test_what_is_taken_at_one_replica_is_gone_at_the_other(replicas: list[Client]) -> None:
+def test_replicas_share_the_bucket_of_a_caller(replicas: list[Client]) -> None:
     first, second = replicas
     statuses = [first.infer("heart").status_code for _ in range(31)]
     assert statuses.count(200) >= 30
-    assert statuses[-1] == 429 or statuses.count(200) == 31  # half a token may have grown meanwhile
-    assert second.infer("heart").status_code == 200  # it has not heard of it yet
-    wait_for("the second to know", lambda: second.infer("heart").status_code == 429)
+    assert statuses[-1] == 429 or statuses.count(200) == 31  # the bucket refills during the loop
+    assert second.infer("heart").status_code == 200  # not yet synchronized
+    wait_for("the synchronization", lambda: second.infer("heart").status_code == 429)
 
 
-def test_over_two_replicas_the_rate_holds_in_the_long_run(replicas: list[Client]) -> None:
-    """A burst of twice the bucket is possible once; it is paid back."""
-    begun, passed = time.monotonic(), 0
-    while (seconds := time.monotonic() - begun) < 5:
+def test_two_replicas_enforce_the_rate_over_time(replicas: list[Client]) -> None:
+    """Allow one burst of twice the bucket, which later requests compensate."""
+    start, passed = time.monotonic(), 0
+    while (seconds := time.monotonic() - start) < 5:
         passed += sum(client.infer("heart").status_code == 200 for client in replicas)
         time.sleep(0.005)
     assert 30 <= passed <= 2 * 30 + seconds * 30 / 60
 
 
-def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
+def test_without_the_database_each_replica_uses_its_own_buckets(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
@@ -232,8 +227,8 @@ def test_while_the_database_is_away_each_replica_goes_by_its_own_buckets(
             assert statuses == [200] * 5 + [429]
         postgres.start()
         first = replicas[0].gateway
-        wait_for("the debt to be known", lambda: not list(first.rates.spent()))
-        wait_for("it at the database", lambda: _level(environment) < 0)
+        wait_for("the synchronization", lambda: not list(first.rates.spent()))
+        wait_for("a negative level in the database", lambda: _level(environment) < 0)
     postgres.stop()
 
 
@@ -245,7 +240,7 @@ def _level(environment: Environment) -> float:
     return float(row[0]) if row else 0.0
 
 
-def test_who_sends_bad_tokens_all_the_time_is_not_listened_to_and_known_callers_are(
+def test_an_address_with_many_invalid_tokens_is_limited_and_known_callers_are_not(
     own_environment: Environment, issuer: Issuer
 ) -> None:
     bad = issuer.token("eve", aud="elsewhere")
@@ -269,11 +264,11 @@ PROXIES = read_networks("10.0.0.0/8, fd00::/8")
 
 
 @pytest.mark.parametrize(
-    ("peer", "said", "address"),
+    ("peer", "forwarded", "address"),
     [
-        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # no proxy of ours: what it says is its own
+        ("192.0.2.1", "198.51.100.9", "192.0.2.1"),  # an untrusted peer
         ("10.0.0.1", "198.51.100.9", "198.51.100.9"),
-        ("10.0.0.1", "1.1.1.1, 198.51.100.9", "198.51.100.9"),  # 1.1.1.1 is what the caller made up
+        ("10.0.0.1", "1.1.1.1, 198.51.100.9", "198.51.100.9"),  # 1.1.1.1 is forged
         ("10.0.0.1", "198.51.100.9, 10.0.0.2", "198.51.100.9"),
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ("10.0.0.1", "nonsense", "10.0.0.1"),
@@ -282,14 +277,14 @@ PROXIES = read_networks("10.0.0.0/8, fd00::/8")
         ("fd00::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
     ],
 )
-def test_the_address_is_the_first_that_is_not_a_proxy_of_ours(
-    peer: str, said: str, address: str
+def test_the_client_address_is_the_nearest_untrusted_one(
+    peer: str, forwarded: str, address: str
 ) -> None:
-    headers = {b"x-forwarded-for": said.encode()} if said else {}
+    headers = {b"x-forwarded-for": forwarded.encode()} if forwarded else {}
     assert client_address({"client": (peer, 1)}, headers, PROXIES) == address
     assert client_address({"client": (peer, 1)}, headers, ()) != "198.51.100.9"
 
 
-def test_a_wrong_network_is_refused_at_the_start(own_environment: Environment) -> None:
+def test_an_invalid_proxy_network_is_rejected_at_startup(own_environment: Environment) -> None:
     with pytest.raises(ValidationError, match="trusted_proxies"):
         own_environment.settings(trusted_proxies="10.0.0.0/99")

@@ -1,4 +1,4 @@
-"""Refusals are true, and what they name as the remedy works."""
+"""Error responses: their statements are true, and their remedies work."""
 
 from typing import Any
 
@@ -20,22 +20,22 @@ def test_health_is_answered_to_head_without_a_token(client: Client, path: str) -
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/nobody", "/v1/nothing", "/v1/docs"],
+    ["/v1/models", "/v2/models/heart", "/v2", "/v1/models/unknown", "/v1/nothing", "/v1/docs"],
 )
-def test_head_is_answered_as_get_without_the_content(client: Client, path: str) -> None:
+def test_head_has_the_headers_of_get_and_no_content(client: Client, path: str) -> None:
     headers = {
         "authorization": f"Bearer {client.environment.issuer.token()}",
         "accept-encoding": "identity",
     }
-    got, asked = client.http.get(path, headers=headers), client.http.head(path, headers=headers)
-    assert asked.content == b""
-    assert asked.status_code == got.status_code
+    get, head = client.http.get(path, headers=headers), client.http.head(path, headers=headers)
+    assert head.content == b""
+    assert head.status_code == get.status_code
     for name in ("content-type", "content-length"):
-        assert asked.headers[name] == got.headers[name]
-    assert client.http.get("/livez").status_code == 200  # the connection is not out of step
+        assert head.headers[name] == get.headers[name]
+    assert client.http.get("/livez").status_code == 200  # the connection is still in sync
 
 
-def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
+def test_head_of_a_path_without_get_is_405(client: Client) -> None:
     answer = client.http.head("/v2/models/heart/infer")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert client.http.post("/livez").headers["allow"] == "GET, HEAD"
@@ -69,9 +69,7 @@ def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
         ("GET", "/", "GET /v1/docs describes the API"),
     ],
 )
-def test_a_path_that_is_not_there_is_404_with_the_one_that_is(
-    method: str, path: str, instead: str
-) -> None:
+def test_an_unknown_path_is_404_with_the_correct_one(method: str, path: str, instead: str) -> None:
     with pytest.raises(NotFound) as refused:
         match(method, path)
     assert str(refused.value).startswith(f"there is nothing at {path}; ")
@@ -79,14 +77,14 @@ def test_a_path_that_is_not_there_is_404_with_the_one_that_is(
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
-def test_every_path_with_a_slash_too_many_names_the_one_without(rule: Any) -> None:
+def test_a_path_with_a_trailing_slash_is_404_with_the_correct_one(rule: Any) -> None:
     path = rule.path.replace("{", "").replace("}", "")
     with pytest.raises(NotFound, match=f"send it to {path}, without the slash too many"):
         match(rule.method, f"{path}/")
     assert match(rule.method, path)[0].method == rule.method
 
 
-def test_a_path_of_any_length_is_refused_in_few_words() -> None:
+def test_the_error_for_a_long_path_is_short() -> None:
     for path in (
         "/" * 30_000,
         "/v1/models/" + "a" * 30_000 + ":predict",
@@ -104,21 +102,21 @@ def test_a_path_of_any_length_is_refused_in_few_words() -> None:
         ("/v1/predictions/none/feedback", {"label": 1}),
     ],
 )
-def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
+def test_curls_default_content_type_is_415_with_the_header_to_send(
     client: Client, path: str, body: Any
 ) -> None:
     answer = client.post(path, body, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 415
-    said = (
-        "content type application/x-www-form-urlencoded is not read here; send the header "
+    expected = (
+        "content type application/x-www-form-urlencoded is not supported; send the header "
         "Content-Type: application/json"
     )
-    assert answer.json()["detail"].startswith(said)
+    assert answer.json()["detail"].startswith(expected)
     assert client.post(path, body, content_type="application/json").status_code != 415
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "detail"),
     [
         (b"", "the body is empty; send a JSON object"),
         (b"{", "the body is not JSON: Expecting property name"),
@@ -126,15 +124,15 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
         (b"{}", "give a label, a comment, or both"),
     ],
 )
-def test_a_wrong_body_of_the_control_api_is_refused_in_words(
-    client: Client, content: bytes, said: str
+def test_an_invalid_body_of_the_control_api_is_422_with_the_reason(
+    client: Client, content: bytes, detail: str
 ) -> None:
     answer = client.post("/v1/predictions/none/feedback", content)
     assert answer.status_code == 422
-    assert answer.json()["detail"].startswith(said)
+    assert answer.json()["detail"].startswith(detail)
 
 
-def test_a_name_that_does_not_fit_is_quoted_with_what_would(client: Client) -> None:
+def test_an_invalid_name_is_422_with_the_pattern(client: Client) -> None:
     admin = client.environment.issuer.token("root", groups=["admin"])
     for name in ("my policy", "my.policy"):
         headers = {"authorization": f"Bearer {admin}"}

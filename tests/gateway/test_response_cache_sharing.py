@@ -1,6 +1,4 @@
-"""Answers that replicas share by Redis, and what they do without it. The server is a real one: see
-redisserver.py.
-"""
+"""Sharing of cached responses by Redis, and its failures, with a real server (redisserver.py)."""
 
 import itertools
 import logging
@@ -37,10 +35,12 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def own_environment(new_environment: Callable[[], Environment], troubled: Predictor) -> Environment:
-    """``ada`` is by a policy with a cache; ``bob`` is not."""
+def own_environment(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
+) -> Environment:
+    """``ada`` has a policy with a cache; ``bob`` has not."""
     environment = new_environment()
-    environment.predictor = troubled
+    environment.predictor = own_predictor
     environment.model("heart", ("3", 100))
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, cache_seconds) VALUES ('cached', 60)")
@@ -78,8 +78,8 @@ def up(client: Client) -> float | None:
     return client.gateway.metrics.registry.get_sample_value("slipway_redis_up")
 
 
-def test_what_one_replica_computed_another_has(
-    own_environment: Environment, redis: RedisServer, troubled: Predictor
+def test_replicas_share_responses(
+    own_environment: Environment, redis: RedisServer, own_predictor: Predictor
 ) -> None:
     with replicas(own_environment, redis.url) as (one, other):
         first, second = one.infer("heart", request_id="one"), other.infer("heart", request_id="two")
@@ -90,15 +90,13 @@ def test_what_one_replica_computed_another_has(
         assert own == ALONE
         assert {**first.json(), "id": "two"} == second.json()
         assert second.headers["content-type"] == first.headers["content-type"]
-        assert status(other).startswith("Slipway; hit; ttl="), "from here on it has its own"
-        assert len(troubled.asked) == 1
+        assert status(other).startswith("Slipway; hit; ttl="), "it is also stored locally"
+        assert len(own_predictor.asked) == 1
         wait_for("the log", lambda: own_environment.count() == 3)
         assert [up(one), up(other)] == [1, 1]
 
 
-def test_a_shared_answer_ends_with_its_time(
-    own_environment: Environment, redis: RedisServer
-) -> None:
+def test_a_shared_response_expires(own_environment: Environment, redis: RedisServer) -> None:
     with psycopg.connect(own_environment.database_url) as connection:
         connection.execute("UPDATE policies SET cache_seconds = 1 WHERE name = 'cached'")
     with replicas(own_environment, redis.url) as (one, other):
@@ -108,7 +106,7 @@ def test_a_shared_answer_ends_with_its_time(
         assert redis.client.pttl(redis.client.keys()[0]) <= 1000
 
 
-def test_without_the_policys_word_redis_hears_nothing(
+def test_without_a_policy_that_enables_the_cache_redis_is_not_used(
     own_environment: Environment, redis: RedisServer
 ) -> None:
     with replicas(own_environment, redis.url) as (one, other):
@@ -116,12 +114,12 @@ def test_without_the_policys_word_redis_hears_nothing(
         assert redis.client.dbsize() == 0
 
 
-def test_a_promotion_empties_it_for_all(
-    own_environment: Environment, redis: RedisServer, troubled: Predictor
+def test_a_promotion_invalidates_the_cache_of_all_replicas(
+    own_environment: Environment, redis: RedisServer, own_predictor: Predictor
 ) -> None:
     with replicas(own_environment, redis.url) as both:
         assert [status(each)[:20] for each in both] == [COMPUTED[:20], FROM_ANOTHER[:20]]
-        own_environment.model("heart", ("4", 100), url=troubled.url)
+        own_environment.model("heart", ("4", 100), url=own_predictor.url)
         for each in both:
             wait_for("the new version", partial(_is_new, each))
         answers = [each.infer("heart") for each in both]
@@ -134,10 +132,10 @@ def _is_new(client: Client) -> bool:
     return client.infer("heart", "bob").headers["slipway-version"] == "4"
 
 
-def test_an_answer_that_is_too_large_is_not_shared(
-    own_environment: Environment, redis: RedisServer, troubled: Predictor
+def test_a_response_over_the_size_limit_is_not_shared(
+    own_environment: Environment, redis: RedisServer, own_predictor: Predictor
 ) -> None:
-    troubled.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (
+    own_predictor.raw = b'{"model_name": "heart-3", "outputs": [], "parameters": {"x": "%s"}}' % (
         b"x" * 2**18
     )
     with replicas(own_environment, redis.url, log_body_limit=2**20) as (one, other):
@@ -145,15 +143,15 @@ def test_an_answer_that_is_too_large_is_not_shared(
         assert up(one) == 1
 
 
-def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_back(
+def test_no_request_fails_when_redis_is_killed_under_load_and_sharing_resumes(
     own_environment: Environment, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "slipway_gateway.redis")
-    ages, said = itertools.count(), []
+    ages, statuses = itertools.count(), []
 
     def ask(client: Client, age: float) -> str:
-        said.append(status(client, age=age))
-        return said[-1]
+        statuses.append(status(client, age=age))
+        return statuses[-1]
 
     def ask_something_new(client: Client) -> str:
         return ask(client, next(ages) / 1000)
@@ -163,12 +161,12 @@ def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_
 
     with replicas(own_environment, redis.url) as both, ThreadPoolExecutor(8) as threads:
         load = [threads.submit(ask, both[number % 2], 20 + number // 4) for number in range(400)]
-        wait_for("a part of the load", lambda: len(said) > 100)
+        wait_for("a part of the load", lambda: len(statuses) > 100)
         redis.kill()
         wait_for("the rest of the load", lambda: all(each.done() for each in load))
-        assert sorted(each.result() for each in load) == sorted(said)
-        assert [each for each in said if each.startswith(FROM_ANOTHER)], "before"
-        assert ALONE in said, "and after"
+        assert sorted(each.result() for each in load) == sorted(statuses)
+        assert [each for each in statuses if each.startswith(FROM_ANOTHER)], "before"
+        assert ALONE in statuses, "and after"
         for each in both:
             assert ask_something_new(each) == ALONE
             assert up(each) == 0
@@ -180,8 +178,8 @@ def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_
             COMPUTED[: len(FROM_ANOTHER)],
             FROM_ANOTHER,
         ]
-        wait_for("the log", lambda: own_environment.count() == len(said))
-        assert own_environment.count("status = 200") == len(said)
+        wait_for("the log", lambda: own_environment.count() == len(statuses))
+        assert own_environment.count("status = 200") == len(statuses)
     lines = [
         record.getMessage().partition(":")[0]
         for record in caplog.records
@@ -195,7 +193,7 @@ def test_a_redis_killed_under_load_costs_no_answer_and_is_used_again_when_it_is_
 
 @contextmanager
 def silence() -> Iterator[tuple[str, list[Any]]]:
-    """The URL of a server that takes connections and says nothing, and those that it took."""
+    """Run a server that never responds; return its URL and the accepted connections."""
     taken: list[Any] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -213,7 +211,7 @@ def silence() -> Iterator[tuple[str, list[Any]]]:
             connection.close()
 
 
-def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(
+def test_a_redis_without_responses_is_tried_once_and_then_skipped(
     own_environment: Environment,
 ) -> None:
     with (
@@ -228,23 +226,23 @@ def test_a_redis_that_says_nothing_is_asked_once_and_then_left_alone(
         assert up(client) == 0
 
 
-def test_a_redis_that_refuses_us_is_no_reason_to_refuse_others(
+def test_predictions_succeed_without_access_to_redis(
     own_environment: Environment, redis: RedisServer
 ) -> None:
-    nobody = f"redis://127.0.0.1:{free_port()}"
-    for url, password in ((redis.url, "another than it has"), (nobody, PASSWORD)):
+    unused = f"redis://127.0.0.1:{free_port()}"
+    for url, password in ((redis.url, "a wrong password"), (unused, PASSWORD)):
         with replicas(own_environment, url, count=1, redis_password=password) as (client,):
             assert status(client) == ALONE
             assert up(client) == 0
 
 
-def test_who_has_no_redis_does_not_carry_its_client() -> None:
-    # the one door to it, as lint checks
+def test_redis_py_is_not_imported_without_redis() -> None:
+    # import-linter checks that no other module imports it
     script = "import sys, slipway_gateway.redis; sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-def test_another_address_than_of_a_redis_is_refused_at_the_start(
+def test_an_invalid_redis_url_is_rejected_at_startup(
     own_environment: Environment,
 ) -> None:
     with pytest.raises(ValidationError, match="must begin with redis://, rediss:// or unix://"):

@@ -1,4 +1,4 @@
-"""The snapshot of the Models, kept by a thread, against a cluster that misbehaves."""
+"""The snapshot of the Models and its watch thread, with failures of the cluster."""
 
 import queue
 from collections.abc import Iterator, Mapping
@@ -20,11 +20,11 @@ def _model(name: str, **status: Any) -> Manifest:
 
 
 class Scripted:
-    """The part of a Cluster that a watcher uses; events and failures are put into a queue."""
+    """A cluster for the watch thread; a queue has its events and failures."""
 
     def __init__(self, *models: Manifest) -> None:
         self.models = list(models)
-        self.happens: queue.Queue[WatchEvent | Exception | None] = queue.Queue()
+        self.events: queue.Queue[WatchEvent | Exception | None] = queue.Queue()
         self.lists = 0
 
     def list(self, _kind: Kind, _labels: Mapping[str, str] | None = None) -> list[Manifest]:
@@ -32,13 +32,13 @@ class Scripted:
         return self.models
 
     def watch(self, _kind: Kind, *, timeout: float | None = None) -> Iterator[WatchEvent]:
-        while (event := self.happens.get(timeout=timeout)) is not None:
+        while (event := self.events.get(timeout=timeout)) is not None:
             if isinstance(event, Exception):
                 raise event
             yield event
 
-    def tell(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], model: Manifest) -> None:
-        self.happens.put(WatchEvent(kind, model))
+    def send(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], model: Manifest) -> None:
+        self.events.put(WatchEvent(kind, model))
 
 
 @pytest.fixture
@@ -55,46 +55,44 @@ def routes(cluster: Scripted) -> Iterator[Routes]:
     wait_for("the first snapshot", lambda: routes.snapshot.keys() == {"one", "two"})
     yield routes
     routes.stop()
-    cluster.happens.put(None)
+    cluster.events.put(None)
 
 
-def test_changes_are_followed_and_an_old_snapshot_stays_as_it_was(
+def test_changes_update_the_snapshot_and_old_snapshots_stay_unchanged(
     cluster: Scripted, routes: Routes
 ) -> None:
     before = routes.snapshot
-    cluster.tell("ADDED", _model("three"))
-    cluster.tell("DELETED", _model("one"))
+    cluster.send("ADDED", _model("three"))
+    cluster.send("DELETED", _model("one"))
     wait_for("the changes", lambda: routes.snapshot.keys() == {"two", "three"})
     assert before.keys() == {"one", "two"}
     with pytest.raises(NotFound):
         routes.get("one")
 
 
-def test_what_went_away_during_a_failure_is_noticed_afterwards(
+def test_a_deletion_during_a_failure_is_detected_afterwards(
     cluster: Scripted, routes: Routes
 ) -> None:
     cluster.models = [_model("two")]
-    cluster.happens.put(ClusterError("connection lost"))
+    cluster.events.put(ClusterError("connection lost"))
     wait_for("the new list", lambda: routes.snapshot.keys() == {"two"})
     assert routes.age < 5
 
 
-def test_a_bug_in_the_watch_does_not_end_it(cluster: Scripted, routes: Routes) -> None:
-    cluster.happens.put(KeyError("unforeseen"))
+def test_an_unexpected_error_does_not_end_the_watch(cluster: Scripted, routes: Routes) -> None:
+    cluster.events.put(KeyError("unforeseen"))
     cluster.models = [_model("four")]
     wait_for("the new list", lambda: routes.snapshot.keys() == {"four"})
 
 
-def test_a_model_that_is_not_understood_leaves_the_others_alone(
-    cluster: Scripted, routes: Routes
-) -> None:
-    cluster.tell("MODIFIED", _model("one", traffic="of the next release"))
+def test_an_invalid_model_does_not_affect_the_others(cluster: Scripted, routes: Routes) -> None:
+    cluster.send("MODIFIED", _model("one", traffic="of the next release"))
     wait_for("its end", lambda: routes.snapshot.keys() == {"two"})
-    cluster.tell("MODIFIED", _model("one"))
+    cluster.send("MODIFIED", _model("one"))
     wait_for("its return", lambda: routes.snapshot.keys() == {"one", "two"})
 
 
-def test_a_model_of_a_later_release_is_routed_by_what_is_known_of_it(
+def test_a_model_of_a_later_release_is_routed_by_its_known_fields(
     cluster: Scripted, routes: Routes
 ) -> None:
     ready = {
@@ -103,6 +101,6 @@ def test_a_model_of_a_later_release_is_routed_by_what_is_known_of_it(
         "reason": "Asleep",
         "lastTransitionTime": "2026-01-01T12:00:00Z",
     }
-    cluster.tell("MODIFIED", of_a_later_release(_model("one", conditions=[ready])))
+    cluster.send("MODIFIED", of_a_later_release(_model("one", conditions=[ready])))
     wait_for("its status", lambda: routes.get("one").message == "Asleep")
     assert routes.snapshot.keys() == {"one", "two"}

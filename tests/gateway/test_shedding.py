@@ -1,4 +1,4 @@
-"""More requests than a model can answer: some are refused at once, the others are not late."""
+"""Load shedding: excess requests are rejected immediately, and the others are not delayed."""
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ def crowded(
         yield client
 
 
-def at_once(client: Client, count: int) -> list[httpx.Response]:
+def in_parallel(client: Client, count: int) -> list[httpx.Response]:
     with ThreadPoolExecutor(count) as threads:
         return list(threads.map(lambda _: client.infer("heart"), range(count)))
 
@@ -42,99 +42,99 @@ def statuses(answers: list[httpx.Response]) -> Counter[int]:
     return Counter(answer.status_code for answer in answers)
 
 
-def test_those_beyond_room_and_line_are_refused_at_once(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_requests_beyond_concurrency_and_queue_are_rejected_immediately(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     with crowded(
-        new_environment, troubled, predictor_concurrency=2, queue_length=3, queue_seconds=10
+        new_environment, own_predictor, predictor_concurrency=2, queue_length=3, queue_seconds=10
     ) as client:
-        troubled.delay = 0.5
-        answers = at_once(client, 12)
+        own_predictor.delay = 0.5
+        answers = in_parallel(client, 12)
         assert statuses(answers) == {200: 5, 503: 7}
         refused = [answer for answer in answers if answer.status_code == 503]
         assert all(answer.elapsed.total_seconds() < 0.5 for answer in refused)
         assert "more requests than it can answer" in refused[0].json()["error"]
         assert "slipway-version" not in refused[0].headers
-        troubled.delay = 0
-        assert statuses(at_once(client, 2)) == {200: 2}, "normal again at once"
+        own_predictor.delay = 0
+        assert statuses(in_parallel(client, 2)) == {200: 2}, "back to normal immediately"
         wait_for("the log", lambda: client.environment.count("status = 200") == 8)
-        assert client.environment.count() == 8, "who was not let in is in no log"
+        assert client.environment.count() == 8, "rejected requests are not logged"
 
 
-def test_a_version_that_nobody_asks_has_no_line(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_a_version_without_requests_has_no_queue(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
-    with crowded(new_environment, troubled, predictor_concurrency=1) as client:
-        troubled.delay = 0.3
-        answers = at_once(client, 3)
+    with crowded(new_environment, own_predictor, predictor_concurrency=1) as client:
+        own_predictor.delay = 0.3
+        answers = in_parallel(client, 3)
         assert statuses(answers) == {200: 3}
         wait_for(
-            "the end of the line: each version that ever was served would leave one",
-            lambda: not _lines(),
+            "the end of the queue, which would leak for each former version",
+            lambda: not _queues(),
         )
 
 
-def _lines() -> list[AdmissionQueue]:
+def _queues() -> list[AdmissionQueue]:
     return [each for each in gc.get_objects() if isinstance(each, AdmissionQueue)]
 
 
-def test_nobody_waits_longer_than_the_deadline(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_no_request_waits_longer_than_the_deadline(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     with crowded(
-        new_environment, troubled, predictor_concurrency=1, queue_length=10, queue_seconds=0.2
+        new_environment, own_predictor, predictor_concurrency=1, queue_length=10, queue_seconds=0.2
     ) as client:
-        troubled.delay = 1
-        answers = at_once(client, 5)
+        own_predictor.delay = 1
+        answers = in_parallel(client, 5)
         assert statuses(answers) == {200: 1, 503: 4}
         late = [answer.elapsed.total_seconds() for answer in answers if answer.status_code == 503]
         assert min(late) >= 0.2
-        assert max(late) < 0.9, "before the one under way was answered"
+        assert max(late) < 0.9, "before the response to the running request"
 
 
-def test_named_predictions_stand_in_the_same_line(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_predictions_with_named_features_use_the_same_queue(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     with (
-        crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client,
+        crowded(new_environment, own_predictor, predictor_concurrency=1, queue_length=0) as client,
         ThreadPoolExecutor(1) as thread,
     ):
         row = {"instances": [{"age": 63, "chol": 233, "thal": 6}]}
         assert client.post("/v1/models/heart/predictions", row).status_code == 200
-        troubled.delay, asked = 1, len(troubled.asked)
+        own_predictor.delay, asked = 1, len(own_predictor.asked)
         under_way = thread.submit(client.infer, "heart")
-        wait_for("the first at the predictor", lambda: len(troubled.asked) > asked)
+        wait_for("the first at the predictor", lambda: len(own_predictor.asked) > asked)
         refused = client.post("/v1/models/heart/predictions", row)
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.headers["content-type"] == "application/problem+json"
         assert under_way.result().status_code == 200
 
 
-def test_one_model_does_not_stand_in_anothers_way(
-    new_environment: Callable[[], Environment], troubled: Predictor, predictor: Predictor
+def test_models_have_separate_queues(
+    new_environment: Callable[[], Environment], own_predictor: Predictor, predictor: Predictor
 ) -> None:
     with (
-        crowded(new_environment, troubled, predictor_concurrency=1, queue_length=0) as client,
+        crowded(new_environment, own_predictor, predictor_concurrency=1, queue_length=0) as client,
         ThreadPoolExecutor(1) as thread,
     ):
         client.environment.model("other", ("1", 100), url=predictor.url)
         wait_for("the other model", lambda: client.infer("other").status_code == 200)
-        troubled.delay, asked = 1, len(troubled.asked)
+        own_predictor.delay, asked = 1, len(own_predictor.asked)
         under_way = thread.submit(client.infer, "heart")
-        wait_for("the first at the predictor", lambda: len(troubled.asked) > asked)
+        wait_for("the first at the predictor", lambda: len(own_predictor.asked) > asked)
         assert client.infer("heart").status_code == 503
         assert client.infer("other").status_code == 200
         assert under_way.result().status_code == 200
 
 
-def test_a_burst_that_fits_the_line_loses_nobody(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_all_requests_of_a_burst_within_the_queue_length_succeed(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     with crowded(
-        new_environment, troubled, predictor_concurrency=2, queue_length=30, queue_seconds=10
+        new_environment, own_predictor, predictor_concurrency=2, queue_length=30, queue_seconds=10
     ) as client:
-        troubled.delay = 0.05
-        assert statuses(at_once(client, 30)) == {200: 30}
+        own_predictor.delay = 0.05
+        assert statuses(in_parallel(client, 30)) == {200: 30}
 
 
 def run(scene: Callable[[], object]) -> None:
@@ -144,56 +144,56 @@ def run(scene: Callable[[], object]) -> None:
     asyncio.run(main())
 
 
-def test_who_came_first_is_let_in_first() -> None:
+def test_the_queue_is_first_in_first_out() -> None:
     async def scene() -> None:
-        line, order = AdmissionQueue(Bounds(1, 10, 5)), list[int]()
-        await line.enter(1)
+        queue, order = AdmissionQueue(Bounds(1, 10, 5)), list[int]()
+        await queue.enter(1)
 
-        async def visit(number: int) -> None:
-            await line.enter(1)
+        async def request(number: int) -> None:
+            await queue.enter(1)
             order.append(number)
-            line.leave()
+            queue.leave()
 
         async with asyncio.TaskGroup() as tasks:
             for number in range(5):
-                tasks.create_task(visit(number))
+                tasks.create_task(request(number))
             await asyncio.sleep(0)
-            assert len(line) == 5
-            line.leave()
+            assert len(queue) == 5
+            queue.leave()
         assert order == list(range(5))
 
     run(scene)
 
 
-def test_more_pods_make_more_room() -> None:
+def test_more_pods_allow_more_concurrent_requests() -> None:
     async def scene() -> None:
-        line = AdmissionQueue(Bounds(2, 0, 1))
+        queue = AdmissionQueue(Bounds(2, 0, 1))
         for _ in range(6):
-            await line.enter(3)
+            await queue.enter(3)
         with pytest.raises(Unavailable):
-            await line.enter(3)
+            await queue.enter(3)
         with pytest.raises(Unavailable):
-            await line.enter(1)
+            await queue.enter(1)
 
     run(scene)
 
 
-def test_who_is_cancelled_leaves_no_gap_in_the_line() -> None:
+def test_a_cancelled_request_releases_its_place_in_the_queue() -> None:
     async def scene() -> None:
-        line = AdmissionQueue(Bounds(1, 10, 5))
-        await line.enter(1)
-        waiting = [asyncio.create_task(line.enter(1)) for _ in range(3)]
+        queue = AdmissionQueue(Bounds(1, 10, 5))
+        await queue.enter(1)
+        waiting = [asyncio.create_task(queue.enter(1)) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
         await asyncio.wait(waiting[:1])
-        assert len(line) == 2
-        line.leave()  # lets the second in, which is cancelled before it notices
+        assert len(queue) == 2
+        queue.leave()  # admits the second one, which is cancelled at the same time
         waiting[1].cancel()
         await asyncio.wait(waiting[1:2])
         await waiting[2]
-        line.leave()
-        begun = time.monotonic()
-        await line.enter(1)
-        assert time.monotonic() - begun < 1
+        queue.leave()
+        start = time.monotonic()
+        await queue.enter(1)
+        assert time.monotonic() - start < 1
 
     run(scene)

@@ -1,6 +1,4 @@
-"""PostgreSQL that is lost without a closed connection: whoever waits for it fails in time, and goes
-on by a new connection.
-"""
+"""PostgreSQL without responses on open connections: waits time out, and new connections work."""
 
 import ast
 import asyncio
@@ -23,9 +21,9 @@ from tests.silence import Network, frozen
 
 ROOT = Path(__file__).parents[2]
 QUICK = 0.5
-"""Seconds of a statement."""
+"""Statement timeout in seconds."""
 PATIENCE = 60.0
-"""Far more than any deadline here: a wait without one lasts for ever."""
+"""Much more than any deadline here, to detect a wait without one."""
 
 
 def within(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -36,7 +34,7 @@ def within(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Non
     asyncio.run(run())
 
 
-def test_a_transaction_on_a_connection_that_went_silent_fails_and_the_next_one_is_made_anew(
+def test_a_transaction_on_a_silent_connection_fails_and_the_next_one_gets_a_new_connection(
     own_environment: Environment,
 ) -> None:
     async def work() -> None:
@@ -81,13 +79,13 @@ def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Enviro
             "maintenance may take longer"
         )
         ((shown,),) = await database.run(text("SHOW statement_timeout"))
-        assert shown == "500ms", "and afterwards it is as before"
+        assert shown == "500ms", "it is restored afterwards"
         await database.close()
 
     within(PATIENCE, work)
 
 
-def test_a_transaction_of_many_short_statements_has_a_deadline_too(
+def test_a_transaction_of_many_short_statements_has_a_deadline(
     own_environment: Environment,
 ) -> None:
     async def work() -> None:
@@ -100,13 +98,13 @@ def test_a_transaction_of_many_short_statements_has_a_deadline_too(
 
         with pytest.raises(DatabaseUnavailable) as refused:
             await many()
-        assert "was not done within 1.5 s" in refused.value.cause
+        assert "did not complete within 1.5 s" in refused.value.cause
         await database.close()
 
     within(PATIENCE, work)
 
 
-def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(
+def test_a_listening_connection_has_no_statement_timeout(
     own_environment: Environment,
 ) -> None:
     async def work() -> None:
@@ -115,13 +113,13 @@ def test_a_connection_that_listens_may_be_silent_for_longer_than_a_statement(
             own_environment.database_url, autocommit=True, **given
         ) as connection:
             await connection.execute("LISTEN something")
-            heard = [each async for each in connection.notifies(timeout=3)]
-            assert (heard, connection.closed) == ([], False)
+            received = [each async for each in connection.notifies(timeout=3)]
+            assert (received, connection.closed) == ([], False)
 
     within(PATIENCE, work)
 
 
-def test_events_and_grants_go_on_by_new_connections(own_environment: Environment) -> None:
+def test_events_and_grants_resume_over_new_connections(own_environment: Environment) -> None:
     with Network(own_environment.database_url) as network:
         environment = Environment(
             own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
@@ -148,10 +146,10 @@ def test_events_and_grants_go_on_by_new_connections(own_environment: Environment
             assert client.get("/readyz", who=None).json()["database"] == "ok"
 
 
-def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_the_other(
+def test_waiting_callers_of_a_silent_database_fail_together(
     own_environment: Environment,
 ) -> None:
-    callers = 40  # one after the other they would take a minute, and the client gives up after 15 s
+    callers = 40  # in sequence they would take a minute, and the client's timeout is 15 s
     with Network(own_environment.database_url) as network:
         environment = Environment(
             own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
@@ -167,7 +165,7 @@ def test_callers_who_wait_for_a_silent_database_fail_together_and_not_one_after_
             network.mend()
 
 
-def test_a_worker_whose_connections_went_silent_does_not_hang(own_environment: Environment) -> None:
+def test_a_worker_with_silent_connections_does_not_hang(own_environment: Environment) -> None:
     with Network(own_environment.database_url) as network:
         environment = Environment(
             own_environment.folder, network.url, own_environment.issuer, own_environment.predictor
@@ -191,7 +189,7 @@ def test_a_worker_whose_connections_went_silent_does_not_hang(own_environment: E
             network.mend()
 
             def goes_on() -> bool:
-                """As a pod does: a worker that ended is started again."""
+                """Restart an ended worker, like a pod."""
                 if workers.ended():
                     workers.start()
                 return _is_done(client.get(f"/v1/tasks/{second['taskId']}").json())
@@ -208,7 +206,7 @@ FROM = {"psycopg", "AsyncConnection", "Connection", None}
 
 
 def test_every_connection_of_the_product_has_the_shared_parameters() -> None:
-    """Whatever opens a connection to PostgreSQL gets its keywords from the shared function."""
+    """Check that all modules that open connections use the shared function."""
     opening = {}
     for package in (
         "gateway/slipway_gateway",
@@ -220,32 +218,19 @@ def test_every_connection_of_the_product_has_the_shared_parameters() -> None:
                 opening[str(path.relative_to(ROOT))] = (
                     "parameters(" in source or "slipway_jobs.postgresql import connect" in source
                 )
-    assert len(opening) >= 8, "the search finds what opens connections"
+    assert len(opening) >= 8, "the search finds modules that open connections"
     assert [path for path, is_bounded in opening.items() if not is_bounded] == []
 
 
 def _opens(source: str) -> bool:
-    if (
-        "psycopg" not in source
-        and "create_engine" not in source
-        and "slipway_jobs.postgresql" not in source
-    ):
+    modules = ("psycopg", "create_engine", "slipway_jobs.postgresql")
+    if all(module not in source for module in modules):
         return False
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             function = node.func
-            name = (
-                function.attr
-                if isinstance(function, ast.Attribute)
-                else function.id
-                if isinstance(function, ast.Name)
-                else ""
-            )
-            owner = (
-                function.value.id
-                if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name)
-                else None
-            )
+            name = getattr(function, "attr", getattr(function, "id", ""))
+            owner = getattr(getattr(function, "value", None), "id", None)
             if name in OPENS and owner in FROM:
                 return True
     return False

@@ -1,4 +1,4 @@
-"""What callers store in PostgreSQL has a budget: of one caller, and of all."""
+"""The storage budget in PostgreSQL, per caller and in total."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ SELECT subject, sum(bytes)::bigint FROM (
       USING (batch_id)
 ) AS counted GROUP BY subject ORDER BY subject
 """
-"""The bytes of each caller, counted from the tables."""
+"""Bytes of each caller, calculated from the tables."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def comment(client: Client, path: str, who: str) -> int:
     return client.post(path, {"comment": "x" * 2000}, who).status_code
 
 
-def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(
+def test_every_stored_object_counts_against_the_budget_of_its_caller_only(
     store: Environment,
 ) -> None:
     with store.gateway(storage_per_caller=64 * KIB) as client:
@@ -77,7 +77,7 @@ def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(
         assert 429 in [comment(client, paths["ada"], "ada") for _ in range(20)]
         assert task(client, "ada") == 429
         assert rows(store, "SELECT count(*) FROM batches") == [(1,)], (
-            "what is refused is not stored"
+            "a rejected object is not stored"
         )
         assert rows(store, "SELECT count(*) FROM tasks") == [(0,)]
         assert rows(store, "SELECT sum(bytes) <= 65536 FROM storage") == [(True,)]
@@ -85,21 +85,17 @@ def test_each_way_to_store_ends_at_the_budget_of_the_caller_and_others_go_on(
             upload(client, file, "bob").status_code,
             comment(client, paths["bob"], "bob"),
             task(client, "bob"),
-        ] == [
-            202,
-            201,
-            202,
-        ]
+        ] == [202, 201, 202]
         assert (
             client.http.delete(
                 first.headers["location"], headers=client._headers("ada")
             ).status_code
             == 204
         )
-        assert comment(client, paths["ada"], "ada") == 201, "what is deleted counts no more"
+        assert comment(client, paths["ada"], "ada") == 201, "deleted objects do not count"
 
 
-def test_all_callers_together_end_at_a_budget_too(store: Environment) -> None:
+def test_all_callers_together_have_a_budget(store: Environment) -> None:
     with store.gateway() as client:
         path = predicted(client, "bob")
         assert upload(client, CSV + b"z" * 70 * KIB).status_code == 202
@@ -110,7 +106,7 @@ def test_all_callers_together_end_at_a_budget_too(store: Environment) -> None:
         assert client.get("/v1/batches").status_code == 200
 
 
-def test_the_counters_equal_the_tables_whatever_is_stored_deleted_and_erased(
+def test_the_counters_equal_the_tables_after_inserts_deletes_and_erasure(
     store: Environment,
 ) -> None:
     with store.gateway() as client:
@@ -160,16 +156,16 @@ async def leave(environment: Environment, subject: str) -> None:
     await database.close()
 
 
-def test_a_caller_gives_so_many_labels_a_minute(store: Environment) -> None:
+def test_feedback_has_a_rate_limit(store: Environment) -> None:
     with store.gateway(feedback_per_minute=3) as client:
         path = predicted(client, "ada")
         answers = [client.post(path, {"label": 1}) for _ in range(4)]
         assert [answer.status_code for answer in answers] == [201, 201, 201, 429]
         assert answers[3].headers["ratelimit-policy"] == '"feedback";q=3;w=60'
-        assert client.get(path).status_code == 200, "reading is not labelling"
+        assert client.get(path).status_code == 200, "reading has another limit"
 
 
-def test_a_caller_has_so_many_jobs_under_way(store: Environment) -> None:
+def test_the_number_of_running_jobs_per_caller_is_limited(store: Environment) -> None:
     with store.gateway(jobs_per_caller=2) as client:
         keyed, plain = upload(client, CSV, key="k"), upload(client, CSV)
         assert [keyed.status_code, plain.status_code] == [202, 202]
@@ -179,16 +175,12 @@ def test_a_caller_has_so_many_jobs_under_way(store: Environment) -> None:
                 refused.status_code,
                 "2 Jobs under way" in refused.text,
                 "retry-after" in refused.headers,
-            ) == (
-                429,
-                True,
-                True,
-            )
+            ) == (429, True, True)
         assert rows(store, "SELECT count(*) FROM batches") == [(2,)], (
-            "what is refused is not stored"
+            "a rejected object is not stored"
         )
         assert upload(client, CSV, key="k").json()["batchId"] == keyed.json()["batchId"], (
-            "a repetition begins nothing"
+            "a repetition starts nothing"
         )
         assert upload(client, CSV, "bob").status_code == 202
         assert (

@@ -1,6 +1,4 @@
-"""A person and a service account of the same name share nothing: neither what they make from now on
-nor what was there before.
-"""
+"""Separation of a user and a service account with the same name, for new and migrated objects."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,12 +20,12 @@ OWNED = {table.name for table in metadata.sorted_tables if "subject" in table.c}
 TYPED = r"^(user:|client:|departed-|:gateway$)"
 OF_PEOPLE = ("audit", "deprovisioned", "known_accounts")
 BEFORE = "0012"
-"""The last revision without types."""
+"""The last revision without types of subjects."""
 
 
 @pytest.fixture(scope="module")
 def shared(new_environment: Callable[[], Environment]) -> Environment:
-    """One gateway that the person and the service account both use."""
+    """Return an environment for the user and the service account."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.cluster.apply(TEMPLATE)
@@ -48,12 +46,12 @@ def client(shared: Environment) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def robot(issuer: Issuer) -> str:
-    """A token of the service account."""
+    """Return a token of the service account."""
     return issuer.sign({**issuer.claims("robot", client_id="robot"), "groups": []})
 
 
 def made(client: Client, who: str) -> list[str]:
-    """Paths of a prediction, a task, a batch and a webhook of the caller."""
+    """Create a prediction, a task, a batch and a webhook of the caller; return their paths."""
     prediction = client.infer("heart", who).headers["x-request-id"]
     feedback = client.post(f"/v1/predictions/{prediction}/feedback", {"label": 1}, who)
     assert feedback.status_code == 201, feedback.text
@@ -77,13 +75,11 @@ def made(client: Client, who: str) -> list[str]:
     return [*found, batch.headers["location"], f"/v1/webhooks/{webhook.json()['webhookId']}"]
 
 
-def test_a_person_of_the_name_of_a_service_account_reads_and_deletes_nothing_of_it(
+def test_a_user_with_the_name_of_a_service_account_cannot_access_its_objects(
     client: Client, shared: Environment, robot: str
 ) -> None:
     of_robot, of_person = made(client, robot), made(client, "robot")
-    assert not set(of_robot) & set(
-        of_person
-    )  # nor does an Idempotency-Key of one find what the other made
+    assert not set(of_robot) & set(of_person), "idempotency keys are separate too"
     for who, theirs in (("robot", of_robot), (robot, of_person)):
         for path in theirs:
             if "webhooks" not in path and not (who == robot and "predictions" in path):
@@ -121,7 +117,7 @@ def test_a_person_of_the_name_of_a_service_account_reads_and_deletes_nothing_of_
 
 
 def untyped_names(url: str, table: str) -> set[str]:
-    """Of a table, the names without a type. The addresses among the rates are no subjects."""
+    """Return the subjects without a type in a table, except the address in ``rate_levels``."""
     query = SQL("SELECT DISTINCT subject FROM {} WHERE subject !~ {}").format(
         Identifier(table), TYPED
     )
@@ -130,7 +126,7 @@ def untyped_names(url: str, table: str) -> set[str]:
 
 
 def columns(connection: psycopg.Connection) -> dict[str, dict[str, str]]:
-    """Tables with a subject; of each the columns that must be given, with their types."""
+    """Return the tables with a subject, with the names and types of their required columns."""
     query = """
         SELECT table_name, column_name, data_type FROM information_schema.columns
         WHERE table_schema = 'public' AND is_nullable = 'NO' AND column_default IS NULL
@@ -155,7 +151,7 @@ VALUES: dict[str, Any] = {
 
 
 def add(connection: psycopg.Connection, table: str, given: dict[str, str], **values: Any) -> None:
-    """A row with these values, and some value in every other column that needs one."""
+    """Insert a row with these values and placeholders in the other required columns."""
     key = f"{values['subject']} {values.get('decision', '')}"
     row = {
         name: key if name == "digest" or name.endswith("_id") else VALUES[kind]
@@ -169,7 +165,7 @@ def add(connection: psycopg.Connection, table: str, given: dict[str, str], **val
     )
 
 
-def test_every_table_with_a_subject_gets_its_types_by_the_migration(
+def test_the_migration_adds_types_to_the_subjects_of_every_table(
     new_database: Callable[[], str],
 ) -> None:
     url, pseudonym = new_database(), f"{subjects.DEPARTED}{'0' * 16}"
@@ -179,7 +175,7 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(
         for table in [each.name for each in metadata.sorted_tables if each.name in owned]:
             given = owned[table]
             if table == "storage":
-                continue  # triggers of the other tables count
+                continue  # triggers of the other tables fill it
             if "decision" in given:
                 for name, decision in [("ada", "predict:user"), ("nightly", "predict:service")]:
                     add(connection, table, given, subject=name, decision=decision)
@@ -214,7 +210,7 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(
     assert seen["batches"] == seen["quota_leases"] == seen["feedback"] == {*both, pseudonym}
     assert seen["usage"] == {*both, pseudonym, "client:quiet"}
     assert seen["webhooks"] == {"user:ada", "client:nightly", pseudonym}, (
-        "of a name that two had none is kept"
+        "the webhooks of an ambiguous name are deleted"
     )
     people = {"user:ada", "user:robot"}
     assert seen["known_accounts"] == seen["deprovisioned"] == {*people, pseudonym}
@@ -222,9 +218,7 @@ def test_every_table_with_a_subject_gets_its_types_by_the_migration(
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 
 
-def test_events_that_a_former_release_left_in_a_spool_get_their_types(
-    client: Client, shared: Environment
-) -> None:
+def test_spooled_events_of_a_former_release_get_types(client: Client, shared: Environment) -> None:
     request_id = client.infer("heart").headers["x-request-id"]
     wait_for("the event", lambda: shared.count(f"request_id = '{request_id}'") == 1)
     with psycopg.connect(shared.database_url) as connection:
@@ -255,6 +249,6 @@ def test_events_that_a_former_release_left_in_a_spool_get_their_types(
 
 
 def camel(name: str) -> str:
-    """As the lines of a spool name the columns."""
+    """Convert a column's name to the name in a spool's JSON line."""
     first, *rest = name.split("_")
     return first + "".join(each.title() for each in rest)

@@ -1,6 +1,4 @@
-"""Predictions that are made later: accepted, answered by workers that may die, kept, and
-told of.
-"""
+"""Asynchronous predictions: tasks, workers that may be killed, results, and webhooks."""
 
 import time
 from collections import Counter
@@ -21,13 +19,13 @@ from tests.gateway.workers import Receiver, Workers, is_signed
 
 SUCCEEDED = "state = 'succeeded'"
 PATIENCE = 60.0
-"""Seconds; a worker is a process that has to start first."""
+"""Timeout in seconds; it includes the start of a worker process."""
 ENDS = ("succeeded", "failed", "dead", "cancelled")
 
 
 @pytest.fixture(scope="module")
 def busy(new_environment: Callable[[], Environment]) -> Environment:
-    """A gateway with a worker."""
+    """Return the environment of a gateway and a worker."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.model("asleep", message="suspended")
@@ -66,8 +64,8 @@ def ended(client: Client, answer: httpx.Response, who: str = "ada") -> dict[str,
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_task_is_answered_as_its_request_would_have_been(client: Client) -> None:
-    at_once = client.infer("heart")
+def test_a_tasks_result_equals_the_synchronous_response(client: Client) -> None:
+    synchronous = client.infer("heart")
     answer = later(client)
     assert answer.headers["preference-applied"] == "respond-async"
     assert (
@@ -82,11 +80,11 @@ def test_a_task_is_answered_as_its_request_would_have_been(client: Client) -> No
         1,
         None,
     )
-    assert task["result"] == at_once.json()
+    assert task["result"] == synchronous.json()
     result = client.get(f"{answer.headers['location']}/result")
-    assert (result.status_code, result.content) == (200, at_once.content)
+    assert (result.status_code, result.content) == (200, synchronous.content)
     for name in ("content-type", "slipway-model", "slipway-version", "slipway-digest"):
-        assert result.headers[name] == at_once.headers[name]
+        assert result.headers[name] == synchronous.headers[name]
     receipt = client.get(f"/v1/predictions/{task['requestId']}").json()
     assert (receipt["caller"], receipt["decision"], receipt["protocol"], receipt["status"]) == (
         "user:ada",
@@ -105,18 +103,18 @@ def test_gateway_and_worker_serve_a_model_of_a_later_release(
     wait_for("the model", lambda: client.infer("newer").status_code == 200)
     assert {client.infer("newer").headers["slipway-version"] for _ in range(60)} == {"2", "3"}
     assert ended(client, later(client, model="newer"))["state"] == "succeeded"
-    assert "not understood" not in worker.log.read_text()
+    assert "invalid manifest" not in worker.log.read_text()
 
 
-def test_named_features_can_be_asked_later_too(client: Client) -> None:
-    at_once = client.post("/v1/models/heart/predictions", {"instances": [ROW]}).json()
+def test_named_features_can_be_predicted_asynchronously(client: Client) -> None:
+    synchronous = client.post("/v1/models/heart/predictions", {"instances": [ROW]}).json()
     task = ended(client, named(client, ROW))
-    assert task["result"]["predictions"] == at_once["predictions"]
+    assert task["result"]["predictions"] == synchronous["predictions"]
     assert task["result"]["requestId"] == task["requestId"]
 
 
 @pytest.mark.usefixtures("worker")
-def test_what_the_model_refuses_is_a_failed_task_and_not_tried_again(client: Client) -> None:
+def test_an_input_that_the_model_rejects_fails_the_task_without_a_retry(client: Client) -> None:
     answer = client.post("/v2/models/heart/infer", v2_request(age=-1.0), Prefer="respond-async")
     task = ended(client, answer)
     assert (task["state"], task["status"], task["attempts"]) == ("failed", 422, 1)
@@ -126,7 +124,7 @@ def test_what_the_model_refuses_is_a_failed_task_and_not_tried_again(client: Cli
 @pytest.mark.parametrize(
     ("path", "content", "headers", "status", "text"),
     [
-        ("/v2/models/nobody/infer", {}, {}, 404, "nobody"),
+        ("/v2/models/unknown/infer", {}, {}, 404, "unknown"),
         ("/v2/models/heart/versions/9/infer", {}, {}, 404, "version 9"),
         (
             "/v1/models/heart/predictions",
@@ -143,7 +141,7 @@ def test_what_the_model_refuses_is_a_failed_task_and_not_tried_again(client: Cli
         ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "gives normal, not high"),
     ],
 )
-def test_what_is_wrong_for_certain_is_refused_at_once(
+def test_an_invalid_request_is_rejected_immediately(
     client: Client, path: str, content: Any, headers: dict[str, str], status: int, text: str
 ) -> None:
     answer = client.post(path, content, Prefer="respond-async", **headers)
@@ -152,21 +150,21 @@ def test_what_is_wrong_for_certain_is_refused_at_once(
 
 
 @pytest.mark.parametrize("prefer", ["wait=10", "return=minimal", "not-respond-async"])
-def test_another_preference_changes_nothing(client: Client, prefer: str) -> None:
+def test_other_preferences_are_ignored(client: Client, prefer: str) -> None:
     assert later(client, Prefer=prefer).status_code == 200
 
 
 @pytest.mark.parametrize(
     "prefer", ["Respond-Async, wait=5", "wait=5,respond-async", "respond-async;x=1"]
 )
-def test_the_preference_may_stand_among_others(client: Client, prefer: str) -> None:
+def test_the_preference_can_be_combined_with_others(client: Client, prefer: str) -> None:
     answer = later(client, Prefer=prefer)
     assert answer.status_code == 202
     client.http.delete(answer.headers["location"], headers=client._headers("ada"))
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_task_is_its_owners_and_nobody_elses_but_an_admins(client: Client) -> None:
+def test_only_the_owner_and_admins_can_access_a_task(client: Client) -> None:
     answer = later(client)
     path = answer.headers["location"]
     ended(client, answer)
@@ -181,14 +179,14 @@ def test_a_task_is_its_owners_and_nobody_elses_but_an_admins(client: Client) -> 
     assert client.get("/v1/tasks", "bob").json() == {"tasks": []}
     assert client.get(path, "root").json()["caller"] == "user:ada"
     assert client.get("/v1/tasks?all=true", "bob").status_code == 403
-    everybodys = client.get("/v1/tasks?all=true&state=succeeded", "root").json()["tasks"]
-    assert answer.json()["taskId"] in {each["taskId"] for each in everybodys}
+    tasks = client.get("/v1/tasks?all=true&state=succeeded", "root").json()["tasks"]
+    assert answer.json()["taskId"] in {each["taskId"] for each in tasks}
     assert client.post(f"{path}/replay", {}, "ada").status_code == 403
     assert client.post(f"{path}/replay", {}, "root").status_code == 409, "it is not dead"
 
 
 @pytest.mark.usefixtures("worker")
-def test_the_same_key_is_the_same_task(client: Client) -> None:
+def test_an_idempotency_key_identifies_a_task(client: Client) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: later(client, Idempotency_Key="once"), range(8)))
     assert {answer.status_code for answer in answers} == {202}
@@ -203,7 +201,7 @@ def test_the_same_key_is_the_same_task(client: Client) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_model_that_sleeps_is_tried_again_until_the_task_is_dead_and_an_admin_replays_it(
+def test_a_task_is_retried_until_it_is_dead_and_can_be_replayed_by_an_admin(
     client: Client, busy: Environment
 ) -> None:
     answer = later(client, model="asleep")
@@ -217,17 +215,17 @@ def test_a_model_that_sleeps_is_tried_again_until_the_task_is_dead_and_an_admin_
     again = ended(client, answer)
     assert (again["state"], again["requestId"] != task["requestId"]) == ("succeeded", True)
     assert again["attempts"] <= 2, (
-        "it is counted anew; the worker may hear of the model a moment after the test"
+        "attempts start at 0; the worker may get the model's update after the test"
     )
     assert busy.count(f"request_id = '{again['requestId']}' AND status = 200") == 1
 
 
-def test_a_cancelled_task_is_never_answered(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_a_cancelled_task_gets_no_result(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
-    troubled.delay = 1.0
+    environment.model("heart", ("3", 100), url=own_predictor.url)
+    own_predictor.delay = 1.0
     with environment.gateway() as client:
         waiting, running = later(client), later(client)
         headers = client._headers("ada")
@@ -237,27 +235,27 @@ def test_a_cancelled_task_is_never_answered(
         )
         assert client.get(f"{waiting.headers['location']}/result").status_code == 409
         with Workers(environment):
-            wait_for("the attempt", lambda: troubled.asked, PATIENCE)
+            wait_for("the attempt", lambda: own_predictor.asked, PATIENCE)
             assert (
                 client.http.delete(running.headers["location"], headers=headers).status_code == 200
             )
-            troubled.delay = 0.0
+            own_predictor.delay = 0.0
             assert ended(client, later(client))["state"] == "succeeded"
             wait_for("the end of the attempt", lambda: _jobs(environment) == 0)
         assert client.http.delete(running.headers["location"], headers=headers).status_code == 409
         states = Counter(each["state"] for each in client.get("/v1/tasks").json()["tasks"])
     assert states == {"cancelled": 2, "succeeded": 1}
     assert environment.count() == 1
-    assert troubled.asked == ["heart-3", "heart-3"], (
-        "the first was cancelled before a worker saw it"
+    assert own_predictor.asked == ["heart-3", "heart-3"], (
+        "the first one was cancelled before a worker claimed it"
     )
 
 
-def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_tasks_run_by_the_policys_priority_and_a_caller_can_lower_it(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
+    environment.model("heart", ("3", 100), url=own_predictor.url)
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name, priority) VALUES ('urgent', 'high')")
         connection.execute(
@@ -281,7 +279,7 @@ def test_the_priority_of_the_policy_goes_first_and_a_caller_may_step_back(
     assert [priority for _, priority in sorted(done)] == ["high", "normal", "low", "low"]
 
 
-def test_a_task_whose_event_the_database_refuses_is_dead_and_not_tried_for_ever(
+def test_a_task_is_dead_when_the_database_rejects_its_event(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -297,7 +295,7 @@ def test_a_task_whose_event_the_database_refuses_is_dead_and_not_tried_for_ever(
     assert environment.count() == 1
 
 
-def test_a_task_of_a_later_releases_priority_is_put_back_and_answered_as_any_other(
+def test_a_task_with_a_priority_of_a_later_release_is_requeued_and_executed(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -307,16 +305,16 @@ def test_a_task_of_a_later_releases_priority_is_put_back_and_answered_as_any_oth
         with psycopg.connect(environment.database_url) as connection:
             connection.execute("ALTER TABLE tasks DROP CONSTRAINT tasks_priority")
             connection.execute("UPDATE tasks SET due = now() - interval '1 hour'")
-            strange = [answers[0].json()["taskId"]]
+            task_id = answers[0].json()["taskId"]
             connection.execute(
-                "UPDATE tasks SET priority = 'of a later release' WHERE task_id = %s", strange
+                "UPDATE tasks SET priority = 'of a later release' WHERE task_id = %s", [task_id]
             )
-            connection.execute("DELETE FROM procrastinate_jobs")  # nobody looks at them any more
+            connection.execute("DELETE FROM procrastinate_jobs")  # only the sweep finds the tasks
         with Workers(environment):
             assert [ended(client, answer)["state"] for answer in answers] == ["succeeded"] * 2
 
 
-def test_a_caller_has_so_many_unfinished_tasks_and_no_more(
+def test_the_number_of_unfinished_tasks_per_caller_is_limited(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -328,12 +326,12 @@ def test_a_caller_has_so_many_unfinished_tasks_and_no_more(
 
 
 @pytest.mark.timeout(400)
-def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_once(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_workers_that_are_killed_repeatedly_finish_each_of_100_tasks_exactly_once(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
-    troubled.delay = 0.15
+    environment.model("heart", ("3", 100), url=own_predictor.url)
+    own_predictor.delay = 0.15
     workers = Workers(environment, 2, task_concurrency=4)
     with environment.gateway() as client:
         with ThreadPoolExecutor(8) as pool:
@@ -347,16 +345,18 @@ def test_killed_again_and_again_the_workers_answer_each_of_100_tasks_exactly_onc
             _wait_for_answers(environment, 100)
             wait_for("an empty queue", lambda: _jobs(environment) == 0)
             assert workers.stop() == [0, 0]
-    assert len(troubled.asked) > 100, "no attempt was under way when the workers were killed"
+    assert len(own_predictor.asked) > 100, "no attempt was running when the workers were killed"
     with psycopg.connect(environment.database_url) as connection:
         tasks = connection.execute("SELECT task_id, request_id, attempts FROM tasks").fetchall()
         events = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
     assert {task_id for task_id, _, _ in tasks} == {answer.json()["taskId"] for answer in answers}
     assert sorted(events) == sorted(request_id for _, request_id, _ in tasks)
-    assert {attempts for _, _, attempts in tasks} == {1}, "a killed worker is no failed attempt"
+    assert {attempts for _, _, attempts in tasks} == {1}, (
+        "the kill of a worker is not a failed attempt"
+    )
 
 
-def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(
+def test_a_task_is_charged_to_the_quota_once_when_it_is_accepted(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -378,7 +378,7 @@ def test_a_task_is_paid_for_when_it_is_accepted_and_counted_once(
         assert connection.execute("SELECT policy, requests FROM usage").fetchall() == [("few", 3)]
 
 
-def test_expired_tasks_are_forgotten(new_environment: Callable[[], Environment]) -> None:
+def test_expired_tasks_are_deleted(new_environment: Callable[[], Environment]) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with (
@@ -387,10 +387,10 @@ def test_expired_tasks_are_forgotten(new_environment: Callable[[], Environment])
     ):
         path = later(client).headers["location"]
         wait_for("the end of its time", lambda: client.get(path).status_code == 404, PATIENCE)
-    assert environment.count() == 1, "the event log keeps what happened"
+    assert environment.count() == 1, "the event stays in the log"
 
 
-def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
+def test_a_webhook_is_signed_and_retried_and_redirects_are_not_followed(
     client: Client, worker: Workers
 ) -> None:
     with Receiver() as receiver:
@@ -400,7 +400,7 @@ def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
         task = ended(client, later(client, "carol"), "carol")
         wait_for("three deliveries", lambda: len(receiver.taken) == 3)
         wait_for(
-            "the note of it",
+            "the record of the delivery",
             lambda: client.get("/v1/webhooks", "carol").json()["webhooks"][0]["delivered"],
         )
         (listed,) = client.get("/v1/webhooks", "carol").json()["webhooks"]
@@ -446,7 +446,7 @@ def test_a_webhook_is_signed_repeated_until_it_is_taken_and_follows_no_redirect(
         ("http://[fe80::1%25eth0]/", "has an escape or a zone in its host"),
     ],
 )
-def test_a_webhook_to_a_neighbour_is_refused(client: Client, url: str, text: str) -> None:
+def test_a_webhook_with_a_private_address_is_rejected(client: Client, url: str, text: str) -> None:
     answer = client.post("/v1/webhooks", {"url": url})
     assert answer.status_code == 422
     assert text in answer.json()["errors"][0]["problem"]
@@ -469,7 +469,7 @@ def test_a_webhook_to_a_neighbour_is_refused(client: Client, url: str, text: str
         ("fd00::1", False),
     ],
 )
-def test_an_address_is_public_or_not(address: str, public: bool) -> None:
+def test_public_addresses_are_recognized(address: str, public: bool) -> None:
     assert is_public(address) is public
 
 

@@ -1,6 +1,4 @@
-"""Trainings and promotions over HTTP, run by the stand-in for a cluster; the Jobs are small
-programs.
-"""
+"""Trainings and promotions over HTTP, with small programs as Jobs in the local cluster."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -78,7 +76,7 @@ def declare(environment: Environment, name: str, training: str | None) -> None:
 
 @pytest.fixture(scope="module")
 def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
-    """A gateway whose cluster runs Jobs."""
+    """Yield an environment with a cluster that runs Jobs."""
     environment = new_environment()
     environment.cluster.apply(
         template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
@@ -134,11 +132,9 @@ def ended(client: Client, who: str, path: str) -> dict[str, Any]:
     return wait_for(f"the end of {path}", look)
 
 
-def test_a_training_is_a_job_with_the_parameters_that_were_given(
-    client: Client, marie: str
-) -> None:
+def test_a_training_is_a_job_with_the_given_parameters(client: Client, marie: str) -> None:
     answer = train(client, marie, C=0.1, seed=7, note="$(SECRET) it's; --dataset=x", estimator=None)
-    assert answer.status_code == 422, "null is not among the estimators"
+    assert answer.status_code == 422, "null is not a valid estimator"
     answer = train(client, marie, C=None, seed=7, note="$(SECRET) it's; --dataset=x")
     assert (answer.status_code, answer.json()["state"]) == (202, "queued")
     path = answer.headers["location"]
@@ -168,7 +164,7 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(
         ("heart", {"seed": -1}, "parameters.seed", "minimum of 0"),
         ("heart", {"C": 0}, "parameters.C", "(inverse strength)"),
         ("heart", {"estimator": "magic"}, "parameters.estimator", "(the kind)"),
-        ("heart", {"note": "a\0b"}, "parameters.note", "plain value"),
+        ("heart", {"note": "a\0b"}, "parameters.note", "is not a string, number or boolean"),
         (
             "heart",
             {"seed": 10**20},
@@ -178,7 +174,7 @@ def test_a_training_is_a_job_with_the_parameters_that_were_given(
         ("digits", {"seed": 1}, "parameters.seed", "it takes none"),
     ],
 )
-def test_a_wrong_parameter_is_named_and_no_job_is_made(
+def test_an_invalid_parameter_is_named_and_creates_no_job(
     client: Client, marie: str, model: str, parameters: dict[str, Any], field: str, problem: str
 ) -> None:
     before = len(client.environment.cluster.list(JOB))
@@ -194,12 +190,12 @@ def test_a_wrong_parameter_is_named_and_no_job_is_made(
     ("model", "status", "text"),
     [
         ("hand", 404, "names no Job template"),
-        ("lost", 404, "gone is not there"),
+        ("lost", 404, "gone does not exist"),
         ("odd", 503, "slipway.dev/parameters"),
-        ("nobody", 404, "nobody"),
+        ("unknown", 404, "unknown"),
     ],
 )
-def test_a_model_without_a_usable_template_is_said_so(
+def test_training_a_model_without_a_valid_template_is_rejected(
     client: Client, marie: str, model: str, status: int, text: str
 ) -> None:
     answer = train(client, marie, model)
@@ -207,18 +203,18 @@ def test_a_model_without_a_usable_template_is_said_so(
     assert text in answer.json()["detail"]
 
 
-def test_only_scientists_and_admins_train_and_promote(client: Client) -> None:
+def test_only_scientists_and_admins_can_train_and_promote(client: Client) -> None:
     for path in ("/v1/models/heart/trainings", "/v1/models/heart/promotions"):
         assert client.get(path, "ada").status_code == 403
         assert client.post(path, {"version": "3"}, "ada").status_code == 403
         assert client.get(path, "root").status_code == 200
 
 
-def test_the_list_says_what_a_training_takes(client: Client, marie: str) -> None:
+def test_the_list_has_the_schema_of_the_parameters(client: Client, marie: str) -> None:
     path = train(client, marie).headers["location"]
-    said = client.get("/v1/models/heart/trainings", marie).json()
-    assert said["parameters"] == {**SCHEMA, "additionalProperties": False}
-    assert said["trainings"][0]["trainingId"] == path.rpartition("/")[2]
+    listed = client.get("/v1/models/heart/trainings", marie).json()
+    assert listed["parameters"] == {**SCHEMA, "additionalProperties": False}
+    assert listed["trainings"][0]["trainingId"] == path.rpartition("/")[2]
     assert client.get("/v1/models/digits/trainings", marie).json() == {
         "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
         "trainings": [],
@@ -226,9 +222,7 @@ def test_the_list_says_what_a_training_takes(client: Client, marie: str) -> None
     ended(client, marie, path)
 
 
-def test_the_same_key_is_the_same_job_and_another_body_is_refused(
-    client: Client, marie: str
-) -> None:
+def test_an_idempotency_key_identifies_a_job_and_its_body(client: Client, marie: str) -> None:
     first, second = (train(client, marie, key="k-1", seed=5) for _ in range(2))
     assert first.status_code == second.status_code == 202
     assert first.json()["trainingId"] == second.json()["trainingId"]
@@ -240,32 +234,28 @@ def test_the_same_key_is_the_same_job_and_another_body_is_refused(
             "problem": "was used before, for something else; send another one",
         }
     ]
-    foreign = train(client, "root", key="k-1", seed=5)
-    assert foreign.json()["trainingId"] != first.json()["trainingId"], "a key is its caller's own"
-    for each in (first, foreign):
+    other_caller = train(client, "root", key="k-1", seed=5)
+    assert other_caller.json()["trainingId"] != first.json()["trainingId"], (
+        "each caller has separate keys"
+    )
+    for each in (first, other_caller):
         ended(client, marie, each.headers["location"])
 
 
 @pytest.mark.parametrize(
     "name", ["nothing", "promote-1", "...", "%2e%2e%2fpods", "train-heart", "a?watch=true"]
 )
-def test_forged_names_are_not_there(client: Client, marie: str, name: str) -> None:
+def test_an_invalid_job_name_is_404(client: Client, marie: str, name: str) -> None:
     assert client.get(f"/v1/models/heart/trainings/{name}", marie).status_code == 404
     assert client.get(f"/v1/models/heart/trainings/{name}/logs", marie).status_code == 404
     assert client.http.delete(
         f"/v1/models/heart/trainings/{name}", headers={"authorization": f"Bearer {marie}"}
-    ).status_code in (
-        404,
-        405,
-    )
+    ).status_code in (404, 405)
 
 
-def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_there(
-    client: Client, marie: str
-) -> None:
-    by_hand = client.environment.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})[
-        "metadata"
-    ]["name"]
+def test_jobs_of_other_origins_and_of_other_models_are_404(client: Client, marie: str) -> None:
+    job = client.environment.cluster.create_job("train-heart", env={"SLIPWAY_ACTOR": "x"})
+    by_hand = job["metadata"]["name"]
     other = train(client, marie, "digits")
     number = other.json()["trainingId"]
     for path in (f"trainings/{by_hand}", f"trainings/{number}", f"promotions/{number}"):
@@ -273,7 +263,7 @@ def test_a_job_that_the_gateway_did_not_make_and_one_of_another_model_are_not_th
     assert ended(client, marie, other.headers["location"])["state"] == "succeeded"
 
 
-def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gateway(
+def test_logs_and_cancellation_work_after_a_restart_of_the_gateway(
     works: Environment, marie: str
 ) -> None:
     with works.gateway() as first:
@@ -302,13 +292,13 @@ def test_a_log_can_be_followed_a_training_cancelled_and_neither_minds_a_new_gate
         assert (again.status_code, again.json()["title"]) == (409, "Conflict")
 
 
-def test_a_failed_training_says_why(client: Client, marie: str) -> None:
+def test_a_failed_training_has_a_reason(client: Client, marie: str) -> None:
     found = ended(client, marie, train(client, marie, estimator="wrong").headers["location"])
     assert (found["state"], found["result"]) == ("failed", None)
     assert "backoff limit" in found["reason"]
 
 
-def test_a_promotion_passes_its_words_on_and_its_verdict_back(client: Client, marie: str) -> None:
+def test_a_promotion_gets_its_arguments_and_returns_its_result(client: Client, marie: str) -> None:
     path = "/v1/models/heart/promotions"
     asked = {
         "version": "3",
@@ -340,7 +330,7 @@ def test_a_promotion_passes_its_words_on_and_its_verdict_back(client: Client, ma
     assert history[1] == found
 
 
-def test_a_promotion_that_a_later_release_submitted_is_listed(
+def test_a_promotion_of_a_later_release_is_listed(
     client: Client, works: Environment, marie: str
 ) -> None:
     path = "/v1/models/heart/promotions"
@@ -369,7 +359,7 @@ def test_a_promotion_that_a_later_release_submitted_is_listed(
         ({"version": "3", "reason": "a\nb"}, "reason"),
     ],
 )
-def test_a_wrong_promotion_is_refused_by_name(
+def test_an_invalid_promotion_is_422_with_the_field(
     client: Client, marie: str, asked: dict[str, Any], field: str
 ) -> None:
     answer = client.post("/v1/models/heart/promotions", asked, marie)
@@ -377,17 +367,17 @@ def test_a_wrong_promotion_is_refused_by_name(
     assert field in answer.json()["detail"]
 
 
-def test_the_templates_of_both_rings_are_told_what_their_trainings_take() -> None:
+def test_the_job_templates_have_the_parameters_of_their_trainings() -> None:
     from slipway_jobs.tasks.task import declared_task, parameters_schema
     from slipway_local.stack import objects
 
-    told = {
+    annotations = {
         each["metadata"]["name"]: each["metadata"].get("annotations", {})
         for each in objects()
         if each["kind"] == "CronJob"
     }
     for model in ("heart", "digits"):
-        assert orjson.loads(told[f"train-{model}"][PARAMETERS]) == parameters_schema(
+        assert orjson.loads(annotations[f"train-{model}"][PARAMETERS]) == parameters_schema(
             declared_task(model)
         )
-    assert PARAMETERS not in told["promote"]
+    assert PARAMETERS not in annotations["promote"]

@@ -1,4 +1,4 @@
-"""Users: the life of an account at the bundled provider, and what the gateway makes of it."""
+"""Users: the lifecycle of an account at the bundled provider and its effects at the gateway."""
 
 import asyncio
 import json
@@ -22,12 +22,12 @@ from tests.gateway.provider import Person, Provider, next_second
 from tests.identity.provider import claims_of
 
 PEOPLE = {"admin", "scientist", "user"}
-"""Who is there from the start, each in the group of the same name."""
+"""The initial accounts, each in the group of the same name."""
 
 
 @pytest.fixture(scope="module")
-def city(home: Environment, provider: Provider) -> Iterator[Client]:
-    """A gateway that trusts the provider, and looks at its accounts often."""
+def scim_client(home: Environment, provider: Provider) -> Iterator[Client]:
+    """Yield a client of a gateway that uses the provider and polls its accounts often."""
     with home.gateway(**provider.settings, users_seconds=0.5) as client:
         yield client
 
@@ -41,18 +41,18 @@ def context(
 
 
 def refused(client: Client, token: str) -> str | None:
-    """Why the token is refused; None while it is not."""
+    """Return the reason for which a token is rejected; None for an accepted one."""
     answer = client.get("/v1/me", token)
     return str(answer.json()["detail"]) if answer.status_code == 401 else None
 
 
-def test_an_account_is_made_used_reset_changed_and_deleted(
-    city: Client, provider: Provider, admin: str
+def test_an_account_can_be_registered_used_changed_and_deleted(
+    scim_client: Client, provider: Provider, admin: str
 ) -> None:
     ada = Person(provider, "ada")
     ada.register()
     token = ada.token()
-    me = city.get("/v1/me", token).json()
+    me = scim_client.get("/v1/me", token).json()
     assert (me["subject"], me["account"], me["name"], me["groups"], me["roles"]) == (
         "user:ada",
         "ada",
@@ -60,10 +60,10 @@ def test_an_account_is_made_used_reset_changed_and_deleted(
         [],
         [],
     )
-    assert city.infer("heart", token).status_code == 403  # whoever registers may nothing yet
-    assert context(city, "PUT", "/v1/groups/user/members/ada", admin).status_code == 204
+    assert scim_client.infer("heart", token).status_code == 403  # a new account has no role
+    assert context(scim_client, "PUT", "/v1/groups/user/members/ada", admin).status_code == 204
     token = ada.token()
-    assert city.infer("heart", token).status_code == 200
+    assert scim_client.infer("heart", token).status_code == 200
 
     for renew in (ada.forget_password, ada.change_password):
         former = ada.password
@@ -71,24 +71,24 @@ def test_an_account_is_made_used_reset_changed_and_deleted(
         assert not ada.may_sign_in(former)
         wait_for("the end of the lockout", lambda: ada.may_sign_in(ada.password))
 
-    assert context(city, "DELETE", "/v1/me", token).status_code == 204
-    assert refused(city, token) == "the account does not exist any more"
+    assert context(scim_client, "DELETE", "/v1/me", token).status_code == 204
+    assert refused(scim_client, token) == "the account does not exist any more"
     assert not ada.may_sign_in(ada.password)
-    assert context(city, "GET", "/v1/users/ada", admin).status_code == 404
+    assert context(scim_client, "GET", "/v1/users/ada", admin).status_code == 404
 
 
-def test_nobody_registers_into_a_group_or_with_the_address_of_another(
-    provider: Provider, city: Client, admin: str
+def test_registration_cannot_set_groups_or_another_address(
+    provider: Provider, scim_client: Client, admin: str
 ) -> None:
     (group,) = [each for each in scim(provider, "Groups") if each["displayName"] == "admin"]
     mal, mel = Person(provider, "mal"), Person(provider, "mel")
     with mal.browser() as browser:
         mal.fill_in_registration(browser, {"groups": group["id"], "lock_date": ""})
-    assert context(city, "GET", "/v1/users/mal", admin).json()["groups"] == []
+    assert context(scim_client, "GET", "/v1/users/mal", admin).json()["groups"] == []
     with mel.browser() as browser:
         mel.fill_in_registration(browser, {"emails-0": "president@people.example"})
         assert browser.page.url.path.startswith("/register/")
-    assert context(city, "GET", "/v1/users/mel", admin).status_code == 404
+    assert context(scim_client, "GET", "/v1/users/mel", admin).status_code == 404
 
 
 def scim(provider: Provider, kind: str) -> list[dict[str, Any]]:
@@ -100,38 +100,40 @@ def scim(provider: Provider, kind: str) -> list[dict[str, Any]]:
     return list(answer.json()["Resources"])
 
 
-def test_a_disabled_user_is_refused_and_an_enabled_one_is_not(
-    city: Client, home: Environment, provider: Provider, admin: str
+def test_a_disabled_user_is_rejected_until_enabled_again(
+    scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:
     token = provider.token("user")
-    # The other replica reaches the provider by another name than its public one.
+    # The other replica uses an internal URL of the provider.
     inside = {
         **provider.settings,
         "oidc_discovery_url": provider.url.replace("127.0.0.1", "localhost"),
     }
     with home.gateway(**inside, users_seconds=0.5, spool=home.folder / "spool-2") as other:
-        assert [refused(city, token), refused(other, token)] == [None, None]
-        said = context(city, "PATCH", "/v1/users/user", admin, {"active": False})
-        assert (said.status_code, said.json()["active"]) == (200, False)
-        assert refused(city, token) == "the account is disabled"  # at once where it was said
+        assert [refused(scim_client, token), refused(other, token)] == [None, None]
+        answer = context(scim_client, "PATCH", "/v1/users/user", admin, {"active": False})
+        assert (answer.status_code, answer.json()["active"]) == (200, False)
+        assert refused(scim_client, token) == "the account is disabled"  # immediately here
         wait_for(
-            "the other replica's look", lambda: refused(other, token) == "the account is disabled"
+            "the other replica's poll", lambda: refused(other, token) == "the account is disabled"
         )
         with pytest.raises(httpx.HTTPStatusError):
             provider.identity.login("user")
         assert (
-            context(city, "PATCH", "/v1/users/user", admin, {"active": True}).json()["active"]
+            context(scim_client, "PATCH", "/v1/users/user", admin, {"active": True}).json()[
+                "active"
+            ]
             is True
         )
-        wait_for("the other replica's look", lambda: refused(other, token) is None)
-    entries = city.get("/v1/audit?limit=2", admin).json()["entries"]
+        wait_for("the other replica's poll", lambda: refused(other, token) is None)
+    entries = scim_client.get("/v1/audit?limit=2", admin).json()["entries"]
     assert [(each["action"], each["thing"], each["subject"]) for each in entries] == [
         ("user.enable", "users/user", "user:admin"),
         ("user.disable", "users/user", "user:admin"),
     ]
 
 
-def test_by_the_settings_as_they_come_a_disabled_user_is_refused_within_five_minutes(
+def test_by_default_a_disabled_user_is_rejected_within_five_minutes(
     home: Environment,
 ) -> None:
     assert home.settings().users_seconds <= 240
@@ -139,11 +141,13 @@ def test_by_the_settings_as_they_come_a_disabled_user_is_refused_within_five_min
         home.settings(users_seconds=300)
 
 
-def test_users_and_groups_are_shown_and_members_come_and_go(city: Client, admin: str) -> None:
-    shown = context(city, "GET", "/v1/users", admin).json()["users"]
+def test_users_and_groups_can_be_listed_and_members_changed(
+    scim_client: Client, admin: str
+) -> None:
+    shown = context(scim_client, "GET", "/v1/users", admin).json()["users"]
     known = {each["name"]: each for each in shown}
     assert known.keys() >= PEOPLE
-    one = context(city, "GET", "/v1/users/scientist", admin).json()
+    one = context(scim_client, "GET", "/v1/users/scientist", admin).json()
     assert one == known["scientist"]
     assert (one["emails"], one["groups"], one["active"]) == (
         ["scientist@slipway.example"],
@@ -154,7 +158,7 @@ def test_users_and_groups_are_shown_and_members_come_and_go(city: Client, admin:
     def members() -> dict[str, list[str]]:
         return {
             each["name"]: each["members"]
-            for each in context(city, "GET", "/v1/groups", admin).json()["groups"]
+            for each in context(scim_client, "GET", "/v1/groups", admin).json()["groups"]
         }
 
     path = "/v1/groups/scientist/members"
@@ -162,26 +166,27 @@ def test_users_and_groups_are_shown_and_members_come_and_go(city: Client, admin:
         ("PUT", "user", ["scientist", "user"]),
         ("PUT", "user", ["scientist", "user"]),
         ("DELETE", "user", ["scientist"]),
-        ("DELETE", "scientist", []),  # the provider may now have no such group
+        ("DELETE", "scientist", []),  # the provider may remove an empty group
         ("PUT", "scientist", ["scientist"]),
     ]:
-        assert context(city, method, f"{path}/{user}", admin).status_code == 204
+        assert context(scim_client, method, f"{path}/{user}", admin).status_code == 204
         assert members().get("scientist", []) == left
-    assert context(city, "DELETE", f"{path}/user", admin).status_code == 404
-    assert context(city, "PUT", f"{path}/nobody", admin).status_code == 404
-    assert context(city, "PUT", "/v1/groups/choir/members/user", admin).status_code == 404
+    assert context(scim_client, "DELETE", f"{path}/user", admin).status_code == 404
+    assert context(scim_client, "PUT", f"{path}/unknown", admin).status_code == 404
+    assert (
+        context(scim_client, "PUT", "/v1/groups/clinicians/members/user", admin).status_code == 404
+    )
 
 
-def test_an_admin_who_is_taken_out_of_the_group_changes_nothing_any_more(
-    city: Client, home: Environment, provider: Provider, admin: str
+def test_a_removed_admin_loses_all_admin_permissions_immediately(
+    scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:
     path = "/v1/groups/admin/members/scientist"
-    # The other replica does not look again in the time of this test: only the provider's answer of
-    # the moment is there.
+    # The other replica does not poll during this test; it depends on the check at the provider.
     with home.gateway(
         **provider.settings, users_seconds=240, spool=home.folder / "spool-3"
     ) as other:
-        assert context(city, "PUT", path, admin).status_code == 204
+        assert context(scim_client, "PUT", path, admin).status_code == 204
         next_second()
         former = provider.token("scientist")
         grant = {"grantee": "user:scientist", "models": "heart", "policy": "default"}
@@ -196,31 +201,31 @@ def test_an_admin_who_is_taken_out_of_the_group_changes_nothing_any_more(
         ]
         made = context(other, "POST", "/v1/grants", former, grant)
         assert made.status_code == 201
-        assert context(city, "DELETE", made.headers["location"], former).status_code == 204
-        assert context(city, "DELETE", path, admin).status_code == 204
-        for replica in (city, other):
+        assert context(scim_client, "DELETE", made.headers["location"], former).status_code == 204
+        assert context(scim_client, "DELETE", path, admin).status_code == 204
+        for replica in (scim_client, other):
             for method, where, content in changes:
                 assert context(replica, method, where, former, content).status_code == 403, where
-        answer = context(city, "GET", "/v1/users", former)  # it has looked since
+        answer = context(scim_client, "GET", "/v1/users", former)  # after the next poll
         assert (
             answer.status_code,
             "does not list scientist in the groups admin" in answer.json()["detail"],
         ) == (403, True)
-        assert city.get("/v1/me", former).json()["roles"] == ["scientist"]
-        assert city.infer("heart", former).status_code == 200
+        assert scim_client.get("/v1/me", former).json()["roles"] == ["scientist"]
+        assert scim_client.infer("heart", former).status_code == 200
     members = {
         each["name"]: each["members"]
-        for each in context(city, "GET", "/v1/groups", admin).json()["groups"]
+        for each in context(scim_client, "GET", "/v1/groups", admin).json()["groups"]
     }
     assert members["admin"] == ["admin"]
 
 
-def test_a_token_of_a_person_lives_a_quarter_of_an_hour_and_is_renewed_with_the_groups_of_then(
-    city: Client, provider: Provider, admin: str
+def test_a_users_token_is_valid_for_15_minutes_and_a_refresh_updates_its_groups(
+    scim_client: Client, provider: Provider, admin: str
 ) -> None:
     gus = Person(provider, "gus")
     gus.register()
-    assert context(city, "PUT", "/v1/groups/user/members/gus", admin).status_code == 204
+    assert context(scim_client, "PUT", "/v1/groups/user/members/gus", admin).status_code == 204
     first = gus.tokens()
     claims = claims_of(first["access_token"])
     assert (claims["groups"], claims["exp"] - claims["iat"], first["expires_in"]) == (
@@ -228,7 +233,7 @@ def test_a_token_of_a_person_lives_a_quarter_of_an_hour_and_is_renewed_with_the_
         900,
         900,
     )
-    assert context(city, "DELETE", "/v1/groups/user/members/gus", admin).status_code == 204
+    assert context(scim_client, "DELETE", "/v1/groups/user/members/gus", admin).status_code == 204
     form = {
         "grant_type": "refresh_token",
         "client_id": CLIENT,
@@ -237,39 +242,38 @@ def test_a_token_of_a_person_lives_a_quarter_of_an_hour_and_is_renewed_with_the_
     next_second()
     renewed = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30).json()
     assert claims_of(renewed["access_token"]).get("groups", []) == []
-    assert refused(city, renewed["access_token"]) is None
-    assert (
-        httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30).status_code == 400
-    )  # each is good once
+    assert refused(scim_client, renewed["access_token"]) is None
+    again = httpx.post(f"{provider.url}/oauth/token", data=form, timeout=30)
+    assert again.status_code == 400, "a refresh token can be used once"
 
 
-def test_there_is_always_an_admin_left(city: Client, admin: str) -> None:
+def test_the_last_admin_cannot_be_removed(scim_client: Client, admin: str) -> None:
     for method, path, content in [
         ("PATCH", "/v1/users/admin", {"active": False}),
         ("DELETE", "/v1/users/admin", None),
         ("DELETE", "/v1/groups/admin/members/admin", None),
         ("DELETE", "/v1/me", None),
     ]:
-        assert context(city, method, path, admin, content).status_code == 409, path
-    assert city.get("/v1/me", admin).json()["roles"] == ["admin"]
+        assert context(scim_client, method, path, admin, content).status_code == 409, path
+    assert scim_client.get("/v1/me", admin).json()["roles"] == ["admin"]
 
 
-def test_no_answer_has_a_password_a_hash_or_a_secret(
-    city: Client, provider: Provider, admin: str
+def test_no_response_contains_a_password_a_hash_or_a_secret(
+    scim_client: Client, provider: Provider, admin: str
 ) -> None:
     secrets = json.loads((provider.folder / "secrets.json").read_text()).values()
     rules = [rule for rule in RULES if rule.method == "GET" and not rule.path.endswith("/logs")]
     things = {"model": "heart", "version": "3", "user": "admin"}
     texts = [
         context(
-            city,
+            scim_client,
             "GET",
             rule.path.format_map({**dict.fromkeys(rule.pattern.groupindex, "x"), **things}),
             admin,
         ).text
         for rule in rules
     ]
-    texts.append(context(city, "PATCH", "/v1/users/user", admin, {"active": True}).text)
+    texts.append(context(scim_client, "PATCH", "/v1/users/user", admin, {"active": True}).text)
     for text in texts:
         assert not [secret for secret in secrets if secret in text]
         assert "$pbkdf2" not in text
@@ -277,38 +281,42 @@ def test_no_answer_has_a_password_a_hash_or_a_secret(
     assert len(texts) > 15
 
 
-def test_whoever_leaves_leaves_predictions_without_a_name(
-    city: Client, home: Environment, provider: Provider, admin: str
+def test_a_deleted_users_predictions_get_a_pseudonym(
+    scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:
     eve = Person(provider, "eve")
     eve.register()
-    assert context(city, "PUT", "/v1/groups/user/members/eve", admin).status_code == 204
+    assert context(scim_client, "PUT", "/v1/groups/user/members/eve", admin).status_code == 204
     given = {"grantee": "user:eve", "models": "heart", "policy": "default"}
-    assert context(city, "POST", "/v1/grants", admin, given).status_code == 201
+    assert context(scim_client, "POST", "/v1/grants", admin, given).status_code == 201
     token = eve.token()
-    first = city.infer("heart", token).headers["x-request-id"]
-    said = {"label": 1, "comment": "I am Eve, of 12 Long Street"}
+    first = scim_client.infer("heart", token).headers["x-request-id"]
+    feedback = {"label": 1, "comment": "I am Eve, of 12 Long Street"}
     assert (
-        context(city, "POST", f"/v1/predictions/{first}/feedback", token, said).status_code == 201
+        context(
+            scim_client, "POST", f"/v1/predictions/{first}/feedback", token, feedback
+        ).status_code
+        == 201
     )
     wait_for("the event", lambda: home.count("subject = 'user:eve'") == 1)
-    assert context(city, "DELETE", "/v1/me", token).status_code == 204
+    assert context(scim_client, "DELETE", "/v1/me", token).status_code == 204
 
-    receipt = city.get(f"/v1/predictions/{first}", admin).json()
+    receipt = scim_client.get(f"/v1/predictions/{first}", admin).json()
     assert receipt["caller"].startswith("departed-")
     assert receipt["feedback"]["subject"] == receipt["caller"]
     assert (receipt["feedback"]["label"], receipt["feedback"]["comment"]) == (1, None)
     assert (
-        context(city, "GET", f"/v1/usage?subject={receipt['caller']}", admin).json()["total"] == 1
+        context(scim_client, "GET", f"/v1/usage?subject={receipt['caller']}", admin).json()["total"]
+        == 1
     )
-    assert context(city, "GET", "/v1/grants?grantee=user:eve", admin).json()["grants"] == []
+    assert context(scim_client, "GET", "/v1/grants?grantee=user:eve", admin).json()["grants"] == []
     with psycopg.connect(home.database_url) as connection:
         for table in metadata.sorted_tables:
             if "subject" in table.c and table not in (*erasure.LAPSING, audit, deprovisioned):
                 query = f"SELECT count(*) FROM {table.name} WHERE subject = 'user:eve'"  # noqa: S608
                 found = connection.execute(query).fetchone()
                 assert found == (0,), table.name
-    entry = city.get("/v1/audit?limit=1", admin).json()["entries"][0]
+    entry = scim_client.get("/v1/audit?limit=1", admin).json()["entries"][0]
     assert (entry["action"], entry["thing"], entry["subject"]) == (
         "user.delete",
         "users/eve",
@@ -316,13 +324,13 @@ def test_whoever_leaves_leaves_predictions_without_a_name(
     )
 
 
-def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten(
-    city: Client, home: Environment, provider: Provider
+def test_late_events_from_a_spool_get_the_pseudonym_until_it_is_deleted(
+    scim_client: Client, home: Environment, provider: Provider
 ) -> None:
     token = provider.token("user")
 
     def logged_as() -> str:
-        request_id = city.infer("heart", token).headers["x-request-id"]
+        request_id = scim_client.infer("heart", token).headers["x-request-id"]
         wait_for("the event", lambda: home.count(f"request_id = '{request_id}'") == 1)
         return (
             "departed-x"
@@ -338,22 +346,22 @@ def test_what_comes_late_from_a_spool_gets_the_pseudonym_until_that_is_forgotten
         )
     assert logged_as() == "departed-x"
     assert home.count("subject = 'user:user'") > 0
-    assert forgotten(home) == 0
-    assert home.count("subject = 'user:user'") == 0  # what came in between
+    assert deleted_pseudonyms(home) == 0
+    assert home.count("subject = 'user:user'") == 0  # including the event before the cleanup
     with psycopg.connect(home.database_url) as connection:
         connection.execute("UPDATE deprovisioned SET until = now() - interval '1 minute'")
-    assert logged_as() == "user"  # another of the same name
+    assert logged_as() == "user"  # another user with the same name
 
-    assert forgotten(home) == 0
+    assert deleted_pseudonyms(home) == 0
     with psycopg.connect(home.database_url) as connection:
         connection.execute(
             "UPDATE deprovisioned SET until = now() - interval '8 days' WHERE subject = 'user:user'"
         )
-    assert forgotten(home) == 1
+    assert deleted_pseudonyms(home) == 1
 
 
-def forgotten(home: Environment) -> int:
-    """How many names are forgotten now."""
+def deleted_pseudonyms(home: Environment) -> int:
+    """Run the cleanup and return the number of deleted pseudonyms."""
 
     async def once() -> None:
         database = Database(home.database_url)
@@ -371,9 +379,9 @@ def forgotten(home: Environment) -> int:
         return before - count(connection)
 
 
-def test_of_every_table_with_names_it_is_decided_what_becomes_of_them() -> None:
+def test_the_erasure_covers_every_table_with_subjects() -> None:
     named = {table.name for table in metadata.sorted_tables if "subject" in table.c}
-    decided = [
+    covered = [
         table.name
         for table in (
             *erasure.RENAMED,
@@ -384,10 +392,10 @@ def test_of_every_table_with_names_it_is_decided_what_becomes_of_them() -> None:
             deprovisioned,
         )
     ]
-    assert sorted(decided) == sorted(named)
+    assert sorted(covered) == sorted(named)
 
 
-def test_scim_is_for_the_gateway_alone(city: Client, provider: Provider, admin: str) -> None:
+def test_only_the_gateway_can_use_scim(scim_client: Client, provider: Provider, admin: str) -> None:
     secrets = json.loads((provider.folder / "secrets.json").read_text())
     robot = provider.login_as_client("robot", secrets["service-account-robot"])
     own = provider.login_as_client(SCIM_CLIENT, provider.identity.scim_secret)
@@ -409,12 +417,12 @@ def test_scim_is_for_the_gateway_alone(city: Client, provider: Provider, admin: 
         f"{provider.url}/scim/v2/Me", headers={"authorization": f"Bearer {admin}"}, timeout=30
     )
     assert me.status_code == 403
-    assert "audience" in str(refused(city, own))  # nor is that token good for anything else
-    assert city.get("/v1/me", robot).json()["roles"] == ["service"]
-    assert context(city, "DELETE", "/v1/me", robot).status_code == 409
+    assert "audience" in str(refused(scim_client, own))  # the SCIM token has no other use
+    assert scim_client.get("/v1/me", robot).json()["roles"] == ["service"]
+    assert context(scim_client, "DELETE", "/v1/me", robot).status_code == 409
 
 
-def test_without_scim_users_are_not_managed_here(client: Client) -> None:
+def test_users_cannot_be_managed_without_scim(client: Client) -> None:
     for method, path in [("GET", "/v1/users"), ("GET", "/v1/groups"), ("DELETE", "/v1/users/ada")]:
         answer = context(client, method, path, client.environment.issuer.token("root", "admin"))
         assert (answer.status_code, "SLIPWAY_SCIM_URL" in answer.json()["detail"]) == (404, True)
@@ -422,28 +430,34 @@ def test_without_scim_users_are_not_managed_here(client: Client) -> None:
         client.environment.settings(scim_url="https://login.example.org/scim/v2")
 
 
-def test_while_the_provider_is_away_the_last_look_holds(
-    city: Client, home: Environment, provider: Provider, admin: str
+def test_without_the_provider_the_last_list_of_accounts_is_used(
+    scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:
-    """And registration is off when it is said so."""
+    """Check the last list of accounts, and that registration can be disabled."""
     token = provider.token("user")
     assert (
-        context(city, "PATCH", "/v1/users/scientist", admin, {"active": False}).status_code == 200
+        context(scim_client, "PATCH", "/v1/users/scientist", admin, {"active": False}).status_code
+        == 200
     )
     provider.stop()
     wait_for(
-        "the loss to be noticed", lambda: city.gateway.accounts and city.gateway.accounts.problem
+        "the outage to be detected",
+        lambda: scim_client.gateway.accounts and scim_client.gateway.accounts.problem,
     )
-    assert city.infer("heart", token).status_code == 200
+    assert scim_client.infer("heart", token).status_code == 200
     for method, path in [
         ("GET", "/v1/users"),
         ("PATCH", "/v1/users/scientist"),
         ("DELETE", "/v1/users/user"),
     ]:
-        answer = context(city, method, path, admin, {"active": True} if method == "PATCH" else None)
+        answer = context(
+            scim_client, method, path, admin, {"active": True} if method == "PATCH" else None
+        )
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-    assert home.count("subject = 'user:user'") > 0  # nothing was done by halves
-    assert city.get("/v1/audit?limit=1", admin).json()["entries"][0]["action"] == "user.disable"
+    assert home.count("subject = 'user:user'") > 0  # the erasure was rolled back
+    assert (
+        scim_client.get("/v1/audit?limit=1", admin).json()["entries"][0]["action"] == "user.disable"
+    )
     with home.gateway(ready=False, **provider.settings, spool=home.folder / "spool-3") as late:
         assert late.get("/readyz", None).status_code == 503
         assert "identity provider" in late.get("/readyz", None).json()["accounts"]
@@ -451,8 +465,14 @@ def test_while_the_provider_is_away_the_last_look_holds(
         provider.start()
         wait_for("readiness", lambda: late.get("/readyz", None).status_code == 200)
         assert late.infer("heart", token).status_code == 200
-    wait_for("the return", lambda: city.gateway.accounts and city.gateway.accounts.problem is None)
-    assert context(city, "PATCH", "/v1/users/scientist", admin, {"active": True}).status_code == 200
+    wait_for(
+        "the return",
+        lambda: scim_client.gateway.accounts and scim_client.gateway.accounts.problem is None,
+    )
+    assert (
+        context(scim_client, "PATCH", "/v1/users/scientist", admin, {"active": True}).status_code
+        == 200
+    )
     assert httpx.get(f"{provider.url}/join", timeout=30).status_code == 404
     provider.stop()
     provider.identity = replace(provider.identity, registration=True)

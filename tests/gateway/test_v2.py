@@ -15,16 +15,16 @@ from tests.gateway.predictor import Predictor
 
 
 @pytest.fixture
-def model(environment: Environment, client: Client, troubled: Predictor) -> Iterator[str]:
-    """A model whose predictor the test may break."""
-    environment.model("troubled", ("1", 100), url=troubled.url)
-    wait_for("the route", lambda: client.gateway.routes.snapshot.get("troubled"))
-    yield "troubled"
-    environment.cluster.delete(MODEL, "troubled")
-    wait_for("the end of the route", lambda: "troubled" not in client.gateway.routes.snapshot)
+def model(environment: Environment, client: Client, own_predictor: Predictor) -> Iterator[str]:
+    """Yield a model with a predictor that the test can make fail."""
+    environment.model("fragile", ("1", 100), url=own_predictor.url)
+    wait_for("the route", lambda: client.gateway.routes.snapshot.get("fragile"))
+    yield "fragile"
+    environment.cluster.delete(MODEL, "fragile")
+    wait_for("the end of the route", lambda: "fragile" not in client.gateway.routes.snapshot)
 
 
-def test_a_prediction_bears_its_receipt_and_the_public_name(client: Client) -> None:
+def test_a_prediction_has_the_headers_of_its_version_and_the_public_name(client: Client) -> None:
     answer = client.infer("heart", request_id="mine")
     assert answer.status_code == 200
     assert answer.headers["slipway-model"] == "heart"
@@ -35,12 +35,12 @@ def test_a_prediction_bears_its_receipt_and_the_public_name(client: Client) -> N
     assert answer.json()["outputs"][1]["data"] == [pytest.approx(63 / 130)]
 
 
-def test_request_ids_sort_by_time(client: Client) -> None:
+def test_request_ids_are_ordered_by_time(client: Client) -> None:
     given = [client.infer("heart").headers["x-request-id"] for _ in range(5)]
     assert given == sorted(set(given))
 
 
-def test_a_version_can_be_asked_by_name_even_without_traffic(client: Client) -> None:
+def test_a_version_without_traffic_can_be_requested_by_name(client: Client) -> None:
     answer = client.post("/v2/models/heart/versions/2/infer", v2_request())
     assert answer.headers["slipway-version"] == "2"
     assert answer.json()["model_name"] == "heart"
@@ -49,7 +49,7 @@ def test_a_version_can_be_asked_by_name_even_without_traffic(client: Client) -> 
 @pytest.mark.parametrize(
     ("path", "status", "text"),
     [
-        ("/v2/models/nobody/infer", 404, "there is no model nobody"),
+        ("/v2/models/unknown/infer", 404, "there is no model unknown"),
         (
             "/v2/models/heart/versions/9/infer",
             404,
@@ -60,7 +60,9 @@ def test_a_version_can_be_asked_by_name_even_without_traffic(client: Client) -> 
         ("/v2/models/heart", 405, "use GET"),
     ],
 )
-def test_errors_have_the_protocols_form(client: Client, path: str, status: int, text: str) -> None:
+def test_errors_have_the_form_of_the_protocol(
+    client: Client, path: str, status: int, text: str
+) -> None:
     answer = client.post(path, v2_request())
     assert (answer.status_code, list(answer.json())) == (status, ["error"])
     assert text in answer.json()["error"]
@@ -68,7 +70,7 @@ def test_errors_have_the_protocols_form(client: Client, path: str, status: int, 
     assert ("retry-after" in answer.headers) is (status == 503)
 
 
-def test_a_refusal_of_the_predictor_keeps_its_text(client: Client) -> None:
+def test_the_error_text_of_the_predictor_is_returned(client: Client) -> None:
     answer = client.infer("heart", age=-5.0)
     assert answer.status_code == 422
     assert answer.json() == {"error": "age: -5 is below the minimum 0 a"}
@@ -76,7 +78,7 @@ def test_a_refusal_of_the_predictor_keeps_its_text(client: Client) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no json", b"[" * 10_000 + b"]" * 10_000, b"\x00\xff", b""])
-def test_garbage_is_the_callers_error(client: Client, content: bytes) -> None:
+def test_an_invalid_body_is_400(client: Client, content: bytes) -> None:
     assert client.post("/v2/models/heart/infer", content).status_code == 400
 
 
@@ -88,11 +90,13 @@ def test_garbage_is_the_callers_error(client: Client, content: bytes) -> None:
         {"content_encoding": "br"},
     ],
 )
-def test_other_content_is_answered_415(client: Client, headers: dict[str, str]) -> None:
+def test_an_unsupported_content_type_or_coding_is_415(
+    client: Client, headers: dict[str, str]
+) -> None:
     assert client.post("/v2/models/heart/infer", b"{}", **headers).status_code == 415
 
 
-def test_shares_of_the_traffic_are_kept(environment: Environment, client: Client) -> None:
+def test_traffic_is_split_by_the_shares(environment: Environment, client: Client) -> None:
     environment.model("shared", ("1", 90), ("2", 10), ("3", 0))
     route: Route = wait_for("the route", lambda: client.gateway.routes.snapshot.get("shared"))
     counts = Counter(route.pick().version for _ in range(20_000))
@@ -101,7 +105,7 @@ def test_shares_of_the_traffic_are_kept(environment: Environment, client: Client
     assert abs(counts["1"] - 18_000) < 5 * 42
 
 
-def test_traffic_follows_the_status_within_a_moment(
+def test_traffic_follows_changes_of_the_models_status(
     environment: Environment, client: Client
 ) -> None:
     environment.model("moving", ("1", 100))
@@ -112,7 +116,7 @@ def test_traffic_follows_the_status_within_a_moment(
     wait_for("its end", lambda: client.infer("moving").status_code == 404)
 
 
-def test_metadata_bears_the_public_name_and_all_versions(client: Client) -> None:
+def test_metadata_has_the_public_name_and_all_versions(client: Client) -> None:
     answer = client.get("/v2/models/heart").json()
     assert (answer["name"], answer["versions"]) == ("heart", ["2", "3"])
     assert answer["inputs"][0] == {
@@ -126,55 +130,55 @@ def test_metadata_bears_the_public_name_and_all_versions(client: Client) -> None
 def test_readiness_of_server_and_models(client: Client) -> None:
     assert client.get("/v2/health/live", who=None).json() == {"live": True}
     assert client.get("/v2/health/ready", who=None).json() == {"ready": True}
-    said = client.get("/v2", who=None).json()
-    assert (said["name"], said["extensions"]) == ("slipway", ["binary_tensor_data"])
+    server = client.get("/v2", who=None).json()
+    assert (server["name"], server["extensions"]) == ("slipway", ["binary_tensor_data"])
     assert client.get("/v2/models/heart/ready").json() == {"name": "heart", "ready": True}
     assert client.get("/v2/models/heart/versions/2/ready").status_code == 200
     assert client.get("/v2/models/asleep/ready").status_code == 503
 
 
-def test_a_slow_predictor_is_answered_504_and_logged(
-    client: Client, model: str, troubled: Predictor
+def test_a_slow_predictor_is_504_and_logged(
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.delay = 3
+    own_predictor.delay = 3
     answer = client.infer(model)
     assert answer.status_code == 504
     assert answer.headers["slipway-version"] == "1"
     assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 504
 
 
-def test_a_predictor_that_is_gone_is_answered_503_and_logged(
-    client: Client, model: str, troubled: Predictor
+def test_an_unreachable_predictor_is_503_and_logged(
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.server.__exit__()
+    own_predictor.server.__exit__()
     answer = client.infer(model)
-    troubled.server.__enter__()
+    own_predictor.server.__enter__()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "2"
     assert client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()["status"] == 503
     assert client.infer(model).status_code == 200
 
 
-def test_an_answer_that_breaks_off_reaches_nobody_as_whole(
-    client: Client, model: str, troubled: Predictor
+def test_an_aborted_response_aborts_the_clients_response(
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    troubled.cut_off = True
+    own_predictor.cut_off = True
     with pytest.raises(httpx.RemoteProtocolError):
         client.infer(model)
 
 
-def test_a_long_answer_streams_through_with_its_name_changed(
-    client: Client, model: str, troubled: Predictor
+def test_a_long_response_is_streamed_with_the_public_name(
+    client: Client, model: str, own_predictor: Predictor
 ) -> None:
-    data = orjson.dumps({"model_name": "troubled-1", "outputs": [{"data": list(range(200_000))}]})
-    troubled.raw = data
+    data = orjson.dumps({"model_name": "fragile-1", "outputs": [{"data": list(range(200_000))}]})
+    own_predictor.raw = data
     answer = client.infer(model)
-    assert answer.content == data.replace(b"troubled-1", b"troubled", 1)
+    assert answer.content == data.replace(b"fragile-1", b"fragile", 1)
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["response"] is None
 
 
-def test_a_long_request_streams_through(client: Client) -> None:
+def test_a_long_request_is_streamed(client: Client) -> None:
     rows = 20_000
     request = v2_request()
     for tensor in request["inputs"]:
@@ -187,32 +191,32 @@ def test_a_long_request_streams_through(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "heard"),
+    ("raw", "expected"),
     [
-        (b'{"model_name":"troubled-1","id":"x"}', b'{"model_name":"troubled","id":"x"}'),
-        (b' {"model_name" : "troubled-1" }', b' {"model_name" : "troubled" }'),
+        (b'{"model_name":"fragile-1","id":"x"}', b'{"model_name":"fragile","id":"x"}'),
+        (b' {"model_name" : "fragile-1" }', b' {"model_name" : "fragile" }'),
         (
-            b'{"id":"troubled-1","model_name":"troubled-1"}',
-            b'{"id":"troubled-1","model_name":"troubled"}',
+            b'{"id":"fragile-1","model_name":"fragile-1"}',
+            b'{"id":"fragile-1","model_name":"fragile"}',
         ),
-        (b'{"model_name":"troubled-12"}', b'{"model_name":"troubled-12"}'),
+        (b'{"model_name":"fragile-12"}', b'{"model_name":"fragile-12"}'),
         (
-            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
-            b'{"id":"\\"model_name\\":\\"troubled-1\\""}',
+            b'{"id":"\\"model_name\\":\\"fragile-1\\""}',
+            b'{"id":"\\"model_name\\":\\"fragile-1\\""}',
         ),
     ],
 )
-def test_only_the_models_name_is_changed(
-    client: Client, model: str, troubled: Predictor, said: bytes, heard: bytes
+def test_only_the_models_name_is_replaced(
+    client: Client, model: str, own_predictor: Predictor, raw: bytes, expected: bytes
 ) -> None:
-    troubled.raw = said
+    own_predictor.raw = raw
     answer = client.infer(model)
-    assert answer.content == heard
-    assert answer.headers["content-length"] == str(len(heard))
+    assert answer.content == expected
+    assert answer.headers["content-length"] == str(len(expected))
 
 
 @pytest.mark.parametrize(
-    ("said", "error"),
+    ("raw", "error"),
     [
         (b'{"error":"e"}', "e"),
         (b"plain words", "plain words"),
@@ -220,24 +224,24 @@ def test_only_the_models_name_is_changed(
         (b'{"detail":[1]}', "[1]"),
     ],
 )
-def test_every_error_of_a_predictor_is_given_the_protocols_form(
-    client: Client, model: str, troubled: Predictor, said: bytes, error: str
+def test_every_error_of_a_predictor_gets_the_form_of_the_protocol(
+    client: Client, model: str, own_predictor: Predictor, raw: bytes, error: str
 ) -> None:
-    troubled.raw, troubled.status = said, 500
+    own_predictor.raw, own_predictor.status = raw, 500
     answer = client.infer(model)
     assert (answer.status_code, answer.json()) == (500, {"error": error})
 
 
-def test_a_version_that_is_another_artifact_describes_nothing(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_a_version_with_another_digest_has_no_metadata(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
-    troubled.parameters["digest"] = "sha256:" + "00" * 32
+    own_predictor.parameters["digest"] = "sha256:" + "00" * 32
     environment = new_environment()
-    environment.model("swapped", ("1", 100), url=troubled.url)
+    environment.model("swapped", ("1", 100), url=own_predictor.url)
     with environment.gateway() as client:
         answer = client.get("/v2/models/swapped")
         assert answer.status_code == 503
-        assert "not the artifact that it should be" in answer.json()["error"]
+        assert "serves another artifact than its digest names" in answer.json()["error"]
 
 
 def test_the_live_version_is_the_one_with_the_largest_share(client: Client) -> None:

@@ -1,6 +1,4 @@
-"""Webhooks have slots of their own, bounds for each host and caller, and must prove that they are
-their owner's.
-"""
+"""Webhooks: separate delivery slots, limits per host and caller, and verification of the URL."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Receiver, Workers, is_signed
 
 PATIENCE = 60.0
-"""Seconds; a worker is a process that has to start first."""
+"""Timeout in seconds; it includes the start of a worker process."""
 HOSTS: dict[str, Any] = {"webhook_hosts": ["127.0.0.1", "localhost"]}
 
 
@@ -66,7 +64,7 @@ def waiting(environment: Environment) -> int:
     return int(row[0])
 
 
-def test_a_url_answers_a_signed_challenge_once_and_then_gets_what_has_waited(
+def test_a_url_gets_its_pending_messages_after_it_answers_a_signed_challenge(
     environment: Environment, client: Client
 ) -> None:
     with Receiver() as receiver:
@@ -86,7 +84,7 @@ def test_a_url_answers_a_signed_challenge_once_and_then_gets_what_has_waited(
 
 
 @pytest.mark.parametrize("status", [204, 200])
-def test_a_url_that_does_not_answer_the_challenge_gets_nothing_else_and_is_disabled(
+def test_a_url_that_does_not_answer_the_challenge_is_disabled(
     environment: Environment, client: Client, status: int
 ) -> None:
     with Receiver() as receiver, Workers(environment, **HOSTS, webhook_attempts=2):
@@ -118,12 +116,12 @@ def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(
         wait_for("slow deliveries", lambda: slow.under_way, PATIENCE)
         wait_for_end(client, later(client, "bob"), "bob")
         wait_for("the quick delivery", lambda: len(quick.taken) == 1, PATIENCE)
-        assert len(slow.taken) < len(many), "the slow one is not even asked for all yet"
+        assert len(slow.taken) < len(many), "the slow one has pending messages"
         wait_for("all slow deliveries", lambda: len(slow.taken) == len(many), PATIENCE)
     assert slow.most_under_way == 2, "of four slots"
 
 
-def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(
+def test_a_failing_webhook_is_disabled_and_its_messages_are_dropped(
     environment: Environment, client: Client
 ) -> None:
     with (
@@ -137,10 +135,10 @@ def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(
             wait_for_end(client, later(client))
         wait_for("its end", lambda: listed(client)["disabled"], PATIENCE)
         taken = len(receiver.taken)
-        assert 3 <= taken <= 4, "a second attempt may have been under way"
+        assert 3 <= taken <= 4, "a second attempt may have been running"
         assert waiting(environment) == 0
         wait_for_end(client, later(client))
-        assert waiting(environment) == 0, "it is notified of nothing any more"
+        assert waiting(environment) == 0, "it gets no further messages"
         path = f"/v1/webhooks/{made['webhookId']}"
         assert client.http.delete(path, headers=client._headers("ada")).status_code == 204
         receiver.statuses = []
@@ -149,7 +147,7 @@ def test_a_dead_webhook_is_disabled_and_its_messages_are_dropped(
         wait_for("a message to the new one", lambda: len(receiver.taken) == taken + 1, PATIENCE)
 
 
-def test_failures_in_a_row_pause_all_messages_of_a_webhook(
+def test_consecutive_failures_pause_all_messages_of_a_webhook(
     environment: Environment, client: Client
 ) -> None:
     with Receiver() as receiver, Workers(environment, **HOSTS, webhook_attempts=100):
@@ -160,7 +158,7 @@ def test_failures_in_a_row_pause_all_messages_of_a_webhook(
             later(client)
         wait_for("a pause", lambda: _paused(environment), PATIENCE)
         assert len(receiver.taken) <= 15, (
-            "five, and what was under way or came after a short pause; not all thirty"
+            "five, running ones and some after short pauses; not all thirty"
         )
 
 
@@ -170,7 +168,7 @@ def _paused(environment: Environment) -> bool:
     return bool(row and row[0])
 
 
-def test_no_more_than_a_thousand_messages_wait_for_a_webhook(
+def test_at_most_1000_messages_of_a_webhook_are_pending(
     environment: Environment, client: Client
 ) -> None:
     made = register(client, "http://127.0.0.1:9/")
@@ -187,7 +185,7 @@ def test_no_more_than_a_thousand_messages_wait_for_a_webhook(
     assert waiting(environment) == 1000
 
 
-def test_a_caller_has_ten_webhooks_and_no_more(client: Client) -> None:
+def test_a_caller_has_at_most_ten_webhooks(client: Client) -> None:
     for _ in range(10):
         register(client, "http://127.0.0.1:9/")
     answer = client.post("/v1/webhooks", {"url": "http://127.0.0.1:9/"})

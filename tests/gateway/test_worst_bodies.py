@@ -1,6 +1,4 @@
-"""Whatever 1 MiB a caller sends, wherever: gateway and predictor need little memory for it, and
-answer others meanwhile.
-"""
+"""Worst-case bodies of 1 MiB: gateway and predictor need little memory and stay responsive."""
 
 import gzip
 import http.client
@@ -28,11 +26,11 @@ from tests.serving.predictor import Predictor, started
 SERVING = Path(__file__).parents[2] / ".venv-serving/bin"
 SIZE = 2**20
 SMALL = 60 * 2**10
-"""Within the limit of control routes."""
+"""A size within the limit of control routes."""
 MEMORY = 64 * 2**20
 BLOCKED = 0.05
 TRIES = 4
-"""Of which the best counts: what others do on the machine only ever adds."""
+"""Number of attempts; the best one counts, because other processes only add time."""
 
 ROUTES = [rule for rule in RULES if rule.method in WITH_BODY]
 NAMES = {"model": "heart", "version": "3"}
@@ -56,7 +54,7 @@ ROW = orjson.dumps({"pixels": [1.5] * 64, "age": 63})
 
 
 def objects(fields: Sequence[str], size: int) -> Iterator[bytes]:
-    """JSON bodies that are all of one thing, in each field of the body."""
+    """Yield JSON bodies with many equal items in each field of the body."""
     for item in ITEMS:
         text = repeated(item, size // len(fields))
         yield b"{" + b",".join(b'"%b":[%b]' % (field.encode(), text) for field in fields) + b"}"
@@ -76,14 +74,14 @@ def objects(fields: Sequence[str], size: int) -> Iterator[bytes]:
 
 
 def rows(size: int) -> Iterator[bytes]:
-    """Honest ones, and ones whose last row is wrong."""
+    """Yield valid rows, and rows of which the last one is invalid."""
     yield b'{"instances":[' + repeated(ROW, size) + b"]}"
     yield b'{"instances":[' + repeated(ROW, size) + b',{"age":1}]}'
     yield b'{"instances":[' + repeated(b'{"age":1}', size) + b"]}"
 
 
 def tensors(size: int) -> Iterator[bytes]:
-    """Honest ones, flat and nested, and ones whose last value is wrong."""
+    """Yield valid tensors, flat and nested, and tensors with an invalid last value."""
     count = size // 65 // 4
     text = b'{"inputs":[{"name":"pixels","shape":[%d,64],"datatype":"FP32","data":[%b]},%b]}'
     ages = b'{"name":"age","shape":[%d],"datatype":"FP32","data":[%b]}' % (
@@ -100,7 +98,7 @@ def tensors(size: int) -> Iterator[bytes]:
 
 
 def binary(fields: Sequence[str], size: int) -> Iterator[tuple[bytes, int]]:
-    """Bodies with raw tensors, and the length of their JSON."""
+    """Yield bodies with raw tensors, with the length of their JSON."""
     for datatype, count, width in (
         ("UINT8", size, 1),
         ("FP32", size // 4, 4),
@@ -119,7 +117,7 @@ def binary(fields: Sequence[str], size: int) -> Iterator[tuple[bytes, int]]:
 
 
 def forms(size: int) -> Iterator[bytes]:
-    """Forms of many parts, of long headers, of long fields, of images."""
+    """Yield forms with many parts, long headers, long fields, and images."""
 
     def part(name: bytes, content: bytes, more: bytes = b"", file: bool = False) -> bytes:
         end = b'; filename="a.png"' if file else b""
@@ -146,7 +144,7 @@ def forms(size: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Sending:
-    """A request of a route, ready to be sent."""
+    """A request to a route."""
 
     rule: Rule
     body: bytes
@@ -155,7 +153,7 @@ class Sending:
     @classmethod
     def packed(cls, rule: Rule, body: bytes, **headers: str) -> Self:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if rule.name == "batch":  # files are not unpacked
+        if rule.name == "batch":  # uploaded files are not decompressed
             return cls(rule, body, {"content-type": "application/json", **named})
         return cls(
             rule,
@@ -180,10 +178,8 @@ class Sending:
 
 
 def sendings(rule: Rule, fields: Sequence[str]) -> Iterator[Sending]:
-    packed, form = (
-        partial(Sending.packed, rule),
-        {"content_type": "multipart/form-data; boundary=x"},
-    )
+    packed = partial(Sending.packed, rule)
+    form = {"content_type": "multipart/form-data; boundary=x"}
     if rule.name not in ("predict", "predict-version"):
         yield from map(packed, [*objects(fields, SMALL), b"{" + b" " * SIZE + b"}"])
         yield from (packed(body, **form) for body in forms(SIZE) if rule.name == "batch")
@@ -205,24 +201,20 @@ def sendings(rule: Rule, fields: Sequence[str]) -> Iterator[Sending]:
 
 
 def fields_of(rule: Rule, document: dict[str, Any]) -> list[str]:
-    """Of its JSON body, as the API document says; of the V2 protocol as that does."""
+    """Return the fields of a route's JSON body by the OpenAPI document or the V2 protocol."""
     operation = document["paths"].get(rule.path, {}).get(rule.method.lower(), {})
-    schema = (
-        operation.get("requestBody", {})
-        .get("content", {})
-        .get("application/json", {})
-        .get("schema", {})
-    )
+    content = operation.get("requestBody", {}).get("content", {})
+    schema = content.get("application/json", {}).get("schema", {})
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return list(schema.get("properties", {"inputs": {}, "outputs": {}}))
 
 
 class Watch:
-    """How long a process stands still: asked again and again whether it lives, on one connection.
+    """The longest time that a process blocks, measured by liveness requests on one connection.
 
-    Of the time that an answer takes only that part counts in which the process worked: on a busy
-    machine the rest is the wait for a processor.
+    Only the processor time of the process during a response counts: on a busy machine the rest is
+    the wait for a processor.
     """
 
     def __init__(self, pid: int, url: str, path: str) -> None:
@@ -245,24 +237,22 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._ending.wait(0.002):
-            worked, begun = self._worked(), time.monotonic()
+            worked, start = self._worked(), time.monotonic()
             self._ask()
-            self.worst = max(self.worst, min(time.monotonic() - begun, self._worked() - worked))
+            self.worst = max(self.worst, min(time.monotonic() - start, self._worked() - worked))
 
     def _ask(self) -> None:
         self._client.request("GET", self._path)
         assert self._client.getresponse().read() is not None
 
     def _worked(self) -> float:
-        """Seconds of processor time, of all threads."""
+        """Return the processor time of all threads in seconds."""
         tasks = Path(f"/proc/{self._pid}/task").glob("*/schedstat")
         return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
 
 
 def memory(pid: int, *, reset: bool = False) -> int:
-    """The largest resident memory in bytes since it was last reset (Linux: 5 to clear_refs of
-    proc(5)).
-    """
+    """Return the peak resident memory in bytes since the last reset (``clear_refs`` of proc(5))."""
     if reset:
         Path(f"/proc/{pid}/clear_refs").write_text("5")
     status = Path(f"/proc/{pid}/status").read_text()
@@ -271,7 +261,7 @@ def memory(pid: int, *, reset: bool = False) -> int:
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
-    """The real one, in its own environment."""
+    """Yield a real predictor in its own virtual environment."""
     folder = tmp_path_factory.mktemp("scans")
     command: list[str | Path] = [
         SERVING / "python",
@@ -291,7 +281,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
 
 @pytest.fixture(scope="module")
 def process(new_environment: Callable[[], Environment], real: Predictor) -> Iterator[Process]:
-    """A gateway in front of it, warm."""
+    """Yield a gateway for the real predictor."""
     environment = new_environment()
     environment.model("heart", ("3", 100), url=str(real.client.base_url).rstrip("/"))
     with running(environment, upstream_timeout_seconds=60) as process:
@@ -305,11 +295,9 @@ def token(process: Process) -> str:
 
 @pytest.fixture(scope="module")
 def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
-    """Of gateway and predictor, once they have answered honest requests of 128 KiB."""
-    v2, v1 = (
-        ROUTES[0],
-        next(rule for rule in ROUTES if rule.name == "predict" and rule.path.startswith("/v1")),
-    )
+    """Process ids of gateway and predictor after valid requests of 128 KiB to warm them up."""
+    v2 = ROUTES[0]
+    v1 = next(rule for rule in ROUTES if rule.name == "predict" and rule.path.startswith("/v1"))
     for rule, body in ((v1, next(rows(2**17))), (v2, next(tensors(2**17)))):
         answer = Sending.packed(rule, body).send(process, token)
         assert answer.status_code == 200, answer.text
@@ -318,7 +306,7 @@ def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rule", ROUTES, ids=lambda rule: f"{rule.method} {rule.path}")
-def test_the_worst_megabyte_of_a_route_takes_little_memory_and_lets_others_be_answered(
+def test_the_worst_megabyte_of_a_route_takes_little_memory_and_does_not_block_others(
     process: Process, real: Predictor, pids: tuple[int, int], token: str, rule: Rule
 ) -> None:
     fields = fields_of(rule, process.client.get("/v1/openapi.json").json())
@@ -335,16 +323,16 @@ def test_the_worst_megabyte_of_a_route_takes_little_memory_and_lets_others_be_an
                 answer = sending.send(process, token)
             blocked.append(max(gateway.worst, served.worst))
         grown = {pid: memory(pid) - at for pid, at in before.items()}
-        said = (
+        message = (
             f"{number}: {answer.status_code} {answer.text[:200]}; blocked {blocked[1:]}, grown "
             f"{grown}"
         )
-        assert answer.status_code not in (429, 500, 504), said
-        assert min(blocked[1:]) < BLOCKED, said
-        assert max(grown.values()) < MEMORY, said
+        assert answer.status_code not in (429, 500, 504), message
+        assert min(blocked[1:]) < BLOCKED, message
+        assert max(grown.values()) < MEMORY, message
 
 
-def test_there_are_routes_that_take_a_body() -> None:
+def test_the_routes_with_a_body_are_found() -> None:
     assert {"predict", "predict-version", "feedback", "train", "administer"} <= {
         rule.name for rule in ROUTES
     }

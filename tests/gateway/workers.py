@@ -1,4 +1,4 @@
-"""Workers as processes, and a receiver of webhooks."""
+"""Worker processes, and a receiver of webhooks."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ QUICK: dict[str, Any] = {
 
 
 class Workers:
-    """``python -m slipway_gateway work``, several times."""
+    """Several processes of ``python -m slipway_gateway work``."""
 
     def __init__(self, environment: Environment, count: int = 1, **changed: Any) -> None:
         self._environment = environment
@@ -58,29 +58,25 @@ class Workers:
             ]
 
     def kill(self) -> None:
-        """SIGKILL, all."""
+        """Send SIGKILL to all of them."""
         for process in self._running:
             process.kill()
         for process in self._running:
             process.wait()
 
     def ended(self) -> bool:
-        """Whether none of them runs any more."""
+        """Return True when none of them runs."""
         return all(process.poll() is not None for process in self._running)
 
     def stop(self) -> list[int]:
-        """SIGTERM once all are at work, for one that still starts has nothing to end; the exit
-        statuses.
-        """
-        wait_for(
-            "all workers to be at work", lambda: self._registered() == self._before + self.count
-        )
+        """Send SIGTERM when all of them have started; return their exit statuses."""
+        wait_for("all workers to start", lambda: self._registered() == self._before + self.count)
         for process in self._running:
             process.terminate()
         return [process.wait(timeout=20) for process in self._running]
 
     def _registered(self) -> int:
-        """How many workers the queue has seen, from the first on."""
+        """Return the number of workers that have ever registered with the queue."""
         with psycopg.connect(self._environment.database_url) as connection:
             row = connection.execute(
                 "SELECT coalesce(max(id), 0) FROM procrastinate_workers"
@@ -90,16 +86,16 @@ class Workers:
 
 
 class Receiver:
-    """Takes webhooks, and says what it is told to say."""
+    """A receiver of webhooks with configurable responses."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[dict[str, str], bytes]] = []
         self.challenged: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
-        """Answers in order; afterwards 204."""
+        """Response statuses in order; afterwards 204."""
         self.answers_challenges = True
         self.seconds = 0.0
-        """Before each answer but that to the challenge."""
+        """Delay of each response except the one to the challenge."""
         self.under_way = self.most_under_way = 0
         self._stack = ExitStack()
         self.server = Loopback(self._answer)
@@ -142,10 +138,8 @@ class Receiver:
 
 
 def is_signed(secret: str, headers: dict[str, str], body: bytes) -> bool:
-    """By the words of the specification, not by our code."""
+    """Verify a signature by the specification, independently of the gateway's code."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     content = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-    return (
-        headers["webhook-signature"]
-        == "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
-    )
+    expected = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return headers["webhook-signature"] == f"v1,{expected}"

@@ -97,7 +97,7 @@ class Receipts:
         return FeedbackList(
             feedback=[
                 FeedbackAnswer.model_validate(row._asdict())
-                for row in await self._events.said(request_id)
+                for row in await self._events.feedback_history(request_id)
             ]
         )
 

@@ -1,1 +1,1 @@
-"""What stays of a prediction: spool, event log, images, labels; and what is forgotten."""
+"""Storage of predictions: spool, event log, images, labels, their budget, and erasure."""

@@ -1,8 +1,7 @@
-"""Accounts that were deleted at the identity provider, past the gateway: who is gone for good is
-erased as if they had left here.
+"""Erasure of users whose accounts were deleted directly at the identity provider.
 
-Only who was once seen there can be missed: service accounts, and people of another issuer, never
-were. Replicas share what they saw in PostgreSQL, so that it outlives them.
+Only accounts that the provider once listed can be missing: service accounts and users of another
+issuer are never listed. Replicas share the list of known accounts in PostgreSQL.
 """
 
 import asyncio
@@ -24,13 +23,13 @@ from slipway_gateway.requestid import new_id
 log = logging.getLogger(__name__)
 
 LOOKS = 3
-"""Looks in the time for which an account must be missing."""
+"""Number of comparisons in the time for which an account must be missing."""
 SHARE = 10
-"""More than one of so many missing (but one always may be) is a provider with another database, not
-people who left.
+"""Erasure is suspended when more than one of so many accounts is missing, and more than one account
+in all: then the provider has probably lost or changed its database.
 """
 ACTOR = ":gateway"
-"""In the audit."""
+"""The subject of audit entries about erasures."""
 
 ALONE = text("LOCK TABLE known_accounts IN SHARE ROW EXCLUSIVE MODE")
 SEE = text("""
@@ -39,7 +38,7 @@ WHERE NOT EXISTS (SELECT FROM deprovisioned WHERE deprovisioned.subject = name
   AND deprovisioned.until > now())
 ON CONFLICT (subject) DO UPDATE SET missing = NULL WHERE known_accounts.missing IS NOT NULL
 """)
-"""Without those who left in this moment: the list may be older than that."""
+"""Users whose erasure has just started are left out, because the list may be older."""
 MISS = text(
     "UPDATE known_accounts SET missing = now() WHERE missing IS NULL AND subject <> "
     "ALL(CAST(:names AS text[]))"
@@ -47,8 +46,9 @@ MISS = text(
 
 
 class DeprovisionedUsers:
-    """An account is missed at a first look, and its name erased when it is still missing at one
-    ``seconds`` later.
+    """A periodic comparison of known accounts with the provider's users.
+
+    An account's name is erased when the account has been missing for ``seconds``.
     """
 
     def __init__(self, database: Database, scim: Scim, *, seconds: float) -> None:
@@ -58,24 +58,26 @@ class DeprovisionedUsers:
         self._held = 0
 
     async def keep(self) -> None:
-        """For ever."""
+        """Compare periodically until cancelled."""
         while True:
-            with suppress(
-                Unavailable, NotFound, Conflict
-            ):  # nobody is missed then; accounts.py says why
+            # Without the provider's list no account counts as missing; accounts.py has the reason.
+            with suppress(Unavailable, NotFound, Conflict):
                 await self.once()
             await asyncio.sleep(self._seconds / LOOKS)
 
     async def once(self) -> None:
-        """Raises what the provider's refusal raises, and DatabaseUnavailable."""
+        """Compare once and erase users who have been missing long enough.
+
+        Raises the errors of the SCIM client and DatabaseUnavailable.
+        """
         users = [
             str(user.get("userName") or "")
             async for user in self._scim.all("Users", "userName", whole=True)
         ]
         if "" in users:
             raise Unavailable(
-                "the identity provider has a user without a userName: no account can be told "
-                "to be missing"
+                "the identity provider has a user without a userName: missing accounts cannot "
+                "be identified"
             )
         names = [subjects.user(user) for user in users]
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
@@ -93,16 +95,14 @@ class DeprovisionedUsers:
                 await erase(connection, subject)
 
     async def _gone(self, connection: AsyncConnection) -> list[str]:
-        """Who is to be erased; nobody while too many are missing."""
+        """Return the subjects to erase; none while too many accounts are missing."""
         counts = select(func.count(), func.count(known_accounts.c.missing))
         known, missing = (await connection.execute(counts)).one()
         held = missing if missing > max(1, known // SHARE) else 0
         if held and held != self._held:
             log.error(
-                (
-                    "%d of %d accounts are missing at the identity provider: none is erased "
-                    "until an admin deletes them"
-                ),
+                "%d of %d accounts are missing at the identity provider: none is erased "
+                "until an admin deletes them",
                 held,
                 known,
             )
@@ -113,7 +113,10 @@ class DeprovisionedUsers:
 
 
 async def is_missed(database: Database, subject: str) -> bool:
-    """Whether it was an account, and is not any more. Raises DatabaseUnavailable."""
+    """Return True when the subject's account is missing at the provider.
+
+    Raises DatabaseUnavailable.
+    """
     mine = known_accounts.c.subject == subject
     return bool(
         await database.run(

@@ -1,8 +1,8 @@
-"""What remains of someone who has left: predictions and labels without a name.
+"""Erasure of a user's name from predictions and labels.
 
-The pseudonym is random, not made from the name, so nobody can make it again from a guess. The pair
-of name and pseudonym is kept for some days, because spools and other replicas may bring events of
-theirs until then; afterwards nothing leads back.
+A random pseudonym replaces the name; it cannot be derived from the name. The pair of name and
+pseudonym is stored for some days, because spools and other replicas may deliver events of the user
+until then. Afterwards the pseudonym cannot be resolved.
 """
 
 import asyncio
@@ -33,15 +33,13 @@ from slipway_gateway.postgresql.tables import (
 )
 
 RENAMED = (prediction_events, feedback, images)
-"""Tables whose rows stay, under the pseudonym. So do those of ``usage``; the audit keeps its names,
-because it is for that.
+"""Tables whose rows get the pseudonym, like those of ``usage``. The audit contains names by purpose
+and does not change.
 """
 DELETED = (quota_leases, tasks, webhooks, batches, prediction_images, known_accounts, storage)
-"""Tables whose rows are of no use to anybody else. The counters of storage are last: the other rows
-change them.
-"""
+"""Tables whose rows are deleted. ``storage`` is last, because triggers of the others change it."""
 LAPSING = (rate_levels,)
-"""Tables whose rows are gone in ten minutes by themselves."""
+"""Tables whose rows expire within ten minutes."""
 
 MOVE_USAGE = text("""
 WITH moved AS (DELETE FROM usage WHERE subject = :subject RETURNING policy, day, requests)
@@ -51,22 +49,20 @@ ON CONFLICT (subject, policy, day) DO UPDATE SET requests = usage.requests + exc
 """)
 
 LATE = timedelta(minutes=5)
-"""For so long a token may still be taken somewhere, see accounts.py."""
+"""Time in which a replica may still accept a token of the user, see accounts.py."""
 KEPT = timedelta(days=7)
 HOUR = 3600.0
 
 
 async def erase(connection: AsyncConnection, subject: str) -> None:
-    """Take the name of a person (``user:ada``) from predictions and feedback, what they wrote from
-    comments, and their grants.
-    """
+    """Replace a subject (``user:ada``) by a pseudonym, and delete its comments and grants."""
     values = {
         "subject": subject,
         "pseudonym": f"{DEPARTED}{secrets.token_hex(8)}",
         "until": datetime.now(UTC) + LATE,
     }
     statement = insert(deprovisioned).values(values)
-    # A second time, for what came meanwhile, under the pseudonym of the first.
+    # A repeated erasure covers later rows and uses the first pseudonym.
     again = statement.on_conflict_do_update(
         index_elements=["subject"], set_={"until": statement.excluded.until}
     )
@@ -85,22 +81,24 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
 
 
 class PseudonymCleanup:
-    """Renames what was written in the very moment of leaving, and deletes the pairs of name and
-    pseudonym whose time is over.
+    """A periodic task that completes erasures.
+
+    It pseudonymizes rows that were written during an erasure, and deletes expired pairs of name and
+    pseudonym.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def keep(self) -> None:
-        """For ever."""
+        """Clean up every hour until cancelled."""
         while True:
-            with suppress(DatabaseUnavailable):  # the next hour will do
+            with suppress(DatabaseUnavailable):  # the next run makes up for it
                 await self.once()
             await asyncio.sleep(HOUR)
 
     async def once(self) -> None:
-        """Raises DatabaseUnavailable."""
+        """Clean up once. Raises DatabaseUnavailable."""
         async with self._database.transaction(seconds=MAINTENANCE_SECONDS) as connection:
             for table in RENAMED:
                 theirs = (table.c.subject == deprovisioned.c.subject) & (

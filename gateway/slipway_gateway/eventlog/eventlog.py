@@ -1,4 +1,4 @@
-"""The event log in PostgreSQL: predictions, feedback, and the versions that they name."""
+"""The event log in PostgreSQL: predictions, feedback, and metadata of the versions they name."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,18 +17,17 @@ from slipway_gateway.postgresql.tables import feedback, model_versions, predicti
 
 
 def _ship_statement() -> str:
-    """The database reads the JSON lines itself: the process that answers predictions does not parse
-    its log.
+    """Build the statement that inserts events from a JSON array.
 
-    What was inserted, and only that, is entered in the ledger by the same statement: it equals the
-    log.
+    PostgreSQL parses the JSON, which saves the gateway the time. The same statement adds exactly
+    the inserted rows to the quota ledger, so that ledger and log agree.
     """
     columns = prediction_events.columns
     names = ", ".join(column.name for column in columns)
     values = ", ".join(f'event."{to_camel(column.name)}"' for column in columns)
-    # What someone did before they left may come from a spool after they left (see erasure.py).
+    # A spool may deliver events of a user after the user's erasure (see erasure.py).
     values = values.replace('event."subject"', 'coalesce(deprovisioned.pseudonym, event."subject")')
-    # Only identifiers of our own table stand in this text.
+    # This text contains only identifiers of our own table.
     types = ", ".join(f'"{to_camel(column.name)}" {column.type.compile()}' for column in columns)
     types = types.replace("DATETIME", "TIMESTAMP WITH TIME ZONE").replace(
         "DOUBLE", "DOUBLE PRECISION"
@@ -49,7 +48,7 @@ SHIP = text(_ship_statement())
 
 
 class EventLog:
-    """Every call raises database.DatabaseUnavailable while the database is."""
+    """Reads and writes of the event log. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._run = database.run
@@ -57,7 +56,10 @@ class EventLog:
         self._storage = storage
 
     async def ship(self, lines: list[bytes]) -> None:
-        """Insert events, each at most once however often it is sent. Raises ConstraintViolation."""
+        """Insert events given as JSON lines; known request ids are skipped.
+
+        Raises ConstraintViolation.
+        """
         try:
             content = b",".join(lines).decode()
         except UnicodeDecodeError as error:
@@ -71,7 +73,7 @@ class EventLog:
         return rows[0] if rows else None
 
     async def feedback(self, request_id: str) -> Row[Any] | None:
-        """The latest word on a prediction."""
+        """Return the latest feedback on a prediction."""
         query = (
             select(feedback)
             .where(feedback.c.request_id == request_id)
@@ -81,8 +83,8 @@ class EventLog:
         rows = await self._run(query)
         return rows[0] if rows else None
 
-    async def said(self, request_id: str) -> Sequence[Row[Any]]:
-        """Everything that was said of a prediction, the latest first."""
+    async def feedback_history(self, request_id: str) -> Sequence[Row[Any]]:
+        """Return all feedback on a prediction, the latest first."""
         return await self._run(
             select(feedback)
             .where(feedback.c.request_id == request_id)
@@ -90,15 +92,15 @@ class EventLog:
         )
 
     async def add_feedback(self, event: FeedbackEvent) -> None:
-        """Raises StorageSpent, StorageFull."""
+        """Insert feedback. Raises StorageSpent, StorageFull."""
         async with self._transaction() as connection:
             await connection.execute(insert(feedback).values(**event.model_dump()))
             await self._storage.settle(connection, event.subject)
 
-    async def remember(
-        self, model: str, version: str, digest: str, run_id: str | None, said: ModelMetadata
+    async def store_version(
+        self, model: str, version: str, digest: str, run_id: str | None, metadata: ModelMetadata
     ) -> None:
-        """Keep what a version says of itself: receipts need it when the version is long gone."""
+        """Store the metadata of a version; receipts need it after the version is removed."""
         row = {
             "digest": digest,
             "model": model,
@@ -107,12 +109,12 @@ class EventLog:
             "time": datetime.now(UTC),
         }
         statement = insert(model_versions).values(
-            **row, metadata=said.model_dump(mode="json", exclude_none=True)
+            **row, metadata=metadata.model_dump(mode="json", exclude_none=True)
         )
         await self._run(statement.on_conflict_do_nothing())
 
     async def version(self, digest: str) -> ModelMetadata | None:
-        """What was remembered."""
+        """Return the stored metadata of a version; None when there is none."""
         rows = await self._run(
             select(model_versions.c.metadata).where(model_versions.c.digest == digest)
         )

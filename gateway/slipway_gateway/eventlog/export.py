@@ -1,9 +1,8 @@
-"""The door to pyarrow: a program that writes a model's labelled predictions as Parquet, in a
-process of its own.
+"""A program that exports a model's labelled predictions as Parquet; the only user of pyarrow.
 
 ``python -m slipway_gateway.eventlog.export MODEL SINCE UNTIL`` reads PostgreSQL at
-``SLIPWAY_DATABASE_URL`` with a cursor there, and writes to its standard output in groups of rows:
-neither it nor who passes it on holds the whole.
+``SLIPWAY_DATABASE_URL`` with a server-side cursor and writes row groups to its standard output, so
+that neither this process nor the gateway holds the whole export in memory.
 """
 
 import os
@@ -18,7 +17,7 @@ from slipway_contract.postgresql import connection_parameters
 from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 
 ROWS = 200
-"""Of a group; each may have a request and a response as long as the log keeps."""
+"""Rows per group; each may have a request and a response of the log's maximum length."""
 TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema(
     [
@@ -47,11 +46,11 @@ JOIN LATERAL (
 WHERE p.model = %s AND p.time >= %s AND p.time < %s
 ORDER BY p.time, p.request_id
 """
-"""The latest label of each prediction; whose it was is not told."""
+"""Predictions with their latest label, without the subjects."""
 
 
 def main() -> int:
-    """Exit status."""
+    """Run the export and return the exit status."""
     model, since, until = sys.argv[1:]
     url = os.environ["SLIPWAY_DATABASE_URL"]
     parameters: dict[str, Any] = connection_parameters(
@@ -59,9 +58,7 @@ def main() -> int:
     )
     with psycopg.connect(url, **parameters) as connection, connection.cursor("export") as cursor:
         cursor.execute(QUERY, (model, since, until))
-        rows = cursor.fetchmany(
-            ROWS
-        )  # before the first byte of the file, so that an error can be told
+        rows = cursor.fetchmany(ROWS)  # an error here precedes the first byte of output
         writer = pq.ParquetWriter(pa.PythonFile(sys.stdout.buffer, "w"), SCHEMA, compression="zstd")
         while rows:
             writer.write_table(_table(rows))

@@ -1,6 +1,4 @@
-"""Images that predictions were made from: kept by their digest for some days, each once however
-often it is sent.
-"""
+"""A content-addressed store of the images in prediction requests, with a retention in days."""
 
 import asyncio
 import hashlib
@@ -18,11 +16,11 @@ from slipway_gateway.postgresql.tables import images, prediction_images
 
 HOUR = 3600.0
 CHECK_SECONDS = 2.0
-"""A prediction waits no longer for the budget while the database is away."""
+"""Maximum wait of a prediction for the check of the storage budget."""
 
 
 class ImageStore:
-    """In PostgreSQL, where the predictions are. With 0 days nothing is kept."""
+    """The image store in PostgreSQL. It is disabled when ``days`` is 0."""
 
     def __init__(self, database: Database, storage: Storage, *, days: int) -> None:
         self._database = database
@@ -30,16 +28,15 @@ class ImageStore:
         self._days = days
 
     async def check(self, subject: str, files: Sequence[bytes]) -> None:
-        """Whether the files can be kept, before a prediction is made from them. Raises
-        StorageSpent, StorageFull.
-        """
+        """Check the storage budget before a prediction. Raises StorageSpent, StorageFull."""
         if self._days and files:
-            with suppress(DatabaseUnavailable):  # predictions do without the database
+            with suppress(DatabaseUnavailable):  # predictions do not depend on the database
                 await self._storage.check(subject, sum(map(len, files)), seconds=CHECK_SECONDS)
 
     async def add(self, request_id: str, subject: str, files: Sequence[bytes]) -> None:
-        """Keep the files of a prediction, in their order. Raises StorageSpent, StorageFull,
-        DatabaseUnavailable.
+        """Store the files of a prediction in their order.
+
+        Raises StorageSpent, StorageFull, DatabaseUnavailable.
         """
         if not self._days or not files:
             return
@@ -47,13 +44,13 @@ class ImageStore:
         digests = [f"sha256:{hashlib.sha256(content).hexdigest()}" for content in files]
         known = dict(zip(digests, files, strict=True))
         async with self._database.transaction() as connection:
-            # All in one statement, and in one order: two transactions never wait for one another.
+            # One statement in sorted order: concurrent transactions cannot deadlock.
             rows = [
                 {"digest": digest, "content": known[digest], "time": now, "subject": subject}
                 for digest in sorted(known)
             ]
-            # The update holds the rows until the links are there: the sweep waits, and then finds
-            # them young.
+            # The update locks the rows until the links are committed: a concurrent sweep waits and
+            # then sees the new time.
             statement = insert(images).on_conflict_do_update(
                 index_elements=["digest"], set_={"time": now}
             )
@@ -72,7 +69,7 @@ class ImageStore:
             await self._storage.settle(connection, subject)
 
     async def list(self, request_id: str) -> Sequence[Row[Any]]:
-        """Number and digest of each image that is still kept."""
+        """Return number and digest of each stored image of a prediction."""
         links = prediction_images.c
         query = (
             select(links.number, links.digest)
@@ -82,7 +79,7 @@ class ImageStore:
         return await self._database.run(query)
 
     async def image(self, request_id: str, number: int) -> Row[Any] | None:
-        """Digest and content."""
+        """Return digest and content of one image of a prediction."""
         links = prediction_images.c
         query = select(images.c.digest, images.c.content).join(
             prediction_images, links.digest == images.c.digest
@@ -93,23 +90,21 @@ class ImageStore:
         return rows[0] if rows else None
 
     async def keep(self) -> None:
-        """For ever: what is too old goes."""
+        """Delete expired images every hour until cancelled."""
         while True:
-            with suppress(DatabaseUnavailable):  # the next hour will do
+            with suppress(DatabaseUnavailable):  # the next run makes up for it
                 await self.sweep()
             await asyncio.sleep(HOUR)
 
     async def sweep(self) -> None:
-        """Links of other days, and the images that nothing links to. Raises
-        DatabaseUnavailable.
-        """
+        """Delete expired links and the images without a link. Raises DatabaseUnavailable."""
         end = datetime.now(UTC) - timedelta(days=self._days)
         await self._database.run(
             delete(prediction_images).where(prediction_images.c.time < end),
             seconds=MAINTENANCE_SECONDS,
         )
         linked = exists().where(prediction_images.c.digest == images.c.digest)
-        # An image that was touched a moment ago may have links that are not to be seen yet.
+        # A recently updated image may have links in an uncommitted transaction.
         young = datetime.now(UTC) - timedelta(minutes=1)
         await self._database.run(
             delete(images).where(~linked, images.c.time < young), seconds=MAINTENANCE_SECONDS

@@ -1,6 +1,4 @@
-"""A label beside what was predicted: validated by the version's output, and how many rows it
-confirms.
-"""
+"""Validation of labels by a version's output, and their comparison with the prediction."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,8 +14,10 @@ FIELD = "label"
 
 
 class Label(NamedTuple):
-    """A label in the datatype of the output. Where it can be compared: rows of the prediction, and
-    how many it confirms.
+    """A label in the datatype of the output.
+
+    ``rows`` is the number of rows of the prediction and ``correct`` the number of rows that equal
+    the label; both are None when the two are not comparable.
     """
 
     label: Any
@@ -26,13 +26,13 @@ class Label(NamedTuple):
 
 
 def judge(outputs: Sequence[Column], response: str | None, label: Any) -> Label:
-    """Validate and normalize a label of one row, or a list of one for each row, and compare it with
-    the prediction.
+    """Validate and normalize a label and compare it with the prediction.
 
-    ``outputs`` is what the version's signature gives, empty when it is not known; ``response`` is
-    the logged V2 answer. A label is of the output named ``label``, else of the first. Texts and
-    booleans become the output's numbers: ``"1"`` and ``true`` are 1. Numbers with a fraction are
-    not compared; labels of vectors are stored as they are.
+    ``label`` is one value or a list with one value per row. ``outputs`` are the output columns of
+    the version's signature, empty when unknown; ``response`` is the logged V2 response. The label
+    belongs to the output named ``label`` or else to the first one. Strings and booleans become the
+    output's numbers: ``"1"`` and ``true`` are 1. Floating-point outputs are not compared; labels of
+    vectors are stored unchanged.
 
     Raises InvalidInput.
     """
@@ -50,10 +50,8 @@ def judge(outputs: Sequence[Column], response: str | None, label: Any) -> Label:
     if rows is not None and len(labels) != rows:
         raise InvalidInput(
             FIELD,
-            (
-                f"has {len(labels)} values; the prediction has {rows} rows: send a list with one "
-                "for each"
-            ),
+            f"has {len(labels)} values; the prediction has {rows} rows: send a list with one "
+            "for each",
         )
     correct = _confirmed(column, found, labels)
     normalized = labels if isinstance(label, list) else labels[0]
@@ -67,15 +65,14 @@ def _labelled(columns: Sequence[Column]) -> Column | None:
 
 
 def _values(column: Column, given: list[Any]) -> list[Any]:
-    """The labels in the datatype of the output. Raises InvalidInput."""
+    """Return the labels in the datatype of the output. Raises InvalidInput."""
     if column.datatype.bounds is not None:
         given = [int(value) if isinstance(value, bool) else value for value in given]
     values = [_of_text(column, value) if isinstance(value, str) else value for value in given]
     labels = list(plain_values(FIELD, column.datatype, values))
     if column.datatype.is_float and column.codes is None:
-        check_values(
-            FIELD, column.datatype, labels
-        )  # the truth may lie beyond what the model can predict
+        # A true value may lie outside the bounds of the model's predictions.
+        check_values(FIELD, column.datatype, labels)
     else:
         column.model_copy(update={"name": FIELD, "max_length": None}).check_values(labels)
     return labels
@@ -106,7 +103,7 @@ def _rows(tensor: dict[str, Any]) -> int | None:
 
 
 def _tensors(response: str | None) -> list[dict[str, Any]]:
-    """Outputs of the answer; none when it is not there or not V2."""
+    """Return the outputs of a V2 response; an empty list for any other text."""
     try:
         outputs = orjson.loads(response or "")["outputs"]
     except (orjson.JSONDecodeError, LookupError, TypeError):
@@ -115,7 +112,7 @@ def _tensors(response: str | None) -> list[dict[str, Any]]:
 
 
 def _column(tensor: dict[str, Any]) -> Column | None:
-    """The column of an answered tensor, for a version whose signature is not known."""
+    """Return the column of a response tensor, for a version with an unknown signature."""
     try:
         found = TensorMetadata(
             name=tensor["name"], datatype=tensor["datatype"], shape=tensor["shape"]

@@ -1,5 +1,6 @@
-"""Takes events from the spool to the event log: in batches, each at least once, and there each
-exactly once.
+"""Batch delivery of events from the spool to the event log.
+
+Delivery is at least once; the insert is idempotent, so that the log has each event exactly once.
 """
 
 import asyncio
@@ -15,12 +16,13 @@ log = logging.getLogger(__name__)
 
 LONGEST_PAUSE = 10.0
 RETRY_SECONDS = 1.0
-"""Between two tries of a gateway that ends."""
+"""Pause between two attempts during shutdown."""
 
 
 class Shipper:
-    """A segment is deleted only after the commit; whoever dies in between causes a repetition,
-    which changes nothing.
+    """The background task that ships segments.
+
+    It deletes a segment after the commit; a crash in between only repeats an idempotent insert.
     """
 
     def __init__(self, spool: Spool, events: EventLog, metrics: Metrics, *, seconds: float) -> None:
@@ -31,10 +33,10 @@ class Shipper:
         self._lock = asyncio.Lock()
         self._failed_at = float("-inf")
         self.problem: str | None = None
-        """Why the last shipment failed; None after a good one."""
+        """Error of the last shipment; None after a success."""
 
     async def run(self) -> None:
-        """Ship now and then, for ever; less often while the database is away."""
+        """Ship periodically until cancelled, with backoff while the database is unavailable."""
         pause = self._seconds
         while True:
             await asyncio.sleep(pause)
@@ -45,10 +47,9 @@ class Shipper:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     async def finish(self, until: float) -> int:
-        """Ship until nothing is left or this time of the monotonic clock; return the bytes that
-        are left.
+        """Ship until the spool is empty or ``until``; return the number of remaining bytes.
 
-        The database may come back meanwhile, so a failed shipment is tried again.
+        ``until`` is a time of the monotonic clock. A failed shipment is retried.
         """
         while (seconds := until - time.monotonic()) > 0:
             try:
@@ -63,9 +64,8 @@ class Shipper:
         """Ship all that was written before this call. Raises DatabaseUnavailable."""
         called_at = time.monotonic()
         async with self._lock:
-            if (
-                self._failed_at > called_at
-            ):  # callers that wait for a silent database fail together, not one after the other
+            # Callers that waited for the same failure fail together instead of one by one.
+            if self._failed_at > called_at:
                 raise DatabaseUnavailable(OSError(self.problem))
             self._spool.rotate()
             try:
@@ -76,11 +76,11 @@ class Shipper:
                         self._spool.leave(segment.path, error)
             except DatabaseUnavailable as error:
                 if self.problem is None:
-                    log.warning("events wait on disk, the database is away: %s", error.cause)
+                    log.warning("events wait on disk, the database is unavailable: %s", error.cause)
                 self.problem, self._failed_at = error.cause, time.monotonic()
                 raise
             if self.problem is not None:
-                log.info("the database is back")
+                log.info("the database is available again")
             self.problem = None
 
     async def _ship(self, segment: Segment) -> None:
@@ -89,13 +89,13 @@ class Shipper:
         self._spool.drop(segment)
 
     async def _send(self, segment: Segment, lines: list[bytes]) -> None:
-        """All lines, or by halves down to the one that the database cannot take."""
+        """Insert all lines; bisect a rejected batch to set aside only the invalid lines."""
         try:
             await self._events.ship(lines)
             self._metrics.shipped.inc(len(lines))
         except ConstraintViolation as error:
             if len(lines) == 1:
-                log.error("an event is set aside, the database refuses it: %s", error)  # noqa: TRY400
+                log.error("an event is set aside, the database rejects it: %s", error)  # noqa: TRY400
                 self._spool.set_aside(segment, lines[0])
                 self._metrics.rejected.inc()
                 return

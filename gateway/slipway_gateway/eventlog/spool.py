@@ -1,9 +1,9 @@
-"""Events on disk between an answer and PostgreSQL: append-only segment files of one JSON line per
-event.
+"""The on-disk queue of events for PostgreSQL: append-only segment files, one JSON line per event.
 
-A line is handed to the kernel by a single write before its answer is sent, so it outlives a killed
-process (not a power cut: there is no fsync per request). A segment belongs to who holds its lock;
-the lock of a dead process is free, so its segments are found by the next one.
+A single write passes a line to the kernel before the response is sent, so that the line survives a
+kill of the process. It does not survive a power failure, because there is no fsync per request. A
+segment belongs to the process that holds its lock; the kernel releases the lock of a dead process,
+so that the next process can claim its segments.
 """
 
 import fcntl
@@ -19,15 +19,13 @@ log = logging.getLogger(__name__)
 
 SUFFIX = ".jsonl"
 BATCH = 2**20
-"""Bytes of lines that are shipped at once: some sixteen of 1,024 rows, or 1,700 of one."""
+"""Bytes per shipped batch: about 16 events of 1,024 rows or 1,700 events of one row."""
 SEGMENT = 2**24
-"""Bytes after which a segment is closed: its room is free again as soon as it is shipped, while the
-next ones still wait.
-"""
+"""Size in bytes at which a segment is closed; shipping a segment frees its disk space."""
 
 
 class Segment:
-    """A file that nobody writes any more, locked by us while we ship it."""
+    """A closed segment file, locked by this process while it is shipped."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
@@ -36,7 +34,7 @@ class Segment:
 
     @classmethod
     def claim(cls, path: Path) -> "Segment | None":
-        """None when a living process holds it, or when it is gone."""
+        """Lock a segment; return None when another process holds it or it no longer exists."""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -52,8 +50,9 @@ class Segment:
         return cls(path, descriptor)
 
     def batches(self) -> Iterator[list[bytes]]:
-        """Complete lines in pieces of about ``BATCH`` bytes. A torn last line was never answered
-        and is left out.
+        """Yield complete lines in batches of about ``BATCH`` bytes.
+
+        A torn last line is skipped; its response was never sent.
         """
         rest = b""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
@@ -63,7 +62,7 @@ class Segment:
                     yield lines
         if rest:
             log.warning(
-                "%s ends in a torn line of %d bytes; its answer was never sent",
+                "%s ends in a torn line of %d bytes; its response was never sent",
                 self.path.name,
                 len(rest),
             )
@@ -73,22 +72,22 @@ class Segment:
 
 
 class Spool:
-    """The folder of segments, and the one that this process writes."""
+    """The folder of segments, and the current segment of this process."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
         self.limit = limit
         self.size = sum(path.stat().st_size for path in folder.glob(f"*{SUFFIX}"))
-        """Bytes that wait, those of earlier processes included."""
+        """Bytes to ship, including segments of earlier processes."""
         self.unreadable: set[Path] = set()
-        """Segments that could not be read when they were to be shipped."""
+        """Segments that could not be read for shipping."""
         self._written = 0
         self._path, self._descriptor = self._open()
 
     def _open(self) -> tuple[Path, int]:
         path = self.folder / f"{new_id()}{SUFFIX}"
-        # Locked before it has its name: nobody can take it for a dead process's.
+        # Locked before it gets its final name: no process can claim it as a dead process's.
         nameless = path.with_suffix(".new")
         descriptor = os.open(
             nameless, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -98,15 +97,16 @@ class Spool:
         return path, descriptor
 
     def check(self) -> None:
-        """Raise Unavailable when there is no room: an answer that cannot be logged is not given."""
+        """Raise Unavailable when the spool is full: an unlogged response must not be sent."""
         if self.size >= self.limit:
             raise Unavailable(
                 "the event log is full until its database has caught up", retry_after=30
             )
 
     def append(self, line: bytes) -> None:
-        """Write one line, newline included. When this returns the line is safe from a kill. Raises
-        Unavailable.
+        """Write one line including its newline; afterwards it survives a kill of the process.
+
+        Raises Unavailable.
         """
         try:
             if self._written >= SEGMENT:
@@ -115,16 +115,14 @@ class Spool:
         except OSError as error:
             log.exception("the event log cannot be written")
             raise Unavailable("the event log cannot be written") from error
-        if written != len(
-            line
-        ):  # the disk is full: take back the piece, which would tear the next line
+        if written != len(line):  # the disk is full; the partial line would corrupt the next one
             os.ftruncate(self._descriptor, self._written)
             raise Unavailable("the event log's disk is full", retry_after=30)
         self._written += written
         self.size += written
 
     def rotate(self) -> None:
-        """Begin a new segment, so that what was written so far can be shipped."""
+        """Start a new segment, so that the lines written so far can be shipped."""
         if self._written:
             old = self._descriptor
             self._path, self._descriptor = self._open()
@@ -132,8 +130,9 @@ class Spool:
             os.close(old)
 
     def claim(self) -> Iterator[Segment]:
-        """Closed segments, oldest first, each locked until it is dropped or released; one that
-        cannot be opened is left out.
+        """Yield closed segments, oldest first, each locked until the next one is requested.
+
+        Segments that cannot be opened are skipped.
         """
         self.unreadable = {path for path in self.unreadable if path.exists()}
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
@@ -149,7 +148,7 @@ class Spool:
                     segment.release()
 
     def leave(self, path: Path, error: OSError) -> None:
-        """Leave a segment that cannot be read where it is, so that the others are shipped."""
+        """Skip an unreadable segment without deleting it, so that the others are shipped."""
         if path not in self.unreadable:
             log.error(
                 "segment %s of the event log cannot be read, its events wait: %s", path, error
@@ -157,20 +156,19 @@ class Spool:
         self.unreadable.add(path)
 
     def drop(self, segment: Segment) -> None:
-        """Delete what is in the database now."""
+        """Delete a shipped segment."""
         segment.path.unlink()
         self.unreadable.discard(segment.path)
-        self.size = max(
-            0, self.size - segment.size
-        )  # it may be of a process that died after we counted
+        # A segment of a process that died later was not counted.
+        self.size = max(0, self.size - segment.size)
 
     def set_aside(self, segment: Segment, line: bytes) -> None:
-        """Keep a line that the database refuses, out of the way of the others."""
+        """Move a line that the database rejects to a ``.rejected`` file."""
         with segment.path.with_suffix(".rejected").open("ab") as file:
             file.write(line + b"\n")
 
     def close(self) -> None:
-        """Let go of the current segment; an empty one is deleted."""
+        """Close the current segment, and delete it if it is empty."""
         os.close(self._descriptor)
         if not self._written:
             self._path.unlink(missing_ok=True)

@@ -1,8 +1,7 @@
-"""Bytes that callers store in PostgreSQL, and the budget of them: images, tasks, batches and
-feedback.
+"""The storage budget of callers in PostgreSQL, for images, tasks, batches and feedback.
 
-Triggers of those tables count the bytes (migration 0011), so a check reads one sum. Deleting and
-reading are never refused.
+Triggers of these tables count the bytes (migration 0011), so that a check reads one sum. The budget
+never blocks reads and deletes.
 """
 
 import asyncio
@@ -17,17 +16,15 @@ from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import storage
 
 TOTAL_SECONDS = 2.0
-"""For so long the sum over all callers holds. What is stored meanwhile is bounded by what gateways
-take at once.
-"""
+"""Lifetime of the cached total. The gateways' concurrency bounds the bytes stored meanwhile."""
 MEASURE_SECONDS = 60.0
 
 BYTES = select(func.coalesce(func.sum(storage.c.bytes), 0))
-"""Of all callers, unless a condition names one."""
+"""Sum over all callers; a WHERE condition restricts it to one."""
 
 
 class Storage:
-    """Calls raise DatabaseUnavailable while the database is."""
+    """Checks of the storage budget. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, *, per_caller: int, limit: int) -> None:
         self._database = database
@@ -35,19 +32,20 @@ class Storage:
         self._limit = limit
         self._total, self._read = 0, float("-inf")
         self.bytes = 0
-        """Of all callers, as of the last minute; for the metrics."""
+        """Stored bytes of all callers, measured every minute for the metrics."""
 
     async def check(self, subject: str, more: int = 0, *, seconds: float | None = None) -> None:
-        """Whether there is room for so many bytes, by an answer within ``seconds``. Raises
-        StorageSpent, StorageFull.
+        """Check that ``more`` bytes fit into the budget, within a timeout of ``seconds``.
+
+        Raises StorageSpent, StorageFull.
         """
         async with self._database.transaction(seconds=seconds) as connection:
             await self.settle(connection, subject, more)
 
     async def settle(self, connection: AsyncConnection, subject: str, more: int = 0) -> None:
-        """Whether there is room for what the caller's transaction has written, and for ``more``.
+        """Check the budget after the writes of a transaction, plus ``more`` bytes.
 
-        The transaction holds the caller's counter, so the caller's sum is exact. Raises
+        The transaction locks the caller's counter, so that the caller's sum is exact. Raises
         StorageSpent, StorageFull.
         """
         now = time.monotonic()
@@ -60,9 +58,9 @@ class Storage:
             raise StorageSpent(used, more, self._per_caller)
 
     async def keep(self) -> None:
-        """Measure, and forget callers who store nothing, for ever."""
+        """Measure the total and delete counters of zero every minute until cancelled."""
         while True:
-            with suppress(DatabaseUnavailable):  # the next minute will do
+            with suppress(DatabaseUnavailable):  # the next run makes up for it
                 await self._database.run(delete(storage).where(storage.c.bytes == 0))
                 rows = await self._database.run(BYTES)
                 self.bytes = int(rows[0][0])

@@ -1,3 +1,3 @@
-"""Bytes to and from others: connections, bodies and their codings, calls to predictors and to
-addresses that callers name.
+"""HTTP transport: connections, bodies and content codings, and the clients for predictors, the
+identity provider and URLs from callers.
 """

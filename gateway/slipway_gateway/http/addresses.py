@@ -1,4 +1,4 @@
-"""Whence a request comes, as far as that can be believed."""
+"""The client address of a request behind trusted proxies."""
 
 from collections.abc import MutableMapping
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -8,18 +8,18 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 def read_networks(text: str) -> Networks:
-    """``10.0.0.0/8, fd00::/8``. Raises ValueError."""
+    """Parse a list of networks such as ``10.0.0.0/8, fd00::/8``. Raises ValueError."""
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def client_address(
     scope: MutableMapping[str, Any], headers: dict[bytes, bytes], proxies: Networks
 ) -> str:
-    """The nearest address that is not one of our proxies.
+    """Return the nearest address outside ``proxies``; of an IPv6 address its /64 network.
 
-    Each proxy appends to ``X-Forwarded-For`` whom it was called by, so the header is read from its
-    end, and only as long as those who wrote it are ours: what stands before them anybody may have
-    made up. Of IPv6 it is the /64, which one customer has.
+    Each proxy appends its peer's address to ``X-Forwarded-For``. The header is therefore read from
+    its end and only while the entries are trusted proxies: clients can forge the entries before
+    them. One customer usually owns a whole /64.
     """
     client = scope.get("client")
     nearest: str = client[0] if client else ""

@@ -1,4 +1,4 @@
-"""A request's body on its way through."""
+"""Request bodies, buffered or streamed."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
@@ -10,20 +10,18 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class Body:
-    """Counted against a limit; kept whole while it is small, streamed when it is not."""
+    """A request body with a size limit: a small one is buffered, a large one streamed."""
 
-    __slots__ = ("_begun", "_limit", "_receive", "_share", "_size", "_start", "failure", "whole")
+    __slots__ = ("_limit", "_receive", "_share", "_size", "_start", "_started", "failure", "whole")
 
     def __init__(self, whole: bytes) -> None:
         self.whole: bytes | None = whole
-        """The body, unless it is to be streamed."""
+        """The complete body; None for a streamed one."""
         self.failure: Exception | None = None
-        """What went wrong while streaming; the client library would bury it in an error of its
-        own.
-        """
+        """The error while streaming, because the client library would wrap it."""
         self._start = b""
         self._size = len(whole)
-        self._begun = False
+        self._started = False
         self._limit = 0
         self._receive: Receive | None = None
         self._share: BodyShare | None = None
@@ -32,10 +30,10 @@ class Body:
     async def read(
         cls, receive: Receive, *, limit: int, keep: int, share: BodyShare | None = None
     ) -> "Body":
-        """Take in up to ``keep`` bytes; what goes beyond is left to ``stream``.
+        """Read a body; one of more than ``keep`` bytes is left to ``stream``.
 
-        ``share`` counts what is held; None: somebody else does. Raises TooLarge, Disconnected,
-        TooManyAtOnce, NoMemory.
+        ``share`` accounts for the memory; None when the caller does so. Raises TooLarge,
+        Disconnected, TooManyAtOnce, NoMemory.
         """
         if share is not None:
             share.expect()
@@ -62,24 +60,18 @@ class Body:
     def _streamed(
         cls, start: bytes, receive: Receive, limit: int, share: BodyShare | None
     ) -> "Body":
-        body = cls(b"")
-        body._share = share
-        body.whole, body._start, body._receive, body._limit, body._size = (
-            None,
-            start,
-            receive,
-            limit,
-            len(start),
-        )
+        body = cls(start)
+        body.whole, body._start = None, start
+        body._receive, body._limit, body._share = receive, limit, share
         return body
 
     @property
     def can_repeat(self) -> bool:
-        return self.whole is not None or not self._begun
+        return self.whole is not None or not self._started
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """All of a large body, piece by piece; what goes wrong is also left in ``failure``."""
-        self._begun = True
+        """Yield the chunks of a large body; store an error in ``failure`` before raising it."""
+        self._started = True
         yield self._start
         self._start = b""
         while self._receive is not None:
@@ -103,15 +95,13 @@ class Body:
 
 
 def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes = JSON) -> None:
-    """Refuse by the headers alone what is of another type or is too large. Raises UnsupportedType,
-    TooLarge.
-    """
+    """Validate Content-Type and Content-Length. Raises UnsupportedType, TooLarge."""
     given = headers.get(b"content-type", content_type).partition(b";")[0].strip().lower()
     accepted = list(dict.fromkeys((JSON, content_type)))
     if given not in accepted:
         names = " or ".join(each.decode() for each in accepted)
         raise UnsupportedType(
-            f"content type {given.decode('latin-1')[:80]} is not read here; send the header "
+            f"content type {given.decode('latin-1')[:80]} is not supported; send the header "
             f"Content-Type: {names}"
         )
     if declared_length(headers) > limit:
@@ -119,6 +109,6 @@ def check_headers(headers: dict[bytes, bytes], limit: int, content_type: bytes =
 
 
 def declared_length(headers: dict[bytes, bytes]) -> int:
-    """The Content-Length; 0 where there is none."""
+    """Return the Content-Length; 0 without a valid one."""
     length = headers.get(b"content-length", b"0")
     return int(length) if length.isdigit() else 0

@@ -1,20 +1,17 @@
-"""Memory for the bodies of requests: one budget of the process, and a part of it for each
-caller.
-"""
+"""The memory budget for request bodies, per process and per caller."""
 
 from slipway_gateway.errors import NoMemory, TooManyAtOnce
 
 SMALL = 2**16
-"""Bytes up to which a body may take the last quarter of the budget, so that large bodies never shut
-out small ones.
+"""Maximum size of a body that may use the last quarter of the budget, which is reserved for small
+bodies.
 """
 
 
 class BodyBudget:
-    """Bytes of bodies in memory: what connections have received and nobody has read yet, and what
-    requests hold.
+    """The bytes of bodies in memory: received and unread ones, and those that requests hold.
 
-    Used by the event loop's thread alone.
+    Only the event loop's thread may use it.
     """
 
     def __init__(self, total: int, per_caller: int) -> None:
@@ -22,32 +19,31 @@ class BodyBudget:
         self._per_caller = per_caller
         self._by_caller: dict[str, int] = {}
         self.used = 0
-        """Bytes that are in memory now."""
+        """Bytes in memory."""
 
     def take(self, count: int, *, small: bool = True) -> None:
-        """Raises NoMemory."""
+        """Allocate ``count`` bytes of the process's budget. Raises NoMemory."""
         if self.used + count > (self._total if small else self._total * 3 // 4):
-            raise NoMemory(
-                "the bodies of all requests under way take all memory that there is for them"
-            )
+            raise NoMemory("the bodies of all active requests take all memory for bodies")
         self.used += count
 
     def give_back(self, count: int) -> None:
         self.used -= count
 
     def share(self, caller: str | None, declared: int) -> "BodyShare":
-        """The part of one request, whose Content-Length is ``declared``. None: of no caller in
-        particular.
+        """Create the share of one request with a Content-Length of ``declared``.
+
+        Without a ``caller`` only the process's budget applies.
         """
         return BodyShare(self, caller, declared)
 
     def reserve(self, caller: str, count: int) -> None:
-        """Raises TooManyAtOnce."""
+        """Reserve ``count`` bytes of the caller's budget. Raises TooManyAtOnce."""
         reserved = self._by_caller.get(caller, 0) + count
         if reserved > self._per_caller:
             detail = (
-                f"the bodies of your requests under way would be more than {self._per_caller} "
-                "bytes; wait for one to end"
+                f"the bodies of your concurrent requests have more than {self._per_caller} bytes; "
+                "wait for one to end"
             )
             raise TooManyAtOnce("caller_bodies", detail)
         self._by_caller[caller] = reserved
@@ -61,11 +57,11 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one request holds until ``release``.
+    """The memory that one request holds until ``release``.
 
-    Of the caller's part it reserves what is declared before a byte is read, so that the first of
-    several large bodies are read to their ends and the others refused at once. Of the process's
-    budget it takes what has arrived: nobody takes it by a promise.
+    It reserves the declared length from the caller's budget before the first byte is read, so that
+    the first of several large bodies complete and the others are rejected immediately. It takes
+    only received bytes from the process's budget, so that a declaration alone cannot exhaust it.
     """
 
     __slots__ = ("_budget", "_caller", "_declared", "_reserved", "_taken")
@@ -78,25 +74,26 @@ class BodyShare:
         self._taken = 0
 
     def expect(self) -> None:
-        """The body is about to be read. Raises TooManyAtOnce."""
+        """Reserve the declared length before the body is read. Raises TooManyAtOnce."""
         self.reserve(self._declared)
 
     def take(self, count: int) -> None:
-        """So much more of the body is held. Raises TooManyAtOnce, NoMemory."""
+        """Account for ``count`` more buffered bytes. Raises TooManyAtOnce, NoMemory."""
         self.reserve(self._taken + count)
         self._budget.take(count, small=self._taken + count <= SMALL)
         self._taken += count
 
     def reserve(self, size: int) -> None:
-        """So much of the body has arrived, also if it was passed on: a predictor holds it. Raises
-        TooManyAtOnce.
+        """Reserve a total of ``size`` received bytes, including those streamed to a predictor.
+
+        Raises TooManyAtOnce.
         """
         if self._caller is not None and size > self._reserved:
             self._budget.reserve(self._caller, size - self._reserved)
             self._reserved = size
 
     def release(self) -> None:
-        """At the end of the request."""
+        """Release all of it at the end of the request."""
         self._budget.give_back(self._taken)
         if self._caller is not None and self._reserved:
             self._budget.release(self._caller, self._reserved)

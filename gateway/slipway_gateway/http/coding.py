@@ -1,4 +1,4 @@
-"""HTTP content codings, of requests and of answers: gzip and deflate (RFC 9110, section 8.4.1)."""
+"""HTTP content codings of requests and responses: gzip and deflate (RFC 9110, section 8.4.1)."""
 
 import asyncio
 import zlib
@@ -13,25 +13,25 @@ from slipway_gateway.http.body import Receive
 from slipway_gateway.http.link import Answer
 
 WBITS = {b"gzip": 31, b"deflate": 15}
-"""zlib's names of the two formats: RFC 1952 and RFC 1950."""
+"""zlib's ``wbits`` of the two formats (RFC 1952 and RFC 1950)."""
 
 PIECE = 2**16
-"""Bytes that are unpacked at a time, however far the packed ones reach."""
+"""Maximum size in bytes of a decompressed chunk."""
 
 WORTH = 1024
-"""Bytes of an answer from which packing pays: a smaller one leaves in one packet either way."""
+"""Minimum size in bytes of a compressed response; a smaller one fits into one packet anyway."""
 
 LEVEL = 1
-"""Of zlib's nine: numbers in JSON shrink to a third by it, and the next levels cost more time than
+"""zlib's compression level. It reduces JSON numbers to a third; higher levels take more time than
 they save.
 """
 
 
 def unpacked(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Receive:
-    """The request's body as it was before its Content-Encoding; at most ``limit`` packed bytes are
-    read.
+    """Return a ``Receive`` that decodes the request's Content-Encoding.
 
-    Raises UnsupportedType; what it gives raises MalformedRequest and TooLarge.
+    It reads at most ``limit`` compressed bytes. Raises UnsupportedType; the returned callable
+    raises MalformedRequest and TooLarge.
     """
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
     if coding == b"identity":
@@ -39,13 +39,14 @@ def unpacked(headers: dict[bytes, bytes], receive: Receive, limit: int) -> Recei
     if coding not in WBITS:
         names = b", ".join(WBITS)
         raise UnsupportedType(
-            f"send the body as it is, or packed by {names.decode()}", [(b"accept-encoding", names)]
+            f"send the body uncompressed, or compressed by {names.decode()}",
+            [(b"accept-encoding", names)],
         )
     return Unpacking(coding, receive, limit)
 
 
 class Unpacking:
-    """A ``Receive`` that gives the body of another one unpacked, piece by piece."""
+    """A ``Receive`` that decompresses the body of another one in chunks."""
 
     def __init__(self, coding: bytes, receive: Receive, limit: int) -> None:
         self._coding = coding.decode()
@@ -56,9 +57,7 @@ class Unpacking:
         self._packed = b""
         self._more = True
         self._full = False
-        """Whether the last piece was cut: zlib may hold more, though all that was packed is with
-        it.
-        """
+        """True when the last chunk had the maximum size: zlib may buffer more output."""
 
     async def __call__(self) -> MutableMapping[str, Any]:
         while True:
@@ -67,8 +66,7 @@ class Unpacking:
                 if message["type"] == "http.disconnect":
                     return message
                 self._take(message)
-            # little that is packed can be much that is not: others are answered between two pieces
-            else:
+            else:  # a small input can have a large output: let other requests run in between
                 await asyncio.sleep(0)
             piece = self._unpack()
             last = not (self._packed or self._full or self._more)
@@ -83,7 +81,7 @@ class Unpacking:
         if self._size > self._limit:
             raise TooLarge(self._limit)
         if self._packed and self._stream.eof:
-            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+            raise MalformedRequest(f"the body continues after the end of its {self._coding}")
 
     def _unpack(self) -> bytes:
         if self._stream.eof:
@@ -93,14 +91,14 @@ class Unpacking:
         except zlib.error:
             raise MalformedRequest(f"the body is not {self._coding}") from None
         if self._stream.unused_data:
-            raise MalformedRequest(f"the body goes on behind the end of its {self._coding}")
+            raise MalformedRequest(f"the body continues after the end of its {self._coding}")
         self._packed = self._stream.unconsumed_tail
         self._full = len(piece) == PIECE and not self._stream.eof
         return piece
 
 
 def preferred(accepted: bytes) -> bytes | None:
-    """The coding for an answer to a caller who sent this Accept-Encoding; None: as it is."""
+    """Return the coding of a response by the request's Accept-Encoding; None for no coding."""
     weights = dict(map(_weighted, accepted.lower().split(b",")))
     for coding in WBITS:
         if weights.get(coding, weights.get(b"*", 0.0)) > 0:
@@ -109,7 +107,7 @@ def preferred(accepted: bytes) -> bytes | None:
 
 
 def _weighted(item: bytes) -> tuple[bytes, float]:
-    """``gzip;q=0.5`` as a pair; a weight that is no number is as good as none given."""
+    """Parse an item such as ``gzip;q=0.5`` to coding and weight; an invalid weight is 1."""
     name, _, parameter = item.partition(b";")
     key, _, weight = parameter.strip().partition(b"=")
     try:
@@ -119,7 +117,7 @@ def _weighted(item: bytes) -> tuple[bytes, float]:
 
 
 def pack(answer: Answer, coding: bytes) -> None:
-    """Have an answer leave packed."""
+    """Compress a response in place; its ``rest`` is compressed while it is streamed."""
     stream = zlib.compressobj(LEVEL, wbits=WBITS[coding])
     answer.head = stream.compress(answer.head)
     if answer.rest is None:

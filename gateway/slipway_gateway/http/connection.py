@@ -1,6 +1,4 @@
-"""Connections of callers: uvicorn's, with an end to all that a caller may have us wait for, and
-with fewer system calls.
-"""
+"""Server connections: uvicorn's protocol with limits of size and time, and fewer system calls."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,17 +24,17 @@ from slipway_gateway.http.link import CHUNK_FRAMING
 from slipway_gateway.requestid import new_id
 
 LARGE = 2**16
-"""Bytes that are not worth copying to save a system call, nor keeping until the loop turns."""
+"""Size in bytes from which data is written directly instead of copied to save a system call."""
 PIPELINED = 16
-"""Requests that may wait behind the one under way on a connection. One read can hold 14,000."""
+"""Maximum number of pipelined requests on a connection. One read can contain 14,000."""
 UNREAD = "slipway.unread"
-"""Of a request's scope: bytes of its body that the application has not received yet."""
+"""Key in a request's scope: bytes of its body that the application has not received yet."""
 TRAILERS = "trailers and chunk extensions"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one caller may take of us; the settings tell the reasons."""
+    """Limits of a connection; the settings document the reasons."""
 
     connections: int = 4096
     head_bytes: int = 32 * 2**10
@@ -48,17 +46,19 @@ class Limits:
 
 
 class Awaited(Enum):
-    """What a connection has not sent in full."""
+    """The part of a request that a connection has not received in full."""
 
     HEAD = "head"
     BODY = "body"
     REST = "rest"
-    """Of a body whose request was answered before its end; or no more than an empty line."""
+    """The rest of a body after its response, or an empty line."""
 
 
 class CoalescingTransport:
-    """A transport. uvicorn writes the head and the body of an answer apart, and uvloop makes a
-    system call of each: a tenth of what a prediction costs here.
+    """A transport that joins small writes of one loop iteration.
+
+    uvicorn writes the head and the body of a response separately, and uvloop makes a system call
+    for each: that is a tenth of the gateway's time for a prediction.
     """
 
     __slots__ = ("_loop", "_pending", "_transport", "_write_seconds")
@@ -81,7 +81,7 @@ class CoalescingTransport:
         self._pending.append(data)
 
     def close(self) -> None:
-        """Once all is written; a caller who does not read it has so long and no longer."""
+        """Close after all data is written, or abort when the client does not read it in time."""
         self._flush()
         self._transport.close()
         if self._transport.get_write_buffer_size():
@@ -97,11 +97,10 @@ class CoalescingTransport:
 
 
 class Connection(HttpToolsProtocol):
-    """Of one caller.
+    """The connection of one client.
 
-    uvicorn times only the silence between two requests. Here a timer also runs whenever a read left
-    a request incomplete, which a usual one never does: it comes in one piece, and pays for a look
-    at three fields.
+    uvicorn has a timeout only between requests. Here a timer also runs while a request is
+    incomplete. Most requests arrive in one read and need no timer.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Connection(HttpToolsProtocol):
         refused: Callable[[int, str | None], None],
         **named: Any,
     ) -> None:
-        """``refused`` counts what is refused here, by status and limit."""
+        """Create a protocol; ``refused`` counts rejected requests by status and limit."""
         super().__init__(*arguments, **named)
         self._limits = limits
         self._bodies = bodies
@@ -122,22 +121,20 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
         self._timed: tuple[Awaited, Any] | None = None
-        """For what the timer runs: of which request, as its ASGI scope."""
+        """The awaited part and the ASGI scope of the request for which the timer runs."""
         self._head_bytes = 0
-        """Received for the head that is not complete, or in the read that completed it."""
+        """Received bytes of an incomplete head, including the read that completes it."""
         self._in_body = False
-        """Whether the parser is between the head and the end of a request."""
+        """True between the head and the end of a request."""
         self._framing = 0
-        """Bytes of the body that are not content: chunk sizes, chunk extensions and trailers, less
-        what plain chunks need.
-        """
+        """Bytes of chunk sizes, chunk extensions and trailers beyond those of plain chunks."""
         self._trailers = 0
         self._refusal: GatewayError | None = None
-        self._quiet_since: float | None = None
-        """When the last answer was complete, if nothing came after it."""
-        self._quiet: asyncio.TimerHandle | None = None
+        self._idle_since: float | None = None
+        """Time of the last complete response; None while a request follows."""
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._surplus = False
-        """One too many: refused."""
+        """True for a connection over the limit, which is rejected."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         coalescing = CoalescingTransport(transport, self.loop, self._limits.write_seconds)
@@ -146,7 +143,7 @@ class Connection(HttpToolsProtocol):
         self._time(Awaited.HEAD)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._timer, self._writing, self._quiet):
+        for timer in (self._timer, self._writing, self._idle_timer):
             if timer is not None:
                 timer.cancel()
         for scope in (self.scope, *(cycle.scope for cycle, _ in self.pipeline)):
@@ -155,9 +152,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     async def _counted(self, scope: Any, receive: Any, send: Any) -> None:
-        """The application. A piece of a body leaves the connection's part of the budget when it is
-        received.
-        """
+        """Run the application and release the budget of body chunks that it receives."""
 
         async def received() -> Any:
             message = await receive()
@@ -172,20 +167,20 @@ class Connection(HttpToolsProtocol):
             self._give_back(scope)
 
     def _give_back(self, scope: Any) -> None:
-        """Nobody will read what is left of the request's body."""
+        """Release the budget of the unread rest of a request's body."""
         self._bodies.give_back(scope.pop(UNREAD, 0))
 
     def data_received(self, data: bytes) -> None:
-        if (
-            self._surplus
-        ):  # told once it has asked: closed on a request unread, it would be reset and not read why
+        if self._surplus:
+            # After a read, because closing with unread data would reset the connection before the
+            # client reads the error.
             self._refuse(NoConnection())
             return
         self._head_bytes += len(data)
-        self._quiet_since = None
+        self._idle_since = None
         self._framing = self._framing + len(data) if self._in_body else 0
         super().data_received(data)
-        self._framing = max(self._framing, 0)  # content buys no room for framing
+        self._framing = max(self._framing, 0)  # content gives no credit for framing
         if self._in_body and self._framing > self._limits.head_bytes:
             self._refuse(HeadTooLarge(self._limits.head_bytes, self._limits.headers, TRAILERS))
         awaited = self._awaited()
@@ -201,13 +196,11 @@ class Connection(HttpToolsProtocol):
         if cycle is None or cycle.scope is not self.scope:
             return Awaited.HEAD
         if cycle.response_complete:
-            return Awaited.REST if self._quiet_since is None else None
+            return Awaited.REST if self._idle_since is None else None
         return Awaited.BODY if cycle.more_body else None
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; count a trailer and drop it: uvicorn would append it to the headers of the
-        request.
-        """
+        """Store a header; count and drop a trailer, which uvicorn would append to the headers."""
         if self._in_body:
             self._trailers += 1
             if self._trailers > self._limits.headers:
@@ -222,7 +215,7 @@ class Connection(HttpToolsProtocol):
         if self._head_bytes > limits.head_bytes and self._size() > limits.head_bytes:
             self._fail(HeadTooLarge(limits.head_bytes, limits.headers))
         if len(self.pipeline) >= PIPELINED:
-            # a client may repeat what was not answered: RFC 9112, section 9.3.2
+            # A client may retry requests without a response: RFC 9112, section 9.3.2.
             self.transport.close()
             raise httptools.HttpParserError
         self._in_body, self._framing, self._trailers = True, 0, 0
@@ -247,7 +240,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _fail(self, error: GatewayError) -> NoReturn:
-        """End the parser's work; ``send_400_response`` answers."""
+        """Stop the parser; ``send_400_response`` then sends the error."""
         self._refusal = error
         raise httptools.HttpParserError(str(error))
 
@@ -255,20 +248,15 @@ class Connection(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def _time(self, awaited: Awaited | None) -> None:
-        """Have the timer run for what is awaited now."""
+        """Start, restart or cancel the timer for the awaited part."""
         if self._timer is not None:
-            if (
-                self._timed is not None
-                and awaited is self._timed[0]
-                and self.scope is self._timed[1]
-            ):
+            if self._timed and awaited is self._timed[0] and self.scope is self._timed[1]:
                 return
             self._timer.cancel()
             self._timer = None
         if awaited is not None:
-            seconds = (
-                self._limits.body_seconds if awaited is Awaited.BODY else self._limits.head_seconds
-            )
+            limits = self._limits
+            seconds = limits.body_seconds if awaited is Awaited.BODY else limits.head_seconds
             self._timed = (awaited, self.scope)
             self._timer = self.loop.call_later(seconds, self._too_late)
 
@@ -277,17 +265,15 @@ class Connection(HttpToolsProtocol):
         awaited = self._awaited()
         if self.transport.is_closing() or awaited is None:
             return
-        if awaited is Awaited.BODY and self.flow.read_paused:  # it is us who do not read
+        if awaited is Awaited.BODY and self.flow.read_paused:  # the gateway has paused reading
             self._time(awaited)
         elif self.scope is None or awaited is Awaited.REST:
-            self.transport.close()  # nobody waits for an answer
+            self.transport.close()  # no request waits for a response
         else:
             self._refuse(TooSlow(f"the {awaited.value} of the request did not arrive in time"))
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer and close; only close where the request has an answer, or another answer is under
-        way.
-        """
+        """Send an error and close; only close when a response has already started."""
         cycle = self.cycle
         started = (
             cycle is not None
@@ -300,13 +286,11 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser refuses."""
+        """Reject a request that the parser refuses."""
         self._refuse(self._refusal or BadRequest(msg))
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Whether to stay: a caller who has sent all that there is may still listen for the
-        answer.
-        """
+        """Return True to stay open: a half-closed client can still receive the response."""
         if self.cycle is None or self.cycle.response_complete or self._awaited() is not None:
             return False
         self.cycle.keep_alive = False
@@ -322,10 +306,10 @@ class Connection(HttpToolsProtocol):
             self._writing.cancel()
 
     def on_response_complete(self) -> None:
-        """As uvicorn does, which makes and ends a timer of the silence for each request: a
-        thirtieth of what one costs here.
+        """Finish a response without a new idle timer, unlike uvicorn.
 
-        What was not read of the body is dropped: uvicorn holds it until the next request.
+        uvicorn creates and cancels a timer per request, a thirtieth of the request's cost. The
+        unread part of the body is dropped; uvicorn holds it until the next request.
         """
         if self.cycle.response_complete:
             self.cycle.body = bytearray()
@@ -334,25 +318,25 @@ class Connection(HttpToolsProtocol):
             return
         self.server_state.total_requests += 1
         self.flow.resume_reading()
-        self._quiet_since = self.loop.time()
-        if self._quiet is None:
-            self._quiet = self.loop.call_later(self._limits.idle_seconds, self._look)
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self._limits.idle_seconds, self._check_idle)
 
-    def _look(self) -> None:
-        """Whether it has been quiet for so long; if not, look again when it may have been."""
-        self._quiet = None
-        if self._quiet_since is None or self.transport.is_closing():
+    def _check_idle(self) -> None:
+        """Abort a connection that was idle for too long, or check again later."""
+        self._idle_timer = None
+        if self._idle_since is None or self.transport.is_closing():
             return
-        left = self._quiet_since + self._limits.idle_seconds - self.loop.time()
+        left = self._idle_since + self._limits.idle_seconds - self.loop.time()
         if left > 0:
-            self._quiet = self.loop.call_later(left, self._look)
+            self._idle_timer = self.loop.call_later(left, self._check_idle)
         else:
-            # a close would wait for a caller who has not read the last answer
+            # close() would wait for a client that does not read the last response
             self.transport.abort()
 
 
 def _answer(error: GatewayError, url: bytes) -> bytes:
-    """A whole response, for when there is no application to give it."""
+    """Serialize a complete error response, for errors before the application runs."""
     request_id, path = new_id(), url.partition(b"?")[0].decode("ascii", "replace")
     status, headers, body = (
         v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)

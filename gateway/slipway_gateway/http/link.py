@@ -1,6 +1,4 @@
-"""A connection to a predictor: HTTP/1.1 on the gateway's own event loop, one exchange after the
-other.
-"""
+"""A client connection to a predictor: HTTP/1.1 on the event loop, one exchange at a time."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -12,23 +10,22 @@ from slipway_gateway.errors import UpstreamAborted
 from slipway_gateway.http.body import Body
 
 LARGE = 2**16
-"""Bytes that are not worth copying to save a system call."""
+"""Size in bytes from which a body is written directly instead of copied to save a system call."""
 AHEAD = 2**18
-"""Bytes of an answer that may wait for its reader."""
+"""Maximum number of buffered bytes of a response; then reading pauses."""
 WHOLE_LIMIT = 2**26
-"""Bytes of an answer that is read into memory as a whole; a longer one can only be passed on."""
-HEAD_LIMIT = 2**16
-"""Bytes of an answer that are not content: headers, chunk sizes, chunk extensions and trailers."""
-CHUNK_FRAMING = 20
-"""Bytes that frame a chunk without an extension: up to 16 hexadecimal digits and two line ends.
-They do not count.
+"""Maximum size in bytes of a response that is read into memory; a longer one can only be streamed.
 """
+HEAD_LIMIT = 2**16
+"""Maximum size in bytes of headers, chunk sizes, chunk extensions and trailers of a response."""
+CHUNK_FRAMING = 20
+"""Bytes of framing per chunk that do not count: up to 16 hexadecimal digits and two line ends."""
 FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-"""Headers of an answer that does not end with its connection."""
+"""Headers that frame a response; without them it ends with its connection."""
 
 
 class Answer:
-    """A predictor's answer: ``head`` is all of it unless ``rest`` gives more."""
+    """A predictor's response. ``head`` is the complete body unless ``rest`` yields more."""
 
     __slots__ = ("content_type", "head", "rest", "status")
 
@@ -41,8 +38,9 @@ class Answer:
         self.rest = rest
 
     async def whole(self) -> bytes:
-        """Return the complete body. Raises UpstreamAborted, also for one of more than WHOLE_LIMIT
-        bytes.
+        """Return the complete body, which is then in ``head``.
+
+        Raises UpstreamAborted, also for more than WHOLE_LIMIT bytes.
         """
         if self.rest is not None:
             content = bytearray(self.head)
@@ -51,31 +49,32 @@ class Answer:
                     content += chunk
                     if len(content) > WHOLE_LIMIT:
                         raise UpstreamAborted(
-                            f"the answer of the model is larger than {WHOLE_LIMIT} bytes"
+                            f"the model's response is larger than {WHOLE_LIMIT} bytes"
                         )
             self.head, self.rest = bytes(content), None
         return self.head
 
 
 class Broken(Exception):
-    """The connection ended before the answer did. ``begun``: after some of it."""
+    """The connection ended before the response; ``started`` is True after a part of it."""
 
-    def __init__(self, *, begun: bool) -> None:
+    def __init__(self, *, started: bool) -> None:
         super().__init__("the connection ended")
-        self.begun = begun
+        self.started = started
 
 
 class ResponseTimeout(Exception):
-    """There is no answer in time."""
+    """The response did not arrive in time."""
 
 
 class NotHttp(Exception):
-    """What came is no answer of HTTP/1.1."""
+    """The received bytes are not an HTTP/1.1 response."""
 
 
 class Link(asyncio.Protocol):
-    """Used by one request at a time. ``rested`` is called with it when it can take the next one,
-    ``ended`` when it never will.
+    """A connection for one request at a time.
+
+    It calls ``on_idle`` when it is free for the next request, and ``on_closed`` when it is closed.
     """
 
     def __init__(
@@ -83,19 +82,19 @@ class Link(asyncio.Protocol):
         *,
         head_limit: int,
         idle_seconds: float,
-        rested: "Callable[[Link], None]",
-        ended: "Callable[[Link], None]",
+        on_idle: "Callable[[Link], None]",
+        on_closed: "Callable[[Link], None]",
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
         self._head_limit = head_limit
         self._idle_seconds = idle_seconds
-        self._rested = rested
-        self._ended = ended
+        self._on_idle = on_idle
+        self._on_closed = on_closed
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
-        """By the loop's clock: of the answer's last byte, or of the rest after it."""
+        """Deadline by the loop's clock, of the response or of the idle time after it."""
         self._waiter: asyncio.Future[None] | None = None
         self._drain: asyncio.Future[None] | None = None
         self._paused = False
@@ -111,22 +110,22 @@ class Link(asyncio.Protocol):
         self._size = 0
         self._complete = False
         self._sent = False
-        """All of the request."""
-        self._stays = False
-        """Whether the predictor keeps the connection open."""
+        """True when the complete request is written."""
+        self._keep_alive = False
+        """True when the predictor keeps the connection open."""
 
-    # --- what a request does
+    # --- called by a request
 
     async def post(self, head: bytes, body: Body, until: float) -> Answer:
-        """Send a request, whose ``head`` wants only its framing; the answer has to end by
-        ``until``, of the loop's clock.
+        """Send a request and return its response.
 
-        Raises Broken, ResponseTimeout, NotHttp, and what reading the body raises.
+        ``head`` has all headers except the body's framing. ``until`` is the deadline by the loop's
+        clock. Raises Broken, ResponseTimeout, NotHttp, and the errors of reading ``body``.
         """
         self._reset()
         self._until = until
         if self._timer is None:
-            self._timer = self._loop.call_at(until, self._look)
+            self._timer = self._loop.call_at(until, self._check_deadline)
         try:
             if body.whole is not None:
                 self._send(b"%bcontent-length: %d\r\n\r\n" % (head, len(body.whole)), body.whole)
@@ -137,10 +136,10 @@ class Link(asyncio.Protocol):
         except BaseException:
             self.close()
             raise
-        content = self._taken()
+        content = self._take_chunks()
         if not self._complete:
             return Answer(self._status, self._content_type, content, self._rest())
-        self._rest_or_end()
+        self._release_or_close()
         return Answer(self._status, self._content_type, content, None)
 
     def _send(self, head: bytes, content: bytes) -> None:
@@ -152,9 +151,7 @@ class Link(asyncio.Protocol):
         self._sent = True
 
     async def _stream(self, head: bytes, body: Body) -> None:
-        """Piece by piece, as fast as the predictor takes them; one that answers before the end gets
-        no more.
-        """
+        """Send a chunked body with backpressure; stop when a response arrives before its end."""
         self._transport.write(head + b"transfer-encoding: chunked\r\n\r\n")
         async for chunk in body.stream():
             if self._error is not None:
@@ -177,7 +174,7 @@ class Link(asyncio.Protocol):
         finally:
             self._waiter = None
 
-    def _taken(self) -> bytes:
+    def _take_chunks(self) -> bytes:
         chunks = self._chunks
         content = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
@@ -185,57 +182,55 @@ class Link(asyncio.Protocol):
         return content
 
     async def _rest(self) -> AsyncGenerator[bytes, None]:
-        """What follows the head of a long answer. Raises UpstreamAborted."""
+        """Yield the rest of a long response. Raises UpstreamAborted."""
         try:
             while not self._complete or self._chunks:
                 if not self._chunks:
                     self._resume()
                     await self._more()
-                if content := self._taken():
+                if content := self._take_chunks():
                     yield content
-            self._rest_or_end()
+            self._release_or_close()
         except (Broken, ResponseTimeout, NotHttp) as error:
             raise UpstreamAborted("the model broke off its answer") from error
         finally:
             if not self._complete:
                 self.close()
 
-    def _rest_or_end(self) -> None:
-        if self._sent and self._stays and self._error is None:
+    def _release_or_close(self) -> None:
+        if self._sent and self._keep_alive and self._error is None:
             self._until = self._loop.time() + self._idle_seconds
             self._resume()
-            self._rested(self)
+            self._on_idle(self)
         else:
             self.close()
 
     def close(self) -> None:
-        """At once, whatever is under way."""
-        self._ended(self)
+        """Abort the connection immediately."""
+        self._on_closed(self)
         self._transport.abort()
 
-    # --- what the loop calls
+    # --- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # of a stream, as the protocol is
+        self._transport = transport  # type: ignore[assignment]  # it is an asyncio.Transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if (
-            self._status and not self._framed and exc is None
-        ):  # the end of the connection is the end of the answer
-            self._complete = True
-        self._fail(Broken(begun=self._status != 0))
-        self._ended(self)
+        if self._status and not self._framed and exc is None:
+            self._complete = True  # an unframed response ends with its connection
+        self._fail(Broken(started=self._status != 0))
+        self._on_closed(self)
 
     def data_received(self, data: bytes) -> None:
         self._overhead = max(self._overhead, 0) + len(data)
         try:
             self._parser.feed_data(data)
-            is_answer = self._overhead <= HEAD_LIMIT
+            is_valid = self._overhead <= HEAD_LIMIT
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            is_answer = False
-        if not is_answer:
+            is_valid = False
+        if not is_valid:
             self._fail(NotHttp())
             self.close()
 
@@ -246,13 +241,11 @@ class Link(asyncio.Protocol):
         self._release(self._drain)
         self._drain = None
 
-    def _look(self) -> None:
-        """Whether time is over; ``until`` moves on with every request, a timer for each would cost
-        more than this.
-        """
+    def _check_deadline(self) -> None:
+        """Fail after the deadline or check again later; a timer per request would cost more."""
         left = self._until - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look)
+            self._timer = self._loop.call_later(left, self._check_deadline)
         else:
             self._timer = None
             self._fail(ResponseTimeout())
@@ -278,7 +271,7 @@ class Link(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
 
-    # --- what the parser calls
+    # --- called by the parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -306,7 +299,7 @@ class Link(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._status:  # not of an interim answer, as 103
+        if self._status:  # an interim response such as 103 has none
             self._complete = True
-            self._stays = self._parser.should_keep_alive()
+            self._keep_alive = self._parser.should_keep_alive()
             self._release(self._waiter)

@@ -1,8 +1,9 @@
-"""Requests to addresses that callers name. A URL may lead anywhere, also to our neighbours; so its
-host is resolved here, every address must be public, the address that was looked at is the one that
-is dialled, and the URL is made anew of the parts that were checked (see slipway_contract.url).
+"""The client for URLs from callers, with protection against server-side request forgery (SSRF).
 
-Signed as Standard Webhooks says (https://www.standardwebhooks.com): HMAC-SHA256 of
+It resolves the host itself, requires all addresses to be public, connects to the address that it
+checked, and builds the URL from the checked parts (see slipway_contract.url).
+
+Webhook messages are signed by Standard Webhooks (https://www.standardwebhooks.com): HMAC-SHA256 of
 ``id.timestamp.body``.
 """
 
@@ -28,12 +29,12 @@ DOWNLOAD_TIMEOUT = timedelta(minutes=5)
 
 
 class NotDelivered(Exception):
-    """The other side did not take it; ``str()`` says why, in words that its owner may read."""
+    """The receiver did not accept a message; ``str()`` is the reason, which its owner may read."""
 
 
 @dataclass(frozen=True)
 class ResolvedUrl:
-    """A URL whose host was looked up and found good, and the address to dial."""
+    """A URL with a permitted host, and the address to connect to."""
 
     url: HttpUrl
     address: str
@@ -44,8 +45,8 @@ class ResolvedUrl:
 
 
 class Outbound:
-    """Messages go to ``allowed`` hosts whatever their address, and to public ones; files come from
-    ``sources`` alone.
+    """A client for messages to public hosts and to the ``allowed`` ones, and for downloads from
+    ``sources``.
     """
 
     def __init__(self, allowed: frozenset[str], sources: frozenset[str] = frozenset()) -> None:
@@ -55,14 +56,14 @@ class Outbound:
     async def check(
         self, field: str, url: str, allowed: frozenset[str] | None = None
     ) -> ResolvedUrl:
-        """Raises InvalidInput naming the field."""
+        """Resolve and validate a URL. Raises InvalidInput with the field's name."""
         try:
             read = read_url(url)
             dialled = Url(str(read)).host_str
         except ValueError as error:
             raise InvalidInput(field, str(error)) from None
         if dialled is None or dialled.strip("[]") != read.host:
-            raise InvalidInput(field, f"has a host that is read as {dialled}, too")
+            raise InvalidInput(field, f"has an ambiguous host: {read.host} or {dialled}")
         addresses = [read.host] if read.is_address else await _resolved(field, read.host, read.port)
         if read.host not in (self._allowed if allowed is None else allowed) and not all(
             map(is_public, addresses)
@@ -73,8 +74,9 @@ class Outbound:
     async def post(
         self, url: str, body: bytes, headers: Mapping[str, str], *, read: int = 0
     ) -> bytes:
-        """The first ``read`` bytes of the answer. Raises NotDelivered unless it is 2xx. A redirect
-        is not followed.
+        """Send a message and return the first ``read`` bytes of the response.
+
+        Redirects are not followed. Raises NotDelivered unless the status is 2xx.
         """
         try:
             place = await self.check("url", url)
@@ -88,29 +90,26 @@ class Outbound:
             .timeout(TIMEOUT)
             .connect_timeout(TIMEOUT / 2)
         )
-        # A literal address is dialled as it is; a name goes to the address that was looked at, with
-        # no second lookup.
+        # The client uses the checked address without a second lookup.
         builder = builder.resolve(place.host, place.address, place.url.port)
         try:
             async with (
                 builder.build() as client,
                 _request(client, str(place.url), body, headers) as response,
             ):
-                status, answer = response.status, b""
-                while (
-                    len(answer) < read
-                    and (chunk := await response.body_reader.read_chunk()) is not None
-                ):
-                    answer += chunk.to_bytes()
+                status, content, reader = response.status, b"", response.body_reader
+                while len(content) < read and (chunk := await reader.read_chunk()) is not None:
+                    content += chunk.to_bytes()
         except RequestError:
             raise NotDelivered(f"{place.host} cannot be reached") from None
         if not 200 <= status < 300:
             raise NotDelivered(f"{place.host} answered {status}")
-        return answer[:read]
+        return content[:read]
 
     async def download(self, field: str, url: str) -> AsyncIterator[bytes]:
-        """A file from one of ``sources``, by https. Raises InvalidInput naming the field, at the
-        first piece or later.
+        """Yield the chunks of a file from one of ``sources``, by https.
+
+        Raises InvalidInput with the field's name at the first chunk or later.
         """
         place = await self.check(field, url, self._sources)
         if place.host not in self._sources or place.url.scheme != "https":
@@ -154,7 +153,7 @@ async def _resolved(field: str, host: str, port: int) -> list[str]:
 
 
 def signed(secret: bytes, message_id: str, body: bytes) -> dict[str, str]:
-    """The headers of a message."""
+    """Return the headers of a message, including its signature."""
     moment = str(int(time.time()))
     digest = hmac.new(
         secret, b".".join([message_id.encode(), moment.encode(), body]), hashlib.sha256

@@ -1,4 +1,4 @@
-"""The connections to predictors that are open and free, by where they lead."""
+"""The pool of idle connections to predictors, by origin."""
 
 import asyncio
 import ssl
@@ -10,37 +10,39 @@ from slipway_gateway.http.body import Body
 from slipway_gateway.http.link import Answer, Broken, Link, NotHttp, ResponseTimeout
 
 IDLE_SECONDS = 4.0
-"""Time that a connection is kept for the next request: servers keep theirs for 5 s (uvicorn) or
-longer.
-"""
+"""Maximum idle time of a connection; servers close theirs after 5 s (uvicorn) or later."""
 
 
 class Pool:
-    """Bodies stream through in both directions; only the first ``head_limit`` bytes of an answer
-    are kept.
+    """A connection pool with streaming in both directions.
+
+    Only the first ``head_limit`` bytes of a response are buffered.
     """
 
     def __init__(self, *, timeout: float, connect_timeout: float, head_limit: int) -> None:
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._head_limit = head_limit
-        self._free: dict[str, list[Link]] = {}
+        self._idle: dict[str, list[Link]] = {}
 
     async def close(self) -> None:
-        for links in list(self._free.values()):
+        for links in list(self._idle.values()):
             for link in list(links):
                 link.close()
 
     async def post(self, origin: str, head: bytes, body: Body) -> Answer:
-        """Raises Unreachable, Unavailable, UpstreamTimeout, and what reading the body raises."""
+        """Send a request over an idle or a new connection and return the response.
+
+        Raises Unreachable, Unavailable, UpstreamTimeout, and the errors of reading ``body``.
+        """
         until = asyncio.get_running_loop().time() + self._timeout
         try:
-            free = self._free.get(origin)
+            free = self._idle.get(origin)
             if free:
                 try:
                     return await free.pop().post(head, body, until)
-                except Broken as error:  # it may have been closed over there while it was free
-                    if error.begun or not body.can_repeat:
+                except Broken as error:  # the server may have closed the idle connection
+                    if error.started or not body.can_repeat:
                         raise
             link = await self._connect(origin)
             return await link.post(head, body, until)
@@ -52,7 +54,7 @@ class Pool:
             raise Unreachable("the model cannot be reached", retry_after=2) from None
 
     async def _connect(self, origin: str) -> Link:
-        """Raises OSError, also when it takes too long."""
+        """Open a connection. Raises OSError, also after the connect timeout."""
         parts = urlsplit(origin)
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
@@ -62,8 +64,8 @@ class Pool:
             return Link(
                 head_limit=self._head_limit,
                 idle_seconds=idle,
-                rested=lambda link: self._free.setdefault(origin, []).append(link),
-                ended=lambda link: self._forget(origin, link),
+                on_idle=lambda link: self._idle.setdefault(origin, []).append(link),
+                on_closed=lambda link: self._remove(origin, link),
             )
 
         async with asyncio.timeout(self._connect_timeout):
@@ -73,12 +75,12 @@ class Pool:
             )
         return made
 
-    def _forget(self, origin: str, link: Link) -> None:
-        free = self._free.get(origin)
-        if free and link in free:
-            free.remove(link)
-        if not free:
-            self._free.pop(origin, None)
+    def _remove(self, origin: str, link: Link) -> None:
+        idle = self._idle.get(origin)
+        if idle and link in idle:
+            idle.remove(link)
+        if not idle:
+            self._idle.pop(origin, None)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -1,4 +1,4 @@
-"""JSON that is written from what callers sent."""
+"""JSON serialization of content from callers."""
 
 from typing import Any
 
@@ -7,16 +7,15 @@ from slipway_contract.errors import MalformedRequest
 
 
 def dumps(content: Any, option: int = 0) -> bytes:
-    """``content`` as JSON. A whole number of more than 64 bits becomes a floating-point number, as
-    most parsers read it.
+    """Serialize ``content``; an integer of more than 64 bits becomes a floating-point number.
 
-    Raises MalformedRequest when such a number is larger than any floating-point number.
+    Most JSON parsers read such an integer the same way. Raises MalformedRequest when it exceeds
+    the range of floating-point numbers.
     """
     try:
         return orjson.dumps(content, option=option)
-    except (
-        orjson.JSONEncodeError
-    ):  # orjson writes no such number, and looking for one beforehand takes longer than writing
+    except orjson.JSONEncodeError:
+        # orjson rejects such integers, and a check in advance takes longer than the serialization.
         return orjson.dumps(_within_64_bits(content), option=option)
 
 

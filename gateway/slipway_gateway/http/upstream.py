@@ -1,4 +1,4 @@
-"""The door to pyreqwest: small documents of predictors and of the identity provider."""
+"""The HTTP client (pyreqwest) for small documents of predictors and of the identity provider."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -10,13 +10,11 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import RequestError, RequestTimeoutError
 
 DOCUMENT_LIMIT = 16 * 2**20
-"""Bytes of a document; a longer one is refused."""
+"""Maximum size of a document in bytes."""
 
 
 class Upstream:
-    """A pool of connections for what is asked now and then; predictions have their own (see
-    pool.py).
-    """
+    """A client for infrequent requests; predictions have a pool of their own (see pool.py)."""
 
     def __init__(self, *, timeout: float, connect_timeout: float) -> None:
         builder = (
@@ -30,7 +28,7 @@ class Upstream:
         await self._client.close()
 
     async def json(self, url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
-        """GET of a small JSON document. Raises OSError with a sentence, whatever went wrong."""
+        """Return a small JSON document by GET. Raises OSError with a message for any failure."""
         status, content = await self.send("GET", url, {"accept": "application/json", **headers})
         if status != 200:
             raise ConnectionError(f"{url} answered {status}")
@@ -42,8 +40,9 @@ class Upstream:
     async def send(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> tuple[int, bytes]:
-        """A small request and its whole answer: status and content. Raises OSError with a
-        sentence.
+        """Send a small request and return status and content of the response.
+
+        Raises OSError with a message for any failure.
         """
         builder = self._client.request(method, url).headers(headers)
         content = bytearray()

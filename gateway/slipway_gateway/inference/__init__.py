@@ -1,3 +1,4 @@
-"""How a prediction is made, from V2's request to the predictor's answer. The hot path: no
-framework, no SQL.
+"""The inference hot path, from the V2 request to the predictor's response.
+
+It uses neither a web framework nor SQL.
 """

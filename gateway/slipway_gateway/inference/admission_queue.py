@@ -1,5 +1,6 @@
-"""How many requests a predictor has at a time, and who waits: better some are refused at once than
-all are answered late.
+"""A concurrency limiter and queue for the requests to one predictor.
+
+It rejects some requests immediately instead of answering all of them late.
 """
 
 import asyncio
@@ -11,19 +12,20 @@ from slipway_gateway.errors import Unavailable
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of the line before one predictor."""
+    """Limits of the queue of one predictor."""
 
     concurrency: int
-    """Requests under way at one of its pods."""
+    """Maximum number of concurrent requests per pod."""
     length: int
-    """Requests that wait."""
+    """Maximum number of waiting requests."""
     seconds: float
-    """Time that one waits."""
+    """Maximum waiting time of a request, in seconds."""
 
 
 class AdmissionQueue:
-    """Before one predictor, which may have several pods. First come, first served; used by the
-    event loop's thread alone.
+    """A first-in, first-out queue of one predictor, which may have several pods.
+
+    It is not thread-safe: only the event loop's thread may use it.
     """
 
     __slots__ = ("_bounds", "_room", "_under_way", "_waiting")
@@ -35,17 +37,18 @@ class AdmissionQueue:
         self._waiting: deque[asyncio.Future[bool]] = deque()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of waiting requests."""
         return len(self._waiting)
 
     @property
     def is_idle(self) -> bool:
-        """Nobody is under way; then nobody waits either."""
+        """True when no request is running; then no request waits either."""
         return not self._under_way
 
     async def enter(self, pods: int) -> None:
-        """Return when there is room; then ``leave`` has to follow. Raises Unavailable: the line is
-        full, or too slow.
+        """Wait for a free slot at one of ``pods`` pods; the caller must call ``leave`` afterwards.
+
+        Raises Unavailable when the queue is full or the waiting time has passed.
         """
         self._room = self._bounds.concurrency * pods
         if self._under_way < self._room and not self._waiting:
@@ -67,7 +70,7 @@ class AdmissionQueue:
                 )
         except asyncio.CancelledError:
             self._give_up(turn)
-            if not turn.cancelled() and turn.result():  # it was just let in
+            if not turn.cancelled() and turn.result():  # admitted in the same moment
                 self.leave()
             raise
         finally:
@@ -80,7 +83,7 @@ class AdmissionQueue:
             turn.set_result(False)
 
     def leave(self) -> None:
-        """Whoever was let in is done: the next may enter."""
+        """Release a slot and admit the next waiting request."""
         self._under_way -= 1
         while self._waiting and self._under_way < self._room:
             turn = self._waiting.popleft()

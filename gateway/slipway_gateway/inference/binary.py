@@ -1,11 +1,11 @@
-"""V2's binary tensor data extension: between bodies with raw tensors and the JSON that predictors
-read and the log keeps.
+"""Codec of V2's binary tensor data extension.
 
-Such a body is JSON of ``Inference-Header-Content-Length`` bytes and behind it, in their order, the
-tensors that have a ``binary_data_size`` there: little-endian, row-major, without gaps; each element
-of BYTES after its length as a uint32.
+It converts bodies with raw tensors to the JSON that predictors read and the event log stores, and
+back. Such a body consists of ``Inference-Header-Content-Length`` bytes of JSON, followed by the
+tensors that have a ``binary_data_size`` there, in the same order: little-endian, row-major, without
+gaps. Each element of BYTES follows its length as a uint32.
 
-Source: KServe's "Binary Tensor Data Extension" of the V2 protocol, which is Triton's.
+Source: KServe's "Binary Tensor Data Extension" of the V2 protocol, which comes from Triton.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,21 +33,22 @@ from slipway_gateway.errors import TooLarge
 HEADER = b"inference-header-content-length"
 CONTENT_TYPE = b"application/octet-stream"
 ASKED = b'"binary_data'
-"""What stands in every JSON that asks for binary outputs."""
+"""A substring of every JSON request for binary outputs."""
 
 DTYPES: Mapping[Datatype, str] = {
     Datatype.BOOL: "?",
     **{each: f"<{each[0].lower()}{each.size}" for each in Datatype if each.is_integer},
     **{each: f"<f{each.size}" for each in Datatype if each.is_float},
 }
-"""numpy's names. It is imported with the first binary tensor: its 15 MiB are nothing for a gateway
-that never sees one.
+"""The numpy dtype of each V2 datatype.
+
+numpy takes 15 MiB; it is imported with the first binary tensor, so that other gateways save them.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which outputs the caller wants as binary data."""
+    """The outputs that the caller requests as binary data."""
 
     named: Mapping[str, bool] = field(default_factory=dict)
     others: bool = False
@@ -80,15 +81,15 @@ class _Request(CallerBody):
 def read_request(
     body: bytes, header_length: bytes | None, limit: int, most: int = VALUES
 ) -> tuple[bytes, Wanted]:
-    """The request as JSON alone, without the extension's parameters; and what was asked by them.
+    """Return the request as plain JSON and the outputs that it requests as binary data.
 
-    It has at most ``limit`` bytes and ``most`` binary values. Raises MalformedRequest, InvalidInput
-    naming the input, TooLarge, TooManyValues.
+    The JSON has no parameters of the extension. ``limit`` is its maximum length in bytes and
+    ``most`` the maximum number of binary values. Raises MalformedRequest, InvalidInput with the
+    input's name, TooLarge, TooManyValues.
     """
     length = _length(header_length, len(body))
-    content = read_json(
-        body[:length], most, orjson.loads
-    )  # as predictors parse it, so that all of it can be written again
+    # Predictors use the same parser, so that all of the content can be written again.
+    content = read_json(body[:length], most, orjson.loads)
     try:
         request = _Request.model_validate(content)
     except ValidationError as error:
@@ -107,7 +108,7 @@ def read_request(
         if values > most:
             raise TooManyValues(most)
         tensor.data = _values(tensor, piece)
-    if values * 2 > limit:  # each takes two bytes of JSON or more
+    if values * 2 > limit:  # a value takes at least two bytes of JSON
         raise TooLarge(limit)
     text = orjson.dumps(request.model_dump(exclude_unset=True), option=orjson.OPT_SERIALIZE_NUMPY)
     if len(text) > limit:
@@ -134,8 +135,9 @@ def _flag(parameters: Parameters | None, name: str) -> bool | None:
 
 
 def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, bytes]]:
-    """Each input that is binary, with its part of what follows the JSON; all of that must belong to
-    one.
+    """Yield each binary input with its bytes from ``rest``, the part of the body after the JSON.
+
+    Raises MalformedRequest unless every byte of ``rest`` belongs to an input.
     """
     for each in inputs:
         size = (each.parameters or {}).pop("binary_data_size", None)
@@ -143,19 +145,21 @@ def _pieces(inputs: list[_Input], rest: memoryview) -> Iterator[tuple[_Input, by
             continue
         if type(size) is not int or not 0 <= size <= len(rest):
             raise MalformedRequest(
-                f"binary_data_size of {each.name} is not a number of bytes that follow the JSON"
+                f"binary_data_size of {each.name} must be between 0 and the {len(rest)} bytes "
+                "that follow the JSON"
             )
         if "data" in each.model_fields_set:
             raise MalformedRequest(f"{each.name} has data in the JSON and behind it")
-        yield each, bytes(rest[:size])  # a copy, so that its numbers lie where numbers may lie
+        yield each, bytes(rest[:size])  # a copy is aligned, as numpy requires
         rest = rest[size:]
     if len(rest):
-        raise MalformedRequest(f"{len(rest)} bytes follow the JSON that belong to no input")
+        raise MalformedRequest(f"{len(rest)} bytes follow the JSON and belong to no input")
 
 
 def _values(tensor: _Input, piece: bytes) -> Any:
-    """What stands for the data in JSON. NaN is a missing value there, and so becomes null; infinity
-    has no form.
+    """Return the tensor's values, ready for JSON: NaN becomes null, a missing value.
+
+    Raises InvalidInput for infinity, which JSON cannot represent.
     """
     import numpy as np
 
@@ -166,10 +170,8 @@ def _values(tensor: _Input, piece: bytes) -> Any:
     if len(piece) != needed:
         raise InvalidInput(
             tensor.name,
-            (
-                f"binary_data_size is {len(piece)}; {tensor.datatype} of shape {tensor.shape} "
-                f"needs {needed}"
-            ),
+            f"binary_data_size is {len(piece)}; {tensor.datatype} of shape {tensor.shape} "
+            f"needs {needed}",
         )
     if tensor.datatype is Datatype.BOOL:
         return np.frombuffer(piece, np.uint8) != 0
@@ -188,13 +190,13 @@ def _texts(name: str, piece: bytes, count: int) -> list[str]:
         end = at + 4 + int.from_bytes(piece[at : at + 4], "little")
         if end > len(piece):
             raise InvalidInput(
-                name, f"element {len(texts)} of BYTES is longer than the data that is left"
+                name, f"element {len(texts)} of BYTES is longer than the remaining data"
             )
         try:
             texts.append(piece[at + 4 : end].decode())
         except UnicodeDecodeError:
             raise InvalidInput(
-                name, f"element {len(texts)} of BYTES is not UTF-8, which JSON to the model needs"
+                name, f"element {len(texts)} of BYTES is not UTF-8, which the model's JSON requires"
             ) from None
         at = end
     if len(texts) != count:
@@ -203,8 +205,9 @@ def _texts(name: str, piece: bytes, count: int) -> list[str]:
 
 
 def write_answer(answer: bytes, wanted: Wanted) -> tuple[bytes, int]:
-    """A V2 answer with the wanted outputs behind its JSON, and the length of that. Raises
-    ValidationError: it is not V2.
+    """Return a V2 response with the ``wanted`` outputs behind its JSON, and the JSON's length.
+
+    Raises ValidationError when ``answer`` is not a V2 response.
     """
     content = InferenceResponse.model_validate_json(answer)
     raw = []
@@ -213,11 +216,11 @@ def write_answer(answer: bytes, wanted: Wanted) -> tuple[bytes, int]:
             data = _raw(tensor)
             tensor.parameters = {**(tensor.parameters or {}), "binary_data_size": len(data)}
             raw.append(data)
-    said = content.model_dump(exclude_none=True)
-    for output in said["outputs"]:
+    header = content.model_dump(exclude_none=True)
+    for output in header["outputs"]:
         if output["name"] in wanted:
             del output["data"]
-    head = orjson.dumps(said)
+    head = orjson.dumps(header)
     return b"".join([head, *raw]), len(head)
 
 

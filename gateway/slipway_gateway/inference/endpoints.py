@@ -1,8 +1,7 @@
-"""Where a predictor is asked: at the pod with the fewest requests under way.
+"""Load balancing between the pods of a predictor by the least number of active requests.
 
-Pooled connections to a Service's address stay with the pods that were there when they were opened,
-so that new replicas would get nothing; hence the gateway looks behind the Service, at the
-EndpointSlices that the cluster keeps for it.
+A pooled connection to a Service's address stays with one pod, so that new replicas would get no
+requests. The gateway therefore reads the EndpointSlices of the Service and connects to the pods.
 """
 
 import random
@@ -18,13 +17,13 @@ from slipway_cluster.interface import ENDPOINT_SLICE, Cluster, Manifest
 from slipway_gateway.inference.watch import Watch
 
 ASIDE_SECONDS = 1.0
-"""Time that an endpoint is spared after a connection to it failed."""
+"""Time without requests to an endpoint after a failed connection, in seconds."""
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
 class Endpoint:
-    """A place where a predictor answers. Used by the event loop's thread alone."""
+    """An address of a predictor. Only the event loop's thread may use it."""
 
     __slots__ = ("aside_until", "host", "origin", "prefix", "under_way")
 
@@ -34,7 +33,7 @@ class Endpoint:
         parts = urlsplit(origin)
         self.host, self.prefix = parts.netloc, parts.path
         self.under_way = 0
-        """Requests sent and not answered."""
+        """Number of requests without a response so far."""
         self.aside_until = 0.0
 
     def set_aside(self) -> None:
@@ -43,18 +42,20 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of an EndpointSlice that is read: origins of a Service's pods."""
+    """The content of an EndpointSlice: the origins of a Service's pods."""
 
     service: str
-    """``heart-3-predictor.slipway``: name and namespace."""
+    """Name and namespace, for example ``heart-3-predictor.slipway``."""
     ready: tuple[str, ...]
     leaving: tuple[str, ...]
-    """Terminating, and still answering."""
+    """Pods that are terminating and still serving."""
 
 
 class Endpoints:
-    """Readers see one immutable snapshot; the watching thread replaces it, and keeps the Endpoints
-    that stay.
+    """The endpoints of all Services.
+
+    Readers use an immutable snapshot. The watch thread replaces it and reuses the Endpoint objects
+    of unchanged pods.
     """
 
     def __init__(self, cluster: Cluster, *, watch_seconds: float) -> None:
@@ -62,7 +63,7 @@ class Endpoints:
             cluster, ENDPOINT_SLICE, read_slice, self._publish, seconds=watch_seconds
         )
         self.snapshot: Mapping[str, Sequence[Endpoint]] = MappingProxyType({})
-        """By Service. A Service without an endpoint that answers is not in it."""
+        """Endpoints by Service; a Service without a serving endpoint is missing."""
 
     def start(self) -> None:
         self._watch.start()
@@ -73,10 +74,10 @@ class Endpoints:
     def choose(
         self, service: str | None, otherwise: Endpoint, failed: Endpoint | None = None
     ) -> Endpoint:
-        """The endpoint for the next request, not the one that just ``failed`` if there is another.
+        """Return the endpoint for the next request, if possible another one than ``failed``.
 
-        ``otherwise`` is the Service's own address, for when nothing is known about its pods (as
-        when local).
+        ``otherwise`` is the Service's own address. It is returned when the pods are unknown, as in
+        local mode.
         """
         known = self.snapshot.get(service) if service else None
         if not known:
@@ -88,7 +89,7 @@ class Endpoints:
         )
 
     def count(self, service: str | None) -> int:
-        """How many pods share the requests to a Service; 1 when nothing is known about them."""
+        """Return the number of pods of a Service; 1 when the pods are unknown."""
         return len(self.snapshot.get(service) or (None,)) if service else 1
 
     def _publish(self, slices: dict[str, Slice]) -> None:
@@ -102,7 +103,7 @@ class Endpoints:
         }
         new: dict[str, Sequence[Endpoint]] = {}
         for service, group in by_service.items():
-            # As kube-proxy does: those that leave are better than none (the only pod is replaced).
+            # Like kube-proxy: without a ready pod, terminating ones get the requests.
             origins = {o for each in group for o in each.ready} or {
                 o for each in group for o in each.leaving
             }
@@ -116,8 +117,9 @@ class Endpoints:
 def _least_busy(
     endpoints: Sequence[Endpoint], failed: Endpoint | None, now: float
 ) -> Endpoint | None:
-    """The one with the fewest requests under way, among equals one by chance; None if there is none
-    but those left aside.
+    """Return the endpoint with the fewest active requests; a random one among equals.
+
+    Return None when ``failed`` and the endpoints set aside are the only ones.
     """
     best, ties = None, 1
     for each in endpoints:
@@ -133,10 +135,11 @@ def _least_busy(
 
 
 def service_of(url: str) -> str | None:
-    """``heart-3-predictor.slipway`` of ``http://heart-3-predictor.slipway.svc.cluster.local``; None
-    of any other URL.
+    """Return the Service of a cluster-local http URL as ``name.namespace``; None for other URLs.
 
-    Pods are asked by address, for which no certificate is good: https is left to the Service.
+    Example: ``http://heart-3-predictor.slipway.svc.cluster.local`` gives
+    ``heart-3-predictor.slipway``. With https the gateway uses the Service's own address, because no
+    certificate is valid for a pod's address.
     """
     parts = urlsplit(url)
     labels = (parts.hostname or "").split(".")
@@ -146,7 +149,7 @@ def service_of(url: str) -> str | None:
 
 
 def read_slice(manifest: Manifest) -> Slice | None:
-    """None for what no predictor has: a slice of no Service, or without a port."""
+    """Parse an EndpointSlice; return None for one without a Service, a port or an IP address."""
     metadata = manifest["metadata"]
     name, ports = metadata.get("labels", {}).get(SERVICE_LABEL), manifest.get("ports")
     if not name or not ports or manifest.get("addressType") not in ("IPv4", "IPv6"):
@@ -157,17 +160,13 @@ def read_slice(manifest: Manifest) -> Slice | None:
         conditions = endpoint.get("conditions", {})
         if conditions.get("terminating"):
             leaving += [origin] if conditions.get("serving") else []
-        elif conditions.get("ready") is not False:  # not said means ready
+        elif conditions.get("ready") is not False:  # a missing condition means ready
             ready.append(origin)
     return Slice(f"{name}.{metadata.get('namespace')}", tuple(ready), tuple(leaving))
 
 
 def _origins(manifest: Manifest, port: int) -> Iterator[tuple[dict[str, Any], str]]:
     for endpoint in manifest.get("endpoints") or ():
-        address = endpoint["addresses"][
-            0
-        ]  # the others mean the same endpoint, by the API's definition
-        yield (
-            endpoint,
-            f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}",
-        )
+        address = endpoint["addresses"][0]  # the API defines all of them as the same endpoint
+        host = f"[{address}]" if ":" in address else address
+        yield endpoint, f"http://{host}:{port}"

@@ -1,6 +1,4 @@
-"""What each version says of itself: its signature and where it comes from. Kept in memory and in
-the database.
-"""
+"""A cache of model metadata, signature and provenance, in memory and in the database."""
 
 import asyncio
 import logging
@@ -17,11 +15,11 @@ from slipway_gateway.inference.routing import Routes, Target
 
 log = logging.getLogger(__name__)
 
-MAX_KEPT = 1000
+MAX_ENTRIES = 1000
 
 
 class ModelMetadataCache:
-    """By digest, because a digest never means another artifact."""
+    """Model metadata by the artifact's digest, which identifies an artifact uniquely."""
 
     def __init__(self, predictors: Predictors, events: EventLog, routes: Routes) -> None:
         self._predictors = predictors
@@ -32,40 +30,37 @@ class ModelMetadataCache:
         self._stored: set[str] = set()
 
     async def metadata(self, target: Target) -> ModelMetadata:
-        """V2 metadata as the predictor gives it. Raises Unavailable."""
+        """Return the V2 metadata from the predictor. Raises Unavailable."""
         if (known := self._known.get(target.digest)) is not None:
             return known
         try:
-            said = ModelMetadata.model_validate(await self._predictors.metadata(target))
+            metadata = ModelMetadata.model_validate(await self._predictors.metadata(target))
         except (OSError, ValidationError) as error:
             log.warning("no metadata of %s version %s: %s", target.model, target.version, error)
             raise Unavailable(
-                f"version {target.version} of model {target.model} does not say what it takes"
+                f"version {target.version} of model {target.model} does not return its metadata"
             ) from error
-        if (said.parameters or {}).get("digest", target.digest) != target.digest:
+        if (metadata.parameters or {}).get("digest", target.digest) != target.digest:
             raise Unavailable(
-                f"version {target.version} of model {target.model} is not the artifact that "
-                "it should be"
+                f"version {target.version} of model {target.model} serves another artifact than "
+                "its digest names"
             )
-        if len(self._known) >= MAX_KEPT:
+        if len(self._known) >= MAX_ENTRIES:
             self._known.clear()
             self._signatures.clear()
-        self._known[target.digest] = said
-        return said
+        self._known[target.digest] = metadata
+        return metadata
 
     async def signature(self, target: Target) -> Signature:
-        """Raises Unavailable."""
+        """Return the model signature of a version. Raises Unavailable."""
         if (known := self._signatures.get(target.digest)) is not None:
             return known
-        said = await self.metadata(target)
+        metadata = await self.metadata(target)
         try:
-            signature = Signature.of_metadata(said)
+            signature = Signature.of_metadata(metadata)
         except ValidationError as error:
             log.warning(
-                "the signature of %s version %s is not understood: %s",
-                target.model,
-                target.version,
-                error,
+                "invalid signature of %s version %s: %s", target.model, target.version, error
             )
             raise Unavailable(
                 f"version {target.version} of model {target.model} has no signature for "
@@ -75,26 +70,27 @@ class ModelMetadataCache:
         return signature
 
     async def provenance(self, digest: str) -> dict[str, Any]:
-        """Where a version comes from, also when it is served no more; empty when it never said."""
-        said = await self._found(digest)
-        return (said.parameters or {}) if said else {}
+        """Return the metadata parameters of a current or former version; empty when unknown."""
+        metadata = await self._found(digest)
+        return (metadata.parameters or {}) if metadata else {}
 
     async def outputs(self, digest: str) -> list[Column]:
-        """The columns that a version gives, also when it is served no more; empty when it never
-        said.
-        """
-        said = await self._found(digest)
+        """Return the output columns of a current or former version; empty when unknown."""
+        metadata = await self._found(digest)
         try:
-            return [Column.of_metadata(tensor) for tensor in said.outputs] if said else []
+            return [Column.of_metadata(tensor) for tensor in metadata.outputs] if metadata else []
         except ValidationError:
             return []
 
     async def _found(self, digest: str) -> ModelMetadata | None:
-        """Return what is in memory, else what is stored."""
+        """Return the metadata from memory or else from the database."""
         return self._known.get(digest) or await self._events.version(digest)
 
     async def keep(self) -> None:
-        """Remember each version that gets traffic, while it can still be asked; for ever."""
+        """Store the metadata of each version that gets traffic until cancelled.
+
+        A version is stored while it is served, because a former one can no longer be queried.
+        """
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -103,27 +99,27 @@ class ModelMetadataCache:
 
         self._routes.changed = wake
         while True:
-            complete = await self._remember_all()
+            complete = await self._store_all()
             changed.clear()
             try:
                 await asyncio.wait_for(changed.wait(), timeout=None if complete else 5.0)
             except TimeoutError:
                 continue
 
-    async def _remember_all(self) -> bool:
-        """Whether every version of the traffic lists is stored."""
+    async def _store_all(self) -> bool:
+        """Store the versions of all traffic lists; return True when all of them are stored."""
         complete = True
         for route in self._routes.snapshot.values():
             for target in route.targets.values():
                 if target.digest not in self._stored:
-                    complete &= await self._remember(target)
+                    complete &= await self._store(target)
         return complete
 
-    async def _remember(self, target: Target) -> bool:
+    async def _store(self, target: Target) -> bool:
         try:
-            said = await self.metadata(target)
-            await self._events.remember(
-                target.model, target.version, target.digest, target.traffic.run_id, said
+            metadata = await self.metadata(target)
+            await self._events.store_version(
+                target.model, target.version, target.digest, target.traffic.run_id, metadata
             )
         except Unavailable:
             return False

@@ -1,5 +1,6 @@
-"""The one way in which a prediction is made, whoever asked and in whichever form: version, answer,
-event.
+"""The common path of all predictions, independent of API and body format.
+
+It sends the request to the predictor, adapts the response and logs one event.
 """
 
 import logging
@@ -25,18 +26,19 @@ log = logging.getLogger(__name__)
 
 
 class EventSink(Protocol):
-    """Where events go before an answer does."""
+    """A durable store of events, written before the response is sent."""
 
     def check(self) -> None:
-        """Raises Unavailable when there is no room."""
+        """Raise Unavailable when the store is full."""
 
     def append(self, line: bytes) -> None:
-        """Raises Unavailable."""
+        """Store one event, a line of JSON. Raises Unavailable."""
 
 
 class Predictions:
-    """An answer that names a version is in the log, and it is in the log before its first byte is
-    sent.
+    """Predictions of all models.
+
+    Every response that names a version is logged before its first byte is sent.
     """
 
     def __init__(
@@ -50,9 +52,9 @@ class Predictions:
         log_body_limit: int,
     ) -> None:
         self._predictors = predictors
-        self._lines: defaultdict[str, AdmissionQueue] = defaultdict(lambda: AdmissionQueue(bounds))
-        """By the version's InferenceService; none before those that nobody asks, so that a version
-        that left leaves nothing.
+        self._queues: defaultdict[str, AdmissionQueue] = defaultdict(lambda: AdmissionQueue(bounds))
+        """Queues by the version's InferenceService. An idle queue is deleted, so that former
+        versions occupy no memory.
         """
         self._spool = spool
         self._metrics = metrics
@@ -60,11 +62,10 @@ class Predictions:
         self._log_body_limit = log_body_limit
 
     async def ask(self, context: RequestContext, target: Target, body: Body) -> Answer:
-        """The version's answer with the public name of the model, logged.
+        """Return the version's response with the public name of the model, and log it.
 
-        Raises GatewayError, logged as well when it is about the version, and Disconnected. One that
-        was not let in to the version is in no log: it cost next to nothing, and so it should
-        remain.
+        Raises Disconnected and GatewayError. Errors of the version are logged as well; a request
+        that the queue rejects is not, so that rejections stay cheap.
         """
         self._spool.check()
         seconds = context.grant.policy.cache_seconds if context.grant else None
@@ -80,28 +81,28 @@ class Predictions:
 
     async def _in_turn(self, context: RequestContext, target: Target, body: Body) -> Answer:
         service = target.traffic.service
-        line = self._lines[service]
-        await line.enter(self._predictors.pods(target))
+        queue = self._queues[service]
+        await queue.enter(self._predictors.pods(target))
         try:
-            return await self._asked(context, target, body)
+            return await self._infer(context, target, body)
         finally:
-            line.leave()
-            if line.is_idle:
-                del self._lines[service]
+            queue.leave()
+            if queue.is_idle:
+                del self._queues[service]
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for their turn, of all models."""
-        return sum(map(len, self._lines.values()))
+        """Number of requests in the queues of all models."""
+        return sum(map(len, self._queues.values()))
 
-    async def _asked(self, context: RequestContext, target: Target, body: Body) -> Answer:
+    async def _infer(self, context: RequestContext, target: Target, body: Body) -> Answer:
         try:
             answer = await self._predictors.infer(target, body, context.request_id, context.trace)
         except GatewayError as error:
             self._record(context, target, error.status, body.whole, v2_error(error)[2])
             error.headers = [*error.headers, *target.headers]
             raise
-        _speak_for(target, answer)
+        _adapt(target, answer)
         self._record(
             context, target, answer.status, body.whole, answer.head if answer.rest is None else None
         )
@@ -115,7 +116,7 @@ class Predictions:
         request: bytes | None,
         response: bytes | None,
     ) -> None:
-        """One PredictionEvent of the contract, as the JSON line that the database reads."""
+        """Append a PredictionEvent of the contract as the JSON line that the database reads."""
         seconds = time.perf_counter() - context.begun
         traffic = target.traffic
         event = {
@@ -137,9 +138,8 @@ class Predictions:
             "lease": context.permit.lease_id if context.permit else None,
         }
         self._spool.append(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
-        if (
-            context.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR
-        ):  # as the ledger does, which reads the event
+        # The quota ledger counts the same way from the event.
+        if context.permit and status < HTTPStatus.INTERNAL_SERVER_ERROR:
             context.permit.count()
         self._metrics.predicted(target.model, traffic.version, status, seconds, context.request_id)
         log.info(
@@ -151,19 +151,20 @@ class Predictions:
         )
 
     def _text(self, body: bytes | None) -> str | None:
-        """A body as the log keeps it; None when it is too large. PostgreSQL's text has no NUL."""
+        """Return a body as text for the event log; None when it is too large.
+
+        NUL becomes U+FFFD, because PostgreSQL's text type excludes it.
+        """
         if body is None or len(body) > self._log_body_limit:
             return None
         text = body.decode("utf-8", "replace")
         return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
-def _speak_for(target: Target, answer: Answer) -> None:
-    """Make the predictor's answer the model's: its public name, and errors in the protocol's
-    form.
-    """
+def _adapt(target: Target, answer: Answer) -> None:
+    """Set the model's public name in the predictor's response, or the V2 form of an error."""
     if answer.status >= 400:
-        _say_error(answer)
+        _adapt_error(answer)
     elif found := target.own_name.match(answer.head):
         answer.head = found[1] + b'"' + target.model.encode() + b'"' + answer.head[found.end() :]
     elif answer.rest is None:
@@ -171,7 +172,7 @@ def _speak_for(target: Target, answer: Answer) -> None:
 
 
 def _renamed(target: Target, body: bytes) -> bytes:
-    """For a predictor that does not begin with the name, as all known ones do."""
+    """Set the model's public name in a response that does not begin with ``model_name``."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -181,8 +182,8 @@ def _renamed(target: Target, body: bytes) -> bytes:
     return orjson.dumps({**content, "model_name": target.model})
 
 
-def _say_error(answer: Answer) -> None:
-    """The predictor's text stays; only its envelope is made V2's where it is something else."""
+def _adapt_error(answer: Answer) -> None:
+    """Put the predictor's error text into a V2 error body."""
     if answer.rest is not None:
         return
     text = error_text(answer.head)
@@ -191,7 +192,7 @@ def _say_error(answer: Answer) -> None:
 
 
 def error_text(body: bytes) -> str:
-    """What a V2 error says; the body itself when it is not one."""
+    """Return the message of a V2 error; the whole body when it has another form."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError:

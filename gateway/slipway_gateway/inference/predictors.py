@@ -1,6 +1,4 @@
-"""Calls to predictors: to which of its pods, with which credential, and once more elsewhere when a
-connection fails.
-"""
+"""Client of the predictors: endpoint selection, credential, and one retry at another endpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +13,7 @@ from slipway_gateway.inference.routing import Target
 
 
 class Predictors:
-    """The caller's own token goes no further than the gateway; ``token`` is the gateway's."""
+    """Client of all predictors. It sends the gateway's own ``token``, never the caller's."""
 
     def __init__(
         self, upstream: Upstream, pool: Pool, endpoints: Endpoints, token: str | None
@@ -27,16 +25,17 @@ class Predictors:
         self._fixed = _lines({"content-type": "application/json", **self._credential})
 
     def pods(self, target: Target) -> int:
-        """How many share the version's requests."""
+        """Return the number of pods of a version."""
         return self._endpoints.count(target.kubernetes_service)
 
     async def infer(
         self, target: Target, body: Body, request_id: str, trace: Mapping[str, str] | None = None
     ) -> Answer:
-        """The version's answer. One that cannot be connected to, or breaks off before an answer, is
-        asked once more, at another endpoint if there is one: inference changes nothing.
+        """Return the version's response to an inference request.
 
-        Raises Unavailable, UpstreamTimeout, and what reading the body raises.
+        A request whose connection fails before the response is retried once, if possible at another
+        endpoint; inference is idempotent. Raises Unavailable, UpstreamTimeout, and the errors of
+        reading ``body``.
         """
         headers = f"{self._fixed}x-request-id: {request_id}\r\n{_lines(trace) if trace else ''}"
         failed = None
@@ -45,8 +44,8 @@ class Predictors:
             endpoint.under_way += 1
             try:
                 head = (
-                    f"POST {endpoint.prefix}{target.infer_path} HTTP/1.1\r\nhost: "
-                    f"{endpoint.host}\r\n{headers}"
+                    f"POST {endpoint.prefix}{target.infer_path} HTTP/1.1\r\n"
+                    f"host: {endpoint.host}\r\n{headers}"
                 )
                 return await self._pool.post(endpoint.origin, head.encode("latin-1"), body)
             except Unreachable:
@@ -58,7 +57,7 @@ class Predictors:
                 endpoint.under_way -= 1
 
     async def metadata(self, target: Target) -> Any:
-        """What the version says of itself. Raises OSError with a sentence."""
+        """Return the V2 metadata of the version as parsed JSON. Raises OSError with a message."""
         return await self._upstream.json(target.metadata_url, self._credential)
 
 

@@ -1,8 +1,8 @@
-"""Answers that are not computed again: by the version's digest and the request's tensors, for
-callers whose policy says so.
+"""The response cache, by the version's digest and the request's content.
 
-A promotion empties it by construction: another version has another digest. What this replica does
-not have it looks for in Redis, if there is one, where the others put theirs.
+A caller's policy enables it. A promotion invalidates it implicitly, because another version has
+another digest. On a miss the replica looks in Redis, if configured, where all replicas store their
+entries.
 """
 
 import asyncio
@@ -22,29 +22,28 @@ from slipway_gateway.redis import Redis
 from slipway_gateway.threads import INLINE
 
 OVERHEAD = 512
-"""Bytes of memory that an answer takes beside its text: callers could fill the cache with very
-short ones.
-"""
+"""Bytes of memory per entry in addition to its text, so that short entries are bounded too."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """A request, as far as the answer depends on it, and the id that its answer bears."""
+    """A hash of the request content that determines the response, and the request's V2 id."""
 
     key: bytes
     request_id: Any
     seconds: int
-    """How old the answer may be."""
+    """Maximum age of an entry."""
 
     @property
     def shared_key(self) -> str:
-        """In Redis. The number is that of the form in which values are kept there."""
+        """The key in Redis. Its number is the version of the value's format."""
         return f"slipway:answer:1:{self.key.hex()}"
 
     @classmethod
     def of(cls, target: Target, body: Body, seconds: int) -> "CacheKey | None":
-        """None for what is not a JSON object, or too large to be looked at here: it is asked of the
-        predictor as it is.
+        """Build the key of a request; return None when it bypasses the cache.
+
+        These are bodies that are not a JSON object or too large to be parsed on the event loop.
         """
         if body.whole is None or len(body.whole) > INLINE:
             return None
@@ -62,31 +61,31 @@ class CacheKey:
 
 @dataclass(frozen=True, slots=True)
 class CacheEntry:
-    """An answer of status 200."""
+    """A stored response of status 200."""
 
     text: bytes
     """JSON without the id."""
     content_type: str
     ends: float
-    """By the monotonic clock."""
+    """Expiry by the monotonic clock."""
 
     def answer(self, request_id: Any) -> Answer:
-        """Of its own, for whoever asked."""
+        """Build the response to one request, with its V2 id."""
         named = b"" if request_id is None else b',"id":' + orjson.dumps(request_id)
         return Answer(200, self.content_type, self.text[:-1] + named + b"}", None)
 
     @property
     def size(self) -> int:
-        """Bytes of memory, about."""
+        """Approximate size in memory, in bytes."""
         return len(self.text) + len(self.content_type) + OVERHEAD
 
     @property
     def ttl(self) -> int:
-        """Seconds that are left."""
+        """Remaining lifetime in seconds."""
         return max(0, int(self.ends - time.monotonic()))
 
     def pack(self) -> bytes:
-        """For other replicas: the content type, a line's end, the text."""
+        """Encode the entry for other replicas: content type, newline, text."""
         return self.content_type.encode() + b"\n" + self.text
 
     @classmethod
@@ -97,113 +96,115 @@ class CacheEntry:
 
 @dataclass(frozen=True, slots=True)
 class CacheLookup:
-    """An answer, and how it was come by."""
+    """A response and its origin."""
 
     answer: Answer
     status: bytes
-    """For the header Cache-Status: RFC 9211."""
+    """Value of the header Cache-Status (RFC 9211)."""
     computed: bool
-    """For this request."""
+    """True when the predictor computed the response for this request."""
 
 
 class ResponseCache:
-    """Bounded by bytes; the least recently used answers go first. Equal questions at the same time
-    are asked once.
-    """
+    """An LRU cache bounded by bytes. Equal concurrent requests share one computation."""
 
     def __init__(self, limit: int, redis: Redis | None = None) -> None:
         self._limit = limit
         self._redis = redis
         self._size = 0
-        self._kept: OrderedDict[bytes, CacheEntry] = OrderedDict()
-        self._asked: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
+        self._entries: OrderedDict[bytes, CacheEntry] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Future[CacheEntry | None]] = {}
 
     async def find(
-        self, cache_key: CacheKey | None, ask: Callable[[], Awaitable[Answer]]
+        self, cache_key: CacheKey | None, compute: Callable[[], Awaitable[Answer]]
     ) -> CacheLookup:
-        """``ask`` gets the answer from the predictor. Raises what ``ask`` raises."""
+        """Return the cached response or else the response of ``compute``, a call of the predictor.
+
+        Raises the errors of ``compute``.
+        """
         if cache_key is None:
-            return CacheLookup(await ask(), b"Slipway; fwd=bypass", computed=True)
-        if kept := self._get(cache_key.key):
+            return CacheLookup(await compute(), b"Slipway; fwd=bypass", computed=True)
+        if entry := self._get(cache_key.key):
             return CacheLookup(
-                kept.answer(cache_key.request_id),
-                b"Slipway; hit; ttl=%d" % kept.ttl,
+                entry.answer(cache_key.request_id),
+                b"Slipway; hit; ttl=%d" % entry.ttl,
                 computed=False,
             )
-        while (asked := self._asked.get(cache_key.key)) is not None:
-            if kept := await asyncio.shield(asked):
+        while (pending := self._pending.get(cache_key.key)) is not None:
+            if entry := await asyncio.shield(pending):
                 return CacheLookup(
-                    kept.answer(cache_key.request_id),
+                    entry.answer(cache_key.request_id),
                     b"Slipway; fwd=miss; collapsed",
                     computed=False,
                 )
-        return await self._ask(cache_key, ask)
+        return await self._compute(cache_key, compute)
 
-    async def _ask(self, cache_key: CacheKey, ask: Callable[[], Awaitable[Answer]]) -> CacheLookup:
-        kept = None
-        asked = self._asked[cache_key.key] = asyncio.get_running_loop().create_future()
+    async def _compute(
+        self, cache_key: CacheKey, compute: Callable[[], Awaitable[Answer]]
+    ) -> CacheLookup:
+        entry = None
+        pending = self._pending[cache_key.key] = asyncio.get_running_loop().create_future()
         try:
-            if kept := await self._recall(cache_key):
+            if entry := await self._fetch_shared(cache_key):
                 status = b"Slipway-Redis; hit; ttl=%d, Slipway; fwd=miss%s" % (
-                    kept.ttl,
-                    self._put(cache_key.key, kept),
+                    entry.ttl,
+                    self._put(cache_key.key, entry),
                 )
-                return CacheLookup(kept.answer(cache_key.request_id), status, computed=False)
-            answer = await ask()
-            kept = _keep(answer, time.monotonic() + cache_key.seconds)
-        finally:  # those who wait for it try by themselves when there is nothing for them
-            del self._asked[cache_key.key]
-            asked.set_result(kept)
-        if kept is None:
+                return CacheLookup(entry.answer(cache_key.request_id), status, computed=False)
+            answer = await compute()
+            entry = _entry(answer, time.monotonic() + cache_key.seconds)
+        finally:  # waiting requests compute their own response when the entry is None
+            del self._pending[cache_key.key]
+            pending.set_result(entry)
+        if entry is None:
             return CacheLookup(answer, b"Slipway; fwd=miss", computed=True)
-        own = b"Slipway; fwd=miss" + self._put(cache_key.key, kept)
-        shared = b"Slipway-Redis; fwd=miss; stored, " if await self._share(cache_key, kept) else b""
+        own = b"Slipway; fwd=miss" + self._put(cache_key.key, entry)
+        shared = (
+            b"Slipway-Redis; fwd=miss; stored, " if await self._share(cache_key, entry) else b""
+        )
         return CacheLookup(answer, shared + own, computed=True)
 
-    async def _recall(self, cache_key: CacheKey) -> CacheEntry | None:
-        """What another replica has kept."""
+    async def _fetch_shared(self, cache_key: CacheKey) -> CacheEntry | None:
+        """Return the entry that another replica stored in Redis."""
         found = await self._redis.get(cache_key.shared_key) if self._redis else None
-        return (
-            CacheEntry.unpack(found.value, time.monotonic() + min(found.seconds, cache_key.seconds))
-            if found
-            else None
-        )
+        if found is None:
+            return None
+        seconds = min(found.seconds, cache_key.seconds)
+        return CacheEntry.unpack(found.value, time.monotonic() + seconds)
 
-    async def _share(self, cache_key: CacheKey, kept: CacheEntry) -> bool:
+    async def _share(self, cache_key: CacheKey, entry: CacheEntry) -> bool:
         return self._redis is not None and await self._redis.put(
-            cache_key.shared_key, kept.pack(), cache_key.seconds
+            cache_key.shared_key, entry.pack(), cache_key.seconds
         )
 
     def _get(self, key: bytes) -> CacheEntry | None:
-        kept = self._kept.get(key)
-        if kept is None:
+        entry = self._entries.get(key)
+        if entry is None:
             return None
-        if time.monotonic() >= kept.ends:
+        if time.monotonic() >= entry.ends:
             self._drop(key)
             return None
-        self._kept.move_to_end(key)
-        return kept
+        self._entries.move_to_end(key)
+        return entry
 
-    def _put(self, key: bytes, kept: CacheEntry) -> bytes:
-        """What of it stands in Cache-Status: nothing when it is larger than all that may be
-        kept.
-        """
-        if kept.size > self._limit:
+    def _put(self, key: bytes, entry: CacheEntry) -> bytes:
+        """Store an entry unless it exceeds the cache's size; return its part of Cache-Status."""
+        if entry.size > self._limit:
             return b""
         self._drop(key)
-        self._kept[key] = kept
-        self._size += kept.size
+        self._entries[key] = entry
+        self._size += entry.size
         while self._size > self._limit:
-            self._drop(next(iter(self._kept)))
+            self._drop(next(iter(self._entries)))
         return b"; stored"
 
     def _drop(self, key: bytes) -> None:
-        if (kept := self._kept.pop(key, None)) is not None:
-            self._size -= kept.size
+        if (entry := self._entries.pop(key, None)) is not None:
+            self._size -= entry.size
 
 
-def _keep(answer: Answer, ends: float) -> CacheEntry | None:
-    """None for what is not to be had again: failures, and answers too large to be kept whole."""
+def _entry(answer: Answer, ends: float) -> CacheEntry | None:
+    """Build an entry of a response; return None for a failure or an incomplete body."""
     if answer.status != 200 or answer.rest is not None:
         return None
     try:

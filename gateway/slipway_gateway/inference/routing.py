@@ -1,5 +1,6 @@
-"""Which version answers: a snapshot of the Models' traffic lists, kept by a thread that watches the
-cluster.
+"""Selection of the version that serves a request.
+
+A thread watches the cluster and publishes snapshots of the Models' traffic lists.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Target:
-    """A version that answers, with all that a request needs worked out beforehand."""
+    """A served version with precomputed values for the requests to it."""
 
     model: str
     traffic: TrafficTarget
@@ -38,9 +39,7 @@ class Target:
     metadata_url: str = field(init=False)
     headers: Headers = field(init=False)
     own_name: re.Pattern[bytes] = field(init=False)
-    """The predictor's name of the model where an answer begins with it; group 1 is what stays in
-    front.
-    """
+    """Pattern of a response that begins with the predictor's model name; group 1 precedes it."""
 
     def __post_init__(self) -> None:
         traffic = self.traffic
@@ -68,7 +67,7 @@ class Target:
 
 
 class Route:
-    """One model: its versions and how the traffic is shared among them."""
+    """The versions of one model and their shares of the traffic."""
 
     def __init__(self, model: RoutedModel) -> None:
         self.model = model
@@ -89,12 +88,12 @@ class Route:
 
     @property
     def message(self) -> str:
-        """What the Ready condition says."""
+        """The message of the Ready condition."""
         ready = self.model.status.condition(ConditionType.READY)
         return (ready.message or ready.reason) if ready else "no version has been served yet"
 
     def pick(self) -> Target:
-        """One version by chance, in proportion to the shares. Raises Unavailable."""
+        """Return a random version, weighted by the traffic shares. Raises Unavailable."""
         if not self._weighted:
             raise Unavailable(f"model {self.model.name} is not ready: {self.message}")
         if len(self._weighted) == 1:
@@ -103,7 +102,7 @@ class Route:
         return self._weighted[bisect.bisect(self._sums, random.random() * self._sums[-1])]  # noqa: S311
 
     def version(self, version: str) -> Target:
-        """Exactly that version. Raises NotFound."""
+        """Return exactly that version. Raises NotFound."""
         target = self.targets.get(version)
         if target is None:
             served = ", ".join(self.targets) or "none"
@@ -125,11 +124,11 @@ class Routes:
 
     @property
     def age(self) -> float:
-        """Seconds since the cluster was last heard of; infinite before the first time."""
+        """Seconds since the last update from the cluster; infinite before the first one."""
         return float("inf") if self._seen is None else time.monotonic() - self._seen
 
     def get(self, model: str) -> Route:
-        """Raises NotFound, or Unavailable before the cluster was first heard of."""
+        """Return the route of a model. Raises NotFound, or Unavailable before the first update."""
         route = self.snapshot.get(model)
         if route is None:
             if self._seen is None:
@@ -138,13 +137,13 @@ class Routes:
         return route
 
     def pick(self, model: str, version: str | None = None) -> Target:
-        """The version that answers this time. Raises NotFound, Unavailable."""
+        """Return the version for one request. Raises NotFound, Unavailable."""
         route = self.get(model)
         return route.pick() if version is None else route.version(version)
 
     async def wait(self) -> None:
-        """Until the cluster was heard of for the first time."""
-        while self._seen is None:  # noqa: ASYNC110  (it is a thread that hears)
+        """Wait for the first update from the cluster."""
+        while self._seen is None:  # noqa: ASYNC110  (a thread sets it)
             await asyncio.sleep(0.05)
 
     def start(self) -> None:
@@ -164,7 +163,7 @@ def _route(manifest: Manifest) -> Route | None:
         return Route(RoutedModel.model_validate(manifest))
     except ValidationError as error:
         log.warning(
-            "model %s is not understood and not served: %s",
+            "model %s has an invalid manifest and is not served: %s",
             manifest.get("metadata", {}).get("name"),
             error,
         )

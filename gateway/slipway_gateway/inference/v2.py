@@ -1,4 +1,4 @@
-"""The Open Inference Protocol under ``/v2``, in plain ASGI: the hot path."""
+"""The Open Inference Protocol (V2) under ``/v2``, in plain ASGI because it is the hot path."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing
@@ -31,7 +31,7 @@ EXTENSIONS = ["binary_tensor_data"]
 
 
 class Exchange:
-    """One request and the way back to its caller."""
+    """One HTTP request and the channel for its response."""
 
     __slots__ = ("context", "headers", "names", "receive", "request_id", "send", "share")
 
@@ -52,7 +52,7 @@ class Exchange:
         self.receive = receive
         self.send = send
         self.share = share
-        """Counts what is held of the body; None in a worker, whose tasks are few."""
+        """Memory share of the body; None in a worker, which runs few tasks."""
 
     async def start(self, status: int, headers: Headers) -> None:
         granted = self.context.headers if self.context else ()
@@ -60,7 +60,7 @@ class Exchange:
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
 
     async def answer(self, answer: Answer, headers: Headers) -> None:
-        """Pass an answer on; packed, if that is worth it and the caller takes it."""
+        """Send a response, compressed if it is large enough and the caller accepts a coding."""
         headers = [(b"content-type", answer.content_type.encode()), *headers]
         if answer.rest is not None or len(answer.head) >= WORTH:
             accepted = self.headers.get(b"accept-encoding")
@@ -93,7 +93,7 @@ class Exchange:
 
 
 class V2:
-    """Handlers by the path of their rule in the access table."""
+    """The V2 handlers by method and path of their rule in the access table."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class V2:
         await self.handlers[rule.method, rule.path](exchange)
 
     async def _infer(self, exchange: Exchange) -> None:
-        assert exchange.context is not None  # noqa: S101  (the access table asks for a token here)
+        assert exchange.context is not None  # noqa: S101  (the access table requires a token here)
         names, headers = exchange.names, exchange.headers
         target = self._routes.pick(names["model"], names.get("version"))
         json_length = headers.get(binary.HEADER)
@@ -157,13 +157,12 @@ class V2:
         target = (
             route.version(names["version"]) if "version" in names else route.live or route.pick()
         )
-        said = await self._metadata_cache.metadata(target)
-        told = {
-            key: value for key, value in (said.parameters or {}).items() if key != CARD
-        }  # it has a route of its own
+        metadata = await self._metadata_cache.metadata(target)
+        # The model card has a route of its own.
+        parameters = {k: value for k, value in (metadata.parameters or {}).items() if k != CARD}
         versions = sorted(route.targets, key=_by_number)
-        public = said.model_copy(
-            update={"name": target.model, "versions": versions, "parameters": told or None}
+        public = metadata.model_copy(
+            update={"name": target.model, "versions": versions, "parameters": parameters or None}
         )
         await exchange.json(
             public.model_dump(mode="json", exclude_none=True), headers=target.headers
@@ -179,10 +178,10 @@ class V2:
         await exchange.json({"name": names["model"], "ready": True})
 
     async def _server(self, exchange: Exchange) -> None:
-        said = ServerMetadata(
+        metadata = ServerMetadata(
             name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS
         )
-        await exchange.json(said.model_dump())
+        await exchange.json(metadata.model_dump())
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json({"live": True})
@@ -197,8 +196,9 @@ def _by_number(version: str) -> tuple[int, str]:
 
 
 async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
-    """Give the answer the wanted binary outputs; gives the header that tells where they begin.
-    Raises Unavailable.
+    """Convert the wanted outputs to binary data; return the header with the JSON's length.
+
+    Raises Unavailable when the response is incomplete or not V2.
     """
     try:
         content = await answer.whole()
@@ -206,6 +206,6 @@ async def _in_form(answer: Answer, wanted: binary.Wanted) -> Headers:
     except UpstreamAborted as error:
         raise Unavailable("the model broke off its answer", retry_after=2) from error
     except ValidationError as error:
-        raise Unavailable("the model gave an answer that is not V2") from error
+        raise Unavailable("the model returned a response that is not V2") from error
     answer.content_type = binary.CONTENT_TYPE.decode()
     return [(binary.HEADER, str(length).encode())]

@@ -1,4 +1,4 @@
-"""What the cluster has of one kind, kept up to date by a thread of its own."""
+"""A thread that mirrors the cluster's objects of one kind."""
 
 import logging
 import threading
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class Watch(Generic[T]):
-    """Lists, then follows each change, for ever; what the API server is away for, it learns
-    afterwards.
+    """A list followed by a watch, repeated until stopped and after each failure.
 
-    ``read`` makes of an object what is kept; None: nothing. ``publish`` gets all that is kept, by
-    name, after each change; the mapping is its own. Both are called in the thread.
+    ``read`` converts a manifest to the stored value; it returns None to skip the object.
+    ``publish`` receives a new mapping of all values by name after each change. The thread calls
+    both.
     """
 
     def __init__(
@@ -50,39 +50,37 @@ class Watch(Generic[T]):
             try:
                 self._follow()
             except (ClusterError, OSError) as error:
-                if (
-                    str(error) != self._problem
-                ):  # without the right to watch, it would be said every second
+                # A lasting error, such as a missing permission, is logged once.
+                if str(error) != self._problem:
                     log.warning("%s cannot be watched: %s", self._kind.name, error)
                 self._problem = str(error)
                 self._stopped.wait(PAUSE_SECONDS)
-            except (
-                Exception
-            ):  # the thread's edge: a dead watcher would leave what is kept stale for ever
-                log.exception("the watch of %s broke; it begins anew", self._kind.name)
+            except Exception:  # the thread's edge: without the thread the values would become stale
+                log.exception("the watch of %s failed; it restarts", self._kind.name)
                 self._stopped.wait(PAUSE_SECONDS)
 
     def _follow(self) -> None:
-        """One connection: the complete list, which also tells what went away unseen, then each
-        change.
+        """List all objects, then watch over one connection.
+
+        The list also reveals deletions that happened without a connection.
         """
-        kept: dict[str, T] = {}
+        values: dict[str, T] = {}
         for manifest in self._cluster.list(self._kind):
-            self._note(kept, manifest)
-        self._publish(dict(kept))
+            self._update(values, manifest)
+        self._publish(dict(values))
         self._problem = None
         for event in self._cluster.watch(self._kind, timeout=self._seconds):
             if self._stopped.is_set():
                 return
             if event.type == "DELETED":
-                kept.pop(event.object["metadata"]["name"], None)
+                values.pop(event.object["metadata"]["name"], None)
             else:
-                self._note(kept, event.object)
-            self._publish(dict(kept))
+                self._update(values, event.object)
+            self._publish(dict(values))
 
-    def _note(self, kept: dict[str, T], manifest: Manifest) -> None:
-        found = self._read(manifest)
-        if found is None:
-            kept.pop(manifest["metadata"]["name"], None)
+    def _update(self, values: dict[str, T], manifest: Manifest) -> None:
+        value = self._read(manifest)
+        if value is None:
+            values.pop(manifest["metadata"]["name"], None)
         else:
-            kept[manifest["metadata"]["name"]] = found
+            values[manifest["metadata"]["name"]] = value

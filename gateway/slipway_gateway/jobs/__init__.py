@@ -1,1 +1,1 @@
-"""Jobs of the cluster that people ask for: trainings, promotions, batches."""
+"""Kubernetes Jobs on behalf of callers: trainings, promotions and batches."""

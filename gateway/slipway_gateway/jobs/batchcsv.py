@@ -1,8 +1,8 @@
-"""A program that writes a batch's result as CSV, in a process of its own.
+"""A program that converts a batch's result to CSV, in a process of its own.
 
-``python -m slipway_gateway.jobs.batchcsv BATCH`` reads the Parquet file piece by piece from
-PostgreSQL at ``SLIPWAY_DATABASE_URL``, and writes to its standard output. A list is JSON, as
-batches read it; a missing value is empty.
+``python -m slipway_gateway.jobs.batchcsv BATCH`` reads the Parquet file in chunks from PostgreSQL
+at ``SLIPWAY_DATABASE_URL`` and writes to its standard output. A list is written as JSON, which
+batches accept as input; a missing value is empty.
 """
 
 import io
@@ -21,7 +21,7 @@ from slipway_gateway.postgresql.connection import EXPORT_STATEMENT_SECONDS
 
 BUFFER = 2**20
 ROWS = 1000
-"""Of a group: the batch Job writes as many."""
+"""Rows per group, the same as in the batch Job."""
 _SIZES = """
 SELECT coalesce(sum(length(content)), 0), coalesce(max(length(content)), 1) FROM batch_files
 WHERE batch_id = %s AND kind = 'result'
@@ -30,9 +30,7 @@ _PIECE = "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'result
 
 
 class ResultFile(io.RawIOBase):
-    """The stored result as a file that can be sought: all pieces but the last have the same
-    size.
-    """
+    """The stored result as a seekable file. All chunks except the last have the same size."""
 
     def __init__(self, connection: "psycopg.Connection[tuple[Any, ...]]", batch_id: str) -> None:
         self._connection = connection
@@ -54,13 +52,13 @@ class ResultFile(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Raises OSError when the result was deleted meanwhile."""
+        """Read from one chunk. Raises OSError when the result was deleted in the meantime."""
         number, start = divmod(self._at, self._piece)
         if self._at >= self._size:
             return 0
         row = self._connection.execute(_PIECE, [self._id, number]).fetchone()
         if row is None:
-            raise OSError(f"piece {number} of batch {self._id} is gone")
+            raise OSError(f"chunk {number} of batch {self._id} does not exist any more")
         content = row[0][start : start + len(buffer)]
         buffer[: len(content)] = content
         self._at += len(content)
@@ -68,7 +66,7 @@ class ResultFile(io.RawIOBase):
 
 
 def main() -> int:
-    """Exit status."""
+    """Run the conversion and return the exit status."""
     url = os.environ["SLIPWAY_DATABASE_URL"]
     parameters: dict[str, Any] = connection_parameters(
         url, statement_seconds=EXPORT_STATEMENT_SECONDS
@@ -91,7 +89,7 @@ _PLAIN = (
     pa.types.is_decimal, pa.types.is_string,
     pa.types.is_large_string, pa.types.is_date, pa.types.is_time, pa.types.is_timestamp,
 )  # fmt: skip
-"""Types that CSV has a form for; all others are JSON in a text."""
+"""Types with a CSV form; values of all other types are written as JSON."""
 
 
 def _type(kind: pa.DataType) -> pa.DataType:

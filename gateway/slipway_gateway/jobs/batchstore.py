@@ -1,4 +1,4 @@
-"""Batches in PostgreSQL: gateway and Jobs both reach it, so no file needs a place of its own."""
+"""Batches and their files in PostgreSQL, which gateway and Jobs share."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -16,22 +16,22 @@ from slipway_gateway.postgresql.tables import batch_files, batches, usage
 
 Charge = Callable[[AsyncConnection], Awaitable[None]]
 PIECE = 2**20
-"""Bytes of a file in one row of the table."""
+"""Maximum size in bytes of a file's chunk in one row."""
 
 
 class BatchStore:
-    """Every call raises DatabaseUnavailable while the database is."""
+    """The store of batches. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, storage: Storage) -> None:
         self._database = database
         self._storage = storage
 
     async def add(self, file: Path, charge: Charge | None, **values: Any) -> tuple[Row[Any], bool]:
-        """The batch with its file, or the one that its caller made before with the same key; and
-        whether it is new.
+        """Store a batch with its file; return it, and True when it is new.
 
-        ``charge`` enters a new batch into the ledger of a quota, in the same transaction; what it
-        raises passes. Raises StorageSpent, StorageFull.
+        For a repeated idempotency key the existing batch is returned. ``charge`` charges a new
+        batch to the quota in the same transaction. Raises StorageSpent, StorageFull, and the errors
+        of ``charge``.
         """
         async with self._database.transaction() as connection:
             statement = (
@@ -53,19 +53,19 @@ class BatchStore:
             return row, True
 
     async def started(self, batch_id: str, job: str) -> None:
-        """Note the name of its Job."""
+        """Store the name of the batch's Job."""
         await self._database.run(
             update(batches).where(batches.c.batch_id == batch_id).values(job=job)
         )
 
     async def get(self, subject: str, batch_id: str) -> Row[Any] | None:
-        """None for someone else's, too."""
+        """Return a batch of the caller; None also for a batch of another caller."""
         own = (batches.c.batch_id == batch_id, batches.c.subject == subject)
         rows = await self._database.run(select(batches).where(*own))
         return rows[0] if rows else None
 
     async def list(self, subject: str, limit: int) -> Sequence[Row[Any]]:
-        """The newest first."""
+        """Return the caller's batches, the newest first."""
         query = (
             select(batches)
             .where(batches.c.subject == subject)
@@ -75,7 +75,7 @@ class BatchStore:
         return await self._database.run(query)
 
     async def result(self, batch_id: str) -> AsyncIterator[bytes]:
-        """The pieces of the result; a connection is held for each only while it is read."""
+        """Yield the chunks of the result, each read by a transaction of its own."""
         number = 0
         while True:
             place = (
@@ -90,7 +90,7 @@ class BatchStore:
             number += 1
 
     async def delete(self, batch_id: str) -> None:
-        """With all its files. Rows that were charged and are not predicted go back to the quota."""
+        """Delete a batch with its files; return charged rows without a prediction to the quota."""
         async with self._database.transaction() as connection:
             where = batches.c.batch_id == batch_id
             row = (
@@ -108,5 +108,5 @@ class BatchStore:
                 )
 
     async def sweep(self) -> None:
-        """Forget what is expired."""
+        """Delete expired batches."""
         await self._database.run(delete(batches).where(batches.c.expires < datetime.now(UTC)))

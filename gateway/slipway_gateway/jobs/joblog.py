@@ -1,4 +1,4 @@
-"""A Job's log as a stream: lines come from a blocking reader in a thread, and leave as text."""
+"""A Job's log as an asynchronous stream, read by a thread with a blocking client."""
 
 import asyncio
 import logging
@@ -11,22 +11,24 @@ from slipway_gateway.errors import GatewayError, Unavailable
 log = logging.getLogger(__name__)
 
 FOLLOWERS = 32
-"""Logs that are read at once; each holds a thread and a connection to the cluster."""
+"""Maximum number of concurrent streams; each uses a thread and a connection to the cluster."""
 AHEAD = 1000
-"""Lines that are read before a slow caller has taken them."""
+"""Maximum number of buffered lines for a slow caller."""
 
 
 class LogReaders:
-    """The threads that read, bounded. A daemon thread each: a silent Job must not keep the process
-    from ending.
+    """A bounded number of reader threads.
+
+    They are daemon threads, so that a Job without output does not delay the process's exit.
     """
 
     def __init__(self, limit: int = FOLLOWERS) -> None:
         self._free = threading.Semaphore(limit)
 
     async def stream(self, lines: Iterator[str]) -> AsyncGenerator[bytes, None]:
-        """UTF-8 text, a line each. Raises Unavailable at once when too many read, and what the
-        first line raises.
+        """Return a stream of UTF-8 lines.
+
+        Raises Unavailable immediately when all readers are busy, and the errors of the first line.
         """
         if not self._free.acquire(blocking=False):
             raise Unavailable("too many logs are being followed", retry_after=10)
@@ -41,10 +43,10 @@ async def _rest(reader: "_Reader", line: bytes | None) -> AsyncGenerator[bytes, 
         while line is not None:
             yield line
             line = await reader.next()
-    except GatewayError as error:  # in the middle of an answer nothing else can be said
+    except GatewayError as error:  # the status was sent, so the error becomes the last log line
         yield f"\n{error}\n".encode()
     finally:
-        reader.left = True
+        reader.closed = True
 
 
 class _Reader:
@@ -55,8 +57,8 @@ class _Reader:
         self._loop = loop
         self._free = free
         self._read: asyncio.Queue[bytes | GatewayError | None] = asyncio.Queue(AHEAD)
-        self.left = False
-        """Nobody listens any more."""
+        self.closed = False
+        """True when the caller has disconnected."""
 
     async def next(self) -> bytes | None:
         found = await self._read.get()
@@ -65,28 +67,28 @@ class _Reader:
         return found
 
     def run(self) -> None:
-        """The thread. A caller that has left is noticed at the next line."""
+        """Read all lines in the thread; stop at the next line after a disconnect."""
         end: GatewayError | None = None
         try:
             for line in self._lines:
-                if self.left:
+                if self.closed:
                     return
                 self._put(line.encode() + b"\n")
         except GatewayError as error:
             end = error
-        except Exception:  # the thread's edge: without an end the caller would wait for ever
-            log.exception("a log could not be read")
+        except Exception:  # the thread's edge: without an end the caller would wait indefinitely
+            log.exception("a Job's log cannot be read")
             end = Unavailable("the log cannot be read")
         finally:
             self._free.release()
             self._put(end)
 
     def _put(self, found: bytes | GatewayError | None) -> None:
-        """Wait until there is room, as long as somebody listens."""
+        """Wait until the queue has a free place or the caller has disconnected."""
         if self._loop.is_closed():  # the process ends
             return
         put = asyncio.run_coroutine_threadsafe(self._read.put(found), self._loop)
-        while not put.done() and not self.left and not self._loop.is_closed():
+        while not put.done() and not self.closed and not self._loop.is_closed():
             with suppress(TimeoutError):
                 put.result(1.0)
         put.cancel()

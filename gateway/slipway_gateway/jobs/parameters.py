@@ -1,4 +1,4 @@
-"""Parameters of a Job template: what it takes, as it says itself, and what a caller gave."""
+"""Parameters of a Job template: its JSON Schema, and the validation of a caller's values."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -17,8 +17,9 @@ NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProper
 
 
 def schema_of(template: Manifest) -> dict[str, Any]:
-    """JSON Schema of what the template takes: its annotation. One that says nothing takes nothing.
-    Raises Unavailable.
+    """Return the JSON Schema in the template's annotation; without one it has no parameters.
+
+    Raises Unavailable when the annotation is not a JSON Schema.
     """
     text = template["metadata"].get("annotations", {}).get(PARAMETERS)
     if text is None:
@@ -29,15 +30,14 @@ def schema_of(template: Manifest) -> dict[str, Any]:
         Draft202012Validator.check_schema(schema)
     except (orjson.JSONDecodeError, SchemaError):
         raise Unavailable(
-            f"what the Job template {name} takes cannot be read: its annotation {PARAMETERS} "
-            "is wrong"
+            f"the annotation {PARAMETERS} of the Job template {name} is not a valid JSON Schema"
         ) from None
-    # What nobody has declared would only be found out by the Job, minutes later.
+    # Only the Job would detect an undeclared parameter, minutes later.
     return {**schema, "type": "object", "additionalProperties": False}
 
 
 def check(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """Raises InvalidInput naming the parameter."""
+    """Validate parameters against the schema. Raises InvalidInput with the parameter's name."""
     known = schema.get("properties", {})
     for name, value in given.items():
         if name not in known:
@@ -52,26 +52,25 @@ def check(schema: Mapping[str, Any], given: Mapping[str, Any]) -> None:
             )
     worst = best_match(Draft202012Validator(schema).iter_errors(given))
     if worst is not None:
-        raise InvalidInput(
-            ".".join(["parameters", *map(str, worst.absolute_path)]), _said(worst, known)
-        )
+        field = ".".join(["parameters", *map(str, worst.absolute_path)])
+        raise InvalidInput(field, _problem(worst, known))
     for name, value in given.items():
         if isinstance(value, dict | list) or "\0" in str(value):
-            raise InvalidInput(f"parameters.{name}", "is not a plain value")
+            raise InvalidInput(f"parameters.{name}", "is not a string, number or boolean")
 
 
 def _is_json_number(value: float) -> bool:
-    """Python's parser reads more than others do: whole numbers of any length, NaN and infinity."""
+    """Return False for numbers that only Python's parser accepts: long integers, NaN, infinity."""
     return math.isfinite(value) if isinstance(value, float) else -(2**63) <= value < 2**64
 
 
-def _said(error: ValidationError, known: Mapping[str, Any]) -> str:
+def _problem(error: ValidationError, known: Mapping[str, Any]) -> str:
     about = known.get(str(next(iter(error.absolute_path), "")), {}).get("description")
     return f"{error.message:.300}" + (f" ({about})" if about else "")
 
 
 def arguments(given: Mapping[str, Any]) -> Iterator[str]:
-    """``--set=NAME=VALUE`` for each; a null is one that was not given."""
+    """Yield ``--set=NAME=VALUE`` for each parameter except null ones."""
     for name, value in given.items():
         if value is not None:
             text = value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,8 +1,8 @@
-"""A program that counts the rows of an uploaded file, in a process with bounds of its own.
+"""A program that counts the rows of an uploaded file, in a process with resource limits.
 
 ``python -m slipway_gateway.jobs.rowcount FORMAT SECONDS`` reads the file at its standard input,
-which can be sought, and writes the number of rows. Of a Parquet file only the footer is read. A
-file that cannot be read to its end has the rows before the error; the batch Job validates the rest.
+which must be seekable, and prints the number of rows. It reads only the footer of a Parquet file.
+In an invalid CSV file the rows before the error count; the batch Job validates the file later.
 """
 
 import csv
@@ -13,15 +13,15 @@ import sys
 from typing import BinaryIO
 
 FIELD = 2**20
-"""Characters of a CSV field: the batch Job's own limit."""
+"""Maximum length of a CSV field, the same as in the batch Job."""
 FOOTER = 4 * 2**20
-"""Bytes of a Parquet footer: 200 columns and 1,000 row groups fit."""
+"""Maximum size of a Parquet footer in bytes, enough for 200 columns and 1,000 row groups."""
 MEMORY = 2 * 2**30
-"""Bytes of address space; Arrow alone reserves most of it."""
+"""Address space in bytes; Arrow alone reserves most of it."""
 
 
 def csv_rows(file: BinaryIO) -> int:
-    """Rows after the first line, without blank lines."""
+    """Count the rows after the header, without blank lines."""
     csv.field_size_limit(FIELD)
     rows = 0
     try:
@@ -35,10 +35,8 @@ def csv_rows(file: BinaryIO) -> int:
 
 
 def parquet_rows(file: BinaryIO) -> int:
-    """By the footer: neither pages nor columns are read. 0 when there is no footer, or one that is
-    larger than ``FOOTER``.
-    """
-    import pyarrow.parquet as pq  # only here: CSV is counted without it
+    """Return the number of rows in the footer; 0 for an invalid one or one above ``FOOTER``."""
+    import pyarrow.parquet as pq  # CSV files do not need it
     from pyarrow import ArrowException
 
     size = file.seek(0, os.SEEK_END)
@@ -53,7 +51,7 @@ def parquet_rows(file: BinaryIO) -> int:
 
 
 def main() -> int:
-    """Exit status."""
+    """Run the count and return the exit status."""
     kind, seconds = sys.argv[1], int(sys.argv[2])
     for what, limit in (
         (resource.RLIMIT_AS, MEMORY),

@@ -1,5 +1,6 @@
-"""Jobs that people ask for through the gateway. They are objects of the cluster, and what is known
-of one is read from there: a gateway that ends and begins again forgets none.
+"""Submission of Jobs on behalf of callers.
+
+The cluster's objects are the only state, so that a restart of the gateway loses nothing.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ IdempotencyKey = Annotated[
         max_length=255,
         pattern=r"^[\x21-\x7e]+$",
         description=(
-            "the same key again gives what the first request made; with another body it is refused"
+            "a repeated key returns the object of the first request; another body is rejected"
         ),
     ),
 ]
@@ -39,7 +40,7 @@ MAX_RESULTS = 1000
 
 
 class JobState(StrEnum):
-    """How far a Job is."""
+    """The states of a Job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -49,15 +50,15 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class Submission:
-    """What is asked for, by whom."""
+    """A caller's request for a Job."""
 
     purpose: str
     template: str
-    """The suspended CronJob."""
+    """Name of the suspended CronJob."""
     model: str
     subject: str
     content: Mapping[str, Any]
-    """What was asked for, as it is shown to whoever asks for the Job."""
+    """The request body, which the API returns with the Job."""
     args: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
@@ -65,94 +66,84 @@ class Submission:
 
     @cached_property
     def name(self) -> str:
-        """The Job's name: the same for the same key of the same caller, so that the cluster itself
-        refuses a second one.
-        """
-        source = (
-            new_id()
-            if self.key is None
-            else "\0".join((self.subject, self.purpose, self.model, self.key))
-        )
+        """The Job's name, derived from caller and key, so that the cluster rejects a duplicate."""
+        parts = (self.subject, self.purpose, self.model, self.key)
+        source = new_id() if self.key is None else "\0".join(map(str, parts))
         return f"{self.template}-{hashlib.sha256(source.encode()).hexdigest()[:10]}"
 
 
 class Submissions:
-    """The door to the cluster for Jobs. Unlike the cluster's own, these calls do not block the
-    event loop.
+    """An asynchronous adapter of the cluster client for Jobs.
+
+    Its calls run in threads and do not block the event loop.
     """
 
     def __init__(self, cluster: Cluster, *, per_caller: int) -> None:
         self._cluster = cluster
         self._per_caller = per_caller
         self._turn = threading.Lock()
-        """Counting and creating are one step, for the callers of this process."""
+        """Held while Jobs are counted and created, so that both are one step in this process."""
         self._results: dict[str, dict[str, Any]] = {}
-        """By the Job's uid: what was said at an end does not change, and each look costs three
-        calls.
-        """
+        """Results by the Job's uid. A result is final, and reading it costs three calls."""
 
     async def template(self, name: str) -> Manifest:
-        """The suspended CronJob that Jobs are made from. Raises NotFound, Unavailable."""
+        """Return the suspended CronJob that is a Job's template. Raises NotFound, Unavailable."""
 
         def found() -> Manifest:
-            with _heard():
+            with _cluster_errors():
                 return self._cluster.get(CRON_JOB, name)
 
         try:
             return await to_thread.run_sync(found)
         except Missing:
-            raise NotFound(f"the Job template {name} is not there") from None
+            raise NotFound(f"the Job template {name} does not exist") from None
 
-    async def submit(self, asked: Submission) -> tuple[Manifest, bool]:
-        """The Job, and whether it is new: an earlier request with the same key has made it
-        otherwise.
+    async def submit(self, submission: Submission) -> tuple[Manifest, bool]:
+        """Create a Job; return it, and True when it is new.
 
-        Raises NotFound, KeyReused, TooManyJobs, Unavailable.
+        For a repeated idempotency key the existing Job is returned. Raises NotFound, KeyReused,
+        TooManyJobs, Unavailable.
         """
-        return await to_thread.run_sync(self._submit, asked)
+        return await to_thread.run_sync(self._submit, submission)
 
     async def check_room(self, subject: str) -> None:
-        """Whether the caller may begin one more Job. Raises TooManyJobs, Unavailable."""
+        """Check that the caller may start another Job. Raises TooManyJobs, Unavailable."""
 
         def check() -> None:
-            with _heard():
+            with _cluster_errors():
                 self._check_room(subject, self._cluster.list(JOB))
 
         await to_thread.run_sync(check)
 
     def _check_room(self, subject: str, jobs: Iterable[Manifest]) -> None:
-        if (
-            sum(submitted_by(job) == subject and not is_over(job) for job in jobs)
-            >= self._per_caller
-        ):
+        unfinished = sum(submitted_by(job) == subject and not is_over(job) for job in jobs)
+        if unfinished >= self._per_caller:
             raise TooManyJobs(self._per_caller)
 
-    def _submit(self, asked: Submission) -> tuple[Manifest, bool]:
-        name, content = (
-            asked.name,
-            orjson.dumps(asked.content, option=orjson.OPT_SORT_KEYS).decode(),
-        )
-        labels = {PURPOSE: asked.purpose, MODEL: asked.model}
+    def _submit(self, submission: Submission) -> tuple[Manifest, bool]:
+        name = submission.name
+        content = orjson.dumps(submission.content, option=orjson.OPT_SORT_KEYS).decode()
+        labels = {PURPOSE: submission.purpose, MODEL: submission.model}
         annotations = {
-            SUBMITTED_BY: asked.subject,
+            SUBMITTED_BY: submission.subject,
             SUBMITTED: datetime.now(UTC).isoformat(),
             REQUEST: content,
         }
-        with self._turn, _heard():
+        with self._turn, _cluster_errors():
             jobs = self._cluster.list(JOB)
             if all(job["metadata"]["name"] != name for job in jobs):
-                self._check_room(asked.subject, jobs)
+                self._check_room(submission.subject, jobs)
             try:
                 job = self._cluster.create_job(
-                    asked.template,
+                    submission.template,
                     name=name,
-                    args=asked.args,
-                    env=asked.env,
+                    args=submission.args,
+                    env=submission.env,
                     labels=labels,
                     annotations=annotations,
                 )
             except Missing:
-                raise NotFound(f"the Job template {asked.template} is not there") from None
+                raise NotFound(f"the Job template {submission.template} does not exist") from None
             except Taken:
                 found = self._cluster.get(JOB, name)
             else:
@@ -162,54 +153,53 @@ class Submissions:
         return found, False
 
     async def find(self, purpose: str, model: str, name: str) -> Manifest:
-        """Raises NotFound, also for a Job of another purpose or model; Unavailable."""
+        """Return a Job. Raises NotFound, also for another purpose or model, and Unavailable."""
         return await to_thread.run_sync(self._find, purpose, model, name)
 
     def _find(self, purpose: str, model: str, name: str) -> Manifest:
-        with _heard():
-            # By the list and not by the name: whatever a caller writes there never becomes part of
-            # a URL.
+        with _cluster_errors():
+            # A list instead of a get, so that a caller's text never becomes part of a URL.
             for each in self._cluster.list(JOB, {PURPOSE: purpose, MODEL: model}):
                 if each["metadata"]["name"] == name:
                     return each
         raise NotFound(f"there is no {purpose} {name} of model {model}")
 
     async def all(self, purpose: str, model: str) -> list[Manifest]:
-        """The newest first. Raises Unavailable."""
+        """Return the Jobs of a model, the newest first. Raises Unavailable."""
 
         def listed() -> list[Manifest]:
-            with _heard():
+            with _cluster_errors():
                 return self._cluster.list(JOB, {PURPOSE: purpose, MODEL: model})
 
         return sorted(await to_thread.run_sync(listed), key=submitted, reverse=True)
 
     async def cancel(self, purpose: str, model: str, name: str) -> None:
-        """End the Job; nothing is left of it. Raises NotFound, Conflict when it is over,
-        Unavailable.
-        """
+        """Delete a Job. Raises NotFound, Conflict when it has finished, Unavailable."""
         job = await self.find(purpose, model, name)
         if is_over(job):
-            raise Conflict(f"{purpose} {name} is over already")
+            raise Conflict(f"{purpose} {name} has already finished")
 
         def delete() -> None:
-            with _heard():
+            with _cluster_errors():
                 self._cluster.delete(JOB, name)
 
         await to_thread.run_sync(delete)
 
     def lines(self, name: str, *, follow: bool) -> Iterator[str]:
-        """Lines of the Job's log, in the caller's thread; none when it has no pod, or no more.
+        """Yield the lines of a Job's log, blocking; none when the Job has no pod.
+
         Raises Unavailable.
         """
-        with _heard():
+        with _cluster_errors():
             try:
                 yield from self._cluster.logs(JOB, name, follow=follow)
             except Missing:
                 return
 
     async def result(self, job: Manifest) -> dict[str, Any] | None:
-        """What a Job of ours printed last: one JSON object. None while it runs, and when its log is
-        gone. Raises Unavailable.
+        """Return the JSON object that is the last output of a Job.
+
+        It is None while the Job runs and when its log does not exist any more. Raises Unavailable.
         """
         uid = job["metadata"]["uid"]
         if uid in self._results or not is_over(job):
@@ -225,8 +215,8 @@ class Submissions:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """The cluster's errors as ours. What is not known there is for the caller to say."""
+def _cluster_errors() -> Iterator[None]:
+    """Convert errors of the cluster to Unavailable, except Missing and Taken."""
     try:
         yield
     except (Missing, Taken):
@@ -248,7 +238,7 @@ def _result(lines: Iterator[str]) -> dict[str, Any] | None:
 
 
 def state(job: Manifest) -> JobState:
-    """By its conditions and its pods."""
+    """Return the state of a Job by its conditions and its pods."""
     status = job.get("status", {})
     over = {each["type"] for each in status.get("conditions", []) if each["status"] == "True"}
     if over & {"Complete", "Failed"}:
@@ -257,29 +247,29 @@ def state(job: Manifest) -> JobState:
 
 
 def is_over(job: Manifest) -> bool:
-    """Either way."""
+    """Return True for a finished Job, succeeded or failed."""
     return state(job) in (JobState.SUCCEEDED, JobState.FAILED)
 
 
 def reason(job: Manifest) -> str | None:
-    """Why it failed, in the cluster's words."""
+    """Return the cluster's reason for a Job's failure."""
     conditions = job.get("status", {}).get("conditions", [])
     failed = (each for each in conditions if each["type"] == "Failed" and each["status"] == "True")
     return next((each.get("message") or each.get("reason") for each in failed), None)
 
 
 def created(job: Manifest) -> str:
-    """RFC 3339, UTC."""
+    """Return the creation time (RFC 3339, UTC)."""
     return str(job["metadata"]["creationTimestamp"])
 
 
 def submitted(job: Manifest) -> str:
-    """To the microsecond, where the cluster's own time knows seconds; RFC 3339, UTC."""
+    """Return the time of submission in microseconds (RFC 3339, UTC); ``created`` has seconds."""
     return str(job["metadata"].get("annotations", {}).get(SUBMITTED, created(job)))
 
 
 def finished(job: Manifest) -> datetime | None:
-    """When it ended, either way."""
+    """Return the time at which a Job succeeded or failed."""
     for each in job.get("status", {}).get("conditions", []):
         if each["type"] in ("Complete", "Failed") and each["status"] == "True":
             return datetime.fromisoformat(each["lastTransitionTime"])
@@ -287,11 +277,11 @@ def finished(job: Manifest) -> datetime | None:
 
 
 def asked_for(job: Manifest) -> dict[str, Any]:
-    """The content of the submission."""
+    """Return the content of the submission."""
     found: dict[str, Any] = orjson.loads(job["metadata"].get("annotations", {}).get(REQUEST, "{}"))
     return found
 
 
 def submitted_by(job: Manifest) -> str:
-    """Subject of who asked for it, ``user:ada``."""
+    """Return the subject that submitted a Job, such as ``user:ada``."""
     return str(job["metadata"].get("annotations", {}).get(SUBMITTED_BY, ""))

@@ -1,4 +1,4 @@
-"""A file on its way in: streamed to disk, counted, its kind told by its first bytes."""
+"""Upload of a file: streamed to disk, its format detected and its rows counted."""
 
 import asyncio
 import hashlib
@@ -20,15 +20,15 @@ from slipway_gateway.errors import TooLarge, Unavailable, UnsupportedType
 PARQUET = b"PAR1"
 FIELD = b"file"
 OVERHEAD = 64 * 2**10
-"""Bytes around the file that a multipart body may have."""
+"""Maximum size in bytes of the rest of a multipart body."""
 SECONDS = 30
-"""For counting a file's rows, and for waiting until it is this file's turn."""
+"""Timeout for counting a file's rows, and for the wait before it."""
 PROCESSES = 2
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A complete file; gone when its block ends."""
+    """A complete file, which is deleted at the end of its block."""
 
     path: Path
     size: int
@@ -38,15 +38,16 @@ class Upload:
 
 
 class RowCounter:
-    """Counts rows in processes with bounds of their own; ``PROCESSES`` at the same time, each takes
-    up to a processor.
-    """
+    """A counter of rows in up to ``PROCESSES`` concurrent processes with resource limits."""
 
     def __init__(self) -> None:
         self._free = asyncio.Semaphore(PROCESSES)
 
     async def count(self, upload: Upload) -> int:
-        """Rows of the file. Raises InvalidInput, Unavailable when no process is free in time."""
+        """Return the number of rows of a file.
+
+        Raises InvalidInput, and Unavailable when no process is free in time.
+        """
         try:
             await asyncio.wait_for(self._free.acquire(), SECONDS)
         except TimeoutError:
@@ -86,10 +87,7 @@ async def _counted(upload: Upload) -> int:
     if process.returncode != 0:
         raise InvalidInput(
             "file",
-            (
-                "its rows cannot be counted with the memory and time that are allowed; send a "
-                "smaller file"
-            ),
+            "its rows cannot be counted with the allowed memory and time; send a smaller file",
         )
     return int(output)
 
@@ -117,9 +115,9 @@ class _Sink:
 async def received(
     pieces: AsyncIterator[bytes], content_type: str, limit: int
 ) -> AsyncIterator[Upload]:
-    """The field ``file`` of a multipart body, or with another content type the body itself.
+    """Store the field ``file`` of a multipart body, or the whole body of another content type.
 
-    Raises TooLarge, UnsupportedType, MalformedRequest, InvalidInput, and what the pieces raise.
+    Raises TooLarge, UnsupportedType, MalformedRequest, InvalidInput, and the errors of ``pieces``.
     """
     with tempfile.NamedTemporaryFile(prefix="batch-") as file:
         sink = _Sink(file, limit)
@@ -152,7 +150,7 @@ def _format(sink: _Sink) -> str:
 
 
 class _Form:
-    """A multipart/form-data body of which one field is wanted."""
+    """A parser of a multipart/form-data body that stores the field ``file``."""
 
     def __init__(self, sink: _Sink, boundary: bytes) -> None:
         if not boundary:
@@ -173,14 +171,14 @@ class _Form:
         self._parser = MultipartParser(boundary, callbacks)
 
     def feed(self, piece: bytes) -> None:
-        """Raises MalformedRequest, TooLarge."""
+        """Parse a chunk. Raises MalformedRequest, TooLarge."""
         try:
             self._parser.write(piece)
         except FormParserError as error:
             raise MalformedRequest(f"the body is not multipart/form-data: {error}") from None
 
     def end(self) -> None:
-        """Raises MalformedRequest, InvalidInput."""
+        """Check that the body is complete. Raises MalformedRequest, InvalidInput."""
         if not self._complete:
             raise MalformedRequest("the multipart body ends before its last boundary")
         if not self._found:
@@ -203,7 +201,7 @@ class _Form:
         ):
             return
         if self._found:
-            raise InvalidInput("file", "is there twice; send one file")
+            raise InvalidInput("file", "is given twice; send one file")
         self._wanted = self._found = True
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -1,1 +1,1 @@
-"""The database: its door, its tables and their migrations, its queue."""
+"""Access to PostgreSQL: connections, tables, migrations and the job queue."""

@@ -1,6 +1,4 @@
-"""Connections to PostgreSQL that a silent server cannot hold: each wait for an answer has a
-deadline.
-"""
+"""Connections to PostgreSQL with a client-side deadline, for servers that do not respond."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -13,23 +11,21 @@ from slipway_contract.postgresql import client_seconds, connection_parameters
 STATEMENT_SECONDS = 20.0
 TRANSACTION_SECONDS = 60.0
 EXPORT_STATEMENT_SECONDS = 120.0
-"""An export sorts all labelled predictions of its time before it reads the first one."""
+"""An export sorts all labelled predictions of its period before it returns the first row."""
 
 
 class Connection(AsyncConnection[Any]):
-    """A connection that is closed when the server does not answer a statement within
-    ``statement_seconds`` and a margin.
+    """A connection that is closed when a statement exceeds ``statement_seconds`` and a margin.
 
-    psycopg waits without a limit, and a pool waits with it when it looks whether a connection is
-    alive. ``statement_seconds`` may be changed for a while, together with the server's
-    ``statement_timeout``.
+    psycopg waits without a limit, and so does a pool that checks a connection. A caller may change
+    ``statement_seconds`` temporarily, together with the server's ``statement_timeout``.
     """
 
     statement_seconds: float = STATEMENT_SECONDS
     _listens = False
 
     @classmethod
-    async def connect(  # type: ignore[override]  # only with keywords, as all of our callers do
+    async def connect(  # type: ignore[override]  # our callers pass keywords only
         cls, conninfo: str = "", *, statement_seconds: float = STATEMENT_SECONDS, **given: Any
     ) -> Self:
         connection = await super().connect(conninfo, **given)
@@ -37,7 +33,7 @@ class Connection(AsyncConnection[Any]):
         return connection
 
     async def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:  # noqa: ASYNC109  (psycopg's)
-        if self._listens:  # for notifications, which may never come
+        if self._listens:  # a notification may never arrive
             return await super().wait(gen, interval, timeout)
         seconds = client_seconds(self.statement_seconds)
         deadline = time.monotonic() + seconds
@@ -66,7 +62,7 @@ class Connection(AsyncConnection[Any]):
 
 
 def parameters(url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> dict[str, Any]:
-    """Return the keywords of ``Connection.connect`` for a connection of gateway or worker."""
+    """Return the keyword arguments of ``Connection.connect`` for gateway and worker."""
     shared = connection_parameters(
         url, statement_seconds=statement_seconds, transaction_idle_seconds=TRANSACTION_SECONDS
     )

@@ -1,4 +1,4 @@
-"""The door to PostgreSQL for everything but the hot path."""
+"""The connection pool and the transactions of the gateway, based on SQLAlchemy."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,39 +19,36 @@ from slipway_gateway.postgresql.connection import (
 )
 
 MAINTENANCE_SECONDS = 600.0
-"""For a transaction that touches every row of a person or of a day: it may take long, and nobody
-waits for it.
-"""
+"""Timeout of background transactions that update all rows of a user or of a day."""
 CONSTRAINT_CLASSES = ("21", "22", "23", "44", "54", "P0")
-"""Classes of SQLSTATE by which PostgreSQL refuses a row however often it is sent: cardinality,
-data, integrity, check option, program limits (a key that no index takes), and errors that a trigger
-raises.
+"""Classes of SQLSTATE for rows that PostgreSQL rejects at every retry: cardinality, data,
+integrity, check option, program limits (a key too large for an index), and errors of triggers.
 """
 
 
 class ConstraintViolation(Exception):
-    """The database will never take this, however often it is sent."""
+    """The database rejects a row; a retry would fail the same way."""
 
 
 class DatabaseUnavailable(Unavailable):
-    """The database cannot be reached, or is not as the migrations make it."""
+    """The database cannot be reached, or its schema is not the one of the migrations."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__("the database cannot be asked now", retry_after=5)
+        super().__init__("the database is unavailable", retry_after=5)
         self.cause = str(getattr(cause, "orig", cause)).partition("\n")[0]
 
 
 def sqlalchemy_url(url: str) -> str:
-    """A plain libpq URL with the driver that SQLAlchemy is to use."""
+    """Return a libpq URL with SQLAlchemy's driver name."""
     return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
 
 
 class Database:
-    """A small pool of connections. Every use raises DatabaseUnavailable while there is no database,
-    and ConstraintViolation when a row breaks a rule of its table.
+    """A small connection pool.
 
-    ``statement_seconds`` is the time that a statement may take; a transaction may take three times
-    as long.
+    All methods raise DatabaseUnavailable, and ConstraintViolation for a row that violates a
+    constraint of its table. ``statement_seconds`` is the timeout of a statement; a transaction may
+    take three times as long.
     """
 
     def __init__(self, url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
@@ -73,10 +70,10 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """Committed at the end of the block, rolled back when it raises.
+        """Open a transaction that commits at the end of the block and rolls back on an error.
 
-        ``seconds`` is the time for the transaction, and for each of its statements; None: the usual
-        ones.
+        ``seconds`` is the timeout of the transaction and of each statement; None means the
+        defaults.
         """
         try:
             async with (
@@ -86,18 +83,17 @@ class Database:
                 if seconds is None:
                     yield connection
                 else:
-                    async with _patience(connection, seconds):
+                    async with _statement_timeout(connection, seconds):
                         yield connection
         except DBAPIError as error:
-            # psycopg refuses some values itself, without an SQLSTATE.
+            # psycopg rejects some values itself, without an SQLSTATE.
             code = str(getattr(error.orig, "sqlstate", None) or "")
             if isinstance(error, DataError | IntegrityError) or code.startswith(CONSTRAINT_CLASSES):
                 raise ConstraintViolation(str(error.orig).partition("\n")[0]) from error
             raise DatabaseUnavailable(error) from error
         except TimeoutError as error:
-            late = OSError(
-                f"a transaction was not done within {seconds or self._transaction_seconds:g} s"
-            )
+            limit = seconds or self._transaction_seconds
+            late = OSError(f"a transaction did not complete within {limit:g} s")
             raise DatabaseUnavailable(late) from error
         except (PoolTimeoutError, OSError) as error:
             raise DatabaseUnavailable(error) from error
@@ -105,21 +101,20 @@ class Database:
     async def run(
         self, statement: Any, parameters: Any = None, *, seconds: float | None = None
     ) -> list[Row[Any]]:
-        """One statement in a transaction of its own."""
+        """Run one statement in its own transaction and return its rows."""
         async with self.transaction(seconds=seconds) as connection:
             result = await connection.execute(statement, parameters)
             return list(result.all()) if result.returns_rows else []
 
 
 @asynccontextmanager
-async def _patience(connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
-    """Give each statement of a transaction that many seconds."""
+async def _statement_timeout(connection: AsyncConnection, seconds: float) -> AsyncIterator[None]:
+    """Set the statement timeout on client and server for the current transaction."""
     raw = (await connection.get_raw_connection()).driver_connection
     if not isinstance(raw, Connection):
         raise TypeError(f"a connection of {type(raw).__name__} has no deadline")
     usual, raw.statement_seconds = raw.statement_seconds, seconds
     try:
-        # The setting ends with the transaction.
         await connection.execute(text(f"SET LOCAL statement_timeout = {round(seconds * 1000)}"))
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Brings the database to the tables of this release; safe to run again, and by several at once."""
+"""Database migration to this release's schema; idempotent and safe for concurrent replicas."""
 
 from pathlib import Path
 
@@ -11,16 +11,17 @@ from slipway_gateway.postgresql import queue_schema
 from slipway_gateway.postgresql.database import sqlalchemy_url
 
 LOCK = 0x5119_0001
-"""Key of the advisory lock: replicas that start together migrate one after the other."""
+"""Key of the advisory lock that serializes the migrations of concurrent replicas."""
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Upgrade to the revision, the newest one by default. Raises sqlalchemy.exc.OperationalError
-    when there is no database.
+    """Upgrade the schema to ``revision``, by default the newest one.
+
+    Raises sqlalchemy.exc.OperationalError when the database is unavailable.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    # Without a statement_timeout: a migration may rewrite a table, or wait for another replica's.
+    # No statement_timeout: a migration may rewrite a table or wait for another replica's lock.
     engine = create_engine(sqlalchemy_url(url), connect_args=connection_parameters(url))
     try:
         with engine.begin() as connection:

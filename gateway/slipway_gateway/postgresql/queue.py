@@ -1,7 +1,7 @@
-"""The door to procrastinate: what waits to be done, in PostgreSQL.
+"""An adapter of procrastinate, a job queue in PostgreSQL.
 
-A job of the queue only says that somebody should look; what is to be done, and whether it still is,
-stands in our own tables. So a job that comes twice does nothing the second time.
+A queued job is only a notification. Our own tables contain the work and its state, so that a
+duplicate job has no effect.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,15 +20,15 @@ PREDICTIONS = "predictions"
 
 
 class RetryLater(Exception):
-    """Not now; look again after so many seconds."""
+    """A request to run the job again after ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"again in {seconds:.1f} s")
+        super().__init__(f"retry in {seconds:.1f} s")
         self.seconds = seconds
 
 
-class _AsAsked(BaseRetryStrategy):
-    """Who works says when to look again; a bug or an absent database is looked at again soon."""
+class _RetryStrategy(BaseRetryStrategy):
+    """A retry after the time in RetryLater, or soon after any other error."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002
         seconds = exception.seconds if isinstance(exception, RetryLater) else 5.0
@@ -36,7 +36,7 @@ class _AsAsked(BaseRetryStrategy):
 
 
 class Queue:
-    """Deferring needs only a connection of the caller's; working needs ``opened``."""
+    """The job queue. ``defer`` uses the caller's connection; ``work`` requires ``opened``."""
 
     def __init__(self, url: str, *, statement_seconds: float = STATEMENT_SECONDS) -> None:
         given = parameters(url, statement_seconds=statement_seconds)
@@ -46,14 +46,15 @@ class Queue:
         self._app = App(connector=connector)
 
     def handle(self, queue: str, work: Callable[..., Awaitable[None]]) -> None:
-        """What is done for a job of that queue: ``work(attempts, **arguments)``, the attempts
-        before. It may raise RetryLater.
+        """Register ``work(attempts, **arguments)`` as the handler of a queue.
+
+        ``attempts`` is the number of earlier attempts. The handler may raise RetryLater.
         """
 
         async def run(context: JobContext, /, **arguments: Any) -> None:
             await work(context.job.attempts, **arguments)
 
-        self._app.task(name=queue, queue=queue, pass_context=True, retry=_AsAsked())(run)
+        self._app.task(name=queue, queue=queue, pass_context=True, retry=_RetryStrategy())(run)
 
     async def defer(
         self,
@@ -64,8 +65,9 @@ class Queue:
         priority: int = 0,
         **arguments: Any,
     ) -> bool:
-        """In the caller's transaction, so that both happen or neither; False when one with that
-        lock waits already.
+        """Enqueue a job in the caller's transaction.
+
+        Return False when a job with the same ``lock`` is already waiting.
         """
         raw = (await connection.get_raw_connection()).driver_connection
         job = self._app.configure_task(
@@ -82,8 +84,9 @@ class Queue:
         return self._app.open_async()
 
     async def work(self, *, concurrency: int, heartbeat: timedelta) -> None:
-        """Until SIGTERM or SIGINT; then what is under way is finished. A worker that dies is
-        noticed after three heartbeats.
+        """Run jobs until SIGTERM or SIGINT, then finish the running ones.
+
+        A worker counts as dead after three missed heartbeats.
         """
         await self._app.run_worker_async(
             concurrency=concurrency,
@@ -95,7 +98,7 @@ class Queue:
         )
 
     async def rescue(self, heartbeat: timedelta) -> int:
-        """Put back the jobs of workers that died; how many."""
+        """Requeue the jobs of dead workers and return their number."""
         stalled = list(
             await self._app.job_manager.get_stalled_jobs(
                 seconds_since_heartbeat=3 * heartbeat.total_seconds()
@@ -104,6 +107,6 @@ class Queue:
         for job in stalled:
             try:
                 await self._app.job_manager.retry_job(job)
-            except UniqueViolation:  # another one with its lock waits
+            except UniqueViolation:  # another job with the same lock is waiting
                 await self._app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
         return len(stalled)

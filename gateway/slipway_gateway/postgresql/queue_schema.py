@@ -1,6 +1,4 @@
-"""The queue's own tables: made by procrastinate's script, brought up to date by its migrations,
-each applied once.
-"""
+"""The tables of procrastinate: its schema script, and its migrations, each applied once."""
 
 from importlib import resources
 
@@ -8,41 +6,26 @@ from procrastinate.schema import SchemaManager
 from sqlalchemy import Connection, text
 
 APPLIED = "queue_schema"
-"""Table of the names of the migrations that are in."""
+"""Table with the names of the applied migrations."""
 
 
 def upgrade(connection: Connection) -> None:
-    """Within the caller's transaction, and its lock."""
-    names = _migrations()
-    made = connection.execute(
-        text("SELECT to_regclass('procrastinate_jobs') IS NOT NULL")
-    ).scalar_one()
-    known = set(connection.execute(text(f"SELECT name FROM {APPLIED}")).scalars())  # noqa: S608  (a name of our own)
-    if not made:
-        _run(connection, SchemaManager.get_schema())  # it has all of them
-    else:
-        for name in names:
-            if name not in known:
-                _run(
-                    connection,
-                    (resources.files("procrastinate.sql") / "migrations" / name).read_text(
-                        encoding="utf-8"
-                    ),
-                )
-    for name in names:
-        if name not in known:
+    """Create or upgrade the tables within the caller's transaction and lock."""
+    exists = text("SELECT to_regclass('procrastinate_jobs') IS NOT NULL")
+    is_new = not connection.execute(exists).scalar_one()
+    applied = set(connection.execute(text(f"SELECT name FROM {APPLIED}")).scalars())  # noqa: S608  (a name of our own)
+    if is_new:
+        _run(connection, SchemaManager.get_schema())  # it includes all migrations
+    folder = resources.files("procrastinate.sql") / "migrations"
+    for name in sorted(each.name for each in folder.iterdir() if each.name.endswith(".sql")):
+        if name not in applied:
+            if not is_new:
+                _run(connection, (folder / name).read_text(encoding="utf-8"))
             connection.execute(text(f"INSERT INTO {APPLIED} (name) VALUES (:name)"), {"name": name})  # noqa: S608
 
 
-def _migrations() -> list[str]:
-    folder = resources.files("procrastinate.sql") / "migrations"
-    return sorted(each.name for each in folder.iterdir() if each.name.endswith(".sql"))
-
-
 def _run(connection: Connection, script: str) -> None:
-    """Several statements with per cent signs of their own: SQLAlchemy would take them for
-    parameters.
-    """
+    """Run a script with the driver, because SQLAlchemy would treat its % signs as parameters."""
     driver = connection.connection.driver_connection
     if driver is None:
         raise RuntimeError("the connection is closed")

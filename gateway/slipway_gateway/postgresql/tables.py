@@ -1,4 +1,7 @@
-"""Tables. Columns of prediction_events and feedback are the fields of the contract's events."""
+"""The tables of the gateway.
+
+Columns of ``prediction_events`` and ``feedback`` are the fields of the contract's events.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -39,13 +42,11 @@ CHECKS = {
         "tasks_priority": "priority IN ('low', 'normal', 'high')",
     },
 }
-"""What gateways can read, by table and name of the constraint: a row of another client, too, keeps
-to it.
-"""
+"""Check constraints by table and name. They also protect the gateway from rows of other clients."""
 
 
 def checks(table: str) -> list[CheckConstraint]:
-    """Constraints of ``CHECKS`` for a table."""
+    """Return the constraints in ``CHECKS`` of a table."""
     return [CheckConstraint(condition, name=name) for name, condition in CHECKS[table].items()]
 
 
@@ -81,8 +82,8 @@ feedback = Table(
     Column("subject", Text, nullable=False),
     Column("label", JSONB),
     Column("comment", Text),
-    Column("rows", Integer, comment="predicted rows that the label speaks of"),
-    Column("correct", Integer, comment="how many of them the model had told so"),
+    Column("rows", Integer, comment="predicted rows that the label covers"),
+    Column("correct", Integer, comment="how many of these rows the model predicted correctly"),
     Index("feedback_subject", "subject"),
 )
 
@@ -92,7 +93,13 @@ images = Table(
     Column("digest", Text, primary_key=True),
     Column("content", LargeBinary, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False, comment="when it was last sent"),
-    Column("subject", Text, nullable=False, index=True, comment="who sent it first, and stores it"),
+    Column(
+        "subject",
+        Text,
+        nullable=False,
+        index=True,
+        comment="first sender, whose storage budget it uses",
+    ),
 )
 
 prediction_images = Table(
@@ -112,13 +119,8 @@ model_versions = Table(
     Column("model", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("run_id", Text),
-    Column(
-        "metadata",
-        JSONB,
-        nullable=False,
-        comment="what the predictor said of itself, V2 model metadata",
-    ),
-    Column("time", DateTime(timezone=True), nullable=False, comment="when it was first seen here"),
+    Column("metadata", JSONB, nullable=False, comment="V2 model metadata from the predictor"),
+    Column("time", DateTime(timezone=True), nullable=False, comment="when it was stored"),
 )
 
 policies = Table(
@@ -226,7 +228,7 @@ tasks = Table(
         "due",
         DateTime(timezone=True),
         nullable=False,
-        comment="when somebody should have heard of it",
+        comment="deadline of the next attempt, or of the running one",
     ),
     Column("finished", DateTime(timezone=True)),
     Column("expires", DateTime(timezone=True)),
@@ -248,20 +250,22 @@ webhooks = Table(
     Column("url", Text, nullable=False),
     Column("secret", LargeBinary, nullable=False),
     Column("created", DateTime(timezone=True), nullable=False),
-    Column("delivered", DateTime(timezone=True), comment="the last good delivery"),
-    Column("failed", DateTime(timezone=True), comment="the last one that failed"),
-    Column("problem", Text, comment="why it failed"),
-    Column("host", Text, nullable=False, comment="of the URL, lower case"),
+    Column("delivered", DateTime(timezone=True), comment="time of the last successful delivery"),
+    Column("failed", DateTime(timezone=True), comment="time of the last failed delivery"),
+    Column("problem", Text, comment="error of the last failed delivery"),
+    Column("host", Text, nullable=False, comment="host of the URL in lower case"),
     Column("verified", DateTime(timezone=True), comment="when the URL answered the challenge"),
     Column(
         "failures",
         Integer,
         nullable=False,
         server_default="0",
-        comment="failed attempts since the last good one",
+        comment="failed attempts since the last success",
     ),
     Column("paused_until", DateTime(timezone=True), comment="no attempt before then"),
-    Column("disabled", DateTime(timezone=True), comment="when it was given up"),
+    Column(
+        "disabled", DateTime(timezone=True), comment="when it was disabled after too many failures"
+    ),
 )
 
 deliveries = Table(
@@ -294,7 +298,7 @@ deprovisioned = Table(
         "until",
         DateTime(timezone=True),
         nullable=False,
-        comment="end of the events that may still be theirs",
+        comment="latest time of events that may be the user's",
     ),
 )
 
@@ -303,7 +307,9 @@ known_accounts = Table(
     metadata,
     Column("subject", Text, primary_key=True),
     Column(
-        "missing", DateTime(timezone=True), comment="when it was first not there; null while it is"
+        "missing",
+        DateTime(timezone=True),
+        comment="when the account was first missing; null while it exists",
     ),
 )
 
@@ -322,9 +328,9 @@ batches = Table(
     Column("key", Text, comment="the caller's Idempotency-Key"),
     Column("job", Text, comment="name of the Job, once there is one"),
     Column("problem", Text, comment="why the file cannot be predicted"),
-    Column("policy", Text, comment="whose quota paid; null: the policy has none"),
+    Column("policy", Text, comment="policy whose quota was charged; null without a quota"),
     Column("charged", BigInteger, comment="rows that were charged to the quota"),
-    Column("charged_day", Date, comment="day of the ledger that they stand in"),
+    Column("charged_day", Date, comment="day of the ledger entry"),
     Column("stored", BigInteger, nullable=False, server_default="0", comment="bytes of its files"),
     Column("rows", BigInteger),
     Column("rows_done", BigInteger, nullable=False, server_default="0"),

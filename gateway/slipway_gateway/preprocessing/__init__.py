@@ -1,3 +1,3 @@
-"""Rows as callers send and read them: from forms and images, with ranked classes, described by a
-schema.
+"""Conversion of rows: from forms and images, with features from the warehouse, to ranked classes,
+and their JSON Schema.
 """

@@ -1,6 +1,4 @@
-"""A multipart form as rows: images in the field of the input that takes them, other inputs as
-fields of their own.
-"""
+"""Conversion of a multipart form with images to rows; each input is a field of the form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,23 +16,23 @@ from slipway_gateway.preprocessing.image_decoder import ImageDecoder
 from slipway_gateway.threads import run
 
 MOST = 64
-"""Files, and fields, of a form."""
+"""Maximum number of files, and of fields, in a form."""
 KIND = "multipart/form-data"
 
 
 def is_form(request: Request) -> bool:
-    """By its content type."""
+    """Return True when the content type is multipart/form-data."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == KIND
 
 
 async def rows(
     request: Request, signature: Signature, images: ImageDecoder, limit: int
 ) -> tuple[list[dict[str, Any]], list[bytes]]:
-    """Several files are several rows. Another input is given once for all of them, or once for
-    each; its value is a text or number; a list is JSON. The files are given back beside the rows,
-    which have at most ``limit`` values.
+    """Return the rows of a form and its files; each file is a row.
 
-    Raises InvalidInput, UnsupportedType, TooManyValues, and what reading images raises.
+    Another input is given once for all rows or once for each; its value is a text or a number, or
+    a list as JSON. ``limit`` is the maximum number of values of all rows. Raises InvalidInput,
+    UnsupportedType, TooManyValues, and the errors of decoding images.
     """
     column = next((column for column in signature.inputs if column.image), None)
     if column is None:
@@ -58,10 +56,8 @@ async def rows(
         if len(read) not in (1, len(files)):
             raise InvalidInput(
                 name,
-                (
-                    f"is given {len(read)} times for {len(files)} images; give it once, or "
-                    "once for each"
-                ),
+                f"is given {len(read)} times for {len(files)} images; give it once, or once for "
+                "each",
             )
         columns[name] = read * (len(files) // len(read))
     return [
@@ -70,7 +66,7 @@ async def rows(
 
 
 def _fields(form: FormData, image: str) -> dict[str, list[str]]:
-    """Raises InvalidInput when a file is in another field."""
+    """Return the texts of each field. Raises InvalidInput for a file outside of ``image``."""
     fields: dict[str, list[str]] = {}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
@@ -84,7 +80,7 @@ def _fields(form: FormData, image: str) -> dict[str, list[str]]:
 def _values(
     known: Mapping[str, Column], fields: Mapping[str, list[str]], limit: int
 ) -> dict[str, list[Any]]:
-    """Raises InvalidInput, and TooManyValues when all of the fields together have too many."""
+    """Parse the texts of all fields. Raises InvalidInput, and TooManyValues for their sum."""
     check_size(",".join(text for texts in fields.values() for text in texts).encode(), limit)
     return {
         name: [_value(known.get(name), text) for text in texts] for name, texts in fields.items()
@@ -92,9 +88,9 @@ def _values(
 
 
 def _value(column: Column | None, text: str) -> Any:
-    """Raises InvalidInput."""
+    """Parse a text by its column. Raises InvalidInput."""
     if column is None:
-        return text  # the signature refuses its name
+        return text  # the signature's check rejects the name
     if column.shape:
         return list_value(column.name, column.datatype, text)
     return text_value(column.name, column.datatype, text, missing=column.missing)

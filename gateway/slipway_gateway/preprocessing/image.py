@@ -1,10 +1,9 @@
-"""The door to Pillow: a program that reads images and writes their pixels, in a process with
-bounds of its own.
+"""A program that decodes images to pixels in a process with resource limits; it uses Pillow.
 
-``python -m slipway_gateway.preprocessing.image SPEC PIXELS SECONDS`` takes on its standard input,
-for each image, its length (4 bytes, big endian) and its bytes, and gives ``height × width ×
-channels`` bytes for each. With exit status 3 its output is JSON instead: the ``index`` of the
-image that it does not take, and the ``problem``. Nothing of an image outlives the process.
+``python -m slipway_gateway.preprocessing.image SPEC PIXELS SECONDS`` reads from its standard input,
+for each image, its length (4 bytes, big endian) and its bytes, and writes ``height × width ×
+channels`` bytes for each. With exit status 3 the output is JSON with the ``index`` of a rejected
+image and the ``problem``. The process ends after the request, and all image data with it.
 """
 
 import io
@@ -21,27 +20,23 @@ from PIL import Image, ImageOps
 from slipway_contract.signature import ImageSpec
 
 MEMORY = 768 * 2**20
-"""Bytes of address space: 40 million pixels of four bytes, once more for their conversion, and
-Python.
-"""
+"""Address space in bytes: 40 million pixels of four bytes, a converted copy, and Python."""
 REFUSED = 3
 LENGTH = struct.Struct(">I")
 DETAIL = 16
-"""An image is first made smaller in whole steps, to no less than this many times the
-wanted size.
-"""
+"""Integer factors reduce an image first, to at least this many times the target size."""
 INK = 64
-"""Of 255: how far from the ground a pixel is that is not ground."""
+"""Minimum difference between a pixel and the ground, of 255."""
 SCALING = Image.Resampling.BOX
-"""Each value is the mean of the pixels that it stands for."""
+"""Each target value is the mean of its source pixels."""
 
 
 class Refusal(Exception):
-    """The image is not taken; ``str()`` says why."""
+    """The image is rejected; ``str()`` is the reason."""
 
 
 def bound(seconds: int) -> None:
-    """Memory, processor time, no files; and the first to go when the pod runs out of memory."""
+    """Limit memory and processor time, forbid files, and set the highest OOM score."""
     for what, limit in (
         (resource.RLIMIT_AS, MEMORY),
         (resource.RLIMIT_CPU, seconds),
@@ -54,18 +49,16 @@ def bound(seconds: int) -> None:
 
 
 def pixels(content: bytes, spec: ImageSpec, most: int) -> bytes:
-    """Row by row from the top left. Raises Refusal."""
+    """Return the pixels as (height, width, channels) in row-major order. Raises Refusal.
+
+    ``most`` is the maximum number of pixels in the file.
+    """
     try:
         image = _normal(_opened(content, spec, most), spec)
         return _fitted(_on_ground(image, spec), spec).tobytes()
     except MemoryError:
         raise Refusal("takes too much memory") from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-    ) as error:  # what Pillow raises of files that are broken
+    except (OSError, ValueError, SyntaxError, EOFError) as error:  # Pillow's for invalid files
         raise Refusal(f"cannot be read: {error}") from None
 
 
@@ -79,9 +72,7 @@ def _opened(content: bytes, spec: ImageSpec, most: int) -> Image.Image:
 
 
 def _normal(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Of the wanted mode, upright, on white paper where it is transparent, and no larger than is of
-    use.
-    """
+    """Convert to the target mode; reduce, rotate by Exif, and put transparency on white."""
     if image.mode.startswith("I"):  # 16 bits
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     elif image.mode in ("P", "PA", "LA", "La") or "transparency" in image.info:
@@ -98,7 +89,7 @@ def _normal(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _on_ground(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Inverted where its border is nearer to the other ground, and cut to what is on it."""
+    """Invert an image whose border is nearer to the other ground, and crop it to its content."""
     if spec.ground is None:
         return image
     ground = 0 if spec.ground == "black" else 255
@@ -110,7 +101,7 @@ def _on_ground(image: Image.Image, spec: ImageSpec) -> Image.Image:
 
 
 def _border(grey: Image.Image) -> float:
-    """The mean of the outermost pixels, 0..255."""
+    """Return the mean of the outermost pixels, 0..255."""
     width, height = grey.size
     edges = (
         (0, 0, width, 1),
@@ -137,15 +128,12 @@ def _images(source: BinaryIO) -> Iterator[bytes]:
 
 
 def main() -> int:
-    """Exit status."""
-    spec, most, seconds = (
-        ImageSpec.model_validate_json(sys.argv[1]),
-        int(sys.argv[2]),
-        int(sys.argv[3]),
-    )
+    """Run the decoder and return the exit status."""
+    spec = ImageSpec.model_validate_json(sys.argv[1])
+    most, seconds = int(sys.argv[2]), int(sys.argv[3])
     bound(seconds)
     warnings.simplefilter("ignore")
-    Image.MAX_IMAGE_PIXELS = None  # counted here, before anything is unpacked
+    Image.MAX_IMAGE_PIXELS = None  # _opened checks the size before it decodes
     found = []
     for index, content in enumerate(_images(sys.stdin.buffer)):
         try:

@@ -1,5 +1,6 @@
-"""Uploaded images as values of an input; ``slipway_gateway.preprocessing.image`` reads them in
-a process that can be killed.
+"""Conversion of uploaded images to values of an input.
+
+``slipway_gateway.preprocessing.image`` decodes them in a process that can be killed.
 """
 
 import asyncio
@@ -16,21 +17,21 @@ from slipway_contract.signature import Column, ImageSpec
 from slipway_gateway.errors import ImageTooLarge, Unavailable, UnsupportedType
 
 BEGINNINGS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
-"""What a file of a kind begins with. What its sender says of its kind does not count."""
+"""First bytes of supported files. The media type in the request is ignored."""
 KINDS = {b"\x89": "image/png", b"\xff": "image/jpeg", b"G": "image/gif"}
 REFUSED = 3
 PROCESSES = 2
-"""At the same time; each takes up to a processor."""
+"""Maximum number of concurrent processes; each uses up to one processor."""
 
 
 def kind_of(content: bytes) -> str:
-    """The media type of a file that was taken."""
+    """Return the media type of an accepted file."""
     return KINDS[content[:1]]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of each image: bytes and pixels; of a request's images together: seconds."""
+    """Limits: bytes and pixels per image, and seconds for all images of a request."""
 
     size: int
     pixels: int
@@ -38,8 +39,9 @@ class Bounds:
 
 
 class ImageDecoder:
-    """A process for each request: some 0.1 s, and nothing of one caller's images is there for the
-    next.
+    """A decoder that starts a process per request.
+
+    A start takes about 0.1 s; in return, no data of one caller's images is left for the next.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -47,7 +49,7 @@ class ImageDecoder:
         self._free = asyncio.Semaphore(PROCESSES)
 
     async def values(self, column: Column, files: Sequence[bytes]) -> list[list[Any]]:
-        """The input's values of each file, in the order of its shape.
+        """Return the input's values for each file, in the order of the input's shape.
 
         Raises ImageTooLarge, UnsupportedType, InvalidInput, and Unavailable when no process is
         free in time.
@@ -91,7 +93,7 @@ class ImageDecoder:
             part for content in files for part in (len(content).to_bytes(4, "big"), content)
         )
         try:
-            said, _ = await asyncio.wait_for(process.communicate(parts), self._bounds.seconds)
+            output, _ = await asyncio.wait_for(process.communicate(parts), self._bounds.seconds)
         except TimeoutError:
             raise InvalidInput(
                 column.name, f"an image was not read within {self._bounds.seconds} s"
@@ -101,15 +103,15 @@ class ImageDecoder:
                 process.kill()
                 await process.wait()
         if process.returncode == REFUSED:
-            refusal = orjson.loads(said)
+            refusal = orjson.loads(output)
             raise InvalidInput(column.name, f"image {refusal['index']} {refusal['problem']}")
-        if process.returncode != 0 or len(said) != len(files) * image.values:
+        if process.returncode != 0 or len(output) != len(files) * image.values:
             raise InvalidInput(column.name, "an image takes more memory or time than is allowed")
-        return said
+        return output
 
 
 def _scaled(column: Column, image: ImageSpec, pixels: bytes, count: int) -> list[list[Any]]:
-    """Bytes 0..255 as values of the input, in its order, one list an image."""
+    """Scale bytes 0..255 to values of the input, in its layout; return one list per image."""
     tables = _tables(column, image)
     found = []
     for index in range(count):
@@ -124,7 +126,7 @@ def _scaled(column: Column, image: ImageSpec, pixels: bytes, count: int) -> list
 
 
 def _tables(column: Column, image: ImageSpec) -> list[list[float]]:
-    """For each channel, the value of each byte."""
+    """Return a table of the 256 scaled values for each channel."""
     whole = round if column.datatype.is_integer else float
     step = (image.white - image.black) / 255
     means, deviations = (

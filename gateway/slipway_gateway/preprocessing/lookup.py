@@ -1,6 +1,4 @@
-"""Rows that name what they are about, and a day: the values of their inputs are read from the
-features in the warehouse.
-"""
+"""Feature lookup: rows with an entity and a day get their inputs from the warehouse."""
 
 import asyncio
 import logging
@@ -24,13 +22,13 @@ from slipway_gateway.threads import run
 log = logging.getLogger(__name__)
 
 ANY = "*"
-"""Stands for any value of a key; the warehouse has rows of it for what it does not know."""
+"""Wildcard of a key; the warehouse has rows with it for unknown values."""
 LONGEST = 200
 ROW_BYTES = 64
-"""Bytes of JSON that a row takes which is looked up, roughly."""
+"""Approximate JSON size in bytes of a looked-up row."""
 SOON = 3.0
 
-# The tables are made by the Job `etl`; names that a signature says are values here, never part of a
+# The Job `etl` creates the tables. Names from a signature are bound values, never part of a
 # statement.
 _THERE = text(
     "SELECT to_regclass('warehouse.features') IS NOT NULL AND "
@@ -49,42 +47,42 @@ _ROWS = text("""
     JOIN warehouse.features AS known ON known.feature_set = :name AND known.day = asked.day
       AND known.entity = asked.entity
 """)
-# One state of the warehouse for all statements, also when a load ends between them.
+# All statements read the same state of the warehouse, also when a load commits between them.
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Features of one meaning, as they are now."""
+    """The current metadata of a feature set."""
 
     name: str
     columns: tuple[str, ...]
     newest: date
-    """Day of the newest fact that they know of."""
+    """Day of the newest fact in the feature set."""
     first_day: date
     last_day: date
     computed: datetime
     synthetic: bool
     example: tuple[str, ...] | None
-    """Values of the keys of which something is known."""
+    """Key values of an entity with features."""
 
     def age(self) -> float:
-        """Seconds since the end of that day, in UTC."""
+        """Return the seconds since the end of the newest day in UTC."""
         end = datetime.combine(self.newest + timedelta(days=1), time(), UTC)
         return max(0.0, (datetime.now(UTC) - end).total_seconds())
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """A row of the caller's that is looked up."""
+    """A caller's row that requires a lookup."""
 
     entity: tuple[str, ...]
     day: date
     given: Mapping[str, Any]
-    """Inputs that the caller knows better."""
+    """Inputs with a value from the caller, which overrides the lookup."""
 
     def candidates(self) -> Iterator[tuple[str, ...]]:
-        """The entity, and with any of its parts made general."""
+        """Yield the entity and its generalizations, with wildcards for any of its parts."""
         yield from product(*((part, ANY) for part in self.entity))
 
 
@@ -93,22 +91,22 @@ Known = Mapping[tuple[date, tuple[str, ...]], Row[Any]]
 
 
 class Features:
-    """The door to the features in the warehouse."""
+    """A client of the feature sets in the warehouse."""
 
     def __init__(self, database: Database, metrics: Metrics, *, seconds: float) -> None:
         self._database = database
         self._metrics = metrics
         self._seconds = seconds
         self.known: Mapping[str, FeatureSet] = {}
-        """As they were when last looked at: for documents and metrics, not for predictions."""
+        """The feature sets of the last poll, for documents and metrics, not for predictions."""
 
     async def rows(
         self, signature: Signature, instances: Sequence[dict[str, Any]]
     ) -> tuple[list[dict[str, Any]], FeatureSet | None]:
-        """The instances with the values of all inputs, in their order, and where these come from;
-        None when none was looked up.
+        """Return the rows with the values of all inputs, and the feature set used.
 
-        A row that names no key and no day is left as it is. Raises InvalidInput, Unavailable.
+        The feature set is None without a lookup. A row without a key and a day stays unchanged.
+        Raises InvalidInput, Unavailable.
         """
         lookup = signature.lookup
         size = len(instances) * ROW_BYTES
@@ -119,51 +117,46 @@ class Features:
         names = [column.name for column in signature.inputs if column.lookup]
         if missing := [name for name in names if name not in about.columns]:
             raise Unavailable(
-                f"the features {about.name} have no {', '.join(missing)}, which this version "
-                "asks for"
+                f'feature set "{about.name}" has no {", ".join(missing)}, which this version '
+                "requires"
             )
         return await run(size, _all_filled, instances, asked, about, found, names, lookup), about
 
     async def _read(self, lookup: Lookup, asked: Sequence[_Asked]) -> tuple[FeatureSet, Known]:
-        """By day and entity. Raises Unavailable."""
+        """Return the feature set and its rows by day and entity. Raises Unavailable."""
         content = await run(len(asked) * ROW_BYTES, _candidates, asked)
         async with self._database.transaction() as connection:
             await connection.execute(_SNAPSHOT)
             there = (await connection.execute(_THERE)).scalar()
-            row = (
-                (await connection.execute(_SETS, {"name": lookup.features})).first()
-                if there
-                else None
-            )
+            name = {"name": lookup.features}
+            row = (await connection.execute(_SETS, name)).first() if there else None
             if row is None:
                 raise Unavailable(
-                    f"there are no features {lookup.features} to look up; the Job etl makes them",
+                    f'feature set "{lookup.features}" does not exist; run the etl Job',
                     retry_after=60,
                 )
-            rows = (
-                await connection.execute(_ROWS, {"name": lookup.features, "asked": content})
-            ).all()
+            rows = (await connection.execute(_ROWS, {**name, "asked": content})).all()
         return _set(row), {(each.day, tuple(each.entity)): each for each in rows}
 
     async def keep(self) -> None:
-        """For ever: know which there are, and how old."""
+        """Poll the feature sets and their age until cancelled."""
         while True:
-            with suppress(DatabaseUnavailable):  # the age of what was known goes on
-                await self._look()
-            # A first load is noticed soon, so that the API document can give an example.
+            with suppress(DatabaseUnavailable):  # the ages of the last poll still increase
+                await self._poll()
+            # Frequent until the first load, so that the API document soon has an example.
             await asyncio.sleep(self._seconds if self.known else min(self._seconds, SOON))
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         async with self._database.transaction() as connection:
             there = (await connection.execute(_THERE)).scalar()
-            rows: Iterable[Row[Any]] = (
-                (await connection.execute(_SETS, {"name": None})).all() if there else ()
-            )
+            rows: Iterable[Row[Any]] = ()
+            if there:
+                rows = (await connection.execute(_SETS, {"name": None})).all()
         self.known = {row.name: _set(row) for row in rows}
         self._metrics.features({name: each.age for name, each in self.known.items()})
 
     def example(self, signature: Signature) -> dict[str, Any] | None:
-        """A row that can be looked up now; None when nothing is known of such."""
+        """Return a row for which the warehouse has features; None when there is none."""
         known = self.known.get(signature.lookup.features) if signature.lookup else None
         if known is None or known.example is None or signature.lookup is None:
             return None
@@ -183,7 +176,7 @@ def _set(row: Row[Any]) -> FeatureSet:
 def _numbered(
     instances: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[int | None, Mapping[str, Any]]]:
-    """With the number that an error names, when there are several."""
+    """Pair each row with its index for errors; the index is None for a single row."""
     return ((index if len(instances) > 1 else None, row) for index, row in enumerate(instances))
 
 
@@ -192,7 +185,7 @@ def _all_asked(lookup: Lookup, instances: Sequence[Mapping[str, Any]]) -> list[_
 
 
 def _candidates(asked: Sequence[_Asked]) -> str:
-    """Days and entities to read, as JSON."""
+    """Return the days and entities to read as JSON."""
     wanted = {(row.day, entity) for row in asked for entity in row.candidates()}
     return orjson.dumps([{"day": day, "entity": entity} for day, entity in wanted]).decode()
 
@@ -214,7 +207,7 @@ def _all_filled(
 
 
 def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _Asked | None:
-    """None for a row that asks for no lookup. Raises InvalidInput."""
+    """Parse a row; return None when it requires no lookup. Raises InvalidInput."""
     index, row = numbered
     if not {*lookup.keys, lookup.date} & row.keys():
         return None
@@ -225,9 +218,7 @@ def _asked(lookup: Lookup, numbered: tuple[int | None, Mapping[str, Any]]) -> _A
 
 def _key(name: str, value: Any, index: int | None) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= LONGEST or value == ANY or "\0" in value:
-        raise _invalid(
-            name, f"must be a text of 1 to {LONGEST} letters: what is to be looked up", index
-        )
+        raise _invalid(name, f"must be a text of 1 to {LONGEST} letters: the key to look up", index)
     return value
 
 
@@ -246,20 +237,25 @@ def _filled(
     row: _Asked, about: FeatureSet, found: Known, names: Sequence[str],
     index: int | None, lookup: Lookup,
 ) -> dict[str, Any]:  # fmt: skip
-    """Values of the inputs: those that the caller gave, else the features of what is nearest to the
-    entity.
+    """Return the inputs: the caller's values, else the features of the most specific entity.
+
+    Raises InvalidInput for a day outside of the feature set, and Unavailable without features.
     """
     if not about.first_day <= row.day <= about.last_day:
         problem = (
-            f"{row.day} is not among the days that are known of, {about.first_day} to "
-            f"{about.last_day}"
+            f'{row.day} is not a day of feature set "{about.name}", which has {about.first_day} '
+            f"to {about.last_day}"
         )
         raise _invalid(lookup.date, problem, index)
     there = [each for entity in row.candidates() if (each := found.get((row.day, entity)))]
     if not there:
-        raise Unavailable(f"the features {about.name} know nothing of {row.day}", retry_after=60)
+        raise Unavailable(
+            f'feature set "{about.name}" has no row for {row.day}; run the etl Job or choose '
+            "another day",
+            retry_after=60,
+        )
     nearest = min(there, key=lambda each: int(each.rank))
     values = dict(zip(about.columns, nearest.vector, strict=True))
-    # NaN, which alone differs from itself, is what JSON has as null.
+    # NaN becomes null; it is the only value that differs from itself.
     looked_up = {name: values[name] if values[name] == values[name] else None for name in names}
     return {**looked_up, **row.given}

@@ -1,4 +1,4 @@
-"""The likeliest classes of a classifier's answer."""
+"""The most probable classes in a classifier's response."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,9 +7,7 @@ from slipway_contract.signature import Column, Signature
 
 
 def ranked(signature: Signature) -> Column | None:
-    """The output with a number for each class: a vector that names its classes, else one of numbers
-    between 0 and 1.
-    """
+    """Return the output with a number per class: a vector with named classes, else one of 0..1."""
     vectors = [
         column
         for column in signature.outputs
@@ -20,11 +18,10 @@ def ranked(signature: Signature) -> Column | None:
 
 
 def add_top(rows: Sequence[dict[str, Any]], signature: Signature, count: int) -> None:
-    """Give each row its ``count`` likeliest classes as ``top``, the likeliest first, with names
-    where the signature has some.
+    """Add the ``count`` most probable classes to each row as ``top``, in descending order.
 
-    The signature must have a ranked output. Its numbers are called probabilities where their bounds
-    say so, else scores.
+    A class has a name where the signature has one. The signature must have a ranked output. Its
+    numbers are probabilities when their bounds are 0 and 1, else scores.
     """
     column = ranked(signature)
     assert column is not None  # noqa: S101
@@ -33,11 +30,8 @@ def add_top(rows: Sequence[dict[str, Any]], signature: Signature, count: int) ->
         given: list[float] = row[column.name]
         best = sorted(range(len(given)), key=given.__getitem__, reverse=True)[:count]
         row["top"] = [
-            {
-                "label": index,
-                kind: given[index],
-                **({"name": names[index]} if index in names else {}),
-            }
+            {"label": index, kind: given[index]}
+            | ({"name": names[index]} if index in names else {})
             for index in best
         ]
 

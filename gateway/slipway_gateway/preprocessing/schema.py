@@ -1,4 +1,4 @@
-"""A signature as JSON Schema of the rows that go in and come out, with an example that fits."""
+"""Conversion of a model signature to JSON Schema of its rows, with a valid example."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ Json = dict[str, Any]
 
 
 def row_schema(columns: tuple[Column, ...]) -> Json:
-    """JSON Schema (2020-12) of an object with every column by its name, and nothing else."""
+    """Return the JSON Schema (2020-12) of an object with exactly the given columns."""
     return {
         "type": "object",
         "properties": {column.name: column_schema(column) for column in columns},
@@ -19,8 +19,9 @@ def row_schema(columns: tuple[Column, ...]) -> Json:
 
 
 def lookup_schema(lookup: Lookup, columns: tuple[Column, ...]) -> Json:
-    """Of a row that names what it is about, and a day; what it says of an input counts more than
-    what is looked up.
+    """Return the JSON Schema of a row with keys and a day.
+
+    Inputs are optional; a given value overrides the looked-up one.
     """
     named: Json = {name: {"type": "string", "minLength": 1} for name in lookup.keys}
     named[lookup.date] = {"type": "string", "format": "date"}
@@ -33,12 +34,12 @@ def lookup_schema(lookup: Lookup, columns: tuple[Column, ...]) -> Json:
 
 
 def column_schema(column: Column) -> Json:
-    """Of one value; of a list, nested by its shape, when the column has one."""
+    """Return the JSON Schema of a value, or of nested lists by the column's shape."""
     schema = _value_schema(column)
     for size in reversed(column.shape):
         schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
-    if said := _description(column):
-        schema["description"] = said
+    if description := _description(column):
+        schema["description"] = description
     return schema
 
 
@@ -73,9 +74,7 @@ def _description(column: Column) -> str:
 
 
 def example(signature: Signature) -> Json:
-    """A row that the signature accepts: the first code, the middle of what is allowed, or the bound
-    that there is.
-    """
+    """Return a row that the signature accepts: first codes, midpoints of ranges, or bounds."""
     return {column.name: _example(column) for column in signature.inputs}
 
 
@@ -97,13 +96,10 @@ def _example_value(column: Column) -> Any:
     if column.codes:
         return next(iter(column.codes))
     low, high = column.minimum, column.maximum
-    value = (
-        (low + high) / 2
-        if low is not None and high is not None
-        else low
-        if low is not None
-        else high or 0
-    )
+    if low is not None and high is not None:
+        value: float = (low + high) / 2
+    else:
+        value = low if low is not None else high or 0
     if not column.datatype.is_integer:
         return value
     return int(value) if low is None or int(value) >= low else int(value) + 1

@@ -1,49 +1,29 @@
-"""An image's file without what no image is made from: bytes after its end, comments, and blocks
-of other programs.
+"""Removal of metadata from an image file: bytes after its end, comments, and application blocks.
 
-A file that has none of them stays as it is, so that its digest is the sender's. Only what Pillow
-has read comes here; a file that ends early is kept up to where it can be followed.
+A file without metadata stays unchanged and keeps its digest. The functions get only files that
+Pillow has decoded; of a truncated file they return the readable part.
 """
 
 import re
 from collections.abc import Iterator
 
 PNG = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS = frozenset(
-    [
-        b"IHDR",
-        b"PLTE",
-        b"IDAT",
-        b"IEND",
-        b"tRNS",
-        b"gAMA",
-        b"cHRM",
-        b"sRGB",
-        b"sBIT",
-        b"pHYs",
-        b"bKGD",
-        b"tIME",
-    ]
-)
+PNG_CHUNKS = frozenset(b"IHDR PLTE IDAT IEND tRNS gAMA cHRM sRGB sBIT pHYs bKGD tIME".split())
 EXIF_LIMIT = 64 * 2**10
-"""Bytes of an Exif block, which says how the camera was held: no more fit into a segment of
-JPEG.
-"""
+"""Maximum size in bytes of an Exif block, as in JPEG. The block has the camera's orientation."""
 JPEG_END, JPEG_SCAN = 0xD9, 0xDA
 JPEG_ALONE = frozenset([0x01, *range(0xD0, 0xD9)])
 """Markers without a length."""
 JPEG_DROPPED = frozenset([*range(0xE1, 0xEE), 0xEF, 0xFE])
-"""Segments of applications and comments, but for APP0 (JFIF) and APP14 (Adobe), which say what the
-colours are.
-"""
+"""Application and comment segments, except APP0 (JFIF) and APP14 (Adobe), which define colours."""
 SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker inside compressed data: neither a stuffed byte, a restart nor padding."""
+"""A marker in compressed data that is not a stuffed byte, a restart or padding."""
 GIF_END, GIF_EXTENSION, GIF_IMAGE = 0x3B, 0x21, 0x2C
 GIF_CONTROL = 0xF9
 
 
 def trimmed(content: bytes) -> bytes:
-    """The file of a PNG, JPEG or GIF image, cut to what shows it."""
+    """Return a PNG, JPEG or GIF file without metadata."""
     if content.startswith(PNG):
         parts = _png(content)
     elif content.startswith(b"\xff\xd8"):
@@ -57,10 +37,8 @@ def _png(content: bytes) -> Iterator[bytes]:
     yield PNG
     start, has_exif = len(PNG), False
     while start + 12 <= len(content):
-        kind, end = (
-            content[start + 4 : start + 8],
-            start + 12 + int.from_bytes(content[start : start + 4], "big"),
-        )
+        kind = content[start + 4 : start + 8]
+        end = start + 12 + int.from_bytes(content[start : start + 4], "big")
         is_exif = kind == b"eXIf" and not has_exif and end - start <= EXIF_LIMIT
         has_exif |= is_exif
         small = kind in (b"IDAT", b"IEND") or end - start <= EXIF_LIMIT
@@ -98,7 +76,7 @@ def _jpeg(content: bytes) -> Iterator[bytes]:
 
 
 def _gif(content: bytes) -> Iterator[bytes]:
-    """The first frame alone: it is the one that models are given."""
+    """Yield the parts of the first frame, the one that models get."""
     start = 13 + _palette(content[10])
     yield content[:start]
     while start < len(content) and content[start] != GIF_END:
@@ -116,12 +94,12 @@ def _gif(content: bytes) -> Iterator[bytes]:
 
 
 def _palette(flags: int) -> int:
-    """Bytes of the colour table."""
+    """Return the size of the colour table in bytes."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _blocks_end(content: bytes, start: int) -> int:
-    """Where a row of sub-blocks ends: each begins with its length, the last one is empty."""
+    """Return the end of a sequence of sub-blocks; each starts with its length, the last is 0."""
     while start < len(content) and content[start]:
         start += 1 + content[start]
     return min(start + 1, len(content))

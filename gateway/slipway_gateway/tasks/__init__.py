@@ -1,1 +1,1 @@
-"""Requests that are kept, and answered later by a worker."""
+"""Asynchronous predictions: stored tasks, which a worker executes, and webhooks."""

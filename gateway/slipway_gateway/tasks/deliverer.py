@@ -1,5 +1,6 @@
-"""Sends what waits for webhooks, in slots of its own: a slow receiver delays no prediction, and no
-other caller's webhooks.
+"""Webhook delivery in slots of its own.
+
+A slow receiver delays neither predictions nor the webhooks of other callers.
 """
 
 import asyncio
@@ -18,19 +19,21 @@ from slipway_gateway.tasks.deliveries import Deliveries, Delivery
 log = logging.getLogger(__name__)
 
 PER_HOST = 2
-"""Deliveries of one worker to one host at the same time."""
+"""Maximum number of concurrent deliveries of a worker to one host."""
 PER_CALLER = 2
-"""Deliveries of one worker for one caller at the same time."""
+"""Maximum number of concurrent deliveries of a worker for one caller."""
 POLL_SECONDS = 0.5
 AWAY_SECONDS = 5.0
 LONGEST_BACKOFF = 600.0
 ANSWER = 4 * 2**10
-"""Bytes of an answer to the challenge that are read."""
+"""Maximum number of bytes to read of the response to a challenge."""
 
 
 class Deliverer:
-    """Each message at least once, always with the same id. ``attempts`` are of a message,
-    ``failures`` of a webhook in a row.
+    """At-least-once delivery; each message has the same id at each attempt.
+
+    ``attempts`` is the maximum number of attempts of a message, ``failures`` the number of
+    consecutive failures that disables a webhook.
     """
 
     def __init__(
@@ -50,13 +53,13 @@ class Deliverer:
         self._running: dict[asyncio.Task[None], Delivery] = {}
 
     async def run(self) -> None:
-        """Until it is cancelled; then what is under way is finished."""
+        """Deliver until cancelled, then finish the running deliveries."""
         try:
             while True:
                 try:
                     started = await self._start()
                 except DatabaseUnavailable as error:
-                    log.warning("webhooks wait, the database is away: %s", error.cause)
+                    log.warning("webhooks wait, the database is unavailable: %s", error.cause)
                     await asyncio.sleep(AWAY_SECONDS)
                     continue
                 if not started:
@@ -66,7 +69,10 @@ class Deliverer:
                 await asyncio.wait(self._running, timeout=TIMEOUT.total_seconds())
 
     async def _start(self) -> bool:
-        """Whether there was a free slot, and a delivery for it. Raises DatabaseUnavailable."""
+        """Start a delivery if a slot is free and one is due; return True when one was started.
+
+        Raises DatabaseUnavailable.
+        """
         if len(self._running) >= self._slots:
             return False
         hosts, callers = self._busy()
@@ -79,15 +85,14 @@ class Deliverer:
         return True
 
     def _busy(self) -> tuple[list[str], list[str]]:
-        """Hosts and callers that have as many slots as one of them may."""
+        """Return the hosts and the callers that use their maximum number of slots."""
         hosts = Counter(each.host for each in self._running.values())
         callers = Counter(each.subject for each in self._running.values())
-        return [each for each, n in hosts.items() if n >= PER_HOST], [
-            each for each, n in callers.items() if n >= PER_CALLER
-        ]
+        busy_hosts = [host for host, count in hosts.items() if count >= PER_HOST]
+        return busy_hosts, [caller for caller, count in callers.items() if count >= PER_CALLER]
 
     async def _wait(self) -> None:
-        """Until a slot is free, or it is worth to look again."""
+        """Wait until a slot is free or for the polling interval."""
         if self._running:
             await asyncio.wait(
                 self._running, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
@@ -96,39 +101,39 @@ class Deliverer:
             await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """One attempt. While the database is away its end is not noted, and it is repeated."""
+        """Make one attempt; it is repeated when its result cannot be stored."""
         try:
             try:
                 await self._send(delivery)
             except NotDelivered as error:
-                await self._note_failure(delivery, str(error)[:500])
+                await self._record_failure(delivery, str(error)[:500])
             else:
                 await self._deliveries.succeed(delivery)
         except DatabaseUnavailable as error:
             log.warning(
-                "a delivery of webhook %s is repeated, the database is away: %s",
+                "a delivery of webhook %s is repeated, the database is unavailable: %s",
                 delivery.webhook_id,
                 error.cause,
             )
         except Exception:  # a task's edge: the delivery is claimed again when its lease ends
-            log.exception("a delivery of webhook %s broke", delivery.webhook_id)
+            log.exception("a delivery of webhook %s failed unexpectedly", delivery.webhook_id)
 
     async def _send(self, delivery: Delivery) -> None:
-        """Raises NotDelivered."""
-        body = _challenge(delivery) if delivery.task_id is None else _notice(delivery)
-        answer = await self._outbound.post(
+        """Send a challenge or an event. Raises NotDelivered."""
+        body = _challenge(delivery) if delivery.task_id is None else _event(delivery)
+        response = await self._outbound.post(
             delivery.url,
             body,
             signed(delivery.secret, delivery.message_id, body),
             read=ANSWER if delivery.task_id is None else 0,
         )
-        if delivery.task_id is None and not _echoes(answer, challenge(delivery)):
+        if delivery.task_id is None and not _echoes(response, challenge(delivery)):
             raise NotDelivered(
                 f"{delivery.host} does not answer the challenge; it must send data.challenge back"
             )
 
-    async def _note_failure(self, delivery: Delivery, problem: str) -> None:
-        """Raises DatabaseUnavailable."""
+    async def _record_failure(self, delivery: Delivery, problem: str) -> None:
+        """Store a failed attempt. Raises DatabaseUnavailable."""
         attempts = delivery.attempts + 1
         pause = timedelta(seconds=min(2.0**attempts, LONGEST_BACKOFF))
         again = pause if attempts < self._attempts else None
@@ -136,7 +141,7 @@ class Deliverer:
             log.warning("webhook %s is disabled: %s", delivery.webhook_id, problem)
         elif again is None:
             log.warning(
-                "message %s for webhook %s was given up: %s",
+                "message %s for webhook %s is dropped after its last attempt: %s",
                 delivery.message_id,
                 delivery.webhook_id,
                 problem,
@@ -144,9 +149,7 @@ class Deliverer:
 
 
 def challenge(delivery: Delivery) -> str:
-    """What the URL must send back: the same at each attempt, and nobody guesses it without the
-    webhook's secret.
-    """
+    """Return the text that the URL must send back: an HMAC-SHA256 with the webhook's secret."""
     return hmac.new(
         delivery.secret, b"challenge " + delivery.webhook_id.encode(), hashlib.sha256
     ).hexdigest()
@@ -159,16 +162,17 @@ def _challenge(delivery: Delivery) -> bytes:
     )
 
 
-def _echoes(answer: bytes, wanted: str) -> bool:
-    """The challenge alone, or JSON with the field ``challenge``."""
+def _echoes(response: bytes, expected: str) -> bool:
+    """Return True for the bare challenge or JSON with it in the field ``challenge``."""
     try:
-        content = orjson.loads(answer)
+        content = orjson.loads(response)
     except orjson.JSONDecodeError:
-        return answer.strip() == wanted.encode()
-    return content == wanted or (isinstance(content, dict) and content.get("challenge") == wanted)
+        return response.strip() == expected.encode()
+    found = content.get("challenge") if isinstance(content, dict) else content
+    return bool(found == expected)
 
 
-def _notice(delivery: Delivery) -> bytes:
+def _event(delivery: Delivery) -> bytes:
     data = {
         "taskId": delivery.task_id,
         "requestId": delivery.request_id,

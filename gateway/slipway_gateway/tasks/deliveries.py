@@ -1,4 +1,4 @@
-"""Webhooks and the deliveries that wait for them, in PostgreSQL."""
+"""Webhooks and their pending deliveries in PostgreSQL."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import deliveries, webhooks
 
 PER_CALLER = 10
-"""Webhooks."""
+"""Maximum number of webhooks of a caller."""
 BACKLOG = 1000
-"""Deliveries that wait for one webhook; of further tasks it is not notified."""
+"""Maximum number of pending deliveries of a webhook; events of further tasks are dropped."""
 BREAKER = 5
-"""Failed attempts in a row after which all deliveries of a webhook pause: 2, 4, 8 … seconds."""
+"""Consecutive failures after which all deliveries of a webhook pause: 2, 4, 8 … seconds."""
 LONGEST_PAUSE = 600
 LEASE = timedelta(seconds=30)
-"""A delivery that was claimed for so long is claimed again: its worker died. Longer than an attempt
-takes.
+"""Time after which a claimed delivery can be claimed again, because its worker is dead. It is
+longer than an attempt.
 """
 
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks ' || :subject, 0))")
@@ -62,14 +62,14 @@ WHERE webhook_id = :webhook_id RETURNING disabled
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message for one webhook. Without a task it is the challenge."""
+    """One message for one webhook; it is the challenge when ``task_id`` is None."""
 
     webhook_id: str
     message_id: str
     task_id: str | None
     state: str | None
     attempts: int
-    """Attempts that failed."""
+    """Number of failed attempts."""
     subject: str
     host: str
     url: str
@@ -81,14 +81,15 @@ class Delivery:
 
 
 class Deliveries:
-    """Every call raises DatabaseUnavailable while the database is."""
+    """Webhooks and deliveries. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def subscribe(self, webhook_id: str, subject: str, **values: Any) -> None:
-        """Store a webhook, and the challenge that its URL must answer first. Raises Conflict when
-        the caller has enough.
+        """Store a webhook and the challenge that verifies its URL.
+
+        Raises Conflict when the caller has the maximum number of webhooks.
         """
         async with self._database.transaction() as connection:
             await connection.execute(LOCK, {"subject": subject})
@@ -115,7 +116,7 @@ class Deliveries:
         )
 
     async def unsubscribe(self, subject: str, webhook_id: str) -> bool:
-        """Whether there was one of that caller's."""
+        """Delete a webhook of the caller; return False when there is none."""
         own = (webhooks.c.webhook_id == webhook_id, webhooks.c.subject == subject)
         return bool(
             await self._database.run(delete(webhooks).where(*own).returning(webhooks.c.webhook_id))
@@ -125,7 +126,7 @@ class Deliveries:
     async def add(
         connection: AsyncConnection, subject: str, task_id: str, request_id: str, state: str
     ) -> None:
-        """One for each webhook of the caller, in the transaction that ends the task."""
+        """Add a delivery for each webhook of the caller, in the transaction that ends the task."""
         given = {
             "subject": subject,
             "task_id": task_id,
@@ -136,15 +137,14 @@ class Deliveries:
         await connection.execute(ADD, given)
 
     async def claim(self, hosts: Iterable[str], subjects: Iterable[str]) -> Delivery | None:
-        """The next one that is due, and is not for one of these hosts or callers; no other worker
-        gets it meanwhile.
-        """
+        """Lease the next due delivery that is not for one of ``hosts`` or ``subjects``."""
         rows = await self._database.run(
             CLAIM, {"hosts": list(hosts), "subjects": list(subjects), "lease": LEASE}
         )
         return Delivery(**rows[0]._asdict()) if rows else None
 
     async def succeed(self, delivery: Delivery) -> None:
+        """Record a success and delete the delivery."""
         values: dict[str, Any] = {"delivered": func.now(), "failures": 0, "paused_until": None}
         if delivery.task_id is None:
             values = {"verified": func.now(), "failures": 0, "paused_until": None, "problem": None}
@@ -159,8 +159,10 @@ class Deliveries:
     async def fail(
         self, delivery: Delivery, problem: str, *, again: timedelta | None, most: int
     ) -> bool:
-        """Try again after a time, or never; and disable the webhook after ``most`` failed attempts
-        in a row, or when it is the challenge that is never tried again. Whether it is disabled now.
+        """Record a failure; return True when the webhook is now disabled.
+
+        The delivery is retried after ``again``, or deleted when it is None. ``most`` consecutive
+        failures or a challenge without a further attempt disable the webhook.
         """
         permanent = again is None and delivery.task_id is None
         given = {

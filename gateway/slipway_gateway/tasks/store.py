@@ -1,5 +1,7 @@
-"""Tasks in PostgreSQL. What belongs together is one transaction: a task and its place in the queue;
-an answer, its event in the log, and its deliveries to webhooks.
+"""Tasks in PostgreSQL.
+
+A task and its queued job are stored in one transaction, and so are a response, its event in the log
+and its deliveries to webhooks.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ WITHOUT_BODIES = [column for column in COLUMNS if column.name not in ("body", "a
 
 
 class TaskStore:
-    """Every call raises DatabaseUnavailable while the database is."""
+    """The store of tasks. All methods raise DatabaseUnavailable."""
 
     def __init__(
         self, database: Database, queue: Queue, storage: Storage, *, keep: timedelta
@@ -38,8 +40,9 @@ class TaskStore:
         self._keep = keep
 
     async def add(self, task: Task) -> Task:
-        """The task, or the one that its caller made before with the same key. Raises StorageSpent,
-        StorageFull.
+        """Store a task and enqueue it; return the existing one for a repeated idempotency key.
+
+        Raises StorageSpent, StorageFull.
         """
         async with self._transaction() as connection:
             statement = (
@@ -63,7 +66,7 @@ class TaskStore:
         )
 
     async def unfinished(self, subject: str) -> int:
-        """How many of the caller's tasks wait or run."""
+        """Return the number of queued and running tasks of a caller."""
         query = select(func.count()).where(
             tasks.c.subject == subject, tasks.c.state.in_(UNFINISHED)
         )
@@ -78,7 +81,7 @@ class TaskStore:
         return _task(row) if row else None
 
     async def list(self, *conditions: ColumnElement[bool], limit: int) -> list[Task]:
-        """The newest first, without bodies."""
+        """Return tasks without their bodies, the newest first."""
         query = (
             select(*WITHOUT_BODIES)
             .where(*conditions)
@@ -89,11 +92,11 @@ class TaskStore:
         return [Task(**row._asdict(), body=b"", answer=None) for row in rows]
 
     async def start(self, task_id: str, lease: timedelta) -> Task | None:
-        """The task, running from now on; None when there is nothing left to do."""
+        """Mark a task as running and return it; return None when it has finished."""
         return await self._change(task_id, UNFINISHED, state=TaskState.RUNNING, due=_now() + lease)
 
     async def put_back(self, task: Task, seconds: float, error: str) -> Task | None:
-        """Wait for the next attempt. None when it was cancelled meanwhile."""
+        """Schedule the next attempt; return None when the task was cancelled."""
         values = {
             "attempts": task.attempts + 1,
             "error": error,
@@ -104,7 +107,7 @@ class TaskStore:
         )
 
     async def cancel(self, task_id: str, context: RequestContext) -> Task | None:
-        """None when it is over."""
+        """Cancel a task; return None when it has finished."""
         now = _now()
         values = {"finished": now, "expires": now + self._keep}
         async with self._transaction() as connection:
@@ -116,8 +119,9 @@ class TaskStore:
             return changed
 
     async def replay(self, task_id: str, priority: str, context: RequestContext) -> Task | None:
-        """A dead task once more, as a new request: the event of the last attempt stays what it is.
-        None when it is not dead.
+        """Queue a dead task again; return None when it is not dead.
+
+        It gets a new request id, because the log has an event of the last attempt.
         """
         values = {
             "request_id": new_id(),
@@ -138,8 +142,9 @@ class TaskStore:
             return changed
 
     async def finish(self, task: Task, state: TaskState, outcome: Outcome) -> bool:
-        """The answer, its event and the notices, once: False when another worker was first or the
-        task was cancelled.
+        """Store the response, its event and its webhook deliveries, exactly once.
+
+        Return False when another worker has finished the task or it was cancelled.
         """
         now = _now()
         values: dict[str, Any] = {
@@ -169,9 +174,7 @@ class TaskStore:
         return True
 
     async def sweep(self, grace: timedelta) -> int:
-        """Forget what is expired; put tasks back that nobody looks at though they are due. How many
-        were put back.
-        """
+        """Delete expired tasks and requeue overdue ones; return the number of requeued tasks."""
         overdue = select(tasks.c.task_id, tasks.c.priority).where(
             tasks.c.state.in_(UNFINISHED), tasks.c.due < _now() - grace
         )

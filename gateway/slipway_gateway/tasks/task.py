@@ -1,6 +1,4 @@
-"""A task: a request for a prediction that is kept, answered later by a worker, and its answer kept
-for a while.
-"""
+"""A task: a stored prediction request, which a worker executes, with its response."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,8 +15,9 @@ from slipway_gateway.limits.quotas import Permit
 
 
 class TaskState(StrEnum):
-    """``failed``: the model refuses the input. ``dead``: every attempt failed; an admin may replay
-    it.
+    """The states of a task.
+
+    ``failed``: the model rejects the input. ``dead``: every attempt failed; an admin can replay it.
     """
 
     QUEUED = "queued"
@@ -33,12 +32,12 @@ UNFINISHED = (TaskState.QUEUED, TaskState.RUNNING)
 
 
 WEIGHT = {Priority.LOW: -10, Priority.NORMAL: 0, Priority.HIGH: 10}
-"""Which tasks are taken first."""
+"""Priority of a task in the queue; higher ones run first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One row of the table."""
+    """A row of the table ``tasks``."""
 
     task_id: str
     request_id: str
@@ -65,43 +64,43 @@ class Task:
 
     @property
     def context(self) -> RequestContext:
-        """The call as it was let in: the token was good then, and the quota is paid."""
-        said = self.caller
+        """The request context at admission: the token was valid and the quota is charged."""
+        stored = self.caller
         caller = Caller(
             subjects.name_of(self.subject),
-            said["name"],
-            tuple(said["groups"]),
-            frozenset(map(Role, said["roles"])),
+            stored["name"],
+            tuple(stored["groups"]),
+            frozenset(map(Role, stored["roles"])),
             float("inf"),
-            tuple(said["grantees"]),
+            tuple(stored["grantees"]),
         )
         context = RequestContext(
             self.request_id,
             caller,
             self.decision,
             "v2" if self.path.startswith("/v2") else "v1",
-            said["trace"],
+            stored["trace"],
         )
-        if said["policy"] is not None:
+        if stored["policy"] is not None:
             context.grant = Grant(
                 "",
                 "",
                 self.model,
-                Policy(said["policy"], priority=known_priority(self.priority)),
+                Policy(stored["policy"], priority=known_priority(self.priority)),
                 float("inf"),
             )
-        if said["lease"] is not None:
-            context.permit = PrepaidPermit(said["lease"])
+        if stored["lease"] is not None:
+            context.permit = PrepaidPermit(stored["lease"])
         return context
 
 
 def known_priority(name: str) -> Priority:
-    """Of a later release's priority nothing is known here."""
+    """Parse a priority; one of a later release counts as normal."""
     return Priority(name) if name in list(Priority) else Priority.NORMAL
 
 
 class PrepaidPermit(Permit):
-    """A permit that was counted when the task was accepted; the event still names its lease."""
+    """A permit that was counted when the task was accepted; the event includes its lease."""
 
     __slots__ = ()
 
@@ -111,7 +110,7 @@ class PrepaidPermit(Permit):
 
 
 def caller_of(context: RequestContext) -> dict[str, Any]:
-    """What is kept of a caller, and of what let them in."""
+    """Return the stored form of a caller and of the request's authorization."""
     caller = context.caller
     return {
         "trace": dict(context.trace) if context.trace else None,
@@ -126,7 +125,7 @@ def caller_of(context: RequestContext) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker got for a task."""
+    """The result of one attempt of a task."""
 
     status: int
     headers: list[list[str]]
@@ -136,7 +135,7 @@ class Outcome:
 
     @property
     def state(self) -> TaskState | None:
-        """None: it may be better next time."""
+        """The final state; None when another attempt may succeed."""
         if self.status < 400:
             return TaskState.SUCCEEDED
         return None if self.status in (408, 429) or self.status >= 500 else TaskState.FAILED

@@ -1,1 +1,1 @@
-"""What is told of the gateway to those who watch it: metrics and traces."""
+"""Metrics and traces of the gateway."""

@@ -1,6 +1,4 @@
-"""Prometheus metrics, with labels of few values: models and versions that are served, classes of
-outcomes.
-"""
+"""Prometheus metrics. Labels have few values: served models and versions, and status classes."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,16 +7,16 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds."""
+"""Upper bounds in seconds."""
 
 
 EXEMPLAR_SECONDS = 1.0
-"""One is enough to look into a bucket, and it costs twice an observation."""
+"""Minimum time between two exemplars; an exemplar costs twice as much as an observation."""
 
 
 @dataclass(slots=True)
 class _Series:
-    """Of a model's version and a class of outcomes."""
+    """The metrics of a model's version and a status class."""
 
     counter: Counter
     histogram: Histogram
@@ -26,7 +24,7 @@ class _Series:
 
 
 class Metrics:
-    """A registry of its own for each gateway."""
+    """The metrics of one gateway in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -70,13 +68,13 @@ class Metrics:
         )
         self._labelled = Counter(
             "slipway_labelled_rows",
-            "Predicted rows of which feedback told the truth, corrections counted again",
+            "Predicted rows with a label from feedback; corrections count again",
             ["model", "version", "outcome"],
             registry=self.registry,
         )
         self._features = Gauge(
             "slipway_features_age_seconds",
-            "Time since the end of the newest day that the features to look up know of",
+            "Time since the end of the newest day in the feature set",
             ["features"],
             registry=self.registry,
         )
@@ -85,13 +83,14 @@ class Metrics:
     def predicted(
         self, model: str, version: str, status: int, seconds: float, request_id: str
     ) -> None:
-        """A prediction was answered. Once a second its request id becomes the bucket's exemplar: it
-        opens the receipt.
+        """Count a prediction with its duration.
+
+        Once a second the request id becomes the bucket's exemplar; it leads to the receipt.
         """
         key = (model, version, status // 100)
         series = self._series.get(key)
         if series is None:
-            # labels() takes a lock and builds a tuple each time: what it gives is kept.
+            # Cached, because labels() takes a lock and builds a tuple each time.
             counter = self._predictions.labels(model, version, f"{status // 100}xx")
             series = self._series[key] = _Series(counter, self._seconds.labels(model, version))
         series.counter.inc()
@@ -103,32 +102,29 @@ class Metrics:
             series.histogram.observe(seconds, {"request_id": request_id})
 
     def refused(self, status: int, limit: str | None) -> None:
-        """The gateway refused a request itself; ``limit`` is the name of the limit that was
-        reached, if it was one.
-        """
+        """Count a request that the gateway rejected; ``limit`` is the name of a reached limit."""
         self._refused.labels(status).inc()
         if limit is not None:
             self._limited.labels(limit).inc()
 
     def labelled(self, model: str, version: str, rows: int, correct: int) -> None:
-        """Feedback told the truth about so many rows of a prediction."""
+        """Count the labelled rows of a prediction."""
         self._labelled.labels(model, version, "right").inc(correct)
         self._labelled.labels(model, version, "wrong").inc(rows - correct)
 
     def features(self, ages: Mapping[str, Callable[[], float]]) -> None:
-        """These are the feature sets that there are; how old each is, is asked when the metrics
-        are.
-        """
+        """Set the feature sets; their ages in seconds are read at each scrape."""
         self._features.clear()
         for name, age in ages.items():
             self._features.labels(name).set_function(age)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """The control API began an answer. ``route`` is the access table's, with names in braces:
-        it has few values.
+        """Count a response of the control API.
+
+        ``route`` is the access table's path with names in braces, so that it has few values.
         """
         self._requests.labels(method, route, f"{status // 100}xx").observe(seconds)
 
     def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when it is asked for."""
+        """Register a gauge that is read at each scrape."""
         Gauge(name, what, registry=self.registry).set_function(value)

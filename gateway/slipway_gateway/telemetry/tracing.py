@@ -1,8 +1,8 @@
-"""W3C Trace Context: a caller's trace goes on to the predictor, and with an OpenTelemetry endpoint
-the gateway's spans are in it.
+"""W3C Trace Context (https://www.w3.org/TR/trace-context/) and OpenTelemetry spans.
 
-https://www.w3.org/TR/trace-context/ and the environment variables of OpenTelemetry's specification.
-The door to its SDK.
+The gateway propagates a caller's trace to the predictor. With an OTLP endpoint, set by the
+environment variables of OpenTelemetry's specification, it adds its own spans. This module is the
+only user of OpenTelemetry's SDK.
 """
 
 import os
@@ -26,21 +26,22 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NAMES = TRACEPARENT, TRACESTATE = b"traceparent", b"tracestate"
-_NOTED = {
+_HEADER_ATTRIBUTES = {
     b"x-request-id": "slipway.request_id",
     b"slipway-model": "slipway.model",
     b"slipway-version": "slipway.version",
 }
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-_LONGEST_STATE = 512
-"""What the standard asks everybody to pass on; a longer one is dropped whole."""
+_STATE_LIMIT = 512
+"""Minimum length that the standard requires to propagate; a longer ``tracestate`` is dropped."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _CONTEXT = TraceContextTextMapPropagator()
 
 
 def passed_on(headers: Mapping[bytes, bytes]) -> Mapping[str, str] | None:
-    """The trace headers of a request for the one that it causes. Malformed ones end here, as the
-    standard asks.
+    """Return the trace headers for the request to the predictor, and set the log's trace id.
+
+    Malformed headers are dropped, as the standard requires.
     """
     parent = headers.get(TRACEPARENT)
     if parent is None or not (found := _TRACEPARENT.fullmatch(parent)):
@@ -48,16 +49,16 @@ def passed_on(headers: Mapping[bytes, bytes]) -> Mapping[str, str] | None:
     trace_id.set(found[1].decode())
     state = headers.get(TRACESTATE, b"")
     onward = {"traceparent": parent.decode()}
-    if state and len(state) <= _LONGEST_STATE:
+    if state and len(state) <= _STATE_LIMIT:
         onward["tracestate"] = state.decode("latin-1")
     return onward
 
 
 class Traced:
-    """An ASGI application with a span for each request, from its headers to its answer's last byte.
+    """An ASGI middleware that records a span per request, until the last byte of its response.
 
-    The application sees a ``traceparent`` that names this span. Spans go to an OTLP/HTTP endpoint,
-    in batches, in the background; an endpoint that is away costs spans, not requests.
+    The application receives a ``traceparent`` with this span. A background task sends spans in
+    batches to an OTLP/HTTP endpoint; without the endpoint spans are lost, requests are not.
     """
 
     def __init__(self, application: Application) -> None:
@@ -75,23 +76,23 @@ class Traced:
         span = self._tracer.start_span(scope["method"], _parent(scope), SpanKind.SERVER)
         scope["headers"] = _child(scope["headers"], span)
 
-        async def noted(message: MutableMapping[str, Any]) -> None:
+        async def traced_send(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                _note(span, scope, message)
+                _set_attributes(span, scope, message)
             await send(message)
 
         try:
-            await self._application(scope, receive, noted)
+            await self._application(scope, receive, traced_send)
         finally:
             span.end()
 
     def close(self) -> None:
-        """Send what waits. Blocks for some seconds when the endpoint is away."""
+        """Flush pending spans. Blocks for some seconds when the endpoint is unreachable."""
         self._provider.shutdown()
 
 
 def wanted() -> bool:
-    """Whether the environment names an endpoint for traces."""
+    """Return True when the environment sets an endpoint for traces and does not disable them."""
     named = any(os.environ.get(name) for name in _ENDPOINTS)
     off = (
         os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -116,9 +117,10 @@ def _child(headers: list[tuple[bytes, bytes]], span: Span) -> list[tuple[bytes, 
     return [*((name, value) for name, value in headers if name not in _NAMES), *own]
 
 
-def _note(span: Span, scope: Scope, message: MutableMapping[str, Any]) -> None:
-    """What is known once the answer begins. The door has noted the route, which has few values,
-    unlike the path.
+def _set_attributes(span: Span, scope: Scope, message: MutableMapping[str, Any]) -> None:
+    """Set the span's attributes when the response starts.
+
+    The middleware has stored the route in the scope; it has few values, unlike the path.
     """
     status, route = message["status"], scope.get("slipway.route", "")
     span.update_name(f"{scope['method']} {route}".rstrip())
@@ -130,7 +132,7 @@ def _note(span: Span, scope: Scope, message: MutableMapping[str, Any]) -> None:
         }
     )
     headers = dict(message.get("headers", []))
-    for header, attribute in _NOTED.items():
+    for header, attribute in _HEADER_ATTRIBUTES.items():
         if value := headers.get(header):
             span.set_attribute(attribute, value.decode("latin-1"))
     if status >= 500:
