@@ -271,11 +271,7 @@ def event(request_id: str) -> bytes:
     }
     return (
         PredictionEvent(
-            **names,
-            request_id=request_id,
-            time=datetime.now(UTC),
-            status=200,
-            latency_ms=1,
+            **names, request_id=request_id, time=datetime.now(UTC), status=200, latency_ms=1
         )
         .model_dump_json(by_alias=True)
         .encode()

@@ -350,7 +350,7 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
         ]
         assert delete(client, f"/v1/grants/{grant_id}").status_code == 204
         wait_for("the revocation", lambda: client.infer("heart").status_code == 403)
-        assert "grant poisoned cannot be read and grants nothing" in caplog.text
+        assert "grant poisoned is invalid and grants nothing" in caplog.text
         connection.execute("UPDATE policies SET priority = 'normal' WHERE name = 'poison'")
         wait_for("the corrected grant", lambda: client.infer("heart", "eve").status_code == 200)
         assert unreadable(client) == 0

@@ -23,12 +23,7 @@ DIGIT = ImageSpec(width=8, height=8, mode="L", fit="contain", white=16, ground="
 SIGNATURE = Signature(
     inputs=(
         Column(
-            name="pixels",
-            datatype=Datatype.FP32,
-            shape=(8, 8),
-            minimum=0,
-            maximum=16,
-            image=DIGIT,
+            name="pixels", datatype=Datatype.FP32, shape=(8, 8), minimum=0, maximum=16, image=DIGIT
         ),
         Column(name="weight", datatype=Datatype.FP32),
         Column(name="title", datatype=Datatype.BYTES, max_length=5),
@@ -462,11 +457,7 @@ def test_a_caller_stores_so_many_bytes_of_images_and_others_are_not_affected(
                 refused.status_code,
                 f"{room} are allowed" in refused.text,
                 "retry-after" in refused.headers,
-            ) == (
-                429,
-                True,
-                True,
-            )
+            ) == (429, True, True)
             headers = client._headers("bob")
             files = {"pixels": ("1.png", noisy[3], "image/png")}
             assert (

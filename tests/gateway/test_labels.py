@@ -107,13 +107,7 @@ def test_accuracy_is_of_the_latest_label_of_each_prediction(
     (version,) = said["versions"]
     assert {
         name: version[name] for name in ("version", "predictions", "rows", "correct", "accuracy")
-    } == {
-        "version": "3",
-        "predictions": 2,
-        "rows": 4,
-        "correct": 3,
-        "accuracy": 0.75,
-    }
+    } == {"version": "3", "predictions": 2, "rows": 4, "correct": 3, "accuracy": 0.75}
     assert client.get("/v1/models/heart/accuracy").status_code == 403
 
 

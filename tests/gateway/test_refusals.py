@@ -55,16 +55,16 @@ def test_head_of_a_path_that_is_not_read_is_405(client: Client) -> None:
         ("POST", "/v1/models/heart/predict", "POST /v1/models/heart/predictions"),
         ("POST", "/v2/models/heart/predictions", "POST /v1/models/heart/predictions"),
         ("GET", "/v1/models/heart/versions/3", "/v2/models/heart/versions/3/infer"),
-        ("GET", "/v1/models/", "send it to /v1/models, without the slash too many"),
+        ("GET", "/v1/models/", "use /v1/models, without the extra slash"),
         (
             "POST",
             "/v2/models/heart/infer/",
-            "send it to /v2/models/heart/infer, without the slash too many",
+            "use /v2/models/heart/infer, without the extra slash",
         ),
-        ("GET", "//v2/health/ready", "send it to /v2/health/ready, without the slash too many"),
+        ("GET", "//v2/health/ready", "use /v2/health/ready, without the extra slash"),
         ("GET", "/v2/models", "GET /v1/models lists the models"),
         ("POST", "/v2/repository/index", "GET /v1/models lists the models"),
-        ("GET", "/healthz", "GET /livez and /readyz answer probes"),
+        ("GET", "/healthz", "send probes to GET /livez and /readyz"),
         ("GET", "/openapi.json", "/v1/openapi.json"),
         ("GET", "/", "GET /v1/docs describes the API"),
     ],
@@ -74,14 +74,14 @@ def test_a_path_that_is_not_there_is_404_with_the_one_that_is(
 ) -> None:
     with pytest.raises(NotFound) as refused:
         match(method, path)
-    assert str(refused.value).startswith(f"there is nothing at {path}; ")
+    assert str(refused.value).startswith(f"path {path} does not exist; ")
     assert instead in str(refused.value)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_every_path_with_a_slash_too_many_names_the_one_without(rule: Any) -> None:
     path = rule.path.replace("{", "").replace("}", "")
-    with pytest.raises(NotFound, match=f"send it to {path}, without the slash too many"):
+    with pytest.raises(NotFound, match=f"use {path}, without the extra slash"):
         match(rule.method, f"{path}/")
     assert match(rule.method, path)[0].method == rule.method
 

@@ -166,10 +166,7 @@ class Receipts:
 
 
 def _receipt(
-    row: Row[Any],
-    provenance: dict[str, Any],
-    feedback: Row[Any] | None,
-    images: list[ImageLink],
+    row: Row[Any], provenance: dict[str, Any], feedback: Row[Any] | None, images: list[ImageLink]
 ) -> Receipt:
     dataset = provenance.get("dataset")
     return Receipt(
