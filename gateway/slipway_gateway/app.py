@@ -29,6 +29,7 @@ from slipway_gateway.control.models import Models
 from slipway_gateway.control.openapi import ApiDocument
 from slipway_gateway.control.promotions import Promotions
 from slipway_gateway.control.receipts import Receipts
+from slipway_gateway.control.route import operation_id
 from slipway_gateway.control.tasks import Tasks
 from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
@@ -317,10 +318,11 @@ class Gateway:
             title="Slipway",
             summary="Predictions with receipts",
             version=version("slipway-gateway"),
-            openapi_url=None,  # by openapi.ApiDocument and docs.Docs
+            openapi_url=None,  # ApiDocument and Docs have these routes
             lifespan=self._lifespan,
+            generate_unique_id_function=operation_id,
         )
-        # The door has checked the token already; this tells OpenAPI's readers how to get one.
+        # The edge middleware has validated the token; this describes the login in OpenAPI.
         discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(
             openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False

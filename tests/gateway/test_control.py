@@ -184,7 +184,7 @@ def test_a_foreign_receipt_does_not_exist_but_for_an_admin(client: Client) -> No
     path = f"/v1/predictions/{request_id}"
     foreign, unknown = client.get(path, "bob"), client.get("/v1/predictions/unknown", "bob")
     assert (foreign.status_code, unknown.status_code) == (404, 404)
-    assert foreign.json()["detail"] == f"there is no prediction {request_id}"
+    assert foreign.json()["detail"] == f"prediction {request_id} does not exist"
     assert client.get(path, "root").json()["caller"] == "user:ada"
 
 

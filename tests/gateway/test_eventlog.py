@@ -379,7 +379,7 @@ def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
         ready = client.get("/readyz", who=None)
         assert (ready.status_code, ready.json()["database"]) == (
             200,
-            "away, events wait in the spool",
+            "unavailable, events wait in the spool",
         )
         receipt = client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
         assert (receipt.status_code, receipt.headers["retry-after"]) == (503, "5")

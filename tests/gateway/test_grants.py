@@ -309,7 +309,7 @@ def test_while_the_database_is_away_the_last_snapshot_stays(
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         with environment.gateway(ready=False, spool=tmp_path / "late") as late:
             wait_for("the others", lambda: late.get("/readyz", None).json()["identity"] == "ok")
-            assert late.get("/readyz", None).json()["grants"] == "the database has not answered yet"
+            assert late.get("/readyz", None).json()["grants"] == "PostgreSQL has not responded yet"
             assert late.infer("heart").status_code == 503
             postgres.start()
             wait_for("the grants", lambda: late.infer("heart").status_code == 200)

@@ -123,7 +123,7 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
         (b"", "the body is empty; send a JSON object"),
         (b"{", "the body is not JSON: Expecting property name"),
         (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; leave it out"),
-        (b"{}", "give a label, a comment, or both"),
+        (b"{}", "has neither label nor comment; send at least one"),
     ],
 )
 def test_a_wrong_body_of_the_control_api_is_refused_in_words(

@@ -193,7 +193,7 @@ def test_a_wrong_parameter_is_named_and_no_job_is_made(
 @pytest.mark.parametrize(
     ("model", "status", "text"),
     [
-        ("hand", 404, "names no Job template"),
+        ("hand", 404, "set spec.training.template"),
         ("lost", 404, "gone is not there"),
         ("odd", 503, "slipway.dev/parameters"),
         ("nobody", 404, "nobody"),

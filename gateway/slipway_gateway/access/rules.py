@@ -54,7 +54,7 @@ class Rule:
         object.__setattr__(self, "pattern", re.compile(pattern))
 
     def decision(self, roles: frozenset[Role]) -> str | None:
-        """Return the reason of access, such as ``predict:user``; None if the roles do not suffice."""
+        """Return the reason of access, as ``predict:user``; None if the roles do not suffice."""
         if not self.roles:
             return f"{self.name}:anyone"
         for role in ORDER:
@@ -143,7 +143,8 @@ RULES = (
 ALTERNATIVES = (
     (
         r"/v[12]/models/([^/:]{1,100})(?:/versions/[^/:]{1,100})?(?::|/)(?:predict|predictions|infer|classify|regress|explain|generate)",
-        r"send named rows to POST /v1/models/\1/predictions, or tensors to POST /v2/models/\1/infer",
+        r"send named rows to POST /v1/models/\1/predictions, "
+        r"or tensors to POST /v2/models/\1/infer",
     ),
     (
         r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})",
