@@ -194,11 +194,11 @@ class Gateway:
             )
         self.redis = self._shared_memory()
         self.control = self._control_api()
-        self.door = self._door()
-        self.traced = Traced(self.door) if tracing_wanted() else None
-        self.application: Application = self.traced or self.door
+        self.edge = self._edge_middleware()
+        self.traced = Traced(self.edge) if tracing_wanted() else None
+        self.application: Application = self.traced or self.edge
 
-    def _door(self) -> EdgeMiddleware:
+    def _edge_middleware(self) -> EdgeMiddleware:
         settings = self.settings
         tokens = Tokens(settings.token_rules, self.keys)
         v2 = V2(
@@ -210,14 +210,14 @@ class Gateway:
             keep=settings.log_body_limit,
         )
         proxies = read_networks(settings.trusted_proxies)
-        login = Authenticator(
+        authenticator = Authenticator(
             tokens,
             self.accounts,
             self.rates,
             proxies,
             refused_per_minute=settings.refused_per_minute,
         )
-        admission = Authorizer(
+        authorizer = Authorizer(
             self.grants,
             self.routes,
             self.rates,
@@ -228,7 +228,7 @@ class Gateway:
             feedback_per_minute=settings.feedback_per_minute,
             requests_per_minute=settings.requests_per_minute,
         )
-        later = AsyncPredictions(
+        async_predictions = AsyncPredictions(
             self.routes,
             self.metadata_cache,
             self.features,
@@ -238,11 +238,11 @@ class Gateway:
             per_caller=settings.tasks_per_caller,
         )
         return EdgeMiddleware(
-            login,
-            admission,
+            authenticator,
+            authorizer,
             v2,
             self.control,
-            later,
+            async_predictions,
             self.metrics,
             self.bodies,
             body_limit=settings.body_limit,

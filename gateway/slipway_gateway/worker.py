@@ -35,7 +35,7 @@ class Worker:
         self._settings = settings
         self._notes = EventBuffer()
         self._gateway = Gateway(settings, cluster, event_sink=self._notes)
-        self._replay = TaskExecutor(self._gateway.door, self._notes)
+        self._replay = TaskExecutor(self._gateway.edge, self._notes)
         self._deliverer = Deliverer(
             Deliveries(self._gateway.database),
             Outbound(settings.webhook_hosts),

@@ -107,8 +107,8 @@ def test_a_role_that_does_not_suffice_is_named(client: Client) -> None:
     answer = client.get("/v1/grants")
     assert answer.status_code == 403
     assert answer.json()["detail"] == (
-        "this needs the role admin; your token gives user. Roles are read from the token's "
-        "claim groups, which has user"
+        "this requires the role admin; your token has user. Roles are read from the token's "
+        "claim groups, which contains user"
     )
     assert "insufficient_scope" in answer.headers["www-authenticate"]
 

@@ -558,7 +558,7 @@ def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_no
         assert upload(client, parquet(10)).status_code == 202
         assert charged(environment, "few") == 18
         spent = upload(client, CSV)
-        assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (
+        assert (spent.status_code, "2 of your" in spent.text, "retry-after" in spent.headers) == (
             429,
             True,
             True,

@@ -381,5 +381,5 @@ def test_the_database_refuses_what_gateways_cannot_read(
 def test_before_the_first_reading_nobody_may_do_anything() -> None:
     watch = GrantWatch("postgresql://127.0.0.1:1/x", seconds=1)
     assert watch.age == NEVER
-    with pytest.raises(Unavailable, match="not known yet"):
+    with pytest.raises(Unavailable, match="not loaded yet"):
         watch.snapshot  # noqa: B018

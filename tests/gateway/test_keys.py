@@ -57,4 +57,4 @@ def test_who_waits_for_an_issuer_that_hangs_waits_once_and_not_in_a_row() -> Non
 
 def test_only_so_many_wait_for_the_keys() -> None:
     _, ends = asyncio.run(_wait_together(refetch_seconds=60, count=MOST + 10))
-    assert sum("too many tokens wait" in str(end) for end in ends) == 10
+    assert sum("too many requests wait" in str(end) for end in ends) == 10

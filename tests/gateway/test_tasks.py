@@ -140,7 +140,7 @@ def test_what_the_model_refuses_is_a_failed_task_and_not_tried_again(client: Cli
         ("/v2/models/heart/infer", {}, {"content-type": "text/csv"}, 415, "application/json"),
         ("/v2/models/heart/infer", {}, {"Idempotency-Key": "a b"}, 422, "Idempotency-Key"),
         ("/v2/models/heart/infer", {}, {"Slipway-Priority": "urgent"}, 422, "low, normal, high"),
-        ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "gives normal, not high"),
+        ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "high exceeds normal"),
     ],
 )
 def test_what_is_wrong_for_certain_is_refused_at_once(

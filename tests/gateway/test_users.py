@@ -72,7 +72,7 @@ def test_an_account_is_made_used_reset_changed_and_deleted(
         wait_for("the end of the lockout", lambda: ada.may_sign_in(ada.password))
 
     assert context(city, "DELETE", "/v1/me", token).status_code == 204
-    assert refused(city, token) == "the account does not exist any more"
+    assert refused(city, token) == "the account no longer exists"
     assert not ada.may_sign_in(ada.password)
     assert context(city, "GET", "/v1/users/ada", admin).status_code == 404
 

@@ -51,7 +51,7 @@ def test_whose_account_is_deleted_at_the_provider_leaves_no_name_here_either(
         receipt["caller"],
         None,
     )
-    assert refused(city, token) == "the account does not exist any more"
+    assert refused(city, token) == "the account no longer exists"
     assert done_to(city, admin, "ivy") == [("user.vanish", ":gateway")]
 
 

@@ -1,6 +1,6 @@
 """The access table: every route with its required roles. A request for any other route is rejected.
 
-A path with ``{model}`` also requires a grant of that model, for every role (see grants.py).
+A path with ``{model}`` also requires a grant of that model, independent of roles (see grants.py).
 """
 
 import re

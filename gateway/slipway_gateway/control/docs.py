@@ -1,4 +1,4 @@
-"""Swagger UI under ``/v1/docs``, from packaged files, without external requests or inline scripts."""
+"""Swagger UI under ``/v1/docs``, from packaged files, without external or inline scripts."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""Definitions that the routes under ``/v1`` share: request context, operation id, error responses."""
+"""Definitions shared by routes under ``/v1``: request context, operation id, error responses."""
 
 from http import HTTPStatus
 from typing import Annotated, Any

@@ -15,7 +15,7 @@ from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.eventlog.deprovisioned import is_missed
 from slipway_gateway.eventlog.erasure import erase
 from slipway_gateway.identity import subjects
-from slipway_gateway.identity.roles import PEOPLE, Role
+from slipway_gateway.identity.roles import USER_ROLES, Role
 from slipway_gateway.people.accounts import Accounts, members
 from slipway_gateway.people.scim import Resource, Scim
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
@@ -170,7 +170,7 @@ class Users:
     async def add_member(self, group: Name, user: Name, context: CurrentContext) -> None:
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group)
-        if known is None and group not in PEOPLE:
+        if known is None and group not in USER_ROLES:
             raise NotFound(f"group {group} does not exist")
         async with self._database.transaction() as connection:
             await note(connection, context, "group.add", f"groups/{group}/members/{user}")
