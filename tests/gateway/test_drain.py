@@ -188,7 +188,7 @@ def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(
     assert time.monotonic() - begun < 40, "the kubelet would have killed it"
     (segment,) = process.client.environment.spool.glob("*.jsonl")
     log = process.log.read_text()
-    assert f"{segment.stat().st_size} bytes of events are left in" in log
+    assert f"{segment.stat().st_size} bytes of events remain in" in log
     assert "ERROR" in log.upper()
 
 

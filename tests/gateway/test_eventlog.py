@@ -177,7 +177,7 @@ def test_the_migrate_command_says_what_is_missing(own_environment: Environment) 
     assert run(**given, SLIPWAY_DATABASE_URL=own_environment.database_url).returncode == 0
     away = run(**given, SLIPWAY_DATABASE_URL="postgresql://127.0.0.1:1/x")
     assert away.returncode == 1
-    assert "the database cannot be reached" in away.stderr
+    assert "PostgreSQL cannot be reached" in away.stderr
 
 
 def test_an_event_is_the_contracts(own_environment: Environment) -> None:

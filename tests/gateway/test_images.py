@@ -167,7 +167,7 @@ def test_a_file_of_more_than_10_mib_is_too_large(client: Client) -> None:
     answer = send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "an image is larger than 10485760 bytes; send it smaller",
+        "an image is larger than 10485760 bytes; send a smaller file",
     )
     assert send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 

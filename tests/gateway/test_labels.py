@@ -215,7 +215,10 @@ def test_an_export_that_cannot_be_made_is_answered_503(environment: Environment,
             answer = client.get("/v1/models/heart/feedback.parquet", sam)
         finally:
             connection.execute("ALTER TABLE feedback RENAME COLUMN hidden TO correct")
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the export failed; the log of the gateway has the error")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "the export failed; the log of the gateway has the error",
+    )
 
 
 def test_uploaded_images_are_kept_with_their_prediction(client: Client, sam: str) -> None:

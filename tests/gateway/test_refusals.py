@@ -122,7 +122,7 @@ def test_what_curl_sends_without_a_content_type_is_415_that_names_the_header(
     [
         (b"", "the body is empty; send a JSON object"),
         (b"{", "the body is not JSON: Expecting property name"),
-        (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; leave it out"),
+        (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; omit it"),
         (b"{}", "has neither label nor comment; send at least one"),
     ],
 )
@@ -141,5 +141,5 @@ def test_a_name_that_does_not_fit_is_quoted_with_what_would(client: Client) -> N
         answer = client.http.post("/v1/policies", json={"name": name}, headers=headers)
         assert answer.status_code == 422, answer.text
         assert answer.json()["detail"].startswith(
-            f"name: '{name}' does not fit the pattern ^[a-z0-9]"
+            f"name: '{name}' does not match the pattern ^[a-z0-9]"
         )

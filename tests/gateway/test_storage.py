@@ -177,7 +177,7 @@ def test_a_caller_has_so_many_jobs_under_way(store: Environment) -> None:
             refused = upload(client, CSV, key=key)
             assert (
                 refused.status_code,
-                "2 Jobs under way" in refused.text,
+                "2 running Jobs" in refused.text,
                 "retry-after" in refused.headers,
             ) == (
                 429,

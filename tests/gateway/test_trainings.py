@@ -237,7 +237,7 @@ def test_the_same_key_is_the_same_job_and_another_body_is_refused(
     assert other.json()["errors"] == [
         {
             "field": "Idempotency-Key",
-            "problem": "was used before, for something else; send another one",
+            "problem": "was used for a different request; send another key",
         }
     ]
     foreign = train(client, "root", key="k-1", seed=5)

@@ -89,7 +89,7 @@ class IssuerKeys:
         """Return the candidate keys of a token: those with its key id and algorithm.
 
         Without a key id these are all keys of the algorithm. A key that is published without an id
-        is a candidate for every id that no other key has. Raises Unauthenticated, or Unavailable
+        is a candidate for any id that no other key has. Raises Unauthenticated, or Unavailable
         before the first successful fetch.
         """
         found = self._fitting(kid, algorithm)
