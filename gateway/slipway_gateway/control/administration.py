@@ -128,7 +128,7 @@ class Administration:
         self._audit = audit
 
     def router(self) -> APIRouter:
-        policies = APIRouter(prefix="/policies", tags=["policies"])
+        policies = APIRouter(prefix="/v1/policies", tags=["policies"])
         policies.get("", summary="List policies")(self.list_policies)
         policies.post("", status_code=201, summary="Create a policy")(self.create_policy)
         policies.get("/{policy}", summary="Return a policy")(self.get_policy)
@@ -136,16 +136,18 @@ class Administration:
         policies.delete("/{policy}", status_code=204, summary="Delete a policy without grants")(
             self.delete_policy
         )
-        grants = APIRouter(prefix="/grants", tags=["grants"])
+        grants = APIRouter(prefix="/v1/grants", tags=["grants"])
         grants.get("", summary="List grants")(self.list_grants)
         grants.post("", status_code=201, summary="Create a grant")(self.create_grant)
         grants.get("/{grant_id}", summary="Return a grant")(self.get_grant)
         grants.put("/{grant_id}", summary="Replace a grant")(self.replace_grant)
         grants.delete("/{grant_id}", status_code=204, summary="Delete a grant")(self.delete_grant)
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router = APIRouter(responses=PROBLEMS)
         router.include_router(policies)
         router.include_router(grants)
-        router.get("/audit", tags=["audit"], summary="List audit entries")(self.list_audit_entries)
+        router.get("/v1/audit", tags=["audit"], summary="List audit entries")(
+            self.list_audit_entries
+        )
         return router
 
     async def list_policies(self) -> PolicyList:

@@ -73,14 +73,14 @@ class Users:
         self._database = database
 
     def router(self) -> APIRouter:
-        users = APIRouter(prefix="/users", tags=["users"])
+        users = APIRouter(prefix="/v1/users", tags=["users"])
         users.get("", summary="List users")(self.list_users)
         users.get("/{user}", summary="Return a user")(self.get_user)
         users.patch("/{user}", summary="Disable or enable a user")(self.update_user)
         users.delete(
             "/{user}", status_code=204, summary="Delete a user and erase the name from the log"
         )(self.delete_user)
-        groups = APIRouter(prefix="/groups", tags=["groups"])
+        groups = APIRouter(prefix="/v1/groups", tags=["groups"])
         groups.get("", summary="List groups")(self.list_groups)
         groups.put("/{group}/members/{user}", status_code=204, summary="Add a user to a group")(
             self.add_member
@@ -88,11 +88,11 @@ class Users:
         groups.delete(
             "/{group}/members/{user}", status_code=204, summary="Remove a user from a group"
         )(self.remove_member)
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
+        router = APIRouter(responses=PROBLEMS)
         router.include_router(users)
         router.include_router(groups)
         router.delete(
-            "/me",
+            "/v1/me",
             status_code=204,
             tags=["account"],
             summary="Delete your account and erase its name from the log",
