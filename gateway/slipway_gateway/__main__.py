@@ -15,12 +15,14 @@ from slipway_gateway.worker import work
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 2: the settings are wrong, 1: there is no database."""
-    parser = argparse.ArgumentParser(prog="slipway_gateway", description="The one door for users")
+    """Run a command and return its exit status: 2 for invalid settings, 1 without a database."""
+    parser = argparse.ArgumentParser(
+        prog="slipway_gateway", description="API gateway of the Slipway platform"
+    )
     parser.add_argument(
         "command",
         choices=("migrate", "serve", "work"),
-        help="bring the database up to date, serve, or answer tasks",
+        help="migrate the database, serve requests, or execute tasks",
     )
     command = parser.parse_args(arguments).command
     log_to_stderr()
@@ -37,14 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "work":
         work(settings, connect(settings.cluster))
         return 0
-    from slipway_gateway.postgresql.migrate import (
-        migrate,
-    )  # its library takes 9 MiB, which nobody needs who serves
+    # Alembic needs 9 MiB of memory, so only this command imports it.
+    from slipway_gateway.postgresql.migrate import migrate
 
     try:
         migrate(settings.database_url.get_secret_value())
     except OperationalError as error:
-        logging.error("the database cannot be reached: %s", error.orig)  # noqa: LOG015, TRY400
+        logging.error("PostgreSQL cannot be reached: %s", error.orig)  # noqa: LOG015, TRY400
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Puts the parts together: one ASGI application."""
+"""Composition of the gateway: its parts, the control API and the ASGI application."""
 
 import asyncio
 import logging
@@ -29,6 +29,7 @@ from slipway_gateway.control.models import Models
 from slipway_gateway.control.openapi import ApiDocument
 from slipway_gateway.control.promotions import Promotions
 from slipway_gateway.control.receipts import Receipts
+from slipway_gateway.control.route import operation_id
 from slipway_gateway.control.tasks import Tasks
 from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
@@ -87,24 +88,20 @@ log = logging.getLogger(__name__)
 
 SHORTEST_SHIPMENT_SECONDS = 5.0
 CLOSING_SECONDS = 12.0
-"""Of the grace period, kept for the end of a shipment that a silent database holds, and for closing
-connections.
-"""
+"""Part of the grace period for a shipment that waits for PostgreSQL and for closing connections."""
 RESTART_SECONDS = 2.0
 
 
 class Gateway:
-    """All parts of one gateway. ``application`` is what an ASGI server runs; its lifespan starts
-    and stops the parts.
-    """
+    """All parts of one gateway. ``application`` is the ASGI application with their lifespan."""
 
     def __init__(
         self, settings: Settings, cluster: Cluster, event_sink: EventSink | None = None
     ) -> None:
-        """``journal`` takes the events in place of the spool."""
+        """Compose the gateway; ``event_sink`` replaces the spool as destination of events."""
         self.settings = settings
         self.ends_at: float | None = None
-        """When the process will be killed, on the monotonic clock; None before SIGTERM."""
+        """Monotonic time of SIGKILL; None before SIGTERM."""
         self.metrics = Metrics()
         self.upstream = Upstream(
             timeout=settings.upstream_timeout_seconds,
@@ -122,7 +119,7 @@ class Gateway:
             refresh_seconds=settings.oidc_refresh_seconds,
             refetch_seconds=settings.oidc_refetch_seconds,
         )
-        self.accounts = self._known_accounts()
+        self.accounts = self._scim_accounts()
         self.routes = Routes(cluster, watch_seconds=settings.watch_seconds)
         self.endpoints = Endpoints(cluster, watch_seconds=settings.watch_seconds)
         token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
@@ -139,12 +136,12 @@ class Gateway:
         )
         self.metrics.watch(
             "slipway_stored_bytes",
-            "Bytes that callers store in PostgreSQL",
+            "Bytes of callers' data in PostgreSQL",
             lambda: self.storage.bytes,
         )
         self.metrics.watch(
             "slipway_storage_limit_bytes",
-            "Bytes that callers may store there",
+            "Maximum bytes of callers' data in PostgreSQL",
             lambda: settings.storage_limit,
         )
         self.events = EventLog(self.database, self.storage)
@@ -161,23 +158,29 @@ class Gateway:
         self.metadata_cache = ModelMetadataCache(self.predictors, self.events, self.routes)
         self.metrics.watch(
             "slipway_spool_bytes",
-            "Bytes of events that wait for the database",
+            "Bytes of events in the spool that wait for PostgreSQL",
             lambda: self.spool.size,
         )
-        waiting = "Segments of the event log that cannot be read"
-        self.metrics.watch("slipway_spool_unreadable", waiting, lambda: len(self.spool.unreadable))
+        self.metrics.watch(
+            "slipway_spool_unreadable",
+            "Segments of the spool that cannot be read",
+            lambda: len(self.spool.unreadable),
+        )
         self.metrics.watch(
             "slipway_routes_age_seconds",
-            "Time since the cluster was heard of",
+            "Time since the last response of the API server",
             lambda: self.routes.age,
         )
         self.submissions = Submissions(cluster, per_caller=settings.jobs_per_caller)
         self.metrics.watch(
-            "slipway_grants_age_seconds", "Time since the grants were read", lambda: self.grants.age
+            "slipway_grants_age_seconds",
+            "Time since the last read of the grants",
+            lambda: self.grants.age,
         )
-        unreadable = "Grants that cannot be read, and so grant nothing"
         self.metrics.watch(
-            "slipway_grants_unreadable", unreadable, lambda: len(self.grants.unreadable)
+            "slipway_grants_unreadable",
+            "Invalid grants, which grant nothing",
+            lambda: len(self.grants.unreadable),
         )
         self.queue = Queue(database_url, statement_seconds=seconds)
         keep = timedelta(seconds=settings.task_keep_seconds)
@@ -188,16 +191,16 @@ class Gateway:
         if accounts := self.accounts:
             self.metrics.watch(
                 "slipway_accounts_age_seconds",
-                "Time since the issuer's accounts were read",
+                "Time since the last read of the issuer's accounts",
                 lambda: accounts.age,
             )
-        self.redis = self._shared_memory()
+        self.redis = self._redis_client()
         self.control = self._control_api()
-        self.door = self._door()
-        self.traced = Traced(self.door) if tracing_wanted() else None
-        self.application: Application = self.traced or self.door
+        self.edge = self._edge_middleware()
+        self.traced = Traced(self.edge) if tracing_wanted() else None
+        self.application: Application = self.traced or self.edge
 
-    def _door(self) -> EdgeMiddleware:
+    def _edge_middleware(self) -> EdgeMiddleware:
         settings = self.settings
         tokens = Tokens(settings.token_rules, self.keys)
         v2 = V2(
@@ -209,14 +212,14 @@ class Gateway:
             keep=settings.log_body_limit,
         )
         proxies = read_networks(settings.trusted_proxies)
-        login = Authenticator(
+        authenticator = Authenticator(
             tokens,
             self.accounts,
             self.rates,
             proxies,
             refused_per_minute=settings.refused_per_minute,
         )
-        admission = Authorizer(
+        authorizer = Authorizer(
             self.grants,
             self.routes,
             self.rates,
@@ -227,7 +230,7 @@ class Gateway:
             feedback_per_minute=settings.feedback_per_minute,
             requests_per_minute=settings.requests_per_minute,
         )
-        later = AsyncPredictions(
+        async_predictions = AsyncPredictions(
             self.routes,
             self.metadata_cache,
             self.features,
@@ -237,17 +240,17 @@ class Gateway:
             per_caller=settings.tasks_per_caller,
         )
         return EdgeMiddleware(
-            login,
-            admission,
+            authenticator,
+            authorizer,
             v2,
             self.control,
-            later,
+            async_predictions,
             self.metrics,
             self.bodies,
             body_limit=settings.body_limit,
         )
 
-    def _known_accounts(self) -> Accounts | None:
+    def _scim_accounts(self) -> Accounts | None:
         settings = self.settings
         if not (settings.scim_url and settings.scim_client_id and settings.scim_client_secret):
             return None
@@ -255,7 +258,7 @@ class Gateway:
         scim = Scim(self.upstream, self.keys, settings.scim_url, settings.scim_client_id, secret)
         return Accounts(scim, seconds=settings.users_seconds, leeway=settings.oidc_leeway_seconds)
 
-    def _shared_memory(self) -> Redis | None:
+    def _redis_client(self) -> Redis | None:
         settings = self.settings
         if not settings.redis_url:
             return None
@@ -269,7 +272,7 @@ class Gateway:
         )
         self.metrics.watch(
             "slipway_redis_up",
-            "Whether Redis answered when it was last asked",
+            "1 after a successful request to Redis, 0 after a failed one",
             lambda: not redis.is_away,
         )
         return redis
@@ -286,7 +289,7 @@ class Gateway:
         )
         self.metrics.watch(
             "slipway_waiting",
-            "Predictions that wait for their turn",
+            "Predictions that wait in the admission queues",
             lambda: self._predictions.waiting,
         )
         bounds = Bounds(settings.image_limit, settings.image_pixels, settings.image_seconds)
@@ -317,10 +320,11 @@ class Gateway:
             title="Slipway",
             summary="Predictions with receipts",
             version=version("slipway-gateway"),
-            openapi_url=None,  # by openapi.ApiDocument and docs.Docs
+            openapi_url=None,  # ApiDocument and Docs have these routes
             lifespan=self._lifespan,
+            generate_unique_id_function=operation_id,
         )
-        # The door has checked the token already; this tells OpenAPI's readers how to get one.
+        # The edge middleware has validated the token; this describes the login in OpenAPI.
         discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
         scheme = OpenIdConnect(
             openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False
@@ -396,8 +400,8 @@ class Gateway:
             self.quotas.keep,
             self.image_store.keep,
         ]
-        work += [self.storage.keep]
         work += [
+            self.storage.keep,
             self.features.keep,
             RateSharing(self.database, self.rates).keep,
             PseudonymCleanup(self.database).keep,
@@ -411,7 +415,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_for_ever(each)) for each in self._background()]
+        tasks = [asyncio.create_task(_supervised(each)) for each in self._background()]
         try:
             async with self.watching():
                 yield
@@ -421,29 +425,29 @@ class Gateway:
             await asyncio.gather(*tasks, return_exceptions=True)
             with suppress(DatabaseUnavailable, TimeoutError):
                 await asyncio.wait_for(self.quotas.close(), SHORTEST_SHIPMENT_SECONDS)
-            await self._ship_the_rest()
+            await self._ship_remaining()
             await self.close()
 
-    async def _ship_the_rest(self) -> None:
-        """Until the grace period is nearly over; what is left then is shipped by the next process
-        with this folder.
+    async def _ship_remaining(self) -> None:
+        """Ship the events in the spool until shortly before the end of the grace period.
+
+        The next process with this folder ships the remaining events.
         """
         now = time.monotonic()
         ends_at = now + self.settings.grace_seconds if self.ends_at is None else self.ends_at
         until = max(ends_at - CLOSING_SECONDS, now + SHORTEST_SHIPMENT_SECONDS)
         if left := await self.shipper.finish(until):
             log.error(
-                "%d bytes of events are left in %s when the grace period of %g s ends; "
-                "PostgreSQL: %s. They are lost if the"
-                " folder is deleted with the pod",
+                "%d bytes of events remain in %s at the end of the grace period of %g s, and are "
+                "lost if the folder is deleted with the pod; PostgreSQL: %s",
                 left,
                 self.settings.spool,
                 self.settings.grace_seconds,
-                self.shipper.problem or "is slower than that",
+                self.shipper.problem or "too slow",
             )
 
     def connection(self, *arguments: Any, **named: Any) -> Connection:
-        """The protocol of one caller's connection, as uvicorn makes it."""
+        """Return the protocol of a client connection, for uvicorn."""
         return Connection(
             *arguments,
             limits=self.settings.limits,
@@ -454,7 +458,7 @@ class Gateway:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Know the cluster's Models and pods."""
+        """Watch the Models and pods of the cluster in this block."""
         self.routes.start()
         self.endpoints.start()
         try:
@@ -464,7 +468,7 @@ class Gateway:
             self.endpoints.stop()
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         self.spool.close()
         await self.database.close()
         await self.pool.close()
@@ -475,13 +479,13 @@ class Gateway:
             await asyncio.to_thread(self.traced.close)
 
 
-async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
-    """A task's edge: a bug in the background is logged, and the work begins anew."""
+async def _supervised(work: Callable[[], Awaitable[None]]) -> None:
+    """Run background work until cancelled; log an unexpected error and restart the work."""
     while True:
         try:
             await work()
         except Exception:
-            log.exception("%s broke; it begins anew", work.__qualname__)
+            log.exception("%s failed; restarting in %g s", work.__qualname__, RESTART_SECONDS)
             await asyncio.sleep(RESTART_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, the status of each, and the two forms in which a caller reads it."""
+"""Errors with their HTTP statuses, and their error responses under ``/v1`` and ``/v2``."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -16,13 +16,11 @@ JSON = b"application/json"
 
 
 class GatewayError(Exception):
-    """An answer other than success. ``str()`` is read by the caller, so it says nothing of our
-    insides.
-    """
+    """An error response. Its text is sent to the caller and contains no internal details."""
 
     status = 500
     limit: str | None = None
-    """Which limit was reached, as metrics name it; None: the error is of another kind."""
+    """Name of the exceeded limit in metrics; None for other errors."""
 
     def __init__(self, detail: str, headers: Headers | None = None) -> None:
         super().__init__(detail)
@@ -30,26 +28,26 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
-    """It is not HTTP."""
+    """The request is not valid HTTP."""
 
     status = 400
 
 
 class Unauthenticated(GatewayError):
-    """No token, or one that proves nothing. The header says why (RFC 6750, section 3)."""
+    """The token is missing or invalid, see ``WWW-Authenticate`` (RFC 6750, section 3)."""
 
     status = 401
 
     def __init__(self, detail: str) -> None:
-        # A quoted-string of RFC 9110: no quotes or control characters inside; the reason may quote
-        # the token.
+        # A quoted-string (RFC 9110) contains no quotes or control characters, and the reason may
+        # contain text of the token.
         reason = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" for c in detail)
         challenge = f'Bearer realm="slipway", error="invalid_token", error_description="{reason}"'
         super().__init__(detail, [(b"www-authenticate", challenge.encode("ascii"))])
 
 
 class Forbidden(GatewayError):
-    """A known caller who may not do this."""
+    """The authenticated caller lacks a permission."""
 
     status = 403
 
@@ -60,48 +58,46 @@ class Forbidden(GatewayError):
 
 
 class NotFound(GatewayError):
-    """There is no such thing, or it is someone else's."""
+    """The resource does not exist or belongs to another caller."""
 
     status = 404
 
 
 class MethodNotAllowed(GatewayError):
-    """The path exists, with other methods."""
+    """The path has other methods."""
 
     status = 405
 
     def __init__(self, method: str, allowed: list[str]) -> None:
-        names, header = (
-            ", ".join(allowed),
-            ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])]),
-        )
+        header = ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])
         super().__init__(
-            f"{method} is not allowed here; use {names}", [(b"allow", header.encode())]
+            f"{method} is not allowed here; use {', '.join(allowed)}",
+            [(b"allow", header.encode())],
         )
 
 
 class TooSlow(GatewayError):
-    """The caller took longer to send a request than is waited."""
+    """The caller did not send the request within the time limit."""
 
     status = 408
     limit = "time"
 
 
 class Conflict(GatewayError):
-    """It cannot be done to the thing as it is now."""
+    """The request conflicts with the state of the resource."""
 
     status = 409
 
 
 class KeyReused(InvalidInput):
-    """The Idempotency-Key is that of another request."""
+    """The Idempotency-Key belongs to a different request."""
 
     def __init__(self) -> None:
-        super().__init__("Idempotency-Key", "was used before, for something else; send another one")
+        super().__init__("Idempotency-Key", "was used for a different request; send another key")
 
 
 class TooLarge(GatewayError):
-    """The body is over the limit."""
+    """The body exceeds the limit."""
 
     status = 413
 
@@ -110,22 +106,22 @@ class TooLarge(GatewayError):
 
 
 class ImageTooLarge(GatewayError):
-    """One of the files is over the limit."""
+    """An image file exceeds the limit."""
 
     status = 413
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"an image is larger than {limit} bytes; send it smaller")
+        super().__init__(f"an image is larger than {limit} bytes; send a smaller file")
 
 
 class UnsupportedType(GatewayError):
-    """The body is not of a type, or in a coding, that is read here."""
+    """The content type or content coding of the body is not supported."""
 
     status = 415
 
 
 class TooMany(GatewayError):
-    """A rate or a quota is spent; ``seconds`` until it is worth to come back."""
+    """A rate limit or quota is exceeded; ``seconds`` is the value of ``Retry-After``."""
 
     status = 429
     limit = "rate"
@@ -135,7 +131,7 @@ class TooMany(GatewayError):
 
 
 class TooManyAtOnce(GatewayError):
-    """The caller has as much under way as one caller may have."""
+    """The caller exceeds a limit on concurrent use."""
 
     status = 429
 
@@ -145,49 +141,49 @@ class TooManyAtOnce(GatewayError):
 
 
 class HeadTooLarge(GatewayError):
-    """More is in front of the body, or around it, than is read."""
+    """The head or the trailers of the request exceed the limit."""
 
     status = 431
     limit = "head"
 
-    def __init__(self, size: int, count: int, what: str = "headers") -> None:
-        hint = "; a token with many groups can be the reason" if what == "headers" else ""
-        super().__init__(f"the {what} are more than {count}, or longer than {size} bytes{hint}")
+    def __init__(self, size: int, count: int, part: str = "headers") -> None:
+        hint = "; a token with many groups can be the reason" if part == "headers" else ""
+        super().__init__(f"the {part} are more than {count} or longer than {size} bytes{hint}")
 
 
 class TooManyTasks(GatewayError):
-    """The caller has enough waiting."""
+    """The caller has the maximum number of unfinished tasks."""
 
     status = 429
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"you have {limit} tasks that are not finished; wait until one ends, or cancel one",
+            f"you have {limit} unfinished tasks; wait until one ends, or cancel one",
             [(b"retry-after", b"10")],
         )
 
 
 class TooManyJobs(GatewayError):
-    """The caller has enough Jobs under way."""
+    """The caller has the maximum number of running Jobs."""
 
     status = 429
 
     def __init__(self, limit: int) -> None:
         detail = (
-            f"you have {limit} Jobs under way (trainings, promotions and batches); wait until "
-            "one ends, or cancel one"
+            f"you have {limit} running Jobs (trainings, promotions and batches); wait until one "
+            "ends, or cancel one"
         )
         super().__init__(detail, [(b"retry-after", b"60")])
 
 
 class StorageSpent(GatewayError):
-    """The caller stores as much as one caller may."""
+    """The caller has reached the storage limit of one caller."""
 
     status = 429
 
     def __init__(self, used: int, more: int, limit: int) -> None:
         detail = f"you store {used} bytes, and {limit} are allowed"
-        detail += f"; {more} more do not fit" if more else ""
+        detail += f"; the request needs {more} more" if more else ""
         super().__init__(
             f"{detail}; delete batches, or wait until tasks and images expire",
             [(b"retry-after", b"3600")],
@@ -195,19 +191,18 @@ class StorageSpent(GatewayError):
 
 
 class StorageFull(GatewayError):
-    """All callers together store as much as they may."""
+    """All callers together have reached the storage limit."""
 
     status = 507
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"callers store {limit} bytes, the most that is allowed; ask an admin to raise "
-            "SLIPWAY_STORAGE_LIMIT"
+            f"callers store {limit} bytes, the maximum; ask an admin to raise SLIPWAY_STORAGE_LIMIT"
         )
 
 
 class Unavailable(GatewayError):
-    """It cannot be answered now, but later."""
+    """The service is temporarily unavailable."""
 
     status = 503
 
@@ -216,7 +211,7 @@ class Unavailable(GatewayError):
 
 
 class NoMemory(Unavailable):
-    """There is no room for another body."""
+    """The memory for request bodies is exhausted."""
 
     limit = "body_budget"
 
@@ -225,28 +220,26 @@ class NoMemory(Unavailable):
 
 
 class NoConnection(Unavailable):
-    """There is no room for another connection."""
+    """The maximum number of connections is open."""
 
     limit = "connections"
 
     def __init__(self) -> None:
-        super().__init__("too many connections are open", retry_after=1)
+        super().__init__("the gateway has too many open connections; retry later", retry_after=1)
 
 
 class Unreachable(Unavailable):
-    """No connection to the predictor, or one that broke off before the answer: another may be
-    better.
-    """
+    """The connection to a predictor failed before the response; another pod may be available."""
 
 
 class UpstreamTimeout(GatewayError):
-    """The predictor did not answer in time."""
+    """The predictor did not respond in time."""
 
     status = 504
 
 
 class Refused(GatewayError):
-    """The predictor's own refusal, passed on with its status and text."""
+    """An error response of the predictor, passed on with its status and text."""
 
     def __init__(self, status: int, detail: str, headers: Headers) -> None:
         super().__init__(detail, headers)
@@ -254,15 +247,15 @@ class Refused(GatewayError):
 
 
 class Disconnected(Exception):
-    """The caller went away before the request was complete; nobody is left to answer."""
+    """The caller closed the connection before the request was complete."""
 
 
 class UpstreamAborted(Exception):
-    """The predictor broke off in the middle of an answer; all we can do is break off too."""
+    """The predictor ended its response early, so the response of the gateway is incomplete too."""
 
 
 def status_of(error: Exception) -> int:
-    """The one table from exceptions to statuses."""
+    """Return the HTTP status of an exception."""
     match error:
         case GatewayError() as known:
             return known.status
@@ -278,7 +271,7 @@ def status_of(error: Exception) -> int:
 
 
 def problem(error: Exception, path: str, request_id: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of an answer under ``/v1``: RFC 9457."""
+    """Return status, headers and body of an error response under ``/v1`` (RFC 9457)."""
     status = status_of(error)
     content: dict[str, Any] = {
         "type": "about:blank",
@@ -290,15 +283,15 @@ def problem(error: Exception, path: str, request_id: str) -> tuple[int, Headers,
     }
     if findings := _findings(error):
         content["errors"] = findings
-    return _answer(status, PROBLEM, error, orjson.dumps(content))
+    return _response(status, PROBLEM, error, orjson.dumps(content))
 
 
 def v2_error(error: Exception) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of an answer under ``/v2``: the protocol's error object."""
-    return _answer(status_of(error), JSON, error, orjson.dumps({"error": _detail(error)}))
+    """Return status, headers and body of an error response under ``/v2`` (V2 error object)."""
+    return _response(status_of(error), JSON, error, orjson.dumps({"error": _detail(error)}))
 
 
-def _answer(
+def _response(
     status: int, content_type: bytes, error: Exception, body: bytes
 ) -> tuple[int, Headers, bytes]:
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
@@ -325,11 +318,11 @@ def _detail(error: Exception) -> str:
                 if first["field"] == "body"
                 else f"{first['field']}: {first['problem']}"
             )
-    return "something went wrong here; the request id leads to the log line that says what"
+    return "internal error; the log of the gateway has the reason under the request id"
 
 
 def _findings(error: Exception) -> list[dict[str, str]]:
-    """What is wrong, field by field, where that is known."""
+    """Return the invalid fields with their problems, or an empty list for other errors."""
     match error:
         case InvalidInput() as invalid:
             return [{"field": invalid.field, "problem": invalid.problem}]
@@ -339,7 +332,10 @@ def _findings(error: Exception) -> list[dict[str, str]]:
 
 
 def _finding(error: Mapping[str, Any]) -> dict[str, str]:
-    """An error of pydantic or FastAPI in our words, where theirs name no value or no remedy."""
+    """Return the field and problem of a validation error.
+
+    Replaces texts of pydantic and FastAPI without value or remedy.
+    """
     match error["type"], error["loc"]:
         case "json_invalid", (_, int()):  # FastAPI's parser
             return {
@@ -351,12 +347,12 @@ def _finding(error: Mapping[str, Any]) -> dict[str, str]:
         case "missing", ("body",):
             return {"field": "body", "problem": "the body is empty; send a JSON object"}
         case "string_pattern_mismatch", location:
-            problem = f"{error['input']!r:.80} does not fit the pattern {error['ctx']['pattern']}"
+            problem = f"{error['input']!r:.80} does not match the pattern {error['ctx']['pattern']}"
             return {"field": _field(location), "problem": problem}
         case "extra_forbidden", location:
             return {
                 "field": _field(location),
-                "problem": "is not a field of this body; leave it out",
+                "problem": "is not a field of this body; omit it",
             }
     return {"field": _field(error["loc"]), "problem": error["msg"].removeprefix("Value error, ")}
 

@@ -1,4 +1,4 @@
-"""Runs the gateway: uvicorn on the main port, metrics on theirs."""
+"""The gateway server: uvicorn on the main port and the metrics on a separate port."""
 
 import gc
 import logging
@@ -17,14 +17,13 @@ from slipway_gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 20
-"""Time that requests under way have to end. The drain before it and the last shipment after it
-share the grace period with it.
-"""
+"""Time for running requests to end, after the drain and before the last shipment of events."""
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first SIGTERM readiness goes false, and some time later the server takes no more
-    connections; a second hurries.
+    """A server that drains on the first SIGTERM and stops immediately on the second.
+
+    During the drain readiness is false and new connections are accepted.
     """
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
@@ -34,12 +33,12 @@ class DrainingServer(uvicorn.Server):
         self._stop_at = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._gateway.door.closing:
+        if self._gateway.edge.closing:
             super().handle_exit(sig, frame)
             return
-        log.info("shutting down: connections are taken for another %g s", self._drain_seconds)
+        log.info("shutting down: new connections are accepted for %g s", self._drain_seconds)
         now = time.monotonic()
-        self._gateway.door.closing = True
+        self._gateway.edge.closing = True
         self._gateway.ends_at = now + self._gateway.settings.grace_seconds
         self._stop_at = now + self._drain_seconds
 
@@ -48,12 +47,13 @@ class DrainingServer(uvicorn.Server):
 
 
 OTHER_FILES = 1024
-"""Open files beside callers' connections: those to predictors and to the database, the spool."""
+"""Open files other than client connections: connections to predictors and databases, the spool."""
 
 
 def allow_files(count: int) -> None:
-    """Raise the soft limit of open files to so many, if the hard one lets us: its usual 1,024 is
-    fewer than our connections.
+    """Raise the soft limit of open files to ``count``, or to the hard limit if that is lower.
+
+    The usual soft limit of 1,024 is lower than the limit of connections.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
@@ -61,16 +61,14 @@ def allow_files(count: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if wanted < count:
         log.warning(
-            "%d files may be open; SLIPWAY_CONNECTION_LIMIT should be %d less than that",
+            "the limit of open files is %d; raise it, or set SLIPWAY_CONNECTION_LIMIT to %d",
             wanted,
-            OTHER_FILES,
+            wanted - OTHER_FILES,
         )
 
 
 def serve(settings: Settings, cluster: Cluster) -> None:
-    """Serve until SIGTERM or SIGINT; then drain, finish the requests under way and ship what is in
-    the spool.
-    """
+    """Serve until SIGTERM or SIGINT, then drain, finish running requests and ship the spool."""
     allow_files(settings.connection_limit + OTHER_FILES)
     gateway = Gateway(settings, cluster)
     server, _ = start_http_server(
@@ -92,12 +90,10 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         date_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    # What is loaded now stays for ever: the collector need not look at it again in the middle of a
-    # request.
+    # Loaded modules are never freed; frozen objects do not delay a collection during a request.
     gc.collect()
     gc.freeze()
-    # A request leaves next to nothing in cycles: looking for them every 700 objects costs 4 % of
-    # it.
+    # Requests create almost no cycles; the default threshold costs 4 % of a request.
     gc.set_threshold(20_000, 20, 20)
     log.info(
         "listening on %s:%d, metrics on %d",
@@ -105,8 +101,7 @@ def serve(settings: Settings, cluster: Cluster) -> None:
         settings.gateway_port,
         server.server_port,
     )
-    # uvicorn raises what it caught once more when it is done, for whoever was there before it: an
-    # end with status 0.
+    # uvicorn raises the signal again after its shutdown; these handlers then exit with status 0.
     for end in (signal.SIGTERM, signal.SIGINT):
         signal.signal(end, _leave)
     try:

@@ -1,4 +1,4 @@
-"""What the gateway is told by its environment."""
+"""The settings of the gateway, from environment variables."""
 
 from pathlib import Path
 from typing import Literal, Self
@@ -23,96 +23,90 @@ class Settings(BaseSettings):
     )
 
     cluster: str
-    """Where the Models are: ``local:///folder`` or ``kubernetes://NAMESPACE``."""
+    """Location of the Models: ``local:///folder`` or ``kubernetes://NAMESPACE``."""
 
     database_url: SecretStr
-    """PostgreSQL of the event log, ``postgresql://user:password@host/database``."""
+    """URL of the PostgreSQL database, ``postgresql://user:password@host/database``."""
 
     database_seconds: float = Field(default=20, gt=0, le=300)
-    """Time that PostgreSQL has for a statement; a transaction has three times as long. Then the
-    connection is closed, and the request is answered 503 or the work is tried again by a new
-    connection.
+    """Timeout of a statement in PostgreSQL; that of a transaction is three times as long. After it
+    the connection is closed, and the request gets 503 or the work is retried on a new connection.
     """
 
     oidc_issuer: str
-    """The issuer of access tokens, exactly as it stands in their ``iss`` claim."""
+    """The issuer of access tokens, exactly as in their ``iss`` claim."""
 
     oidc_discovery_url: str | None = Field(default=None, pattern=r"^https?://")
-    """Base URL at which the issuer's discovery document and keys are fetched when the issuer's own,
-    public one cannot be reached from here. The document, and ``iss``, must name
-    ``SLIPWAY_OIDC_ISSUER`` all the same.
+    """Base URL of the issuer's discovery document and keys, if the gateway cannot reach the public
+    URL. The document and ``iss`` must still contain ``SLIPWAY_OIDC_ISSUER``.
     """
 
     oidc_audience: str
-    """What must stand in a token's ``aud`` claim: a name for this API, not the id of an OAuth
-    client, because that is what the client's ID tokens have.
+    """Required value in the ``aud`` claim: a name for this API. It must not be the id of an OAuth
+    client, because the client's ID tokens have that audience.
     """
 
     oidc_require_at_jwt: bool = False
-    """Whether tokens must have the type ``at+jwt`` (RFC 9068), as those of the bundled issuer do.
-    Set it where the issuer's have it.
+    """True: tokens must have the type ``at+jwt`` (RFC 9068), as those of the bundled issuer do. Set
+    it if the issuer supports the type.
     """
 
     oidc_refused_claims: frozenset[str] = frozenset({"at_hash", "c_hash", "nonce"})
-    """Claims that only ID tokens of the issuer have, as a JSON list: a token with one of them is
-    refused, unless its type is ``at+jwt``. Keycloak before 24 writes ``nonce`` into access tokens:
-    leave it out there.
+    """Claims that mark an ID token, as a JSON list: a token with one of them is rejected, unless
+    its type is ``at+jwt``. Keycloak before 24 includes ``nonce`` in access tokens: omit it there.
     """
 
     oidc_roles_claim: str = Field(default="groups", min_length=1)
-    """The claim that has a caller's groups, as a list or as a single text: its name, or a path with
-    dots such as ``realm_access.roles``.
+    """The claim with the caller's groups, a list or a string: its name, or a path with dots such as
+    ``realm_access.roles``.
     """
 
     oidc_roles_prefix: str = ""
-    """What groups begin with, for example ``/``: it is removed, and groups without it are
-    ignored.
-    """
+    """Prefix of groups, for example ``/``: it is removed, and groups without it are ignored."""
 
     oidc_roles: dict[str, Literal[Role.USER, Role.SCIENTIST, Role.ADMIN]] = {}
-    """Which group (without the prefix) gives which role, as a JSON object: ``{"ml-platform":
-    "admin"}``. Empty: the groups ``user``, ``scientist`` and ``admin`` give the roles of their
-    names. Otherwise no other group gives one.
+    """Mapping of groups (without the prefix) to roles, as a JSON object: ``{"ml-platform":
+    "admin"}``. Other groups give no role. Empty: the groups ``user``, ``scientist`` and ``admin``
+    give the roles of the same names.
     """
 
     docs_client: str = Field(default="slipway", min_length=1)
-    """Public OAuth client that the page ``/v1/docs`` logs in as. The issuer must know
-    ``…/v1/docs/login`` as a redirect URI of it, and its access tokens must have the audience
-    SLIPWAY_OIDC_AUDIENCE.
+    """Public OAuth client of the page ``/v1/docs``. Its redirect URIs at the issuer must include
+    ``…/v1/docs/login``, and its access tokens must have the audience SLIPWAY_OIDC_AUDIENCE.
     """
 
     oidc_leeway_seconds: int = Field(default=30, ge=0, le=300)
-    """How far the issuer's clock may be from ours."""
+    """Allowed clock difference between issuer and gateway."""
 
     oidc_refresh_seconds: float = Field(default=300, gt=0)
-    """Age at which the issuer's keys are fetched again; the old ones stay in use while the issuer
-    is away.
+    """Interval at which the issuer's keys are fetched; the previous keys remain in use while the
+    issuer is unavailable.
     """
 
     oidc_refetch_seconds: float = Field(default=10, ge=0)
-    """Shortest time between two fetches that tokens with an unknown key can cause."""
+    """Minimum interval between two fetches that tokens with an unknown key id cause."""
 
     scim_url: str | None = Field(default=None, pattern=r"^https?://.*[^/]$")
-    """Base URL of the issuer's SCIM 2.0 service, as the world sees it, for example
-    ``https://login.example.org/scim/v2``: users and groups are managed there, and who is disabled
-    or deleted there is refused here. Its ``userName`` must be the ``sub`` of tokens. None:
-    ``/v1/users`` and ``/v1/groups`` are not there, and a token is good until it expires.
+    """Public base URL of the issuer's SCIM 2.0 service, for example
+    ``https://login.example.org/scim/v2``. The gateway manages users and groups there and rejects
+    tokens of users that are disabled or deleted. The ``userName`` must be the ``sub`` of tokens.
+    Not set: ``/v1/users`` and ``/v1/groups`` are disabled, and a token is valid until it expires.
     """
 
     scim_client_id: str | None = None
-    """The gateway's own client at the issuer, for SCIM (client credentials)."""
+    """OAuth client of the gateway for SCIM (client credentials)."""
 
     scim_client_secret: SecretStr | None = Field(default=None, min_length=16)
     """Secret of that client."""
 
     users_seconds: float = Field(default=60, gt=0, le=240)
-    """Time between two looks at all users: after that long, and the time that the look takes, a
-    disabled one is refused.
+    """Interval at which all users are read: tokens of a disabled user are rejected after this time
+    and the duration of the read.
     """
 
     deprovisioned_seconds: float = Field(default=900, gt=0)
-    """Time for which an account must be missing at the issuer before its name is taken out of the
-    log, as if its owner had left here; it is looked for three times meanwhile.
+    """Time for which an account must be missing at the issuer before its name is erased from the
+    log, as by ``DELETE /v1/me``; the account is searched three times in this period.
     """
 
     gateway_host: str = "127.0.0.1"
@@ -122,258 +116,259 @@ class Settings(BaseSettings):
     """Port of ``/v1``, ``/v2``, ``/livez`` and ``/readyz``."""
 
     gateway_metrics_port: int = Field(default=9090, ge=0, le=65535)
-    """Port of ``/metrics``, apart so that it need not be reachable for users."""
+    """Port of ``/metrics``, separate so that it does not have to be reachable for users."""
 
     drain_seconds: float = Field(default=0, ge=0)
-    """Time between SIGTERM, when readiness goes false, and the moment when no more connections are
-    taken: for load balancers to look elsewhere. Meanwhile every answer asks its caller to leave the
-    connection.
+    """Time between SIGTERM, when readiness becomes false, and the end of new connections, in which
+    load balancers remove the gateway. Every response in this period closes its connection.
     """
 
     body_limit: int = Field(default=16 * 2**20, gt=0)
-    """Largest request body in bytes; a larger one is answered 413."""
+    """Maximum size of a request body in bytes; above it 413."""
 
     value_limit: int = Field(default=VALUES, gt=0)
-    """Values of one prediction request, rows × columns; more are answered 413 with the advice to
-    send a batch. The larger it is, the longer other requests wait for one: some ten milliseconds by
-    default. Predictors have a limit of their own, ``SLIPWAY_SERVING_VALUE_LIMIT``.
+    """Maximum number of values in a prediction request, rows × columns; above it 413, with the
+    advice to send a batch. Other requests wait while one is processed, about ten milliseconds with
+    the default. Predictors have the separate limit ``SLIPWAY_SERVING_VALUE_LIMIT``.
     """
 
     body_budget: int = Field(default=64 * 2**20, gt=0)
-    """Bytes of request bodies that are in memory at a time, of all callers; beyond it 503. Bodies
-    of more than 64 KiB get three quarters of it, so that the large ones never shut out the small
-    ones.
+    """Maximum total size in bytes of the request bodies in memory, of all callers; above it 503.
+    Bodies of more than 64 KiB may use three quarters of it, so that small bodies are always
+    accepted.
     """
 
     body_budget_per_caller: int = Field(default=32 * 2**20, gt=0)
-    """Bytes of them that one caller may have; beyond it 429. What a request declares as its length
-    counts before it is read.
+    """Maximum total size in bytes of one caller's request bodies in memory; above it 429. The
+    declared length of a request counts before its body is read.
     """
 
     concurrency_per_caller: int = Field(default=64, gt=0)
-    """Requests of one caller that are under way at a time, at this gateway; beyond it 429."""
+    """Maximum number of concurrent requests of one caller at this gateway; above it 429."""
 
     image_limit: int = Field(default=10 * 2**20, gt=0)
-    """Largest uploaded image in bytes; a larger one is answered 413. All of a request also has to
-    keep SLIPWAY_BODY_LIMIT.
+    """Maximum size of an uploaded image in bytes; above it 413. SLIPWAY_BODY_LIMIT also applies to
+    the whole request.
     """
 
     image_pixels: int = Field(default=40_000_000, gt=0)
-    """Pixels that an image may have; more are answered 422 before any is unpacked."""
+    """Maximum number of pixels of an image, checked before it is decoded; above it 422."""
 
     image_seconds: int = Field(default=10, gt=0)
-    """Time, of the clock and of the processor, in which the images of a request must be read;
-    then 422.
-    """
+    """Maximum wall and CPU time to decode the images of a request; after it 422."""
 
     image_days: int = Field(default=30, ge=0)
-    """Days for which uploaded images are kept in PostgreSQL, each once; with 0 none is."""
+    """Days for which PostgreSQL stores uploaded images, without duplicates; 0: images are not
+    stored.
+    """
 
     storage_per_caller: int = Field(default=2**30, gt=0)
-    """Bytes that one caller may store in PostgreSQL: images, tasks, batches with their results,
-    and feedback. Beyond it requests that store more are answered 429.
+    """Maximum size in bytes of one caller's images, tasks, batches, results and feedback in
+    PostgreSQL; above it 429 for requests that store more.
     """
 
     storage_limit: int = Field(default=4 * 2**30, gt=0)
-    """Bytes that all callers together may store there; beyond it 507. Choose it well below the
-    volume of the database, which holds the event log as well.
+    """Maximum size in bytes of these data of all callers; above it 507. It must be well below the
+    size of the database volume, which also contains the event log.
     """
 
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
-    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
+    """Token for requests to predictors, the value of their ``SLIPWAY_SERVING_TOKEN``."""
 
     cache_limit: int = Field(default=32 * 2**20, ge=0)
-    """Bytes of answers that are kept for callers whose policy has ``cacheSeconds``."""
+    """Maximum size of the response cache in bytes, for policies with ``cacheSeconds``."""
 
     redis_url: SecretStr | None = None
-    """Redis or Valkey by which replicas share those answers: ``redis://host:6379/0``,
-    ``rediss://…`` with TLS, or ``unix:///path``. None: each replica has its own.
+    """Redis or Valkey for a response cache that replicas share: ``redis://host:6379/0``,
+    ``rediss://…`` with TLS, or ``unix:///path``. Not set: each replica has a separate cache.
     """
 
     redis_password: SecretStr | None = Field(default=None, min_length=16)
-    """Its password, where the URL has none."""
+    """Password of Redis, if the URL contains none."""
 
     redis_seconds: float = Field(default=0.1, gt=0, le=5)
-    """Time that it has for an answer; then it is left alone for a while."""
+    """Timeout of Redis; after it Redis is not used for SLIPWAY_REDIS_REST_SECONDS."""
 
     redis_rest_seconds: float = Field(default=5, gt=0)
-    """Time for which it is left alone after it failed; meanwhile each replica has its own
-    answers.
-    """
+    """Time without requests to Redis after an error, in which replicas use separate caches."""
 
     predictions_per_minute: int = Field(default=180, ge=1, le=10**7)
-    """Predictions of one caller by one policy, where the policy does not say otherwise."""
+    """Predictions a minute of one caller under one policy, if the policy has no rate."""
 
     training_per_minute: int = Field(default=5, ge=1, le=10**7)
-    """Trainings and promotions that one caller may begin."""
+    """Trainings and promotions that one caller may create in a minute."""
 
     feedback_per_minute: int = Field(default=180, ge=1, le=10**7)
-    """Labels and comments that one caller may give."""
+    """Labels and comments that one caller may send in a minute."""
 
     jobs_per_caller: int = Field(default=10, ge=1)
-    """Trainings, promotions and batches that one caller may have under way; beyond it 429."""
+    """Maximum number of running trainings, promotions and batches of one caller; above it 429."""
 
     requests_per_minute: int = Field(default=3000, ge=1, le=10**7)
-    """Requests of one caller to all other routes together; of one address where no token is asked
-    for. Probes have no rate.
+    """Requests a minute of one caller to all other routes together, or of one address without a
+    token. Probes are not limited.
     """
 
     refused_per_minute: int | None = Field(default=None, ge=1, le=10**7)
-    """Bad tokens from one address; beyond it no token that is not known yet is looked at. Without
-    it there is no such limit: it must not be set where all callers seem to come from one address,
-    behind a proxy that is not trusted or translated.
+    """Rejected tokens a minute from one address; above it the gateway validates no token from this
+    address that is not cached. Not set: no limit. Do not set it if all callers seem to have one
+    address, behind a proxy that is not trusted or with address translation.
     """
 
     trusted_proxies: str = ""
-    """Networks of the proxies in front, as ``10.0.0.0/8, fd00::/8``: what they write into
-    ``X-Forwarded-For`` is believed.
+    """Networks of trusted proxies, as ``10.0.0.0/8, fd00::/8``, whose ``X-Forwarded-For`` gives the
+    client address.
     """
 
     upstream_timeout_seconds: float = Field(default=30, gt=0)
-    """Time a predictor has for an answer, connection included; then 504."""
+    """Timeout of a predictor's response, including the connection; after it 504."""
 
     upstream_connect_seconds: float = Field(default=2, gt=0)
-    """Time a connection to a predictor may take; then one more try at another of its pods, then
-    503.
-    """
+    """Timeout of a connection to a predictor; after it one retry on another pod, then 503."""
 
     predictor_concurrency: int = Field(default=64, gt=0)
-    """Requests that this gateway has under way at one pod of a predictor: enough to keep a pod
-    busy, more would only wait there, where nobody sees it.
+    """Maximum number of concurrent requests of this gateway to one pod of a predictor. The default
+    is sufficient for full utilization; further requests would only wait in the pod.
     """
 
     queue_length: int = Field(default=256, ge=0)
-    """Requests that wait for their turn, for each version of a model; beyond it they are refused
-    with 503 at once. A burst passes; what waits takes up to SLIPWAY_LOG_BODY_LIMIT of memory each.
+    """Maximum number of waiting requests for each version of a model; above it 503. A waiting
+    request needs up to SLIPWAY_LOG_BODY_LIMIT of memory.
     """
 
     queue_seconds: float = Field(default=1, gt=0)
-    """Time that a request waits for its turn; then 503. A caller is better served by a second try
-    than by a late answer.
+    """Maximum time that a request waits for a predictor; after it 503, so that the caller can
+    retry.
     """
 
     connection_limit: int = Field(default=4096, gt=0)
-    """Connections that callers may have open; further ones are answered 503 and closed. Each takes
-    some 20 KiB.
+    """Maximum number of open connections; further ones get 503 and are closed. Each needs about
+    20 KiB.
     """
 
     head_limit: int = Field(default=32 * 2**10, ge=2**12)
-    """Bytes of a request in front of its body, tokens with many groups included; more is answered
+    """Maximum size of the head of a request in bytes, including tokens with many groups; above it
     431.
     """
 
     head_seconds: float = Field(default=10, gt=0)
-    """Time in which a new connection, or the first byte of a request, must be followed by all of
-    its headers; then 408.
+    """Maximum time from the start of a connection, or from the first byte of a request, to the end
+    of the headers; after it 408.
     """
 
     body_seconds: float = Field(default=60, gt=0)
-    """Time from the headers to the end of the body; then 408. 16 MiB in a minute is 2.2 Mbit/s."""
+    """Maximum time from the headers to the end of the body; after it 408. 16 MiB in a minute is
+    2.2 Mbit/s.
+    """
 
     idle_seconds: float = Field(default=75, gt=0)
-    """Time for which a connection without a request is kept: longer than load balancers keep
-    theirs, so that it is never us who close first.
+    """Time after which a connection without a request is closed. It must be longer than that of
+    load balancers, so that they close connections first.
     """
 
     write_seconds: float = Field(default=30, gt=0)
-    """Time for which a caller may not take what is written to it; then its connection is closed."""
+    """Maximum time in which a caller reads nothing of a response; after it the connection is
+    closed.
+    """
 
     grace_seconds: float = Field(default=120, gt=0)
-    """Time between SIGTERM and SIGKILL, a pod's ``terminationGracePeriodSeconds``. What the drain
-    and the requests under way leave of it, less 12 seconds, is for shipping the events in the spool
-    to PostgreSQL; a gateway whose spool is empty ends at once.
+    """Time between SIGTERM and SIGKILL, a pod's ``terminationGracePeriodSeconds``. The time after
+    the drain and the running requests, minus 12 seconds, is for shipping the events in the spool to
+    PostgreSQL; a gateway with an empty spool ends immediately.
     """
 
     spool: Path = Path(".slipway/spool")
-    """Folder where events wait for PostgreSQL. It must outlive the process: a persistent volume or
-    an emptyDir.
+    """Folder of the events that wait for PostgreSQL. It must outlive the process, on a persistent
+    volume or an emptyDir.
     """
 
     spool_limit: int = Field(default=2**30, gt=0)
-    """Bytes that may wait there. Beyond it predictions are refused with 503, because an answer that
-    cannot be logged is not given.
+    """Maximum size of the spool in bytes. Above it predictions get 503, because the gateway sends
+    no response that it cannot log.
     """
 
     ship_seconds: float = Field(default=0.5, gt=0)
     """Time between two shipments of events to PostgreSQL."""
 
     log_body_limit: int = Field(default=64 * 2**10, ge=0)
-    """Bytes of a request and of a response that the log keeps; a longer body is logged as null."""
+    """Maximum size in bytes of a logged request or response body; larger ones are null."""
 
     promotion_template: str = Field(default="promote", min_length=1)
-    """The suspended CronJob that promotions are made from."""
+    """Name of the suspended CronJob with the Job template of promotions."""
 
     task_body_limit: int = Field(default=2**20, gt=0)
-    """Largest body in bytes of a prediction that is answered later: it is kept in PostgreSQL."""
+    """Maximum body size of an asynchronous prediction in bytes, which PostgreSQL stores."""
 
     tasks_per_caller: int = Field(default=1000, gt=0)
-    """Unfinished tasks that a caller may have; beyond it 429."""
+    """Maximum number of unfinished tasks of one caller; above it 429."""
 
     task_attempts: int = Field(default=8, ge=1)
-    """Attempts of a task whose model cannot be reached or is not ready; then it is dead."""
+    """Maximum number of attempts for an unavailable model; after it the task is dead."""
 
     task_backoff_seconds: float = Field(default=1, gt=0)
-    """Time before the second attempt; it doubles with each, up to five minutes."""
+    """Time before the second attempt; it doubles with each attempt, up to five minutes."""
 
     task_keep_seconds: float = Field(default=86400, gt=0)
-    """Time that a task and its answer are kept after its end."""
+    """Time after its end at which a task and its response are deleted."""
 
     task_concurrency: int = Field(default=8, ge=1, le=100)
-    """Tasks that a worker answers at once."""
+    """Maximum number of concurrent tasks of a worker."""
 
     task_heartbeat_seconds: float = Field(default=5, gt=0)
-    """Time between two signs of life of a worker. After three without one, its tasks are given to
-    others.
+    """Time between two heartbeats of a worker. After three missing heartbeats, other workers take
+    its tasks.
     """
 
     webhook_hosts: frozenset[str] = frozenset()
-    """Names of hosts to which completion webhooks may go although their addresses are not public,
-    as a JSON list. All others must be public.
+    """Host names without public addresses that webhooks may use, as a JSON list. All other hosts
+    must have public addresses.
     """
 
     webhook_attempts: int = Field(default=8, ge=1)
-    """Attempts to deliver a message to a webhook, 2, 4, 8 … seconds apart, up to ten minutes."""
+    """Maximum number of attempts to deliver a message, 2, 4, 8 … seconds apart, up to ten
+    minutes.
+    """
 
     webhook_failures: int = Field(default=24, ge=1)
-    """Failed attempts in a row after which a webhook is disabled. From the fifth on, all its
-    messages pause for 2, 4, 8 … seconds, up to ten minutes: by default it is given up after some
-    two hours.
+    """Number of consecutive failed attempts after which a webhook is disabled. From the fifth on,
+    all messages of the webhook pause for 2, 4, 8 … seconds, up to ten minutes; with the default, a
+    webhook is disabled after about two hours.
     """
 
     webhook_concurrency: int = Field(default=8, ge=1, le=100)
-    """Deliveries of a worker at the same time, besides the tasks that it answers; at most two of
-    them go to one host, and two are of one caller.
+    """Maximum number of concurrent deliveries of a worker, in addition to its tasks; at most two to
+    one host and two of one caller.
     """
 
     batch_template: str = Field(default="batch", min_length=1)
-    """The suspended CronJob that batches are predicted by."""
+    """Name of the suspended CronJob with the Job template of batches."""
 
     batch_limit: int = Field(default=64 * 2**20, gt=0)
-    """Largest file of a batch in bytes; a larger one is answered 413."""
+    """Maximum size of a batch's file in bytes; above it 413."""
 
     batch_rows: int = Field(default=5_000_000, gt=0)
-    """Most rows of a batch; a file with more is answered 422. Those of a Parquet file are read from
-    its footer.
+    """Maximum number of rows of a batch; above it 422. The footer of a Parquet file contains the
+    number.
     """
 
     batch_hosts: frozenset[str] = frozenset()
-    """Names of hosts from which a batch's file may be fetched by https, as a JSON list; none by
-    default.
+    """Host names from which the gateway may download a batch's file by https, as a JSON list; none
+    by default.
     """
 
     batch_keep_seconds: float = Field(default=7 * 86400, gt=0)
-    """Time that a batch's file and result are kept after the upload."""
+    """Time after the upload at which a batch's file and result are deleted."""
 
     watch_seconds: float = Field(default=30, gt=0)
-    """Time after which Models, EndpointSlices and grants are read anew in full, whatever was or was
-    not told of a change.
+    """Interval at which all Models, EndpointSlices and grants are read, in addition to
+    notifications of changes.
     """
 
     @model_validator(mode="after")
-    def _scim_is_whole(self) -> Self:
+    def _scim_is_complete(self) -> Self:
         if self.scim_url and not (self.scim_client_id and self.scim_client_secret):
             raise ValueError(
-                "SLIPWAY_SCIM_URL needs SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET"
+                "SLIPWAY_SCIM_URL requires SLIPWAY_SCIM_CLIENT_ID and SLIPWAY_SCIM_CLIENT_SECRET"
             )
         return self
 
@@ -387,9 +382,9 @@ class Settings(BaseSettings):
     def _the_largest_body_fits(self) -> Self:
         if self.body_limit > min(self.body_budget_per_caller, self.body_budget * 3 // 4):
             raise ValueError(
-                "SLIPWAY_BODY_LIMIT is more than SLIPWAY_BODY_BUDGET_PER_CALLER or three "
-                "quarters of SLIPWAY_BODY_BUDGET,"
-                " so a body of that size would never be taken; lower it, or raise these"
+                "SLIPWAY_BODY_LIMIT exceeds SLIPWAY_BODY_BUDGET_PER_CALLER or three quarters of "
+                "SLIPWAY_BODY_BUDGET, so a body of that size would always be rejected; lower it "
+                "or raise the budgets"
             )
         return self
 
@@ -408,7 +403,7 @@ class Settings(BaseSettings):
 
     @property
     def token_rules(self) -> TokenRules:
-        """What is asked of tokens."""
+        """Requirements of a valid token."""
         return TokenRules(
             issuer=self.oidc_issuer,
             audience=self.oidc_audience,
@@ -420,12 +415,12 @@ class Settings(BaseSettings):
 
     @property
     def bounds(self) -> Bounds:
-        """Of the line before a predictor."""
+        """Bounds of the admission queue of a predictor."""
         return Bounds(self.predictor_concurrency, self.queue_length, self.queue_seconds)
 
     @property
     def limits(self) -> Limits:
-        """Of a caller's connection."""
+        """Limits of a client connection."""
         return Limits(
             connections=self.connection_limit,
             head_bytes=self.head_limit,

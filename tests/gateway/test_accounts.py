@@ -1,6 +1,4 @@
-"""Whose token is good although it is valid, and which of its groups: decisions over one look at
-accounts and groups.
-"""
+"""Rejection of valid tokens and groups by the accounts and groups of the last snapshot."""
 
 import asyncio
 import time
@@ -16,11 +14,11 @@ from slipway_gateway.people.scim import Resource, Scim
 
 CREATED = "2026-01-01T00:00:00Z"
 LATER = 1767225600.0
-"""The same as Unix time."""
+"""The same time in Unix time."""
 
 
 class Directory(Scim):
-    """A provider's users, and its groups with the members as the provider names them."""
+    """The users of a provider and its groups, with the identifiers of their members."""
 
     def __init__(self, *users: Resource, **groups: list[str]) -> None:
         self.users = list(users)
@@ -59,14 +57,14 @@ def caller(name: str, issued: float = LATER + 10, role: Role = Role.USER) -> Cal
     return Caller(name, None, (role.value,), frozenset({role}), float("inf"), grantees, issued)
 
 
-def looked_at(directory: Directory) -> Accounts:
+def accounts_of(directory: Directory) -> Accounts:
     accounts = Accounts(directory, seconds=60, leeway=30)
     asyncio.run(accounts.look())
     return accounts
 
 
-def test_an_account_that_is_there_is_let_in_and_one_that_is_disabled_is_not() -> None:
-    accounts = looked_at(Directory(user("ada"), user("bob", active=False)))
+def test_an_active_account_is_accepted_and_a_disabled_one_is_rejected() -> None:
+    accounts = accounts_of(Directory(user("ada"), user("bob", active=False)))
     accounts.confirm(caller("ada"))
     with pytest.raises(Unauthenticated, match="disabled"):
         accounts.confirm(caller("bob", issued=time.time()))
@@ -82,62 +80,66 @@ def test_an_account_that_is_there_is_let_in_and_one_that_is_disabled_is_not() ->
     ],
     ids=["no name", "no id", "no time", "no metadata"],
 )
-def test_a_record_that_cannot_be_read_is_refused_and_does_not_hold_up_what_the_others_say(
+def test_an_invalid_record_rejects_its_account_and_does_not_affect_others(
     broken: Resource,
 ) -> None:
     directory = Directory(user("ada"), user("eve"))
-    accounts = looked_at(directory)
+    accounts = accounts_of(directory)
     accounts.confirm(caller("eve"))
     directory.users = [broken, user("ada", active=False)]
     asyncio.run(accounts.look())
     with pytest.raises(Unauthenticated, match="disabled"):
         accounts.confirm(caller("ada"))
-    with pytest.raises(Unauthenticated, match="does not exist any more"):
+    with pytest.raises(Unauthenticated, match="no longer exists"):
         accounts.confirm(caller("eve"))
 
 
-def test_a_token_of_someone_who_had_the_name_before_is_not_the_new_ones() -> None:
-    accounts = looked_at(Directory(user("ada")))
-    accounts.confirm(caller("ada", issued=LATER))  # in the second of the registration
+def test_a_token_older_than_the_account_is_rejected() -> None:
+    accounts = accounts_of(Directory(user("ada")))
+    accounts.confirm(caller("ada", issued=LATER))  # within the second of the creation
     with pytest.raises(Unauthenticated, match="older than the account"):
         accounts.confirm(caller("ada", issued=LATER - 1))
 
 
-def test_who_registered_after_the_look_is_let_in_and_who_was_gone_before_it_is_not() -> None:
-    accounts = looked_at(Directory())
+def test_an_account_created_after_the_snapshot_is_accepted_and_one_deleted_before_is_rejected() -> (
+    None
+):
+    accounts = accounts_of(Directory())
     accounts.confirm(caller("new", issued=time.time() + 1))
-    with pytest.raises(Unauthenticated, match="does not exist any more"):
+    with pytest.raises(Unauthenticated, match="no longer exists"):
         accounts.confirm(caller("old", issued=time.time() - 3600))
 
 
-def test_who_was_there_at_the_last_look_and_is_not_now_is_refused_however_young_the_token() -> None:
+def test_an_account_missing_since_the_last_snapshot_is_rejected_with_any_token() -> None:
     directory = Directory(user("ada"))
-    accounts = looked_at(directory)
+    accounts = accounts_of(directory)
     directory.users.clear()
     asyncio.run(accounts.look())
-    with pytest.raises(Unauthenticated, match="does not exist any more"):
+    with pytest.raises(Unauthenticated, match="no longer exists"):
         accounts.confirm(caller("ada", issued=time.time() + 1))
     directory.users.append(user("ada"))
     asyncio.run(accounts.look())
     accounts.confirm(caller("ada"))
 
 
-def test_a_service_account_is_no_user_of_the_provider() -> None:
-    looked_at(Directory()).confirm(caller("robot", issued=0, role=Role.SERVICE))
+def test_a_service_account_is_not_a_user_of_the_provider() -> None:
+    accounts_of(Directory()).confirm(caller("robot", issued=0, role=Role.SERVICE))
 
 
-def test_before_the_first_look_nobody_is_let_in() -> None:
+def test_all_users_are_rejected_before_the_first_snapshot() -> None:
     accounts = Accounts(Directory(), seconds=60, leeway=30)
     assert not accounts.known
     assert accounts.age == float("inf")
-    with pytest.raises(Unavailable, match="not known yet"):
+    with pytest.raises(Unavailable, match="not loaded yet"):
         accounts.confirm(caller("ada"))
 
 
 @pytest.mark.parametrize("member", ["id-ada", "ada"], ids=["named by id", "named by name"])
 def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) -> None:
-    directory = Directory(user("ada"), admin=[member, "id-of-nobody"], scientist=[member], user=[])
-    accounts = looked_at(directory)
+    directory = Directory(
+        user("ada"), admin=[member, "id-of-an-unknown-user"], scientist=[member], user=[]
+    )
+    accounts = accounts_of(directory)
     root = caller("ada", role=Role.ADMIN)
     assert accounts.confirm(root) == root
     directory.groups = {"scientist": [member]}
@@ -151,23 +153,23 @@ def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) ->
     assert confirmed.withdrawn == ("admin",)
 
 
-def test_a_group_of_another_person_whose_name_is_an_id_gives_nothing() -> None:
-    accounts = looked_at(Directory(user("ada"), user("id-ada"), admin=["id-ada"]))
+def test_a_group_of_another_user_whose_name_is_an_id_gives_no_role() -> None:
+    accounts = accounts_of(Directory(user("ada"), user("id-ada"), admin=["id-ada"]))
     assert accounts.confirm(caller("ada", role=Role.ADMIN)).roles == {Role.ADMIN}
     assert accounts.confirm(caller("id-ada", role=Role.ADMIN)).roles == frozenset()
 
 
-def test_a_token_that_is_younger_than_the_look_keeps_its_groups_until_the_next_look() -> None:
-    accounts = looked_at(Directory(user("ada")))
+def test_the_groups_of_a_token_newer_than_the_snapshot_apply_until_the_next_one() -> None:
+    accounts = accounts_of(Directory(user("ada")))
     young = caller("ada", issued=time.time() + 1)
     assert accounts.confirm(young) == young
     asyncio.run(accounts.look())
     assert accounts.confirm(replace(young, issued=time.time() - 1)).roles == frozenset()
 
 
-def test_asked_at_the_moment_the_directory_decides_and_not_the_last_look() -> None:
+def test_an_immediate_confirmation_uses_the_directory_and_not_the_snapshot() -> None:
     directory = Directory(user("ada"), admin=["ada"])
-    accounts = looked_at(directory)
+    accounts = accounts_of(directory)
     root = caller("ada", issued=time.time() + 1, role=Role.ADMIN)
 
     def roles_now() -> frozenset[Role]:
@@ -188,6 +190,6 @@ def test_asked_at_the_moment_the_directory_decides_and_not_the_last_look() -> No
 
 def test_a_service_account_has_its_role_from_its_token_alone() -> None:
     robot = caller("robot", issued=0, role=Role.SERVICE)
-    accounts = looked_at(Directory(user("robot", active=False)))
+    accounts = accounts_of(Directory(user("robot", active=False)))
     assert accounts.confirm(robot) == robot
     assert asyncio.run(accounts.confirm_now(robot)) == robot

@@ -1,6 +1,4 @@
-"""Who did what through the API, and one id of a request in the logs of every process that works on
-it.
-"""
+"""The audit of changes, and the request id in the logs of every process."""
 
 import json
 import logging
@@ -23,12 +21,12 @@ from tests.gateway.test_trainings import SCHEMA, TRAIN, declare, template
 from tests.gateway.workers import Workers
 
 PATIENCE = 180.0
-"""Seconds; a worker is a process that has to start first."""
+"""Timeout in seconds, which includes the start of a worker process."""
 
 
 @pytest.fixture(scope="module")
 def works(new_environment: Callable[[], Environment]) -> Environment:
-    """A gateway whose Jobs are created and stay pending."""
+    """Provide a gateway whose Jobs are created and stay pending."""
     environment = new_environment()
     environment.cluster.apply(
         template("train-heart", TRAIN, **{PARAMETERS: orjson.dumps(SCHEMA).decode()})
@@ -46,7 +44,7 @@ def client(works: Environment) -> Iterator[Client]:
 
 
 def entries(client: Client) -> list[tuple[str, str, str]]:
-    """Action, thing and subject of all, the oldest first."""
+    """Return action, thing and subject of all entries, oldest first."""
     found = client.get("/v1/audit?limit=1000", "root").json()["entries"]
     return [(each["action"], each["thing"], each["subject"]) for each in reversed(found)]
 
@@ -111,7 +109,7 @@ def test_trainings_promotions_batches_and_cancels_are_in_the_audit_once(
     )
 
 
-def test_a_job_that_is_not_made_is_not_in_the_audit(
+def test_a_job_that_cannot_be_created_is_not_in_the_audit(
     client: Client, works: Environment, issuer: Issuer
 ) -> None:
     before, marie = entries(client), issuer.token("marie", "scientist")
@@ -122,7 +120,7 @@ def test_a_job_that_is_not_made_is_not_in_the_audit(
 
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[Path]:
-    """The log of the gateway in this process, as it is written where it serves."""
+    """Provide the log of the gateway in this process, in the format of a deployment."""
     path, root = tmp_path / "gateway.log", logging.getLogger()
     handler, level = logging.FileHandler(path), root.level
     handler.setFormatter(JsonLines())
@@ -135,7 +133,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
 
 
 def lines(log: Path, request_id: str) -> list[str]:
-    """Messages of a log about a request."""
+    """Return the messages of a log with this request id."""
     found = [json.loads(line) for line in log.read_text().splitlines()]
     ours = [each for each in found if each["logger"].startswith("slipway")]
     return [each["message"] for each in ours if each.get("requestId") == request_id]
@@ -146,16 +144,16 @@ def test_one_id_is_in_the_logs_of_gateway_and_worker_and_goes_to_the_predictor(
 ) -> None:
     predictor = own_environment.predictor
     with own_environment.gateway() as client, Workers(own_environment) as workers:
-        at_once = client.infer("heart").headers["x-request-id"]
-        assert predictor.headers[b"x-request-id"] == at_once.encode()
-        (line,) = lines(log, at_once)
+        synchronous = client.infer("heart").headers["x-request-id"]
+        assert predictor.headers[b"x-request-id"] == synchronous.encode()
+        (line,) = lines(log, synchronous)
         assert re.fullmatch(r"model heart version 3 answered 200 in [0-9.]+ ms", line)
-        later = client.post("/v2/models/heart/infer", v2_request(), Prefer="respond-async").headers[
-            "x-request-id"
-        ]
-        assert lines(log, later) == [f"task {later} of model heart is queued"]
-        wait_for("the worker's lines", lambda: len(lines(workers.log, later)) == 2, PATIENCE)
-        assert predictor.headers[b"x-request-id"] == later.encode()
-        answered, attempt = lines(workers.log, later)
+        deferred = client.post(
+            "/v2/models/heart/infer", v2_request(), Prefer="respond-async"
+        ).headers["x-request-id"]
+        assert lines(log, deferred) == [f"task {deferred} of model heart is queued"]
+        wait_for("the worker's lines", lambda: len(lines(workers.log, deferred)) == 2, PATIENCE)
+        assert predictor.headers[b"x-request-id"] == deferred.encode()
+        answered, attempt = lines(workers.log, deferred)
         assert answered.startswith("model heart version 3 answered 200")
-        assert attempt == f"task {later} of model heart, attempt 1: status 200"
+        assert attempt == f"task {deferred} of model heart, attempt 1: status 200"

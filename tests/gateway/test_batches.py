@@ -1,6 +1,4 @@
-"""Batches over HTTP: the real Job, run by the stand-in for a cluster, asks a predictor for the rows
-of an uploaded file.
-"""
+"""Batches over HTTP. The local cluster runs the real Job, which calls a predictor."""
 
 import copy
 import csv
@@ -36,7 +34,7 @@ from tests.gateway.predictor import ROW, Predictor
 BIN = Path(__file__).parents[2] / ".venv" / "bin"
 ENDS = ("succeeded", "failed")
 PATIENCE = 120.0
-"""Seconds; the Job is a process that loads Arrow first."""
+"""Timeout in seconds, which includes the start of a Job that imports Arrow."""
 TEMPLATE: dict[str, Any] = {
     "apiVersion": "batch/v1",
     "kind": "CronJob",
@@ -112,7 +110,7 @@ def upload(
 
 
 def serve(client: Client, model: str, predictor: Predictor) -> None:
-    """Declare the model and wait until the gateway has seen it."""
+    """Declare the model and wait until the gateway routes to it."""
     client.environment.model(model, ("1", 100), url=predictor.url)
     wait_for(f"model {model}", lambda: client.get(f"/v2/models/{model}").status_code == 200)
 
@@ -154,7 +152,7 @@ h,,233,6\r
 
 
 @pytest.mark.timeout(400)
-def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_had_online(
+def test_each_csv_row_gets_the_same_prediction_or_error_as_an_online_request(
     client: Client,
 ) -> None:
     answer = upload(client, CSV)
@@ -169,12 +167,12 @@ def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_ha
         6: {"age": 80.5, "chol": 100.0, "thal": 3},
     }
     for number, row in asked.items():
-        (said,) = online(client, row).json()["predictions"]
-        probability = pytest.approx(said["probability"], rel=1e-7)
+        (expected,) = online(client, row).json()["predictions"]
+        probability = pytest.approx(expected["probability"], rel=1e-7)
         assert rows[number] == {
             "row": number,
             "error": None,
-            **said,
+            **expected,
             "probability": probability,
             "id": rows[number]["id"],
         }
@@ -208,12 +206,12 @@ def test_each_row_of_a_csv_has_the_prediction_or_the_error_that_it_would_have_ha
 
 
 def _number_as_text(text: str) -> str:
-    """-5.0 of a CSV is -5 of JSON."""
+    """Return a number of a CSV as in JSON, where -5.0 is -5."""
     return text.replace(".0 ", " ")
 
 
 @pytest.mark.timeout(400)
-def test_a_parquet_file_is_as_good(client: Client) -> None:
+def test_a_parquet_file_gives_the_same_result_as_csv(client: Client) -> None:
     table = pa.table({"thal": [6, 6], "age": [63, 26], "chol": [233.0, None], "who": ["x", "y"]})
     file = io.BytesIO()
     pq.write_table(table, file)
@@ -245,7 +243,7 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(400)
-def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_result(
+def test_columns_of_outputs_and_files_may_have_the_names_of_result_columns(
     client: Client,
 ) -> None:
     with Predictor(NAMED, _named) as predictor:
@@ -275,7 +273,7 @@ def test_outputs_and_own_columns_of_any_name_stand_beside_the_columns_of_the_res
 
 
 @pytest.mark.timeout(400)
-def test_a_row_that_the_model_fails_on_has_the_error_and_spoils_no_other(client: Client) -> None:
+def test_a_failing_row_gets_an_error_and_does_not_affect_others(client: Client) -> None:
     def fail(service: str, asked: InferenceRequest) -> dict[str, Any]:
         if 13.0 in asked.inputs[0].data:
             raise ArithmeticError("the model fails on purpose")
@@ -305,8 +303,9 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
 
 @pytest.mark.timeout(400)
 def test_the_error_of_the_last_attempt_is_the_reason(works: Environment) -> None:
-    """The attempts fail before the Job can write to the database: their error is in its log
-    alone.
+    """Read the error from the Job's log.
+
+    The attempts fail before the Job can write to the database.
     """
     template = copy.deepcopy(TEMPLATE)
     template["metadata"]["name"] = "lost"
@@ -349,7 +348,7 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
 
 
 @pytest.mark.timeout(600)
-def test_a_job_that_is_killed_goes_on_where_it_was(client: Client, slow: Predictor) -> None:
+def test_a_killed_job_continues_from_its_last_part(client: Client, slow: Predictor) -> None:
     slow.delay = 0.3
     rows = "".join(f"{number % 130},200,6\n" for number in range(12_000))
     answer = upload(client, b"age,chol,thal\n" + rows.encode(), model="slow")
@@ -375,7 +374,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was(client: Client, slow: Predict
     found = result(client, answer)
     assert [row["row"] for row in found] == list(range(12_000))
     assert [row["label"] for row in found] == [int(number % 130 > 50) for number in range(12_000)]
-    assert 12 <= len(slow.asked) <= 12 + kills, "what was done is not asked for again"
+    assert 12 <= len(slow.asked) <= 12 + kills, "completed parts are not predicted again"
     with psycopg.connect(client.environment.database_url) as connection:
         kinds = connection.execute(
             "SELECT DISTINCT kind FROM batch_files WHERE batch_id = %s", [batch_id]
@@ -384,7 +383,7 @@ def test_a_job_that_is_killed_goes_on_where_it_was(client: Client, slow: Predict
 
 
 def _kill(batch_id: str) -> int:
-    """SIGKILL the process of the batch; how many there were."""
+    """Kill the processes of the batch with SIGKILL and return their number."""
     found = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -398,7 +397,7 @@ def _kill(batch_id: str) -> int:
 
 
 @pytest.mark.timeout(400)
-def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_deleted(
+def test_only_the_owner_reads_and_deletes_a_batch_and_a_key_identifies_it(
     client: Client, works: Environment
 ) -> None:
     first, second = (upload(client, CSV, key="k") for _ in range(2))
@@ -435,7 +434,7 @@ def test_a_batch_is_its_owners_the_same_key_is_the_same_batch_and_it_can_be_dele
         (b"PAR1 and nothing", "the file is not Parquet"),
     ],
 )
-def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(
+def test_a_file_without_the_inputs_of_the_model_fails_with_a_reason(
     client: Client, content: bytes, reason: str
 ) -> None:
     answer = upload(client, content)
@@ -453,7 +452,7 @@ def test_a_file_that_is_no_table_of_the_model_fails_at_once_and_says_why(
         (b"\x89PNG\0\0", 415, "neither Parquet nor CSV"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_at_once(
+def test_an_invalid_file_is_rejected_immediately(
     client: Client, content: bytes, status: int, text: str
 ) -> None:
     answer = upload(client, content)
@@ -484,7 +483,7 @@ def test_a_file_that_cannot_be_read_is_refused_at_once(
         (b'{"url": 1}', "application/json", 422, "uri"),
     ],
 )
-def test_a_body_of_another_form_is_refused(
+def test_an_invalid_body_is_rejected(
     client: Client, content: bytes, kind: str, status: int, text: str
 ) -> None:
     headers = client._headers("ada") | {"content-type": kind}
@@ -494,7 +493,7 @@ def test_a_body_of_another_form_is_refused(
 
 
 def limited(environment: Environment, policy: str, **terms: int) -> None:
-    """Give ada the model by a policy with these quotas."""
+    """Grant ada the model under a policy with these quotas."""
     with psycopg.connect(environment.database_url) as connection:
         connection.execute("INSERT INTO policies (name) VALUES (%s)", [policy])
         for term, value in terms.items():
@@ -526,7 +525,7 @@ def parquet(rows: int) -> bytes:
 
 
 @pytest.mark.parametrize("period", ["requests_per_day", "requests_per_month"])
-def test_a_policy_of_no_predictions_gives_no_batches(
+def test_a_policy_without_predictions_allows_no_batches(
     new_environment: Callable[[], Environment], period: str
 ) -> None:
     environment = new_environment()
@@ -541,7 +540,7 @@ def test_a_policy_of_no_predictions_gives_no_batches(
     assert charged(environment, "nothing") == 0
 
 
-def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_not_predicted_go_back(
+def test_rows_are_charged_to_the_quota_once_and_unpredicted_rows_are_returned(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -558,7 +557,7 @@ def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_no
         assert upload(client, parquet(10)).status_code == 202
         assert charged(environment, "few") == 18
         spent = upload(client, CSV)
-        assert (spent.status_code, "has 2 left" in spent.text, "retry-after" in spent.headers) == (
+        assert (spent.status_code, "2 of your" in spent.text, "retry-after" in spent.headers) == (
             429,
             True,
             True,
@@ -566,7 +565,7 @@ def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_no
         assert spent.headers["ratelimit"].startswith('"month";r=2;')
         never = upload(client, parquet(21))
         assert (never.status_code, "allows 20 predictions a month" in never.text) == (403, True)
-        assert charged(environment, "few") == 18, "what is refused is not charged"
+        assert charged(environment, "few") == 18, "a rejected file is not charged"
         assert (
             client.http.delete(
                 first.headers["location"], headers=client._headers("ada")
@@ -577,18 +576,18 @@ def test_the_rows_of_a_batch_are_charged_to_the_quota_once_and_those_that_are_no
 
 
 @pytest.mark.timeout(400)
-def test_a_batch_of_a_metered_policy_pays_for_what_the_job_finds(works: Environment) -> None:
+def test_a_batch_is_charged_for_the_rows_that_the_job_counts(works: Environment) -> None:
     limited(works, "some", requests_per_day=100)
     with works.gateway() as client:
         ended(client, upload(client, CSV))
         assert charged(works, "some") == 8
         assert ended(client, upload(client, b"age,chol\n63,233\n"))["state"] == "failed"
-        assert charged(works, "some") == 8, "nothing of it was predicted"
+        assert charged(works, "some") == 8, "no row was predicted"
         assert ended(client, upload(client, parquet(5)))["rows"] == 5
         assert charged(works, "some") == 13
 
 
-def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(
+def test_a_file_with_too_many_rows_is_rejected_before_it_is_read(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -609,7 +608,7 @@ def test_a_file_with_more_rows_than_are_allowed_is_refused_before_it_is_read(
         assert connection.execute("SELECT count(*) FROM batches").fetchone() == (0,)
 
 
-def test_a_job_that_finds_more_rows_than_were_charged_predicts_none_and_fewer_go_back(
+def test_a_job_with_more_rows_than_charged_predicts_none_and_returns_a_surplus(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()

@@ -1,6 +1,4 @@
-"""Batches by ``uri``: the gateway fetches the file itself, from a source that speaks TLS on this
-machine.
-"""
+"""Batches with ``uri``: the gateway downloads the file from a local https server."""
 
 import asyncio
 import hashlib
@@ -34,7 +32,7 @@ def parquet() -> bytes:
 
 
 def certificate(folder: Path) -> Path:
-    """A key and its own certificate for ``localhost``, as one PEM file."""
+    """Provide a PEM file with a key and its self-signed certificate for ``localhost``."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     builder = x509.CertificateBuilder(
@@ -51,7 +49,10 @@ def certificate(folder: Path) -> Path:
 
 
 class Source(Served):
-    """Files over TLS; ``/endless`` never ends, ``/cut`` ends too early, ``/moved`` is elsewhere."""
+    """An https server of files.
+
+    ``/endless`` never ends, ``/cut`` ends too early, and ``/moved`` redirects.
+    """
 
     def __init__(self, pem: Path) -> None:
         self.files = {
@@ -114,7 +115,7 @@ def ask(client: Client, url: str, key: str | None = None) -> httpx.Response:
 
 
 def stored(environment: Environment, batch_id: str) -> tuple[str, str, bytes]:
-    """Format, digest and bytes of a batch's file."""
+    """Return format, digest and content of a batch's file."""
     pieces = (
         "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
     )
@@ -128,7 +129,7 @@ def stored(environment: Environment, batch_id: str) -> tuple[str, str, bytes]:
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_a_file_that_is_fetched_is_kept_byte_for_byte_with_its_digest(
+def test_a_downloaded_file_is_stored_unchanged_with_its_digest(
     client: Client, works: Environment, source: Source, kind: str
 ) -> None:
     answer = ask(client, f"{source.server.url}/rows.{kind}")
@@ -143,11 +144,11 @@ def test_a_file_that_is_fetched_is_kept_byte_for_byte_with_its_digest(
     path, headers = source.asked[-1]
     assert path == f"/rows.{kind}"
     assert not headers.keys() & {b"authorization", b"cookie", b"referer"}, (
-        "the caller's token is not the source's"
+        "the caller's token is not sent to the source"
     )
 
 
-def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(
+def test_a_downloaded_file_gives_the_same_batch_as_an_uploaded_one(
     client: Client, source: Source
 ) -> None:
     fetched = ask(client, f"{source.server.url}/rows.csv", key="same")
@@ -167,7 +168,7 @@ def test_a_file_that_is_fetched_is_the_same_batch_as_when_it_is_sent(
         ("/cut", 422, "localhost cannot be reached"),
     ],
 )
-def test_what_is_not_a_whole_file_within_the_limit_is_no_batch(
+def test_an_incomplete_or_too_large_file_is_rejected(
     client: Client, works: Environment, source: Source, path: str, status: int, text: str
 ) -> None:
     before, asked = _batches(works), len(source.asked)
@@ -179,7 +180,7 @@ def test_what_is_not_a_whole_file_within_the_limit_is_no_batch(
         wait_for("the end of the download", lambda: source.left)
 
 
-def test_a_source_whose_certificate_nobody_vouches_for_is_not_believed(
+def test_a_source_with_an_untrusted_certificate_is_rejected(
     client: Client, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -189,7 +190,7 @@ def test_a_source_whose_certificate_nobody_vouches_for_is_not_believed(
     assert len(source.asked) == asked
 
 
-def test_a_source_is_asked_by_https_and_by_its_name_alone(client: Client, source: Source) -> None:
+def test_a_source_must_be_an_allowed_host_and_use_https(client: Client, source: Source) -> None:
     url, asked = source.server.url, len(source.asked)
     for changed, text in [
         (url.replace("https", "http"), "not https from one of localhost"),

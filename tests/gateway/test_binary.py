@@ -1,6 +1,4 @@
-"""The binary tensor data extension at the gateway; what it does to single tensors, and to
-the log.
-"""
+"""The binary tensor data extension of the gateway: single tensors, and the event log."""
 
 import json
 import subprocess
@@ -25,11 +23,11 @@ LIMIT = 2**20
 INFER = "/v2/models/heart/infer"
 TRITON = Path("tests/e2e/clients/tritonclient_binary.py")
 PYTHON = Path(".venv-serving/bin/python")
-"""MLServer brings tritonclient with it."""
+"""MLServer depends on tritonclient."""
 
 
 def packed(content: dict[str, Any], *raw: bytes) -> tuple[bytes, bytes]:
-    """A body with binary tensors, and the length of its JSON."""
+    """Return a body with binary tensors and the length of its JSON."""
     head = orjson.dumps(content)
     return b"".join([head, *raw]), str(len(head)).encode()
 
@@ -37,7 +35,7 @@ def packed(content: dict[str, Any], *raw: bytes) -> tuple[bytes, bytes]:
 def one(
     datatype: str, raw: bytes, shape: list[int] | None = None, **changed: Any
 ) -> tuple[bytes, bytes]:
-    """A request of one binary tensor ``x``."""
+    """Return a request of one binary tensor ``x``."""
     parameters = {"binary_data_size": len(raw)}
     tensor = {
         "name": "x",
@@ -67,7 +65,7 @@ def ask(client: Client, content: dict[str, Any]) -> httpx.Response:
     )
 
 
-def test_nvidias_client_works_as_it_comes(client: Client) -> None:
+def test_the_client_of_nvidia_works_unchanged(client: Client) -> None:
     token = client.environment.issuer.token()
     done = subprocess.run(
         [PYTHON, TRITON, client.url, token, json.dumps(ROW)],
@@ -80,7 +78,7 @@ def test_nvidias_client_works_as_it_comes(client: Client) -> None:
     assert done.stdout.strip() == "heart label 1"
 
 
-def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(
+def test_a_binary_request_is_served_and_logged_like_its_json(
     client: Client,
 ) -> None:
     answer = ask(client, heart(parameters={"binary_data_output": True}))
@@ -104,7 +102,7 @@ def test_a_binary_request_is_answered_and_logged_as_the_json_that_it_stands_for(
     assert receipt["response"]["outputs"][0]["data"] == [1]
 
 
-def test_outputs_are_binary_one_by_one(client: Client) -> None:
+def test_each_output_may_be_binary(client: Client) -> None:
     wanted = [{"name": "label", "parameters": {"binary_data": False}}, {"name": "probability"}]
     answer = ask(client, heart(parameters={"binary_data_output": True}, outputs=wanted))
     head = orjson.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
@@ -112,13 +110,13 @@ def test_outputs_are_binary_one_by_one(client: Client) -> None:
     assert "data" not in head["outputs"][1]
 
 
-def test_a_binary_request_that_asks_for_nothing_gets_json(client: Client) -> None:
+def test_a_binary_request_without_output_parameters_gets_json(client: Client) -> None:
     answer = ask(client, heart())
     assert answer.json()["outputs"][0]["data"] == [1]
     assert "inference-header-content-length" not in answer.headers
 
 
-def test_a_json_request_may_ask_for_binary_outputs(client: Client) -> None:
+def test_a_json_request_may_select_binary_outputs(client: Client) -> None:
     inputs = [
         {"name": name, "shape": [1], "datatype": "FP32", "data": [value]}
         for name, value in ROW.items()
@@ -127,7 +125,7 @@ def test_a_json_request_may_ask_for_binary_outputs(client: Client) -> None:
     assert "inference-header-content-length" in answer.headers
 
 
-def test_a_large_binary_request_is_read_in_a_thread(client: Client) -> None:
+def test_a_large_binary_request_is_parsed_in_a_thread(client: Client) -> None:
     rows = 50_000
     names = [
         {
@@ -148,7 +146,7 @@ def test_a_large_binary_request_is_read_in_a_thread(client: Client) -> None:
     assert np.frombuffer(answer.content[start : start + 8 * rows], "<i8").tolist() == [1] * rows
 
 
-def test_a_refusal_of_the_predictor_stays_json(client: Client) -> None:
+def test_an_error_of_the_predictor_remains_json(client: Client) -> None:
     body, length = packed(heart(), *(np.float32(value).tobytes() for value in (-5, 233, 6)))
     answer = client.post(INFER, body, inference_header_content_length=length.decode())
     assert (answer.status_code, answer.json()) == (
@@ -166,7 +164,7 @@ def extremes(datatype: Datatype) -> list[Any]:
 
 
 @pytest.mark.parametrize("datatype", DTYPES)
-def test_every_datatype_goes_there_and_back(datatype: Datatype) -> None:
+def test_every_datatype_survives_a_round_trip(datatype: Datatype) -> None:
     raw = np.array(extremes(datatype), DTYPES[datatype]).tobytes()
     text, _ = read_request(*one(datatype, raw), LIMIT)
     (tensor,) = orjson.loads(text)["inputs"]
@@ -174,13 +172,13 @@ def test_every_datatype_goes_there_and_back(datatype: Datatype) -> None:
 
 
 def written(output: dict[str, Any]) -> bytes:
-    """The output as a caller gets it who asked for binary ones."""
+    """Return the output as sent to a caller that selected binary outputs."""
     wanted = Wanted(others=True)
     answer, at = write_answer(orjson.dumps({"model_name": "m", "outputs": [output]}), wanted)
     return answer[at:]
 
 
-def test_elements_of_bytes_stand_after_their_lengths() -> None:
+def test_elements_of_bytes_follow_their_lengths() -> None:
     raw = b"\x02\0\0\0\xc3\xa9" + b"\0\0\0\0"
     text, _ = read_request(*one("BYTES", raw), LIMIT)
     assert orjson.loads(text)["inputs"][0]["data"] == ["é", ""]
@@ -194,7 +192,7 @@ def test_missing_values_are_nan_in_binary_and_null_in_json() -> None:
     assert np.isnan(np.frombuffer(raw, "<f4")).tolist() == [True, False]
 
 
-def test_single_precision_is_written_as_short_as_it_is_meant() -> None:
+def test_single_precision_is_written_in_its_shortest_form() -> None:
     text, _ = read_request(*one("FP32", np.array([0.1, 6.2], "<f4").tobytes()), LIMIT)
     assert b'"data":[0.1,6.2]' in text
 
@@ -263,7 +261,7 @@ def test_single_precision_is_written_as_short_as_it_is_meant() -> None:
         ((b"", None), MalformedRequest, "it is empty; send a JSON object"),
     ],
 )
-def test_what_does_not_fit_is_refused(
+def test_invalid_binary_data_is_rejected(
     body: tuple[bytes, bytes | None], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error) as raised:
@@ -272,7 +270,7 @@ def test_what_does_not_fit_is_refused(
 
 
 @given(st.integers(-(10**300), 10**300) | st.integers(-(2**66), 2**66))
-def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> None:
+def test_an_integer_of_any_size_in_the_json_is_forwarded(number: int) -> None:
     tensor = {"name": "x", "shape": [1], "datatype": "FP64", "data": [number]}
     text, _ = read_request(json.dumps({"inputs": [tensor]}).encode(), None, LIMIT)
     (passed,) = orjson.loads(text)["inputs"][0]["data"]
@@ -280,7 +278,7 @@ def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> Non
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"parameters": {"sequence_id": 7}}, "parameters: parameter sequence_id is not supported"),
         (
@@ -289,22 +287,22 @@ def test_a_whole_number_of_any_size_in_the_json_is_passed_on(number: int) -> Non
         ),
     ],
 )
-def test_other_extensions_beside_binary_tensors_are_refused_by_name(
-    client: Client, changed: dict[str, Any], said: str
+def test_parameters_of_other_extensions_are_rejected_by_name(
+    client: Client, changed: dict[str, Any], message: str
 ) -> None:
     answer = ask(client, heart(**changed))
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith(said)
+    assert answer.json()["error"].startswith(message)
 
 
-def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left_out(
+def test_binary_outputs_for_a_large_json_body_are_sent_or_rejected(
     client: Client,
 ) -> None:
     tensors = [
         {"name": n, "shape": [9000], "datatype": "FP32", "data": [v] * 9000} for n, v in ROW.items()
     ]
     answer = client.post(INFER, {"inputs": tensors, "parameters": {"binary_data_output": True}})
-    # A body that arrives at once is read; one that arrives in pieces streams through to the
+    # A body in one piece is read; a body in several pieces is streamed to the
     # predictor.
     if answer.status_code == 200:
         assert "inference-header-content-length" in answer.headers
@@ -316,14 +314,14 @@ def test_binary_outputs_for_a_large_body_of_json_are_given_or_refused_never_left
         )
 
 
-def test_a_body_that_grows_beyond_the_limit_as_json_is_too_large() -> None:
+def test_a_body_that_exceeds_the_limit_as_json_is_too_large() -> None:
     with pytest.raises(TooLarge):
         read_request(*one("UINT8", b"\xff" * 400_000, [400_000]), LIMIT, 10**6)
     with pytest.raises(TooLarge):
         read_request(*one("UINT8", b"\0" * 600_000, [600_000]), LIMIT, 10**6)
 
 
-def test_a_wrong_length_of_the_json_is_the_callers_error(client: Client) -> None:
+def test_a_wrong_json_length_is_a_client_error(client: Client) -> None:
     answer = client.post(INFER, b"{}", inference_header_content_length="many")
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
@@ -331,13 +329,13 @@ def test_a_wrong_length_of_the_json_is_the_callers_error(client: Client) -> None
 @pytest.mark.parametrize(
     ("datatype", "piece"), [("UINT8", b"\0" * 600_000), ("BYTES", b"\0" * 4 * 600_000)]
 )
-def test_binary_tensors_of_too_many_values_are_refused_before_they_are_read(
+def test_binary_tensors_with_too_many_values_are_rejected_before_they_are_read(
     datatype: str, piece: bytes
 ) -> None:
     with pytest.raises(TooManyValues, match="524288"):
         read_request(*one(datatype, piece, [600_000]), LIMIT)
 
 
-def test_more_texts_than_the_shape_has_are_refused_at_the_first_of_them() -> None:
+def test_texts_beyond_the_shape_are_rejected_at_the_first_one() -> None:
     with pytest.raises(InvalidInput, match="x: data has more values than the 1 of its shape"):
         read_request(*one("BYTES", b"\0" * 4 * 100_000, [1]), LIMIT)

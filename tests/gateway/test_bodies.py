@@ -1,4 +1,4 @@
-"""Large bodies, in any form, leave the memory of the process flat."""
+"""Large bodies of any kind do not increase the memory of the process."""
 
 from collections.abc import Callable, Iterator
 
@@ -17,9 +17,7 @@ def _megabytes(count: int) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("path", ["/v2/models/heart/infer", "/v1/models/heart/predictions"])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_a_body_of_100_megabytes_is_answered_413(
-    process: Process, path: str, chunked: bool
-) -> None:
+def test_a_body_of_100_megabytes_gets_413(process: Process, path: str, chunked: bool) -> None:
     client = process.client
     assert client.infer("heart").status_code == 200
     before = process.peak_memory()
@@ -32,14 +30,14 @@ def test_a_body_of_100_megabytes_is_answered_413(
     answer = client.http.post(path, content=_megabytes(100), headers=headers)
     assert answer.status_code == 413
     assert str(16 * MEGABYTE) in answer.text
-    # The control API parses its bodies and so may hold one up to the limit, in the pieces and as a
+    # The control API parses its bodies, so it may hold one up to the limit, in pieces and as a
     # whole.
     allowed = 48 * MEGABYTE if path.startswith("/v1") and chunked else 12 * MEGABYTE
     assert process.peak_memory() - before < allowed
     assert client.infer("heart").status_code == 200
 
 
-def test_the_limit_is_the_settings(new_environment: Callable[[], Environment]) -> None:
+def test_the_limit_is_configurable(new_environment: Callable[[], Environment]) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with environment.gateway(body_limit=1000) as client:
@@ -53,7 +51,7 @@ def test_the_limit_is_the_settings(new_environment: Callable[[], Environment]) -
             )
 
 
-def test_a_caller_that_leaves_in_the_middle_harms_nobody(client: Client) -> None:
+def test_a_caller_that_disconnects_during_a_body_does_not_affect_others(client: Client) -> None:
     def breaks_off() -> Iterator[bytes]:
         yield b" " * 200_000
         raise ConnectionAbortedError

@@ -1,6 +1,4 @@
-"""Bodies have one budget of memory, callers a part of it, and no caller has all of a gateway under
-way.
-"""
+"""The memory budget of bodies, the share of one caller, and concurrent requests of one caller."""
 
 import gzip
 import socket
@@ -22,16 +20,14 @@ from tests.gateway.predictor import Predictor
 MEBIBYTE = 2**20
 PREDICT = "/v1/models/heart/predictions"
 READ = (400, 422)
-"""Statuses of a body that was read to its end: blanks are no request."""
+"""Statuses after a body was read to its end; blanks are not a valid request."""
 
 
 @contextmanager
 def sending(
     client: Client, path: str, who: str | None, size: int, sent: int, more: bytes = b""
 ) -> Iterator[socket.socket]:
-    """A connection with a body of ``size`` bytes of which only ``sent`` arrive; with ``size`` 0 in
-    chunks.
-    """
+    """Open a connection and send ``sent`` bytes of a body of ``size`` bytes, or chunks if 0."""
     address = urlsplit(client.url)
     head = (
         b"POST %s HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" % path.encode() + more
@@ -46,15 +42,13 @@ def sending(
             connection.sendall(head)
             for _ in range(0, sent, 2**16):
                 connection.sendall(b" " * 2**16 if size else b"10000\r\n" + b" " * 2**16 + b"\r\n")
-        except OSError:  # refused and closed
+        except OSError:  # rejected and closed
             pass
         yield connection
 
 
 def answer(connection: socket.socket) -> bytes:
-    """What was answered before the connection was closed; nothing if it still waits for the rest of
-    the body.
-    """
+    """Return the response, or nothing while the gateway waits for the rest of the body."""
     connection.settimeout(0.01)
     try:
         return connection.recv(2**16)
@@ -63,7 +57,7 @@ def answer(connection: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answered(
+def test_32_bodies_of_16_mebibytes_of_one_token_need_little_memory(
     process: Process, chunked: bool
 ) -> None:
     client = process.client
@@ -81,17 +75,17 @@ def test_32_bodies_of_16_mebibytes_of_one_token_take_little_and_others_are_answe
         assert process.peak_memory() - before < 128 * MEBIBYTE
         assert {each.status_code for each in answers} == {200}
         assert statistics.median(each.elapsed.total_seconds() for each in answers) < 0.5
-        refusals = [said for each in connections if (said := answer(each))]
+        refusals = [response for each in connections if (response := answer(each))]
         assert all(
-            said.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in said for said in refusals
+            each.startswith(b"HTTP/1.1 429 ") and b"retry-after: 1\r\n" in each for each in refusals
         )
-        # Of the chunked ones, whose lengths nobody knows, more are begun than end.
+        # The lengths of chunked bodies are unknown, so more of them start than complete.
         assert len(refusals) >= (1 if chunked else 10)
     wait_for("room again", lambda: client.post(PREDICT, b" " * 15 * MEBIBYTE).status_code in READ)
 
 
-def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
-    """Of strangers, whose connections stay open."""
+def test_bodies_of_unauthenticated_callers_are_not_held(process: Process) -> None:
+    """Send bodies without a token on connections that stay open."""
     before = process.peak_memory()
     with ExitStack() as stack:
         for _ in range(300):
@@ -102,7 +96,7 @@ def test_bodies_that_nobody_asked_for_are_not_held(process: Process) -> None:
         assert process.peak_memory() - before < 24 * MEBIBYTE
 
 
-def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(
+def test_the_last_quarter_of_the_budget_is_reserved_for_small_bodies(
     own_environment: Environment,
 ) -> None:
     limits: dict[str, Any] = {
@@ -124,7 +118,7 @@ def test_the_budget_is_the_processs_and_its_last_quarter_is_for_small_bodies(
         assert metric(client, "slipway_limit_refusals_total", limit="body_budget") == 1
 
 
-def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(
+def test_the_share_of_a_caller_counts_declared_lengths(
     own_environment: Environment,
 ) -> None:
     limits: dict[str, Any] = {
@@ -139,15 +133,13 @@ def test_a_caller_has_a_part_of_the_budget_by_the_lengths_that_are_declared(
             assert (second.status_code, second.headers["retry-after"]) == (429, "1")
             assert f"more than {4 * SMALL} bytes" in second.json()["detail"]
             assert metric(client, "slipway_limit_refusals_total", limit="caller_bodies") == 1
-            assert client.infer("heart").status_code == 200, "a small one fits"
+            assert client.infer("heart").status_code == 200, "a small body fits"
             assert client.post(PREDICT, b" " * 2 * SMALL, "bob").status_code in READ
         wait_for("room again", lambda: client.post(PREDICT, b" " * 2 * SMALL).status_code in READ)
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
-def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_holds_it(
-    own_environment: Environment, chunked: bool
-) -> None:
+def test_a_streamed_body_counts_for_its_caller(own_environment: Environment, chunked: bool) -> None:
     limits: dict[str, Any] = {
         "body_limit": 3 * SMALL,
         "body_budget_per_caller": 4 * SMALL,
@@ -168,7 +160,7 @@ def test_a_body_that_streams_through_counts_for_its_caller_because_a_predictor_h
         wait_for("room again", lambda: not caller)
 
 
-def test_what_a_packed_body_grows_to_counts(own_environment: Environment) -> None:
+def test_the_decompressed_size_of_a_body_counts(own_environment: Environment) -> None:
     limits: dict[str, Any] = {
         "body_limit": 3 * SMALL,
         "body_budget_per_caller": 4 * SMALL,
@@ -184,7 +176,7 @@ def test_what_a_packed_body_grows_to_counts(own_environment: Environment) -> Non
         assert client.post(PREDICT, packed, content_encoding="gzip").status_code == 429
 
 
-def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(
+def test_a_budget_smaller_than_a_body_is_rejected_at_the_start(
     own_environment: Environment,
 ) -> None:
     for changed in (
@@ -196,7 +188,7 @@ def test_a_budget_that_no_body_fits_into_is_refused_at_the_start(
             own_environment.settings(**changed)
 
 
-def test_what_is_given_back_is_there_again() -> None:
+def test_released_memory_is_available_again() -> None:
     budget = BodyBudget(100, 60)
     first, second = budget.share("ada", 40), budget.share("ada", 0)
     first.expect()
@@ -213,17 +205,17 @@ def test_what_is_given_back_is_there_again() -> None:
     assert (budget.used, budget._by_caller) == (0, {})
 
 
-def test_one_caller_has_only_so_many_requests_under_way(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_the_concurrent_requests_of_one_caller_are_limited(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
+    environment.model("heart", ("3", 100), url=own_predictor.url)
     with environment.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as client:
         assert client.infer("heart").status_code == 200
-        troubled.delay = 3
+        own_predictor.delay = 3
         with ThreadPoolExecutor(2) as threads:
             under_way = [threads.submit(client.infer, "heart") for _ in range(2)]
-            wait_for("both at the predictor", lambda: len(troubled.asked) == 3)
+            wait_for("both at the predictor", lambda: len(own_predictor.asked) == 3)
             for refused in (client.infer("heart"), client.get("/v1/me")):
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
             assert client.get("/v1/me", "bob").status_code == 200

@@ -1,6 +1,4 @@
-"""Every model of a caller's body stops at the first error, so that a long body costs no more than a
-short one.
-"""
+"""Validation of callers' bodies stops at the first error, so that long bodies cost no more."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -17,11 +15,11 @@ from tests.gateway.environment import Client
 
 SOURCES = Path(slipway_gateway.__file__).parent
 TRUSTED = {
-    ("inference/binary.py", "InferenceResponse"),  # the predictor's answer
+    ("inference/binary.py", "InferenceResponse"),  # the predictor's response
     ("control/models.py", "InferenceResponse"),
-    ("preprocessing/image.py", "ImageSpec"),  # our own process's argument, from the signature
+    ("preprocessing/image.py", "ImageSpec"),  # an argument of our own process, from the signature
 }
-"""Modules that have pydantic parse JSON, and what it is."""
+"""Modules in which pydantic parses JSON, and the source of that JSON."""
 LISTS = ("list", "set", "frozenset", "generator")
 
 
@@ -32,9 +30,7 @@ def bodies(kind: type[BaseModel] = CallerBody) -> Iterator[type[BaseModel]]:
 
 
 def unbounded(schema: Any, path: str = "") -> Iterator[str]:
-    """Places in a core schema of pydantic that can make many errors of one body, or take a list or
-    dict of any length.
-    """
+    """Return the parts of a pydantic core schema with many errors or items of one body."""
     if isinstance(schema, list | tuple):
         for each in schema:
             yield from unbounded(each, path)
@@ -70,7 +66,7 @@ def test_a_model_of_a_callers_body_stops_at_the_first_wrong_item(model: type[Bas
     assert [*unbounded(model.__pydantic_core_schema__)] == []
 
 
-def test_an_unbounded_list_would_be_found() -> None:
+def test_an_unbounded_list_is_found() -> None:
     class Unbounded(CallerBody):
         names: list[int]
         values: dict[str, int]
@@ -79,7 +75,7 @@ def test_an_unbounded_list_would_be_found() -> None:
 
 
 def routes(given: Iterable[Any]) -> Iterator[APIRoute]:
-    """Those of included routers, too."""
+    """Yield all routes, including those of included routers."""
     for each in given:
         if isinstance(each, APIRoute):
             yield each
@@ -100,7 +96,7 @@ def test_every_body_of_a_route_is_validated_by_such_a_model(client: Client) -> N
 
 
 def calls(name: str) -> Iterator[tuple[str, str]]:
-    """Module and object of each call of a method of that name."""
+    """Return module and object of each call of a method with this name."""
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if (
@@ -111,8 +107,8 @@ def calls(name: str) -> Iterator[tuple[str, str]]:
                 yield path.relative_to(SOURCES).as_posix(), ast.unparse(node.func.value)
 
 
-def test_pydantic_parses_no_json_of_a_caller() -> None:
-    """It makes a tree of the whole body first; ``read_json`` counts the values before it parses."""
+def test_pydantic_does_not_parse_json_of_callers() -> None:
+    """Compare the modules; pydantic, unlike ``read_json``, parses before it counts values."""
     assert {*calls("model_validate_json")} == TRUSTED
     assert not {*calls("validate_json")}
     assert not [each for each in calls("json") if "request" in each[1]]

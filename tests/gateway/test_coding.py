@@ -1,4 +1,4 @@
-"""Bodies that are packed by gzip or deflate, both ways."""
+"""Compression of request and response bodies with gzip or deflate."""
 
 import gzip
 import zlib
@@ -38,7 +38,7 @@ def ask(
 
 @pytest.mark.parametrize("coding", PACK)
 @pytest.mark.parametrize("count", [1, 20_000], ids=["small", "streamed"])
-def test_a_packed_request_is_answered_as_the_plain_one(
+def test_a_compressed_request_gets_the_same_response(
     client: Client, coding: str, count: int
 ) -> None:
     plain, packed = (
@@ -48,7 +48,7 @@ def test_a_packed_request_is_answered_as_the_plain_one(
     assert (packed.status_code, packed.content) == (200, plain.content)
 
 
-def test_a_packed_request_may_come_in_any_pieces(client: Client) -> None:
+def test_a_compressed_request_may_arrive_in_any_pieces(client: Client) -> None:
     packed = gzip.compress(rows(1))
     answer = ask(
         client, (packed[at : at + 1] for at in range(len(packed))), content_encoding="gzip"
@@ -56,21 +56,23 @@ def test_a_packed_request_may_come_in_any_pieces(client: Client) -> None:
     assert answer.status_code == 200
 
 
-def test_the_log_keeps_what_was_packed(client: Client) -> None:
+def test_the_log_contains_the_decompressed_body(client: Client) -> None:
     answer = ask(client, gzip.compress(rows(1)), content_encoding="gzip")
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["request"] == orjson.loads(rows(1))
     assert receipt["response"] == answer.json()
 
 
-def test_named_features_may_be_packed_too(client: Client) -> None:
+def test_named_features_may_be_compressed(client: Client) -> None:
     body = gzip.compress(orjson.dumps({"instances": [{"age": 63, "chol": 233, "thal": 6}]}))
     assert client.post(NAMED, body, content_encoding="gzip").status_code == 200
 
 
 @pytest.mark.parametrize("coding", PACK)
 @pytest.mark.parametrize("count", [100, 20_000], ids=["whole", "streamed"])
-def test_a_long_answer_is_packed_for_who_takes_it(client: Client, coding: str, count: int) -> None:
+def test_a_long_response_is_compressed_if_the_caller_accepts_it(
+    client: Client, coding: str, count: int
+) -> None:
     plain, packed = ask(client, rows(count)), ask(client, rows(count), accept=coding)
     assert "content-encoding" not in plain.headers
     assert (packed.headers["content-encoding"], packed.headers["vary"]) == (
@@ -81,7 +83,7 @@ def test_a_long_answer_is_packed_for_who_takes_it(client: Client, coding: str, c
     assert packed.num_bytes_downloaded < len(plain.content) / 2
 
 
-def test_a_short_answer_is_not_worth_packing(client: Client) -> None:
+def test_a_short_response_is_not_compressed(client: Client) -> None:
     assert "content-encoding" not in ask(client, rows(1), accept="gzip").headers
 
 
@@ -101,7 +103,7 @@ def test_a_short_answer_is_not_worth_packing(client: Client) -> None:
         (b",;,", None),
     ],
 )
-def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes | None) -> None:
+def test_the_coding_is_accepted_by_the_caller(accepted: bytes, coding: bytes | None) -> None:
     assert preferred(accepted) == coding
 
 
@@ -116,22 +118,20 @@ def test_the_coding_is_one_that_the_caller_takes(accepted: bytes, coding: bytes 
     ],
     ids=["plain", "cut off", "with a tail", "broken", "empty"],
 )
-def test_what_is_not_packed_well_is_the_callers_error(
-    client: Client, body: bytes, text: str
-) -> None:
+def test_invalid_compression_is_a_client_error(client: Client, body: bytes, text: str) -> None:
     answer = ask(client, body, content_encoding="gzip")
     assert answer.status_code == 400
     assert text in answer.json()["error"]
 
 
-def test_a_coding_that_is_not_read_is_answered_415_with_those_that_are(client: Client) -> None:
+def test_an_unsupported_coding_gets_415_with_the_supported_ones(client: Client) -> None:
     for path in (INFER, NAMED):
         answer = client.post(path, b"{}", content_encoding="br")
         assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "gzip, deflate")
 
 
 @pytest.mark.parametrize("path", [INFER, NAMED])
-def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(
+def test_a_decompression_bomb_of_256_megabytes_gets_413_and_little_memory(
     process: Process, path: str
 ) -> None:
     stream = zlib.compressobj(1, wbits=31)
@@ -146,8 +146,8 @@ def test_a_bomb_of_256_megabytes_is_answered_413_and_memory_stays_flat(
     assert client.infer("heart").status_code == 200
 
 
-def test_packed_bytes_are_counted_too(client: Client) -> None:
-    """Empty blocks of deflate unpack to nothing, for ever."""
+def test_compressed_bytes_are_limited_too(client: Client) -> None:
+    """Send empty deflate blocks, which decompress to nothing without end."""
     head, empty = zlib.compress(b"")[:2], b"\0\0\0\xff\xff" * 2**16
     answer = ask(client, iter([head, *[empty] * 60]), content_encoding="deflate")
     assert answer.status_code == 413

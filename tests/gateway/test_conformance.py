@@ -1,4 +1,4 @@
-"""The protocol's checks against the gateway, in front of our runtime."""
+"""The conformance checks of the V2 protocol against the gateway and the Slipway runtime."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ PAGE = Path("docs/reference/conformance.md")
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a predictor with the model ``every``, as the controller names it."""
+    """Provide the URL of a predictor with the model ``every``, as the controller sets it."""
     folder, log, port = (
         tmp_path_factory.mktemp("every") / "mnt",
         tmp_path_factory.mktemp("log") / "log",
@@ -48,7 +48,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             return False
 
     try:
-        wait_for("the runtime's readiness", ready, seconds=60)  # it imports MLServer first
+        wait_for("the runtime's readiness", ready, seconds=60)  # the process imports MLServer first
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -67,9 +67,9 @@ def served(new_environment: Callable[[], Environment], runtime: str) -> Iterator
 
 
 @pytest.mark.parametrize("check", cases(GATEWAY))
-def test_the_gateway_keeps_the_protocol(check: Check, served: Served) -> None:
+def test_the_gateway_conforms_to_the_protocol(check: Check, served: Served) -> None:
     check(served)
 
 
-def test_the_page_says_what_the_tests_say() -> None:
+def test_the_page_matches_the_tests() -> None:
     assert table() in PAGE.read_text(), f"{PAGE} should have:\n{table()}"

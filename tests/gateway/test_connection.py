@@ -1,4 +1,4 @@
-"""What is written to a caller's connection, byte for byte and piece by piece."""
+"""Bytes and pieces that the gateway writes to a client connection."""
 
 import asyncio
 import re
@@ -14,7 +14,7 @@ from tests.gateway.environment import Client, v2_request
 
 
 class Recorded(asyncio.Transport):
-    """A transport that remembers what it was given."""
+    """A transport that records the written pieces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def written(use: Callable[[CoalescingTransport], None]) -> Recorded:
     return transport
 
 
-def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
+def test_writes_of_one_loop_iteration_are_sent_in_one_piece() -> None:
     def use(joining: CoalescingTransport) -> None:
         joining.write(b"head ")
         joining.write(b"body")
@@ -55,17 +55,17 @@ def test_what_is_written_in_one_turn_leaves_in_one_piece() -> None:
     assert written(use).written == [b"head body"]
 
 
-def test_a_close_sends_what_was_written_before_it() -> None:
+def test_a_close_flushes_earlier_writes() -> None:
     def use(joining: CoalescingTransport) -> None:
-        joining.write(b"last words")
+        joining.write(b"last piece")
         joining.close()
 
     transport = written(use)
-    assert transport.written == [b"last words"]
+    assert transport.written == [b"last piece"]
     assert transport.closed
 
 
-def test_large_pieces_are_neither_copied_nor_kept_and_the_order_stays() -> None:
+def test_large_pieces_are_not_copied_or_delayed_and_keep_their_order() -> None:
     large = b"x" * (LARGE + 1)
 
     def use(joining: CoalescingTransport) -> None:
@@ -76,13 +76,13 @@ def test_large_pieces_are_neither_copied_nor_kept_and_the_order_stays() -> None:
     assert written(use).written == [b"head ", large, b" tail"]
 
 
-def test_everything_else_is_the_transports_own() -> None:
-    told: list[str] = []
-    written(lambda joining: told.append(joining.get_extra_info("peername")))
-    assert told == ["peername"]
+def test_other_methods_are_those_of_the_transport() -> None:
+    names: list[str] = []
+    written(lambda joining: names.append(joining.get_extra_info("peername")))
+    assert names == ["peername"]
 
 
-def test_requests_that_come_in_one_piece_are_answered_in_their_order(client: Client) -> None:
+def test_pipelined_requests_are_answered_in_order(client: Client) -> None:
     address = urlsplit(client.url)
     asked = [b"/livez", b"/nothing", b"/v2/health/live"]
     with socket.create_connection(
@@ -95,7 +95,7 @@ def test_requests_that_come_in_one_piece_are_answered_in_their_order(client: Cli
     assert re.findall(rb"HTTP/1\.1 (\d+)", answers) == [b"200", b"404", b"200"]
 
 
-def test_a_caller_who_waits_for_permission_to_send_the_body_gets_it(client: Client) -> None:
+def test_a_caller_that_expects_100_continue_gets_it(client: Client) -> None:
     address, token = urlsplit(client.url), client.environment.issuer.token().encode()
     body = orjson.dumps(v2_request())
     head = (

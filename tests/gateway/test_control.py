@@ -1,4 +1,4 @@
-"""The control API: friendly predictions, receipts, feedback, problems."""
+"""The control API: predictions from named features, receipts, feedback and errors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def _predict(client: Client, *rows: dict[str, Any], who: str = "ada") -> httpx.R
     return client.post("/v1/models/heart/predictions", {"instances": list(rows)}, who)
 
 
-def test_named_features_give_one_object_a_row(client: Client) -> None:
+def test_named_features_give_one_object_for_each_row(client: Client) -> None:
     answer = _predict(client, ROW, {**ROW, "age": 26, "chol": None})
     assert answer.status_code == 200
     body = answer.json()
@@ -38,7 +38,7 @@ def test_named_features_give_one_object_a_row(client: Client) -> None:
         ({**ROW, "age": [1]}, "age", "list"),
     ],
 )
-def test_a_wrong_feature_is_named(
+def test_an_invalid_feature_is_named(
     client: Client, row: dict[str, Any], field: str, problem: str
 ) -> None:
     answer = _predict(client, row)
@@ -50,9 +50,7 @@ def test_a_wrong_feature_is_named(
 
 
 @pytest.mark.parametrize("chol", [10**20, 2**64, -(2**63) - 1, 10**60, 2**64 - 1])
-def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(
-    client: Client, chol: int
-) -> None:
+def test_an_integer_of_any_size_is_predicted_or_rejected_by_name(client: Client, chol: int) -> None:
     answer = _predict(client, {**ROW, "chol": chol})
     if 0 <= chol < 10**38:
         assert answer.status_code == 200
@@ -66,7 +64,7 @@ def test_a_whole_number_of_any_size_is_answered_or_refused_by_name(
 
 
 @pytest.mark.parametrize("word", ["NaN", "null"])
-def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: str) -> None:
+def test_nan_is_a_missing_value_where_the_signature_allows_it(client: Client, word: str) -> None:
     answer = client.post(
         "/v1/models/heart/predictions",
         b'{"instances": [{"age": 63, "chol": %s, "thal": 6}]}' % word.encode(),
@@ -93,7 +91,7 @@ def test_nan_is_a_missing_value_where_one_may_be_missing(client: Client, word: s
         (b"[" * 10_000 + b"]" * 10_000, 422, "recursion"),
     ],
 )
-def test_a_body_of_another_form_is_a_problem(
+def test_an_invalid_body_gets_problem_details(
     client: Client, content: bytes, status: int, text: str
 ) -> None:
     answer = client.post("/v1/models/heart/predictions", content)
@@ -108,7 +106,7 @@ def test_a_body_of_another_form_is_a_problem(
     ("method", "path", "status"),
     [
         ("GET", "/v1/nothing", 404),
-        ("GET", "/v1/models/nobody", 404),
+        ("GET", "/v1/models/unknown", 404),
         ("DELETE", "/v1/models", 405),
         ("GET", "/v1/predictions/unknown", 404),
         ("GET", "/v1/predictions/%00", 404),
@@ -117,7 +115,9 @@ def test_a_body_of_another_form_is_a_problem(
         ("POST", "/v1/models/heart/predictions", 415),
     ],
 )
-def test_every_error_is_a_problem(client: Client, method: str, path: str, status: int) -> None:
+def test_every_error_gets_problem_details(
+    client: Client, method: str, path: str, status: int
+) -> None:
     content_type = "text/plain" if status == 415 else "application/json"
     headers = {
         "authorization": f"Bearer {client.environment.issuer.token()}",
@@ -131,7 +131,7 @@ def test_every_error_is_a_problem(client: Client, method: str, path: str, status
     assert ("allow" in answer.headers) is (status == 405)
 
 
-def test_models_tell_version_readiness_and_signature(client: Client) -> None:
+def test_models_have_version_readiness_and_signature(client: Client) -> None:
     models = {model["name"]: model for model in client.get("/v1/models").json()["models"]}
     assert models["asleep"]["ready"] is False
     assert models["asleep"]["message"] == "suspended by its owner"
@@ -147,7 +147,7 @@ def test_models_tell_version_readiness_and_signature(client: Client) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
-def test_a_receipt_tells_the_whole_story(client: Client, protocol: str) -> None:
+def test_a_receipt_is_the_complete_record_of_a_prediction(client: Client, protocol: str) -> None:
     answer = _predict(client, ROW) if protocol == "v1" else client.infer("heart")
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["requestId"] == answer.headers["x-request-id"]
@@ -172,23 +172,23 @@ def test_a_receipt_tells_the_whole_story(client: Client, protocol: str) -> None:
     assert receipt["response"]["model_name"] == "heart"
 
 
-def test_a_refused_prediction_has_a_receipt_too(client: Client) -> None:
+def test_a_rejected_prediction_has_a_receipt(client: Client) -> None:
     answer = client.post("/v2/models/heart/infer", b"\x00 not \xff text")
     receipt = client.get(f"/v1/predictions/{answer.headers['x-request-id']}").json()
     assert receipt["status"] == 400
     assert receipt["request"] == "\ufffd not \ufffd text"
 
 
-def test_a_foreign_receipt_does_not_exist_but_for_an_admin(client: Client) -> None:
+def test_a_receipt_of_another_caller_is_404_except_for_an_admin(client: Client) -> None:
     request_id = client.infer("heart", "ada").headers["x-request-id"]
     path = f"/v1/predictions/{request_id}"
-    foreign, unknown = client.get(path, "bob"), client.get("/v1/predictions/unknown", "bob")
-    assert (foreign.status_code, unknown.status_code) == (404, 404)
-    assert foreign.json()["detail"] == f"there is no prediction {request_id}"
+    other, unknown = client.get(path, "bob"), client.get("/v1/predictions/unknown", "bob")
+    assert (other.status_code, unknown.status_code) == (404, 404)
+    assert other.json()["detail"] == f"prediction {request_id} does not exist"
     assert client.get(path, "root").json()["caller"] == "user:ada"
 
 
-def test_feedback_is_the_owners_and_a_later_one_corrects(client: Client) -> None:
+def test_only_the_owner_sends_feedback_and_the_latest_applies(client: Client) -> None:
     path = f"/v1/predictions/{client.infer('heart').headers['x-request-id']}"
     first = client.post(f"{path}/feedback", {"label": 0})
     assert first.status_code == 201
@@ -209,7 +209,9 @@ def test_feedback_is_the_owners_and_a_later_one_corrects(client: Client) -> None
         (b"{}", "label"),
     ],
 )
-def test_feedback_that_cannot_be_kept_is_refused(client: Client, content: bytes, text: str) -> None:
+def test_feedback_that_cannot_be_stored_is_rejected(
+    client: Client, content: bytes, text: str
+) -> None:
     path = f"/v1/predictions/{client.infer('heart').headers['x-request-id']}"
     answer = client.post(f"{path}/feedback", content)
     assert answer.status_code == 422
@@ -228,12 +230,12 @@ def test_openapi_has_the_oidc_scheme_and_examples(client: Client, environment: E
     assert content["application/json"]["schema"]["examples"]
 
 
-def test_metrics_are_on_a_port_of_their_own(client: Client) -> None:
+def test_metrics_are_on_a_separate_port(client: Client) -> None:
     assert client.get("/metrics").status_code == 404
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "text"),
+    ("body", "status", "text"),
     [
         (b"not JSON", 503, "not V2"),
         (
@@ -246,16 +248,16 @@ def test_metrics_are_on_a_port_of_their_own(client: Client) -> None:
         ),
     ],
 )
-def test_nonsense_of_a_predictor_is_no_secret_of_ours(
+def test_an_invalid_response_of_a_predictor_reveals_no_internal_details(
     new_environment: Callable[[], Environment],
-    troubled: Predictor,
-    said: bytes,
+    own_predictor: Predictor,
+    body: bytes,
     status: int,
     text: str,
 ) -> None:
     environment = new_environment()
-    environment.model("broken", ("1", 100), url=troubled.url)
-    troubled.raw = said
+    environment.model("broken", ("1", 100), url=own_predictor.url)
+    own_predictor.raw = body
     with environment.gateway() as client:
         answer = client.post("/v1/models/broken/predictions", {"instances": [ROW]})
         assert answer.status_code == status
@@ -265,18 +267,18 @@ def test_nonsense_of_a_predictor_is_no_secret_of_ours(
         assert client.get("/v1/me").status_code == 200
 
 
-def test_an_answer_that_breaks_off_is_answered_503(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_a_response_that_ends_early_gets_503(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("broken", ("1", 100), url=troubled.url)
-    troubled.cut_off = True
+    environment.model("broken", ("1", 100), url=own_predictor.url)
+    own_predictor.cut_off = True
     with environment.gateway() as client:
         answer = client.post("/v1/models/broken/predictions", {"instances": [ROW]})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
-def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdown(
+def test_the_model_card_of_a_version_is_returned_as_markdown(
     new_environment: Callable[[], Environment],
 ) -> None:
     with Predictor() as predictor:
@@ -296,7 +298,7 @@ def test_the_model_card_of_the_live_version_or_of_another_one_is_told_as_markdow
             assert "card" not in client.get("/v2/models/heart").json()["parameters"]
 
 
-def test_a_version_without_a_model_card_says_so(client: Client) -> None:
+def test_a_version_without_a_model_card_is_404(client: Client) -> None:
     answer = client.get("/v1/models/heart/card")
     assert (answer.status_code, answer.json()["detail"]) == (
         404,

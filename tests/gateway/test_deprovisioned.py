@@ -1,6 +1,4 @@
-"""Who is missing at the identity provider, and for how long before they are erased: against a small
-SCIM server.
-"""
+"""Detection and erasure of deprovisioned users, against a small SCIM server."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -25,9 +23,7 @@ PAGE = 20
 
 
 class Directory(Served):
-    """SCIM's list of users, in pages. ``broken`` answers in place of the page that begins at that
-    number.
-    """
+    """The SCIM list of users in pages; ``broken`` replaces the page that starts at its key."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -35,11 +31,11 @@ class Directory(Served):
         self.server = Loopback(self._answer)
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
-        status, content = self._said(scope["path"], scope["query_string"].decode())
+        status, content = self._response(scope["path"], scope["query_string"].decode())
         await send({"type": "http.response.start", "status": status})
         await send({"type": "http.response.body", "body": orjson.dumps(content)})
 
-    def _said(self, path: str, query: str) -> tuple[int, Any]:
+    def _response(self, path: str, query: str) -> tuple[int, Any]:
         if path == "/token":
             return 200, {"access_token": "x", "expires_in": 3600}
         start = int(parse_qs(query)["startIndex"][0])
@@ -49,8 +45,8 @@ class Directory(Served):
         return self.broken.get(start, (200, {"totalResults": len(self.names), "Resources": found}))
 
 
-class Town:
-    """A database, and the directory that gateways look at."""
+class DirectoryEnvironment:
+    """A database and the directory that gateways read."""
 
     def __init__(self, url: str, directory: Directory) -> None:
         self._url = url
@@ -62,7 +58,7 @@ class Town:
             return cursor.fetchall() if cursor.description else []
 
     def look(self) -> None:
-        """One look, by a gateway that has just begun."""
+        """Search once for missing users, as a gateway that has just started."""
         asyncio.run(self._look())
 
     async def _look(self) -> None:
@@ -79,7 +75,7 @@ class Town:
             await upstream.close()
 
     def later(self) -> None:
-        """As if a quarter of an hour had passed."""
+        """Simulate that a quarter of an hour has passed."""
         self.run("UPDATE known_accounts SET missing = missing - interval '15 minutes'")
 
     @property
@@ -91,7 +87,7 @@ class Town:
 
     @property
     def erased(self) -> list[str]:
-        """By the audit."""
+        """Names of the erased users in the audit."""
         return [
             thing
             for (thing,) in self.run(
@@ -114,16 +110,18 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def town(database_url: str, server: Directory) -> Town:
-    """Everybody was seen."""
+def town(database_url: str, server: Directory) -> DirectoryEnvironment:
+    """Provide an environment in which all users were seen."""
     server.names, server.broken = list(PEOPLE), {}
-    town = Town(database_url, server)
+    town = DirectoryEnvironment(database_url, server)
     town.run("TRUNCATE known_accounts, deprovisioned, audit, feedback")
     town.look()
     return town
 
 
-def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town) -> None:
+def test_a_missing_user_is_erased_once_after_a_quarter_of_an_hour(
+    town: DirectoryEnvironment,
+) -> None:
     for number, subject in enumerate(("user:person-7", "client:person-7")):
         town.run(
             f"INSERT INTO feedback VALUES ('{number}', 'r', now(), '{subject}', '1', 'I am "  # noqa: S608
@@ -140,12 +138,12 @@ def test_who_is_missing_is_erased_after_a_quarter_of_an_hour_and_once(town: Town
     rows = town.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
     assert (rows[0][0].startswith("departed-"), rows[0][1]) == (True, None)
     assert rows[1] == ("client:person-7", "I am client:person-7"), (
-        "a service account of the same name stays"
+        "a service account of the same name is not erased"
     )
     assert town.run("SELECT subject FROM audit") == [(":gateway",)]
 
 
-def test_who_comes_back_in_between_is_missed_anew(town: Town) -> None:
+def test_the_period_restarts_after_a_user_has_returned(town: DirectoryEnvironment) -> None:
     town.directory.names.remove("person-7")
     town.look()
     town.directory.names.append("person-7")
@@ -169,8 +167,8 @@ def test_who_comes_back_in_between_is_missed_anew(town: Town) -> None:
         (PAGE + 1, 200, {"totalResults": len(PEOPLE), "Resources": []}),
     ],
 )
-def test_an_answer_that_failed_or_is_not_whole_erases_nobody(
-    town: Town, start: int, status: int, content: Any
+def test_a_failed_or_incomplete_response_erases_no_user(
+    town: DirectoryEnvironment, start: int, status: int, content: Any
 ) -> None:
     town.directory.names.remove("person-29")
     town.look()
@@ -182,7 +180,7 @@ def test_an_answer_that_failed_or_is_not_whole_erases_nobody(
     assert (town.missing, town.erased) == ({"person-29"}, [])
 
 
-def test_while_the_provider_is_away_nobody_is_erased(town: Town) -> None:
+def test_no_user_is_erased_while_the_provider_is_unavailable(town: DirectoryEnvironment) -> None:
     town.directory.names.remove("person-7")
     town.look()
     town.later()
@@ -195,8 +193,8 @@ def test_while_the_provider_is_away_nobody_is_erased(town: Town) -> None:
     assert town.erased == ["users/person-7"]
 
 
-def test_when_more_than_a_tenth_is_missing_nobody_is_erased(
-    town: Town, caplog: pytest.LogCaptureFixture
+def test_no_user_is_erased_when_more_than_a_tenth_is_missing(
+    town: DirectoryEnvironment, caplog: pytest.LogCaptureFixture
 ) -> None:
     del town.directory.names[:4]
     for _ in range(2):
@@ -209,7 +207,9 @@ def test_when_more_than_a_tenth_is_missing_nobody_is_erased(
     assert sorted(town.erased) == ["users/person-1", "users/person-2", "users/person-3"]
 
 
-def test_who_has_just_left_here_is_not_seen_again_in_an_older_list(town: Town) -> None:
+def test_a_user_who_was_just_deleted_is_not_recorded_from_an_older_list(
+    town: DirectoryEnvironment,
+) -> None:
     town.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
     town.run(
         "INSERT INTO deprovisioned VALUES ('user:person-7', 'departed-x', now() + interval "

@@ -1,4 +1,4 @@
-"""The API document and the page that shows it."""
+"""The OpenAPI document and its page."""
 
 import base64
 import hashlib
@@ -23,12 +23,12 @@ def _operation(client: Client, who: str | None = "ada") -> Any:
     return client.get("/v1/openapi.json", who).json()["paths"][PATH]["post"]
 
 
-def test_the_document_names_no_model_to_whom_it_does_not_know(client: Client) -> None:
+def test_the_document_contains_no_model_without_a_token(client: Client) -> None:
     assert "heart" not in "".join(client.get("/v1/openapi.json", who=None).json()["paths"])
     assert client.get("/v1/openapi.json", "no.good.token").status_code == 401
 
 
-def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(client: Client) -> None:
+def test_a_model_has_a_typed_schema_and_a_valid_example(client: Client) -> None:
     operation = _operation(client)
     content = operation["requestBody"]["content"]["application/json"]
     row = content["schema"]["properties"]["instances"]["items"]
@@ -43,11 +43,11 @@ def test_a_model_is_typed_by_its_signature_and_its_example_is_answered(client: C
     Draft202012Validator(content["schema"]).validate({"instances": [{**ROW, "chol": None}]})
     answer = client.post(PATH, content["example"])
     assert answer.status_code == 200
-    said = operation["responses"]["200"]["content"]["application/json"]["schema"]["allOf"][1]
-    Draft202012Validator(said).validate(answer.json())
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]["allOf"][1]
+    Draft202012Validator(schema).validate(answer.json())
 
 
-def test_only_granted_and_served_models_are_in_it(
+def test_the_document_contains_only_granted_and_served_models(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -69,7 +69,7 @@ def test_only_granted_and_served_models_are_in_it(
     assert not any("asleep" in path for path in paths["root"])
 
 
-def test_examples_fit_their_signatures() -> None:
+def test_examples_match_their_signatures() -> None:
     signature = Signature(
         inputs=(
             Column(name="count", datatype=Datatype.INT8, minimum=2.5, maximum=3.4),
@@ -88,7 +88,7 @@ def test_examples_fit_their_signatures() -> None:
     Draft202012Validator(row_schema(signature.inputs)).validate(row)
 
 
-def test_the_page_takes_everything_from_here(client: Client, environment: Environment) -> None:
+def test_the_page_needs_no_external_resources(client: Client, environment: Environment) -> None:
     page = client.get("/v1/docs", who=None)
     policy = page.headers["content-security-policy"]
     assert f"connect-src 'self' {environment.issuer.url};" in policy
@@ -111,14 +111,14 @@ def test_the_page_takes_everything_from_here(client: Client, environment: Enviro
     assert 'data-client="slipway"' in page.text
 
 
-def test_an_asset_of_another_release_is_not_kept(client: Client) -> None:
+def test_an_asset_of_another_release_is_not_cached(client: Client) -> None:
     asset = client.http.get("/v1/docs/docs.js?0123", headers={"accept-encoding": "identity"})
     assert asset.headers["cache-control"] == "no-cache"
     assert "SwaggerUIBundle" in asset.text
     assert client.http.get("/v1/docs/core.py").status_code == 404
 
 
-def test_the_way_back_from_login_runs_its_own_script_and_no_other(client: Client) -> None:
+def test_the_login_redirect_runs_only_its_own_script(client: Client) -> None:
     page = client.get("/v1/docs/login?code=x", who=None)
     script = page.text.partition("<script>")[2].partition("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -127,5 +127,5 @@ def test_the_way_back_from_login_runs_its_own_script_and_no_other(client: Client
 
 
 @pytest.mark.parametrize("path", ["/v1/me", "/v1/openapi.json"])
-def test_no_cache_keeps_what_is_somebodys(client: Client, path: str) -> None:
+def test_personal_responses_are_not_cached(client: Client, path: str) -> None:
     assert client.get(path).headers["cache-control"] == "no-store"

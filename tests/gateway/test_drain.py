@@ -1,4 +1,4 @@
-"""A gateway that is told to end leaves nobody without an answer."""
+"""A gateway that stops loses no request and no event."""
 
 import http.client
 import json
@@ -21,8 +21,9 @@ from tests.silence import Network
 
 
 class Replicas:
-    """Two processes behind what a Service does: new connections go to those whose probe was good
-    last, old ones stay.
+    """Two processes behind a simulated Service.
+
+    New connections go to processes whose last probe succeeded; open connections remain.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -49,7 +50,7 @@ class Replicas:
             return False
 
     def start(self, callers: int, a_second: float, token: str) -> None:
-        """Probe, and send load over as many connections that are kept."""
+        """Probe the processes and send load over this number of kept connections."""
         self._threads += [
             threading.Thread(target=self._call, args=[callers / a_second, token])
             for _ in range(callers)
@@ -76,7 +77,7 @@ class Replicas:
         return urlsplit(random.choice(self.ready).client.url).netloc  # noqa: S311
 
     def _ask(self, connection: http.client.HTTPConnection, token: str) -> bool:
-        """Whether the server asked to leave the connection."""
+        """Send a request and return True if the server closes the connection."""
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         connection.request("POST", "/v2/models/heart/infer", json.dumps(v2_request()), headers)
         answer = connection.getresponse()
@@ -104,7 +105,7 @@ def replicas(new_environment: Callable[[], Environment]) -> Iterator[Replicas]:
             each.client.http.close()
 
 
-def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replicas) -> None:
+def test_no_request_is_lost_when_one_of_two_replicas_stops(replicas: Replicas) -> None:
     first, second = replicas.processes
     for each in replicas.processes:
         each.wait_ready()
@@ -120,17 +121,17 @@ def test_no_request_is_lost_when_one_of_two_replicas_is_stopped(replicas: Replic
     assert set(replicas.statuses) == {200}
     environment = first.client.environment
     assert environment.count() == sum(replicas.statuses.values())
-    assert not list(environment.folder.glob("spool-*/*.jsonl")), "everything was shipped"
+    assert not list(environment.folder.glob("spool-*/*.jsonl")), "all events were shipped"
 
 
 @contextmanager
 def closing(environment: Environment) -> Iterator[Client]:
     with environment.gateway() as client:
-        client.gateway.door.closing = True
+        client.gateway.edge.closing = True
         yield client
 
 
-def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(
+def test_a_draining_gateway_serves_is_not_ready_and_closes_connections(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment = new_environment()
@@ -146,7 +147,7 @@ def test_while_it_drains_it_answers_is_not_ready_and_asks_callers_to_leave(
 
 @pytest.fixture
 def behind(new_environment: Callable[[], Environment]) -> Iterator[tuple[Process, Network]]:
-    """A gateway that has answered, and whose database does not take the event."""
+    """Provide a gateway with an event that its database does not accept."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     with Network(environment.database_url) as network:
@@ -170,7 +171,7 @@ def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
 ) -> None:
     process, network = behind
     process.process.terminate()
-    with pytest.raises(subprocess.TimeoutExpired):  # it has not given up
+    with pytest.raises(subprocess.TimeoutExpired):  # it is still running
         process.process.wait(8)
     network.mend()
     assert process.process.wait(60) == 0
@@ -178,33 +179,33 @@ def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
     assert not list(process.client.environment.spool.glob("*.jsonl"))
 
 
-def test_what_is_left_at_the_end_of_the_grace_period_is_named_in_the_log(
+def test_events_left_at_the_end_of_the_grace_period_are_logged(
     behind: tuple[Process, Network],
 ) -> None:
     process, _ = behind
-    begun = time.monotonic()
+    started = time.monotonic()
     process.process.terminate()
     assert process.process.wait(60) == 0
-    assert time.monotonic() - begun < 40, "the kubelet would have killed it"
+    assert time.monotonic() - started < 40, "it exceeded the grace period"
     (segment,) = process.client.environment.spool.glob("*.jsonl")
     log = process.log.read_text()
-    assert f"{segment.stat().st_size} bytes of events are left in" in log
+    assert f"{segment.stat().st_size} bytes of events remain in" in log
     assert "ERROR" in log.upper()
 
 
-def test_requests_under_way_are_finished(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_running_requests_are_finished(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("slow", ("1", 100), url=troubled.url)
+    environment.model("slow", ("1", 100), url=own_predictor.url)
     process = Process(environment)
     process.wait_ready()
-    troubled.delay = 1.0
+    own_predictor.delay = 1.0
     answers: list[httpx.Response] = []
     with Client(process.client.url, environment) as client:
         caller = threading.Thread(target=lambda: answers.append(client.infer("slow")))
         caller.start()
-        wait_for("the request under way", lambda: troubled.asked)
+        wait_for("the running request", lambda: own_predictor.asked)
         begin = time.monotonic()
         assert process.stop() == 0
         caller.join(10)

@@ -1,4 +1,4 @@
-"""Requests are spread over the pods behind a Service, while these come and go."""
+"""Distribution of requests over the pods of a Service, which come and go."""
 
 import socket
 import threading
@@ -34,8 +34,9 @@ def replicas() -> Iterator[list[Predictor]]:
 
 @pytest.fixture
 def spread(environment: Environment, client: Client) -> Iterator[Callable[..., None]]:
-    """A model behind a Service; calling it says where its pods are, and waits until the gateway
-    knows.
+    """Provide a model behind a Service.
+
+    A call declares the URLs of its pods and waits until the gateway routes to them.
     """
 
     def now(*ready: str, leaving: Sequence[str] = ()) -> None:
@@ -62,7 +63,7 @@ def urls(predictors: Sequence[Predictor]) -> list[str]:
 
 @contextmanager
 def load(client: Client, callers: int = 4) -> Iterator[Counter[int]]:
-    """Callers who ask again as soon as they are answered; counts statuses."""
+    """Callers that send a request after each response, and count the statuses."""
     statuses: Counter[int] = Counter()
     over = threading.Event()
 
@@ -83,7 +84,7 @@ def load(client: Client, callers: int = 4) -> Iterator[Counter[int]]:
 
 
 def assert_even(replicas: Sequence[Predictor], requests: int = 300) -> None:
-    """Over the next requests each gets its share, within 30 %."""
+    """Assert that each pod gets its share of the next requests, within 30 %."""
     before = [len(each.asked) for each in replicas]
 
     def counts() -> list[int]:
@@ -95,7 +96,7 @@ def assert_even(replicas: Sequence[Predictor], requests: int = 300) -> None:
     assert all(0.7 * share <= count <= 1.3 * share for count in seen), seen
 
 
-def test_each_replica_gets_its_share_of_steady_load(
+def test_each_replica_gets_its_share_of_a_steady_load(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
@@ -104,19 +105,19 @@ def test_each_replica_gets_its_share_of_steady_load(
     assert set(statuses) == {200}
 
 
-def test_single_requests_are_shared_too(
+def test_sequential_requests_are_distributed(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
     for _ in range(300):
         assert client.infer("spread").status_code == 200
-    # 300 by chance over three: 100 each, with a standard deviation of 8.2.
+    # 300 random choices of three: 100 each, with a standard deviation of 8.2.
     assert all(abs(len(each.asked) - 100) < 5 * 8.2 for each in replicas), [
         len(each.asked) for each in replicas
     ]
 
 
-def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
+def test_a_new_replica_gets_its_share_immediately_and_a_terminating_one_none(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     first, second, third = replicas
@@ -126,7 +127,7 @@ def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
         spread(*urls(replicas))
         assert_even(replicas)
         spread(second.url, third.url, leaving=[first.url])
-        left = len(first.asked) + 4  # what the callers had under way
+        left = len(first.asked) + 4  # the running requests of the callers
         assert_even([second, third])
         assert len(first.asked) <= left
         first.server.__exit__()
@@ -134,7 +135,7 @@ def test_a_new_replica_gets_its_share_at_once_and_a_leaving_one_nothing(
     assert set(statuses) == {200}
 
 
-def test_a_replica_that_dies_unannounced_costs_no_request(
+def test_a_replica_that_fails_suddenly_costs_no_request(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
@@ -142,13 +143,13 @@ def test_a_replica_that_dies_unannounced_costs_no_request(
         assert_even(replicas)
         replicas[0].server.__exit__()
         assert_even(replicas[1:])
-        replicas[0].server.__enter__()  # at the same port
+        replicas[0].server.__enter__()  # on the same port
         wait_for("its return", lambda: len(replicas[0].asked) > 200)
         assert_even(replicas)
     assert set(statuses) == {200}
 
 
-def test_a_slow_replica_gets_less(
+def test_a_slow_replica_gets_fewer_requests(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
@@ -158,7 +159,7 @@ def test_a_slow_replica_gets_less(
     assert len(replicas[0].asked) < 60
 
 
-def test_the_last_one_that_leaves_is_still_asked(
+def test_the_last_terminating_replica_still_gets_requests(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(leaving=[replicas[0].url])
@@ -166,7 +167,7 @@ def test_the_last_one_that_leaves_is_still_asked(
     assert replicas[0].asked == ["spread-1"]
 
 
-def test_with_no_endpoint_at_all_the_service_itself_is_asked(
+def test_the_service_gets_the_requests_without_endpoints(
     client: Client, spread: Callable[..., None]
 ) -> None:
     spread()
@@ -177,9 +178,7 @@ def test_with_no_endpoint_at_all_the_service_itself_is_asked(
 
 @contextmanager
 def abrupt(after: bytes) -> Iterator[str]:
-    """A server that reads a request, sends this much of an answer and resets the connection; gives
-    its URL.
-    """
+    """Start a server that sends this part of a response and resets; yield its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -205,7 +204,7 @@ def abrupt(after: bytes) -> Iterator[str]:
     [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"],
     ids=["silence", "half an answer"],
 )
-def test_a_connection_that_breaks_before_the_answer_is_whole_is_made_good_elsewhere(
+def test_a_connection_that_fails_before_the_response_is_retried_on_another_pod(
     client: Client, spread: Callable[..., None], predictor: Predictor, after: bytes
 ) -> None:
     before = len(predictor.asked)
@@ -218,11 +217,11 @@ def test_a_connection_that_breaks_before_the_answer_is_whole_is_made_good_elsewh
     assert len(predictor.asked) == before + 20
 
 
-def test_predictors_see_the_gateways_token_and_never_the_callers(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_predictors_get_the_token_of_the_gateway_and_not_that_of_the_caller(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("guarded", ("1", 100), url=troubled.url)
+    environment.model("guarded", ("1", 100), url=own_predictor.url)
     with environment.gateway(predictor_token="a-secret-of-predictors") as client:
         assert client.infer("guarded").status_code == 200
         assert (
@@ -232,15 +231,15 @@ def test_predictors_see_the_gateways_token_and_never_the_callers(
             == 200
         )
         assert client.get("/v2/models/guarded").status_code == 200
-    assert troubled.credentials == {b"Bearer a-secret-of-predictors"}
+    assert own_predictor.credentials == {b"Bearer a-secret-of-predictors"}
 
 
-def test_without_a_token_predictors_see_none(client: Client, predictor: Predictor) -> None:
+def test_predictors_get_no_token_without_the_setting(client: Client, predictor: Predictor) -> None:
     assert client.infer("heart").status_code == 200
     assert predictor.credentials == {None}
 
 
-# --- the choice
+# --- the choice of an endpoint
 
 
 @pytest.fixture
@@ -262,7 +261,7 @@ def chosen(endpoints: Endpoints, failed: Endpoint | None = None) -> Counter[str]
     return Counter(endpoints.choose("s.ns", ELSE, failed).origin for _ in range(3000))
 
 
-def test_equals_are_chosen_by_chance(endpoints: Endpoints) -> None:
+def test_equal_endpoints_are_chosen_at_random(endpoints: Endpoints) -> None:
     counts = chosen(endpoints)
     # 3000 over three: 1000 each, with a standard deviation of 26.
     assert all(
@@ -270,14 +269,14 @@ def test_equals_are_chosen_by_chance(endpoints: Endpoints) -> None:
     ), counts
 
 
-def test_the_fewest_requests_under_way_decide(endpoints: Endpoints) -> None:
+def test_the_endpoint_with_the_fewest_requests_is_chosen(endpoints: Endpoints) -> None:
     a, b, c = endpoints.snapshot["s.ns"]
     a.under_way, b.under_way, c.under_way = 2, 1, 3
     assert set(chosen(endpoints)) == {"http://b"}
     assert set(chosen(endpoints, failed=b)) == {"http://a"}
 
 
-def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others(
+def test_failed_endpoints_are_avoided_while_there_are_others(
     endpoints: Endpoints,
 ) -> None:
     a, b, c = endpoints.snapshot["s.ns"]
@@ -289,7 +288,7 @@ def test_endpoints_that_failed_are_spared_for_a_while_unless_there_are_no_others
     assert set(chosen(endpoints)) == {"http://a", "http://c"}
 
 
-def test_the_only_endpoint_is_asked_again_and_an_unknown_service_by_its_url(
+def test_the_only_endpoint_is_retried_and_an_unknown_service_uses_its_url(
     endpoints: Endpoints,
 ) -> None:
     endpoints._publish({"one": Slice("s.ns", ("http://a",), ())})
@@ -299,7 +298,7 @@ def test_the_only_endpoint_is_asked_again_and_an_unknown_service_by_its_url(
     assert endpoints.choose(None, ELSE, ELSE) is ELSE
 
 
-def test_counts_outlive_a_change_of_the_others(endpoints: Endpoints) -> None:
+def test_counts_survive_a_change_of_other_endpoints(endpoints: Endpoints) -> None:
     a = endpoints.snapshot["s.ns"][0]
     endpoints._publish({"one": Slice("s.ns", ("http://a", "http://e"), ())})
     assert endpoints.snapshot["s.ns"][0] is a
@@ -323,7 +322,7 @@ def test_a_choice_takes_a_few_microseconds(endpoints: Endpoints) -> None:
         ("http://[::1]:80", None),
     ],
 )
-def test_which_service_a_url_names(url: str, service: str | None) -> None:
+def test_the_service_of_a_url(url: str, service: str | None) -> None:
     assert service_of(url) == service
 
 
@@ -365,11 +364,11 @@ def test_conditions_of_an_endpoint(conditions: dict[str, bool], ready: bool, lea
         {"metadata": {"name": "x", "namespace": "ns"}},
     ],
 )
-def test_a_slice_that_no_predictor_has_is_left_out(changed: dict[str, Any]) -> None:
+def test_a_slice_of_another_service_is_ignored(changed: dict[str, Any]) -> None:
     assert read_slice(slice_of({"addresses": ["10.0.0.1"]}, **changed)) is None
 
 
-def test_addresses_of_version_6_are_put_in_brackets_and_no_endpoints_are_none() -> None:
+def test_ipv6_addresses_are_in_brackets_and_an_empty_slice_has_no_endpoints() -> None:
     found = read_slice(slice_of({"addresses": ["fd00::7"]}, addressType="IPv6"))
     assert found
     assert found.ready == ("http://[fd00::7]:8080",)

@@ -1,4 +1,4 @@
-"""Each answered prediction is in the log exactly once, whatever is killed or away."""
+"""The log contains each answered prediction exactly once, through every failure."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def test_a_spooled_line_is_shipped_once_its_segment_is_closed(spool: Spool) -> N
     assert (_shipped(spool), spool.size) == ([], 0)
 
 
-def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped(
+def test_a_long_segment_is_closed_so_that_shipped_events_free_space(
     tmp_path: Path,
 ) -> None:
     spool = Spool(tmp_path, limit=10 * SEGMENT)
@@ -69,7 +69,7 @@ def test_a_long_segment_is_closed_so_that_its_room_is_free_before_all_is_shipped
     spool.close()
 
 
-def test_a_torn_last_line_is_left_out(
+def test_an_incomplete_last_line_is_ignored(
     tmp_path: Path, spool: Spool, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "0.jsonl").write_bytes(b"one\ntw")
@@ -77,13 +77,13 @@ def test_a_torn_last_line_is_left_out(
     assert "torn line of 2 bytes" in caplog.text
 
 
-def test_lines_are_whole_across_the_borders_of_batches(tmp_path: Path, spool: Spool) -> None:
+def test_lines_are_complete_across_batches(tmp_path: Path, spool: Spool) -> None:
     lines = [b"%d" % number * 300 for number in range(5000)]
     (tmp_path / "0.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     assert _shipped(spool) == lines
 
 
-def test_a_segment_of_a_living_process_is_not_taken(tmp_path: Path, spool: Spool) -> None:
+def test_a_segment_of_a_running_process_is_not_shipped(tmp_path: Path, spool: Spool) -> None:
     other = Spool(tmp_path, limit=1000)
     other.append(b"theirs\n")
     assert _shipped(spool) == []
@@ -91,7 +91,7 @@ def test_a_segment_of_a_living_process_is_not_taken(tmp_path: Path, spool: Spool
     assert _shipped(spool) == [b"theirs"]
 
 
-def test_a_full_spool_refuses_and_counts_what_earlier_processes_left(
+def test_a_full_spool_rejects_events_and_counts_segments_of_earlier_processes(
     tmp_path: Path, spool: Spool
 ) -> None:
     spool.append(b"x" * 999 + b"\n")
@@ -107,7 +107,7 @@ def test_a_full_spool_refuses_and_counts_what_earlier_processes_left(
     successor.close()
 
 
-def test_a_full_disk_leaves_no_torn_line(spool: Spool) -> None:
+def test_a_full_disk_leaves_no_incomplete_line(spool: Spool) -> None:
     full = os.open("/dev/full", os.O_WRONLY)
     own, spool._descriptor = spool._descriptor, full
     with pytest.raises(Unavailable, match="cannot be written"):
@@ -119,7 +119,7 @@ def test_a_full_disk_leaves_no_torn_line(spool: Spool) -> None:
     assert _shipped(spool) == [b"two"]
 
 
-def test_tables_are_what_migrations_make_and_what_the_contract_says(
+def test_tables_match_the_migrations_and_the_contract(
     own_environment: Environment,
 ) -> None:
     migrate(own_environment.database_url)  # a second time
@@ -155,13 +155,13 @@ def _is_ours(name: str | None, kind: str, _: object) -> bool:
     return not (kind == "table" and str(name).startswith("procrastinate_"))
 
 
-def test_several_may_migrate_at_once(new_database: Callable[[], str]) -> None:
+def test_concurrent_migrations_succeed(new_database: Callable[[], str]) -> None:
     url = new_database()
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(migrate, [url] * 4)) == [None] * 4
 
 
-def test_the_migrate_command_says_what_is_missing(own_environment: Environment) -> None:
+def test_the_migrate_command_names_the_missing_setting(own_environment: Environment) -> None:
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "slipway_gateway", "migrate"]
         return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
@@ -177,10 +177,10 @@ def test_the_migrate_command_says_what_is_missing(own_environment: Environment) 
     assert run(**given, SLIPWAY_DATABASE_URL=own_environment.database_url).returncode == 0
     away = run(**given, SLIPWAY_DATABASE_URL="postgresql://127.0.0.1:1/x")
     assert away.returncode == 1
-    assert "the database cannot be reached" in away.stderr
+    assert "PostgreSQL cannot be reached" in away.stderr
 
 
-def test_an_event_is_the_contracts(own_environment: Environment) -> None:
+def test_an_event_matches_the_contract(own_environment: Environment) -> None:
     with own_environment.gateway(ship_seconds=60) as client:
         request_id = client.infer("heart").headers["x-request-id"]
         (line,) = [
@@ -198,7 +198,7 @@ def test_an_event_is_the_contracts(own_environment: Environment) -> None:
     assert own_environment.count() == 1  # shipped at the end of the process
 
 
-def test_a_line_that_the_database_refuses_is_set_aside_and_the_others_arrive(
+def test_a_line_that_the_database_rejects_is_set_aside_and_others_are_stored(
     own_environment: Environment,
 ) -> None:
     own_environment.spool.mkdir()
@@ -234,18 +234,18 @@ FIELDS = {
     "a time that is none": b'"time": "no time"',
     "a key that no index takes": b'"subject": "%s"' % os.urandom(8000).hex().encode(),
 }
-"""Each replaces the field of a good event."""
+"""Replacements of a field in a valid event."""
 
 
 @pytest.mark.parametrize("kind", [*LINES, *FIELDS])
-def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(
+def test_an_invalid_event_is_set_aside_and_counted_and_others_are_stored(
     own_environment: Environment, kind: str
 ) -> None:
     good = [event(f"good-{number}") for number in range(3)]
     bad = LINES.get(kind) or b"%s,%s}" % (
         event("bad")[:-1],
         FIELDS[kind],
-    )  # of two fields of a name the last one counts
+    )  # the last of two equal fields applies
     own_environment.spool.mkdir()
     segment = own_environment.spool / "0.jsonl"
     segment.write_bytes(b"\n".join([good[0], bad, *good[1:]]) + b"\n")
@@ -260,7 +260,7 @@ def test_a_poisoned_event_is_set_aside_and_counted_and_the_others_arrive(
 
 
 def event(request_id: str) -> bytes:
-    """A line of the spool, without its end."""
+    """Return a line of the spool without its end."""
     names = {
         "model": "heart",
         "version": "3",
@@ -271,23 +271,19 @@ def event(request_id: str) -> bytes:
     }
     return (
         PredictionEvent(
-            **names,
-            request_id=request_id,
-            time=datetime.now(UTC),
-            status=200,
-            latency_ms=1,
+            **names, request_id=request_id, time=datetime.now(UTC), status=200, latency_ms=1
         )
         .model_dump_json(by_alias=True)
         .encode()
     )
 
 
-def test_a_segment_that_cannot_be_read_is_left_where_it_is_and_the_others_are_shipped(
+def test_an_unreadable_segment_stays_in_place_and_others_are_shipped(
     own_environment: Environment,
 ) -> None:
     with own_environment.gateway() as client:
         unreadable = own_environment.spool / "0.jsonl"
-        # a disk that answers with errors cannot be had: reading a folder is refused, too
+        # reading a folder fails in the same way as a defective disk
         unreadable.mkdir()
         client.infer("heart")
         wait_for("the shipment", lambda: own_environment.count() == 1)
@@ -312,7 +308,7 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
-def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_once(
+def test_after_kills_during_1000_predictions_the_log_has_each_answered_one_once(
     own_environment: Environment,
 ) -> None:
     process = Process(own_environment)
@@ -347,12 +343,12 @@ def test_killed_during_1000_predictions_the_log_holds_each_answered_one_exactly_
         logged = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
     assert set(answered + after) <= set(logged)
     assert len(logged) == len(set(logged))
-    # Logged but not answered: at most what was under way when the kill came.
+    # Logged but not answered: at most the requests that were running at the kill.
     assert len(logged) - len(answered) - 10 <= 8
     assert not list(own_environment.spool.iterdir())
 
 
-def test_a_shipment_that_is_repeated_changes_nothing(own_environment: Environment) -> None:
+def test_a_repeated_shipment_changes_nothing(own_environment: Environment) -> None:
     with own_environment.gateway(ship_seconds=60) as client:
         client.infer("heart")
         (content,) = [path.read_bytes() for path in own_environment.spool.glob("*.jsonl")]
@@ -363,7 +359,7 @@ def test_a_shipment_that_is_repeated_changes_nothing(own_environment: Environmen
     assert own_environment.count() == 1
 
 
-def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
+def test_predictions_continue_without_database_until_the_spool_is_full(
     tmp_path: Path, issuer: Issuer, predictor: Predictor
 ) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
@@ -374,16 +370,14 @@ def test_while_the_database_is_away_predictions_go_on_until_the_spool_is_full(
     with environment.gateway(spool_limit=60_000) as client:
         assert client.infer("heart").status_code == 200
         postgres.stop()
-        assert (
-            client.infer("heart").status_code == 200
-        )  # something to ship, whatever was shipped before
+        assert client.infer("heart").status_code == 200  # an event that is not shipped yet
         wait_for("the failure", lambda: client.gateway.shipper.problem)
         answered = [client.infer("heart") for _ in range(20)]
         assert {answer.status_code for answer in answered} == {200}
         ready = client.get("/readyz", who=None)
         assert (ready.status_code, ready.json()["database"]) == (
             200,
-            "away, events wait in the spool",
+            "unavailable, events wait in the spool",
         )
         receipt = client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}")
         assert (receipt.status_code, receipt.headers["retry-after"]) == (503, "5")
@@ -406,7 +400,7 @@ def _unless_200(answer: httpx.Response) -> httpx.Response | None:
     return None if answer.status_code == 200 else answer
 
 
-def test_metrics_count_what_was_answered(own_environment: Environment) -> None:
+def test_metrics_count_responses(own_environment: Environment) -> None:
     with running(own_environment) as process:
         process.client.infer("heart")
         process.client.infer("heart", age=-1.0)

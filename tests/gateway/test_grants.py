@@ -1,4 +1,4 @@
-"""Grants: who may use which model, and how fast a change of that holds everywhere."""
+"""Grants of models, and the time until a change takes effect."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def grant(grantee: str, models: str, policy: str = "default", expires: float = N
     return Grant(f"{grantee} {models}", grantee, models, Policy(policy), expires)
 
 
-def test_without_a_grant_no_model_may_be_used() -> None:
+def test_a_model_without_a_grant_is_forbidden() -> None:
     with pytest.raises(Forbidden, match="model heart is not granted to you"):
         Grants().get(ada("user"), "heart", 0)
     with pytest.raises(Forbidden):
@@ -60,18 +60,18 @@ def test_without_a_grant_no_model_may_be_used() -> None:
         "a valid one over an expired",
     ],
 )
-def test_of_two_grants_the_nearer_counts(weaker: Grant, stronger: Grant) -> None:
+def test_the_more_specific_of_two_grants_applies(weaker: Grant, stronger: Grant) -> None:
     for both in ([weaker, stronger], [stronger, weaker]):
         assert Grants(both).get(ada("user"), "heart", 100).policy.name == "strong"
 
 
-def test_a_remembered_decision_ends_with_its_grant() -> None:
+def test_a_cached_decision_expires_with_its_grant() -> None:
     grants = Grants([grant("user:ada", "heart", "trial", expires=100), grant("group:user", "*")])
     assert grants.get(ada("user"), "heart", 99).policy.name == "trial"
     assert grants.get(ada("user"), "heart", 100).policy.name == "default"
 
 
-def test_decisions_are_cached_by_names_of_administrators_and_not_by_those_of_callers() -> None:
+def test_the_cache_of_decisions_has_no_keys_of_callers() -> None:
     grants = Grants([grant("user:ada", "*"), grant("group:user", "*")])
     for number in range(100):
         assert grants.get(ada("user", f"group-{number}"), "heart", 0).policy.name == "default"
@@ -81,7 +81,7 @@ def test_decisions_are_cached_by_names_of_administrators_and_not_by_those_of_cal
     assert list(grants._decisions) == [(("user:ada", "group:user"), "heart")]
 
 
-def test_a_name_in_a_url_that_no_model_has_leaves_nothing_behind(client: Client) -> None:
+def test_an_unknown_model_in_a_url_is_not_cached(client: Client) -> None:
     def decisions() -> set[str]:
         return {model for _, model in client.gateway.grants.snapshot._decisions}
 
@@ -94,7 +94,7 @@ def test_a_name_in_a_url_that_no_model_has_leaves_nothing_behind(client: Client)
 
 @pytest.fixture
 def bare(new_environment: Callable[[], Environment]) -> Environment:
-    """Two models, and nobody may use them."""
+    """Provide an environment with two models and no grants."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     environment.model("lung", ("1", 100))
@@ -123,7 +123,7 @@ def give(client: Client, grantee: str, models: str, **terms: Any) -> str:
 
 
 def within_a_second(replicas: list[Client], status: int, who: str = "ada") -> None:
-    """Both answer a prediction so, a second after now at the latest."""
+    """Assert that both gateways return this status within a second."""
     end = time.monotonic() + 1
     for client in replicas:
         while (seen := client.infer("heart", who).status_code) != status:
@@ -131,7 +131,7 @@ def within_a_second(replicas: list[Client], status: int, who: str = "ada") -> No
             time.sleep(0.01)
 
 
-def test_granted_and_revoked_at_one_replica_holds_at_both_within_a_second(
+def test_a_change_at_one_replica_takes_effect_at_both_within_a_second(
     replicas: list[Client],
 ) -> None:
     first, second = replicas
@@ -147,7 +147,7 @@ def test_granted_and_revoked_at_one_replica_holds_at_both_within_a_second(
     within_a_second(replicas, 403)
 
 
-def test_what_is_changed_by_hand_in_the_database_holds_as_fast(
+def test_a_change_in_the_database_takes_effect_as_fast(
     replicas: list[Client], bare: Environment
 ) -> None:
     with psycopg.connect(bare.database_url) as connection:
@@ -158,7 +158,7 @@ def test_what_is_changed_by_hand_in_the_database_holds_as_fast(
     within_a_second(replicas, 403)
 
 
-def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(
+def test_a_failed_connection_is_replaced_and_missed_changes_are_read(
     replicas: list[Client], bare: Environment
 ) -> None:
     with psycopg.connect(bare.database_url, autocommit=True) as connection:
@@ -175,7 +175,7 @@ def test_a_connection_that_is_cut_is_made_anew_and_what_was_missed_is_read(
         )
 
 
-def test_a_model_that_is_not_granted_is_not_shown(bare: Environment) -> None:
+def test_a_model_without_a_grant_is_not_listed(bare: Environment) -> None:
     with bare.gateway() as client:
         give(client, "group:user", "lung")
         wait_for("the grant", lambda: client.infer("lung").status_code == 200)
@@ -199,7 +199,7 @@ def test_a_service_account_works_by_a_grant_to_its_client(
     with bare.gateway() as client:
         assert client.get("/v1/me", token).json()["roles"] == ["service"]
         assert client.infer("heart", token).status_code == 403
-        give(client, "user:nightly", "heart")  # a person of that name is someone else
+        give(client, "user:nightly", "heart")  # a user with the same name is another caller
         give(
             client,
             "client:nightly",
@@ -210,7 +210,7 @@ def test_a_service_account_works_by_a_grant_to_its_client(
         assert client.get("/v1/grants", token).status_code == 403
 
 
-def test_policies_and_grants_are_made_changed_and_deleted_and_each_change_is_in_the_audit(
+def test_each_change_of_policies_and_grants_is_in_the_audit(
     bare: Environment,
 ) -> None:
     with bare.gateway() as client:
@@ -270,28 +270,28 @@ def delete(client: Client, path: str) -> httpx.Response:
     return client.http.delete(path, headers=client._headers("root"))
 
 
-def test_what_does_not_fit_is_refused_and_leaves_no_trace(bare: Environment) -> None:
+def test_an_invalid_change_is_rejected_and_not_in_the_audit(bare: Environment) -> None:
     with bare.gateway() as client:
         give(client, "user:ada", "heart")
         before = client.get("/v1/audit", "root").json()
         good = {"grantee": "user:ada", "models": "lung", "policy": "default"}
         for status, path, content in [
-            (409, "/v1/grants", {**good, "models": "heart"}),  # there is one
+            (409, "/v1/grants", {**good, "models": "heart"}),  # it exists
             (409, "/v1/grants", {**good, "policy": "nonesuch"}),
             (409, "/v1/policies", {"name": "default"}),
             (422, "/v1/grants", {**good, "grantee": "ada"}),
             (422, "/v1/grants", {**good, "models": "../*"}),
-            (422, "/v1/grants", {**good, "expires": "2030-01-01T00:00:00"}),  # of which zone?
+            (422, "/v1/grants", {**good, "expires": "2030-01-01T00:00:00"}),  # without a time zone
             (422, "/v1/grants", {**good, "forever": True}),
             (422, "/v1/policies", {"name": "x", "requestsPerDay": -1}),
             (422, "/v1/policies", {"name": "x", "predictionsPerMinute": 0}),
         ]:
             assert client.post(path, content, "root").status_code == status, content
-        assert delete(client, "/v1/policies/default").status_code == 409  # a grant names it
+        assert delete(client, "/v1/policies/default").status_code == 409  # a grant refers to it
         assert client.get("/v1/audit", "root").json() == before
 
 
-def test_while_the_database_is_away_the_last_snapshot_stays(
+def test_the_last_snapshot_remains_in_use_without_database(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
@@ -299,7 +299,7 @@ def test_while_the_database_is_away_the_last_snapshot_stays(
     migrate(postgres.get_uri())
     environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))
-    eve = issuer.token("eve", "choir")
+    eve = issuer.token("eve", "clinicians")
     with environment.gateway() as client:
         assert [client.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
         postgres.stop()
@@ -309,7 +309,7 @@ def test_while_the_database_is_away_the_last_snapshot_stays(
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
         with environment.gateway(ready=False, spool=tmp_path / "late") as late:
             wait_for("the others", lambda: late.get("/readyz", None).json()["identity"] == "ok")
-            assert late.get("/readyz", None).json()["grants"] == "the database has not answered yet"
+            assert late.get("/readyz", None).json()["grants"] == "PostgreSQL has not responded yet"
             assert late.infer("heart").status_code == 503
             postgres.start()
             wait_for("the grants", lambda: late.infer("heart").status_code == 200)
@@ -317,7 +317,7 @@ def test_while_the_database_is_away_the_last_snapshot_stays(
     postgres.stop()
 
 
-def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revoked_all_the_same(
+def test_an_invalid_grant_is_ignored_and_does_not_delay_revocations(
     bare: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unreadable(client: Client) -> int:
@@ -335,7 +335,7 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
         wait_for("the grant", lambda: client.infer("heart").status_code == 200)
         connection.execute(
             "ALTER TABLE policies DROP CONSTRAINT policies_priority"
-        )  # as a row from before it is
+        )  # like a row that is older than the constraint
         connection.execute(
             "INSERT INTO policies (name, priority) VALUES ('poison', 'of a later release')"
         )
@@ -350,7 +350,7 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
         ]
         assert delete(client, f"/v1/grants/{grant_id}").status_code == 204
         wait_for("the revocation", lambda: client.infer("heart").status_code == 403)
-        assert "grant poisoned cannot be read and grants nothing" in caplog.text
+        assert "grant poisoned is invalid and grants nothing" in caplog.text
         connection.execute("UPDATE policies SET priority = 'normal' WHERE name = 'poison'")
         wait_for("the corrected grant", lambda: client.infer("heart", "eve").status_code == 200)
         assert unreadable(client) == 0
@@ -367,7 +367,7 @@ def test_a_grant_that_cannot_be_read_is_left_out_and_counted_and_others_are_revo
         ("grants_models", "INSERT INTO grants VALUES ('x', 'user:ada', '', 'default')"),
     ],
 )
-def test_the_database_refuses_what_gateways_cannot_read(
+def test_the_database_rejects_rows_that_gateways_cannot_read(
     environment: Environment, constraint: str, statement: str
 ) -> None:
     with (
@@ -378,8 +378,8 @@ def test_the_database_refuses_what_gateways_cannot_read(
     assert refused.value.diag.constraint_name == constraint
 
 
-def test_before_the_first_reading_nobody_may_do_anything() -> None:
+def test_no_model_is_granted_before_the_first_read() -> None:
     watch = GrantWatch("postgresql://127.0.0.1:1/x", seconds=1)
     assert watch.age == NEVER
-    with pytest.raises(Unavailable, match="not known yet"):
+    with pytest.raises(Unavailable, match="not loaded yet"):
         watch.snapshot  # noqa: B018

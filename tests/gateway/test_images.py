@@ -1,4 +1,4 @@
-"""Uploaded images: what a model gets of them, and what is refused."""
+"""Uploaded images: the tensors that models get, and rejected files."""
 
 import io
 import itertools
@@ -23,12 +23,7 @@ DIGIT = ImageSpec(width=8, height=8, mode="L", fit="contain", white=16, ground="
 SIGNATURE = Signature(
     inputs=(
         Column(
-            name="pixels",
-            datatype=Datatype.FP32,
-            shape=(8, 8),
-            minimum=0,
-            maximum=16,
-            image=DIGIT,
+            name="pixels", datatype=Datatype.FP32, shape=(8, 8), minimum=0, maximum=16, image=DIGIT
         ),
         Column(name="weight", datatype=Datatype.FP32),
         Column(name="title", datatype=Datatype.BYTES, max_length=5),
@@ -44,7 +39,7 @@ MOST = 40_000_000
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
-    """How bright each image is, times its weight."""
+    """Return the weighted brightness of each image."""
     given = {tensor.name: tensor.data for tensor in asked.inputs}
     weights = given["weight"]
     bright = [
@@ -96,7 +91,7 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def one(
     size: tuple[int, int], ink: str = "black", paper: str = "white", mode: str = "RGB"
 ) -> Image.Image:
-    """An upright bar, not in the middle."""
+    """Return an image of an upright bar outside of the center."""
     image = Image.new(mode, size, paper)
     ImageDraw.Draw(image).rectangle(
         (size[0] // 8, size[1] // 8, size[0] // 4, size[1] * 7 // 8), fill=ink
@@ -116,13 +111,13 @@ def send(
 
 
 def seen(client: Client, answer: httpx.Response) -> list[float]:
-    """The values that the model got, as the receipt tells."""
+    """Return the values that the model got, from the receipt."""
     receipt = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()
     data: list[float] = receipt["request"]["inputs"][0]["data"]
     return data
 
 
-def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_model(
+def test_the_model_gets_the_same_values_for_any_polarity_size_and_format(
     client: Client,
 ) -> None:
     files = [
@@ -138,7 +133,7 @@ def test_ink_on_paper_or_paper_on_ink_of_any_size_and_kind_is_the_same_to_the_mo
         assert other == pytest.approx(first, abs=1)
 
 
-def test_several_files_are_several_rows_in_their_order(client: Client) -> None:
+def test_several_files_become_rows_in_order(client: Client) -> None:
     tall, wide = one((100, 300)), one((100, 300)).rotate(90, expand=True)
     each = [send(client, file_of(image)).json()["predictions"][0] for image in (tall, wide)]
     answer = send(client, file_of(tall), file_of(wide), file_of(tall), weight=["1", "1", "0"])
@@ -150,7 +145,7 @@ def test_several_files_are_several_rows_in_their_order(client: Client) -> None:
     )
 
 
-def test_the_likeliest_classes_are_given_when_asked_for(client: Client) -> None:
+def test_the_most_probable_classes_are_returned_on_request(client: Client) -> None:
     (row,) = send(client, file_of(one((80, 80))), top=1).json()["predictions"]
     (best,) = row["top"]
     assert (best["label"], best["name"]) == (row["label"], ("dim", "bright")[row["label"]])
@@ -159,7 +154,7 @@ def test_the_likeliest_classes_are_given_when_asked_for(client: Client) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "top")
 
 
-def test_what_a_file_is_its_first_bytes_say_and_not_its_sender(client: Client) -> None:
+def test_the_first_bytes_of_a_file_determine_its_format(client: Client) -> None:
     for file in (file_of(one((9, 9)), "BMP"), b"<svg xmlns='http://www.w3.org/2000/svg'/>", b""):
         answer = send(client, file)
         assert (answer.status_code, answer.json()["detail"]) == (
@@ -172,13 +167,13 @@ def test_a_file_of_more_than_10_mib_is_too_large(client: Client) -> None:
     answer = send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20 + 1, b"x"))
     assert (answer.status_code, answer.json()["detail"]) == (
         413,
-        "an image is larger than 10485760 bytes; send it smaller",
+        "an image is larger than 10485760 bytes; send a smaller file",
     )
     assert send(client, b"\x89PNG\r\n\x1a\n".ljust(10 * 2**20, b"x")).status_code == 422
 
 
 def _bomb(width: int, height: int) -> bytes:
-    """A PNG that says that it is this large; a few bytes."""
+    """Return a PNG of a few bytes whose header has this size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return (
@@ -197,7 +192,7 @@ def _bomb(width: int, height: int) -> bytes:
     )
 
 
-def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Client) -> None:
+def test_an_image_with_too_many_pixels_is_rejected_before_it_is_decoded(client: Client) -> None:
     answer = send(client, file_of(one((8, 8))), _bomb(60_000, 60_000))
     assert answer.status_code == 422
     assert (
@@ -205,7 +200,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(client: Cl
     )
 
 
-def test_the_largest_image_that_is_allowed_is_read(client: Client) -> None:
+def test_the_largest_allowed_image_is_decoded(client: Client) -> None:
     assert (
         send(client, file_of(Image.new("RGBA", (8000, 5000), "red"), compress_level=1)).status_code
         == 200
@@ -213,13 +208,13 @@ def test_the_largest_image_that_is_allowed_is_read(client: Client) -> None:
 
 
 @pytest.mark.parametrize("cut", [9, 40, 200])
-def test_a_broken_file_is_refused(client: Client, cut: int) -> None:
+def test_an_invalid_file_is_rejected(client: Client, cut: int) -> None:
     answer = send(client, file_of(Image.effect_noise((64, 64), 50))[:cut])
     assert answer.status_code == 422
     assert "image 0 cannot be read" in answer.json()["detail"]
 
 
-def test_reading_ends_in_time_and_leaves_nothing_behind(studio: Environment) -> None:
+def test_decoding_ends_in_time_and_leaves_no_process(studio: Environment) -> None:
     large = file_of(Image.new("L", (6300, 6300)))
     with studio.gateway(image_seconds=1) as client:
         answer = send(client, *[large] * 40)
@@ -248,7 +243,7 @@ def _read(path: Path) -> bytes:
         ({"colour": "red"}, "colour", "is not an input"),
     ],
 )
-def test_a_wrong_field_is_named(
+def test_an_invalid_field_is_named(
     client: Client, parts: dict[str, str], field: str, problem: str
 ) -> None:
     answer = send(client, file_of(one((8, 8))), **parts)  # type: ignore[arg-type]
@@ -258,7 +253,7 @@ def test_a_wrong_field_is_named(
     assert problem in finding["problem"]
 
 
-def test_a_form_without_a_file_or_for_a_model_without_images_is_refused(client: Client) -> None:
+def test_a_form_without_a_file_or_for_a_model_without_images_is_rejected(client: Client) -> None:
     headers = {"authorization": f"Bearer {client.environment.issuer.token()}"}
     form = {"files": {"pixels": ("1.png", file_of(one((8, 8))))}, "headers": headers}
     assert client.http.post("/v1/models/heart/predictions", **form).status_code == 415  # type: ignore[arg-type]
@@ -269,7 +264,7 @@ def test_a_form_without_a_file_or_for_a_model_without_images_is_refused(client: 
     assert client.post(PATH, b"no form", content_type="multipart/form-data").status_code == 400
 
 
-def test_a_field_of_a_form_is_read_as_one_of_csv(client: Client) -> None:
+def test_a_form_field_is_parsed_like_a_csv_field(client: Client) -> None:
     assert send(client, file_of(CORNER), weight=" +1.0 ", title="'").status_code == 200
     answer = send(client, file_of(CORNER), weight="1,5")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "weight")
@@ -279,12 +274,12 @@ def test_a_field_of_a_form_is_read_as_one_of_csv(client: Client) -> None:
     )
 
 
-def test_values_instead_of_an_image_are_taken_too(client: Client) -> None:
+def test_values_instead_of_an_image_are_accepted(client: Client) -> None:
     row = {"pixels": [[16] * 8] * 8, "weight": 1, "title": "white"}
     assert client.post(PATH, {"instances": [row]}).json()["predictions"][0]["label"] == 1
 
 
-def test_the_document_shows_a_field_for_files(client: Client) -> None:
+def test_the_document_has_a_field_for_files(client: Client) -> None:
     operation = client.get("/v1/openapi.json").json()["paths"][PATH]["post"]
     schema = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["pixels"]["items"]["format"] == "binary"
@@ -310,7 +305,7 @@ UPPER_LEFT = [255, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
-def test_every_mode_of_a_png_is_read(mode: str) -> None:
+def test_every_mode_of_a_png_is_decoded(mode: str) -> None:
     if mode == "I;16":
         image = Image.frombytes(
             "I;16", (64, 64), b"".join(bytes((0, value)) for value in CORNER.tobytes())
@@ -322,18 +317,18 @@ def test_every_mode_of_a_png_is_read(mode: str) -> None:
     assert _values(image) == pytest.approx(UPPER_LEFT, abs=8)
 
 
-def test_what_is_transparent_is_paper() -> None:
+def test_transparent_pixels_are_background() -> None:
     clear = Image.merge("LA", (Image.new("L", (64, 64)), CORNER))
     assert _values(clear) == pytest.approx([0, 255, 255, 255], abs=8)
 
 
-def test_a_photograph_is_turned_upright() -> None:
+def test_a_photograph_is_rotated_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # taken with the camera turned: rotate by 90 degrees to the right
     assert _values(CORNER, "JPEG", exif=exif) == pytest.approx([0, 255, 0, 0], abs=8)
 
 
-def test_a_cmyk_photograph_and_the_first_frame_of_a_film_are_read() -> None:
+def test_a_cmyk_photograph_and_the_first_frame_of_an_animation_are_decoded() -> None:
     assert _values(CORNER.convert("RGB").convert("CMYK"), "JPEG") == pytest.approx(
         UPPER_LEFT, abs=8
     )
@@ -342,7 +337,7 @@ def test_a_cmyk_photograph_and_the_first_frame_of_a_film_are_read() -> None:
     ) == pytest.approx(UPPER_LEFT, abs=8)
 
 
-def test_each_way_to_fit() -> None:
+def test_each_fit_mode() -> None:
     wide = Image.new("L", (120, 60))
     wide.paste(255, (60, 0, 120, 60))
     found = {
@@ -361,13 +356,13 @@ def test_a_blank_image_is_blank() -> None:
         assert values == ({0} if ground is DIGIT else {255})
 
 
-def test_no_other_format_is_opened() -> None:
+def test_other_formats_are_rejected() -> None:
     with pytest.raises(Refusal, match="cannot be read"):
         pixels(file_of(one((9, 9)), "TIFF"), DIGIT, MOST)
 
 
 NOISE = Image.effect_noise((64, 64), 80).tobytes() * 256
-"""1 MiB that does not compress."""
+"""One MiB of incompressible bytes."""
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -380,7 +375,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _segments(marker: bytes) -> bytes:
-    """The noise as segments of a JPEG."""
+    """Return the noise as segments of a JPEG."""
     size = 60_000
     return b"".join(
         b"\xff" + marker + struct.pack(">H", len(part) + 2) + part
@@ -389,7 +384,7 @@ def _segments(marker: bytes) -> bytes:
 
 
 def _blocks() -> bytes:
-    """The noise as sub-blocks of a GIF."""
+    """Return the noise as sub-blocks of a GIF."""
     parts = (NOISE[start : start + 255] for start in range(0, len(NOISE), 255))
     return b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
 
@@ -418,12 +413,12 @@ LOADED = {
 
 
 @pytest.mark.parametrize("content", CLEAN)
-def test_a_file_that_only_shows_its_image_is_kept_byte_by_byte(content: bytes) -> None:
+def test_a_file_without_other_data_is_stored_unchanged(content: bytes) -> None:
     assert trimmed(content) == content
 
 
 @pytest.mark.parametrize(("clean", "loaded"), LOADED.values(), ids=LOADED)
-def test_what_no_image_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> None:
+def test_data_that_is_not_part_of_the_image_is_not_stored(clean: bytes, loaded: bytes) -> None:
     assert (
         Image.open(io.BytesIO(loaded)).convert("RGB").tobytes()
         == Image.open(io.BytesIO(clean)).convert("RGB").tobytes()
@@ -432,19 +427,19 @@ def test_what_no_image_is_made_from_is_not_kept(clean: bytes, loaded: bytes) -> 
 
 
 @pytest.mark.parametrize("content", CLEAN)
-def test_a_file_that_ends_anywhere_is_cut_without_an_error(content: bytes) -> None:
+def test_a_truncated_file_is_trimmed_without_an_error(content: bytes) -> None:
     for end in range(14, len(content), max(1, len(content) // 200)):
         assert len(trimmed(content[:end])) <= end + 1
 
 
-def test_a_receipt_shows_the_image_and_the_noise_behind_it_is_not_stored(client: Client) -> None:
+def test_a_receipt_has_the_image_without_trailing_data(client: Client) -> None:
     answer = send(client, PNG + NOISE)
     assert answer.status_code == 200
     shown = client.get(f"/v1/predictions/{answer.json()['requestId']}/images/0")
     assert (shown.status_code, shown.content) == (200, PNG)
 
 
-def test_a_caller_stores_so_many_bytes_of_images_and_others_are_not_affected(
+def test_the_stored_images_of_one_caller_are_limited(
     new_environment: Callable[[], Environment],
 ) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:
@@ -462,14 +457,10 @@ def test_a_caller_stores_so_many_bytes_of_images_and_others_are_not_affected(
                 refused.status_code,
                 f"{room} are allowed" in refused.text,
                 "retry-after" in refused.headers,
-            ) == (
-                429,
-                True,
-                True,
-            )
+            ) == (429, True, True)
             headers = client._headers("bob")
             files = {"pixels": ("1.png", noisy[3], "image/png")}
             assert (
                 client.http.post(PATH, files=files, data=FIELDS, headers=headers).status_code == 200
             )
-        assert len(predictor.asked) == 3, "nothing is predicted from what cannot be stored"
+        assert len(predictor.asked) == 3, "no prediction is made from images that cannot be stored"

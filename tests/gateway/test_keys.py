@@ -1,4 +1,4 @@
-"""The issuer's keys, from an issuer that takes a request and does not answer."""
+"""Keys of an issuer that accepts requests and does not respond."""
 
 import asyncio
 
@@ -9,11 +9,11 @@ from slipway_gateway.identity.keys import IssuerKeys
 
 WAITING = 20
 PATIENCE = 0.5
-"""Seconds that the gateway waits for the issuer."""
+"""Timeout of the issuer in seconds."""
 
 
 class Hanging:
-    """A socket that takes connections and never says a word; counts them."""
+    """A server that counts connections and sends nothing."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -31,7 +31,7 @@ class Hanging:
 async def _wait_together(
     refetch_seconds: float, count: int = WAITING
 ) -> tuple[int, list[BaseException | None]]:
-    """How often the issuer was asked for the key that many wait for, and what became of those."""
+    """Request an unknown key concurrently; return the number of fetches and the results."""
     issuer = Hanging()
     upstream = Upstream(timeout=PATIENCE, connect_timeout=PATIENCE)
     async with await issuer.listen() as server:
@@ -47,14 +47,14 @@ async def _wait_together(
     return issuer.asked, [end if isinstance(end, BaseException) else None for end in ends]
 
 
-def test_who_waits_for_an_issuer_that_hangs_waits_once_and_not_in_a_row() -> None:
-    # Less than the issuer's silence: counted from the beginning of the fetch, it would be over for
-    # each of them.
+def test_concurrent_requests_for_a_hanging_issuer_share_one_timeout() -> None:
+    # Less than the timeout: counted from the start of the fetch, it would have passed for
+    # each request.
     asked, ends = asyncio.run(_wait_together(refetch_seconds=PATIENCE * 0.8))
     assert asked == 1
     assert [type(end) for end in ends] == [Unavailable] * WAITING
 
 
-def test_only_so_many_wait_for_the_keys() -> None:
+def test_the_number_of_requests_that_wait_for_keys_is_limited() -> None:
     _, ends = asyncio.run(_wait_together(refetch_seconds=60, count=MOST + 10))
-    assert sum("too many tokens wait" in str(end) for end in ends) == 10
+    assert sum("too many requests wait" in str(end) for end in ends) == 10

@@ -1,4 +1,4 @@
-"""Whoever dies under load, the books agree: log, ledger and tasks are what callers were told."""
+"""Consistency of log, ledger and tasks with the responses after kills under load."""
 
 import os
 import signal
@@ -29,12 +29,12 @@ PATIENCE = 60.0
 
 
 class Callers:
-    """Ask on and on, whoever answers; what they were told is kept."""
+    """Callers that send requests continuously and record the responses."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.told: dict[str, int] = {}
-        """Status by request id, of everything that was answered."""
+        self.statuses: dict[str, int] = {}
+        """Status by request id."""
         self.unanswered = 0
         self.last = ""
         self._ending = threading.Event()
@@ -58,27 +58,27 @@ class Callers:
                 self.unanswered += 1
                 self._ending.wait(0.02)
             else:
-                self.told[answer.headers["x-request-id"]] = answer.status_code
+                self.statuses[answer.headers["x-request-id"]] = answer.status_code
                 self.last = f"{answer.status_code} {answer.text}"
 
     def wait(self, status: int, more: int = 50) -> None:
-        """Until so many more were told this."""
-        before = Counter(self.told.values())[status]
+        """Wait until ``more`` further responses have this status."""
+        before = Counter(self.statuses.values())[status]
         try:
             wait_for(
                 f"{more} more of {status}",
-                lambda: Counter(list(self.told.values()))[status] >= before + more,
+                lambda: Counter(list(self.statuses.values()))[status] >= before + more,
                 PATIENCE,
             )
         except AssertionError:
             raise AssertionError(
-                f"not {more} more of {status}: {Counter(self.told.values())}; at last: {self.last}"
+                f"not {more} more of {status}: {Counter(self.statuses.values())}; last: {self.last}"
             ) from None
 
 
 @contextmanager
 def predictor(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """As a process that can be killed: the one that the benchmarks use."""
+    """Run the predictor of the benchmarks as a process that can be killed."""
     command = [sys.executable, "-m", "bench.exchange", "upstream", "--port", str(port)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2])
     try:
@@ -89,7 +89,7 @@ def predictor(port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def kill(postgres: PostgresServer) -> None:
-    """The server with SIGKILL; its children notice, and are waited for."""
+    """Kill the server with SIGKILL and wait for its child processes."""
     pid = postgres.get_pid()
     assert pid
     family = [psutil.Process(pid), *psutil.Process(pid).children()]
@@ -100,15 +100,13 @@ def kill(postgres: PostgresServer) -> None:
 
 @pytest.fixture
 def cleanup() -> Iterator[ExitStack]:
-    """What is to be ended, whatever comes."""
+    """Provide an exit stack for processes of a test."""
     with ExitStack() as stack:
         yield stack
 
 
-def books(environment: Environment) -> tuple[Counter[str], int, int]:
-    """How often each request is in the log, the number that a quota pays for, and the number that
-    the ledger has.
-    """
+def records(environment: Environment) -> tuple[Counter[str], int, int]:
+    """Return log entries by request id, number of charged requests, and ledger total."""
     with psycopg.connect(environment.database_url) as connection:
         rows = connection.execute("SELECT request_id, status FROM prediction_events").fetchall()
         used = connection.execute("SELECT sum(requests) FROM usage").fetchone()
@@ -118,7 +116,7 @@ def books(environment: Environment) -> tuple[Counter[str], int, int]:
 
 @pytest.mark.timeout(300)
 def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger_equal_the_traffic(
-    tmp_path: Path, cleanup: ExitStack, issuer: Issuer, troubled: Predictor
+    tmp_path: Path, cleanup: ExitStack, issuer: Issuer, own_predictor: Predictor
 ) -> None:
     postgres = PostgresServer(tmp_path, cleanup_mode=None)
     postgres.start()
@@ -127,7 +125,7 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
     with psycopg.connect(postgres.get_uri()) as connection:
         connection.execute("UPDATE policies SET requests_per_day = 1000000")
     environment, port = (
-        Environment(tmp_path / "environment", postgres.get_uri(), issuer, troubled),
+        Environment(tmp_path / "environment", postgres.get_uri(), issuer, own_predictor),
         free_port(),
     )
     environment.model("heart", ("3", 100), url=f"http://127.0.0.1:{port}")
@@ -151,18 +149,18 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
             callers.wait(200)
     gateway.client.http.close()
     assert successor.stop() == 0
-    log, paid, used = books(environment)
-    assert set(callers.told.values()) == {200, 503}
-    assert {request for request, status in callers.told.items() if status == 200} <= set(log)
+    log, paid, used = records(environment)
+    assert set(callers.statuses.values()) == {200, 503}
+    assert {request for request, status in callers.statuses.items() if status == 200} <= set(log)
     assert set(log.values()) == {1}
-    # Answered by nobody any more: at most what was under way when the gateway died.
-    assert len(set(log) - set(callers.told)) <= THREADS
+    # Logged without a response: at most the requests that were running at the kill.
+    assert len(set(log) - set(callers.statuses)) <= THREADS
     assert used == paid
-    assert callers.unanswered, "the kill should have been felt"
+    assert callers.unanswered, "the kill must interrupt a request"
 
 
 @pytest.mark.timeout(300)
-def test_what_killed_workers_had_not_told_their_successors_tell(
+def test_successors_of_killed_workers_deliver_the_remaining_events(
     new_environment: Callable[[], Environment],
 ) -> None:
     environment, count = new_environment(), 12
@@ -177,23 +175,23 @@ def test_what_killed_workers_had_not_told_their_successors_tell(
             for _ in range(count)
         ]
         with Workers(environment, 2, webhook_hosts=["127.0.0.1"]) as workers:
-            wait_for("the first notices", lambda: len(receiver.taken) >= count // 2, PATIENCE)
+            wait_for("the first events", lambda: len(receiver.taken) >= count // 2, PATIENCE)
             workers.kill()
-        told_before = len(receiver.taken)
+        delivered_before = len(receiver.taken)
         with Workers(environment, webhook_hosts=["127.0.0.1"]):
             wanted = {f"msg_{answer.json()['taskId']}" for answer in answers}
             wait_for(
-                "a notice of each that was taken",
+                "an event of each task",
                 lambda: _taken(receiver, count // 2) >= wanted,
                 PATIENCE,
             )
-    assert told_before < count + count // 2, "nothing was left to tell when the workers were killed"
-    assert _taken(receiver, 0) == wanted, "and of nothing else"
+    assert delivered_before < count + count // 2, "no event was left when the workers were killed"
+    assert _taken(receiver, 0) == wanted, "no other event is delivered"
     with psycopg.connect(environment.database_url) as connection:
         events = [row[0] for row in connection.execute("SELECT request_id FROM prediction_events")]
     assert sorted(f"msg_{event}" for event in events) == sorted(wanted)
 
 
 def _taken(receiver: Receiver, refused: int) -> set[str]:
-    """Ids of notices, but for the first ones, which were refused."""
+    """Return the ids of events without the first ones, which were rejected."""
     return {headers["webhook-id"] for headers, _ in receiver.taken[refused:]}

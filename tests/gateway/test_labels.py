@@ -1,4 +1,4 @@
-"""What becomes known after predictions: who may say it, what is kept of it, and who may read it."""
+"""Labels of predictions: permissions, storage, accuracy and export."""
 
 import asyncio
 import io
@@ -61,12 +61,12 @@ def predict(client: Client, *rows: dict[str, Any], model: str = "heart") -> str:
     return f"/v1/predictions/{answer.json()['requestId']}"
 
 
-def test_a_service_account_labels_the_predictions_of_models_that_are_granted_to_it(
+def test_a_service_account_labels_predictions_of_granted_models(
     client: Client, nightly: str
 ) -> None:
     path = predict(client)
-    said = client.post(f"{path}/feedback", {"label": 1}, nightly)
-    assert (said.status_code, said.json()["subject"]) == (201, "client:nightly")
+    response = client.post(f"{path}/feedback", {"label": 1}, nightly)
+    assert (response.status_code, response.json()["subject"]) == (201, "client:nightly")
     assert client.get(path, nightly).status_code == 404
     assert (
         client.post(f"{predict(client, model='lungs')}/feedback", {"label": 1}, nightly).status_code
@@ -74,7 +74,7 @@ def test_a_service_account_labels_the_predictions_of_models_that_are_granted_to_
     )
 
 
-def test_a_correction_leaves_what_was_said_before(client: Client) -> None:
+def test_a_correction_keeps_earlier_feedback(client: Client) -> None:
     path = predict(client)
     for label in (0, 1):
         client.post(f"{path}/feedback", {"label": label})
@@ -87,7 +87,7 @@ def test_a_correction_leaves_what_was_said_before(client: Client) -> None:
 
 @pytest.fixture(scope="module")
 def labelled(client: Client) -> tuple[str, dict[str, Any]]:
-    """A query for a time of its own, in which three of four rows were right, after a correction."""
+    """Provide the query of an interval with three of four rows correct, after a correction."""
     since = datetime.now(UTC)
     old = {**ROW, "age": 26}
     first, second, third = predict(client), predict(client, ROW, old, ROW), predict(client)
@@ -100,20 +100,14 @@ def labelled(client: Client) -> tuple[str, dict[str, Any]]:
     return query, {"first": first, "second": second}
 
 
-def test_accuracy_is_of_the_latest_label_of_each_prediction(
+def test_accuracy_uses_the_latest_label_of_each_prediction(
     client: Client, labelled: tuple[str, Any], sam: str
 ) -> None:
-    said = client.get(f"/v1/models/heart/accuracy?{labelled[0]}", sam).json()
-    (version,) = said["versions"]
+    found = client.get(f"/v1/models/heart/accuracy?{labelled[0]}", sam).json()
+    (version,) = found["versions"]
     assert {
         name: version[name] for name in ("version", "predictions", "rows", "correct", "accuracy")
-    } == {
-        "version": "3",
-        "predictions": 2,
-        "rows": 4,
-        "correct": 3,
-        "accuracy": 0.75,
-    }
+    } == {"version": "3", "predictions": 2, "rows": 4, "correct": 3, "accuracy": 0.75}
     assert client.get("/v1/models/heart/accuracy").status_code == 403
 
 
@@ -127,7 +121,7 @@ def test_accuracy_is_of_the_latest_label_of_each_prediction(
         ("since=2026-01-02T00:00:00", "since"),
     ],
 )
-def test_a_time_that_is_none_is_refused(client: Client, sam: str, query: str, field: str) -> None:
+def test_an_invalid_time_is_rejected(client: Client, sam: str, query: str, field: str) -> None:
     for path in ("accuracy", "feedback.parquet"):
         answer = client.get(f"/v1/models/heart/{path}?{query}", sam)
         assert (answer.status_code, answer.json()["errors"][0]["field"].split(".")[0]) == (
@@ -137,7 +131,7 @@ def test_a_time_that_is_none_is_refused(client: Client, sam: str, query: str, fi
 
 
 @pytest.mark.usefixtures("labelled")
-def test_the_metric_counts_right_and_wrong_rows(client: Client) -> None:
+def test_the_metric_counts_correct_and_incorrect_rows(client: Client) -> None:
     value = client.gateway.metrics.registry.get_sample_value
     names = {"model": "heart", "version": "3"}
     assert (value("slipway_labelled_rows_total", {**names, "outcome": "right"}) or 0) >= 3
@@ -166,17 +160,17 @@ def test_labels_are_exported_as_parquet(
     assert "subject" not in rows[0]
 
 
-def test_an_export_of_nothing_is_an_empty_table_and_only_for_scientists(
+def test_an_empty_export_is_an_empty_table_and_requires_the_role_scientist(
     client: Client, sam: str
 ) -> None:
     path = "/v1/models/heart/feedback.parquet?until=2020-01-01T00:00:00Z"
     assert pq.read_table(io.BytesIO(client.get(path, sam).content)).num_rows == 0
     assert client.get(path).status_code == 403
-    assert client.get("/v1/models/nobody/feedback.parquet", sam).status_code == 404
+    assert client.get("/v1/models/unknown/feedback.parquet", sam).status_code == 404
 
 
 def test_an_export_is_written_in_groups(client: Client, environment: Environment, sam: str) -> None:
-    """500 predictions of half a megabyte together with their labels, in several groups of rows."""
+    """Export 500 predictions of half a megabyte each, in several row groups."""
     with psycopg.connect(environment.database_url) as connection:
         connection.execute(
             "INSERT INTO prediction_events SELECT 'many-' || n, '2021-01-01Z'::timestamptz + "
@@ -199,7 +193,7 @@ def test_an_export_is_written_in_groups(client: Client, environment: Environment
 def test_an_export_connects_with_the_user_of_the_environment_as_the_gateway_does(
     environment: Environment, labelled: tuple[str, Any], sam: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The chart gives a URL without user and password, and both in variables that libpq reads."""
+    """Use a URL without user and password, as the chart does; libpq reads both from variables."""
     parts = urlsplit(environment.database_url)
     monkeypatch.setenv("PGUSER", parts.username or "")
     monkeypatch.setenv("PGPASSWORD", "any: the test's server trusts local users")
@@ -212,7 +206,7 @@ def test_an_export_connects_with_the_user_of_the_environment_as_the_gateway_does
     assert pq.read_table(io.BytesIO(answer.content)).num_rows > 0
 
 
-def test_an_export_that_cannot_be_made_is_answered_503(environment: Environment, sam: str) -> None:
+def test_a_failed_export_gets_503(environment: Environment, sam: str) -> None:
     with environment.gateway() as client, psycopg.connect(environment.database_url) as connection:
         client.get("/v1/me", sam)
         connection.execute("ALTER TABLE feedback RENAME COLUMN correct TO hidden")
@@ -221,10 +215,13 @@ def test_an_export_that_cannot_be_made_is_answered_503(environment: Environment,
             answer = client.get("/v1/models/heart/feedback.parquet", sam)
         finally:
             connection.execute("ALTER TABLE feedback RENAME COLUMN hidden TO correct")
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the export broke off")
+    assert (answer.status_code, answer.json()["detail"]) == (
+        503,
+        "the export failed; the log of the gateway has the error",
+    )
 
 
-def test_uploaded_images_are_kept_with_their_prediction(client: Client, sam: str) -> None:
+def test_uploaded_images_are_stored_with_their_prediction(client: Client, sam: str) -> None:
     one_file, other = file_of(one((40, 40))), file_of(one((40, 40)), "GIF")
     answer = send(client, one_file, other, one_file)
     path = f"/v1/predictions/{answer.json()['requestId']}"
@@ -243,7 +240,7 @@ def test_uploaded_images_are_kept_with_their_prediction(client: Client, sam: str
     assert client.get(f"{path}/images/9").status_code == 404
 
 
-def test_images_go_after_their_days(client: Client, environment: Environment) -> None:
+def test_images_are_deleted_after_their_days(client: Client, environment: Environment) -> None:
     shared, alone = file_of(one((30, 30))), file_of(one((31, 31)))
     old, new = (send(client, *files).json()["requestId"] for files in ([shared, alone], [shared]))
     with psycopg.connect(environment.database_url) as connection:
@@ -268,7 +265,7 @@ async def _sweep(environment: Environment) -> None:
     await database.close()
 
 
-def test_none_is_kept_when_that_is_asked_for(environment: Environment) -> None:
+def test_no_image_is_stored_with_zero_days(environment: Environment) -> None:
     with environment.gateway(image_days=0, image_seconds=60) as client:
         request_id = send(client, file_of(one((33, 33)))).json()["requestId"]
         assert client.get(f"/v1/predictions/{request_id}").json()["images"] == []
@@ -379,7 +376,7 @@ def test_a_label_is_normalized_and_compared_row_by_row_where_it_can_be(
         ),
     ],
 )
-def test_a_label_that_the_version_cannot_give_is_refused(
+def test_a_label_that_the_version_cannot_predict_is_rejected(
     column: Column, datatype: str, label: Any, error: str
 ) -> None:
     response = orjson.dumps(
@@ -391,15 +388,13 @@ def test_a_label_that_the_version_cannot_give_is_refused(
 
 
 @pytest.mark.parametrize("response", [None, "no JSON", "[]", "{}", '{"outputs": [1]}'])
-def test_an_answer_that_is_not_there_confirms_nothing(response: str | None) -> None:
+def test_a_missing_response_matches_no_label(response: str | None) -> None:
     assert judge([SICK], response, "1") == (1, None, None)
     with pytest.raises(InvalidInput):
         judge([SICK], response, "7")
 
 
-def test_a_label_of_another_type_is_normalized_or_answered_422_and_never_counted_as_wrong(
-    client: Client, sam: str
-) -> None:
+def test_a_label_of_another_type_is_normalized_or_gets_422(client: Client, sam: str) -> None:
     def counted() -> tuple[int, int]:
         query = f"since={since.isoformat().replace('+00:00', 'Z')}"
         versions = client.get(f"/v1/models/heart/accuracy?{query}", sam).json()["versions"]
@@ -415,11 +410,11 @@ def test_a_label_of_another_type_is_normalized_or_answered_422_and_never_counted
         (0.5, 422),
         ([1, 1], 422),
     ):
-        before, said = counted(), client.post(f"{predict(client)}/feedback", {"label": label})
-        assert (said.status_code, label) == (status, label)
+        before, response = counted(), client.post(f"{predict(client)}/feedback", {"label": label})
+        assert (response.status_code, label) == (status, label)
         if status == 201:
-            assert orjson.dumps(said.json()["label"]) == b"1"
+            assert orjson.dumps(response.json()["label"]) == b"1"
             assert counted() == (before[0] + 1, before[1] + 1)
         else:
-            assert said.json()["errors"][0]["field"] == "label"
+            assert response.json()["errors"][0]["field"] == "label"
             assert counted() == before

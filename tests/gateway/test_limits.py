@@ -1,6 +1,4 @@
-"""What callers may not do to a connection: dawdle, shout, never read, come in crowds. With raw
-sockets.
-"""
+"""Limits of client connections: time, size, number, and callers that do not read. Raw sockets."""
 
 import re
 import resource
@@ -25,7 +23,7 @@ HEAD_SECONDS, BODY_SECONDS, WRITE_SECONDS, IDLE_SECONDS = 0.5, 1.0, 1.0, 3.0
 
 @pytest.fixture(scope="module")
 def strict(new_environment: Callable[[], Environment]) -> Iterator[Client]:
-    """A gateway that waits for nobody."""
+    """Provide a gateway with short timeouts."""
     environment = new_environment()
     environment.model("heart", ("3", 100))
     limits: dict[str, Any] = {
@@ -45,7 +43,7 @@ def connect(client: Client) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """Everything until the other side closes; a reset is a close too."""
+    """Return all bytes until the other side closes or resets the connection."""
     received = b""
     try:
         while piece := connection.recv(2**16):
@@ -56,7 +54,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def status(received: bytes) -> int:
-    assert received, "closed without a word"
+    assert received, "closed without a response"
     return int(received.split(b" ", 2)[1])
 
 
@@ -71,15 +69,15 @@ def infer(client: Client, body: bytes, length: int | None = None, more: bytes = 
 BODY = orjson.dumps(v2_request())
 
 
-def test_who_says_nothing_is_sent_away(strict: Client) -> None:
+def test_a_silent_connection_is_closed(strict: Client) -> None:
     with connect(strict) as connection:
-        begun = time.monotonic()
+        started = time.monotonic()
         assert read_all(connection) == b""
-        assert HEAD_SECONDS * 0.9 < time.monotonic() - begun < HEAD_SECONDS + 5
+        assert HEAD_SECONDS * 0.9 < time.monotonic() - started < HEAD_SECONDS + 5
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["at once", "after a request"])
-def test_a_head_that_trickles_in_is_answered_408(strict: Client, kept: bool) -> None:
+def test_a_head_that_arrives_slowly_gets_408(strict: Client, kept: bool) -> None:
     with connect(strict) as connection:
         if kept:
             connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -93,7 +91,7 @@ def test_a_head_that_trickles_in_is_answered_408(strict: Client, kept: bool) -> 
     assert b"connection: close" in received
 
 
-def test_a_body_that_trickles_in_is_answered_408(strict: Client) -> None:
+def test_a_body_that_arrives_slowly_gets_408(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(infer(strict, BODY[:10], 10_000))
         stopped = trickle(connection, b" ")
@@ -104,7 +102,7 @@ def test_a_body_that_trickles_in_is_answered_408(strict: Client) -> None:
 
 
 def trickle(connection: socket.socket, piece: bytes) -> threading.Event:
-    """Send the piece ten times a second, until the event is set or nobody listens."""
+    """Send the piece ten times a second, until the event is set or the connection is closed."""
     stopped = threading.Event()
 
     def send() -> None:
@@ -118,7 +116,7 @@ def trickle(connection: socket.socket, piece: bytes) -> threading.Event:
     return stopped
 
 
-def test_a_slow_body_that_is_in_time_is_answered(strict: Client) -> None:
+def test_a_slow_body_within_the_time_is_accepted(strict: Client) -> None:
     with connect(strict) as connection:
         content = infer(strict, BODY)
         for at in range(0, len(content), len(content) // 5 + 1):
@@ -127,7 +125,7 @@ def test_a_slow_body_that_is_in_time_is_answered(strict: Client) -> None:
         assert status(connection.recv(2**16)) == 200
 
 
-def test_a_kept_connection_may_rest_longer_than_a_head_may_take(strict: Client) -> None:
+def test_an_idle_connection_may_last_longer_than_a_head(strict: Client) -> None:
     with connect(strict) as connection:
         for _ in range(2):
             connection.sendall(infer(strict, BODY))
@@ -135,15 +133,15 @@ def test_a_kept_connection_may_rest_longer_than_a_head_may_take(strict: Client) 
             threading.Event().wait(HEAD_SECONDS + max(BODY_SECONDS, WRITE_SECONDS) * 1.2)
 
 
-def test_a_kept_connection_is_closed_when_it_was_quiet_for_long(strict: Client) -> None:
+def test_an_idle_connection_is_closed_after_its_time(strict: Client) -> None:
     with connect(strict) as connection:
         for _ in range(2):
             connection.sendall(infer(strict, BODY))
             assert status(connection.recv(2**16)) == 200
             threading.Event().wait(IDLE_SECONDS / 2)
-        begun = time.monotonic()
+        started = time.monotonic()
         assert read_all(connection) == b""
-        assert IDLE_SECONDS / 4 < time.monotonic() - begun < IDLE_SECONDS + 5
+        assert IDLE_SECONDS / 4 < time.monotonic() - started < IDLE_SECONDS + 5
 
 
 @pytest.mark.parametrize(
@@ -152,7 +150,7 @@ def test_a_kept_connection_is_closed_when_it_was_quiet_for_long(strict: Client) 
     ids=["long", "many"],
 )
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
-def test_a_head_that_is_too_large_is_answered_431(strict: Client, more: bytes, whole: bool) -> None:
+def test_a_head_that_is_too_large_gets_431(strict: Client, more: bytes, whole: bool) -> None:
     content = infer(strict, BODY, more=more)
     with connect(strict) as connection:
         for piece in [content] if whole else [content[:3000], content[3000:]]:
@@ -160,7 +158,7 @@ def test_a_head_that_is_too_large_is_answered_431(strict: Client, more: bytes, w
         assert status(read_all(connection)) == 431
 
 
-def test_a_head_that_never_ends_is_answered_431(strict: Client) -> None:
+def test_a_head_without_end_gets_431(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/me HTTP/1.1\r\nx: " + b"x" * 4200)
         received = read_all(connection)
@@ -179,11 +177,11 @@ ENDLESS = pytest.mark.parametrize(
     ids=["many trailers", "long trailers", "a trailer without end", "chunk extensions"],
 )
 ENOUGH = 32 * 2**20
-"""Bytes: more than the buffers of two sockets hold."""
+"""Size in bytes above that of the buffers of two sockets."""
 
 
 def chunked(client: Client, *, token: bool = True) -> bytes:
-    """The head of a request with chunks."""
+    """Return the head of a chunked request."""
     head = b"POST /v2/models/heart/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n"
     return head + (
         b"authorization: Bearer %s\r\n\r\n" % client.environment.issuer.token().encode()
@@ -193,9 +191,7 @@ def chunked(client: Client, *, token: bool = True) -> bytes:
 
 
 def send_until_closed(connection: socket.socket, piece: bytes) -> int:
-    """Send the piece again and again; return the bytes that were taken before the other side closed
-    the connection.
-    """
+    """Send the piece repeatedly; return the bytes sent until the other side closed."""
     sent = 0
     with suppress(OSError):
         while sent < ENOUGH:
@@ -204,7 +200,7 @@ def send_until_closed(connection: socket.socket, piece: bytes) -> int:
 
 
 @ENDLESS
-def test_what_is_around_a_body_without_end_is_answered_431(strict: Client, piece: bytes) -> None:
+def test_chunk_extensions_and_trailers_without_end_get_431(strict: Client, piece: bytes) -> None:
     with connect(strict) as connection:
         connection.sendall(chunked(strict).replace(b"\r\n", b"\r\nexpect: 100-continue\r\n", 1))
         assert status(connection.recv(2**16)) == 100
@@ -220,7 +216,7 @@ def test_what_is_around_a_body_without_end_is_answered_431(strict: Client, piece
 
 
 @ENDLESS
-def test_a_caller_without_a_token_cannot_send_it_without_end_either(
+def test_an_unauthenticated_caller_cannot_send_them_without_end(
     client: Client, piece: bytes
 ) -> None:
     with connect(client) as connection:
@@ -229,10 +225,10 @@ def test_a_caller_without_a_token_cannot_send_it_without_end_either(
         )
         assert status(connection.recv(2**16)) == 401
         assert send_until_closed(connection, piece) < ENOUGH
-        assert read_all(connection) == b"", "no second answer"
+        assert read_all(connection) == b"", "one response"
 
 
-def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(
+def test_chunks_and_a_few_trailers_are_accepted_and_trailers_are_no_headers(
     strict: Client,
 ) -> None:
     token = strict.environment.issuer.token().encode()
@@ -248,21 +244,21 @@ def test_plain_chunks_and_a_few_trailers_are_taken_and_trailers_are_no_headers(
             assert status(connection.recv(2**16)) == expected
 
 
-def test_requests_that_wait_behind_another_are_few(strict: Client) -> None:
-    """One read of a connection can hold 14,000 of them."""
+def test_the_number_of_pipelined_requests_is_limited(strict: Client) -> None:
+    """Send many small requests; one read of a connection can contain 14,000 of them."""
     with connect(strict) as connection:
         connection.sendall(b"GET /v2 HTTP/1.1\r\n\r\n" * 150)
         received = read_all(connection)
     assert received.count(b"HTTP/1.1 200") <= 17
 
 
-def test_a_long_body_is_no_long_head(strict: Client) -> None:
+def test_a_long_body_does_not_count_as_head(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(infer(strict, BODY + b" " * 30_000))
         assert status(connection.recv(2**16)) == 200
 
 
-def test_what_is_not_http_is_answered_400_in_the_protocols_form(strict: Client) -> None:
+def test_invalid_http_gets_400_in_the_format_of_the_protocol(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(b"POST /v2/models/heart/infer HTTP/1.1\r\ncontent-length: many\r\n\r\n")
         received = read_all(connection)
@@ -270,18 +266,18 @@ def test_what_is_not_http_is_answered_400_in_the_protocols_form(strict: Client) 
     assert received.partition(b"\r\n\r\n")[2].startswith(b'{"error":')
 
 
-def test_empty_lines_keep_nobody_connected(strict: Client) -> None:
+def test_empty_lines_do_not_keep_a_connection_open(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n")
         assert status(connection.recv(2**16)) == 200
         connection.sendall(b"\r\n")
-        begun = time.monotonic()
+        started = time.monotonic()
         assert read_all(connection) == b""
-        assert time.monotonic() - begun < HEAD_SECONDS + 5
+        assert time.monotonic() - started < HEAD_SECONDS + 5
 
 
-def test_a_caller_who_has_closed_one_half_is_answered(strict: Client) -> None:
-    """And its connection closed: by the answer itself, unless that was faster than the close."""
+def test_a_half_closed_connection_gets_its_response(strict: Client) -> None:
+    """Read until the connection is closed, by the response or by the half close."""
     with connect(strict) as connection:
         connection.sendall(infer(strict, BODY))
         connection.shutdown(socket.SHUT_WR)
@@ -289,25 +285,27 @@ def test_a_caller_who_has_closed_one_half_is_answered(strict: Client) -> None:
     assert status(received) == 200
 
 
-def test_half_a_request_and_a_half_closed_connection_are_dropped_at_once(strict: Client) -> None:
+def test_an_incomplete_request_on_a_half_closed_connection_is_dropped_immediately(
+    strict: Client,
+) -> None:
     for content in (b"GET /v2 HTT", infer(strict, BODY[:10], 1000)):
         with connect(strict) as connection:
             connection.sendall(content)
             connection.shutdown(socket.SHUT_WR)
-            begun = time.monotonic()
+            started = time.monotonic()
             read_all(connection)
-            assert time.monotonic() - begun < HEAD_SECONDS
+            assert time.monotonic() - started < HEAD_SECONDS
 
 
-def test_a_refused_body_is_taken_in_so_that_the_refusal_is_read(strict: Client) -> None:
+def test_a_rejected_body_is_read_so_that_the_caller_gets_the_response(strict: Client) -> None:
     with connect(strict) as connection:
         connection.sendall(infer(strict, b"x", 17 * 2**20))
         assert status(connection.recv(2**16)) == 413
         connection.sendall(b"x" * 2**20)
-        assert read_all(connection) == b"", "no second answer; and an end"
+        assert read_all(connection) == b"", "one response and the end of the connection"
 
 
-def test_too_many_connections_are_answered_503_and_those_that_are_open_go_on(
+def test_too_many_connections_get_503_and_open_ones_continue(
     strict: Client,
 ) -> None:
     crowd = [connect(strict) for _ in range(60)]
@@ -330,21 +328,21 @@ def works(client: Client) -> bool:
         return status(connection.recv(2**16)) == 200
 
 
-def test_who_does_not_read_is_left_behind(
-    new_environment: Callable[[], Environment], troubled: Predictor
+def test_a_caller_that_does_not_read_is_disconnected(
+    new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
     environment = new_environment()
-    environment.model("heart", ("3", 100), url=troubled.url)
+    environment.model("heart", ("3", 100), url=own_predictor.url)
     with environment.gateway(write_seconds=WRITE_SECONDS) as client:
         wait_for("the model", lambda: client.infer("heart").status_code == 200)
-        # More than the kernel's buffers of both sides hold together.
-        troubled.raw = b'{"model_name":"heart-3","outputs":[%s0]}' % (b"0," * 2**24)
+        # More than the kernel buffers of both sides together.
+        own_predictor.raw = b'{"model_name":"heart-3","outputs":[%s0]}' % (b"0," * 2**24)
         with connect(client) as connection:
             connection.sendall(infer(client, BODY))
             threading.Event().wait(WRITE_SECONDS * 3)
             received = read_all(connection)
         assert status(received) == 200
-        assert len(received) < len(troubled.raw), "broken off"
+        assert len(received) < len(own_predictor.raw), "incomplete"
 
 
 @pytest.fixture
@@ -355,11 +353,11 @@ def process(new_environment: Callable[[], Environment]) -> Iterator[Process]:
         yield process
 
 
-def test_400_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process) -> None:
+def test_400_slow_callers_do_not_affect_others_or_fill_the_memory(process: Process) -> None:
     client = process.client
     wait_for("the model", lambda: client.infer("heart").status_code == 200)
     before, crowd = process.peak_memory(), list[Any]()
-    for round_ in range(2):  # the second round takes no more memory than the first
+    for round_ in range(2):  # the second round needs no more memory than the first
         crowd = [connect(client) for _ in range(400)]
         for connection in crowd:
             connection.sendall(b"GET /v2 HTTP/1.1\r\nx-filler: " + b"x" * 1000)
@@ -375,7 +373,7 @@ def test_400_dawdlers_neither_hinder_others_nor_fill_the_memory(process: Process
 
 @contextmanager
 def few_files() -> Iterator[None]:
-    """For processes that are started meanwhile: the soft limit that a desktop gives."""
+    """Set the usual soft limit of open files for processes that are started in this block."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
@@ -384,7 +382,7 @@ def few_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_process_may_open_as_many_files_as_its_limits_need(
+def test_a_process_raises_its_limit_of_open_files(
     new_environment: Callable[[], Environment],
 ) -> None:
     if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 3024:

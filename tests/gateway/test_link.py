@@ -1,6 +1,4 @@
-"""Connections to predictors, against servers that speak HTTP by hand: what a well-behaved one never
-does.
-"""
+"""Connections to predictors, against servers with unusual HTTP responses."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,11 +16,11 @@ HEAD = b"POST /v2/models/heart-3/infer HTTP/1.1\r\nhost: predictor\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4\r\n\r\ngood"
 
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
-"""With one caller: the third is the number of the connection, from 1."""
+"""The server side of one connection; the third argument is its number from 1."""
 
 
-async def heard(reader: asyncio.StreamReader) -> bytes:
-    """A request of Content-Length."""
+async def read_request(reader: asyncio.StreamReader) -> bytes:
+    """Read a request with Content-Length."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
     return head + await reader.readexactly(length)
@@ -30,7 +28,7 @@ async def heard(reader: asyncio.StreamReader) -> bytes:
 
 @asynccontextmanager
 async def predictor(talk: Conversation, **changed: Any) -> AsyncIterator[tuple[Pool, str]]:
-    """A server, a pool, and the origin of the one for the other."""
+    """Start a server; yield a pool and the origin of the server."""
     count = 0
     talks: set[asyncio.Task[Any] | None] = set()
 
@@ -56,7 +54,7 @@ async def predictor(talk: Conversation, **changed: Any) -> AsyncIterator[tuple[P
 
 
 def answer_of(talk: Conversation, *, times: int = 1, **changed: Any) -> list[Answer]:
-    """Of as many requests, one after the other."""
+    """Return the responses to this number of sequential requests."""
 
     async def ask() -> list[Answer]:
         async with predictor(talk, **changed) as (pool, origin):
@@ -65,12 +63,12 @@ def answer_of(talk: Conversation, *, times: int = 1, **changed: Any) -> list[Ans
     return uvloop.run(ask())
 
 
-def saying(*words: bytes, stay: bool = True) -> Conversation:
-    """Answers each request with these words."""
+def responding(*words: bytes, stay: bool = True) -> Conversation:
+    """Return a conversation that sends these bytes after each request."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
         while True:
-            await heard(reader)
+            await read_request(reader)
             writer.writelines(words)
             await writer.drain()
             if not stay:
@@ -79,12 +77,12 @@ def saying(*words: bytes, stay: bool = True) -> Conversation:
     return talk
 
 
-def test_a_connection_is_used_again() -> None:
+def test_a_connection_is_reused() -> None:
     numbers = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         while True:
-            assert await heard(reader) == HEAD + b"content-length: 2\r\n\r\n{}"
+            assert await read_request(reader) == HEAD + b"content-length: 2\r\n\r\n{}"
             numbers.append(number)
             writer.write(GOOD)
 
@@ -95,14 +93,14 @@ def test_a_connection_is_used_again() -> None:
     assert numbers == [1, 1, 1]
 
 
-def test_a_kept_connection_that_the_predictor_has_closed_costs_nobody_an_answer() -> None:
-    """It closes when the second request has been sent: the race of every kept connection."""
+def test_an_idle_connection_that_the_predictor_closed_costs_no_request() -> None:
+    """Close after the second request was sent, the race of every idle connection."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        await heard(reader)
+        await read_request(reader)
         writer.write(GOOD)
         if number == 1:
-            await heard(reader)
+            await read_request(reader)
 
     assert [each.head for each in answer_of(talk, times=2)] == [b"good", b"good"]
 
@@ -114,19 +112,19 @@ def test_a_kept_connection_that_the_predictor_has_closed_costs_nobody_an_answer(
         b"HTTP/1.1 200 OK\r\n\r\ngood",
         b"HTTP/1.0 200 OK\r\n\r\ngood",
     ],
-    ids=["said", "by-its-end", "old"],
+    ids=["announced", "by-its-end", "http-1.0"],
 )
-def test_an_answer_may_end_with_its_connection(words: bytes) -> None:
-    assert [each.head for each in answer_of(saying(words, stay=False), times=2)] == [
+def test_a_response_may_end_with_its_connection(words: bytes) -> None:
+    assert [each.head for each in answer_of(responding(words, stay=False), times=2)] == [
         b"good",
         b"good",
     ]
 
 
-def test_an_answer_may_come_in_chunks_and_after_interim_ones() -> None:
+def test_a_response_may_be_chunked_and_follow_interim_responses() -> None:
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     chunks = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n"
-    assert [(each.status, each.head) for each in answer_of(saying(hints, chunks), times=2)] == [
+    assert [(each.status, each.head) for each in answer_of(responding(hints, chunks), times=2)] == [
         (200, b"good")
     ] * 2
 
@@ -159,19 +157,19 @@ def test_an_answer_may_come_in_chunks_and_after_interim_ones() -> None:
         "endless-extension",
     ],
 )
-def test_what_is_no_answer_is_an_error(words: bytes, error: type[Exception]) -> None:
+def test_an_invalid_response_is_an_error(words: bytes, error: type[Exception]) -> None:
     with pytest.raises(error, match="the model cannot be reached"):
-        answer_of(saying(words, stay=False))
+        answer_of(responding(words, stay=False))
 
 
-def test_an_answer_that_does_not_come_is_waited_for_only_so_long() -> None:
+def test_a_missing_response_times_out() -> None:
     with pytest.raises(UpstreamTimeout):
-        answer_of(saying(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngo"), timeout=0.2)
+        answer_of(responding(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngo"), timeout=0.2)
 
 
-def test_a_timeout_holds_for_a_kept_connection_too() -> None:
+def test_the_timeout_applies_to_a_reused_connection() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
-        await heard(reader)
+        await read_request(reader)
         writer.write(GOOD)
         await reader.read()
         await reader.read()
@@ -180,12 +178,12 @@ def test_a_timeout_holds_for_a_kept_connection_too() -> None:
         answer_of(talk, times=2, timeout=0.3)
 
 
-def test_a_free_connection_is_not_kept_for_ever() -> None:
+def test_an_idle_connection_is_closed_after_its_time() -> None:
     async def rest() -> bool:
         closed = asyncio.Event()
 
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: int) -> None:
-            await heard(reader)
+            await read_request(reader)
             writer.write(GOOD)
             await reader.read()
             closed.set()
@@ -197,12 +195,12 @@ def test_a_free_connection_is_not_kept_for_ever() -> None:
     assert uvloop.run(rest())
 
 
-def test_a_long_answer_comes_as_fast_as_it_is_taken_and_the_connection_is_used_again() -> None:
+def test_a_long_response_is_streamed_with_backpressure_and_the_connection_reused() -> None:
     length = 3 * 2**20
 
     async def ask() -> tuple[int, int]:
         async with predictor(
-            saying(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length, b"x" * length)
+            responding(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % length, b"x" * length)
         ) as (pool, origin):
             sizes = []
             for _ in range(2):
@@ -215,9 +213,11 @@ def test_a_long_answer_comes_as_fast_as_it_is_taken_and_the_connection_is_used_a
     assert uvloop.run(ask()) == (length, length)
 
 
-def test_a_long_answer_that_breaks_off_is_cut_off() -> None:
+def test_a_long_response_that_ends_early_is_aborted() -> None:
     async def ask() -> None:
-        words = saying(b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n", b"x" * 2000, stay=False)
+        words = responding(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n", b"x" * 2000, stay=False
+        )
         async with predictor(words) as (pool, origin):
             await (await pool.post(origin, HEAD, Body(b"{}"))).whole()
 
@@ -225,9 +225,9 @@ def test_a_long_answer_that_breaks_off_is_cut_off() -> None:
         uvloop.run(ask())
 
 
-def test_an_answer_is_read_as_a_whole_only_up_to_a_limit() -> None:
+def test_a_response_is_buffered_only_up_to_a_limit() -> None:
     async def ask() -> None:
-        words = saying(
+        words = responding(
             b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % (2 * WHOLE_LIMIT),
             b"x" * (WHOLE_LIMIT + 2**20),
         )
@@ -238,8 +238,8 @@ def test_an_answer_is_read_as_a_whole_only_up_to_a_limit() -> None:
         uvloop.run(ask())
 
 
-def test_a_predictor_that_refuses_before_the_bodys_end_is_heard() -> None:
-    """And the connection, on which the rest of the body is missing, is not used again."""
+def test_a_response_before_the_end_of_the_body_is_returned() -> None:
+    """Send a response early; the connection with the incomplete body is not reused."""
     refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"
     sent = 0
 

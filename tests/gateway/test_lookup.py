@@ -1,6 +1,4 @@
-"""Rows that name a store, a product and a day: what the model gets is what the Job etl left in the
-warehouse.
-"""
+"""Lookup of features by store, product and date, from the features that the etl Job stored."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -38,7 +36,7 @@ PAIRS = [
 
 
 def _predict(service: str, asked: InferenceRequest) -> dict[str, Any]:
-    """The mean of 28 days, and how many of them are known."""
+    """Return the mean of 28 days and the number of known days."""
     given = {tensor.name: tensor.data for tensor in asked.inputs}
     rows = len(given["mean_28"])
     outputs = [
@@ -85,7 +83,7 @@ def ask(client: Client, *rows: dict[str, Any]) -> httpx.Response:
 
 
 def sent(client: Client, answer: httpx.Response) -> dict[str, Any]:
-    """The request that the model got, as the receipt tells."""
+    """Return the request that the model got, from the receipt."""
     request: dict[str, Any] = client.get(f"/v1/predictions/{answer.json()['requestId']}").json()[
         "request"
     ]
@@ -93,7 +91,7 @@ def sent(client: Client, answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 3, 500])
-def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_from(
+def test_looked_up_features_equal_those_of_a_training_in_row_order(
     client: Client, count: int
 ) -> None:
     rows = [row(*PAIRS[index * 7 % len(PAIRS)], ahead=index % REACH) for index in range(count)]
@@ -105,34 +103,34 @@ def test_every_pair_is_answered_in_order_with_what_a_training_would_have_learnt_
     learnt = features(
         synthetic_sales(TODAY + timedelta(days=40), since=TODAY - timedelta(days=40)), asked
     )
-    said = np.array(
+    predicted = np.array(
         [[each["quantity"], each["known"]] for each in answer.json()["predictions"]],
         dtype=np.float32,
     )
-    assert np.array_equal(said, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
+    assert np.array_equal(predicted, learnt[:, [NAMES.index("mean_28"), NAMES.index("known_28")]])
     if count == 3:
         tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
         got = np.array([tensors[name] for name in NAMES], dtype=np.float32).T
         assert np.array_equal(got, learnt, equal_nan=True)
 
 
-def test_the_answer_tells_how_fresh_the_features_are_and_the_receipt_what_was_asked(
+def test_the_response_has_the_age_of_the_features_and_the_receipt_the_keys(
     client: Client,
 ) -> None:
     answer = ask(client, row())
-    told = answer.json()["features"]
-    assert (told["name"], told["newest"], told["synthetic"]) == (
+    freshness = answer.json()["features"]
+    assert (freshness["name"], freshness["newest"], freshness["synthetic"]) == (
         "sales-1",
         str(TODAY - timedelta(days=1)),
         True,
     )
-    assert 0 <= told["ageSeconds"] < 86400 + 60
+    assert 0 <= freshness["ageSeconds"] < 86400 + 60
     parameters = sent(client, answer)["parameters"]
-    assert parameters["newest"] == told["newest"]
+    assert parameters["newest"] == freshness["newest"]
     assert parameters["asked"] == f'[["Bremen","bread","{TODAY}"]]'
 
 
-def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(client: Client) -> None:
+def test_an_unknown_pair_gets_the_features_of_others(client: Client) -> None:
     answer = ask(
         client,
         row(store="Nowhere"),
@@ -162,14 +160,14 @@ def test_of_what_nobody_knows_the_model_gets_what_is_known_of_others(client: Cli
     ]
 
 
-def test_what_the_caller_says_of_an_input_counts_more(client: Client) -> None:
+def test_an_input_of_the_caller_overrides_the_lookup(client: Client) -> None:
     answer = ask(client, row(promotion=1), row(mean_28=77.5))
     assert answer.json()["predictions"][1]["quantity"] == 77.5
     tensors = {each["name"]: each["data"] for each in sent(client, answer)["inputs"]}
     assert tensors["promotion"][0] == 1
 
 
-def test_whoever_has_all_features_needs_no_lookup(client: Client) -> None:
+def test_a_request_with_all_features_needs_no_lookup(client: Client) -> None:
     given: dict[str, Any] = dict.fromkeys(NAMES, 0.5)
     answer = ask(client, given)
     assert answer.json()["predictions"] == [{"quantity": 0.5, "known": 0.5}]
@@ -203,7 +201,7 @@ def test_whoever_has_all_features_needs_no_lookup(client: Client) -> None:
         ({"promotion": "perhaps"}, "promotion", "FP32 is expected"),
     ],
 )
-def test_a_row_that_cannot_be_looked_up_is_refused_by_name(
+def test_a_row_without_stored_features_is_rejected_by_name(
     client: Client, wrong: dict[str, Any], field: str, problem: str
 ) -> None:
     answer = ask(client, {**row(), **wrong})
@@ -214,14 +212,14 @@ def test_a_row_that_cannot_be_looked_up_is_refused_by_name(
     assert "in row 1" in ask(client, row(), {**row(), **wrong}).json()["errors"][0]["problem"]
 
 
-def test_a_row_that_names_half_of_it_is_told_what_is_missing(client: Client) -> None:
+def test_a_row_with_incomplete_keys_names_the_missing_ones(client: Client) -> None:
     given = row()
     del given["product"]
     answer = ask(client, given)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "product")
 
 
-def test_the_api_document_gives_an_example_that_is_answered(client: Client) -> None:
+def test_the_api_document_has_a_valid_example(client: Client) -> None:
     operation = client.get("/v1/openapi.json").json()["paths"][PATH]["post"]
     content = operation["requestBody"]["content"]["application/json"]
     assert set(content["example"]["instances"][0]) == {"store", "product", "date"}
@@ -230,7 +228,7 @@ def test_the_api_document_gives_an_example_that_is_answered(client: Client) -> N
     assert client.post(PATH, content["example"]).json()["predictions"][0]["known"] > 0
 
 
-def test_a_gauge_tells_the_age_of_the_features(client: Client) -> None:
+def test_a_gauge_has_the_age_of_the_features(client: Client) -> None:
     age = client.gateway.metrics.registry.get_sample_value(
         "slipway_features_age_seconds", {"features": "sales-1"}
     )
@@ -238,7 +236,7 @@ def test_a_gauge_tells_the_age_of_the_features(client: Client) -> None:
     assert 0 <= age < 86400 + 60
 
 
-def test_a_prediction_that_may_come_later_is_taken(client: Client) -> None:
+def test_an_asynchronous_prediction_is_accepted(client: Client) -> None:
     assert client.post(PATH, {"instances": [row()]}, prefer="respond-async").status_code == 202
     assert (
         client.post(PATH, {"instances": [row(product="")]}, prefer="respond-async").status_code
@@ -246,7 +244,7 @@ def test_a_prediction_that_may_come_later_is_taken(client: Client) -> None:
     )
 
 
-def test_while_there_is_no_warehouse_callers_are_told_to_come_back(
+def test_a_lookup_without_the_warehouse_gets_503(
     new_environment: Callable[[], Environment],
 ) -> None:
     with Predictor(SIGNATURE, _predict) as predictor:

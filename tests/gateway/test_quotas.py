@@ -74,7 +74,7 @@ def test_exactly_3_of_50_parallel_calls_to_two_replicas_pass_when_3_are_left(
         answers = in_parallel(replicas, 50)
         assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 47}
         (refused, *_) = [answer for answer in answers if answer.status_code == 429]
-        assert refused.json() == {"error": f"the quota of 10 requests a {period} is spent"}
+        assert refused.json() == {"error": f"your quota of 10 predictions a {period} is exhausted"}
         assert refused.headers["ratelimit-policy"].startswith(f'"{period}";q=10;w=')
         assert refused.headers["ratelimit"].startswith(f'"{period}";r=0;t=')
         assert 1 <= int(refused.headers["retry-after"]) <= 31 * 86400
@@ -199,7 +199,9 @@ def test_without_the_database_only_the_current_lease_can_be_used(
         answers = [client.infer("heart") for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 4 + [503] * 2
         assert answers[-1].headers["retry-after"] == "5"
-        assert answers[-1].json() == {"error": "your quota cannot be looked up now"}
+        assert answers[-1].json() == {
+            "error": "your quota cannot be read, PostgreSQL is unavailable; retry later"
+        }
         postgres.start()
         wait_for("the return", lambda: client.infer("heart").status_code == 200)
     assert used(environment) == environment.count() == 6

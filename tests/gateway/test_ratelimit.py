@@ -41,7 +41,7 @@ def test_header_fields_have_the_remaining_tokens_and_the_reset_time() -> None:
         (b"ratelimit", b'"predictions";r=1;t=30'),
     ]
     rates.take(ADA, "predictions", 2)
-    with pytest.raises(TooMany, match="more than 2 predictions a minute") as refused:
+    with pytest.raises(TooMany, match="limit of 2 predictions a minute is exceeded") as refused:
         rates.take(ADA, "predictions", 2)
     assert (b"retry-after", b"30") in refused.value.headers
     assert (b"ratelimit", b'"predictions";r=0;t=60') in refused.value.headers
@@ -53,10 +53,10 @@ def test_full_buckets_are_removed_and_others_are_not() -> None:
     rates.take(ADA, "predictions", 10**7)
     rates.take(("bob", "default"), "predictions", 1)
     for key, bucket in rates.spent():
-        rates.learn(key, bucket.level, bucket.spent)
+        rates.synchronize(key, bucket.level, bucket.spent)
 
     def removed() -> bool:
-        rates.forget()
+        rates.remove_full()
         return ADA not in rates._buckets
 
     wait_for("the bucket to be full", removed)
@@ -111,7 +111,10 @@ def test_a_caller_over_the_rate_gets_429_in_the_error_format_of_the_path(
         assert answers[0].headers["ratelimit"].startswith('"predictions";r=1;t=')
         v2 = client.infer("heart")
         v1 = client.post("/v1/models/heart/predictions", {"instances": [ROW]})
-        assert (v2.status_code, v2.json()) == (429, {"error": "more than 2 predictions a minute"})
+        assert (v2.status_code, v2.json()) == (
+            429,
+            {"error": "the limit of 2 predictions a minute is exceeded"},
+        )
         assert (v1.status_code, v1.json()["title"]) == (429, "Too Many Requests")
         assert 1 <= int(v2.headers["retry-after"]) <= 30
         assert v2.headers["ratelimit"].startswith('"predictions";r=0;t=')
@@ -153,7 +156,7 @@ def test_all_other_requests_share_a_rate(own_environment: Environment) -> None:
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
         assert answers[0].headers["ratelimit-policy"] == '"requests";q=3;w=60'
         assert 1 <= int(answers[3].headers["retry-after"]) <= 20
-        assert answers[3].json()["detail"] == "more than 3 requests a minute"
+        assert answers[3].json()["detail"] == "the limit of 3 requests a minute is exceeded"
         assert client.infer("heart").status_code == 200
         assert client.get("/v1/me", "bob").status_code == 200
 

@@ -55,16 +55,16 @@ def test_head_of_a_path_without_get_is_405(client: Client) -> None:
         ("POST", "/v1/models/heart/predict", "POST /v1/models/heart/predictions"),
         ("POST", "/v2/models/heart/predictions", "POST /v1/models/heart/predictions"),
         ("GET", "/v1/models/heart/versions/3", "/v2/models/heart/versions/3/infer"),
-        ("GET", "/v1/models/", "send it to /v1/models, without the slash too many"),
+        ("GET", "/v1/models/", "use /v1/models, without the extra slash"),
         (
             "POST",
             "/v2/models/heart/infer/",
-            "send it to /v2/models/heart/infer, without the slash too many",
+            "use /v2/models/heart/infer, without the extra slash",
         ),
-        ("GET", "//v2/health/ready", "send it to /v2/health/ready, without the slash too many"),
+        ("GET", "//v2/health/ready", "use /v2/health/ready, without the extra slash"),
         ("GET", "/v2/models", "GET /v1/models lists the models"),
         ("POST", "/v2/repository/index", "GET /v1/models lists the models"),
-        ("GET", "/healthz", "GET /livez and /readyz answer probes"),
+        ("GET", "/healthz", "send probes to GET /livez and /readyz"),
         ("GET", "/openapi.json", "/v1/openapi.json"),
         ("GET", "/", "GET /v1/docs describes the API"),
     ],
@@ -72,14 +72,14 @@ def test_head_of_a_path_without_get_is_405(client: Client) -> None:
 def test_an_unknown_path_is_404_with_the_correct_one(method: str, path: str, instead: str) -> None:
     with pytest.raises(NotFound) as refused:
         match(method, path)
-    assert str(refused.value).startswith(f"there is nothing at {path}; ")
+    assert str(refused.value).startswith(f"path {path} does not exist; ")
     assert instead in str(refused.value)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_a_path_with_a_trailing_slash_is_404_with_the_correct_one(rule: Any) -> None:
     path = rule.path.replace("{", "").replace("}", "")
-    with pytest.raises(NotFound, match=f"send it to {path}, without the slash too many"):
+    with pytest.raises(NotFound, match=f"use {path}, without the extra slash"):
         match(rule.method, f"{path}/")
     assert match(rule.method, path)[0].method == rule.method
 
@@ -120,8 +120,8 @@ def test_curls_default_content_type_is_415_with_the_header_to_send(
     [
         (b"", "the body is empty; send a JSON object"),
         (b"{", "the body is not JSON: Expecting property name"),
-        (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; leave it out"),
-        (b"{}", "give a label, a comment, or both"),
+        (b'{"label": 1, "lable": 2}', "lable: is not a field of this body; omit it"),
+        (b"{}", "has neither label nor comment; send at least one"),
     ],
 )
 def test_an_invalid_body_of_the_control_api_is_422_with_the_reason(
@@ -139,5 +139,5 @@ def test_an_invalid_name_is_422_with_the_pattern(client: Client) -> None:
         answer = client.http.post("/v1/policies", json={"name": name}, headers=headers)
         assert answer.status_code == 422, answer.text
         assert answer.json()["detail"].startswith(
-            f"name: '{name}' does not fit the pattern ^[a-z0-9]"
+            f"name: '{name}' does not match the pattern ^[a-z0-9]"
         )

@@ -136,7 +136,7 @@ def test_events_and_grants_resume_over_new_connections(own_environment: Environm
             )
             assert (
                 client.get("/readyz", who=None).json()["database"]
-                == "away, events wait in the spool"
+                == "unavailable, events wait in the spool"
             )
             with psycopg.connect(own_environment.database_url) as connection:
                 connection.execute("DELETE FROM grants")

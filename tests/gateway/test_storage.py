@@ -173,7 +173,7 @@ def test_the_number_of_running_jobs_per_caller_is_limited(store: Environment) ->
             refused = upload(client, CSV, key=key)
             assert (
                 refused.status_code,
-                "2 Jobs under way" in refused.text,
+                "2 running Jobs" in refused.text,
                 "retry-after" in refused.headers,
             ) == (429, True, True)
         assert rows(store, "SELECT count(*) FROM batches") == [(2,)], (

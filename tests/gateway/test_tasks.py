@@ -138,7 +138,7 @@ def test_an_input_that_the_model_rejects_fails_the_task_without_a_retry(client: 
         ("/v2/models/heart/infer", {}, {"content-type": "text/csv"}, 415, "application/json"),
         ("/v2/models/heart/infer", {}, {"Idempotency-Key": "a b"}, 422, "Idempotency-Key"),
         ("/v2/models/heart/infer", {}, {"Slipway-Priority": "urgent"}, 422, "low, normal, high"),
-        ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "gives normal, not high"),
+        ("/v2/models/heart/infer", {}, {"Slipway-Priority": "high"}, 403, "high exceeds normal"),
     ],
 )
 def test_an_invalid_request_is_rejected_immediately(

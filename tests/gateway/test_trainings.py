@@ -189,7 +189,7 @@ def test_an_invalid_parameter_is_named_and_creates_no_job(
 @pytest.mark.parametrize(
     ("model", "status", "text"),
     [
-        ("hand", 404, "names no Job template"),
+        ("hand", 404, "set spec.training.template"),
         ("lost", 404, "gone does not exist"),
         ("odd", 503, "slipway.dev/parameters"),
         ("unknown", 404, "unknown"),
@@ -231,7 +231,7 @@ def test_an_idempotency_key_identifies_a_job_and_its_body(client: Client, marie:
     assert other.json()["errors"] == [
         {
             "field": "Idempotency-Key",
-            "problem": "was used before, for something else; send another one",
+            "problem": "was used for a different request; send another key",
         }
     ]
     other_caller = train(client, "root", key="k-1", seed=5)

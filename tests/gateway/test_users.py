@@ -72,7 +72,7 @@ def test_an_account_can_be_registered_used_changed_and_deleted(
         wait_for("the end of the lockout", lambda: ada.may_sign_in(ada.password))
 
     assert context(scim_client, "DELETE", "/v1/me", token).status_code == 204
-    assert refused(scim_client, token) == "the account does not exist any more"
+    assert refused(scim_client, token) == "the account no longer exists"
     assert not ada.may_sign_in(ada.password)
     assert context(scim_client, "GET", "/v1/users/ada", admin).status_code == 404
 

@@ -54,7 +54,7 @@ def test_a_user_whose_account_is_deleted_at_the_provider_is_erased(
         receipt["caller"],
         None,
     )
-    assert refused(scim_client, token) == "the account does not exist any more"
+    assert refused(scim_client, token) == "the account no longer exists"
     assert audit_entries(scim_client, admin, "ivy") == [("user.vanish", ":gateway")]
 
 

@@ -56,7 +56,7 @@ def test_a_version_without_traffic_can_be_requested_by_name(client: Client) -> N
             "version 9 of model heart is not served; these are: 3, 2",
         ),
         ("/v2/models/asleep/infer", 503, "suspended by its owner"),
-        ("/v2/nothing", 404, "there is nothing at /v2/nothing"),
+        ("/v2/nothing", 404, "path /v2/nothing does not exist"),
         ("/v2/models/heart", 405, "use GET"),
     ],
 )

@@ -1,3 +1,1 @@
-"""What a caller may do: the table of roles and routes, grants of models, and the audit of their
-changes.
-"""
+"""Authorization: the table of routes and roles, grants of models, and the audit of changes."""

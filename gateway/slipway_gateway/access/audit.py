@@ -1,6 +1,4 @@
-"""Who changed what: a row in the same transaction as the change, so that neither is there without
-the other.
-"""
+"""The audit trail: one row for each change, written in the transaction of the change."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -18,14 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class Audit:
-    """The entries; ``note`` adds one in the transaction of a change of the database."""
+    """The audit entries. ``note`` adds an entry in the transaction of a database change."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def entries(self, *, before: int | None, limit: int) -> list[Row[Any]]:
-        """The newest first; ``before`` is the number of the last entry that was seen. Raises
-        DatabaseUnavailable.
+        """Return at most ``limit`` entries, newest first.
+
+        ``before``: return only entries with a smaller number. Raises DatabaseUnavailable.
         """
         query = select(audit).order_by(audit.c.number.desc()).limit(limit)
         return await self._database.run(
@@ -36,11 +35,10 @@ class Audit:
     async def noted(
         self, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None
     ) -> AsyncIterator[AsyncTransaction]:
-        """Note a change that is made in this block, outside the database: without the change there
-        is no entry.
+        """Record a change that the block makes outside the database.
 
-        The block may roll the entry back when nothing changed, and must not use the database.
-        Raises DatabaseUnavailable.
+        An exception in the block removes the entry. The block may roll the entry back when nothing
+        changed, and must not use the database. Raises DatabaseUnavailable.
         """
         async with self._database.transaction() as connection:
             entry = await connection.begin_nested()
@@ -50,7 +48,7 @@ class Audit:
     async def write(
         self, context: RequestContext, action: str, thing: str, detail: dict[str, Any] | None = None
     ) -> None:
-        """Note a change that was made. Raises DatabaseUnavailable."""
+        """Record a completed change. Raises DatabaseUnavailable."""
         async with self._database.transaction() as connection:
             await note(connection, context, action, thing, detail)
 
@@ -62,10 +60,11 @@ async def note(
     thing: str,
     detail: dict[str, Any] | None = None,
 ) -> None:
-    """Write down that the caller did ``action`` (``grant.create``) to ``thing`` (its path under
-    ``/v1``).
+    """Insert an audit entry in the transaction of ``connection``.
 
-    ``detail`` is JSON: what it was made, or what it was when it was deleted. Never a secret.
+    ``action`` is a name such as ``grant.create``; ``thing`` is the path of the changed resource
+    under ``/v1``; ``detail`` is JSON, the new state of the resource or its state before deletion,
+    and contains no secrets.
     """
     values = {
         "subject": context.caller.subject,

@@ -1,4 +1,4 @@
-"""A request that was let in: by whom, and what let it in."""
+"""The context of an authorized request: its caller and the reason of the access decision."""
 
 import time
 from collections.abc import Mapping
@@ -12,21 +12,23 @@ from slipway_gateway.limits.quotas import Permit
 
 @dataclass(slots=True)
 class RequestContext:
-    """A request that was let in."""
+    """An authorized request: its caller, access decision, grant and quota permit."""
 
     request_id: str
     caller: Caller
     decision: str
     protocol: str
     trace: Mapping[str, str] | None = None
-    """Headers of W3C Trace Context for the predictor."""
+    """W3C Trace Context headers for the predictor."""
     grant: Grant | None = None
-    """Of the model in the path, if there is one."""
+    """Grant of the model in the path; None if the path has no model."""
     permit: Permit | None = None
-    """Out of the grant's quota, if it has one."""
+    """Reservation in the grant's quota; None if the grant has no quota."""
     headers: Headers = field(default_factory=list)
-    """Of every answer to it."""
+    """Headers of every response to the request."""
     address: str = ""
-    """Whence it came; not looked up where predictions are made."""
+    """Client address; empty for V2 requests, which do not need it."""
     arrived: float = field(default_factory=time.time)
-    begun: float = field(default_factory=time.perf_counter)
+    """Arrival in Unix time."""
+    started: float = field(default_factory=time.perf_counter)
+    """Arrival on the monotonic clock, for latencies."""

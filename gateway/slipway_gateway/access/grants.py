@@ -1,6 +1,4 @@
-"""Which models a caller may use, and by which policy: pure decisions over one snapshot of the
-grants.
-"""
+"""Decisions on which models a caller may use and by which policy, over a snapshot of the grants."""
 
 import fnmatch
 import re
@@ -16,7 +14,7 @@ MAX_DECISIONS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A policy for a user, a group or a client, at the models of a name or a glob."""
+    """A policy that applies to a user, group or client for the models that match a name or glob."""
 
     grant_id: str
     grantee: str
@@ -24,7 +22,7 @@ class Grant:
     models: str
     policy: Policy
     expires: float
-    """Unix time."""
+    """End of the grant in Unix time; infinite if it does not expire."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -32,33 +30,32 @@ class Grant:
 
     @property
     def rank(self) -> tuple[bool, bool, int]:
-        """Low ones go first: the person's before the group's, a name before a glob, a longer glob
-        before a shorter one.
+        """Sort key of precedence, lowest first.
+
+        A user or client precedes a group, a name precedes a glob, a long glob a short one.
         """
         is_glob = any(sign in self.models for sign in "*?")
         return self.grantee.startswith("group:"), is_glob, -len(self.models)
 
 
 class Grants:
-    """All grants of one moment. Decisions are cached, because a caller asks for the same model
-    again and again.
+    """A snapshot of all grants, with a cache of decisions.
 
-    The cache is keyed by what administrators named, never by what callers send: by the grantees
-    that have a grant, and by models that exist.
+    The cache key contains only grantees that have a grant and models that exist, so callers cannot
+    fill the cache with values of their requests.
     """
 
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         self._by_grantee: dict[str, list[Grant]] = {}
-        for grant in sorted(
-            grants, key=lambda each: each.rank
-        ):  # stable: among equals the one that was given first
+        # The sort is stable: among grants of equal rank the one created first applies.
+        for grant in sorted(grants, key=lambda each: each.rank):
             self._by_grantee.setdefault(grant.grantee, []).append(grant)
         self._decisions: dict[tuple[tuple[str, ...], str], Grant] = {}
 
     def find(self, caller: Caller, model: str, now: float, *, exists: bool = True) -> Grant | None:
-        """Return the one grant that counts for this caller and this model at this time.
+        """Return the grant that applies to the caller and model at ``now`` (Unix time), or None.
 
-        ``exists``: whether there is a model of that name; if not, the decision is not cached.
+        ``exists``: the model exists; decisions on other names are not cached.
         """
         grantees = tuple(each for each in caller.grantees if each in self._by_grantee)
         key = (grantees, model)
@@ -82,8 +79,10 @@ class Grants:
         return min(fitting, key=lambda each: each.rank, default=None)
 
     def get(self, caller: Caller, model: str, now: float, *, exists: bool = True) -> Grant:
-        """Raises Forbidden, also for a model that does not exist: who may not use it does not learn
-        that.
+        """Return the grant that applies to the caller and model at ``now`` (Unix time).
+
+        Raises Forbidden, also for a model that does not exist, so that a caller without a grant
+        cannot discover model names.
         """
         grant = self.find(caller, model, now, exists=exists)
         if grant is None:

@@ -1,7 +1,7 @@
-"""Keeps the grants in memory: read when PostgreSQL notifies of a change, and from time to time.
+"""An in-memory copy of the grants, read on each PostgreSQL notification and periodically.
 
-A row that cannot be read grants nothing; the others are read all the same, so that it cannot hold
-up a revocation.
+An invalid row grants nothing and does not prevent reading the other rows, so it cannot delay a
+revocation.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from slipway_gateway.postgresql.connection import STATEMENT_SECONDS, Connection,
 log = logging.getLogger(__name__)
 
 CHANNEL = "slipway_grants"
-"""Notified by a trigger on both tables, so by whoever changes them."""
+"""The channel that a trigger on both tables notifies of every change."""
 PAUSE_SECONDS = 1.0
 TERMS = ("requests_per_day", "requests_per_month", "predictions_per_minute", "cache_seconds")
 QUERY = """
@@ -34,9 +34,7 @@ FROM grants g JOIN policies p ON p.name = g.policy ORDER BY g.created, g.grant_i
 
 
 class GrantWatch:
-    """While PostgreSQL is away the last snapshot stays: whoever could predict still can, whoever
-    could not still cannot.
-    """
+    """The current grants. The last snapshot remains in use while PostgreSQL is unavailable."""
 
     def __init__(
         self, url: str, *, seconds: float, statement_seconds: float = STATEMENT_SECONDS
@@ -47,17 +45,17 @@ class GrantWatch:
         self._snapshot: Grants | None = None
         self._read_at = 0.0
         self.unreadable: frozenset[str] = frozenset()
-        """Ids of the grants that the last reading left out."""
+        """Ids of the invalid grants that the last read omitted."""
         self.problem: str | None = None
-        """Why the last reading failed; None after a good one."""
+        """Error of the last read; None after a successful one."""
 
     @property
     def snapshot(self) -> Grants:
-        """Raises Unavailable until the grants were read for the first time: without them nobody may
-        do anything.
-        """
+        """The grants of the last successful read. Raises Unavailable before the first one."""
         if self._snapshot is None:
-            raise Unavailable("the grants are not known yet: the database has not answered")
+            raise Unavailable(
+                "the grants are not loaded yet: PostgreSQL has not responded; retry later"
+            )
         return self._snapshot
 
     @property
@@ -66,18 +64,18 @@ class GrantWatch:
 
     @property
     def age(self) -> float:
-        """Seconds since the last reading; infinite before the first one."""
+        """Seconds since the last successful read; infinite before the first one."""
         return time.monotonic() - self._read_at if self.known else float("inf")
 
     async def keep(self) -> None:
-        """For ever."""
+        """Follow changes of the grants until cancelled, and reconnect after an error."""
         while True:
             try:
                 await self._follow()
             except (psycopg.Error, OSError) as error:
                 if self.problem is None:
                     log.warning(
-                        "the grants stay as they were %.0f s ago, the database is away: %s",
+                        "the grants of %.0f s ago remain in use, PostgreSQL is unavailable: %s",
                         self.age,
                         error,
                     )
@@ -85,7 +83,10 @@ class GrantWatch:
                 await asyncio.sleep(PAUSE_SECONDS)
 
     async def _follow(self) -> None:
-        """By one connection. It listens before it reads, so that no change falls in between."""
+        """Read the grants on one connection after each notification and after ``seconds``.
+
+        LISTEN precedes the first read, so that no change is missed between them.
+        """
         given = parameters(self._url, statement_seconds=self._statement_seconds)
         connection = await Connection.connect(
             self._url, autocommit=True, application_name="slipway-gateway grants", **given
@@ -114,7 +115,7 @@ class GrantWatch:
                 unreadable[str(row["grant_id"])] = str(error)
         for grant_id in unreadable.keys() - self.unreadable:
             log.error(
-                "grant %s cannot be read and grants nothing: %s; correct or delete it",
+                "grant %s is invalid and grants nothing: %s; correct or delete it",
                 grant_id,
                 unreadable[grant_id],
             )
@@ -123,7 +124,7 @@ class GrantWatch:
 
 
 def _grant(row: Mapping[str, Any]) -> Grant:
-    """Raises TypeError, ValueError, re.error."""
+    """Return the grant of a database row. Raises TypeError, ValueError, re.error."""
     terms = {name: row[name] for name in TERMS}
     if any(value is not None and value < 0 for value in terms.values()):
         raise ValueError(f"policy {row['name']} has a negative limit")

@@ -1,6 +1,6 @@
-"""Who may do what: one table. What is not in it does not exist for any caller.
+"""The access table: every route with its required roles. A request for any other route is rejected.
 
-A path with ``{model}`` asks for a grant of that model as well, whatever the role (see grants.py).
+A path with ``{model}`` also requires a grant of that model, independent of roles (see grants.py).
 """
 
 import re
@@ -11,50 +11,50 @@ from slipway_gateway.errors import MethodNotAllowed, NotFound
 from slipway_gateway.identity.roles import Role
 
 PUBLIC = None
-"""No token is asked for."""
+"""The route requires no token."""
 SIGNED_IN = frozenset[Role]()
-"""Any valid token will do, whatever its groups."""
+"""The route requires a valid token and no role."""
 ALL = frozenset(Role)
 SCIENTIFIC = frozenset({Role.SCIENTIST, Role.ADMIN})
 ADMINS = frozenset({Role.ADMIN})
 ORDER = tuple(Role)
-"""The humblest role that suffices is the one that is named in the log."""
+"""The roles from least to most privileged; logs contain the least-privileged sufficient role."""
 
 
 class Spending(StrEnum):
-    """What a request counts as: each has a rate of its own."""
+    """The kind of a request. Each kind has a separate rate limit."""
 
     PREDICTION = "prediction"
     TRAINING = "training"
     FEEDBACK = "feedback"
     REQUEST = "request"
-    """All others."""
+    """Every other request."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A route and the roles that may use it."""
+    """An access rule: a route and the roles that may use it."""
 
     method: str
     path: str
     name: str
     roles: frozenset[Role] | None
     spends: Spending | None = Spending.REQUEST
-    """None: it has no rate. That is for probes alone, which are answered from memory."""
-    greets: bool = False
-    """Public; who sends a token all the same is known by it."""
+    """Kind for rate limiting; None: unlimited, only for probes, which read memory alone."""
+    optional_authentication: bool = False
+    """The route is public, and a token that is sent is validated and identifies the caller."""
     confirmed: bool = False
-    """The identity provider is asked at this moment whether the caller still has the role."""
+    """The gateway confirms the caller's role with the identity provider on every request."""
     pattern: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # No model's name has a colon: /v1/models/heart:predict is a path of other servers.
+        # Model names contain no colon: /v1/models/heart:predict is a path of TensorFlow Serving.
         pattern = re.escape(self.path).replace(r"\{model\}", "(?P<model>[^/:]+)")
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern)
         object.__setattr__(self, "pattern", re.compile(pattern))
 
     def decision(self, roles: frozenset[Role]) -> str | None:
-        """Why a caller with these roles is let in, as ``predict:user``; None: they are not."""
+        """Return the reason of access, as ``predict:user``; None if the roles do not suffice."""
         if not self.roles:
             return f"{self.name}:anyone"
         for role in ORDER:
@@ -63,7 +63,7 @@ class Rule:
         return None
 
 
-# The first row is the hot one.
+# The table is searched in order; the first route has the most requests.
 RULES = (
     Rule("POST", "/v2/models/{model}/infer", "predict", ALL, Spending.PREDICTION),
     Rule(
@@ -132,7 +132,7 @@ RULES = (
     Rule("DELETE", "/v1/grants/{grant_id}", "administer", ADMINS, confirmed=True),
     Rule("GET", "/v1/usage", "usage", ALL),
     Rule("GET", "/v1/audit", "audit", ADMINS),
-    Rule("GET", "/v1/openapi.json", "openapi", PUBLIC, greets=True),
+    Rule("GET", "/v1/openapi.json", "openapi", PUBLIC, optional_authentication=True),
     Rule("GET", "/v1/docs", "openapi", PUBLIC),
     Rule("GET", "/v1/docs/login", "openapi", PUBLIC),
     Rule("GET", "/v1/docs/{asset}", "openapi", PUBLIC),
@@ -140,31 +140,28 @@ RULES = (
     Rule("GET", "/readyz", "health", PUBLIC, spends=None),
 )
 
-ELSEWHERE = (
+ALTERNATIVES = (
     (
         r"/v[12]/models/([^/:]{1,100})(?:/versions/[^/:]{1,100})?(?::|/)(?:predict|predictions|infer|classify|regress|explain|generate)",
-        (
-            r"send named rows to POST /v1/models/\1/predictions, or tensors to POST "
-            r"/v2/models/\1/infer"
-        ),
+        r"send named rows to POST /v1/models/\1/predictions, "
+        r"or tensors to POST /v2/models/\1/infer",
     ),
     (
         r"/v1/models/([^/:]{1,100})/versions/([^/:]{1,100})",
-        r"one version is asked at /v2/models/\1/versions/\2/infer",
+        r"send requests for one version to /v2/models/\1/versions/\2/infer",
     ),
     (r"/v2/models|/v2/repository/index|/models", "GET /v1/models lists the models"),
-    (r"/(?:v2/)?(?:health|healthz|ping|live|ready)", "GET /livez and /readyz answer probes"),
+    (r"/(?:v2/)?(?:health|healthz|ping|live|ready)", "send probes to GET /livez and /readyz"),
     (r"/openapi\.json", "the document is at /v1/openapi.json"),
-    (r"/metrics", "metrics have a port of their own, SLIPWAY_GATEWAY_METRICS_PORT"),
+    (r"/metrics", "metrics are served on a separate port, SLIPWAY_GATEWAY_METRICS_PORT"),
 )
-"""Paths that other servers have, by pattern, and what is here instead."""
+"""Patterns of paths of other model servers, each with its equivalent here as error text."""
 
 
 def match(method: str, path: str) -> tuple[Rule, dict[str, str]]:
-    """The rule for a request, and the names in its path; HEAD has the rule of GET (RFC 9110,
-    section 9.3.2).
+    """Return the rule of a request and the parameters in its path.
 
-    Raises NotFound, MethodNotAllowed.
+    HEAD has the rule of GET (RFC 9110, section 9.3.2). Raises NotFound, MethodNotAllowed.
     """
     wanted = "GET" if method == "HEAD" else method
     allowed = []
@@ -175,15 +172,15 @@ def match(method: str, path: str) -> tuple[Rule, dict[str, str]]:
             allowed.append(rule.method)
     if allowed:
         raise MethodNotAllowed(method, allowed)
-    raise NotFound(f"there is nothing at {path[:200]}; {_instead(path)}")
+    raise NotFound(f"path {path[:200]} does not exist; {_alternative(path)}")
 
 
-def _instead(path: str) -> str:
-    """What is there that the caller may have meant."""
+def _alternative(path: str) -> str:
+    """Return an error text with the route that the caller probably meant."""
     plain = re.sub("/+", "/", path).rstrip("/")
     if plain != path and any(rule.pattern.fullmatch(plain) for rule in RULES):
-        return f"send it to {plain[:200]}, without the slash too many"
-    for pattern, instead in ELSEWHERE:
+        return f"use {plain[:200]}, without the extra slash"
+    for pattern, alternative in ALTERNATIVES:
         if found := re.fullmatch(pattern, plain):
-            return found.expand(instead)
+            return found.expand(alternative)
     return "GET /v1/docs describes the API"

@@ -1,4 +1,4 @@
-"""Policies and grants in PostgreSQL, and every change of them in the audit."""
+"""Policies and grants in PostgreSQL; every change is recorded in the audit."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +15,7 @@ from slipway_gateway.postgresql.tables import grants, policies
 
 
 class AccessStore:
-    """One table's rows by their key. All methods raise DatabaseUnavailable."""
+    """The rows of one table by primary key. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database, table: Table, noun: str) -> None:
         self._database = database
@@ -32,21 +32,21 @@ class AccessStore:
         return cls(database, grants, "grant")
 
     async def all(self, **equal: Any) -> list[Row[Any]]:
-        """In the order of their keys; only those whose columns equal the given ones."""
+        """Return the rows in key order; ``equal`` filters by column values."""
         query = select(self._table).order_by(self._key)
         for name, value in equal.items():
             query = query.where(self._table.c[name] == value)
         return await self._database.run(query)
 
     async def one(self, key: str) -> Row[Any]:
-        """Raises NotFound."""
+        """Return the row with this key. Raises NotFound."""
         rows = await self._database.run(select(self._table).where(self._key == key))
         return self._found(rows[0] if rows else None, key)
 
     async def create(
         self, context: RequestContext, values: Mapping[str, Any], shown: dict[str, Any]
     ) -> Row[Any]:
-        """Raises Conflict."""
+        """Insert and return a row; ``shown`` is the audit detail. Raises Conflict."""
         async with self._changing() as connection:
             statement = insert(self._table).values(**values).returning(self._table)
             row: Row[Any] = (await connection.execute(statement)).one()
@@ -56,7 +56,7 @@ class AccessStore:
     async def replace(
         self, context: RequestContext, key: str, values: Mapping[str, Any], shown: dict[str, Any]
     ) -> Row[Any]:
-        """Raises NotFound, Conflict."""
+        """Replace and return a row; ``shown`` is the audit detail. Raises NotFound, Conflict."""
         async with self._changing() as connection:
             statement = (
                 update(self._table).where(self._key == key).values(**values).returning(self._table)
@@ -66,7 +66,7 @@ class AccessStore:
         return row
 
     async def delete(self, context: RequestContext, key: str) -> None:
-        """Raises NotFound, Conflict."""
+        """Delete a row. Raises NotFound, Conflict."""
         async with self._changing() as connection:
             statement = delete(self._table).where(self._key == key).returning(self._key)
             self._found((await connection.execute(statement)).one_or_none(), key)
@@ -78,7 +78,7 @@ class AccessStore:
             async with self._database.transaction() as connection:
                 yield connection
         except ConstraintViolation as error:
-            raise Conflict(f"the {self._noun} does not fit what is there: {error}") from error
+            raise Conflict(f"{self._noun} conflicts with stored rows: {error}") from error
 
     async def _note(
         self,
@@ -92,5 +92,5 @@ class AccessStore:
 
     def _found(self, row: Row[Any] | None, key: str) -> Row[Any]:
         if row is None:
-            raise NotFound(f"there is no {self._noun} {key}")
+            raise NotFound(f"{self._noun} {key} does not exist")
         return row

@@ -1,1 +1,1 @@
-"""The control API under ``/v1``, the pages and the probes: FastAPI, a module a group of routes."""
+"""The control API under ``/v1``, its documentation pages and the probes, implemented in FastAPI."""

@@ -1,4 +1,4 @@
-"""What administrators have under ``/v1``: policies, grants, and the audit of who changed them."""
+"""Administration under ``/v1``: policies, grants and the audit of changes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.store import AccessStore
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
@@ -24,40 +24,42 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class PolicyTerms(RequestSchema):
-    """How much of a model its grantees may have."""
+    """Limits, priority and caching for the grantees of a model."""
 
     model_config = ConfigDict(extra="forbid")
 
     requests_per_day: Count | None = Field(
-        default=None, description="predictions of one caller a UTC day; null: without end"
+        default=None, description="predictions of one caller in a UTC day; null: unlimited"
     )
-    requests_per_month: Count | None = Field(default=None, description="the same for a UTC month")
+    requests_per_month: Count | None = Field(
+        default=None, description="predictions of one caller in a UTC month; null: unlimited"
+    )
     predictions_per_minute: Annotated[int, Field(ge=1, le=10**7, strict=True)] | None = Field(
-        default=None, description="rate of one caller; null: the gateway's own"
+        default=None, description="rate of one caller; null: the default of the gateway"
     )
     priority: Priority = Field(
-        default=Priority.NORMAL, description="who goes first where there is a queue"
+        default=Priority.NORMAL, description="priority in the admission and task queues"
     )
     cache_seconds: Annotated[int, Field(ge=1, le=86400)] | None = Field(
         default=None,
-        description="age up to which an answer may come from the cache; null: each is computed",
+        description="maximum age of a response from the cache; null: the cache is not used",
     )
 
 
 class PolicyContent(PolicyTerms):
-    """A policy and its name."""
+    """A policy."""
 
     name: str = Field(pattern=NAME, examples=["trial"])
 
 
 class PolicyList(Schema):
-    """All policies, by name."""
+    """All policies, sorted by name."""
 
     policies: list[PolicyContent]
 
 
 class GrantTerms(RequestSchema):
-    """A policy for a user, a group or a client, at the models of a name or a glob."""
+    """A policy that applies to a user, group or client for the models that match a name or glob."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -75,11 +77,13 @@ class GrantTerms(RequestSchema):
         description="a name, or a glob with * and ?",
     )
     policy: str = Field(pattern=NAME, examples=["default"])
-    expires: AwareDatetime | None = Field(default=None, description="end of the grant; null: none")
+    expires: AwareDatetime | None = Field(
+        default=None, description="end of the grant; null: it does not expire"
+    )
 
 
 class GrantContent(GrantTerms):
-    """A grant as it is."""
+    """A stored grant."""
 
     grant_id: str
     created: datetime
@@ -92,26 +96,31 @@ class GrantList(Schema):
 
 
 class AuditEntry(Schema):
-    """Who did what."""
+    """A change with its author."""
 
     number: int
     time: datetime
-    subject: str = Field(description="who did it: `user:ada`")
-    address: str | None = Field(description="whence; of IPv6 the /64")
+    subject: str = Field(description="caller that made the change: `user:ada`")
+    address: str | None = Field(description="client address; for IPv6 the /64 network")
     request_id: str
     action: str = Field(examples=["grant.create"])
-    thing: str = Field(description="what it was done to, its path under /v1", examples=["grants/…"])
+    thing: str = Field(
+        description="the changed resource, as a path under /v1", examples=["grants/…"]
+    )
     detail: Any
 
 
 class AuditList(Schema):
-    """The newest entries first."""
+    """Audit entries, newest first."""
 
     entries: list[AuditEntry]
 
 
 class Administration:
-    """The routes. A change holds on every replica within a second: PostgreSQL tells them."""
+    """The administration routes.
+
+    A change takes effect on every replica within a second, through PostgreSQL notifications.
+    """
 
     def __init__(self, policies: AccessStore, grants: AccessStore, audit: Audit) -> None:
         self._policies = policies
@@ -119,76 +128,80 @@ class Administration:
         self._audit = audit
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
-        router.get("/policies", summary="All policies")(self.policies)
-        router.post("/policies", status_code=201, summary="Make a policy")(self.create_policy)
-        router.get("/policies/{policy}", summary="One policy")(self.policy)
-        router.put("/policies/{policy}", summary="Change a policy")(self.replace_policy)
-        router.delete(
-            "/policies/{policy}", status_code=204, summary="Delete a policy that no grant names"
-        )(self.delete_policy)
-        router.get("/grants", summary="All grants")(self.grants)
-        router.post("/grants", status_code=201, summary="Grant models")(self.create_grant)
-        router.get("/grants/{grant_id}", summary="One grant")(self.grant)
-        router.put("/grants/{grant_id}", summary="Change a grant")(self.replace_grant)
-        router.delete("/grants/{grant_id}", status_code=204, summary="Revoke a grant")(
-            self.delete_grant
+        policies = APIRouter(prefix="/v1/policies", tags=["policies"])
+        policies.get("", summary="List policies")(self.list_policies)
+        policies.post("", status_code=201, summary="Create a policy")(self.create_policy)
+        policies.get("/{policy}", summary="Return a policy")(self.get_policy)
+        policies.put("/{policy}", summary="Replace a policy")(self.replace_policy)
+        policies.delete("/{policy}", status_code=204, summary="Delete a policy without grants")(
+            self.delete_policy
         )
-        router.get("/audit", summary="Who did what")(self.audit)
+        grants = APIRouter(prefix="/v1/grants", tags=["grants"])
+        grants.get("", summary="List grants")(self.list_grants)
+        grants.post("", status_code=201, summary="Create a grant")(self.create_grant)
+        grants.get("/{grant_id}", summary="Return a grant")(self.get_grant)
+        grants.put("/{grant_id}", summary="Replace a grant")(self.replace_grant)
+        grants.delete("/{grant_id}", status_code=204, summary="Delete a grant")(self.delete_grant)
+        router = APIRouter(responses=PROBLEMS)
+        router.include_router(policies)
+        router.include_router(grants)
+        router.get("/v1/audit", tags=["audit"], summary="List audit entries")(
+            self.list_audit_entries
+        )
         return router
 
-    async def policies(self) -> PolicyList:
-        return PolicyList(policies=_readable(await self._policies.all(), _policy))
+    async def list_policies(self) -> PolicyList:
+        return PolicyList(policies=_valid(await self._policies.all(), _policy))
 
-    async def policy(self, policy: str) -> PolicyContent:
+    async def get_policy(self, policy: str) -> PolicyContent:
         return _policy(await self._policies.one(policy))
 
     async def create_policy(
-        self, said: PolicyContent, context: CurrentCall, response: Response
+        self, body: PolicyContent, context: CurrentContext, response: Response
     ) -> PolicyContent:
-        response.headers["location"] = f"/v1/policies/{said.name}"
-        return _policy(await self._policies.create(context, said.model_dump(), _shown(said)))
+        response.headers["location"] = f"/v1/policies/{body.name}"
+        return _policy(await self._policies.create(context, body.model_dump(), _shown(body)))
 
     async def replace_policy(
-        self, policy: str, said: PolicyTerms, context: CurrentCall
+        self, policy: str, terms: PolicyTerms, context: CurrentContext
     ) -> PolicyContent:
         return _policy(
-            await self._policies.replace(context, policy, said.model_dump(), _shown(said))
+            await self._policies.replace(context, policy, terms.model_dump(), _shown(terms))
         )
 
-    async def delete_policy(self, policy: str, context: CurrentCall) -> None:
+    async def delete_policy(self, policy: str, context: CurrentContext) -> None:
         await self._policies.delete(context, policy)
 
-    async def grants(
+    async def list_grants(
         self, grantee: Annotated[str | None, Query(max_length=210)] = None
     ) -> GrantList:
         rows = await (self._grants.all() if grantee is None else self._grants.all(grantee=grantee))
-        return GrantList(grants=_readable(rows, _grant))
+        return GrantList(grants=_valid(rows, _grant))
 
-    async def grant(self, grant_id: str) -> GrantContent:
+    async def get_grant(self, grant_id: str) -> GrantContent:
         return _grant(await self._grants.one(grant_id))
 
     async def create_grant(
-        self, said: GrantTerms, context: CurrentCall, response: Response
+        self, terms: GrantTerms, context: CurrentContext, response: Response
     ) -> GrantContent:
-        values = {"grant_id": new_id(), "created": datetime.now(UTC), **said.model_dump()}
+        values = {"grant_id": new_id(), "created": datetime.now(UTC), **terms.model_dump()}
         response.headers["location"] = f"/v1/grants/{values['grant_id']}"
-        return _grant(await self._grants.create(context, values, _shown(said)))
+        return _grant(await self._grants.create(context, values, _shown(terms)))
 
     async def replace_grant(
-        self, grant_id: str, said: GrantTerms, context: CurrentCall
+        self, grant_id: str, terms: GrantTerms, context: CurrentContext
     ) -> GrantContent:
         return _grant(
-            await self._grants.replace(context, grant_id, said.model_dump(), _shown(said))
+            await self._grants.replace(context, grant_id, terms.model_dump(), _shown(terms))
         )
 
-    async def delete_grant(self, grant_id: str, context: CurrentCall) -> None:
+    async def delete_grant(self, grant_id: str, context: CurrentContext) -> None:
         await self._grants.delete(context, grant_id)
 
-    async def audit(
+    async def list_audit_entries(
         self,
         before: Annotated[
-            int | None, Query(ge=1, le=2**62, description="number of the last entry seen")
+            int | None, Query(ge=1, le=2**62, description="return only entries below this number")
         ] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> AuditList:
@@ -196,14 +209,17 @@ class Administration:
         return AuditList(entries=[AuditEntry.model_validate(row._asdict()) for row in rows])
 
 
-def _readable(rows: Sequence[Row[Any]], read: Callable[[Row[Any]], T]) -> list[T]:
-    """The rows that can be read: an administrator needs the list most when one of them cannot."""
+def _valid(rows: Sequence[Row[Any]], parse: Callable[[Row[Any]], T]) -> list[T]:
+    """Return the parsed rows without the invalid ones, which are logged.
+
+    An invalid row must not prevent the list that an administrator needs in order to correct it.
+    """
     found = []
     for row in rows:
         try:
-            found.append(read(row))
+            found.append(parse(row))
         except ValidationError as error:
-            log.warning("the row %s is left out of a list, it cannot be read: %s", row[0], error)
+            log.warning("the list omits the row %s, which is invalid: %s", row[0], error)
     return found
 
 
@@ -215,5 +231,5 @@ def _grant(row: Row[Any]) -> GrantContent:
     return GrantContent.model_validate(row._asdict())
 
 
-def _shown(said: Schema) -> dict[str, Any]:
-    return said.model_dump(mode="json", by_alias=True)
+def _shown(terms: Schema) -> dict[str, Any]:
+    return terms.model_dump(mode="json", by_alias=True)

@@ -1,4 +1,4 @@
-"""Batches under ``/v1``: a file of rows becomes a Job, and the Job's result a file."""
+"""Batch predictions under ``/v1``: a Job predicts a file of rows and stores a result file."""
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs
 from slipway_gateway.eventlog.storage import Storage
@@ -49,7 +49,7 @@ LINK: dict[str, Any] = {
 }
 MEDIA_TYPES = {"parquet": "application/vnd.apache.parquet", "csv": "text/csv; charset=utf-8"}
 ResultFormat = Annotated[
-    Literal["parquet", "csv"], Query(description="of the file; lists are JSON in CSV")
+    Literal["parquet", "csv"], Query(description="format of the file; CSV has lists as JSON")
 ]
 BODY = {
     "requestBody": {
@@ -60,7 +60,7 @@ BODY = {
 
 
 class Link(RequestSchema):
-    """Where the file is, instead of the file."""
+    """The address of a file that the gateway downloads."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,34 +68,31 @@ class Link(RequestSchema):
 
 
 class Batch(Schema):
-    """A file of rows, and how far its prediction is."""
+    """A batch prediction and its progress."""
 
     batch_id: str
     model: str
     version: str = Field(
-        description=(
-            "the version that predicts all rows: the one with the most traffic when it was asked "
-            "for"
-        )
+        description="version that predicts all rows: the one with the most traffic at creation"
     )
     state: JobState
-    rows: int | None = Field(description="null until the Job has counted them")
+    rows: int | None = Field(description="number of rows; null until the Job has counted them")
     rows_done: int
     rows_failed: int = Field(description="rows that have an error instead of a prediction")
     created: datetime
     finished: datetime | None
-    expires: datetime = Field(description="when file and result are forgotten")
-    reason: str | None = Field(default=None, description="why it failed")
+    expires: datetime = Field(description="time at which file and result are deleted")
+    reason: str | None = Field(default=None, description="reason of a failure")
 
 
 class BatchList(Schema):
-    """The newest first."""
+    """Batches, newest first."""
 
     batches: list[Batch]
 
 
 class Batches:
-    """The routes. ``template`` is the suspended CronJob."""
+    """The batch routes. ``template`` is the name of the suspended CronJob with the Job template."""
 
     def __init__(
         self,
@@ -132,26 +129,26 @@ class Batches:
         router.post(
             "/models/{model}/batches",
             status_code=202,
-            summary="Predict a file of rows",
+            summary="Create a batch prediction from a file of rows",
             openapi_extra=BODY,
-        )(self.begin)
-        router.get("/batches", summary="Your batches")(self.list)
-        router.get("/batches/{batch_id}", summary="One batch and its progress")(self.get)
+        )(self.create_batch)
+        router.get("/batches", summary="List your batches")(self.list_batches)
+        router.get("/batches/{batch_id}", summary="Return a batch and its progress")(self.get_batch)
         router.get(
             "/batches/{batch_id}/result",
-            summary="The result, Parquet or CSV",
+            summary="Return the result of a batch as Parquet or CSV",
             response_class=StreamingResponse,
-        )(self.result)
-        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and forget a batch")(
-            self.delete
+        )(self.get_batch_result)
+        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and delete a batch")(
+            self.delete_batch
         )
         return router
 
-    async def begin(
+    async def create_batch(
         self,
         model: str,
         request: Request,
-        context: CurrentCall,
+        context: CurrentContext,
         response: Response,
         key: IdempotencyKey = None,
     ) -> Batch:
@@ -160,7 +157,7 @@ class Batches:
             check_fits(policy, 1)
         subject = context.caller.subject
         await self._storage.check(subject)
-        if key is None:  # with a key it may be a repetition, which starts nothing
+        if key is None:  # a request with a key may be a repetition, which starts no Job
             await self._submissions.check_room(subject)
         target = self._routes.get(model).live or self._routes.pick(model)
         pieces, kind = await self._pieces(request)
@@ -212,7 +209,7 @@ class Batches:
         return _described(row, job)
 
     async def _pieces(self, request: Request) -> tuple[AsyncIterator[bytes], str]:
-        """The file and its content type. Raises InvalidInput."""
+        """Return the file in pieces and its content type. Raises InvalidInput."""
         kind = request.headers.get("content-type", "")
         if kind.partition(";")[0].strip().lower() != "application/json":
             return request.stream(), kind
@@ -220,7 +217,7 @@ class Batches:
         async for piece in request.stream():
             body += piece
             if len(body) > 2**14:
-                raise InvalidInput("uri", "is too long")
+                raise InvalidInput("uri", "is too long: the body has more than 16 KiB")
         try:
             link = Link.model_validate(read_json(body))
         except ValidationError as error:
@@ -230,8 +227,8 @@ class Batches:
         return self._outbound.download("uri", link.uri), ""
 
     async def _start(self, row: Row[Any]) -> Manifest:
-        """Its Job; the same one however often it is asked for."""
-        wanted = Submission(
+        """Return the Job of a batch; a repetition returns the Job that exists."""
+        submission = Submission(
             purpose=PURPOSE,
             template=self._template,
             model=row.model,
@@ -240,32 +237,32 @@ class Batches:
             args=[row.batch_id],
             key=row.batch_id,
         )
-        job, _ = await self._submissions.submit(wanted)
+        job, _ = await self._submissions.submit(submission)
         await self._store.started(row.batch_id, job["metadata"]["name"])
         return job
 
-    async def list(
-        self, context: CurrentCall, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    async def list_batches(
+        self, context: CurrentContext, limit: Annotated[int, Query(ge=1, le=100)] = 20
     ) -> BatchList:
         rows = await self._store.list(context.caller.subject, limit)
         return BatchList(batches=[_described(row, await self._job(row)) for row in rows])
 
-    async def get(self, batch_id: str, context: CurrentCall) -> Batch:
+    async def get_batch(self, batch_id: str, context: CurrentContext) -> Batch:
         row = await self._own(batch_id, context)
         job = await self._job(row)
         result = await self._submissions.result(job) if job and row.problem is None else None
         return _described(row, job, result)
 
-    async def result(
-        self, batch_id: str, context: CurrentCall, format: ResultFormat = "parquet"
+    async def get_batch_result(
+        self, batch_id: str, context: CurrentContext, format: ResultFormat = "parquet"
     ) -> StreamingResponse:
         row = await self._own(batch_id, context)
         if row.finished is None:
-            raise Conflict(f"batch {batch_id} has no result yet")
+            raise Conflict(f"batch {batch_id} has no result yet; wait until its state is succeeded")
         if row.problem is not None:
             raise Conflict(f"batch {batch_id} failed and has no result: {row.problem}")
-        named = {"content-disposition": f'attachment; filename="predictions-{batch_id}.{format}"'}
-        named |= {
+        headers = {
+            "content-disposition": f'attachment; filename="predictions-{batch_id}.{format}"',
             "slipway-model": row.model,
             "slipway-version": row.version,
             "slipway-digest": row.digest,
@@ -273,9 +270,9 @@ class Batches:
         pieces = self._store.result(batch_id)
         if format == "csv":
             pieces = await self._exports.begin("slipway_gateway.jobs.batchcsv", batch_id)
-        return StreamingResponse(pieces, media_type=MEDIA_TYPES[format], headers=named)
+        return StreamingResponse(pieces, media_type=MEDIA_TYPES[format], headers=headers)
 
-    async def delete(self, batch_id: str, context: CurrentCall) -> None:
+    async def delete_batch(self, batch_id: str, context: CurrentContext) -> None:
         row = await self._own(batch_id, context)
         job = await self._job(row)
         async with self._audit.noted(context, "batch.delete", f"batches/{batch_id}"):
@@ -284,7 +281,7 @@ class Batches:
         await self._store.delete(batch_id)
 
     async def _job(self, row: Row[Any]) -> Manifest | None:
-        """None when the batch is done, or its Job was forgotten."""
+        """Return the Job of an unfinished batch; None if the cluster no longer has it."""
         if row.finished is not None or row.job is None:
             return None
         try:
@@ -293,45 +290,48 @@ class Batches:
             return None
 
     async def _own(self, batch_id: str, context: RequestContext) -> Row[Any]:
-        """Someone else's does not exist. Raises NotFound."""
+        """Return a batch of the caller. Raises NotFound, also for a batch of another caller."""
         row = (
             await self._store.get(context.caller.subject, batch_id)
             if PATTERN.fullmatch(batch_id)
             else None
         )
         if row is None:
-            raise NotFound(f"there is no batch {batch_id}")
+            raise NotFound(f"batch {batch_id} does not exist")
         return row
 
 
 def _described(
     row: Row[Any], job: Manifest | None, result: Mapping[str, Any] | None = None
 ) -> Batch:
-    """``result`` is what the Job printed last: its error, where the database does not have it."""
+    """Return the response for a batch.
+
+    ``result`` is the last output line of the Job, with an error that the database does not have.
+    """
     if row.finished is not None:
-        how = JobState.SUCCEEDED if row.problem is None else JobState.FAILED
+        batch_state = JobState.SUCCEEDED if row.problem is None else JobState.FAILED
     elif job is not None:
-        # The Job ends a moment after it has written its result; until that is seen, it runs.
-        how = JobState.RUNNING if state(job) is JobState.SUCCEEDED else state(job)
+        # The Job ends after it has written its result: the batch runs until the row is finished.
+        batch_state = JobState.RUNNING if state(job) is JobState.SUCCEEDED else state(job)
     else:
-        how = JobState.FAILED
-    why = None
-    if how is JobState.FAILED:  # a running Job may have the problem of an earlier attempt
-        why = (
+        batch_state = JobState.FAILED
+    cause = None
+    if batch_state is JobState.FAILED:  # a running Job may have the problem of an earlier attempt
+        cause = (
             row.problem
             or (result or {}).get("reason")
-            or (reason(job) if job else "its Job is gone")
+            or (reason(job) if job else "the Job was deleted from the cluster")
         )
     return Batch(
         batch_id=row.batch_id,
         model=row.model,
         version=row.version,
-        state=how,
+        state=batch_state,
         rows=row.rows,
         rows_done=row.rows_done,
         rows_failed=row.rows_failed,
         created=row.created,
         finished=row.finished,
         expires=row.expires,
-        reason=why,
+        reason=cause,
     )

@@ -1,6 +1,4 @@
-"""Swagger UI under ``/v1/docs``, from files that are here: nothing is fetched from elsewhere, and
-no script is inline.
-"""
+"""Swagger UI under ``/v1/docs``, from packaged files, without external or inline scripts."""
 
 import base64
 import gzip
@@ -18,8 +16,8 @@ from fastapi.openapi.docs import get_swagger_ui_oauth2_redirect_html
 from slipway_gateway.errors import NotFound
 from slipway_gateway.http.coding import preferred
 
-FOR_EVER = "public, max-age=31536000, immutable"
-ASK_AGAIN = "no-cache"
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
 PAGE = """\
 <!doctype html>
 <html lang="en">
@@ -40,7 +38,7 @@ PAGE = """\
 
 @dataclass(frozen=True)
 class Asset:
-    """A file that the page needs; read when it is first asked for."""
+    """A file of the page, read on its first request."""
 
     file: Traversable
     content_type: str
@@ -59,13 +57,14 @@ class Asset:
 
     @property
     def url(self) -> str:
-        """Relative to the page. It names the content, so that a cache need not ask again."""
+        """URL relative to the page; it contains the digest, so that caches need no revalidation."""
         return f"docs/{self.file.name}?{self.digest}"
 
 
 class Docs:
-    """``client`` is the OAuth client that the page logs in as, at ``issuer``, by authorization code
-    with PKCE.
+    """The documentation pages.
+
+    The page authenticates at ``issuer`` as the OAuth client ``client`` (authorization code, PKCE).
     """
 
     def __init__(self, issuer: str, client: str) -> None:
@@ -95,19 +94,21 @@ class Docs:
         return Response(self._page, media_type="text/html", headers=self._headers)
 
     async def login(self) -> Response:
-        """Whereto the issuer sends the browser back; hands the code to the page that opened it."""
+        """Return the OAuth redirect page, which passes the code to the page that opened it."""
         return Response(self._login, media_type="text/html", headers=self._login_headers)
 
     async def asset(self, asset: str, request: Request) -> Response:
         found = self._assets.get(asset)
         if found is None:
-            raise NotFound(f"there is nothing at {request.url.path}")
+            raise NotFound(
+                f"path {request.url.path} does not exist; GET /v1/docs describes the API"
+            )
         headers = {
             "etag": f'"{found.digest}"',
             "vary": "accept-encoding",
             "x-content-type-options": "nosniff",
         }
-        headers["cache-control"] = FOR_EVER if request.url.query == found.digest else ASK_AGAIN
+        headers["cache-control"] = IMMUTABLE if request.url.query == found.digest else REVALIDATE
         if headers["etag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         if preferred(request.headers.get("accept-encoding", "").encode()) == b"gzip":
@@ -120,8 +121,9 @@ class Docs:
 
 
 def _secured(scripts: str) -> dict[str, str]:
-    """Swagger UI sets styles on its elements, and its style sheet has images in ``data:``
-    URLs.
+    """Return the security headers of a page; ``scripts`` is the script part of the policy.
+
+    Swagger UI sets inline styles, and its style sheet contains images in ``data:`` URLs.
     """
     policy = (
         f"default-src 'none'; {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
@@ -131,7 +133,7 @@ def _secured(scripts: str) -> dict[str, str]:
         "content-security-policy": policy,
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
-        "cache-control": ASK_AGAIN,
+        "cache-control": REVALIDATE,
     }
 
 
@@ -141,6 +143,6 @@ def _origin(url: str) -> str:
 
 
 def _script_digest(page: str) -> str:
-    """Of the one inline script of a page, as a Content-Security-Policy names it."""
+    """Return the Base64 SHA-256 of the page's inline script, for a Content-Security-Policy."""
     script = page.partition("<script>")[2].partition("</script>")[0]
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -1,6 +1,6 @@
-"""Probes: alive says that the process answers, ready that it can serve. Both are computed from
-memory: a probe that waited for the database would take every gateway out of its Service together
-with it.
+"""Liveness and readiness probes, computed from memory.
+
+A probe that waited for the database would remove every gateway from its Service when it fails.
 """
 
 from typing import Any
@@ -16,8 +16,10 @@ from slipway_gateway.people.accounts import Accounts
 
 
 class Health:
-    """Predictions need the routes, the issuer's keys and accounts, the grants and room in the
-    spool. Once these were read, they need neither issuer nor database.
+    """The probe routes.
+
+    Predictions need the routes, the issuer's keys and accounts, the grants and space in the spool.
+    After these were read once, predictions need neither issuer nor database.
     """
 
     def __init__(
@@ -37,9 +39,9 @@ class Health:
         self._shipper = shipper
 
     def router(self) -> APIRouter:
-        router = APIRouter()
-        router.get("/livez", summary="Is the process alive")(self.live)
-        router.get("/readyz", summary="Can it serve")(self.ready)
+        router = APIRouter(tags=["health"])
+        router.get("/livez", summary="Return 200 while the process runs")(self.live)
+        router.get("/readyz", summary="Return 200 when the gateway can serve")(self.ready)
         return router
 
     async def live(self) -> dict[str, str]:
@@ -49,12 +51,12 @@ class Health:
         needed = {
             "models": "ok"
             if self._routes.age < float("inf")
-            else "the cluster has not answered yet",
+            else "the API server has not responded yet",
             "identity": "ok" if self._keys.known else self._keys.problem,
             "accounts": "ok"
             if self._accounts is None or self._accounts.known
             else self._accounts.problem,
-            "grants": "ok" if self._grants.known else "the database has not answered yet",
+            "grants": "ok" if self._grants.known else "PostgreSQL has not responded yet",
             "spool": "ok" if self._spool.size < self._spool.limit else "full",
         }
         ready = all(state == "ok" for state in needed.values())
@@ -62,9 +64,9 @@ class Health:
         return {"ready": ready, **needed, "database": self._database()}
 
     def _database(self) -> str:
-        """What the last shipment and the last reading of the grants found."""
+        """Return the database state after the last shipment and the last read of the grants."""
         return (
-            "away, events wait in the spool"
+            "unavailable, events wait in the spool"
             if self._shipper.problem or self._grants.problem
             else "ok"
         )

@@ -1,6 +1,4 @@
-"""What became of a model's predictions, for those who train it: labels as Parquet, and the accuracy
-of each version.
-"""
+"""Labels under ``/v1``: the labelled predictions of a model as Parquet and its accuracy."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -24,25 +22,25 @@ PARQUET = "application/vnd.apache.parquet"
 
 
 def _is_text(given: object) -> object:
-    """Pydantic takes numbers for seconds since 1970; RFC 3339 does not."""
+    """Reject numbers, which pydantic parses as seconds since 1970 and RFC 3339 does not."""
     if isinstance(given, str) and "T" not in given.upper():
-        raise ValueError("is not a date and a time, as 2026-01-31T12:00:00Z")
+        raise ValueError("is not a date and time such as 2026-01-31T12:00:00Z")
     return given
 
 
 Time = Annotated[AwareDatetime, BeforeValidator(_is_text)]
 Since = Annotated[
     Time | None,
-    Query(description="predictions from then on; 30 days before `until` when not given"),
+    Query(description="start of the interval, inclusive; default: 30 days before `until`"),
 ]
-Until = Annotated[Time | None, Query(description="predictions before then; now when not given")]
+Until = Annotated[Time | None, Query(description="end of the interval, exclusive; default: now")]
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {PARQUET: {"schema": {"type": "string", "format": "binary"}}}}
 }
 
 
 class VersionAccuracy(Schema):
-    """How often a version was right, as far as is known."""
+    """The accuracy of a version on its labelled predictions."""
 
     version: str
     digest: str
@@ -53,8 +51,9 @@ class VersionAccuracy(Schema):
 
 
 class Accuracy(Schema):
-    """By the latest label of each prediction. Who labels decides what is known: it is no sample by
-    chance.
+    """Accuracy by version, from the latest label of each prediction.
+
+    The labelled predictions are not a random sample, so the accuracy may be biased.
     """
 
     model: str
@@ -64,7 +63,7 @@ class Accuracy(Schema):
 
 
 class Labels:
-    """The routes."""
+    """The label routes."""
 
     def __init__(self, routes: Routes, database: Database, exports: Exports) -> None:
         self._routes = routes
@@ -73,33 +72,33 @@ class Labels:
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["labels"])
-        router.get("/models/{model}/accuracy", summary="How often each version was right")(
-            self.accuracy
+        router.get("/models/{model}/accuracy", summary="Return the accuracy by version")(
+            self.get_accuracy
         )
         as_parquet = router.get(
             "/models/{model}/feedback.parquet",
-            summary="Labelled predictions, Parquet",
+            summary="Return labelled predictions as Parquet",
             response_class=StreamingResponse,
             responses=FILE,
         )
-        as_parquet(self.export)
+        as_parquet(self.export_feedback)
         return router
 
-    async def accuracy(self, model: str, since: Since = None, until: Until = None) -> Accuracy:
+    async def get_accuracy(self, model: str, since: Since = None, until: Until = None) -> Accuracy:
         self._routes.get(model)
         start, end = _window(since, until)
-        event, said = prediction_events.c, feedback.c
+        event, label = prediction_events.c, feedback.c
         latest = (
-            select(event.version, event.digest, said.rows, said.correct)
-            .join(feedback, said.request_id == event.request_id)
+            select(event.version, event.digest, label.rows, label.correct)
+            .join(feedback, label.request_id == event.request_id)
             .where(
                 event.model == model,
                 event.time >= start,
                 event.time < end,
-                said.label != JSONB.NULL,
+                label.label != JSONB.NULL,
             )
             .ext(distinct_on(event.request_id))
-            .order_by(event.request_id, said.time.desc())
+            .order_by(event.request_id, label.time.desc())
             .subquery()
         )
         columns = latest.c.version, latest.c.digest
@@ -116,7 +115,7 @@ class Labels:
         ]
         return Accuracy(model=model, since=start, until=end, versions=versions)
 
-    async def export(
+    async def export_feedback(
         self, model: str, since: Since = None, until: Until = None
     ) -> StreamingResponse:
         self._routes.get(model)
@@ -129,12 +128,12 @@ class Labels:
 
 
 def _window(since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
-    """In UTC. Raises InvalidInput."""
+    """Return the start and end of the interval in UTC. Raises InvalidInput."""
     try:
         end = until.astimezone(UTC) if until else datetime.now(UTC)
         start = since.astimezone(UTC) if since else end - DAYS
     except OverflowError:
-        raise InvalidInput("since", "is before all time") from None
+        raise InvalidInput("since", "is before the year 1") from None
     if start >= end:
         raise InvalidInput("since", "is not before until")
     return start, end

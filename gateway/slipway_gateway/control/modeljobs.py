@@ -1,6 +1,4 @@
-"""Jobs of one purpose under a model, as ``/v1/models/{model}/trainings``: begun, listed and found
-alike.
-"""
+"""Jobs of one purpose for a model, such as ``/v1/models/{model}/trainings``."""
 
 from typing import Any
 
@@ -14,7 +12,7 @@ from slipway_gateway.jobs.submission import Submission, Submissions
 
 
 class ModelJobs:
-    """``purpose`` is the noun of one; its plural stands in the path."""
+    """The Jobs of one purpose, a singular noun whose plural is in the path."""
 
     def __init__(
         self, purpose: str, routes: Routes, submissions: Submissions, audit: Audit
@@ -34,8 +32,11 @@ class ModelJobs:
         key: str | None,
         response: Response,
     ) -> Manifest:
-        """The Job, and where it is on the answer. Raises NotFound, InvalidInput, Unavailable."""
-        wanted = Submission(
+        """Submit a Job with its audit entry and set the ``location`` of the response.
+
+        Raises NotFound, InvalidInput, Unavailable.
+        """
+        submission = Submission(
             purpose=self._purpose,
             template=template,
             model=model,
@@ -45,9 +46,9 @@ class ModelJobs:
             env={"SLIPWAY_ACTOR": context.caller.subject, "SLIPWAY_REQUEST_ID": context.request_id},
             key=key,
         )
-        path = self._path(model, wanted.name)
+        path = self._path(model, submission.name)
         async with self._audit.noted(context, f"{self._purpose}.create", path, content) as entry:
-            job, is_new = await self._submissions.submit(wanted)
+            job, is_new = await self._submissions.submit(submission)
             if not is_new:
                 await entry.rollback()
         response.headers["location"] = f"/v1/{path}"
@@ -57,17 +58,17 @@ class ModelJobs:
         return f"models/{model}/{self._purpose}s/{job}"
 
     async def all(self, model: str) -> list[Manifest]:
-        """The newest first. Raises NotFound, Unavailable."""
+        """Return the Jobs of the model, newest first. Raises NotFound, Unavailable."""
         self._routes.get(model)
         return await self._submissions.all(self._purpose, model)
 
     async def find(self, model: str, job: str) -> Manifest:
-        """Raises NotFound, Unavailable."""
+        """Return a Job of the model. Raises NotFound, Unavailable."""
         self._routes.get(model)
         return await self._submissions.find(self._purpose, model, job)
 
     async def cancel(self, model: str, job: str, context: RequestContext) -> None:
-        """Raises NotFound, Conflict when it is over, Unavailable."""
+        """Cancel a Job. Raises NotFound, Unavailable, and Conflict if the Job has ended."""
         self._routes.get(model)
         async with self._audit.noted(context, f"{self._purpose}.cancel", self._path(model, job)):
             await self._submissions.cancel(self._purpose, model, job)

@@ -1,6 +1,4 @@
-"""Models under ``/v1``: which there are for a caller, and predictions of them from named features
-or images.
-"""
+"""Models under ``/v1``: the granted models, and predictions from named features or images."""
 
 import asyncio
 import logging
@@ -18,7 +16,7 @@ from slipway_contract.v2 import InferenceResponse
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import (
     FeaturesAnswer,
     Me,
@@ -53,10 +51,10 @@ from slipway_gateway.threads import run
 log = logging.getLogger(__name__)
 
 CELL_BYTES = 16
-"""Bytes of JSON that one value takes in a request and in its answer, roughly."""
+"""Approximate size in bytes of one value as JSON, in a request and in its response."""
 
 Top = Annotated[
-    int | None, Query(ge=1, le=1000, description="give each row its likeliest classes, so many")
+    int | None, Query(ge=1, le=1000, description="number of most probable classes in each row")
 ]
 _FORM = {
     "type": "object",
@@ -75,7 +73,7 @@ BODY = {
 }
 
 _Version = Annotated[
-    str | None, Query(description="a version that is served; the live one when not given")
+    str | None, Query(description="a version that is served; default: the live version")
 ]
 _MARKDOWN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/markdown": {"schema": {"type": "string"}}}}
@@ -83,7 +81,7 @@ _MARKDOWN: dict[int | str, dict[str, Any]] = {
 
 
 class Models:
-    """The routes and what they work with."""
+    """The routes of models and of predictions under ``/v1``."""
 
     def __init__(
         self,
@@ -108,25 +106,31 @@ class Models:
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", responses=PROBLEMS)
-        router.get("/me", summary="Who am I")(self.me)
-        router.get("/models", summary="The models that are granted to me")(self.models)
-        router.get("/models/{model}", summary="One model")(self.model)
+        router.get("/me", tags=["account"], summary="Return your account and roles")(self.get_me)
+        router.get("/models", tags=["models"], summary="List the models granted to you")(
+            self.list_models
+        )
+        router.get("/models/{model}", tags=["models"], summary="Return a model and its signature")(
+            self.get_model
+        )
         router.get(
             "/models/{model}/card",
-            summary="Its model card",
+            tags=["models"],
+            summary="Return the model card of a version",
             response_class=Response,
             responses=_MARKDOWN,
-        )(self.card)
+        )(self.get_model_card)
         predict = router.post(
             "/models/{model}/predictions",
-            summary="Predict from named features or images, or from what is looked up",
+            tags=["predictions"],
+            summary="Predict from named features, images or the keys of stored features",
             openapi_extra=BODY,
             response_model=PredictionAnswer,
         )
         predict(self.predict)
         return router
 
-    async def me(self, context: CurrentCall) -> Me:
+    async def get_me(self, context: CurrentContext) -> Me:
         caller = context.caller
         expires = datetime.fromtimestamp(caller.expires, UTC)
         return Me(
@@ -138,7 +142,7 @@ class Models:
             expires=expires,
         )
 
-    async def models(self, context: CurrentCall) -> ModelList:
+    async def list_models(self, context: CurrentContext) -> ModelList:
         granted, now = self._grants.snapshot, time.time()
         routes = [
             route
@@ -147,19 +151,18 @@ class Models:
         ]
         return ModelList(models=[await self._describe(route) for route in routes])
 
-    async def model(self, model: str) -> ModelAnswer:
+    async def get_model(self, model: str) -> ModelAnswer:
         return await self._describe(self._routes.get(model))
 
-    async def card(self, model: str, version: _Version = None) -> Response:
+    async def get_model_card(self, model: str, version: _Version = None) -> Response:
         route = self._routes.get(model)
         target = route.version(version) if version else route.live or route.pick()
         card = ((await self._metadata_cache.metadata(target)).parameters or {}).get(CARD)
         if not isinstance(card, str):
             raise NotFound(f"version {target.version} of model {model} has no model card")
-        told = {name.decode(): value.decode() for name, value in target.headers}
-        return Response(
-            card, media_type="text/markdown", headers={"x-content-type-options": "nosniff", **told}
-        )
+        headers = {name.decode(): value.decode() for name, value in target.headers}
+        headers["x-content-type-options"] = "nosniff"
+        return Response(card, media_type="text/markdown", headers=headers)
 
     async def _describe(self, route: Route) -> ModelAnswer:
         live, signature = route.live, None
@@ -178,38 +181,42 @@ class Models:
         )
 
     async def predict(
-        self, model: str, request: Request, context: CurrentCall, top: Top = None
+        self, model: str, request: Request, context: CurrentContext, top: Top = None
     ) -> Response:
         target = self._routes.pick(model)
         signature = await self._metadata_cache.signature(target)
         if top and not ranked(signature):
             raise InvalidInput(
-                "top", "this model gives no probabilities or scores of classes; leave it out"
+                "top", "this model returns no probabilities or scores of classes; omit top"
             )
         instances, files = await self._instances(request, signature)
         check_cells(signature, len(instances), self._value_limit)
         await self._image_store.check(context.caller.subject, files)
         size = cells(signature, len(instances)) * CELL_BYTES
-        rows, about = await self._features.rows(signature, instances)
-        asked = _asked_for(about, signature, instances) if about else None
-        body = Body(await run(size, _written, signature, rows, context.request_id, asked))
+        rows, features = await self._features.rows(signature, instances)
+        parameters = _lookup_parameters(features, signature, instances) if features else None
+        body = Body(await run(size, _v2_request, signature, rows, context.request_id, parameters))
         answer = await self._predictions.ask(context, target, body)
         try:
             content = await answer.whole()
         except UpstreamAborted as error:
-            raise Unavailable("the model broke off its answer", retry_after=2) from error
+            raise Unavailable(
+                "the predictor ended its response early; retry the request", retry_after=2
+            ) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
-        said = PredictionAnswer.model_construct(
+        response = PredictionAnswer.model_construct(
             predictions=[],
             request_id=context.request_id,
             model=model,
             version=target.version,
             digest=target.digest,
         )
-        if about:
-            said.features = _freshness(about)
-        text = await run(max(size, len(content)), _said, said, content, target, signature, top)
+        if features:
+            response.features = _freshness(features)
+        text = await run(
+            max(size, len(content)), _serialize, response, content, target, signature, top
+        )
         if files:
             await self._keep(context, files)
         headers = {name.decode(): value.decode() for name, value in target.headers}
@@ -218,7 +225,7 @@ class Models:
     async def _instances(
         self, request: Request, signature: Signature
     ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """Rows, and the files that they were made from."""
+        """Return the rows of a request and the image files that they were decoded from."""
         if form.is_form(request):
             rows, files = await form.rows(request, signature, self._images, self._value_limit)
             return rows, await asyncio.to_thread(lambda: list(map(trimmed, files)))
@@ -229,65 +236,73 @@ class Models:
     async def _keep(self, context: RequestContext, files: list[bytes]) -> None:
         try:
             await self._image_store.add(context.request_id, context.caller.subject, files)
-        except (
-            DatabaseUnavailable,
-            StorageSpent,
-            StorageFull,
-        ) as error:  # the prediction is made and logged; this does not undo it
+        # The prediction is complete and logged; its response does not depend on the images.
+        except (DatabaseUnavailable, StorageSpent, StorageFull) as error:
             cause = error.cause if isinstance(error, DatabaseUnavailable) else error
-            log.warning("the images of request %s are not kept: %s", context.request_id, cause)
+            log.warning("the images of request %s are not stored: %s", context.request_id, cause)
 
 
-def _written(
-    signature: Signature, rows: list[dict[str, Any]], request_id: str, asked: dict[str, str] | None
+def _v2_request(
+    signature: Signature,
+    rows: list[dict[str, Any]],
+    request_id: str,
+    parameters: dict[str, str] | None,
 ) -> bytes:
-    """The V2 request of the rows, with ``asked`` as its parameters. Raises InvalidInput."""
+    """Return the V2 request of the rows as JSON. Raises InvalidInput."""
     inference = signature.request(rows, request_id)
-    if asked:
-        inference = inference.model_copy(update={"parameters": asked})
+    if parameters:
+        inference = inference.model_copy(update={"parameters": parameters})
     return dumps(inference.model_dump(exclude_none=True))
 
 
-def _said(
-    said: PredictionAnswer, content: bytes, target: Target, signature: Signature, top: int | None
+def _serialize(
+    response: PredictionAnswer,
+    content: bytes,
+    target: Target,
+    signature: Signature,
+    top: int | None,
 ) -> bytes:
-    """``said`` as JSON, with the predictions of the predictor's answer. Raises Unavailable."""
-    said.predictions = signature.rows(_read(content, target).outputs)
+    """Return ``response`` as JSON, with the rows of the V2 response ``content``.
+
+    Raises Unavailable.
+    """
+    response.predictions = signature.rows(_parse(content, target).outputs)
     if top:
-        add_top(said.predictions, signature, top)
-    return said.model_dump_json(by_alias=True, exclude_unset=True).encode()
+        add_top(response.predictions, signature, top)
+    return response.model_dump_json(by_alias=True, exclude_unset=True).encode()
 
 
-def _asked_for(
-    about: FeatureSet, signature: Signature, instances: list[dict[str, Any]]
+def _lookup_parameters(
+    features: FeatureSet, signature: Signature, instances: list[dict[str, Any]]
 ) -> dict[str, str]:
-    """Of a request whose inputs were looked up, for its receipt: what was asked for, and what was
-    known then.
+    """Return the V2 parameters that record a feature lookup in the receipt.
+
+    They contain the feature set, the date of its newest fact, and the requested keys and dates.
     """
     lookup = signature.lookup
     names = (*lookup.keys, lookup.date) if lookup else ()
-    asked = [[row.get(name) for name in names] for row in instances]
+    keys = [[row.get(name) for name in names] for row in instances]
     return {
-        "features": about.name,
-        "newest": about.newest.isoformat(),
-        "asked": orjson.dumps(asked).decode(),
+        "features": features.name,
+        "newest": features.newest.isoformat(),
+        "asked": orjson.dumps(keys).decode(),
     }
 
 
-def _freshness(about: FeatureSet) -> FeaturesAnswer:
+def _freshness(features: FeatureSet) -> FeaturesAnswer:
     return FeaturesAnswer(
-        name=about.name,
-        newest=about.newest,
-        age_seconds=about.age(),
-        computed=about.computed,
-        synthetic=about.synthetic,
+        name=features.name,
+        newest=features.newest,
+        age_seconds=features.age(),
+        computed=features.computed,
+        synthetic=features.synthetic,
     )
 
 
-def _read(content: bytes, target: Target) -> InferenceResponse:
+def _parse(content: bytes, target: Target) -> InferenceResponse:
     try:
         return InferenceResponse.model_validate_json(content)
     except ValidationError as error:
         raise Unavailable(
-            f"version {target.version} of model {target.model} gave an answer that is not V2"
+            f"version {target.version} of model {target.model} returned a response that is not V2"
         ) from error

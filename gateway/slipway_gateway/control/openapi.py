@@ -1,6 +1,4 @@
-"""The API document: of the API alone for anyone; with a token, also of the models that are granted
-to its owner.
-"""
+"""The OpenAPI document; for an authenticated caller with a path for each granted model."""
 
 import copy
 import time
@@ -27,14 +25,14 @@ from slipway_gateway.preprocessing.schema import (
 )
 
 GENERAL = "/v1/models/{model}/predictions"
-MAX_KEPT = 32
+MAX_CACHED = 32
 
 
 class ApiDocument:
-    """``/v1/openapi.json``. A model has a path of its own in it, with a typed schema and an
-    example, while it is served.
+    """The route ``/v1/openapi.json``.
 
-    Without a token no model is named: which there are is not everyone's business.
+    A granted model that is served has a separate path with a typed schema and an example. An
+    unauthenticated caller gets no model names.
     """
 
     def __init__(
@@ -50,7 +48,7 @@ class ApiDocument:
         self._grants = grants
         self._metadata_cache = metadata_cache
         self._features = features
-        self._written: dict[bytes, bytes] = {}
+        self._cache: dict[bytes, bytes] = {}
 
     def router(self) -> APIRouter:
         router = APIRouter(prefix="/v1", include_in_schema=False)
@@ -60,22 +58,22 @@ class ApiDocument:
     async def document(self, request: Request) -> Response:
         context: RequestContext | None = request.scope["slipway.context"]
         signatures = await self._signatures(context) if context else []
-        shown = orjson.dumps(
+        key = orjson.dumps(
             [
                 (each.model, each.digest, self._features.example(signature))
                 for each, signature in signatures
             ]
         )
-        written = self._written.get(shown)
-        if written is None:
-            written = orjson.dumps(self._with_models(signatures))
-            if len(self._written) >= MAX_KEPT:
-                self._written.clear()
-            self._written[shown] = written
-        return Response(written, media_type="application/json")
+        content = self._cache.get(key)
+        if content is None:
+            content = orjson.dumps(self._with_models(signatures))
+            if len(self._cache) >= MAX_CACHED:
+                self._cache.clear()
+            self._cache[key] = content
+        return Response(content, media_type="application/json")
 
     async def _signatures(self, context: RequestContext) -> list[tuple[Target, Signature]]:
-        """Of the live versions that the caller may ask, and that can be asked now."""
+        """Return the signatures of the available live versions that are granted to the caller."""
         granted, now = self._grants.snapshot, time.time()
         found = []
         for name, route in sorted(self._routes.snapshot.items()):
@@ -103,15 +101,14 @@ class ApiDocument:
 def _operation(
     general: Json, target: Target, signature: Signature, looked_up: Json | None
 ) -> tuple[str, Json]:
-    """The general operation, said of one model."""
+    """Return the path and the prediction operation of one model, made from ``general``."""
     operation = copy.deepcopy(general)
     operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "model"]
     operation["operationId"] = f"predict_{target.model}"
-    operation["tags"] = [target.model]
+    operation["tags"] = ["predictions"]
     operation["summary"] = f"Predict with {target.model}"
     operation["description"] = (
-        f"Inputs and outputs of version {target.version}, the one with the largest share of "
-        "the traffic."
+        f"The schema is that of version {target.version}, which receives most of the traffic."
     )
     operation["requestBody"]["content"] = _content(signature, looked_up)
     answer = operation["responses"]["200"]["content"]["application/json"]
@@ -119,7 +116,7 @@ def _operation(
     if ranked(signature):
         row["properties"]["top"] = {
             "type": "array",
-            "description": "with ?top=: the likeliest classes",
+            "description": "the most probable classes; only with the query parameter top",
         }
     else:
         operation["parameters"] = [

@@ -1,4 +1,4 @@
-"""Promotions under ``/v1``: Jobs that put a version to the gate and move a Model's alias."""
+"""Promotions under ``/v1``: Jobs that evaluate a version at the gate and move a Model's alias."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +10,7 @@ from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.modeljobs import ModelJobs
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import (
@@ -27,44 +27,50 @@ from slipway_gateway.jobs.submission import (
 
 
 class PromotionRequest(RequestSchema):
-    """Which version is to be live, and what it must prove."""
+    """The version to promote and the condition of the gate."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"version": "3", "dryRun": True}]}
     )
 
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$", description="registry version")
-    dry_run: bool = Field(default=False, description="say what the gate says, move nothing")
+    dry_run: bool = Field(default=False, description="evaluate the gate without moving the alias")
     rollback: bool = Field(
-        default=False, description="without the gate; the audit record says so, and wants a reason"
+        default=False,
+        description="skip the gate; requires a reason and is recorded in the audit record",
     )
     metric: str | None = Field(
         default=None,
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="of the gate; the model's first if null",
+        description="metric of the gate; null: the first metric of the model",
     )
     direction: Literal["max", "min"] | None = Field(
-        default=None, description="whether larger or smaller is better"
+        default=None, description="direction in which the metric improves"
     )
     min_gain: float = Field(
-        default=0, ge=0, lt=1e9, allow_inf_nan=False, description="0: it must not be worse"
+        default=0,
+        ge=0,
+        lt=1e9,
+        allow_inf_nan=False,
+        description="minimum improvement of the metric; 0: not worse than the champion",
     )
     reason: str = Field(
         default="",
         max_length=500,
         pattern=r"^[^\x00-\x1f\x7f]*$",
-        description="why, for the audit record",
+        description="reason for the audit record",
     )
 
     @model_validator(mode="after")
     def _is_explained(self) -> Self:
         if self.rollback and not self.reason:
-            raise ValueError("a rollback skips the gate: give a reason")
+            raise ValueError("rollback skips the gate and requires a reason")
         return self
 
     def arguments(self, registered_model: str, alias: str) -> Iterator[str]:
-        """Of ``python -m slipway_jobs promote``. With ``=``, so that no text of a caller becomes an
-        option.
+        """Yield the arguments of ``python -m slipway_jobs promote``.
+
+        The form ``--option=value`` prevents that a caller's text is parsed as an option.
         """
         yield from (registered_model, self.version)
         yield from (f"--alias={alias}", f"--min-gain={self.min_gain!r}", f"--reason={self.reason}")
@@ -76,32 +82,34 @@ class PromotionRequest(RequestSchema):
 
 
 class Promotion(Schema):
-    """A Job that promotes, for as long as the cluster keeps it."""
+    """A promotion Job, available until the cluster deletes it."""
 
     promotion_id: str = Field(description="name of the Job")
     model: str
-    state: JobState = Field(description="of the Job; what the gate says is in the result's `state`")
+    state: JobState = Field(
+        description="state of the Job; the result of the gate is in `result.state`"
+    )
     request: PromotionRequest
-    submitted_by: str = Field(description="who asked for it: `user:ada`")
+    submitted_by: str = Field(description="caller that submitted the Job: `user:ada`")
     created: datetime
     finished: datetime | None
-    reason: str | None = Field(description="why the Job failed, as the cluster says it")
+    reason: str | None = Field(description="reason of a failure, from the Job's status")
     result: dict[str, Any] | None = Field(
         description=(
-            "what the Job said at its end: `state` is promoted, unchanged, passed (a dry run), "
-            "refused or failed"
+            "output of the Job; `state` is promoted, unchanged, passed (a dry run), refused "
+            "or failed"
         )
     )
 
 
 class PromotionList(Schema):
-    """The newest first."""
+    """Promotions, newest first."""
 
     promotions: list[Promotion]
 
 
 class Promotions:
-    """The routes. ``template`` is the suspended CronJob."""
+    """The promotion routes; ``template`` names the suspended CronJob with the Job template."""
 
     def __init__(
         self, routes: Routes, submissions: Submissions, template: str, audit: Audit
@@ -113,35 +121,33 @@ class Promotions:
 
     def router(self) -> APIRouter:
         router = APIRouter(
-            prefix="/v1/models/{model}/promotions", responses=PROBLEMS, tags=["promotion"]
+            prefix="/v1/models/{model}/promotions", responses=PROBLEMS, tags=["promotions"]
         )
-        router.post("", status_code=202, summary="Put a version to the gate and make it live")(
-            self.promote
-        )
-        router.get("", summary="History of promotions")(self.list)
-        router.get("/{job}", summary="One promotion")(self.get)
+        router.post("", status_code=202, summary="Create a promotion")(self.create_promotion)
+        router.get("", summary="List promotions")(self.list_promotions)
+        router.get("/{job}", summary="Return a promotion")(self.get_promotion)
         return router
 
-    async def promote(
+    async def create_promotion(
         self,
         model: str,
-        asked: PromotionRequest,
-        context: CurrentCall,
+        body: PromotionRequest,
+        context: CurrentContext,
         response: Response,
         key: IdempotencyKey = None,
     ) -> Promotion:
         spec = self._routes.get(model).model.spec
-        args = list(asked.arguments(spec.registered_model, spec.alias))
-        content = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        args = list(body.arguments(spec.registered_model, spec.alias))
+        content = body.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         job = await self._jobs.begin(model, self._template, args, content, context, key, response)
         return await self._described(model, job)
 
-    async def list(self, model: str) -> PromotionList:
+    async def list_promotions(self, model: str) -> PromotionList:
         return PromotionList(
             promotions=[await self._described(model, job) for job in await self._jobs.all(model)]
         )
 
-    async def get(self, model: str, job: str) -> Promotion:
+    async def get_promotion(self, model: str, job: str) -> Promotion:
         return await self._described(model, await self._jobs.find(model, job))
 
     async def _described(self, model: str, job: Manifest) -> Promotion:
@@ -149,7 +155,7 @@ class Promotions:
             promotion_id=job["metadata"]["name"],
             model=model,
             state=state(job),
-            # A gateway of a later release may have made it.
+            # A gateway of a later release may have added fields.
             request=PromotionRequest.model_validate(asked_for(job), extra="ignore"),
             submitted_by=submitted_by(job),
             created=created(job),

@@ -1,4 +1,4 @@
-"""The story of each prediction, and what became of it, under ``/v1/predictions``."""
+"""Receipts, feedback and images of predictions under ``/v1/predictions``."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import (
     Dataset,
     FeedbackAnswer,
@@ -36,7 +36,7 @@ INERT = {
     "content-security-policy": "sandbox",
     "content-disposition": "attachment",
 }
-"""What somebody uploaded is nothing to be run here."""
+"""Headers that prevent a browser from executing an uploaded file."""
 
 FILE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
@@ -44,7 +44,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 
 
 class Receipts:
-    """The routes and what they work with."""
+    """The routes of logged predictions."""
 
     def __init__(
         self,
@@ -63,36 +63,38 @@ class Receipts:
         self._metrics = metrics
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1/predictions/{request_id}", responses=PROBLEMS)
-        router.get("", summary="The receipt of a prediction")(self.receipt)
-        router.post("/feedback", status_code=201, summary="Say what became known")(
-            self.give_feedback
+        router = APIRouter(
+            prefix="/v1/predictions/{request_id}", responses=PROBLEMS, tags=["predictions"]
         )
-        router.get("/feedback", summary="All that was said of it, the latest first")(self.history)
+        router.get("", summary="Return the receipt of a prediction")(self.get_receipt)
+        router.post("/feedback", status_code=201, summary="Add feedback on a prediction")(
+            self.create_feedback
+        )
+        router.get("/feedback", summary="List feedback on a prediction")(self.list_feedback)
         router.get(
             "/images/{number}",
-            summary="An image that it was made from",
+            summary="Return an input image of a prediction",
             response_class=Response,
             responses=FILE,
-        )(self.image)
+        )(self.get_image)
         return router
 
-    async def receipt(self, request_id: str, context: CurrentCall) -> Receipt:
+    async def get_receipt(self, request_id: str, context: CurrentContext) -> Receipt:
         row = await self._find(request_id, context, Role.ADMIN)
         provenance = await self._metadata_cache.provenance(row.digest)
         feedback = await self._events.feedback(request_id)
-        kept = await self._image_store.list(request_id)
+        stored = await self._image_store.list(request_id)
         images = [
             ImageLink(
                 number=each.number,
                 digest=each.digest,
                 url=f"/v1/predictions/{request_id}/images/{each.number}",
             )
-            for each in kept
+            for each in stored
         ]
         return _receipt(row, provenance, feedback, images)
 
-    async def history(self, request_id: str, context: CurrentCall) -> FeedbackList:
+    async def list_feedback(self, request_id: str, context: CurrentContext) -> FeedbackList:
         await self._find(request_id, context, Role.ADMIN)
         return FeedbackList(
             feedback=[
@@ -101,31 +103,31 @@ class Receipts:
             ]
         )
 
-    async def image(
-        self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentCall
+    async def get_image(
+        self, request_id: str, number: Annotated[int, Path(ge=0, lt=MOST)], context: CurrentContext
     ) -> Response:
         await self._find(request_id, context, Role.SCIENTIST, Role.ADMIN)
         found = await self._image_store.image(request_id, number)
         if found is None:
-            raise NotFound(f"there is no image {number} of prediction {request_id}, or no more")
+            raise NotFound(f"prediction {request_id} has no image {number}, or it was deleted")
         return Response(
             found.content,
             media_type=kind_of(found.content),
             headers={**INERT, "slipway-digest": found.digest},
         )
 
-    async def give_feedback(
-        self, request_id: str, said: FeedbackRequest, context: CurrentCall
+    async def create_feedback(
+        self, request_id: str, body: FeedbackRequest, context: CurrentContext
     ) -> FeedbackAnswer:
         row = await self._find(request_id, context, Role.SERVICE)
-        found = judge(await self._metadata_cache.outputs(row.digest), row.response, said.label)
+        found = judge(await self._metadata_cache.outputs(row.digest), row.response, body.label)
         event = FeedbackEvent(
             feedback_id=new_id(),
             request_id=request_id,
             time=datetime.now(UTC),
             subject=context.caller.subject,
             label=found.label,
-            comment=said.comment,
+            comment=body.comment,
             rows=found.rows,
             correct=found.correct,
         )
@@ -135,41 +137,32 @@ class Receipts:
         return FeedbackAnswer.model_validate(event.model_dump())
 
     async def _find(self, request_id: str, context: RequestContext, *others: Role) -> Row[Any]:
-        """The logged prediction, also one of a moment ago: the caller's own; with one of the other
-        roles anybody's.
+        """Return a logged prediction of the caller, or of any caller with one of the roles.
 
-        A service account needs a grant of the model for that. What is not to be seen does not
-        exist. Raises NotFound.
+        A service account also needs a grant of the model. Raises NotFound, also for a prediction
+        that the caller may not see.
         """
         row = await self._logged(request_id) if PATTERN.fullmatch(request_id) else None
         caller = context.caller
         if row is not None and row.subject == caller.subject:
             return row
-        may = caller.roles & set(others)
-        if (
-            row is None
-            or not may
-            or (
-                may == {Role.SERVICE}
-                and not self._grants.snapshot.find(caller, row.model, context.arrived)
-            )
-        ):
-            raise NotFound(f"there is no prediction {request_id}")
-        return row
+        roles = caller.roles & set(others)
+        if row is not None and roles:
+            granted = self._grants.snapshot.find
+            if roles != {Role.SERVICE} or granted(caller, row.model, context.arrived):
+                return row
+        raise NotFound(f"prediction {request_id} does not exist")
 
     async def _logged(self, request_id: str) -> Row[Any] | None:
         row = await self._events.prediction(request_id)
-        if row is None:
+        if row is None:  # the event of a recent prediction may be in the spool
             await self._shipper.flush()
             row = await self._events.prediction(request_id)
         return row
 
 
 def _receipt(
-    row: Row[Any],
-    provenance: dict[str, Any],
-    feedback: Row[Any] | None,
-    images: list[ImageLink],
+    row: Row[Any], provenance: dict[str, Any], feedback: Row[Any] | None, images: list[ImageLink]
 ) -> Receipt:
     dataset = provenance.get("dataset")
     return Receipt(
@@ -196,7 +189,7 @@ def _receipt(
 
 
 def _content(body: str | None) -> Any:
-    """A logged body as JSON; as text when it is not (a malformed request is logged too)."""
+    """Return a logged body as JSON, or as text for a malformed request."""
     if body is None:
         return None
     try:

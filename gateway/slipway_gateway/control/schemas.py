@@ -1,4 +1,4 @@
-"""What goes in and out under ``/v1``: camelCase JSON, described for OpenAPI."""
+"""Schemas of requests and responses under ``/v1``: camelCase JSON, described for OpenAPI."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Self
@@ -36,7 +36,7 @@ HEART |= {"exang": 0, "oldpeak": 2.3, "slope": 3, "ca": 0, "thal": 6}
 
 
 class Schema(BaseModel):
-    """camelCase outside."""
+    """A model with camelCase names in JSON."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
@@ -48,11 +48,11 @@ class RequestSchema(Schema, CallerBody):
 
 
 class Me(Schema):
-    """The caller, as the token says."""
+    """The caller, from the token."""
 
     subject: str = Field(
         description=(
-            "how receipts, usage, grants and the audit name the caller: `user:ada` or "
+            "name of the caller in receipts, usage, grants and the audit: `user:ada` or "
             "`client:nightly`"
         )
     )
@@ -64,27 +64,28 @@ class Me(Schema):
 
 
 class ModelAnswer(Schema):
-    """A model and what it is doing."""
+    """A model and its state."""
 
     name: str
     ready: bool
-    version: str | None = Field(description="the version with the largest share of the traffic")
+    version: str | None = Field(description="version with the largest share of the traffic")
     digest: str | None = Field(description="sha256:… of that version's artifact")
-    message: str = Field(description="what the Ready condition says")
+    message: str = Field(description="message of the Ready condition")
     signature: Signature | None = Field(
-        description="inputs and outputs; null while the version cannot be asked"
+        description="inputs and outputs; null while the version is unavailable"
     )
 
 
 class ModelList(Schema):
-    """Every model that is granted to the caller, by name."""
+    """The models that are granted to the caller, sorted by name."""
 
     models: list[ModelAnswer]
 
 
 def _loads(content: bytes) -> Any:
-    """orjson takes half the time; pydantic's parser reads NaN, too, so that the signature can
-    refuse it by the input's name.
+    """Parse JSON with orjson, or with pydantic for NaN.
+
+    orjson needs half the time. The signature then rejects NaN with the name of the input.
     """
     try:
         return orjson.loads(content)
@@ -93,8 +94,9 @@ def _loads(content: bytes) -> Any:
 
 
 def _are_rows(given: Any) -> Any:
-    """Stop at the first item that is no object. pydantic would copy all of them, and make an error
-    of each.
+    """Validate that every item is an object.
+
+    pydantic's own validator would copy all items and create an error for each invalid one.
     """
     if not isinstance(given, list):
         raise PydanticCustomError("list_type", "is not a list of rows")
@@ -103,7 +105,7 @@ def _are_rows(given: Any) -> Any:
     wrong = next((index for index, row in enumerate(given) if type(row) is not dict), None)
     if wrong is not None:
         raise PydanticCustomError(
-            "dict_type", "row {row} is not an object with every input by its name", {"row": wrong}
+            "dict_type", "row {row} is not an object of inputs by name", {"row": wrong}
         )
     return given
 
@@ -112,21 +114,23 @@ Rows = Annotated[list[dict[str, Any]], SkipValidation, AfterValidator(_are_rows)
 
 
 class PredictionRequest(RequestSchema):
-    """Rows of named features. Missing values are null where the signature allows them."""
+    """Rows of named features. A missing value is null where the signature allows it."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"instances": [HEART]}]}
     )
 
     instances: Rows = Field(
-        description="one object a row, with every input by its name",
+        description="one object for each row, with the inputs by name",
         json_schema_extra={"minItems": 1},
     )
 
     @classmethod
     def of_body(cls, content: bytes, limit: int) -> Self:
-        """Raises RequestValidationError with the first error, and TooManyValues when there are more
-        than ``limit``.
+        """Return the validated request of a JSON body.
+
+        Raises RequestValidationError with the first error, and TooManyValues for more than
+        ``limit`` values.
         """
         try:
             return cls.model_validate(read_json(content, limit, _loads))
@@ -140,17 +144,17 @@ class PredictionRequest(RequestSchema):
 
 
 class FeaturesAnswer(Schema):
-    """Where values come from that the caller did not give."""
+    """The feature set of the looked-up inputs and its freshness."""
 
     name: str
-    newest: date = Field(description="day of the newest fact that they know of")
-    age_seconds: float = Field(description="since the end of that day, UTC")
+    newest: date = Field(description="day of the newest fact in the feature set")
+    age_seconds: float = Field(description="seconds since the end of that day in UTC")
     computed: datetime
-    synthetic: bool = Field(description="whether the facts are generated")
+    synthetic: bool = Field(description="true: the facts are generated")
 
 
 class PredictionAnswer(Schema):
-    """One object a row, in the order of the request, and which version said so."""
+    """The predictions, one object for each row in request order, and the version they are from."""
 
     predictions: list[dict[str, Any]] = Field(examples=[[{"label": 1, "probability": 0.93}]])
     request_id: str
@@ -158,12 +162,12 @@ class PredictionAnswer(Schema):
     version: str
     digest: str
     features: FeaturesAnswer | None = Field(
-        default=None, description="only when inputs were looked up"
+        default=None, description="present if inputs were looked up"
     )
 
 
 class FeedbackRequest(RequestSchema):
-    """What became known after a prediction."""
+    """The true outcome of a prediction, a comment, or both."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -176,14 +180,14 @@ class FeedbackRequest(RequestSchema):
     comment: str | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _is_not_empty(self) -> Self:
         if self.label is None and self.comment is None:
-            raise ValueError("give a label, a comment, or both")
+            raise ValueError("has neither label nor comment; send at least one")
         return self
 
     @field_validator("label", "comment")
     @classmethod
-    def _can_be_kept(cls, value: Any) -> Any:
+    def _can_be_stored(cls, value: Any) -> Any:
         try:
             content = orjson.dumps(value)
         except orjson.JSONEncodeError:
@@ -196,7 +200,7 @@ class FeedbackRequest(RequestSchema):
 
 
 class FeedbackAnswer(Schema):
-    """Feedback as it was written down."""
+    """Stored feedback."""
 
     feedback_id: str
     request_id: str
@@ -207,21 +211,21 @@ class FeedbackAnswer(Schema):
 
 
 class FeedbackList(Schema):
-    """What was said of a prediction, corrections first."""
+    """Feedback on a prediction, newest first."""
 
     feedback: list[FeedbackAnswer]
 
 
 class ImageLink(Schema):
-    """An image that a prediction was made from."""
+    """An input image of a prediction."""
 
     number: int
-    digest: str = Field(description="sha256:… of the file as it was sent")
+    digest: str = Field(description="sha256:… of the uploaded file")
     url: str
 
 
 class Dataset(Schema):
-    """What the version was trained on."""
+    """The training dataset of a version."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -232,33 +236,33 @@ class Dataset(Schema):
 
 
 class Receipt(Schema):
-    """The whole story of one prediction."""
+    """The complete record of one prediction."""
 
     request_id: str
     time: datetime
     model: str
     version: str
     digest: str
-    run_id: str | None = Field(description="MLflow run that made the version")
+    run_id: str | None = Field(description="MLflow run that created the version")
     dataset: Dataset | None
     git_revision: str | None
     image: str | None = Field(description="container image that trained the version")
     role: str = Field(description="traffic role of the version: live, canary, previous, draining")
     caller: str = Field(
-        description="`user:` and `sub` of the token; of a service account `client:` and its id"
+        description="`user:` and `sub` of the token, or `client:` and the id of a service account"
     )
-    decision: str = Field(description="the access rule that let the caller in")
+    decision: str = Field(description="the access rule that allowed the request")
     protocol: str
     status: int
     latency_ms: float
-    request: Any = Field(description="V2 request; null when it was over the limit of the log")
-    response: Any = Field(description="V2 response; null when it was over the limit of the log")
+    request: Any = Field(description="V2 request; null if it exceeded the size limit of the log")
+    response: Any = Field(description="V2 response; null if it exceeded the size limit of the log")
     feedback: FeedbackAnswer | None
-    images: list[ImageLink] = Field(description="the uploaded files, as long as they are kept")
+    images: list[ImageLink] = Field(description="the uploaded files that are still stored")
 
 
 class Problem(Schema):
-    """RFC 9457."""
+    """An error response as problem details (RFC 9457)."""
 
     type: str = "about:blank"
     title: str

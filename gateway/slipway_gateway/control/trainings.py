@@ -1,4 +1,4 @@
-"""Trainings under ``/v1``: Jobs from the template that a Model names."""
+"""Training Jobs under ``/v1``, created from the template that a Model names."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.modeljobs import ModelJobs
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import NotFound
 from slipway_gateway.inference.routing import Routes
@@ -30,7 +30,7 @@ from slipway_gateway.jobs.submission import (
 
 
 class TrainingRequest(RequestSchema):
-    """Parameters by name. Which there are, and what they may be, is in the list of trainings."""
+    """Parameters by name. The list of trainings contains their JSON Schema."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"parameters": {"C": 0.1, "seed": 7}}]}
@@ -40,35 +40,31 @@ class TrainingRequest(RequestSchema):
 
 
 class Training(Schema):
-    """A Job that trains, for as long as the cluster keeps it."""
+    """A training Job, available until the cluster deletes it."""
 
     training_id: str = Field(description="name of the Job")
     model: str
     state: JobState
     parameters: dict[str, Any]
-    submitted_by: str = Field(description="who asked for it: `user:ada`")
+    submitted_by: str = Field(description="caller that submitted the Job: `user:ada`")
     created: datetime
     finished: datetime | None
-    reason: str | None = Field(description="why it failed, as the cluster says it")
+    reason: str | None = Field(description="reason of a failure, from the Job's status")
     result: dict[str, Any] | None = Field(
         default=None,
-        description=(
-            "what the Job said at its end: version, metrics with their baseline; not in lists"
-        ),
+        description="output of the Job: version, metrics with their baseline; absent in lists",
     )
 
 
 class TrainingList(Schema):
-    """The newest first."""
+    """Trainings, newest first, and the JSON Schema of their parameters."""
 
-    parameters: dict[str, Any] = Field(
-        description="JSON Schema of what a training of this model takes"
-    )
+    parameters: dict[str, Any] = Field(description="JSON Schema of the training parameters")
     trainings: list[Training]
 
 
 class Trainings:
-    """The routes."""
+    """The training routes."""
 
     def __init__(
         self, routes: Routes, submissions: Submissions, readers: LogReaders, audit: Audit
@@ -80,63 +76,67 @@ class Trainings:
 
     def router(self) -> APIRouter:
         router = APIRouter(
-            prefix="/v1/models/{model}/trainings", responses=PROBLEMS, tags=["training"]
+            prefix="/v1/models/{model}/trainings", responses=PROBLEMS, tags=["trainings"]
         )
-        router.post("", status_code=202, summary="Train a new version")(self.train)
-        router.get("", summary="Trainings, and what they take")(self.list)
-        router.get("/{job}", summary="One training")(self.get)
-        router.delete("/{job}", status_code=204, summary="Cancel a training")(self.cancel)
+        router.post("", status_code=202, summary="Create a training")(self.create_training)
+        router.get("", summary="List trainings and the schema of their parameters")(
+            self.list_trainings
+        )
+        router.get("/{job}", summary="Return a training")(self.get_training)
+        router.delete("/{job}", status_code=204, summary="Cancel a training")(self.cancel_training)
         router.get(
-            "/{job}/logs", summary="The log of a training", response_class=StreamingResponse
-        )(self.logs)
+            "/{job}/logs", summary="Return the logs of a training", response_class=StreamingResponse
+        )(self.get_training_logs)
         return router
 
-    async def train(
+    async def create_training(
         self,
         model: str,
-        asked: TrainingRequest,
-        context: CurrentCall,
+        body: TrainingRequest,
+        context: CurrentContext,
         response: Response,
         key: IdempotencyKey = None,
     ) -> Training:
         template = await self._template(model)
-        check(schema_of(template), asked.parameters)
-        name, args = template["metadata"]["name"], list(arguments(asked.parameters))
+        check(schema_of(template), body.parameters)
+        name, args = template["metadata"]["name"], list(arguments(body.parameters))
         job = await self._jobs.begin(
-            model, name, args, {"parameters": asked.parameters}, context, key, response
+            model, name, args, {"parameters": body.parameters}, context, key, response
         )
         return _training(model, job)
 
-    async def list(self, model: str) -> TrainingList:
+    async def list_trainings(self, model: str) -> TrainingList:
         template = await self._template(model)
         jobs = await self._jobs.all(model)
         return TrainingList(
             parameters=schema_of(template), trainings=[_training(model, job) for job in jobs]
         )
 
-    async def get(self, model: str, job: str) -> Training:
+    async def get_training(self, model: str, job: str) -> Training:
         found = await self._jobs.find(model, job)
         return _training(model, found, await self._submissions.result(found))
 
-    async def cancel(self, model: str, job: str, context: CurrentCall) -> None:
+    async def cancel_training(self, model: str, job: str, context: CurrentContext) -> None:
         await self._jobs.cancel(model, job, context)
 
-    async def logs(
+    async def get_training_logs(
         self,
         model: str,
         job: str,
-        follow: Annotated[bool, Query(description="go on until the training is over")] = False,
+        follow: Annotated[
+            bool, Query(description="follow the log until the training ends")
+        ] = False,
     ) -> StreamingResponse:
         found = await self._jobs.find(model, job)
         lines = self._submissions.lines(found["metadata"]["name"], follow=follow)
         return StreamingResponse(await self._readers.stream(lines), media_type="text/plain")
 
     async def _template(self, model: str) -> Manifest:
-        """The CronJob. Raises NotFound, Unavailable."""
+        """Return the CronJob with the Job template. Raises NotFound, Unavailable."""
         training = self._routes.get(model).model.spec.training
         if training is None:
             raise NotFound(
-                f"model {model} has no training: its spec.training names no Job template"
+                f"model {model} has no training Job; set spec.training.template of the Model"
             )
         return await self._submissions.template(training.template)
 

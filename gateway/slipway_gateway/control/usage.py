@@ -1,4 +1,4 @@
-"""``/v1/usage``: what a caller has used, from the ledger."""
+"""Usage of a caller under ``/v1/usage``, from the ledger."""
 
 from datetime import UTC, date, datetime
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BeforeValidator, Field
 
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import Schema
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.eventlog.shipper import Shipper
@@ -14,14 +14,12 @@ from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.ledger import Ledger
 
-# pydantic alone would take a number for seconds since 1970.
+# pydantic parses a number as seconds since 1970; the API accepts ISO 8601 only.
 Day = Annotated[date, BeforeValidator(date.fromisoformat)]
 
 
 class UsageEntry(Schema):
-    """Predictions of one UTC day by one policy that were answered, and not by a failure of the
-    server.
-    """
+    """The number of predictions in one UTC day under one policy, without server errors."""
 
     day: date
     policy: str
@@ -29,7 +27,7 @@ class UsageEntry(Schema):
 
 
 class UsageAnswer(Schema):
-    """By day, the first one first."""
+    """Usage entries, oldest day first."""
 
     subject: str
     total: int = Field(description="sum of the entries")
@@ -37,46 +35,44 @@ class UsageAnswer(Schema):
 
 
 class Usage:
-    """The route."""
+    """The usage route."""
 
     def __init__(self, ledger: Ledger, shipper: Shipper) -> None:
         self._ledger = ledger
         self._shipper = shipper
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
-        router.get("/usage", summary="What I have used")(self.usage)
+        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["usage"])
+        router.get("/usage", summary="Return your usage by day and policy")(self.get_usage)
         return router
 
-    async def usage(
+    async def get_usage(
         self,
-        context: CurrentCall,
+        context: CurrentContext,
         subject: Annotated[
             str | None,
             Query(
                 max_length=210,
                 description=(
-                    "whose, for admins: `user:ada` or `client:nightly`; a bare name is a "
-                    "person's. Your own without it"
+                    "another caller, for admins: `user:ada` or `client:nightly`; a name without "
+                    "prefix is a user; default: yourself"
                 ),
             ),
         ] = None,
         first: Annotated[
-            Day | None, Query(description="first UTC day; without it the first of this month")
+            Day | None, Query(description="first UTC day; default: the first day of this month")
         ] = None,
-        last: Annotated[Day | None, Query(description="last UTC day; without it today")] = None,
+        last: Annotated[Day | None, Query(description="last UTC day; default: today")] = None,
     ) -> UsageAnswer:
         caller, today = context.caller, datetime.now(UTC).date()
-        whose = caller.subject if subject is None else subjects.read(subject)
-        if whose != caller.subject and Role.ADMIN not in caller.roles:
-            raise Forbidden(
-                "the usage of others is for the role admin; leave out subject to see your own"
-            )
+        requested = caller.subject if subject is None else subjects.read(subject)
+        if requested != caller.subject and Role.ADMIN not in caller.roles:
+            raise Forbidden("subject requires the role admin; omit it to get your own usage")
         await self._shipper.flush()
-        rows = await self._ledger.usage(whose, first or today.replace(day=1), last or today)
+        rows = await self._ledger.usage(requested, first or today.replace(day=1), last or today)
         entries = [
             UsageEntry(day=row.day, policy=row.policy, requests=row.requests) for row in rows
         ]
         return UsageAnswer(
-            subject=whose, total=sum(entry.requests for entry in entries), entries=entries
+            subject=requested, total=sum(entry.requests for entry in entries), entries=entries
         )

@@ -1,6 +1,4 @@
-"""Users and groups under ``/v1``: the identity provider keeps them, administrators manage them
-here, and each may leave.
-"""
+"""Users and groups under ``/v1``, stored by the identity provider and managed over SCIM."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -11,13 +9,13 @@ from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
 from slipway_gateway.eventlog.deprovisioned import is_missed
 from slipway_gateway.eventlog.erasure import erase
 from slipway_gateway.identity import subjects
-from slipway_gateway.identity.roles import PEOPLE, Role
+from slipway_gateway.identity.roles import USER_ROLES, Role
 from slipway_gateway.people.accounts import Accounts, members
 from slipway_gateway.people.scim import Resource, Scim
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
@@ -26,24 +24,24 @@ Name = Annotated[str, Path(max_length=200)]
 
 
 class UserContent(Schema):
-    """An account. Neither passwords nor anything made from them leave the provider."""
+    """A user account, without passwords and password hashes."""
 
     name: str = Field(description="`sub` of the user's tokens")
     display_name: str | None
     emails: list[str]
     groups: list[str]
-    active: bool = Field(description="false: disabled, nothing lets the user in")
+    active: bool = Field(description="false: the account is disabled and every token is rejected")
     created: datetime | None
 
 
 class UserList(Schema):
-    """All users, by name."""
+    """All users, sorted by name."""
 
     users: list[UserContent]
 
 
 class UserChange(RequestSchema):
-    """What of a user can be changed here."""
+    """A change of a user."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,85 +49,96 @@ class UserChange(RequestSchema):
 
 
 class GroupContent(Schema):
-    """A group and its members' names."""
+    """A group and the names of its members."""
 
     name: str
     members: list[str]
 
 
 class GroupList(Schema):
-    """All groups, by name."""
+    """All groups, sorted by name."""
 
     groups: list[GroupContent]
 
 
 class Users:
-    """The routes. A change is in the audit if the provider took it, and only then; but for a break
-    between its answer and our commit.
+    """The user and group routes.
+
+    The audit contains exactly the changes that the provider accepted, except for a crash between
+    the provider's response and the commit.
     """
 
     def __init__(self, accounts: Accounts | None, database: Database) -> None:
-        self._given = accounts
+        self._configured = accounts
         self._database = database
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
-        router.get("/users", summary="All users")(self.users)
-        router.get("/users/{user}", summary="One user")(self.user)
-        router.patch("/users/{user}", summary="Disable or enable a user")(self.change_user)
-        router.delete(
-            "/users/{user}", status_code=204, summary="Delete a user, and their name from the log"
+        users = APIRouter(prefix="/v1/users", tags=["users"])
+        users.get("", summary="List users")(self.list_users)
+        users.get("/{user}", summary="Return a user")(self.get_user)
+        users.patch("/{user}", summary="Disable or enable a user")(self.update_user)
+        users.delete(
+            "/{user}", status_code=204, summary="Delete a user and erase the name from the log"
         )(self.delete_user)
-        router.get("/groups", summary="All groups")(self.groups)
-        router.put(
-            "/groups/{group}/members/{user}", status_code=204, summary="Put a user into a group"
-        )(self.add_member)
-        router.delete(
-            "/groups/{group}/members/{user}", status_code=204, summary="Take a user out of a group"
+        groups = APIRouter(prefix="/v1/groups", tags=["groups"])
+        groups.get("", summary="List groups")(self.list_groups)
+        groups.put("/{group}/members/{user}", status_code=204, summary="Add a user to a group")(
+            self.add_member
+        )
+        groups.delete(
+            "/{group}/members/{user}", status_code=204, summary="Remove a user from a group"
         )(self.remove_member)
+        router = APIRouter(responses=PROBLEMS)
+        router.include_router(users)
+        router.include_router(groups)
         router.delete(
-            "/me", status_code=204, summary="Delete my account, and my name from the log"
-        )(self.leave)
+            "/v1/me",
+            status_code=204,
+            tags=["account"],
+            summary="Delete your account and erase its name from the log",
+        )(self.delete_me)
         return router
 
-    async def users(self) -> UserList:
+    async def list_users(self) -> UserList:
         found = [_user(each) async for each in self._scim.all("Users")]
         return UserList(users=sorted(found, key=lambda each: each.name))
 
-    async def user(self, user: Name) -> UserContent:
+    async def get_user(self, user: Name) -> UserContent:
         return _user(await self._scim.one("Users", await self._accounts.id_of(user)))
 
-    async def change_user(self, user: Name, said: UserChange, context: CurrentCall) -> UserContent:
-        _not_oneself(context, user)
+    async def update_user(
+        self, user: Name, body: UserChange, context: CurrentContext
+    ) -> UserContent:
+        _check_is_other(context, user)
         key = await self._accounts.id_of(user)
         async with self._database.transaction() as connection:
-            await note(
-                connection,
-                context,
-                "user.enable" if said.active else "user.disable",
-                f"users/{user}",
-            )
+            action = "user.enable" if body.active else "user.disable"
+            await note(connection, context, action, f"users/{user}")
             changed = await self._scim.patch(
-                "Users", key, op="replace", path="active", value=said.active
+                "Users", key, op="replace", path="active", value=body.active
             )
-        await self._look_again()
+        await self._refresh()
         return _user(changed)
 
-    async def delete_user(self, user: Name, context: CurrentCall) -> None:
-        _not_oneself(context, user)
+    async def delete_user(self, user: Name, context: CurrentContext) -> None:
+        _check_is_other(context, user)
         await self._delete(user, context)
 
-    async def leave(self, context: CurrentCall) -> None:
+    async def delete_me(self, context: CurrentContext) -> None:
         if Role.ADMIN in context.caller.roles:
             raise Conflict(
-                "an admin cannot leave: another admin has to take you out of the group first"
+                "the account of an admin cannot be deleted; another admin must first remove you "
+                "from the group admin"
             )
         if Role.SERVICE in context.caller.roles:
-            raise Conflict("a service account is no user of the identity provider")
+            raise Conflict("a service account has no user account at the identity provider")
         await self._delete(context.caller.account, context)
 
     async def _delete(self, user: str, context: RequestContext) -> None:
-        """Also what is left here of an account that is not there any more."""
+        """Delete the account at the provider and erase its name from the log.
+
+        For an account that the provider has already deleted, only erase the name.
+        """
         key: str | None = None
         try:
             key = await self._accounts.id_of(user)
@@ -141,13 +150,13 @@ class Users:
             await erase(connection, subjects.user(user))
             if key is not None:
                 await self._scim.delete("Users", key)
-        await self._look_again()
+        await self._refresh()
 
-    async def _look_again(self) -> None:
-        with suppress(Unavailable):  # it is done, and the next look will tell
+    async def _refresh(self) -> None:
+        with suppress(Unavailable):  # the change is made; the next periodic refresh retries
             await self._accounts.look()
 
-    async def groups(self) -> GroupList:
+    async def list_groups(self) -> GroupList:
         found, names = await self._named_groups(), self._accounts.names
         return GroupList(
             groups=[
@@ -158,58 +167,58 @@ class Users:
             ]
         )
 
-    async def add_member(self, group: Name, user: Name, context: CurrentCall) -> None:
+    async def add_member(self, group: Name, user: Name, context: CurrentContext) -> None:
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group)
-        if known is None and group not in PEOPLE:
-            raise NotFound(f"there is no group {group}")
+        if known is None and group not in USER_ROLES:
+            raise NotFound(f"group {group} does not exist")
         async with self._database.transaction() as connection:
             await note(connection, context, "group.add", f"groups/{group}/members/{user}")
-            if known is None:  # a provider may keep no group without members
+            if known is None:  # a provider may delete a group without members
                 await self._scim.create_group(group, key)
             else:
                 await self._scim.add_member(known["id"], key)
-        await self._look_again()
+        await self._refresh()
 
-    async def remove_member(self, group: Name, user: Name, context: CurrentCall) -> None:
+    async def remove_member(self, group: Name, user: Name, context: CurrentContext) -> None:
         if group == Role.ADMIN:
-            _not_oneself(context, user)
+            _check_is_other(context, user)
         key = await self._accounts.id_of(user)
         known = (await self._named_groups()).get(group, {})
-        # A provider names members by id, as SCIM says, or by name, as Canaille does.
+        # A provider identifies members by id, as SCIM requires, or by name, as Canaille does.
         member = next((each for each in members(known) if each in (key, user)), None)
         if member is None:
-            raise NotFound(f"there is no user {user} in group {group}")
+            raise NotFound(f"user {user} is not a member of group {group}")
         async with self._database.transaction() as connection:
             await note(connection, context, "group.remove", f"groups/{group}/members/{user}")
             await self._scim.remove_member(known, member)
-        await self._look_again()
+        await self._refresh()
 
     async def _named_groups(self) -> dict[str, Resource]:
         return {str(group["displayName"]): group async for group in self._scim.all("Groups")}
 
     @property
     def _accounts(self) -> Accounts:
-        if self._given is None:
+        if self._configured is None:
             raise NotFound(
-                "users are not managed here: set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID "
+                "user management is not configured; set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID "
                 "and SLIPWAY_SCIM_CLIENT_SECRET"
             )
-        return self._given
+        return self._configured
 
     @property
     def _scim(self) -> Scim:
         return self._accounts.scim
 
 
-def _not_oneself(context: RequestContext, user: str) -> None:
-    """So there is always an admin left."""
+def _check_is_other(context: RequestContext, user: str) -> None:
+    """Raise Conflict if the caller is the user, so that at least one admin always remains."""
     if context.caller.subject == subjects.user(user):
-        raise Conflict("not to yourself: another admin has to do that")
+        raise Conflict("an admin cannot change their own account; another admin must do it")
 
 
 def _user(resource: Resource) -> UserContent:
-    """Only what is named here gets out, whatever the provider sends."""
+    """Return the listed attributes of a SCIM user; the response contains no others."""
     full = (resource.get("name") or {}).get("formatted")
     created: Any = (resource.get("meta") or {}).get("created")
     return UserContent(

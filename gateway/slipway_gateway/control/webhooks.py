@@ -1,6 +1,4 @@
-"""Completion webhooks under ``/v1``: a caller names a URL, and hears there of the end of each task
-of theirs.
-"""
+"""Completion webhooks under ``/v1``: the gateway sends an event to a URL when a task ends."""
 
 import base64
 import secrets
@@ -11,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from sqlalchemy import Row
 
-from slipway_gateway.control.route import PROBLEMS, CurrentCall
+from slipway_gateway.control.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import NotFound
 from slipway_gateway.http.outbound import Outbound
@@ -22,7 +20,7 @@ SECRET_BYTES = 32
 
 
 class WebhookRequest(RequestSchema):
-    """Where to."""
+    """The URL of a webhook."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"url": "https://example.com/slipway"}]}
@@ -34,24 +32,28 @@ class WebhookRequest(RequestSchema):
 
 
 class Webhook(Schema):
-    """A subscription."""
+    """A webhook and the state of its deliveries."""
 
     webhook_id: str
     url: str
     created: datetime | None = None
-    delivered: datetime | None = Field(default=None, description="the last good delivery")
-    failed: datetime | None = Field(default=None, description="the last one that failed")
-    problem: str | None = Field(default=None, description="why it failed")
+    delivered: datetime | None = Field(
+        default=None, description="time of the last successful delivery"
+    )
+    failed: datetime | None = Field(default=None, description="time of the last failed delivery")
+    problem: str | None = Field(default=None, description="reason of the last failure")
     verified: datetime | None = Field(
-        default=None, description="when the URL answered the challenge; nothing else is sent before"
+        default=None,
+        description="time at which the URL answered the challenge; no event is sent before",
     )
     disabled: datetime | None = Field(
-        default=None, description="when it was given up; delete it, and register the URL again"
+        default=None,
+        description="time at which deliveries stopped; delete the webhook and create it again",
     )
 
 
 class NewWebhook(Webhook):
-    """With its secret, which is shown this once."""
+    """A new webhook with its secret, which no later response contains."""
 
     secret: str = Field(
         description=(
@@ -61,46 +63,50 @@ class NewWebhook(Webhook):
 
 
 class WebhookList(Schema):
-    """The oldest first."""
+    """Webhooks, oldest first."""
 
     webhooks: list[Webhook]
 
 
 class Webhooks:
-    """The routes."""
+    """The webhook routes."""
 
     def __init__(self, deliveries: Deliveries, outbound: Outbound) -> None:
         self._deliveries = deliveries
         self._outbound = outbound
 
     def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1/webhooks", responses=PROBLEMS, tags=["tasks"])
-        router.post("", status_code=201, summary="Be told when tasks end")(self.subscribe)
-        router.get("", summary="Your webhooks")(self.list)
-        router.delete("/{webhook_id}", status_code=204, summary="Be told no more")(self.unsubscribe)
+        router = APIRouter(prefix="/v1/webhooks", responses=PROBLEMS, tags=["webhooks"])
+        router.post("", status_code=201, summary="Create a webhook for the end of your tasks")(
+            self.create_webhook
+        )
+        router.get("", summary="List your webhooks")(self.list_webhooks)
+        router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")(
+            self.delete_webhook
+        )
         return router
 
-    async def subscribe(self, asked: WebhookRequest, context: CurrentCall) -> NewWebhook:
-        place = await self._outbound.check("url", asked.url)
+    async def create_webhook(self, body: WebhookRequest, context: CurrentContext) -> NewWebhook:
+        destination = await self._outbound.check("url", body.url)
         webhook_id, secret = new_id(), secrets.token_bytes(SECRET_BYTES)
         await self._deliveries.subscribe(
-            webhook_id, context.caller.subject, url=asked.url, host=place.host, secret=secret
+            webhook_id, context.caller.subject, url=body.url, host=destination.host, secret=secret
         )
         return NewWebhook(
             webhook_id=webhook_id,
-            url=asked.url,
+            url=body.url,
             secret="whsec_" + base64.b64encode(secret).decode(),
         )
 
-    async def list(self, context: CurrentCall) -> WebhookList:
+    async def list_webhooks(self, context: CurrentContext) -> WebhookList:
         found = await self._deliveries.subscriptions(context.caller.subject)
         return WebhookList(webhooks=[_described(row) for row in found])
 
-    async def unsubscribe(self, webhook_id: str, context: CurrentCall) -> None:
+    async def delete_webhook(self, webhook_id: str, context: CurrentContext) -> None:
         if not await self._deliveries.unsubscribe(
             context.caller.subject, webhook_id.replace("\0", "")
         ):
-            raise NotFound(f"there is no webhook {webhook_id}")
+            raise NotFound(f"webhook {webhook_id} does not exist")
 
 
 def _described(row: Row[Any]) -> Webhook:

@@ -1,3 +1,1 @@
-"""What every request meets first: who calls, whether they are let in, and who answers, now or
-later.
-"""
+"""The edge of the gateway: authentication, authorization and dispatch of every request."""

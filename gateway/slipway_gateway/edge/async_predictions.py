@@ -1,6 +1,4 @@
-"""``Prefer: respond-async`` (RFC 7240) on a prediction: it is written down as a task and answered
-202.
-"""
+"""Asynchronous predictions: ``Prefer: respond-async`` (RFC 7240) stores a task and returns 202."""
 
 import hashlib
 import logging
@@ -30,16 +28,16 @@ from slipway_gateway.threads import run
 log = logging.getLogger(__name__)
 
 PREDICTIONS = frozenset({"predict", "predict-version"})
-"""Names of the rules that may be answered later."""
-ASKED = re.compile(rb"(?:^|,)\s*respond-async\s*(?:$|[;,])", re.IGNORECASE)
-KEPT = (b"content-type", b"content-encoding", binary.HEADER)
-"""Headers that the answer depends on."""
+"""Names of the rules with asynchronous responses."""
+RESPOND_ASYNC = re.compile(rb"(?:^|,)\s*respond-async\s*(?:$|[;,])", re.IGNORECASE)
+STORED_HEADERS = (b"content-type", b"content-encoding", binary.HEADER)
+"""Request headers that the response depends on."""
 KEY = re.compile(rb"[\x21-\x7e]{1,255}")
 RETRY_AFTER = b"1"
 
 
 class AsyncPredictions:
-    """What can be known to be wrong is refused at once; the rest is for a worker to find out."""
+    """Validates predictions and stores them as tasks. A worker may still find an error."""
 
     def __init__(
         self,
@@ -60,21 +58,26 @@ class AsyncPredictions:
         self._value_limit = value_limit
         self._per_caller = per_caller
 
-    def asked(self, rule: Rule, headers: dict[bytes, bytes]) -> bool:
-        """Whether this is a prediction that may come later. Another preference is no error."""
-        return rule.name in PREDICTIONS and ASKED.search(headers[b"prefer"]) is not None
+    def requested(self, rule: Rule, headers: dict[bytes, bytes]) -> bool:
+        """Return True for a prediction that prefers an asynchronous response.
+
+        Other preferences are ignored, as RFC 7240 requires.
+        """
+        return rule.name in PREDICTIONS and RESPOND_ASYNC.search(headers[b"prefer"]) is not None
 
     async def accept(self, exchange: Exchange, path: str) -> None:
-        """Raises NotFound, InvalidInput, Forbidden, TooManyTasks, Unavailable, and what reading the
-        body raises.
+        """Store the prediction as a task and send 202 with its location.
+
+        Raises NotFound, InvalidInput, Forbidden, KeyReused, TooManyTasks, Unavailable, and the
+        errors of ``Body.read``.
         """
         headers, context = exchange.headers, exchange.context
-        assert context is not None  # noqa: S101  (the access table asks for a token here)
+        assert context is not None  # noqa: S101  (the access table requires a token)
         route = self._routes.get(exchange.names["model"])
         if version := exchange.names.get("version"):
             route.version(version)
-        wanted = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
-        check_headers(headers, self._body_limit, wanted)
+        content_type = JSON if binary.HEADER not in headers else binary.CONTENT_TYPE
+        check_headers(headers, self._body_limit, content_type)
         body = await Body.read(
             exchange.receive, limit=self._body_limit, keep=self._body_limit, share=exchange.share
         )
@@ -87,7 +90,7 @@ class AsyncPredictions:
         found = await self._store.add(task)
         if found.fingerprint != task.fingerprint:
             raise KeyReused
-        if found.task_id == task.task_id and context.permit:  # a repetition costs nothing
+        if found.task_id == task.task_id and context.permit:  # a repetition is free of charge
             context.permit.count()
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)
         location = f"/v1/tasks/{found.task_id}"
@@ -100,21 +103,24 @@ class AsyncPredictions:
         await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
 
     async def _check(self, content: bytes, exchange: Exchange, context: RequestContext) -> None:
-        """Named features by the signature of a version that would be asked now, if one can be."""
+        """Validate named features against the signature of an available version, if there is one.
+
+        Raises InvalidInput, TooManyValues.
+        """
 
         async def once() -> dict[str, object]:
             return {"type": "http.request", "body": content}
 
         receive, limit = unpacked(exchange.headers, once, self._body_limit), self._body_limit
-        plain = await Body.read(receive, limit=limit, keep=limit, share=exchange.share)
-        text = plain.whole or b""
-        asked = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
+        decoded = await Body.read(receive, limit=limit, keep=limit, share=exchange.share)
+        text = decoded.whole or b""
+        request = await run(len(text), PredictionRequest.of_body, text, self._value_limit)
         try:
             signature = await self._metadata_cache.signature(
                 self._routes.pick(exchange.names["model"])
             )
-            check_cells(signature, len(asked.instances), self._value_limit)
-            rows, _ = await self._features.rows(signature, asked.instances)
+            check_cells(signature, len(request.instances), self._value_limit)
+            rows, _ = await self._features.rows(signature, request.instances)
         except Unavailable:
             return
         await run(len(text), signature.request, rows, context.request_id)
@@ -126,7 +132,11 @@ def _task(
     key = headers.get(b"idempotency-key")
     if key is not None and not KEY.fullmatch(key):
         raise InvalidInput("Idempotency-Key", "is not 1 to 255 printable ASCII characters")
-    kept = [[name.decode(), headers[name].decode("latin-1")] for name in KEPT if name in headers]
+    stored = [
+        [name.decode(), headers[name].decode("latin-1")]
+        for name in STORED_HEADERS
+        if name in headers
+    ]
     priority = _priority(headers.get(b"slipway-priority"), context)
     now = datetime.now(UTC)
     return Task(
@@ -137,11 +147,11 @@ def _task(
         decision=context.decision,
         model=model,
         path=path,
-        headers=kept,
+        headers=stored,
         body=content,
         priority=priority,
         key=key.decode() if key else None,
-        fingerprint=hashlib.sha256(orjson.dumps([path, kept, priority]) + content).hexdigest(),
+        fingerprint=hashlib.sha256(orjson.dumps([path, stored, priority]) + content).hexdigest(),
         state=TaskState.QUEUED,
         attempts=0,
         created=now,
@@ -149,15 +159,18 @@ def _task(
     )
 
 
-def _priority(said: bytes | None, context: RequestContext) -> Priority:
-    """That of the caller's policy, or a lower one that is asked for."""
+def _priority(header: bytes | None, context: RequestContext) -> Priority:
+    """Return the priority of the header, or by default that of the caller's policy.
+
+    Raises InvalidInput, and Forbidden for a priority above that of the policy.
+    """
     own = context.grant.policy.priority if context.grant else Priority.NORMAL
-    if said is None:
+    if header is None:
         return own
     try:
-        asked = Priority(said.decode("latin-1").lower())
+        priority = Priority(header.decode("latin-1").lower())
     except ValueError:
         raise InvalidInput("Slipway-Priority", f"is not one of {', '.join(Priority)}") from None
-    if WEIGHT[asked] > WEIGHT[own]:
-        raise Forbidden(f"Slipway-Priority: your policy for this model gives {own}, not {asked}")
-    return asked
+    if WEIGHT[priority] > WEIGHT[own]:
+        raise Forbidden(f"Slipway-Priority: {priority} exceeds {own}, the priority of your policy")
+    return priority

@@ -1,6 +1,4 @@
-"""Who calls: by the token of an account that is still there; who sends bad ones all the time is not
-listened to for a while.
-"""
+"""Authentication: validation of tokens and accounts, with a limit on rejected tokens by address."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -12,12 +10,13 @@ from slipway_gateway.limits.rates import Rates
 from slipway_gateway.people.accounts import Accounts
 
 REFUSED = ":refused"
-"""No policy's name has a colon."""
+"""Name of the bucket for rejected tokens; policy names contain no colon."""
 
 
 class Authenticator:
-    """Tokens, and the rate of bad ones by address. Known callers are never asked whence they
-    come.
+    """Validates tokens and limits rejected tokens by client address.
+
+    The address is determined only for a token that is not cached.
     """
 
     def __init__(
@@ -39,16 +38,16 @@ class Authenticator:
         return client_address(scope, headers, self._proxies)
 
     async def caller(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> Caller:
-        """Raises Unauthenticated, TooMany, Unavailable."""
+        """Return the caller of a request. Raises Unauthenticated, TooMany, Unavailable."""
 
-        def is_tolerable() -> None:
+        def check_rate() -> None:
             if self._refused_per_minute and self._rates.is_empty(
                 (self.address(scope, headers), REFUSED)
             ):
-                raise TooMany("too many bad tokens came from your address", 1, [])
+                raise TooMany("your address sent too many invalid tokens; retry later", 1, [])
 
         try:
-            caller = await self._tokens.caller(headers.get(b"authorization"), is_tolerable)
+            caller = await self._tokens.caller(headers.get(b"authorization"), check_rate)
         except Unauthenticated:
             if self._refused_per_minute and b"authorization" in headers:
                 self._rates.take(
@@ -60,7 +59,8 @@ class Authenticator:
         return caller if self._accounts is None else self._accounts.confirm(caller)
 
     async def confirm_now(self, caller: Caller) -> Caller:
-        """The caller as the identity provider knows them at this moment. Raises Unauthenticated,
-        Forbidden, Unavailable.
+        """Return the caller with the groups that the identity provider confirms now.
+
+        Raises Unauthenticated, Forbidden, Unavailable.
         """
         return caller if self._accounts is None else await self._accounts.confirm_now(caller)

@@ -1,6 +1,4 @@
-"""What is asked of a caller besides the access table: a grant of the model, its rate, its quota,
-and few requests at a time.
-"""
+"""Authorization after the access table: grant of the model, rates, quota and concurrency."""
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
@@ -11,11 +9,11 @@ from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
 
 REQUESTS = ":requests"
-"""No policy's name has a colon."""
+"""Name of the bucket for other requests; policy names contain no colon."""
 
 
 class Authorizer:
-    """In memory, but for a lease now and then."""
+    """Authorizes requests in memory; only a new quota lease requires the database."""
 
     def __init__(
         self,
@@ -41,9 +39,10 @@ class Authorizer:
         self._requests_per_minute = requests_per_minute
 
     async def admit(self, context: RequestContext, rule: Rule, model: str | None) -> None:
-        """Note on the call what let it in; then ``leave`` has to follow.
+        """Authorize a request and store its grant, permit and headers in ``context``.
 
-        Raises Forbidden, TooMany, TooManyAtOnce, Unavailable.
+        The caller must call ``leave`` afterwards. Raises Forbidden, TooMany, TooManyAtOnce,
+        Unavailable.
         """
         self._concurrency.enter(context.caller.subject)
         try:
@@ -73,19 +72,19 @@ class Authorizer:
             )
         if rule.spends is not Spending.PREDICTION:
             return
-        assert context.grant is not None  # noqa: S101  (a path that spends predictions names a model)
+        assert context.grant is not None  # noqa: S101  (a prediction path contains a model)
         policy = context.grant.policy
         rate = policy.predictions_per_minute or self._predictions_per_minute
         context.headers = self._rates.take((subject, policy.name), "predictions", rate)
         if policy.is_metered:
             context.permit = await self._quotas.take(subject, policy, context.arrived)
 
-    def admit_unknown(self, address: str) -> None:
-        """A request without a token, on a route that asks for none. Raises TooMany."""
+    def admit_anonymous(self, address: str) -> None:
+        """Count an unauthenticated request on a public route. Raises TooMany."""
         self._rates.take((address, REQUESTS), "requests", self._requests_per_minute)
 
     def leave(self, context: RequestContext) -> None:
-        """At the end of a request that was let in."""
+        """Release the concurrency and the unused permit at the end of an authorized request."""
         self._concurrency.leave(context.caller.subject)
         if context.permit is not None:
             context.permit.settle()

@@ -1,6 +1,4 @@
-"""The first thing a request meets: its id, the access table, the caller; then the hot path or the
-control API.
-"""
+"""The ASGI entry: request id, access table and authorization, then V2 or the control API."""
 
 import asyncio
 import logging
@@ -40,13 +38,11 @@ log = logging.getLogger(__name__)
 
 FORM = b"multipart/form-data"
 PIECE = 2**16
-"""Bytes of a form that are parsed before the event loop turns."""
+"""Bytes of a form that are parsed without returning to the event loop."""
 CONTROL_BODY_LIMIT = 2**16
-"""Bytes of a body whose rule is neither a prediction nor streamed: a policy, a grant, parameters of
-a training.
-"""
+"""Maximum size in bytes of a body that is neither a prediction nor streamed, such as a policy."""
 STREAMED = frozenset({"batch"})
-"""Rules whose handlers take their bodies piece by piece, and bound them themselves."""
+"""Rules whose handlers read and limit the body themselves."""
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 NO_STORE = (b"cache-control", b"no-store")
@@ -56,31 +52,31 @@ READINESS = ("/readyz", "/v2/health/ready")
 
 
 class EdgeMiddleware:
-    """The ASGI application. Nothing behind it sees a request that the access table does not know.
+    """The ASGI application, which rejects every request that the access table does not contain.
 
-    Once ``closing`` is set, readiness is false, every answer asks its caller to send no second
-    request on the connection, and everything else goes on.
+    After ``closing`` is set, readiness is false and every response closes its connection; requests
+    are still served.
     """
 
     def __init__(
         self,
-        login: Authenticator,
-        admission: Authorizer,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
         v2: V2,
         control: Application,
-        later: AsyncPredictions,
+        async_predictions: AsyncPredictions,
         metrics: Metrics,
         bodies: BodyBudget,
         *,
         body_limit: int,
     ) -> None:
-        self._login = login
-        self._admission = admission
+        self._authenticator = authenticator
+        self._authorizer = authorizer
         self.v2 = v2
         self._control = control
         self._metrics = metrics
         self._bodies = bodies
-        self.later = later
+        self._async_predictions = async_predictions
         self._body_limit = body_limit
         self.closing = False
 
@@ -96,13 +92,11 @@ class EdgeMiddleware:
                 send = _without_content(send)
             try:
                 await self._admit(request_id, scope, receive, send)
-            except Disconnected:  # nobody is left to answer
+            except Disconnected:  # the client has closed the connection
                 return
-            except (
-                UpstreamAborted
-            ) as error:  # uvicorn closes a connection whose answer is left incomplete
+            except UpstreamAborted as error:  # uvicorn closes the connection of a partial response
                 log.warning("request %s: %s", request_id, error)
-            except Exception as error:  # the process's edge: every error becomes an answer here
+            except Exception as error:  # the process's edge: every error becomes a response here
                 await self.refuse(error, request_id, scope, send)
 
     async def _admit(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,28 +106,34 @@ class EdgeMiddleware:
         if self.closing and path in READINESS:
             raise Unavailable("the gateway is shutting down")
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        known = rule.roles is not PUBLIC or (rule.greets and b"authorization" in headers)
-        context = await self._call(request_id, rule, names, scope, headers) if known else None
-        if context is None and rule.spends is not None:
-            self._admission.admit_unknown(self._login.address(scope, headers))
+        authenticated = rule.roles is not PUBLIC or (
+            rule.optional_authentication and b"authorization" in headers
+        )
+        context = None
+        if authenticated:
+            context = await self._authorize(request_id, rule, names, scope, headers)
+        elif rule.spends is not None:
+            self._authorizer.admit_anonymous(self._authenticator.address(scope, headers))
         scope["slipway.context"] = context
         share = self._bodies.share(
             context.caller.subject if context else None, declared_length(headers)
         )
         exchange = Exchange(request_id, context, names, headers, receive, send, share)
         try:
-            if b"prefer" in headers and context is not None and self.later.asked(rule, headers):
-                await self.later.accept(exchange, path)
+            deferred = context is not None and b"prefer" in headers
+            if deferred and self._async_predictions.requested(rule, headers):
+                await self._async_predictions.accept(exchange, path)
             else:
                 await self.answer(exchange, rule, scope)
         finally:
             share.release()
             if context is not None:
-                self._admission.leave(context)
+                self._authorizer.leave(context)
 
     async def answer(self, exchange: Exchange, rule: Rule, scope: Scope) -> None:
-        """A request that was let in, now or some time ago. Raises whatever ``refuse`` makes an
-        answer of.
+        """Send the response of an authorized request, also of a task that was stored earlier.
+
+        Raises any error; ``refuse`` sends the error response.
         """
         if rule.path.startswith("/v2"):
             await self.v2(rule, exchange)
@@ -147,36 +147,34 @@ class EdgeMiddleware:
         await self._answer(exchange.request_id, scope, receive, exchange.send)
 
     async def _answer(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """By the control API: every answer bears the request's id, and no cache keeps it that is
-        not told to.
-        """
-        bears_id = (b"x-request-id", request_id.encode())
-        answered, begun = False, time.perf_counter()
+        """Call the control API and add the request id and caching headers to the response."""
+        id_header = (b"x-request-id", request_id.encode())
+        answered, started = False, time.perf_counter()
 
         async def with_id(message: MutableMapping[str, Any]) -> None:
             nonlocal answered
             if message["type"] == "http.response.start":
                 answered = True
-                seconds = time.perf_counter() - begun
+                seconds = time.perf_counter() - started
                 self._metrics.answered(
                     scope["method"], scope["slipway.route"], message["status"], seconds
                 )
                 given: Headers = message.get("headers", [])
                 caching = [] if any(name == b"cache-control" for name, _ in given) else [NO_STORE]
-                message["headers"] = [*given, bears_id, *caching, *_granted(scope)]
+                message["headers"] = [*given, id_header, *caching, *_granted(scope)]
             await send(message)
 
         try:
-            # FastAPI's routes for GET do not take HEAD; the server's own scope stays as it is.
+            # FastAPI's GET routes do not accept HEAD. The server uses its scope, so it is copied.
             await self._control(
                 {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope, receive, with_id
             )
-        except Exception:  # Starlette answers 500 and raises nevertheless, for the log
+        except Exception:  # Starlette sends 500 and raises the error again
             if not answered:
                 raise
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
 
-    async def _call(
+    async def _authorize(
         self,
         request_id: str,
         rule: Rule,
@@ -184,44 +182,40 @@ class EdgeMiddleware:
         scope: Scope,
         headers: dict[bytes, bytes],
     ) -> RequestContext:
-        """Who asks, and why they may. Raises Unauthenticated, Forbidden, TooMany, Unavailable."""
-        caller = await self._login.caller(scope, headers)
+        """Return the context of an authenticated and authorized request.
+
+        Raises Unauthenticated, Forbidden, TooMany, TooManyAtOnce, Unavailable.
+        """
+        caller = await self._authenticator.caller(scope, headers)
         decision = rule.decision(caller.roles)
         if decision is None:
             raise _lacks_role(rule, caller)
         if rule.confirmed:
             caller = await self._confirmed(rule, caller)
-        if rule.path.startswith("/v2"):
-            context = RequestContext(request_id, caller, decision, "v2", passed_on(headers))
-        else:
-            context = RequestContext(
-                request_id,
-                caller,
-                decision,
-                "v1",
-                passed_on(headers),
-                address=self._login.address(scope, headers),
-            )
-        await self._admission.admit(context, rule, names.get("model"))
+        protocol = "v2" if rule.path.startswith("/v2") else "v1"
+        context = RequestContext(request_id, caller, decision, protocol, passed_on(headers))
+        if protocol == "v1":
+            context.address = self._authenticator.address(scope, headers)
+        await self._authorizer.admit(context, rule, names.get("model"))
         return context
 
     async def _confirmed(self, rule: Rule, caller: Caller) -> Caller:
-        """The caller, when the identity provider says now that they may. Raises Unauthenticated,
-        Forbidden, Unavailable.
+        """Return the caller after the identity provider has confirmed a sufficient role.
+
+        Raises Unauthenticated, Forbidden, Unavailable.
         """
-        caller = await self._login.confirm_now(caller)
+        caller = await self._authenticator.confirm_now(caller)
         if rule.decision(caller.roles) is None:
-            needed, given = (
-                " or ".join(sorted(rule.roles or ())),
-                ", ".join(sorted(caller.roles)) or "none",
-            )
+            needed = " or ".join(sorted(rule.roles or ()))
+            confirmed = ", ".join(sorted(caller.roles)) or "none"
             raise Forbidden(
-                f"this needs the role {needed}; the identity provider gives {caller.account} "
-                f"{given}"
+                f"this requires the role {needed}; the identity provider confirms {confirmed} for "
+                f"{caller.account}"
             )
         return caller
 
     async def refuse(self, error: Exception, request_id: str, scope: Scope, send: Send) -> None:
+        """Send the error response of a request, in the format of its API, and log a 500."""
         if status_of(error) == 500:
             log.error(
                 "request %s failed: %s %s",
@@ -241,7 +235,7 @@ class EdgeMiddleware:
 
 
 async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive:
-    """The control API parses its bodies, so they are bounded before it sees them.
+    """Read a body of the control API within ``limit`` bytes and return a function that replays it.
 
     Raises TooLarge, UnsupportedType, TooManyAtOnce, NoMemory.
     """
@@ -249,7 +243,7 @@ async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive
     check_headers(headers, limit, content_type)
     receive = unpacked(headers, exchange.receive, limit)
     body = (await Body.read(receive, limit=limit, keep=limit, share=exchange.share)).whole or b""
-    # The parser of forms is written in Python, and works on each piece at once.
+    # The form parser is written in Python; pieces bound the time that it blocks the event loop.
     size = PIECE if headers.get(b"content-type", b"").lower().startswith(FORM) else len(body)
     pieces = iter(
         [body[start : start + size] for start in range(0, len(body), size)] if size else [b""]
@@ -270,7 +264,7 @@ async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive
 
 
 def _granted(scope: Scope) -> Headers:
-    """What every answer to the request's caller bears, once the caller is known."""
+    """Return the response headers of the request's context, such as the RateLimit fields."""
     context: RequestContext | None = scope.get("slipway.context")
     return context.headers if context else []
 
@@ -280,21 +274,20 @@ def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
     if caller.withdrawn:
         groups = ", ".join(caller.withdrawn)[:200]
         return Forbidden(
-            f"this needs the role {needed}; "
-            f"the identity provider does not list {caller.account} in the groups {groups} of "
-            "the token"
+            f"this requires the role {needed}; the identity provider does not list "
+            f"{caller.account} in the groups {groups} of the token"
         )
     found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
     return Forbidden(
-        f"this needs the role {needed}; your token gives "
+        f"this requires the role {needed}; your token has "
         f"{', '.join(sorted(caller.roles)) or 'none'}. "
-        f"Roles are read from the token's claim {caller.claim.path}, which has "
+        f"Roles are read from the token's claim {caller.claim.path}, which contains "
         f"{found[:200] or 'no group'}"
     )
 
 
 def _without_content(send: Send) -> Send:
-    """The answer's headers alone."""
+    """Return a send function that drops the response body, for HEAD."""
 
     async def headers_alone(message: MutableMapping[str, Any]) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
@@ -303,6 +296,8 @@ def _without_content(send: Send) -> Send:
 
 
 def _last_on_connection(send: Send) -> Send:
+    """Return a send function that adds ``connection: close`` to the response."""
+
     async def closing(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             message["headers"] = [*message.get("headers", []), LAST]

@@ -1,6 +1,4 @@
-"""Answers a task as its request would have been answered: by the same door, without the token that
-was checked before.
-"""
+"""Execution of a task through the edge middleware, without repeating its authorization."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -18,33 +16,31 @@ SHOWN = ("content-type", "inference-header-content-length")
 
 
 class EventBuffer:
-    """In place of the spool: a worker writes an event together with the task's answer, or not at
-    all.
-    """
+    """An event sink for workers, which store the event in the transaction of the task's result."""
 
     def __init__(self) -> None:
         self._lines: dict[str, bytes] = {}
 
     def check(self) -> None:
-        """There is always room."""
+        """Accept any event: the buffer has no limit."""
 
     def append(self, line: bytes) -> None:
         self._lines[orjson.loads(line)["requestId"]] = line
 
     def take(self, request_id: str) -> bytes | None:
-        """The event of a request; of several attempts the last one's."""
+        """Remove and return the event of the request's last attempt; None if there is none."""
         return self._lines.pop(request_id, None)
 
 
 class TaskExecutor:
-    """Whatever goes wrong is an answer, too."""
+    """Executes tasks. Every error becomes an error response."""
 
-    def __init__(self, door: EdgeMiddleware, notes: EventBuffer) -> None:
-        self._door = door
-        self._notes = notes
+    def __init__(self, edge: EdgeMiddleware, events: EventBuffer) -> None:
+        self._edge = edge
+        self._events = events
 
     async def answer(self, task: Task) -> Outcome:
-        """The answer and its event; nothing is written anywhere."""
+        """Return the response of a task and its event, without storing them."""
         log_request_id.set(task.request_id)
         rule, names = match("POST", task.path)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
@@ -53,43 +49,45 @@ class TaskExecutor:
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
             "scheme": "http",
-        }
-        scope |= {
             "method": "POST",
             "path": task.path,
             "raw_path": task.path.encode(),
             "root_path": "",
             "query_string": b"",
-        }
-        scope |= {
             "headers": headers,
             "client": None,
             "server": None,
             "slipway.context": task.context,
             "slipway.route": rule.path,
         }
-        got = _Answer(task.body)
+        connection = _BufferedConnection(task.body)
         exchange = Exchange(
-            task.request_id, scope["slipway.context"], names, dict(headers), got.receive, got.send
+            task.request_id,
+            scope["slipway.context"],
+            names,
+            dict(headers),
+            connection.receive,
+            connection.send,
         )
         try:
             try:
-                await self._door.answer(exchange, rule, scope)
+                await self._edge.answer(exchange, rule, scope)
             except UpstreamAborted as error:
-                raise Unavailable("the model broke off its answer") from error
-        except Exception as error:  # the task's edge: every error becomes an answer here
-            got = _Answer(b"")
-            await self._door.refuse(error, task.request_id, scope, got.send)
-        kept = [
+                raise Unavailable("the predictor ended its response early") from error
+        except Exception as error:  # the task's edge: every error becomes a response here
+            connection = _BufferedConnection(b"")
+            await self._edge.refuse(error, task.request_id, scope, connection.send)
+        stored = [
             [name, value]
-            for name, value in got.headers
+            for name, value in connection.headers
             if name in SHOWN or name.startswith("slipway-")
         ]
-        return Outcome(got.status, kept, b"".join(got.body), self._notes.take(task.request_id))
+        event = self._events.take(task.request_id)
+        return Outcome(connection.status, stored, b"".join(connection.body), event)
 
 
-class _Answer:
-    """Both ends of an ASGI connection."""
+class _BufferedConnection:
+    """An ASGI connection with a given request body that collects the response in memory."""
 
     def __init__(self, request: bytes) -> None:
         self._request: list[bytes] = [request]

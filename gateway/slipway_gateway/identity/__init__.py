@@ -1,1 +1,1 @@
-"""Who a caller is: tokens and keys of the OIDC issuer, accounts of its SCIM service."""
+"""Identity of callers: access tokens and keys of the OIDC issuer, groups, roles and subjects."""

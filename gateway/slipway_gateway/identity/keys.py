@@ -1,6 +1,4 @@
-"""The issuer's public keys: found by discovery, kept, and fetched anew when a token names one that
-is not known.
-"""
+"""The issuer's public keys, cached and fetched again when a token has an unknown key id."""
 
 import asyncio
 import logging
@@ -18,26 +16,29 @@ from slipway_gateway.errors import Unauthenticated, Unavailable
 log = logging.getLogger(__name__)
 
 WAITING = 64
-"""Requests that may wait for the keys at a time. A token with an unknown key makes its request
-wait, before any login.
+"""Maximum number of requests that wait for keys.
+
+Any unauthenticated request with an unknown key id waits.
 """
 
 Fetch = Callable[[str, Mapping[str, str]], Awaitable[Any]]
-"""GET of a URL with headers, that gives its JSON; raises OSError when that fails."""
+"""Function that returns the JSON of a URL, requested with headers. Raises OSError."""
 
 ALGORITHMS = {"RSA": ("RS256", "PS256"), "P-256": ("ES256",), "Ed25519": ("EdDSA", "Ed25519")}
-"""By a key's type or curve. Asymmetric ones only: with HS256 anyone who knows the public key could
-sign. RFC 9864 renamed EdDSA to Ed25519.
+"""Algorithms by key type or curve.
+
+All are asymmetric: with HS256, anyone with the public key could sign. RFC 9864 renamed EdDSA to
+Ed25519.
 """
 MATERIAL = ("kty", "n", "e", "crv", "x", "y")
-"""Members of a JWK that make up a public key."""
+"""Members of a JWK that form a public key."""
 MAX_KEYS = 64
-"""Keys that are read from a JWKS: a token without a key id is tried with each that fits."""
+"""Maximum number of keys of a JWKS; a token without key id is verified with each of them."""
 
 
 @dataclass(frozen=True)
 class PublishedKey:
-    """A public key of the issuer, and which signatures it may verify."""
+    """A public key of the issuer and the algorithms of the signatures that it verifies."""
 
     kid: str | None
     algorithms: tuple[str, ...]
@@ -45,11 +46,10 @@ class PublishedKey:
 
 
 class IssuerKeys:
-    """OpenID Connect Discovery 1.0 and JWKS (RFC 7517) of one issuer. Keys stay in use while the
-    issuer is away.
+    """The keys of one issuer, from OpenID Connect Discovery 1.0 and its JWKS (RFC 7517).
 
-    ``base`` is where the issuer is reached from here: its own URL, or another that leads to the
-    same server.
+    Keys remain in use while the issuer is unavailable. ``base`` is the URL of the issuer inside the
+    cluster, which may differ from its public URL.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class IssuerKeys:
         self._issuer = issuer
         self._base = base.rstrip("/")
         public = urlsplit(issuer)
-        # Issuers send those away who ask for them by another name.
+        # Issuers reject requests whose Host differs from their public name.
         self._inside = (
             {"host": public.netloc, "x-forwarded-proto": public.scheme} if base != issuer else {}
         )
@@ -75,29 +75,32 @@ class IssuerKeys:
         self._fetched = -float("inf")
         self._lock = asyncio.Lock()
         self._waiting = 0
-        self.problem: str | None = "the identity provider has not been asked yet"
-        """Why the last fetch failed; None after a good one."""
+        self.problem: str | None = "the keys of the identity provider are not fetched yet"
+        """Error of the last fetch; None after a successful one."""
         self.token_endpoint: str | None = None
-        """Where clients log in, as the discovery document says; None until it was read."""
+        """Token endpoint of the discovery document; None before its first fetch."""
 
     @property
     def known(self) -> bool:
-        """Whether there are keys at all."""
+        """True after the first successful fetch."""
         return self._keys is not None
 
     async def find(self, kid: str | None, algorithm: str) -> tuple[PublishedKey, ...]:
-        """Return the keys that may have signed a token: those of its key id; without one, all that
-        fit the algorithm.
+        """Return the candidate keys of a token: those with its key id and algorithm.
 
-        A key that is published without an id fits every id, if no other key has the token's.
-        Raises Unauthenticated, or Unavailable when no key was ever fetched.
+        Without a key id these are all keys of the algorithm. A key that is published without an id
+        is a candidate for any id that no other key has. Raises Unauthenticated, or Unavailable
+        before the first successful fetch.
         """
         found = self._fitting(kid, algorithm)
         if not found:
             await self.renew(self._keys)
             found = self._fitting(kid, algorithm)
         if self._keys is None:
-            raise Unavailable("the identity provider cannot be reached, so no token can be checked")
+            raise Unavailable(
+                "no token can be validated: the keys of the identity provider are not fetched yet; "
+                "retry later"
+            )
         if not found:
             raise Unauthenticated(
                 "the token is signed by a key that the issuer does not publish: kid "
@@ -106,14 +109,14 @@ class IssuerKeys:
         return found
 
     async def renew(self, seen: tuple[PublishedKey, ...] | None) -> bool:
-        """Fetch the keys unless they changed since ``seen``, at most once in a while; return
-        whether they are others now.
+        """Fetch the keys unless they changed since ``seen`` or were fetched recently.
 
-        Raises Unavailable when too many wait already.
+        Return True if the keys differ from ``seen``. Raises Unavailable if too many requests wait.
         """
         if self._waiting >= WAITING:
             raise Unavailable(
-                "too many tokens wait for the keys of the identity provider", retry_after=1
+                "too many requests wait for the keys of the identity provider; retry later",
+                retry_after=1,
             )
         self._waiting += 1
         try:
@@ -126,11 +129,11 @@ class IssuerKeys:
 
     @property
     def published(self) -> tuple[PublishedKey, ...] | None:
-        """All keys of the last good fetch; None before it."""
+        """All keys of the last successful fetch; None before it."""
         return self._keys
 
     async def keep_fresh(self) -> None:
-        """Fetch the keys now and then, for ever; more often while there are none."""
+        """Fetch the keys periodically until cancelled, with a short period after an error."""
         while True:
             async with self._lock:
                 await self._load()
@@ -149,36 +152,39 @@ class IssuerKeys:
         try:
             self._keys = await self._download()
         except (OSError, ValueError, JoseError) as error:
-            reason = f"the identity provider's keys could not be fetched: {error}"
+            reason = f"the keys of the identity provider cannot be fetched: {error}"
             if reason != self.problem:
                 log.warning("%s", reason)
             self.problem = reason
         else:
             self.problem = None
-        self._fetched = (
-            time.monotonic()
-        )  # at its end: those who waited for an issuer that hangs do not all wait once more
+        # The time of the end: requests that waited for a hanging issuer must not all wait again.
+        self._fetched = time.monotonic()
 
     async def _download(self) -> tuple[PublishedKey, ...]:
         document = await self._fetch(f"{self._base}/.well-known/openid-configuration", self._inside)
         if not isinstance(document, dict) or document.get("issuer") != self._issuer:
-            raise ValueError(f"the discovery document is not of {self._issuer}")
+            raise ValueError(
+                f"the issuer of the discovery document is not {self._issuer}; "
+                "correct SLIPWAY_OIDC_ISSUER or SLIPWAY_OIDC_DISCOVERY_URL"
+            )
         self.token_endpoint = document.get("token_endpoint")
         jwks = await self._fetch(*self.reachable(str(document.get("jwks_uri"))))
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
-            raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is wrong, not our call)
+            raise ValueError("the JWKS has no keys")  # noqa: TRY004  (the document is invalid, not an argument)
         keys = tuple(
             key
             for each in jwks["keys"][:MAX_KEYS]
             if isinstance(each, dict) and (key := _imported(each))
         )
         if not keys:
-            raise ValueError("the JWKS has no public key of a known kind for signatures")
+            raise ValueError("the JWKS has no public key for a supported signature algorithm")
         return keys
 
     def reachable(self, url: str) -> tuple[str, Mapping[str, str]]:
-        """The issuer's URLs are as the world sees them; from here they begin with ``base``. Others
-        are left alone.
+        """Return the internal URL of a public URL of the issuer, and the headers that it needs.
+
+        Other URLs are returned unchanged.
         """
         issuer = self._issuer.rstrip("/") + "/"
         return (
@@ -189,8 +195,9 @@ class IssuerKeys:
 
 
 def _imported(jwk: DictKey) -> PublishedKey | None:
-    """RFC 7517, section 5: a key that is not understood leaves the others in use; so does one that
-    is not for signatures.
+    """Return the key of a JWK, or None if it is not supported or not for signatures.
+
+    RFC 7517, section 5: an unsupported key does not affect the others.
     """
     algorithms = ALGORITHMS.get(str(jwk.get("kty")), ALGORITHMS.get(str(jwk.get("crv")), ()))
     if (stated := jwk.get("alg")) is not None:
@@ -207,6 +214,6 @@ def _imported(jwk: DictKey) -> PublishedKey | None:
     try:
         key = JWKRegistry.import_key({name: jwk[name] for name in MATERIAL if name in jwk})
     except (JoseError, ValueError, KeyError, TypeError) as error:
-        log.warning("the issuer's key %s is not understood: %s", kid, error)
+        log.warning("key %s of the issuer is ignored, it is invalid: %s", kid, error)
         return None
     return PublishedKey(kid if isinstance(kid, str) else None, algorithms, key)

@@ -4,9 +4,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a caller is: people by the groups of their token, a service account by its token being
-    its own.
-    """
+    """The role of a caller: a user's from the groups in the token, or that of service accounts."""
 
     SERVICE = "service"
     USER = "user"
@@ -14,4 +12,4 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-PEOPLE = frozenset({Role.USER, Role.SCIENTIST, Role.ADMIN})
+USER_ROLES = frozenset({Role.USER, Role.SCIENTIST, Role.ADMIN})

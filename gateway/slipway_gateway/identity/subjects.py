@@ -1,9 +1,8 @@
-"""Subjects: names of callers that own something, typed, so that a person and a client of the same
-name share nothing.
+"""Subjects: typed names of callers, which separate a user and a client of the same name.
 
-``user:ada`` is the person whose token has the ``sub`` ada, ``client:nightly`` the service account
-nightly. Subjects stand in every table, answer, annotation and quota. Who has left is a pseudonym
-without a type: ``departed-…``, see erasure.py.
+``user:ada`` is the user whose token has the ``sub`` ada, ``client:nightly`` the service account
+nightly. Tables, responses, annotations and quotas contain subjects. The subject of a deleted user
+is replaced by a pseudonym without type, ``departed-…``, see erasure.py.
 """
 
 USER, CLIENT = "user:", "client:"
@@ -11,7 +10,7 @@ DEPARTED = "departed-"
 
 
 def user(name: str) -> str:
-    """Return the subject of a person."""
+    """Return the subject of a user."""
     return USER + name
 
 
@@ -21,10 +20,10 @@ def client(name: str) -> str:
 
 
 def name_of(subject: str) -> str:
-    """Return the name of a person or a service account without its type."""
+    """Return the name of a user or service account without the type."""
     return subject.partition(":")[2]
 
 
 def read(text: str) -> str:
-    """Return the subject that a caller of the API names: a bare name is a person's."""
+    """Return the subject of an API parameter, in which a name without type is a user."""
     return text if text.startswith((USER, CLIENT, DEPARTED)) else user(text)

@@ -1,6 +1,4 @@
-"""Access tokens: JWTs of one OIDC issuer (RFC 9068, RFC 8725). Each refusal says which check
-failed.
-"""
+"""Validation of access tokens: JWTs of one OIDC issuer (RFC 9068, RFC 8725)."""
 
 import base64
 import hashlib
@@ -24,22 +22,23 @@ from slipway_gateway.identity.roles import Role
 
 ALGORITHMS = tuple(chain.from_iterable(issuer_keys.ALGORITHMS.values()))
 ACCESS_TYPES = ("at+jwt", "application/at+jwt")
-"""RFC 9068, section 2.1: the header of a token that is an access token and nothing else."""
+"""Values of the header ``typ`` that mark an access token (RFC 9068, section 2.1)."""
 OTHER_PURPOSES = ("id", "refresh", "offline", "logout")
-"""Of a token, as Keycloak writes it into the claim ``typ`` and Cognito into ``token_use``."""
+"""Values of the claim ``typ`` (Keycloak) or ``token_use`` (Cognito) that mark other tokens."""
 MAX_TOKEN = 16 * 2**10
 MAX_SUBJECT = 255
 MAX_CACHED = 10_000
 MAX_CACHED_BYTES = 8 * 2**20
-"""Bytes of tokens whose callers are cached. A caller with many groups takes several times the bytes
-of its token.
+"""Maximum total size in bytes of the tokens with cached callers.
+
+A caller with many groups needs several times the size of its token.
 """
 CACHED_SECONDS = 300
-"""A token is checked anew after this time, so that a withdrawn key ends its use."""
+"""Seconds until a cached token is validated again, so that the removal of a key takes effect."""
 
 
 class _Registry(JWSRegistry):
-    """Does not warn of the name EdDSA: it is for the issuer to change, and most still use it."""
+    """A registry that does not warn about the deprecated name EdDSA, which most issuers use."""
 
     def get_alg(self, name: str) -> Any:
         if name not in ALGORITHMS:
@@ -49,37 +48,31 @@ class _Registry(JWSRegistry):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as the token says."""
+    """The caller of a request, from the claims of the token."""
 
     account: str
-    """``sub`` of the token: a name that a person and a client may share."""
+    """``sub`` of the token; a user and a client may have the same."""
     name: str | None
     groups: tuple[str, ...]
     roles: frozenset[Role]
     expires: float
-    """Unix time from which the token is not valid, leeway included."""
+    """Unix time at which the token expires, including the leeway."""
     grantees: tuple[str, ...]
-    """To whom a grant must be given so that it is this caller's: the subject, then
-    ``group:scientist``.
-    """
+    """Grantees whose grants apply to the caller: the subject, then its groups (``group:admin``)."""
     issued: float = 0.0
-    """Unix time at which the issuer made the token."""
+    """Unix time at which the issuer created the token."""
     claim: GroupClaim = field(default_factory=GroupClaim, compare=False)
-    """Where the groups were read, and which roles they give."""
+    """Claim of the groups and their mapping to roles."""
     withdrawn: tuple[str, ...] = ()
     """Groups of the token that the identity provider does not confirm."""
 
     @property
     def subject(self) -> str:
-        """The owner of what the caller makes: ``user:ada`` or ``client:nightly``, see
-        subjects.py.
-        """
+        """Owner of the caller's resources: ``user:ada`` or ``client:nightly``, see subjects.py."""
         return self.grantees[0]
 
     def within(self, groups: frozenset[str]) -> "Caller":
-        """Return the caller with no other groups than these, and without the roles and grants that
-        the others gave.
-        """
+        """Return the caller restricted to these groups, with the roles and grantees of them."""
         withdrawn = tuple(group for group in self.groups if group not in groups)
         if not withdrawn:
             return self
@@ -96,21 +89,21 @@ class Caller:
 
 @dataclass(frozen=True)
 class TokenRules:
-    """What the tokens of an issuer must be like."""
+    """The requirements of a valid token."""
 
     issuer: str
     audience: str
     leeway: int
-    """Seconds that the issuer's clock may differ from ours."""
+    """Allowed clock difference to the issuer in seconds."""
     require_at_jwt: bool = False
-    """Whether the header's ``typ`` must be ``at+jwt``."""
+    """True: the header ``typ`` must be ``at+jwt``."""
     refused_claims: frozenset[str] = frozenset()
-    """Claims that only ID tokens have; not looked for in a token of the type ``at+jwt``."""
+    """Claims that mark an ID token; not checked for the type ``at+jwt``."""
     groups: GroupClaim = field(default_factory=GroupClaim)
 
 
 class Tokens:
-    """Checks tokens; one that was found good is not checked again for a while."""
+    """Validates tokens and caches the callers of valid tokens."""
 
     def __init__(self, rules: TokenRules, keys: IssuerKeys) -> None:
         self._rules = rules
@@ -118,45 +111,45 @@ class Tokens:
         self._types = (*ACCESS_TYPES, *(() if rules.require_at_jwt else ("jwt",)))
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float, int]] = {}
-        """By the token's digest: the caller, the Unix time of the next check, and the size of the
-        token.
-        """
+        """Token digest to caller, Unix time of the next validation, and size of the token."""
         self._checked_bytes = 0
 
     async def caller(
         self, authorization: bytes | None, before_checking: Callable[[], None]
     ) -> Caller:
-        """Who sent this Authorization header. Raises Unauthenticated, Unavailable.
+        """Return the caller of an Authorization header. Raises Unauthenticated, Unavailable.
 
-        A token that is not known yet costs work; ``before_checking`` may raise to refuse it.
+        ``before_checking`` is called before the validation of a token that is not cached, and may
+        raise an error to prevent it.
         """
         if authorization is None:
             raise Unauthenticated(
-                "no token was sent; send Authorization: Bearer and an access token"
+                "the request has no token; send an Authorization header with Bearer and an access "
+                "token"
             )
         scheme, _, token = authorization.partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
-            raise Unauthenticated("the Authorization header is not Bearer and a token")
+            raise Unauthenticated(
+                "the Authorization header is invalid; send Bearer and an access token"
+            )
         key, now = hashlib.sha256(token).digest(), time.time()
         if (found := self._checked.get(key)) and now < found[1]:
             return found[0]
         before_checking()
         caller = await self._check(token)
-        self._remember(key, caller, min(caller.expires, now + CACHED_SECONDS), len(token))
+        self._add(key, caller, min(caller.expires, now + CACHED_SECONDS), len(token))
         return caller
 
-    def _remember(self, key: bytes, caller: Caller, until: float, size: int) -> None:
-        """Cache a caller; the oldest ones go when there are too many, or their tokens are too
-        large.
-        """
-        self._forget(key)
+    def _add(self, key: bytes, caller: Caller, until: float, size: int) -> None:
+        """Cache a caller and evict the oldest ones above the limits of number and size."""
+        self._evict(key)
         self._checked[key] = (caller, until, size)
         self._checked_bytes += size
         while len(self._checked) > MAX_CACHED or self._checked_bytes > MAX_CACHED_BYTES:
-            self._forget(next(iter(self._checked)))
+            self._evict(next(iter(self._checked)))
 
-    def _forget(self, key: bytes) -> None:
+    def _evict(self, key: bytes) -> None:
         if (found := self._checked.pop(key, None)) is not None:
             self._checked_bytes -= found[2]
 
@@ -165,7 +158,7 @@ class Tokens:
         kid, published = header.get("kid"), self._keys.published
         keys = await self._keys.find(kid, header["alg"])
         claims = self._verified(token, keys)
-        # A key that was chosen by its algorithm alone may have been replaced meanwhile.
+        # A key without id may have been replaced since the last fetch.
         if (
             claims is None
             and (kid is None or keys[0].kid is None)
@@ -173,7 +166,7 @@ class Tokens:
         ):
             claims = self._verified(token, await self._keys.find(kid, header["alg"]))
         if claims is None:
-            raise Unauthenticated("the signature does not fit the token")
+            raise Unauthenticated("the signature of the token is invalid")
         self._check_purpose(header, claims)
         expires = self._check_claims(claims, time.time())
         return _caller(claims, expires, self._rules.groups)
@@ -188,16 +181,18 @@ class Tokens:
             except BadSignatureError:
                 continue
             except (JoseError, ValueError) as error:
-                raise Unauthenticated(f"the token cannot be read: {error}") from None
+                raise Unauthenticated(f"the token is invalid: {error}") from None
         return None
 
     def _header(self, token: bytes) -> dict[str, Any]:
-        """The token's header, read before anything is believed: it says which key to use."""
+        """Return the unverified header of a token, which identifies its key.
+
+        Raises Unauthenticated.
+        """
         if len(token) > MAX_TOKEN:
             raise Unauthenticated(
-                f"the token is too long: it has {len(token)} bytes and at most {MAX_TOKEN} "
-                "are read; "
-                "let the issuer put fewer groups or other claims into it"
+                f"the token has {len(token)} bytes, and at most {MAX_TOKEN} are allowed; "
+                "configure the issuer to include fewer groups or other claims"
             )
         if token.count(b".") != 2:
             raise Unauthenticated("the token is not a signed JWT")
@@ -205,16 +200,16 @@ class Tokens:
         try:
             header = orjson.loads(base64.urlsafe_b64decode(encoded + b"=" * (-len(encoded) % 4)))
         except ValueError:
-            raise Unauthenticated("the token's header cannot be read") from None
+            raise Unauthenticated("the header of the token is invalid") from None
         if not isinstance(header, dict) or not isinstance(header.get("kid"), str | None):
-            raise Unauthenticated("the token's header cannot be read")
+            raise Unauthenticated("the header of the token is invalid")
         if header.get("alg") not in ALGORITHMS:
             raise Unauthenticated(
                 f"algorithm {header.get('alg')!s:.20} is not allowed; use {', '.join(ALGORITHMS)}"
             )
         if "crit" in header:
             raise Unauthenticated(
-                f"the token demands extensions that are not known here: crit {header['crit']!s:.80}"
+                f"the token requires unsupported extensions: crit {header['crit']!s:.80}"
             )
         if str(header.get("typ", "JWT")).lower() not in self._types:
             raise Unauthenticated(
@@ -224,9 +219,7 @@ class Tokens:
         return header
 
     def _check_purpose(self, header: dict[str, Any], claims: dict[str, Any]) -> None:
-        """Raise Unauthenticated if the issuer made the token for something else than access (RFC
-        9068, section 4).
-        """
+        """Raise Unauthenticated if the token is not an access token (RFC 9068, section 4)."""
         if str(header.get("typ")).lower() in ACCESS_TYPES:
             return
         purpose = str(claims.get("token_use") or claims.get("typ"))
@@ -238,13 +231,15 @@ class Tokens:
             )
 
     def _check_claims(self, claims: dict[str, Any], now: float) -> float:
-        """Raise Unauthenticated unless the token is for us and for now; gives the time of its
-        end.
+        """Return the Unix time at which a token expires, including the leeway.
+
+        Raises Unauthenticated for a wrong issuer or audience, outside the token's validity, and
+        without a valid subject.
         """
         rules = self._rules
         if claims.get("iss") != rules.issuer:
             raise Unauthenticated(
-                f"wrong issuer: the token is of {claims.get('iss')!s:.200}, not of {rules.issuer}"
+                f"wrong issuer: the token is from {claims.get('iss')!s:.200}, not {rules.issuer}"
             )
         audience = claims.get("aud")
         if rules.audience not in (audience if isinstance(audience, list) else [audience]):
@@ -253,17 +248,16 @@ class Tokens:
             )
         expires, begins = claims.get("exp"), claims.get("nbf", 0)
         if not isinstance(expires, int | float) or not isinstance(begins, int | float):
-            raise Unauthenticated("the token does not say when it expires")
+            raise Unauthenticated("the token has no valid expiry: exp and nbf must be numbers")
         if now >= expires + rules.leeway:
-            raise Unauthenticated("the token is expired")
+            raise Unauthenticated("the token is expired; request a new one")
         if now < begins - rules.leeway:
             raise Unauthenticated("the token is not valid yet")
         subject = claims.get("sub")
         if not isinstance(subject, str) or not subject or not subject.isprintable():
-            raise Unauthenticated("the token does not say whose it is: it has no sub")
-        if (
-            len(subject.encode()) > MAX_SUBJECT
-        ):  # OpenID Connect Core, section 2; a longer one is no key of an index
+            raise Unauthenticated("the token has no valid sub: it must be printable text")
+        # OpenID Connect Core, section 2; a longer subject does not fit into an index.
+        if len(subject.encode()) > MAX_SUBJECT:
             raise Unauthenticated(
                 f"the token's sub has {len(subject.encode())} bytes; {MAX_SUBJECT} are allowed"
             )
@@ -271,8 +265,9 @@ class Tokens:
 
 
 def _caller(claims: dict[str, Any], expires: float, groups: GroupClaim) -> Caller:
-    """A service account is a client that asked for itself: its token names it as subject too (RFC
-    9068, section 2.2).
+    """Return the caller of valid claims.
+
+    The token of a service account has the client as subject (RFC 9068, section 2.2).
     """
     subject, names = claims["sub"], groups.groups_of(claims)
     roles = groups.roles_of(names)

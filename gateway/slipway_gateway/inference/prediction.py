@@ -117,7 +117,7 @@ class Predictions:
         response: bytes | None,
     ) -> None:
         """Append a PredictionEvent of the contract as the JSON line that the database reads."""
-        seconds = time.perf_counter() - context.begun
+        seconds = time.perf_counter() - context.started
         traffic = target.traffic
         event = {
             "requestId": context.request_id,

@@ -1,30 +1,27 @@
-"""How many requests of one caller are under way at this gateway."""
+"""The limit on concurrent requests of one caller at this gateway."""
 
 from slipway_gateway.errors import TooManyAtOnce
 
 
 class Concurrency:
-    """Counts by caller; a caller without a request leaves nothing behind."""
+    """The number of concurrent requests by caller; callers without requests use no memory."""
 
     def __init__(self, per_caller: int) -> None:
         self._per_caller = per_caller
-        self._under_way: dict[str, int] = {}
+        self._active: dict[str, int] = {}
 
     def enter(self, caller: str) -> None:
-        """A request begins; ``leave`` has to follow. Raises TooManyAtOnce."""
-        count = self._under_way.get(caller, 0)
+        """Count the start of a request, which ``leave`` must follow. Raises TooManyAtOnce."""
+        count = self._active.get(caller, 0)
         if count >= self._per_caller:
-            detail = (
-                f"you have {count} requests under way, as many as one caller may have; wait for "
-                "one to end"
-            )
+            detail = f"you have {count} concurrent requests, the maximum; wait until one ends"
             raise TooManyAtOnce("caller_requests", detail)
-        self._under_way[caller] = count + 1
+        self._active[caller] = count + 1
 
     def leave(self, caller: str) -> None:
-        """A request has ended."""
-        count = self._under_way[caller] - 1
+        """Count the end of a request."""
+        count = self._active[caller] - 1
         if count:
-            self._under_way[caller] = count
+            self._active[caller] = count
         else:
-            del self._under_way[caller]
+            del self._active[caller]

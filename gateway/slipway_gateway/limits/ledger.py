@@ -1,9 +1,8 @@
-"""The ledger of predictions by subject, policy and UTC day, and the leases by which gateways spend
-a quota ahead of it.
+"""The ledger of predictions by subject, policy and UTC day, and the quota leases of gateways.
 
-What a quota has left is its limit, less what is in the ledger, less what leases hold. A shipment of
-events moves what they spent from their leases to the ledger, in one transaction: the sum never
-changes by it, and nothing is spent twice.
+The remainder of a quota is its limit minus the ledger minus the leases. A shipment of events moves
+their requests from leases to the ledger in one transaction, so the remainder does not change and no
+request is counted twice.
 """
 
 from dataclasses import dataclass
@@ -19,12 +18,11 @@ from slipway_gateway.postgresql.tables import usage
 from slipway_gateway.requestid import new_id
 
 LARGEST = 1000
-"""Requests of a lease."""
+"""Maximum number of requests of a lease."""
 SHARE = 10
-"""A lease is at most this part of what is left: towards the end they are of one request each."""
+"""A lease is at most one in SHARE of the remainder; near its end a lease has one request."""
 
-# Follows the statement that inserts events as `shipped`. An answer of the server's failure is not
-# counted.
+# The statement follows the insertion of events as `shipped`. Server errors are not counted.
 TALLY = """
 counted AS (
     SELECT shipped.subject, shipped.policy, shipped.lease, coalesce(held.day,
@@ -43,8 +41,8 @@ FROM (SELECT lease, count(*) AS requests FROM counted GROUP BY lease) AS spent
 """
 
 TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:subject || ' ' || :policy, 0))")
-# A lease holds for an hour here and for ten minutes there: what was spent in between may still wait
-# in a spool.
+# A lease expires after an hour here and after ten minutes in the gateway, because events of its
+# requests may wait in the spool.
 ROOM = """
 WITH month AS (
     SELECT date_trunc('month', CAST(:day AS date))::date AS first,
@@ -101,7 +99,7 @@ WHERE quota_leases.lease_id = unspent.lease_id
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Requests that one gateway may let through without asking again."""
+    """A number of requests that one gateway may allow without the database."""
 
     lease_id: str
     requests: int
@@ -109,7 +107,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """Which period's quota is spent, and whether some of it is only held by other gateways."""
+    """The period with an exhausted quota; ``held``: other gateways hold unspent leases of it."""
 
     period: str
     held: bool
@@ -117,13 +115,13 @@ class Exhausted:
 
 
 class Ledger:
-    """All methods raise DatabaseUnavailable."""
+    """The ledger in PostgreSQL. All methods raise DatabaseUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def lease(self, subject: str, policy: Policy, day: date) -> Lease | Exhausted:
-        """Take some of what is left for this day; gateways take turns."""
+        """Take a lease of the remainder on this day, serialized between gateways."""
         given = {"subject": subject, "policy": policy.name}
         lease_id = new_id()
         terms = {
@@ -144,9 +142,7 @@ class Ledger:
     async def charge(
         self, connection: AsyncConnection, subject: str, policy: Policy, day: date, requests: int
     ) -> Exhausted | None:
-        """Enter many requests at once, all or none, in the caller's transaction. None: they are
-        entered.
-        """
+        """Charge all requests or none in the given transaction; return None on success."""
         given = {"subject": subject, "policy": policy.name}
         terms = {
             "per_day": policy.requests_per_day,
@@ -158,18 +154,18 @@ class Ledger:
         return None if row.charged is not None else _exhausted(row, requests)
 
     async def give_back(self, unspent: dict[str, int]) -> None:
-        """Requests that were not made after all, by lease."""
+        """Return unspent requests, by lease id."""
         await self._database.run(
             GIVE_BACK, {"leases": list(unspent), "requests": list(unspent.values())}
         )
 
     async def usage(self, subject: str, first: date, last: date) -> list[Row[Any]]:
-        """A subject's rows of the ledger, by day and policy."""
+        """Return the ledger rows of a subject, sorted by day and policy."""
         query = select(usage).where(usage.c.subject == subject, usage.c.day.between(first, last))
         return await self._database.run(query.order_by(usage.c.day, usage.c.policy))
 
 
 def _exhausted(row: Row[Any], requests: int) -> Exhausted:
-    """The period that lasts longer first: the other one's end would not help."""
+    """Return the exhausted period; the month has precedence, because it ends later."""
     period = "month" if row.month is not None and row.month < requests else "day"
     return Exhausted(period, row.held > 0, max(0, getattr(row, period)))

@@ -1,11 +1,11 @@
-"""What a grant gives of a model: how much, how fast, and who goes first."""
+"""Policies: the quotas, rate, priority and caching that a grant gives for a model."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Priority(StrEnum):
-    """Who goes first where there is a queue."""
+    """Priority in the admission and task queues."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -14,9 +14,7 @@ class Priority(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How much of a model its grantees may have. None: as much as the gateway's settings say, or
-    without end.
-    """
+    """The limits of grantees for a model. None: the default of the settings, or unlimited."""
 
     name: str
     requests_per_day: int | None = None
@@ -24,15 +22,15 @@ class Policy:
     predictions_per_minute: int | None = None
     priority: Priority = Priority.NORMAL
     cache_seconds: int | None = None
-    """None: each answer is computed."""
+    """Maximum age of a cached response in seconds; None: the cache is not used."""
 
     @property
     def is_metered(self) -> bool:
-        """Whether predictions count against a quota. A quota of 0 is one too."""
+        """True if predictions count against a quota, which may be 0."""
         return self.requests_per_day is not None or self.requests_per_month is not None
 
     @property
     def quotas(self) -> dict[str, int]:
-        """Predictions by period, ``day`` and ``month``, for those that the policy limits."""
+        """Limited number of predictions by period, ``day`` or ``month``."""
         limits = {"day": self.requests_per_day, "month": self.requests_per_month}
         return {period: limit for period, limit in limits.items() if limit is not None}

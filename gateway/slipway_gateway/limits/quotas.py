@@ -1,5 +1,6 @@
-"""Quotas of predictions a UTC day and month, exact across replicas without a question to the
-database for each prediction.
+"""Quotas of predictions in a UTC day and month, exact across replicas through leases.
+
+Most predictions need no database query.
 """
 
 import asyncio
@@ -20,18 +21,22 @@ log = logging.getLogger(__name__)
 
 LEASE_SECONDS = 600.0
 IDLE_SECONDS = 5.0
-"""What a caller does not use for so long is given back, for other replicas."""
+"""Seconds without a request after which a lease is returned for other replicas."""
 REFUSED_SECONDS = 1.0
-"""A refusal is not asked about again for so long."""
+"""Seconds for which an exhausted quota is cached."""
 LOW = LARGEST // 4
-"""Requests left of a lease when the next one is taken, so that nobody who calls often waits for it.
-Towards a quota's end leases are smaller than this, and none is held ahead.
+"""Number of requests left at which the next lease is taken in advance.
+
+Leases near the end of a quota are smaller, so that none is taken in advance.
 """
+
+
+UNAVAILABLE = "your quota cannot be read, PostgreSQL is unavailable; retry later"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease, and the Unix time until which it may be spent."""
+    """A lease and the Unix time until which it is valid."""
 
     lease_id: str
     requests: int
@@ -39,7 +44,7 @@ class Held:
 
 
 class Account:
-    """What this gateway may let through for one caller by one policy."""
+    """The leases of one caller under one policy at this gateway."""
 
     __slots__ = (
         "failed_at",
@@ -61,17 +66,17 @@ class Account:
         self.until = 0.0
         """Unix time of the lease's end."""
         self.next: Held | None = None
-        """Taken before it is needed."""
+        """Lease taken in advance."""
         self.used = 0.0
         self.refusal: Exhausted | None = None
         self.refused_until = 0.0
         self.failed_at = 0.0
-        """Unix time at which PostgreSQL was last found to be away."""
+        """Unix time at which PostgreSQL was last unavailable."""
         self.lock = asyncio.Lock()
 
 
 class Permit:
-    """One request out of a quota. It goes back unless it was counted."""
+    """One request of a quota, which is returned unless it was counted."""
 
     __slots__ = ("_account", "_counted", "_quotas", "lease_id")
 
@@ -80,19 +85,17 @@ class Permit:
         self._account = account
         self._counted = False
         self.lease_id = lease_id
-        """Stands in the event of the prediction, so that the ledger knows what was paid for
-        ahead.
-        """
+        """Id of the lease; the event of the prediction contains it for the ledger."""
 
     def count(self) -> None:
-        """An event with the lease is, or surely will be, in the spool."""
+        """Mark the request as spent: the spool contains an event with the lease, or will."""
         self._counted = True
 
     def settle(self) -> None:
-        """At the end of the request."""
+        """Return the request to its lease unless it was counted."""
         if not self._counted:
             self._counted = True
-            self._quotas.put_back(self._account, self.lease_id)
+            self._quotas.restore(self._account, self.lease_id)
 
 
 class Quotas:
@@ -102,11 +105,12 @@ class Quotas:
         self._ledger = ledger
         self._accounts: dict[tuple[str, str], Account] = {}
         self._unspent: dict[str, int] = {}
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, subject: str, policy: Policy, now: float) -> Permit:
-        """One request at this Unix time. Raises TooMany, or Unavailable when only PostgreSQL could
-        tell.
+        """Take one request at ``now`` (Unix time).
+
+        Raises TooMany, and Unavailable if a lease is needed while PostgreSQL is unavailable.
         """
         key = (subject, policy.name)
         account = self._accounts.get(key)
@@ -119,17 +123,17 @@ class Quotas:
         account.left -= 1
         account.used = now
         if account.left == LOW and account.next is None:
-            task = asyncio.create_task(self._look_ahead(account, subject, now))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            task = asyncio.create_task(self._prefetch(account, subject, now))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return Permit(self, account, account.lease_id or "")
 
     async def charge(
         self, connection: AsyncConnection, subject: str, policy: Policy, rows: int, now: datetime
     ) -> None:
-        """Many predictions at once, all or none, in the caller's transaction.
+        """Charge all predictions of a batch or none, in the given transaction.
 
-        Raises Forbidden for more than a whole quota, TooMany for more than is left of it.
+        Raises Forbidden for more rows than the quota, TooMany for more rows than its remainder.
         """
         check_fits(policy, rows)
         found = await self._ledger.charge(connection, subject, policy, now.date(), rows)
@@ -137,21 +141,17 @@ class Quotas:
             raise _refused(policy, found, now.timestamp(), rows)
 
     def _adopt(self, account: Account, policy: Policy) -> None:
-        if (
-            account.policy != policy
-        ):  # the terms have changed: what was leased by the old ones goes back
+        if account.policy != policy:  # leases under the previous terms are returned
             self._release(account)
             account.refused_until = 0
         account.policy = policy
 
     async def _fill(self, account: Account, subject: str, now: float) -> None:
         async with account.lock:
-            if account.left and now < account.until:  # by whoever had the lock before
+            if account.left and now < account.until:  # the previous lock holder took a lease
                 return
-            if (
-                account.failed_at > now
-            ):  # while this request waited: those that wait fail together, not one after the other
-                raise Unavailable("your quota cannot be looked up now", retry_after=5)
+            if account.failed_at > now:  # all waiting requests fail with the one that timed out
+                raise Unavailable(UNAVAILABLE, retry_after=5)
             if account.refusal is not None and now < account.refused_until:
                 raise _refused(account.policy, account.refusal, now)
             held = await self._next(account, subject, now)
@@ -166,14 +166,14 @@ class Quotas:
             found = await self._lease(account.policy, subject, now)
         except DatabaseUnavailable as error:
             account.failed_at = time.time()
-            raise Unavailable("your quota cannot be looked up now", retry_after=5) from error
+            raise Unavailable(UNAVAILABLE, retry_after=5) from error
         if isinstance(found, Exhausted):
             account.refusal, account.refused_until = found, now + REFUSED_SECONDS
             raise _refused(account.policy, found, now)
         return found
 
-    async def _look_ahead(self, account: Account, subject: str, now: float) -> None:
-        """Take the next lease. If that fails, who needs it asks again, and is told."""
+    async def _prefetch(self, account: Account, subject: str, now: float) -> None:
+        """Take the next lease in advance; after an error, the request that needs it tries again."""
         async with account.lock:
             if account.next is not None:
                 return
@@ -181,11 +181,14 @@ class Quotas:
             with suppress(DatabaseUnavailable):
                 found = await self._lease(policy, subject, now)
                 account.next = found if isinstance(found, Held) else None
-            if account.policy != policy:  # meanwhile
+            if account.policy != policy:  # it has changed during the query
                 self._release(account)
 
     async def _lease(self, policy: Policy, subject: str, now: float) -> Held | Exhausted:
-        """Raises DatabaseUnavailable."""
+        """Take a lease that ends at the next UTC midnight at the latest.
+
+        Raises DatabaseUnavailable.
+        """
         found = await self._ledger.lease(subject, policy, datetime.fromtimestamp(now, UTC).date())
         if isinstance(found, Exhausted):
             return found
@@ -193,7 +196,7 @@ class Quotas:
             found.lease_id, found.requests, min(now + LEASE_SECONDS, _midnight(now).timestamp())
         )
 
-    def put_back(self, account: Account, lease_id: str) -> None:
+    def restore(self, account: Account, lease_id: str) -> None:
         if account.lease_id == lease_id:
             account.left += 1
         else:
@@ -207,7 +210,7 @@ class Quotas:
         account.lease_id, account.left, account.next = None, 0, None
 
     async def keep(self) -> None:
-        """Give back what nobody uses, for ever."""
+        """Return idle leases periodically until cancelled."""
         while True:
             await asyncio.sleep(REFUSED_SECONDS)
             now = datetime.now(UTC).timestamp()
@@ -218,12 +221,12 @@ class Quotas:
             try:
                 await self._give_back()
             except DatabaseUnavailable as error:
-                log.warning("unspent requests are lost until their leases end: %s", error.cause)
+                log.warning(
+                    "unspent requests are not available until their leases expire: %s", error.cause
+                )
 
     async def close(self) -> None:
-        """Give back everything. Raises DatabaseUnavailable: then it is free again when the leases
-        end.
-        """
+        """Return all leases. Raises DatabaseUnavailable; the leases then expire by themselves."""
         for account in list(self._accounts.values()):
             async with account.lock:
                 self._release(account)
@@ -232,32 +235,32 @@ class Quotas:
     async def _give_back(self) -> None:
         if not self._unspent:
             return
-        # Not tried twice: it may have been done when its answer was lost, and given back twice it
-        # would be spent twice.
+        # Without retry: the statement may have succeeded before the connection failed, and a
+        # second return would allow the requests twice.
         unspent, self._unspent = self._unspent, {}
         await self._ledger.give_back(unspent)
 
 
 def _midnight(now: float) -> datetime:
-    """The next one, UTC."""
+    """Return the next midnight in UTC."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return today + timedelta(days=1)
 
 
 def check_fits(policy: Policy, rows: int) -> None:
-    """Raises Forbidden when the quotas never have room for so many predictions."""
+    """Raise Forbidden if the number of rows exceeds a whole quota of the policy."""
     for period, limit in policy.quotas.items():
         if limit < rows:
             raise Forbidden(
                 f"the file has {rows} or more rows, and policy {policy.name} allows {limit} "
-                f"predictions a {period}; "
-                "send a smaller file, or ask an admin for another policy"
+                f"predictions a {period}; send a smaller file or ask an admin for another policy"
             )
 
 
 def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> TooMany:
-    """When it is worth to come back: at the period's end, or soon when others may give back what
-    they hold.
+    """Return the error of an exhausted quota.
+
+    Its retry time is the end of the period, or a few seconds while other gateways hold leases.
     """
     end = _midnight(now)
     begin = end - timedelta(days=1)
@@ -270,10 +273,10 @@ def _refused(policy: Policy, found: Exhausted, now: float, rows: int = 1) -> Too
         (b"ratelimit-policy", f'"{found.period}";q={quota};w={window}'.encode()),
         (b"ratelimit", f'"{found.period}";r={found.left};t={rest}'.encode()),
     ]
-    detail = f"the quota of {quota} requests a {found.period} is spent"
+    detail = f"your quota of {quota} predictions a {found.period} is exhausted"
     if found.left:
         detail = (
-            f"the file has {rows} rows, and the quota of {quota} requests a {found.period} has "
-            f"{found.left} left"
+            f"the file has {rows} rows, and {found.left} of your {quota} predictions a "
+            f"{found.period} are left; send a smaller file"
         )
     return TooMany(detail, min(rest, int(IDLE_SECONDS) + 1) if found.held else rest, fields)

@@ -1,6 +1,4 @@
-"""How fast one caller may go: token buckets, and the fields that tell of them
-(draft-ietf-httpapi-ratelimit-headers-10).
-"""
+"""Rate limits: token buckets and RateLimit fields (draft-ietf-httpapi-ratelimit-headers-10)."""
 
 import math
 import time
@@ -9,12 +7,13 @@ from collections.abc import Iterator
 from slipway_gateway.errors import Headers, TooMany
 
 Key = tuple[str, str]
-"""A subject or an address, and which of its buckets."""
+"""A subject or address, and the name of one of its buckets."""
 
 
 class Bucket:
-    """Holds one minute's worth, and fills as steadily. ``level`` goes below zero when other
-    replicas spent as well.
+    """A token bucket with the capacity of one minute.
+
+    ``level`` is negative after other replicas have taken more than was left.
     """
 
     __slots__ = ("at", "level", "per_minute", "spent")
@@ -24,7 +23,7 @@ class Bucket:
         self.level = float(per_minute)
         self.at = now
         self.spent = 0
-        """Taken since the other replicas were last told."""
+        """Tokens taken since the last synchronization with the other replicas."""
 
     def fill(self, now: float) -> None:
         self.level = min(self.per_minute, self.level + (now - self.at) * self.per_minute / 60)
@@ -43,21 +42,20 @@ class Bucket:
 
 
 MAX_BUCKETS = 50_000
-"""Callers and addresses, about; beyond it the oldest buckets are forgotten."""
+"""Maximum number of buckets; above it the oldest is removed."""
 
 
 class Rates:
-    """All buckets of this process; the full ones are forgotten, for a new one is full too."""
+    """All buckets of this process. A full bucket may be removed, because a new one is full too."""
 
     def __init__(self) -> None:
         self._buckets: dict[Key, Bucket] = {}
         self._policies: dict[tuple[str, int], tuple[bytes, bytes]] = {}
 
     def take(self, key: Key, name: str, per_minute: int) -> Headers:
-        """One out of the caller's bucket; gives the RateLimit fields. Raises TooMany when it is
-        empty.
+        """Take one token and return the RateLimit fields. Raises TooMany if the bucket is empty.
 
-        ``name`` is what the caller reads: ``predictions``.
+        ``name`` is the name of the limit in the fields, such as ``predictions``.
         """
         now = time.monotonic()
         bucket = self._buckets.get(key)
@@ -69,7 +67,7 @@ class Rates:
         fields = [self._policy(name, per_minute), (b"ratelimit", self._state(name, bucket))]
         if not taken:
             wait = max(1, bucket.seconds_until(1))
-            raise TooMany(f"more than {per_minute} {name} a minute", wait, fields)
+            raise TooMany(f"the limit of {per_minute} {name} a minute is exceeded", wait, fields)
         return fields
 
     def is_empty(self, key: Key) -> bool:
@@ -80,18 +78,18 @@ class Rates:
         return bucket.level < 1
 
     def spent(self) -> Iterator[tuple[Key, Bucket]]:
-        """What the other replicas do not know yet."""
+        """Yield the buckets with tokens taken since the last synchronization."""
         return ((key, bucket) for key, bucket in self._buckets.items() if bucket.spent)
 
-    def learn(self, key: Key, level: float, told: int) -> None:
-        """The level over all replicas, of when they were told of ``told`` that were taken here."""
+    def synchronize(self, key: Key, level: float, shared: int) -> None:
+        """Set the level over all replicas, which includes ``shared`` tokens taken here."""
         bucket = self._buckets.get(key)
         if bucket is not None:
-            bucket.spent = max(0, bucket.spent - told)
+            bucket.spent = max(0, bucket.spent - shared)
             bucket.level, bucket.at = level - bucket.spent, time.monotonic()
 
-    def forget(self) -> None:
-        """Let go of buckets that are full and told of."""
+    def remove_full(self) -> None:
+        """Remove full buckets without unsynchronized tokens."""
         now = time.monotonic()
         for key, bucket in list(self._buckets.items()):
             bucket.fill(now)
@@ -109,6 +107,6 @@ class Rates:
 
     @staticmethod
     def _state(name: str, bucket: Bucket) -> bytes:
-        """``r``: what is left; ``t``: seconds until the whole of it is there again."""
+        """Return the RateLimit field: ``r`` tokens are left, full again after ``t`` seconds."""
         remaining, seconds = max(0, int(bucket.level)), bucket.seconds_until(bucket.per_minute)
         return f'"{name}";r={remaining};t={seconds}'.encode()

@@ -1,6 +1,4 @@
-"""Tells the other replicas what was taken from the buckets here, and learns what they took: once a
-second, by one statement.
-"""
+"""Synchronization of rate buckets between replicas through PostgreSQL, once a second."""
 
 import asyncio
 import logging
@@ -13,11 +11,11 @@ from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 log = logging.getLogger(__name__)
 
 SECONDS = 1.0
-FORGET_EVERY = 30
-"""Rounds."""
+REMOVE_EVERY = 30
+"""Number of synchronizations between two removals of full buckets."""
 
-# A row is a bucket. What arrives is a bucket that was full but for what was taken; what is there
-# has filled since.
+# A row is a bucket. The inserted level is a full bucket minus the tokens taken; the stored level
+# has been refilled since its last update.
 SHARE = text("""
 INSERT INTO rate_levels AS known (subject, bucket, per_minute, level, at)
 SELECT subject, bucket, per_minute, per_minute - spent, now()
@@ -34,54 +32,57 @@ ON CONFLICT (subject, bucket) DO UPDATE SET
     at = greatest(known.at, now())
 RETURNING subject, bucket, level
 """)
-FORGET = text("DELETE FROM rate_levels WHERE at < now() - interval '10 minutes'")
+REMOVE = text("DELETE FROM rate_levels WHERE at < now() - interval '10 minutes'")
 
 
 class RateSharing:
-    """A caller who goes to two replicas at once may take twice a bucket in the first second, and
-    then waits the longer: what was taken is never forgotten. While PostgreSQL is away each replica
-    goes by its own buckets.
+    """Synchronizes the buckets of this process.
+
+    A caller of two replicas may take twice the capacity in the first second; the level is then
+    negative and delays the following requests. While PostgreSQL is unavailable, each replica uses
+    its local buckets.
     """
 
     def __init__(self, database: Database, rates: Rates) -> None:
         self._database = database
         self._rates = rates
-        self._away = False
+        self._is_unavailable = False
 
     async def keep(self) -> None:
-        """For ever."""
+        """Synchronize once a second until cancelled."""
         rounds = 0
         while True:
             await asyncio.sleep(SECONDS)
             rounds += 1
             try:
                 await self.share()
-                if rounds % FORGET_EVERY == 0:
-                    self._rates.forget()
-                    await self._database.run(FORGET)
-                self._away = False
+                if rounds % REMOVE_EVERY == 0:
+                    self._rates.remove_full()
+                    await self._database.run(REMOVE)
+                self._is_unavailable = False
             except DatabaseUnavailable as error:
-                if not self._away:
+                if not self._is_unavailable:
                     log.warning(
-                        "rates hold for each replica alone, the database is away: %s", error.cause
+                        "rate limits apply to each replica separately, PostgreSQL is unavailable: "
+                        "%s",
+                        error.cause,
                     )
-                self._away = True
+                self._is_unavailable = True
 
     async def share(self) -> None:
-        """Raises DatabaseUnavailable."""
-        told = {key: (bucket.per_minute, bucket.spent) for key, bucket in self._rates.spent()}
-        if not told:
+        """Synchronize the buckets with one statement. Raises DatabaseUnavailable."""
+        taken = {key: (bucket.per_minute, bucket.spent) for key, bucket in self._rates.spent()}
+        if not taken:
             return
         rows = await self._database.run(
             SHARE,
             {
-                "subjects": [subject for subject, _ in told],
-                "buckets": [bucket for _, bucket in told],
-                "rates": [per_minute for per_minute, _ in told.values()],
-                "spent": [spent for _, spent in told.values()],
+                "subjects": [subject for subject, _ in taken],
+                "buckets": [bucket for _, bucket in taken],
+                "rates": [per_minute for per_minute, _ in taken.values()],
+                "spent": [spent for _, spent in taken.values()],
             },
         )
         for row in rows:
-            self._rates.learn(
-                (row.subject, row.bucket), row.level, told[row.subject, row.bucket][1]
-            )
+            key = (row.subject, row.bucket)
+            self._rates.synchronize(key, row.level, taken[key][1])

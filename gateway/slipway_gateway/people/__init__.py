@@ -1,1 +1,1 @@
-"""Accounts and groups of an identity provider that has SCIM."""
+"""Accounts and groups of the identity provider, over SCIM."""

@@ -1,5 +1,6 @@
-"""Which accounts and groups the identity provider has, read from time to time: a token outlives its
-account and its groups.
+"""The accounts and groups of the identity provider, read periodically.
+
+They invalidate tokens of deleted accounts and groups before the tokens expire.
 """
 
 import asyncio
@@ -24,89 +25,84 @@ NO_GROUPS: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class DirectorySnapshot:
-    """All accounts of one moment."""
+    """The accounts and groups at one time."""
 
     began: float
-    """Unix time at which the look began."""
+    """Unix time at which the read started."""
     active: dict[str, float] = field(default_factory=dict)
-    """Subject to the Unix time of the account's making, in whole seconds as tokens have it."""
+    """Subject to Unix time of the account's creation, in whole seconds as in tokens."""
     disabled: frozenset[str] = frozenset()
     ids: dict[str, str] = field(default_factory=dict)
     """Subject to SCIM id."""
     gone: frozenset[str] = frozenset()
-    """Who was there at an earlier look."""
+    """Subjects of earlier snapshots that no longer exist."""
     groups: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Subject to the names of their groups; who is in none is left out."""
+    """Subject to names of groups, for subjects with at least one group."""
 
 
 class Accounts:
-    """While the provider is away the last look stays: nobody can be disabled there meanwhile, and
-    known people keep working.
-    """
+    """The current accounts. The last snapshot remains in use while the provider is unavailable."""
 
     def __init__(self, scim: Scim, *, seconds: float, leeway: float) -> None:
         self.scim = scim
         self._seconds = seconds
         self._leeway = leeway
-        self._look: DirectorySnapshot | None = None
+        self._snapshot: DirectorySnapshot | None = None
         self._lock = asyncio.Lock()
-        self.problem: str | None = "the identity provider has not been asked for its accounts yet"
-        """Why the last look failed; None after a good one."""
+        self.problem: str | None = "the accounts of the identity provider are not read yet"
+        """Error of the last read; None after a successful one."""
 
     @property
     def known(self) -> bool:
-        return self._look is not None
+        return self._snapshot is not None
 
     @property
     def age(self) -> float:
-        """Seconds since the last look; infinite before the first one."""
-        return time.time() - self._look.began if self._look else float("inf")
+        """Seconds since the last successful read; infinite before the first one."""
+        return time.time() - self._snapshot.began if self._snapshot else float("inf")
 
     @property
     def names(self) -> dict[str, str]:
-        """SCIM id to subject, as of the last look."""
-        return {key: subject for subject, key in self._look.ids.items()} if self._look else {}
+        """SCIM id to subject, from the last successful read."""
+        ids = self._snapshot.ids if self._snapshot else {}
+        return {key: subject for subject, key in ids.items()}
 
     def confirm(self, caller: Caller) -> Caller:
-        """Return the caller with the groups that both the token and the provider give.
+        """Return the caller restricted to the groups in both the token and the last snapshot.
 
-        A token that was issued after the last look is newer than what is known here, so its groups
-        are taken as they are until the next look. Raise Unauthenticated if the account is disabled,
-        gone, or younger than the token: another's of the same name. A service account is none of
-        the provider's users. One who is not known yet came after the last look, if the token did.
+        A token issued after the snapshot is newer: its groups apply until the next read, also for
+        an account that the snapshot does not contain. Service accounts are not users of the
+        provider and are returned unchanged. Raises Unavailable before the first read, and
+        Unauthenticated if the account is disabled, deleted, or newer than the token, which then
+        belongs to a deleted account of the same name.
         """
         if Role.SERVICE in caller.roles:
             return caller
-        look = self._look
-        if (
-            look is not None
-            and (made := look.active.get(caller.account)) is not None
-            and caller.issued >= made
-        ):
-            return (
-                caller
-                if caller.issued > look.began
-                else caller.within(look.groups.get(caller.account, NO_GROUPS))
-            )
-        if look is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             raise Unavailable(
-                "the accounts are not known yet: the identity provider has not answered"
+                "the accounts are not loaded yet: the identity provider has not responded; "
+                "retry later"
             )
-        if caller.account in look.disabled:
+        created = snapshot.active.get(caller.account)
+        if created is not None and caller.issued >= created:
+            if caller.issued > snapshot.began:
+                return caller
+            return caller.within(snapshot.groups.get(caller.account, NO_GROUPS))
+        if caller.account in snapshot.disabled:
             raise Unauthenticated("the account is disabled")
-        if caller.account in look.active:
+        if created is not None:
             raise Unauthenticated("the token is older than the account")
-        if caller.account in look.gone or caller.issued < look.began - self._leeway:
-            raise Unauthenticated("the account does not exist any more")
+        if caller.account in snapshot.gone or caller.issued < snapshot.began - self._leeway:
+            raise Unauthenticated("the account no longer exists")
         return caller
 
     async def confirm_now(self, caller: Caller) -> Caller:
-        """Ask the provider at this moment: return the caller with the groups that both the token
-        and the provider give.
+        """Return the caller restricted to the groups that the provider confirms now.
 
-        For changes of who may do what: nobody keeps a right for long enough to give it back to
-        themselves. Raises Unauthenticated, Forbidden when the account is disabled or gone, and
-        Unavailable while the provider is away.
+        Changes of permissions use this, so that a caller cannot restore a permission that was
+        revoked since the last read. Raises Unauthenticated, Unavailable, and Forbidden if the
+        account is disabled or deleted.
         """
         caller = self.confirm(caller)
         if Role.SERVICE in caller.roles:
@@ -124,7 +120,7 @@ class Accounts:
         return caller.within(_groups(groups, ids).get(caller.account, NO_GROUPS))
 
     async def keep(self) -> None:
-        """Look now and then, for ever."""
+        """Read the accounts periodically until cancelled, with a short period after an error."""
         while True:
             try:
                 await self.look()
@@ -134,38 +130,42 @@ class Accounts:
                 await asyncio.sleep(self._seconds)
 
     async def look(self) -> DirectorySnapshot:
-        """Look now, whoever waits for it. Raises Unavailable."""
+        """Read the accounts and return the new snapshot. Raises Unavailable."""
         async with self._lock:
             began = time.time()
             try:
                 users = [each async for each in self.scim.all("Users", ATTRIBUTES)]
                 groups = [each async for each in self.scim.all("Groups", GROUP_ATTRIBUTES)]
-                self._look = look = _read(began, users, groups, self._look)
+                self._snapshot = snapshot = _snapshot(began, users, groups, self._snapshot)
             except (Unavailable, NotFound) as error:
                 if str(error) != self.problem:
-                    log.warning("the accounts stay as they were %.0f s ago: %s", self.age, error)
+                    log.warning("the accounts of %.0f s ago remain in use: %s", self.age, error)
                 self.problem = str(error)
                 raise Unavailable(str(error)) from None
             self.problem = None
-            return look
+            return snapshot
 
     async def id_of(self, subject: str) -> str:
-        """The SCIM id of an account, also of one that is new. Raises NotFound, Unavailable."""
-        look = self._look
-        if look is None or subject not in look.ids:
-            look = await self.look()
-        if subject not in look.ids:
-            raise NotFound(f"there is no user {subject}")
-        return look.ids[subject]
+        """Return the SCIM id of an account, after a read if the account is unknown.
+
+        Raises NotFound, Unavailable.
+        """
+        snapshot = self._snapshot
+        if snapshot is None or subject not in snapshot.ids:
+            snapshot = await self.look()
+        if subject not in snapshot.ids:
+            raise NotFound(f"user {subject} does not exist")
+        return snapshot.ids[subject]
 
 
-def _read(
+def _snapshot(
     began: float, users: list[Resource], groups: list[Resource], former: DirectorySnapshot | None
 ) -> DirectorySnapshot:
-    """A record that cannot be read is left out: its account is refused, and it cannot hold up what
-    the others say.
+    """Return the snapshot of SCIM users and groups; ``former`` is the previous snapshot.
+
+    An invalid record is omitted, so that it rejects its account and does not affect others.
     """
-    users, groups = _readable(users, _check_user), _readable(groups, _check_group)
+    users, groups = _valid(users, _check_user), _valid(groups, _check_group)
     ids = {str(user["userName"]): str(user["id"]) for user in users}
     active = {str(user["userName"]): _created(user) for user in users if user.get("active", True)}
     gone = (former.gone | former.ids.keys()) - ids.keys() if former else frozenset()
@@ -180,8 +180,9 @@ def _read(
 
 
 def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[str]]:
-    """Subject to the names of their groups. A provider names members by id, as SCIM says, or by
-    name, as Canaille does.
+    """Return the names of groups by subject.
+
+    A provider identifies members by id, as SCIM requires, or by name, as Canaille does.
     """
     subjects = {key: subject for subject, key in ids.items()}
     found: dict[str, set[str]] = {}
@@ -192,18 +193,18 @@ def _groups(groups: list[Resource], ids: dict[str, str]) -> dict[str, frozenset[
 
 
 def members(group: Resource) -> list[str]:
-    """Members of a SCIM group, each by what the provider names it."""
+    """Return the members of a SCIM group, each by the identifier that the provider uses."""
     return [str(member["value"]) for member in group.get("members") or []]
 
 
-def _readable(records: Iterable[Resource], check: Callable[[Resource], object]) -> list[Resource]:
+def _valid(records: Iterable[Resource], check: Callable[[Resource], object]) -> list[Resource]:
     found = []
     for record in records:
         try:
             check(record)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             log.warning(
-                "a SCIM record is left out, it cannot be read (%s: %s): %.300r",
+                "a SCIM record is ignored, it is invalid (%s: %s): %.300r",
                 type(error).__name__,
                 error,
                 record,

@@ -1,6 +1,4 @@
-"""The door to the identity provider's SCIM 2.0 (RFC 7643, RFC 7644), as a client of its own (RFC
-6749, section 4.4).
-"""
+"""A SCIM 2.0 client (RFC 7643, RFC 7644) with client credentials (RFC 6749, section 4.4)."""
 
 import base64
 import time
@@ -21,12 +19,13 @@ Resource = dict[str, Any]
 GROUP = "urn:ietf:params:scim:schemas:core:2.0:Group"
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 EARLY_SECONDS = 30.0
-"""A token is not used in the last seconds of its life."""
+"""Seconds before its expiry at which a token is replaced."""
 
 
 class Scim:
-    """All methods raise Unavailable while the provider is away, NotFound, and Conflict with the
-    provider's words.
+    """A client of the identity provider's SCIM service.
+
+    All methods raise Unavailable, NotFound, and Conflict with the detail of the provider.
     """
 
     def __init__(
@@ -45,11 +44,10 @@ class Scim:
     async def all(
         self, kind: str, attributes: str | None = None, *, whole: bool = False
     ) -> AsyncIterator[Resource]:
-        """Every resource of a kind, ``Users`` or ``Groups``, in pages of the provider's size; only
-        the named attributes.
+        """Yield every resource of a kind, ``Users`` or ``Groups``, page by page.
 
-        ``whole``: also raise Unavailable when there are fewer than the provider says, or none at
-        all.
+        ``attributes``: comma-separated names of the attributes to return. ``whole``: raise
+        Unavailable if the provider returns fewer resources than its total, or none.
         """
         start, total = 1, 1
         chosen = f"&attributes={attributes}" if attributes else ""
@@ -58,11 +56,10 @@ class Scim:
             found: list[Resource] = page.get("Resources") or []
             for resource in found:
                 yield resource
-            if not found:  # it shrank under our hands
+            if not found:  # resources may be deleted between two pages
                 if whole:
                     raise Unavailable(
-                        f"the identity provider names {start - 1} of its {kind}, and there "
-                        "should be more"
+                        f"the identity provider returned an incomplete list: {start - 1} {kind}"
                     )
                 return
             start, total = start + len(found), int(page["totalResults"])
@@ -71,12 +68,12 @@ class Scim:
         return await self._call("GET", f"{kind}/{quote(key, '')}")
 
     async def create_group(self, name: str, member: str) -> None:
-        """A group and its first member, a user's id."""
+        """Create a group; ``member`` is the SCIM id of its first member."""
         content = {"schemas": [GROUP], "displayName": name, "members": [self._member(member)]}
         await self._call("POST", "Groups", content)
 
     async def patch(self, kind: str, key: str, **operation: Any) -> Resource:
-        """One operation of RFC 7644, section 3.5.2: ``op``, ``path``, ``value``."""
+        """Apply one operation (RFC 7644, section 3.5.2) with ``op``, ``path`` and ``value``."""
         return await self._call(
             "PATCH", f"{kind}/{quote(key, '')}", {"schemas": [PATCH], "Operations": [operation]}
         )
@@ -85,10 +82,10 @@ class Scim:
         await self.patch("Groups", group, op="add", path="members", value=[self._member(member)])
 
     async def remove_member(self, group: Resource, member: str) -> None:
-        """``group`` as it was read, ``member`` as it is named there; Conflict when the group has
-        changed since.
+        """Remove the member with the identifier ``member`` from ``group``, as the provider sent it.
 
-        By PUT: Canaille does not know a PATCH of ``members[value eq "..."]``.
+        Uses PUT, because Canaille does not support PATCH with ``members[value eq "..."]``. Raises
+        Conflict if the group has changed since.
         """
         left = [each for each in group["members"] if each["value"] != member]
         content = {"schemas": [GROUP], "displayName": group["displayName"], "members": left}
@@ -113,7 +110,7 @@ class Scim:
         content: Resource | None = None,
         further: Mapping[str, str] = MappingProxyType({}),
     ) -> Resource:
-        """A token that the provider does not take any more is replaced once."""
+        """Send a request and return its JSON; after 401, retry once with a new token."""
         url, inside = self._keys.reachable(f"{self._url}/{path}")
         body = orjson.dumps(content) if content is not None else None
         for attempt in (1, 2):
@@ -134,7 +131,9 @@ class Scim:
     async def _bearer(self) -> str:
         if not self._token or time.monotonic() >= self._token_ends:
             if self._keys.token_endpoint is None:
-                raise Unavailable("the identity provider has not said where clients log in")
+                raise Unavailable(
+                    "the token endpoint of the identity provider is not known yet; retry later"
+                )
             url, inside = self._keys.reachable(self._keys.token_endpoint)
             headers = {
                 **inside,
@@ -144,14 +143,14 @@ class Scim:
             status, answer = await self._send(
                 "POST", url, headers, b"grant_type=client_credentials"
             )
-            said = _json(answer)
-            if status != 200 or not isinstance(said.get("access_token"), str):
+            body = _json(answer)
+            if status != 200 or not isinstance(body.get("access_token"), str):
                 raise Unavailable(
-                    "the identity provider does not log the gateway in: "
-                    f"{said.get('error', status)}"
+                    "the identity provider rejects the gateway's client credentials: "
+                    f"{body.get('error', status)}"
                 )
-            self._token = said["access_token"]
-            self._token_ends = time.monotonic() + float(said.get("expires_in", 60)) - EARLY_SECONDS
+            self._token = body["access_token"]
+            self._token_ends = time.monotonic() + float(body.get("expires_in", 60)) - EARLY_SECONDS
         return self._token
 
     async def _send(
@@ -160,25 +159,26 @@ class Scim:
         try:
             return await self._upstream.send(method, url, headers, body)
         except OSError as error:
-            raise Unavailable(f"the identity provider is away: {error}") from None
+            raise Unavailable(f"the identity provider is unavailable: {error}") from None
 
 
 def _json(content: bytes) -> Resource:
     try:
-        said = orjson.loads(content)
+        body = orjson.loads(content)
     except orjson.JSONDecodeError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return body if isinstance(body, dict) else {}
 
 
 def _read(method: str, path: str, status: int, content: bytes) -> Resource:
-    said = _json(content)
+    """Return the JSON of a response. Raises NotFound, Conflict, Unavailable."""
+    body = _json(content)
     if status in (200, 201, 204):
-        return said
+        return body
     if status == 404:
         raise NotFound(f"the identity provider has no {path}")
     if status in (400, 409, 412):
-        raise Conflict(f"the identity provider refuses it: {said.get('detail', status)}")
+        raise Conflict(f"the identity provider rejects the change: {body.get('detail', status)}")
     raise Unavailable(
-        f"the identity provider answers {status} to {method} {path.partition('?')[0]}"
+        f"the identity provider returned {status} for {method} {path.partition('?')[0]}"
     )
