@@ -96,6 +96,7 @@ def test_every_setting_is_on_the_page(program: str) -> None:
     assert found.keys() - cells("settings.md") == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_setting_has_a_meaning(program: str) -> None:
     meanings: dict[str, str] = {}
@@ -180,6 +181,7 @@ def metrics(program: str) -> Iterator[str]:
                     yield first.value
 
 
+@pytest.mark.slow
 def test_every_metric_is_on_the_page() -> None:
     known = {name.removesuffix("_total") for name in cells("metrics.md")}
     found = {name.removesuffix("_total") for program in PROGRAMS for name in metrics(program)}

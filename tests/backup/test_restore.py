@@ -191,6 +191,7 @@ def platform(tmp_path: Path, postgres: PostgresServer) -> Iterator[Platform]:
             connection.execute(f"DROP ROLE {name}")
 
 
+@pytest.mark.slow
 def test_two_restores_after_an_etl_bring_back_rows_and_artifacts(platform: Platform) -> None:
     before = platform.state()
     assert len(before["sales"]) == 28
@@ -226,6 +227,7 @@ def damaged(backup: Path) -> None:
     (backup / "artifacts.tar").write_bytes(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [truncated, damaged])
 def test_a_backup_that_cannot_be_restored_changes_nothing(
     platform: Platform, harm: Callable[[Path], None]
@@ -249,6 +251,7 @@ def test_a_restore_fails_while_a_client_is_connected(platform: Platform) -> None
     assert "someone is connected to mlflow: scale gateway" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_connection_before_the_end_leaves_everything_unchanged(platform: Platform) -> None:
     """Connect after two databases were exchanged; these are exchanged back."""
     platform.backup()
@@ -302,6 +305,7 @@ def test_without_an_administrator_the_owners_must_be_allowed_to_create_databases
     assert platform.state() == before
 
 
+@pytest.mark.slow
 def test_leftovers_of_an_interrupted_restore_are_removed(platform: Platform) -> None:
     before = platform.state()
     platform.backup()

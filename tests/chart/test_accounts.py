@@ -80,6 +80,7 @@ def make_reader(
     )
 
 
+@pytest.mark.slow
 def test_the_reader_is_created_once_and_cannot_change_objects_of_others(mlflow: str) -> None:
     # The program waits for a server that is still starting.
     first = make_reader(mlflow)
@@ -99,6 +100,7 @@ def test_the_reader_is_created_once_and_cannot_change_objects_of_others(mlflow: 
         assert client.get("registered-models/search").status_code == 401
 
 
+@pytest.mark.slow
 def test_a_wrong_secret_is_reported_immediately_and_without_the_hash(mlflow: str) -> None:
     make_reader(mlflow)
     began = time.monotonic()

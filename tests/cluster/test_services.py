@@ -193,6 +193,7 @@ def test_a_runtime_that_never_starts_is_restarted_with_growing_delays(machine: M
     assert status["modelStatus"]["transitionStatus"] == "InProgress"
 
 
+@pytest.mark.slow
 def test_a_runtime_that_was_healthy_is_restarted_immediately(tmp_path: Path) -> None:
     forgiving = KubeletOptions(
         backoff=Backoff(first=60, longest=60, reset_after=0.3), turn_seconds=0.1
@@ -213,6 +214,7 @@ def test_a_runtime_that_was_healthy_is_restarted_immediately(tmp_path: Path) -> 
         machine.cluster.close()
 
 
+@pytest.mark.slow
 def test_a_runtime_that_hangs_is_restarted_by_its_liveness(machine: Machine) -> None:
     probe = {
         "httpGet": {"path": "/ready", "port": 8080},
@@ -249,6 +251,7 @@ def test_a_deleted_service_leaves_no_process_and_no_file(machine: Machine) -> No
     until(lambda: list(machine.root.glob("pods/*")), lambda left: not left)
 
 
+@pytest.mark.slow
 def test_a_process_that_ignores_sigterm_is_killed_with_its_children_after_the_grace_period(
     machine: Machine,
 ) -> None:

@@ -79,6 +79,7 @@ def test_processes_die_with_a_launcher_that_is_killed(idle: Machine) -> None:
     until(lambda: is_gone(pid), bool, 5)
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_launcher_are_killed_at_the_next_start_and_the_service_restarts(
     idle: Machine,
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_stopped_kubelet_leaves_no_process_and_restarts_its_services(idle: Mac
     assert read(idle.url_of_ready("heart-3") + "/ready") == "yes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backoff_limit", "outcome"), [(1, "Complete"), (0, "Failed")])
 def test_a_job_that_was_running_during_the_crash_is_retried_within_its_limit(
     idle: Machine, tmp_path: Path, backoff_limit: int, outcome: str
@@ -268,6 +270,7 @@ def test_a_deleted_job_is_killed(machine: Machine) -> None:
     until(lambda: is_gone(pid), bool)
 
 
+@pytest.mark.slow
 def test_concurrent_writes_of_several_processes_are_not_lost(idle: Machine) -> None:
     write = (
         "import json, pathlib, sys\n"
@@ -295,6 +298,7 @@ def test_concurrent_writes_of_several_processes_are_not_lost(idle: Machine) -> N
     assert len(versions) == 150
 
 
+@pytest.mark.slow
 def test_another_process_sees_a_change_immediately(idle: Machine) -> None:
     watch = (
         "import sys\n"

@@ -88,6 +88,7 @@ def test_commas_and_brackets_in_a_string_are_not_counted(text: str) -> None:
     assert read_json(body, 10) == [text, 1]
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

@@ -51,6 +51,7 @@ def tensors(draw: st.DrawFn) -> tuple[dict[str, Any], list[Any]]:
     return {"name": "x", "shape": shape, "datatype": datatype.value, "data": data}, flat
 
 
+@pytest.mark.slow
 @given(tensors())
 def test_a_tensor_of_any_datatype_is_read_flat_or_nested(
     drawn: tuple[dict[str, Any], list[Any]],

@@ -102,6 +102,7 @@ def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("controller")
 def test_the_objects_of_a_model_are_created_restored_and_deleted(
     cluster: Cluster, tmp_path: Path

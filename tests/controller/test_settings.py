@@ -4,6 +4,7 @@ import pytest
 from slipway_controller.settings import ControllerSettings
 
 
+@pytest.mark.slow
 def test_the_predictor_token_is_in_each_request_and_not_in_the_repr(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

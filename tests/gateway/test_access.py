@@ -74,6 +74,7 @@ def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
         yield client
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("who", [None, *TOKENS])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_each_role_may_use_exactly_its_routes_of_the_table(

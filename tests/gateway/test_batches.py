@@ -151,6 +151,7 @@ h,,233,6\r
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_each_csv_row_gets_the_same_prediction_or_error_as_an_online_request(
     client: Client,
@@ -242,6 +243,7 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
     return {"model_name": service, "outputs": [row, error]}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_columns_of_outputs_and_files_may_have_the_names_of_result_columns(
     client: Client,
@@ -301,6 +303,7 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
         assert len(predictor.asked) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_error_of_the_last_attempt_is_the_reason(works: Environment) -> None:
     """Read the error from the Job's log.
@@ -347,6 +350,7 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
         assert (seen["state"], seen["reason"], seen["rowsFailed"]) == ("succeeded", None, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_job_continues_from_its_last_part(client: Client, slow: Predictor) -> None:
     slow.delay = 0.3
@@ -396,6 +400,7 @@ def _kill(batch_id: str) -> int:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_only_the_owner_reads_and_deletes_a_batch_and_a_key_identifies_it(
     client: Client, works: Environment
@@ -424,6 +429,7 @@ def test_only_the_owner_reads_and_deletes_a_batch_and_a_key_identifies_it(
         assert connection.execute(query, [first.json()["batchId"]]).fetchone() == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("content", "reason"),
@@ -575,6 +581,7 @@ def test_rows_are_charged_to_the_quota_once_and_unpredicted_rows_are_returned(
         assert charged(environment, "few") == 10
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_batch_is_charged_for_the_rows_that_the_job_counts(works: Environment) -> None:
     limited(works, "some", requests_per_day=100)
@@ -587,6 +594,7 @@ def test_a_batch_is_charged_for_the_rows_that_the_job_counts(works: Environment)
         assert charged(works, "some") == 13
 
 
+@pytest.mark.slow
 def test_a_file_with_too_many_rows_is_rejected_before_it_is_read(
     new_environment: Callable[[], Environment],
 ) -> None:

@@ -56,6 +56,7 @@ def answer(connection: socket.socket) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 def test_32_bodies_of_16_mebibytes_of_one_token_need_little_memory(
     process: Process, chunked: bool
@@ -205,6 +206,7 @@ def test_released_memory_is_available_again() -> None:
     assert (budget.used, budget._by_caller) == (0, {})
 
 
+@pytest.mark.slow
 def test_the_concurrent_requests_of_one_caller_are_limited(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_decompression_bomb_of_256_megabytes_gets_413_and_little_memory(
     assert client.infer("heart").status_code == 200
 
 
+@pytest.mark.slow
 def test_compressed_bytes_are_limited_too(client: Client) -> None:
     """Send empty deflate blocks, which decompress to nothing without end."""
     head, empty = zlib.compress(b"")[:2], b"\0\0\0\xff\xff" * 2**16

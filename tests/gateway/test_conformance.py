@@ -66,10 +66,12 @@ def served(new_environment: Callable[[], Environment], runtime: str) -> Iterator
         yield Served(client.http, "every", every.VERSION, every.EXAMPLE, every.NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", cases(GATEWAY))
 def test_the_gateway_conforms_to_the_protocol(check: Check, served: Served) -> None:
     check(served)
 
 
+@pytest.mark.slow
 def test_the_page_matches_the_tests() -> None:
     assert table() in PAGE.read_text(), f"{PAGE} should have:\n{table()}"

@@ -105,6 +105,7 @@ def replicas(new_environment: Callable[[], Environment]) -> Iterator[Replicas]:
             each.client.http.close()
 
 
+@pytest.mark.slow
 def test_no_request_is_lost_when_one_of_two_replicas_stops(replicas: Replicas) -> None:
     first, second = replicas.processes
     for each in replicas.processes:
@@ -166,6 +167,7 @@ def behind(new_environment: Callable[[], Environment]) -> Iterator[tuple[Process
             process.kill()
 
 
+@pytest.mark.slow
 def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
     behind: tuple[Process, Network],
 ) -> None:
@@ -179,6 +181,7 @@ def test_a_terminating_gateway_ships_its_spool_if_the_database_returns_in_time(
     assert not list(process.client.environment.spool.glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_events_left_at_the_end_of_the_grace_period_are_logged(
     behind: tuple[Process, Network],
 ) -> None:
@@ -193,6 +196,7 @@ def test_events_left_at_the_end_of_the_grace_period_are_logged(
     assert "ERROR" in log.upper()
 
 
+@pytest.mark.slow
 def test_running_requests_are_finished(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:

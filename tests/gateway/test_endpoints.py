@@ -135,6 +135,7 @@ def test_a_new_replica_gets_its_share_immediately_and_a_terminating_one_none(
     assert set(statuses) == {200}
 
 
+@pytest.mark.slow
 def test_a_replica_that_fails_suddenly_costs_no_request(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:

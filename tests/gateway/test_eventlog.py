@@ -161,6 +161,7 @@ def test_concurrent_migrations_succeed(new_database: Callable[[], str]) -> None:
         assert list(pool.map(migrate, [url] * 4)) == [None] * 4
 
 
+@pytest.mark.slow
 def test_the_migrate_command_names_the_missing_setting(own_environment: Environment) -> None:
     def run(**variables: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "slipway_gateway", "migrate"]
@@ -237,6 +238,7 @@ FIELDS = {
 """Replacements of a field in a valid event."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*LINES, *FIELDS])
 def test_an_invalid_event_is_set_aside_and_counted_and_others_are_stored(
     own_environment: Environment, kind: str
@@ -308,6 +310,7 @@ def _camel(name: str) -> str:
     return first + "".join(map(str.title, others))
 
 
+@pytest.mark.slow
 def test_after_kills_during_1000_predictions_the_log_has_each_answered_one_once(
     own_environment: Environment,
 ) -> None:
@@ -359,6 +362,7 @@ def test_a_repeated_shipment_changes_nothing(own_environment: Environment) -> No
     assert own_environment.count() == 1
 
 
+@pytest.mark.slow
 def test_predictions_continue_without_database_until_the_spool_is_full(
     tmp_path: Path, issuer: Issuer, predictor: Predictor
 ) -> None:
@@ -400,6 +404,7 @@ def _unless_200(answer: httpx.Response) -> httpx.Response | None:
     return None if answer.status_code == 200 else answer
 
 
+@pytest.mark.slow
 def test_metrics_count_responses(own_environment: Environment) -> None:
     with running(own_environment) as process:
         process.client.infer("heart")

@@ -291,6 +291,7 @@ def test_an_invalid_change_is_rejected_and_not_in_the_audit(bare: Environment) -
         assert client.get("/v1/audit", "root").json() == before
 
 
+@pytest.mark.slow
 def test_the_last_snapshot_remains_in_use_without_database(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:

@@ -133,6 +133,7 @@ def test_the_model_gets_the_same_values_for_any_polarity_size_and_format(
         assert other == pytest.approx(first, abs=1)
 
 
+@pytest.mark.slow
 def test_several_files_become_rows_in_order(client: Client) -> None:
     tall, wide = one((100, 300)), one((100, 300)).rotate(90, expand=True)
     each = [send(client, file_of(image)).json()["predictions"][0] for image in (tall, wide)]
@@ -207,6 +208,7 @@ def test_the_largest_allowed_image_is_decoded(client: Client) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [9, 40, 200])
 def test_an_invalid_file_is_rejected(client: Client, cut: int) -> None:
     answer = send(client, file_of(Image.effect_noise((64, 64), 50))[:cut])
@@ -234,6 +236,7 @@ def _read(path: Path) -> bytes:
         return b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "field", "problem"),
     [
@@ -439,6 +442,7 @@ def test_a_receipt_has_the_image_without_trailing_data(client: Client) -> None:
     assert (shown.status_code, shown.content) == (200, PNG)
 
 
+@pytest.mark.slow
 def test_the_stored_images_of_one_caller_are_limited(
     new_environment: Callable[[], Environment],
 ) -> None:

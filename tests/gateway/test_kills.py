@@ -114,6 +114,7 @@ def records(environment: Environment) -> tuple[Counter[str], int, int]:
     return Counter(row[0] for row in rows), sum(row[1] < 500 for row in rows), int(used[0])
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger_equal_the_traffic(
     tmp_path: Path, cleanup: ExitStack, issuer: Issuer, own_predictor: Predictor
@@ -159,6 +160,7 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
     assert callers.unanswered, "the kill must interrupt a request"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_successors_of_killed_workers_deliver_the_remaining_events(
     new_environment: Callable[[], Environment],

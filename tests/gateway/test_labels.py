@@ -138,6 +138,7 @@ def test_the_metric_counts_correct_and_incorrect_rows(client: Client) -> None:
     assert (value("slipway_labelled_rows_total", {**names, "outcome": "wrong"}) or 0) >= 3
 
 
+@pytest.mark.slow
 def test_labels_are_exported_as_parquet(
     client: Client, labelled: tuple[str, Any], sam: str
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_empty_export_is_an_empty_table_and_requires_the_role_scientist(
     assert client.get("/v1/models/unknown/feedback.parquet", sam).status_code == 404
 
 
+@pytest.mark.slow
 def test_an_export_is_written_in_groups(client: Client, environment: Environment, sam: str) -> None:
     """Export 500 predictions of half a megabyte each, in several row groups."""
     with psycopg.connect(environment.database_url) as connection:
@@ -190,6 +192,7 @@ def test_an_export_is_written_in_groups(client: Client, environment: Environment
     assert file.read(["label"]).column("label").to_pylist() == [str(n) for n in range(1, 501)]
 
 
+@pytest.mark.slow
 def test_an_export_connects_with_the_user_of_the_environment_as_the_gateway_does(
     environment: Environment, labelled: tuple[str, Any], sam: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_an_idle_connection_may_last_longer_than_a_head(strict: Client) -> None:
             threading.Event().wait(HEAD_SECONDS + max(BODY_SECONDS, WRITE_SECONDS) * 1.2)
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_closed_after_its_time(strict: Client) -> None:
     with connect(strict) as connection:
         for _ in range(2):
@@ -328,6 +329,7 @@ def works(client: Client) -> bool:
         return status(connection.recv(2**16)) == 200
 
 
+@pytest.mark.slow
 def test_a_caller_that_does_not_read_is_disconnected(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
@@ -353,6 +355,7 @@ def process(new_environment: Callable[[], Environment]) -> Iterator[Process]:
         yield process
 
 
+@pytest.mark.slow
 def test_400_slow_callers_do_not_affect_others_or_fill_the_memory(process: Process) -> None:
     client = process.client
     wait_for("the model", lambda: client.infer("heart").status_code == 200)
@@ -382,6 +385,7 @@ def few_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_process_raises_its_limit_of_open_files(
     new_environment: Callable[[], Environment],
 ) -> None:

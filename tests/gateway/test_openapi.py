@@ -16,6 +16,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("role", ["admin", "user"])
 def test_every_response_conforms_to_the_openapi_document(

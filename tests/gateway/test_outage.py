@@ -102,6 +102,7 @@ def logged(postgres: PostgresServer) -> Counter[str]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(4 * LONG)
 def test_predictions_continue_and_no_event_is_lost_while_postgresql_hangs_or_is_unreachable(
     tmp_path: Path, postgres: PostgresServer, issuer: Issuer, predictor: Predictor

@@ -63,6 +63,7 @@ def in_parallel(replicas: list[Client], calls: int) -> list[httpx.Response]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("period", ["day", "month"])
 def test_exactly_3_of_50_parallel_calls_to_two_replicas_pass_when_3_are_left(
     own_environment: Environment, period: str
@@ -83,6 +84,7 @@ def test_exactly_3_of_50_parallel_calls_to_two_replicas_pass_when_3_are_left(
     assert (own_environment.count(), held(own_environment)) == (11, 0)
 
 
+@pytest.mark.slow
 def test_two_replicas_use_the_whole_quota_and_no_more(
     own_environment: Environment,
 ) -> None:
@@ -111,6 +113,7 @@ def _append_if_200(passed: list[httpx.Response], answer: httpx.Response) -> bool
     return len(passed) == 300
 
 
+@pytest.mark.slow
 def test_a_quota_needs_no_statement_per_call(own_environment: Environment) -> None:
     limited(own_environment, requests_per_day=10_000)
     with own_environment.gateway() as client:
@@ -162,6 +165,7 @@ def test_callers_see_their_own_usage_and_admins_all(own_environment: Environment
         assert client.get("/v1/usage?first=soon").status_code == 422
 
 
+@pytest.mark.slow
 def test_a_killed_gateway_loses_at_most_its_leases_and_the_ledger_equals_the_log(
     own_environment: Environment,
 ) -> None:
@@ -183,6 +187,7 @@ def test_a_killed_gateway_loses_at_most_its_leases_and_the_ledger_equals_the_log
     assert held(own_environment) == lost
 
 
+@pytest.mark.slow
 def test_without_the_database_only_the_current_lease_can_be_used(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:

@@ -200,6 +200,7 @@ def test_replicas_share_the_bucket_of_a_caller(replicas: list[Client]) -> None:
     wait_for("the synchronization", lambda: second.infer("heart").status_code == 429)
 
 
+@pytest.mark.slow
 def test_two_replicas_enforce_the_rate_over_time(replicas: list[Client]) -> None:
     """Allow one burst of twice the bucket, which later requests compensate."""
     start, passed = time.monotonic(), 0
@@ -209,6 +210,7 @@ def test_two_replicas_enforce_the_rate_over_time(replicas: list[Client]) -> None
     assert 30 <= passed <= 2 * 30 + seconds * 30 / 60
 
 
+@pytest.mark.slow
 def test_without_the_database_each_replica_uses_its_own_buckets(
     tmp_path: Any, issuer: Issuer, predictor: Predictor
 ) -> None:

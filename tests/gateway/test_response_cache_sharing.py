@@ -143,6 +143,7 @@ def test_a_response_over_the_size_limit_is_not_shared(
         assert up(one) == 1
 
 
+@pytest.mark.slow
 def test_no_request_fails_when_redis_is_killed_under_load_and_sharing_resumes(
     own_environment: Environment, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -165,6 +165,7 @@ def test_waiting_callers_of_a_silent_database_fail_together(
             network.mend()
 
 
+@pytest.mark.slow
 def test_a_worker_with_silent_connections_does_not_hang(own_environment: Environment) -> None:
     with Network(own_environment.database_url) as network:
         environment = Environment(

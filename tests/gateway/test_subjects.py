@@ -218,6 +218,7 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 
 
+@pytest.mark.slow
 def test_spooled_events_of_a_former_release_get_types(client: Client, shared: Environment) -> None:
     request_id = client.infer("heart").headers["x-request-id"]
     wait_for("the event", lambda: shared.count(f"request_id = '{request_id}'") == 1)

@@ -63,6 +63,7 @@ def ended(client: Client, answer: httpx.Response, who: str = "ada") -> dict[str,
     return wait_for("the end of the task", look, PATIENCE)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worker")
 def test_a_tasks_result_equals_the_synchronous_response(client: Client) -> None:
     synchronous = client.infer("heart")
@@ -220,6 +221,7 @@ def test_a_task_is_retried_until_it_is_dead_and_can_be_replayed_by_an_admin(
     assert busy.count(f"request_id = '{again['requestId']}' AND status = 200") == 1
 
 
+@pytest.mark.slow
 def test_a_cancelled_task_gets_no_result(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_cancelled_task_gets_no_result(
     )
 
 
+@pytest.mark.slow
 def test_tasks_run_by_the_policys_priority_and_a_caller_can_lower_it(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:
@@ -279,6 +282,7 @@ def test_tasks_run_by_the_policys_priority_and_a_caller_can_lower_it(
     assert [priority for _, priority in sorted(done)] == ["high", "normal", "low", "low"]
 
 
+@pytest.mark.slow
 def test_a_task_is_dead_when_the_database_rejects_its_event(
     new_environment: Callable[[], Environment],
 ) -> None:
@@ -295,6 +299,7 @@ def test_a_task_is_dead_when_the_database_rejects_its_event(
     assert environment.count() == 1
 
 
+@pytest.mark.slow
 def test_a_task_with_a_priority_of_a_later_release_is_requeued_and_executed(
     new_environment: Callable[[], Environment],
 ) -> None:
@@ -325,6 +330,7 @@ def test_the_number_of_unfinished_tasks_per_caller_is_limited(
         assert later(client, "bob").status_code == 202
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_workers_that_are_killed_repeatedly_finish_each_of_100_tasks_exactly_once(
     new_environment: Callable[[], Environment], own_predictor: Predictor
@@ -356,6 +362,7 @@ def test_workers_that_are_killed_repeatedly_finish_each_of_100_tasks_exactly_onc
     )
 
 
+@pytest.mark.slow
 def test_a_task_is_charged_to_the_quota_once_when_it_is_accepted(
     new_environment: Callable[[], Environment],
 ) -> None:
@@ -378,6 +385,7 @@ def test_a_task_is_charged_to_the_quota_once_when_it_is_accepted(
         assert connection.execute("SELECT policy, requests FROM usage").fetchall() == [("few", 3)]
 
 
+@pytest.mark.slow
 def test_expired_tasks_are_deleted(new_environment: Callable[[], Environment]) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100))
@@ -390,6 +398,7 @@ def test_expired_tasks_are_deleted(new_environment: Callable[[], Environment]) -
     assert environment.count() == 1, "the event stays in the log"
 
 
+@pytest.mark.slow
 def test_a_webhook_is_signed_and_retried_and_redirects_are_not_followed(
     client: Client, worker: Workers
 ) -> None:
@@ -452,6 +461,7 @@ def test_a_webhook_with_a_private_address_is_rejected(client: Client, url: str, 
     assert text in answer.json()["errors"][0]["problem"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "public"),
     [

@@ -275,6 +275,7 @@ ROLES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ROLES)
 def test_roles_are_read_from_the_configured_claim(
     new_environment: Callable[[], Environment], case: str
@@ -359,6 +360,7 @@ def test_a_token_without_a_key_id_is_verified_with_every_key_of_its_algorithm(
             assert "signature" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("members", [("kid",), ("use",), ("kid", "use", "alg")])
 def test_optional_members_of_published_keys_can_be_missing(
     new_environment: Callable[[], Environment], members: tuple[str, ...]

@@ -46,6 +46,7 @@ def refused(client: Client, token: str) -> str | None:
     return str(answer.json()["detail"]) if answer.status_code == 401 else None
 
 
+@pytest.mark.slow
 def test_an_account_can_be_registered_used_changed_and_deleted(
     scim_client: Client, provider: Provider, admin: str
 ) -> None:
@@ -141,6 +142,7 @@ def test_by_default_a_disabled_user_is_rejected_within_five_minutes(
         home.settings(users_seconds=300)
 
 
+@pytest.mark.slow
 def test_users_and_groups_can_be_listed_and_members_changed(
     scim_client: Client, admin: str
 ) -> None:
@@ -178,6 +180,7 @@ def test_users_and_groups_can_be_listed_and_members_changed(
     )
 
 
+@pytest.mark.slow
 def test_a_removed_admin_loses_all_admin_permissions_immediately(
     scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:
@@ -220,6 +223,7 @@ def test_a_removed_admin_loses_all_admin_permissions_immediately(
     assert members["admin"] == ["admin"]
 
 
+@pytest.mark.slow
 def test_a_users_token_is_valid_for_15_minutes_and_a_refresh_updates_its_groups(
     scim_client: Client, provider: Provider, admin: str
 ) -> None:
@@ -430,6 +434,7 @@ def test_users_cannot_be_managed_without_scim(client: Client) -> None:
         client.environment.settings(scim_url="https://login.example.org/scim/v2")
 
 
+@pytest.mark.slow
 def test_without_the_provider_the_last_list_of_accounts_is_used(
     scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:

@@ -27,6 +27,7 @@ def is_known(home: Environment, subject: str) -> bool:
         )
 
 
+@pytest.mark.slow
 def test_a_user_whose_account_is_deleted_at_the_provider_is_erased(
     scim_client: Client, home: Environment, provider: Provider, admin: str
 ) -> None:

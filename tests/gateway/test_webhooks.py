@@ -64,6 +64,7 @@ def waiting(environment: Environment) -> int:
     return int(row[0])
 
 
+@pytest.mark.slow
 def test_a_url_gets_its_pending_messages_after_it_answers_a_signed_challenge(
     environment: Environment, client: Client
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_url_gets_its_pending_messages_after_it_answers_a_signed_challenge(
         assert listed(client)["verified"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [204, 200])
 def test_a_url_that_does_not_answer_the_challenge_is_disabled(
     environment: Environment, client: Client, status: int
@@ -99,6 +101,7 @@ def test_a_url_that_does_not_answer_the_challenge_is_disabled(
     assert waiting(environment) == 0
 
 
+@pytest.mark.slow
 def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(
     environment: Environment, client: Client
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_slow_receiver_delays_neither_predictions_nor_the_webhooks_of_others(
     assert slow.most_under_way == 2, "of four slots"
 
 
+@pytest.mark.slow
 def test_a_failing_webhook_is_disabled_and_its_messages_are_dropped(
     environment: Environment, client: Client
 ) -> None:
@@ -147,6 +151,7 @@ def test_a_failing_webhook_is_disabled_and_its_messages_are_dropped(
         wait_for("a message to the new one", lambda: len(receiver.taken) == taken + 1, PATIENCE)
 
 
+@pytest.mark.slow
 def test_consecutive_failures_pause_all_messages_of_a_webhook(
     environment: Environment, client: Client
 ) -> None:
@@ -168,6 +173,7 @@ def _paused(environment: Environment) -> bool:
     return bool(row and row[0])
 
 
+@pytest.mark.slow
 def test_at_most_1000_messages_of_a_webhook_are_pending(
     environment: Environment, client: Client
 ) -> None:

@@ -304,6 +304,7 @@ def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
     return process.process.pid, real.process.pid
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("rule", ROUTES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_the_worst_megabyte_of_a_route_takes_little_memory_and_does_not_block_others(
@@ -332,6 +333,7 @@ def test_the_worst_megabyte_of_a_route_takes_little_memory_and_does_not_block_ot
         assert max(grown.values()) < MEMORY, message
 
 
+@pytest.mark.slow
 def test_the_routes_with_a_body_are_found() -> None:
     assert {"predict", "predict-version", "feedback", "train", "administer"} <= {
         rule.name for rule in ROUTES

@@ -120,6 +120,7 @@ def test_the_limits_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         BodySettings()
 
 
+@pytest.mark.slow
 def test_the_provider_rejects_a_large_body_of_an_unauthenticated_caller(provider: str) -> None:
     address = urlsplit(provider)
     head = (

@@ -23,6 +23,7 @@ def by_password(provider: str, account: str = "ada", password: str = SECRET) -> 
     return httpx.post(f"{provider}/oauth/token", data=form, trust_env=False)
 
 
+@pytest.mark.slow
 def test_a_login_gives_an_access_token_for_the_api_and_an_id_token_for_the_client(
     provider: str,
 ) -> None:
@@ -51,6 +52,7 @@ def test_a_refresh_token_gives_an_access_token_of_the_same_kind(provider: str) -
     assert claims_of(token)["aud"] == ["slipway-api"]
 
 
+@pytest.mark.slow
 def test_two_tokens_of_the_same_moment_differ(served: Provider) -> None:
     served.bootstrap(SLIPWAY_IDENTITY_PUBLIC_PASSWORD_GRANT="true")
     try:
@@ -95,6 +97,7 @@ def test_no_grant_gives_a_token_of_the_api(provider: str) -> None:
             assert answer.status_code in (400, 401), grant
 
 
+@pytest.mark.slow
 def test_wrong_passwords_delay_the_next_attempt(served: Provider) -> None:
     def guess() -> bool:
         """Return True when the page asks to wait instead of checking the password."""

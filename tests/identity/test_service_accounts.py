@@ -16,6 +16,7 @@ def log_in(provider: str, secret: str = SECRET, **form: str) -> httpx.Response:
     )
 
 
+@pytest.mark.slow
 def test_a_service_account_gets_a_signed_token_with_itself_as_subject_and_client(
     provider: str,
 ) -> None:

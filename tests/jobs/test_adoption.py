@@ -53,6 +53,7 @@ def adopted(plain: Version, settings: Settings, tracking: Tracking) -> dict[str,
     return adopt(plain, settings, tracking)
 
 
+@pytest.mark.slow
 def test_a_plainly_logged_classifier_becomes_an_artifact_that_the_digest_pins(
     plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_a_version_is_adopted_once(
     assert (again["state"], again["digest"]) == ("unchanged", adopted["digest"])
 
 
+@pytest.mark.slow
 def test_a_pickle_is_not_adopted_and_the_reason_says_what_to_do(
     tracking: Tracking, mlflow_url: str, settings: Settings
 ) -> None:

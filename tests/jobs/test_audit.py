@@ -58,6 +58,7 @@ def test_a_move_is_noted_with_its_request_and_one_that_fails_is_not(gateways: st
     ]
 
 
+@pytest.mark.slow
 def test_without_a_database_there_is_no_audit_and_with_one_that_is_away_nothing_moves() -> None:
     move(None, "ada")
     with pytest.raises(

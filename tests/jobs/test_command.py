@@ -111,6 +111,7 @@ def test_a_version_that_is_not_there_ends_with_status_1(capsys: pytest.CaptureFi
     assert result["reason"] == "heart/999: there is no such version in the registry"
 
 
+@pytest.mark.slow
 def test_a_refused_promotion_ends_with_status_3_and_an_evaluation_with_0(
     heart: dict[str, Any],
     settings: Settings,
@@ -171,6 +172,7 @@ def log_requests(connection: "psycopg.Connection[Any]", rows: Sequence[Sequence[
         )
 
 
+@pytest.mark.slow
 def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "slipway_jobs", "train", "digits", "--set", "folds=2", "--set",

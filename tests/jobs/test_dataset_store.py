@@ -115,6 +115,7 @@ def test_a_dataset_that_is_stored_twice_is_unchanged(
     assert second["synthetic"] is True
 
 
+@pytest.mark.slow
 def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(
     settings: Settings, tracking: Tracking
 ) -> None:
@@ -127,6 +128,7 @@ def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(
     )
 
 
+@pytest.mark.slow
 def test_a_version_is_scored_on_the_stored_copy_when_the_source_has_changed(
     own_heart: Task,
     trained: Trainer,

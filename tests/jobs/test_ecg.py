@@ -122,6 +122,7 @@ def drawn(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
     return estimator, Served.of(export(estimator, task.signature))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "estimator"), [(ECG, "forest"), (ECG, "boosting"), (ECG, "cnn"), (BINARY, "forest")]
 )

@@ -166,6 +166,7 @@ def test_generated_sales_are_never_mixed_with_others(
         etl(mine, told)
 
 
+@pytest.mark.slow
 @given(number=st.integers(60, 400), ahead=st.integers(0, REACH - 1))
 @hypothesis_settings(max_examples=8)
 def test_the_rows_that_are_served_are_those_that_would_have_been_learnt_from(

@@ -136,6 +136,7 @@ def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> s
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_network_for_images_is_imported_without_code(
     imported: Import, tracking: Tracking, tmp_path: Path
 ) -> None:

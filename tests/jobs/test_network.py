@@ -75,6 +75,7 @@ def test_a_label_of_the_graph_is_a_class_and_not_its_place() -> None:
     assert set(said.tolist()) == {0, 2}
 
 
+@pytest.mark.slow
 def test_made_up_beats_of_unseen_records_are_told_apart_far_better_than_by_the_majority() -> None:
     parameters = parse_parameters(
         ECG, {"estimator": "cnn", "epochs": "20", "width": "8", "folds": "2"}

@@ -101,6 +101,7 @@ def test_a_text_has_a_length() -> None:
         TASK.signature.request([{"text": "é" * 2001}])
 
 
+@pytest.mark.slow
 def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     trained: Trainer, settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def verify(folder: Path, name: str, key: Path, scratch: Path) -> None:
     config.verify(root, folder / "manifest.sig")
 
 
+@pytest.mark.slow
 def test_an_adopted_version_is_signed_and_can_be_signed_anew_by_the_key_that_follows(
     tracking: Tracking, mlflow_url: str, settings: Settings, key: Path, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_signing_anew_needs_a_key(settings: Settings, tracking: Tracking) -> Non
         sign_version(Version("heart", "1", "", {}), settings, tracking)
 
 
+@pytest.mark.slow
 def test_what_is_no_version_of_ours_is_not_signed(
     tracking: Tracking, mlflow_url: str, settings: Settings, key: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_the_graph_knows_the_seasons_of_both_hemispheres(boosting: Fitted) -> No
     assert january_south > july_south + 8
 
 
+@pytest.mark.slow
 def test_boosting_is_promoted_over_linear_and_linear_not_over_boosting(
     trained: Trainer, settings: Settings, tracking: Tracking
 ) -> None:

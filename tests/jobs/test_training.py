@@ -48,6 +48,7 @@ def stored(result: dict[str, Any], tracking: Tracking, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_version_carries_where_it_comes_from(
     result: dict[str, Any], client: MlflowClient
 ) -> None:

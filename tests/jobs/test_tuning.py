@@ -141,6 +141,7 @@ def runs(client: MlflowClient, sweep: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id], f"tags.`slipway.sweep` = '{sweep}'"))
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_a_version_with_the_best_parameters_and_the_version_names_it(
     whole: dict[str, Any], own: Settings, client: MlflowClient
 ) -> None:
@@ -183,6 +184,7 @@ def test_a_failed_trial_is_recorded_and_told_and_the_others_go_on(
     assert (run.info.status, run.data.tags["slipway.sweep.reason"]) == ("FAILED", reason)
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(
     killed: list[Trial],
 ) -> None:
@@ -194,6 +196,7 @@ def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(
     assert 0 < len(half.scores) < FOLDS
 
 
+@pytest.mark.slow
 def test_two_workers_end_what_one_began_with_no_trial_lost_or_doubled(
     resumed: list[dict[str, Any]], killed: list[Trial], own: Settings, client: MlflowClient
 ) -> None:

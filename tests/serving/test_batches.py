@@ -188,6 +188,7 @@ def test_the_switch_makes_a_lonely_request_wait(predictor: Predictor, patients: 
     assert time.perf_counter() - begin >= 0.05
 
 
+@pytest.mark.slow
 def test_without_the_switch_nothing_is_collected(tmp_path: Path, patients: Fitted) -> None:
     write_artifact(tmp_path / "mnt", patients)
     write_model_settings(tmp_path / "mnt")

@@ -67,6 +67,7 @@ def test_our_runtime_keeps_the_protocol(check: Check, runtime: Served) -> None:
     check(runtime)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", cases(STOCK))
 def test_mlserver_does_what_the_page_says(check: Check, stock: Served) -> None:
     check(stock)

@@ -28,6 +28,7 @@ def registered(mlflow: TrackingServer, artifact: Path, name: str) -> str:
     return uri_of(name, mlflow.register(name, artifact)[0], manifest)
 
 
+@pytest.mark.slow
 def test_a_signed_version_arrives(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
     KEY.sign(artifact, "signed")
     get(mlflow, registered(mlflow, artifact, "signed"), dest, TRUSTED)

@@ -89,6 +89,7 @@ def test_refusals_leave_no_traces_in_the_answer(predictor: Predictor) -> None:
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.slow
 def test_nothing_is_written_but_to_the_folder_for_temporary_files(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitt
     assert 'model_infer_request_success_total{model="heart-3"' in text
 
 
+@pytest.mark.slow
 def test_the_token_is_taken_from_the_environment(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
@@ -135,6 +137,7 @@ def test_the_token_is_taken_from_the_environment(
     assert token not in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("token", ["", "short"])
 def test_a_token_that_protects_nothing_is_refused_at_the_start(
     artifact: Path, tmp_path: Path, token: str
@@ -291,6 +294,7 @@ def test_code_beside_the_model_is_never_run(patients: Fitted, tmp_path: Path) ->
         assert predictor.infer(patients.request()).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     settings = {"SLIPWAY_SERVING_THREADS": "none"}
     ended = subprocess.run(

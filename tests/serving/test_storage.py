@@ -50,6 +50,7 @@ def refusal(
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def change_the_manifest(root: Path) -> None:
     (root / "manifest.json").write_bytes((root / "manifest.json").read_bytes() + b" ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tamper", "said"),
     [
@@ -316,6 +318,7 @@ def run(
     )
 
 
+@pytest.mark.slow
 def test_the_program_ends_with_0_and_a_filled_folder(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
@@ -352,6 +355,7 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
     assert list(dest.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
     ended = run(dest, f"mlflow://heart/1?sha256={'0' * 64}", nobody, tmp_path / "log", KEY.public)
@@ -363,6 +367,7 @@ def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "uri",
     [
@@ -378,6 +383,7 @@ def test_a_uri_that_pins_nothing_is_refused(dest: Path, tmp_path: Path, uri: str
     assert (tmp_path / "log").read_text().count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_missing_setting_is_named(dest: Path) -> None:
     ended = subprocess.run(
         [PROGRAM, "mlflow://a/1", dest],
