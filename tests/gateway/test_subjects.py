@@ -138,6 +138,10 @@ def columns(connection: psycopg.Connection) -> dict[str, dict[str, str]]:
     return {table: given for table, given in found.items() if "subject" in given}
 
 
+FORMER = {"images": "pictures", "prediction_images": "prediction_pictures"}
+FORMER |= {"deprovisioned": "departed"}
+"""Names of tables before migration 0015."""
+NOW = {former: name for name, former in FORMER.items()}
 VALUES: dict[str, Any] = {
     "text": "x",
     "timestamp with time zone": "2026-01-01T00:00:00Z",
@@ -172,17 +176,18 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
     migrate(url, BEFORE)
     with psycopg.connect(url) as connection:
         owned = columns(connection)
-        for table in [each.name for each in metadata.sorted_tables if each.name in owned]:
+        for now in [each.name for each in metadata.sorted_tables]:
+            table = FORMER.get(now, now)
+            if table == "storage" or table not in owned:
+                continue  # triggers of the other tables fill the storage
             given = owned[table]
-            if table == "storage":
-                continue  # triggers of the other tables fill it
             if "decision" in given:
                 for name, decision in [("ada", "predict:user"), ("nightly", "predict:service")]:
                     add(connection, table, given, subject=name, decision=decision)
                 for decision in ("predict:user", "predict:service"):
                     add(connection, table, given, subject="robot", decision=decision)
             else:
-                services = () if table in OF_PEOPLE else ("nightly",)
+                services = () if now in OF_PEOPLE else ("nightly",)
                 for name in ("ada", "robot", pseudonym, *services):
                     add(connection, table, given, subject=name)
         connection.execute(
@@ -194,7 +199,8 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
     migrate(url)
     with psycopg.connect(url) as connection:
         assert columns(connection).keys() == OWNED
-        assert owned.keys() <= OWNED
+        tables = {NOW.get(table, table) for table in owned}
+        assert tables <= OWNED
         seen = {
             table: {
                 name
@@ -202,9 +208,9 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
                     SQL("SELECT subject FROM {}").format(Identifier(table))
                 )
             }
-            for table in owned
+            for table in tables
         }
-    assert {table: names for table in owned if (names := untyped_names(url, table))} == {}
+    assert {table: names for table in tables if (names := untyped_names(url, table))} == {}
     both = {"user:ada", "client:nightly", "client:robot"}
     assert seen["prediction_events"] == seen["tasks"] == {*both, "user:robot"}
     assert seen["batches"] == seen["quota_leases"] == seen["feedback"] == {*both, pseudonym}

@@ -3,6 +3,7 @@
 import time
 
 import httpx
+import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 

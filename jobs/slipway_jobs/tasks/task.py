@@ -154,8 +154,15 @@ def _plain(value: Any) -> float | int | str | None:
 def parameters_schema(task: Task) -> dict[str, Any]:
     """JSON Schema of what a training takes, as its Job template tells it to the gateway."""
     schema = task.parameters.model_json_schema()
+    for described in (schema, *schema["properties"].values()):
+        described["description"] = _one_line(described.get("description"))
     schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
     return schema
+
+
+def _one_line(text: str | None) -> str:
+    """Return the text of a docstring without its line breaks."""
+    return " ".join((text or "").split())
 
 
 def declared_task(name: str) -> Task:
@@ -183,6 +190,6 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
             else:
                 found.append(
                     f"{field}: {problem['msg']}, not {problem['input']!r} "
-                    f"({fields[field].description})"
+                    f"({_one_line(fields[field].description)})"
                 )
         raise WrongParameter("; ".join(found)) from None
