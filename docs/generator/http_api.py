@@ -63,10 +63,6 @@ def page() -> str:
     with gateway() as served:
         document = served.control.openapi()
     schemas = {**document["components"]["schemas"], **_protocol()}
-    problem = document["paths"]["/v1/me"]["get"]["responses"]["401"]["content"][
-        "application/problem+json"
-    ]["schema"]
-    schemas["Problem"] = problem
     lines = [
         "# HTTP API",
         "",

@@ -29,7 +29,7 @@ from slipway_gateway.control.models import Models
 from slipway_gateway.control.openapi import ApiDocument
 from slipway_gateway.control.promotions import Promotions
 from slipway_gateway.control.receipts import Receipts
-from slipway_gateway.control.route import operation_id
+from slipway_gateway.control.route import ControlApi, operation_id
 from slipway_gateway.control.tasks import Tasks
 from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
@@ -316,7 +316,7 @@ class Gateway:
         health = Health(
             self.routes, self.keys, self.accounts, self.grants, self.spool, self.shipper
         )
-        api = FastAPI(
+        api = ControlApi(
             title="Slipway",
             summary="Predictions with receipts",
             version=version("slipway-gateway"),

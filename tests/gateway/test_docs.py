@@ -129,3 +129,15 @@ def test_the_login_redirect_runs_only_its_own_script(client: Client) -> None:
 @pytest.mark.parametrize("path", ["/v1/me", "/v1/openapi.json"])
 def test_personal_responses_are_not_cached(client: Client, path: str) -> None:
     assert client.get(path).headers["cache-control"] == "no-store"
+
+
+def test_the_document_without_models_is_small_and_describes_each_problem_once(
+    client: Client,
+) -> None:
+    answer = client.http.get("/v1/openapi.json")
+    assert len(answer.content) < 100_000
+    document = answer.json()
+    assert answer.text.count("problem details (RFC 9457)") == 1
+    referenced = set(re.findall(r'"#/components/(\w+)/(\w+)"', answer.text))
+    assert ("responses", "NOT_FOUND") in referenced
+    assert [name for kind, name in referenced if name not in document["components"][kind]] == []
