@@ -152,7 +152,7 @@ def test_every_alert_names_the_page_that_quotes_it() -> None:
     [*sorted((ROOT / "docs").glob("**/*.md")), ROOT / "README.md"],
     ids=lambda page: page.name,
 )
-def test_links_lead_to_files(page: Path) -> None:
+def test_links_point_to_files(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", page.read_text())  # a regular expression may look like a link
     links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []

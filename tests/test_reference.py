@@ -199,7 +199,7 @@ def test_every_alert_is_on_the_page_and_uses_metrics_that_exist() -> None:
     assert used - cells("metrics.md") == set()
 
 
-def test_nothing_of_a_template_is_left_in_an_alert() -> None:
+def test_an_alert_contains_no_template_syntax() -> None:
     assert re.findall(r"\{\{|\}\}|\$", (REFERENCE / "alerts.md").read_text()) == []
 
 

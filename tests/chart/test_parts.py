@@ -739,7 +739,9 @@ def test_a_rule_without_addresses_is_rejected(setting: str) -> None:
         render(None, setting)
 
 
-def test_images_of_others_are_pinned_by_digest(default: Rendering, everything: Rendering) -> None:
+def test_images_of_other_projects_are_pinned_by_digest(
+    default: Rendering, everything: Rendering
+) -> None:
     valkey = container(everything, "Deployment slipway-redis", "redis")["image"]
     external = [
         one["image"]

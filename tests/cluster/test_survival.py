@@ -166,7 +166,7 @@ def test_only_one_kubelet_runs_on_a_folder(machine: Machine) -> None:
         Kubelet(machine.root, IMAGES).run(threading.Event())
 
 
-def test_a_unrelated_process_that_got_a_recorded_pid_is_not_killed() -> None:
+def test_an_unrelated_process_with_a_recorded_pid_is_not_killed() -> None:
     unrelated = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
         assert kill_leftovers([ProcessId(unrelated.pid, started=12345.0)], ["no-such-pod"]) == 0

@@ -149,7 +149,7 @@ def test_traffic_moves_in_the_steps_of_the_rollout() -> None:
     assert world.turn(60).traffic == [("2", "live", 100), ("1", "previous", 0)]
 
 
-def test_a_canary_is_called_off_when_the_alias_moves_back() -> None:
+def test_a_canary_is_cancelled_when_the_alias_moves_back() -> None:
     world = World(model(steps=[10]), version("1")).rolled_out("1").rolled_out("2")
     world.wanted = version("1")
     assert world.turn().traffic == [("1", "live", 100), ("2", "draining", 0)]
@@ -316,7 +316,7 @@ def test_a_hand_edited_inference_service_is_repaired() -> None:
     assert "spec.predictor.model.runtime" in event.message
 
 
-def test_a_deleted_inference_service_of_the_live_version_comes_back() -> None:
+def test_a_deleted_inference_service_of_the_live_version_is_created_again() -> None:
     world = World(model(), version("1")).rolled_out("1")
     world.services.clear()
     assert set(world.turn().services) == {"heart-1"}

@@ -57,7 +57,7 @@ def answered(*outputs: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "tree-1", "outputs": list(outputs)}
 
 
-def test_an_answer_that_fits_the_signature_passes() -> None:
+def test_a_response_that_matches_the_signature_passes() -> None:
     assert outcome(answered(LABEL, PROBABILITY)) == PASSED
     assert outcome(answered(LABEL | {"shape": [2, 1]}, PROBABILITY | {"data": [None, 0]})) == PASSED
 
@@ -91,7 +91,7 @@ def test_an_answer_that_fits_the_signature_passes() -> None:
     ],
     ids=["maximum", "minimum", "codes", "rows", "datatype", "missing", "extra", "none"],
 )
-def test_an_answer_that_the_signature_does_not_allow_fails(
+def test_a_response_that_the_signature_does_not_allow_fails(
     outputs: list[dict[str, Any]], problem: str
 ) -> None:
     result = outcome(answered(*outputs))
@@ -100,7 +100,7 @@ def test_an_answer_that_the_signature_does_not_allow_fails(
     )
 
 
-def test_an_answer_that_is_not_v2_fails() -> None:
+def test_a_response_that_is_not_v2_fails() -> None:
     assert "is not V2: outputs: Field required" in outcome({"model_name": "tree-1"})
     assert "its metadata is not V2: platform: Field required" in outcome({}, {"name": "tree-1"})
 
