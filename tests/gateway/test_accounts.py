@@ -59,7 +59,7 @@ def caller(name: str, issued: float = LATER + 10, role: Role = Role.USER) -> Cal
 
 def accounts_of(directory: Directory) -> Accounts:
     accounts = Accounts(directory, seconds=60, leeway=30)
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     return accounts
 
 
@@ -87,7 +87,7 @@ def test_an_invalid_record_rejects_its_account_and_does_not_affect_others(
     accounts = accounts_of(directory)
     accounts.confirm(caller("eve"))
     directory.users = [broken, user("ada", active=False)]
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     with pytest.raises(Unauthenticated, match="disabled"):
         accounts.confirm(caller("ada"))
     with pytest.raises(Unauthenticated, match="no longer exists"):
@@ -114,11 +114,11 @@ def test_an_account_missing_since_the_last_snapshot_is_rejected_with_any_token()
     directory = Directory(user("ada"))
     accounts = accounts_of(directory)
     directory.users.clear()
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     with pytest.raises(Unauthenticated, match="no longer exists"):
         accounts.confirm(caller("ada", issued=time.time() + 1))
     directory.users.append(user("ada"))
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     accounts.confirm(caller("ada"))
 
 
@@ -143,7 +143,7 @@ def test_a_group_counts_when_the_token_and_the_directory_have_it(member: str) ->
     root = caller("ada", role=Role.ADMIN)
     assert accounts.confirm(root) == root
     directory.groups = {"scientist": [member]}
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     confirmed = accounts.confirm(root)
     assert (confirmed.groups, confirmed.roles, confirmed.grantees) == (
         (),
@@ -163,7 +163,7 @@ def test_the_groups_of_a_token_newer_than_the_snapshot_apply_until_the_next_one(
     accounts = accounts_of(Directory(user("ada")))
     young = caller("ada", issued=time.time() + 1)
     assert accounts.confirm(young) == young
-    asyncio.run(accounts.look())
+    asyncio.run(accounts.refresh())
     assert accounts.confirm(replace(young, issued=time.time() - 1)).roles == frozenset()
 
 

@@ -45,7 +45,7 @@ class Directory(Served):
         return self.broken.get(start, (200, {"totalResults": len(self.names), "Resources": found}))
 
 
-class DirectoryEnvironment:
+class Deployment:
     """A database and the directory that gateways read."""
 
     def __init__(self, url: str, directory: Directory) -> None:
@@ -57,11 +57,11 @@ class DirectoryEnvironment:
             cursor = connection.execute(query)
             return cursor.fetchall() if cursor.description else []
 
-    def look(self) -> None:
+    def search(self) -> None:
         """Search once for missing users, as a gateway that has just started."""
-        asyncio.run(self._look())
+        asyncio.run(self._search())
 
-    async def _look(self) -> None:
+    async def _search(self) -> None:
         upstream, database = Upstream(timeout=5, connect_timeout=5), Database(self._url)
         url = self.directory.server.url
         keys = IssuerKeys(url, url, upstream.json, refresh_seconds=1, refetch_seconds=1)
@@ -110,49 +110,49 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def town(database_url: str, server: Directory) -> DirectoryEnvironment:
+def deployment(database_url: str, server: Directory) -> Deployment:
     """Provide an environment in which all users were seen."""
     server.names, server.broken = list(PEOPLE), {}
-    town = DirectoryEnvironment(database_url, server)
-    town.run("TRUNCATE known_accounts, deprovisioned, audit, feedback")
-    town.look()
-    return town
+    deployment = Deployment(database_url, server)
+    deployment.run("TRUNCATE known_accounts, deprovisioned, audit, feedback")
+    deployment.search()
+    return deployment
 
 
 def test_a_missing_user_is_erased_once_after_a_quarter_of_an_hour(
-    town: DirectoryEnvironment,
+    deployment: Deployment,
 ) -> None:
     for number, subject in enumerate(("user:person-7", "client:person-7")):
-        town.run(
+        deployment.run(
             f"INSERT INTO feedback VALUES ('{number}', 'r', now(), '{subject}', '1', 'I am "  # noqa: S608
             f"{subject}')"
         )
-    town.directory.names.remove("person-7")
+    deployment.directory.names.remove("person-7")
     for _ in range(2):
-        town.look()
-        assert (town.missing, town.erased) == ({"person-7"}, [])
-    town.later()
+        deployment.search()
+        assert (deployment.missing, deployment.erased) == ({"person-7"}, [])
+    deployment.later()
     for _ in range(2):
-        town.look()
-        assert (town.missing, town.erased) == (set(), ["users/person-7"])
-    rows = town.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
+        deployment.search()
+        assert (deployment.missing, deployment.erased) == (set(), ["users/person-7"])
+    rows = deployment.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
     assert (rows[0][0].startswith("departed-"), rows[0][1]) == (True, None)
     assert rows[1] == ("client:person-7", "I am client:person-7"), (
         "a service account of the same name is not erased"
     )
-    assert town.run("SELECT subject FROM audit") == [(":gateway",)]
+    assert deployment.run("SELECT subject FROM audit") == [(":gateway",)]
 
 
-def test_the_period_restarts_after_a_user_has_returned(town: DirectoryEnvironment) -> None:
-    town.directory.names.remove("person-7")
-    town.look()
-    town.directory.names.append("person-7")
-    town.later()
-    town.look()
-    assert town.missing == set()
-    town.directory.names.remove("person-7")
-    town.look()
-    assert (town.missing, town.erased) == ({"person-7"}, [])
+def test_the_period_restarts_after_a_user_has_returned(deployment: Deployment) -> None:
+    deployment.directory.names.remove("person-7")
+    deployment.search()
+    deployment.directory.names.append("person-7")
+    deployment.later()
+    deployment.search()
+    assert deployment.missing == set()
+    deployment.directory.names.remove("person-7")
+    deployment.search()
+    assert (deployment.missing, deployment.erased) == ({"person-7"}, [])
 
 
 @pytest.mark.parametrize(
@@ -168,55 +168,59 @@ def test_the_period_restarts_after_a_user_has_returned(town: DirectoryEnvironmen
     ],
 )
 def test_a_failed_or_incomplete_response_erases_no_user(
-    town: DirectoryEnvironment, start: int, status: int, content: Any
+    deployment: Deployment, start: int, status: int, content: Any
 ) -> None:
-    town.directory.names.remove("person-29")
-    town.look()
-    town.later()
-    town.directory.broken = {start: (status, content)}
+    deployment.directory.names.remove("person-29")
+    deployment.search()
+    deployment.later()
+    deployment.directory.broken = {start: (status, content)}
     for _ in range(2):
         with pytest.raises(Unavailable):
-            town.look()
-    assert (town.missing, town.erased) == ({"person-29"}, [])
+            deployment.search()
+    assert (deployment.missing, deployment.erased) == ({"person-29"}, [])
 
 
-def test_no_user_is_erased_while_the_provider_is_unavailable(town: DirectoryEnvironment) -> None:
-    town.directory.names.remove("person-7")
-    town.look()
-    town.later()
-    town.directory.server.__exit__()
-    with pytest.raises(Unavailable, match="away"):
-        town.look()
-    assert town.erased == []
-    town.directory.server.__enter__()
-    town.look()
-    assert town.erased == ["users/person-7"]
+def test_no_user_is_erased_while_the_provider_is_unavailable(deployment: Deployment) -> None:
+    deployment.directory.names.remove("person-7")
+    deployment.search()
+    deployment.later()
+    deployment.directory.server.__exit__()
+    with pytest.raises(Unavailable, match="unavailable"):
+        deployment.search()
+    assert deployment.erased == []
+    deployment.directory.server.__enter__()
+    deployment.search()
+    assert deployment.erased == ["users/person-7"]
 
 
 def test_no_user_is_erased_when_more_than_a_tenth_is_missing(
-    town: DirectoryEnvironment, caplog: pytest.LogCaptureFixture
+    deployment: Deployment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    del town.directory.names[:4]
+    del deployment.directory.names[:4]
     for _ in range(2):
-        town.look()
-        town.later()
-    assert (len(town.missing), town.erased) == (4, [])
+        deployment.search()
+        deployment.later()
+    assert (len(deployment.missing), deployment.erased) == (4, [])
     assert "4 of 30 accounts are missing" in caplog.text
-    town.directory.names.append("person-0")
-    town.look()
-    assert sorted(town.erased) == ["users/person-1", "users/person-2", "users/person-3"]
+    deployment.directory.names.append("person-0")
+    deployment.search()
+    assert sorted(deployment.erased) == ["users/person-1", "users/person-2", "users/person-3"]
 
 
 def test_a_user_who_was_just_deleted_is_not_recorded_from_an_older_list(
-    town: DirectoryEnvironment,
+    deployment: Deployment,
 ) -> None:
-    town.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
-    town.run(
+    deployment.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
+    deployment.run(
         "INSERT INTO deprovisioned VALUES ('user:person-7', 'departed-x', now() + interval "
         "'5 minutes')"
     )
-    town.look()
-    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(0,)]
-    town.run("UPDATE deprovisioned SET until = now()")
-    town.look()
-    assert town.run("SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'") == [(1,)]
+    deployment.search()
+    assert deployment.run(
+        "SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'"
+    ) == [(0,)]
+    deployment.run("UPDATE deprovisioned SET until = now()")
+    deployment.search()
+    assert deployment.run(
+        "SELECT count(*) FROM known_accounts WHERE subject = 'user:person-7'"
+    ) == [(1,)]

@@ -200,9 +200,7 @@ class Models:
         try:
             content = await answer.whole()
         except UpstreamAborted as error:
-            raise Unavailable(
-                "the predictor ended its response early; retry the request", retry_after=2
-            ) from error
+            raise Unavailable("the predictor ended its response early", retry_after=2) from error
         if answer.status != 200:
             raise Refused(answer.status, error_text(content), target.headers)
         response = PredictionAnswer.model_construct(

@@ -154,7 +154,7 @@ class Users:
 
     async def _refresh(self) -> None:
         with suppress(Unavailable):  # the change is made; the next periodic refresh retries
-            await self._accounts.look()
+            await self._accounts.refresh()
 
     async def list_groups(self) -> GroupList:
         found, names = await self._named_groups(), self._accounts.names

@@ -123,13 +123,13 @@ class Accounts:
         """Read the accounts periodically until cancelled, with a short period after an error."""
         while True:
             try:
-                await self.look()
+                await self.refresh()
             except Unavailable:
                 await asyncio.sleep(min(self._seconds, RETRY_SECONDS))
             else:
                 await asyncio.sleep(self._seconds)
 
-    async def look(self) -> DirectorySnapshot:
+    async def refresh(self) -> DirectorySnapshot:
         """Read the accounts and return the new snapshot. Raises Unavailable."""
         async with self._lock:
             began = time.time()
@@ -152,7 +152,7 @@ class Accounts:
         """
         snapshot = self._snapshot
         if snapshot is None or subject not in snapshot.ids:
-            snapshot = await self.look()
+            snapshot = await self.refresh()
         if subject not in snapshot.ids:
             raise NotFound(f"user {subject} does not exist")
         return snapshot.ids[subject]
