@@ -583,7 +583,7 @@ def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(
     )
     (line,) = [json.loads(each) for each in caplog.text.splitlines() if "slipway_serving" in each]
     assert (line["message"], line["requestId"]) == (
-        "/v2/models/onnx/infer answered 404",
+        "/v2/models/onnx/infer returned status 404",
         "0199-abc",
     )
 

@@ -105,7 +105,7 @@ def test_a_file_that_breaks_off_is_fetched_from_its_beginning() -> None:
 def test_patience_ends() -> None:
     with (
         registry(*[send(503)] * 3, attempts=3) as mlflow,
-        pytest.raises(Refused, match=r"does not answer after 3 tries: status 503"),
+        pytest.raises(Refused, match=r"does not respond after 3 tries: status 503"),
     ):
         mlflow.location("heart", "1")
 
@@ -113,11 +113,11 @@ def test_patience_ends() -> None:
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (send(200, b"<html>not JSON"), "did not answer with JSON"),
-        (send(200, []), "did not answer with an object"),
+        (send(200, b"<html>not JSON"), "returned no JSON: "),
+        (send(200, []), "returned no JSON object"),
         (send(200, {"unexpected": 1}), "there is no artifact_uri"),
-        (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "answered 302"),
-        (send(401), "does not let us read heart version 1"),
+        (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "returned 302"),
+        (send(401), "denies read access to heart version 1"),
         (
             send(200, {"artifact_uri": "s3://bucket/heart"}),
             "lies at s3://bucket/heart, which is not served by the proxy",

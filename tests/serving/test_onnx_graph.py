@@ -53,22 +53,22 @@ F = TensorProto.FLOAT
         (
             [("x", TensorProto.DOUBLE, [None])],
             [("y", TensorProto.DOUBLE, [None])],
-            "input 'x' is tensor(double); the signature says FP32",
+            "input 'x' is tensor(double); the signature has FP32",
         ),
         (
             [("x", F, [None, 2])],
             [("y", F, [None, 2])],
-            "input 'x' has the shape [None, 2]; the signature says [rows]",
+            "input 'x' has the shape [None, 2]; the signature has [rows]",
         ),
         (
             [("x", F, [1])],
             [("y", F, [1])],
-            "input 'x' has the shape [1]; the signature says [rows]",
+            "input 'x' has the shape [1]; the signature has [rows]",
         ),
         (
             [("x", F, [None, 1, 1])],
             [("y", F, [None, 1, 1])],
-            "input 'x' has the shape [None, 1, 1]; the signature says [rows]",
+            "input 'x' has the shape [None, 1, 1]; the signature has [rows]",
         ),
     ],
 )

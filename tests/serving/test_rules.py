@@ -48,11 +48,11 @@ def test_the_words_are_those_of_the_artifact_and_not_of_the_package(tmp_path: Pa
     [
         (
             {"rules": "afinn"},
-            "model.rules is for the rules 'afinn' '3.3.2'; this server knows vader 3.3.2",
+            "model.rules is for the rules 'afinn' '3.3.2'; this server supports vader 3.3.2",
         ),
         (
             {"version": "4.0"},
-            "model.rules is for the rules 'vader' '4.0'; this server knows vader 3.3.2",
+            "model.rules is for the rules 'vader' '4.0'; this server supports vader 3.3.2",
         ),
         (
             {"lexicon": {"good": "very"}},

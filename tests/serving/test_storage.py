@@ -359,7 +359,7 @@ def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> 
     assert (
         (tmp_path / "log")
         .read_text()
-        .startswith(f"MLflow at {nobody} does not answer after 2 tries: ")
+        .startswith(f"MLflow at {nobody} does not respond after 2 tries: ")
     )
 
 
