@@ -55,9 +55,7 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     _register(
-        commands.add_parser(
-            "register", help="register an external model in ONNX or skops format"
-        )
+        commands.add_parser("register", help="register an external model in ONNX or skops format")
     )
     _evaluate(
         commands.add_parser(
@@ -68,9 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "batch", help="id of the batch"
     )
     _etl(
-        commands.add_parser(
-            "etl", help="load raw sales into the warehouse and update its features"
-        )
+        commands.add_parser("etl", help="load raw sales into the warehouse and update its features")
     )
     _simulate(
         commands.add_parser(
@@ -154,9 +150,7 @@ def _register(command: argparse.ArgumentParser) -> None:
 def _promote(command: argparse.ArgumentParser) -> None:
     _evaluate(command)
     command.add_argument("--alias", default=CHAMPION, help="alias to move (%(default)s)")
-    command.add_argument(
-        "--metric", help="metric of the gate; by default the model's first"
-    )
+    command.add_argument("--metric", help="metric of the gate; by default the model's first")
     command.add_argument(
         "--direction",
         choices=["max", "min"],
@@ -168,9 +162,7 @@ def _promote(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="required improvement of the metric (%(default)s: not worse)",
     )
-    command.add_argument(
-        "--dry-run", action="store_true", help="print the decision, move no alias"
-    )
+    command.add_argument("--dry-run", action="store_true", help="print the decision, move no alias")
     command.add_argument(
         "--rollback", action="store_true", help="skip the gate; the audit tag records it"
     )
@@ -211,9 +203,7 @@ def _etl(command: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="largest share of invalid rows; above it, nothing is loaded (%(default)s)",
     )
-    command.add_argument(
-        "--replace", action="store_true", help="delete the warehouse's rows first"
-    )
+    command.add_argument("--replace", action="store_true", help="delete the warehouse's rows first")
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:
@@ -223,8 +213,7 @@ def _simulate(command: argparse.ArgumentParser) -> None:
         "--duration", metavar="TIME", help="length: 30s, 10m, 2h; by default until SIGTERM"
     )
     command.add_argument(
-        "--dataset",
-        help="dataset of the rows; by default the model's first available one",
+        "--dataset", help="dataset of the rows; by default the model's first available one"
     )
     command.add_argument(
         "--shift", action="append", default=[], metavar="COLUMN=+N[sd]", dest="shifts",

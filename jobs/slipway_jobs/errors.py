@@ -2,7 +2,7 @@
 
 
 class JobError(Exception):
-    """An error with a reason for the user, ``str()``, and the exit status of the process, ``status``."""
+    """An error with a reason for the user, ``str()``, and an exit status, ``status``."""
 
     status = 1
 

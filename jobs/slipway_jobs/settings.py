@@ -78,7 +78,7 @@ class Settings(BaseSettings):
 
     @property
     def revision(self) -> str:
-        """``SLIPWAY_GIT_REVISION``, otherwise the output of ``git describe``, with ``-dirty`` for changes."""
+        """``SLIPWAY_GIT_REVISION``, otherwise the output of ``git describe --dirty``."""
         return self.git_revision or _git_revision(Path(__file__).parent)
 
     @property

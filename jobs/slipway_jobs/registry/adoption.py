@@ -1,4 +1,8 @@
-"""Adoption of a version that was logged with ``mlflow.onnx.log_model``, without signature or digest."""
+"""Adoption of versions that were logged with ``mlflow.onnx.log_model``, without a digest.
+
+Trust on first use: the content of the store at this moment is pinned. The logged model stays
+unchanged; the artifact that is served is written beside it, and a tag of the version names it.
+"""
 
 import json
 import logging
@@ -171,8 +175,7 @@ def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, 
 
 
 def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
-    """Return one row in the graph's shapes, from the logged example or of zeros and empty strings.
-    """
+    """Return one row in the graph's shapes: of the logged example, or zeros and empty strings."""
     try:
         return {
             each.column.name: _first(_part(example, each.column.name, inputs), each)
@@ -213,8 +216,7 @@ def _plain(row: np.ndarray[Any, Any], each: GraphInput) -> Any:
 
 
 def card(version: Version, signature: Signature, left_out: Sequence[str]) -> str:
-    """Return the model card as Markdown. ``left_out`` are outputs of the graph that are not served.
-    """
+    """Return the model card as Markdown. ``left_out`` are outputs that are not served."""
     lines = [
         f"# {version.name}, version {version.version}",
         "",

@@ -79,8 +79,7 @@ def logged_onnx(folder: Path) -> Path:
 
 
 def logged_example(folder: Path) -> Any:
-    """Return the logged input example: an array, data frame or dictionary; None if there is none.
-    """
+    """Return the logged input example (array, data frame or dictionary), or None."""
     try:
         return Model.load(str(folder)).load_input_example(str(folder))
     except (MlflowException, OSError, ValueError):

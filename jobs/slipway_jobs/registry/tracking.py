@@ -108,7 +108,7 @@ class Tracking:
 
     @contextmanager
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-        """Start a run of the experiment; it is FAILED when the block raises, KILLED when interrupted."""
+        """Start a run of the experiment; it ends as FINISHED, FAILED or KILLED with the block."""
         with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
             yield run
 
@@ -171,8 +171,7 @@ class Tracking:
         return str(runs[0].info.run_id) if runs else None
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
-        """Download a run's artifact into the folder. Raises NoSuchVersion when it cannot be read.
-        """
+        """Download a run's artifact into the folder. Raises NoSuchVersion if unreadable."""
         try:
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
@@ -188,7 +187,7 @@ class Tracking:
         tags: Mapping[str, str],
         form: ArtifactFormat = ArtifactFormat.ONNX,
     ) -> Iterator[str]:
-        """Create a logged model of the run and yield its id; READY after the block, FAILED if it raises."""
+        """Create a logged model of the run and yield its id; it ends as READY or FAILED."""
         model = self._client.create_logged_model(
             run.experiment_id, name, source_run_id=run.id, tags=dict(tags), model_type=form.value
         )
@@ -213,14 +212,13 @@ class Tracking:
         source = version.tags.get(Tag.ARTIFACT, found.source or "")
         if not source.startswith("models:/m-"):
             raise NoSuchVersion(
-                f"{version}: its artifact at {source} does not belong to a logged model, so nothing "
-                "can be stored with it"
+                f"{version}: its artifact at {source} belongs to no logged model, so "
+                "nothing can be stored with it"
             )
         self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
 
     def download(self, source: Version | str, folder: Path) -> Path:
-        """Download the artifact of a version, or of a logged model by its id, and return its path.
-        """
+        """Download the artifact of a version or of a logged model's id; return its path."""
         try:
             if isinstance(source, str):
                 uri = self._client.get_logged_model(source).artifact_location
@@ -266,9 +264,7 @@ class Tracking:
         except RestException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-            raise NoSuchVersion(
-                f"{name}/{version}: the registry has no such version"
-            ) from None
+            raise NoSuchVersion(f"{name}/{version}: the registry has no such version") from None
 
     def tagged(self, name: str, tags: Mapping[str, str]) -> Version | None:
         """Return the newest version with these tags; None when there is none."""

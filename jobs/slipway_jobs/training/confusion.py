@@ -47,7 +47,10 @@ class Confusion:
 
 
 def confusions(task: Task, table: Table, predicted: Labels) -> dict[str, Confusion]:
-    """Return the confusion matrix of all rows and of each slice of the task, such as ``sex female``."""
+    """Return the confusion matrices of all rows and of each slice, such as ``sex female``.
+
+    ``predicted`` are labels [rows]. The result is empty for a model that predicts a quantity.
+    """
     if not isinstance(task.target, Classes):
         return {}
     codes = task.signature.outputs[0].codes or {}
@@ -57,7 +60,8 @@ def confusions(task: Task, table: Table, predicted: Labels) -> dict[str, Confusi
         **dict(_slices(task, table)),
     }
     return {
-        name: Confusion.of(classes, table.labels[rows], predicted[rows]) for name, rows in groups.items()
+        name: Confusion.of(classes, table.labels[rows], predicted[rows])
+        for name, rows in groups.items()
     }
 
 

@@ -37,10 +37,9 @@ class Results:
     confusions: Mapping[str, Confusion]
     """Confusion matrices of the held-out rows: of all, and of each slice."""
     calibration_error: float | None
-    """Expected calibration error of the probability on the held-out rows; only of binary classifiers."""
+    """Expected calibration error on the held-out rows; only of binary classifiers."""
     parity: float
-    """Largest difference of a prediction between the graph and the estimator on the held-out rows.
-    """
+    """Largest difference of a prediction between graph and estimator on the held-out rows."""
 
 
 def model_card(
@@ -109,11 +108,7 @@ def _scores(task: Task, results: Results) -> list[str]:
             f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | "
             f"{metric.meaning} |"
         )
-    return [
-        *lines,
-        "",
-        f"Baselines, which use few or no inputs of the row: {', '.join(named)}.",,
-    ]
+    return [*lines, "", f"Baselines, which use few or no inputs of the row: {', '.join(named)}."]
 
 
 def _calibration(error: float | None) -> list[str]:
@@ -123,7 +118,7 @@ def _calibration(error: float | None) -> list[str]:
 
 
 def _classes(found: Mapping[str, Confusion]) -> list[str]:
-    """Recall by group, then what each class was taken for."""
+    """Return tables of the recall by slice and of the confusion matrix."""
     if not found:
         return []
     classes = found[ALL].classes

@@ -13,7 +13,10 @@ from slipway_jobs.data.dataset import Features, Floats
 from slipway_jobs.training.texts import COUNTS, common_words, described
 
 POINTS = 200
-"""Most values that a column stores: enough for the distribution, too few to reveal single rows of a large table."""
+"""Most values that a column stores.
+
+They are enough for the distribution and too few to reveal single rows of a large table.
+"""
 
 
 class Kind(StrEnum):
@@ -117,7 +120,7 @@ def watched_names(column: Column) -> list[str]:
 
 
 def scalar_names(column: Column) -> list[str]:
-    """Return the input's name, or ``name[0]``, ``name[1]``… of a vector, ``name[0,0]``… of a matrix."""
+    """Return the input's name; of a vector ``name[0]``…, of a matrix ``name[0,0]``…."""
     if not column.shape:
         return [column.name]
     return [f"{column.name}[{','.join(map(str, index))}]" for index in np.ndindex(*column.shape)]

@@ -1,5 +1,4 @@
-"""Counts of a text whose distribution can be compared: its length and its share of unknown words.
-"""
+"""Counts of a text whose distribution can be compared: length, share of unknown words."""
 
 import re
 from collections import Counter
@@ -23,8 +22,7 @@ _WORD = re.compile(r"\w+")
 
 
 def common_words(texts: Features) -> tuple[str, ...]:
-    """Return the most frequent words of texts [rows, width] in lower case, the most frequent first.
-    """
+    """Return the most frequent words of texts [rows, width], lower case, in falling frequency."""
     seen = Counter(word for text in texts.ravel() for word in _WORD.findall(text.lower()))
     return tuple(
         word for word, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:KNOWN]

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
-from slipway_jobs.datasets.dataset_store import keep
+from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, first_available
 from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.onnx_graph import export
@@ -75,7 +75,7 @@ def train(
         run.log(params=parameters.model_dump(exclude_none=True))
         loaded, split = load_parts(task, parameters, settings)
         dataset, table = loaded.entry, loaded.table
-        keep(loaded, tracking)
+        store_table(loaded, tracking)
         tags |= _dataset_tags(loaded)
         run.log(tags=tags)
         run.log_dataset(dataset, table.digest, "training")
@@ -111,7 +111,10 @@ def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[
 
 
 def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
-    """Choose by cross-validation on the training rows, fit on all of them, score the held-out rows once."""
+    """Choose by cross-validation, fit on all training rows, score the held-out rows once.
+
+    Raises Leakage, ParityError.
+    """
     chosen, estimator, folds = _choose(task, parameters, split.train)
     logger.info("fitting %s on %d rows", chosen, len(split.train))
     estimator.fit(split.train.features, split.train.labels)
@@ -139,8 +142,7 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
 def _choose(
     task: Task, parameters: Parameters, train: Table
 ) -> tuple[str, Estimator, dict[str, list[float]]]:
-    """Return the best candidate by the mean of the selection metric, with its scores of each fold.
-    """
+    """Return the best candidate by the mean of the selection metric, and its fold scores."""
     best: tuple[str, Estimator, dict[str, list[float]]] | None = None
     for name, estimator in task.candidates(parameters).items():
         folds = cross_validate(task, estimator, train, parameters)
@@ -212,7 +214,7 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
         Tag.DATASET_DIGEST: loaded.table.digest,
         Tag.DATASET_LICENCE: loaded.entry.licence,
         Tag.DATASET_SOURCE: loaded.entry.source,
-        Tag.DATASET_PLACE: loaded.place,
+        Tag.DATASET_PLACE: loaded.source_kind,
     }
 
 
