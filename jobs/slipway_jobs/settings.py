@@ -82,7 +82,7 @@ class Settings(BaseSettings):
         return self.git_revision or _git_revision(Path(__file__).parent)
 
     @property
-    def who(self) -> str:
+    def user(self) -> str:
         return self.actor or getpass.getuser()
 
 

@@ -81,11 +81,11 @@ def loaded(name: str) -> Loaded:
 def test_a_table_is_kept_once_and_had_back_by_its_digest(
     tracking: Tracking, mlflow_url: str
 ) -> None:
-    mine = loaded("stored_table-once")
-    assert stored_table("stored_table-once", mine.table.digest, tracking) is None
+    mine = loaded("stored-once")
+    assert stored_table("stored-once", mine.table.digest, tracking) is None
     first, second = store_table(mine, tracking), store_table(mine, tracking)
     assert (first.new, second.new, second.run_id) == (True, False, first.run_id)
-    again = stored_table("stored_table-once", mine.table.digest, tracking)
+    again = stored_table("stored-once", mine.table.digest, tracking)
     assert again is not None
     assert again.digest == mine.table.digest
     client = MlflowClient(tracking_uri=mlflow_url)

@@ -30,7 +30,7 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.imports.estimator import of_skops
 from slipway_jobs.imports.graph import of_onnx
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import made_up, request_of
+from slipway_jobs.imports.rows import generate_rows, request_of
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)
@@ -94,7 +94,7 @@ def test_inputs_of_every_shape_and_kind_have_generated_rows_and_an_example(
         None,
         None,
     )
-    rows = made_up(model.signature, rows=2)
+    rows = generate_rows(model.signature, rows=2)
     model.check_rows(rows)
     model.check_answer(rows)
     assert model.signature.check(parse_request(request_of(model.signature, rows)).inputs) == 1
@@ -196,13 +196,15 @@ def test_outputs_that_are_not_per_row_are_refused(
         of_onnx(path, None, None)
 
 
-@pytest.mark.parametrize("as_it_is", [False, True], ids=["graph", "estimator"])
+@pytest.mark.parametrize("serve_estimator", [False, True], ids=["graph", "estimator"])
 def test_a_regressor_of_two_targets_is_served_as_a_vector_of_two(
-    tmp_path: Path, as_it_is: bool
+    tmp_path: Path, serve_estimator: bool
 ) -> None:
     fitted = LinearRegression().fit(FEATURES, np.c_[FEATURES @ [1, 2, 3], FEATURES @ [100, 0, 0]])
-    model = of_skops(saved_skops(tmp_path, fitted), None, None, None, as_it_is=as_it_is)
-    assert model.form is (ArtifactFormat.SKOPS if as_it_is else ArtifactFormat.ONNX)
+    model = of_skops(
+        saved_skops(tmp_path, fitted), None, None, None, serve_estimator=serve_estimator
+    )
+    assert model.form is (ArtifactFormat.SKOPS if serve_estimator else ArtifactFormat.ONNX)
     assert columns(model) == [("features", "FP32", (3,)), ("value", "FP32", (2,))]
     np.testing.assert_allclose(
         model.predict_rows({"features": FEATURES[:2]})["value"],
@@ -293,7 +295,7 @@ def test_declared_codes_are_compared_with_the_outputs(tmp_path: Path) -> None:
         saved_skops(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), declared, None, None
     )
     with pytest.raises(Refused, match="which is not one of the codes 7: correct the signature"):
-        model.check_answer(made_up(model.signature, rows=1))
+        model.check_answer(generate_rows(model.signature, rows=1))
 
 
 @pytest.mark.parametrize(
@@ -459,7 +461,7 @@ def test_a_graph_with_other_outputs_is_refused_and_not_replaced(
         match=r"parity is broken: output 'value'.*by --expected, or serve .* by --format skops",
     ):
         of_skops(path, None, None, None)
-    assert of_skops(path, None, None, None, as_it_is=True).form is ArtifactFormat.SKOPS
+    assert of_skops(path, None, None, None, serve_estimator=True).form is ArtifactFormat.SKOPS
 
 
 def test_the_card_distinguishes_a_missing_converter_from_a_failing_one(tmp_path: Path) -> None:
@@ -472,7 +474,7 @@ def test_the_card_distinguishes_a_missing_converter_from_a_failing_one(tmp_path:
         None,
         None,
         None,
-        as_it_is=True,
+        serve_estimator=True,
     )
     assert model.origin == "A scikit-learn estimator in skops, served directly."
 

@@ -519,7 +519,7 @@ def test_an_invalid_model_name_is_a_wrong_parameter_with_the_rule(name: str) -> 
 
 def test_an_estimator_is_served_directly_on_request(imported: Import, tmp_path: Path) -> None:
     line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
-    result, folder = imported("as-it-is", saved_skops(tmp_path, line), as_it_is=True)
+    result, folder = imported("as-it-is", saved_skops(tmp_path, line), serve_estimator=True)
     assert result["format"] == ArtifactFormat.SKOPS
     assert "served directly." in (folder / "model_card.md").read_text()
 
@@ -527,7 +527,7 @@ def test_an_estimator_is_served_directly_on_request(imported: Import, tmp_path: 
 def test_a_graph_cannot_be_served_as_an_estimator(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
-    reason = refused(saved(tmp_path, conv_net()), settings, tracking, as_it_is=True)
+    reason = refused(saved(tmp_path, conv_net()), settings, tracking, serve_estimator=True)
     assert reason == "--format skops: model.onnx is not a skops file; leave the option out"
 
 

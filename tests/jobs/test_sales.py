@@ -67,7 +67,7 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
         (b"2.5", b"nan", "sales.csv line 3, column units: 'nan' is not a number from 0"),
         (b"2.5,1", b"2.5,maybe", "sales.csv line 3, column promotion: 'maybe' is not 0 or 1"),
         (b"3.50", b"a lot", "sales.csv line 4, column price: 'a lot' is not a number from 0"),
-        (b",cheap", b"", "sales.csv line 3, column 7: overlap are 6 cells; the first line has 7"),
+        (b",cheap", b"", "sales.csv line 3, column 7: the line has 6 cells; the first line has 7"),
         (
             b"units",
             b"pieces",

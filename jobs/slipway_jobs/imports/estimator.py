@@ -28,7 +28,7 @@ from slipway_jobs.imports.rows import (
     as_output,
     check_answer,
     dtype_of,
-    made_up,
+    generate_rows,
     of_file,
     of_request,
 )
@@ -49,19 +49,19 @@ def of_skops(
     example: bytes | None,
     table: Path | None,
     *,
-    as_it_is: bool = False,
+    serve_estimator: bool = False,
 ) -> ImportedModel:
     """Return the estimator in the file as a model.
 
     Its graph is compared with it on the rows of ``table``, otherwise on generated rows. The
-    estimator itself is served with ``as_it_is``, or when it has no equivalent graph. Raises
+    estimator itself is served with ``serve_estimator``, or when it has no equivalent graph. Raises
     Refused, also when the graph has other outputs.
     """
     estimator = Estimator(path, signature, proven=table is not None)
     rows = of_file(table, estimator.signature)[0] if table else None
     estimator.check(rows or (of_request(example, estimator.signature) if example else None))
     origin = "A scikit-learn estimator in skops, served directly"
-    if not as_it_is:
+    if not serve_estimator:
         try:
             return _as_graph(estimator, rows)
         except NotConvertible as error:
@@ -90,7 +90,7 @@ def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ImportedModel:
     if rows is None and any(column.datatype is Datatype.BYTES for column in signature.inputs):
         raise NotConvertible("it takes texts, and no rows were given to compare a graph with it")
     reference = "the estimator, on generated rows" if rows is None else "the estimator"
-    rows = rows or made_up(signature, ROWS)
+    rows = rows or generate_rows(signature, ROWS)
     content = export(estimator.fitted, signature).SerializeToString()
     predict_rows = _runner(content, signature)
     try:
@@ -159,7 +159,7 @@ class Estimator:
 
     def check(self, rows: Arrays | None) -> None:
         """Raise Refused unless the outputs for the rows fit the signature; None generates rows."""
-        given = rows or made_up(self.signature, ROWS)
+        given = rows or generate_rows(self.signature, ROWS)
         try:
             predict_rows = self.predict_rows(given)
             if self.gives_probabilities:
@@ -226,7 +226,7 @@ class Estimator:
     def _targets(self, plain: Signature) -> tuple[int, ...]:
         """Return the shape of a row's prediction: ``()``, or ``(targets,)`` of several targets."""
         try:
-            given = self._call("predict", self._table(plain.inputs, made_up(plain, rows=2)))
+            given = self._call("predict", self._table(plain.inputs, generate_rows(plain, rows=2)))
         except Refused as error:
             raise Refused(f"{self._file}: {error}{self._remedy(None)}") from error
         return () if given.shape[1:] == (1,) else given.shape[1:]

@@ -9,7 +9,7 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.formats.inference import explain, load_onnx
 from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import Arrays, as_output, made_up, of_request
+from slipway_jobs.imports.rows import Arrays, as_output, generate_rows, of_request
 from slipway_jobs.registry.adoption import understand
 
 
@@ -27,7 +27,7 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
     plain = Signature(
         inputs=tuple(each.column for each in inputs), outputs=tuple(each.column for each in inputs)
     )
-    row = of_request(example, plain) if example else made_up(plain, rows=1)
+    row = of_request(example, plain) if example else generate_rows(plain, rows=1)
     _check_names(graph, signature)
     first = {name: array[:1] for name, array in _feeds(row, inputs).items()}
     wanted = [column.name for column in signature.outputs] if signature else None

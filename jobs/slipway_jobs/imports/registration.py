@@ -21,7 +21,7 @@ from slipway_jobs.imports.card import card
 from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 from slipway_jobs.imports.parity import Parity, compare
-from slipway_jobs.imports.rows import Arrays, made_up, of_file, of_request, request_of
+from slipway_jobs.imports.rows import Arrays, generate_rows, of_file, of_request, request_of
 from slipway_jobs.imports.source import fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.signing import sign
@@ -57,7 +57,7 @@ class RegistrationRequest:
     """Training data of the model."""
     licence: str | None = None
     source: str | None = None
-    as_it_is: bool = False
+    serve_estimator: bool = False
     """Serve the estimator itself instead of the ONNX graph exported from it."""
 
 
@@ -94,7 +94,7 @@ def _verified(
     signature = _signature(request.signature, folder / "signature", settings)
     body = _content(request.example, folder / "example", settings)
     table = _fetched(request.expected, folder / "expected", settings) if request.expected else None
-    model = _read_model(path, signature, body, table, as_it_is=request.as_it_is)
+    model = _read_model(path, signature, body, table, serve_estimator=request.serve_estimator)
     example = of_request(body, model.signature) if body else _example(model)
     if table is None:
         model.check_rows(_two_rows(model.signature, example))
@@ -109,7 +109,7 @@ def _verified(
 
 def _example(model: ImportedModel) -> Arrays:
     """Return the first generated row with finite outputs; JSON has no infinite numbers."""
-    rows = made_up(model.signature, TRIED)
+    rows = generate_rows(model.signature, TRIED)
     for column in model.signature.inputs:
         if column.datatype.is_float and not column.codes:
             # 1 is valid for logarithms and divisions.
@@ -136,7 +136,7 @@ def _two_rows(signature: Signature, example: Arrays) -> Arrays:
     be generated.
     """
     texts = any(column.datatype is Datatype.BYTES for column in signature.inputs)
-    other = example if texts else made_up(signature, rows=2)
+    other = example if texts else generate_rows(signature, rows=2)
     return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
 
 
@@ -155,15 +155,15 @@ def _read_model(
     example: bytes | None,
     table: Path | None,
     *,
-    as_it_is: bool,
+    serve_estimator: bool,
 ) -> ImportedModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
         from slipway_jobs.imports.estimator import of_skops
 
-        return of_skops(path, signature, example, table, as_it_is=as_it_is)
-    if as_it_is:
+        return of_skops(path, signature, example, table, serve_estimator=serve_estimator)
+    if serve_estimator:
         raise WrongParameter(
             f"--format skops: {path.name} is not a skops file; leave the option out"
         )
@@ -229,7 +229,7 @@ def _origin(request: RegistrationRequest, path: Path, settings: Settings) -> Ori
     return Origin(
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        by=settings.who,
+        by=settings.user,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         url=request.file.partition("#")[0] if "://" in request.file else None,
         dataset=request.dataset,

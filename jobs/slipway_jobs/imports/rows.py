@@ -117,13 +117,13 @@ def _array(column: Column, values: Any) -> NDArray[Any]:
     return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
 
 
-def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
+def generate_rows(signature: Signature, rows: int, seed: int = 0) -> Arrays:
     """Return rows that the signature allows, from a seeded generator; the first is simple."""
     random = np.random.default_rng(seed)
-    return {column.name: _made_up(column, rows, random) for column in signature.inputs}
+    return {column.name: _generate_column(column, rows, random) for column in signature.inputs}
 
 
-def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
+def _generate_column(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
     shape = (rows, *column.shape)
     if column.datatype is Datatype.BYTES:
         texts = [

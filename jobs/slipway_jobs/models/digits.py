@@ -27,8 +27,7 @@ class DigitsParameters(Parameters):
     """logistic regression, or a random forest"""
 
     C: Annotated[float | None, Range(0.03, 30.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the logistic regression's L2 penalty; by default cross-validation chooses
-    """
+    """inverse strength of the L2 penalty of the logistic regression; by default cross-validated"""
 
     trees: Annotated[int, Range(50, 300)] = Field(default=100, ge=1, le=2000)
     """trees of the forest"""

@@ -49,7 +49,7 @@ class HeartParameters(Parameters):
     """logistic regression, support vectors, a random forest, or gradient boosting"""
 
     C: Annotated[float | None, Range(0.003, 3.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the L2 penalty, not of trees; chosen by cross-validation by default"""
+    """inverse strength of the penalty of logistic and svc; by default cross-validated"""
 
     trees: Annotated[int, Range(50, 400)] = Field(default=100, ge=1, le=2000)
     """trees of the forest and of the boosting"""

@@ -26,10 +26,8 @@ class Network:
     ) -> Self:
         """Return a network with random weights.
 
-        ``width`` outputs of the first convolution, then twice.
-
-        Initialization of He, Zhang, Ren and Sun (2015): a layer's outputs vary as much as its
-        inputs.
+        The first convolution has ``width`` outputs, the second twice as many. Initialization of He,
+        Zhang, Ren and Sun (2015): a layer's outputs vary as much as its inputs.
         """
         shapes = [(SIZES[0] * channels, width), (SIZES[1] * width, 2 * width), (2 * width, classes)]
         parameters: list[Array] = []

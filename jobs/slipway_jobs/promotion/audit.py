@@ -31,8 +31,8 @@ def recorded(settings: Settings, action: str, thing: str, detail: dict[str, Any]
     if settings.database_url is None:
         yield
         return
-    who = settings.who if settings.who.startswith(TYPES) else f"job:{settings.who}"
-    values = [who, settings.request_id or str(uuid.uuid4()), action, thing, json.dumps(detail)]
+    user = settings.user if settings.user.startswith(TYPES) else f"job:{settings.user}"
+    values = [user, settings.request_id or str(uuid.uuid4()), action, thing, json.dumps(detail)]
     try:
         connection = postgresql.connect(settings.database_url, statement_seconds=SECONDS)
         connection.execute(INSERT, values)

@@ -158,7 +158,7 @@ def _move(
         raise Refused(f"{request.alias} was moved to {now} during the evaluation; promote again")
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     record = {
-        "by": settings.who,
+        "by": settings.user,
         "why": request.reason or gate["reason"],
         "alias": request.alias,
         "from": live.version if live else None,

@@ -68,7 +68,7 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
     tags = {
         "slipway.model": version.name,
         "slipway.adopted.version": version.version,
-        "slipway.adopted.by": settings.who,
+        "slipway.adopted.by": settings.user,
     }
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -109,7 +109,7 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
         [{each.column.name: _plain(row[each.column.name], each) for each in inputs}]
     )
     provenance = {
-        "adoptedBy": settings.who,
+        "adoptedBy": settings.user,
         **({"runId": version.run_id} if version.run_id else {}),
     }
     files = {

@@ -89,7 +89,7 @@ class Caller:
             # Issuers reject requests with another host name.
             own_name = {"Host": urlsplit(issuer).netloc}
             metadata = (
-                self._send(f"{base}/.well-metadata/openid-configuration", own_name, method="GET")
+                self._send(f"{base}/.well-known/openid-configuration", own_name, method="GET")
                 .raise_for_status()
                 .json()
             )

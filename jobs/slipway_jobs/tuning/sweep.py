@@ -70,7 +70,7 @@ class Sweep:
         with _errors():
             self._session = connect(url, autocommit=True)
             # Two processes that create the same tables concurrently would fail.
-            with self.alone("schema", of="sweeps"):
+            with self.exclusive("schema", of="sweeps"):
                 self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 self._storage = optuna.storages.RDBStorage(
                     url.replace("postgresql://", "postgresql+psycopg://", 1),
@@ -87,7 +87,7 @@ class Sweep:
         self._storage.engine.dispose()
 
     @contextmanager
-    def alone(self, what: str, of: str | None = None) -> Iterator[None]:
+    def exclusive(self, what: str, of: str | None = None) -> Iterator[None]:
         """Run the block in one process at a time; others wait."""
         key = f"slipway {of or self.name} {what}"
         with _errors():
@@ -110,10 +110,10 @@ class Sweep:
             row = self._session.execute(query, [f"slipway {self.name} {what}"]).fetchone()
         return bool(row and row[0])
 
-    def begin(
+    def start(
         self, request: Mapping[str, Any], space: Space, points: Sequence[Mapping[str, Value]]
     ) -> None:
-        """Add the trials, or join the sweep with that name. Call it within ``alone``.
+        """Add the trials, or join the sweep with that name. Call it within ``exclusive``.
 
         Raises WrongParameter when the sweep was started with another ``request``.
         """
@@ -136,7 +136,7 @@ class Sweep:
                 )
                 self._study.add_trial(waiting)
 
-    def take(self, worker: int) -> Trial | None:
+    def claim(self, worker: int) -> Trial | None:
         """Claim the next unfinished trial without a worker; ``finish`` releases it."""
         for trial in self.trials():
             if trial.finished or not self.lock(f"trial {trial.number}"):
@@ -244,10 +244,10 @@ def _distribution(declared: Any) -> BaseDistribution:
     return FloatDistribution(declared.low, declared.high, log=declared.log)
 
 
-def _compare(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    for key in known.keys() | asked.keys():
-        if known.get(key) != asked.get(key):
-            was, now = known.get(key), asked.get(key)
+def _compare(name: str, known: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    for key in known.keys() | requested.keys():
+        if known.get(key) != requested.get(key):
+            was, now = known.get(key), requested.get(key)
             raise WrongParameter(
                 f"sweep: {name} was started with {key} {was}, not {now}; use the same, or name "
                 "another sweep"

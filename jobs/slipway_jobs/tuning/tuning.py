@@ -85,8 +85,8 @@ def tune(
     }  # fmt: skip
     sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
     try:
-        with sweep.alone("begin"):
-            sweep.begin(definition, space, sample(space, parameters.seed, request.trials))
+        with sweep.exclusive("start"):
+            sweep.start(definition, space, sample(space, parameters.seed, request.trials))
             run = tracking.resumed(_experiment(task), name, {Tag.SWEEP: name, PART: "whole"})
         run.log(
             params={
@@ -96,7 +96,7 @@ def tune(
             tags=_tags(definition),
         )
         worker = Worker(task, request.given, parameters.folds, split.train, sweep, tracking, run)
-        while trial := sweep.take(settings.completion_index):
+        while trial := sweep.claim(settings.completion_index):
             _try(worker, trial)
         return _end(worker, settings)
     finally:
