@@ -1,1 +1,1 @@
-"""Everything that runs to its end as a Job: train, evaluate, promote, monitor."""
+"""Jobs that run to completion: train, evaluate, promote, monitor."""

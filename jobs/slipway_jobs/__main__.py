@@ -1,6 +1,4 @@
-"""``python -m slipway_jobs``: run the Job that the command line asks for, print its result, end
-with a status.
-"""
+"""``python -m slipway_jobs``: run the Job of the command line and print its result."""
 
 import json
 import logging
@@ -16,16 +14,16 @@ from slipway_jobs.errors import JobError
 from slipway_jobs.settings import read_settings, read_simulator_settings
 
 # Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter
-# take as long to load as a promotion takes to run, and a wrong parameter should be refused at once.
+# take as long to load as a promotion takes to run, and a wrong parameter must fail immediately.
 
 logger = logging.getLogger(__name__)
 
 STATUS = {"refused": 3, "drift": 3, "too few rows": 4}
-"""Exit statuses of states that are not 0."""
+"""Exit status of each state that is not 0."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command and return its exit status."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
@@ -35,11 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     given = command.parser().parse_args(arguments)
     try:
-        # Libraries print what they like; stdout is for the result alone.
+        # Libraries may print; stdout is reserved for the result.
         with redirect_stdout(sys.stderr):
             result = COMMANDS[given.command](given)
     except JobError as error:
-        logger.error("%s", error)  # noqa: TRY400  # the sentence is meant for the caller; a trace would bury it
+        logger.error("%s", error)  # noqa: TRY400  # a JobError's text is for the user; a stack trace adds nothing
         print(json.dumps({"state": "failed", "error": type(error).__name__, "reason": str(error)}))  # noqa: T201
         return error.status
     except Exception as error:
@@ -51,9 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _terminate(*_: object) -> NoReturn:
-    """Kubernetes stops a Job by SIGTERM; raised as an exception, the run is closed on the way
-    out.
-    """
+    """Raise SystemExit on SIGTERM, so that a Job that Kubernetes stops closes its MLflow run."""
     raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -85,7 +81,7 @@ def _tune(given: Namespace) -> dict[str, Any]:
     from slipway_jobs.tasks.task import declared_task, parse_parameters
 
     task = declared_task(given.model)
-    parse_parameters(task, parameters)  # refused at once, and not when Optuna is loaded
+    parse_parameters(task, parameters)  # fail before Optuna is loaded
     from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tuning.tuning import SweepRequest, tune
 
@@ -195,7 +191,7 @@ def _simulate(given: Namespace) -> dict[str, Any]:
     )
     settings = read_simulator_settings()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):  # its ordinary ends: what was counted is told
+    for number in (signal.SIGTERM, signal.SIGINT):  # both end it normally, with its counts
         signal.signal(number, lambda *_: stop.set())
     from slipway_jobs.simulation.simulation import Plan, Shift, simulate
     from slipway_jobs.tasks.task import declared_task

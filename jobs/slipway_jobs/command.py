@@ -1,4 +1,4 @@
-"""The command line: what can be asked for, and how it is read."""
+"""The command line: subcommands, their options and the parsers of option values."""
 
 import argparse
 import re
@@ -13,66 +13,60 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 EXIT_STATUSES = """exit status:
   0  done; monitor: stable
-  1  failed: the reason is on stderr and in the last line on stdout
-  2  a wrong parameter; it is named, with what it may be
-  3  promote, etl: refused; monitor: drift; adopt, register: it cannot be served as it is
-  4  monitor: too few rows in the window to say anything
+  1  failed: the reason is on stderr and in the last line of stdout
+  2  a parameter is invalid: the reason names it and its valid values
+  3  promote, etl: refused; monitor: drift; adopt, register: the model cannot be served
+  4  monitor: too few rows in the window
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """``python -m slipway_jobs
-    dataset|train|tune|evaluate|promote|monitor|adopt|register|sign|batch|etl|simulate``.
-    """
+    """Return the argument parser of ``python -m slipway_jobs`` with all subcommands."""
     top = argparse.ArgumentParser(
         prog="python -m slipway_jobs", epilog=EXIT_STATUSES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=(
-            "Jobs of Slipway. Progress goes to stderr; the last line on stdout is the result, "
+            "Jobs of Slipway. Progress goes to stderr; the last line of stdout is the result, "
             "one JSON object."
         ),
     )  # fmt: skip
     commands = top.add_subparsers(dest="command", required=True)
     _dataset(
         commands.add_parser(
-            "dataset", help="fetch a dataset, validate it and store it by its digest"
+            "dataset", help="download a dataset, validate it and store it by its digest"
         )
     )
-    _train(commands.add_parser("train", help="train a model and register a version of it"))
+    _train(commands.add_parser("train", help="train a model and register a version"))
     _tune(
         commands.add_parser(
-            "tune", help="try parameters by cross-validation, then train with the best"
+            "tune", help="search parameters by cross-validation, then train with the best"
         )
     )
     _evaluate(
         commands.add_parser("evaluate", help="score a registered version on its held-out data")
     )
-    _promote(commands.add_parser("promote", help="make a version live when it is good enough"))
+    _promote(commands.add_parser("promote", help="move an alias to a version that passes the gate"))
     _monitor(
         commands.add_parser("monitor", help="compare a window of requests with the training inputs")
     )
     _evaluate(
         commands.add_parser(
-            "adopt", help="pin a version that was logged by hand with mlflow.onnx.log_model"
+            "adopt", help="pin a version that was logged with mlflow.onnx.log_model"
         )
     )
     _register(
-        commands.add_parser(
-            "register", help="register a model that was made elsewhere, in ONNX or skops"
-        )
+        commands.add_parser("register", help="register an external model in ONNX or skops format")
     )
     _evaluate(
         commands.add_parser(
-            "sign", help="sign a registered version that is not signed, or by a key that is to go"
+            "sign", help="sign a registered version, also in place of another key's signature"
         )
     )
     commands.add_parser("batch", help="predict all rows of an uploaded file").add_argument(
         "batch", help="id of the batch"
     )
     _etl(
-        commands.add_parser(
-            "etl", help="bring raw sales into the warehouse, and its features up to date"
-        )
+        commands.add_parser("etl", help="load raw sales into the warehouse and update its features")
     )
     _simulate(
         commands.add_parser(
@@ -84,9 +78,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _dataset(command: argparse.ArgumentParser) -> None:
     which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("name", nargs="?", help="of the dataset in the catalogue")
+    which.add_argument("name", nargs="?", help="name of a declared dataset")
     which.add_argument(
-        "--all", action="store_true", help="all of the catalogue that can be had from here"
+        "--all", action="store_true", help="store all declared datasets that are available"
     )
 
 
@@ -98,22 +92,19 @@ def _train(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="parameters",
-        help="a training parameter; repeatable",
+        help="set a training parameter; repeatable",
     )
 
 
 def _tune(command: argparse.ArgumentParser) -> None:
     _train(command)
     command.add_argument(
-        "--trials", default="20", metavar="N", help="how many points to try (%(default)s)"
+        "--trials", default="20", metavar="N", help="number of trials (%(default)s)"
     )
     command.add_argument(
         "--sweep",
         metavar="NAME",
-        help=(
-            "work on the sweep of that name, or begin it; that of the Job, else a new one, when "
-            "not given"
-        ),
+        help="sweep to join or start; by default that of the Job, otherwise a new one",
     )
 
 
@@ -123,81 +114,77 @@ def _evaluate(command: argparse.ArgumentParser) -> None:
 
 
 def _register(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="name of the registered model, new or not")
+    command.add_argument("model", help="name of the registered model; created if missing")
     command.add_argument("file", help="ONNX or skops: a path, or URL#sha256=HEX")
     command.add_argument(
         "--signature",
         metavar="JSON|FILE",
-        help="names, datatypes, images, codes; found by trial when not given",
+        help="model signature; by default derived from the graph by trial",
     )
-    command.add_argument("--example", metavar="JSON|FILE", help="a V2 request that it answers")
+    command.add_argument("--example", metavar="JSON|FILE", help="a valid V2 request")
     command.add_argument(
         "--expected",
         metavar="FILE",
-        help="rows with their outputs by name, as .npz, .csv or .parquet",
+        help="rows with expected outputs by name, as .npz, .csv or .parquet",
     )
     command.add_argument(
         "--tolerance",
         default="1e-4",
         metavar="X",
-        help="how far outputs may be from those (%(default)s)",
+        help="largest difference from expected outputs (%(default)s)",
     )
     command.add_argument(
         "--format",
         choices=["skops"],
-        help="serve an estimator as it is, and not as the graph made of it",
+        help="serve a skops estimator itself, not the ONNX graph exported from it",
     )
     for name, what in (
-        ("use", "what it is for"),
-        ("dataset", "what it was trained on"),
-        ("licence", "its licence"),
-        ("source", "its source"),
+        ("use", "intended use"),
+        ("dataset", "training data"),
+        ("licence", "licence"),
+        ("source", "source"),
     ):
         command.add_argument(f"--{name}", help=f"{what}, for the model card")
 
 
 def _promote(command: argparse.ArgumentParser) -> None:
     _evaluate(command)
-    command.add_argument("--alias", default=CHAMPION, help="the alias to move (%(default)s)")
-    command.add_argument(
-        "--metric", help="the metric of the gate; the model's first when not given"
-    )
+    command.add_argument("--alias", default=CHAMPION, help="alias to move (%(default)s)")
+    command.add_argument("--metric", help="metric of the gate; by default the model's first")
     command.add_argument(
         "--direction",
         choices=["max", "min"],
-        help="whether larger or smaller is better, when not as usual",
+        help="whether larger or smaller is better; by default as the metric defines",
     )
     command.add_argument(
         "--min-gain",
         default="0",
         metavar="X",
-        help="by how much it must be better (%(default)s: not worse)",
+        help="required improvement of the metric (%(default)s: not worse)",
     )
+    command.add_argument("--dry-run", action="store_true", help="print the decision, move no alias")
     command.add_argument(
-        "--dry-run", action="store_true", help="say what would happen, move nothing"
+        "--rollback", action="store_true", help="skip the gate; the audit tag records it"
     )
-    command.add_argument(
-        "--rollback", action="store_true", help="skip the gate; the audit tag says so"
-    )
-    command.add_argument("--reason", default="", help="why, for the audit tag")
+    command.add_argument("--reason", default="", help="reason, for the audit tag")
 
 
 def _monitor(command: argparse.ArgumentParser) -> None:
     command.add_argument("model")
     command.add_argument(
-        "--window", default="24h", help="how far back to look: 30m, 24h, 7d (%(default)s)"
+        "--window", default="24h", help="length of the window: 30m, 24h, 7d (%(default)s)"
     )
     command.add_argument(
-        "--alias", default=CHAMPION, help="the version to compare with (%(default)s)"
+        "--alias", default=CHAMPION, help="alias of the version to compare with (%(default)s)"
     )
     command.add_argument(
-        "--min-rows", default="50", metavar="N", help="fewer rows say nothing (%(default)s)"
+        "--min-rows", default="50", metavar="N", help="fewest rows for a result (%(default)s)"
     )
     command.add_argument(
         "--max-requests",
         default="100000",
         metavar="N",
-        help="look at the newest N requests at most (%(default)s)",
+        help="read at most the newest N requests (%(default)s)",
     )
 
 
@@ -205,43 +192,37 @@ def _etl(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--file",
         type=Path,
-        help="raw sales, CSV; sales.csv of SLIPWAY_DATA when not given, else generated ones",
+        help="raw sales as CSV; by default sales.csv in SLIPWAY_DATA, otherwise generated rows",
     )
     command.add_argument(
-        "--time-zone", default="UTC", metavar="ZONE", help="where the stores are (%(default)s)"
+        "--time-zone", default="UTC", metavar="ZONE", help="time zone of the stores (%(default)s)"
     )
     command.add_argument(
         "--max-rejected",
         default="0.01",
         metavar="SHARE",
-        help="of the rows may not fit; else none is taken (%(default)s)",
+        help="largest share of invalid rows; above it, nothing is loaded (%(default)s)",
     )
-    command.add_argument(
-        "--replace", action="store_true", help="forget what is in the warehouse first"
-    )
+    command.add_argument("--replace", action="store_true", help="delete the warehouse's rows first")
 
 
 def _simulate(command: argparse.ArgumentParser) -> None:
     command.add_argument("model")
-    command.add_argument("--rate", default="60", metavar="N", help="rows a minute (%(default)s)")
+    command.add_argument("--rate", default="60", metavar="N", help="rows per minute (%(default)s)")
     command.add_argument(
-        "--duration", metavar="TIME", help="how long: 30s, 10m, 2h; until SIGTERM when not given"
+        "--duration", metavar="TIME", help="length: 30s, 10m, 2h; by default until SIGTERM"
     )
     command.add_argument(
-        "--dataset",
-        help="whose rows; the first of the model's datasets that can be had when not given",
+        "--dataset", help="dataset of the rows; by default the model's first available one"
     )
     command.add_argument(
         "--shift", action="append", default=[], metavar="COLUMN=+N[sd]", dest="shifts",
-        help=(
-            "add to an input, N or N standard deviations, so that there is drift to see; "
-            "repeatable"
-        ),
+        help="add N, or N standard deviations, to an input, to simulate drift; repeatable",
     )  # fmt: skip
 
 
 def pairs(texts: list[str]) -> dict[str, str]:
-    """``KEY=VALUE`` texts. Raises WrongParameter."""
+    """Parse ``KEY=VALUE`` texts. Raises WrongParameter."""
     found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -256,7 +237,7 @@ def pairs(texts: list[str]) -> dict[str, str]:
 
 
 def window(text: str, option: str = "--window") -> timedelta:
-    """``30m``, ``24h``, ``7d``. Raises WrongParameter."""
+    """Parse a length of time, ``30m``, ``24h`` or ``7d``. Raises WrongParameter."""
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
     if not found:
         raise WrongParameter(
@@ -267,7 +248,7 @@ def window(text: str, option: str = "--window") -> timedelta:
 
 
 def number(option: str, text: str, low: float) -> float:
-    """A finite number of at least ``low``. Raises WrongParameter naming the option."""
+    """Parse a finite number of at least ``low``. Raises WrongParameter with the option's name."""
     try:
         value = float(text)
     except ValueError:
@@ -278,14 +259,14 @@ def number(option: str, text: str, low: float) -> float:
 
 
 def count(option: str, text: str) -> int:
-    """A whole number of at least 1. Raises WrongParameter naming the option."""
+    """Parse a whole number of at least 1. Raises WrongParameter with the option's name."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise WrongParameter(f"{option}: {text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def version(text: str) -> str:
-    """A version's number. Raises WrongParameter."""
+    """Return the version number if it is valid. Raises WrongParameter."""
     if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
         raise WrongParameter(
             f"version: {text!r} is not a version number; it is a whole number from 1, as the "

@@ -1,6 +1,7 @@
-"""Files from URLs. A URL, and each one that it redirects to, may name a neighbour in the cluster;
-so every host must be public or allowed by name, and the address that was checked is the one that is
-dialled.
+"""Downloads from URLs with a check of every host.
+
+A URL, and each one that it redirects to, may name a private host of the cluster. Therefore every
+host must be public or allowed by name, and the client connects to the address that was checked.
 """
 
 import socket
@@ -17,11 +18,11 @@ CHUNK = 2**20
 
 
 def download(text: str, hosts: frozenset[str], timeout: float) -> Iterator[bytes]:
-    """Yield the content of a URL. ``hosts`` may have any address, ``timeout`` is for the connection
-    and for each part.
+    """Yield the content of a URL in parts.
 
-    Raises Refused when a host is not public, on any answer but 200, and when the server cannot be
-    reached.
+    ``hosts`` may have any address. ``timeout`` is in seconds, for the connection and for each part.
+    Raises Refused when a host is not public, on any status but 200, and when the server is
+    unreachable.
     """
     location = text
     with httpx.Client(timeout=timeout, follow_redirects=False) as client:
@@ -40,7 +41,7 @@ def download(text: str, hosts: frozenset[str], timeout: float) -> Iterator[bytes
                     response.close()
                     continue
                 if response.status_code != httpx.codes.OK:
-                    raise Refused(f"{location} answers {response.status_code}")
+                    raise Refused(f"{location} returned status {response.status_code}")
                 yield from response.iter_bytes(CHUNK)
             except httpx.HTTPError as error:
                 raise Refused(
@@ -51,7 +52,7 @@ def download(text: str, hosts: frozenset[str], timeout: float) -> Iterator[bytes
 
 
 def _checked(text: str, hosts: frozenset[str]) -> tuple[HttpUrl, str]:
-    """Take the URL apart and return it with an address of its host. Raises Refused."""
+    """Parse the URL and return it with an address of its host. Raises Refused."""
     try:
         url = read_url(text)
     except ValueError as error:
@@ -60,7 +61,7 @@ def _checked(text: str, hosts: frozenset[str]) -> tuple[HttpUrl, str]:
     if url.host not in hosts and not all(map(is_public, addresses)):
         raise Refused(
             f"{text} cannot be fetched: {url.host} is not a public host; name it in "
-            "SLIPWAY_IMPORT_HOSTS if it may be asked"
+            "SLIPWAY_IMPORT_HOSTS to allow it"
         )
     return url, addresses[0]
 

@@ -1,24 +1,20 @@
-"""Why a Job ended, and the exit status that says so."""
+"""Errors of Jobs, each with its exit status."""
 
 
 class JobError(Exception):
-    """A reason that the caller can act on; ``str()`` is the sentence they read, ``status`` the exit
-    status.
-    """
+    """An error with a reason for the user, ``str()``, and an exit status, ``status``."""
 
     status = 1
 
 
 class WrongParameter(JobError):
-    """A parameter that is unknown or does not fit; the sentence names it and says what would."""
+    """A parameter is unknown or invalid; the reason names it and its valid values."""
 
     status = 2
 
 
 class Refused(JobError):
-    """The Job did its work and the answer is no. The sentence is one line, whatever a library has
-    put into it.
-    """
+    """The Job finished with a negative decision. The reason is normalized to one line."""
 
     status = 3
 
@@ -27,41 +23,39 @@ class Refused(JobError):
 
 
 class Unavailable(JobError):
-    """A dataset cannot be had from anywhere it may come from."""
+    """A dataset is available from none of its sources."""
 
 
 class CorruptTable(JobError):
-    """A table with a row that does not fit; the sentence names file, line and column."""
+    """A table has an invalid row; the reason names file, line and column."""
 
 
 class WrongDigest(JobError):
-    """Content that is not what was pinned."""
+    """Content does not have the pinned digest."""
 
 
 class Leakage(JobError):
-    """Held-out data had a part in the training."""
+    """Held-out data was used in the training."""
 
 
 class ParityError(JobError):
-    """The exported graph does not give what the fitted estimator gives."""
+    """The exported graph and the fitted estimator have different outputs."""
 
 
 class NotConvertible(JobError):
-    """ONNX does not say what the estimator says: there is no converter, or it does not support this
-    one; the text is why.
-    """
+    """The estimator has no equivalent ONNX graph: no converter exists or supports it."""
 
 
 class NoSuchVersion(JobError):
-    """The registry has no such version, or the version lacks what Slipway writes on one."""
+    """The registry has no such version, or the version lacks Slipway's tags."""
 
 
 class BatchError(JobError):
-    """A batch cannot go on now; what is done of it is kept."""
+    """A batch failed and can be resumed; its finished parts are stored."""
 
 
 class BatchRefused(JobError):
-    """A batch cannot be predicted, and another attempt would end the same."""
+    """A batch is invalid; another attempt would have the same result."""
 
     status = 3
 
@@ -75,12 +69,12 @@ class WarehouseError(JobError):
 
 
 class SweepError(JobError):
-    """A sweep cannot go on now, or none of its trials has worked; what is done of it is kept."""
+    """A sweep failed, or none of its trials succeeded; its finished trials are stored."""
 
 
 class TrialFailed(JobError):
-    """A trial of a sweep could not be scored; the others go on."""
+    """A trial of a sweep has no score; the other trials continue."""
 
 
 class CallRefused(JobError):
-    """The gateway or its identity provider does not let this caller in."""
+    """The gateway or its identity provider rejected the caller's credentials."""

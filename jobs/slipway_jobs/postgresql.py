@@ -1,4 +1,4 @@
-"""The adapter of psycopg for connections of Jobs: a silent server is an error, not a wait."""
+"""Adapter of psycopg for Jobs: a server that does not respond in time is an error."""
 
 import time
 from typing import Any
@@ -10,14 +10,17 @@ from slipway_contract.postgresql import client_seconds, connection_parameters
 Error = psycopg.Error
 
 STATEMENT_SECONDS = 1800.0
-"""A load of sales is one statement over all rows, and one that waits for another load waits as long
-as that takes.
+"""Seconds that a statement may take.
+
+A load of sales is one statement over all rows, and a load that waits for another one takes the time
+of both.
 """
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection that is closed when the server does not answer a statement in time; psycopg
-    itself waits without a limit.
+    """A connection that is closed when the server does not respond to a statement in time.
+
+    psycopg itself waits without a limit.
     """
 
     statement_seconds: float = STATEMENT_SECONDS
@@ -31,7 +34,7 @@ class Connection(psycopg.Connection[Any]):
             if timeout is not None or time.monotonic() < deadline:
                 raise
             self.pgconn.finish()
-            message = f"PostgreSQL did not answer within {seconds:g} s; the connection is closed"
+            message = f"PostgreSQL did not respond within {seconds:g} s; the connection is closed"
             raise psycopg.OperationalError(message) from error
 
 

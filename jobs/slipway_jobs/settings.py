@@ -1,4 +1,4 @@
-"""What a Job is told by its environment."""
+"""Settings of a Job, read from the environment."""
 
 import getpass
 import subprocess
@@ -12,7 +12,10 @@ from slipway_jobs.errors import WrongParameter
 
 
 class Settings(BaseSettings):
-    """Environment variables; ``SLIPWAY_`` stands before each name that has none of its own."""
+    """Settings of a Job.
+
+    Environment variables have the prefix ``SLIPWAY_`` unless they have an alias.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="SLIPWAY_",
@@ -23,96 +26,94 @@ class Settings(BaseSettings):
     )
 
     mlflow_tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI", pattern=r"^https?://")
-    """The MLflow tracking server. There is no default: MLflow's own would be a file in the current
-    folder.
+    """URL of the MLflow tracking server.
+
+    There is no default, because MLflow's own is a file in the current folder.
     """
 
     data: Path | None = None
-    """A mirror: a folder that is looked into before any public source."""
+    """Folder that mirrors datasets; it is read before any public source."""
 
     fetch: bool = True
-    """Whether a dataset may be fetched from its public source."""
+    """Whether a dataset may be downloaded from its public source."""
 
     fetch_timeout: float = Field(default=5, gt=0)
-    """Seconds to wait for a public source, to connect and for each part of the answer."""
+    """Seconds to wait for a public source, to connect and for each part of the response."""
 
     database_url: str | None = None
     """PostgreSQL that holds the event log, as a libpq URL."""
 
     sweep: str | None = None
-    """Name of the sweep that a worker of it belongs to; on Kubernetes that of its Job."""
+    """Name of the sweep that this worker belongs to; on Kubernetes the name of its Job."""
 
     completion_index: int = Field(default=0, validation_alias="JOB_COMPLETION_INDEX")
-    """Which of the workers of a sweep this is; Kubernetes sets it."""
+    """Index of this worker in its sweep; Kubernetes sets it."""
 
     predictor_token: SecretStr | None = Field(default=None, min_length=16)
-    """What predictors ask their callers for: their ``SLIPWAY_SERVING_TOKEN``."""
+    """Token for calls to predictors: their ``SLIPWAY_SERVING_TOKEN``."""
 
     import_limit: int = Field(default=2**31 - 1, ge=1)
-    """Largest file in bytes that is imported; ONNX has none above two GiB."""
+    """Largest file in bytes that is imported; ONNX files have at most 2 GiB."""
 
     import_hosts: frozenset[str] = frozenset()
-    """Names of hosts from which models may be imported although their addresses are not public, as
-    a JSON list.
-    """
+    """Names of hosts with private addresses from which models may be imported, as a JSON list."""
 
     signing_key: Path | None = None
-    """PEM file with the private key (elliptic curve) that artifacts are signed with; nothing is
-    signed when not set.
+    """PEM file with the private key (elliptic curve) that signs artifacts.
+
+    Without it, artifacts are not signed.
     """
 
     git_revision: str | None = None
-    """The revision of the code, where there is no git repository to ask (in an image)."""
+    """Revision of the code, for images, which have no git repository."""
 
     image: str = "none (run from a checkout)"
-    """The container image that this runs in, by digest."""
+    """Digest of the container image that runs the Job."""
 
     request_id: str | None = None
-    """Id of the request to the gateway that asked for the Job."""
+    """Id of the gateway request that started the Job."""
 
     actor: str | None = None
-    """In whose name a promotion happens; the operating system's user when not set."""
+    """User name that a promotion records; by default the user of the operating system."""
 
     @property
     def revision(self) -> str:
-        """``SLIPWAY_GIT_REVISION``, else what git says of this code; ``-dirty`` when it was changed
-        since.
-        """
+        """``SLIPWAY_GIT_REVISION``, otherwise the output of ``git describe --dirty``."""
         return self.git_revision or _git_revision(Path(__file__).parent)
 
     @property
-    def who(self) -> str:
+    def user(self) -> str:
         return self.actor or getpass.getuser()
 
 
 class SimulatorSettings(Settings):
-    """Of a service account that calls the gateway. MLflow is not asked for: it is never called."""
+    """Settings of the service account that calls the gateway. MLflow is not used."""
 
     mlflow_tracking_uri: str = Field(default="", validation_alias="MLFLOW_TRACKING_URI")
 
     url: str = Field(pattern=r"^https?://")
-    """The gateway."""
+    """URL of the gateway."""
 
     oidc_issuer: str = Field(pattern=r"^https?://")
-    """The identity provider, by the name that stands in tokens."""
+    """URL of the identity provider, as tokens have it in `iss`."""
 
     oidc_discovery_url: str | None = None
-    """Base URL at which it is reached from here; the issuer's own when not set."""
+    """Base URL at which the identity provider is reached from here; by default the issuer's."""
 
     client_id: str = "simulator"
-    """Which service account it is."""
+    """Client id of the service account."""
 
     client_secret: SecretStr
-    """The service account's."""
+    """Client secret of the service account."""
 
 
 def read_settings() -> Settings:
-    """Raises WrongParameter naming the variable."""
+    """Return the settings. Raises WrongParameter with the variable's name."""
     return _read(Settings)
 
 
 def read_simulator_settings() -> SimulatorSettings:
-    """Raises WrongParameter naming the variable."""
+    """Return the simulator's settings. Raises WrongParameter with the variable's name."""
     return _read(SimulatorSettings)
 
 

@@ -1,1 +1,1 @@
-"""MLServer with one model class, and the storage initializer that fetches what it serves."""
+"""MLServer with one model class, and the storage initializer that downloads its artifact."""

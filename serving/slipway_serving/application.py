@@ -1,4 +1,4 @@
-"""MLServer's HTTP application, less what strangers must not reach, with the protocol's errors."""
+"""MLServer's HTTP application without its repository API, and with the V2 protocol's errors."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ from slipway_serving.threads import run
 _log = logging.getLogger(__name__)
 
 INLINE = 2**16
-"""Bytes that are parsed or serialized in the event loop; more are handled in a thread."""
+"""Bytes that are parsed or serialized in the event loop; larger bodies are handled in a thread."""
 
 _MODEL = "/v2/models/{model_name}"
 _VERSION = _MODEL + "/versions/{model_version}"
@@ -48,16 +48,16 @@ ROUTES = frozenset(
         *(p + s for p in (_MODEL, _VERSION) for s in ("", "/ready", "/infer")),
     }
 )
-"""All that is served. MLServer's /v2/repository would let any caller load and unload models."""
+"""The paths that are served. MLServer's /v2/repository would let any caller load and unload models.
+"""
 
 
 def mlserver_settings() -> mlserver.Settings:
-    """MLServer's settings from its MLSERVER_ variables, but for those that must not be otherwise
-    here.
+    """Return MLServer's settings from its MLSERVER_ variables, with four of them fixed.
 
-    Debugging would send stack traces to callers; parallel workers die with today's uvloop and were
-    slower; gzip costs more time than a prediction; a `.env` in the working folder is not ours to
-    read.
+    `debug` would send stack traces to callers; parallel workers crash with the locked uvloop and
+    measured slower; gzip costs more time than a prediction; the cache would bypass validation. A
+    `.env` file in the working directory is ignored.
     """
     fixed: dict[str, Any] = {
         "debug": False,
@@ -69,18 +69,19 @@ def mlserver_settings() -> mlserver.Settings:
 
 
 class SlipwayDataPlane(DataPlane):  # type: ignore[misc]  # MLServer comes without types
-    """MLServer's, without two habits."""
+    """MLServer's data plane without CloudEvents headers and metrics of unknown model names."""
 
     def __init__(self, settings: mlserver.Settings, registry: MultiModelRegistry) -> None:
         super().__init__(settings, registry)
-        # CloudEvents headers copy the caller's request id into a header, unescaped.
+        # The CloudEvents middleware copies the caller's request id into a header, unescaped.
         self._inference_middleware = InferenceMiddlewares()
 
     async def infer(
         self, payload: InferenceRequest, name: str, version: str | None = None
     ) -> InferenceResponse:
-        """Look the model up first: MLServer makes a metric of every name it is asked for, known or
-        not.
+        """Run inference for a registered model; raise ModelNotFound for any other name.
+
+        The model is looked up first because MLServer creates a metric for each name it receives.
         """
         await self._model_registry.get_model(name, version)
         return await super().infer(payload, name, version)
@@ -89,8 +90,9 @@ class SlipwayDataPlane(DataPlane):  # type: ignore[misc]  # MLServer comes witho
 def create_application(
     settings: mlserver.Settings, registry: MultiModelRegistry, value_limit: int = VALUES
 ) -> FastAPI:
-    """The V2 protocol over HTTP for the models of the registry. Once a process: its metrics are the
-    process's.
+    """Return the V2 protocol over HTTP for the registry's models.
+
+    Call it once a process: MLServer's metrics are registered process-wide.
     """
     data_plane = SlipwayDataPlane(settings, registry)
     app: FastAPI = create_app(settings, data_plane, model_repository_handlers=None)
@@ -101,7 +103,7 @@ def create_application(
         if isinstance(route, Route) and route.path in ROUTES
     ]
     for kind, status in _STATUSES.items():
-        app.add_exception_handler(kind, _answer_with(status))
+        app.add_exception_handler(kind, _error_handler(status))
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
     return app
@@ -110,8 +112,9 @@ def create_application(
 class Inference:
     """``POST …/infer``, as an ASGI application.
 
-    MLServer's own endpoint makes an error object of each wrong item of a body, and validates its
-    answers once more: here the contract's parser reads the request, and stops at the first error.
+    MLServer's own endpoint creates an error object for each wrong item of a body and validates its
+    responses a second time. Here the contract's parser reads the request and stops at the first
+    error.
     """
 
     def __init__(self, data_plane: DataPlane, value_limit: int) -> None:
@@ -119,25 +122,28 @@ class Inference:
         self._value_limit = value_limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._answer(Request(scope, receive), **scope["path_params"])
+        response = await self._respond(Request(scope, receive), **scope["path_params"])
         await response(scope, receive, send)
 
-    async def _answer(
+    async def _respond(
         self, request: Request, model_name: str, model_version: str | None = None
     ) -> Response:
         try:
             body = await request.body()
         except ClientDisconnect:
-            raise HTTPException(400, "the body ended before its time") from None
+            raise HTTPException(
+                400, "the client disconnected before the body was complete"
+            ) from None
         payload = await run(len(body) > INLINE, self._read, body)
         response = await self._data_plane.infer(payload, model_name, model_version)
         size = sum(len(output.data.root) for output in response.outputs) * _VALUE_BYTES
-        content = await run(size > INLINE, _written, response)
+        content = await run(size > INLINE, _serialized, response)
         return PlainResponse(content, media_type="application/json")
 
     def _read(self, body: bytes) -> InferenceRequest:
-        """Raises TooManyValues, MalformedRequest, InvalidInput. Values are left to the
-        signature.
+        """Parse a request body; the values are validated later, with the model signature.
+
+        Raises TooManyValues, MalformedRequest or InvalidInput.
         """
         return mlserver_request(
             parse_request(body, self._value_limit, loads=orjson.loads, values=False)
@@ -147,12 +153,13 @@ class Inference:
 _FLOATS = frozenset(datatype.value for datatype in Datatype if datatype.is_float)
 _INFINITE = frozenset({math.inf, -math.inf})
 _VALUE_BYTES = 8
-"""Bytes of JSON that one value of an answer takes, roughly."""
+"""Approximate bytes of JSON that one value of a response takes."""
 
 
-def _written(response: InferenceResponse) -> bytes:
-    """An answer as JSON, with the model's name first. Raises InfiniteOutput: it would be written as
-    null, a missing value.
+def _serialized(response: InferenceResponse) -> bytes:
+    """Return a response as JSON, with the model's name first.
+
+    Raises InfiniteOutput for an infinite value, which would be serialized as null, a missing value.
     """
     for output in response.outputs:
         if output.datatype in _FLOATS and not _INFINITE.isdisjoint(output.data.root):
@@ -169,22 +176,22 @@ def _written(response: InferenceResponse) -> bytes:
 
 _STATUSES: dict[type[Exception], int] = {
     InvalidInput: 422,
-    InfiniteOutput: 422,  # the caller's row leads to it, and other rows do not
+    InfiniteOutput: 422,  # caused by the values of the request's row
     MalformedRequest: 400,
     TooManyValues: 413,
     InvalidOutput: 500,
 }
 
 
-def _answer_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(_request: Request, error: Exception) -> Response:
+def _error_handler(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(_request: Request, error: Exception) -> Response:
         return Response({"error": str(error)}, status_code=status)
 
-    return answer
+    return handle
 
 
 async def _http(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101 - what it is registered for
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     return Response({"error": error.detail}, status_code=error.status_code, headers=error.headers)
 
 

@@ -1,4 +1,4 @@
-"""An artifact on disk: the signature beside the model file, and what is told of its origin."""
+"""An artifact on disk: signature, model file, provenance, example and model card."""
 
 import json
 from dataclasses import dataclass
@@ -14,14 +14,15 @@ from slipway_serving.predictor import Predictor
 
 PROVENANCE_FILE = "provenance.json"
 MODEL_SETTINGS_FILE = "model-settings.json"
-"""Written by the storage initializer, last: where it is, all else in the folder was verified."""
+"""Written last by the storage initializer: its presence means that every other file was verified.
+"""
 CARD_LIMIT = 2**18
-"""Bytes; a longer card is not told."""
+"""Largest model card in bytes; a larger one is left out of the model's metadata."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What the storage initializer left in a folder."""
+    """An artifact that the storage initializer has verified and placed in a folder."""
 
     folder: Path
     format: ArtifactFormat
@@ -32,7 +33,7 @@ class Artifact:
 
     @classmethod
     def read(cls, folder: Path, format: ArtifactFormat) -> Self:
-        """Raises Refused, naming the file."""
+        """Read all files but the model. Raises Refused with the name of the invalid file."""
         try:
             signature = Signature.model_validate_json((folder / SIGNATURE_FILE).read_bytes())
         except OSError as error:
@@ -49,10 +50,10 @@ class Artifact:
         )
 
     def load(self, threads: int = 1) -> Predictor:
-        """The model, compared with the signature. Raises Refused."""
+        """Load the model and compare it with the signature. Raises Refused."""
         path = self.folder / self.format.file
         if not path.is_file():
-            raise Refused(f"{path.name} is not there")
+            raise Refused(f"{path.name} is missing")
         if self.format is ArtifactFormat.ONNX:
             from slipway_serving.onnx_graph import OnnxGraph
 

@@ -1,6 +1,4 @@
-"""The door to MLServer's adaptive batching: requests that arrive together are predicted
-together.
-"""
+"""Adapter of MLServer's adaptive batching: concurrent requests are predicted together."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -13,15 +11,15 @@ from slipway_contract.v2 import Tensor
 from slipway_serving.tensors import contract_tensors
 
 Predict = Callable[[Sequence[Tensor], Sequence[str]], Awaitable[list[ResponseOutput]]]
-"""Predicts from checked tensors; gives the outputs of these names."""
+"""Predicts from validated tensors; returns the named outputs, in their order."""
 
 
 class Batches:
-    """A ``Predict`` that collects before it asks another.
+    """A ``Predict`` that collects concurrent requests and runs one prediction for all of them.
 
-    MLServer would put requests together as they come, so that a wrong one fails its neighbours, and
-    one that asks for fewer outputs decides for all. Here only checked requests meet, and each is
-    computed in full and cut down afterwards.
+    MLServer batches requests before validation, so that one invalid request fails the others, and
+    one that asks for fewer outputs determines the outputs of all. Here only validated requests are
+    batched; each is computed in full, and its outputs are selected afterwards.
     """
 
     def __init__(self, settings: ModelSettings, signature: Signature, predict: Predict) -> None:
@@ -29,12 +27,12 @@ class Batches:
         self._signature = signature
         self._predict = predict
         self._outputs = [column.name for column in signature.outputs]
-        # It takes size and time from `settings`, and calls `predict`: what it knows of a model.
+        # The batcher reads size and time from `settings` and calls `predict`.
         self._batcher = AdaptiveBatcher(self)
 
     @staticmethod
-    def wanted(settings: ModelSettings) -> bool:
-        """Whether the settings switch batching on."""
+    def are_enabled(settings: ModelSettings) -> bool:
+        """Return whether the settings enable batching: size above 1, time above 0 seconds."""
         return bool(settings.max_batch_size > 1 and settings.max_batch_time > 0)
 
     async def __call__(
@@ -55,6 +53,6 @@ class Batches:
         return [given[name] for name in outputs]
 
     async def predict(self, batch: InferenceRequest) -> InferenceResponse:
-        """All outputs for requests that were put together."""
+        """Return all outputs of a batch. MLServer's batcher calls it."""
         outputs = await self._predict(contract_tensors(batch.inputs), self._outputs)
         return InferenceResponse(model_name=self.settings.name, outputs=outputs)

@@ -1,10 +1,10 @@
-"""Why an artifact is not served. ``str()`` is one line that a person can act on."""
+"""The error of an artifact that cannot be served. ``str()`` is one line with the reason."""
 
 from pydantic import ValidationError
 
 
 class Refused(Exception):
-    """The artifact, or the place it comes from, is not what it must be; nothing is served."""
+    """The artifact, or the registry it comes from, is not valid; nothing is served."""
 
     def __init__(self, reason: str) -> None:
         # Names and messages come from outside: no line breaks or control characters reach the log.
@@ -12,7 +12,7 @@ class Refused(Exception):
 
 
 def first_finding(error: ValidationError) -> str:
-    """The first finding of a pydantic error as `where: what`."""
+    """Return the first finding of a pydantic error as ``where: what``."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     what = first["msg"].removeprefix("Value error, ")

@@ -1,6 +1,4 @@
-"""The door to scikit-learn: fitted estimators from skops files, and from joblib files where a Model
-opted in.
-"""
+"""Adapter of scikit-learn: fitted estimators from skops files, and from joblib files by opt-in."""
 
 import logging
 import warnings
@@ -21,14 +19,15 @@ _log = logging.getLogger(__name__)
 
 
 class Estimator:
-    """A fitted scikit-learn estimator behind a signature.
+    """A fitted scikit-learn estimator behind a model signature.
 
-    A scalar output named ``probability`` is that of the last class, a vector of a classifier that
-    of every class in order; any other output is what ``predict`` gives.
+    A scalar output named ``probability`` is the probability of the last class. A vector output of a
+    classifier has the probabilities of all classes, in order. Any other output is the result of
+    ``predict``.
     """
 
     def __init__(self, path: Path, format: ArtifactFormat, signature: Signature) -> None:
-        """Load and compare with the signature; raises Refused."""
+        """Load the estimator and compare it with the signature. Raises Refused."""
         self._signature = signature
         self._file = path.name
         self._model = _from_joblib(path) if format is ArtifactFormat.JOBLIB else _from_skops(path)
@@ -37,9 +36,7 @@ class Estimator:
         self._outputs = {column.name: self._output(column) for column in signature.outputs}
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
-        rows.
-        """
+        """Return the named outputs, [rows] or [rows, columns], for the inputs [rows, ...]."""
         table = self._table(inputs)
         return {name: self._outputs[name](table) for name in outputs}
 
@@ -58,10 +55,9 @@ class Estimator:
         if self._names and set(self._names) != {column.name for column in columns}:
             raise Refused(
                 f"{self._file}: the estimator was fitted on {', '.join(self._names)}; "
-                f"the signature says {', '.join(column.name for column in columns)}"
+                f"the signature has {', '.join(column.name for column in columns)}"
             )
-        # Vectorizers, which take a list of texts in place of a table, alone have no number of
-        # features.
+        # Only vectorizers, which take a list of texts, have no number of features.
         self._takes_texts = not hasattr(self._model, "n_features_in_")
         if self._takes_texts:
             if [(column.datatype, column.shape) for column in columns] != [(Datatype.BYTES, ())]:
@@ -74,7 +70,7 @@ class Estimator:
         fitted = self._model.n_features_in_
         if fitted != width:
             raise Refused(
-                f"{self._file}: the estimator was fitted on {fitted} values a row; the "
+                f"{self._file}: the estimator was fitted on {fitted} values per row; the "
                 f"signature has {width}"
             )
 
@@ -100,15 +96,14 @@ class Estimator:
 
 
 def _from_skops(path: Path) -> Any:
-    # imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does without
+    # Imports all of scikit-learn: two seconds and 100 MiB that an ONNX model does not need.
     import skops.io
 
     with _of_this_release(path.name):
         try:
             return skops.io.load(path, trusted=list(SKOPS_TRUSTED))
-        except (
-            Exception
-        ) as error:  # of hostile bytes anything may come: zipfile, json, skops, scikit-learn
+        # Hostile bytes raise anything: zipfile, json, skops, scikit-learn.
+        except Exception as error:
             raise Refused(f"{path.name} cannot be loaded: {error}") from error
 
 
@@ -118,7 +113,7 @@ def _from_joblib(path: Path) -> Any:
     with _of_this_release(path.name):
         try:
             return joblib.load(path)
-        except Exception as error:  # a pickle runs code of its own, which raises what it likes
+        except Exception as error:  # a pickle runs its own code, which may raise any exception
             raise Refused(
                 f"{path.name} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
@@ -126,8 +121,9 @@ def _from_joblib(path: Path) -> Any:
 
 @contextmanager
 def _of_this_release(name: str) -> Iterator[None]:
-    """Raise Refused when the block loads what another feature release of scikit-learn has saved: it
-    may answer otherwise.
+    """Raise Refused when the block loads an estimator of another scikit-learn feature release.
+
+    Its predictions may differ from those it was evaluated with.
     """
     import sklearn
     from sklearn.exceptions import InconsistentVersionWarning
@@ -140,8 +136,7 @@ def _of_this_release(name: str) -> Iterator[None]:
             saved, here = each.message.original_sklearn_version, sklearn.__version__
             if saved.split(".")[:2] != here.split(".")[:2]:
                 raise Refused(
-                    f"{name} was saved by scikit-learn {saved}, and scikit-learn {here} may "
-                    "make something else of it: "
-                    f"fit and save it with {here}, then register it"
+                    f"{name} was saved by scikit-learn {saved}, and predictions may differ with "
+                    f"scikit-learn {here}: fit and save it with {here}, then register it"
                 )
         _log.warning("%s: %s", name, each.message)

@@ -1,6 +1,4 @@
-"""What stands in front of MLServer's application: who may come in and with how much, and the
-closing of the shop.
-"""
+"""Middleware in front of MLServer: authentication, request limits and graceful shutdown."""
 
 import json
 import logging
@@ -19,15 +17,15 @@ _LIVE = "/v2/health/live"
 _READY = re.compile(r"/v2/(health|models/[^/]+(/versions/[^/]+)?)/ready")
 
 _LONGEST_ID = 64
-"""Of a caller's request id in our log; the gateway's has 36 letters."""
+"""Characters of a caller's request id that are logged; the gateway's ids have 36."""
 
 
 class RequestMiddleware:
-    """Refuses strangers where there is a token, and bodies that are too large, compressed (a small
-    one can unpack to any size) or no JSON.
+    """Rejects callers without the token, and bodies that are too large, compressed or not JSON.
 
-    Once ``closing`` is set, readiness is false, every answer asks its caller to open no second
-    request on the connection, and inference goes on: late callers are still served.
+    Compressed bodies are rejected because a small one can unpack to any size. Once ``closing`` is
+    set, readiness is false and every response closes its connection; inference continues for
+    requests that still arrive.
     """
 
     def __init__(
@@ -42,7 +40,7 @@ class RequestMiddleware:
         self._limit = body_limit
         self._budget = body_budget
         self._held = 0
-        """Bytes of the bodies of all requests under way."""
+        """Bytes of request bodies that are in memory now."""
         self._credential = f"Bearer {token}".encode() if token else None
         self.closing = False
 
@@ -53,13 +51,13 @@ class RequestMiddleware:
         if self.closing:
             send = _last_on_connection(send)
             if _READY.fullmatch(scope["path"]):
-                await _answer(send, 503, "the server is shutting down")
+                await _respond(send, 503, "the server is shutting down")
                 return
         headers = Headers(scope=scope)
         log.request_id.set(headers.get("x-request-id", "")[:_LONGEST_ID])
         log.trace_id.set(headers.get("traceparent", "")[3:35])
-        if self._is_stranger(scope["path"], headers):
-            await _answer(
+        if self._is_unauthenticated(scope["path"], headers):
+            await _respond(
                 send,
                 401,
                 "send the predictor's token as Authorization: Bearer",
@@ -68,7 +66,7 @@ class RequestMiddleware:
             return
         refusal = self._refusal(headers)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await _respond(send, *refusal)
             return
         if scope["path"].endswith("/infer"):
             send = _logged(scope["path"], send)
@@ -78,20 +76,17 @@ class RequestMiddleware:
         finally:
             self._held -= body.size
 
-    def _is_stranger(self, path: str, headers: Headers) -> bool:
-        if (
-            self._credential is None or path == _LIVE or _READY.fullmatch(path)
-        ):  # probes come from a kubelet, without a token
+    def _is_unauthenticated(self, path: str, headers: Headers) -> bool:
+        # The kubelet sends its probes without a token.
+        if self._credential is None or path == _LIVE or _READY.fullmatch(path):
             return False
-        # In a time that does not depend on how much of it is right.
         return not compare_digest(
             headers.get("authorization", "").encode("latin-1"), self._credential
         )
 
     def _refusal(self, headers: Headers) -> tuple[int, str] | None:
-        if (
-            int(headers.get("content-length", 0)) > self._limit
-        ):  # the HTTP parser lets only digits through
+        # The HTTP parser has rejected lengths that are not digits.
+        if int(headers.get("content-length", 0)) > self._limit:
             return 413, self._too_large
         if headers.get("content-encoding", "identity") != "identity":
             return 415, "content-encoding: compressed bodies are not accepted"
@@ -105,7 +100,7 @@ class RequestMiddleware:
         return f"the body is larger than {self._limit} bytes"
 
     def _bounded(self, receive: Receive, body: "_Body") -> Receive:
-        """Count what is read, piece by piece: a chunked body does not say its length."""
+        """Count the body's bytes as they arrive: a chunked body does not declare its length."""
 
         async def bounded() -> Message:
             message = await receive()
@@ -117,7 +112,7 @@ class RequestMiddleware:
             if self._held > self._budget:
                 raise HTTPException(
                     503,
-                    "the bodies of all requests under way take all memory for them",
+                    "the memory for request bodies is used up; send the request again later",
                     {"retry-after": "1"},
                 )
             return message
@@ -126,11 +121,11 @@ class RequestMiddleware:
 
 
 def _logged(path: str, send: Send) -> Send:
-    """Log each answer; the line has the request's id."""
+    """Log the status of each response; the log line carries the request id."""
 
     async def logged(message: Message) -> None:
         if message["type"] == "http.response.start":
-            _log.info("%s answered %d", path, message["status"])
+            _log.info("%s returned status %d", path, message["status"])
         await send(message)
 
     return logged
@@ -138,7 +133,7 @@ def _logged(path: str, send: Send) -> Send:
 
 @dataclass
 class _Body:
-    """Of one request, as far as it has arrived."""
+    """The body of one request, as far as it has arrived."""
 
     size: int = 0
 
@@ -152,7 +147,7 @@ def _last_on_connection(send: Send) -> Send:
     return closing
 
 
-async def _answer(send: Send, status: int, error: str, *added: tuple[bytes, bytes]) -> None:
+async def _respond(send: Send, status: int, error: str, *added: tuple[bytes, bytes]) -> None:
     body = json.dumps({"error": error}).encode()
     headers = [
         (b"content-type", b"application/json"),

@@ -1,7 +1,7 @@
-"""The door to MLflow: where a registered version lies, and its files, through the tracking server's
-artifact proxy.
+"""Client of MLflow: the location and the files of a registered version.
 
-REST paths as of MLflow 3: ``mlflow/server/handlers.py`` and ``mlflow/protos``.
+Files are read through the tracking server's artifact proxy. REST paths as of MLflow 3:
+``mlflow/server/handlers.py`` and ``mlflow/protos``.
 """
 
 import logging
@@ -29,12 +29,13 @@ T = TypeVar("T")
 
 
 class Unreachable(Exception):
-    """MLflow gave no usable answer this time; it may the next."""
+    """MLflow returned no usable response; a retry may succeed."""
 
 
 class MlflowRegistry:
-    """Registered versions and their files. Every call raises Refused when MLflow does not give what
-    is asked.
+    """Registered versions and their files.
+
+    Every method raises Refused when MLflow cannot return them.
     """
 
     def __init__(self, settings: StorageSettings, client: httpx.Client) -> None:
@@ -43,18 +44,19 @@ class MlflowRegistry:
         self._base = settings.tracking_uri.rstrip("/")
 
     def location(self, name: str, version: str) -> str:
-        """The folder of a registered version in the artifact proxy; of an adopted one, that of the
-        artifact made of it.
+        """Return the folder of a registered version in the artifact proxy.
+
+        An adopted version has the folder of the artifact that was converted from it.
         """
-        asked, what = {"name": name, "version": version}, f"{name} version {version}"
-        adopted = _adopted(self._get(f"{_API}/model-versions/get", asked, what), what)
+        query, what = {"name": name, "version": version}, f"{name} version {version}"
+        adopted = _adopted(self._get(f"{_API}/model-versions/get", query, what), what)
         if adopted:
             return self._proxied(self._resolved(adopted))
-        answer = self._get(f"{_API}/model-versions/get-download-uri", asked, what)
-        return self._proxied(self._resolved(_text(answer, "artifact_uri")))
+        response = self._get(f"{_API}/model-versions/get-download-uri", query, what)
+        return self._proxied(self._resolved(_text(response, "artifact_uri")))
 
     def files(self, location: str) -> set[str]:
-        """Relative paths of all files below the location."""
+        """Return the relative paths of all files below the location."""
         found: set[str] = set()
         folders = [""]
         while folders:
@@ -75,35 +77,37 @@ class MlflowRegistry:
         return found
 
     def read(self, location: str, path: str, consume: Callable[[Iterator[bytes]], T]) -> T:
-        """Give the bytes of a file to ``consume``, which must be able to start again: a broken
-        download is repeated.
+        """Stream the bytes of a file to ``consume`` and return its result.
+
+        ``consume`` is called again after a broken download, so it must be able to restart.
         """
 
         def download() -> T:
             with self._opened(f"{_PROXY}/{quote(_join(location, path))}", {}, path) as response:
                 return consume(response.iter_raw(2**18))
 
-        return self._patiently(download)
+        return self._with_retries(download)
 
     def _resolved(self, uri: str) -> str:
-        """Follow MLflow's indirections (``models:/m-…`` is a logged model, ``runs:/…`` a run) to
-        where the files are.
+        """Return the artifact URI behind MLflow's indirections.
+
+        ``models:/m-…`` is a logged model, ``runs:/…`` a run.
         """
         scheme, _, rest = uri.partition(":/")
         if scheme == "models" and rest.startswith("m-") and "/" not in rest:
-            answer = self._get(
-                f"{_API}/logged-models/{quote(rest, safe='')}", {}, f"logged model {rest}"
-            )
-            return _text(answer, "model", "info", "artifact_uri")
+            path = f"{_API}/logged-models/{quote(rest, safe='')}"
+            response = self._get(path, {}, f"logged model {rest}")
+            return _text(response, "model", "info", "artifact_uri")
         if scheme == "runs":
             run_id, _, path = rest.lstrip("/").partition("/")
-            answer = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")
-            return _join(_text(answer, "run", "info", "artifact_uri"), path)
+            response = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")
+            return _join(_text(response, "run", "info", "artifact_uri"), path)
         return uri
 
     def _proxied(self, uri: str) -> str:
-        """The path within this server's proxy; other stores would need credentials that a predictor
-        must not have.
+        """Return the path of an artifact URI within this server's proxy.
+
+        Other artifact stores would need credentials that a predictor must not have.
         """
         parts = urlsplit(uri)
         here = urlsplit(self._base)
@@ -124,23 +128,22 @@ class MlflowRegistry:
         return inside
 
     def _get(self, path: str, parameters: dict[str, str], what: str) -> dict[str, Any]:
-        def ask() -> object:
+        def request() -> object:
             with self._opened(path, parameters, what) as response:
                 response.read()
                 return response.json()
 
         try:
-            content = self._patiently(ask)
+            content = self._with_retries(request)
         except ValueError as error:
-            raise Refused(f"MLflow at {self._base} did not answer with JSON: {error}") from error
+            raise Refused(f"MLflow at {self._base} returned no JSON: {error}") from error
         if not isinstance(content, dict):
-            raise Refused(f"MLflow at {self._base} did not answer with an object")
+            raise Refused(f"MLflow at {self._base} returned no JSON object")
         return content
 
     @contextmanager
     def _opened(self, path: str, parameters: dict[str, str], what: str) -> Iterator[httpx.Response]:
-        # Compressed on the way, a file could unpack to any size; and identity is what the digest is
-        # of.
+        # A compressed file could unpack to any size, and the digest is that of the identity coding.
         headers = {"accept-encoding": "identity"}
         try:
             with self._client.stream(
@@ -150,20 +153,20 @@ class MlflowRegistry:
                     raise Refused(f"{what} is not in MLflow at {self._base}")
                 if response.status_code in (401, 403):
                     raise Refused(
-                        f"MLflow at {self._base} does not let us read {what} (status "
+                        f"MLflow at {self._base} denies read access to {what} (status "
                         f"{response.status_code})"
                     )
                 if response.status_code >= 500 or response.status_code == 429:
                     raise Unreachable(f"status {response.status_code} for {what}")
                 if response.status_code != 200:
                     raise Refused(
-                        f"MLflow at {self._base} answered {response.status_code} for {what}"
+                        f"MLflow at {self._base} returned {response.status_code} for {what}"
                     )
                 yield response
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise Unreachable(str(error) or type(error).__name__) from error
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _with_retries(self, call: Callable[[], T]) -> T:
         pause = self._settings.backoff
         for attempt in range(1, self._settings.attempts + 1):
             try:
@@ -171,7 +174,7 @@ class MlflowRegistry:
             except Unreachable as error:
                 if attempt == self._settings.attempts:
                     raise Refused(
-                        f"MLflow at {self._base} does not answer after {attempt} tries: {error}"
+                        f"MLflow at {self._base} does not respond after {attempt} tries: {error}"
                     ) from error
                 _log.warning("MLflow at %s: %s; trying again in %.1f s", self._base, error, pause)
                 time.sleep(pause)
@@ -179,11 +182,9 @@ class MlflowRegistry:
         raise AssertionError("at least one attempt")
 
 
-def _adopted(answer: dict[str, Any], what: str) -> str | None:
-    """The logged model that is served in place of the version's own, when a tag of the version
-    names one.
-    """
-    version = answer.get("model_version")
+def _adopted(response: dict[str, Any], what: str) -> str | None:
+    """Return the logged model that a tag of the version names in place of the version's own."""
+    version = response.get("model_version")
     tags = version.get("tags") if isinstance(version, dict) else None
     for tag in tags or ():
         if isinstance(tag, dict) and tag.get("key") == Tag.ARTIFACT:
@@ -204,5 +205,5 @@ def _text(content: Any, *keys: str) -> str:
     for key in keys:
         content = content.get(key) if isinstance(content, dict) else None
     if not isinstance(content, str):
-        raise Refused(f"MLflow did not answer as it should: there is no {'.'.join(keys)}")
+        raise Refused(f"MLflow returned an unexpected response: it has no {'.'.join(keys)}")
     return content

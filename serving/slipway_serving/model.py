@@ -1,4 +1,4 @@
-"""The one model class: any artifact with a signature, behind MLServer's interface."""
+"""The model class of MLServer's interface; it serves any artifact with a signature."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ from slipway_serving.tensors import contract_tensors, to_array, to_output
 from slipway_serving.threads import run
 
 INLINE_VALUES = 16_384
-"""Requests with more values (of texts: characters) than this are predicted in a thread, so that
-probes are answered meanwhile.
+"""Values, or characters of texts, that are predicted in the event loop.
+
+Larger requests run in a thread, so that probes are answered meanwhile.
 """
 
 _PLATFORMS = {
@@ -37,10 +38,10 @@ _PLATFORMS = {
 
 
 class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without types
-    """Serves the artifact in ``parameters.uri``; ``parameters.extra`` is what the storage
-    initializer wrote.
+    """Serves the artifact in ``parameters.uri``, with the settings in ``parameters.extra``.
 
-    Each request is checked with the signature before the model sees it.
+    The storage initializer writes ``parameters.extra``. Each request is validated with the
+    signature before the model receives it.
     """
 
     def __init__(self, settings: ModelSettings, threads: int = 1) -> None:
@@ -48,18 +49,18 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         self._threads = threads
         self._artifact: Artifact
         self._predictor: Predictor
-        self._answer: Predict = self._predict
+        self._respond: Predict = self._predict
 
     async def load(self) -> bool:
-        """Raises Refused when the artifact cannot be served."""
-        said = self.settings.parameters.extra
+        """Load the artifact. Raises Refused when it cannot be served."""
+        parameters = self.settings.parameters
         self._artifact = Artifact.read(
-            Path(self.settings.parameters.uri), ArtifactFormat(said["format"])
+            Path(parameters.uri), ArtifactFormat(parameters.extra["format"])
         )
         self._predictor = self._artifact.load(self._threads)
         self._outputs = {column.name: column for column in self.signature.outputs}
-        if Batches.wanted(self.settings):
-            self._answer = Batches(self.settings, self.signature, self._predict)
+        if Batches.are_enabled(self.settings):
+            self._respond = Batches(self.settings, self.signature, self._predict)
         return True
 
     @property
@@ -67,39 +68,39 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         return self._artifact.signature
 
     async def metadata(self) -> MetadataModelResponse:
-        """V2 metadata from the signature; ``parameters`` tell which artifact this is, its origin,
-        an example, its card.
+        """Return V2 metadata from the signature.
+
+        ``parameters`` has the registered model, the artifact's digest, its provenance, an example
+        request and the model card.
         """
-        said = self.settings.parameters.extra
-        told = {
+        extra = self.settings.parameters.extra
+        parameters = {
             **self._artifact.provenance,
-            **{key: said[key] for key in ("registeredModel", "digest") if key in said},
+            **{key: extra[key] for key in ("registeredModel", "digest") if key in extra},
         }
         if self._artifact.example is not None:
-            told["example"] = self._artifact.example
+            parameters["example"] = self._artifact.example
         if self._artifact.card is not None:
-            told[CARD] = self._artifact.card
+            parameters[CARD] = self._artifact.card
         return MetadataModelResponse(
             name=self.name,
             versions=[self.version] if self.version else [],
             platform=_PLATFORMS[self._artifact.format],
             inputs=[_metadata(column) for column in self.signature.inputs],
             outputs=[_metadata(column) for column in self.signature.outputs],
-            parameters=Parameters(**told, version=self.version),
+            parameters=Parameters(**parameters, version=self.version),
         )
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Raises InvalidInput naming the input or output that is wrong, MalformedRequest when data
-        is no list.
-        """
+        """Return the outputs of a request. Raises InvalidInput or MalformedRequest."""
         is_large = sum(len(item.data.root) for item in payload.inputs) > INLINE_VALUES
         tensors = await run(is_large, self._checked, payload)
-        wanted = [output.name for output in payload.outputs or ()] or list(self._outputs)
-        self.signature.check_outputs(wanted)
+        names = [output.name for output in payload.outputs or ()] or list(self._outputs)
+        self.signature.check_outputs(names)
         return InferenceResponse(
             model_name=self.name,
             model_version=self.version,
-            outputs=await self._answer(tensors, wanted),
+            outputs=await self._respond(tensors, names),
         )
 
     def _checked(self, payload: InferenceRequest) -> list[Tensor]:
@@ -108,20 +109,20 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
         return tensors
 
     async def _predict(
-        self, tensors: Sequence[Tensor], wanted: Sequence[str]
+        self, tensors: Sequence[Tensor], names: Sequence[str]
     ) -> list[ResponseOutput]:
         if sum(map(_values, tensors)) > INLINE_VALUES:
-            return await asyncio.to_thread(self._run, tensors, wanted)
-        return self._run(tensors, wanted)
+            return await asyncio.to_thread(self._run, tensors, names)
+        return self._run(tensors, names)
 
-    def _run(self, tensors: Sequence[Tensor], wanted: Sequence[str]) -> list[ResponseOutput]:
+    def _run(self, tensors: Sequence[Tensor], names: Sequence[str]) -> list[ResponseOutput]:
         by_name = {tensor.name: tensor for tensor in tensors}
         arrays = {
             column.name: to_array(by_name[column.name], column) for column in self.signature.inputs
         }
-        given = self._predictor.run(arrays, wanted)
+        given = self._predictor.run(arrays, names)
         rows = len(next(iter(arrays.values())))
-        return [to_output(given[name], self._outputs[name], rows) for name in wanted]
+        return [to_output(given[name], self._outputs[name], rows) for name in names]
 
 
 def _values(tensor: Tensor) -> int:

@@ -1,11 +1,11 @@
-"""The door to ONNX Runtime: a graph that is known to have the signature's inputs and outputs."""
+"""Adapter of ONNX Runtime: a graph with the inputs and outputs of the model signature."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME,
+# Since 1.29 ONNX Runtime reports models and runs to its vendor, and stores a device id under HOME,
 # unless this is set before it is loaded (its Privacy.md).
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -32,11 +32,12 @@ _TYPES: dict[Datatype, str] = {
 
 
 class OnnxGraph:
-    """An ONNX model file in a session of its own, on the CPU."""
+    """An ONNX model file in its own session, on the CPU."""
 
     def __init__(self, path: Path, signature: Signature, threads: int = 1) -> None:
-        """Load and compare with the signature; raises Refused. ``threads`` are those that one
-        operator may use.
+        """Load the graph and compare it with the signature. Raises Refused.
+
+        ``threads`` is the number of threads that one operator may use.
         """
         self._session = _session(path, threads)
         self._ranks = {
@@ -51,9 +52,7 @@ class OnnxGraph:
         _matched(path.name, "output", self._session.get_outputs(), signature.outputs)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
-        rows.
-        """
+        """Return the named outputs, [rows, ...], for the inputs [rows, ...] by name."""
         feed = {
             name: array.reshape(-1, 1) if self._ranks[name] > array.ndim else array
             for name, array in inputs.items()
@@ -68,7 +67,7 @@ def _session(path: Path, threads: int) -> Any:
     options.log_severity_level = 3
     # Threads that spin while they wait burn the CPU limit of a pod.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The arena would keep the memory of the largest request for ever.
+    # The arena would hold the memory of the largest request until the process ends.
     options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -89,30 +88,30 @@ def _matched(
         node = nodes[column.name]
         if node.type != _TYPES[column.datatype]:
             raise Refused(
-                f"{file}: {kind} {column.name!r} is {node.type}; the signature says "
+                f"{file}: {kind} {column.name!r} is {node.type}; the signature has "
                 f"{column.datatype}"
             )
         if not _fits(node.shape, column):
             raise Refused(
-                f"{file}: {kind} {column.name!r} has the shape {node.shape}; the signature "
-                "says [rows, "
-                f"{', '.join(map(str, column.shape))}]".replace("rows, ]", "rows]")
+                f"{file}: {kind} {column.name!r} has the shape {node.shape}; the signature has "
+                f"[{', '.join(map(str, ('rows', *column.shape)))}]"
             )
     return graph
 
 
 def _fits(shape: Sequence[int | str | None], column: Column) -> bool:
-    """Whether the graph takes any number of rows and rows of the column's shape. A name or None is
-    a free dimension.
+    """Return whether the graph takes any number of rows of the column's shape.
+
+    A name or None in ``shape`` is a free dimension.
     """
-    wanted: tuple[int, ...] = column.shape
+    expected: tuple[int, ...] = column.shape
     if not column.shape and len(shape) == 2:  # a scalar column may be [rows, 1] in the graph
-        wanted = (1,)
+        expected = (1,)
     return (
-        len(shape) == 1 + len(wanted)
+        len(shape) == 1 + len(expected)
         and not isinstance(shape[0], int)
         and all(
-            not isinstance(size, int) or size == want
-            for size, want in zip(shape[1:], wanted, strict=True)
+            not isinstance(size, int) or size == length
+            for size, length in zip(shape[1:], expected, strict=True)
         )
     )

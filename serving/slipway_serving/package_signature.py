@@ -1,5 +1,6 @@
-"""The door to OpenSSF model signing: whether somebody who is trusted vouches for a manifest, and so
-for all that it lists.
+"""Adapter of OpenSSF model signing: verifies that a trusted key has signed a manifest.
+
+The manifest lists the digest of every file, so the signature covers all of them.
 """
 
 import hashlib
@@ -21,13 +22,14 @@ _PEM = re.compile(r"-----BEGIN (PUBLIC KEY|CERTIFICATE)-----.+?-----END \1-----"
 
 
 class TrustedKeys:
-    """Public keys of those who may sign; there can be several, so that one can follow another."""
+    """Public keys that may sign an artifact; several are accepted, so that keys can be rotated."""
 
     def __init__(self, text: str) -> None:
-        """``text``: PEM blocks, public keys on elliptic curves or certificates of such; of these,
-        only the key is looked at.
+        """Read the keys from ``text``.
 
-        Raises Refused.
+        PEM blocks of public keys or certificates, on elliptic curves.
+
+        Only the key of a certificate is used. Raises Refused.
         """
         self._keys: dict[str, bytes] = {}
         for block in _PEM.finditer(text):
@@ -40,33 +42,24 @@ class TrustedKeys:
             )
 
     def check(self, name: str, manifest: bytes, package_signature: bytes) -> None:
-        """Raise Refused unless the seal is a trusted key's signature of this manifest as one of the
-        registered model ``name``.
-        """
+        """Raise Refused unless a trusted key has signed this manifest for the model ``name``."""
         signer = _signer(package_signature)
         if signer not in self._keys:
             raise Refused(
                 f"{PACKAGE_SIGNATURE_FILE}: signed by the key {signer[:64]}, which is not "
                 "trusted here"
             )
-        from model_signing.verifying import (
-            Config,
-        )  # a second that a predictor without signatures does not spend
+        # Imported here because it takes a second that a predictor without signatures does not need.
+        from model_signing.verifying import Config
 
         with tempfile.TemporaryDirectory() as temporary:
             root = Path(temporary)
-            key, signature, copy = (
-                root / "key.pem",
-                root / PACKAGE_SIGNATURE_FILE,
-                root / "signed" / name / MANIFEST_FILE,
-            )
+            key, signature = root / "key.pem", root / PACKAGE_SIGNATURE_FILE
+            copy = root / "signed" / name / MANIFEST_FILE
             copy.parent.mkdir(parents=True)
-            for path, content in (
-                (key, self._keys[signer]),
-                (signature, package_signature),
-                (copy, manifest),
-            ):
-                path.write_bytes(content)
+            key.write_bytes(self._keys[signer])
+            signature.write_bytes(package_signature)
+            copy.write_bytes(manifest)
             try:
                 config = Config()  # type: ignore[no-untyped-call]
                 config.use_elliptic_key_verifier(public_key=key).verify(root / "signed", signature)
@@ -100,9 +93,7 @@ def _public_key(kind: str, pem: bytes) -> bytes:
 
 
 def _signer(package_signature: bytes) -> str:
-    """The key that the signature names, by which the right one of several is found: SHA-256 of its
-    PEM.
-    """
+    """Return the SHA-256 of the PEM of the key that the signature names."""
     try:
         return str(json.loads(package_signature)["verificationMaterial"]["publicKey"]["hint"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""What a loaded model is, whatever its format."""
+"""The interface of a loaded model, independent of its format."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -9,9 +9,7 @@ Array = NDArray[Any]
 
 
 class Predictor(Protocol):
-    """A loaded model that fits its signature."""
+    """A loaded model that matches its signature."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Arrays by name in, the wanted outputs by name out; the first dimension of each is the
-        rows.
-        """
+        """Return the named outputs, [rows, ...], for the inputs [rows, ...] by name."""

@@ -1,9 +1,9 @@
-"""``slipway-serve FOLDER``: load the artifact in a folder, then serve it until told to stop.
+"""``slipway-serve FOLDER``: load the artifact in a folder, then serve it until SIGTERM.
 
 MLServer's own ``mlserver start`` opens its ports before it loads the model, exits 0 when that
-fails, runs code that lies beside the model, and offers gRPC and a repository API to anyone. This
-entry point puts the same parts together otherwise: registry, data plane and HTTP application; no
-gRPC, which nobody here calls and which knows no limits.
+fails, runs code that lies beside the model, and offers gRPC and an unauthenticated repository API.
+This entry point assembles the same registry, data plane and HTTP application without gRPC, which
+has no callers here and no request limits.
 """
 
 import asyncio
@@ -36,8 +36,9 @@ NOT_SERVED = 3
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first SIGTERM readiness goes false, and some time later the server stops taking
-    requests; a second hurries.
+    """Sets readiness to false on the first SIGTERM and stops accepting requests some seconds later.
+
+    A second SIGTERM stops it immediately.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class DrainingServer(uvicorn.Server):
 
 
 async def serve(folder: Path, settings: ServingSettings) -> None:
-    """Load, then listen, so that an open port means a loaded model. Raises Refused."""
+    """Load the model, then listen: an open port means a loaded model. Raises Refused."""
     server_settings = mlserver_settings()
     registry = MultiModelRegistry(model_initialiser=partial(SlipwayModel, threads=settings.threads))
     await registry.load(model_settings(folder))
@@ -89,11 +90,10 @@ async def serve(folder: Path, settings: ServingSettings) -> None:
 
 
 def model_settings(folder: Path) -> ModelSettings:
-    """What the storage initializer wrote; the model's name is KServe's MLSERVER_MODEL_NAME, else
-    the folder's.
+    """Return the settings that the storage initializer wrote.
 
-    Raises Refused when the file is not there: it is written last, so nothing else in the folder was
-    verified.
+    The model's name is KServe's MLSERVER_MODEL_NAME, otherwise the folder's name. Raises Refused
+    when the file is missing: it is written last, so the rest of the folder is not verified.
     """
     path = folder / MODEL_SETTINGS_FILE
     try:
@@ -113,8 +113,10 @@ def model_settings(folder: Path) -> ModelSettings:
 
 
 def main() -> int:
-    """Exit status 0 after an orderly stop, 2 for wrong settings or arguments, 3 when the artifact
-    cannot be served.
+    """Run ``slipway-serve`` and return its exit status.
+
+    0 after a graceful shutdown, 2 for invalid settings or arguments, 3 when the artifact cannot be
+    served.
     """
     log_to_stderr()
     if len(sys.argv) != 2:

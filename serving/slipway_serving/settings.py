@@ -8,8 +8,9 @@ from slipway_contract.body import VALUES
 
 
 class ServingSettings(BaseSettings):
-    """How a predictor behaves. Host and ports are MLServer's own: MLSERVER_HOST,
-    MLSERVER_HTTP_PORT, MLSERVER_METRICS_PORT.
+    """Settings of a predictor.
+
+    Host and ports are MLServer's own: MLSERVER_HOST, MLSERVER_HTTP_PORT, MLSERVER_METRICS_PORT.
     """
 
     model_config = SettingsConfigDict(
@@ -20,41 +21,42 @@ class ServingSettings(BaseSettings):
     """Threads that one prediction may use; 1 suits a pod with one CPU."""
 
     body_limit: int = Field(default=16 * 2**20, ge=1)
-    """Largest request body in bytes; more is answered with 413 and not read into memory."""
+    """Largest request body in bytes; a larger one is rejected with 413 and not read into memory."""
 
     body_budget: int = Field(default=64 * 2**20, ge=1)
-    """Bytes of request bodies that are in memory at a time; more is answered with 503 and
-    Retry-After.
+    """Bytes of request bodies in memory at a time; a request beyond it gets 503 with Retry-After.
     """
 
     value_limit: int = Field(default=VALUES, ge=1)
-    """Values of one request, rows × columns; more is answered with 413 before it is parsed."""
+    """Values of one request, rows × columns; more are rejected with 413 before they are parsed."""
 
     token: SecretStr | None = Field(default=None, min_length=16)
-    """What callers must send as ``Authorization: Bearer``; without it anyone who reaches the port
-    may ask. Health and readiness are open for probes either way.
+    """Token that callers send as ``Authorization.
+
+    Bearer``. Without it, any caller that reaches the port is accepted. Health and readiness need no
+    token.
     """
 
     drain_seconds: float = Field(default=1.0, ge=0)
-    """Time between SIGTERM, when readiness goes false, and the moment when no more requests are
-    taken.
-    """
+    """Seconds between SIGTERM, when readiness becomes false, and the end of accepting requests."""
 
     finish_seconds: int = Field(default=12, ge=1)
-    """Time that requests under way have to finish after that; together less than the pod's grace
-    period.
+    """Seconds that running requests have to finish after that.
+
+    The sum of both must be less than the pod's grace period.
     """
 
     termination_log: Path = Field(
         default=Path("/dev/termination-log"), validation_alias="SLIPWAY_TERMINATION_LOG"
     )
-    """File that takes the one line said when the artifact cannot be served; the controller shows it
-    in the Model's status.
+    """File for the one-line reason when the artifact cannot be served.
+
+    The controller copies it to the Model's status.
     """
 
 
 class StorageSettings(BaseSettings):
-    """Where the storage initializer finds MLflow, and how patient it is."""
+    """Connection to MLflow, retries and trust of the storage initializer."""
 
     model_config = SettingsConfigDict(
         env_prefix="SLIPWAY_STORAGE_", use_attribute_docstrings=True, populate_by_name=True
@@ -64,7 +66,7 @@ class StorageSettings(BaseSettings):
     """Base URL of the MLflow tracking server, which must serve artifacts through its proxy."""
 
     username: str | None = Field(default=None, validation_alias="MLFLOW_TRACKING_USERNAME")
-    """User of the tracking server, when it asks for one."""
+    """User of the tracking server, when it requires one."""
 
     password: SecretStr | None = Field(default=None, validation_alias="MLFLOW_TRACKING_PASSWORD")
     """Password of that user."""
@@ -75,26 +77,23 @@ class StorageSettings(BaseSettings):
     termination_log: Path = Field(
         default=Path("/dev/termination-log"), validation_alias="SLIPWAY_TERMINATION_LOG"
     )
-    """File that takes the one line said on failure; KServe shows it in the InferenceService's
-    status.
+    """File for the one-line reason of a failure. KServe copies it to the InferenceService's status.
     """
 
     timeout: float = Field(default=10.0, gt=0)
-    """Seconds that MLflow may be silent, per connection and read."""
+    """Seconds without data after which a connection or a read fails."""
 
     attempts: int = Field(default=5, ge=1)
-    """Tries per request on connection errors and 5xx, with growing pauses between."""
+    """Tries per request on connection errors and 5xx, with increasing pauses."""
 
     backoff: float = Field(default=0.3, ge=0)
     """Seconds before the second try; doubled each time."""
 
     require_signed: bool = True
-    """Whether an artifact is refused that none of the trusted keys has signed."""
+    """Whether an artifact without the signature of a trusted key is rejected."""
 
     trusted_keys: str = ""
-    """PEM of the public keys that may have signed, one after another: on an elliptic curve, bare or
-    in a certificate.
-    """
+    """PEM blocks of the trusted public keys, on elliptic curves, bare or in certificates."""
 
     size_limit: int = Field(default=4 * 2**30, ge=1)
     """Largest artifact in bytes, all files together."""

@@ -1,9 +1,8 @@
-"""``slipway-storage-initializer URI DEST``: fetch a registered version, and nothing else than that
-version.
+"""``slipway-storage-initializer URI DEST``: download one registered version and verify it.
 
-The storage URI pins the digest of the artifact's manifest, the manifest the size and digest of
-every file, and a signature tells who vouches for it. What does not agree, byte for byte, is refused
-with one line; then DEST is left empty and the program ends with status 3.
+The storage URI pins the digest of the artifact's manifest. The manifest pins the size and digest of
+every file, and a signature proves the signer. Any mismatch is rejected with a one-line reason; then
+DEST is left empty and the program ends with status 3.
 """
 
 import hashlib
@@ -38,13 +37,13 @@ from slipway_serving.settings import StorageSettings
 _log = logging.getLogger(__name__)
 
 REFUSED = 3
-"""Exit status when there is nothing to serve."""
+"""Exit status when the artifact is rejected."""
 
 INCOMING = ".incoming"
-"""Folder in DEST for what is not yet verified."""
+"""Folder in DEST for files that are not verified yet."""
 
 _LARGEST_MANIFEST = 4 * 2**20
-# An artifact's own settings would tell MLServer which class to load, and from where.
+# An artifact's own settings files would select the class that MLServer loads.
 _NEVER_PLACED = frozenset({MODEL_SETTINGS_FILE, "settings.json"})
 
 
@@ -55,11 +54,11 @@ def fetch(
     size_limit: int,
     trusted: TrustedKeys | None,
 ) -> ArtifactManifest:
-    """Put the verified artifact into ``dest``, an empty folder or one that an earlier try left
-    behind.
+    """Download the verified artifact into ``dest`` and return its manifest.
 
-    ``trusted`` are those who may have signed it; None: it need not be signed. Raises Refused; then
-    ``dest`` is empty.
+    ``dest`` is an empty folder or one with the remains of an earlier try. ``trusted`` are the keys
+    that may have signed the artifact; None accepts an unsigned one. Raises Refused; then ``dest``
+    is empty.
     """
     _clear(dest)
     try:
@@ -67,8 +66,8 @@ def fetch(
         incoming.mkdir(parents=True)
         manifest = _download(uri, incoming, registry, size_limit, trusted)
         if ArtifactFormat.JOBLIB is not manifest.format:
-            # Loaded here once, so that what is wrong is said here, where KServe reads it. A pickle
-            # is not: it would run in a container that has MLflow's credentials.
+            # Load it once here: KServe reports a failure of this container. A pickle is not loaded,
+            # because its code would run in a container with MLflow's credentials.
             Artifact.read(incoming, manifest.format).load()
         for path in _placed(incoming):
             path.rename(dest / path.name)
@@ -101,30 +100,24 @@ def _download(
         )
     content = registry.read(location, MANIFEST_FILE, partial(_bounded_bytes, name=MANIFEST_FILE))
     manifest = _manifest(uri, content)
-    if trusted:  # before a byte of the model is fetched, let alone read
+    if trusted:  # before any byte of the model is downloaded
         if PACKAGE_SIGNATURE_FILE not in stored:
             raise Refused(
                 f"{PACKAGE_SIGNATURE_FILE}: is missing; {uri.name} version {uri.version} is "
                 "not signed"
             )
-        trusted.check(
-            uri.name,
-            content,
-            registry.read(
-                location,
-                PACKAGE_SIGNATURE_FILE,
-                partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE),
-            ),
-        )
+        consume = partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE)
+        signature = registry.read(location, PACKAGE_SIGNATURE_FILE, consume)
+        trusted.check(uri.name, content, signature)
     _check_listing(manifest, stored, size_limit)
     for entry in manifest.files:
-        _log.info("fetching %s, %d bytes", entry.path, entry.size)
+        _log.info("downloading %s, %d bytes", entry.path, entry.size)
         target = incoming / entry.path
         target.parent.mkdir(parents=True, exist_ok=True)
         digest = registry.read(location, entry.path, partial(_written, target=target, entry=entry))
         if digest != entry.sha256:
             raise Refused(
-                f"{entry.path}: digest mismatch, sha256 is {digest}; the manifest says "
+                f"{entry.path}: digest mismatch, sha256 is {digest}; the manifest has "
                 f"{entry.sha256}"
             )
         if entry.path != _allowed_pickle(manifest) and is_pickle(target):
@@ -151,7 +144,7 @@ def _manifest(uri: StorageUri, content: bytes) -> ArtifactManifest:
 
 
 def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int) -> None:
-    """Everything that can be refused before a byte is fetched."""
+    """Raise Refused for a manifest or a listing that is invalid, before a file is downloaded."""
     for entry in manifest.files:
         if not entry.path.isprintable():
             raise Refused(
@@ -161,11 +154,8 @@ def _check_listing(manifest: ArtifactManifest, stored: set[str], size_limit: int
             raise Refused(f"{entry.path} is a pickle, which could run any code; it is not accepted")
         if entry.path not in stored:
             raise Refused(f"{entry.path} is listed in {MANIFEST_FILE} but not in the store")
-    if (
-        extra := stored
-        - {entry.path for entry in manifest.files}
-        - {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}
-    ):
+    listed = {entry.path for entry in manifest.files} | {MANIFEST_FILE, PACKAGE_SIGNATURE_FILE}
+    if extra := stored - listed:
         raise Refused(f"{min(extra)} is in the store but not listed in {MANIFEST_FILE}")
     if (size := sum(entry.size for entry in manifest.files)) > size_limit:
         raise Refused(f"the artifact has {size} bytes; at most {size_limit} are accepted")
@@ -185,8 +175,9 @@ def _bounded_bytes(chunks: Iterator[bytes], name: str) -> bytes:
 
 
 def _written(chunks: Iterator[bytes], target: Path, entry: ManifestEntry) -> str:
-    """Write the file and return its sha256; raises Refused when it has not the size that the
-    manifest says.
+    """Write the file and return its sha256.
+
+    Raises Refused when its size differs from the manifest's.
     """
     digest = hashlib.sha256()
     size = 0
@@ -194,13 +185,11 @@ def _written(chunks: Iterator[bytes], target: Path, entry: ManifestEntry) -> str
         for chunk in chunks:
             size += len(chunk)
             if size > entry.size:
-                raise Refused(
-                    f"{entry.path} is larger than the {entry.size} bytes that the manifest says"
-                )
+                raise Refused(f"{entry.path} is larger than the {entry.size} bytes of the manifest")
             digest.update(chunk)
             file.write(chunk)
     if size < entry.size:
-        raise Refused(f"{entry.path} has {size} bytes; the manifest says {entry.size}")
+        raise Refused(f"{entry.path} has {size} bytes; the manifest has {entry.size}")
     return digest.hexdigest()
 
 
@@ -212,9 +201,7 @@ def _placed(incoming: Path) -> Iterator[Path]:
 
 
 def _model_settings(uri: StorageUri, manifest: ArtifactManifest) -> dict[str, object]:
-    """MLServer's model settings; the model's name is left to KServe, which gives that of the
-    InferenceService.
-    """
+    """Return MLServer's model settings without a name, which KServe sets."""
     extra = {"registeredModel": uri.name, "digest": uri.digest, "format": manifest.format.value}
     return {
         "implementation": "slipway_serving.model.SlipwayModel",
@@ -223,10 +210,10 @@ def _model_settings(uri: StorageUri, manifest: ArtifactManifest) -> dict[str, ob
 
 
 def _clear(dest: Path) -> None:
-    """Empty what an earlier try left behind; refuse a folder that holds anything else."""
+    """Remove the remains of an earlier try; refuse a folder that holds anything else."""
     if dest.is_dir() and any(dest.iterdir()):
         if not any((dest / name).exists() for name in (INCOMING, MODEL_SETTINGS_FILE)):
-            raise Refused(f"{dest} is not empty, and what is in it is not ours")
+            raise Refused(f"{dest} is not empty; the storage initializer did not write its files")
         _wipe(dest)
 
 
@@ -239,8 +226,9 @@ def _wipe(dest: Path) -> None:
 
 
 def main() -> int:
-    """Exit status 0 when the artifact lies in DEST, 3 when it was refused, 2 for wrong settings or
-    arguments.
+    """Run the storage initializer and return its exit status.
+
+    0 when the artifact is in DEST, 3 when it was rejected, 2 for invalid settings or arguments.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

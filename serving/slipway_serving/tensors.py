@@ -1,4 +1,4 @@
-"""Between MLServer's tensors, the contract's, and numpy's arrays."""
+"""Conversions between MLServer's tensors, the contract's tensors and numpy arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,9 +30,7 @@ DTYPES: dict[Datatype, np.dtype[Any]] = {
 
 
 def mlserver_request(request: v2.InferenceRequest) -> InferenceRequest:
-    """A request that the contract's parser has read, in MLServer's types. Nothing is validated once
-    more, nor copied.
-    """
+    """Convert a parsed request to MLServer's types, without validation and without copies."""
     inputs = [
         RequestInput.model_construct(
             name=tensor.name,
@@ -54,11 +52,11 @@ def mlserver_request(request: v2.InferenceRequest) -> InferenceRequest:
 
 
 def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
-    """The request's inputs in the contract's type, flat.
+    """Convert the request's inputs to the contract's tensors, flat.
 
-    MLServer has parsed names, datatypes and shapes; values are left to ``Signature.check``, so
-    nothing is looked at twice. Raises InvalidInput (data does not have the shape, name given twice)
-    and MalformedRequest (data is no list).
+    MLServer has parsed names, datatypes and shapes, and ``Signature.check`` validates the values
+    later. Raises InvalidInput (data does not have the shape, duplicate name) and MalformedRequest
+    (data is not a list).
     """
     tensors: dict[str, Tensor] = {}
     for item in given:
@@ -80,15 +78,14 @@ def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
 
 
 def to_array(tensor: Tensor, column: Column) -> Array:
-    """A checked tensor as an array of shape [rows, *column.shape]; null becomes NaN."""
+    """Convert a validated tensor to an array [rows, *column.shape]; null becomes NaN."""
     return np.array(tensor.data, dtype=DTYPES[column.datatype]).reshape(-1, *column.shape)
 
 
 def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
-    """An array of shape [rows, *column.shape] (or, of a scalar column, [rows, 1]) as an output in
-    the column's datatype.
+    """Convert an array [rows, *column.shape] to an output in the column's datatype.
 
-    Raises InvalidOutput when it has another shape: rows would be taken for one another.
+    A scalar column may also have the shape [rows, 1]. Raises InvalidOutput for any other shape.
     """
     shape = (rows, *column.shape)
     if not column.has_shape(array.shape, rows):

@@ -1,4 +1,4 @@
-"""Work on large requests, outside the event loop."""
+"""Threads for large requests, which would block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,7 @@ from functools import partial
 from typing import TypeVar, TypeVarTuple
 
 _POOL = ThreadPoolExecutor(2, "large-requests")
-"""Parsers hold Python's lock: more threads would not be faster, and each takes the memory of
-another request.
-"""
+"""Two threads: parsers hold the interpreter lock, and each request in a thread takes memory."""
 
 Arguments = TypeVarTuple("Arguments")
 Result = TypeVar("Result")
@@ -19,8 +17,9 @@ Result = TypeVar("Result")
 async def run(
     is_large: bool, work: "Callable[[*Arguments], Result]", *arguments: *Arguments
 ) -> Result:
-    """``work(*arguments)``, in a thread when it is large, so that probes are answered meanwhile.
-    Raises what ``work`` raises.
+    """Return ``work(*arguments)``, computed in a thread when it is large.
+
+    The event loop answers probes meanwhile. Raises what ``work`` raises.
     """
     if not is_large:
         return work(*arguments)

@@ -299,7 +299,10 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
     with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
         serve(client, "silent", predictor)
         batch = ended(client, upload(client, b"x\n1\n2\n", model="silent"))
-        assert (batch["state"], batch["reason"]) == ("failed", "the predictor gave 0 rows for 2")
+        assert (batch["state"], batch["reason"]) == (
+            "failed",
+            "the predictor returned 0 rows for 2",
+        )
         assert len(predictor.asked) == 1
 
 
@@ -341,7 +344,7 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
             predict_batch(path.rpartition("/")[2], settings)
         with psycopg.connect(environment.database_url) as connection:
             stored = connection.execute("SELECT problem FROM batches").fetchone()
-        assert stored == ("the predictor does not answer: 503: busy",)
+        assert stored == ("the predictor does not respond: 503: busy",)
         seen = client.get(path).json()
         assert (seen["state"], seen["reason"]) == ("queued", None), "the Job may try again"
         predictor.raw = None
@@ -625,7 +628,7 @@ def test_a_job_with_more_rows_than_charged_predicts_none_and_returns_a_surplus(
     limited(environment, "few", requests_per_month=20)
     with environment.gateway() as client:
         store = BatchStore(environment.database_url, upload(client, CSV).json()["batchId"])
-    with pytest.raises(CorruptTable, match="has 9 rows, and the gateway counted 8"):
+    with pytest.raises(CorruptTable, match="has 9 rows, but the gateway counted 8"):
         store.begin(9)
     assert charged(environment, "few") == 8
     assert store.begin(5) == set()

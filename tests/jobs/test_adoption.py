@@ -1,4 +1,4 @@
-"""Versions that someone logged by hand, with a real MLflow."""
+"""Adoption of versions that were logged manually, with a real MLflow server."""
 
 import json
 import warnings
@@ -27,12 +27,12 @@ CLASSIFIER = LogisticRegression().fit(FEATURES, [0, 0, 1, 1])
 
 
 def logged(tracking: Tracking, mlflow_url: str, model: Any, name: str, **more: Any) -> Version:
-    """What a person does in a notebook."""
+    """Log a model as in a notebook and return its version."""
     mlflow.set_tracking_uri(mlflow_url)
     mlflow.set_experiment("by hand")
     flavor = mlflow.onnx if isinstance(model, Graph) else mlflow.sklearn
     with warnings.catch_warnings(), mlflow.start_run():
-        warnings.simplefilter("ignore")  # MLflow's advice on what it is given
+        warnings.simplefilter("ignore")  # MLflow warns about missing signatures
         made = flavor.log_model(model, name="model", registered_model_name=name, **more)
     return tracking.version(name, str(made.registered_model_version))
 
@@ -54,7 +54,7 @@ def adopted(plain: Version, settings: Settings, tracking: Tracking) -> dict[str,
 
 
 @pytest.mark.slow
-def test_a_plainly_logged_classifier_becomes_an_artifact_that_the_digest_pins(
+def test_a_logged_classifier_becomes_an_artifact_with_a_pinned_digest(
     plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     assert adopted["state"] == "adopted"
@@ -74,7 +74,7 @@ def test_a_plainly_logged_classifier_becomes_an_artifact_that_the_digest_pins(
     np.testing.assert_allclose(probabilities, CLASSIFIER.predict_proba(FEATURES), atol=1e-5)
 
 
-def test_the_example_that_was_logged_with_it_is_its_example(
+def test_the_logged_example_becomes_the_example_of_the_artifact(
     plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     assert adopted
@@ -87,7 +87,7 @@ def test_the_example_that_was_logged_with_it_is_its_example(
     }
 
 
-def test_what_was_logged_stays_as_it_is(
+def test_the_logged_model_stays_unchanged(
     plain: Version, adopted: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     assert adopted
@@ -105,7 +105,7 @@ def test_a_version_is_adopted_once(
 
 
 @pytest.mark.slow
-def test_a_pickle_is_not_adopted_and_the_reason_says_what_to_do(
+def test_a_pickle_is_not_adopted_and_the_reason_has_the_remedy(
     tracking: Tracking, mlflow_url: str, settings: Settings
 ) -> None:
     version = logged(
@@ -118,7 +118,7 @@ def test_a_pickle_is_not_adopted_and_the_reason_says_what_to_do(
 
 def test_a_version_without_files_is_refused(settings: Settings, tracking: Tracking) -> None:
     with pytest.raises(NoSuchVersion):
-        adopt(Version("nobody", "1", "", {}), settings, tracking)
+        adopt(Version("missing", "1", "", {}), settings, tracking)
 
 
 def graph(shape: list[Any], kind: int = TensorProto.FLOAT, op: str = "Identity") -> Graph:
@@ -140,7 +140,7 @@ def graph(shape: list[Any], kind: int = TensorProto.FLOAT, op: str = "Identity")
         (["rows", 3, "width"], "only the first may be free"),
     ],
 )
-def test_a_graph_whose_rows_cannot_be_told_is_refused(shape: list[Any], problem: str) -> None:
+def test_a_graph_without_a_free_row_dimension_is_refused(shape: list[Any], problem: str) -> None:
     with pytest.raises(Refused, match=problem):
         inputs_of(graph(shape))
 
@@ -165,7 +165,7 @@ def test_shapes_and_types_are_those_of_the_graph(
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.STRING, TensorProto.INT64])
 @pytest.mark.parametrize("example", [None, np.array([[np.nan]]), "x"])
-def test_a_model_of_one_feature_has_an_example_although_none_that_fits_was_logged(
+def test_a_model_of_one_feature_has_an_example_without_a_valid_logged_one(
     kind: int, example: Any
 ) -> None:
     made = graph(["n", 1], kind)
@@ -179,7 +179,7 @@ def test_a_model_of_one_feature_has_an_example_although_none_that_fits_was_logge
     )
 
 
-def test_names_of_classes_are_kept_when_a_classifier_is_adopted() -> None:
+def test_an_adopted_classifier_has_its_class_names() -> None:
     made = to_onnx(LogisticRegression().fit(FEATURES, ["cat", "cat", "dog", "dog"]), FEATURES[:1])
     inputs = inputs_of(made)
     _, signature = understand(made, inputs, example_row(None, inputs))
@@ -187,8 +187,8 @@ def test_names_of_classes_are_kept_when_a_classifier_is_adopted() -> None:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1.1", "my model", "models/x"])
-def test_a_name_that_cannot_be_served_is_refused_at_once_with_the_rule(name: str) -> None:
-    # No tracking server answers there: nothing was asked of it.
+def test_an_invalid_model_name_is_refused_with_the_rule(name: str) -> None:
+    # No tracking server listens there: the name is checked before any request.
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(
         Refused,
@@ -207,7 +207,7 @@ def test_an_output_that_is_not_one_per_row_is_refused() -> None:
         understand(made, inputs, example_row(None, inputs))
 
 
-def test_a_graph_that_does_not_answer_is_refused_with_a_remedy() -> None:
+def test_a_graph_that_fails_is_refused_with_a_remedy() -> None:
     made = graph(["rows", 3])
     made.graph.node[0].op_type = "NoSuchOperator"
     inputs = inputs_of(made)

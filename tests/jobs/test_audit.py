@@ -1,10 +1,10 @@
-"""Moves of aliases in the gateway's audit."""
+"""Alias moves in the gateway's audit table."""
 
 import psycopg
 import pytest
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_jobs.errors import Refused
-from slipway_jobs.promotion.audit import noted
+from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.settings import Settings
 from sqlalchemy import make_url
 
@@ -30,41 +30,41 @@ def entries(url: str) -> list[tuple[object, ...]]:
 
 
 def move(url: str | None, actor: str) -> None:
-    with noted(settings(url, actor), "alias.move", THING, {"to": "2"}):
+    with recorded(settings(url, actor), "alias.move", THING, {"to": "2"}):
         pass
 
 
 @pytest.fixture
-def gateways(postgres: str) -> str:
+def gateway_database(postgres: str) -> str:
     """URL of a database with the gateway's own tables."""
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE gateways")
-    url = make_url(postgres).set(database="gateways").render_as_string(hide_password=False)
+        connection.execute("CREATE DATABASE gateway_database")
+    url = make_url(postgres).set(database="gateway_database").render_as_string(hide_password=False)
     migrate(url)
     return url
 
 
-def test_a_move_is_noted_with_its_request_and_one_that_fails_is_not(gateways: str) -> None:
-    move(gateways, "user:marie")
-    move(gateways, "nightly")
+def test_a_move_is_recorded_with_its_request_unless_it_fails(gateway_database: str) -> None:
+    move(gateway_database, "user:marie")
+    move(gateway_database, "nightly")
     with (
         pytest.raises(OSError, match="MLflow"),
-        noted(settings(gateways, "x"), "alias.move", THING, {}),
+        recorded(settings(gateway_database, "x"), "alias.move", THING, {}),
     ):
-        raise OSError("MLflow is away")
+        raise OSError("MLflow is unreachable")
     subjects = ("user:marie", "job:nightly")
-    assert entries(gateways) == [
+    assert entries(gateway_database) == [
         (subject, "0199-abc", "alias.move", THING, {"to": "2"}) for subject in subjects
     ]
 
 
 @pytest.mark.slow
-def test_without_a_database_there_is_no_audit_and_with_one_that_is_away_nothing_moves() -> None:
+def test_an_unreachable_database_prevents_the_move() -> None:
     move(None, "ada")
     with pytest.raises(
         Refused,
         match=(
-            r"the audit of registry/heart/aliases/champion cannot be written, so nothing was "
+            r"the audit entry of registry/heart/aliases/champion cannot be written, so nothing was "
             r"moved"
         ),
     ):

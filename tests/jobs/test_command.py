@@ -1,4 +1,4 @@
-"""The command line: the last line on stdout, and the exit status."""
+"""The command line: the last line of stdout, and the exit status."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reason"),
     [
         (
             ["train", "heart", "--set", "C=-1"],
@@ -59,7 +59,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
         ),
         (["train", "heart", "--set", "C"], "--set 'C': has no KEY=VALUE form"),
         (["train", "heart", "--set", "C=1", "--set", "C=2"], "--set C: is given twice"),
-        (["train", "lungs"], "model: 'lungs' is unknown; there are heart, digits"),
+        (["train", "lungs"], "model: 'lungs' is unknown; declared are heart, digits"),
         (["tune", "heart", "--set", "depth=3"], "depth: is not a parameter of heart"),
         (["tune", "heart", "--trials", "0"], "--trials: '0' is not a whole number of at least 1"),
         (["tune", "heart"], "SLIPWAY_DATABASE_URL: is not set"),
@@ -89,14 +89,14 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[
     ],
 )
 def test_a_wrong_parameter_is_refused_by_name_with_status_2(
-    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, result = run(capsys, *arguments)
     assert (status, result["state"], result["error"]) == (2, "failed", "WrongParameter")
-    assert result["reason"].startswith(said)
+    assert result["reason"].startswith(reason)
 
 
-def test_without_a_tracking_server_the_variable_is_named(
+def test_a_missing_tracking_server_is_reported_by_its_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for value in ("", "sqlite:///mlflow.db"):
@@ -105,10 +105,10 @@ def test_without_a_tracking_server_the_variable_is_named(
         assert (status, result["reason"].split(":")[0]) == (2, "MLFLOW_TRACKING_URI")
 
 
-def test_a_version_that_is_not_there_ends_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_version_ends_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     status, result = run(capsys, "evaluate", "heart", "999")
     assert (status, result["error"]) == (1, "NoSuchVersion")
-    assert result["reason"] == "heart/999: there is no such version in the registry"
+    assert result["reason"] == "heart/999: the registry has no such version"
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def log_requests(connection: "psycopg.Connection[Any]", rows: Sequence[Sequence[
 
 
 @pytest.mark.slow
-def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout() -> None:
+def test_a_process_logs_progress_to_stderr_and_prints_one_json_line_to_stdout() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "slipway_jobs", "train", "digits", "--set", "folds=2", "--set",
         "C=1"],
@@ -185,7 +185,7 @@ def test_a_job_of_its_own_shows_progress_on_stderr_and_one_json_line_on_stdout()
     assert "candidate logistic C=1: log_loss" in done.stderr
 
 
-def test_windows_are_read_in_seconds_minutes_hours_and_days() -> None:
+def test_windows_are_parsed_in_seconds_minutes_hours_and_days() -> None:
     assert [window(text).total_seconds() for text in ("90s", "30m", "24h", "7d")] == [
         90,
         1800,
@@ -194,27 +194,19 @@ def test_windows_are_read_in_seconds_minutes_hours_and_days() -> None:
     ]
 
 
-def test_register_takes_a_file_and_what_is_known_of_it(
+def test_register_accepts_a_file_and_its_description(
     capsys: pytest.CaptureFixture[str], tracking: Tracking, tmp_path: Path
 ) -> None:
-    told = [
-        "--use",
-        "says it again",
-        "--dataset",
-        "none",
-        "--licence",
-        "CC0-1.0",
-        "--source",
-        "a test",
-        "--tolerance",
-        "0.1",
+    options = [
+        *("--use", "returns its input", "--dataset", "none", "--licence", "CC0-1.0"),
+        *("--source", "a test", "--tolerance", "0.1"),
     ]
-    status, result = run(capsys, "register", "parrot", saved(tmp_path, plain(["n", 3])), *told)
+    status, result = run(capsys, "register", "identity", saved(tmp_path, plain(["n", 3])), *options)
     assert (status, result["state"], result["version"]) == (0, "registered", "1")
     card = (
-        tracking.download(tracking.version("parrot", "1"), tmp_path) / "model_card.md"
+        tracking.download(tracking.version("identity", "1"), tmp_path) / "model_card.md"
     ).read_text()
-    for line in ("says it again", "Trained on: none", "Licence: CC0-1.0", "Source: a test"):
+    for line in ("returns its input", "Trained on: none", "Licence: CC0-1.0", "Source: a test"):
         assert line in card
 
 
@@ -222,6 +214,6 @@ def test_register_refuses_a_pickle_with_status_3(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     (tmp_path / "model.joblib").write_bytes(b"anything")
-    status, result = run(capsys, "register", "parrot", str(tmp_path / "model.joblib"))
+    status, result = run(capsys, "register", "identity", str(tmp_path / "model.joblib"))
     assert (status, result["error"]) == (3, "Refused")
     assert result["reason"].startswith("model.joblib is a pickle, which could run any code")

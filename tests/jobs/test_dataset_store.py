@@ -1,4 +1,4 @@
-"""Tables that are kept by their digest, and what is scored on them."""
+"""The dataset store, and evaluations on stored tables."""
 
 import json
 from dataclasses import replace
@@ -15,9 +15,9 @@ from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import (
     ENTRY_FILE,
     TABLE_FILE,
-    keep,
-    kept,
     read_table,
+    store_table,
+    stored_table,
     write_table,
 )
 from slipway_jobs.datasets.sources import DATASETS
@@ -73,7 +73,7 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
 
 
 def loaded(name: str) -> Loaded:
-    """A table of the test's own."""
+    """Return a loaded dataset with a unique table."""
     table = synthetic_heart(12, seed=sum(name.encode()))
     return Loaded(replace(DATASETS["heart-synthetic"], name=name), table, SourceKind.GENERATOR)
 
@@ -81,11 +81,11 @@ def loaded(name: str) -> Loaded:
 def test_a_table_is_kept_once_and_had_back_by_its_digest(
     tracking: Tracking, mlflow_url: str
 ) -> None:
-    mine = loaded("kept-once")
-    assert kept("kept-once", mine.table.digest, tracking) is None
-    first, second = keep(mine, tracking), keep(mine, tracking)
+    mine = loaded("stored-once")
+    assert stored_table("stored-once", mine.table.digest, tracking) is None
+    first, second = store_table(mine, tracking), store_table(mine, tracking)
     assert (first.new, second.new, second.run_id) == (True, False, first.run_id)
-    again = kept("kept-once", mine.table.digest, tracking)
+    again = stored_table("stored-once", mine.table.digest, tracking)
     assert again is not None
     assert again.digest == mine.table.digest
     client = MlflowClient(tracking_uri=mlflow_url)
@@ -99,11 +99,11 @@ def test_a_stored_table_that_was_changed_is_refused(
     tracking: Tracking, mlflow_url: str, tmp_path: Path
 ) -> None:
     mine = loaded("changed")
-    run_id = keep(mine, tracking).run_id
+    run_id = store_table(mine, tracking).run_id
     write_table(mine.table.take(np.arange(11)), mine.entry, tmp_path / TABLE_FILE)
     MlflowClient(tracking_uri=mlflow_url).log_artifact(run_id, str(tmp_path / TABLE_FILE))
     with pytest.raises(WrongDigest, match=f"table.parquet of run {run_id} has the digest"):
-        kept("changed", mine.table.digest, tracking)
+        stored_table("changed", mine.table.digest, tracking)
 
 
 def test_a_dataset_that_is_stored_twice_is_unchanged(

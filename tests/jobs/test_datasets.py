@@ -1,4 +1,4 @@
-"""Where a dataset comes from, and what is refused on the way."""
+"""Sources of datasets, and the errors of wrong copies."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +12,14 @@ from slipway_jobs.datasets.sources import DATASETS, first_available, load
 from slipway_jobs.errors import CorruptTable, Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
 
-from tests.jobs.processes import Answer, http_server
+from tests.jobs.processes import Response, http_server
 from tests.jobs.tables import original, recoded, with_cell
 
 PATIENTS = synthetic_heart(rows=60)
 FILE = original(PATIENTS)
 
 
-def told(data: Path | None = None, fetch: bool = False) -> Settings:
+def settings_for(data: Path | None = None, fetch: bool = False) -> Settings:
     return Settings(
         MLFLOW_TRACKING_URI="http://127.0.0.1:9", data=data, fetch=fetch, fetch_timeout=2
     )
@@ -36,7 +36,7 @@ def test_copies_with_and_without_a_header_in_any_order_have_one_digest() -> None
         assert read_cleveland(copy, "copy").digest == PATIENTS.digest
 
 
-def test_the_recoded_copy_reads_as_the_original_with_the_label_right_way_up() -> None:
+def test_the_recoded_copy_equals_the_original_with_its_label() -> None:
     table = read_cleveland(recoded(PATIENTS), "heart.csv")
     assert np.array_equal(table.labels, PATIENTS.labels)
     assert np.array_equal(table.features, PATIENTS.features, equal_nan=True)
@@ -51,7 +51,7 @@ def test_one_changed_value_changes_the_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "said"),
+    ("column", "cell", "expected"),
     [
         (12, "9.0", "line 17, column thal: 9 is not one of the codes 3, 6, 7 or null"),
         (0, "-5", "line 17, column age: -5 is below the minimum 1 a"),
@@ -63,10 +63,10 @@ def test_one_changed_value_changes_the_digest() -> None:
         (4, "1.0,2.0", "line 17: has 15 columns; 14 are expected"),
     ],
 )
-def test_a_corrupt_row_is_refused_by_line_and_column(column: int, cell: str, said: str) -> None:
+def test_a_corrupt_row_is_refused_by_line_and_column(column: int, cell: str, expected: str) -> None:
     with pytest.raises(CorruptTable) as refused:
         read_cleveland(with_cell(FILE, 17, column, cell), "table.csv")
-    assert str(refused.value).startswith(f"table.csv {said}")
+    assert str(refused.value).startswith(f"table.csv {expected}")
 
 
 def test_a_corrupt_code_of_the_recoded_copy_is_refused_by_line_and_column() -> None:
@@ -77,12 +77,12 @@ def test_a_corrupt_code_of_the_recoded_copy_is_refused_by_line_and_column() -> N
 
 
 def test_columns_in_another_order_are_refused() -> None:
-    with pytest.raises(CorruptTable, match=r"line 1, column 2: is 'cp'; 'sex' is expected there"):
+    with pytest.raises(CorruptTable, match=r"line 1, column 2: is 'cp'; 'sex' is expected"):
         read_cleveland(FILE.replace(b"age,sex,cp", b"age,cp,sex"), "table.csv")
 
 
 @pytest.mark.parametrize("content", [b"", b"age,sex\n", b"\xff\xfe\x00"])
-def test_a_file_that_is_no_table_is_refused(content: bytes) -> None:
+def test_a_file_without_a_table_is_refused(content: bytes) -> None:
     with pytest.raises(CorruptTable, match=r"^table.csv"):
         read_cleveland(content, "table.csv")
 
@@ -92,14 +92,14 @@ def test_a_mirror_comes_before_the_public_source(tmp_path: Path) -> None:
     entry = replace(
         DATASETS["heart-cleveland"], digest=PATIENTS.digest, url="http://127.0.0.1:9/never"
     )
-    assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
+    assert load(entry, settings_for(tmp_path, fetch=True)).digest == PATIENTS.digest
 
 
 def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
-    def serve(_: str, path: str, __: dict[str, str], ___: bytes) -> Answer:
-        asked.append(path)
+    def serve(_: str, path: str, __: dict[str, str], ___: bytes) -> Response:
+        requested.append(path)
         return 200, original(PATIENTS, label=None)
 
     with http_server(serve) as url:
@@ -108,40 +108,42 @@ def test_the_public_source_comes_when_the_mirror_has_no_copy(tmp_path: Path) -> 
             digest=PATIENTS.digest,
             url=f"{url}/processed.cleveland.data",
         )
-        assert load(entry, told(tmp_path, fetch=True)).digest == PATIENTS.digest
-    assert asked == ["/processed.cleveland.data"]
+        assert load(entry, settings_for(tmp_path, fetch=True)).digest == PATIENTS.digest
+    assert requested == ["/processed.cleveland.data"]
 
 
-def test_a_public_source_cannot_redirect_to_a_neighbour() -> None:
-    with http_server(lambda *_: (200, original(PATIENTS, label=None))) as neighbour:
-        moved = neighbour.replace("127.0.0.1", "localhost")
+def test_a_public_source_cannot_redirect_to_a_private_host() -> None:
+    with http_server(lambda *_: (200, original(PATIENTS, label=None))) as private:
+        moved = private.replace("127.0.0.1", "localhost")
         with http_server(lambda *_: (302, b"", {"Location": f"{moved}/table"})) as url:
             entry = replace(DATASETS["heart-cleveland"], digest=PATIENTS.digest, url=f"{url}/table")
             with pytest.raises(Unavailable, match="localhost is not a public host"):
-                load(entry, told(fetch=True))
+                load(entry, settings_for(fetch=True))
 
 
-def test_without_mirror_and_source_the_synthetic_patients_come_and_are_called_so() -> None:
+def test_without_mirror_and_source_the_synthetic_patients_are_loaded() -> None:
     names = ["heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"]
     closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
-    loaded = first_available([closed, *(DATASETS[name] for name in names[1:])], told(fetch=True))
+    loaded = first_available(
+        [closed, *(DATASETS[name] for name in names[1:])], settings_for(fetch=True)
+    )
     entry, table = loaded.entry, loaded.table
-    assert loaded.place == "generator"
+    assert loaded.source_kind == "generator"
     assert entry.name == "heart-synthetic"
     assert entry.synthetic
     assert table.digest == synthetic_heart().digest
 
 
-def test_a_dataset_that_is_nowhere_is_named_with_the_reasons() -> None:
+def test_a_dataset_without_an_available_source_is_named_with_the_reasons() -> None:
     closed = replace(DATASETS["heart-cleveland"], url="http://127.0.0.1:9/closed")
     with pytest.raises(
         Unavailable,
-        match=r"heart-cleveland cannot be had: no mirror .* http://127.0.0.1:9/closed does not",
+        match=r"heart-cleveland is not available: SLIPWAY_DATA .* http://127.0.0.1:9/closed is not",
     ):
-        load(closed, told(fetch=True))
+        load(closed, settings_for(fetch=True))
 
 
-def test_a_mirror_with_other_rows_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+def test_a_mirror_with_other_rows_is_refused_and_not_skipped(tmp_path: Path) -> None:
     (tmp_path / "heart_cleveland.csv").write_bytes(FILE)
     with pytest.raises(
         WrongDigest,
@@ -150,16 +152,16 @@ def test_a_mirror_with_other_rows_is_refused_and_not_passed_over(tmp_path: Path)
             r"its 60 rows have the digest"
         ),
     ):
-        first_available(list(DATASETS.values()), told(tmp_path))
+        first_available(list(DATASETS.values()), settings_for(tmp_path))
 
 
-def test_digits_are_those_that_scikit_learn_carries() -> None:
-    table = load(DATASETS["digits"], told())
+def test_digits_are_those_of_scikit_learn() -> None:
+    table = load(DATASETS["digits"], settings_for())
     assert table.features.shape == (1797, 64)
     assert (table.features.min(), table.features.max()) == (0, 16)
 
 
-def test_the_generator_gives_the_same_for_the_same_seed_only() -> None:
+def test_the_generator_depends_on_the_seed_alone() -> None:
     assert (
         synthetic_heart(seed=1).digest
         == synthetic_heart(seed=1).digest
@@ -167,9 +169,9 @@ def test_the_generator_gives_the_same_for_the_same_seed_only() -> None:
     )
 
 
-def test_the_real_table_is_known_by_its_digest(settings: Settings) -> None:
+def test_the_real_table_has_the_declared_digest(settings: Settings) -> None:
     if settings.data is None:
-        pytest.skip("SLIPWAY_DATA names no mirror")
+        pytest.skip("SLIPWAY_DATA is not set")
     table = load(DATASETS["heart-cleveland"], settings)
     assert len(table) == 303
     assert table.labels.sum() == 139

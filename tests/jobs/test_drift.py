@@ -1,4 +1,4 @@
-"""The statistics of the monitor, on numbers whose answer is known."""
+"""The statistics of the drift monitor, on numbers with known results."""
 
 import numpy as np
 import pytest
@@ -37,8 +37,8 @@ REFERENCE = reference_of(signature(3), rows(500, seed=0))
 
 
 def test_psi_of_known_shares() -> None:
-    # (0.3 - 0.5) ln(0.3 / 0.5) + (0.7 - 0.5) ln(0.7 / 0.5); so many rows that the half counts
-    # vanish.
+    # (0.3 - 0.5) ln(0.3 / 0.5) + (0.7 - 0.5) ln(0.7 / 0.5); with so many rows, the added half
+    # counts are negligible.
     assert psi(np.array([5e6, 5e6]), np.array([3e6, 7e6])) == pytest.approx(0.16946, abs=1e-4)
     assert psi(np.array([10.0, 20.0]), np.array([10.0, 20.0])) == 0
 
@@ -47,7 +47,7 @@ def test_psi_is_finite_when_a_bin_is_empty() -> None:
     assert 1 < psi(np.array([100.0, 0.0]), np.array([0.0, 100.0])) < 20
 
 
-def test_holm_by_the_book() -> None:
+def test_holm_equals_the_published_example() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1, 1]
 
@@ -59,7 +59,7 @@ def test_the_ks_test_is_that_of_scipy() -> None:
     assert found == pytest.approx(float(ks_2samp(known, seen, method="asymp").pvalue))
 
 
-def test_a_large_reference_is_kept_small_and_still_exact_where_it_is_kept() -> None:
+def test_a_large_reference_is_reduced_and_exact_at_its_stored_values() -> None:
     column = np.random.default_rng(7).normal(0, 1, 20_000).astype(np.float32)
     known = Distribution.of("x", Kind.NUMBERS, column)
     assert len(known.values) <= POINTS
@@ -69,8 +69,8 @@ def test_a_large_reference_is_kept_small_and_still_exact_where_it_is_kept() -> N
 
 
 @pytest.mark.parametrize("size", [30, 200])
-def test_false_alarms_are_as_rare_as_promised(size: int) -> None:
-    """At most one report in a hundred; of 300, with 99.9 % certainty, at most 9."""
+def test_false_alarms_are_as_rare_as_specified(size: int) -> None:
+    """Expect at most one report in a hundred: of 300, with 99.9 % certainty, at most 9."""
     alarms = [
         seed
         for seed in range(300)
@@ -111,7 +111,7 @@ def test_a_column_without_any_value_is_drift() -> None:
     assert (drifted.name, drifted.psi) == ("x0", None)
 
 
-def test_a_difference_that_matters_to_nobody_is_not_drift_however_many_rows_show_it() -> None:
+def test_an_irrelevant_difference_is_not_drift_in_any_number_of_rows() -> None:
     reference = reference_of(signature(1), rows(50_000, 1, seed=0))
     found = compare(reference, rows(50_000, 1, shift=0.05))
     assert found[0].p < 1e-6
@@ -119,7 +119,7 @@ def test_a_difference_that_matters_to_nobody_is_not_drift_however_many_rows_show
 
 
 @pytest.mark.parametrize("value", [3, -3])
-def test_a_pixel_that_was_always_white_and_is_not_any_more_is_drift(value: int) -> None:
+def test_a_pixel_that_is_no_longer_always_white_is_drift(value: int) -> None:
     image = Signature(
         inputs=(Column(name="pixels", datatype=Datatype.FP32, shape=(2,)),),
         outputs=(Column(name="label", datatype=Datatype.INT64),),
@@ -131,7 +131,7 @@ def test_a_pixel_that_was_always_white_and_is_not_any_more_is_drift(value: int) 
     assert [c.name for c in compare(reference_of(image, white), grey) if c.drifted] == ["pixels[0]"]
 
 
-def test_values_below_a_common_least_one_are_not_counted_as_that_one() -> None:
+def test_values_below_a_frequent_minimum_have_their_own_bin() -> None:
     often_zero = rows(500, 1, seed=4)
     often_zero[:, 0] = np.maximum(often_zero[:, 0], 0)
     below = rows(300, 1, seed=5)

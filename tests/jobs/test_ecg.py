@@ -1,6 +1,4 @@
-"""Heartbeats: the table, the generator, and models that are judged by records that they
-never saw.
-"""
+"""Heartbeats: the table, the generator, and models scored on held-out records."""
 
 import gzip
 import json
@@ -16,7 +14,7 @@ from slipway_jobs.data.beat_shape import WIDTH, BeatShape
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.mitbih import BEAT, read_beats
 from slipway_jobs.data.synthetic_beats import synthetic_beats
-from slipway_jobs.datasets.dataset_store import kept
+from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.formats.inference import run_onnx
@@ -35,7 +33,7 @@ from tests.jobs.conftest import Trainer
 from tests.jobs.tables import with_cell
 
 ECG, BINARY = declared_task("ecg"), declared_task("ecg-binary")
-MADE_UP = synthetic_beats(records=20, beats=30)
+SYNTHETIC = synthetic_beats(records=20, beats=30)
 RECORDED = pytest.mark.skipif(
     "SLIPWAY_DATA" not in os.environ, reason="set SLIPWAY_DATA to a mirror with the beats"
 )
@@ -50,17 +48,17 @@ def file_of(table: Table) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-FILE = file_of(MADE_UP.take(np.arange(20)))
+FILE = file_of(SYNTHETIC.take(np.arange(20)))
 
 
-def test_the_table_is_read_as_it_is_and_packed() -> None:
-    expected = MADE_UP.take(np.arange(20)).digest
+def test_the_table_is_read_plain_and_compressed() -> None:
+    expected = SYNTHETIC.take(np.arange(20)).digest
     assert read_beats(FILE, "beats.csv").digest == expected
     assert read_beats(gzip.compress(FILE), "beats.csv.gz").digest == expected
 
 
 @pytest.mark.parametrize(
-    ("column", "cell", "said"),
+    ("column", "cell", "reason"),
     [
         (0, "1 0 0", "line 7, column record: '1 0 0' is not the name of a record"),
         (1, "5", "line 7, column label: '5' is not one of 0, 1, 2, 3, 4"),
@@ -73,38 +71,38 @@ def test_the_table_is_read_as_it_is_and_packed() -> None:
         (50, "0.1,0.2", "line 7: has 190 columns; 189 are expected"),
     ],
 )
-def test_a_corrupt_row_is_refused_by_line_and_column(column: int, cell: str, said: str) -> None:
+def test_a_corrupt_row_is_refused_by_line_and_column(column: int, cell: str, reason: str) -> None:
     with pytest.raises(CorruptTable) as refused:
         read_beats(with_cell(FILE, 7, column, cell), "beats.csv")
-    assert str(refused.value).startswith(f"beats.csv {said}")
+    assert str(refused.value).startswith(f"beats.csv {reason}")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [
         (b"", "line 1: has 0 columns"),
-        (FILE.replace(b"x3,", b"x4,", 1), "line 1, column 6: is 'x4'; 'x3' is expected there"),
+        (FILE.replace(b"x3,", b"x4,", 1), "line 1, column 6: is 'x4'; 'x3' is expected"),
         (FILE.splitlines()[0], ": has no rows"),
         (gzip.compress(FILE)[:-9], "cannot be unpacked"),
-        (gzip.compress(b"0" * (65 * 2**20), 1), "has more than 67108864 bytes when it is unpacked"),
+        (gzip.compress(b"0" * (65 * 2**20), 1), "has more than 67108864 bytes unpacked"),
     ],
 )
-def test_a_file_that_is_no_table_of_beats_is_refused(content: bytes, said: str) -> None:
-    with pytest.raises(CorruptTable, match=said):
+def test_a_file_without_a_table_of_beats_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(CorruptTable, match=reason):
         read_beats(content, "beats.csv")
 
 
-def test_made_up_beats_fit_the_schema_and_are_the_same_for_the_same_seed_only() -> None:
-    BEAT.check_values(MADE_UP.features.ravel().tolist())
-    assert np.unique(MADE_UP.labels).tolist() == [0, 1, 2, 3, 4]
-    lengths = (MADE_UP.features > 0).sum(axis=1)
+def test_synthetic_beats_fit_the_schema_and_depend_on_the_seed_alone() -> None:
+    BEAT.check_values(SYNTHETIC.features.ravel().tolist())
+    assert np.unique(SYNTHETIC.labels).tolist() == [0, 1, 2, 3, 4]
+    lengths = (SYNTHETIC.features > 0).sum(axis=1)
     assert 1.2 * 60 / 110 * 125 * 0.8 < lengths.min() < lengths.max() <= 187
-    assert len(np.unique(MADE_UP.groups)) == 20
+    assert len(np.unique(SYNTHETIC.groups)) == 20
     assert synthetic_beats(2, 5, seed=1).digest == synthetic_beats(2, 5, seed=1).digest
     assert synthetic_beats(2, 5, seed=1).digest != synthetic_beats(2, 5, seed=2).digest
 
 
-def test_the_shape_of_a_beat_tells_how_late_the_next_one_comes() -> None:
+def test_the_features_of_a_beat_have_the_delay_of_the_next_one() -> None:
     beat = np.zeros((1, 187), dtype=np.float32)
     beat[0, :120] = 0.2
     beat[0, [0, 100]] = 1.0
@@ -114,7 +112,7 @@ def test_the_shape_of_a_beat_tells_how_late_the_next_one_comes() -> None:
     assert (length, late, ratio) == (120, 100, np.float32(100) / np.float32(120))
 
 
-def drawn(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
+def exported(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
     estimator = next(
         iter(task.candidates(parse_parameters(task, {"trees": "10", **parameters})).values())
     )
@@ -129,54 +127,50 @@ def drawn(task: Task, table: Table, **parameters: str) -> tuple[Any, Served]:
 def test_labels_are_equal_and_probabilities_within_the_tolerance_on_all_held_out_rows(
     task: Task, estimator: str, settings: Settings
 ) -> None:
-    table = load(DATASETS["ecg-mitbih"], settings) if settings.data else MADE_UP
+    table = load(DATASETS["ecg-mitbih"], settings) if settings.data else SYNTHETIC
     split = task.parts(table, "record")
-    model, graph = drawn(task, split.train, estimator=estimator, trees="4")
+    model, graph = exported(task, split.train, estimator=estimator, trees="4")
     assert check_parity(task, graph, model, split.test.features) < 1e-4
 
 
-def test_beats_without_a_second_one_or_without_any_are_answered_as_by_the_estimator() -> None:
-    model, graph = drawn(ECG, MADE_UP)
+def test_unusual_beats_have_the_predictions_of_the_estimator() -> None:
+    model, graph = exported(ECG, SYNTHETIC)
     odd = np.zeros((4, 187), dtype=np.float32)
     odd[1], odd[2, :3], odd[3, 186] = 1, 1, 1
     assert check_parity(ECG, graph, model, odd) < 1e-4
 
 
-def test_beats_of_one_record_on_both_sides_are_found() -> None:
-    shuffled = np.random.default_rng(0).permutation(len(MADE_UP))
-    leaky = Split(MADE_UP.take(shuffled[180:]), MADE_UP.take(shuffled[:180]), "beats at random")
+def test_a_record_in_both_parts_is_detected() -> None:
+    shuffled = np.random.default_rng(0).permutation(len(SYNTHETIC))
+    leaky = Split(SYNTHETIC.take(shuffled[180:]), SYNTHETIC.take(shuffled[:180]), "beats at random")
     with pytest.raises(
-        Leakage, match="20 rows or subjects of the held-out data have a twin in the training data"
+        Leakage, match="20 rows or subjects of the held-out data are in the training data too"
     ):
-        check_split(MADE_UP, leaky, ECG.split)
+        check_split(SYNTHETIC, leaky, ECG.split)
 
 
 def test_a_record_is_in_one_fold_only() -> None:
-    for fitting, scoring in ECG.split.folds(MADE_UP, ECG.target, 5, 0):
-        assert not np.intersect1d(MADE_UP.groups[fitting], MADE_UP.groups[scoring]).size
+    for fitting, scoring in ECG.split.folds(SYNTHETIC, ECG.target, 5, 0):
+        assert not np.intersect1d(SYNTHETIC.groups[fitting], SYNTHETIC.groups[scoring]).size
 
 
-def test_a_model_that_knows_the_records_gains_nothing_by_it() -> None:
-    """Labels are shuffled within the records: who is asked for beats of a known record scores, who
-    is asked by record cannot.
-    """
+def test_a_model_that_recognizes_records_gains_nothing() -> None:
+    """Labels depend on the record only: a split by beat can score, a split by record cannot."""
     random = np.random.default_rng(0)
-    share = {name: random.integers(0, 2) for name in np.unique(MADE_UP.groups).tolist()}
-    by_record = np.array([share[name] for name in MADE_UP.groups.tolist()])
-    table = replace(MADE_UP, labels=by_record)
+    share = {name: random.integers(0, 2) for name in np.unique(SYNTHETIC.groups).tolist()}
+    by_record = np.array([share[name] for name in SYNTHETIC.groups.tolist()])
+    table = replace(SYNTHETIC, labels=by_record)
     parameters = parse_parameters(BINARY, {"trees": "20"})
     forest = next(iter(BINARY.candidates(parameters).values()))
     honest = np.mean(cross_validate(BINARY, forest, table, parameters)["accuracy"])
     leaky = replace(table, groups=table.keys)
-    cheated = np.mean(cross_validate(BINARY, forest, leaky, parameters)["accuracy"])
-    assert honest < 0.7 < 0.85 < cheated
+    leaked = np.mean(cross_validate(BINARY, forest, leaky, parameters)["accuracy"])
+    assert honest < 0.7 < 0.85 < leaked
 
 
 @RECORDED
-def test_by_record_the_recorded_beats_are_told_apart_better_than_by_a_plain_forest(
-    settings: Settings,
-) -> None:
-    """The yardstick, RandomForest(100) on the samples by record, has a macro-F1 of 0.33."""
+def test_recorded_beats_are_classified_better_than_by_a_plain_forest(settings: Settings) -> None:
+    """Compare with RandomForest(100) on the samples by record, whose macro-F1 is 0.33."""
     table = load(DATASETS["ecg-mitbih"], settings)
     found = []
     for seed in ("0", "1"):
@@ -193,7 +187,7 @@ def trained_ecg(trained: Trainer) -> dict[str, Any]:
     return trained(ECG, trees="20", folds="3")
 
 
-def test_the_metrics_can_be_computed_anew_from_what_the_run_has_stored(
+def test_the_metrics_can_be_computed_again_from_the_stored_files(
     trained_ecg: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     version = tracking.version("ecg", trained_ecg["version"])
@@ -201,7 +195,7 @@ def test_the_metrics_can_be_computed_anew_from_what_the_run_has_stored(
     provenance, evaluation = (
         json.loads((folder / name).read_bytes()) for name in ("provenance.json", "evaluation.json")
     )
-    table = kept(version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST), tracking)
+    table = stored_table(version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST), tracking)
     assert table is not None
     subjects = {
         part: set(provenance["split"][part]["subjects"]) for part in ("training", "heldOut")
@@ -224,7 +218,7 @@ def test_the_metrics_can_be_computed_anew_from_what_the_run_has_stored(
     assert logged["test_recall_v_ventricular"] == pytest.approx(found.recall["V ventricular"])
 
 
-def test_the_card_shows_each_class_and_what_it_was_taken_for(
+def test_the_card_has_the_confusion_matrix(
     trained_ecg: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     folder, _ = fetch(tracking.version("ecg", trained_ecg["version"]), tracking, tmp_path)

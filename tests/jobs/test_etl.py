@@ -1,4 +1,4 @@
-"""Raw sales into a real PostgreSQL, and back out of it as what a model knows."""
+"""The Job ``etl`` with a real PostgreSQL, and the features that it stores."""
 
 import json
 import tracemalloc
@@ -29,16 +29,16 @@ DAYS = [date(2026, 1, 1) + timedelta(days=number) for number in range(60)]
 
 
 @pytest.fixture
-def told(postgres: str, tmp_path: Path) -> Iterator[Settings]:
-    """Without a warehouse yet, and with an empty mirror."""
-    forget(postgres)
+def settings(postgres: str, tmp_path: Path) -> Iterator[Settings]:
+    """Return settings without a warehouse, and with an empty mirror."""
+    drop_warehouse(postgres)
     yield Settings(
         MLFLOW_TRACKING_URI="http://127.0.0.1:9", database_url=postgres, data=tmp_path, fetch=False
     )
-    forget(postgres)
+    drop_warehouse(postgres)
 
 
-def forget(url: str) -> None:
+def drop_warehouse(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute("DROP SCHEMA IF EXISTS warehouse CASCADE")
 
@@ -53,13 +53,13 @@ def write(folder: Path, rows: list[str], head: str = HEAD) -> Path:
     return path
 
 
-def ask(url: str, query: str, *values: Any) -> list[Any]:
+def query_rows(url: str, query: str, *values: Any) -> list[Any]:
     with psycopg.connect(url) as connection:
         return connection.execute(query.encode(), values).fetchall()
 
 
 def content(url: str) -> list[Any]:
-    return ask(
+    return query_rows(
         url,
         (
             "SELECT store_id, product_id, day, units, promotion, price, loaded FROM "
@@ -68,11 +68,11 @@ def content(url: str) -> list[Any]:
     )
 
 
-def test_the_same_sales_twice_change_nothing(told: Settings, postgres: str, tmp_path: Path) -> None:
+def test_a_repeated_load_changes_nothing(settings: Settings, postgres: str, tmp_path: Path) -> None:
     request = EtlOptions(write(tmp_path, lines()))
-    first = etl(request, told)
+    first = etl(request, settings)
     before = content(postgres)
-    again = etl(request, told)
+    again = etl(request, settings)
     assert (first["inserted"], first["changed"], first["unchanged"]) == (120, 0, 0)
     assert (again["inserted"], again["changed"], again["unchanged"]) == (0, 0, 120)
     assert content(postgres) == before
@@ -80,113 +80,111 @@ def test_the_same_sales_twice_change_nothing(told: Settings, postgres: str, tmp_
     assert first["ageDays"] == (datetime.now(UTC).date() - DAYS[-1]).days
 
 
-def test_a_late_correction_replaces_what_was_there(
-    told: Settings, postgres: str, tmp_path: Path
+def test_a_late_correction_replaces_the_stored_row(
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
-    etl(EtlOptions(write(tmp_path, lines())), told)
+    etl(EtlOptions(write(tmp_path, lines())), settings)
     late = f"{DAYS[3]},Bremen,tea"
-    found = etl(EtlOptions(write(tmp_path, [f"{late},9,1,3", f"{late},7,1,3"])), told)
+    found = etl(EtlOptions(write(tmp_path, [f"{late},9,1,3", f"{late},7,1,3"])), settings)
     assert (found["inserted"], found["changed"]) == (0, 1)
     query = (
         "SELECT units FROM warehouse.sales JOIN warehouse.products USING (product_id) WHERE name "
         "= 'tea' AND day = %s"
     )
-    assert ask(postgres, query, DAYS[3]) == [(7.0,)]  # of two rows with one key the last
+    assert query_rows(postgres, query, DAYS[3]) == [(7.0,)]  # the last of two rows with one key
 
 
-def test_a_plan_takes_no_known_quantity_away_and_is_filled_in_later(
-    told: Settings, postgres: str, tmp_path: Path
+def test_a_plan_keeps_a_known_quantity_and_is_completed_later(
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
     tomorrow = DAYS[-1] + timedelta(days=1)
     etl(
         EtlOptions(
             write(tmp_path, [*lines(), f"{tomorrow},Bremen,tea,,1,1", f"{DAYS[0]},Bremen,tea,,1,1"])
         ),
-        told,
+        settings,
     )
     query = (
         "SELECT units, promotion FROM warehouse.sales JOIN warehouse.products USING (product_id) "
         "WHERE name = 'tea' AND day = %s"
     )
-    assert ask(postgres, query, tomorrow) == [(None, True)]
-    assert ask(postgres, query, DAYS[0]) == [(5.0, False)]
-    etl(EtlOptions(write(tmp_path, [f"{DAYS[0]},Bremen,tea,,1,1"])), told)
-    assert ask(postgres, query, DAYS[0]) == [(5.0, True)]
-    etl(EtlOptions(write(tmp_path, [f"{tomorrow},Bremen,tea,8,1,1"])), told)
-    assert ask(postgres, query, tomorrow) == [(8.0, True)]
+    assert query_rows(postgres, query, tomorrow) == [(None, True)]
+    assert query_rows(postgres, query, DAYS[0]) == [(5.0, False)]
+    etl(EtlOptions(write(tmp_path, [f"{DAYS[0]},Bremen,tea,,1,1"])), settings)
+    assert query_rows(postgres, query, DAYS[0]) == [(5.0, True)]
+    etl(EtlOptions(write(tmp_path, [f"{tomorrow},Bremen,tea,8,1,1"])), settings)
+    assert query_rows(postgres, query, tomorrow) == [(8.0, True)]
 
 
-def test_rows_that_do_not_fit_are_counted_and_told_by_line(
-    told: Settings, postgres: str, tmp_path: Path
+def test_invalid_rows_are_counted_and_listed_by_line(
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
     wrong = ["2026-01-99,Bremen,tea,1,0,2", f"{datetime.now(UTC).date()},Bremen,tea,1,0,2"]
-    found = etl(EtlOptions(write(tmp_path, [*lines(), *wrong]), max_rejected=0.02), told)
+    found = etl(EtlOptions(write(tmp_path, [*lines(), *wrong]), max_rejected=0.02), settings)
     assert (found["rows"], found["inserted"], found["rejected"]) == (122, 120, 2)
-    assert found["rejections"][0].startswith("line 122, column date: '2026-01-99' is not a day")
+    assert found["rejections"][0].startswith("line 122, column date: '2026-01-99' is not a date")
     assert "line 123, column units" in found["rejections"][1]
     assert "is not over" in found["rejections"][1]
-    assert ask(postgres, "SELECT inserted, rejected FROM warehouse.loads") == [(120, 2)]
+    assert query_rows(postgres, "SELECT inserted, rejected FROM warehouse.loads") == [(120, 2)]
 
 
-def test_with_too_many_of_them_nothing_is_changed(
-    told: Settings, postgres: str, tmp_path: Path
+def test_too_many_invalid_rows_change_nothing(
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
-    etl(EtlOptions(write(tmp_path, lines())), told)
+    etl(EtlOptions(write(tmp_path, lines())), settings)
     before = content(postgres)
     with pytest.raises(
         Refused,
-        match=r"1\.6% of the rows do not fit, and --max-rejected is 1\.0%; the first: line 122",
+        match=r"1\.6% of the rows are invalid, and --max-rejected is 1\.0%; the first: line 122",
     ):
-        etl(EtlOptions(write(tmp_path, [*lines(6), "x", "y"])), told)
-    with pytest.raises(Refused, match="no row fits"):
-        etl(EtlOptions(write(tmp_path, ["x"]), max_rejected=1), told)
+        etl(EtlOptions(write(tmp_path, [*lines(6), "x", "y"])), settings)
+    with pytest.raises(Refused, match="has no valid row"):
+        etl(EtlOptions(write(tmp_path, ["x"]), max_rejected=1), settings)
     with pytest.raises(CorruptTable, match="has no column price"):
         etl(
             EtlOptions(write(tmp_path, lines(), head="date,store,product,units,promotion,cost")),
-            told,
+            settings,
         )
     assert content(postgres) == before
 
 
 def test_generated_sales_are_never_mixed_with_others(
-    told: Settings, postgres: str, tmp_path: Path
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
     mine = EtlOptions(write(tmp_path, lines()))
-    etl(mine, told)
+    etl(mine, settings)
     with pytest.raises(
-        Refused, match="the warehouse holds real sales, and these are generated; --replace"
+        Refused, match="the warehouse has real sales, and these are generated; set --replace"
     ):
-        etl(EtlOptions(), told)
-    found = etl(EtlOptions(replace=True), told)
+        etl(EtlOptions(), settings)
+    found = etl(EtlOptions(replace=True), settings)
     assert found["synthetic"]
     assert found["ageDays"] == 1
-    assert ask(postgres, "SELECT synthetic FROM warehouse.feature_sets") == [(True,)]
-    assert ask(postgres, "SELECT count(*) FROM warehouse.stores") == [(5,)]
-    with pytest.raises(Refused, match="the warehouse holds generated sales, and these are real"):
-        etl(mine, told)
+    assert query_rows(postgres, "SELECT synthetic FROM warehouse.feature_sets") == [(True,)]
+    assert query_rows(postgres, "SELECT count(*) FROM warehouse.stores") == [(5,)]
+    with pytest.raises(Refused, match="the warehouse has generated sales, and these are real"):
+        etl(mine, settings)
 
 
 @pytest.mark.slow
 @given(number=st.integers(60, 400), ahead=st.integers(0, REACH - 1))
 @hypothesis_settings(max_examples=8)
-def test_the_rows_that_are_served_are_those_that_would_have_been_learnt_from(
+def test_served_features_equal_those_of_the_training(
     postgres: str, number: int, ahead: int
 ) -> None:
-    """The whole way: to PostgreSQL and back, from what was known on a morning, against a table that
-    knows what came later.
-    """
+    """Features from PostgreSQL, computed on a morning, equal those of a table with later sales."""
     morning = SINCE + timedelta(days=number)
     since = morning - timedelta(days=60)
-    with warehouse(postgres) as house:
-        house.prepare()
-        house.clear()
-        house.stage(synthetic_rows(morning - timedelta(days=1), since=since))
-        house.write()
-        newest = house.newest()
+    with warehouse(postgres) as db:
+        db.prepare()
+        db.clear()
+        db.stage(synthetic_rows(morning - timedelta(days=1), since=since))
+        db.write()
+        newest = db.newest()
         assert newest
-        publish(house, newest, synthetic=True)
+        publish(db, newest, synthetic=True)
     day = newest + timedelta(days=1 + ahead)
-    served = ask(
+    served = query_rows(
         postgres,
         "SELECT entity, vector FROM warehouse.features WHERE day = %s AND rank = 0 ORDER BY entity",
         day,
@@ -194,16 +192,16 @@ def test_the_rows_that_are_served_are_those_that_would_have_been_learnt_from(
     names = np.array([entity for entity, _ in served])
     everything = synthetic_sales(morning + timedelta(days=90), since=since)
     when = [np.full(len(names), np.datetime64(each)) for each in (day, newest + timedelta(days=1))]
-    learnt = features(everything, FeatureRequest(names[:, 0], names[:, 1], *when))
+    trained = features(everything, FeatureRequest(names[:, 0], names[:, 1], *when))
     vectors = np.array([vector for _, vector in served], dtype=np.float32)
     assert len(names) >= 28
-    assert np.array_equal(vectors, learnt, equal_nan=True)
+    assert np.array_equal(vectors, trained, equal_nan=True)
 
 
-def test_what_is_published_reaches_two_weeks_and_knows_of_strangers(
-    told: Settings, postgres: str, tmp_path: Path
+def test_published_features_cover_two_weeks_and_unknown_pairs(
+    settings: Settings, postgres: str, tmp_path: Path
 ) -> None:
-    found = etl(EtlOptions(write(tmp_path, lines())), told)
+    found = etl(EtlOptions(write(tmp_path, lines())), settings)
     assert found["features"] == {
         "name": LOOKUP.features,
         "from": "2026-03-02",
@@ -215,89 +213,93 @@ def test_what_is_published_reaches_two_weeks_and_knows_of_strangers(
     )
     known = [column.name for column in COLUMNS].index("known_28")
     product = [column.name for column in COLUMNS].index("product_mean")
-    assert [entity for entity, _ in ask(postgres, first, 1, "2026-03-02")] == [
+    assert [entity for entity, _ in query_rows(postgres, first, 1, "2026-03-02")] == [
         ["*", "soup"],
         ["*", "tea"],
     ]
-    (entity, vector) = ask(postgres, first, 1, "2026-03-02")[1]
+    (entity, vector) = query_rows(postgres, first, 1, "2026-03-02")[1]
     assert (vector[known], vector[product]) == (0, 5)
-    (entity, vector) = ask(postgres, first, 3, "2026-03-02")[0]
+    (entity, vector) = query_rows(postgres, first, 3, "2026-03-02")[0]
     assert entity == ["*", "*"]
     assert np.isnan(vector[product])
 
 
-def test_rows_are_taken_in_one_at_a_time(postgres: str) -> None:
+def test_rows_are_staged_one_at_a_time(postgres: str) -> None:
     many = (
         Sale(line, date(2026, 1, 1), f"s{line % 300}", "tea", 1.0, False, None)
         for line in range(30_000)
     )
-    with warehouse(postgres) as house:
+    with warehouse(postgres) as db:
         tracemalloc.start()
-        assert house.stage(many) == 30_000
+        assert db.stage(many) == 30_000
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 2**20
 
 
-def test_what_is_learnt_from_during_a_week_is_one_table(told: Settings, tmp_path: Path) -> None:
-    etl(EtlOptions(write(tmp_path, lines())), told)  # through 2026-03-01, a Sunday
+def test_trainings_within_a_week_have_one_table(settings: Settings, tmp_path: Path) -> None:
+    etl(EtlOptions(write(tmp_path, lines())), settings)  # through 2026-03-01, a Sunday
     found = first_available(
-        [DATASETS[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], told
+        [DATASETS[name] for name in ("sales-warehouse", "sales", "sales-synthetic")], settings
     )
     entry, table = found.entry, found.table
     assert (entry.name, entry.synthetic) == ("sales-warehouse", False)
     monday = DAYS[-1] + timedelta(days=1)
-    etl(EtlOptions(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), told)
-    assert load(DATASETS["sales-warehouse"], told).digest == table.digest
+    etl(EtlOptions(write(tmp_path, [f"{monday},Bremen,tea,9,0,2"])), settings)
+    assert load(DATASETS["sales-warehouse"], settings).digest == table.digest
     assert table.times is not None
     assert table.times.max() == np.datetime64("2026-03-01")
 
 
-def test_generated_sales_in_the_warehouse_are_not_taken_for_real_ones(told: Settings) -> None:
-    with pytest.raises(Unavailable, match="there is no warehouse yet"):
-        of_warehouse(told)
-    etl(EtlOptions(), told)
-    with pytest.raises(Unavailable, match="the warehouse holds generated sales"):
-        of_warehouse(told)
+def test_generated_sales_in_the_warehouse_are_not_used_as_real_ones(settings: Settings) -> None:
+    with pytest.raises(Unavailable, match="the warehouse does not exist"):
+        of_warehouse(settings)
+    etl(EtlOptions(), settings)
+    with pytest.raises(Unavailable, match="the warehouse has generated sales"):
+        of_warehouse(settings)
 
 
-def test_a_mirror_holds_sales_in_the_same_schema(told: Settings, tmp_path: Path) -> None:
+def test_a_mirror_has_sales_in_the_same_schema(settings: Settings, tmp_path: Path) -> None:
     write(tmp_path, lines()).rename(tmp_path / "sales.csv")
-    found = etl(EtlOptions(), told)
+    found = etl(EtlOptions(), settings)
     assert (found["synthetic"], found["inserted"]) == (False, 120)
-    assert len(load(DATASETS["sales"], told)) == 2 * (60 - 28)
+    assert len(load(DATASETS["sales"], settings)) == 2 * (60 - 28)
     (tmp_path / "sales.csv").write_text("\n".join([HEAD, "2026-01-01,Bremen,tea,many,0,2"]))
     with pytest.raises(
         CorruptTable, match=r"sales\.csv line 2, column units: 'many' is not a number from 0"
     ):
-        load(DATASETS["sales"], told)
+        load(DATASETS["sales"], settings)
 
 
-def test_the_command_says_what_it_did_and_when_it_cannot(
-    told: Settings,
+def test_the_command_reports_its_result_or_its_error(
+    settings: Settings,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", told.mlflow_tracking_uri)
-    monkeypatch.setenv("SLIPWAY_DATABASE_URL", str(told.database_url))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", settings.mlflow_tracking_uri)
+    monkeypatch.setenv("SLIPWAY_DATABASE_URL", str(settings.database_url))
     path = write(tmp_path, lines())
     assert main(["etl", "--file", str(path), "--time-zone", "Europe/Berlin"]) == 0
     assert json.loads(capsys.readouterr().out)["inserted"] == 120
     assert main(["etl", "--file", str(write(tmp_path, ["x"]))]) == 3
-    assert "no row fits" in json.loads(capsys.readouterr().out)["reason"]
+    assert "has no valid row" in json.loads(capsys.readouterr().out)["reason"]
     assert main(["etl", "--time-zone", "Mars/Olympus"]) == 2
     assert main(["etl", "--max-rejected", "many"]) == 2
     assert main(["etl", "--file", str(tmp_path / "none.csv")]) == 1
 
 
-def test_a_role_that_may_not_make_it_is_told_what_it_needs(told: Settings, postgres: str) -> None:
+def test_a_role_without_the_right_to_create_gets_the_remedy(
+    settings: Settings, postgres: str
+) -> None:
     with psycopg.connect(postgres) as connection:
         connection.execute("DROP ROLE IF EXISTS reader")
         connection.execute("CREATE ROLE reader LOGIN")
-    poor = told.model_copy(update={"database_url": postgres.replace("//postgres:@", "//reader:@")})
-    assert poor.database_url != postgres
+    unprivileged = settings.model_copy(
+        update={"database_url": postgres.replace("//postgres:@", "//reader:@")}
+    )
+    assert unprivileged.database_url != postgres
     with pytest.raises(WarehouseError, match="give the role the right CREATE on the database"):
-        etl(EtlOptions(), poor)
+        etl(EtlOptions(), unprivileged)
     with pytest.raises(WrongParameter, match="SLIPWAY_DATABASE_URL"):
-        etl(EtlOptions(), told.model_copy(update={"database_url": None}))
+        etl(EtlOptions(), settings.model_copy(update={"database_url": None}))

@@ -1,4 +1,4 @@
-"""The exported graph says what the estimator says, under the signature's names."""
+"""The parity of exported graphs and estimators, with the signature's names."""
 
 from dataclasses import replace
 from typing import Any
@@ -59,7 +59,7 @@ def test_labels_are_equal_and_probabilities_within_the_tolerance(name: str, esti
     )
 
 
-def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> None:
+def test_the_label_of_heart_depends_on_the_threshold() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     outputs = run_onnx(
         export(fitted(task, table, C="0.1"), task.signature).SerializeToString(),
@@ -70,16 +70,18 @@ def test_the_label_of_heart_obeys_the_threshold_and_not_the_likelier_class() -> 
     assert ((outputs["probability"] >= THRESHOLD) & (outputs["probability"] < 0.5)).any()
 
 
-def test_a_graph_that_forgets_the_threshold_fails_the_parity() -> None:
+def test_a_graph_without_the_threshold_fails_the_parity() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     right = fitted(task, table, C="0.1")
-    forgetful = (
+    without_threshold = (
         clone(right)
         .set_params(fixedthresholdclassifier__threshold=0.5)
         .fit(table.features, table.labels)
     )
     with pytest.raises(ParityError, match="labels of the ONNX graph differ"):
-        check_parity(task, Served.of(export(forgetful, task.signature)), right, table.features)
+        check_parity(
+            task, Served.of(export(without_threshold, task.signature)), right, table.features
+        )
 
 
 def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
@@ -95,13 +97,12 @@ def test_every_input_that_may_be_missing_is_filled_inside_the_graph() -> None:
     assert check_parity(task, graph, model, features) < 1e-4
 
 
-def test_boosted_trees_go_left_or_right_in_the_graph_where_a_value_is_missing() -> None:
+def test_boosted_trees_handle_missing_values_in_the_graph() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     features = table.features.copy()
     features[::3, 3:6] = np.nan
-    with threadpool_limits(
-        1
-    ):  # threads of OpenMP that wait for a busy processor are slower than none
+    # On a busy processor, waiting OpenMP threads are slower than a single thread.
+    with threadpool_limits(1):
         model = HistGradientBoostingClassifier(max_iter=20, random_state=0).fit(
             features, table.labels
         )
@@ -144,7 +145,7 @@ def test_a_graph_of_another_fit_fails_the_parity() -> None:
         check_parity(task, Served.of(export(weak, task.signature)), strong, table.features[alike])
 
 
-def test_a_graph_with_the_label_upside_down_fails_the_parity() -> None:
+def test_a_graph_with_an_inverted_label_fails_the_parity() -> None:
     task, table = declared_task("heart"), synthetic_heart()
     wrong = fitted(task, Table.of(table.features, 1 - table.labels), C="0.1")
     right = fitted(task, table, C="0.1")
@@ -157,7 +158,7 @@ def shape(value: onnx.ValueInfoProto) -> list[str | int]:
 
 
 def quantity() -> tuple[Task, Table]:
-    """Units from a whole number (a code) and a price; the truth is a plane with noise."""
+    """Return a task of units from an INT64 code and a price, with a noisy linear truth."""
     random = np.random.default_rng(3)
     code, price = random.integers(0, 5, 200), random.uniform(1, 9, 200)
     inputs = (

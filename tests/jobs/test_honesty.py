@@ -1,4 +1,4 @@
-"""Leaks that are put in on purpose must be found."""
+"""Leaks of held-out data into the training are detected."""
 
 from dataclasses import replace
 
@@ -43,30 +43,30 @@ def test_the_same_rows_are_held_out_whatever_the_order_of_the_file() -> None:
     assert again.test.digest == split_of(PATIENTS).test.digest
 
 
-def test_twins_stay_on_one_side() -> None:
+def test_duplicates_are_in_one_part() -> None:
     twice = joined(PATIENTS, PATIENTS)
     split = split_of(twice)
     check_split(twice, split, BY_PATIENT)
     assert not np.intersect1d(split.train.keys, split.test.keys).size
 
 
-def test_twins_with_different_labels_stay_on_one_side() -> None:
+def test_duplicates_with_different_labels_are_in_one_part() -> None:
     twice = joined(PATIENTS, replace(PATIENTS, labels=1 - PATIENTS.labels))
     check_split(twice, split_of(twice), BY_PATIENT)
 
 
-def test_a_row_that_is_also_in_the_training_data_is_found() -> None:
+def test_a_held_out_row_in_the_training_data_is_detected() -> None:
     split = split_of(PATIENTS)
     leaky = replace(split, train=joined(split.train, split.test.take(np.arange(3))))
     with pytest.raises(
-        Leakage, match="3 rows or subjects of the held-out data have a twin in the training data"
+        Leakage, match="3 rows or subjects of the held-out data are in the training data too"
     ):
         check_split(PATIENTS, leaky, BY_PATIENT)
 
 
-def test_a_row_that_was_lost_is_found() -> None:
+def test_a_lost_row_is_detected() -> None:
     split = split_of(PATIENTS)
-    with pytest.raises(Leakage, match="are not, taken together, the rows of the dataset"):
+    with pytest.raises(Leakage, match="together are not the rows of the dataset"):
         check_split(
             PATIENTS,
             replace(split, train=split.train.take(np.arange(5, len(split.train)))),
@@ -74,17 +74,17 @@ def test_a_row_that_was_lost_is_found() -> None:
         )
 
 
-def test_values_imputed_from_all_rows_before_the_split_are_found() -> None:
+def test_an_imputation_before_the_split_is_detected() -> None:
     split = split_of(PATIENTS)
     imputer = SimpleImputer(strategy="mean").fit(PATIENTS.features)
     filled = replace(
         split.train, features=imputer.transform(split.train.features).astype(np.float32)
     )
-    with pytest.raises(Leakage, match="something was fitted on them before the split"):
+    with pytest.raises(Leakage, match="they were transformed before the split"):
         check_split(PATIENTS, replace(split, train=filled), BY_PATIENT)
 
 
-def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
+def test_an_imputer_fitted_on_all_rows_is_detected() -> None:
     task = declared_task("heart")
     (estimator,) = task.candidates(parse_parameters(task, {"C": "0.1"})).values()
     split = split_of(PATIENTS)
@@ -98,12 +98,12 @@ def test_an_imputer_that_was_fitted_on_all_rows_is_found() -> None:
     leaky = clone(estimator)
     leaky.steps = [*preparation.steps, ("logisticregression", classifier)]
     with pytest.raises(
-        Leakage, match="fitted anew on the training rows alone, the model gives other predictions"
+        Leakage, match="a second fit on the training rows alone has other predictions"
     ):
         check_fit(task, leaky, split.train)
 
 
-def test_an_estimator_that_saw_the_held_out_rows_is_found() -> None:
+def test_an_estimator_fitted_on_held_out_rows_is_detected() -> None:
     task = declared_task("heart")
     (estimator,) = task.candidates(
         parse_parameters(task, {"estimator": "forest", "trees": "10"})
@@ -114,8 +114,8 @@ def test_an_estimator_that_saw_the_held_out_rows_is_found() -> None:
         )
 
 
-def test_cross_validation_keeps_twins_in_one_fold() -> None:
-    """With labels that are noise, twins in two folds would let a forest look clever."""
+def test_duplicates_are_in_one_fold_of_a_cross_validation() -> None:
+    """Use random labels, with which duplicates in two folds would raise the score of a forest."""
     random = np.random.default_rng(0)
     noise = Table.of(PATIENTS.features, random.integers(0, 2, len(PATIENTS)))
     task = declared_task("heart")
@@ -126,10 +126,10 @@ def test_cross_validation_keeps_twins_in_one_fold() -> None:
 
 
 RECORDS = np.arange(len(PATIENTS)) % 20
-"""As if the rows were of twenty subjects."""
+"""Numbers of twenty subjects."""
 
 
-def test_all_rows_of_a_subject_are_on_one_side() -> None:
+def test_all_rows_of_a_subject_are_in_one_part() -> None:
     table = Table.of(PATIENTS.features, PATIENTS.labels, groups=RECORDS.tolist())
     split = split_of(table)
     check_split(table, split, BY_PATIENT)
@@ -137,8 +137,8 @@ def test_all_rows_of_a_subject_are_on_one_side() -> None:
     assert not np.intersect1d(split.train.groups, split.test.groups).size
 
 
-def test_which_subjects_are_held_out_does_not_follow_from_the_order_of_their_names() -> None:
-    """Numbers of records are often in the order of the years, or of the kind of patient."""
+def test_held_out_subjects_do_not_depend_on_the_order_of_their_names() -> None:
+    """Numbers of records are often ordered by year or by kind of patient."""
     table = Table.of(
         PATIENTS.features, PATIENTS.labels, groups=[f"{record:03d}" for record in RECORDS]
     )
@@ -146,15 +146,17 @@ def test_which_subjects_are_held_out_does_not_follow_from_the_order_of_their_nam
     assert held_out.min() < 10 <= held_out.max()
 
 
-def test_rows_of_one_subject_on_both_sides_are_found() -> None:
+def test_a_subject_in_both_parts_is_detected() -> None:
     table = Table.of(PATIENTS.features, PATIENTS.labels, groups=RECORDS.tolist())
     shuffled = np.random.default_rng(0).permutation(len(table))
     leaky = Split(table.take(shuffled[90:]), table.take(shuffled[:90]), "rows at random")
-    with pytest.raises(Leakage, match="20 rows or subjects of the held-out data have a twin"):
+    with pytest.raises(
+        Leakage, match="20 rows or subjects of the held-out data are in the training"
+    ):
         check_split(table, leaky, BY_PATIENT)
 
 
-def test_a_class_that_only_some_subjects_have_is_in_both_parts() -> None:
+def test_a_class_of_few_subjects_is_in_both_parts() -> None:
     labels = np.where(
         np.isin(RECORDS, (3, 5, 7, 11)) & (np.arange(len(RECORDS)) % 3 == 0), 2, PATIENTS.labels
     )
@@ -177,12 +179,11 @@ def test_the_last_days_are_held_out() -> None:
     assert "from 2026-04-03" in split.rule
 
 
-def test_a_later_day_in_the_training_data_is_found() -> None:
+def test_a_later_day_in_the_training_data_is_detected() -> None:
     split = LATER.hold_out(SALES, Quantity(), "day")
     leaky = Split(SALES.take(np.arange(20, 120)), SALES.take(np.arange(20)), split.rule)
     with pytest.raises(
-        Leakage,
-        match="training rows reach to 2026-04-30, and the held-out data begin on 2026-01-01",
+        Leakage, match="training rows end on 2026-04-30, but the held-out data begin on 2026-01-01"
     ):
         check_split(SALES, leaky, LATER)
 
@@ -195,7 +196,7 @@ def test_each_fold_is_scored_on_days_after_those_that_it_was_fitted_on() -> None
         assert len(scoring) == 14
 
 
-def test_rows_without_a_day_cannot_be_parted_by_time() -> None:
+def test_rows_without_a_day_cannot_be_split_by_time() -> None:
     with pytest.raises(Leakage, match="the rows have no day"):
         LATER.hold_out(PATIENTS, Classes(2), "patient")
 

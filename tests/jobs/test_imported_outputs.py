@@ -1,4 +1,4 @@
-"""What is derived of a model file, or declared for it, is compared with what the model answers."""
+"""Signatures of imported models, derived or declared, compared with the model's outputs."""
 
 import json
 import warnings
@@ -30,7 +30,7 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.imports.estimator import of_skops
 from slipway_jobs.imports.graph import of_onnx
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import made_up, request_of
+from slipway_jobs.imports.rows import generate_rows, request_of
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)
@@ -39,7 +39,7 @@ ANIMALS = np.array(["dog", "cat", "emu"])[LABELS]
 WORDS = ["good day", "bad day", "ok good", "bad bad"]
 
 
-def dumped(folder: Path, estimator: Any) -> Path:
+def saved_skops(folder: Path, estimator: Any) -> Path:
     skops.io.dump(estimator, folder / "model.skops")
     return folder / "model.skops"
 
@@ -86,7 +86,7 @@ TEXT = [{"name": "text", "datatype": "BYTES"}]
 @pytest.mark.parametrize(
     "kind", [TensorProto.STRING, TensorProto.FLOAT, TensorProto.UINT64, TensorProto.BOOL]
 )
-def test_inputs_of_every_shape_and_kind_have_made_up_rows_and_an_example(
+def test_inputs_of_every_shape_and_kind_have_generated_rows_and_an_example(
     tmp_path: Path, kind: int, shape: list[Any]
 ) -> None:
     model = of_onnx(
@@ -94,13 +94,13 @@ def test_inputs_of_every_shape_and_kind_have_made_up_rows_and_an_example(
         None,
         None,
     )
-    rows = made_up(model.signature, rows=2)
+    rows = generate_rows(model.signature, rows=2)
     model.check_rows(rows)
     model.check_answer(rows)
     assert model.signature.check(parse_request(request_of(model.signature, rows)).inputs) == 1
 
 
-def test_an_example_of_a_text_is_taken(tmp_path: Path) -> None:
+def test_an_example_of_a_text_is_accepted(tmp_path: Path) -> None:
     path = graph(
         tmp_path,
         [("Identity", ["t"], ["y"])],
@@ -124,7 +124,7 @@ def test_a_classifiers_dictionaries_become_a_vector_that_names_its_classes(tmp_p
 
 
 def with_class_names(folder: Path) -> Path:
-    """The converter writes the names of the classes as an output of their own when asked to."""
+    """Return a graph with the class names as an output, an option of the converter."""
     nodes = [("Identity", ["x"], ["y"]), ("Identity", ["names"], ["class_labels"])]
     outputs = [("y", TensorProto.FLOAT, ["n", 3]), ("class_labels", TensorProto.INT64, [3])]
     return graph(
@@ -132,25 +132,22 @@ def with_class_names(folder: Path) -> Path:
     )
 
 
-def test_an_output_that_does_not_depend_on_the_rows_is_left_out_and_the_card_says_so(
-    tmp_path: Path,
-) -> None:
+def test_an_output_that_is_not_per_row_is_left_out_and_named_on_the_card(tmp_path: Path) -> None:
     model = of_onnx(with_class_names(tmp_path), None, None)
     assert columns(model) == [("x", "FP32", (3,)), ("y", "FP32", (3,))]
     assert (
-        model.origin
-        == "An ONNX file, served without what does not depend on the rows: class_labels."
+        model.origin == "An ONNX file, served without outputs that are not per row: class_labels."
     )
     model = of_onnx(
         with_class_names(tmp_path),
         signature([THREE[0] | {"name": "x"}], THREE[0] | {"name": "y"}),
         None,
     )
-    assert model.origin == "An ONNX file, served as it is."
+    assert model.origin == "An ONNX file, served unchanged."
 
 
-def test_an_output_that_does_not_depend_on_the_rows_cannot_be_asked_for(tmp_path: Path) -> None:
-    wanted = signature([THREE[0] | {"name": "x"}], {"name": "class_labels", "datatype": "INT64"})
+def test_an_output_that_is_not_per_row_cannot_be_declared(tmp_path: Path) -> None:
+    declared = signature([THREE[0] | {"name": "x"}], {"name": "class_labels", "datatype": "INT64"})
     with pytest.raises(
         Refused,
         match=(
@@ -158,10 +155,10 @@ def test_an_output_that_does_not_depend_on_the_rows_cannot_be_asked_for(tmp_path
             r"the"
         ),
     ):
-        of_onnx(with_class_names(tmp_path), wanted, None)
+        of_onnx(with_class_names(tmp_path), declared, None)
 
 
-def test_two_names_of_classes_are_no_rows_although_two_rows_are_tried(tmp_path: Path) -> None:
+def test_two_class_names_are_not_taken_for_two_trial_rows(tmp_path: Path) -> None:
     nodes = [("Identity", ["x"], ["y"]), ("Identity", ["names"], ["class_labels"])]
     outputs = [("y", TensorProto.FLOAT, ["n", 2]), ("class_labels", TensorProto.INT64, [2])]
     path = graph(
@@ -171,22 +168,22 @@ def test_two_names_of_classes_are_no_rows_although_two_rows_are_tried(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("nodes", "output", "said"),
+    ("nodes", "output", "reason"),
     [
         ([("Reshape", ["x", "flat"], ["y"])], ["m"], r"output 'y' has the shape \[9\] for 3 rows"),
         (
             [("Transpose", ["x"], ["t"]), ("MatMul", ["x", "t"], ["y"])],
             ["n", "m"],
             (
-                r"output 'y' of a row has the shape \[2\] or \[3\] by the number of rows: rows "
-                r"must stand alone"
+                r"output 'y' of a row has the shape \[2\] or \[3\], depending on the number of "
+                r"rows: rows must be independent"
             ),
         ),
     ],
     ids=["flattened", "each-with-each"],
 )
-def test_rows_that_do_not_come_back_as_rows_are_refused(
-    tmp_path: Path, nodes: list[Any], output: list[Any], said: str
+def test_outputs_that_are_not_per_row_are_refused(
+    tmp_path: Path, nodes: list[Any], output: list[Any], reason: str
 ) -> None:
     path = graph(
         tmp_path,
@@ -195,25 +192,29 @@ def test_rows_that_do_not_come_back_as_rows_are_refused(
         [("y", TensorProto.FLOAT, output)],
         flat=np.array([-1]),
     )
-    with pytest.raises(Refused, match=said):
+    with pytest.raises(Refused, match=reason):
         of_onnx(path, None, None)
 
 
-@pytest.mark.parametrize("as_it_is", [False, True], ids=["graph", "estimator"])
+@pytest.mark.parametrize("serve_estimator", [False, True], ids=["graph", "estimator"])
 def test_a_regressor_of_two_targets_is_served_as_a_vector_of_two(
-    tmp_path: Path, as_it_is: bool
+    tmp_path: Path, serve_estimator: bool
 ) -> None:
     fitted = LinearRegression().fit(FEATURES, np.c_[FEATURES @ [1, 2, 3], FEATURES @ [100, 0, 0]])
-    model = of_skops(dumped(tmp_path, fitted), None, None, None, as_it_is=as_it_is)
-    assert model.form is (ArtifactFormat.SKOPS if as_it_is else ArtifactFormat.ONNX)
+    model = of_skops(
+        saved_skops(tmp_path, fitted), None, None, None, serve_estimator=serve_estimator
+    )
+    assert model.form is (ArtifactFormat.SKOPS if serve_estimator else ArtifactFormat.ONNX)
     assert columns(model) == [("features", "FP32", (3,)), ("value", "FP32", (2,))]
     np.testing.assert_allclose(
-        model.answer({"features": FEATURES[:2]})["value"], fitted.predict(FEATURES[:2]), rtol=1e-3
+        model.predict_rows({"features": FEATURES[:2]})["value"],
+        fitted.predict(FEATURES[:2]),
+        rtol=1e-3,
     )
 
 
 def test_a_scalar_declared_for_two_targets_is_refused(tmp_path: Path) -> None:
-    path = dumped(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, :2]))
+    path = saved_skops(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, :2]))
     with pytest.raises(
         Refused,
         match=(
@@ -228,7 +229,7 @@ def test_a_scalar_declared_for_two_targets_is_refused(tmp_path: Path) -> None:
     "fitted", [KMeans(3, n_init=1), GaussianMixture(3)], ids=lambda each: type(each).__name__
 )
 def test_clusters_are_served_as_a_graph(tmp_path: Path, fitted: Any) -> None:
-    model = of_skops(dumped(tmp_path, fitted.fit(FEATURES)), None, None, None)
+    model = of_skops(saved_skops(tmp_path, fitted.fit(FEATURES)), None, None, None)
     assert (model.form, columns(model)[1:]) == (ArtifactFormat.ONNX, [("value", "FP32", ())])
 
 
@@ -248,7 +249,9 @@ def test_classes_of_an_estimator_are_named(
     names: tuple[str, ...],
     codes: dict[int, str] | None,
 ) -> None:
-    model = of_skops(dumped(tmp_path, LogisticRegression().fit(FEATURES, labels)), None, None, None)
+    model = of_skops(
+        saved_skops(tmp_path, LogisticRegression().fit(FEATURES, labels)), None, None, None
+    )
     label, probabilities = model.signature.outputs
     assert (label.datatype, label.codes, probabilities.classes) == (datatype, codes, names)
     assert (probabilities.minimum, probabilities.maximum) == (0, 1)
@@ -256,11 +259,11 @@ def test_classes_of_an_estimator_are_named(
 
 
 @pytest.mark.parametrize(
-    ("outputs", "said"),
+    ("outputs", "reason"),
     [
         (
             [{"name": "label", "datatype": "INT64"}],
-            "output 'label' is 'cat'; the signature says INT64",
+            "output 'label' is 'cat'; the signature has INT64",
         ),
         (
             [
@@ -272,27 +275,27 @@ def test_classes_of_an_estimator_are_named(
     ],
     ids=["datatype", "classes"],
 )
-def test_outputs_that_are_not_the_estimators_are_refused(
-    tmp_path: Path, outputs: list[dict[str, Any]], said: str
+def test_outputs_that_do_not_match_the_estimator_are_refused(
+    tmp_path: Path, outputs: list[dict[str, Any]], reason: str
 ) -> None:
-    path = dumped(tmp_path, LogisticRegression().fit(FEATURES, ANIMALS))
-    with pytest.raises(Refused, match=said):
+    path = saved_skops(tmp_path, LogisticRegression().fit(FEATURES, ANIMALS))
+    with pytest.raises(Refused, match=reason):
         of_skops(path, signature(THREE, *outputs), None, None)
 
 
-def test_a_value_that_is_no_whole_number_is_not_cut_to_one(tmp_path: Path) -> None:
-    path = dumped(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, 0]))
-    with pytest.raises(Refused, match="the signature says INT64; correct the --signature"):
+def test_a_value_that_is_no_integer_is_not_truncated(tmp_path: Path) -> None:
+    path = saved_skops(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, 0]))
+    with pytest.raises(Refused, match="the signature has INT64; correct the --signature"):
         of_skops(path, signature(THREE, {"name": "value", "datatype": "INT64"}), None, None)
 
 
-def test_declared_codes_are_compared_with_the_answer(tmp_path: Path) -> None:
-    wanted = signature(THREE, {"name": "label", "datatype": "INT64", "codes": {7: "seven"}})
+def test_declared_codes_are_compared_with_the_outputs(tmp_path: Path) -> None:
+    declared = signature(THREE, {"name": "label", "datatype": "INT64", "codes": {7: "seven"}})
     model = of_skops(
-        dumped(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), wanted, None, None
+        saved_skops(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), declared, None, None
     )
     with pytest.raises(Refused, match="which is not one of the codes 7: correct the signature"):
-        model.check_answer(made_up(model.signature, rows=1))
+        model.check_answer(generate_rows(model.signature, rows=1))
 
 
 @pytest.mark.parametrize(
@@ -300,20 +303,20 @@ def test_declared_codes_are_compared_with_the_answer(tmp_path: Path) -> None:
     [TfidfVectorizer(), HashingVectorizer(n_features=16)],
     ids=lambda each: type(each).__name__,
 )
-def test_a_pipeline_of_texts_is_served_as_it_is(tmp_path: Path, vectorizer: Any) -> None:
+def test_a_pipeline_of_texts_is_served_directly(tmp_path: Path, vectorizer: Any) -> None:
     fitted = make_pipeline(vectorizer, LogisticRegression()).fit(WORDS, [1, 0, 1, 0])
-    model = of_skops(dumped(tmp_path, fitted), None, None, None)
+    model = of_skops(saved_skops(tmp_path, fitted), None, None, None)
     assert (model.form, columns(model)[0]) == (ArtifactFormat.SKOPS, ("text", "BYTES", ()))
-    given = model.answer({"text": np.array(["bad", "a good day"], object)})
+    given = model.predict_rows({"text": np.array(["bad", "a good day"], object)})
     assert given["label"].tolist() == fitted.predict(["bad", "a good day"]).tolist()
-    wanted = signature(TEXT, {"name": "label", "datatype": "INT64"})
-    assert of_skops(dumped(tmp_path, fitted), wanted, None, None).signature == wanted
+    declared = signature(TEXT, {"name": "label", "datatype": "INT64"})
+    assert of_skops(saved_skops(tmp_path, fitted), declared, None, None).signature == declared
     with pytest.raises(
         Refused,
         match="the estimator takes texts; the signature must have one input, BYTES, a scalar",
     ):
         of_skops(
-            dumped(tmp_path, fitted),
+            saved_skops(tmp_path, fitted),
             signature(THREE, {"name": "label", "datatype": "INT64"}),
             None,
             None,
@@ -321,47 +324,47 @@ def test_a_pipeline_of_texts_is_served_as_it_is(tmp_path: Path, vectorizer: Any)
 
 
 @pytest.mark.parametrize(
-    ("estimator", "said"),
+    ("estimator", "reason"),
     [
         (make_pipeline(TfidfVectorizer(), LogisticRegression()), "the estimator is not fitted"),
         (
             StandardScaler().fit(FEATURES),
             "StandardScaler does not predict: save the whole pipeline",
         ),
-        ({"weights": [1, 2]}, "holds dict, which is no estimator"),
+        ({"weights": [1, 2]}, "contains dict, which is not an estimator"),
         (
             RandomForestClassifier(2).fit(FEATURES, np.c_[LABELS, LABELS]),
-            "classifies 2 things at once",
+            "has 2 classification outputs",
         ),
     ],
     ids=["unfitted", "transformer", "no-estimator", "two-labels"],
 )
-def test_what_does_not_predict_one_thing_is_refused(
-    tmp_path: Path, estimator: Any, said: str
+def test_an_object_without_one_prediction_per_row_is_refused(
+    tmp_path: Path, estimator: Any, reason: str
 ) -> None:
-    with pytest.raises(Refused, match=said):
-        of_skops(dumped(tmp_path, estimator), None, None, None)
+    with pytest.raises(Refused, match=reason):
+        of_skops(saved_skops(tmp_path, estimator), None, None, None)
 
 
-def test_categories_cannot_be_made_up_so_an_example_stands_for_them(tmp_path: Path) -> None:
+def test_an_example_replaces_generated_categories(tmp_path: Path) -> None:
     frame = pd.DataFrame({"work": ["Private", "State"] * 45, "age": FEATURES[:, 0]})
     encoded = ColumnTransformer([("c", OneHotEncoder(), ["work"])], remainder="passthrough")
-    path = dumped(tmp_path, make_pipeline(encoded, LogisticRegression()).fit(frame, LABELS > 1))
+    path = saved_skops(
+        tmp_path, make_pipeline(encoded, LogisticRegression()).fit(frame, LABELS > 1)
+    )
     inputs = [{"name": "work", "datatype": "BYTES"}, {"name": "age", "datatype": "FP32"}]
-    wanted = signature(
+    declared = signature(
         inputs, {"name": "probability", "datatype": "FP32", "minimum": 0, "maximum": 1}
     )
-    with pytest.raises(
-        Refused, match=r"Found unknown categories.*or give an --example that it answers"
-    ):
-        of_skops(path, wanted, None, None)
+    with pytest.raises(Refused, match=r"Found unknown categories.*or give a valid --example"):
+        of_skops(path, declared, None, None)
     tensors = [
         each | {"shape": [1], "data": [value]}
         for each, value in zip(inputs, ("State", 40.0), strict=True)
     ]
-    model = of_skops(path, wanted, json.dumps({"inputs": tensors}).encode(), None)
+    model = of_skops(path, declared, json.dumps({"inputs": tensors}).encode(), None)
     assert model.form is ArtifactFormat.SKOPS
-    assert "no rows were given on which a graph can be compared with it" in model.origin
+    assert "no rows were given to compare a graph with it" in model.origin
 
 
 Older = Callable[[Any], Path]
@@ -369,25 +372,23 @@ Older = Callable[[Any], Path]
 
 @pytest.fixture
 def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Older:
-    """Save an estimator as scikit-learn 1.3.2 does, which writes its version into every
-    estimator.
-    """
+    """``older(estimator)`` saves an estimator with the version of scikit-learn 1.3.2."""
 
     def save(estimator: Any) -> Path:
         with monkeypatch.context() as patch:
             patch.setattr("sklearn.base.__version__", "1.3.2")
-            return dumped(tmp_path, estimator)
+            return saved_skops(tmp_path, estimator)
 
     return save
 
 
 BOTH = (
-    f"saved by scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may make something "
-    "else of it"
+    "saved by scikit-learn 1.3.2, and predictions may differ with scikit-learn "
+    f"{sklearn.__version__}"
 )
 
 
-def test_what_an_older_scikit_learn_saved_is_refused_with_both_versions_and_the_remedy(
+def test_an_estimator_of_an_older_scikit_learn_is_refused_with_both_versions_and_the_remedy(
     older: Older,
 ) -> None:
     path = older(make_pipeline(StandardScaler(), LogisticRegression()).fit(FEATURES, LABELS))
@@ -398,32 +399,32 @@ def test_what_an_older_scikit_learn_saved_is_refused_with_both_versions_and_the_
         of_skops(path, None, None, None)
 
 
-def test_what_an_older_scikit_learn_saved_is_served_when_expected_rows_prove_it(
+def test_an_estimator_of_an_older_scikit_learn_is_served_when_expected_rows_verify_it(
     older: Older, tmp_path: Path
 ) -> None:
     fitted = DummyRegressor().fit(FEATURES, FEATURES[:, 0])
     np.savez(tmp_path / "expected.npz", features=FEATURES, value=fitted.predict(FEATURES))
     model = of_skops(older(fitted), None, None, tmp_path / "expected.npz")
     assert BOTH in model.caveat
-    with warnings.catch_warnings():  # written anew, it is of this version
+    with warnings.catch_warnings():  # saved again, it has this version
         warnings.simplefilter("error")
         skops.io.loads(model.content)
 
 
-def test_a_tree_that_gives_no_probabilities_is_refused(older: Older, tmp_path: Path) -> None:
-    """Up to scikit-learn 1.3 a tree had numbers of rows where it has shares of them since."""
+def test_a_tree_without_valid_probabilities_is_refused(older: Older, tmp_path: Path) -> None:
+    """Up to scikit-learn 1.3, a tree had counts of rows instead of shares."""
     fitted = RandomForestClassifier(1, max_depth=2, random_state=0).fit(FEATURES, LABELS > 1)
     tree = fitted.estimators_[0].tree_
     tree.value[...] = tree.value * tree.n_node_samples[:, None, None]
     np.savez(tmp_path / "expected.npz", features=FEATURES, probability=np.full(90, 0.5))
     with pytest.raises(
-        Refused, match=f"predict_proba gives .* no probabilities; model.skops was {BOTH}"
+        Refused, match=f"predict_proba returns .* not probabilities; model.skops was {BOTH}"
     ):
         of_skops(older(fitted), None, None, tmp_path / "expected.npz")
 
 
 def wrong_graph(scope: Any, operator: Any, container: Any) -> None:
-    """A converter with an error in it: every value is 1 too large."""
+    """Convert with an error: every value is 1 too large."""
     one, axes, first = (scope.get_unique_variable_name(name) for name in ("one", "axes", "first"))
     container.add_initializer(one, TensorProto.FLOAT, [1], [1.0])
     container.add_initializer(axes, TensorProto.INT64, [1], [1])
@@ -442,10 +443,10 @@ def wrong_graph(scope: Any, operator: Any, container: Any) -> None:
 
 
 class Summing(LinearRegression):  # type: ignore[misc]  # scikit-learn comes without types
-    """An estimator of its own class, so that a converter of its own does not outlive the test."""
+    """An estimator of its own class, so that its converter does not outlive the test."""
 
 
-def test_a_graph_that_says_something_else_is_refused_and_not_replaced(
+def test_a_graph_with_other_outputs_is_refused_and_not_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slipway_jobs.imports.estimator.SKOPS_TRUSTED", (f"{__name__}.Summing",))
@@ -454,41 +455,39 @@ def test_a_graph_that_says_something_else_is_refused_and_not_replaced(
         operator.outputs[0].type = FloatTensorType([None, 1])
 
     update_registered_converter(Summing, "TestSumming", shape, wrong_graph, overwrite=True)
-    path = dumped(tmp_path, Summing().fit(FEATURES, FEATURES[:, 0]))
+    path = saved_skops(tmp_path, Summing().fit(FEATURES, FEATURES[:, 0]))
     with pytest.raises(
         Refused,
         match=r"parity is broken: output 'value'.*by --expected, or serve .* by --format skops",
     ):
         of_skops(path, None, None, None)
-    assert of_skops(path, None, None, None, as_it_is=True).form is ArtifactFormat.SKOPS
+    assert of_skops(path, None, None, None, serve_estimator=True).form is ArtifactFormat.SKOPS
 
 
-def test_a_missing_converter_and_one_that_fails_are_told_apart_on_the_card(tmp_path: Path) -> None:
+def test_the_card_distinguishes_a_missing_converter_from_a_failing_one(tmp_path: Path) -> None:
     model = of_skops(
-        dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])), None, None, None
+        saved_skops(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])), None, None, None
     )
-    assert "ONNX does not say it (Unable to find a shape calculator for type" in model.origin
+    assert "it has no ONNX graph (Unable to find a shape calculator for type" in model.origin
     model = of_skops(
-        dumped(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])),
+        saved_skops(tmp_path, DummyRegressor().fit(FEATURES, FEATURES[:, 0])),
         None,
         None,
         None,
-        as_it_is=True,
+        serve_estimator=True,
     )
-    assert model.origin == "A scikit-learn estimator in skops, served as it is."
+    assert model.origin == "A scikit-learn estimator in skops, served directly."
 
 
-def test_an_error_of_our_own_is_not_taken_for_a_missing_converter(
+def test_an_internal_error_is_not_reported_as_a_missing_converter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What onnx's checker finds wrong with the graph that is made around the converter's is an
-    error of this program.
-    """
+    """Raise the error of an ill-formed graph around the converter's, an error of this program."""
 
     def broken(*_: Any, **__: Any) -> None:
         raise AssertionError("the graph is ill-formed")
 
     monkeypatch.setattr("onnx.checker.check_model", broken)
-    path = dumped(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, 0]))
+    path = saved_skops(tmp_path, LinearRegression().fit(FEATURES, FEATURES[:, 0]))
     with pytest.raises(AssertionError, match="ill-formed"):
         of_skops(path, None, None, None)

@@ -1,4 +1,4 @@
-"""Models that were made elsewhere, registered with a real MLflow."""
+"""Registration of external models with a real MLflow server."""
 
 import hashlib
 import json
@@ -66,8 +66,9 @@ def graph(
 
 
 def conv_net(height: object = 8) -> Proto:
-    """As networks for ImageNet are: a convolution, a pool over the whole image, a linear layer,
-    softmax; and the best class.
+    """Return a network like those for ImageNet, with the best class as an output.
+
+    It has a convolution, a pool over the whole image, a linear layer and softmax.
     """
     weights = {
         "w": RANDOM.normal(size=(4, 3, 3, 3)).astype(np.float32),
@@ -102,7 +103,7 @@ def saved(folder: Path, model: Proto, name: str = "model.onnx") -> str:
     return str(folder / name)
 
 
-def dumped(folder: Path, estimator: Any) -> str:
+def saved_skops(folder: Path, estimator: Any) -> str:
     skops.io.dump(estimator, folder / "model.skops")
     return str(folder / "model.skops")
 
@@ -112,9 +113,7 @@ Import = Callable[..., tuple[dict[str, Any], Path]]
 
 @pytest.fixture
 def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
-    """``imported(name, file, …)`` registers; the result, and the folder of the artifact,
-    checked.
-    """
+    """``imported(name, file, …)`` registers a model and returns the result and the artifact."""
 
     def run(name: str, file: str, **more: Any) -> tuple[dict[str, Any], Path]:
         result = register(RegistrationRequest(name, file, **more), settings, tracking)
@@ -128,7 +127,7 @@ def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
 
 
 def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> str:
-    """Why it is refused, in one line, with nothing registered."""
+    """Return the one-line reason of a rejected registration; nothing is registered."""
     with pytest.raises(JobError) as caught:
         register(RegistrationRequest("never", file, **more), settings, tracking)
     assert tracking.aliased("never", "champion") is None
@@ -164,9 +163,9 @@ def test_a_network_for_images_is_imported_without_code(
     assert "Names what is shown." in card
     assert "compared with expected.npz on 5 rows" in card
     assert "an image of 8 x 8" in card
-    told = json.loads((folder / "provenance.json").read_text())["import"]
-    assert told["sha256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
-    assert (told["by"], told["licence"], told["source"], told["file"]) == (
+    recorded = json.loads((folder / "provenance.json").read_text())["import"]
+    assert recorded["sha256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
+    assert (recorded["by"], recorded["licence"], recorded["source"], recorded["file"]) == (
         "ada",
         "Apache-2.0",
         "a paper",
@@ -174,7 +173,7 @@ def test_a_network_for_images_is_imported_without_code(
     )
 
 
-def test_without_a_signature_one_is_found_by_trial(imported: Import, tmp_path: Path) -> None:
+def test_a_missing_signature_is_derived_by_trial(imported: Import, tmp_path: Path) -> None:
     model = to_onnx(LogisticRegression().fit(FEATURES, LABELS), FEATURES[:1])
     result, folder = imported("by-trial", saved(tmp_path, model))
     signature = Signature.model_validate_json((folder / "signature.json").read_bytes())
@@ -182,12 +181,13 @@ def test_without_a_signature_one_is_found_by_trial(imported: Import, tmp_path: P
         ("X", (3,)), ("output_label", ()), ("output_probability", (3,)),
     ]  # fmt: skip
     assert result["parity"] is None
-    assert "compared with nothing" in (folder / "model_card.md").read_text()
+    assert (
+        "not verified, because no expected outputs were given"
+        in (folder / "model_card.md").read_text()
+    )
 
 
-def test_an_estimator_is_served_as_the_graph_that_says_the_same(
-    imported: Import, tmp_path: Path
-) -> None:
+def test_an_estimator_is_served_as_an_equivalent_graph(imported: Import, tmp_path: Path) -> None:
     table = pd.DataFrame(FEATURES, columns=["age", "height", "weight"])
     forest = RandomForestClassifier(10, random_state=0).fit(table, LABELS > 0)
     expected = table.assign(
@@ -195,7 +195,7 @@ def test_an_estimator_is_served_as_the_graph_that_says_the_same(
     )
     expected.to_csv(tmp_path / "expected.csv", index=False)
     result, folder = imported(
-        "forest", dumped(tmp_path, forest), expected=str(tmp_path / "expected.csv")
+        "forest", saved_skops(tmp_path, forest), expected=str(tmp_path / "expected.csv")
     )
     assert (result["format"], result["parity"]["rows"]) == ("onnx", 80)
     assert (folder / "model.onnx").is_file()
@@ -203,28 +203,28 @@ def test_an_estimator_is_served_as_the_graph_that_says_the_same(
     assert [tensor.name for tensor in example.inputs] == ["age", "height", "weight"]
 
 
-def test_what_onnx_cannot_say_is_served_as_skops(imported: Import, tmp_path: Path) -> None:
+def test_an_estimator_without_a_graph_is_served_as_skops(imported: Import, tmp_path: Path) -> None:
     mean = DummyRegressor().fit(FEATURES, FEATURES[:, 0])
-    result, folder = imported("dummy", dumped(tmp_path, mean))
+    result, folder = imported("dummy", saved_skops(tmp_path, mean))
     assert result["format"] == ArtifactFormat.SKOPS
     assert (folder / "model.skops").read_bytes() == (tmp_path / "model.skops").read_bytes()
-    assert "ONNX does not say it" in (folder / "model_card.md").read_text()
+    assert "it has no ONNX graph" in (folder / "model_card.md").read_text()
 
 
-def test_a_regressor_is_compared_on_made_up_rows_when_none_are_given(
+def test_a_regressor_is_compared_on_generated_rows_by_default(
     imported: Import, tmp_path: Path
 ) -> None:
     line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
-    result, _ = imported("line", dumped(tmp_path, line))
+    result, _ = imported("line", saved_skops(tmp_path, line))
     assert result["format"] == "onnx"
     assert (result["parity"]["against"], result["parity"]["rows"]) == (
-        "the estimator, on made-up rows",
+        "the estimator, on generated rows",
         256,
     )
 
 
 def sequence() -> Proto:
-    """A graph with a list of tensors beside a tensor."""
+    """Return a graph with a list of tensors and a tensor as outputs."""
     nodes = [
         helper.make_node("SplitToSequence", ["x"], ["y"], axis=1),
         helper.make_node("Identity", ["x"], ["z"]),
@@ -244,7 +244,7 @@ def external() -> Proto:
 
 
 def mixing() -> Proto:
-    """Takes the mean of the rows away, as a normalisation that was left in training does."""
+    """Return a graph that subtracts the mean of the rows, like a normalisation in training mode."""
     nodes = [
         helper.make_node("ReduceMean", ["x", "axes"], ["mean"]),
         helper.make_node("Sub", ["x", "mean"], ["y"]),
@@ -259,7 +259,7 @@ def mixing() -> Proto:
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "reason"),
     [
         (
             plain([1, 3]),
@@ -274,13 +274,13 @@ def mixing() -> Proto:
         ),
         (
             plain(["n", 3], opset=99),
-            "model.onnx cannot be run: it asks for opset 99 of ai.onnx; ONNX Runtime",
+            "model.onnx cannot be run: it requires opset 99 of ai.onnx; ONNX Runtime",
         ),
         (plain(["n", 3], "NoSuchOperator"), "NoSuchOperator"),
         (plain(["n", 3], kind=TensorProto.COMPLEX64), "model.onnx cannot be run"),
-        (sequence(), "output 'y' of the graph is no tensor: V2 has nothing for sequences and maps"),
-        (external(), "model.onnx keeps its weights in other files"),
-        (mixing(), "output 'y' of a row changes with the rows beside it"),
+        (sequence(), "output 'y' of the graph is not a tensor: V2 has no sequences or maps"),
+        (external(), "model.onnx has its weights in other files"),
+        (mixing(), "output 'y' of a row depends on other rows"),
         (plain(["n", 3], "Size"), "model.onnx cannot be run"),
     ],
     ids=[
@@ -296,13 +296,13 @@ def mixing() -> Proto:
     ],
 )
 def test_a_graph_that_cannot_be_served_is_refused(
-    settings: Settings, tracking: Tracking, tmp_path: Path, model: Proto, said: str
+    settings: Settings, tracking: Tracking, tmp_path: Path, model: Proto, reason: str
 ) -> None:
-    assert said in refused(saved(tmp_path, model), settings, tracking)
+    assert reason in refused(saved(tmp_path, model), settings, tracking)
 
 
 def signature(**changes: Any) -> str:
-    """That of ``plain(["n", 3])``, changed."""
+    """Return the signature of ``plain(["n", 3])`` with changes."""
     column = {"name": "x", "datatype": "FP32", "shape": [3]}
     output = {"name": "y", "datatype": "FP32", "shape": [3]}
     return json.dumps(
@@ -314,7 +314,7 @@ def signature(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "reason"),
     [
         (
             signature(input={"name": "pixels"}),
@@ -322,26 +322,26 @@ def signature(**changes: Any) -> str:
         ),
         (
             signature(output={"name": "score"}),
-            "the signature has the output 'score'; the graph gives y",
+            "the signature has the output 'score'; the graph has y",
         ),
         (
             signature(input={"shape": [4]}),
-            "input 'x' of the graph has the shape ['rows', 3]; the signature says [4] a row",
+            "input 'x' of the graph has the shape ['rows', 3]; the signature has [4] per row",
         ),
         (
             signature(input={"datatype": "INT64"}),
-            "input 'x' of the graph is FP32; the signature says INT64",
+            "input 'x' of the graph is FP32; the signature has INT64",
         ),
         (
             signature(output={"datatype": "INT64"}),
-            "output 'y' of the graph is FP32; the signature says INT64",
+            "output 'y' of the graph is FP32; the signature has INT64",
         ),
         (
             signature(output={"shape": []}),
-            "output 'y' of the graph has the shape [3] a row; the signature says []",
+            "output 'y' of the graph has the shape [3] per row; the signature has []",
         ),
-        ('{"inputs": []}', "the signature is not one: inputs: "),
-        ("{no JSON", "the signature is not one: "),
+        ('{"inputs": []}', "the signature is invalid: inputs: "),
+        ("{no JSON", "the signature is invalid: "),
     ],
     ids=[
         "input",
@@ -354,18 +354,18 @@ def signature(**changes: Any) -> str:
         "no-json",
     ],
 )
-def test_a_signature_that_is_not_the_graphs_is_refused(
-    settings: Settings, tracking: Tracking, tmp_path: Path, given: str, said: str
+def test_a_signature_that_does_not_match_the_graph_is_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path, given: str, reason: str
 ) -> None:
-    assert said in refused(saved(tmp_path, plain(["n", 3])), settings, tracking, signature=given)
+    assert reason in refused(saved(tmp_path, plain(["n", 3])), settings, tracking, signature=given)
 
 
-def test_an_example_that_does_not_fit_is_refused(
+def test_an_example_that_does_not_match_the_signature_is_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
     example = '{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}'
-    said = refused(saved(tmp_path, plain(["n", 3])), settings, tracking, example=example)
-    assert said == (
+    reason = refused(saved(tmp_path, plain(["n", 3])), settings, tracking, example=example)
+    assert reason == (
         "the example does not fit the signature: x: shape [1, 2] does not fit; expected [rows, 3]"
     )
 
@@ -376,37 +376,37 @@ def test_broken_parity_is_refused_by_output_and_row(
     wrong = FEATURES[:4].copy()
     wrong[2, 1] += 0.01
     np.savez(tmp_path / "expected.npz", x=FEATURES[:4], y=wrong)
-    said = refused(
+    reason = refused(
         saved(tmp_path, plain(["n", 3])),
         settings,
         tracking,
         expected=str(tmp_path / "expected.npz"),
     )
-    assert said.startswith("parity is broken: output 'y' of row 2 is [")
-    assert said.endswith(
-        "expected.npz says " + str(wrong[2].tolist()) + " (1 of 4 rows differ by more than 0.0001)"
+    assert reason.startswith("parity is broken: output 'y' of row 2 is [")
+    assert reason.endswith(
+        "expected.npz has " + str(wrong[2].tolist()) + " (1 of 4 rows differ by more than 0.0001)"
     )
 
 
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "reason"),
     [
         ({"x": FEATURES}, "has none of the outputs y"),
         ({"y": FEATURES}, "has no x, which the model takes"),
         (
             {"x": FEATURES, "y": FEATURES, "z": FEATURES},
-            "has 'z', which the model neither takes nor gives",
+            "has 'z', which is no input or output of the model",
         ),
         ({"x": FEATURES, "y": FEATURES[:3]}, "must have the same number of rows"),
         ({"x": FEATURES, "y": np.array([{}])}, "is not an .npz file of plain arrays"),
     ],
     ids=["no-outputs", "no-inputs", "another-name", "rows", "pickle"],
 )
-def test_expected_outputs_that_fit_nothing_are_refused(
-    settings: Settings, tracking: Tracking, tmp_path: Path, arrays: dict[str, Any], said: str
+def test_invalid_files_of_expected_outputs_are_refused(
+    settings: Settings, tracking: Tracking, tmp_path: Path, arrays: dict[str, Any], reason: str
 ) -> None:
     np.savez(tmp_path / "expected.npz", **arrays)
-    assert said in refused(
+    assert reason in refused(
         saved(tmp_path, plain(["n", 3])),
         settings,
         tracking,
@@ -436,7 +436,7 @@ def archive(path: Path, member: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "said"),
+    ("name", "write", "reason"),
     [
         ("model.pkl", lambda path: path.write_bytes(b"anything"), "model.pkl is a pickle"),
         (
@@ -462,21 +462,21 @@ def archive(path: Path, member: str, content: bytes) -> None:
         (
             "model.onnx",
             lambda path: path.write_bytes(b""),
-            "model.onnx is not an ONNX model: there is no graph in it",
+            "model.onnx is not an ONNX model: it has no graph",
         ),
     ],
     ids=["named-so", "pickle", "pickle-inside", "zip", "html", "empty"],
 )
-def test_what_is_no_model_file_is_refused(
+def test_a_file_that_is_no_model_is_refused(
     settings: Settings,
     tracking: Tracking,
     tmp_path: Path,
     name: str,
     write: Callable[[Path], object],
-    said: str,
+    reason: str,
 ) -> None:
     write(tmp_path / name)
-    assert said in refused(str(tmp_path / name), settings, tracking)
+    assert reason in refused(str(tmp_path / name), settings, tracking)
 
 
 def test_an_estimator_with_a_function_in_it_is_refused_by_its_type(
@@ -484,9 +484,9 @@ def test_an_estimator_with_a_function_in_it_is_refused_by_its_type(
 ) -> None:
     estimator = make_pipeline(FunctionTransformer(os.path.join), LinearRegression())
     estimator[-1].fit(FEATURES, FEATURES[:, 0])
-    said = refused(dumped(tmp_path, estimator), settings, tracking)
+    reason = refused(saved_skops(tmp_path, estimator), settings, tracking)
     assert (
-        said
+        reason
         == "model.skops has types that are not on the fixed list of trusted ones: posixpath.join"
     )
 
@@ -494,22 +494,21 @@ def test_an_estimator_with_a_function_in_it_is_refused_by_its_type(
 def test_an_estimator_that_is_not_fitted_is_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
-    assert "is not fitted" in refused(dumped(tmp_path, LogisticRegression()), settings, tracking)
+    assert "is not fitted" in refused(
+        saved_skops(tmp_path, LogisticRegression()), settings, tracking
+    )
 
 
 def test_a_file_above_the_limit_is_refused(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
     file = saved(tmp_path, conv_net())
-    said = refused(file, settings.model_copy(update={"import_limit": 100}), tracking)
-    assert (
-        said
-        == "model.onnx is larger than 100 bytes, the most that is imported (SLIPWAY_IMPORT_LIMIT)"
-    )
+    reason = refused(file, settings.model_copy(update={"import_limit": 100}), tracking)
+    assert reason == "model.onnx is larger than 100 bytes, the import limit (SLIPWAY_IMPORT_LIMIT)"
 
 
 @pytest.mark.parametrize("name", ["../x", "squeezenet1.1", "my model", "x\n", ""])
-def test_a_name_that_cannot_be_served_is_a_wrong_parameter_and_the_rule_is_given(name: str) -> None:
+def test_an_invalid_model_name_is_a_wrong_parameter_with_the_rule(name: str) -> None:
     nowhere = "http://127.0.0.1:9"
     with pytest.raises(WrongParameter, match=f"is not a name that can be served; {NAME_RULE}"):
         register(
@@ -519,20 +518,18 @@ def test_a_name_that_cannot_be_served_is_a_wrong_parameter_and_the_rule_is_given
         )
 
 
-def test_an_estimator_is_served_as_it_is_when_that_is_asked_for(
-    imported: Import, tmp_path: Path
-) -> None:
+def test_an_estimator_is_served_directly_on_request(imported: Import, tmp_path: Path) -> None:
     line = LinearRegression().fit(FEATURES, FEATURES.sum(axis=1))
-    result, folder = imported("as-it-is", dumped(tmp_path, line), as_it_is=True)
+    result, folder = imported("as-it-is", saved_skops(tmp_path, line), serve_estimator=True)
     assert result["format"] == ArtifactFormat.SKOPS
-    assert "served as it is." in (folder / "model_card.md").read_text()
+    assert "served directly." in (folder / "model_card.md").read_text()
 
 
 def test_a_graph_cannot_be_served_as_an_estimator(
     settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
-    said = refused(saved(tmp_path, conv_net()), settings, tracking, as_it_is=True)
-    assert said == "--format skops: model.onnx is no skops file; leave the option out"
+    reason = refused(saved(tmp_path, conv_net()), settings, tracking, serve_estimator=True)
+    assert reason == "--format skops: model.onnx is not a skops file; leave the option out"
 
 
 def test_a_text_is_imported_with_its_example(imported: Import, tmp_path: Path) -> None:
@@ -554,14 +551,14 @@ def test_expected_rows_with_an_output_beyond_its_bounds_are_refused(
 ) -> None:
     np.savez(tmp_path / "expected.npz", x=FEATURES[:4], y=FEATURES[:4])
     bounded = signature(output={"minimum": 1000})
-    said = refused(
+    reason = refused(
         saved(tmp_path, plain(["n", 3])),
         settings,
         tracking,
         signature=bounded,
         expected=str(tmp_path / "expected.npz"),
     )
-    assert "is below the minimum 1000: correct the signature" in said
+    assert "is below the minimum 1000: correct the signature" in reason
 
 
 HERE = frozenset({"127.0.0.1"})
@@ -569,7 +566,7 @@ HERE = frozenset({"127.0.0.1"})
 
 @pytest.fixture
 def website() -> Iterator[ThreadingHTTPServer]:
-    """``website.server_port`` serves one file."""
+    """Serve one file and some redirects."""
     content = plain(["n", 3]).SerializeToString()
 
     class Site(BaseHTTPRequestHandler):
@@ -598,7 +595,7 @@ def website() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def test_a_url_is_fetched_when_it_pins_the_digest(
+def test_a_url_with_a_pinned_digest_is_downloaded(
     website: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     url = f"http://127.0.0.1:{website.server_port}/models/x.onnx"
@@ -610,13 +607,13 @@ def test_a_url_is_fetched_when_it_pins_the_digest(
         fetch(f"{url}#sha256={'0' * 64}", tmp_path, 10**6, HERE)
     with pytest.raises(Refused, match="larger than 10 bytes"):
         fetch(f"{url}#sha256={digest}", tmp_path, 10, HERE)
-    with pytest.raises(Refused, match="answers 404"):
+    with pytest.raises(Refused, match="returned status 404"):
         fetch(f"{url}x#sha256={digest}", tmp_path, 10**6, HERE)
-    with pytest.raises(WrongParameter, match=r"by its digest: http://.*#sha256=HEX"):
+    with pytest.raises(WrongParameter, match=r"has no digest; write http://.*#sha256=HEX"):
         fetch(url, tmp_path, 10**6)
 
 
-def test_a_url_and_what_it_redirects_to_must_be_public_or_allowed(
+def test_a_url_and_its_redirects_must_be_public_or_allowed(
     website: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
@@ -643,14 +640,14 @@ def test_a_url_and_what_it_redirects_to_must_be_public_or_allowed(
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("/no/such/model.onnx", "cannot be read: No such file"),
-        ("file:///etc/passwd#sha256=00", "only http:// and https:// are fetched"),
-        ("ftp://host/x#sha256=00", "only http:// and https:// are fetched"),
-        ("https://host/#sha256=00", "is not the name of a file"),
+        ("file:///etc/passwd#sha256=00", "only http:// and https:// are supported"),
+        ("ftp://host/x#sha256=00", "only http:// and https:// are supported"),
+        ("https://host/#sha256=00", "is not a file name"),
     ],
 )
-def test_other_places_are_wrong_parameters(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(WrongParameter, match=said):
+def test_other_locations_are_wrong_parameters(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(WrongParameter, match=reason):
         fetch(text, tmp_path, 10**6)

@@ -1,4 +1,4 @@
-"""The monitor on a real event log, with a real registry."""
+"""The drift monitor on a real event log, with a real registry."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ DAY = timedelta(hours=24)
 
 
 @pytest.fixture
-def told(settings: Settings, postgres: str) -> Settings:
+def settings_with_log(settings: Settings, postgres: str) -> Settings:
     with psycopg.connect(postgres) as connection:
         connection.execute("TRUNCATE prediction_events")
     return settings.model_copy(update={"database_url": postgres})
@@ -37,7 +37,7 @@ def live(heart: dict[str, Any], tracking: Tracking) -> None:
 
 @pytest.fixture
 def patients(heart: dict[str, Any], settings: Settings) -> Floats:
-    """The held-out patients: the reference was not made from them."""
+    """Held-out patients, which are not in the reference."""
     entry = DATASETS[heart["dataset"]]
     task = declared_task("heart")
     return task.split.hold_out(load(entry, settings), task.target, entry.subject).test.features
@@ -83,24 +83,24 @@ def log(
         )
 
 
-def look(
-    told: Settings, tracking: Tracking, *, min_rows: int = 50, limit: int = 100
+def run_monitor(
+    settings_with_log: Settings, tracking: Tracking, *, min_rows: int = 50, limit: int = 100
 ) -> dict[str, Any]:
-    return monitor("heart", CHAMPION, DAY, min_rows, limit, told, tracking)
+    return monitor("heart", CHAMPION, DAY, min_rows, limit, settings_with_log, tracking)
 
 
-def test_patients_like_those_of_the_training_are_stable(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+def test_patients_with_the_training_distribution_are_stable(
+    settings_with_log: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
     for part in np.array_split(patients, 9):
         log(postgres, body(part))
-    result = look(told, tracking)
+    result = run_monitor(settings_with_log, tracking)
     assert (result["state"], result["drifted"]) == ("stable", [])
     assert (result["requests"], result["rows"], result["unreadable"]) == (9, len(patients), 0)
 
 
-def test_older_patients_are_drift_and_the_report_names_the_input(
-    told: Settings,
+def test_older_patients_are_drift_of_the_named_input(
+    settings_with_log: Settings,
     tracking: Tracking,
     postgres: str,
     patients: Floats,
@@ -110,7 +110,7 @@ def test_older_patients_are_drift_and_the_report_names_the_input(
     older = patients.copy()
     older[:, 0] = np.minimum(older[:, 0] + 20, 120)
     log(postgres, body(older))
-    result = look(told, tracking)
+    result = run_monitor(settings_with_log, tracking)
     assert (result["state"], result["drifted"]) == ("drift", ["age"])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
     report = json.loads(load_text(f"runs:/{result['runId']}/drift.json"))
@@ -119,34 +119,34 @@ def test_older_patients_are_drift_and_the_report_names_the_input(
     assert '<tr class="drifted"><td>age</td>' in page
 
 
-def test_a_few_rows_say_nothing(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+def test_few_rows_have_no_result(
+    settings_with_log: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
     log(postgres, body(patients[:10]))
-    result = look(told, tracking)
+    result = run_monitor(settings_with_log, tracking)
     assert (result["state"], result["rows"], result["drifted"]) == ("too few rows", 10, [])
 
 
 def test_only_answered_requests_of_the_model_in_the_window_count(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+    settings_with_log: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
     log(postgres, body(patients[:2]))
     log(postgres, body(patients[:3]), age=timedelta(hours=25))
     log(postgres, body(patients[:5]), model="digits")
     log(postgres, body(patients[:7]), status=422)
-    assert look(told, tracking, min_rows=1)["rows"] == 2
+    assert run_monitor(settings_with_log, tracking, min_rows=1)["rows"] == 2
 
 
 def test_the_newest_requests_are_read_when_there_are_more_than_the_limit(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+    settings_with_log: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
     for hours in (1, 2, 3):
         log(postgres, body(patients[:hours]), age=timedelta(hours=hours))
-    assert look(told, tracking, min_rows=1, limit=2)["rows"] == 1 + 2
+    assert run_monitor(settings_with_log, tracking, min_rows=1, limit=2)["rows"] == 1 + 2
 
 
-def test_bodies_that_cannot_be_read_are_counted_and_left_out(
-    told: Settings, tracking: Tracking, postgres: str, patients: Floats
+def test_unreadable_bodies_are_counted_and_skipped(
+    settings_with_log: Settings, tracking: Tracking, postgres: str, patients: Floats
 ) -> None:
     for text in (
         None,
@@ -157,35 +157,39 @@ def test_bodies_that_cannot_be_read_are_counted_and_left_out(
     ):
         log(postgres, text)
     log(postgres, body(patients[:4]))
-    result = look(told, tracking, min_rows=4)
+    result = run_monitor(settings_with_log, tracking, min_rows=4)
     assert (result["requests"], result["unreadable"], result["rows"]) == (6, 5, 4)
 
 
-def test_an_event_log_that_is_not_there_is_named(
-    told: Settings, tracking: Tracking, tmp_path: Path
+def test_a_missing_event_log_is_reported(
+    settings_with_log: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
-    nowhere = told.model_copy(update={"database_url": f"postgresql:///slipway?host={tmp_path}"})
+    nowhere = settings_with_log.model_copy(
+        update={"database_url": f"postgresql:///slipway?host={tmp_path}"}
+    )
     with pytest.raises(EventLogError, match=r"(?s)cannot be read: .*check SLIPWAY_DATABASE_URL"):
-        look(nowhere, tracking)
+        run_monitor(nowhere, tracking)
     with pytest.raises(WrongParameter, match="SLIPWAY_DATABASE_URL: is not set"):
-        look(told.model_copy(update={"database_url": None}), tracking)
+        run_monitor(settings_with_log.model_copy(update={"database_url": None}), tracking)
 
 
-def test_a_database_without_the_tables_says_what_makes_them(
-    told: Settings, tracking: Tracking, postgres: str
+def test_a_database_without_tables_is_reported_with_the_command(
+    settings_with_log: Settings, tracking: Tracking, postgres: str
 ) -> None:
     with psycopg.connect(postgres, autocommit=True) as connection:
         connection.execute("CREATE DATABASE bare")
-    bare = told.model_copy(update={"database_url": postgres.replace("/postgres?", "/bare?")})
+    bare = settings_with_log.model_copy(
+        update={"database_url": postgres.replace("/postgres?", "/bare?")}
+    )
     with pytest.raises(
         EventLogError,
         match="no table prediction_events yet; run: python -m slipway_gateway migrate",
     ):
-        look(bare, tracking)
+        run_monitor(bare, tracking)
 
 
-def test_without_a_live_version_there_is_nothing_to_compare_with(
-    told: Settings, tracking: Tracking
+def test_a_model_without_a_live_version_is_reported(
+    settings_with_log: Settings, tracking: Tracking
 ) -> None:
-    with pytest.raises(NoSuchVersion, match="digits: no version is nobody"):
-        monitor("digits", "nobody", DAY, 1, 1, told, tracking)
+    with pytest.raises(NoSuchVersion, match="digits: no version has the alias unset"):
+        monitor("digits", "unset", DAY, 1, 1, settings_with_log, tracking)

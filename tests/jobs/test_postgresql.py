@@ -1,6 +1,4 @@
-"""Connections of Jobs to PostgreSQL: one that is lost without a word is an error after its
-deadline.
-"""
+"""PostgreSQL connections of Jobs: a lost connection is an error after its deadline."""
 
 import time
 
@@ -13,14 +11,14 @@ from tests.silence import Network
 QUICK = 0.5
 
 
-def test_a_statement_on_a_connection_that_went_silent_fails(postgres: str) -> None:
+def test_a_statement_on_a_silent_connection_fails(postgres: str) -> None:
     with Network(postgres) as network, connect(network.url, statement_seconds=QUICK) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
         network.cut()
-        begun = time.monotonic()
-        with pytest.raises(psycopg.OperationalError, match="did not answer within 1 s"):
+        started = time.monotonic()
+        with pytest.raises(psycopg.OperationalError, match="did not respond within 1 s"):
             connection.execute("SELECT 1")
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - started < 30
         assert connection.closed
 
 

@@ -1,4 +1,4 @@
-"""The gate, and what it leaves behind."""
+"""The promotion gate and its records."""
 
 import json
 from dataclasses import replace
@@ -17,12 +17,12 @@ from tests.jobs.conftest import Trainer
 from tests.jobs.processes import connection_to
 
 
-class Desk:
-    """Three versions of one model, and an alias that only one test moves."""
+class Promotions:
+    """Three versions of one model, and an alias of one test."""
 
     def __init__(self, alias: str, task: Task, settings: Settings, tracking: Tracking) -> None:
         self.alias, self.task, self.settings, self.tracking = alias, task, settings, tracking
-        self.good, self.twin, self.worse = (
+        self.good, self.equal, self.worse = (
             tracking.version(task.name, number) for number in ("1", "2", "3")
         )
 
@@ -57,102 +57,106 @@ def task(trained: Trainer) -> Task:
 
 
 @pytest.fixture
-def desk(
+def promotions(
     request: pytest.FixtureRequest, task: Task, settings: Settings, tracking: Tracking
-) -> Desk:
-    return Desk(request.node.name.replace("_", "-"), task, settings, tracking)
+) -> Promotions:
+    return Promotions(request.node.name.replace("_", "-"), task, settings, tracking)
 
 
-def test_the_first_version_must_beat_the_baseline(desk: Desk) -> None:
-    result = desk.promote(desk.good)
-    assert (result["state"], result["from"], desk.live) == ("promoted", None, "1")
+def test_the_first_version_must_beat_the_baseline(promotions: Promotions) -> None:
+    result = promotions.promote(promotions.good)
+    assert (result["state"], result["from"], promotions.live) == ("promoted", None, "1")
     assert result["opponent"] == 0.5
     assert "of the baseline" in result["reason"]
 
 
-def test_a_worse_version_is_refused_and_told_why(desk: Desk) -> None:
-    desk.promote(desk.good)
-    result = desk.promote(desk.worse, metric="log_loss")
-    assert (result["state"], desk.live) == ("refused", "1")
+def test_a_worse_version_is_refused_with_the_reason(promotions: Promotions) -> None:
+    promotions.promote(promotions.good)
+    result = promotions.promote(promotions.worse, metric="log_loss")
+    assert (result["state"], promotions.live) == ("refused", "1")
     assert result["gain"] < 0
     assert "heart-gate/3 is refused: log_loss" in result["reason"]
-    assert f"of heart-gate/1 ({desk.alias}) on the same" in result["reason"]
+    assert f"of heart-gate/1 ({promotions.alias}) on the same" in result["reason"]
 
 
-def test_a_better_version_takes_over_and_the_audit_tag_tells_who_when_and_why(desk: Desk) -> None:
-    desk.promote(desk.worse)
-    result = desk.promote(desk.good, metric="log_loss", reason="less regularised")
-    assert (result["state"], result["from"], desk.live) == ("promoted", "3", "1")
-    (entry,) = desk.audit(desk.good)
+def test_a_better_version_is_promoted_with_an_audit_tag(promotions: Promotions) -> None:
+    promotions.promote(promotions.worse)
+    result = promotions.promote(promotions.good, metric="log_loss", reason="less regularised")
+    assert (result["state"], result["from"], promotions.live) == ("promoted", "3", "1")
+    (entry,) = promotions.audit(promotions.good)
     assert (entry["by"], entry["why"], entry["from"]) == ("ada", "less regularised", "3")
     assert (entry["gate"], entry["metric"], entry["direction"]) == ("passed", "log_loss", "min")
 
 
-def test_an_equal_version_passes_unless_a_gain_is_asked_for(desk: Desk) -> None:
-    desk.promote(desk.good)
-    assert desk.promote(desk.twin, min_gain=0.01)["state"] == "refused"
-    assert desk.promote(desk.twin)["state"] == "promoted"
+def test_an_equal_version_passes_unless_a_gain_is_required(promotions: Promotions) -> None:
+    promotions.promote(promotions.good)
+    assert promotions.promote(promotions.equal, min_gain=0.01)["state"] == "refused"
+    assert promotions.promote(promotions.equal)["state"] == "promoted"
 
 
-def test_a_given_direction_is_obeyed(desk: Desk) -> None:
-    desk.promote(desk.good)
+def test_a_given_direction_is_used(promotions: Promotions) -> None:
+    promotions.promote(promotions.good)
     assert (
-        desk.promote(desk.worse, metric="log_loss", direction=Direction.MAX)["state"] == "promoted"
+        promotions.promote(promotions.worse, metric="log_loss", direction=Direction.MAX)["state"]
+        == "promoted"
     )
 
 
-def test_a_dry_run_moves_nothing(desk: Desk) -> None:
-    assert desk.promote(desk.good, dry_run=True)["state"] == "passed"
-    assert desk.live is None
-    assert desk.audit(desk.good) == []
+def test_a_dry_run_moves_nothing(promotions: Promotions) -> None:
+    assert promotions.promote(promotions.good, dry_run=True)["state"] == "passed"
+    assert promotions.live is None
+    assert promotions.audit(promotions.good) == []
 
 
-def test_what_is_live_already_is_left_alone(desk: Desk) -> None:
-    desk.promote(desk.good)
-    assert desk.promote(desk.good)["state"] == "unchanged"
-    assert len(desk.audit(desk.good)) == 1
+def test_a_live_version_is_not_promoted_again(promotions: Promotions) -> None:
+    promotions.promote(promotions.good)
+    assert promotions.promote(promotions.good)["state"] == "unchanged"
+    assert len(promotions.audit(promotions.good)) == 1
 
 
-def test_a_rollback_skips_the_gate_and_says_so(desk: Desk) -> None:
-    desk.promote(desk.worse)
-    desk.promote(desk.good)
-    result = desk.promote(desk.worse, rollback=True)
-    assert (result["state"], result["from"], desk.live) == ("promoted", "1", "3")
-    assert [entry["gate"] for entry in desk.audit(desk.worse)] == ["passed", "skipped (rollback)"]
+def test_a_rollback_skips_the_gate_and_records_it(promotions: Promotions) -> None:
+    promotions.promote(promotions.worse)
+    promotions.promote(promotions.good)
+    result = promotions.promote(promotions.worse, rollback=True)
+    assert (result["state"], result["from"], promotions.live) == ("promoted", "1", "3")
+    assert [entry["gate"] for entry in promotions.audit(promotions.worse)] == [
+        "passed",
+        "skipped (rollback)",
+    ]
 
 
 @pytest.mark.parametrize("rollback", [False, True])
-def test_a_version_with_other_bytes_than_its_digest_says_is_refused(
-    desk: Desk, rollback: bool
-) -> None:
-    foreign = replace(desk.good, tags={**desk.good.tags, Tag.DIGEST: "sha256:" + "0" * 64})
+def test_a_version_with_another_digest_is_refused(promotions: Promotions, rollback: bool) -> None:
+    changed = replace(
+        promotions.good, tags={**promotions.good.tags, Tag.DIGEST: "sha256:" + "0" * 64}
+    )
     with pytest.raises(WrongDigest, match=r"heart-gate/1: manifest.json has the digest"):
-        desk.promote(foreign, rollback=rollback)
-    assert desk.live is None
+        promotions.promote(changed, rollback=rollback)
+    assert promotions.live is None
 
 
-def test_an_alias_that_someone_moved_meanwhile_is_left_where_it_is(
-    desk: Desk, mlflow_url: str
+def test_an_alias_that_moved_in_the_meantime_is_not_moved_again(
+    promotions: Promotions, mlflow_url: str
 ) -> None:
-    desk.promote(desk.worse)
+    promotions.promote(promotions.worse)
 
-    def someone_else(_: str, path: str, body: bytes) -> bytes:
+    def move_in_the_meantime(_: str, path: str, body: bytes) -> bytes:
         if path.endswith("model.onnx"):  # the gate has read the alias, and now reads the versions
-            Tracking(mlflow_url).point(desk.task.name, desk.alias, desk.twin)
+            Tracking(mlflow_url).point(promotions.task.name, promotions.alias, promotions.equal)
         return body
 
-    with connection_to(mlflow_url, someone_else) as url:
-        desk.tracking = Tracking(url)
-        with pytest.raises(Refused, match=r"was moved to heart-gate/2 while the gate was at work"):
-            desk.promote(desk.good)
-    assert Tracking(mlflow_url).aliased(desk.task.name, desk.alias) == desk.twin
+    with connection_to(mlflow_url, move_in_the_meantime) as url:
+        promotions.tracking = Tracking(url)
+        with pytest.raises(Refused, match=r"was moved to heart-gate/2 during the evaluation"):
+            promotions.promote(promotions.good)
+    assert Tracking(mlflow_url).aliased(promotions.task.name, promotions.alias) == promotions.equal
 
 
-def test_unknown_metrics_and_versions_are_named(desk: Desk) -> None:
+def test_unknown_metrics_and_versions_are_named(promotions: Promotions) -> None:
     with pytest.raises(
         WrongParameter,
         match=r"metric: 'rmse' is unknown; heart-gate has auc, brier, log_loss, accuracy",
     ):
-        desk.promote(desk.good, metric="rmse")
-    with pytest.raises(NoSuchVersion, match="/99: there is no such version"):
-        desk.tracking.version(desk.task.name, "99")
+        promotions.promote(promotions.good, metric="rmse")
+    with pytest.raises(NoSuchVersion, match="/99: the registry has no such version"):
+        promotions.tracking.version(promotions.task.name, "99")

@@ -1,6 +1,4 @@
-"""Sales: files that are refused by line and column, a generator, and features that know the past
-alone.
-"""
+"""Sales: invalid files, the generator, and features that depend on the past alone."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -36,12 +34,12 @@ date,store,product,units,promotion,price,remark
 """
 
 
-def known(asked: FeatureRequest, sales: Sales = SALES) -> dict[str, float]:
-    """By name, of the one row that is asked for."""
-    return dict(zip(NAMES, features(sales, asked)[0].tolist(), strict=True))
+def known(requested: FeatureRequest, sales: Sales = SALES) -> dict[str, float]:
+    """Return the features of the requested row by name."""
+    return dict(zip(NAMES, features(sales, requested)[0].tolist(), strict=True))
 
 
-def ask(store: str, product: str, day: str, made: str) -> FeatureRequest:
+def request(store: str, product: str, day: str, made: str) -> FeatureRequest:
     return FeatureRequest(
         np.array([store]),
         np.array([product]),
@@ -59,9 +57,9 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
-        (b"2026-01-02", b"02.01.2026", "sales.csv line 3, column date: '02.01.2026' is not a day"),
+        (b"2026-01-02", b"02.01.2026", "sales.csv line 3, column date: '02.01.2026' is not a date"),
         (b"2026-01-02,Bremen", b"2026-01-02,", "sales.csv line 3, column store: '' is not a name"),
         (b"Bremen,tea,2.5", b"Bremen,*,2.5", "sales.csv line 3, column product: '*' is not a name"),
         (b"2.5", b"-1", "sales.csv line 3, column units: '-1' is not a number from 0"),
@@ -69,7 +67,7 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
         (b"2.5", b"nan", "sales.csv line 3, column units: 'nan' is not a number from 0"),
         (b"2.5,1", b"2.5,maybe", "sales.csv line 3, column promotion: 'maybe' is not 0 or 1"),
         (b"3.50", b"a lot", "sales.csv line 4, column price: 'a lot' is not a number from 0"),
-        (b",cheap", b"", "sales.csv line 3, column 7: there are 6 cells; the first line has 7"),
+        (b",cheap", b"", "sales.csv line 3, column 7: the line has 6 cells; the first line has 7"),
         (
             b"units",
             b"pieces",
@@ -79,14 +77,14 @@ def test_a_file_is_read_by_the_names_of_its_columns() -> None:
     ],
 )
 def test_a_row_that_does_not_fit_is_refused_by_line_and_column(
-    old: bytes, new: bytes, said: str
+    old: bytes, new: bytes, expected: str
 ) -> None:
     assert old in FILE
-    with pytest.raises(CorruptTable, match=said.replace("*'", r"\*'")):
+    with pytest.raises(CorruptTable, match=expected.replace("*'", r"\*'")):
         read_sales(FILE.replace(old, new), "sales.csv")
 
 
-def test_generated_sales_have_gaps_seasons_promotions_and_levels_of_their_own() -> None:
+def test_generated_sales_have_gaps_seasons_promotions_and_levels() -> None:
     sales = synthetic_sales(date(2025, 12, 31))
     sold = ~np.isnan(sales.units)
     sundays = (sales.day.astype(int) + 3) % 7 == 6
@@ -101,21 +99,21 @@ def test_generated_sales_have_gaps_seasons_promotions_and_levels_of_their_own() 
         > 1.2 * sales.units[bread & ~sales.promotion].mean()
     )
     assert sales.units[bread].mean() > 20 * sales.units[sold & (sales.product == "umbrella")].mean()
-    days_written = len(
+    recorded_days = len(
         np.unique(sales.day[sold & (sales.store == "Bremen") & (sales.product == "bread")])
     )
-    assert days_written < 731 - 10  # holidays, and days that nobody wrote down
+    assert recorded_days < 731 - 10  # holidays, and days without a record
 
 
-def test_who_generates_more_days_gets_the_same_ones_and_more() -> None:
+def test_a_longer_generated_period_extends_a_shorter_one() -> None:
     longer = synthetic_sales(SINCE + timedelta(days=170))
-    there = longer.day <= SALES.newest
+    overlap = longer.day <= SALES.newest
     sold = ~np.isnan(SALES.units)
-    assert np.array_equal(longer.units[there], SALES.units[sold])
-    assert np.array_equal(longer.promotion[there], SALES.promotion[sold])
+    assert np.array_equal(longer.units[overlap], SALES.units[sold])
+    assert np.array_equal(longer.promotion[overlap], SALES.promotion[sold])
 
 
-def test_features_are_what_one_would_write_down_by_hand() -> None:
+def test_features_equal_manually_computed_values() -> None:
     facts = [
         ("Bremen", "tea", date(2026, 3, day), float(units), day == 9, None)
         for day, units in ((2, 10), (9, 30), (12, 8))
@@ -125,8 +123,8 @@ def test_features_are_what_one_would_write_down_by_hand() -> None:
         ("Bremen", "tea", date(2026, 3, 16), None, True, None),
     )
     sales = Sales.of([*facts, other, plan])
-    asked = ask("Bremen", "tea", "2026-03-16", "2026-03-14")  # a Monday, two days ahead
-    found = known(asked, sales)
+    requested = request("Bremen", "tea", "2026-03-16", "2026-03-14")  # a Monday, two days ahead
+    found = known(requested, sales)
     assert {name: found[name] for name in ("last", "last_age", "mean_7", "mean_28", "weekday_mean",
     "known_28")} == {
         "last": 8, "last_age": 2, "mean_7": 19, "mean_28": 16, "weekday_mean": 20, "known_28": 3
@@ -136,11 +134,11 @@ def test_features_are_what_one_would_write_down_by_hand() -> None:
     assert (found["horizon"], found["weekday"], found["promotion"]) == (2, 0, 1)
 
 
-def test_of_a_pair_that_nobody_knows_the_means_of_others_are_known() -> None:
+def test_an_unknown_pair_has_the_means_of_others() -> None:
     day = str(SALES.newest + 1)
     store, product = (
-        known(ask("Nowhere", "bread", day, day)),
-        known(ask("Bremen", "gold", day, day)),
+        known(request("Nowhere", "bread", day, day)),
+        known(request("Bremen", "gold", day, day)),
     )
     assert np.isnan(store["mean_28"])
     assert store["known_28"] == 0
@@ -152,13 +150,14 @@ def test_of_a_pair_that_nobody_knows_the_means_of_others_are_known() -> None:
 
 @given(st.data())
 @hypothesis_settings(max_examples=25)
-def test_whatever_happens_from_the_morning_on_changes_no_feature_by_a_bit(
-    data: st.DataObject,
-) -> None:
-    asked, _ = forecasts(SALES)
-    index = data.draw(st.integers(0, len(asked) - 1))
+def test_later_sales_change_no_feature_by_a_bit(data: st.DataObject) -> None:
+    requested, _ = forecasts(SALES)
+    index = data.draw(st.integers(0, len(requested) - 1))
     one = FeatureRequest(
-        *(getattr(asked, name)[index : index + 1] for name in ("store", "product", "day", "made"))
+        *(
+            getattr(requested, name)[index : index + 1]
+            for name in ("store", "product", "day", "made")
+        )
     )
     later = np.flatnonzero(SALES.day >= one.made[0])
     units = SALES.units.copy()
@@ -167,67 +166,67 @@ def test_whatever_happens_from_the_morning_on_changes_no_feature_by_a_bit(
     assert features(SALES.with_units(units), one).tobytes() == features(SALES, one).tobytes()
 
 
-def test_what_happened_the_day_before_does_change_them() -> None:
+def test_sales_of_the_day_before_change_the_features() -> None:
     day = str(SALES.newest)
-    asked = ask("Bremen", "bread", day, day)
+    requested = request("Bremen", "bread", day, day)
     before = SALES.day == SALES.newest - 1
-    changed = features(SALES.with_units(np.where(before, 1e6, SALES.units)), asked)
-    differing = {NAMES[index] for index in np.flatnonzero(changed[0] != features(SALES, asked)[0])}
+    changed = features(SALES.with_units(np.where(before, 1e6, SALES.units)), requested)
+    differing = {
+        NAMES[index] for index in np.flatnonzero(changed[0] != features(SALES, requested)[0])
+    }
     assert differing >= {"last", "mean_7", "mean_28", "product_mean", "store_mean", "overall_mean"}
 
 
-def test_features_do_not_depend_on_how_much_of_the_past_is_loaded() -> None:
-    asked = ask("Coburg", "soup", str(SALES.newest + 3), str(SALES.newest + 1))
+def test_features_do_not_depend_on_the_length_of_the_loaded_history() -> None:
+    requested = request("Coburg", "soup", str(SALES.newest + 3), str(SALES.newest + 1))
     window = SALES.take(SALES.day > SALES.newest - WINDOW)
-    assert features(window, asked).tobytes() == features(SALES, asked).tobytes()
+    assert features(window, requested).tobytes() == features(SALES, requested).tobytes()
 
 
-def one_day_late(sales: Sales, asked: FeatureRequest) -> Floats:
-    """The morning after: the day itself is seen."""
-    found = features(sales, replace(asked, made=asked.made + 1))
+def one_day_late(sales: Sales, requested: FeatureRequest) -> Floats:
+    """Compute features one morning later, so that they see the day itself."""
+    found = features(sales, replace(requested, made=requested.made + 1))
     found[:, NAMES.index("horizon")] += 1
     return found
 
 
-def scaled_by_all_of_time(sales: Sales, asked: FeatureRequest) -> Floats:
-    """Divided by a mean over everything, the days to come included."""
-    found = features(sales, asked)
+def scaled_by_all_days(sales: Sales, requested: FeatureRequest) -> Floats:
+    """Divide a feature by a mean that includes later days."""
+    found = features(sales, requested)
     found[:, NAMES.index("mean_28")] /= np.float32(np.nanmean(sales.units))
     return found
 
 
-def peeping_at_the_label(sales: Sales, asked: FeatureRequest) -> Floats:
-    """What is asked for, as a feature."""
-    found = features(sales, asked)
+def with_the_label(sales: Sales, requested: FeatureRequest) -> Floats:
+    """Use the label as a feature."""
+    found = features(sales, requested)
     sold = dict(
         zip(zip(sales.store, sales.product, sales.day, strict=True), sales.units, strict=True)
     )
-    keys = zip(asked.store, asked.product, asked.day, strict=True)
+    keys = zip(requested.store, requested.product, requested.day, strict=True)
     found[:, NAMES.index("last")] = [sold.get(key, np.nan) for key in keys]
     return found
 
 
 @pytest.mark.parametrize(
-    ("definition", "said"),
+    ("definition", "expected"),
     [
-        (one_day_late, "last, .*mean_7, .*which nobody knew that morning"),
-        (scaled_by_all_of_time, "^mean_28: differ when sales from"),
-        (peeping_at_the_label, "^last: differ when sales from"),
+        (one_day_late, "last, .*mean_7, .*which were unknown that morning"),
+        (scaled_by_all_days, "^mean_28: differ when sales from"),
+        (with_the_label, "^last: differ when sales from"),
     ],
 )
-def test_a_leaky_definition_is_found_by_the_check_that_the_training_makes(
-    definition: object, said: str
-) -> None:
-    with pytest.raises(Leakage, match=said):
+def test_training_detects_a_leaky_definition(definition: object, expected: str) -> None:
+    with pytest.raises(Leakage, match=expected):
         history(SALES, definition)  # type: ignore[arg-type]
 
 
-def test_the_check_lets_the_real_definition_pass() -> None:
-    asked, _ = forecasts(SALES)
-    check_point_in_time(SALES, asked, features(SALES, asked))
+def test_the_real_definition_passes_the_check() -> None:
+    requested, _ = forecasts(SALES)
+    check_point_in_time(SALES, requested, features(SALES, requested))
 
 
-def test_no_forecast_reaches_from_the_training_days_into_the_held_out_ones() -> None:
+def test_no_forecast_crosses_from_training_days_into_held_out_days() -> None:
     table = history(SALES)
     parts = ByTime(days=BLOCK, fold_days=BLOCK)
     split = parts.hold_out(table, None, "pair")  # type: ignore[arg-type]
@@ -239,7 +238,7 @@ def test_no_forecast_reaches_from_the_training_days_into_the_held_out_ones() -> 
     assert set(np.unique(table.features[:, horizon])) == set(range(REACH))
 
 
-def test_the_generated_history_is_one_table_each_time() -> None:
+def test_the_generated_history_is_reproducible() -> None:
     entry = DATASETS["sales-synthetic"]
     assert entry.synthetic
     assert history(SALES).digest == history(synthetic_sales(SINCE + timedelta(days=150))).digest

@@ -1,6 +1,4 @@
-"""Texts: rules and words behind one contract, the data that people rated, and what the monitor sees
-of them.
-"""
+"""Texts: rules and a regression behind one contract, the rated data, and the drift of texts."""
 
 import gzip
 import io
@@ -38,7 +36,7 @@ from slipway_jobs.training.training import Fitted, check_parity, fit
 from tests.jobs.conftest import Trainer
 
 TASK = declared_task("sentiment")
-STRANGE = [
+UNUSUAL = [
     "",
     "   \n\t",
     "GOOD good",
@@ -56,7 +54,7 @@ def texts(*each: str) -> np.ndarray[Any, Any]:
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    return TASK.split.hold_out(synthetic_sentences(), TASK.target, "made-up sentence")
+    return TASK.split.hold_out(synthetic_sentences(), TASK.target, "synthetic sentence")
 
 
 @pytest.fixture(scope="module")
@@ -64,38 +62,38 @@ def words(split: Split) -> Fitted:
     return fit(TASK, parse_parameters(TASK, {"estimator": "words", "folds": "2"}), split)
 
 
-def test_rules_say_what_their_package_says_whatever_the_text() -> None:
+def test_rules_equal_their_package_for_any_text() -> None:
     served = Served.of(vader())
     assert served.format is ArtifactFormat.RULES
-    assert check_parity(TASK, served, Vader(), texts(*STRANGE)) < 1e-6
+    assert check_parity(TASK, served, Vader(), texts(*UNUSUAL)) < 1e-6
     outputs = served.run({"text": texts("I love it!", "It is a table.", "I hate it!", "")})
     assert outputs["label"].tolist() == [2, 1, 0, 1]
     assert outputs["compound"][0] > 0.5 > -0.5 > outputs["compound"][2]
 
 
-def test_rules_of_other_words_fail_the_parity_and_of_another_release_are_not_run() -> None:
+def test_rules_with_other_words_fail_the_parity_and_another_release_is_not_run() -> None:
     other = RuleSet(rules="vader", version=vader().version, lexicon={"table": 3.0})
     with pytest.raises(ParityError):
         check_parity(TASK, Served.of(other), Vader(), texts("a table"))
     with pytest.raises(
-        NoSuchVersion, match=r"rules vader 9 are not known here; there are vader 3.3.2"
+        NoSuchVersion, match=r"rules vader 9 are not supported; install vader 3.3.2"
     ):
         Served.of(other.model_copy(update={"version": "9"})).run({"text": texts("a table")})
 
 
-def test_words_are_weighed_inside_the_graph_whatever_the_text(words: Fitted) -> None:
-    assert check_parity(TASK, words.served, words.estimator, texts(*STRANGE)) < 1e-4
+def test_words_are_weighted_inside_the_graph_for_any_text(words: Fitted) -> None:
+    assert check_parity(TASK, words.served, words.estimator, texts(*UNUSUAL)) < 1e-4
     outputs = words.served.run(
-        {"text": texts("The soup was wonderful!", "The soup was terrible!", *STRANGE)}
+        {"text": texts("The soup was wonderful!", "The soup was terrible!", *UNUSUAL)}
     )
     assert outputs["label"][:2].tolist() == [2, 0]
-    assert outputs["compound"].shape == (2 + len(STRANGE),)
+    assert outputs["compound"].shape == (2 + len(UNUSUAL),)
     for score, label in zip(outputs["compound"].tolist(), outputs["label"].tolist(), strict=True):
         assert -1 <= score <= 1
         assert label == (2 if score >= np.float32(0.05) else 0 if score <= -np.float32(0.05) else 1)
 
 
-def test_a_text_has_a_length() -> None:
+def test_a_text_has_a_maximum_length() -> None:
     assert TASK.signature.request([{"text": ""}]).inputs[0].data == [""]
     with pytest.raises(InvalidInput, match="text: has 2001 characters; 2000 are allowed"):
         TASK.signature.request([{"text": "é" * 2001}])
@@ -105,17 +103,17 @@ def test_a_text_has_a_length() -> None:
 def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     trained: Trainer, settings: Settings, tracking: Tracking, tmp_path: Path
 ) -> None:
-    """On the made-up sentences rules are better, and the gate says so."""
+    """On the synthetic sentences, rules have the better score."""
     task = replace(TASK, name="sentiment-gate")
     results = [
         trained(task, estimator=kind, dataset="sentences-synthetic", folds="2")
         for kind in ("words", "rules")
     ]
-    learnt, rules = (tracking.version(task.name, result["version"]) for result in results)
-    assert (learnt.tags[Tag.FORMAT], rules.tags[Tag.FORMAT]) == ("onnx", "rules")
+    regression, rules = (tracking.version(task.name, result["version"]) for result in results)
+    assert (regression.tags[Tag.FORMAT], rules.tags[Tag.FORMAT]) == ("onnx", "rules")
     states = [
         promote(task, version, PromotionRequest("gate"), settings, tracking)["state"]
-        for version in (learnt, rules, learnt)
+        for version in (regression, rules, regression)
     ]
     assert states == ["promoted", "promoted", "refused"]
     assert evaluate(task, rules, settings, tracking)["metrics"] == pytest.approx(
@@ -131,7 +129,7 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     }
     card = (folder / "model_card.md").read_text()
     assert "SYNTHETIC" in card
-    assert "Served as words for rules that the server has" in card
+    assert "Served as a word list for the server's rules" in card
     assert "| text | a sentence or a few, in English |  | 2000 characters | no |" in card
     assert (
         "| label | neutral is between -0.05 and 0.05 |  | 0 negative, 1 neutral, 2 positive | no |"
@@ -144,10 +142,10 @@ def test_rules_are_replaced_by_words_and_words_by_rules_through_the_gate(
     )
 
 
-def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
+def test_on_rated_texts_the_regression_is_better_than_rules() -> None:
     path = Path(os.environ.get("SLIPWAY_DATA", "/nowhere")) / "hutto_ICWSM_2014.tar.gz"
     if not path.is_file():
-        pytest.skip("SLIPWAY_DATA names no mirror with the rated texts")
+        pytest.skip("SLIPWAY_DATA has no rated texts")
     entry = DATASETS["rated-texts"]
     table = read_ratings(path.read_bytes(), path.name)
     assert table.digest == entry.digest
@@ -159,8 +157,10 @@ def test_on_texts_that_people_rated_words_are_better_than_rules() -> None:
         TASK.target.predict(each, few.test.features)
         for each in (Vader(), _words().fit(few.train.features, few.train.labels))
     ]
-    rules, learnt = (TASK.selection.score(few.test.labels, predictions) for predictions in found)
-    assert 0.5 < rules < 0.6 < learnt < 0.75
+    rules, regression = (
+        TASK.selection.score(few.test.labels, predictions) for predictions in found
+    )
+    assert 0.5 < rules < 0.6 < regression < 0.75
 
 
 def _words() -> Any:
@@ -184,7 +184,7 @@ PARTS = {
 }
 
 
-def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None:
+def test_rated_texts_are_read_with_their_documents_without_duplicates() -> None:
     table = read_ratings(archive(PARTS), "a.tar.gz")
     rows = dict(
         zip(
@@ -199,7 +199,7 @@ def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         (
             "1_1\t5\tgood",
@@ -215,18 +215,18 @@ def test_rated_texts_are_read_with_their_documents_and_equal_ones_once() -> None
         ("1_1\tgood", "a.tar.gz, tweets_GroundTruth.txt line 2: has 2 columns; 3 are expected"),
     ],
 )
-def test_a_corrupt_line_of_the_archive_is_named(line: str, said: str) -> None:
+def test_a_corrupt_line_of_the_archive_is_named(line: str, expected: str) -> None:
     with pytest.raises(CorruptTable) as refused:
         read_ratings(archive({**PARTS, "tweets": f"1\t1\tfine\r\n{line}\r\n"}), "a.tar.gz")
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(expected)
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"no archive", gzip.compress(b"no archive", mtime=0), archive({"tweets": "1\t1\tfine"})],
 )
-def test_what_is_not_the_archive_is_refused(content: bytes) -> None:
-    with pytest.raises(CorruptTable, match=r"^a.tar.gz: (is not an archive|has no amazon)"):
+def test_an_invalid_archive_is_refused(content: bytes) -> None:
+    with pytest.raises(CorruptTable, match=r"^a.tar.gz: (is not a readable archive|has no amazon)"):
         read_ratings(content, "a.tar.gz")
 
 
@@ -234,7 +234,7 @@ def body(each: list[str]) -> str:
     return TASK.signature.request([{"text": text} for text in each]).model_dump_json()
 
 
-def test_of_texts_the_monitor_sees_length_and_unknown_words(split: Split) -> None:
+def test_the_monitor_compares_length_and_unknown_words_of_texts(split: Split) -> None:
     reference = Reference.model_validate_json(
         reference_of(TASK.signature, split.train.features).model_dump_json()
     )
@@ -254,7 +254,7 @@ def test_of_texts_the_monitor_sees_length_and_unknown_words(split: Split) -> Non
     assert drifted([""] * 100) == ["text length", "text unknown words"]
 
 
-def test_the_reference_keeps_common_words_and_no_text(split: Split) -> None:
+def test_the_reference_stores_common_words_and_no_text(split: Split) -> None:
     stored = reference_of(TASK.signature, split.train.features).model_dump_json()
     assert json.loads(stored)["words"][0] == "was"
     assert not any(text in stored for text in split.train.features.ravel().tolist())

@@ -1,4 +1,4 @@
-"""Who vouches for a version: keys, signatures, and signing anew."""
+"""Signatures of versions, and signing again with another key."""
 
 import shutil
 from pathlib import Path
@@ -27,7 +27,7 @@ Private = ec.EllipticCurvePrivateKey
 
 
 def written(path: Path, key: Private) -> Path:
-    """The private key as a PEM file, and the public one beside it."""
+    """Write the private key as a PEM file, and the public key beside it; return its path."""
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     path.with_suffix(".pub").write_bytes(
         key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -41,7 +41,7 @@ def key(tmp_path: Path) -> Path:
 
 
 def verify(folder: Path, name: str, key: Path, scratch: Path) -> None:
-    """As anybody can with OpenSSF's tool. Raises when the signature is not that of the key."""
+    """Verify the signature with OpenSSF's tool; raise unless it is that of the key."""
     root = scratch / f"{name}-{key.stem}"
     (root / name).mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "manifest.json", root / name)
@@ -50,21 +50,21 @@ def verify(folder: Path, name: str, key: Path, scratch: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_adopted_version_is_signed_and_can_be_signed_anew_by_the_key_that_follows(
+def test_an_adopted_version_is_signed_and_can_be_signed_again_by_a_new_key(
     tracking: Tracking, mlflow_url: str, settings: Settings, key: Path, tmp_path: Path
 ) -> None:
-    version = logged(tracking, mlflow_url, graph(["rows", 3]), "vouched-for")
+    version = logged(tracking, mlflow_url, graph(["rows", 3]), "signed")
     adopt(version, settings.model_copy(update={"signing_key": key}), tracking)
     version = tracking.version(version.name, version.version)
     folder = tracking.download(version, tmp_path / "adopted")
     artifact.check(folder, version.digest)
     verify(folder, version.name, key, tmp_path)
 
-    follower = written(tmp_path / "second.pem", ec.generate_private_key(ec.SECP384R1()))
-    again = sign_version(version, settings.model_copy(update={"signing_key": follower}), tracking)
+    successor = written(tmp_path / "second.pem", ec.generate_private_key(ec.SECP384R1()))
+    again = sign_version(version, settings.model_copy(update={"signing_key": successor}), tracking)
     folder = tracking.download(version, tmp_path / "again")
     assert artifact.check(folder, version.digest).digest == again["digest"]
-    verify(folder, version.name, follower, tmp_path)
+    verify(folder, version.name, successor, tmp_path)
     with pytest.raises(ValueError, match="Key mismatch"):
         verify(folder, version.name, key, tmp_path)
     assert (
@@ -79,13 +79,13 @@ def test_without_a_key_nothing_is_signed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_signing_anew_needs_a_key(settings: Settings, tracking: Tracking) -> None:
+def test_signing_again_needs_a_key(settings: Settings, tracking: Tracking) -> None:
     with pytest.raises(WrongParameter, match="SLIPWAY_SIGNING_KEY: is not set"):
         sign_version(Version("heart", "1", "", {}), settings, tracking)
 
 
 @pytest.mark.slow
-def test_what_is_no_version_of_ours_is_not_signed(
+def test_a_version_without_a_digest_is_not_signed(
     tracking: Tracking, mlflow_url: str, settings: Settings, key: Path
 ) -> None:
     version = logged(tracking, mlflow_url, graph(["rows", 3]), "never-adopted")
@@ -110,7 +110,7 @@ EC, RSA = ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(6553
     ],
     ids=["text", "another-curve", "rsa", "encrypted", "public", "no-file"],
 )
-def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(
+def test_an_invalid_key_is_reported_without_its_content(
     tmp_path: Path, content: bytes | None
 ) -> None:
     (tmp_path / "manifest.json").write_text("{}")
@@ -124,8 +124,6 @@ def test_a_key_that_cannot_sign_is_named_and_its_content_is_not(
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", ""])
-def test_a_name_that_cannot_be_served_is_not_signed_for(
-    tmp_path: Path, key: Path, name: str
-) -> None:
+def test_an_invalid_model_name_is_not_signed(tmp_path: Path, key: Path, name: str) -> None:
     with pytest.raises(Refused, match="not a name"):
         sign(tmp_path, name, key)

@@ -1,6 +1,4 @@
-"""The simulator in front of a gateway that is a small server of the test: what it sends, and when
-it waits.
-"""
+"""The simulator with a small server as the gateway: its requests and its pauses."""
 
 import json
 import time
@@ -18,29 +16,29 @@ from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
-from tests.jobs.processes import Answer, http_server
+from tests.jobs.processes import Response, http_server
 
 ISSUER = "http://login.example:8000"
 SECRET = "a secret of sixteen signs or more"
-Look = Callable[["Gateway", str, dict[str, Any]], Answer | None]
+Override = Callable[["Gateway", str, dict[str, Any]], Response | None]
 
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    """No MLflow: nothing here asks it."""
+    """Return settings without MLflow, which the simulator does not use."""
     return Settings(MLFLOW_TRACKING_URI="http://127.0.0.1:1", fetch=False)
 
 
 class Gateway:
-    """With its issuer, at one address. ``look`` may answer in its place."""
+    """A gateway with its issuer at one address; ``override`` may return another response."""
 
-    def __init__(self, look: Look) -> None:
-        self._look = look
+    def __init__(self, override: Override) -> None:
+        self._override = override
         self.instances: list[dict[str, Any]] = []
         self.labels: dict[str, Any] = {}
         self.tokens = 0
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    def respond(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         if path == "/.well-known/openid-configuration":
             assert headers["Host"] == "login.example:8000"
             return 200, json.dumps({"token_endpoint": f"{ISSUER}/oauth/token"}).encode()
@@ -54,36 +52,36 @@ class Gateway:
                 {"access_token": f"token-{self.tokens}", "expires_in": 3600}
             ).encode()
         assert method == "POST"
-        return self._look(self, path, headers) or self._serve(path, json.loads(body))
+        return self._override(self, path, headers) or self._serve(path, json.loads(body))
 
-    def _serve(self, path: str, said: dict[str, Any]) -> Answer:
+    def _serve(self, path: str, content: dict[str, Any]) -> Response:
         if path == "/v1/models/heart/predictions":
-            self.instances += said["instances"]
+            self.instances += content["instances"]
             body = {
                 "requestId": f"r{len(self.instances)}",
                 "predictions": [{"label": 1, "probability": 0.9}],
             }
             return 200, json.dumps(body).encode()
         request_id = path.split("/")[3]
-        self.labels[request_id] = said["label"]
+        self.labels[request_id] = content["label"]
         return 201, b"{}"
 
 
 @contextmanager
 def gateway(
-    settings: Settings, look: Look = lambda *_: None
+    settings: Settings, override: Override = lambda *_: None
 ) -> Iterator[tuple[Gateway, SimulatorSettings]]:
-    house = Gateway(look)
-    with http_server(house.answer) as url:
-        told = {
+    server = Gateway(override)
+    with http_server(server.respond) as url:
+        values = {
             "url": url,
             "oidc_issuer": ISSUER,
             "oidc_discovery_url": url,
             "client_secret": SECRET,
         }
         yield (
-            house,
-            SimulatorSettings.model_validate({**told, "data": settings.data, "fetch": False}),
+            server,
+            SimulatorSettings.model_validate({**values, "data": settings.data, "fetch": False}),
         )
 
 
@@ -92,21 +90,21 @@ def parts(task: Task, settings: Settings) -> Split:
 
 
 def plan(rows: int, **more: Any) -> Plan:
-    """Of so many rows, in a tenth of a second."""
+    """Return a plan of so many rows in a tenth of a second."""
     return Plan(rate=rows * 600, seconds=0.1, dataset="heart-synthetic", label_after=0.05, **more)
 
 
 def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Settings) -> None:
     task = declared_task("heart")
     test = parts(task, settings).test
-    with gateway(settings) as (house, own):
+    with gateway(settings) as (server, own):
         result = simulate(task, plan(3), own, Event())
     count = result["predicted"]
-    assert count == len(house.instances) >= 3
-    assert house.instances == [
+    assert count == len(server.instances) >= 3
+    assert server.instances == [
         task.instance(test.features[number : number + 1]) for number in range(count)
     ]
-    assert house.labels == {f"r{number + 1}": test.labels[number] for number in range(count)}
+    assert server.labels == {f"r{number + 1}": test.labels[number] for number in range(count)}
     correct = int((test.labels[:count] == 1).sum())
     expected = {
         "predicted": count,
@@ -122,65 +120,65 @@ def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Setti
         "synthetic": True,
         **expected,
     }
-    assert house.tokens == 1
+    assert server.tokens == 1
 
 
-def test_it_comes_back_when_the_gateway_says_and_no_row_is_left_out(settings: Settings) -> None:
+def test_it_retries_after_the_delay_of_the_gateway_without_losing_a_row(settings: Settings) -> None:
     moments: list[float] = []
 
-    def busy(_: Gateway, path: str, __: dict[str, Any]) -> Answer | None:
+    def busy(_: Gateway, path: str, __: dict[str, Any]) -> Response | None:
         if path.endswith("/predictions"):
             moments.append(time.monotonic())
         return (429, b"{}", {"Retry-After": "1"}) if len(moments) == 1 else None
 
-    with gateway(settings, busy) as (house, own):
+    with gateway(settings, busy) as (server, own):
         result = simulate(declared_task("heart"), plan(2), own, Event())
     assert result["waited"] == 1
-    assert house.instances[0] == declared_task("heart").instance(
+    assert server.instances[0] == declared_task("heart").instance(
         parts(declared_task("heart"), settings).test.features[:1]
     )
     assert moments[1] - moments[0] >= 0.99
 
 
-def test_a_token_that_is_refused_is_renewed(settings: Settings) -> None:
-    def refuse_first(_: Gateway, __: str, headers: dict[str, Any]) -> Answer | None:
+def test_a_rejected_token_is_renewed(settings: Settings) -> None:
+    def refuse_first(_: Gateway, __: str, headers: dict[str, Any]) -> Response | None:
         return (401, b"{}") if headers["Authorization"] == "Bearer token-1" else None
 
-    with gateway(settings, refuse_first) as (house, own):
+    with gateway(settings, refuse_first) as (server, own):
         assert simulate(declared_task("heart"), plan(2), own, Event())["labelled"] == len(
-            house.instances
+            server.instances
         )
-    assert house.tokens == 2
+    assert server.tokens == 2
 
 
-def test_a_row_that_is_refused_is_counted_and_the_others_go_on(settings: Settings) -> None:
-    def refuse_one(house: Gateway, path: str, _: dict[str, Any]) -> Answer | None:
-        if path.endswith("/predictions") and not house.instances and not house.labels:
-            house.labels["seen"] = None
+def test_a_rejected_row_is_counted_and_the_others_continue(settings: Settings) -> None:
+    def refuse_one(server: Gateway, path: str, _: dict[str, Any]) -> Response | None:
+        if path.endswith("/predictions") and not server.instances and not server.labels:
+            server.labels["seen"] = None
             return 422, b"age: is too much"
         return None
 
-    with gateway(settings, refuse_one) as (house, own):
+    with gateway(settings, refuse_one) as (server, own):
         result = simulate(declared_task("heart"), plan(3), own, Event())
-    assert (result["refused"], result["predicted"]) == (1, len(house.instances))
+    assert (result["refused"], result["predicted"]) == (1, len(server.instances))
 
 
-def test_a_caller_without_a_grant_is_told_so_at_once(settings: Settings) -> None:
+def test_a_caller_without_a_grant_fails_immediately(settings: Settings) -> None:
     with (
         gateway(settings, lambda *_: (403, b"heart is not granted")) as (_, own),
-        pytest.raises(CallRefused, match="403: heart is not granted"),
+        pytest.raises(CallRefused, match="returned 403 for .*: heart is not granted"),
     ):
         simulate(declared_task("heart"), plan(1), own, Event())
 
 
-def test_it_ends_when_it_is_told_to_also_while_it_waits(settings: Settings) -> None:
+def test_it_stops_also_during_a_pause(settings: Settings) -> None:
     stop = Event()
 
-    def away(*_: object) -> Answer:
+    def unavailable(*_: object) -> Response:
         stop.set()
         return 503, b"{}"
 
-    with gateway(settings, away) as (_, own):
+    with gateway(settings, unavailable) as (_, own):
         result = simulate(declared_task("heart"), Plan(60), own, stop)
     assert (result["predicted"], result["waited"]) == (0, 1)
 
@@ -196,7 +194,7 @@ def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None
     expected = np.minimum(test.features[:, age] + 9 * np.nanstd(test.features[:, age]), most)
     assert found[:, age] == pytest.approx(expected)
     assert (expected == most).any()
-    others = [place for place in range(len(names)) if place != age]
+    others = [position for position in range(len(names)) if position != age]
     assert np.array_equal(found[:, others], test.features[:, others], equal_nan=True)
     assert shifted(task, test, [Shift.parse("chol=-5.5")])[:, names.index("chol")] == pytest.approx(
         test.features[:, names.index("chol")] - 5.5, nan_ok=True
@@ -204,17 +202,15 @@ def test_a_shift_adds_to_one_input_within_its_bounds(settings: Settings) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "content"),
     [
         ("age", "--shift 'age': has no COLUMN=+NUMBER form"),
         ("age=2", "has no"),
-        ("weight=+1", "--shift weight: is not a number"),
+        ("weight=+1", "--shift weight: is not a numeric input"),
     ],
 )
-def test_a_shift_that_does_not_fit_is_refused_by_name(
-    settings: Settings, text: str, said: str
-) -> None:
+def test_an_invalid_shift_is_refused_by_name(settings: Settings, text: str, content: str) -> None:
     task = declared_task("heart")
     with pytest.raises(WrongParameter) as refusal:
         shifted(task, parts(task, settings).test, [Shift.parse(text)])
-    assert said in str(refusal.value)
+    assert content in str(refusal.value)

@@ -1,6 +1,4 @@
-"""Rows of JSON, CSV, and Parquet: the same values in all three, or an error that names the
-remedy.
-"""
+"""Rows in JSON, CSV and Parquet: equal values in all formats, or an error with the remedy."""
 
 import csv
 import json
@@ -41,7 +39,7 @@ ROW: dict[str, Any] = {
 
 
 def read(row: dict[str, Any], problem: str | None = None) -> dict[str, list[Any]] | str:
-    """The values of the request that a row becomes, or its error."""
+    """Return the values of the row's request, or its error."""
     if problem is not None:
         return problem
     try:
@@ -102,15 +100,15 @@ def text(value: Any) -> str:
 def test_a_value_is_the_same_in_all_formats(
     tmp_path: Path, name: str, as_json: Any, as_csv: str, as_parquet: Any, expected: Any
 ) -> None:
-    answers = [
+    results = [
         of_json({**ROW, name: as_json}),
         of_csv(tmp_path, {**{key: text(value) for key, value in ROW.items()}, name: as_csv}),
         of_parquet(tmp_path, {**ROW, name: as_parquet}),
     ]
-    for answer in answers:
-        assert isinstance(answer, dict), answer
+    for result in results:
+        assert isinstance(result, dict), result
         values = expected if isinstance(expected, list) else [expected]
-        assert [(type(value), value) for value in answer[name]] == [
+        assert [(type(value), value) for value in result[name]] == [
             (type(value), value) for value in values
         ]
 
@@ -159,7 +157,7 @@ def test_a_value_is_the_same_in_all_formats(
         ("pair", "[" * 100_000, "is not a JSON list of FP32; write it as [1, 2, 3]"),
     ],
 )
-def test_a_field_of_csv_that_is_no_value_has_an_error_with_the_remedy(
+def test_an_invalid_csv_field_has_an_error_with_the_remedy(
     tmp_path: Path, name: str, written: str, error: str
 ) -> None:
     answer = of_csv(tmp_path, {**{key: text(value) for key, value in ROW.items()}, name: written})
@@ -176,7 +174,7 @@ def test_a_field_of_csv_that_is_no_value_has_an_error_with_the_remedy(
         ("job", None, "job: value 0 is null (missing); BYTES is expected"),
     ],
 )
-def test_a_value_of_parquet_that_does_not_fit_is_an_error_of_its_row(
+def test_an_invalid_parquet_value_is_an_error_of_its_row(
     tmp_path: Path, name: str, value: Any, error: str
 ) -> None:
     assert of_parquet(tmp_path, {**ROW, name: value}) == error
@@ -228,17 +226,17 @@ def test_a_file_of_a_spreadsheet_that_is_not_csv_is_refused_with_the_remedy(
     )
 
 
-def test_a_parquet_column_of_a_type_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_column_of_a_type_without_json_equivalent_is_refused(tmp_path: Path) -> None:
     day = pa.array([0], pa.timestamp("ns"))
     pq.write_table(
         pa.table({**{name: pa.array([value]) for name, value in ROW.items()}, "age": day}),
         tmp_path / "made",
     )
-    said = refused(tmp_path / "rows", (tmp_path / "made").read_bytes(), "parquet")
-    assert said == "column age of the file is timestamp[ns], which is not FP32; write numbers"
+    message = refused(tmp_path / "rows", (tmp_path / "made").read_bytes(), "parquet")
+    assert message == "column age of the file is timestamp[ns], which is not FP32; write numbers"
 
 
-def test_blank_lines_are_no_rows_and_a_line_of_empty_fields_is_an_error(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped_and_a_line_of_empty_fields_is_an_error(tmp_path: Path) -> None:
     line = 'NULL,63,1,3,true,clerk,"[1, 2]"'
     (tmp_path / "rows.csv").write_text(f"note,{HEAD}\n{line}\n\n{line}\n,,,,,,\n   \n\n")
     ((rows, others),) = (
@@ -261,10 +259,8 @@ def test_a_blank_field_of_the_only_column_is_a_value(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
-def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(
-    tmp_path: Path, format: str
-) -> None:
-    """A name with a dot is a path in Parquet: ``age.x`` is no part of ``age``."""
+def test_chunks_are_independent_of_row_groups(tmp_path: Path, format: str) -> None:
+    """Use a name with a dot, a path in Parquet: ``age.x`` is not part of ``age``."""
     signature = Signature(inputs=(COLUMNS["age"],), outputs=SIGNATURE.outputs)
     count = 2 * ROWS_AT_ONCE + 500
     table = pa.table({"age": range(count), "age.x": [f"id {number}" for number in range(count)]})
@@ -290,7 +286,7 @@ def test_chunks_have_the_same_rows_and_other_columns_however_the_file_is_cut(
     ["x,y\n1.5,1\n", "x,y\n,1\n", 'x,y\n"1,5",1\n'],
     ids=["a fraction", "a missing value", "a decimal comma"],
 )
-def test_expected_outputs_with_another_value_than_the_datatype_has_are_refused_and_not_rounded(
+def test_expected_outputs_that_are_no_values_of_the_datatype_are_not_rounded(
     tmp_path: Path, content: str
 ) -> None:
     x = Column(name="x", datatype=Datatype.INT64)
@@ -299,7 +295,7 @@ def test_expected_outputs_with_another_value_than_the_datatype_has_are_refused_a
     with pytest.raises(CorruptTable, match="x: "):
         of_file(tmp_path / "expected.csv", signature)
     np.savez(tmp_path / "expected.npz", x=[1.5], y=[1.0])
-    with pytest.raises(Refused, match="x has numbers that are not whole; INT64 is expected"):
+    with pytest.raises(Refused, match="x has numbers that are not integers; INT64 is expected"):
         of_file(tmp_path / "expected.npz", signature)
     (tmp_path / "expected.csv").write_text("x,y\n2.0,1\n")
     inputs, outputs = of_file(tmp_path / "expected.csv", signature)

@@ -1,4 +1,4 @@
-"""A quantity by place and time, in a plain version and a better one."""
+"""The model ``temperature``, in a simple and a better version."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,10 +34,10 @@ def boosting(split: Split) -> Fitted:
     )
 
 
-def test_each_station_is_on_one_side_and_the_rule_says_so(split: Split) -> None:
+def test_each_station_is_in_one_part_and_the_rule_describes_it(split: Split) -> None:
     assert not np.intersect1d(split.train.groups, split.test.groups).size
     assert len(np.unique(split.test.groups)) == 72
-    assert split.rule == "30% of the stations held out, all rows of a station kept together"
+    assert split.rule == "30% of the stations held out, all rows of a station in the same part"
 
 
 def test_readings_are_within_the_bounds_of_the_signature_and_plausible() -> None:
@@ -50,14 +50,14 @@ def test_readings_are_within_the_bounds_of_the_signature_and_plausible() -> None
     assert -75 < CLIMATE.labels.min() < CLIMATE.labels.max() < 60
 
 
-def test_the_climate_is_the_same_for_the_same_seed_only() -> None:
+def test_the_climate_depends_on_the_seed_alone() -> None:
     few = {"stations": 5, "readings": 3}
     assert synthetic_climate(**few, seed=1).digest == synthetic_climate(**few, seed=1).digest
     assert synthetic_climate(**few, seed=1).digest != synthetic_climate(**few, seed=2).digest
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "reason"),
     [
         ({"latitude": 90.5}, "latitude: 90.5 is above the maximum 90 deg"),
         ({"longitude": -181.0}, "longitude: -181 is below the minimum -180 deg"),
@@ -67,30 +67,30 @@ def test_the_climate_is_the_same_for_the_same_seed_only() -> None:
         ({"hour": 12.5}, "hour: value 0 is 12.5 (float); INT64 is expected"),
     ],
 )
-def test_what_no_place_or_time_has_is_refused_by_name(wrong: dict[str, Any], said: str) -> None:
+def test_invalid_places_and_times_are_refused_by_name(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         TASK.signature.request(
             [{"latitude": 48.1, "longitude": 11.6, "month": 7, "hour": 12, **wrong}]
         )
-    assert str(refused.value) == said
+    assert str(refused.value) == reason
 
 
 def test_climatology_is_the_mean_of_zone_and_month() -> None:
     places = np.array([[50, 0, 7, 1], [40, 90, 7, 13], [50, 0, 1, 1], [-50, 0, 7, 1]])
     train = Table.of(places, np.array([20.0, 24.0, 0.0, 4.0]))
-    asked = Table.of(
+    requested = Table.of(
         np.array([[60, 5, 7, 2], [60, 5, 1, 2], [-60, 5, 7, 2], [5, 5, 5, 5]]), np.zeros(4)
     )
-    said = {
+    predicted = {
         tuple(row): value
         for row, value in zip(
-            asked.features.tolist(), climatology(train, asked).tolist(), strict=True
+            requested.features.tolist(), climatology(train, requested).tolist(), strict=True
         )
     }
-    assert said == {(60, 5, 7, 2): 22, (60, 5, 1, 2): 0, (-60, 5, 7, 2): 4, (5, 5, 5, 5): 12}
+    assert predicted == {(60, 5, 7, 2): 22, (60, 5, 1, 2): 0, (-60, 5, 7, 2): 4, (5, 5, 5, 5): 12}
 
 
-def test_the_graph_knows_the_seasons_of_both_hemispheres(boosting: Fitted) -> None:
+def test_the_graph_has_the_seasons_of_both_hemispheres(boosting: Fitted) -> None:
     graph = boosting.served
     places = np.array(
         [[55, 60, 7, 12], [55, 60, 1, 12], [-55, 60, 7, 12], [-55, 60, 1, 12]], dtype=np.float32

@@ -1,4 +1,4 @@
-"""What a training leaves in MLflow, read back by MLflow's own client."""
+"""The results of a training in MLflow, read by MLflow's own client."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -49,9 +49,7 @@ def stored(result: dict[str, Any], tracking: Tracking, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_the_version_carries_where_it_comes_from(
-    result: dict[str, Any], client: MlflowClient
-) -> None:
+def test_the_version_has_tags_of_its_origin(result: dict[str, Any], client: MlflowClient) -> None:
     tags = client.get_model_version(result["model"], result["version"]).tags
     entry = DATASETS[result["dataset"]]
     assert tags[Tag.DATASET] == entry.name
@@ -94,7 +92,7 @@ def test_the_run_has_parameters_dataset_and_each_score_with_its_baseline(
     assert client.get_logged_model(model.model_id).status == "READY"
 
 
-def test_the_artifact_holds_every_file_and_its_manifest_lists_them(stored: Path) -> None:
+def test_the_artifact_has_every_file_and_its_manifest_lists_them(stored: Path) -> None:
     files = {path.relative_to(stored).as_posix() for path in stored.rglob("*") if path.is_file()}
     assert files >= {
         "MLmodel", "model.onnx", "signature.json", "input_example.json", "reference.json",
@@ -105,7 +103,7 @@ def test_the_artifact_holds_every_file_and_its_manifest_lists_them(stored: Path)
     assert {entry["path"] for entry in manifest["files"]} == files - {"manifest.json"}
 
 
-def test_the_example_is_a_request_that_the_graph_answers(stored: Path) -> None:
+def test_the_example_is_a_valid_request_of_the_graph(stored: Path) -> None:
     signature = Signature.model_validate_json((stored / "signature.json").read_bytes())
     request = parse_request((stored / "input_example.json").read_bytes())
     assert signature.check(request.inputs) == 1
@@ -138,14 +136,14 @@ def test_the_provenance_names_run_data_and_split(stored: Path, result: dict[str,
     assert "held out" in provenance["split"]["rule"]
 
 
-def test_the_card_tells_what_the_split_could_not_do(
+def test_the_card_states_the_limits_of_the_split(
     digits: dict[str, Any], tracking: Tracking, tmp_path: Path
 ) -> None:
     folder, _ = fetch(tracking.version("digits", digits["version"]), tracking, tmp_path)
     assert "does not name the writers" in (folder / "model_card.md").read_text()
 
 
-def test_synthetic_data_is_called_so_wherever_it_shows(
+def test_synthetic_data_is_marked_everywhere(
     own_heart: Task, trained: Trainer, client: MlflowClient
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
@@ -167,7 +165,7 @@ def test_mlflow_loads_the_version_by_name(
     assert graph.graph.output[0].name == "label"
 
 
-def test_a_sick_patient_gets_a_high_probability_of_disease(
+def test_a_patient_with_disease_has_a_high_probability(
     heart: dict[str, Any], tracking: Tracking, tmp_path: Path, settings: Settings
 ) -> None:
     folder, _ = fetch(tracking.version("heart", heart["version"]), tracking, tmp_path)
@@ -196,16 +194,16 @@ def test_an_evaluation_finds_the_scores_of_the_training(
     assert float(tags[f"slipway.evaluation.{name}"]) == pytest.approx(value)
 
 
-def test_an_evaluation_on_other_data_than_trained_on_is_refused(
+def test_an_evaluation_on_other_data_is_refused(
     own_heart: Task, trained: Trainer, settings: Settings, tracking: Tracking
 ) -> None:
     result = trained(own_heart, dataset="heart-synthetic", C="0.1", folds="2")
     version = tracking.version(own_heart.name, result["version"])
-    retold = replace(version, tags={**version.tags, Tag.DATASET_DIGEST: "sha256:" + "0" * 64})
+    changed = replace(version, tags={**version.tags, Tag.DATASET_DIGEST: "sha256:" + "0" * 64})
     with pytest.raises(
         WrongDigest, match="was trained on heart-synthetic with the digest sha256:0000"
     ):
-        evaluate(own_heart, retold, settings, tracking)
+        evaluate(own_heart, changed, settings, tracking)
 
 
 def versions(client: MlflowClient, name: str) -> Sequence[object]:
@@ -224,7 +222,7 @@ def last_run(client: MlflowClient, name: str) -> Any:
     ]
 
 
-def test_a_run_that_fails_half_way_is_failed_and_registers_nothing(
+def test_a_failing_run_is_marked_failed_and_registers_nothing(
     own_heart: Task, settings: Settings, tracking: Tracking, client: MlflowClient
 ) -> None:
     def cannot_take_missing_values(_: Parameters) -> Mapping[str, Estimator]:
@@ -243,14 +241,14 @@ def test_a_run_that_is_interrupted_is_killed(tracking: Tracking, client: MlflowC
     assert client.get_run(run.id).info.status == "KILLED"
 
 
-def test_a_byte_that_changes_on_the_way_to_the_store_fails_the_run(
+def test_a_byte_that_changes_during_the_upload_fails_the_run(
     own_heart: Task, settings: Settings, mlflow_url: str, client: MlflowClient
 ) -> None:
-    def spoil(method: str, path: str, body: bytes) -> bytes:
+    def modify(method: str, path: str, body: bytes) -> bytes:
         return body[:-1] + b"\x00" if method == "PUT" and path.endswith("reference.json") else body
 
     with (
-        connection_to(mlflow_url, spoil) as url,
+        connection_to(mlflow_url, modify) as url,
         pytest.raises(WrongDigest, match=r"reference.json is not what manifest"),
     ):
         train(

@@ -1,4 +1,4 @@
-"""Sweeps: what is tried, by whom, and what is left when a worker is killed."""
+"""Sweeps: their points, their workers, and their state after a worker is killed."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ from slipway_jobs.errors import SweepError, WrongParameter
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import AUC, LOG_LOSS, Metric
-from slipway_jobs.tasks.space import Range, draw, space_of
+from slipway_jobs.tasks.space import Range, sample, space_of
 from slipway_jobs.tasks.task import Estimator, Task, declared_task, parse_parameters
 from slipway_jobs.tuning.sweep import CannotWin, Sweep, Trial, best, mean
 from slipway_jobs.tuning.tuning import SweepRequest, tune
@@ -30,16 +30,16 @@ from slipway_jobs.tuning.tuning import SweepRequest, tune
 TRIALS, FOLDS = 10, 3
 GIVEN = {"estimator": "logistic", "trees": "200", "folds": str(FOLDS), "dataset": "heart-synthetic"}
 TOO_LARGE = 1.7
-"""Of the ten that seed 0 draws, one C is larger."""
+"""One of the ten values of C that seed 0 samples is larger."""
 
 
 def fragile(name: str = "tuned-heart") -> Task:
-    """The heart problem, whose estimators cannot be had for a large C."""
+    """Return the task of heart with candidates that fail for a large C."""
     task = declared_task("heart")
 
     def candidates(parameters: Any) -> Mapping[str, Estimator]:
         if parameters.C is not None and parameters.C > TOO_LARGE:
-            raise ValueError(f"C={parameters.C} makes me unstable")
+            raise ValueError(f"C={parameters.C} is unstable")
         return task.candidates(parameters)
 
     return replace(task, name=name, candidates=candidates)
@@ -69,9 +69,7 @@ killed = replace(task, metrics=metrics, selection=selection)
 tune(killed, SweepRequest(GIVEN, TRIALS, "killed"), settings,
 Tracking(settings.mlflow_tracking_uri))
 """
-"""A worker that is killed in the second fold of the sixth trial; of the earlier ones some were
-given up.
-"""
+"""A worker that is killed in the second fold of the sixth trial, after some pruned trials."""
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,7 @@ def work(name: str, settings: Settings) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(own: Settings) -> dict[str, Any]:
-    """Done by one worker, without a pause."""
+    """Return the result of a sweep by one worker without interruption."""
     return work("whole", own)
 
 
@@ -110,15 +108,15 @@ def trials(settings: Settings, name: str) -> list[Trial]:
 
 @pytest.fixture(scope="module")
 def killed(own: Settings) -> list[Trial]:
-    """What a worker leaves that is killed half-way."""
+    """Return the trials after a worker was killed."""
     assert own.database_url
-    told = {
+    variables = {
         "MLFLOW_TRACKING_URI": own.mlflow_tracking_uri, "SLIPWAY_DATABASE_URL": own.database_url,
         "SLIPWAY_FETCH": "false",
         "SLIPWAY_GIT_REVISION": own.revision, "PYTHONPATH": str(Path(__file__).parent),
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KILLED], env={**os.environ, **told}, check=False
+        [sys.executable, "-W", "ignore", "-c", KILLED], env={**os.environ, **variables}, check=False
     )
     assert done.returncode == -9
     return trials(own, "killed")
@@ -126,7 +124,7 @@ def killed(own: Settings) -> list[Trial]:
 
 @pytest.fixture(scope="module")
 def resumed(killed: list[Trial], own: Settings) -> list[dict[str, Any]]:
-    """By two workers at the same time."""
+    """Return the results of two concurrent workers that resume the sweep."""
     assert killed
     with ThreadPoolExecutor(2) as both:
         return sorted(
@@ -142,7 +140,7 @@ def runs(client: MlflowClient, sweep: str) -> list[Run]:
 
 
 @pytest.mark.slow
-def test_a_sweep_trains_a_version_with_the_best_parameters_and_the_version_names_it(
+def test_a_sweep_trains_a_version_with_the_best_parameters(
     whole: dict[str, Any], own: Settings, client: MlflowClient
 ) -> None:
     assert whole["state"] == "tuned"
@@ -158,7 +156,7 @@ def test_a_sweep_trains_a_version_with_the_best_parameters_and_the_version_names
     assert float(run.data.params["C"]) == whole["best"]["parameters"]["C"]
 
 
-def test_each_trial_is_a_run_below_the_sweeps_and_none_has_seen_the_held_out_part(
+def test_each_trial_is_a_child_run_and_none_scores_the_held_out_rows(
     whole: dict[str, Any], client: MlflowClient
 ) -> None:
     found = runs(client, whole["sweep"])
@@ -171,11 +169,11 @@ def test_each_trial_is_a_run_below_the_sweeps_and_none_has_seen_the_held_out_par
     assert not [name for run in found for name in run.data.metrics if name.startswith("test")]
 
 
-def test_a_failed_trial_is_recorded_and_told_and_the_others_go_on(
+def test_a_failed_trial_is_reported_and_the_others_continue(
     whole: dict[str, Any], client: MlflowClient
 ) -> None:
     ((number, reason),) = whole["failed"].items()
-    assert "makes me unstable" in reason
+    assert "is unstable" in reason
     (run,) = [
         each
         for each in runs(client, "whole")
@@ -185,9 +183,7 @@ def test_a_failed_trial_is_recorded_and_told_and_the_others_go_on(
 
 
 @pytest.mark.slow
-def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(
-    killed: list[Trial],
-) -> None:
+def test_finished_trials_survive_a_killed_worker(killed: list[Trial]) -> None:
     assert len(killed) == TRIALS
     states = Counter(trial.state for trial in killed)
     assert states["running"] == 1
@@ -197,7 +193,7 @@ def test_after_a_kill_the_trials_that_are_finished_stay_so_and_one_is_half_done(
 
 
 @pytest.mark.slow
-def test_two_workers_end_what_one_began_with_no_trial_lost_or_doubled(
+def test_two_workers_finish_the_sweep_of_a_killed_one_without_lost_or_duplicate_trials(
     resumed: list[dict[str, Any]], killed: list[Trial], own: Settings, client: MlflowClient
 ) -> None:
     after = trials(own, "killed")
@@ -206,7 +202,7 @@ def test_two_workers_end_what_one_began_with_no_trial_lost_or_doubled(
     before = [trial for trial in killed if trial.finished]
     assert before == [
         trial for trial in after if trial.number in {each.number for each in before}
-    ], "done once, and kept"
+    ], "finished trials are unchanged"
     parts = Counter(run.data.tags["slipway.sweep.part"] for run in runs(client, "killed"))
     assert parts == {"whole": 1, **{f"trial {number}": 1 for number in range(TRIALS)}}
     assert [result["state"] for result in resumed] == ["left", "tuned"]
@@ -218,7 +214,7 @@ def test_two_workers_end_what_one_began_with_no_trial_lost_or_doubled(
     )
 
 
-def test_one_worker_or_a_kill_and_two_the_best_is_the_same(
+def test_the_best_trial_is_independent_of_the_workers(
     whole: dict[str, Any], resumed: list[dict[str, Any]]
 ) -> None:
     assert resumed[-1]["best"] == whole["best"]
@@ -226,7 +222,7 @@ def test_one_worker_or_a_kill_and_two_the_best_is_the_same(
     assert resumed[-1]["failed"] == whole["failed"]
 
 
-def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings) -> None:
+def test_a_finished_sweep_is_not_repeated(whole: dict[str, Any], own: Settings) -> None:
     again = work("whole", own)
     assert (again["state"], again["version"], again["best"]) == (
         "unchanged",
@@ -236,27 +232,30 @@ def test_a_finished_sweep_is_not_done_again(whole: dict[str, Any], own: Settings
 
 
 @pytest.mark.parametrize(
-    ("sweep_request", "said"),
+    ("sweep_request", "reason"),
     [
-        (SweepRequest(GIVEN, TRIALS + 1, "whole"), "whole was begun with trials 10, not 11"),
-        (SweepRequest({**GIVEN, "seed": "1"}, TRIALS, "whole"), "whole was begun with parameters"),
+        (SweepRequest(GIVEN, TRIALS + 1, "whole"), "whole was started with trials 10, not 11"),
+        (
+            SweepRequest({**GIVEN, "seed": "1"}, TRIALS, "whole"),
+            "whole was started with parameters",
+        ),
         (
             SweepRequest({**GIVEN, "C": "1"}, TRIALS),
-            "nothing is left to vary of tuned-heart: its sweeps vary estimator, C, trees",
+            "--set fixes every parameter that a sweep of tuned-heart varies: estimator, C, trees",
         ),
         (SweepRequest(GIVEN, TRIALS, "Whole sweep"), "sweep: 'Whole sweep' is not a name"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(
-    whole: dict[str, Any], own: Settings, sweep_request: SweepRequest, said: str
+def test_invalid_requests_are_refused_by_name(
+    whole: dict[str, Any], own: Settings, sweep_request: SweepRequest, reason: str
 ) -> None:
     assert whole
     with pytest.raises(WrongParameter) as refusal:
         tune(fragile(), sweep_request, own, Tracking(own.mlflow_tracking_uri))
-    assert said in str(refusal.value)
+    assert reason in str(refusal.value)
 
 
-def test_a_sweep_of_which_no_trial_works_says_why_and_trains_nothing(
+def test_a_sweep_without_a_successful_trial_reports_the_reason_and_trains_nothing(
     own: Settings, client: MlflowClient
 ) -> None:
     def broken(_: Any) -> Mapping[str, Estimator]:
@@ -274,9 +273,7 @@ def test_a_sweep_of_which_no_trial_works_says_why_and_trains_nothing(
 def pruned_best(
     table: Sequence[Sequence[float]], order: Sequence[int], metric: Metric
 ) -> Trial | None:
-    """The best of these fold scores when the trials are tried in that order, each beside those that
-    are complete by then.
-    """
+    """Return the best trial of these fold scores, tried in that order with pruning."""
     study = optuna.create_study(direction="maximize" if metric is AUC else "minimize")
     pruner, done = CannotWin(metric, len(table[0])), []
     for number in order:
@@ -306,7 +303,7 @@ def pruned_best(
     st.randoms(use_true_random=False),
     st.sampled_from([AUC, LOG_LOSS]),
 )
-def test_pruning_never_changes_the_best_whatever_the_order(
+def test_pruning_never_changes_the_best_trial(
     table: list[list[float]], order: Any, metric: Metric
 ) -> None:
     whole = [
@@ -319,7 +316,7 @@ def test_pruning_never_changes_the_best_whatever_the_order(
     assert found == expected
 
 
-def test_a_trial_that_cannot_win_is_given_up() -> None:
+def test_a_trial_that_cannot_win_is_pruned() -> None:
     study = optuna.create_study()
     study.add_trial(
         optuna.create_trial(
@@ -332,30 +329,30 @@ def test_a_trial_that_cannot_win_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("name", ["heart", "digits", "quantity"])
-def test_every_point_that_a_model_declares_is_one_estimator_that_it_takes(name: str) -> None:
+def test_every_point_of_a_declared_space_is_one_valid_estimator(name: str) -> None:
     task = declared_task(name)
-    for point in draw(space_of(task, {}), 3, 20):
+    for point in sample(space_of(task, {}), 3, 20):
         parameters = parse_parameters(task, {key: str(value) for key, value in point.items()})
         assert len(task.candidates(parameters)) == 1
 
 
 def test_a_point_depends_on_seed_and_number_alone() -> None:
     space = {"C": Range(0.01, 10.0, log=True), "trees": Range(50, 400)}
-    assert draw(space, 7, 20)[:5] == draw(space, 7, 5)
-    assert draw(space, 8, 5) != draw(space, 7, 5)
+    assert sample(space, 7, 20)[:5] == sample(space, 7, 5)
+    assert sample(space, 8, 5) != sample(space, 7, 5)
 
 
 @given(st.floats(0, 1, exclude_max=True), st.booleans(), st.booleans())
-def test_a_value_is_within_its_range(place: float, log: bool, whole: bool) -> None:
+def test_a_value_is_within_its_range(share: float, log: bool, whole: bool) -> None:
     one = Range(2, 9, log=log) if whole else Range(0.02, 9.0, log=log)
-    value = one.at(place)
+    value = one.at(share)
     assert one.low <= float(value) <= one.high
     assert isinstance(value, int) == whole
 
 
 def sizes(values: Callable[[float], Any]) -> Counter[Any]:
-    return Counter(values(place / 6000) for place in range(6000))
+    return Counter(values(share / 6000) for share in range(6000))
 
 
-def test_whole_numbers_are_tried_equally_often() -> None:
+def test_integers_are_tried_equally_often() -> None:
     assert set(sizes(Range(3, 8).at).values()) <= set(range(995, 1006))

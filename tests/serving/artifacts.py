@@ -1,4 +1,4 @@
-"""Real tiny models as artifacts, written the way training writes them."""
+"""Small real models as artifacts, written as training writes them."""
 
 import hashlib
 import json
@@ -76,14 +76,14 @@ PROVENANCE = {
 
 @dataclass(frozen=True)
 class Fitted:
-    """An estimator, rows it was not fitted on, and the signature it is served by."""
+    """An estimator, rows that it was not fitted on, and its model signature."""
 
     estimator: Any
     rows: Matrix
     signature: Signature
 
     def request(self, rows: Matrix | None = None) -> dict[str, Any]:
-        """A V2 body of the rows; NaN is written as null."""
+        """Return the V2 request of the rows; NaN is written as null."""
         rows = self.rows if rows is None else rows
         widths = [int(np.prod(column.shape)) for column in self.signature.inputs]
         parts = np.split(rows, np.cumsum(widths)[:-1], axis=1)
@@ -101,7 +101,7 @@ class Fitted:
 
 
 def fit_patients() -> Fitted:
-    """A forest on three inputs of which two may be missing; imputed inside the model."""
+    """Fit a forest on three inputs, of which two may be missing and are imputed by the model."""
     rng = np.random.default_rng(0)
     rows = np.column_stack(
         [rng.integers(20, 90, 300), rng.choice([3, 6, 7], 300), rng.integers(120, 400, 300)]
@@ -116,7 +116,7 @@ def fit_patients() -> Fitted:
 
 
 def fit_digits() -> Fitted:
-    """Logistic regression on the 8 x 8 images of scikit-learn."""
+    """Fit a logistic regression on the 8 × 8 images of scikit-learn."""
     images, labels = load_digits(return_X_y=True)
     rows = images.astype(np.float32)
     return Fitted(
@@ -125,7 +125,7 @@ def fit_digits() -> Fitted:
 
 
 def fit_scans() -> Fitted:
-    """As the digits, whose pixels may come as an image, with an age beside them."""
+    """Fit a model of digits, as an image input, and ages."""
     images, labels = load_digits(return_X_y=True)
     ages = np.random.default_rng(0).integers(20, 90, len(images))
     rows = np.column_stack([images, ages]).astype(np.float32)
@@ -136,9 +136,7 @@ def fit_scans() -> Fitted:
 
 
 def to_onnx(fitted: Fitted) -> bytes:
-    """The estimator as a graph with the signature's names; a scalar `probability` is that of class
-    1.
-    """
+    """Export the estimator with the signature's names; ``probability`` is that of class 1."""
     widths = [(column.name, int(np.prod(column.shape))) for column in fitted.signature.inputs]
     graph = convert_sklearn(
         fitted.estimator,
@@ -174,23 +172,23 @@ def model_file(fitted: Fitted, format: ArtifactFormat, path: Path) -> None:
 def write_artifact(
     folder: Path, fitted: Fitted, format: ArtifactFormat = ArtifactFormat.ONNX
 ) -> ArtifactManifest:
-    """All files of an artifact and their manifest, as training writes them."""
+    """Write all files of an artifact and their manifest, as training does."""
     folder.mkdir(parents=True, exist_ok=True)
     model_file(fitted, format, folder / format.file)
     return _described(folder, fitted.signature, fitted.request(fitted.rows[:1]), format)
 
 
 def write_rules(folder: Path) -> ArtifactManifest:
-    """An artifact of VADER's rules over the words that its package carries."""
+    """Write an artifact of VADER's rules with the words of its package."""
     vader = SentimentIntensityAnalyzer()
-    said = RuleSet(rules="vader", version="3.3.2", lexicon=vader.lexicon, emoji=vader.emojis)
+    rule_set = RuleSet(rules="vader", version="3.3.2", lexicon=vader.lexicon, emoji=vader.emojis)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ArtifactFormat.RULES.file).write_text(said.model_dump_json())
-    return _described(folder, TEXT, about("a good day"), ArtifactFormat.RULES)
+    (folder / ArtifactFormat.RULES.file).write_text(rule_set.model_dump_json())
+    return _described(folder, TEXT, text_request("a good day"), ArtifactFormat.RULES)
 
 
 def write_graph(folder: Path, operator: str) -> ArtifactManifest:
-    """An artifact of one ONNX operator from FP32 ``x`` to FP32 ``y``."""
+    """Write an artifact of one ONNX operator from FP32 ``x`` to FP32 ``y``."""
     value = onnx.helper.make_tensor_value_info
     x, y = (value(name, onnx.TensorProto.FLOAT, [None]) for name in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node(operator, ["x"], ["y"])], "one", [x], [y])
@@ -209,8 +207,8 @@ def write_graph(folder: Path, operator: str) -> ArtifactManifest:
     return _described(folder, signature, example, ArtifactFormat.ONNX)
 
 
-def about(*texts: str) -> dict[str, Any]:
-    """A V2 body of the texts."""
+def text_request(*texts: str) -> dict[str, Any]:
+    """Return the V2 request of the texts."""
     return {
         "inputs": [
             {"name": "text", "datatype": "BYTES", "shape": [len(texts)], "data": list(texts)}
@@ -231,7 +229,7 @@ def _described(
 def write_manifest(
     folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, skip: Sequence[str] = ()
 ) -> ArtifactManifest:
-    """List what lies in the folder."""
+    """List all files of the folder in its manifest."""
     paths = [
         path
         for path in sorted(folder.rglob("*"))
@@ -254,7 +252,7 @@ def write_manifest(
 def write_model_settings(
     folder: Path, format: ArtifactFormat = ArtifactFormat.ONNX, digest: str = "sha256:" + "0" * 64
 ) -> None:
-    """What the storage initializer writes beside a verified artifact."""
+    """Write the settings that the storage initializer writes beside a verified artifact."""
     extra = {"registeredModel": "heart", "digest": digest, "format": format.value}
     content = {
         "implementation": "slipway_serving.model.SlipwayModel",

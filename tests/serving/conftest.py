@@ -25,12 +25,12 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrackingServer]
 
 @pytest.fixture
 def artifact(tmp_path: Path, patients: Fitted) -> Path:
-    """A folder that may be changed."""
+    """Return an artifact that the test may change."""
     write_artifact(tmp_path / "artifact", patients)
     return tmp_path / "artifact"
 
 
 @pytest.fixture
 def dest(tmp_path: Path) -> Path:
-    """Where the storage initializer puts what it has checked; not there yet."""
+    """Return the folder for the verified artifact; it does not exist yet."""
     return tmp_path / "models"

@@ -1,4 +1,4 @@
-"""Keys that artifacts are signed with, as training signs them."""
+"""Keys that sign artifacts, as training signs them."""
 
 import datetime as dt
 import tempfile
@@ -21,7 +21,7 @@ from model_signing.signing import Config
 
 @dataclass(frozen=True)
 class Key:
-    """A private key; ``public`` and ``certificate`` are what those get who check."""
+    """A private key; ``public`` and ``certificate`` are for verification."""
 
     private: ec.EllipticCurvePrivateKey
 
@@ -35,7 +35,7 @@ class Key:
 
     @cached_property
     def certificate(self) -> str:
-        """Self-signed, and out of date: only its key counts."""
+        """A self-signed, expired certificate: only its key is used."""
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "slipway")])
         then = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
         builder = x509.CertificateBuilder(
@@ -46,10 +46,8 @@ class Key:
     def sign(self, folder: Path, name: str) -> None:
         """Sign the manifest in the folder for the registered model."""
         with tempfile.TemporaryDirectory() as temporary:
-            key, copy = (
-                Path(temporary) / "key.pem",
-                Path(temporary) / "signed" / name / "manifest.json",
-            )
+            key = Path(temporary) / "key.pem"
+            copy = Path(temporary) / "signed" / name / "manifest.json"
             key.write_bytes(
                 self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
             )
@@ -59,7 +57,7 @@ class Key:
             signer.sign(copy.parent.parent, folder / "manifest.sig")
 
 
-KEY, FOREIGN = (
+KEY, UNTRUSTED = (
     Key(ec.generate_private_key(ec.SECP256R1())),
     Key(ec.generate_private_key(ec.SECP384R1())),
 )

@@ -1,4 +1,4 @@
-"""A predictor: the real entry point as a process, on loopback."""
+"""A predictor: the real entry point as a process on a loopback port."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ PROGRAM = Path(sys.executable).with_name("slipway-serve")
 
 @dataclass(frozen=True)
 class Predictor:
-    """A process that serves a model called ``heart-3``, and a client of it."""
+    """A process that serves the model ``heart-3``, and a client of it."""
 
     process: "subprocess.Popen[bytes]"
     client: httpx.Client
@@ -39,7 +39,7 @@ class Predictor:
 def started(
     folder: Path, log: Path, settings: Mapping[str, str] | None = None, program: Path = PROGRAM
 ) -> Iterator[Predictor]:
-    """Start it on free ports and wait until the model is ready; stop it at the end."""
+    """Start it on free ports, wait until the model is ready, and stop it at the end."""
     port, metrics = free_port(), free_port()
     environment = {
         **{

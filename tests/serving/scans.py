@@ -1,5 +1,6 @@
-"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact that takes images, for tests
-in the other environment.
+"""``python -m tests.serving.scans FOLDER DIGEST``: write an artifact with an image input.
+
+Tests of the other environment run it.
 """
 
 import sys

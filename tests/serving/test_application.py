@@ -1,6 +1,4 @@
-"""The V2 protocol in-process: the real application, registry and models; only the socket is left
-out.
-"""
+"""The V2 protocol in-process: the real application, registry and models, without a socket."""
 
 import asyncio
 import json
@@ -29,7 +27,7 @@ from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer  # type: ig
 from tests.serving.artifacts import (
     PROVENANCE,
     Fitted,
-    about,
+    text_request,
     write_artifact,
     write_graph,
     write_model_settings,
@@ -43,8 +41,10 @@ LIMIT = 2**20
 def application(
     tmp_path_factory: pytest.TempPathFactory, patients: Fitted, digits: Fitted
 ) -> FastAPI:
-    """Serves patients by ONNX, skops and joblib, digits by ONNX, sentiment by rules. One for all:
-    MLServer's metrics are the process's.
+    """Return the application with models of all formats.
+
+    Patients are served as ONNX, skops and joblib, digits as ONNX, sentiment as rules. There is one
+    for all tests, because MLServer's metrics are registered process-wide.
     """
     registry = MultiModelRegistry(model_initialiser=SlipwayModel)
     fitted_formats = [format for format in ArtifactFormat if format is not ArtifactFormat.RULES]
@@ -68,7 +68,7 @@ def application(
 
 
 class InProcess:
-    """A client of the application without a socket between."""
+    """A client of the application without a socket."""
 
     def __init__(self, middleware: RequestMiddleware) -> None:
         self._transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
@@ -80,13 +80,13 @@ class InProcess:
         return self.request("POST", path, **body)
 
     def request(self, method: str, path: str, **body: Any) -> httpx.Response:
-        async def ask() -> httpx.Response:
+        async def send() -> httpx.Response:
             async with httpx.AsyncClient(
                 transport=self._transport, base_url="http://predictor"
             ) as client:
                 return await client.request(method, path, **body)
 
-        return asyncio.run(ask())
+        return asyncio.run(send())
 
 
 @pytest.fixture
@@ -99,22 +99,22 @@ def client(middleware: RequestMiddleware) -> InProcess:
     return InProcess(middleware)
 
 
-def outputs(answer: Any) -> dict[str, Any]:
-    assert answer.status_code == 200, answer.text
+def outputs(response: Any) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
     return {
         output["name"]: np.array(output["data"]).reshape(output["shape"])
-        for output in answer.json()["outputs"]
+        for output in response.json()["outputs"]
     }
 
 
-def refusal(answer: Any, status: int = 422) -> str:
-    assert answer.status_code == status, answer.text
-    assert answer.json().keys() == {"error"}
-    return str(answer.json()["error"])
+def refusal(response: Any, status: int = 422) -> str:
+    assert response.status_code == status, response.text
+    assert response.json().keys() == {"error"}
+    return str(response.json()["error"])
 
 
 @pytest.mark.parametrize("model", ["onnx", "skops", "joblib"])
-def test_every_format_gives_the_estimators_own_answer(
+def test_every_format_has_the_predictions_of_the_estimator(
     client: InProcess, patients: Fitted, model: str
 ) -> None:
     given = outputs(client.post(f"/v2/models/{model}/infer", json=patients.request()))
@@ -131,7 +131,7 @@ def test_vectors_in_and_out_keep_their_shape(client: InProcess, digits: Fitted) 
     )
 
 
-def test_nested_data_means_the_same_as_flat(client: InProcess, digits: Fitted) -> None:
+def test_nested_data_equals_flat_data(client: InProcess, digits: Fitted) -> None:
     body = digits.request()
     body["inputs"][0]["data"] = digits.rows.tolist()
     nested = client.post("/v2/models/digits/infer", json={**body, "id": "same"}).json()
@@ -151,7 +151,7 @@ def test_a_scalar_column_may_come_as_a_column_vector(client: InProcess, patients
     )
 
 
-def test_many_rows_are_predicted_off_the_event_loop_with_the_same_answer(
+def test_many_rows_are_predicted_in_a_thread_with_the_same_outputs(
     client: InProcess, patients: Fitted
 ) -> None:
     rows = np.tile(patients.rows, (INLINE_VALUES // patients.rows.size + 1, 1))
@@ -161,7 +161,7 @@ def test_many_rows_are_predicted_off_the_event_loop_with_the_same_answer(
     )
 
 
-def test_only_the_outputs_asked_for_come_back_in_that_order(
+def test_only_the_requested_outputs_are_returned_in_their_order(
     client: InProcess, patients: Fitted
 ) -> None:
     body = {**patients.request(), "outputs": [{"name": "probability"}, {"name": "label"}]}
@@ -179,21 +179,21 @@ def test_only_the_outputs_asked_for_come_back_in_that_order(
 
 
 def test_an_unknown_output_is_named(client: InProcess, patients: Fitted) -> None:
-    said = refusal(
+    reason = refusal(
         client.post(
             "/v2/models/onnx/infer", json={**patients.request(), "outputs": [{"name": "price"}]}
         )
     )
-    assert said == "price: is not an output of this model; it gives label, probability"
+    assert reason == "price: is not an output of this model; it gives label, probability"
 
 
-def test_the_id_comes_back_whatever_it_holds(client: InProcess, patients: Fitted) -> None:
+def test_the_id_is_returned_unchanged(client: InProcess, patients: Fitted) -> None:
     for id in ("abc", "ü\r\nSet-Cookie: a=b"):
-        answer = client.post("/v2/models/onnx/infer", json={**patients.request(), "id": id})
-        assert answer.json()["id"] == id
-        assert "set-cookie" not in answer.headers
-    assert answer.json()["model_name"] == "onnx"
-    assert answer.json()["model_version"] == "3"
+        response = client.post("/v2/models/onnx/infer", json={**patients.request(), "id": id})
+        assert response.json()["id"] == id
+        assert "set-cookie" not in response.headers
+    assert response.json()["model_name"] == "onnx"
+    assert response.json()["model_version"] == "3"
 
 
 def with_input(body: dict[str, Any], index: int, **changes: Any) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def with_input(body: dict[str, Any], index: int, **changes: Any) -> dict[str, An
 
 
 @pytest.mark.parametrize(
-    ("index", "changes", "said"),
+    ("index", "changes", "reason"),
     [
         (0, {"data": [-5.0]}, "age: -5 is below the minimum 0 a"),
         (0, {"data": [121]}, "age: 121 is above the maximum 120 a"),
@@ -222,11 +222,11 @@ def with_input(body: dict[str, Any], index: int, **changes: Any) -> dict[str, An
         (1, {"data": [[[[3]]], 3], "shape": [2]}, "thal: "),
     ],
 )
-def test_a_wrong_value_is_answered_with_422_and_the_inputs_name(
-    client: InProcess, patients: Fitted, index: int, changes: dict[str, Any], said: str
+def test_a_wrong_value_is_rejected_with_422_and_the_name_of_the_input(
+    client: InProcess, patients: Fitted, index: int, changes: dict[str, Any], reason: str
 ) -> None:
     body = with_input(patients.request(np.array([[63, 3, 200]], np.float32)), index, **changes)
-    assert refusal(client.post("/v2/models/onnx/infer", json=body)).startswith(said)
+    assert refusal(client.post("/v2/models/onnx/infer", json=body)).startswith(reason)
 
 
 def test_63_pixels_are_too_few(client: InProcess) -> None:
@@ -259,7 +259,7 @@ def test_no_rows_are_refused(client: InProcess, patients: Fitted) -> None:
     ).startswith("age: has no rows")
 
 
-def test_null_is_a_missing_value_where_the_signature_says_so(
+def test_null_is_a_missing_value_where_the_signature_allows_it(
     client: InProcess, patients: Fitted
 ) -> None:
     row = np.array([[63, np.nan, np.nan]], np.float32)
@@ -292,13 +292,13 @@ def test_null_is_a_missing_value_where_the_signature_says_so(
         + b"}]}",
     ],
 )
-def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: bytes) -> None:
+def test_an_invalid_v2_request_is_rejected_with_400(client: InProcess, body: bytes) -> None:
     headers = {"content-type": "application/json"}
     assert refusal(client.post("/v2/models/onnx/infer", content=body, headers=headers), 400)
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         (b"", "the body is not JSON: it is empty; send a JSON object"),
         (
@@ -311,10 +311,10 @@ def test_what_is_not_a_v2_request_is_answered_with_400(client: InProcess, body: 
         ),
     ],
 )
-def test_a_body_that_is_nearly_json_is_refused_with_what_to_send(
-    client: InProcess, body: bytes, said: str
+def test_a_body_that_is_almost_json_is_rejected_with_the_remedy(
+    client: InProcess, body: bytes, reason: str
 ) -> None:
-    assert said in refusal(
+    assert reason in refusal(
         client.post(
             "/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}
         ),
@@ -329,17 +329,17 @@ def test_an_infinite_output_is_refused_by_name_and_other_rows_are_answered(
         tensor = {"name": "x", "shape": [len(values)], "datatype": "FP32", "data": list(values)}
         return client.post("/v2/models/logarithm/infer", json={"inputs": [tensor]})
 
-    said = refusal(logarithm(1.0, 0.0))
-    assert said.startswith(
+    reason = refusal(logarithm(1.0, 0.0))
+    assert reason.startswith(
         "output 'y': value 1 is -inf for this input, and JSON has no infinity; leave the row out"
     )
-    answer = logarithm(-1.0, 1.0)
-    assert answer.status_code == 200
-    assert outputs(answer)["y"].tolist() == [None, 0.0]
+    response = logarithm(-1.0, 1.0)
+    assert response.status_code == 200
+    assert outputs(response)["y"].tolist() == [None, 0.0]
 
 
 def test_a_text_in_another_encoding_is_refused(client: InProcess) -> None:
-    body = about("YSBkYXk=")
+    body = text_request("YSBkYXk=")
     body["inputs"][0]["parameters"] = {"content_type": "base64"}
     assert refusal(client.post("/v2/models/sentiment/infer", json=body)).startswith(
         "text: content_type 'base64' is not supported"
@@ -347,18 +347,18 @@ def test_a_text_in_another_encoding_is_refused(client: InProcess) -> None:
 
 
 @pytest.mark.parametrize("depth", [50, 500, 900, 1000, 1015])
-def test_deep_nesting_that_still_is_json_is_answered_with_422(
+def test_deeply_nested_json_is_rejected_with_422(
     client: InProcess, patients: Fitted, depth: int
 ) -> None:
     body = json.dumps(patients.request(np.array([[63, 3, 200]], np.float32)))
     deep = body.replace("[63.0]", "[" * depth + "63.0" + "]" * depth)
-    answer = client.post(
+    response = client.post(
         "/v2/models/onnx/infer", content=deep.encode(), headers={"content-type": "application/json"}
     )
-    assert refusal(answer).startswith("age: value 0 is [[[")
+    assert refusal(response).startswith("age: value 0 is [[[")
 
 
-def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
+def test_a_body_over_the_limit_is_rejected_with_413(client: InProcess) -> None:
     headers = {"content-type": "application/json"}
     large = b" " * (LIMIT + 1)
     assert refusal(
@@ -369,25 +369,23 @@ def test_a_body_over_the_limit_is_answered_with_413(client: InProcess) -> None:
         for _ in range(5):
             yield b" " * (LIMIT // 4)
 
-    answer = client.post("/v2/models/onnx/infer", content=chunks(), headers=headers)
-    assert refusal(answer, 413).startswith("the body is larger")
+    response = client.post("/v2/models/onnx/infer", content=chunks(), headers=headers)
+    assert refusal(response, 413).startswith("the body is larger")
 
 
-def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(
-    application: FastAPI,
-) -> None:
+def test_bodies_beyond_the_common_budget_are_rejected_with_503(application: FastAPI) -> None:
     middleware, path = (
         RequestMiddleware(application, LIMIT, body_budget=1000),
         "/v2/models/onnx/infer",
     )
     headers = {"content-type": "application/json"}
 
-    async def ask() -> tuple[httpx.Response, httpx.Response]:
-        begun, end = asyncio.Event(), asyncio.Event()
+    async def send() -> tuple[httpx.Response, httpx.Response]:
+        started, end = asyncio.Event(), asyncio.Event()
 
         async def slow() -> AsyncIterator[bytes]:
             yield b" " * 600
-            begun.set()  # the next piece is wanted: this one is held
+            started.set()  # the next piece is requested: this one is in memory
             await end.wait()
 
         transport = httpx.ASGITransport(middleware, raise_app_exceptions=False)
@@ -395,31 +393,31 @@ def test_bodies_have_one_budget_and_what_is_over_it_is_answered_with_503(
             transport=transport, base_url="http://predictor", headers=headers
         ) as client:
             first = asyncio.create_task(client.post(path, content=slow()))
-            await asyncio.wait_for(begun.wait(), 20)
+            await asyncio.wait_for(started.wait(), 20)
             refused = await client.post(path, content=b" " * 600)
             end.set()
             await first
             return refused, await client.post(path, content=b" " * 600)
 
-    refused, after = asyncio.run(ask())
-    assert refusal(refused, 503).startswith("the bodies of all requests")
+    refused, after = asyncio.run(send())
+    assert refusal(refused, 503).startswith("the memory for request bodies")
     assert refused.headers["retry-after"] == "1"
     assert after.status_code == 400
 
 
-def test_a_body_that_unpacks_to_many_times_its_size_is_answered_with_413(client: InProcess) -> None:
+def test_a_body_with_too_many_values_is_rejected_with_413(client: InProcess) -> None:
     body = (
         b'{"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ['
         + b"[]," * (LIMIT // 4)
         + b"1]}]}"
     )
-    answer = client.post(
+    response = client.post(
         "/v2/models/onnx/infer", content=body, headers={"content-type": "application/json"}
     )
-    assert refusal(answer, 413).startswith("the request has too many values")
+    assert refusal(response, 413).startswith("the request has too many values")
 
 
-def test_other_media_types_and_encodings_are_answered_with_415(client: InProcess) -> None:
+def test_other_media_types_and_encodings_are_rejected_with_415(client: InProcess) -> None:
     for headers in (
         {"content-type": "text/plain"},
         {"content-type": "application/json", "content-encoding": "gzip"},
@@ -427,31 +425,36 @@ def test_other_media_types_and_encodings_are_answered_with_415(client: InProcess
         refusal(client.post("/v2/models/onnx/infer", content=b"{}", headers=headers), 415)
 
 
-def test_metadata_says_all_that_the_signature_says(client: InProcess, patients: Fitted) -> None:
-    answer = client.get("/v2/models/onnx")
-    told = ModelMetadata.model_validate(answer.json())
+def test_metadata_has_the_complete_signature(client: InProcess, patients: Fitted) -> None:
+    response = client.get("/v2/models/onnx")
+    metadata = ModelMetadata.model_validate(response.json())
     assert (
-        tuple(Column.of_metadata(TensorMetadata(**tensor.model_dump())) for tensor in told.inputs)
+        tuple(
+            Column.of_metadata(TensorMetadata(**tensor.model_dump())) for tensor in metadata.inputs
+        )
         == patients.signature.inputs
     )
     assert (
-        tuple(Column.of_metadata(tensor) for tensor in told.outputs) == patients.signature.outputs
+        tuple(Column.of_metadata(tensor) for tensor in metadata.outputs)
+        == patients.signature.outputs
     )
-    assert (told.name, told.versions, told.platform) == ("onnx", ["3"], "onnxruntime_onnx")
+    assert (metadata.name, metadata.versions, metadata.platform) == (
+        "onnx",
+        ["3"],
+        "onnxruntime_onnx",
+    )
 
 
-def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(
-    client: InProcess,
-) -> None:
-    told = client.get("/v2/models/onnx").json()["parameters"]
-    assert (told["registeredModel"], told["version"], told["digest"]) == (
+def test_metadata_has_the_origin_of_the_artifact_and_a_valid_example(client: InProcess) -> None:
+    parameters = client.get("/v2/models/onnx").json()["parameters"]
+    assert (parameters["registeredModel"], parameters["version"], parameters["digest"]) == (
         "heart",
         "3",
         "sha256:" + "0" * 64,
     )
-    assert {key: told[key] for key in PROVENANCE} == PROVENANCE
-    assert told["card"] == "1. A model for tests.\n"
-    assert outputs(client.post("/v2/models/onnx/infer", json=told["example"]))
+    assert {key: parameters[key] for key in PROVENANCE} == PROVENANCE
+    assert parameters["card"] == "1. A model for tests.\n"
+    assert outputs(client.post("/v2/models/onnx/infer", json=parameters["example"]))
 
 
 @pytest.mark.parametrize(
@@ -465,29 +468,27 @@ def test_metadata_says_which_artifact_it_is_and_gives_an_example_that_works(
         ("GET", "/v2/docs"),
         ("GET", "/openapi.json"),
         ("GET", "/metrics"),
-        ("GET", "/v2/models/nobody"),
+        ("GET", "/v2/models/missing"),
         ("GET", "/v2/models/onnx/versions/4"),
     ],
 )
-def test_what_is_not_served_is_answered_with_404(client: InProcess, method: str, path: str) -> None:
+def test_other_paths_are_rejected_with_404(client: InProcess, method: str, path: str) -> None:
     assert refusal(client.request(method, path, json={}), 404)
     assert client.get("/v2/models/onnx/ready").status_code == 200
 
 
-def test_asking_for_unknown_models_leaves_no_metrics_behind(
-    client: InProcess, patients: Fitted
-) -> None:
+def test_requests_for_unknown_models_create_no_metrics(client: InProcess, patients: Fitted) -> None:
     assert (
-        refusal(client.post("/v2/models/made-up-name/infer", json=patients.request()), 404)
-        == "Model made-up-name not found"
+        refusal(client.post("/v2/models/unknown-name/infer", json=patients.request()), 404)
+        == "Model unknown-name not found"
     )
     refusal(
-        client.post("/v2/models/onnx/versions/made-up-version/infer", json=patients.request()), 404
+        client.post("/v2/models/onnx/versions/unknown-version/infer", json=patients.request()), 404
     )
-    assert b"made-up" not in generate_latest()
+    assert b"unknown-" not in generate_latest()
 
 
-def test_a_closing_server_is_not_ready_but_answers_and_asks_callers_to_leave(
+def test_a_closing_server_is_not_ready_but_responds_and_closes_connections(
     client: InProcess, middleware: RequestMiddleware, patients: Fitted
 ) -> None:
     assert client.get("/v2/models/onnx/ready").status_code == 200
@@ -495,9 +496,9 @@ def test_a_closing_server_is_not_ready_but_answers_and_asks_callers_to_leave(
     for path in ("/v2/models/onnx/ready", "/v2/health/ready"):
         assert refusal(client.get(path), 503) == "the server is shutting down"
     assert client.get("/v2/health/live").status_code == 200
-    answer = client.post("/v2/models/onnx/infer", json=patients.request())
-    assert outputs(answer)
-    assert answer.headers["connection"] == "close"
+    response = client.post("/v2/models/onnx/infer", json=patients.request())
+    assert outputs(response)
+    assert response.headers["connection"] == "close"
 
 
 TOKEN = "a-secret-of-the-gateway"
@@ -524,18 +525,18 @@ TOKEN = "a-secret-of-the-gateway"
         ("GET", "/v2/models/onnx/infer/ready"),
     ],
 )
-def test_a_stranger_is_answered_with_401(
+def test_an_unauthenticated_caller_is_rejected_with_401(
     application: FastAPI, sent: dict[str, str], method: str, path: str
 ) -> None:
     encoded = {name: value.encode() for name, value in sent.items()}
-    answer = InProcess(RequestMiddleware(application, LIMIT, TOKEN)).request(
+    response = InProcess(RequestMiddleware(application, LIMIT, TOKEN)).request(
         method, path, headers=encoded, content=b"not read"
     )
-    assert refusal(answer, 401) == "send the predictor's token as Authorization: Bearer"
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert refusal(response, 401) == "send the predictor's token as Authorization: Bearer"
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_with_the_token_everything_is_answered(application: FastAPI, patients: Fitted) -> None:
+def test_a_caller_with_the_token_is_accepted(application: FastAPI, patients: Fitted) -> None:
     client, headers = (
         InProcess(RequestMiddleware(application, LIMIT, TOKEN)),
         {"authorization": f"Bearer {TOKEN}"},
@@ -560,7 +561,7 @@ def test_probes_need_no_token(application: FastAPI, path: str) -> None:
     assert InProcess(RequestMiddleware(application, LIMIT, TOKEN)).get(path).status_code == 200
 
 
-def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
+def test_unverified_artifacts_are_not_served(tmp_path: Path, patients: Fitted) -> None:
     write_artifact(tmp_path / "bare", patients)
     with pytest.raises(Refused, match=r"model-settings\.json cannot be read: No such file"):
         model_settings(tmp_path / "bare")
@@ -569,9 +570,7 @@ def test_nothing_unverified_is_served(tmp_path: Path, patients: Fitted) -> None:
         model_settings(tmp_path / "bare")
 
 
-def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_each_response_is_logged_with_the_request_id(caplog: pytest.LogCaptureFixture) -> None:
     caplog.handler.setFormatter(JsonLines())
     caplog.set_level(logging.INFO, "slipway_serving")
     application = RequestMiddleware(FastAPI(), LIMIT)
@@ -583,27 +582,27 @@ def test_each_answer_is_a_line_in_the_log_that_names_the_gateways_request(
     )
     (line,) = [json.loads(each) for each in caplog.text.splitlines() if "slipway_serving" in each]
     assert (line["message"], line["requestId"]) == (
-        "/v2/models/onnx/infer answered 404",
+        "/v2/models/onnx/infer returned status 404",
         "0199-abc",
     )
 
 
-def test_a_line_in_the_log_names_the_gateways_request() -> None:
-    said: list[str] = []
+def test_log_lines_have_the_request_id_and_the_trace_id() -> None:
+    lines: list[str] = []
 
-    async def talkative(_scope: Any, _receive: Any, send: Any) -> None:
-        said.append(JsonLines().format(logging.makeLogRecord({"msg": "slow"})))
+    async def logging_application(_scope: Any, _receive: Any, send: Any) -> None:
+        lines.append(JsonLines().format(logging.makeLogRecord({"msg": "slow"})))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     headers = {"x-request-id": "0199-abc", "traceparent": f"00-{'4b' * 16}-{'00' * 7}01-01"}
     assert (
-        InProcess(RequestMiddleware(talkative, LIMIT))
+        InProcess(RequestMiddleware(logging_application, LIMIT))
         .post("/v2/models/onnx/infer", headers=headers, json={})
         .status_code
         == 200
     )
-    line = json.loads(said[0])
+    line = json.loads(lines[0])
     assert (line["requestId"], line["traceId"]) == ("0199-abc", "4b" * 16)
 
 
@@ -619,10 +618,10 @@ TEXTS = [
 ]
 
 
-def test_rules_answer_each_text_as_their_package_does(client: InProcess) -> None:
-    answer = client.post("/v2/models/sentiment/infer", json=about(*TEXTS))
-    assert answer.status_code == 200
-    compound, label = answer.json()["outputs"]
+def test_rules_have_the_predictions_of_their_package(client: InProcess) -> None:
+    response = client.post("/v2/models/sentiment/infer", json=text_request(*TEXTS))
+    assert response.status_code == 200
+    compound, label = response.json()["outputs"]
     expected = [SentimentIntensityAnalyzer().polarity_scores(text)["compound"] for text in TEXTS]
     assert compound["data"] == pytest.approx(expected, abs=1e-6)
     assert expected[0] > 0.9 > 0 == expected[2]
@@ -633,33 +632,34 @@ def test_rules_answer_each_text_as_their_package_does(client: InProcess) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "said"),
+    ("text", "status", "reason"),
     [
         ("a" * 2001, 422, "text: has 2001 characters; 2000 are allowed"),
         (None, 422, "text: value 0 is null (missing); BYTES is expected"),
         (7, 422, "text: value 0 is 7 (int); BYTES is expected"),
     ],
 )
-def test_what_is_no_text_of_the_length_is_refused(
-    client: InProcess, text: Any, status: int, said: str
+def test_an_invalid_text_is_rejected(
+    client: InProcess, text: Any, status: int, reason: str
 ) -> None:
-    answer = client.post("/v2/models/sentiment/infer", json=about(text))
-    assert (answer.status_code, answer.json()["error"]) == (status, said)
+    response = client.post("/v2/models/sentiment/infer", json=text_request(text))
+    assert (response.status_code, response.json()["error"]) == (status, reason)
 
 
-def test_half_a_character_is_no_text(client: InProcess) -> None:
-    body = json.dumps(about("x")).replace('"x"', '"\\ud83d"')
-    answer = client.post(
+def test_half_of_a_surrogate_pair_is_rejected(client: InProcess) -> None:
+    body = json.dumps(text_request("x")).replace('"x"', '"\\ud83d"')
+    response = client.post(
         "/v2/models/sentiment/infer", content=body, headers={"content-type": "application/json"}
     )
-    assert answer.status_code == 400
-    assert "the body is not JSON" in answer.json()["error"]
+    assert response.status_code == 400
+    assert "the body is not JSON" in response.json()["error"]
 
 
-def test_one_output_of_rules_can_be_asked_for_alone(client: InProcess) -> None:
-    answer = client.post(
-        "/v2/models/sentiment/infer", json={**about("good", "bad"), "outputs": [{"name": "label"}]}
+def test_a_single_output_of_rules_can_be_requested(client: InProcess) -> None:
+    response = client.post(
+        "/v2/models/sentiment/infer",
+        json={**text_request("good", "bad"), "outputs": [{"name": "label"}]},
     )
-    assert [(output["name"], output["data"]) for output in answer.json()["outputs"]] == [
+    assert [(output["name"], output["data"]) for output in response.json()["outputs"]] == [
         ("label", [2, 0])
     ]

@@ -1,4 +1,4 @@
-"""Adaptive batching: requests that meet are computed together, and none notices the others."""
+"""Adaptive batching: concurrent requests are computed together and do not affect each other."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ SIGNATURE = Signature(
 
 
 def tensors(*rows: float) -> list[Tensor]:
-    """Inputs in another order than the signature's, x as a column vector."""
+    """Return inputs in another order than the signature's, x as a column vector."""
     pair = Tensor(
         name="pair",
         shape=[len(rows), 2],
@@ -46,7 +46,7 @@ def tensors(*rows: float) -> list[Tensor]:
 
 
 class Recorded:
-    """Computes, and remembers how many rows came at once."""
+    """Predicts, and records the number of rows of each call."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -81,10 +81,10 @@ def data(outputs: Sequence[ResponseOutput]) -> dict[str, Any]:
     return {output.name: (output.shape, list(output.data)) for output in outputs}
 
 
-def test_requests_that_meet_are_computed_together_and_get_their_own_answers() -> None:
+def test_concurrent_requests_are_computed_together_and_get_their_own_outputs() -> None:
     predict = Recorded()
 
-    async def ask() -> list[list[ResponseOutput]]:
+    async def run() -> list[list[ResponseOutput]]:
         requests = [
             (tensors(1, 2), ["double", "sum"]),
             (tensors(3), ["sum"]),
@@ -93,7 +93,7 @@ def test_requests_that_meet_are_computed_together_and_get_their_own_answers() ->
         with batches(predict) as batched:
             return await asyncio.gather(*(batched(given, wanted) for given, wanted in requests))
 
-    first, second, third = asyncio.run(ask())
+    first, second, third = asyncio.run(run())
     assert predict.rows == [6]
     assert data(first) == {"double": ([2], [2, 4]), "sum": ([2], [2, 3])}
     assert data(second) == {"sum": ([1], [4])}
@@ -101,7 +101,7 @@ def test_requests_that_meet_are_computed_together_and_get_their_own_answers() ->
     assert data(third) == {"sum": ([3], [5, 6, 7]), "double": ([3], [8, 10, 12])}
 
 
-def test_a_full_batch_does_not_wait_and_a_lonely_request_waits_no_longer_than_told() -> None:
+def test_a_full_batch_does_not_wait_and_a_single_request_waits_no_longer_than_configured() -> None:
     async def seconds(count: int, wait: float) -> float:
         begin = time.perf_counter()
         with batches(Recorded(), wait) as batched:
@@ -112,37 +112,37 @@ def test_a_full_batch_does_not_wait_and_a_lonely_request_waits_no_longer_than_to
     assert 0.1 <= asyncio.run(seconds(1, wait=0.1)) < 5
 
 
-def test_more_requests_than_a_batch_holds_go_in_several() -> None:
+def test_more_requests_than_fit_a_batch_are_split() -> None:
     predict = Recorded()
 
-    async def ask() -> None:
+    async def run() -> None:
         with batches(predict) as batched:
-            answers = await asyncio.gather(
+            results = await asyncio.gather(
                 *(batched(tensors(number), ["double"]) for number in range(20))
             )
-        assert [data(answer)["double"][1] for answer in answers] == [
+        assert [data(result)["double"][1] for result in results] == [
             [2 * number] for number in range(20)
         ]
 
-    asyncio.run(ask())
+    asyncio.run(run())
     assert sum(predict.rows) == 20
     assert max(predict.rows) == SIZE
 
 
-def test_a_failure_reaches_all_who_were_in_it_and_the_next_are_served() -> None:
+def test_a_failure_reaches_all_requests_of_its_batch_and_no_later_ones() -> None:
     predict = Recorded()
 
-    async def ask() -> None:
+    async def run() -> None:
         with batches(predict) as batched:
             predict.broken = True
-            answers = await asyncio.gather(
+            results = await asyncio.gather(
                 *(batched(tensors(1), ["sum"]) for _ in range(3)), return_exceptions=True
             )
-            assert [type(answer) for answer in answers] == [ArithmeticError] * 3
+            assert [type(result) for result in results] == [ArithmeticError] * 3
             predict.broken = False
             assert data(await batched(tensors(1), ["sum"])) == {"sum": ([1], [2])}
 
-    asyncio.run(ask())
+    asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def predictor(tmp_path_factory: pytest.TempPathFactory, patients: Fitted) -> Ite
         yield predictor
 
 
-def test_over_http_a_wrong_request_fails_alone(predictor: Predictor, patients: Fitted) -> None:
+def test_an_invalid_request_over_http_fails_alone(predictor: Predictor, patients: Fitted) -> None:
     expected = patients.estimator.predict_proba(patients.rows)[:, 1]
 
-    def ask(number: int) -> httpx.Response:
+    def run(number: int) -> httpx.Response:
         body = patients.request(patients.rows[number : number + 1])
         if number % 5 == 0:
             body["inputs"][0]["data"] = [-1]
@@ -167,29 +167,29 @@ def test_over_http_a_wrong_request_fails_alone(predictor: Predictor, patients: F
         return predictor.infer({"id": str(number), **body})
 
     with ThreadPoolExecutor(16) as callers:
-        answers = list(callers.map(ask, range(40)))
-    for number, answer in enumerate(answers):
+        results = list(callers.map(run, range(40)))
+    for number, result in enumerate(results):
         if number % 5 == 0:
-            assert (answer.status_code, answer.json()) == (
+            assert (result.status_code, result.json()) == (
                 422,
                 {"error": "age: -1 is below the minimum 0 a"},
             )
             continue
-        assert answer.status_code == 200
-        assert answer.json()["id"] == str(number)
-        outputs = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+        assert result.status_code == 200
+        assert result.json()["id"] == str(number)
+        outputs = {output["name"]: output["data"] for output in result.json()["outputs"]}
         assert list(outputs) == (["probability"] if number % 3 == 0 else ["label", "probability"])
         assert outputs["probability"] == [pytest.approx(expected[number], abs=1e-5)]
 
 
-def test_the_switch_makes_a_lonely_request_wait(predictor: Predictor, patients: Fitted) -> None:
+def test_with_batching_a_single_request_waits(predictor: Predictor, patients: Fitted) -> None:
     begin = time.perf_counter()
     assert predictor.infer(patients.request(patients.rows[:1])).status_code == 200
     assert time.perf_counter() - begin >= 0.05
 
 
 @pytest.mark.slow
-def test_without_the_switch_nothing_is_collected(tmp_path: Path, patients: Fitted) -> None:
+def test_without_batching_requests_are_not_queued(tmp_path: Path, patients: Fitted) -> None:
     write_artifact(tmp_path / "mnt", patients)
     write_model_settings(tmp_path / "mnt")
     off = {"MLSERVER_MODEL_MAX_BATCH_SIZE": "0", "MLSERVER_MODEL_MAX_BATCH_TIME": "0"}

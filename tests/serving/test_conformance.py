@@ -1,4 +1,4 @@
-"""The protocol's checks against our runtime, and against MLServer as it comes."""
+"""The protocol's checks of our runtime, and of plain MLServer."""
 
 import os
 import subprocess
@@ -29,8 +29,9 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """``mlserver start``, without the two defaults that cannot be used: traces in answers, and
-    workers, which uvloop kills.
+    """Plain ``mlserver start``, but without stack traces in responses and without parallel workers.
+
+    uvloop crashes the workers.
     """
     folder, port = tmp_path_factory.mktemp("stock"), free_port()
     every.write_stock(folder / "model", "every")
@@ -63,11 +64,11 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("check", cases(RUNTIME))
-def test_our_runtime_keeps_the_protocol(check: Check, runtime: Served) -> None:
+def test_our_runtime_conforms_to_the_protocol(check: Check, runtime: Served) -> None:
     check(runtime)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("check", cases(STOCK))
-def test_mlserver_does_what_the_page_says(check: Check, stock: Served) -> None:
+def test_mlserver_behaves_as_the_page_documents(check: Check, stock: Served) -> None:
     check(stock)

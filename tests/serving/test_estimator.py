@@ -1,4 +1,4 @@
-"""Estimators from skops files (and joblib, once allowed): what may be built, and what must fit."""
+"""Estimators from skops files, and from joblib files by opt-in: trusted types and signatures."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def columns(rows: Any) -> dict[str, Any]:
         KNeighborsClassifier(),
     ],
 )
-def test_common_classifiers_give_their_own_answer(tmp_path: Path, model: Any) -> None:
+def test_common_classifiers_have_their_own_predictions(tmp_path: Path, model: Any) -> None:
     model.fit(ROWS, CLASSES)
     loaded = Estimator(
         stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL, PROBABILITY, PROBABILITIES)
@@ -70,7 +70,7 @@ def test_common_classifiers_give_their_own_answer(tmp_path: Path, model: Any) ->
     np.testing.assert_allclose(given["probability"], model.predict_proba(ROWS)[:, 1])
 
 
-def test_a_regressor_gives_its_one_value(tmp_path: Path) -> None:
+def test_a_regressor_has_one_value(tmp_path: Path) -> None:
     model = LinearRegression().fit(ROWS, ROWS[:, 0] * 2)
     loaded = Estimator(
         stored(tmp_path, model),
@@ -80,7 +80,7 @@ def test_a_regressor_gives_its_one_value(tmp_path: Path) -> None:
     np.testing.assert_allclose(loaded.run(columns(ROWS), ["price"])["price"], model.predict(ROWS))
 
 
-def test_an_estimator_fitted_on_named_columns_gets_them_by_name(tmp_path: Path) -> None:
+def test_an_estimator_fitted_on_named_columns_receives_them_by_name(tmp_path: Path) -> None:
     table = pd.DataFrame({"b": ["red", "blue"] * 30, "a": ROWS[:, 0]})
     model = make_pipeline(
         make_column_transformer((OneHotEncoder(), ["b"]), remainder="passthrough"),
@@ -99,7 +99,7 @@ def test_an_estimator_fitted_on_named_columns_gets_them_by_name(tmp_path: Path) 
     np.testing.assert_allclose(given["probability"], model.predict_proba(table)[:, 1], rtol=1e-6)
 
 
-def test_a_regressor_of_several_targets_gives_a_vector(tmp_path: Path) -> None:
+def test_a_regressor_of_several_targets_has_a_vector(tmp_path: Path) -> None:
     model = LinearRegression().fit(ROWS, ROWS * 2)
     value = Column(name="value", datatype=Datatype.FP32, shape=(2,))
     loaded = Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(value))
@@ -109,7 +109,7 @@ def test_a_regressor_of_several_targets_gives_a_vector(tmp_path: Path) -> None:
 WORDS = ["good day", "bad day", "ok good", "bad bad"]
 
 
-def test_a_pipeline_of_texts_takes_a_text_a_row(tmp_path: Path) -> None:
+def test_a_pipeline_of_texts_takes_one_text_per_row(tmp_path: Path) -> None:
     model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(WORDS, [1, 0, 1, 0])
     texts = Signature(
         inputs=(Column(name="text", datatype=Datatype.BYTES),), outputs=(LABEL, PROBABILITY)
@@ -127,58 +127,58 @@ def test_a_pipeline_of_texts_takes_a_text_a_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", [ArtifactFormat.SKOPS, ArtifactFormat.JOBLIB])
 @pytest.mark.parametrize("version", ["1.3.2", f"{sklearn.__version__.rpartition('.')[0]}.99"])
-def test_what_another_feature_release_of_scikit_learn_saved_is_refused(
+def test_an_estimator_of_another_feature_release_of_scikit_learn_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: ArtifactFormat, version: str
 ) -> None:
-    """scikit-learn writes its version into every estimator that is saved."""
+    """scikit-learn writes its version into each saved estimator."""
     model, path = LogisticRegression().fit(ROWS, CLASSES), tmp_path / form.file
     with monkeypatch.context() as patch:
         patch.setattr("sklearn.base.__version__", version)
         (skops.io.dump if form is ArtifactFormat.SKOPS else joblib.dump)(model, path)
-    if version != "1.3.2":  # another patch release is only told
+    if version != "1.3.2":  # another patch release is only logged
         assert Estimator(path, form, signature(LABEL)).run(columns(ROWS), ["label"])
         return
     with pytest.raises(
         Refused,
-        match=f"scikit-learn 1.3.2, and scikit-learn {sklearn.__version__} may .*: fit and save",
+        match=f"1.3.2, and predictions may differ with scikit-learn {sklearn.__version__}: fit and",
     ):
         Estimator(path, form, signature(LABEL))
 
 
-class Stranger:
-    """A type that is on no list."""
+class Untrusted:
+    """A type that is not on the list of trusted types."""
 
 
 @pytest.mark.parametrize(
-    "strange", [FunctionTransformer(print), FunctionTransformer(kw_args={"x": Stranger()})]
+    "untrusted", [FunctionTransformer(print), FunctionTransformer(kw_args={"x": Untrusted()})]
 )
-def test_types_and_functions_off_the_list_are_not_built(
-    tmp_path: Path, strange: FunctionTransformer
+def test_untrusted_types_and_functions_are_not_loaded(
+    tmp_path: Path, untrusted: FunctionTransformer
 ) -> None:
-    model = make_pipeline(strange, LogisticRegression())
+    model = make_pipeline(untrusted, LogisticRegression())
     with pytest.raises(Refused, match=r"^model\.skops cannot be loaded: Untrusted types found"):
         Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(LABEL))
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04broken"])
-def test_what_is_no_skops_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_skops_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.skops").write_bytes(content)
     with pytest.raises(Refused, match=r"^model\.skops cannot be loaded: "):
         Estimator(tmp_path / "model.skops", ArtifactFormat.SKOPS, signature(LABEL))
 
 
 @pytest.mark.parametrize(
-    ("model", "outputs", "said"),
+    ("model", "outputs", "reason"),
     [
         (
             LogisticRegression().fit(ROWS[:, :1], CLASSES),
             [LABEL],
-            "fitted on 1 values a row; the signature has 2",
+            "fitted on 1 values per row; the signature has 2",
         ),
         (
             LogisticRegression().fit(pd.DataFrame(ROWS, columns=["a", "c"]), CLASSES),
             [LABEL],
-            "fitted on a, c; the signature says a, b",
+            "fitted on a, c; the signature has a, b",
         ),
         (
             IsolationForest(n_estimators=2).fit(ROWS),
@@ -192,10 +192,12 @@ def test_what_is_no_skops_file_is_refused(tmp_path: Path, content: bytes) -> Non
         ),
     ],
 )
-def test_a_misfit_is_named(tmp_path: Path, model: Any, outputs: list[Column], said: str) -> None:
+def test_a_mismatch_is_reported(
+    tmp_path: Path, model: Any, outputs: list[Column], reason: str
+) -> None:
     with pytest.raises(Refused) as caught:
         Estimator(stored(tmp_path, model), ArtifactFormat.SKOPS, signature(*outputs))
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_a_joblib_file_that_cannot_be_loaded_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a broken or hostile tracking server can do to the client: nothing but be refused."""
+"""Responses of a broken or hostile tracking server, all of which are rejected."""
 
 import json
 import threading
@@ -13,25 +13,25 @@ from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
 from slipway_serving.settings import StorageSettings
 
-Answer = Callable[[BaseHTTPRequestHandler], None]
+Respond = Callable[[BaseHTTPRequestHandler], None]
 
 
-def send(status: int, content: object = None, headers: dict[str, str] | None = None) -> Answer:
-    """A well-formed answer."""
+def send(status: int, content: object = None, headers: dict[str, str] | None = None) -> Respond:
+    """Return a handler that sends a well-formed response."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
 
-    def answer(handler: BaseHTTPRequestHandler) -> None:
+    def respond(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(body)
 
-    return answer
+    return respond
 
 
 def broken_off(handler: BaseHTTPRequestHandler) -> None:
-    """Half of what was announced."""
+    """Send half of the announced body."""
     handler.send_response(200)
     handler.send_header("Content-Length", "10")
     handler.end_headers()
@@ -44,9 +44,9 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 
 
 @contextmanager
-def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
-    """A registry client of a server that gives these answers in turn."""
-    queue = list(answers)
+def registry(*responses: Respond, **settings: Any) -> Iterator[MlflowRegistry]:
+    """Start a server that sends these responses in turn; yield a registry client of it."""
+    queue = list(responses)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -64,15 +64,15 @@ def registry(*answers: Answer, **settings: Any) -> Iterator[MlflowRegistry]:
             yield MlflowRegistry(
                 StorageSettings(tracking_uri=url, backoff=0.001, **settings), client
             )
-        assert queue == [], "answers that nobody asked for"
+        assert queue == [], "responses that were not requested"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def tagged(location: object) -> Answer:
-    """A version whose tag says that something else is served in its place."""
+def tagged(location: object) -> Respond:
+    """Return a version whose tag names another artifact."""
     return send(
         200,
         {
@@ -90,34 +90,34 @@ UNTAGGED = send(200, {"model_version": {"version": "1"}})
 
 
 @pytest.mark.parametrize("failure", [send(503), send(500), send(429), hang_up])
-def test_a_passing_failure_is_tried_again(failure: Answer) -> None:
+def test_a_transient_failure_is_retried(failure: Respond) -> None:
     with registry(
         UNTAGGED, failure, failure, send(200, {"artifact_uri": "mlflow-artifacts:/0/m"})
     ) as mlflow:
         assert mlflow.location("heart", "1") == "0/m"
 
 
-def test_a_file_that_breaks_off_is_fetched_from_its_beginning() -> None:
+def test_an_interrupted_download_is_restarted() -> None:
     with registry(broken_off, send(200, b"0123456789")) as mlflow:
         assert mlflow.read("0/m", "model.onnx", b"".join) == b"0123456789"
 
 
-def test_patience_ends() -> None:
+def test_retries_are_limited() -> None:
     with (
         registry(*[send(503)] * 3, attempts=3) as mlflow,
-        pytest.raises(Refused, match=r"does not answer after 3 tries: status 503"),
+        pytest.raises(Refused, match=r"does not respond after 3 tries: status 503"),
     ):
         mlflow.location("heart", "1")
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("respond", "reason"),
     [
-        (send(200, b"<html>not JSON"), "did not answer with JSON"),
-        (send(200, []), "did not answer with an object"),
-        (send(200, {"unexpected": 1}), "there is no artifact_uri"),
-        (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "answered 302"),
-        (send(401), "does not let us read heart version 1"),
+        (send(200, b"<html>not JSON"), "returned no JSON: "),
+        (send(200, []), "returned no JSON object"),
+        (send(200, {"unexpected": 1}), "it has no artifact_uri"),
+        (send(302, headers={"Location": "http://127.0.0.1:1/login"}), "returned 302"),
+        (send(401), "denies read access to heart version 1"),
         (
             send(200, {"artifact_uri": "s3://bucket/heart"}),
             "lies at s3://bucket/heart, which is not served by the proxy",
@@ -137,19 +137,19 @@ def test_patience_ends() -> None:
         (send(200, {"artifact_uri": "mlflow-artifacts:/"}), "is not a folder in the store"),
     ],
 )
-def test_an_answer_of_another_kind_is_refused(answer: Answer, said: str) -> None:
-    with registry(UNTAGGED, answer) as mlflow, pytest.raises(Refused) as caught:
+def test_an_unexpected_response_is_refused(respond: Respond, reason: str) -> None:
+    with registry(UNTAGGED, respond) as mlflow, pytest.raises(Refused) as caught:
         mlflow.location("heart", "1")
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
-def test_a_logged_model_is_followed_to_its_files() -> None:
+def test_a_logged_model_is_resolved_to_its_files() -> None:
     model = {"model": {"info": {"artifact_uri": "mlflow-artifacts:/0/models/m-1/artifacts"}}}
     with registry(UNTAGGED, send(200, {"artifact_uri": "models:/m-1"}), send(200, model)) as mlflow:
         assert mlflow.location("heart", "1") == "0/models/m-1/artifacts"
 
 
-def test_of_an_adopted_version_the_artifact_made_of_it_is_served() -> None:
+def test_an_adopted_version_is_resolved_to_its_converted_artifact() -> None:
     model = {"model": {"info": {"artifact_uri": "mlflow-artifacts:/0/models/m-a1/artifacts"}}}
     with registry(tagged("models:/m-a1"), send(200, model)) as mlflow:
         assert mlflow.location("heart", "1") == "0/models/m-a1/artifacts"
@@ -159,12 +159,12 @@ def test_of_an_adopted_version_the_artifact_made_of_it_is_served() -> None:
     "location",
     ["mlflow-artifacts:/0/other", "models:/heart/1", "models:/m-1/../x", "file:///etc", "", 7],
 )
-def test_a_tag_that_leads_anywhere_else_is_refused(location: object) -> None:
+def test_a_tag_with_another_location_is_refused(location: object) -> None:
     with registry(tagged(location)) as mlflow, pytest.raises(Refused):
         mlflow.location("heart", "1")
 
 
-def test_a_run_is_followed_to_its_files() -> None:
+def test_a_run_is_resolved_to_its_files() -> None:
     run = {"run": {"info": {"artifact_uri": "mlflow-artifacts:/0/r1/artifacts"}}}
     with registry(
         UNTAGGED, send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)
@@ -173,7 +173,7 @@ def test_a_run_is_followed_to_its_files() -> None:
 
 
 @pytest.mark.parametrize("name", ["..", "../../etc/passwd", "/etc/passwd", ""])
-def test_a_listing_that_leads_elsewhere_is_refused(name: str) -> None:
+def test_a_listing_with_a_path_is_refused(name: str) -> None:
     with (
         registry(send(200, {"files": [{"path": name}]})) as mlflow,
         pytest.raises(Refused, match="is not a plain name"),
@@ -181,11 +181,11 @@ def test_a_listing_that_leads_elsewhere_is_refused(name: str) -> None:
         mlflow.files("0/m")
 
 
-def test_folders_without_end_are_refused() -> None:
+def test_too_many_folders_are_refused() -> None:
     listing = send(200, {"files": [{"path": f"d{i}", "is_dir": True} for i in range(10_001)]})
     with registry(listing) as mlflow, pytest.raises(Refused, match="more than 10000 files"):
         mlflow.files("0/m")
 
 
-def test_what_comes_from_outside_stays_on_one_line() -> None:
+def test_control_characters_are_removed_from_reasons() -> None:
     assert str(Refused("a\nb\x1b[31m\tc")) == "a b [31m c"

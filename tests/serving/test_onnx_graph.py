@@ -1,4 +1,4 @@
-"""A graph that does not fit its signature is refused when it is loaded, with one line."""
+"""Graphs that do not match their signature are rejected on load, with a one-line reason."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ SIGNATURE = Signature(
 
 
 def graph(path: Path, inputs: Sequence[Node], outputs: Sequence[Node]) -> Path:
-    """Each output is a copy of the first input."""
+    """Write a graph in which each output is a copy of the first input."""
     nodes = [helper.make_node("Identity", [inputs[0][0]], [name]) for name, _, _ in outputs]
     made = helper.make_graph(
         nodes,
@@ -41,7 +41,7 @@ F = TensorProto.FLOAT
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "said"),
+    ("inputs", "outputs", "reason"),
     [
         ([("z", F, [None])], [("y", F, [None])], "m.onnx: the graph has no input 'x'; it has z"),
         ([("x", F, [None])], [("z", F, [None])], "m.onnx: the graph has no output 'y'; it has z"),
@@ -53,35 +53,31 @@ F = TensorProto.FLOAT
         (
             [("x", TensorProto.DOUBLE, [None])],
             [("y", TensorProto.DOUBLE, [None])],
-            "input 'x' is tensor(double); the signature says FP32",
+            "input 'x' is tensor(double); the signature has FP32",
         ),
         (
             [("x", F, [None, 2])],
             [("y", F, [None, 2])],
-            "input 'x' has the shape [None, 2]; the signature says [rows]",
+            "input 'x' has the shape [None, 2]; the signature has [rows]",
         ),
-        (
-            [("x", F, [1])],
-            [("y", F, [1])],
-            "input 'x' has the shape [1]; the signature says [rows]",
-        ),
+        ([("x", F, [1])], [("y", F, [1])], "input 'x' has the shape [1]; the signature has [rows]"),
         (
             [("x", F, [None, 1, 1])],
             [("y", F, [None, 1, 1])],
-            "input 'x' has the shape [None, 1, 1]; the signature says [rows]",
+            "input 'x' has the shape [None, 1, 1]; the signature has [rows]",
         ),
     ],
 )
-def test_a_misfit_is_named(
-    tmp_path: Path, inputs: list[Node], outputs: list[Node], said: str
+def test_a_mismatch_is_reported(
+    tmp_path: Path, inputs: list[Node], outputs: list[Node], reason: str
 ) -> None:
     with pytest.raises(Refused) as caught:
         OnnxGraph(graph(tmp_path / "m.onnx", inputs, outputs), SIGNATURE)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [[None], ["batch"], [None, 1], ["batch", "width"]])
-def test_a_scalar_column_is_fed_in_the_graphs_rank(
+def test_a_scalar_column_is_reshaped_to_the_rank_of_the_graph(
     tmp_path: Path, shape: list[int | str | None]
 ) -> None:
     loaded = OnnxGraph(graph(tmp_path / "m.onnx", [("x", F, shape)], [("y", F, shape)]), SIGNATURE)
@@ -90,7 +86,7 @@ def test_a_scalar_column_is_fed_in_the_graphs_rank(
 
 
 @pytest.mark.parametrize("datatype", list(Datatype))
-def test_every_datatype_of_the_protocol_goes_through(tmp_path: Path, datatype: Datatype) -> None:
+def test_every_datatype_of_the_protocol_is_supported(tmp_path: Path, datatype: Datatype) -> None:
     element = helper.np_dtype_to_tensor_dtype(DTYPES[datatype])
     signature = Signature(
         inputs=(Column(name="x", datatype=datatype),),
@@ -122,13 +118,13 @@ def test_an_output_with_other_rows_than_the_request_is_an_error_of_the_model(
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x0a" * 50])
-def test_what_is_no_graph_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_graph_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(Refused, match=r"^m\.onnx is not an ONNX model that can be loaded: [^\n]+$"):
         OnnxGraph(tmp_path / "m.onnx", SIGNATURE)
 
 
-def test_a_graph_does_not_reach_for_files_outside_its_folder(tmp_path: Path) -> None:
+def test_a_graph_cannot_read_files_outside_its_folder(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(np.zeros(4, np.float32).tobytes())
     (tmp_path / "inner").mkdir()
     tensor = TensorProto(name="w", data_type=F, dims=[4], data_location=TensorProto.EXTERNAL)
@@ -150,9 +146,7 @@ def test_a_graph_does_not_reach_for_files_outside_its_folder(tmp_path: Path) -> 
         OnnxGraph(path, SIGNATURE)
 
 
-def test_a_network_for_photographs_is_served_with_its_three_dimensions_and_the_names_of_its_classes(
-    tmp_path: Path,
-) -> None:
+def test_an_image_network_is_served_with_three_dimensions_and_class_names(tmp_path: Path) -> None:
     names = ("red", "green", "blue")
     image = Column(name="image", datatype=Datatype.FP32, shape=(3, 224, 224))
     scores = Column(name="scores", datatype=Datatype.FP32, shape=(3,), classes=names)

@@ -1,4 +1,4 @@
-"""Who vouches for an artifact: signed versions in a real MLflow tracking server."""
+"""Signatures of artifacts, in a real MLflow tracking server."""
 
 import base64
 import json
@@ -15,7 +15,7 @@ from slipway_serving.errors import Refused
 from slipway_serving.package_signature import TrustedKeys
 
 from tests.serving.artifacts import write_manifest
-from tests.serving.keys import FOREIGN, KEY
+from tests.serving.keys import KEY, UNTRUSTED
 from tests.serving.test_storage import get, refusal, run
 from tests.serving.tracking_server import TrackingServer, uri_of
 
@@ -23,20 +23,20 @@ TRUSTED = TrustedKeys(KEY.public)
 
 
 def registered(mlflow: TrackingServer, artifact: Path, name: str) -> str:
-    """The storage URI of the folder as it is now."""
+    """Register the folder and return its storage URI."""
     manifest = ArtifactManifest.model_validate_json((artifact / "manifest.json").read_bytes())
     return uri_of(name, mlflow.register(name, artifact)[0], manifest)
 
 
 @pytest.mark.slow
-def test_a_signed_version_arrives(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
+def test_a_signed_version_is_downloaded(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
     KEY.sign(artifact, "signed")
     get(mlflow, registered(mlflow, artifact, "signed"), dest, TRUSTED)
     assert (dest / "model.onnx").is_file()
     assert not (dest / "manifest.sig").exists()
 
 
-def test_an_unsigned_version_is_refused_and_served_only_where_none_need_be_signed(
+def test_an_unsigned_version_is_refused_unless_signatures_are_optional(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     uri = registered(mlflow, artifact, "unsigned")
@@ -47,52 +47,55 @@ def test_an_unsigned_version_is_refused_and_served_only_where_none_need_be_signe
     get(mlflow, uri, dest, None)
 
 
-def test_a_foreign_key_is_refused_by_its_fingerprint(
+def test_an_untrusted_key_is_refused_by_its_fingerprint(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
-    FOREIGN.sign(artifact, "foreign-key")
+    UNTRUSTED.sign(artifact, "untrusted-key")
     hint = json.loads((artifact / "manifest.sig").read_bytes())["verificationMaterial"][
         "publicKey"
     ]["hint"]
-    said = refusal(mlflow, registered(mlflow, artifact, "foreign-key"), dest, TRUSTED)
-    assert said == f"manifest.sig: signed by the key {hint}, which is not trusted here"
+    reason = refusal(mlflow, registered(mlflow, artifact, "untrusted-key"), dest, TRUSTED)
+    assert reason == f"manifest.sig: signed by the key {hint}, which is not trusted here"
 
 
-def test_a_foreign_key_that_says_it_is_the_trusted_one_is_refused(
+def test_an_untrusted_key_with_the_hint_of_a_trusted_one_is_refused(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
-    FOREIGN.sign(artifact, "disguised")
+    UNTRUSTED.sign(artifact, "disguised")
     forged = json.loads((artifact / "manifest.sig").read_bytes())
     KEY.sign(artifact, "disguised")
     forged["verificationMaterial"] = json.loads((artifact / "manifest.sig").read_bytes())[
         "verificationMaterial"
     ]
     (artifact / "manifest.sig").write_text(json.dumps(forged))
-    said = refusal(mlflow, registered(mlflow, artifact, "disguised"), dest, TRUSTED)
-    assert said == "manifest.sig: is not a signature of this manifest.json for the model disguised"
-
-
-def test_an_artifact_that_was_changed_and_pinned_anew_is_refused(
-    mlflow: TrackingServer, artifact: Path, dest: Path
-) -> None:
-    KEY.sign(artifact, "tampered-well")
-    (artifact / "provenance.json").write_text('{"runId": "of somebody else"}')
-    write_manifest(artifact)
-    said = refusal(mlflow, registered(mlflow, artifact, "tampered-well"), dest, TRUSTED)
+    reason = refusal(mlflow, registered(mlflow, artifact, "disguised"), dest, TRUSTED)
     assert (
-        said == "manifest.sig: is not a signature of this manifest.json for the model tampered-well"
+        reason == "manifest.sig: is not a signature of this manifest.json for the model disguised"
     )
 
 
-def test_the_signature_of_one_model_does_not_pass_for_anothers(
+def test_an_artifact_that_was_changed_and_pinned_again_is_refused(
+    mlflow: TrackingServer, artifact: Path, dest: Path
+) -> None:
+    KEY.sign(artifact, "tampered-again")
+    (artifact / "provenance.json").write_text('{"runId": "of another run"}')
+    write_manifest(artifact)
+    reason = refusal(mlflow, registered(mlflow, artifact, "tampered-again"), dest, TRUSTED)
+    assert (
+        reason
+        == "manifest.sig: is not a signature of this manifest.json for the model tampered-again"
+    )
+
+
+def test_the_signature_of_another_model_is_refused(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     KEY.sign(artifact, "weather")
-    said = refusal(mlflow, registered(mlflow, artifact, "patients"), dest, TRUSTED)
-    assert said == "manifest.sig: is not a signature of this manifest.json for the model patients"
+    reason = refusal(mlflow, registered(mlflow, artifact, "patients"), dest, TRUSTED)
+    assert reason == "manifest.sig: is not a signature of this manifest.json for the model patients"
 
 
-def test_a_changed_byte_is_refused_though_the_manifest_is_signed(
+def test_a_changed_byte_is_refused_although_the_manifest_is_signed(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     KEY.sign(artifact, "changed")
@@ -107,23 +110,21 @@ def test_a_changed_byte_is_refused_though_the_manifest_is_signed(
     assert "model.onnx: digest mismatch" in refusal(mlflow, uri, dest, TRUSTED)
 
 
-def test_a_pickle_is_refused_whoever_signed_it(
-    mlflow: TrackingServer, artifact: Path, dest: Path
-) -> None:
+def test_a_signed_pickle_is_refused(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
     (artifact / "model.onnx").write_bytes(pickle.dumps(os.getcwd))
     write_manifest(artifact)
     KEY.sign(artifact, "signed-pickle")
-    said = refusal(mlflow, registered(mlflow, artifact, "signed-pickle"), dest, TRUSTED)
-    assert said == "model.onnx is a pickle, which could run any code; it is not accepted"
+    reason = refusal(mlflow, registered(mlflow, artifact, "signed-pickle"), dest, TRUSTED)
+    assert reason == "model.onnx is a pickle, which could run any code; it is not accepted"
 
 
 @pytest.mark.parametrize(
-    "trusted", [FOREIGN.public + KEY.public, KEY.certificate + "\n" + FOREIGN.certificate]
+    "trusted", [UNTRUSTED.public + KEY.public, KEY.certificate + "\n" + UNTRUSTED.certificate]
 )
-def test_of_several_keys_each_may_have_signed(
+def test_each_of_several_trusted_keys_is_accepted(
     mlflow: TrackingServer, artifact: Path, dest: Path, trusted: str
 ) -> None:
-    for key in (KEY, FOREIGN):
+    for key in (KEY, UNTRUSTED):
         key.sign(artifact, "rotated")
         get(mlflow, registered(mlflow, artifact, "rotated"), dest, TrustedKeys(trusted))
 
@@ -166,7 +167,7 @@ def test_a_damaged_signature_is_refused(
 @pytest.mark.parametrize(
     "content", [b"", b"[]", b"{}", b'{"verificationMaterial": 1}', b"[" * 100_000]
 )
-def test_what_is_no_signature_is_refused(content: bytes) -> None:
+def test_an_invalid_signature_is_refused(content: bytes) -> None:
     with pytest.raises(Refused, match=r"manifest\.sig: is not a signature as"):
         TRUSTED.check("any", b"{}", content)
 
@@ -180,7 +181,7 @@ RSA = (
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "reason"),
     [
         ("", "no public key is trusted here; set SLIPWAY_STORAGE_TRUSTED_KEYS"),
         ("no PEM", "no public key is trusted here"),
@@ -192,12 +193,12 @@ RSA = (
     ],
     ids=["none", "no-pem", "rsa", "damaged"],
 )
-def test_keys_that_cannot_check_anything_are_refused(keys: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
+def test_invalid_trusted_keys_are_refused(keys: str, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
         TrustedKeys(keys)
 
 
-def test_the_program_asks_for_signatures_unless_it_is_told_otherwise(
+def test_the_program_requires_signatures_by_default(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
     uri = registered(mlflow, artifact, "program-unsigned")

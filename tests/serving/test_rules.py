@@ -1,4 +1,4 @@
-"""Rules from an artifact of words: which are known here, and what they must fit."""
+"""Rule sets: supported rules, valid words and signatures."""
 
 import json
 import time
@@ -36,7 +36,7 @@ def compound(rules: Rules, text: str) -> float:
     return float(rules.run({"text": np.array([text], dtype=object)}, ["compound"])["compound"][0])
 
 
-def test_the_words_are_those_of_the_artifact_and_not_of_the_package(tmp_path: Path) -> None:
+def test_the_words_are_those_of_the_artifact(tmp_path: Path) -> None:
     rules = Rules(stored(tmp_path, lexicon={"snug": 3.0}, emoji={"🦊": "snug"}), TEXT)
     assert compound(rules, "snug") > 0.5
     assert compound(rules, "🦊") == compound(rules, "snug")
@@ -44,15 +44,15 @@ def test_the_words_are_those_of_the_artifact_and_not_of_the_package(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "reason"),
     [
         (
             {"rules": "afinn"},
-            "model.rules is for the rules 'afinn' '3.3.2'; this server knows vader 3.3.2",
+            "model.rules is for the rules 'afinn' '3.3.2'; this server supports vader 3.3.2",
         ),
         (
             {"version": "4.0"},
-            "model.rules is for the rules 'vader' '4.0'; this server knows vader 3.3.2",
+            "model.rules is for the rules 'vader' '4.0'; this server supports vader 3.3.2",
         ),
         (
             {"lexicon": {"good": "very"}},
@@ -72,15 +72,15 @@ def test_the_words_are_those_of_the_artifact_and_not_of_the_package(tmp_path: Pa
         ),
     ],
 )
-def test_rules_that_are_not_known_and_words_that_are_none_are_refused(
-    tmp_path: Path, changed: dict[str, Any], said: str
+def test_unsupported_rules_and_invalid_words_are_refused(
+    tmp_path: Path, changed: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(Refused) as refused:
         Rules(stored(tmp_path, **changed), TEXT)
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(reason)
 
 
-def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.rules").write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(Refused, match=r"model.rules is not a rule set: Invalid JSON"):
         Rules(tmp_path / "model.rules", TEXT)
@@ -99,26 +99,28 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
         Signature(inputs=TEXT.inputs, outputs=(Column(name="compound", datatype=Datatype.FP64),)),
     ],
 )
-def test_a_signature_that_rules_do_not_fit_is_refused(tmp_path: Path, signature: Signature) -> None:
-    with pytest.raises(Refused, match=r"model.rules: rules (take one text a row|give compound)"):
+def test_a_signature_that_does_not_match_the_rules_is_refused(
+    tmp_path: Path, signature: Signature
+) -> None:
+    with pytest.raises(
+        Refused, match=r"model.rules: rules (take one text per row|return compound)"
+    ):
         Rules(stored(tmp_path), signature)
 
 
-def test_an_artifact_of_rules_arrives_without_consent(
-    mlflow: TrackingServer, tmp_path: Path
-) -> None:
+def test_an_artifact_of_rules_needs_no_opt_in(mlflow: TrackingServer, tmp_path: Path) -> None:
     manifest = write_rules(tmp_path / "artifact")
     dest = tmp_path / "models"
     version, _ = mlflow.register("sentiment", tmp_path / "artifact")
     get(mlflow, uri_of("sentiment", version, manifest), dest)
     rules = Artifact.read(dest, ArtifactFormat.RULES).load()
-    said = rules.run({"text": np.array(["a good day"], dtype=object)}, ["label"])
-    assert said["label"].tolist() == [2]
+    outputs = rules.run({"text": np.array(["a good day"], dtype=object)}, ["label"])
+    assert outputs["label"].tolist() == [2]
 
 
 def test_the_worst_text_of_the_allowed_length_takes_less_than_a_second(tmp_path: Path) -> None:
-    """VADER looks at all words anew for each word that it knows."""
+    """VADER scans all words again for each word of its list."""
     rules = Rules(stored(tmp_path, lexicon={"x": 1.0, "no": -1.2}), TEXT)
-    begun = time.process_time()
+    started = time.process_time()
     compound(rules, "x but " + "z x " * 498)
-    assert time.process_time() - begun < 1
+    assert time.process_time() - started < 1

@@ -1,4 +1,4 @@
-"""The entry point as a process: start, limits, memory, the end."""
+"""The entry point as a process: start, limits, memory and shutdown."""
 
 import http.client
 import json
@@ -32,9 +32,11 @@ def predictor(artifact: Path) -> Iterator[Predictor]:
         yield predictor
 
 
-def test_probabilities_over_http_are_the_estimators(predictor: Predictor, patients: Fitted) -> None:
-    answer = predictor.infer(patients.request())
-    (label, probability) = answer.json()["outputs"]
+def test_probabilities_over_http_are_those_of_the_estimator(
+    predictor: Predictor, patients: Fitted
+) -> None:
+    response = predictor.infer(patients.request())
+    (label, probability) = response.json()["outputs"]
     np.testing.assert_allclose(
         probability["data"], patients.estimator.predict_proba(patients.rows)[:, 1], atol=1e-5
     )
@@ -52,9 +54,11 @@ def test_a_100_mb_body_is_refused_and_memory_stays_flat(
             yield b"1," * (2**19)
 
     for content in (b"1," * (50 * 2**20), chunks()):
-        answer = predictor.client.post("/v2/models/heart-3/infer", content=content, headers=headers)
-        assert answer.status_code == 413
-        assert answer.json() == {"error": "the body is larger than 16777216 bytes"}
+        response = predictor.client.post(
+            "/v2/models/heart-3/infer", content=content, headers=headers
+        )
+        assert response.status_code == 413
+        assert response.json() == {"error": "the body is larger than 16777216 bytes"}
     assert predictor.resident - before < 48, "MiB more than before"
     assert predictor.infer(patients.request()).status_code == 200
 
@@ -81,21 +85,19 @@ def test_10_000_deep_json_is_refused_and_memory_stays_flat(
     assert predictor.infer(patients.request()).status_code == 200
 
 
-def test_refusals_leave_no_traces_in_the_answer(predictor: Predictor) -> None:
-    answer = predictor.infer(
+def test_rejections_have_no_stack_trace(predictor: Predictor) -> None:
+    response = predictor.infer(
         {"inputs": [{"name": "age", "shape": [1], "datatype": "FP32", "data": ["63"]}]}
     )
-    assert answer.status_code == 422
-    assert "Traceback" not in answer.text
+    assert response.status_code == 422
+    assert "Traceback" not in response.text
 
 
 @pytest.mark.slow
-def test_nothing_is_written_but_to_the_folder_for_temporary_files(
+def test_files_are_written_to_the_temporary_folder_only(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
-    """Its container has a read-only root; and what ONNX Runtime keeps under HOME it would also send
-    to its maker.
-    """
+    """Expect no other files: the container's root is read-only, and no telemetry is stored."""
     writable = {
         name: tmp_path / name
         for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")
@@ -119,14 +121,14 @@ def test_nothing_is_written_but_to_the_folder_for_temporary_files(
     assert {path.name for path in tmp_path.iterdir()} == {*writable, "log"}
 
 
-def test_metrics_are_on_a_port_of_their_own(predictor: Predictor, patients: Fitted) -> None:
+def test_metrics_have_their_own_port(predictor: Predictor, patients: Fitted) -> None:
     predictor.infer(patients.request())
     text = httpx.get(predictor.metrics).text
     assert 'model_infer_request_success_total{model="heart-3"' in text
 
 
 @pytest.mark.slow
-def test_the_token_is_taken_from_the_environment(
+def test_the_token_is_read_from_the_environment(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
     token = "a-secret-of-the-gateway"
@@ -139,9 +141,7 @@ def test_the_token_is_taken_from_the_environment(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("token", ["", "short"])
-def test_a_token_that_protects_nothing_is_refused_at_the_start(
-    artifact: Path, tmp_path: Path, token: str
-) -> None:
+def test_a_weak_token_is_rejected_at_the_start(artifact: Path, tmp_path: Path, token: str) -> None:
     settings = {"SLIPWAY_SERVING_TOKEN": token}
     ended = subprocess.run(
         [PROGRAM, artifact],
@@ -156,7 +156,7 @@ def test_a_token_that_protects_nothing_is_refused_at_the_start(
     assert ended.stderr.startswith("set SLIPWAY_SERVING_TOKEN: ")
 
 
-def test_sigterm_lets_the_request_under_way_finish(
+def test_a_running_request_finishes_after_sigterm(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
     with started(artifact, tmp_path / "log", {"SLIPWAY_SERVING_DRAIN_SECONDS": "0.5"}) as predictor:
@@ -166,29 +166,29 @@ def test_sigterm_lets_the_request_under_way_finish(
             "POST /v2/models/heart-3/infer HTTP/1.1\r\nHost: x\r\nContent-Length: "
             f"{len(body)}\r\n\r\n"
         )
-        with socket.create_connection((url.host, url.port or 80), timeout=20) as under_way:
-            under_way.sendall(head.encode() + body[:10])
+        with socket.create_connection((url.host, url.port or 80), timeout=20) as connection:
+            connection.sendall(head.encode() + body[:10])
             predictor.process.terminate()
             until(
                 lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503,
                 "readiness false",
             )
             assert predictor.infer(patients.request()).status_code == 200, (
-                "late callers are still served"
+                "requests during the drain time are served"
             )
             until(lambda: refused(url.host, url.port or 80), "no more connections")
-            under_way.sendall(body[10:])
-            assert under_way.recv(2**16).startswith(b"HTTP/1.1 200 OK")
+            connection.sendall(body[10:])
+            assert connection.recv(2**16).startswith(b"HTTP/1.1 200 OK")
         assert predictor.process.wait(timeout=20) == 0
 
 
 def test_no_request_is_lost_while_a_server_stops(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
-    """Callers who look at readiness, as Kubernetes does, and who heed `Connection: close`."""
+    """Callers check readiness, as Kubernetes does, and honour ``Connection: close``."""
     with started(artifact, tmp_path / "log") as predictor:
         statuses: list[int] = []
-        asked = threading.Event()
+        sent = threading.Event()
 
         def call() -> None:
             with httpx.Client(base_url=predictor.client.base_url) as client:
@@ -196,11 +196,11 @@ def test_no_request_is_lost_while_a_server_stops(
                     statuses.append(
                         client.post("/v2/models/heart-3/infer", json=patients.request()).status_code
                     )
-                    asked.set()
+                    sent.set()
 
         caller = threading.Thread(target=call)
         caller.start()
-        assert asked.wait(timeout=20)
+        assert sent.wait(timeout=20)
         predictor.process.terminate()
         caller.join(timeout=20)
         assert predictor.process.wait(timeout=20) == 0
@@ -208,11 +208,11 @@ def test_no_request_is_lost_while_a_server_stops(
     assert set(statuses) == {200}
 
 
-def test_kept_connections_are_answered_until_they_are_asked_to_leave(
+def test_keep_alive_connections_are_served_until_they_are_closed(
     artifact: Path, patients: Fitted, tmp_path: Path
 ) -> None:
-    """Callers who know nothing of readiness: 20 requests a second over 8 connections."""
-    body, statuses, begun = (
+    """Callers do not check readiness: 20 requests per second over 8 connections."""
+    body, statuses, received = (
         json.dumps(patients.request()).encode(),
         list[int](),
         threading.Semaphore(0),
@@ -225,18 +225,18 @@ def test_kept_connections_are_answered_until_they_are_asked_to_leave(
             connection.request(
                 "POST", "/v2/models/heart-3/infer", body, {"content-type": "application/json"}
             )
-            answer = connection.getresponse()
-            answer.read()
-            statuses.append(answer.status)
-            begun.release()
-            last = answer.getheader("connection") == "close"
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+            received.release()
+            last = response.getheader("connection") == "close"
             pause.wait(8 / 20)
 
     with started(artifact, tmp_path / "log") as predictor, ThreadPoolExecutor(8) as threads:
         address = predictor.client.base_url.netloc.decode()
         callers = [threads.submit(call, address) for _ in range(8)]
         for _ in range(20):
-            assert begun.acquire(timeout=20)
+            assert received.acquire(timeout=20)
         predictor.process.terminate()
         for caller in callers:
             caller.result(timeout=20)
@@ -252,25 +252,25 @@ def refused(host: str, port: int) -> bool:
     return False
 
 
-def until(look: Callable[[], bool], what: str, seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.01)
 
 
-def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(
+def test_an_invalid_model_ends_the_program_with_3_and_one_line(
     patients: Fitted, tmp_path: Path
 ) -> None:
     folder = tmp_path / "mnt"
     write_artifact(folder, patients)
     write_model_settings(folder)
     (folder / "model.onnx").write_bytes(b"no graph")
-    told = tmp_path / "termination-log"
+    log = tmp_path / "termination-log"
     ended = subprocess.run(
         [PROGRAM, folder],
         cwd=tmp_path,
-        env={"SLIPWAY_TERMINATION_LOG": str(told)},
+        env={"SLIPWAY_TERMINATION_LOG": str(log)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -280,11 +280,11 @@ def test_a_model_that_does_not_fit_ends_the_program_with_3_and_one_line(
     assert ended.stderr.splitlines()[-1].startswith(
         "model.onnx is not an ONNX model that can be loaded"
     )
-    assert told.read_text().startswith("model.onnx is not an ONNX model that can be loaded")
+    assert log.read_text().startswith("model.onnx is not an ONNX model that can be loaded")
     assert "Traceback" not in ended.stderr
 
 
-def test_code_beside_the_model_is_never_run(patients: Fitted, tmp_path: Path) -> None:
+def test_code_beside_the_model_is_not_executed(patients: Fitted, tmp_path: Path) -> None:
     folder = tmp_path / "mnt"
     write_artifact(folder, patients)
     write_model_settings(folder)
@@ -295,7 +295,7 @@ def test_code_beside_the_model_is_never_run(patients: Fitted, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_reported_by_its_variable(tmp_path: Path) -> None:
     settings = {"SLIPWAY_SERVING_THREADS": "none"}
     ended = subprocess.run(
         [PROGRAM, tmp_path], env=settings, capture_output=True, text=True, timeout=60, check=False

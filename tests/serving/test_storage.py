@@ -1,4 +1,4 @@
-"""The storage initializer against a real MLflow tracking server."""
+"""The storage initializer with a real MLflow tracking server."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def get(
 def refusal(
     mlflow: TrackingServer, uri: str, dest: Path, trusted: TrustedKeys | None = None
 ) -> str:
-    """Why it was refused, in one line, with nothing left behind."""
+    """Return the one-line reason of a rejected artifact; the folder is left empty."""
     with pytest.raises(Refused) as caught:
         get(mlflow, uri, dest, trusted)
     assert not dest.exists() or list(dest.iterdir()) == []
@@ -51,7 +51,7 @@ def refusal(
 
 
 @pytest.mark.slow
-def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
+def test_the_converted_artifact_of_an_adopted_version_is_downloaded(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
     manifest = write_manifest(artifact)
@@ -62,7 +62,7 @@ def test_of_an_adopted_version_the_artifact_made_of_it_arrives(
     assert (dest / "model.onnx").read_bytes() == (artifact / "model.onnx").read_bytes()
 
 
-def test_a_registered_version_arrives_whole_and_with_settings_of_ours(
+def test_a_registered_version_is_downloaded_completely_with_model_settings(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     (artifact / "extra").mkdir()
@@ -81,7 +81,7 @@ def test_a_registered_version_arrives_whole_and_with_settings_of_ours(
     }
 
 
-def test_a_version_that_a_run_logged_arrives_too(
+def test_a_version_of_a_run_is_downloaded(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     version = mlflow.register_from_run("of-a-run", artifact)
@@ -89,7 +89,7 @@ def test_a_version_that_a_run_logged_arrives_too(
     assert (dest / "model.onnx").is_file()
 
 
-def test_a_second_try_replaces_what_the_first_left(
+def test_a_second_try_replaces_the_files_of_the_first(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     version, _ = mlflow.register("again", artifact)
@@ -101,18 +101,18 @@ def test_a_second_try_replaces_what_the_first_left(
         assert not (dest / ".incoming").exists()
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(
+def test_a_folder_with_other_files_is_unchanged(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     dest.mkdir()
     (dest / "thesis.tex").write_text("not ours")
-    version, _ = mlflow.register("foreign", artifact)
+    version, _ = mlflow.register("other", artifact)
     with pytest.raises(Refused, match="is not empty"):
-        get(mlflow, uri_of("foreign", version, write_manifest(artifact)), dest)
+        get(mlflow, uri_of("other", version, write_manifest(artifact)), dest)
     assert (dest / "thesis.tex").read_text() == "not ours"
 
 
-def test_the_artifacts_own_settings_are_never_used(
+def test_settings_files_of_the_artifact_are_not_used(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     (artifact / "deeper").mkdir()
@@ -155,7 +155,7 @@ def change_the_manifest(root: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("tamper", "said"),
+    ("tamper", "reason"),
     [
         (flip_a_byte, "model.onnx: digest mismatch"),
         (truncate, "model.onnx has"),
@@ -170,18 +170,18 @@ def change_the_manifest(root: Path) -> None:
         ),
     ],
 )
-def test_a_store_that_was_tampered_with_is_refused_by_the_files_name(
-    mlflow: TrackingServer, artifact: Path, dest: Path, tamper: Tamper, said: str
+def test_a_changed_store_is_refused_with_the_name_of_the_file(
+    mlflow: TrackingServer, artifact: Path, dest: Path, tamper: Tamper, reason: str
 ) -> None:
     version, root = mlflow.register("tampered", artifact)
     uri = uri_of("tampered", version, write_manifest(artifact))
     get(mlflow, uri, dest)
     tamper(root)
-    assert said in refusal(mlflow, uri, dest)
+    assert reason in refusal(mlflow, uri, dest)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "reason"),
     [
         ("../escaped.txt", "'../escaped.txt' is not a plain relative path"),
         ("/etc/passwd", "'/etc/passwd' is not a plain relative path"),
@@ -196,15 +196,15 @@ def test_a_store_that_was_tampered_with_is_refused_by_the_files_name(
         ("model.onnx/inside", "model.onnx/inside is listed in manifest.json but not in the store"),
     ],
 )
-def test_a_manifest_that_leads_elsewhere_is_refused(
-    mlflow: TrackingServer, artifact: Path, dest: Path, path: str, said: str
+def test_a_manifest_with_an_invalid_path_is_refused(
+    mlflow: TrackingServer, artifact: Path, dest: Path, path: str, reason: str
 ) -> None:
     content = json.loads((artifact / "manifest.json").read_text())
     content["files"].append({"path": path, "size": 1, "sha256": "0" * 64})
     (artifact / "manifest.json").write_text(json.dumps(content))
     pin = digest_of((artifact / "manifest.json").read_bytes()).removeprefix("sha256:")
     version, _ = mlflow.register("elsewhere", artifact)
-    assert said in refusal(mlflow, f"mlflow://elsewhere/{version}?sha256={pin}", dest)
+    assert reason in refusal(mlflow, f"mlflow://elsewhere/{version}?sha256={pin}", dest)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_a_pickle_is_refused_by_its_content(
     )
 
 
-def test_a_joblib_model_needs_the_models_consent(
+def test_a_joblib_model_needs_the_opt_in_of_the_model(
     mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path
 ) -> None:
     manifest = write_artifact(tmp_path / "joblib", patients, ArtifactFormat.JOBLIB)
@@ -244,7 +244,7 @@ def test_a_joblib_model_needs_the_models_consent(
     assert "model.joblib: digest mismatch" in refusal(mlflow, f"{uri}&allow=joblib", dest)
 
 
-def test_consent_to_the_model_file_is_not_consent_to_other_pickles(
+def test_the_opt_in_does_not_apply_to_other_pickles(
     mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path
 ) -> None:
     write_artifact(tmp_path / "joblib", patients, ArtifactFormat.JOBLIB)
@@ -255,7 +255,7 @@ def test_consent_to_the_model_file_is_not_consent_to_other_pickles(
     assert "readme.txt is a pickle" in refusal(mlflow, uri, dest)
 
 
-def test_a_skops_model_arrives_loadable(
+def test_a_skops_model_is_downloaded(
     mlflow: TrackingServer, tmp_path: Path, patients: Fitted, dest: Path
 ) -> None:
     manifest = write_artifact(tmp_path / "skops", patients, ArtifactFormat.SKOPS)
@@ -264,30 +264,28 @@ def test_a_skops_model_arrives_loadable(
     assert (dest / "model.skops").is_file()
 
 
-def test_a_model_that_does_not_fit_its_signature_is_refused_here_already(
+def test_a_model_that_does_not_match_its_signature_is_refused(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     signature = (artifact / "signature.json").read_text().replace('"age"', '"years"')
     (artifact / "signature.json").write_text(signature)
     manifest = write_manifest(artifact)
     version, _ = mlflow.register("misfit", artifact)
-    said = refusal(mlflow, uri_of("misfit", version, manifest), dest)
-    assert said == "model.onnx: the graph has no input 'years'; it has age, thal, chol"
+    reason = refusal(mlflow, uri_of("misfit", version, manifest), dest)
+    assert reason == "model.onnx: the graph has no input 'years'; it has age, thal, chol"
 
 
-def test_a_version_that_is_not_there_is_named(
-    mlflow: TrackingServer, artifact: Path, dest: Path
-) -> None:
+def test_a_missing_version_is_reported(mlflow: TrackingServer, artifact: Path, dest: Path) -> None:
     mlflow.register("lonely", artifact)
     assert "lonely version 99 is not in MLflow at" in refusal(
         mlflow, f"mlflow://lonely/99?sha256={'0' * 64}", dest
     )
-    assert "nobody version 1 is not in MLflow at" in refusal(
-        mlflow, f"mlflow://nobody/1?sha256={'0' * 64}", dest
+    assert "missing version 1 is not in MLflow at" in refusal(
+        mlflow, f"mlflow://missing/1?sha256={'0' * 64}", dest
     )
 
 
-def test_an_artifact_larger_than_the_limit_is_not_fetched(
+def test_an_artifact_over_the_limit_is_not_downloaded(
     mlflow: TrackingServer, artifact: Path, dest: Path
 ) -> None:
     version, _ = mlflow.register("large", artifact)
@@ -336,7 +334,7 @@ def test_the_program_ends_with_0_and_a_filled_folder(
     assert not (tmp_path / "log").exists()
 
 
-def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
+def test_the_program_reports_a_one_line_reason_and_ends_with_3(
     mlflow: TrackingServer, artifact: Path, dest: Path, tmp_path: Path
 ) -> None:
     KEY.sign(artifact, "wrong")
@@ -356,14 +354,16 @@ def test_the_program_says_what_is_wrong_in_one_line_and_ends_with_3(
 
 
 @pytest.mark.slow
-def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> None:
-    nobody = f"http://127.0.0.1:{free_port()}"
-    ended = run(dest, f"mlflow://heart/1?sha256={'0' * 64}", nobody, tmp_path / "log", KEY.public)
+def test_an_unreachable_mlflow_is_reported(dest: Path, tmp_path: Path) -> None:
+    unreachable = f"http://127.0.0.1:{free_port()}"
+    ended = run(
+        dest, f"mlflow://heart/1?sha256={'0' * 64}", unreachable, tmp_path / "log", KEY.public
+    )
     assert ended.returncode == 3
     assert (
         (tmp_path / "log")
         .read_text()
-        .startswith(f"MLflow at {nobody} does not answer after 2 tries: ")
+        .startswith(f"MLflow at {unreachable} does not respond after 2 tries: ")
     )
 
 
@@ -377,14 +377,14 @@ def test_an_mlflow_that_does_not_answer_is_named(dest: Path, tmp_path: Path) -> 
         "mlflow://",
     ],
 )
-def test_a_uri_that_pins_nothing_is_refused(dest: Path, tmp_path: Path, uri: str) -> None:
+def test_a_uri_without_a_pinned_version_is_refused(dest: Path, tmp_path: Path, uri: str) -> None:
     ended = run(dest, uri, "http://127.0.0.1:1", tmp_path / "log", KEY.public)
     assert ended.returncode == 3
     assert (tmp_path / "log").read_text().count("\n") == 1
 
 
 @pytest.mark.slow
-def test_a_missing_setting_is_named(dest: Path) -> None:
+def test_a_missing_setting_is_reported_by_its_variable(dest: Path) -> None:
     ended = subprocess.run(
         [PROGRAM, "mlflow://a/1", dest],
         env={},

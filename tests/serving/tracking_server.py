@@ -1,6 +1,4 @@
-"""A real MLflow tracking server, and the registration of artifacts as a training job does it, over
-its REST API.
-"""
+"""A real MLflow tracking server; artifacts are registered over its REST API, as training does."""
 
 import os
 import socket
@@ -19,14 +17,14 @@ MLFLOW = Path(__file__).parents[2] / ".venv/bin/mlflow"
 
 
 def free_port() -> int:
-    """A loopback port that was free a moment ago."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class TrackingServer:
-    """The server's address, and the folder that its artifact proxy serves."""
+    """A tracking server's address, and the folder of its artifact proxy."""
 
     def __init__(self, url: str, store: Path) -> None:
         self.url = url
@@ -37,8 +35,9 @@ class TrackingServer:
         self._client.close()
 
     def register(self, name: str, folder: Path) -> tuple[str, Path]:
-        """Upload the folder as a logged model and register it; returns the version and where its
-        files lie on disk.
+        """Upload the folder as a logged model and register it.
+
+        Returns the version and the path of its files.
         """
         made = self._post("mlflow/logged-models", {"experiment_id": "0", "name": name})["model"][
             "info"
@@ -54,9 +53,7 @@ class TrackingServer:
         ), self.store / root
 
     def adopt(self, name: str, logged: Path, folder: Path) -> str:
-        """Register what was logged by hand, and the folder as what is served in its place; returns
-        the version.
-        """
+        """Register a logged model, and the folder as its converted artifact; return the version."""
         version, _ = self.register(name, logged)
         served, _ = self.register(f"{name}-served", folder)
         source = self._client.get(
@@ -72,7 +69,7 @@ class TrackingServer:
         return version
 
     def register_from_run(self, name: str, folder: Path) -> str:
-        """Upload the folder as artifacts of a run, and register that; returns the version."""
+        """Upload the folder as artifacts of a run, register it, and return the version."""
         run = self._post("mlflow/runs/create", {"experiment_id": "0"})["run"]["info"]
         self._upload(f"{run['artifact_uri']}/model", folder)
         return self._version(name, f"{run['artifact_uri']}/model", run_id=run["run_id"])
@@ -88,19 +85,19 @@ class TrackingServer:
     def _version(self, name: str, source: str, **owner: str) -> str:
         self._client.post(
             "mlflow/registered-models/create", json={"name": name}
-        )  # 400 when it is there already
+        )  # 400 when it exists
         made = self._post("mlflow/model-versions/create", {"name": name, "source": source, **owner})
         return str(made["model_version"]["version"])
 
     def _post(self, path: str, body: dict[str, Any], method: str = "POST") -> dict[str, Any]:
-        answer = self._client.request(method, path, json=body)
-        assert answer.is_success, answer.text
-        content: dict[str, Any] = answer.json()
+        response = self._client.request(method, path, json=body)
+        assert response.is_success, response.text
+        content: dict[str, Any] = response.json()
         return content
 
 
 def uri_of(name: str, version: str, manifest: ArtifactManifest, extra: str = "") -> str:
-    """The storage URI of a version as the controller writes it."""
+    """Return the storage URI of a version, as the controller writes it."""
     return (
         str(StorageUri(name=name, version=version, sha256=manifest.digest.removeprefix("sha256:")))
         + extra
@@ -109,7 +106,7 @@ def uri_of(name: str, version: str, manifest: ArtifactManifest, extra: str = "")
 
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[TrackingServer]:
-    """Start ``mlflow server`` on a free loopback port with all its state in the folder."""
+    """Start ``mlflow server`` on a free loopback port, with its state in the folder."""
     port = free_port()
     store = folder / "store"
     options = {
@@ -126,7 +123,7 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
     }
     command = [str(MLFLOW), "server", *(word for option in options.items() for word in option)]
     with (folder / "log").open("wb") as log:
-        # A session of its own: the server starts workers, which must go with it.
+        # A new session, because the server's workers must end with it.
         process = subprocess.Popen(
             command,
             cwd=folder,
@@ -146,16 +143,16 @@ def tracking_server(folder: Path) -> Iterator[TrackingServer]:
 
 
 def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float) -> None:
-    """Wait for a 200; what was seen is part of the failure."""
+    """Wait for status 200; the failure has the last response."""
     deadline = time.monotonic() + seconds
     seen = "nothing yet"
     while time.monotonic() < deadline:
         assert process.poll() is None, f"ended with {process.returncode}:\n{log.read_text()}"
         try:
-            answer = httpx.get(url, timeout=2)
-            if answer.status_code == 200:
+            response = httpx.get(url, timeout=2)
+            if response.status_code == 200:
                 return
-            seen = f"status {answer.status_code}"
+            seen = f"status {response.status_code}"
         except httpx.TransportError as error:
             seen = repr(error)
         time.sleep(0.05)

@@ -1,1 +1,1 @@
-"""Predictions of a whole file."""
+"""Batch predictions of whole files."""

@@ -1,6 +1,4 @@
-"""Predict a whole file. What is done is kept part by part, so a Job that is killed goes on where it
-was.
-"""
+"""Prediction of a whole file, stored in parts, so that a restarted Job continues."""
 
 import io
 import logging
@@ -36,9 +34,7 @@ _ARROW = {
 
 
 OTHER_BYTES = 2**29
-"""Bytes in memory that the passed-through columns of one file may have: five times those of the
-largest CSV file.
-"""
+"""Largest size in memory of a file's pass-through columns: five times the largest CSV file."""
 
 
 @dataclass
@@ -50,39 +46,36 @@ class Prediction:
 
 
 def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
-    """The result as JSON. Raises JobError; whatever was done before is kept."""
+    """Predict a batch and return the result as JSON. Raises JobError; finished parts are stored."""
     if settings.database_url is None:
         raise WrongParameter(
             "SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway"
         )
     store = BatchStore(settings.database_url, batch_id)
     batch = store.batch()
-    said = {"batch": batch_id, "model": batch.model, "version": batch.version}
+    identity = {"batch": batch_id, "model": batch.model, "version": batch.version}
     if batch.finished:
-        return {"state": "unchanged", **said}
+        return {"state": "unchanged", **identity}
     token = settings.predictor_token.get_secret_value() if settings.predictor_token else None
     try:
         rows = _predict(batch, store, token)
-    except CorruptTable as error:  # no failure of the Job: another attempt would read the same file
+    except CorruptTable as error:  # not retried, because the file is unchanged
         store.refuse(str(error))
-        return {"state": "unreadable", "reason": str(error), **said}
+        return {"state": "unreadable", "reason": str(error), **identity}
     except BatchRefused as error:
         store.refuse(str(error))
         raise
-    except (
-        Exception
-    ) as error:  # the next attempt may succeed; when there is none, this is the batch's reason
+    except Exception as error:  # stored as the batch's reason, unless a later attempt succeeds
+        is_ours = isinstance(error, JobError)
         store.add_problem(
-            str(error)
-            if isinstance(error, JobError)
-            else f"the Job failed: {type(error).__name__}: {error}"
+            str(error) if is_ours else f"the Job failed: {type(error).__name__}: {error}"
         )
         raise
-    return {"state": "predicted", "rows": rows, **said}
+    return {"state": "predicted", "rows": rows, **identity}
 
 
 def _predict(batch: Batch, store: BatchStore, token: str | None) -> int:
-    """Predict the rows that are left and store the result; the number of rows."""
+    """Predict the remaining rows, store the result, and return the number of rows."""
     predictor = Predictor(batch.url, batch.service, batch.digest, token)
     with tempfile.TemporaryDirectory() as temporary, closing(predictor):
         folder = Path(temporary)
@@ -99,7 +92,7 @@ def _predict(batch: Batch, store: BatchStore, token: str | None) -> int:
 def _predict_parts(
     table: TableFile, schema: pa.Schema, store: BatchStore, done: set[int], predictor: Predictor
 ) -> int:
-    """How many parts there are."""
+    """Predict and store the parts that are not done; return the number of all parts."""
     number, start, size = -1, 0, 0
     for number, chunk in enumerate(table.chunks()):
         size += chunk.others.nbytes
@@ -131,7 +124,10 @@ def _part(
     signature: Signature,
     schema: pa.Schema,
 ) -> pa.Table:
-    """Raises BatchRefused when outputs are not of the types that the signature gives."""
+    """Return a part of the result as a table.
+
+    Raises BatchRefused when outputs do not have the signature's types.
+    """
     try:
         rows = pa.array(range(start, start + len(predictions)), pa.int64())
         outputs = [
@@ -147,8 +143,9 @@ def _part(
 
 
 def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[Prediction]:
-    """Each row's outputs, or its error. Rows that fit are asked for together; one that does not
-    spoils no other.
+    """Return the outputs or the error of each row.
+
+    Valid rows are sent together; an invalid row does not affect the others.
     """
     found = [Prediction(error=row.problem) for row in chunk]
     good = [index for index, row in enumerate(chunk) if row.problem is None]
@@ -158,17 +155,17 @@ def predict_rows(chunk: Sequence[Row], predictor: Predictor) -> list[Prediction]
         except InvalidInput as error:
             found[index].error = str(error)
             good.remove(index)
-    _ask(good, [row.values for row in chunk], found, predictor)
+    _predict_by_halves(good, [row.values for row in chunk], found, predictor)
     return found
 
 
-def _ask(
+def _predict_by_halves(
     indexes: Sequence[int],
     values: Sequence[Mapping[str, Any]],
     found: list[Prediction],
     predictor: Predictor,
 ) -> None:
-    """By halves, down to the row that the predictor does not take."""
+    """Predict the rows; when the predictor rejects them, predict each half on its own."""
     if not indexes:
         return
     try:
@@ -178,18 +175,17 @@ def _ask(
             found[indexes[0]].error = str(error)
             return
         middle = len(indexes) // 2
-        _ask(indexes[:middle], values, found, predictor)
-        _ask(indexes[middle:], values, found, predictor)
+        _predict_by_halves(indexes[:middle], values, found, predictor)
+        _predict_by_halves(indexes[middle:], values, found, predictor)
         return
     for index, output in zip(indexes, outputs, strict=True):
         found[index].outputs = output
 
 
 def result_schema(signature: Signature, others: pa.Schema) -> pa.Schema:
-    """``row`` from 0, the outputs, ``error`` or null, and the other columns of the file.
+    """Return the schema: ``row`` from 0, the outputs, ``error`` or null, and the other columns.
 
-    Outputs have their names; the others get underscores in front until they have a name of their
-    own.
+    Outputs have their names; other columns get underscores in front until their names are unique.
     """
     names = {column.name for column in signature.outputs}
     row, error, *rest = (_free_name(name, names) for name in ("row", "error", *others.names))

@@ -1,6 +1,4 @@
-"""The door to batches in PostgreSQL: the uploaded file, the parts that are done, the result. The
-tables are the gateway's.
-"""
+"""Adapter of batches in the gateway's PostgreSQL tables: uploaded file, parts and result."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +23,7 @@ WHERE batch_id = %s AND usage.subject = batches.subject AND usage.policy = batch
 
 @dataclass(frozen=True)
 class Batch:
-    """What is to be predicted, by which version."""
+    """A batch: the file and the version that predicts it."""
 
     batch_id: str
     model: str
@@ -41,7 +39,10 @@ class Batch:
 
 
 class BatchStore:
-    """One batch. A part is written once, however many processes come with it."""
+    """The files and the progress of one batch.
+
+    A part is written once, whatever process computes it.
+    """
 
     def __init__(self, url: str, batch_id: str) -> None:
         self._url = url
@@ -58,7 +59,7 @@ class BatchStore:
             ) from error
 
     def batch(self) -> Batch:
-        """Raises WrongParameter when there is none."""
+        """Return the batch. Raises WrongParameter when it does not exist."""
         columns = (
             "batch_id, model, version, digest, url, service, format, finished IS NOT NULL AS "
             "finished"
@@ -72,11 +73,11 @@ class BatchStore:
                 [self._id],
             ).fetchone()
         if found is None:
-            raise WrongParameter(f"batch: there is no batch {self._id}")
+            raise WrongParameter(f"batch: {self._id} does not exist")
         return found
 
     def input(self, path: Path) -> None:
-        """Write the uploaded file there, piece by piece."""
+        """Write the uploaded file to ``path`` in pieces."""
         query = (
             "SELECT content FROM batch_files WHERE batch_id = %s AND kind = 'input' ORDER BY number"
         )
@@ -90,10 +91,10 @@ class BatchStore:
                 file.write(cast("bytes", row[0]))
 
     def begin(self, rows: int) -> set[int]:
-        """Store how many rows there are; the numbers of the parts that an earlier process has done.
+        """Store the number of rows and return the numbers of the parts that are done.
 
-        Raises CorruptTable when more rows are there than were charged to the quota; those that are
-        not there go back to it.
+        Raises CorruptTable when the file has more rows than were charged to the quota. If it has
+        fewer, the rest is refunded.
         """
         with self._connection() as connection:
             self._settle(connection, rows)
@@ -102,7 +103,7 @@ class BatchStore:
             return {int(str(row[0])) for row in connection.execute(query, [self._id])}
 
     def add_part(self, number: int, content: bytes, rows: int, failed: int) -> None:
-        """A part and the progress that it is, both or neither."""
+        """Store a part and its progress in one transaction."""
         statement = "INSERT INTO batch_files VALUES (%s, 'part', %s, %s) ON CONFLICT DO NOTHING"
         with self._connection() as connection:
             if connection.execute(statement, [self._id, number, content]).rowcount:
@@ -121,14 +122,14 @@ class BatchStore:
             row = connection.execute(query, [self._id, number]).fetchone()
         if row is None:
             raise BatchError(
-                f"part {number} of batch {self._id} is not there: the batch was deleted"
+                f"part {number} of batch {self._id} does not exist: the batch was deleted"
             )
         return cast("bytes", row[0])
 
     def finish(self, result: Path) -> None:
-        """Keep the result, and no longer the input and the parts; all at once."""
+        """Store the result and delete input and parts, in one transaction."""
         with self._connection() as connection, result.open("rb") as file:
-            # Whoever comes second waits here, and finds it done.
+            # A second process waits here and finds the batch finished.
             row = connection.execute(
                 "SELECT finished FROM batches WHERE batch_id = %s FOR UPDATE", [self._id]
             ).fetchone()
@@ -150,7 +151,7 @@ class BatchStore:
             )
 
     def _settle(self, connection: "psycopg.Connection[tuple[object, ...]]", rows: int) -> None:
-        """Charge what the batch has, where its policy has a quota."""
+        """Charge the actual rows to the quota, if the batch's policy has one."""
         lock = "SELECT charged FROM batches WHERE batch_id = %s AND charged IS NOT NULL FOR UPDATE"
         row = connection.execute(lock, [self._id]).fetchone()
         if row is None:
@@ -158,16 +159,14 @@ class BatchStore:
         charged = cast("int", row[0])
         if rows > charged:
             raise CorruptTable(
-                f"the file has {rows} rows, and the gateway counted {charged}; quote fields "
-                "as CSV does"
+                f"the file has {rows} rows, but the gateway counted {charged}; quote fields "
+                "as RFC 4180 requires"
             )
         connection.execute(REFUND, [charged - rows, self._id])
         connection.execute("UPDATE batches SET charged = %s WHERE batch_id = %s", [rows, self._id])
 
     def refuse(self, problem: str) -> None:
-        """Store why the batch cannot be predicted, and delete its files. Its rows go back to the
-        quota.
-        """
+        """Store why the batch is invalid, delete its files, and refund its rows."""
         with self._connection() as connection:
             self._settle(connection, 0)
             connection.execute("DELETE FROM batch_files WHERE batch_id = %s", [self._id])
@@ -175,17 +174,13 @@ class BatchStore:
             connection.execute(statement, [_text(problem), self._id])
 
     def add_problem(self, problem: str) -> None:
-        """Store why this attempt failed; while the batch is not finished, another attempt may
-        follow.
-        """
-        with (
-            suppress(BatchError),
-            self._connection() as connection,
-        ):  # the caller raises the error itself
+        """Store why this attempt failed, unless the batch is finished."""
+        # A second error is suppressed, because the caller raises the first.
+        with suppress(BatchError), self._connection() as connection:
             statement = "UPDATE batches SET problem = %s WHERE batch_id = %s AND finished IS NULL"
             connection.execute(statement, [_text(problem), self._id])
 
 
 def _text(problem: str) -> str:
-    """At most 2,000 characters, without NUL, which PostgreSQL's text does not have."""
+    """Return at most 2,000 characters, without NUL, which PostgreSQL's text type rejects."""
     return problem.replace("\0", "\ufffd")[:2000]

@@ -1,1 +1,1 @@
-"""The tables that models learn from and predict: how each is read, or drawn from a seed."""
+"""The tables of declared datasets: readers of files, and seeded generators."""

@@ -1,8 +1,8 @@
-"""What a beat looks like beside the next one, in numbers that an ONNX graph has to the last bit.
+"""Features of a heartbeat relative to the next one, with the same FP32 results in NumPy and ONNX.
 
-A row is of a person that no model has seen, and the next beat, which is mostly a normal one, is the
-only thing in it that says what is usual there. So the beat is set against it: how late it comes,
-and by how much the complex differs.
+A row comes from a person that the model has not seen, and the next beat, mostly a normal one, is
+the only information about that person's normal beats. So the features compare the beat with it: its
+delay, and the difference of the complexes.
 """
 
 from typing import Any, Protocol, Self
@@ -16,7 +16,7 @@ from slipway_jobs.data.dataset import Floats
 EARLY = 60
 """Samples of the beat itself: complex, ST segment, T wave."""
 REFRACTORY = 40
-"""Samples in which no next complex begins: 320 ms."""
+"""Samples in which no next complex starts: 320 ms."""
 BEFORE, AFTER = 35, 16
 """Samples of the next beat around its peak."""
 _SLOPE, _AROUND = 5, 7
@@ -24,16 +24,16 @@ WIDTH = 2 * EARLY + 9 + BEFORE + 2 * AFTER
 
 
 class GraphBuilder(Protocol):
-    """Draws a node into a graph: ``pen("Add", "x", array)`` is the name of its output."""
+    """Adds a node to a graph: ``builder("Add", "x", array)`` returns the name of its output."""
 
     def __call__(self, kind: str, *inputs: str | NDArray[Any], **attributes: Any) -> str: ...
 
 
 class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """[rows, 187] to [rows, WIDTH]; nothing is learnt.
+    """Transforms beats [rows, 187] FP32 to features [rows, WIDTH] FP32, without fitting.
 
-    Differences, comparisons and one division only, no sums of many numbers: FP32 has them the same
-    in NumPy and in ONNX Runtime, and a tree's threshold parts them in the same way.
+    It uses differences, comparisons and one division only, no sums of many numbers: their FP32
+    results are equal in NumPy and ONNX Runtime, so a tree's threshold splits them equally.
     """
 
     width = WIDTH
@@ -46,7 +46,7 @@ class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return True
 
     def transform(self, x: Floats) -> Floats:
-        """The same as ``draw``, in NumPy."""
+        """Return the features [rows, WIDTH], computed by NumPy as ``to_onnx`` does."""
         beat = np.asarray(x, dtype=np.float32)
         there = (beat > 0).astype(np.float32)
         length = there.sum(axis=1, keepdims=True)
@@ -71,8 +71,8 @@ class BeatShape(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             axis=1,
         )  # fmt: skip
 
-    def draw(self, builder: GraphBuilder, x: str) -> str:
-        """The same as ``transform``, as ONNX."""
+    def to_onnx(self, builder: GraphBuilder, x: str) -> str:
+        """Add the computation of ``transform`` to an ONNX graph and return its output's name."""
         there = builder("Cast", builder("Greater", x, _fp32(0)), to=1)
         length = builder("ReduceSum", there, _int64([1]))
         steps = builder(
@@ -127,9 +127,7 @@ def _part(builder: GraphBuilder, x: str, start: int, end: int | None) -> str:
 
 
 def _highest(builder: GraphBuilder, x: str) -> str:
-    """Largest value of each row, keeping the dimension, by the position that it is at: the way in
-    which any opset has it.
-    """
+    """Return the largest value of each row [rows, 1], by its position, which any opset supports."""
     return builder("GatherElements", x, builder("ArgMax", x, axis=1, keepdims=1), axis=1)
 
 

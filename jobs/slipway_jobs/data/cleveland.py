@@ -1,4 +1,4 @@
-"""The Cleveland heart disease table: its columns, and both codings in which copies of it go round.
+"""The Cleveland heart disease table: its columns, and a reader of both codings of its copies.
 
 Columns and codes: heart-disease.names in the UCI repository (Janosi, Steinbrunn, Pfisterer, Detrano
 1989).
@@ -26,8 +26,8 @@ def _column(
     low: float | None = None,
     high: float | None = None,
 ) -> Column:
-    # Age is always known; bounds are wider than any living patient's values, to refuse slips of
-    # unit and of comma.
+    # Age is always known. Bounds are wider than any living patient's values and reject wrong units
+    # and misplaced decimal points.
     return Column(
         name=name,
         datatype=Datatype.FP32,
@@ -76,10 +76,9 @@ COLUMNS = (
 )
 _NAMES = [column.name for column in COLUMNS]
 
-# The re-coded copy (`heart.csv`, last column `target`) holds the same patients with codes
-# renumbered, missing values as `ca` 4 and `thal` 0, and the label upside down: its target 1 means
-# NO disease. Found by matching it with the original row by row: 302 of 303 patients are equal under
-# this map, the label inverted in all of them.
+# The re-coded copy (`heart.csv`, last column `target`) has the same patients with renumbered codes,
+# missing values as `ca` 4 and `thal` 0, and the label inverted: its target 1 means NO disease. A
+# row-by-row match with the original shows it: 302 of 303 patients are equal under this map.
 _RECODED: dict[str, dict[float, float]] = {
     "cp": {0: 4, 1: 2, 2: 3, 3: 1},
     "restecg": {0: 2, 1: 0, 2: 1},
@@ -90,10 +89,10 @@ _RECODED: dict[str, dict[float, float]] = {
 
 
 def read_cleveland(content: bytes, name: str) -> Table:
-    """The table in the original coding, label 1 = disease (``num`` above 0), from a copy in either
-    coding.
+    """Read the table from a copy in either coding, with or without a header.
 
-    With or without a header. Raises CorruptTable naming line and column.
+    Returns the original coding, label 1 for disease (``num`` above 0). Raises CorruptTable with
+    line and column.
     """
     rows = _rows(content, name)
     recoded = _is_recoded([cells[12] for _, cells in rows])
@@ -129,13 +128,14 @@ def _check_header(header: Sequence[str], name: str) -> None:
     for position, (found, wanted) in enumerate(zip(header, _NAMES, strict=False), start=1):
         if found.casefold() != wanted:
             raise CorruptTable(
-                f"{name} line 1, column {position}: is {found!r}; {wanted!r} is expected there"
+                f"{name} line 1, column {position}: is {found!r}; {wanted!r} is expected"
             )
 
 
 def _is_recoded(thal: Sequence[str]) -> bool:
-    """Which coding, by ``thal``: 6 and 7 stand in the original only, 0 to 2 in the re-coded copy
-    only.
+    """Return whether the coding is that of the copy, by ``thal``.
+
+    6 and 7 occur in the original only, 0 to 2 in the copy only.
     """
     digits = [cell.removesuffix(".0") for cell in thal]
     return sum(d in ("0", "1", "2") for d in digits) > sum(d in ("6", "7") for d in digits)
@@ -148,12 +148,10 @@ def _number(cell: str, where: str) -> float:
         value = float(cell)
     except ValueError:
         raise CorruptTable(
-            f"{where}: {cell!r} is not a number, and not ? for a missing value"
+            f"{where}: {cell!r} is not a number; write ? for a missing value"
         ) from None
     if not np.isfinite(value):
-        raise CorruptTable(
-            f"{where}: {cell!r} is not a finite number; ? stands for a missing value"
-        )
+        raise CorruptTable(f"{where}: {cell!r} is not a finite number; write ? for a missing value")
     return value
 
 

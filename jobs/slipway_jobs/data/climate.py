@@ -1,10 +1,9 @@
-"""Weather stations that never were: temperatures drawn from a seeded generator of a plausible
-climate.
+"""Synthetic weather stations: temperatures from a seeded generator of a plausible climate.
 
-What it holds: cold towards the poles; seasons that grow with latitude and with the distance from
-the sea, half a year apart on the two hemispheres; a day whose warmest hour is 15 o'clock by the
-sun, weaker near the poles. What the inputs do not tell: each station's height, with 6.5 K less for
-each kilometre (the lapse rate of the standard atmosphere), and the weather.
+The temperature falls towards the poles. Seasons grow with latitude and with the distance from the
+sea, half a year apart on the two hemispheres. The warmest hour is 15 o'clock solar time; the daily
+range is smaller near the poles. Two effects are not in the inputs: each station's height, with 6.5
+K less per kilometre (the lapse rate of the standard atmosphere), and the weather.
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ from slipway_jobs.data.dataset import Table
 SEED = 1961
 STATIONS = 240
 READINGS = 40
-"""Of each station."""
+"""Readings of each station."""
 
 INPUTS = (
     Column(
@@ -28,14 +27,12 @@ INPUTS = (
         name="longitude", datatype=Datatype.FP32, unit="deg", minimum=-180, maximum=180,
         description="east of Greenwich; negative is west",
     ),
-    Column(name="month", datatype=Datatype.INT64, minimum=1, maximum=12, description=(
-        "1 is "
-        "January"
-    )),
-    Column(name="hour", datatype=Datatype.INT64, minimum=0, maximum=23, description=(
-        "of the day "
-        "in UTC"
-    )),
+    Column(
+        name="month", datatype=Datatype.INT64, minimum=1, maximum=12, description="1 is January"
+    ),
+    Column(
+        name="hour", datatype=Datatype.INT64, minimum=0, maximum=23, description="of the day in UTC"
+    ),
 )  # fmt: skip
 
 Values = NDArray[np.float64]
@@ -44,10 +41,10 @@ Values = NDArray[np.float64]
 def synthetic_climate(
     stations: int = STATIONS, readings: int = READINGS, seed: int = SEED
 ) -> Table:
-    """``stations`` times ``readings`` made-up temperatures in °C; the same for the same seed."""
+    """Return ``stations`` × ``readings`` synthetic temperatures in °C; equal for equal seeds."""
     random = np.random.default_rng(seed)
     station = np.repeat(np.arange(stations), readings)
-    # Evenly over the sphere, and none nearer to a pole than 75 degrees.
+    # Evenly over the sphere, up to 75 degrees north and south.
     latitude = np.degrees(np.arcsin(random.uniform(-0.966, 0.966, stations))).round(2)[station]
     longitude = random.uniform(-180, 180, stations).round(2)[station]
     height = random.gamma(1.5, 0.25, stations)[station]
@@ -61,11 +58,10 @@ def synthetic_climate(
 def _climate(
     latitude: Values, longitude: Values, month: NDArray[np.int64], hour: NDArray[np.int64]
 ) -> Values:
-    """The mean at sea level, in °C."""
+    """Return the mean temperatures [rows] at sea level, in °C."""
     north = np.sin(np.radians(latitude))
-    inland = 0.5 + 0.5 * np.cos(
-        np.radians(2 * (longitude - 60))
-    )  # two continents and two oceans around the globe
+    # two continents and two oceans around the globe
+    inland = 0.5 + 0.5 * np.cos(np.radians(2 * (longitude - 60)))
     season = np.cos(2 * np.pi * (month - 7.5) / 12) * north * (6 + 14 * inland)
     sun = np.cos(2 * np.pi * (hour + longitude / 15 - 15) / 24)
     day = sun * (1.5 + 4 * inland) * np.cos(np.radians(latitude))

@@ -1,4 +1,4 @@
-"""A dataset: its entry in the catalogue, and the table that it is."""
+"""A dataset: its declaration and its table."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from slipway_jobs.settings import Settings
 Floats = NDArray[np.float32]
 Texts = NDArray[np.object_]
 Features = NDArray[Any]
-"""[rows, width]: FP32 with NaN for missing, or texts."""
+"""[rows, width]: FP32 with NaN for missing values, or texts."""
 Labels = NDArray[Any]
 """[rows]: INT64 classes, or FP64 quantities."""
 Days = NDArray[np.datetime64]
@@ -24,13 +24,12 @@ Days = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of inputs and their labels, in an order that depends on nothing but the content of the
-    rows.
+    """Rows of inputs and labels, in an order that depends only on their content.
 
-    ``features``: [rows, width] FP32, NaN = missing, or texts; columns in the order of the model's
-    signature, vectors spread out. ``labels``: [rows], INT64 classes or FP64 quantities. ``keys``:
-    [rows] bytes, equal where and only where inputs are equal. ``groups``: [rows] bytes, equal where
-    rows are of one subject. ``times``: [rows], the day of each.
+    ``features`` are [rows, width] FP32 with NaN for missing values, or texts; columns in the order
+    of the model's signature, vectors flattened. ``labels`` are [rows], INT64 classes or FP64
+    quantities. ``keys`` are [rows] bytes, equal for equal inputs only. ``groups`` are [rows] bytes,
+    equal for rows of one subject. ``times`` are [rows], the day of each.
     """
 
     features: Features
@@ -47,11 +46,11 @@ class Table:
         groups: Sequence[object] | None = None,
         times: Days | None = None,
     ) -> Self:
-        """Take rows in any order; without ``groups`` each row is a subject of its own, and rows
-        with equal inputs are one.
+        """Return a table of rows in any order.
 
-        They are ordered by a hash of their inputs: whichever copy they come from, a split and a fit
-        see the same order, and it says nothing about the values.
+        Without ``groups``, each row is its own subject, and rows with equal inputs are one. Rows
+        are ordered by a hash of their inputs: a split and a fit have the same order for all copies,
+        and the order is independent of the values.
         """
         rows, targets = _canonical(features), _exact(labels)
         keys = np.array([hashlib.sha256(_bytes(row)).hexdigest().encode() for row in rows])
@@ -68,9 +67,7 @@ class Table:
 
     @property
     def digest(self) -> str:
-        """``sha256:…`` of the content: every row's inputs, label, subject and day, whatever file
-        they came in.
-        """
+        """``sha256:…`` of every row's inputs, label, subject and day, independent of the file."""
         parts = [
             self.keys.tolist(),
             [label.tobytes() for label in self.labels.astype(self.labels.dtype.newbyteorder("<"))],
@@ -95,7 +92,7 @@ def _canonical(features: Features) -> Features:
     if features.dtype.kind in "OU":
         return features.astype(object)
     rows: Floats = features.astype(np.float32) + np.float32(0)  # -0.0 becomes 0.0
-    rows[np.isnan(rows)] = np.nan  # one NaN of the many
+    rows[np.isnan(rows)] = np.nan  # one bit pattern of NaN
     return rows
 
 
@@ -104,9 +101,7 @@ def _exact(labels: Labels) -> Labels:
 
 
 def _bytes(row: Features) -> bytes:
-    """Of texts each with its length before it, so that two that are cut elsewhere are not the
-    same.
-    """
+    """Return the bytes of a row. Texts have their length in front, so that boundaries matter."""
     if row.dtype != object:
         return row.tobytes()
     texts = [str(text).encode() for text in row]
@@ -114,46 +109,45 @@ def _bytes(row: Features) -> bytes:
 
 
 Query = Callable[[Settings], Table]
-"""The table as a database has it now; raises Unavailable."""
+"""Returns the current table of a database; raises Unavailable."""
 
 Reader = Callable[[bytes, str], Table]
-"""Content of a file and its name, for messages; raises CorruptTable."""
+"""Reads the content of a file, with its name for messages; raises CorruptTable."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An entry of the catalogue."""
+    """The declaration of a dataset."""
 
     name: str
     title: str
     source: str
-    """Where it comes from: a URL, or in words."""
+    """URL or description of its origin."""
     licence: str
     citation: str
     subject: str
-    """What a row is, or a group of rows is of; no two parts of a split share one."""
+    """The owner of a row or of a group of rows; no two parts of a split share one."""
     digest: str | None = None
-    """Digest of the table. None: made here by a seeded generator, so there is nothing to compare
-    with.
-    """
+    """Digest of the table; None when a generator or a database provides it."""
     columns: Sequence[Column] = ()
-    """The schema of its inputs: names, datatypes, units; of a table without one they are the vector
-    ``features``.
+    """The schema of its inputs: names, datatypes, units.
+
+    Without one, they are the vector ``features``.
     """
     files: Sequence[str] = ()
-    """Its names in a mirror folder."""
+    """File names in a mirror folder."""
     url: str | None = None
-    """Public source; None when there is none to fetch from."""
+    """Public source; None when there is none."""
     read: Reader | None = None
     make: Callable[[], Table] | None = None
-    """How to get it without any file: carried by a package, or generated."""
+    """Creates the table without a file: from a package, or by a generator."""
     query: Query | None = None
-    """How to get it from a database."""
+    """Reads the table from a database."""
     synthetic: bool = False
 
 
 class SourceKind(StrEnum):
-    """Where a table was had from."""
+    """Kind of the source of a table."""
 
     MIRROR = "mirror"
     WAREHOUSE = "warehouse"
@@ -164,8 +158,8 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset with its table, checked, and the kind of place that it was in."""
+    """A dataset with its verified table and the kind of its source."""
 
     entry: Dataset
     table: Table
-    place: SourceKind
+    source_kind: SourceKind

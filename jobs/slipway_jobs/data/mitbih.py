@@ -1,10 +1,8 @@
-"""Single heartbeats cut from the MIT-BIH Arrhythmia Database: their columns, and the reader of the
-table.
+"""Single heartbeats cut from the MIT-BIH Arrhythmia Database: columns and reader of the table.
 
-A beat begins at its R peak and goes on for 1.2 median beat intervals of the ten seconds that it was
-cut from, at 125 Hz, scaled to 0..1 and filled up with zeros (Kachuee, Fazeli, Sarrafzadeh 2018);
-the classes are those of ANSI/AAMI EC57. The public original is in WFDB format, which is not read
-here: the table of cut beats is.
+A beat starts at its R peak and lasts 1.2 median beat intervals of its ten-second window, at 125 Hz,
+scaled to 0..1 and padded with zeros (Kachuee, Fazeli, Sarrafzadeh 2018); the classes are those of
+ANSI/AAMI EC57. The reader reads the table of cut beats, not the public original in WFDB format.
 """
 
 import csv
@@ -20,7 +18,7 @@ from slipway_jobs.data.dataset import Floats, Table
 from slipway_jobs.errors import CorruptTable
 
 RATE = 125
-"""Samples in a second."""
+"""Samples per second."""
 SAMPLES = 187
 CLASSES = {
     0: "N normal",
@@ -32,19 +30,19 @@ CLASSES = {
 
 BEAT = Column(
     name="beat", datatype=Datatype.FP32, shape=(SAMPLES,), minimum=0, maximum=1,
-    description="187 samples at 125 Hz from the R peak on, scaled to 0..1 and filled up with zeros",
+    description="187 samples at 125 Hz from the R peak on, scaled to 0..1 and padded with zeros",
 )  # fmt: skip
 COLUMNS = (BEAT,)
 
 _HEADER = ["record", "label", *(f"x{position}" for position in range(SAMPLES))]
 _LARGEST = 64 * 2**20
-"""Bytes of the unpacked table; a file that holds more is not what we know."""
+"""Largest size of the unpacked table in bytes."""
 
 
 def read_beats(content: bytes, name: str) -> Table:
-    """The table of a CSV file, as it is or packed by gzip; a row's subject is its record.
+    """Read the table from a CSV file, plain or compressed by gzip; a row's subject is its record.
 
-    Raises CorruptTable naming line and column.
+    Raises CorruptTable with line and column.
     """
     reader = csv.reader(io.StringIO(_text(content, name)), strict=True)
     records, labels, beats = [], [], []
@@ -71,7 +69,7 @@ def _text(content: bytes, name: str) -> str:
         if content.startswith(b"\x1f\x8b"):
             content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_LARGEST + 1)
         if len(content) > _LARGEST:
-            raise CorruptTable(f"{name}: has more than {_LARGEST} bytes when it is unpacked")
+            raise CorruptTable(f"{name}: has more than {_LARGEST} bytes unpacked")
         return content.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
         raise CorruptTable(f"{name}: cannot be unpacked: {error}") from None
@@ -85,7 +83,7 @@ def _check_header(found: list[str], name: str) -> None:
     for position, (given, wanted) in enumerate(zip(found, _HEADER, strict=True), start=1):
         if given != wanted:
             raise CorruptTable(
-                f"{name} line 1, column {position}: is {given!r:.50}; {wanted!r} is expected there"
+                f"{name} line 1, column {position}: is {given!r:.50}; {wanted!r} is expected"
             )
 
 
@@ -113,7 +111,7 @@ def _samples(cells: list[str], where: str) -> Floats:
         raise CorruptTable(
             f"{where}, column {_HEADER[position]}: {cells[position]!r:.50} is not a number"
         ) from None
-    # NaN is neither below nor above anything.
+    # Comparisons with NaN are false.
     if len(wrong := np.flatnonzero(~((values >= 0) & (values <= 1)))):
         position = int(wrong[0]) + 2
         raise CorruptTable(

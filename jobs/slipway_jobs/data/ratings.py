@@ -1,4 +1,4 @@
-"""Texts that people rated: the archive that goes with the paper on VADER."""
+"""Texts with human ratings: a reader of the archive of the paper on VADER."""
 
 import io
 import tarfile
@@ -13,8 +13,9 @@ from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import CorruptTable
 
 KINDS = ("tweets", "amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets")
-"""Parts of the archive: files ``KIND_GroundTruth.txt`` of number, mean rating and text, parted by
-tabs.
+"""Parts of the archive.
+
+Their files ``KIND_GroundTruth.txt`` have number, mean rating and text, separated by tabs.
 """
 
 COLUMNS = (
@@ -27,14 +28,14 @@ COLUMNS = (
 )
 
 _LARGEST = 8 * 2**20
-"""Bytes of one file, unpacked."""
+"""Largest size of one unpacked file in bytes."""
 
 
 def read_ratings(content: bytes, name: str) -> Table:
-    """Texts [rows, 1] and their mean ratings as -1 to 1, from the archive (tar.gz).
+    """Read texts [rows, 1] and their mean ratings from -1 to 1 from the archive (tar.gz).
 
     Sentences of one review or editorial are one subject: their numbers are ``document_sentence``.
-    Of equal texts the first is kept. Raises CorruptTable naming file, line and column.
+    Duplicate texts are dropped. Raises CorruptTable with file, line and column.
     """
     texts: dict[str, tuple[float, str]] = {}
     for kind in KINDS:
@@ -70,9 +71,7 @@ def _members(content: bytes, name: str) -> Iterator[tuple[tarfile.TarInfo, IO[by
                 if member.isfile() and (read := archive.extractfile(member)):
                     yield member, read
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise CorruptTable(
-            f"{name}: is not an archive (tar.gz) that can be read: {error}"
-        ) from None
+        raise CorruptTable(f"{name}: is not a readable archive (tar.gz): {error}") from None
 
 
 def _cells(row: str, where: str) -> tuple[str, float, str]:

@@ -1,7 +1,7 @@
-"""Sentences that nobody said: for demonstrations and tests where the rated texts cannot be had.
+"""Synthetic sentences for demonstrations and tests where the rated texts are not available.
 
-A thing, a judgement of it, and how strongly; the rating follows from the words by a rule, with
-noise. What is learnt from them is that rule, and nothing about what people mean.
+A sentence has a thing, a judgement and a degree; a rule derives its rating from the words, with
+noise. A model that is trained on them learns that rule, not the meaning of real texts.
 """
 
 import numpy as np
@@ -12,17 +12,9 @@ SEED = 2014
 ROWS = 3000
 
 _THINGS = (
-    "the film", "the soup", "this phone", "our journey", "the concert", "her speech", "the hotel", (
-        "my "
-        "bike"
-    ), (
-        "the "
-        "garden"
-    ),
-    "the lesson", "the delivery", "that game", "the coffee", "the battery", "their service", (
-        "the "
-        "ending"
-    ),
+    "the film", "the soup", "this phone", "our journey", "the concert", "her speech", "the hotel",
+    "my bike", "the garden", "the lesson", "the delivery", "that game", "the coffee",
+    "the battery", "their service", "the ending",
 )  # fmt: skip
 _JUDGEMENTS = {
     "great": 0.8, "lovely": 0.7, "good": 0.5, "nice": 0.45, "fun": 0.5, "wonderful": 0.8,
@@ -30,10 +22,7 @@ _JUDGEMENTS = {
     "terrible": -0.7, "awful": -0.65, "bad": -0.6, "boring": -0.4, "sad": -0.5,
     "disappointing": -0.5, "horrible": -0.7,
     "annoying": -0.45, "long": 0.0, "short": 0.0, "blue": 0.0, "as planned": 0.0,
-    "in the north": 0.0, (
-        "on "
-        "Tuesday"
-    ): 0.0,
+    "in the north": 0.0, "on Tuesday": 0.0,
 }  # fmt: skip
 _DEGREES = {
     "": 1.0,
@@ -49,8 +38,9 @@ _NOISE = 0.12
 
 
 def synthetic_sentences(rows: int = ROWS, seed: int = SEED) -> Table:
-    """``rows`` made-up sentences at most (no two are equal) with made-up ratings of -1 to 1; the
-    same for the same seed.
+    """Return up to ``rows`` distinct synthetic sentences with ratings from -1 to 1.
+
+    Equal seeds return equal sentences.
     """
     random = np.random.default_rng(seed)
     parts = (_THINGS, tuple(_DEGREES), tuple(_JUDGEMENTS), tuple(_ENDS))

@@ -1,8 +1,8 @@
-"""Heart patients that never were: the Cleveland table's schema, drawn from a seeded generator.
+"""Synthetic heart patients in the Cleveland table's schema, from a seeded generator.
 
-For demonstrations and tests without a network. Each column is drawn on its own, given disease or
-none, with means and shares near those of the published table; what is learnt from it says nothing
-about patients.
+For demonstrations and tests without a network. Each column is sampled independently, given disease
+or none, with means and shares near those of the published table. A model that is trained on it is
+not valid for patients.
 """
 
 import numpy as np
@@ -37,7 +37,7 @@ _MISSING = {"ca": 0.013, "thal": 0.007}
 
 
 def synthetic_heart(rows: int = ROWS, seed: int = SEED) -> Table:
-    """``rows`` made-up patients; the same for the same seed."""
+    """Return ``rows`` synthetic patients; equal for equal seeds."""
     random = np.random.default_rng(seed)
     sick = random.random(rows) < _SICK
     columns = [
@@ -59,9 +59,9 @@ def _numbers(
 ) -> NDArray[np.float64]:
     column = next(c for c in COLUMNS if c.name == name)
     (mean, spread, decimals), (sick_mean, sick_spread, _) = _NUMBERS[name]
-    drawn = random.normal(np.where(sick, sick_mean, mean), np.where(sick, sick_spread, spread))
+    sampled = random.normal(np.where(sick, sick_mean, mean), np.where(sick, sick_spread, spread))
     low = 0 if name == "oldpeak" else column.minimum
-    return np.clip(np.round(drawn, decimals), low, column.maximum)
+    return np.clip(np.round(sampled, decimals), low, column.maximum)
 
 
 def _codes(random: np.random.Generator, name: str, sick: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
-"""Heartbeats that never were, in the schema of the MIT-BIH table, from a seeded generator.
+"""Synthetic heartbeats in the schema of the MIT-BIH table, from a seeded generator.
 
 A beat is a sum of five Gaussians P, Q, R, S, T, as in the model of McSharry, Clifford, Tarassenko
-and Smith (2003); the records are made-up people with a rate, an anatomy, wander and noise of their
-own. What is learnt from it says nothing about patients.
+and Smith (2003). Each record is a synthetic person with their own rate, anatomy, baseline wander
+and noise. A model that is trained on it is not valid for patients.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from slipway_jobs.data.mitbih import RATE, SAMPLES
 SEED = 125
 RECORDS = 40
 BEATS = 50
-"""Of each record."""
+"""Beats of each record."""
 
-# Of each wave: time after the R peak in parts of a 0.8 s beat, height and width of the same kind.
+# Of each wave: time after the R peak as a share of a 0.8 s beat, height and width likewise.
 _CENTRE = np.array([-0.20, -0.035, 0.0, 0.035, 0.30])
 _HEIGHT = np.array([0.12, -0.12, 1.0, -0.25, 0.30])
 _WIDTH = np.array([0.025, 0.010, 0.011, 0.010, 0.050])
@@ -30,24 +30,22 @@ Wave = NDArray[np.float64]
 
 
 def synthetic_beats(records: int = RECORDS, beats: int = BEATS, seed: int = SEED) -> Table:
-    """``records`` times ``beats`` made-up beats; the same for the same seed."""
+    """Return ``records`` × ``beats`` synthetic beats; equal for equal seeds."""
     random = np.random.default_rng(seed)
     rows, labels, names = [], [], []
     for record in range(records):
         person = _person(random)
-        drawn = random.choice(4, size=beats, p=_SHARES)
+        sampled = random.choice(4, size=beats, p=_SHARES)
         if record % 10 == 0:
-            drawn[drawn == 2] = 4
-        rows += [_beat(random, person, int(label)) for label in drawn]
-        labels += drawn.tolist()
+            sampled[sampled == 2] = 4
+        rows += [_beat(random, person, int(label)) for label in sampled]
+        labels += sampled.tolist()
         names += [f"synthetic{record:03d}"] * beats
     return Table.of(np.stack(rows), np.array(labels), groups=names)
 
 
 def _person(random: np.random.Generator) -> Mapping[str, Wave]:
-    """Rate of 50 to 110 beats a minute, waves a little different from the next person's, wander and
-    noise.
-    """
+    """Return a rate of 50 to 110 beats per minute, wave shapes, baseline wander and noise."""
     return {
         "interval": np.array(60 / random.uniform(50, 110)),
         "height": _HEIGHT * random.normal(1, 0.2, 5),
@@ -60,12 +58,13 @@ def _person(random: np.random.Generator) -> Mapping[str, Wave]:
 def _beat(
     random: np.random.Generator, person: Mapping[str, Wave], label: int
 ) -> NDArray[np.float32]:
-    """From the R peak on, 1.2 intervals: the beat and the beginning of the next one, which is
-    normal; scaled, filled up.
+    """Return 1.2 intervals from the R peak, [SAMPLES] FP32, scaled to 0..1 and padded with zeros.
+
+    They contain the beat and the start of the next, normal one.
     """
     interval = float(person["interval"]) * random.normal(1, 0.03)
     time = np.arange(min(SAMPLES, round(1.2 * interval * RATE))) / RATE
-    # After a beat that came too early the next one is late.
+    # After a premature beat the next one is late.
     following = interval * (random.uniform(1.02, 1.15) if label in (1, 2) else 1.0)
     signal = _waves(random, person, label, time) + _waves(random, person, 0, time - following)
     signal += float(person["wander"]) * np.sin(2 * np.pi * (0.25 * time + random.random()))
@@ -75,13 +74,14 @@ def _beat(
 
 
 def _waves(random: np.random.Generator, person: Mapping[str, Wave], label: int, time: Wave) -> Wave:
-    """Abnormal ones have a shifted ST segment, an inverted T wave and a wide QRS complex, each
-    class in its own measure.
+    """Return the signal of one beat at ``time`` in seconds.
+
+    Abnormal classes have a shifted ST segment, an inverted T wave and a wide QRS complex, to
+    different degrees.
     """
     height, width = person["height"] * random.normal(1, 0.05, 5), person["width"].copy()
-    stretch = np.sqrt(
-        float(person["interval"]) / 0.8
-    )  # waves grow less than the interval (Bazett 1920)
+    # waves grow with the square root of the interval (Bazett 1920)
+    stretch = np.sqrt(float(person["interval"]) / 0.8)
     wide = {
         2: random.uniform(2.2, 3.5),
         3: random.uniform(1.4, 2.0),

@@ -1,4 +1,4 @@
-"""Rows of an uploaded CSV or Parquet file, as the friendly predictions take them."""
+"""A reader of uploaded CSV and Parquet files, with the value forms of ``/v1`` predictions."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ SEPARATORS = "separate fields by a comma, and write a point before decimals"
 
 @dataclass(frozen=True)
 class Row:
-    """Values by input, or what is wrong with the row."""
+    """The values of a row by input, or its error."""
 
     values: Mapping[str, Any]
     problem: str | None = None
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows that follow one another in the file."""
+    """Consecutive rows of the file."""
 
     rows: list[Row]
     others: pa.Table
@@ -41,8 +41,9 @@ class Chunk:
 
 
 class TableFile:
-    """Columns are found by their exact names. Raises CorruptTable when an input has no column, or
-    no type of a value.
+    """A CSV or Parquet file whose columns are matched by their exact names.
+
+    Raises CorruptTable when an input has no column, or a column has an unsupported type.
     """
 
     def __init__(self, path: Path, format: str, signature: Signature) -> None:
@@ -63,13 +64,14 @@ class TableFile:
         """The columns that are no inputs."""
 
     def chunks(self) -> Iterator[Chunk]:
-        """All rows in their order, ``ROWS_AT_ONCE`` at a time: the same pieces each time it is
-        read. Raises CorruptTable.
+        """Yield all rows in order, ``ROWS_AT_ONCE`` at a time; the chunks are always the same.
+
+        Raises CorruptTable.
         """
         return self._parquet() if self._is_parquet else self._csv()
 
     def count(self) -> int:
-        """How many rows there are. Raises CorruptTable."""
+        """Return the number of rows. Raises CorruptTable."""
         return sum(len(chunk.rows) for chunk in self.chunks())
 
     def _csv_schema(self) -> pa.Schema:
@@ -93,7 +95,7 @@ class TableFile:
 
     @contextmanager
     def _text(self) -> Iterator[Any]:
-        """The open CSV file. Raises CorruptTable for what is not UTF-8."""
+        """Open the CSV file. Raises CorruptTable for content that is not UTF-8."""
         try:
             with self._path.open(newline="", encoding="utf-8-sig") as file:
                 yield file
@@ -101,7 +103,7 @@ class TableFile:
             raise CorruptTable("the file is not text in UTF-8; save it as CSV in UTF-8") from None
 
     def _lines(self) -> Iterator[list[str]]:
-        """Fields of each line, the first one included; of a blank line none."""
+        """Yield the fields of each line, the first one included; a blank line has none."""
         with self._text() as file:
             reader = csv.reader(file, strict=True)
             try:
@@ -114,14 +116,15 @@ class TableFile:
     def _csv(self) -> Iterator[Chunk]:
         lines = islice(self._lines(), 1, None)
         rows = (fields for fields in lines if not self._is_blank(fields))
-        places = [number for number, name in enumerate(self._names) if name not in self._inputs]
+        positions = [number for number, name in enumerate(self._names) if name not in self._inputs]
         while some := list(islice(rows, ROWS_AT_ONCE)):
             whole = [
                 fields if len(fields) == len(self._names) else [None] * len(self._names)
                 for fields in some
             ]
             others = [
-                pa.array([fields[place] for fields in whole], pa.string()) for place in places
+                pa.array([fields[position] for fields in whole], pa.string())
+                for position in positions
             ]
             yield Chunk(
                 [self._row(fields) for fields in some],
@@ -129,7 +132,7 @@ class TableFile:
             )
 
     def _is_blank(self, fields: list[str]) -> bool:
-        """Whether the line is empty: an empty field of the only column is a value."""
+        """Return whether the line is empty; an empty field of the only column is a value."""
         return not fields or (len(fields) == 1 < len(self._names) and not fields[0].strip())
 
     def _row(self, fields: list[str]) -> Row:
@@ -177,7 +180,7 @@ class TableFile:
             yield Chunk(rows, table.select(self.others.names))
 
     def _tables(self) -> Iterator[pa.Table]:
-        """Tables of ``ROWS_AT_ONCE`` rows, the last of fewer, however Arrow cuts its batches."""
+        """Yield tables of ``ROWS_AT_ONCE`` rows, the last one shorter."""
         held = None
         try:
             with pq.ParquetFile(self._path) as file:
@@ -198,11 +201,11 @@ _READABLE = (
     types.is_string, types.is_large_string, types.is_binary, types.is_large_binary,
     types.is_fixed_size_binary,
 )  # fmt: skip
-"""Types of Parquet that JSON has as well."""
+"""Types of Parquet with an equivalent in JSON."""
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Categories are their values."""
+    """Return the type of a category's values, or the type itself."""
     return kind.value_type if types.is_dictionary(kind) else kind
 
 
@@ -212,7 +215,7 @@ def _decoded(table: pa.Table) -> pa.Table:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """Of the first line; none when it is not CSV with this separator."""
+    """Return the fields of the first line; none when it is not CSV with this separator."""
     try:
         return next(csv.reader([line], delimiter=separator, strict=True), [])
     except csv.Error:
@@ -220,9 +223,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _missing(missing: list[str], names: list[str]) -> str:
-    """The error for inputs without a column; a name that differs by case or spaces alone is
-    named.
-    """
+    """Return the error for inputs without a column, with names that differ only by case."""
     similar = {name.strip().casefold(): name for name in names}
     renamed = [
         f"rename {similar[key]!r} to {name!r}"
@@ -239,7 +240,7 @@ def _form(column: Column) -> str:
 
 
 def _of_text(column: Column, text: str) -> Any:
-    """Raises InvalidInput."""
+    """Return the value of a field. Raises InvalidInput."""
     if column.shape:
         return list_value(column.name, column.datatype, text)
     return text_value(column.name, column.datatype, text, missing=column.missing)

@@ -1,1 +1,1 @@
-"""Which datasets there are, how each is had, and where its table is kept."""
+"""The declared datasets, their sources, and the store of their tables."""

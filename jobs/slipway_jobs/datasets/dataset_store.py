@@ -1,8 +1,7 @@
-"""Tables, kept in MLflow by their digest, so that a version can be scored when the source of its
-data is gone or has changed.
+"""The dataset store: tables in MLflow by their digest.
 
-Each is a finished run of the experiment ``datasets`` with ``table.parquet`` and ``dataset.json``.
-``keep`` puts one there, ``kept`` has it back.
+A version can thus be scored after the source of its data has changed. Each table is a finished run
+of the experiment ``datasets`` with ``table.parquet`` and ``dataset.json``.
 """
 
 import json
@@ -28,32 +27,32 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "datasets"
 TABLE_FILE = "table.parquet"
 ENTRY_FILE = "dataset.json"
-# Of a row besides its inputs; no input has a dot in its name.
+# Columns besides the inputs; no input has a dot in its name.
 _LABEL, _SUBJECT, _DAY = "row.label", "row.subject", "row.day"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The run that holds a table, and whether it was made now."""
+    """The run that has a table; ``new`` when it was created now."""
 
     run_id: str
     new: bool
 
 
-def keep(loaded: Loaded, tracking: Tracking) -> Stored:
-    """Store the table, unless it is there already."""
+def store_table(loaded: Loaded, tracking: Tracking) -> Stored:
+    """Store the table unless it is stored already."""
     entry, table = loaded.entry, loaded.table
     tags = {Tag.DATASET.value: entry.name, Tag.DATASET_DIGEST.value: table.digest}
     if found := tracking.finished_run(EXPERIMENT, tags):
         return Stored(found, new=False)
-    about = {
+    tags_of_table = {
         **tags,
         Tag.DATASET_LICENCE: entry.licence,
         Tag.DATASET_SOURCE: entry.source,
-        Tag.DATASET_PLACE: loaded.place,
+        Tag.DATASET_PLACE: loaded.source_kind,
     }
     with (
-        tracking.run(EXPERIMENT, entry.name, about) as run,
+        tracking.run(EXPERIMENT, entry.name, tags_of_table) as run,
         tempfile.TemporaryDirectory() as temporary,
     ):
         path = Path(temporary) / TABLE_FILE
@@ -66,9 +65,10 @@ def keep(loaded: Loaded, tracking: Tracking) -> Stored:
     return Stored(run.id, new=True)
 
 
-def kept(name: str, digest: str, tracking: Tracking) -> Table | None:
-    """The table of that digest; None when it was never stored. Raises WrongDigest when what is
-    stored is not it.
+def stored_table(name: str, digest: str, tracking: Tracking) -> Table | None:
+    """Return the table with that digest, or None if it is not stored.
+
+    Raises WrongDigest when the stored content has another digest.
     """
     run_id = tracking.finished_run(
         EXPERIMENT, {Tag.DATASET.value: name, Tag.DATASET_DIGEST.value: digest}
@@ -82,15 +82,15 @@ def kept(name: str, digest: str, tracking: Tracking) -> Table | None:
             f"{TABLE_FILE} of run {run_id} has the digest {table.digest}; {digest} of {name} "
             "is expected"
         )
-    logger.info(
-        "dataset %s: %d rows as they were stored in run %s, %s", name, len(table), run_id, digest
-    )
+    logger.info("dataset %s: %d rows from run %s, %s", name, len(table), run_id, digest)
     return table
 
 
 def write_table(table: Table, entry: Dataset, path: Path) -> None:
-    """Parquet: a column for each input, vectors as lists of fixed length, missing values as null;
-    then label, subject, day.
+    """Write the table as Parquet.
+
+    It has a column for each input, vectors as lists of fixed length and missing values as null,
+    then label, subject and day.
     """
     arrays: dict[str, pa.Array] = {}
     start = 0
@@ -100,7 +100,7 @@ def write_table(table: Table, entry: Dataset, path: Path) -> None:
         start += width
     if start != table.features.shape[1]:
         raise ValueError(
-            f"the columns of {entry.name} have {start} values a row; its table has "
+            f"the columns of {entry.name} have {start} values per row; its table has "
             f"{table.features.shape[1]}"
         )
     arrays[_LABEL] = pa.array(table.labels)
@@ -108,12 +108,14 @@ def write_table(table: Table, entry: Dataset, path: Path) -> None:
         arrays[_SUBJECT] = pa.array([group.decode() for group in table.groups.tolist()])
     if table.times is not None:
         arrays[_DAY] = pa.array(table.times)
-    about = {"slipway": json.dumps(_description(entry, table))}
-    pq.write_table(pa.table(arrays).replace_schema_metadata(about), path, compression="zstd")
+    tags_of_table = {"slipway": json.dumps(_description(entry, table))}
+    pq.write_table(
+        pa.table(arrays).replace_schema_metadata(tags_of_table), path, compression="zstd"
+    )
 
 
 def read_table(path: Path) -> Table:
-    """The table that ``write_table`` wrote. Raises CorruptTable."""
+    """Read a table that ``write_table`` wrote. Raises CorruptTable."""
     try:
         found = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
@@ -146,7 +148,7 @@ def _unpacked(array: pa.Array) -> Features:
 
 
 def _description(entry: Dataset, table: Table) -> dict[str, Any]:
-    """The catalogue's entry, as JSON."""
+    """Return the dataset's declaration as JSON."""
     return {
         "name": entry.name,
         "title": entry.title,

@@ -1,7 +1,8 @@
-"""The datasets that models are trained on, and how each is had.
+"""The declared datasets, and the search of their sources.
 
-In this order: the mirror folder (``SLIPWAY_DATA``), the public source, what a package carries or a
-generator makes. Whatever comes is checked against the digest of the entry before it is used.
+The sources in order: the mirror folder (``SLIPWAY_DATA``), the public source, then a package, a
+database or a generator. Every table is verified with the digest of its declaration before it is
+used.
 """
 
 import logging
@@ -36,18 +37,18 @@ from slipway_jobs.settings import Settings
 logger = logging.getLogger(__name__)
 
 _LARGEST = 64 * 2**20
-"""Bytes; a public source that sends more is not what we know."""
+"""Largest file in bytes that is downloaded from a public source."""
 
 
 def _digits() -> Table:
-    from sklearn.datasets import load_digits  # a second of start-up that only digits needs
+    from sklearn.datasets import load_digits  # takes a second to import; only digits needs it
 
     digits = load_digits()
     return Table.of(digits.data.astype(np.float32), digits.target)
 
 
-_YOURS = "whatever your sales are under"
-_NOBODY = "none: your own"
+_YOURS = "as your own data"
+_NO_CITATION = "none: your own"
 
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/heart-disease/processed.cleveland.data"
 _JANOSI = (
@@ -78,7 +79,7 @@ DATASETS: Mapping[str, Dataset] = {
         Dataset(
             name="heart-cleveland-recoded",
             title=(
-                "The same table in the re-coded copy heart.csv, codes and label turned back: 302 "
+                "The same table in the re-coded copy heart.csv, codes and label restored: 302 "
                 "patients, one of them twice"
             ),
             source="a copy of " + _UCI,
@@ -92,11 +93,11 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="heart-synthetic",
-            title="Synthetic: made-up patients in the schema of the Cleveland table",
+            title="Synthetic: patients in the schema of the Cleveland table",
             source=f"slipway_jobs.data.synthetic, seed {SEED}",
             licence="Apache-2.0",
-            citation="none: made by Slipway's generator; it says nothing about patients",
-            subject="made-up patient",
+            citation="none: made by Slipway's generator; not valid for patients",
+            subject="synthetic patient",
             columns=cleveland.COLUMNS,
             make=synthetic_heart,
             synthetic=True,
@@ -106,7 +107,7 @@ DATASETS: Mapping[str, Dataset] = {
             title="Sales in the warehouse, through the last Sunday",
             source="tables of the schema warehouse, filled by the Job etl",
             licence=_YOURS,
-            citation=_NOBODY,
+            citation=_NO_CITATION,
             subject="pair of store and product",
             columns=SALES_COLUMNS,
             query=of_warehouse,
@@ -116,7 +117,7 @@ DATASETS: Mapping[str, Dataset] = {
             title="Sales in a file of raw rows",
             source=f"{FILE} in the mirror folder",
             licence=_YOURS,
-            citation=_NOBODY,
+            citation=_NO_CITATION,
             subject="pair of store and product",
             columns=SALES_COLUMNS,
             files=(FILE,),
@@ -124,10 +125,10 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="sales-synthetic",
-            title=f"Synthetic: 5 stores and 8 products that never were, from 2024 to {UNTIL}",
+            title=f"Synthetic: 5 stores and 8 products, from 2024 to {UNTIL}",
             source=f"slipway_jobs.sales.synthetic, seed {SALES_SEED}",
             licence="Apache-2.0",
-            citation="none: made by Slipway's generator; it says nothing about trade",
+            citation="none: made by Slipway's generator; not valid for trade",
             subject="pair of store and product",
             columns=SALES_COLUMNS,
             make=of_generator,
@@ -136,7 +137,7 @@ DATASETS: Mapping[str, Dataset] = {
         Dataset(
             name="digits",
             title="Handwritten digits, 8×8 pixels of 0..16: 1,797 images",
-            source="https://archive.ics.uci.edu/dataset/80 (test part), as carried by scikit-learn",
+            source="https://archive.ics.uci.edu/dataset/80 (test part), from scikit-learn",
             licence="CC BY 4.0",
             citation="Alpaydin E, Kaynak C. Optical Recognition of Handwritten Digits. UCI Machine "
             "Learning Repository, 1998. "
@@ -152,7 +153,7 @@ DATASETS: Mapping[str, Dataset] = {
             name="ecg-mitbih",
             title=(
                 "Heartbeats of the MIT-BIH Arrhythmia Database: 4,735 beats of 48 records, cut, "
-                "scaled and thinned out"
+                "scaled and sampled"
             ),
             source="https://physionet.org/content/mitdb/1.0.0/",
             licence="ODC-By 1.0",
@@ -170,13 +171,12 @@ DATASETS: Mapping[str, Dataset] = {
         Dataset(
             name="ecg-synthetic",
             title=(
-                f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} made-up "
-                "records"
+                f"Synthetic: {BEATS} beats, sums of five Gaussians, of each of {RECORDS} records"
             ),
             source=f"slipway_jobs.data.synthetic_beats, seed {BEATS_SEED}",
             licence="Apache-2.0",
-            citation="none: made by Slipway's generator; it says nothing about patients",
-            subject="made-up record",
+            citation="none: made by Slipway's generator; not valid for patients",
+            subject="synthetic record",
             columns=mitbih.COLUMNS,
             make=synthetic_beats,
             synthetic=True,
@@ -201,24 +201,22 @@ DATASETS: Mapping[str, Dataset] = {
         ),
         Dataset(
             name="sentences-synthetic",
-            title="Synthetic: made-up sentences with made-up ratings",
+            title="Synthetic: sentences with ratings",
             source=f"slipway_jobs.data.sentences, seed {SENTENCES_SEED}",
             licence="Apache-2.0",
-            citation="none: made by Slipway's generator; it says nothing about what people mean",
-            subject="made-up sentence",
+            citation="none: made by Slipway's generator; not valid for real texts",
+            subject="synthetic sentence",
             columns=TEXTS,
             make=synthetic_sentences,
             synthetic=True,
         ),
         Dataset(
             name="climate-synthetic",
-            title=(
-                f"Synthetic: {STATIONS} made-up weather stations, {READINGS} temperatures of each"
-            ),
+            title=(f"Synthetic: {STATIONS} weather stations, {READINGS} temperatures of each"),
             source=f"slipway_jobs.data.climate, seed {CLIMATE_SEED}",
             licence="Apache-2.0",
-            citation="none: made by Slipway's generator; it says nothing about the weather",
-            subject="made-up station",
+            citation="none: made by Slipway's generator; not valid for weather",
+            subject="synthetic station",
             columns=CLIMATE_COLUMNS,
             make=synthetic_climate,
             synthetic=True,
@@ -228,7 +226,7 @@ DATASETS: Mapping[str, Dataset] = {
 
 
 def first_available(entries: Sequence[Dataset], settings: Settings) -> Loaded:
-    """The first of the entries that can be had. Raises Unavailable when none can."""
+    """Return the first available dataset. Raises Unavailable when none is."""
     reasons = []
     for entry in entries:
         try:
@@ -240,42 +238,38 @@ def first_available(entries: Sequence[Dataset], settings: Settings) -> Loaded:
 
 
 def load(entry: Dataset, settings: Settings) -> Table:
-    """The dataset's table; raises as ``find`` does."""
+    """Return the dataset's table; raises as ``find`` does."""
     return find(entry, settings).table
 
 
 def find(entry: Dataset, settings: Settings) -> Loaded:
-    """The dataset's table, and the kind of place that it was in.
+    """Return the dataset's verified table and the kind of its source.
 
-    Raises Unavailable when it is in none of its places, CorruptTable or WrongDigest when what is
-    there is not it: a wrong copy is never passed over in silence.
+    Raises Unavailable when no source has it, CorruptTable or WrongDigest when a source has other
+    content: a wrong copy is never skipped silently.
     """
-    table, place, where = _search(entry, settings)
+    table, source_kind, where = _search(entry, settings)
     if entry.digest is not None and table.digest != entry.digest:
         raise WrongDigest(
             f"{where} is not the dataset {entry.name}: its {len(table)} rows have the digest "
             f"{table.digest}; "
-            f"{entry.digest} is expected. Restore the copy, or take it out of the way"
+            f"{entry.digest} is expected. Restore or remove the copy"
         )
     logger.info(
         "dataset %s: %d rows from the %s, %s, %s",
         entry.name,
         len(table),
-        place,
+        source_kind,
         where,
         table.digest,
     )
-    return Loaded(entry, table, place)
+    return Loaded(entry, table, source_kind)
 
 
 def _search(entry: Dataset, settings: Settings) -> tuple[Table, SourceKind, str]:
     if entry.read and settings.data and (path := _mirrored(entry, settings.data)):
         return entry.read(path.read_bytes(), str(path)), SourceKind.MIRROR, str(path)
-    reason = (
-        f"not in the mirror {settings.data}"
-        if settings.data
-        else "no mirror is named by SLIPWAY_DATA"
-    )
+    reason = f"not in the mirror {settings.data}" if settings.data else "SLIPWAY_DATA is not set"
     if entry.read and entry.url and settings.fetch:
         try:
             return (
@@ -284,11 +278,11 @@ def _search(entry: Dataset, settings: Settings) -> tuple[Table, SourceKind, str]
                 entry.url,
             )
         except Refused as error:
-            reason += f", and {entry.url} does not answer ({error})"
+            reason += f", and {entry.url} is not available ({error})"
     if entry.query:
         return entry.query(settings), SourceKind.WAREHOUSE, entry.source
     if entry.make is None:
-        raise Unavailable(f"dataset {entry.name} cannot be had: {reason}")
+        raise Unavailable(f"dataset {entry.name} is not available: {reason}")
     return (
         entry.make(),
         SourceKind.GENERATOR if entry.synthetic else SourceKind.PACKAGE,
@@ -301,7 +295,10 @@ def _mirrored(entry: Dataset, folder: Path) -> Path | None:
 
 
 def _fetched(url: str, timeout: float) -> bytes:
-    """Raises Refused. The host is chosen by the catalogue; where it redirects to must be public."""
+    """Download a declared public source. Raises Refused.
+
+    Its host may be private; the hosts that it redirects to must be public.
+    """
     content = bytearray()
     for part in download(url, frozenset({read_url(url).host}), timeout):
         content += part

@@ -1,11 +1,9 @@
-"""Fetch datasets, validate them, and keep them by their digest: what a training does with its own,
-for any of the catalogue.
-"""
+"""The Job ``dataset``: loads declared datasets and stores their tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from slipway_jobs.datasets.dataset_store import keep
+from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, find
 from slipway_jobs.errors import Unavailable, WrongParameter
 from slipway_jobs.registry.tracking import Tracking
@@ -13,20 +11,21 @@ from slipway_jobs.settings import Settings
 
 
 def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """The result as JSON; ``state`` is stored, or unchanged when the store has that table.
+    """Store a dataset and return the result as JSON.
 
-    Raises WrongParameter, Unavailable, CorruptTable, WrongDigest.
+    ``state`` is stored, or unchanged when the store has that table. Raises WrongParameter,
+    Unavailable, CorruptTable, WrongDigest.
     """
     if name not in DATASETS:
-        raise WrongParameter(f"dataset: {name!r} is unknown; there are {', '.join(DATASETS)}")
+        raise WrongParameter(f"dataset: {name!r} is unknown; declared are {', '.join(DATASETS)}")
     loaded = find(DATASETS[name], settings)
-    stored = keep(loaded, tracking)
+    stored = store_table(loaded, tracking)
     return {
         "state": "stored" if stored.new else "unchanged",
         "dataset": name,
         "rows": len(loaded.table),
         "digest": loaded.table.digest,
-        "place": loaded.place,
+        "place": loaded.source_kind,
         "synthetic": loaded.entry.synthetic,
         "licence": loaded.entry.licence,
         "runId": stored.run_id,
@@ -34,17 +33,18 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
 
 
 def store_all(settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Each of the catalogue; those that cannot be had from here are named with the reason. Raises
-    CorruptTable, WrongDigest.
+    """Store all declared datasets; unavailable ones are listed with the reason.
+
+    Raises CorruptTable, WrongDigest.
     """
-    found = [_stored_or_why_not(name, settings, tracking) for name in DATASETS]
+    found = [_stored_or_reason(name, settings, tracking) for name in DATASETS]
     return {
         "state": "stored" if any(each["state"] == "stored" for each in found) else "unchanged",
         "datasets": found,
     }
 
 
-def _stored_or_why_not(name: str, settings: Settings, tracking: Tracking) -> Mapping[str, Any]:
+def _stored_or_reason(name: str, settings: Settings, tracking: Tracking) -> Mapping[str, Any]:
     try:
         return store(name, settings, tracking)
     except Unavailable as error:

@@ -1,1 +1,1 @@
-"""The files that a model is served as: ONNX graphs, how they are drawn and run; and rules."""
+"""Formats of served models: ONNX graphs, with export and inference, and rules."""

@@ -1,4 +1,4 @@
-"""The door to ONNX Runtime: a model's outputs for inputs, as serving computes them."""
+"""Adapter of ONNX Runtime: computes a model's outputs as serving does."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# Since 1.29 ONNX Runtime reports models and runs to its maker, and keeps a device id under HOME,
+# Since 1.29 ONNX Runtime reports models and runs to its vendor, and stores a device id under HOME,
 # unless this is set before it is loaded (its Privacy.md).
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -23,27 +23,25 @@ _SOURCE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (/\S+:\d+ .*?\) (?=[A
 
 
 def run_onnx(model: bytes, feeds: Arrays) -> dict[str, np.ndarray[Any, Any]]:
-    """The graph's outputs by name."""
+    """Return the graph's outputs by name."""
     return load_onnx(model)(feeds)
 
 
 def load_onnx(model: bytes) -> Callable[[Arrays], dict[str, np.ndarray[Any, Any]]]:
-    """A function from inputs to outputs, both by name."""
+    """Return a function from inputs by name to outputs by name."""
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = (
-        3  # errors; the session's advice on graphs is not for the log of a Job
-    )
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def explain(error: Exception) -> str:
-    """What ONNX Runtime says, in one line and without where in its sources it says so."""
+    """Return ONNX Runtime's error in one line, without its source location."""
     if newer := _NEWER.search(str(error)):
-        asked, domain, known = newer.groups()
+        required, domain, known = newer.groups()
         return (
-            f"it asks for opset {asked} of {domain}; ONNX Runtime {onnxruntime.__version__} "
-            f"knows {known} and older ones"
+            f"it requires opset {required} of {domain}; ONNX Runtime {onnxruntime.__version__} "
+            f"supports {known} and older ones"
         )
     return " ".join(_SOURCE.sub("", str(error)).split())

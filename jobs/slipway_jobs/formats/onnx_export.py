@@ -1,5 +1,6 @@
-"""What skl2onnx is taught: estimators of our own, which draw themselves by ``draw(pen, input)``,
-and a fixed threshold.
+"""skl2onnx converters for estimators of our own, and for a fixed threshold.
+
+Such an estimator builds its graph by ``to_onnx(builder, input)``.
 """
 
 from typing import Any
@@ -18,16 +19,16 @@ _OPTIONS = {
     "nocl": [True, False],
     "output_class_labels": [False, True],
 }
-"""What skl2onnx asks of every classifier."""
+"""Options that skl2onnx expects of every classifier."""
 
 
-class _Pen:
+class _GraphBuilder:
     def __init__(self, scope: Any, container: Any) -> None:
         self._scope, self._container = scope, container
 
     def __call__(self, kind: str, *inputs: str | NDArray[Any], **attributes: Any) -> str:
         names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
-        out = str(self._scope.get_unique_variable_name(f"drawn_{kind}"))
+        out = str(self._scope.get_unique_variable_name(f"built_{kind}"))
         self._container.add_node(
             kind, names, [out], name=self._scope.get_unique_operator_name(kind), **attributes
         )
@@ -42,14 +43,14 @@ class _Pen:
         return name
 
 
-def let_draw(estimator: Any) -> None:
-    """Tell the converter of an estimator that can draw itself, and of each such step of a pipeline.
+def register_own_converters(estimator: Any) -> None:
+    """Register converters for the estimator and those steps of a pipeline that have ``to_onnx``.
 
-    A transformer says by ``width`` how wide what it draws is; a classifier draws the probabilities
+    A transformer states the width of its output by ``width``. A classifier builds the probabilities
     of its ``classes_``.
     """
     for step in (estimator, *(step for _, step in getattr(estimator, "steps", ()))):
-        if hasattr(step, "draw"):
+        if hasattr(step, "to_onnx"):
             classifies = is_classifier(step)
             update_registered_converter(
                 type(step), f"Slipway{type(step).__name__}",
@@ -60,23 +61,24 @@ def let_draw(estimator: Any) -> None:
 
 
 def _fixed_threshold(scope: Any, operator: Any, container: Any) -> None:
-    """The probabilities of the classifier inside, the label by the threshold; skl2onnx has the
-    tuned one only, and drops that.
+    """Build the inner classifier's probabilities, and the label by the threshold.
+
+    skl2onnx has a converter for the tuned threshold only, which drops the threshold.
     """
     decided = operator.raw_operator
     inner = scope.declare_local_operator(
         sklearn_operator_name_map[type(decided.estimator_)], decided.estimator_
     )
     inner.inputs = operator.inputs
-    inner.outputs.append(scope.declare_local_variable("likelier", Int64TensorType()))
+    inner.outputs.append(scope.declare_local_variable("predicted", Int64TensorType()))
     inner.outputs.append(scope.declare_local_variable("probabilities", FloatTensorType()))
     probabilities = inner.outputs[1].full_name
-    builder = _Pen(scope, container)
+    builder = _GraphBuilder(scope, container)
     positive = builder("Gather", probabilities, np.asarray(1, dtype=np.int64), axis=1)
     reached = builder(
         "Not", builder("Less", positive, np.asarray(decided.threshold, dtype=np.float32))
     )
-    _give(scope, operator, container, builder("Cast", reached, to=7), probabilities)
+    _name_outputs(scope, operator, container, builder("Cast", reached, to=7), probabilities)
 
 
 update_registered_converter(
@@ -91,30 +93,32 @@ def _shape(operator: Any) -> None:
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
-    _give(
+    _name_outputs(
         scope,
         operator,
         container,
-        operator.raw_operator.draw(_Pen(scope, container), operator.inputs[0].full_name),
+        operator.raw_operator.to_onnx(
+            _GraphBuilder(scope, container), operator.inputs[0].full_name
+        ),
     )
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
-    classifier, builder = operator.raw_operator, _Pen(scope, container)
-    probabilities = classifier.draw(builder, operator.inputs[0].full_name)
-    likeliest = builder("ArgMax", probabilities, axis=1, keepdims=0)
-    _give(
+    classifier, builder = operator.raw_operator, _GraphBuilder(scope, container)
+    probabilities = classifier.to_onnx(builder, operator.inputs[0].full_name)
+    most_probable = builder("ArgMax", probabilities, axis=1, keepdims=0)
+    _name_outputs(
         scope,
         operator,
         container,
-        builder("Gather", np.asarray(classifier.classes_, dtype=np.int64), likeliest),
+        builder("Gather", np.asarray(classifier.classes_, dtype=np.int64), most_probable),
         probabilities,
     )
 
 
-def _give(scope: Any, operator: Any, container: Any, *drawn: str) -> None:
-    """What was drawn as the outputs that skl2onnx has named."""
-    for name, output in zip(drawn, operator.outputs, strict=True):
+def _name_outputs(scope: Any, operator: Any, container: Any, *results: str) -> None:
+    """Add the results as the outputs that skl2onnx has named."""
+    for name, output in zip(results, operator.outputs, strict=True):
         container.add_node(
             "Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity")
         )

@@ -1,6 +1,4 @@
-"""The door to skl2onnx and onnx: a fitted estimator as a graph with the signature's names, and what
-another's graph takes.
-"""
+"""Adapter of skl2onnx and onnx: exports estimators, and reads the inputs of imported graphs."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.errors import NotConvertible, Refused
-from slipway_jobs.formats.onnx_export import let_draw
+from slipway_jobs.formats.onnx_export import register_own_converters
 
 Graph = ModelProto
 
@@ -39,8 +37,9 @@ _ROWS = "rows"
 
 
 class _Plain:
-    """A container of the converter's that takes numpy's numbers: of boosted trees it gets lists of
-    them, which onnx refuses.
+    """A converter's container that accepts numpy numbers.
+
+    skl2onnx passes lists of them for boosted trees, which onnx rejects.
     """
 
     def __init__(self, container: Any) -> None:
@@ -75,19 +74,19 @@ for _kind in ("Classifier", "Regressor"):
 
 
 def export(estimator: Any, signature: Signature) -> Graph:
-    """The estimator as ONNX.
+    """Export the estimator as an ONNX graph with the signature's names.
 
-    Inputs: one per column of the signature, [rows, 1] or [rows, *shape]: numbers, where NaN =
-    missing, or texts. Outputs of a classifier: all probabilities [rows, classes] for a vector, that
-    of class 1 [rows] for a scalar of the name ``probability``, else the label [rows]. Output of a
-    regressor: the value [rows, *shape]. Raises NotConvertible when scikit-learn's converter cannot
-    do it.
+    Inputs: one per column, [rows, 1] or [rows, *shape], of numbers with NaN for missing values, or
+    of texts. Outputs of a classifier: all probabilities [rows, classes] for a vector, that of class
+    1 [rows] for a scalar ``probability``, otherwise the label [rows]. Output of a regressor: the
+    value [rows, *shape]. Raises NotConvertible when the estimator has no converter or the converter
+    fails.
     """
-    let_draw(estimator)
+    register_own_converters(estimator)
     if len({column.datatype is Datatype.BYTES for column in signature.inputs}) > 1:
-        raise NotConvertible("it takes texts and numbers side by side")
+        raise NotConvertible("it has both text and number inputs")
     inner = _converted(estimator, signature)
-    # The prefix keeps the converter's own names (`label`, `probabilities`) apart from the
+    # The prefix separates the converter's own names (`label`, `probabilities`) from the
     # signature's.
     inner = compose.add_prefix(inner, "estimator/")
     graph = helper.make_graph(
@@ -116,14 +115,16 @@ def export(estimator: Any, signature: Signature) -> Graph:
 
 
 def _converted(estimator: Any, signature: Signature) -> Graph:
-    """The converter's graph of one input ``features`` [rows, width]. Raises NotConvertible."""
+    """Return the converter's graph of the input ``features`` [rows, width].
+
+    Raises NotConvertible.
+    """
     width = sum(element_count(column.shape) for column in signature.inputs)
     kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
     try:
         with warnings.catch_warnings():
-            # The converter of support vectors looks at what scikit-learn is about to give up, and
-            # does without it.
+            # The converter of support vectors reads an attribute that scikit-learn deprecates.
             warnings.filterwarnings(
                 "ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning
             )
@@ -133,9 +134,7 @@ def _converted(estimator: Any, signature: Signature) -> Graph:
             return model
     except (MissingConverter, MissingShapeCalculator) as error:
         raise NotConvertible(str(error).strip().splitlines()[0][:300]) from error
-    except (
-        Exception
-    ) as error:  # converters raise what they like for parameters that they do not support
+    except Exception as error:  # converters raise any exception for unsupported parameters
         first = str(error).strip().splitlines() or [""]
         raise NotConvertible(
             f"its converter failed: {type(error).__name__}: {first[0][:300]}"
@@ -143,9 +142,7 @@ def _converted(estimator: Any, signature: Signature) -> Graph:
 
 
 def bounded_score(estimator: Any, signature: Signature) -> Graph:
-    """A regressor as a graph of two outputs: its value held within -1 and 1, and the sentiment's
-    code for it.
-    """
+    """Export a regressor with two outputs: its value clipped to -1 to 1, and its sentiment code."""
     score, label = signature.outputs
     raw = Column(name="slipway/raw", datatype=score.datatype)
     model = export(estimator, Signature(inputs=signature.inputs, outputs=(raw,)))
@@ -177,7 +174,7 @@ def _compared(operator: str, name: str, bound: str, out: str) -> list[NodeProto]
 
 
 def _joined(signature: Signature, features: str) -> list[NodeProto]:
-    """The inputs side by side as [rows, width]."""
+    """Return nodes that concatenate the inputs as [rows, width]."""
     names = [column.name for column in signature.inputs]
     if len(names) == 1 and len(signature.inputs[0].shape) <= 1:
         return [_as_feature(signature.inputs[0], names[0], features)]
@@ -199,7 +196,7 @@ def _as_feature(column: Column, name: str, out: str) -> NodeProto:
 
 
 def _named(signature: Signature, given: Sequence[ValueInfoProto]) -> list[NodeProto]:
-    """The estimator's outputs under the signature's names and in its datatypes."""
+    """Return nodes for the signature's outputs, with its names and datatypes."""
     return [node for column in signature.outputs for node in _output_nodes(column, given)]
 
 
@@ -236,46 +233,43 @@ def _value(column: Column, scalar: tuple[int, ...]) -> ValueInfoProto:
 
 @dataclass(frozen=True)
 class GraphInput:
-    """An input of a graph that someone else made."""
+    """An input of an imported graph."""
 
     column: Column
     dimensions: tuple[int, ...]
-    """Of one row in the graph: a scalar column is ``()`` or ``(1,)`` there."""
+    """Shape of one row in the graph; a scalar column has ``()`` or ``(1,)`` there."""
     dtype: np.dtype[Any]
 
 
 def read(path: Path) -> Graph:
-    """A graph with all its weights, also those in files beside it. Raises Refused."""
+    """Read a graph with all its weights, also those in files beside it. Raises Refused."""
     try:
         return onnx.load(str(path))
-    except (
-        Exception
-    ) as error:  # protobuf's, onnx's and the operating system's have no base of their own
+    except Exception as error:  # the exceptions of protobuf, onnx and the OS have no common base
         raise Refused(f"{path.name} is not an ONNX graph that can be read: {error}") from error
 
 
 def read_alone(path: Path) -> Graph:
-    """A graph that is one file. Raises Refused."""
+    """Read a graph that is one file. Raises Refused."""
     try:
         graph = onnx.load(str(path), load_external_data=False)
-    except Exception as error:  # protobuf's and onnx's have no base of their own
+    except Exception as error:  # the exceptions of protobuf and onnx have no common base
         raise Refused(f"{path.name} is not an ONNX model: {error}") from error
     if not graph.graph.output:
-        raise Refused(f"{path.name} is not an ONNX model: there is no graph in it")
+        raise Refused(f"{path.name} is not an ONNX model: it has no graph")
     if any(each.data_location == TensorProto.EXTERNAL for each in graph.graph.initializer):
         raise Refused(
-            f"{path.name} keeps its weights in other files: save it as one (onnx.save_model "
-            "does, unless told otherwise)"
+            f"{path.name} has its weights in other files: save it as one file (the default of "
+            "onnx.save_model)"
         )
     return graph
 
 
 def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
-    """The graph with tensors for dictionaries, and by output the names of the classes that the
-    dictionaries had as keys.
+    """Return the graph with tensors instead of dictionaries, and the class names of each output.
 
-    skl2onnx ends a classifier with the node ZipMap unless its option is off; V2 has nothing for
-    dictionaries.
+    skl2onnx ends a classifier with the node ZipMap unless its option is off; V2 has no
+    dictionaries. The class names are the keys of the dictionaries.
     """
     model, classes = ModelProto(), {}
     model.CopyFrom(graph)
@@ -295,16 +289,18 @@ def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
 
 
 def inputs_of(graph: Graph) -> list[GraphInput]:
-    """Names, datatypes and shapes as the graph declares them. Raises Refused when rows cannot be
-    told from columns.
+    """Return names, datatypes and shapes of the graph's inputs.
+
+    Raises Refused when rows and columns cannot be distinguished.
     """
     constants = {each.name for each in graph.graph.initializer}
     return [_input(value) for value in graph.graph.input if value.name not in constants]
 
 
 def inputs_for(graph: Graph, signature: Signature) -> list[GraphInput]:
-    """The graph's inputs as the signature has them, which may fix a dimension that the graph leaves
-    open. Raises Refused.
+    """Return the graph's inputs with the shapes of the signature.
+
+    The signature may fix a dimension that is free in the graph. Raises Refused.
     """
     constants = {each.name for each in graph.graph.initializer}
     given = {value.name: value for value in graph.graph.input if value.name not in constants}
@@ -317,7 +313,7 @@ def inputs_for(graph: Graph, signature: Signature) -> list[GraphInput]:
             )
     if more := given.keys() - set(named):
         raise Refused(
-            f"the graph takes {min(more)!r} as well; the signature has {', '.join(named)}"
+            f"the graph also requires {min(more)!r}; the signature has {', '.join(named)}"
         )
     return [_input_for(given[column.name], column) for column in signature.inputs]
 
@@ -326,19 +322,19 @@ def _input_for(value: ValueInfoProto, column: Column) -> GraphInput:
     rest, datatype = _row(value), _datatype(value)
     if datatype is not column.datatype:
         raise Refused(
-            f"input {value.name!r} of the graph is {datatype}; the signature says {column.datatype}"
+            f"input {value.name!r} of the graph is {datatype}; the signature has {column.datatype}"
         )
-    wanted = column.shape or (1,) * min(len(rest), 1)
-    if len(rest) != len(wanted) or any(
-        size not in (None, want) for size, want in zip(rest, wanted, strict=True)
+    expected = column.shape or (1,) * min(len(rest), 1)
+    if len(rest) != len(expected) or any(
+        size not in (None, length) for size, length in zip(rest, expected, strict=True)
     ):
         shape = ["rows", *("free" if size is None else size for size in rest)]
         raise Refused(
-            f"input {value.name!r} of the graph has the shape {shape}; the signature says "
-            f"{list(column.shape)} a row"
+            f"input {value.name!r} of the graph has the shape {shape}; the signature has "
+            f"{list(column.shape)} per row"
         )
     return GraphInput(
-        column, wanted, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        column, expected, helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     )
 
 
@@ -359,12 +355,12 @@ def _input(value: ValueInfoProto) -> GraphInput:
 def _datatype(value: ValueInfoProto) -> Datatype:
     kind = value.type.tensor_type.elem_type
     if kind not in _DATATYPES:
-        raise Refused(f"input {value.name!r} of the graph is no tensor of a type that V2 knows")
+        raise Refused(f"input {value.name!r} of the graph is not a tensor of a V2 datatype")
     return _DATATYPES[kind]
 
 
 def _row(value: ValueInfoProto) -> list[int | None]:
-    """Sizes of one row, None where free. Raises Refused when the rows are not."""
+    """Return the sizes of one row, None where free. Raises Refused when the rows are fixed."""
     dimensions = value.type.tensor_type.shape.dim
     free, *rest = [None if size.dim_value < 1 else size.dim_value for size in dimensions] or [0]
     if free is not None:
@@ -378,10 +374,10 @@ def _row(value: ValueInfoProto) -> list[int | None]:
 def output_column(
     name: str, array: np.ndarray[Any, Any], rows: int, classes: Sequence[str] = ()
 ) -> Column:
-    """The column of an output as it came for that many rows; ``classes`` name the values of a
-    vector.
+    """Return the column of an output from its ``array`` for that many rows.
 
-    Raises Refused when it has not one value per row, or is of a type that V2 does not know.
+    ``classes`` are the names of a vector's values. Raises Refused when it has not one value per
+    row, or not a V2 datatype.
     """
     if array.ndim == 0 or array.shape[0] != rows:
         raise Refused(
@@ -394,7 +390,7 @@ def output_column(
         else helper.np_dtype_to_tensor_dtype(array.dtype)
     )
     if kind not in _DATATYPES:
-        raise Refused(f"output {name!r} is of a type that V2 does not know")
+        raise Refused(f"output {name!r} has no V2 datatype")
     shape = () if array.shape[1:] == (1,) else array.shape[1:]
     return Column(
         name=name,
@@ -407,8 +403,9 @@ def output_column(
 def with_outputs(
     graph: Graph, columns: Sequence[Column], scalars: dict[str, tuple[int, ...]]
 ) -> Graph:
-    """The graph that declares these outputs and no others, each with its shape; ``scalars`` says
-    which of them are [rows, 1].
+    """Return the graph with exactly these outputs declared, each with its shape.
+
+    ``scalars`` has the outputs that are [rows, 1].
     """
     declared = ModelProto()
     declared.CopyFrom(graph)

@@ -1,8 +1,7 @@
-"""The door to VADER: rules over words, as an estimator that learns nothing, and as serving runs
-them.
+"""Adapter of VADER: its rules as an estimator without fitting, and as serving runs them.
 
 Hutto, C.J. and Gilbert, E.E., VADER: A Parsimonious Rule-based Model for Sentiment Analysis of
-Social Media Text, ICWSM 2014. The package comes under the MIT licence, with its words: some 7,500
+Social Media Text, ICWSM 2014. The package has the MIT licence and includes its words: some 7,500
 words and emoticons, and names of emoji. Its last release is of 2020.
 """
 
@@ -23,7 +22,7 @@ Scores = NDArray[np.float64]
 
 
 def vader() -> RuleSet:
-    """The words that the package carries, for its rules."""
+    """Return the words of the package, for its rules."""
     own = SentimentIntensityAnalyzer()
     return RuleSet(
         rules="vader",
@@ -34,9 +33,9 @@ def vader() -> RuleSet:
 
 
 class Vader(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
-    """The package as it is: compound scores of texts [rows, 1]."""
+    """The package's rules with its own words: compound scores [rows] of texts [rows, 1]."""
 
-    def fit(self, x: Features, y: Labels) -> "Vader":  # noqa: ARG002  # nothing is learnt
+    def fit(self, x: Features, y: Labels) -> "Vader":  # noqa: ARG002  # there is nothing to fit
         return self
 
     def predict(self, x: Features) -> Scores:
@@ -44,32 +43,32 @@ class Vader(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
 
 
 class _Analyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the package comes without types
-    """The package's rules over given words; its own constructor reads those that it carries."""
+    """The package's rules over given words, without the word list of the package."""
 
-    def __init__(self, said: RuleSet) -> None:
-        self.lexicon = said.lexicon
-        self.emojis = said.emoji
+    def __init__(self, rule_set: RuleSet) -> None:
+        self.lexicon = rule_set.lexicon
+        self.emojis = rule_set.emoji
 
 
 def run_rules(content: bytes, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The outputs of a ``model.rules`` file by name, as serving computes them. Raises
-    NoSuchVersion.
+    """Return the outputs of a ``model.rules`` file by name, as serving computes them.
+
+    Raises NoSuchVersion for rules of another version.
     """
-    said, known = (
-        RuleSet.model_validate_json(content),
-        ("vader", metadata.version("vaderSentiment")),
-    )
-    if (said.rules, said.version) != known:
+    rule_set = RuleSet.model_validate_json(content)
+    known = ("vader", metadata.version("vaderSentiment"))
+    if (rule_set.rules, rule_set.version) != known:
         raise NoSuchVersion(
-            f"rules {said.rules} {said.version} are not known here; there are {' '.join(known)}"
+            f"rules {rule_set.rules} {rule_set.version} are not supported; install "
+            f"{' '.join(known)}"
         )
     (texts,) = feeds.values()
-    compound = _compound(_Analyzer(said), texts.ravel())
+    compound = _compound(_Analyzer(rule_set), texts.ravel())
     return {"compound": compound.astype(np.float32), "label": labels(compound)}
 
 
 def labels(compound: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Codes of ``SENTIMENTS`` for compound scores."""
+    """Return the codes of ``SENTIMENTS`` [rows] for compound scores [rows]."""
     return 1 + (compound >= NEUTRAL).astype(np.int64) - (compound <= -NEUTRAL).astype(np.int64)
 
 

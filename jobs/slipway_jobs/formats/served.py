@@ -1,4 +1,4 @@
-"""A model as it is served: a file in a format, and what it answers."""
+"""A model file in its served format, with inference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from slipway_jobs.formats.inference import run_onnx
 from slipway_jobs.formats.onnx_graph import Graph
 
 Exported = Graph | RuleSet
-"""What a fitted estimator becomes."""
+"""The exported form of a fitted estimator."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,12 @@ class Served:
         return cls(ArtifactFormat.ONNX, exported.SerializeToString())
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Its outputs by name. Raises NoSuchVersion for a format that is not computed here."""
+        """Return its outputs by name. Raises NoSuchVersion for a format without inference here."""
         if self.format is ArtifactFormat.ONNX:
             return run_onnx(self.content, feeds)
         if self.format is ArtifactFormat.RULES:
-            from slipway_jobs.formats.rules import (
-                run_rules,
-            )  # its words take a moment that no other model needs
+            # Imported here because loading its words takes time that no other model needs.
+            from slipway_jobs.formats.rules import run_rules
 
             return run_rules(self.content, feeds)
         raise NoSuchVersion(

@@ -1,1 +1,1 @@
-"""Models that were made elsewhere: an ONNX file, or a scikit-learn estimator in skops."""
+"""External models: an ONNX file, or a scikit-learn estimator in skops format."""

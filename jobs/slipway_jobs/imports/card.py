@@ -1,4 +1,4 @@
-"""The model card of a model that was made elsewhere: what is known, and that the rest is not."""
+"""The model card of an external model: its origin, and which facts are not recorded."""
 
 from slipway_contract.signature import Column
 
@@ -12,20 +12,12 @@ _UNKNOWN = "not recorded"
 def card(
     name: str, use: str | None, origin: Origin, model: ImportedModel, parity: Parity | None
 ) -> str:
-    """Markdown."""
-    proof = (
-        parity.sentence()
-        if parity
-        else "no expected outputs were given, so what it says was compared with nothing"
-    )
+    """Return the model card as Markdown."""
+    proof = parity.sentence() if parity else "not verified, because no expected outputs were given"
     lines = [
         f"# {name}",
-        *("", use or "What it is for is not recorded."),
-        *(
-            "",
-            "## Limits",
-            "- Made elsewhere: how it was trained and how good it is was not seen here.",
-        ),
+        *("", use or "The intended use is not recorded."),
+        *("", "## Limits", "- External model: its training and its scores are not recorded."),
         *(
             "",
             "## Origin",
@@ -45,7 +37,7 @@ def card(
 
 
 def _line(column: Column) -> str:
-    shape = f" {list(column.shape)} a row" if column.shape else ""
+    shape = f" {list(column.shape)} per row" if column.shape else ""
     image = f", an image of {column.image.width} x {column.image.height}" if column.image else ""
     description = f": {column.description}" if column.description else ""
     return f"- {column.name}: {column.datatype}{shape}{image}{description}"

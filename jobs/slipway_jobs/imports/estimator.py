@@ -1,6 +1,4 @@
-"""The door to skops: a fitted scikit-learn estimator that somebody else saved, served as ONNX where
-ONNX can say it.
-"""
+"""Adapter of skops: external scikit-learn estimators, served as ONNX where ONNX is equivalent."""
 
 import logging
 import warnings
@@ -30,7 +28,7 @@ from slipway_jobs.imports.rows import (
     as_output,
     check_answer,
     dtype_of,
-    made_up,
+    generate_rows,
     of_file,
     of_request,
 )
@@ -39,10 +37,10 @@ from slipway_jobs.tasks.target import TIE, TOLERANCE
 logger = logging.getLogger(__name__)
 
 ROWS = 256
-"""Made-up rows on which graph and estimator are compared, where none are given."""
+"""Number of generated rows on which graph and estimator are compared when no rows are given."""
 
 _SUM = 1e-3
-"""How far the probabilities of a row may be from 1 in all."""
+"""Largest difference between the sum of a row's probabilities and 1."""
 
 
 def of_skops(
@@ -51,96 +49,94 @@ def of_skops(
     example: bytes | None,
     table: Path | None,
     *,
-    as_it_is: bool = False,
+    serve_estimator: bool = False,
 ) -> ImportedModel:
-    """The estimator in the file.
+    """Return the estimator in the file as a model.
 
-    Its graph is compared with it on the rows of ``table``, else on made-up ones; where ONNX does
-    not say what it says, or ``as_it_is``, it is served itself. Raises Refused, also when the graph
-    gives other outputs.
+    Its graph is compared with it on the rows of ``table``, otherwise on generated rows. The
+    estimator itself is served with ``serve_estimator``, or when it has no equivalent graph. Raises
+    Refused, also when the graph has other outputs.
     """
     estimator = Estimator(path, signature, proven=table is not None)
     rows = of_file(table, estimator.signature)[0] if table else None
     estimator.check(rows or (of_request(example, estimator.signature) if example else None))
-    origin = "A scikit-learn estimator in skops, served as it is"
-    if not as_it_is:
+    origin = "A scikit-learn estimator in skops, served directly"
+    if not serve_estimator:
         try:
             return _as_graph(estimator, rows)
         except NotConvertible as error:
-            logger.warning("served as skops, because ONNX does not say it: %s", error)
-            origin += f": ONNX does not say it ({error})"
-    # What another scikit-learn has saved is written anew: as this one has loaded it, it was proven.
+            logger.warning("served as skops, because it has no ONNX graph: %s", error)
+            origin += f": it has no ONNX graph ({error})"
+    # An estimator of another scikit-learn is saved again, because its loaded form was verified.
     content = skops.io.dumps(estimator.fitted) if estimator.caveat else path.read_bytes()
     return ImportedModel(
         ArtifactFormat.SKOPS,
         content,
         estimator.signature,
-        estimator.answer,
+        estimator.predict_rows,
         f"{origin}.",
         caveat=estimator.caveat,
     )
 
 
 def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ImportedModel:
-    """Raises NotConvertible, and Refused when the graph gives other outputs than the estimator."""
+    """Return the estimator's graph as a model.
+
+    Raises NotConvertible, and Refused when the graph and the estimator have different outputs.
+    """
     signature = estimator.signature
     if estimator.takes_texts:
-        raise NotConvertible("its graph would split texts into words in another way")
+        raise NotConvertible("its graph would tokenize texts differently")
     if rows is None and any(column.datatype is Datatype.BYTES for column in signature.inputs):
-        raise NotConvertible(
-            "it takes texts, and no rows were given on which a graph can be compared with it"
-        )
-    whose = "the estimator, on made-up rows" if rows is None else "the estimator"
-    rows = rows or made_up(signature, ROWS)
+        raise NotConvertible("it takes texts, and no rows were given to compare a graph with it")
+    reference = "the estimator, on generated rows" if rows is None else "the estimator"
+    rows = rows or generate_rows(signature, ROWS)
     content = export(estimator.fitted, signature).SerializeToString()
-    answer = _runner(content, signature)
+    predict_rows = _runner(content, signature)
     try:
-        parity = _parity(answer, estimator, rows, whose)
+        parity = _parity(predict_rows, estimator, rows, reference)
     except Refused as error:
         raise Refused(
-            f"{error}: give rows that are like yours by --expected, or serve the estimator "
-            "as it is by --format skops"
+            f"{error}: give representative rows by --expected, or serve the estimator itself "
+            "by --format skops"
         ) from None
-    origin = "A scikit-learn estimator in skops, served as the ONNX graph that was made of it."
+    origin = "A scikit-learn estimator in skops, served as the ONNX graph exported from it."
     return ImportedModel(
-        ArtifactFormat.ONNX, content, signature, answer, origin, parity, estimator.caveat
+        ArtifactFormat.ONNX, content, signature, predict_rows, origin, parity, estimator.caveat
     )
 
 
 class Estimator:
-    """A fitted estimator behind a signature, as serving has it."""
+    """A fitted estimator with a model signature, computed as serving does."""
 
     def __init__(self, path: Path, signature: Signature | None, *, proven: bool) -> None:
-        """Load it, and compare it with the signature. Raises Refused.
+        """Load the estimator and compare it with the signature. Raises Refused.
 
-        ``proven``: there are rows with the outputs that it must give, so another version of
+        ``proven`` states that there are rows with expected outputs, so that another version of
         scikit-learn may have saved it.
         """
         self._file = path.name
         self.fitted, self.caveat = _load(path)
         if self.caveat and not proven:
             raise Refused(
-                f"{self.caveat}: fit and save it with {sklearn.__version__}, or give rows "
-                "with the outputs that it gave there "
-                "by --expected"
+                f"{self.caveat}: fit and save it with {sklearn.__version__}, or give rows with "
+                "their original outputs by --expected"
             )
         _check_kind(self.fitted, self._file)
         self._names = [str(name) for name in getattr(self.fitted, "feature_names_in_", ())]
         width = getattr(self.fitted, "n_features_in_", None)
         self.takes_texts = width is None
-        """Whether it takes a list of texts in place of a table, as vectorizers do: these alone have
-        no number of features.
-        """
+        """Whether it takes a list of texts; only such vectorizers have no number of features."""
         self._derives = signature is None
         self.signature = signature or self._derived(width)
         self._check_signature(width)
 
-    def answer(self, rows: Arrays) -> Arrays:
-        """A scalar ``probability`` is that of the last class, a vector that of all; other outputs
-        are what ``predict`` gives.
+    def predict_rows(self, rows: Arrays) -> Arrays:
+        """Return the outputs [rows, *shape] by name.
 
-        Raises Refused when an output has another number of rows, another shape or another datatype
-        than the signature has.
+        A scalar ``probability`` is that of the last class, a vector that of all classes; other
+        outputs are the result of ``predict``. Raises Refused when an output differs from the
+        signature in rows, shape or datatype.
         """
         table, count = self.table(rows), len(next(iter(rows.values())))
         return {
@@ -149,9 +145,7 @@ class Estimator:
         }
 
     def table(self, rows: Mapping[str, Any]) -> Any:
-        """What the estimator takes: a data frame when it was fitted on one, a list of texts, else
-        [rows, values].
-        """
+        """Return the estimator's input: data frame, list of texts, or array [rows, values]."""
         return self._table(self.signature.inputs, rows)
 
     def _table(self, inputs: Sequence[Column], rows: Mapping[str, Any]) -> Any:
@@ -164,18 +158,17 @@ class Estimator:
         )
 
     def check(self, rows: Arrays | None) -> None:
-        """Raise Refused unless it answers the rows, made-up ones if None, as the signature says."""
-        given = rows or made_up(self.signature, ROWS)
+        """Raise Refused unless the outputs for the rows fit the signature; None generates rows."""
+        given = rows or generate_rows(self.signature, ROWS)
         try:
-            answer = self.answer(given)
+            predict_rows = self.predict_rows(given)
             if self.gives_probabilities:
                 self._check_probabilities(given)
         except Refused as error:
             raise Refused(f"{self._file}: {error}{self._remedy(rows)}") from error
-        if (
-            rows is None and self._derives
-        ):  # of a signature that is given, bounds hold for rows that occur
-            check_answer(self.signature, answer, len(next(iter(given.values()))))
+        # The bounds of a given signature apply to real rows only.
+        if rows is None and self._derives:
+            check_answer(self.signature, predict_rows, len(next(iter(given.values()))))
 
     @property
     def gives_probabilities(self) -> bool:
@@ -187,8 +180,8 @@ class Estimator:
         if rows is not None:
             return ""
         return (
-            f"; {'give it a' if self._derives else 'correct the'} --signature, or give an "
-            "--example that it answers"
+            f"; {'give a' if self._derives else 'correct the'} --signature, or give a valid "
+            "--example"
         )
 
     def _check_probabilities(self, rows: Arrays) -> None:
@@ -199,8 +192,8 @@ class Estimator:
             or np.abs(given.sum(axis=1) - 1).max() > _SUM
         ):
             raise Refused(
-                f"predict_proba gives {given.max():g}, and {given[0].sum():g} in all for a "
-                "row: no probabilities"
+                f"predict_proba returns {given.max():g}, with a sum of {given[0].sum():g} for a "
+                "row: these are not probabilities"
             )
 
     def _output(self, column: Column, table: Any) -> NDArray[Any]:
@@ -212,7 +205,7 @@ class Estimator:
     def _call(self, method: str, table: Any) -> NDArray[Any]:
         try:
             return np.asarray(getattr(self.fitted, method)(table))
-        except Exception as error:  # scikit-learn's errors for what does not fit
+        except Exception as error:  # any error of scikit-learn for invalid rows
             raise Refused(
                 f"{method} of the estimator fails: {type(error).__name__}: {str(error)[:300]}"
             ) from error
@@ -231,18 +224,16 @@ class Estimator:
         )
 
     def _targets(self, plain: Signature) -> tuple[int, ...]:
-        """The shape of what is predicted for a row: ``()``, or of several targets
-        ``(targets,)``.
-        """
+        """Return the shape of a row's prediction: ``()``, or ``(targets,)`` of several targets."""
         try:
-            given = self._call("predict", self._table(plain.inputs, made_up(plain, rows=2)))
+            given = self._call("predict", self._table(plain.inputs, generate_rows(plain, rows=2)))
         except Refused as error:
             raise Refused(f"{self._file}: {error}{self._remedy(None)}") from error
         return () if given.shape[1:] == (1,) else given.shape[1:]
 
     def _class_columns(self) -> tuple[Column, ...]:
         classes = np.asarray(self.fitted.classes_)
-        if classes.dtype.kind == "f":  # whole numbers: scikit-learn takes no others
+        if classes.dtype.kind == "f":  # whole numbers: scikit-learn rejects others
             classes = classes.astype(np.int64)
         whole = classes.dtype.kind in "iub"
         codes = {int(each): str(each) for each in classes} if whole else None
@@ -277,7 +268,7 @@ class Estimator:
         if self._names and set(self._names) != set(named):
             raise Refused(
                 f"{self._file}: the estimator was fitted on {', '.join(self._names)}; the "
-                f"signature says {', '.join(named)}"
+                f"signature has {', '.join(named)}"
             )
         for column in self.signature.outputs:
             if column.name == "probability" and not column.shape and not self.gives_probabilities:
@@ -297,18 +288,19 @@ class Estimator:
             and (given := sum(element_count(column.shape) for column in columns)) != width
         ):
             raise Refused(
-                f"{self._file}: the estimator was fitted on {width} values a row; the "
+                f"{self._file}: the estimator was fitted on {width} values per row; the "
                 f"signature has {given}"
             )
 
 
 def _load(path: Path) -> tuple[Any, str]:
-    """The estimator, and what is to be known when another feature release of scikit-learn has saved
-    it. Raises Refused.
+    """Return the estimator, and a caveat when another feature release of scikit-learn has saved it.
+
+    Raises Refused.
     """
     try:
         unknown = set(skops.io.get_untrusted_types(file=path)) - set(SKOPS_TRUSTED)
-    except Exception as error:  # of hostile bytes anything may come: zipfile, json, skops
+    except Exception as error:  # hostile bytes raise anything: zipfile, json, skops
         raise Refused(f"{path.name} is not a skops file that can be read: {error}") from error
     if unknown:
         raise Refused(
@@ -328,27 +320,29 @@ def _load(path: Path) -> tuple[Any, str]:
 
 
 def _caveat(name: str, caught: list[warnings.WarningMessage]) -> str:
-    """A sentence with both versions; empty when the feature release is the same."""
+    """Return a sentence with both versions; empty when the feature release is the same."""
     for each in caught:
         if isinstance(each.message, InconsistentVersionWarning):
             saved, here = each.message.original_sklearn_version, sklearn.__version__
             if saved.split(".")[:2] != here.split(".")[:2]:
                 return (
-                    f"{name} was saved by scikit-learn {saved}, and scikit-learn {here} may make "
-                    "something else of it"
+                    f"{name} was saved by scikit-learn {saved}, and predictions may differ with "
+                    f"scikit-learn {here}"
                 )
         logger.warning("%s: %s", name, each.message)
     return ""
 
 
 def _check_kind(fitted: Any, file: str) -> None:
-    """Raise Refused unless it is a fitted estimator that predicts one thing."""
+    """Raise Refused unless it is a fitted estimator with one prediction per row."""
     try:
         check_is_fitted(fitted)
     except NotFittedError:
         raise Refused(f"{file}: the estimator is not fitted: fit it, then save it") from None
     except TypeError:
-        raise Refused(f"{file} holds {type(fitted).__name__}, which is no estimator") from None
+        raise Refused(
+            f"{file} contains {type(fitted).__name__}, which is not an estimator"
+        ) from None
     if not hasattr(fitted, "predict"):
         raise Refused(
             f"{file}: {type(fitted).__name__} does not predict: save the whole pipeline, "
@@ -356,34 +350,34 @@ def _check_kind(fitted: Any, file: str) -> None:
         )
     if isinstance(getattr(fitted, "classes_", None), list):
         raise Refused(
-            f"{file}: the estimator classifies {len(fitted.classes_)} things at once: save "
+            f"{file}: the estimator has {len(fitted.classes_)} classification outputs: save "
             "one estimator for each"
         )
 
 
 def _typed(column: Column, array: NDArray[Any]) -> NDArray[Any]:
-    """The array in the column's datatype. Raises Refused when values become others by that."""
+    """Return the array in the column's datatype. Raises Refused when that changes values."""
     if (array.dtype.kind in "OUS") != (column.datatype is Datatype.BYTES):
         raise Refused(
             f"output {column.name!r} is {array.reshape(-1).tolist()[0]!r}; the signature "
-            f"says {column.datatype}"
+            f"has {column.datatype}"
         )
     given = array.astype(dtype_of(column.datatype))
     if not column.datatype.is_float and (wrong := array[given != array]).size:
         raise Refused(
-            f"output {column.name!r} is {wrong.tolist()[0]!r}; the signature says {column.datatype}"
+            f"output {column.name!r} is {wrong.tolist()[0]!r}; the signature has {column.datatype}"
         )
     return given
 
 
 def _runner(content: bytes, signature: Signature) -> Callable[[Arrays], Arrays]:
-    """The graph behind the signature. Raises NotConvertible when ONNX Runtime does not take it."""
+    """Return a function that runs the graph. Raises NotConvertible when ONNX Runtime rejects it."""
     try:
         run = load_onnx(content)
     except Exception as error:  # ONNX Runtime's exceptions have no base of their own
-        raise NotConvertible(f"ONNX Runtime does not run the graph: {explain(error)}") from error
+        raise NotConvertible(f"ONNX Runtime rejects the graph: {explain(error)}") from error
 
-    def answer(rows: Arrays) -> Arrays:
+    def predict_rows(rows: Arrays) -> Arrays:
         given = run(
             {
                 column.name: rows[column.name].reshape(-1, *(column.shape or (1,)))
@@ -396,25 +390,29 @@ def _runner(content: bytes, signature: Signature) -> Callable[[Arrays], Arrays]:
             for column in signature.outputs
         }
 
-    return answer
+    return predict_rows
 
 
 def _parity(
-    answer: Callable[[Arrays], Arrays], estimator: Estimator, rows: Arrays, against: str
+    predict_rows: Callable[[Arrays], Arrays], estimator: Estimator, rows: Arrays, against: str
 ) -> Parity:
-    """The graph against the estimator; where two classes are equally likely, either may be named.
+    """Compare the graph with the estimator; of equally probable classes, either label is accepted.
+
     Raises Refused.
     """
-    given, expected = answer(rows), dict(estimator.answer(rows))
+    given, expected = predict_rows(rows), dict(estimator.predict_rows(rows))
     labels = [
         c.name for c in estimator.signature.outputs if not c.shape and c.name != "probability"
     ]
     if estimator.gives_probabilities and labels:
-        likely = np.asarray(estimator.fitted.predict_proba(estimator.table(rows)))
+        probabilities = np.asarray(estimator.fitted.predict_proba(estimator.table(rows)))
         for label in labels:
             named = np.searchsorted(estimator.fitted.classes_, given[label]).clip(
-                max=likely.shape[1] - 1
+                max=probabilities.shape[1] - 1
             )
-            ties = likely.max(axis=1) - likely[np.arange(len(likely)), named] <= TIE
+            ties = (
+                probabilities.max(axis=1) - probabilities[np.arange(len(probabilities)), named]
+                <= TIE
+            )
             expected[label] = np.where(ties, given[label], expected[label])
     return compare(given, expected, TOLERANCE, against)

@@ -1,4 +1,4 @@
-"""An ONNX file that somebody else made."""
+"""External ONNX files."""
 
 from pathlib import Path
 
@@ -9,12 +9,15 @@ from slipway_jobs.errors import Refused
 from slipway_jobs.formats.inference import explain, load_onnx
 from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import Arrays, as_output, made_up, of_request
+from slipway_jobs.imports.rows import Arrays, as_output, generate_rows, of_request
 from slipway_jobs.registry.adoption import understand
 
 
 def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ImportedModel:
-    """The model in the file, by the signature or by one that is found by trial. Raises Refused."""
+    """Return the model in the file, with the given signature or one derived by trial.
+
+    Raises Refused.
+    """
     graph = read_alone(path)
     try:
         load_onnx(graph.SerializeToString())
@@ -24,7 +27,7 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
     plain = Signature(
         inputs=tuple(each.column for each in inputs), outputs=tuple(each.column for each in inputs)
     )
-    row = of_request(example, plain) if example else made_up(plain, rows=1)
+    row = of_request(example, plain) if example else generate_rows(plain, rows=1)
     _check_names(graph, signature)
     first = {name: array[:1] for name, array in _feeds(row, inputs).items()}
     wanted = [column.name for column in signature.outputs] if signature else None
@@ -34,16 +37,16 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
     run = load_onnx(content)
     columns = (signature or found).outputs
 
-    def answer(rows: Arrays) -> Arrays:
+    def predict_rows(rows: Arrays) -> Arrays:
         given, count = run(_feeds(rows, inputs)), len(next(iter(rows.values())))
         return {column.name: as_output(column, given[column.name], count) for column in columns}
 
-    origin = "An ONNX file, served as it is."
+    origin = "An ONNX file, served unchanged."
     if left_out:
         origin = (
-            f"An ONNX file, served without what does not depend on the rows: {', '.join(left_out)}."
+            f"An ONNX file, served without outputs that are not per row: {', '.join(left_out)}."
         )
-    return ImportedModel(ArtifactFormat.ONNX, content, signature or found, answer, origin)
+    return ImportedModel(ArtifactFormat.ONNX, content, signature or found, predict_rows, origin)
 
 
 def _feeds(rows: Arrays, inputs: list[GraphInput]) -> Arrays:
@@ -58,15 +61,14 @@ def _check_names(graph: Graph, signature: Signature | None) -> None:
     for column in signature.outputs if signature else ():
         if column.name not in declared:
             raise Refused(
-                f"the signature has the output {column.name!r}; the graph gives "
-                f"{', '.join(declared)}"
+                f"the signature has the output {column.name!r}; the graph has {', '.join(declared)}"
             )
 
 
 def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) -> list[str]:
-    """Names of outputs that are left out, because they do not depend on the rows.
+    """Return the names of outputs that are left out, because they do not depend on the rows.
 
-    Raises Refused when an output that is to be served is no tensor, or not what the signature says.
+    Raises Refused when a served output is no tensor, or differs from the signature.
     """
     tensors = {column.name: column for column in found.outputs}
     declared = {output.name: output for output in graph.graph.output}
@@ -76,7 +78,7 @@ def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) 
             continue
         if not declared[name].type.HasField("tensor_type"):
             raise Refused(
-                f"output {name!r} of the graph is no tensor: V2 has nothing for sequences and maps"
+                f"output {name!r} of the graph is not a tensor: V2 has no sequences or maps"
             )
         left_out.append(name)
     for column in signature.outputs if signature else ():
@@ -84,9 +86,9 @@ def _check_outputs(graph: Graph, found: Signature, signature: Signature | None) 
         if given.datatype is not column.datatype:
             raise Refused(
                 f"output {column.name!r} of the graph is {given.datatype}; the signature "
-                f"says {column.datatype}"
+                f"has {column.datatype}"
             )
         if given.shape != column.shape:
-            shapes = f"{list(given.shape)} a row; the signature says {list(column.shape)}"
+            shapes = f"{list(given.shape)} per row; the signature has {list(column.shape)}"
             raise Refused(f"output {column.name!r} of the graph has the shape {shapes}")
     return left_out

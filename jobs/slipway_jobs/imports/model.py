@@ -1,4 +1,4 @@
-"""A model file that was understood: what is served of it, and how it answers."""
+"""An imported model: its served file, signature and predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,34 +16,33 @@ _EQUAL = 1e-4
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """``content`` is the model file that is served."""
+    """An imported model; ``content`` is the model file that is served."""
 
     form: ArtifactFormat
     content: bytes
     signature: Signature
-    answer: Callable[[Arrays], Arrays]
-    """From inputs to outputs as they are served, both by name, [rows, *shape]."""
+    predict_rows: Callable[[Arrays], Arrays]
+    """Returns the served outputs for inputs, both by name, [rows, *shape]."""
     origin: str
-    """What kind of file it was, and what was made of it; a sentence of the model card."""
+    """A sentence of the model card with the kind of the file and its conversion."""
     parity: Parity | None = None
-    """Of what is served with what was given, where these are not the same."""
+    """The comparison of the served model with the given one, where these differ."""
     caveat: str = ""
-    """Why a difference from expected outputs may not be the model's fault."""
+    """A reason for differences from expected outputs other than the model."""
 
     def check_answer(self, rows: Arrays) -> Arrays:
-        """Return the outputs for these rows; raise Refused unless they have the datatypes, bounds
-        and codes of the signature.
+        """Return the outputs for the rows; raise Refused unless they fit the signature.
+
+        Datatypes, bounds and codes are checked.
         """
-        answer = self.answer(rows)
-        check_answer(self.signature, answer, len(next(iter(rows.values()))))
-        return answer
+        outputs = self.predict_rows(rows)
+        check_answer(self.signature, outputs, len(next(iter(rows.values()))))
+        return outputs
 
     def check_rows(self, rows: Arrays) -> None:
-        """Raise Refused when the answer to a row is another one with other rows beside it. Needs
-        two rows or more.
-        """
-        together = self.answer(rows)
-        alone = self.answer({name: array[:1] for name, array in rows.items()})
+        """Raise Refused when the outputs of a row depend on other rows. Needs two rows or more."""
+        together = self.predict_rows(rows)
+        alone = self.predict_rows({name: array[:1] for name, array in rows.items()})
         for name, array in alone.items():
             beside = together[name][:1]
             equal = (
@@ -53,6 +52,6 @@ class ImportedModel:
             )
             if not equal:
                 raise Refused(
-                    f"output {name!r} of a row changes with the rows beside it, or from call "
-                    "to call: rows must stand alone"
+                    f"output {name!r} of a row depends on other rows, or changes from call to "
+                    "call: rows must be independent"
                 )

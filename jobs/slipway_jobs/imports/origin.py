@@ -1,11 +1,11 @@
-"""Where a model that was made elsewhere came from."""
+"""The origin of an external model."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the model came from, as its provenance says it."""
+    """The origin of an external model, as its provenance records it."""
 
     file: str
     sha256: str

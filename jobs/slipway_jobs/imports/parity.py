@@ -1,4 +1,4 @@
-"""Whether a model says what it should: compared with outputs that are expected, row by row."""
+"""Parity: the comparison of a model's outputs with expected outputs, row by row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,48 +14,50 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared, and how far it is apart."""
+    """The result of a comparison."""
 
     against: str
     rows: int
     differences: Mapping[str, float]
-    """By output: the largest difference of a value, as a part of its size where that is above 1; of
-    labels and texts, how many differ.
+    """Largest difference by output.
+
+    Values above 1 are compared relatively; of labels and texts it is the number that differ.
     """
 
     def sentence(self) -> str:
-        """For people."""
+        """Return the result as a sentence of the model card."""
         apart = ", ".join(f"{name} {value:.1e}" for name, value in self.differences.items())
         return f"compared with {self.against} on {self.rows} rows; largest difference: {apart}"
 
 
 def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> Parity:
-    """Both by output, [rows, *shape]. Raises Refused naming the first output that differs by more
-    than ``tolerance``.
+    """Compare outputs [rows, *shape] by name.
+
+    Raises Refused with the first output that differs by more than ``tolerance``.
     """
     differences = {}
-    for name, wanted in expected.items():
-        found = given[name].reshape(wanted.shape)
-        apart, most = _apart(found, wanted), tolerance if wanted.dtype.kind == "f" else 0
-        worst = apart.reshape(len(wanted), -1).max(axis=1)
+    for name, target in expected.items():
+        found = given[name].reshape(target.shape)
+        apart, most = _apart(found, target), tolerance if target.dtype.kind == "f" else 0
+        worst = apart.reshape(len(target), -1).max(axis=1)
         if not (worst <= most).all():
             row = int(np.argmax(~(worst <= most)))
             raise Refused(
                 f"parity is broken: output {name!r} of row {row} is {_short(found[row])}; "
-                f"{against} says {_short(wanted[row])} "
-                f"({int((~(worst <= most)).sum())} of {len(wanted)} rows differ by more than "
+                f"{against} has {_short(target[row])} "
+                f"({int((~(worst <= most)).sum())} of {len(target)} rows differ by more than "
                 f"{most:g})"
             )
         differences[name] = (
-            float(worst.max()) if wanted.dtype.kind == "f" else float((worst > 0).sum())
+            float(worst.max()) if target.dtype.kind == "f" else float((worst > 0).sum())
         )
     return Parity(against, len(next(iter(expected.values()))), differences)
 
 
-def _apart(found: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.float64]:
-    if wanted.dtype.kind != "f":
-        return np.asarray(found != wanted, np.float64)
-    left, right = found.astype(np.float64), wanted.astype(np.float64)
+def _apart(found: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
+    if target.dtype.kind != "f":
+        return np.asarray(found != target, np.float64)
+    left, right = found.astype(np.float64), target.astype(np.float64)
     with np.errstate(invalid="ignore"):  # of two infinities
         apart = np.abs(left - right) / np.maximum(1, np.abs(right))
     return np.where((left == right) | (np.isnan(left) & np.isnan(right)), 0, apart)

@@ -1,6 +1,4 @@
-"""Register a model that was made elsewhere: look at it, prove what can be proven, and write down
-where it came from.
-"""
+"""Registration of an external model: verify it, record its origin, and register it."""
 
 import hashlib
 import json
@@ -23,7 +21,7 @@ from slipway_jobs.imports.card import card
 from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 from slipway_jobs.imports.parity import Parity, compare
-from slipway_jobs.imports.rows import Arrays, made_up, of_file, of_request, request_of
+from slipway_jobs.imports.rows import Arrays, generate_rows, of_file, of_request, request_of
 from slipway_jobs.imports.source import fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.signing import sign
@@ -35,13 +33,14 @@ logger = logging.getLogger(__name__)
 EXPERIMENT = "import"
 
 TRIED = 16
-"""Made-up rows of which one becomes the example."""
+"""Number of generated rows, one of which becomes the example."""
 
 
 @dataclass(frozen=True)
 class RegistrationRequest:
-    """What is asked for. Files are paths, or URLs that pin a digest; ``signature`` and ``example``
-    may be JSON themselves.
+    """The parameters of a registration.
+
+    Files are paths, or URLs with a pinned digest; ``signature`` and ``example`` may be JSON text.
     """
 
     name: str
@@ -50,24 +49,24 @@ class RegistrationRequest:
     example: str | None = None
     """A V2 request."""
     expected: str | None = None
-    """Rows with the outputs that they must have."""
+    """File of rows with their expected outputs."""
     tolerance: float = 1e-4
     use: str | None = None
-    """What the model is for."""
+    """Intended use of the model."""
     dataset: str | None = None
-    """What it was trained on."""
+    """Training data of the model."""
     licence: str | None = None
     source: str | None = None
-    as_it_is: bool = False
-    """Serve an estimator as it is, and not as the ONNX graph that is made of it."""
+    serve_estimator: bool = False
+    """Serve the estimator itself instead of the ONNX graph exported from it."""
 
 
 def register(
     request: RegistrationRequest, settings: Settings, tracking: Tracking
 ) -> dict[str, Any]:
-    """Look at the file and register it; the result as JSON.
+    """Verify the file, register it and return the result as JSON.
 
-    Raises Refused with the reason when it cannot be served as it is; then nothing is registered.
+    Raises Refused with the reason when it cannot be served; then nothing is registered.
     """
     if not NAME.fullmatch(request.name):
         raise WrongParameter(
@@ -77,16 +76,16 @@ def register(
         folder = Path(temporary)
         path = _fetched(request.file, folder / "file", settings)
         origin = _origin(request, path, settings)
-        model, parity, example = _proven(request, path, folder, settings)
+        model, parity, example = _verified(request, path, folder, settings)
         return _store(
             request, origin, model, parity, example, folder / "artifact", settings, tracking
         )
 
 
-def _proven(
+def _verified(
     request: RegistrationRequest, path: Path, folder: Path, settings: Settings
 ) -> tuple[ImportedModel, Parity | None, Arrays]:
-    """The model, what it was compared with, and its example. Raises Refused."""
+    """Return the verified model, its comparison and its example. Raises Refused."""
     if named_like_a_pickle(path.name) or is_pickle(path):
         raise Refused(
             f"{path.name} is a pickle, which could run any code: save the model as ONNX or "
@@ -95,7 +94,7 @@ def _proven(
     signature = _signature(request.signature, folder / "signature", settings)
     body = _content(request.example, folder / "example", settings)
     table = _fetched(request.expected, folder / "expected", settings) if request.expected else None
-    model = _looked_at(path, signature, body, table, as_it_is=request.as_it_is)
+    model = _read_model(path, signature, body, table, serve_estimator=request.serve_estimator)
     example = of_request(body, model.signature) if body else _example(model)
     if table is None:
         model.check_rows(_two_rows(model.signature, example))
@@ -103,28 +102,25 @@ def _proven(
         return model, model.parity, example
     inputs, expected = of_file(table, model.signature)
     model.check_rows(inputs)
-    answer = model.check_answer(inputs)
-    parity = _compared(model, answer, expected, request.tolerance, table.name)
+    outputs = model.check_answer(inputs)
+    parity = _compared(model, outputs, expected, request.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 
 
 def _example(model: ImportedModel) -> Arrays:
-    """Return one made-up row, the plainest whose outputs are finite: JSON has no form for an
-    infinite one.
-    """
-    rows = made_up(model.signature, TRIED)
+    """Return the first generated row with finite outputs; JSON has no infinite numbers."""
+    rows = generate_rows(model.signature, TRIED)
     for column in model.signature.inputs:
         if column.datatype.is_float and not column.codes:
-            rows[column.name][1] = np.clip(
-                1, column.minimum, column.maximum
-            )  # what logarithms and divisions can take
+            # 1 is valid for logarithms and divisions.
+            rows[column.name][1] = np.clip(1, column.minimum, column.maximum)
     try:
         outputs = [
             array
-            for array in model.answer(rows).values()
+            for array in model.predict_rows(rows).values()
             if array.dtype.kind == "f" and len(array) == TRIED
         ]
-    except Refused:  # made-up rows together; the checks that follow give the reason for one
+    except Refused:  # the following checks report the reason
         outputs = []
     finite = np.ones(TRIED, bool)
     for array in outputs:
@@ -134,39 +130,43 @@ def _example(model: ImportedModel) -> Arrays:
 
 
 def _two_rows(signature: Signature, example: Arrays) -> Arrays:
-    """The first row of the example, and a made-up one; itself again where there are texts: a
-    category cannot be made up.
+    """Return the example's first row and another one, for the check of independent rows.
+
+    The other row is generated; with texts it is the example's last one, because categories cannot
+    be generated.
     """
     texts = any(column.datatype is Datatype.BYTES for column in signature.inputs)
-    other = example if texts else made_up(signature, rows=2)
+    other = example if texts else generate_rows(signature, rows=2)
     return {name: np.concatenate([array[:1], other[name][-1:]]) for name, array in example.items()}
 
 
 def _compared(
-    model: ImportedModel, answer: Arrays, expected: Arrays, tolerance: float, against: str
+    model: ImportedModel, outputs: Arrays, expected: Arrays, tolerance: float, against: str
 ) -> Parity:
     try:
-        return compare(answer, expected, tolerance, against)
+        return compare(outputs, expected, tolerance, against)
     except Refused as error:
         raise Refused(f"{error}{model.caveat and '; '}{model.caveat}") from None
 
 
-def _looked_at(
+def _read_model(
     path: Path,
     signature: Signature | None,
     example: bytes | None,
     table: Path | None,
     *,
-    as_it_is: bool,
+    serve_estimator: bool,
 ) -> ImportedModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
         from slipway_jobs.imports.estimator import of_skops
 
-        return of_skops(path, signature, example, table, as_it_is=as_it_is)
-    if as_it_is:
-        raise WrongParameter(f"--format skops: {path.name} is no skops file; leave the option out")
+        return of_skops(path, signature, example, table, serve_estimator=serve_estimator)
+    if serve_estimator:
+        raise WrongParameter(
+            f"--format skops: {path.name} is not a skops file; leave the option out"
+        )
     from slipway_jobs.imports.graph import of_onnx
 
     return of_onnx(path, signature, example)
@@ -183,10 +183,10 @@ def _store(
         Tag.IMAGE: settings.image,
     }
     with tracking.run(f"{EXPERIMENT}-{request.name}", origin.file, tags) as run:
-        told = {key: value for key, value in asdict(origin).items() if value is not None}
+        known_origin = {key: value for key, value in asdict(origin).items() if value is not None}
         compared = asdict(parity) if parity else None
         text = card(request.name, request.use, origin, model, parity)
-        run.log(params=told, tags={"mlflow.note.content": text})
+        run.log(params=known_origin, tags={"mlflow.note.content": text})
         files = {
             model.form.file: model.content,
             SIGNATURE_FILE: model.signature.model_dump_json(
@@ -195,11 +195,16 @@ def _store(
             EXAMPLE_FILE: request_of(model.signature, example),
             CARD_FILE: text.encode(),
             "provenance.json": json.dumps(
-                {"runId": run.id, "image": settings.image, "import": told, "parity": compared}
+                {
+                    "runId": run.id,
+                    "image": settings.image,
+                    "import": known_origin,
+                    "parity": compared,
+                }
             ).encode(),
         }
         folder.mkdir()
-        manifest = artifact.seal(folder, files, model.form)
+        manifest = artifact.write(folder, files, model.form)
         signer = sign(folder, request.name, settings.signing_key)
         with tracking.logged_model(run, request.name, tags) as model_id:
             tracking.upload(model_id, folder)
@@ -224,7 +229,7 @@ def _origin(request: RegistrationRequest, path: Path, settings: Settings) -> Ori
     return Origin(
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        by=settings.who,
+        by=settings.user,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         url=request.file.partition("#")[0] if "://" in request.file else None,
         dataset=request.dataset,
@@ -243,7 +248,7 @@ def _signature(text: str | None, folder: Path, settings: Settings) -> Signature 
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise Refused(
-            f"the signature is not one: {where + ': ' if where else ''}{first['msg']}"
+            f"the signature is invalid: {where + ': ' if where else ''}{first['msg']}"
         ) from None
 
 

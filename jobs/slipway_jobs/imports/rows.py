@@ -1,6 +1,4 @@
-"""Rows for a model: arrays by the name of its inputs, [rows, *shape]; from a request or a file, or
-made up.
-"""
+"""Rows for a model, [rows, *shape] by input name: from a request, from a file, or generated."""
 
 import zipfile
 from collections.abc import Mapping
@@ -21,14 +19,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def dtype_of(datatype: Datatype) -> np.dtype[Any]:
-    """The numpy type that has the datatype's values; texts are objects."""
+    """Return the numpy type with the datatype's values; texts are objects."""
     if datatype is Datatype.BYTES:
         return np.dtype(np.object_)
     return np.dtype(datatype.value.lower().replace("fp", "float"))
 
 
 def of_request(body: bytes, signature: Signature) -> Arrays:
-    """The rows of a V2 request. Raises Refused."""
+    """Return the rows of a V2 request. Raises Refused."""
     try:
         request = parse_request(body)
         signature.check(request.inputs)
@@ -39,19 +37,18 @@ def of_request(body: bytes, signature: Signature) -> Arrays:
 
 
 def of_file(path: Path, signature: Signature) -> tuple[Arrays, Arrays]:
-    """Inputs, and the outputs that are expected for them, from an ``.npz`` or from the columns of a
-    CSV or Parquet file.
+    """Return the inputs and the expected outputs from an ``.npz``, CSV or Parquet file.
 
     Raises Refused, CorruptTable.
     """
     columns = {column.name: column for column in (*signature.inputs, *signature.outputs)}
     if len(columns) < len(signature.inputs) + len(signature.outputs):
-        raise Refused("an input and an output have the same name, so a file cannot tell them apart")
+        raise Refused("an input and an output have the same name, so a file cannot have both")
     given = _npz(path) if path.suffix == ".npz" else _table(path, signature)
     if missing := [column.name for column in signature.inputs if column.name not in given]:
         raise Refused(f"{path.name} has no {', '.join(missing)}, which the model takes")
     if unknown := given.keys() - columns.keys():
-        raise Refused(f"{path.name} has {min(unknown)!r}, which the model neither takes nor gives")
+        raise Refused(f"{path.name} has {min(unknown)!r}, which is no input or output of the model")
     try:
         arrays = {name: _array(columns[name], values) for name, values in given.items()}
     except (ValueError, TypeError) as error:
@@ -99,8 +96,9 @@ def _table(path: Path, signature: Signature) -> dict[str, Any]:
 
 
 def _checked(column: Column, values: list[Any]) -> list[Any]:
-    """Values of the datatype; lists are left to numpy, which finds their shape. Raises
-    InvalidInput.
+    """Return values of the datatype. Raises InvalidInput.
+
+    Lists are left to numpy, which finds their shape.
     """
     if column.shape:
         return values
@@ -110,24 +108,22 @@ def _checked(column: Column, values: list[Any]) -> list[Any]:
 
 
 def _array(column: Column, values: Any) -> NDArray[Any]:
-    """Raises ValueError for what numpy would round in silence."""
+    """Return the values as an array. Raises ValueError for values that numpy would truncate."""
     given = np.asarray(values)
     if column.datatype.is_integer and given.dtype.kind == "f" and np.any(given != np.trunc(given)):
         raise ValueError(
-            f"{column.name} has numbers that are not whole; {column.datatype} is expected"
+            f"{column.name} has numbers that are not integers; {column.datatype} is expected"
         )
     return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
 
 
-def made_up(signature: Signature, rows: int, seed: int = 0) -> Arrays:
-    """Rows that the signature allows; they look like no data in particular. The first has the
-    plainest values.
-    """
+def generate_rows(signature: Signature, rows: int, seed: int = 0) -> Arrays:
+    """Return rows that the signature allows, from a seeded generator; the first is simple."""
     random = np.random.default_rng(seed)
-    return {column.name: _made_up(column, rows, random) for column in signature.inputs}
+    return {column.name: _generate_column(column, rows, random) for column in signature.inputs}
 
 
-def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
+def _generate_column(column: Column, rows: int, random: np.random.Generator) -> NDArray[Any]:
     shape = (rows, *column.shape)
     if column.datatype is Datatype.BYTES:
         texts = [
@@ -140,7 +136,7 @@ def _made_up(column: Column, rows: int, random: np.random.Generator) -> NDArray[
     elif column.minimum is not None and column.maximum is not None:
         values = random.uniform(column.minimum, column.maximum, shape)
     else:
-        # Of no known size: ones, tens and hundreds.
+        # The scale is unknown: use ones, tens and hundreds.
         values = random.normal(size=shape) * 10.0 ** random.integers(
             0, 3, (rows, *(1 for _ in column.shape))
         )
@@ -161,9 +157,7 @@ def _plainest(column: Column) -> float:
 
 
 def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
-    """A model's output as [rows, *shape]. Raises Refused when it has another number of rows, or
-    rows of another shape.
-    """
+    """Return a model's output as [rows, *shape]. Raises Refused when it has another shape."""
     if not column.has_shape(array.shape, rows):
         raise Refused(
             f"output {column.name!r} has the shape {list(array.shape)} for {rows} rows; "
@@ -173,7 +167,7 @@ def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
 
 
 def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows: int) -> None:
-    """Raise Refused unless the outputs have the datatypes, bounds and codes of the signature."""
+    """Raise Refused unless the outputs fit the datatypes, bounds and codes of the signature."""
     tensors = [
         Tensor.model_construct(
             name=name,
@@ -187,7 +181,7 @@ def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows:
         signature.check_answer(tensors, rows)
     except InvalidOutput as error:
         raise Refused(
-            f"{error}: correct the signature, or give rows that are like yours by --expected "
+            f"{error}: correct the signature, or give representative rows by --expected "
             "or --example"
         ) from None
 
@@ -201,7 +195,7 @@ def _datatype_of(array: NDArray[Any]) -> Datatype:
 
 
 def request_of(signature: Signature, row: Mapping[str, NDArray[Any]]) -> bytes:
-    """The first row as a V2 request."""
+    """Return the first row as a V2 request."""
     values = {}
     for column in signature.inputs:
         plain = [

@@ -1,4 +1,4 @@
-"""The door to files from elsewhere: a path, or a URL that pins the digest of what it leads to."""
+"""Source files of imports: a path, or a URL with a pinned digest."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ _TIMEOUT = 30.0
 
 
 def fetch(text: str, folder: Path, limit: int, hosts: frozenset[str] = frozenset()) -> Path:
-    """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder; a path may pin a digest,
-    too.
+    """Copy ``path`` or ``https://host/file#sha256=HEX`` into the folder and return the copy.
 
-    Raises WrongParameter (no such file, no digest in a URL) and Refused (another digest, more than
-    ``limit`` bytes, a host that is neither public nor one of ``hosts``).
+    A path may have a digest too. Raises WrongParameter (no such file, a URL without digest) and
+    Refused (another digest, more than ``limit`` bytes, a host that is neither public nor one of
+    ``hosts``).
     """
     location, _, pin = text.partition(_PIN)
     name = PurePosixPath(urlsplit(location).path if "://" in location else location).name
     if not name or not name.isprintable():
-        raise WrongParameter(f"{location}: is not the name of a file")
+        raise WrongParameter(f"{location}: is not a file name")
     digest = hashlib.sha256()
     size = 0
     with (folder / name).open("wb") as copy:
@@ -31,8 +31,7 @@ def fetch(text: str, folder: Path, limit: int, hosts: frozenset[str] = frozenset
             size += len(chunk)
             if size > limit:
                 raise Refused(
-                    f"{name} is larger than {limit} bytes, the most that is imported "
-                    "(SLIPWAY_IMPORT_LIMIT)"
+                    f"{name} is larger than {limit} bytes, the import limit (SLIPWAY_IMPORT_LIMIT)"
                 )
             digest.update(chunk)
             copy.write(chunk)
@@ -54,9 +53,7 @@ def _local(location: str) -> Iterator[bytes]:
 
 def _remote(location: str, pin: str, hosts: frozenset[str]) -> Iterator[bytes]:
     if urlsplit(location).scheme not in ("http", "https"):
-        raise WrongParameter(f"{location}: only http:// and https:// are fetched")
+        raise WrongParameter(f"{location}: only http:// and https:// are supported")
     if not pin:
-        raise WrongParameter(
-            f"{location}: say which file is meant, by its digest: {location}{_PIN}HEX"
-        )
+        raise WrongParameter(f"{location}: has no digest; write {location}{_PIN}HEX")
     yield from download(location, hosts, _TIMEOUT)

@@ -1,4 +1,4 @@
-"""Handwritten digits from 8×8 pixels."""
+"""The model ``digits``: handwritten digits from 8×8 pixels."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 
 class DigitsParameters(Parameters):
-    """The forest is larger and a little better, the logistic regression small and fast."""
+    """Parameters: the forest is slightly better, the logistic regression small and fast."""
 
     folds: int = Field(default=5, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
@@ -27,16 +27,14 @@ class DigitsParameters(Parameters):
     """logistic regression, or a random forest"""
 
     C: Annotated[float | None, Range(0.03, 30.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the logistic regression's L2 penalty; chosen by cross-validation when not
-    set
-    """
+    """inverse strength of the L2 penalty of the logistic regression; by default cross-validated"""
 
     trees: Annotated[int, Range(50, 300)] = Field(default=100, ge=1, le=2000)
     """trees of the forest"""
 
 
 def candidates(parameters: DigitsParameters) -> Mapping[str, Estimator]:
-    """The kind of estimator that was asked for, in the strengths to choose from."""
+    """Return the chosen kind of estimator with each candidate strength."""
     if parameters.estimator == "forest":
         return {
             f"forest trees={parameters.trees}": RandomForestClassifier(
@@ -55,14 +53,11 @@ TASK = Task(
     title="Handwritten digits",
     use="Shows how an image model is trained and served: which digit an 8×8 image shows.",
     limits=(
-        "The split cannot be by writer, as it should be, because the data does not name the "
-            "writers: "
-        "a digit of a hand that is in the training data is easier, so expect less of new writers.",
-        (
-            "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; images made in any other "
-            "way are not what it learnt."
-        ),
-        "It names a digit for any image, also where there is none.",
+        "The data does not name the writers, so the split is not by writer: scores are lower for "
+        "writers that are not in the training data.",
+        "Pixels are counts 0..16 of 4×4 blocks of a 32×32 bitmap; the model is not valid for "
+        "images with other pixels.",
+        "It returns a digit for any image, also for one without a digit.",
     ),
     datasets=("digits",),
     signature=Signature(
@@ -75,7 +70,7 @@ TASK = Task(
             ),
         ),
         outputs=(
-            Column(name="label", datatype=Datatype.INT64, description="the likeliest digit",
+            Column(name="label", datatype=Datatype.INT64, description="the most probable digit",
             minimum=0, maximum=9),
             Column(
                 name="probabilities", datatype=Datatype.FP32, shape=(10,), minimum=0, maximum=1,

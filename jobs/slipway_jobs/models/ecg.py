@@ -1,4 +1,4 @@
-"""The class of a heartbeat, from 187 samples."""
+"""The model ``ecg``: the class of a heartbeat from 187 samples."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -18,40 +18,38 @@ from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
 LIMITS = (
     "Not a medical device. Not for decisions about patients.",
-    "48 records of 47 patients, made from 1975 to 1979 in one laboratory, with arrhythmias "
-    "chosen for the collection's sake; "
-    "the table is thinned out, so its shares of the classes are nobody's.",
-    "One beat and the beginning of the next are all it sees: supraventricular beats, which "
-    "differ from normal ones in coming "
-    "early, and fusion beats are found seldom. The recall of each class is below.",
+    "48 records of 47 patients, recorded from 1975 to 1979 in one laboratory and selected for "
+    "their arrhythmias; the table is a sample, so its class shares are not those of patients.",
+    "The input is one beat and the start of the next: the recall of supraventricular beats, which "
+    "differ from normal ones by coming early, and of fusion beats is low. The recall of each class "
+    "is below.",
 )
 
 
 class EcgParameters(Parameters):
-    """Classes weigh the same in all three, however rare they are; large leaves, because all beats
-    of a record are much alike.
+    """Parameters. Classes have equal weight in all estimators, independent of their frequency.
+
+    Leaves are large, because the beats of a record are similar.
     """
 
     folds: int = Field(default=5, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
 
     estimator: Literal["forest", "boosting", "cnn"] = "forest"
-    """extremely randomised trees, gradient boosting, or a small convolutional network on the
-    samples
-    """
+    """extremely randomised trees, gradient boosting, or a small convolutional network"""
 
     trees: int = Field(default=100, ge=1, le=1000)
     """trees of the forest, or rounds of the boosting"""
 
     epochs: int = Field(default=20, ge=1, le=200)
-    """how often the network sees each beat"""
+    """epochs of the network"""
 
     width: int = Field(default=8, ge=1, le=64)
     """channels of the network's first convolution; the second has twice as many"""
 
 
 def candidates(parameters: EcgParameters) -> Mapping[str, Estimator]:
-    """The kind of estimator that was asked for, in the sizes of leaves to choose from."""
+    """Return the chosen kind of estimator with each candidate leaf size."""
     if parameters.estimator == "cnn":
         network = SignalNetwork(parameters.epochs, parameters.width, random_state=parameters.seed)
         return {f"cnn epochs={parameters.epochs} width={parameters.width}": network}
@@ -81,20 +79,20 @@ TASK = Task(
     name="ecg",
     title="Class of a heartbeat",
     use=(
-        "Shows how a signal is classified where subjects differ more than classes: N S V F Q of "
-        "a beat, by records it never saw."
+        "Shows how a signal is classified where subjects differ more than classes: the class N, "
+        "S, V, F or Q of a beat, scored on held-out records."
     ),
     limits=LIMITS,
     datasets=("ecg-mitbih", "ecg-synthetic"),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
-            Column(name="label", datatype=Datatype.INT64, description="the likeliest class",
+            Column(name="label", datatype=Datatype.INT64, description="the most probable class",
             codes=CLASSES),
             Column(
                 name="probabilities", datatype=Datatype.FP32, shape=(len(CLASSES),), minimum=0,
                 maximum=1,
-                description="of N S V F Q, as if they were equally frequent",
+                description="of N S V F Q, for equally frequent classes",
             ),
         ),
     ),
@@ -102,5 +100,5 @@ TASK = Task(
     parameters=EcgParameters,
     candidates=candidates,
     metrics=(MACRO_F1, ACCURACY, LOG_LOSS),
-    selection=MACRO_F1,  # accuracy and log-loss are those of N and V, which are four in five
+    selection=MACRO_F1,  # accuracy and log-loss are dominated by N and V, four fifths of the beats
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether a heartbeat is normal, from 187 samples."""
+"""The model ``ecg-binary``: normal or abnormal heartbeat from 187 samples."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from slipway_jobs.tasks.target import Classes
 
 
 def abnormal(labels: Labels) -> Labels:
-    """1 for each class but N."""
+    """Return 1 for each class but N [rows] INT64."""
     return (labels > 0).astype(np.int64)
 
 
@@ -23,8 +23,8 @@ TASK = replace(
     name="ecg-binary",
     title="Normal or abnormal heartbeat",
     use=(
-        "Shows a second model on the data of another: 1 is any beat but a normal one, by records "
-        "it never saw."
+        "Shows a second model on the data of another: 1 is any beat but a normal one, scored on "
+        "held-out records."
     ),
     signature=Signature(
         inputs=COLUMNS,
@@ -33,7 +33,7 @@ TASK = replace(
             codes={0: "normal", 1: "abnormal"}),
             Column(
                 name="probability", datatype=Datatype.FP32, minimum=0, maximum=1,
-                description="of an abnormal beat, as if half of the beats were",
+                description="of an abnormal beat, for equally frequent classes",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""Heart disease from 13 clinical inputs."""
+"""The model ``heart``: heart disease from 13 clinical inputs."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -22,7 +22,7 @@ from slipway_jobs.tasks.space import Choice, Range
 from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task
 
-# Codes without an order; the others are numbers, counts, or yes and no.
+# Codes without an order; the others are numbers, counts, or binary.
 _NOMINAL = [
     index
     for index, column in enumerate(COLUMNS)
@@ -31,32 +31,32 @@ _NOMINAL = [
 _ORDERED = [index for index in range(len(COLUMNS)) if index not in _NOMINAL]
 
 FALSE_ALARMS = 4
-"""How many false alarms one missed disease is worth: a judgement, and not a finding."""
+"""Number of false alarms with the cost of one missed disease: an assumption, not a measurement."""
 THRESHOLD = 1 / (1 + FALSE_ALARMS)
-"""The probability from which on a false alarm is the smaller harm, given that (Elkan 2001). No row
-had a part in it.
+"""Probability from which a false alarm costs less than a miss (Elkan 2001).
+
+It follows from FALSE_ALARMS alone, not from rows.
 """
 
 
 class HeartParameters(Parameters):
-    """Strong regularisation by default: about 200 patients bear a few dozen coefficients only when
-    these are held small.
+    """Parameters. Regularisation is strong by default.
+
+    About 200 patients support a few dozen coefficients only with a strong penalty.
     """
 
     estimator: Annotated[Literal["logistic", "svc", "forest", "boosting"], Choice()] = "logistic"
     """logistic regression, support vectors, a random forest, or gradient boosting"""
 
     C: Annotated[float | None, Range(0.003, 3.0, log=True)] = Field(default=None, gt=0, le=1e4)
-    """inverse strength of the penalty of logistic regression and support vectors; chosen by
-    cross-validation when not set
-    """
+    """inverse strength of the penalty of logistic and svc; by default cross-validated"""
 
     trees: Annotated[int, Range(50, 400)] = Field(default=100, ge=1, le=2000)
     """trees of the forest and of the boosting"""
 
 
 def candidates(parameters: HeartParameters) -> Mapping[str, Estimator]:
-    """The kind of estimator that was asked for, in the strengths to choose from."""
+    """Return the chosen kind of estimator with each candidate strength."""
     trees, seed = parameters.trees, parameters.seed
     if parameters.estimator == "forest":
         forest = RandomForestClassifier(trees, min_samples_leaf=5, random_state=seed)
@@ -69,8 +69,7 @@ def candidates(parameters: HeartParameters) -> Mapping[str, Estimator]:
     strengths = [parameters.C] if parameters.C is not None else [0.01, 0.03, 0.1, 0.3, 1.0]
     if parameters.estimator == "svc":
         return {f"svc C={c:g}": _decided(_calibrated(SVC(C=c)), scaled=True) for c in strengths}
-    # What it minimises is the error of its probability; the others have none, or one that is too
-    # timid or too sure.
+    # Logistic regression minimises the error of its probability; the others need a calibration.
     return {
         f"logistic C={c:g}": _decided(LogisticRegression(C=c, max_iter=2000), scaled=True)
         for c in strengths
@@ -78,7 +77,7 @@ def candidates(parameters: HeartParameters) -> Mapping[str, Estimator]:
 
 
 def _calibrated(classifier: Estimator) -> Estimator:
-    """Platt's calibration, on folds of the rows that it is fitted on."""
+    """Return the classifier with Platt's calibration, on folds of the rows that it is fitted on."""
     calibrated: Estimator = CalibratedClassifierCV(
         classifier, method="sigmoid", cv=5, ensemble=False
     )
@@ -93,8 +92,9 @@ def _decided(classifier: Estimator, *, scaled: bool = False) -> Pipeline:
 
 
 def _prepared(*, scaled: bool) -> ColumnTransformer:
-    """Missing values filled inside the model: medians for what has an order, the commonest code for
-    what has none.
+    """Return the imputation and encoding of the inputs, as part of the model.
+
+    Missing values become the median of ordered inputs and the most frequent code of others.
     """
     ordered = [SimpleImputer(strategy="median"), *([StandardScaler()] if scaled else [])]
     codes = [list(map(float, COLUMNS[index].codes or {})) for index in _NOMINAL]
@@ -111,20 +111,17 @@ TASK = Task(
     name="heart",
     title="Heart disease risk",
     use=(
-        "Shows how a tabular risk model is trained and served. Class 1 is disease: more than 50 "
-        "% narrowing of a major vessel."
+        "Shows how a tabular risk model is trained and served. Class 1 is disease: more than 50 % "
+        "narrowing of a major vessel."
     ),
     limits=(
         "Not a medical device. Not for decisions about patients.",
-        (
-            "303 patients of one clinic, referred for angiography in the 1980s: other people "
-            "differ, and so will the probability."
-        ),
-        "Two thirds are men; scores for women rest on few patients.",
-        f"The label says disease from a probability of {THRESHOLD:g} on, because a missed "
-            f"disease is counted as {FALSE_ALARMS} "
-        "false alarms. That is a judgement made for a demonstration; who weighs them "
-            "otherwise uses the probability.",
+        "303 patients of one clinic, referred for angiography in the 1980s: probabilities for "
+        "other populations differ.",
+        "Two thirds are men; scores for women are based on few patients.",
+        f"The label is disease from a probability of {THRESHOLD:g}, because a missed disease "
+        f"counts as {FALSE_ALARMS} false alarms. That is an assumption of this demonstration; "
+        "use the probability for other costs.",
     ),
     datasets=("heart-cleveland", "heart-cleveland-recoded", "heart-synthetic"),
     signature=Signature(
@@ -133,14 +130,14 @@ TASK = Task(
             Column(
                 name="label", datatype=Datatype.INT64, codes={0: "no disease", 1: "disease"},
                 description=(
-                    f"1 = disease, from a probability of {THRESHOLD:g} on: a miss counts as "
+                    f"1 = disease, from a probability of {THRESHOLD:g}: a miss counts as "
                     f"{FALSE_ALARMS} false alarms"
                 ),
             ),
-            Column(name="probability", datatype=Datatype.FP32, description=(
-                "probability "
-                "of disease"
-            ), minimum=0, maximum=1),
+            Column(
+                name="probability", datatype=Datatype.FP32, description="probability of disease",
+                minimum=0, maximum=1,
+            ),
         ),
     ),
     target=Classes(2),
@@ -148,6 +145,6 @@ TASK = Task(
     parameters=HeartParameters,
     candidates=candidates,
     metrics=(AUC, BRIER, LOG_LOSS, ACCURACY),
-    # the product is a probability, and AUC is blind to a wrong one that ranks right
+    # AUC does not detect a wrong probability with the right order
     selection=LOG_LOSS,
 )  # fmt: skip

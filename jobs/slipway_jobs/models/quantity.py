@@ -1,4 +1,4 @@
-"""Units that a store sells of a product on a day."""
+"""The model ``quantity``: units that a store sells of a product on a day."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -25,28 +25,26 @@ _LAST = [column.name for column in COLUMNS].index("last")
 
 
 class QuantityParameters(Parameters):
-    """Boosted trees; how many leaves a tree has is chosen by cross-validation."""
+    """Parameters of the boosted trees; cross-validation chooses the number of leaves."""
 
     folds: int = Field(default=3, ge=2, le=12)
-    """blocks of four weeks, the last ones before those held out, each forecast from what was before
-    it
-    """
+    """blocks of four weeks before the held-out ones, each forecast from all days before it"""
 
     estimate: Literal["median", "mean"] = "median"
-    """what is estimated: the median errs least in units, the mean adds up to the right total"""
+    """the estimate: the median has the least absolute error, the mean has the right total"""
 
     trees: int = Field(default=60, ge=1, le=2000)
     """trees of the boosting"""
 
     learning_rate: Annotated[float, Range(0.03, 0.3, log=True)] = Field(default=0.1, gt=0, le=1)
-    """how much each tree corrects"""
+    """learning rate of the boosting"""
 
     leaves: Annotated[int | None, Range(4, 64, log=True)] = Field(default=None, ge=2, le=255)
-    """leaves of each tree; chosen by cross-validation when not set"""
+    """leaves of each tree; chosen by cross-validation by default"""
 
 
 def candidates(parameters: QuantityParameters) -> Mapping[str, Estimator]:
-    """Boosting with small and with larger trees."""
+    """Return the boosting with small and with large trees."""
     return {
         f"boosting leaves={leaves}": WithFallback(
             HistGradientBoostingRegressor(
@@ -63,13 +61,13 @@ def candidates(parameters: QuantityParameters) -> Mapping[str, Estimator]:
 
 
 def last_value(train: Table, test: Table) -> Predictions:
-    """What the pair sold on the last day that was known; the mean of all where none was."""
+    """Return the units of each pair's last known day [rows], or the mean of all without one."""
     given = test.features[:, _LAST].astype(np.float64)
     return np.where(np.isnan(given), train.labels.mean(), given)
 
 
 def mean_of_the_pair(train: Table, test: Table) -> Predictions:
-    """What the pair sold on the average day of the training; the mean of all where it is new."""
+    """Return each pair's mean units in the training [rows], or the mean of all for a new pair."""
     names, position = np.unique(train.groups, return_inverse=True)
     means = np.bincount(position, weights=train.labels) / np.bincount(position)
     known = dict(zip(names.tolist(), means.tolist(), strict=True))
@@ -78,29 +76,19 @@ def mean_of_the_pair(train: Table, test: Table) -> Predictions:
 
 TASK = Task(
     name="quantity",
-    title="Units a store, product and day",
+    title="Units per store, product and day",
     use=(
-        "Shows how quantities are forecast: how many units a store sells of a product on a day, "
+        "Shows how quantities are forecast: the units that a store sells of a product on a day, "
         f"1 to {REACH} days ahead."
     ),
     limits=(
-        (
-            "It tells what is sold when the store is open: of days on which it is closed it "
-            "learns nothing."
-        ),
-        "What is sold is not what was wanted: where shelves are empty, it learns the emptiness.",
-        (
-            "Whether a promotion was planned in advance is not in the data; every promotion is "
-            "taken for planned."
-        ),
-        (
-            "Late corrections replace what was known: what it learns from was on some mornings "
-            "not known exactly so."
-        ),
-        (
-            "Pairs of which nothing is known of the last 28 days get a mean of others, and the "
-            "answer says so."
-        ),
+        "It forecasts sales of open stores; days on which a store is closed are not in the data.",
+        "Sales differ from demand: empty shelves reduce the forecast.",
+        "Every promotion counts as planned in advance, because the data does not record it.",
+        "Late corrections replace earlier values, so some training features were not known exactly "
+        "so on their morning.",
+        "Pairs without known sales in the last 28 days get a mean of others; the output source "
+        "states it.",
     ),
     datasets=("sales-warehouse", "sales", "sales-synthetic"),
     signature=Signature(
@@ -110,7 +98,7 @@ TASK = Task(
             Column(
                 name="source",
                 datatype=Datatype.BYTES,
-                description=f"how it was made: {', '.join(SOURCES)}",
+                description=f"origin of the quantity: {', '.join(SOURCES)}",
             ),
         ),
     ),

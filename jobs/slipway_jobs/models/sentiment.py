@@ -1,4 +1,4 @@
-"""How a text feels: rules first, then words whose weights are learnt."""
+"""The model ``sentiment``: rules first, then a regression on words."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -32,7 +32,7 @@ MACRO_F1 = Metric(
 
 
 class SentimentParameters(Parameters):
-    """Rules say the same whatever they are trained on; words learn what their raters meant."""
+    """Parameters. Rules do not depend on the training rows; the regression does."""
 
     folds: int = Field(default=3, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
@@ -41,27 +41,30 @@ class SentimentParameters(Parameters):
     """VADER's rules, or a ridge regression on the words"""
 
     ngrams: int = Field(default=1, ge=1, le=3)
-    """how many words in a row are one feature at most"""
+    """largest number of consecutive words in a feature"""
 
     alpha: float = Field(default=1.0, gt=0, le=1e4)
     """strength of the ridge regression's penalty"""
 
     features: int = Field(default=20_000, ge=100, le=200_000)
-    """how many of the commonest features are kept"""
+    """number of the most frequent features that are used"""
 
 
 _WORD = r"[a-zA-Z0-9']+|[!?]"
 
 
 class Words(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
-    """Ridge regression on tf-idf of words and marks, held within -1 and 1."""
+    """Ridge regression on tf-idf of words and marks, clipped to -1 to 1.
+
+    Inputs are texts [rows, 1], predictions [rows] FP64.
+    """
 
     def __init__(self, ngrams: int = 1, features: int = 20_000, alpha: float = 1.0) -> None:
         self.ngrams, self.features, self.alpha = ngrams, features, alpha
 
     def fit(self, x: Features, y: Labels) -> "Words":
-        # No lower case: ONNX Runtime asks the machine for a locale to do that, which a slim image
-        # does not have. And ASCII words alone, because its \\w knows no others.
+        # No lower case, because ONNX Runtime needs a locale for it, which a slim image does not
+        # have. ASCII words only, because its \\w matches no others.
         words = TfidfVectorizer(
             lowercase=False, token_pattern=_WORD, min_df=2,
             ngram_range=(1, self.ngrams), max_features=self.features,
@@ -76,7 +79,7 @@ class Words(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without 
 
 
 def candidates(parameters: SentimentParameters) -> Mapping[str, Estimator]:
-    """The kind of estimator that was asked for."""
+    """Return the chosen kind of estimator."""
     if parameters.estimator == "rules":
         return {f"VADER {vader().version}": Vader()}
     words = Words(parameters.ngrams, parameters.features, parameters.alpha)
@@ -84,7 +87,7 @@ def candidates(parameters: SentimentParameters) -> Mapping[str, Estimator]:
 
 
 def exported(estimator: Any, signature: Signature) -> Exported:
-    """Rules as their words; a regression as a graph."""
+    """Export rules as their words, and a regression as a graph."""
     return (
         vader() if isinstance(estimator, Vader) else bounded_score(estimator.pipeline_, signature)
     )
@@ -94,41 +97,32 @@ TASK = Task(
     name="sentiment",
     title="Sentiment of a text",
     use=(
-        "Shows how texts are served, and how a learnt version takes over from rules: how "
-        "pleasant an English sentence sounds."
+        "Shows how texts are served, and how a trained version replaces rules: the sentiment of "
+        "an English sentence."
     ),
     limits=(
-        "English alone; other languages come out as neutral, or by chance.",
-        (
-            "Ratings are of twenty or so people each, of tweets, reviews and editorials of 2004 "
-            "to 2013: other texts differ."
-        ),
-        (
-            "The words were rated for VADER by the people who wrote its rules, on tweets like "
-            "those in the data."
-        ),
-        (
-            "Which film reviews a sentence is from is not known, so that sentences of one may be "
-            "on both sides of the split."
-        ),
-        (
-            "A regression on words knows no order: 'not good' is 'not' and 'good'. It learns "
-            "names too, as if these were judgements."
-        ),
+        "English only; other languages are neutral or random.",
+        "Each text has some twenty ratings; the texts are tweets, reviews and editorials of 2004 "
+        "to 2013, and scores for other texts differ.",
+        "VADER's authors rated its words on tweets like those in the data.",
+        "The film review of a sentence is not recorded, so sentences of one review may be in both "
+        "parts of the split.",
+        "A regression on words ignores their order: 'not good' is 'not' and 'good'. It also "
+        "assigns a sentiment to names.",
         "Not for decisions about people.",
     ),
     datasets=("rated-texts", "sentences-synthetic"),
     signature=Signature(
         inputs=COLUMNS,
         outputs=(
-            Column(name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1, description=(
-                "how pleasant "
-                "it sounds"
-            )),
-            Column(name="label", datatype=Datatype.INT64, codes=SENTIMENTS, description=(
-                "neutral is between "
-                "-0.05 and 0.05"
-            )),
+            Column(
+                name="compound", datatype=Datatype.FP32, minimum=-1, maximum=1,
+                description="sentiment, from negative to positive",
+            ),
+            Column(
+                name="label", datatype=Datatype.INT64, codes=SENTIMENTS,
+                description="neutral is between -0.05 and 0.05",
+            ),
         ),
     ),
     target=Quantity(),

@@ -1,5 +1,6 @@
-"""Temperature from place, month and hour: a plain version and a better one, for the demonstration
-of a promotion.
+"""The model ``temperature``: temperature by place, month and hour.
+
+Its simple and its better version demonstrate a promotion.
 """
 
 from collections.abc import Mapping
@@ -26,9 +27,7 @@ _LATITUDE, _LONGITUDE, _MONTH, _HOUR = range(len(INPUTS))
 
 
 class TemperatureParameters(Parameters):
-    """The linear model adds up what place, month and hour do each; boosting learns what they do
-    together.
-    """
+    """Parameters: the linear model adds the inputs' effects, boosting learns interactions."""
 
     folds: int = Field(default=3, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
@@ -41,13 +40,13 @@ class TemperatureParameters(Parameters):
 
 
 def candidates(parameters: TemperatureParameters) -> Mapping[str, Estimator]:
-    """The kind of estimator that was asked for."""
+    """Return the chosen kind of estimator."""
     if parameters.estimator == "boosting":
         boosting = GradientBoostingRegressor(
             n_estimators=parameters.trees, max_depth=5, subsample=0.5, random_state=parameters.seed
         )
         return {f"boosting trees={parameters.trees}": boosting}
-    # Month and hour go round in circles: a coefficient for each says that without sines.
+    # Month and hour are cyclic; a coefficient for each value needs no sines.
     cycles = OneHotEncoder(categories=[np.arange(1.0, 13), np.arange(24.0)], sparse_output=False)
     place = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False))
     columns = ColumnTransformer(
@@ -63,9 +62,7 @@ _ZONES = (-66.5, -23.5, 0.0, 23.5, 66.5)
 
 
 def climatology(train: Table, test: Table) -> Predictions:
-    """The mean of the training rows of the same month in the same zone; of all of them where there
-    are none.
-    """
+    """Return the mean of the training rows of the same zone and month, or of all without such."""
     sums, counts = np.zeros((len(_ZONES) + 1, 13)), np.zeros((len(_ZONES) + 1, 13))
     where = _zone_and_month(train)
     np.add.at(sums, where, train.labels)
@@ -75,25 +72,21 @@ def climatology(train: Table, test: Table) -> Predictions:
 
 
 def _zone_and_month(table: Table) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.digitize(table.features[:, _LATITUDE], _ZONES), table.features[:, _MONTH].astype(
-        np.intp
-    )
+    month = table.features[:, _MONTH].astype(np.intp)
+    return np.digitize(table.features[:, _LATITUDE], _ZONES), month
 
 
 TASK = Task(
     name="temperature",
     title="Temperature of a place",
     use=(
-        "Shows how a quantity is predicted, and how a better version takes over: the air's "
-        "temperature by place, month and hour."
+        "Shows how a quantity is predicted, and how a better version replaces a live one: the "
+        "air's temperature by place, month and hour."
     ),
     limits=(
-        "Trained on a made-up climate: it says nothing about the weather anywhere.",
-        (
-            "It knows neither height nor weather of the day; what these do is its error, however "
-            "long it is trained."
-        ),
-        "No station is nearer to a pole than 75 degrees: beyond, it extrapolates.",
+        "Trained on a synthetic climate: it is not valid for real weather.",
+        "Height and weather are not inputs; their effects remain as an error.",
+        "Stations are between 75 degrees south and north; beyond, it extrapolates.",
     ),
     datasets=("climate-synthetic",),
     signature=Signature(
@@ -103,7 +96,7 @@ TASK = Task(
                 name="temperature",
                 datatype=Datatype.FP32,
                 unit="Cel",
-                description="of the air, expected",
+                description="expected air temperature",
             ),
         ),
     ),

@@ -1,1 +1,1 @@
-"""Whether what is asked for still looks like what was learnt from."""
+"""Drift of the inputs in production from the training inputs."""

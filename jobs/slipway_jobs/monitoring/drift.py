@@ -1,12 +1,11 @@
-"""Whether a window of inputs is distributed as the training inputs were.
+"""Tests whether a window of inputs has the distribution of the training inputs.
 
-Two questions, and only a yes to both is called drift. How large is the change: the population
-stability index, with the thresholds that credit scoring uses (Siddiqi, Credit Risk Scorecards,
-Wiley 2006: below 0.1 none, 0.1 to
-0.25 some, from 0.25 a major shift). Can chance explain it: Kolmogorov-Smirnov for numbers, for
-codes the distribution of the index itself (Yurdakul, Statistical Properties of Population Stability
-Index, 2018). A small window gives a large index by chance, a large window finds a difference that
-matters to nobody significant.
+Drift needs both a large and a significant change. Size: the population stability index with the
+thresholds of credit scoring (Siddiqi, Credit Risk Scorecards, Wiley 2006: below 0.1 none, 0.1 to
+0.25 moderate, from 0.25 major). Significance: Kolmogorov-Smirnov for numbers, and for codes the
+distribution of the index itself (Yurdakul, Statistical Properties of Population Stability Index,
+2018). A small window has a large index by chance; in a large window, an irrelevant difference is
+significant.
 """
 
 from collections.abc import Sequence
@@ -27,12 +26,12 @@ MODERATE, MAJOR = 0.1, 0.25
 MISSING_CHANGE = 0.1
 """A change of the missing rate that counts as large."""
 ALPHA = 0.01
-"""Chance of at least one false alarm in a report, over all its inputs together."""
+"""Probability of at least one false alarm in a report, over all its inputs together."""
 BINS = 10
 
 
 class ColumnDrift(BaseModel):
-    """One input, window against reference."""
+    """The finding for one input: window compared with reference."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,8 +55,9 @@ class ColumnDrift(BaseModel):
 
 
 def compare(reference: Reference, window: Floats) -> list[ColumnDrift]:
-    """``window``: [rows, columns of the reference], NaN = missing. One finding a column, in
-    order.
+    """Compare ``window`` [rows, columns of the reference] FP32, NaN for missing values.
+
+    Returns one finding per column, in order.
     """
     found = [
         _compare(known, window[:, position]) for position, known in enumerate(reference.columns)
@@ -73,10 +73,10 @@ def compare(reference: Reference, window: Floats) -> list[ColumnDrift]:
 
 
 def psi(reference: Counts, window: Counts) -> float:
-    """Population stability index of counts in the same bins: sum of (w - r) ln(w / r) over the
-    shares w and r.
+    """Return the population stability index of counts [bins] in the same bins.
 
-    Half a count is added to each bin, so that an empty one does not make the index infinite.
+    It is the sum of (w - r) ln(w / r) over the shares w and r. Half a count is added to each bin,
+    so that an empty bin does not make the index infinite.
     """
     r = (reference + 0.5) / (reference + 0.5).sum()
     w = (window + 0.5) / (window + 0.5).sum()
@@ -84,9 +84,7 @@ def psi(reference: Counts, window: Counts) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjusted p-values: all that are below alpha can be believed together (Holm, Scand. J.
-    Statist. 6, 1979).
-    """
+    """Return p-values adjusted for their number (Holm, Scand. J. Statist. 6, 1979)."""
     order = np.argsort(p)
     steps = np.asarray(p)[order] * np.arange(len(p), 0, -1)
     adjusted = np.empty(len(p))
@@ -121,8 +119,9 @@ def _compare(known: Distribution, column: Floats) -> ColumnDrift:
 
 
 def _counts(known: Distribution, values: NDArray[np.float64]) -> tuple[Counts, Counts]:
-    """Counts in the same bins: of codes each code seen on either side, of numbers the reference's
-    deciles.
+    """Return the counts of reference and window in the same bins.
+
+    Codes have one bin each; numbers have the reference's deciles.
     """
     if known.kind is Kind.CODES:
         bins = np.union1d(known.values, values)
@@ -137,11 +136,10 @@ def _counts(known: Distribution, values: NDArray[np.float64]) -> tuple[Counts, C
 
 
 def _deciles(known: Distribution) -> NDArray[np.float64]:
-    """Upper edges of all bins but the last; fewer than nine where a value is common enough for
-    several.
+    """Return the upper edges of all bins but the last.
 
-    Where the least value is, what is below it gets a bin of its own: it would else be counted as
-    that value.
+    There are fewer than nine where one value spans several deciles. If the first edge is the
+    smallest value, smaller values get their own bin; otherwise they would be counted as that value.
     """
     values, cumulative = np.asarray(known.values, dtype=np.float64), np.cumsum(known.counts)
     wanted = np.arange(1, BINS) / BINS * cumulative[-1]
@@ -154,22 +152,25 @@ def _deciles(known: Distribution) -> NDArray[np.float64]:
 
 
 def psi_p(index: float, reference: Counts, window: Counts) -> float:
-    """Yurdakul 2018: without a change the index is about (1/n + 1/m) times a chi-squared of bins -
-    1 degrees.
+    """Return the p-value of the index (Yurdakul 2018).
+
+    Without a change, the index is distributed as (1/n + 1/m) times chi-squared with bins - 1
+    degrees of freedom.
     """
     scale = 1 / reference.sum() + 1 / window.sum()
     return float(chi2.sf(index / scale, df=max(len(reference) - 1, 1)))
 
 
 def ks_p(known: Distribution, values: NDArray[np.float64]) -> float:
-    """Two-sample Kolmogorov-Smirnov test, by the effective number of rows; with ties (whole
-    numbers) it errs towards no drift.
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test.
+
+    It uses the effective number of rows. With ties (whole numbers) it is conservative.
     """
     ordered, n, m = np.sort(values), known.rows, len(values)
     reference = np.cumsum(known.counts) / n
     distance = np.abs(np.searchsorted(ordered, known.values, side="right") / m - reference).max()
     if len(known.values) < POINTS:
-        # The reference has every value it saw, so it is also known just before each of them.
+        # The reference has every value, so its distribution is exact just below each of them too.
         before = np.concatenate([[0.0], reference[:-1]])
         distance = max(
             distance, np.abs(np.searchsorted(ordered, known.values, side="left") / m - before).max()

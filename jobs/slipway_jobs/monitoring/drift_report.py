@@ -1,4 +1,4 @@
-"""What the monitor found, for people."""
+"""The drift report, as JSON and as an HTML page."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -25,7 +25,7 @@ tr.moderate .bar { background: #ef9a3c }
 
 
 class DriftReport(BaseModel):
-    """One look at one window."""
+    """The findings of one window."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
@@ -47,13 +47,13 @@ class DriftReport(BaseModel):
         return [column.name for column in self.columns if column.drifted]
 
     def html(self) -> str:
-        """A page of its own, without scripts or anything fetched."""
+        """Return a self-contained HTML page without scripts."""
         title = escape(f"{self.model}/{self.version}: {self.state}")
         order = sorted(self.columns, key=lambda column: (not column.drifted, -(column.psi or 0)))
         facts = (
             f"{self.rows} rows of {self.requests} requests from {self.since:%Y-%m-%d %H:%M} "
             f"to {self.until:%Y-%m-%d %H:%M} UTC, "
-            f"{self.unreadable} requests not readable. Reference: the training inputs of "
+            f"{self.unreadable} unreadable requests. Reference: the training inputs of "
             f"version {self.version}, {self.digest}."
         )
         return (
@@ -64,16 +64,16 @@ class DriftReport(BaseModel):
 
     def _body(self, order: Sequence[ColumnDrift]) -> str:
         if self.state == TOO_FEW:
-            return f"<p>Fewer than {self.min_rows} rows say nothing about a distribution.</p>"
+            return f"<p>The report needs at least {self.min_rows} rows.</p>"
         rule = (
             f"Drift: PSI of {MAJOR} or more, or a change of the missing rate of "
-            f"{MISSING_CHANGE:.0%} or more, and in either case "
-            f"less likely by chance than {ALPHA} over all inputs together (Holm). From "
-            f"{MODERATE} a PSI is called moderate."
+            f"{MISSING_CHANGE:.0%} or more, with a probability by "
+            f"chance below {ALPHA} over all inputs together (Holm). A PSI of "
+            f"{MODERATE} or more is moderate."
         )
         head = "".join(
             f"<th>{name}</th>"
-            for name in ("input", "PSI", "", "change", "p", "missing then → now", "p")
+            for name in ("input", "PSI", "", "change", "p", "missing reference → window", "p")
         )
         return f"<p>{escape(rule)}</p><table><tr>{head}</tr>{''.join(map(_row, order))}</table>"
 

@@ -1,4 +1,4 @@
-"""The door to the event log in PostgreSQL: requests that were answered."""
+"""Adapter of the event log in PostgreSQL: answered prediction requests."""
 
 import logging
 from collections.abc import Iterator
@@ -12,8 +12,7 @@ from slipway_jobs.postgresql import connect
 
 logger = logging.getLogger(__name__)
 
-# The newest first, so that a limit drops the oldest. Inputs of refused requests are not what the
-# model saw.
+# The newest first, so that a limit drops the oldest. Rejected requests did not reach the model.
 _REQUESTS = """
     SELECT request FROM prediction_events
     WHERE model = %s AND time >= %s AND time < %s AND status BETWEEN 200 AND 299
@@ -25,10 +24,10 @@ _REQUESTS = """
 def requests(
     url: str, model: str, since: datetime, until: datetime, limit: int
 ) -> Iterator[Iterator[str | None]]:
-    """Bodies of the model's answered requests, V2 JSON; None where the log kept none. At most the
-    newest ``limit``.
+    """Yield the bodies of the model's answered requests, V2 JSON, at most the newest ``limit``.
 
-    They are streamed: memory does not grow with the window. Raises EventLogError.
+    A body is None where the log did not store it. Rows are streamed, so memory does not grow with
+    the window. Raises EventLogError.
     """
     try:
         with connect(url) as connection, connection.cursor(name="requests") as cursor:

@@ -1,4 +1,4 @@
-"""Compare a window of requests with the training inputs of the live version, and leave a report."""
+"""The monitor: compares a window of requests with the training inputs of the live version."""
 
 import logging
 import tempfile
@@ -38,8 +38,9 @@ def monitor(
     settings: Settings,
     tracking: Tracking,
 ) -> dict[str, Any]:
-    """Write the report as a run of the experiment ``monitoring``; the result as JSON, ``state``
-    says what was found.
+    """Store the report as a run of the experiment ``monitoring``; return the result as JSON.
+
+    ``state`` is stable, drift or too few rows.
     """
     if settings.database_url is None:
         raise WrongParameter(
@@ -49,8 +50,7 @@ def monitor(
     version = tracking.aliased(model, alias)
     if version is None:
         raise NoSuchVersion(
-            f"{model}: no version is {alias}, so there is nothing to compare with; promote "
-            "one first"
+            f"{model}: no version has the alias {alias} to compare with; promote one first"
         )
     with tracking.run(EXPERIMENT, f"{model}/{version.version}", {"slipway.model": model}) as run:
         until = datetime.now(UTC)
@@ -60,7 +60,7 @@ def monitor(
         ) as bodies:
             features, read, unreadable = inputs(signature, bodies, reference.words)
         logger.info(
-            "%d rows of %d requests since %s, %d not readable",
+            "%d rows of %d requests since %s, %d unreadable",
             len(features),
             read,
             until - window,
@@ -100,10 +100,10 @@ def monitor(
 def inputs(
     signature: Signature, bodies: Iterable[str | None], words: Collection[str] = ()
 ) -> tuple[Floats, int, int]:
-    """Rows of the requests as [rows, columns of the reference], the number of requests, and how
-    many could not be read.
+    """Return the requests' rows [rows, columns of the reference], and two counts of requests.
 
-    NaN is a missing value; ``words`` are those that the reference knows.
+    The counts are all requests and the unreadable ones. NaN is a missing value; ``words`` are the
+    reference's common words.
     """
     parts: list[Floats] = []
     read = unreadable = 0
@@ -121,7 +121,7 @@ def inputs(
 def _rows(signature: Signature, body: str) -> Features:
     tensors = {tensor.name: tensor for tensor in parse_request(body.encode()).inputs}
     rows = signature.check(list(tensors.values()))
-    # None, which stands for a missing value on the wire, becomes NaN.
+    # None, JSON's null for a missing value, becomes NaN.
     kind = object if is_text(signature) else np.float32
     parts = [
         np.array(tensors[column.name].data, dtype=kind).reshape(rows, -1)
@@ -131,7 +131,7 @@ def _rows(signature: Signature, body: str) -> Features:
 
 
 def _known(version: Version, tracking: Tracking) -> tuple[Signature, Reference]:
-    """The version's signature and training distribution, from its artifact, digest-checked."""
+    """Return the version's signature and reference from its verified artifact."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, _ = fetch(version, tracking, Path(temporary))
         try:
@@ -144,5 +144,5 @@ def _known(version: Version, tracking: Tracking) -> tuple[Signature, Reference]:
 
 
 def _metric(name: str) -> str:
-    """MLflow knows no brackets in the name of a metric: ``pixels[12]`` becomes ``pixels.12``."""
+    """Return a valid MLflow metric name: ``pixels[12]`` becomes ``pixels.12``."""
     return name.replace("[", ".").replace("]", "").replace(",", ".")

@@ -1,3 +1,1 @@
-"""A small neural network over a signal: its layers, how it learns, and the classifier that is made
-of it.
-"""
+"""A small neural network for signals: layers, optimizer and classifier."""

@@ -1,4 +1,4 @@
-"""The network as a scikit-learn classifier, which draws itself into ONNX."""
+"""The network as a scikit-learn classifier with an ONNX export."""
 
 from typing import Any, Self
 
@@ -15,18 +15,17 @@ from slipway_jobs.networks.convolution import Array
 from slipway_jobs.networks.network import Network
 
 BATCH = 64
-"""Rows of one step."""
-_ASKED = 512
-"""Rows that are answered at once: their windows take some 30 MB."""
+"""Rows of one training step."""
+_CHUNK = 512
+"""Rows that are predicted at a time; their windows take some 30 MB."""
 _CHANNELS = 2
 
 
 class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Of signals [rows, samples], filled up with zeros. Each class has the same weight, however
-    rare it is.
+    """A classifier of signals [rows, samples] FP32, padded with zeros.
 
-    The same rows, parameters and seed give the same network to the last bit: one thread, and one
-    order of the rows.
+    Classes have equal weight, independent of their frequency. The same rows, parameters and seed
+    result in a bit-identical network: training uses one thread and one order of the rows.
     """
 
     def __init__(self, epochs: int = 20, width: int = 8, random_state: int = 0) -> None:
@@ -37,54 +36,51 @@ class SignalNetwork(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def fit(self, x: Floats, y: NDArray[np.int64]) -> Self:
         self.n_features_in_ = x.shape[1]
         self.classes_, labels = np.unique(y, return_inverse=True)
-        signals, weights = (
-            _channels(x),
-            compute_sample_weight("balanced", labels).astype(np.float32),
-        )
+        signals = _channels(x)
+        weights = compute_sample_weight("balanced", labels).astype(np.float32)
         random = np.random.default_rng(self.random_state)
-        network = Network.drawn(random, _CHANNELS, self.width, len(self.classes_))
+        network = Network.random(random, _CHANNELS, self.width, len(self.classes_))
         batches = -(-len(x) // BATCH)
         adam = Adam(steps=self.epochs * batches)
         with threadpool_limits(1):
             for _ in range(self.epochs):
                 for rows in np.array_split(random.permutation(len(x)), batches):
-                    _, slopes = network.slopes(signals[rows], labels[rows], weights[rows])
-                    network = Network(adam.step(network.parameters, slopes))
+                    _, gradients = network.gradients(signals[rows], labels[rows], weights[rows])
+                    network = Network(adam.step(network.parameters, gradients))
         self.network_ = network
         return self
 
     def predict_proba(self, x: Floats) -> Array:
-        """[rows, classes] in the order of ``classes_``."""
+        """Return probabilities [rows, classes] in the order of ``classes_``."""
         with threadpool_limits(1):
             parts = [
-                self.network_.probabilities(_channels(x[start : start + _ASKED]))
-                for start in range(0, len(x), _ASKED)
+                self.network_.probabilities(_channels(x[start : start + _CHUNK]))
+                for start in range(0, len(x), _CHUNK)
             ]
         return np.concatenate(parts)
 
     def predict(self, x: Floats) -> NDArray[np.int64]:
         return np.asarray(self.classes_[self.predict_proba(x).argmax(axis=1)])
 
-    def draw(self, builder: GraphBuilder, x: str) -> str:
-        """The same as ``predict_proba``, as ONNX."""
+    def to_onnx(self, builder: GraphBuilder, x: str) -> str:
+        """Add the computation of ``predict_proba`` to an ONNX graph; return its output's name."""
         there = builder("Cast", builder("Greater", x, np.asarray(0, dtype=np.float32)), to=1)
         time = builder("Mul", there, _clock(self.n_features_in_))
-        one_channel = np.asarray([0, 1, -1], dtype=np.int64)  # 0: as many rows as there are
+        one_channel = np.asarray([0, 1, -1], dtype=np.int64)  # 0 keeps the number of rows
         both = builder(
             "Concat",
             builder("Reshape", x, one_channel),
             builder("Reshape", time, one_channel),
             axis=1,
         )
-        return self.network_.draw(builder, both, _CHANNELS)
+        return self.network_.to_onnx(builder, both, _CHANNELS)
 
 
 def _channels(x: Floats) -> Array:
-    """[rows, samples, 2]: the signal, and beside each sample that there is its time.
+    """Return [rows, samples, 2] FP32: the signal, and the time of each sample that is not padding.
 
-    Without it a network that takes the largest over time knows what there is in a signal and not
-    when, and an early beat is known by when the next one comes. Source: Liu and others (2018),
-    "CoordConv".
+    Without the time channel, a network with a maximum over time has no positions, and an early beat
+    is recognized by the position of the next one. Source: Liu et al. (2018), "CoordConv".
     """
     signal = np.asarray(x, dtype=np.float32)
     return np.stack([signal, (signal > 0) * _clock(x.shape[1])], axis=2)

@@ -1,1 +1,1 @@
-"""How good a registered version is, and whether it goes live."""
+"""Evaluation of registered versions, and the promotion gate."""

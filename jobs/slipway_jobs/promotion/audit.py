@@ -1,5 +1,6 @@
-"""The gateway's audit: who moved an alias. An entry and the move are one transaction, as far as
-MLflow lets them be.
+"""The gateway's audit table: records who moved an alias, in one transaction with the move.
+
+The transaction covers PostgreSQL; MLflow's part is done before the commit.
 """
 
 import json
@@ -17,27 +18,27 @@ INSERT = (
 )
 SECONDS = 10.0
 TYPES = ("user:", "client:")
-"""Of subjects, as the gateway gives them; whoever else starts a Job is ``job:`` and a name."""
+"""Prefixes of the gateway's subjects; any other user of a Job is recorded as ``job:NAME``."""
 
 
 @contextmanager
-def noted(settings: Settings, action: str, thing: str, detail: dict[str, Any]) -> Iterator[None]:
-    """Note a change that is made in this block; it is rolled back when the block raises.
+def recorded(settings: Settings, action: str, thing: str, detail: dict[str, Any]) -> Iterator[None]:
+    """Record a change that the block makes; the entry is rolled back when the block raises.
 
-    Without ``SLIPWAY_DATABASE_URL`` there is no audit: a promotion by hand, whose record is the
-    version's tag alone. Raises Refused when PostgreSQL cannot take the entry.
+    Without ``SLIPWAY_DATABASE_URL`` there is no audit entry, only the version's tag. Raises Refused
+    when PostgreSQL cannot store the entry.
     """
     if settings.database_url is None:
         yield
         return
-    who = settings.who if settings.who.startswith(TYPES) else f"job:{settings.who}"
-    values = [who, settings.request_id or str(uuid.uuid4()), action, thing, json.dumps(detail)]
+    user = settings.user if settings.user.startswith(TYPES) else f"job:{settings.user}"
+    values = [user, settings.request_id or str(uuid.uuid4()), action, thing, json.dumps(detail)]
     try:
         connection = postgresql.connect(settings.database_url, statement_seconds=SECONDS)
         connection.execute(INSERT, values)
     except postgresql.Error as error:
         raise Refused(
-            f"the audit of {thing} cannot be written, so nothing was moved: {error}"
+            f"the audit entry of {thing} cannot be written, so nothing was moved: {error}"
         ) from error
     with connection:
         yield

@@ -1,4 +1,4 @@
-"""Score a registered version on held-out data, as it would be served."""
+"""Scores of a registered version on held-out data, computed as it is served."""
 
 import logging
 import tempfile
@@ -9,7 +9,7 @@ from typing import Any
 
 from slipway_contract.registry import ArtifactManifest, Tag
 
-from slipway_jobs.datasets.dataset_store import kept
+from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.formats.served import Served
@@ -33,7 +33,8 @@ class HeldOut:
     split: Split
 
     def score(self, version: Version, tracking: Tracking) -> dict[str, float]:
-        """The version's scores by metric: its stored model, digest-checked, on the held-out rows.
+        """Return the version's scores by metric, of its verified model file on the held-out rows.
+
         Raises WrongDigest.
         """
         outputs = served_by(version, tracking).run(self.task.feeds(self.split.test.features))
@@ -42,7 +43,7 @@ class HeldOut:
         return found
 
     def baseline(self) -> dict[str, float]:
-        """Of each metric the best that the baselines reach."""
+        """Return the best score of each metric that any baseline has."""
         metrics, split = self.task.metrics, self.split
         return strongest(
             metrics, baseline_scores(metrics, self.task.target.baselines, split.train, split.test)
@@ -50,20 +51,20 @@ class HeldOut:
 
 
 def held_out_of(task: Task, version: Version, settings: Settings, tracking: Tracking) -> HeldOut:
-    """Have the version's dataset and part it as its training did.
+    """Load the version's dataset and split it as its training did.
 
-    It is had from the store, by its digest; that of a version older than the store, from where it
-    came from. Raises WrongDigest when that is not what the version was trained on: its held-out
-    rows would not be held out.
+    The dataset is read from the dataset store by its digest, otherwise from its source. Raises
+    WrongDigest when it differs from what the version was trained on, because its held-out rows
+    would not be held out.
     """
     name, digest = version.tag(Tag.DATASET), version.tag(Tag.DATASET_DIGEST)
     if name not in DATASETS:
-        raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not in the catalogue")
-    if (table := kept(name, digest, tracking)) is None:
+        raise NoSuchVersion(f"{version}: was trained on {name!r}, which is not a declared dataset")
+    if (table := stored_table(name, digest, tracking)) is None:
         table = load(DATASETS[name], settings)
     if table.digest != digest:
         raise WrongDigest(
-            f"{version} was trained on {name} with the digest {digest}; what loads now has "
+            f"{version} was trained on {name} with the digest {digest}; its source now has "
             f"{table.digest}"
         )
     return HeldOut(task, name, digest, task.parts(table, DATASETS[name].subject))
@@ -72,7 +73,7 @@ def held_out_of(task: Task, version: Version, settings: Settings, tracking: Trac
 def evaluate(
     task: Task, version: Version, settings: Settings, tracking: Tracking
 ) -> dict[str, Any]:
-    """Score a version, and write the scores to its run and its tags; the result as JSON."""
+    """Score a version, write the scores to its run and its tags, and return the result as JSON."""
     held_out = held_out_of(task, version, settings, tracking)
     found = held_out.score(version, tracking)
     tracking.log_to(version, {f"evaluate_{name}": value for name, value in found.items()})
@@ -91,8 +92,9 @@ def evaluate(
 
 
 def served_by(version: Version, tracking: Tracking) -> Served:
-    """The version's model file, with the whole artifact checked against its digest. Raises
-    WrongDigest, NoSuchVersion.
+    """Return the version's model file from its verified artifact.
+
+    Raises WrongDigest, NoSuchVersion.
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder, manifest = fetch(version, tracking, Path(temporary))
@@ -100,8 +102,9 @@ def served_by(version: Version, tracking: Tracking) -> Served:
 
 
 def fetch(version: Version, tracking: Tracking, folder: Path) -> tuple[Path, ArtifactManifest]:
-    """The version's artifact, checked, and where it is inside the folder. Raises WrongDigest naming
-    the version.
+    """Download and verify the version's artifact; return its folder and manifest.
+
+    Raises WrongDigest with the version's name.
     """
     stored = tracking.download(version, folder)
     try:

@@ -1,6 +1,4 @@
-"""Make a version live: a gate, and then the move of an alias. Nothing else happens here; the
-controller does the rest.
-"""
+"""Promotion of a version: a gate, then the move of an alias. The controller does the rollout."""
 
 import json
 import logging
@@ -13,7 +11,7 @@ from typing import Any
 from slipway_contract.registry import Tag
 
 from slipway_jobs.errors import Refused
-from slipway_jobs.promotion.audit import noted
+from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
 from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
@@ -23,14 +21,15 @@ from slipway_jobs.tasks.task import Task
 logger = logging.getLogger(__name__)
 
 AUDIT = "slipway.promotion."
-"""Tags of a version: after the prefix the moment, as value who, why, from which version, and what
-the gate said.
+"""Prefix of a version's tags, followed by the time.
+
+The value records user, reason, previous version and gate result.
 """
 
 
 @dataclass(frozen=True)
 class PromotionRequest:
-    """What is asked for."""
+    """The parameters of a promotion."""
 
     alias: str
     metric: str | None = None
@@ -43,7 +42,7 @@ class PromotionRequest:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What the gate says, with the numbers that it rests on."""
+    """The decision of the gate, with the numbers behind it."""
 
     passed: bool
     reason: str
@@ -61,11 +60,10 @@ def promote(
     settings: Settings,
     tracking: Tracking,
 ) -> dict[str, Any]:
-    """Move the alias to the candidate when the gate lets it pass; the result as JSON, ``state``
-    says what happened.
+    """Move the alias to the candidate if the gate passes it; return the result as JSON.
 
-    promoted, unchanged (live already), passed (a dry run that would promote), refused.
-    Raises Refused when someone else moved the alias in the meantime.
+    ``state`` is promoted, unchanged (live already), passed (a dry run that would promote) or
+    refused. Raises Refused when another process moved the alias in the meantime.
     """
     live = tracking.aliased(candidate.name, request.alias)
     result: dict[str, Any] = {
@@ -84,11 +82,11 @@ def promote(
         }
         passed = True
     else:
-        verdict = compare(task, candidate, live, request, settings, tracking)
-        passed = verdict.passed
+        decision = compare(task, candidate, live, request, settings, tracking)
+        passed = decision.passed
         gate = {
             "gate": "passed" if passed else "refused",
-            **{k: v for k, v in vars(verdict).items() if k != "passed"},
+            **{k: v for k, v in vars(decision).items() if k != "passed"},
         }
     logger.info("%s", gate["reason"])
     if passed and not request.dry_run:
@@ -105,11 +103,10 @@ def compare(
     settings: Settings,
     tracking: Tracking,
 ) -> GateResult:
-    """The gate: both versions on the candidate's held-out rows, now; without a live version,
-    against the baseline.
+    """Score both versions on the candidate's held-out rows and return the gate's decision.
 
     The candidate passes when it is better by at least ``min_gain``; with 0, when it is not worse.
-    The baseline it must beat.
+    Without a live version it is compared with the baseline, and must be better.
     """
     held_out = held_out_of(task, candidate, settings, tracking)
     metric = task.metric(request.metric)
@@ -122,35 +119,27 @@ def compare(
         other, name = held_out.score(live, tracking)[metric.name], f"{live} ({request.alias})"
     gain = direction.gain(score, other)
     passed = gain >= request.min_gain and (live is not None or gain > 0)
-    needed = (
-        f"at least {request.min_gain:g} is asked for"
-        if live or request.min_gain
-        else "more than 0 is asked for"
-    )
+    bound = f"at least {request.min_gain:g}" if live or request.min_gain else "more than 0"
     reason = (
         f"{candidate} {'passes' if passed else 'is refused'}: {metric.name} {score:.4f} "
         f"against {other:.4f} of {name} "
         f"on the same {len(held_out.split.test)} held-out rows, a gain of {gain:+.4f} "
-        f"({direction}); {needed}"
+        f"({direction}); {bound} is required"
     )
     return GateResult(passed, reason, metric.name, direction, score, other, gain)
 
 
 def _warn_of_other_data(held_out: HeldOut, live: Version) -> None:
     if live.tags.get(Tag.DATASET_DIGEST) != held_out.digest:
-        # To the candidate's disadvantage only: the live version may have been trained on rows that
-        # the candidate never saw.
+        # It can only disadvantage the candidate: the live version may have been trained on rows
+        # that are held out for the candidate.
         logger.warning(
-            (
-                "%s was trained on other data than the candidate; rows held out here may have "
-                "been in it"
-            ),
-            live,
+            "%s was trained on other data, which may include the candidate's held-out rows", live
         )
 
 
 def _without_gate(candidate: Version, live: Version | None, tracking: Tracking) -> str:
-    """A rollback asks for no score, but for a whole artifact. Raises WrongDigest."""
+    """Verify the artifact of a rollback's version and return the reason. Raises WrongDigest."""
     with tempfile.TemporaryDirectory() as temporary:
         fetch(candidate, tracking, Path(temporary))
     return f"rollback to {candidate}" + (f" from {live}" if live else "")
@@ -166,19 +155,17 @@ def _move(
 ) -> None:
     now = tracking.aliased(candidate.name, request.alias)
     if (now and now.version) != (live and live.version):
-        raise Refused(
-            f"{request.alias} was moved to {now} while the gate was at work; promote again"
-        )
+        raise Refused(f"{request.alias} was moved to {now} during the evaluation; promote again")
     moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     record = {
-        "by": settings.who,
+        "by": settings.user,
         "why": request.reason or gate["reason"],
         "alias": request.alias,
         "from": live.version if live else None,
         **gate,
     }
-    # The record first: an alias that moved without a word of who and why must not be.
-    with noted(
+    # The record is written first, so that no alias moves without a record of user and reason.
+    with recorded(
         settings,
         "alias.move",
         f"registry/{candidate.name}/aliases/{request.alias}",

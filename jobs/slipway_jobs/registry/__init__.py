@@ -1,10 +1,9 @@
-"""MLflow's runs and versions; what pins and signs an artifact."""
+"""MLflow runs and versions; digests and signatures of artifacts."""
 
 import os
 
-# Before any module here imports MLflow: a client that reports its use to a third party is nobody's
-# choice here.
+# Set before any module here imports MLflow, which otherwise sends usage reports to a third party.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that restarts is waited for, for about a minute; MLflow's own seven attempts take more
-# than four.
+# Five retries bridge a server restart of about a minute; MLflow's default of seven takes more than
+# four minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")

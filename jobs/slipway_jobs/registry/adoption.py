@@ -1,8 +1,7 @@
-"""Make a version servable that someone logged by hand with ``mlflow.onnx.log_model``: it has no
-signature and no digest.
+"""Adoption of versions that were logged with ``mlflow.onnx.log_model``, without a digest.
 
-Trust on first use: what lies in the store now is what the version is from now on. What was logged
-stays as it is; the artifact that is served is written beside it, and the version's tags lead to it.
+Trust on first use: the content of the store at this moment is pinned. The logged model stays
+unchanged; the artifact that is served is written beside it, and a tag of the version names it.
 """
 
 import json
@@ -49,16 +48,14 @@ EXPERIMENT = "adoption"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 _TRIALS = (2, 3)
-"""Numbers of rows that a graph is tried with: the first dimension of an output that follows them is
-the rows.
-"""
+"""Numbers of rows of the trial runs: an output whose first dimension equals them is per row."""
 
 
 def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Pin the version; the result as JSON, ``state`` is adopted, or unchanged when it has a digest
-    already.
+    """Pin the version and return the result as JSON.
 
-    Raises Refused when it cannot be served as it is; the sentence says what to log instead.
+    ``state`` is adopted, or unchanged when the version has a digest already. Raises Refused when it
+    cannot be served; the reason names what to log instead.
     """
     result = {"model": version.name, "version": version.version}
     if Tag.DIGEST in version.tags:
@@ -71,7 +68,7 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
     tags = {
         "slipway.model": version.name,
         "slipway.adopted.version": version.version,
-        "slipway.adopted.by": settings.who,
+        "slipway.adopted.by": settings.user,
     }
     with (
         tempfile.TemporaryDirectory() as temporary,
@@ -86,8 +83,8 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
             tracking.upload(model_id, folder / "artifact")
             artifact.check(tracking.download(model_id, folder / "stored"), manifest.digest)
         if Tag.DIGEST in tracking.version(version.name, version.version).tags:
-            raise Refused(f"{version} was pinned by someone else in the meantime")
-        # The digest last: with it, the version counts as pinned.
+            raise Refused(f"{version} was pinned by another process in the meantime")
+        # The digest is written last: it marks the version as pinned.
         form = ArtifactFormat.ONNX.value
         tags = {
             Tag.FORMAT: form,
@@ -100,9 +97,7 @@ def adopt(version: Version, settings: Settings, tracking: Tracking) -> dict[str,
 
 
 def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> ArtifactManifest:
-    """Write the artifact of what was logged into the folder: the graph in one file, and what can be
-    known of it.
-    """
+    """Write the artifact of the logged model into the folder and return its manifest."""
     graph = read(logged_onnx(logged))
     inputs = inputs_of(graph)
     row = example_row(logged_example(logged), inputs)
@@ -114,7 +109,7 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
         [{each.column.name: _plain(row[each.column.name], each) for each in inputs}]
     )
     provenance = {
-        "adoptedBy": settings.who,
+        "adoptedBy": settings.user,
         **({"runId": version.run_id} if version.run_id else {}),
     }
     files = {
@@ -123,17 +118,17 @@ def derive(logged: Path, folder: Path, version: Version, settings: Settings) -> 
         CARD_FILE: card(version, signature, left_out).encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
-    return artifact.seal(folder, files, ArtifactFormat.ONNX)
+    return artifact.write(folder, files, ArtifactFormat.ONNX)
 
 
 def understand(
     graph: Graph, inputs: list[GraphInput], row: Arrays, wanted: Sequence[str] | None = None
 ) -> tuple[Graph, Signature]:
-    """The signature by trial with two numbers of rows, and the graph that declares its outputs:
-    those ``wanted``, else all.
+    """Derive the signature by trial with two numbers of rows.
 
-    Left out is what is no tensor and, unless wanted, what does not depend on the rows, as names of
-    classes. Raises Refused.
+    Returns it with the graph that declares its outputs: those ``wanted``, otherwise all. Outputs
+    that are no tensors are left out, and, unless wanted, those that do not depend on the rows, such
+    as names of classes. Raises Refused.
     """
     graph, classes = without_zip_maps(graph)
     few, more = _trials(graph, row)
@@ -148,15 +143,13 @@ def understand(
         output_column(name, more[name], _TRIALS[1], classes.get(name, ())) for name in names
     )
     if not columns:
-        raise Refused("the graph gives no tensor that V2 knows")
+        raise Refused("the graph has no output with a datatype of V2")
     for column in columns:
-        if (
-            shape := output_column(column.name, few[column.name], _TRIALS[0]).shape
-        ) != column.shape:
+        shape = output_column(column.name, few[column.name], _TRIALS[0]).shape
+        if shape != column.shape:
             raise Refused(
                 f"output {column.name!r} of a row has the shape {list(shape)} or "
-                f"{list(column.shape)} by the number of rows: "
-                "rows must stand alone"
+                f"{list(column.shape)}, depending on the number of rows: rows must be independent"
             )
     scalars: dict[str, tuple[int, ...]] = {
         each.name: more[each.name].shape[1:] for each in columns if not each.shape
@@ -166,7 +159,7 @@ def understand(
 
 
 def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """The outputs for ``row`` repeated, once for each of the numbers of rows. Raises Refused."""
+    """Return the outputs for ``row`` repeated, once for each number of rows. Raises Refused."""
     try:
         run = load_onnx(graph.SerializeToString())
         few, more = (
@@ -175,17 +168,14 @@ def _trials(graph: Graph, row: Arrays) -> tuple[Mapping[str, Any], Mapping[str, 
         )
     except Exception as error:  # ONNX Runtime's and protobuf's exceptions have no base of their own
         raise Refused(
-            "the graph does not answer an example: log it with an input_example that it "
-            "answers, or register it with --example: "
-            f"{explain(error)}"
+            "the graph fails on the example: log it with an input_example that it accepts, or "
+            f"register it with --example: {explain(error)}"
         ) from error
     return few, more
 
 
 def example_row(example: object, inputs: list[GraphInput]) -> Arrays:
-    """One row in the graph's shapes: of the logged example where it fits, else zeros and empty
-    strings.
-    """
+    """Return one row in the graph's shapes: of the logged example, or zeros and empty strings."""
     try:
         return {
             each.column.name: _first(_part(example, each.column.name, inputs), each)
@@ -208,7 +198,7 @@ def _part(example: Any, name: str, inputs: list[GraphInput]) -> Any:
 def _first(values: Any, each: GraphInput) -> np.ndarray[Any, Any]:
     given = np.asarray(values).reshape(-1, *each.dimensions)[[0]]
     if given.dtype.kind == "f" and not np.isfinite(given).all():
-        raise ValueError("the signature that is found by trial allows no missing values")
+        raise ValueError("a signature derived by trial allows no missing values")
     if each.dtype.kind == "O" and not all(
         isinstance(value, str) for value in given.reshape(-1).tolist()
     ):
@@ -226,28 +216,19 @@ def _plain(row: np.ndarray[Any, Any], each: GraphInput) -> Any:
 
 
 def card(version: Version, signature: Signature, left_out: Sequence[str]) -> str:
-    """Markdown. ``left_out`` are outputs of the graph that are not served."""
+    """Return the model card as Markdown. ``left_out`` are outputs that are not served."""
     lines = [
         f"# {version.name}, version {version.version}",
         "",
-        (
-            "Logged by hand and adopted as it was found. What it was trained on, how good it is "
-            "and what it is for is not recorded."
-        ),
-        *(
-            "",
-            "## Inputs",
-            *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.inputs),
-        ),
-        *(
-            "",
-            "## Outputs",
-            *(f"- {c.name}: {c.datatype} {list(c.shape)} a row" for c in signature.outputs),
-        ),
-        *(
-            f"- {name}: left out, because it is no tensor or does not depend on the rows"
-            for name in left_out
-        ),
+        "Logged manually and adopted unchanged. Training data, scores and intended use are not "
+        "recorded.",
+        "",
+        "## Inputs",
+        *(f"- {c.name}: {c.datatype} {list(c.shape)} per row" for c in signature.inputs),
+        "",
+        "## Outputs",
+        *(f"- {c.name}: {c.datatype} {list(c.shape)} per row" for c in signature.outputs),
+        *(f"- {name}: not served; it is no tensor or not per row" for name in left_out),
         "",
     ]
     return "\n".join(lines)

@@ -1,6 +1,4 @@
-"""The folder that is a model version: written with a manifest that lists every other file, and
-checked by it.
-"""
+"""The folder of a model version, with a manifest that lists every other file."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,8 +17,8 @@ from slipway_contract.registry import (
 from slipway_jobs.errors import WrongDigest
 
 
-def seal(folder: Path, files: Mapping[str, bytes], form: ArtifactFormat) -> ArtifactManifest:
-    """Add the files to the folder, and a manifest of all that is in it then."""
+def write(folder: Path, files: Mapping[str, bytes], form: ArtifactFormat) -> ArtifactManifest:
+    """Write the files into the folder, then a manifest of all its files."""
     for name, content in files.items():
         (folder / name).write_bytes(content)
     manifest = ArtifactManifest(
@@ -31,7 +29,7 @@ def seal(folder: Path, files: Mapping[str, bytes], form: ArtifactFormat) -> Arti
 
 
 def check(folder: Path, digest: str) -> ArtifactManifest:
-    """Raise WrongDigest unless the folder is, byte for byte, the artifact of that digest."""
+    """Raise WrongDigest unless the folder is, byte for byte, the artifact with that digest."""
     try:
         content = (folder / MANIFEST_FILE).read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What MLflow wants of a model in its store: the folder with ``MLmodel``, written and read."""
+"""MLflow's model folder with ``MLmodel``: written for trained models, read for adopted ones."""
 
 from importlib import metadata
 from pathlib import Path
@@ -28,11 +28,11 @@ _DTYPES: dict[Datatype, np.dtype[Any]] = {
 
 
 def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
-    """The model file, and MLflow's own files beside it."""
+    """Write the model file and MLflow's own files into the folder."""
     if isinstance(exported, RuleSet):
         folder.mkdir()
         (folder / ArtifactFormat.RULES.file).write_text(exported.model_dump_json())
-        # No flavour: nothing of MLflow's runs rules; it shows the signature.
+        # No flavour, because MLflow cannot run rules; it shows the signature.
         Model(
             run_id=run.id, model_id=model_id, model_uuid=model_id, signature=_signature(signature)
         ).save(folder / "MLmodel")
@@ -41,10 +41,8 @@ def save(exported: "Exported", folder: Path, signature: Signature, run: Run, mod
 
 
 def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
-    """What ``mlflow.onnx.load_model`` and pyfunc read: the graph as ``model.onnx``, and MLflow's
-    own files.
-    """
-    import mlflow.onnx  # onnx is a second of start-up that only training needs
+    """Write ``model.onnx`` and the files that ``mlflow.onnx.load_model`` and pyfunc read."""
+    import mlflow.onnx  # takes a second to import; only training needs it
 
     mlflow.onnx.save_model(
         model,
@@ -60,13 +58,14 @@ def _save_onnx(model: "Graph", folder: Path, signature: Signature, run: Run, mod
 
 
 def logged_onnx(folder: Path) -> Path:
-    """The graph in a folder that ``mlflow.onnx.log_model`` wrote. Raises Refused when it is a model
-    of another kind.
+    """Return the path of the graph in a folder that ``mlflow.onnx.log_model`` wrote.
+
+    Raises Refused when it is a model of another kind.
     """
     try:
         flavors = Model.load(str(folder)).flavors
     except MlflowException as error:
-        raise Refused(f"what was logged is no MLflow model: {error}") from error
+        raise Refused(f"the logged folder is not an MLflow model: {error}") from error
     if "onnx" not in flavors:
         kinds = ", ".join(sorted(flavors.keys() - {"python_function"})) or "code"
         raise Refused(
@@ -75,14 +74,12 @@ def logged_onnx(folder: Path) -> Path:
         )
     path = (folder / str(flavors["onnx"].get("data", "model.onnx"))).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise Refused("its MLmodel names a graph that is not there")
+        raise Refused("its MLmodel names a graph file that does not exist")
     return path
 
 
 def logged_example(folder: Path) -> Any:
-    """The input example that was logged with it: an array, a data frame, a dictionary; None when
-    there is none.
-    """
+    """Return the logged input example (array, data frame or dictionary), or None."""
     try:
         return Model.load(str(folder)).load_input_example(str(folder))
     except (MlflowException, OSError, ValueError):

@@ -1,6 +1,4 @@
-"""The door to OpenSSF model signing: whoever has the key vouches for an artifact's manifest, and so
-for all that it lists.
-"""
+"""Adapter of OpenSSF model signing: signs the manifest of an artifact, which lists every file."""
 
 import json
 import logging
@@ -19,11 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
-    """Sign the sealed artifact in the folder as a version of the registered model ``name``; tags
-    that tell by which key.
+    """Sign the artifact in the folder as the registered model ``name`` and return the signer's tag.
 
-    ``key`` is a PEM file with the private key of the elliptic curve P-256, P-384 or P-521; None:
-    nothing is signed. Raises WrongParameter, Refused.
+    ``key`` is a PEM file with a private key on the elliptic curve P-256, P-384 or P-521. None signs
+    nothing. Raises WrongParameter, Refused.
     """
     if key is None:
         logger.warning("the artifact is not signed: SLIPWAY_SIGNING_KEY is not set")
@@ -32,18 +29,12 @@ def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
         raise Refused(
             f"{name!r} is not a name that can be served, so nothing is signed for it; {NAME_RULE}"
         )
-    from model_signing import (
-        signing,
-    )  # a second, and a hundred packages, that only those who sign need
+    from model_signing import signing  # takes a second to import; only signing needs it
 
     try:
         signer = signing.Config().use_elliptic_key_signer(private_key=key)  # type: ignore[no-untyped-call]
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ):  # nothing of what was read goes into the message
+    except (OSError, ValueError, TypeError, AttributeError):
+        # The error's text is left out, because it may contain parts of the key.
         raise WrongParameter(
             f"SLIPWAY_SIGNING_KEY: {key} is not a readable PEM file with a private key on "
             "P-256, P-384 or P-521"
@@ -58,10 +49,9 @@ def sign(folder: Path, name: str, key: Path | None) -> dict[str, str]:
 
 
 def sign_version(version: Version, settings: Settings, tracking: Tracking) -> dict[str, Any]:
-    """Sign a registered version, one of before there were signatures or one that an old key has
-    signed; the result as JSON.
+    """Sign a registered version, also one with an old key's signature; return the result as JSON.
 
-    What is signed are the bytes that the version's digest pins. Raises WrongParameter, WrongDigest,
+    The signed bytes are those that the version's digest pins. Raises WrongParameter, WrongDigest,
     NoSuchVersion.
     """
     if settings.signing_key is None:

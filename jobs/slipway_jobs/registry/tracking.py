@@ -1,4 +1,4 @@
-"""The door to MLflow: runs, logged models, registered versions, aliases."""
+"""Client of MLflow: runs, logged models, registered versions, aliases."""
 
 import logging
 import time
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version as the registry has it."""
+    """A registered version with its tags."""
 
     name: str
     version: str
@@ -32,14 +32,14 @@ class Version:
 
     @property
     def digest(self) -> str:
-        """Digest of its artifact. Raises NoSuchVersion when training did not write one."""
+        """Digest of its artifact. Raises NoSuchVersion when it has none."""
         return self.tag(Tag.DIGEST)
 
     def tag(self, key: str) -> str:
         if key not in self.tags:
             raise NoSuchVersion(
                 f"{self}: has no tag {key}; Slipway's training writes it, so train or import "
-                "the version anew"
+                "the version again"
             )
         return self.tags[key]
 
@@ -48,7 +48,7 @@ class Version:
 
 
 class Run:
-    """A run that is under way."""
+    """A run in progress."""
 
     def __init__(self, client: MlflowClient, run_id: str, experiment_id: str) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class Run:
         tags: Mapping[str, str] | None = None,
         step: int = 0,
     ) -> None:
-        """``step`` is that of the metrics."""
+        """Add parameters, metrics of ``step`` and tags to the run."""
         now = int(time.time() * 1000)
         self._client.log_batch(
             self.id,
@@ -75,8 +75,9 @@ class Run:
         )
 
     def log_dataset(self, dataset: Dataset, digest: str, context: str) -> None:
-        """As an input of the run. MLflow keeps 36 characters of a digest; the whole one is in the
-        tags.
+        """Add a dataset as an input of the run.
+
+        MLflow stores 36 characters of a digest; a tag has the complete one.
         """
         short = digest.removeprefix("sha256:")[:36]
         logged = LoggedDataset(
@@ -91,13 +92,14 @@ class Run:
             self._client.log_text(self.id, text, name)
 
     def upload(self, path: Path) -> None:
-        """The file as an artifact of the run."""
+        """Store the file as an artifact of the run."""
         self._client.log_artifact(self.id, str(path))
 
 
 class Tracking:
-    """An MLflow tracking server with its registry. Every call blocks; MLflow repeats those that
-    fail on the way.
+    """An MLflow tracking server with its registry.
+
+    Every call blocks; MLflow retries transport errors.
     """
 
     def __init__(self, uri: str) -> None:
@@ -106,18 +108,16 @@ class Tracking:
 
     @contextmanager
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-        """A run of the experiment; FAILED when the block raises, KILLED when it is interrupted."""
+        """Start a run of the experiment; it ends as FINISHED, FAILED or KILLED with the block."""
         with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
             yield run
 
     def resumed(
         self, experiment: str, name: str, tags: Mapping[str, str], parent: Run | None = None
     ) -> Run:
-        """The run that bears these tags, running again; a new one, below ``parent``, when there is
-        none.
-        """
+        """Resume the run with these tags, or start one below ``parent`` when there is none."""
         experiment_id = self._experiment(experiment)
-        found = self._client.search_runs([experiment_id], _bearing(tags), max_results=1)
+        found = self._client.search_runs([experiment_id], _with_tags(tags), max_results=1)
         if not found:
             above = {"mlflow.parentRunId": parent.id} if parent else {}
             return self._start(experiment_id, name, {**tags, **above})
@@ -131,7 +131,7 @@ class Tracking:
 
     @contextmanager
     def ended(self, run: Run) -> Iterator[Run]:
-        """The run ends with the block."""
+        """End the run with the block: FINISHED, FAILED or KILLED."""
         try:
             yield run
         except Exception:
@@ -148,7 +148,7 @@ class Tracking:
         try:
             return str(self._client.create_experiment(name))
         except RestException as error:
-            # Another Job made it in the meantime.
+            # Another Job has created it in the meantime.
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS) or not (
                 found := self._client.get_experiment_by_name(name)
             ):
@@ -156,7 +156,7 @@ class Tracking:
             return str(found.experiment_id)
 
     def finished_run(self, experiment: str, tags: Mapping[str, str]) -> str | None:
-        """The oldest run that ended well and has these tags."""
+        """Return the id of the oldest finished run with these tags."""
         if (found := self._client.get_experiment_by_name(experiment)) is None:
             return None
         wanted = [f"tags.`{key}` = '{value}'" for key, value in tags.items()] + [
@@ -171,7 +171,7 @@ class Tracking:
         return str(runs[0].info.run_id) if runs else None
 
     def download_file(self, run_id: str, name: str, folder: Path) -> Path:
-        """A run's artifact, inside the folder. Raises NoSuchVersion when it cannot be read."""
+        """Download a run's artifact into the folder. Raises NoSuchVersion if unreadable."""
         try:
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
         except (MlflowException, OSError) as error:
@@ -187,7 +187,7 @@ class Tracking:
         tags: Mapping[str, str],
         form: ArtifactFormat = ArtifactFormat.ONNX,
     ) -> Iterator[str]:
-        """A model of the run, by its id; READY when the block ends, FAILED when it raises."""
+        """Create a logged model of the run and yield its id; it ends as READY or FAILED."""
         model = self._client.create_logged_model(
             run.experiment_id, name, source_run_id=run.id, tags=dict(tags), model_type=form.value
         )
@@ -204,22 +204,21 @@ class Tracking:
         self._client.log_model_artifacts(model_id, str(folder))
 
     def attach(self, version: Version, path: Path) -> None:
-        """Store a file beside those of the version's artifact, in place of one of that name. Raises
-        NoSuchVersion.
+        """Store a file with the version's artifact, replacing one of that name.
+
+        Raises NoSuchVersion.
         """
         found = self._client.get_model_version(version.name, version.version)
         source = version.tags.get(Tag.ARTIFACT, found.source or "")
         if not source.startswith("models:/m-"):
             raise NoSuchVersion(
-                f"{version}: its artifact at {source} is not a logged model's, so nothing "
-                "can be stored with it"
+                f"{version}: its artifact at {source} belongs to no logged model, so "
+                "nothing can be stored with it"
             )
         self._client.log_model_artifact(source.removeprefix("models:/"), str(path))
 
     def download(self, source: Version | str, folder: Path) -> Path:
-        """The artifact of a version, or of a logged model by its id; where it is then, inside the
-        folder.
-        """
+        """Download the artifact of a version or of a logged model's id; return its path."""
         try:
             if isinstance(source, str):
                 uri = self._client.get_logged_model(source).artifact_location
@@ -242,13 +241,13 @@ class Tracking:
     def register(
         self, name: str, model_id: str, run: Run, tags: Mapping[str, str], description: str
     ) -> Version:
-        """A new version with all its tags at once: it is never seen without them."""
+        """Create a version together with all its tags, so that it is never visible without them."""
         try:
             self._client.create_registered_model(name)
         except RestException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
-        made = self._client.create_model_version(
+        created = self._client.create_model_version(
             name,
             f"models:/{model_id}",
             run.id,
@@ -256,28 +255,26 @@ class Tracking:
             description=description,
             model_id=model_id,
         )
-        return Version(name, str(made.version), run.id, dict(tags))
+        return Version(name, str(created.version), run.id, dict(tags))
 
     def version(self, name: str, version: str) -> Version:
-        """Raises NoSuchVersion."""
+        """Return the version with its tags. Raises NoSuchVersion."""
         try:
             return _version(self._client.get_model_version(name, version))
         except RestException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise
-            raise NoSuchVersion(
-                f"{name}/{version}: there is no such version in the registry"
-            ) from None
+            raise NoSuchVersion(f"{name}/{version}: the registry has no such version") from None
 
     def tagged(self, name: str, tags: Mapping[str, str]) -> Version | None:
-        """The newest version that bears these tags; None when there is none."""
+        """Return the newest version with these tags; None when there is none."""
         found = self._client.search_model_versions(
-            f"name = '{name}' and {_bearing(tags)}", max_results=1
+            f"name = '{name}' and {_with_tags(tags)}", max_results=1
         )
         return _version(found[0]) if found else None
 
     def aliased(self, name: str, alias: str) -> Version | None:
-        """The version that the alias points to; None when there is none."""
+        """Return the version that the alias points to; None when there is none."""
         try:
             found = self._client.get_registered_model(name).aliases.get(alias)
         except RestException as error:
@@ -287,7 +284,7 @@ class Tracking:
         return None if found is None else self.version(name, str(found))
 
     def point(self, name: str, alias: str, version: Version) -> None:
-        """Move the alias."""
+        """Move the alias to the version."""
         self._client.set_registered_model_alias(name, alias, version.version)
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
@@ -295,15 +292,15 @@ class Tracking:
             self._client.set_model_version_tag(version.name, version.version, key, value)
 
     def log_to(self, version: Version, metrics: Mapping[str, float]) -> None:
-        """Add metrics to the run that made the version."""
+        """Add metrics to the version's run."""
         Run(self._client, version.run_id, "").log(metrics=metrics)
 
     def metrics(self, version: Version) -> dict[str, float]:
-        """Those of the run that made the version."""
+        """Return the metrics of the version's run."""
         return dict(self._client.get_run(version.run_id).data.metrics)
 
 
-def _bearing(tags: Mapping[str, str]) -> str:
+def _with_tags(tags: Mapping[str, str]) -> str:
     return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 

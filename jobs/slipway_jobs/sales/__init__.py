@@ -1,3 +1,1 @@
-"""Sales per store, product and day: from raw files to what a model of quantities knows on a
-morning.
-"""
+"""Sales per store, product and day: raw files, the warehouse, and features for forecasts."""

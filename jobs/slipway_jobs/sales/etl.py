@@ -1,4 +1,4 @@
-"""Raw sales into the warehouse, and from there what is known of the days to come."""
+"""The Job ``etl``: loads raw sales into the warehouse and computes features for the next days."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -22,26 +22,26 @@ from slipway_jobs.settings import Settings
 logger = logging.getLogger(__name__)
 
 FILE = "sales.csv"
-"""In the mirror folder."""
+"""File name in the mirror folder."""
 SHOWN = 20
-"""Rejected rows that are told one by one; the others are counted."""
+"""Number of rejected rows that are listed; all are counted."""
 
 
 @dataclass(frozen=True)
 class EtlOptions:
-    """What is asked for."""
+    """The parameters of the Job."""
 
     file: Path | None = None
-    """Raw sales; when None, ``sales.csv`` of the mirror, and without one generated sales."""
+    """Raw sales; None uses ``sales.csv`` of the mirror, otherwise generated sales."""
     time_zone: str = "UTC"
-    """Where the stores are: when it is tomorrow."""
+    """Time zone of the stores; it defines the current day."""
     max_rejected: float = 0.01
-    """Share of the rows beyond which nothing is taken."""
+    """Largest share of rejected rows; above it, nothing is loaded."""
     replace: bool = False
-    """Forget what is in the warehouse first."""
+    """Delete the warehouse's rows first."""
 
     def today(self) -> date:
-        """Raises WrongParameter."""
+        """Return the current day in the stores' time zone. Raises WrongParameter."""
         try:
             return datetime.now(ZoneInfo(self.time_zone)).date()
         except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -52,8 +52,8 @@ class EtlOptions:
 
 
 @dataclass
-class _Sieve:
-    """Lets rows through that fit, and keeps count of the others."""
+class _RowFilter:
+    """Passes valid rows, and counts and lists the others."""
 
     today: date
     rejected: int = 0
@@ -65,7 +65,7 @@ class _Sieve:
                 row = Rejected(
                     row.line,
                     "units",
-                    f"{row.day} is not over, so nobody knows them; leave them empty for a plan",
+                    f"{row.day} is not over, so they are unknown; leave them empty for a plan",
                 )
             if isinstance(row, Sale):
                 yield row
@@ -73,14 +73,14 @@ class _Sieve:
             self.rejected += 1
             if len(self.first) < SHOWN:
                 self.first.append(str(row))
-                logger.warning("left out: %s", row)
+                logger.warning("rejected: %s", row)
 
 
 def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
-    """Bring the warehouse up to date; the result as JSON. The same again changes nothing.
+    """Load raw sales, compute the features, and return the result as JSON. The Job is idempotent.
 
-    Raises Refused when too many rows do not fit, or when generated sales would be mixed with
-    others; then nothing is changed.
+    Raises Refused when too many rows are invalid, or when generated sales would be mixed with
+    others; then nothing changes.
     """
     if settings.database_url is None:
         raise WrongParameter(
@@ -90,36 +90,37 @@ def etl(request: EtlOptions, settings: Settings) -> dict[str, Any]:
     today = request.today()
     path = request.file or _mirrored(settings)
     synthetic, source = path is None, str(path or f"slipway_jobs.sales.synthetic, seed {SEED}")
-    sieve = _Sieve(today)
-    with warehouse(settings.database_url) as house, _rows(path, today) as rows:
-        house.prepare()
+    row_filter = _RowFilter(today)
+    with warehouse(settings.database_url) as db, _rows(path, today) as rows:
+        db.prepare()
         if request.replace:
-            house.clear()
-        _check_kind(house.holds_synthetic(), synthetic)
-        taken = house.stage(sieve(rows))
-        _check_rejected(sieve, taken, request.max_rejected, source)
-        written, newest = house.write(), house.newest()
-        house.record(source, synthetic, written, sieve.rejected, newest)
-        published = publish(house, newest, synthetic) if newest else None
+            db.clear()
+        _check_kind(db.is_synthetic(), synthetic)
+        taken = db.stage(row_filter(rows))
+        _check_rejected(row_filter, taken, request.max_rejected, source)
+        written, newest = db.write(), db.newest()
+        db.record(source, synthetic, written, row_filter.rejected, newest)
+        published = publish(db, newest, synthetic) if newest else None
     return {
         "state": "loaded", "source": source, "synthetic": synthetic, "timeZone": request.time_zone,
-        "rows": taken + sieve.rejected,
-        **vars(written), "rejected": sieve.rejected, "rejections": sieve.first,
+        "rows": taken + row_filter.rejected,
+        **vars(written), "rejected": row_filter.rejected, "rejections": row_filter.first,
         "newest": newest and newest.isoformat(), "ageDays": newest and (today - newest).days,
         "features": published,
     }  # fmt: skip
 
 
-def publish(house: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
-    """What is known on the morning after ``newest`` of each pair for the days that follow, and of
-    pairs that nobody knows.
+def publish(db: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
+    """Compute the features of the morning after ``newest`` for the next days, and store them.
+
+    They cover all pairs, and unknown pairs by wildcards.
     """
     morning = newest + timedelta(days=1)
     last = newest + timedelta(days=REACH)
-    sales = house.sales(morning - timedelta(days=WINDOW), last)
+    sales = db.sales(morning - timedelta(days=WINDOW), last)
     entities = _entities(sales)
     days = np.arange(np.datetime64(morning), np.datetime64(last) + 1)
-    asked = FeatureRequest(
+    requested = FeatureRequest(
         store=np.tile([store for (store, _), _ in entities], len(days)),
         product=np.tile([name for (_, name), _ in entities], len(days)),
         day=np.repeat(days, len(entities)),
@@ -129,19 +130,17 @@ def publish(house: Warehouse, newest: date, synthetic: bool) -> dict[str, Any]:
         LOOKUP.features, [column.name for column in COLUMNS], newest, morning, last, synthetic
     )
     rows = ((day, entity, rank) for day, (entity, rank) in product(days.astype(date), entities))
-    house.replace_features(about, rows, features(sales, asked))
+    db.replace_features(about, rows, features(sales, requested))
     return {
         "name": about.name,
         "from": morning.isoformat(),
         "to": last.isoformat(),
-        "rows": len(asked),
+        "rows": len(requested),
     }
 
 
 def _entities(sales: Sales) -> list[tuple[tuple[str, str], int]]:
-    """Values of the keys and rank: pairs, then a product anywhere, anything in a store, anything
-    anywhere.
-    """
+    """Return keys with their rank: pairs, then (any, product), (store, any), (any, any)."""
     pairs = sorted(set(zip(sales.store.tolist(), sales.product.tolist(), strict=True)))
     products = [(ANY, name) for name in sorted({name for _, name in pairs})]
     stores = [(name, ANY) for name in sorted({name for name, _ in pairs})]
@@ -156,7 +155,7 @@ def _mirrored(settings: Settings) -> Path | None:
 
 @contextmanager
 def _rows(path: Path | None, today: date) -> Iterator[Iterable[Sale | Rejected]]:
-    """Raises Unavailable."""
+    """Open the rows of the file, or generate rows. Raises Unavailable."""
     if path is None:
         yield synthetic_rows(today - timedelta(days=1))
         return
@@ -168,23 +167,23 @@ def _rows(path: Path | None, today: date) -> Iterator[Iterable[Sale | Rejected]]
         yield read_rows(file, str(path))
 
 
-def _check_kind(there: bool | None, synthetic: bool) -> None:
-    if there is not None and there != synthetic:
+def _check_kind(existing: bool | None, synthetic: bool) -> None:
+    if existing is not None and existing != synthetic:
         kinds = ("real", "generated") if synthetic else ("generated", "real")
         raise Refused(
-            f"the warehouse holds {kinds[0]} sales, and these are {kinds[1]}; --replace "
-            "forgets the former"
+            f"the warehouse has {kinds[0]} sales, and these are {kinds[1]}; set --replace to "
+            "delete the former"
         )
 
 
-def _check_rejected(sieve: _Sieve, taken: int, allowed: float, source: str) -> None:
+def _check_rejected(row_filter: _RowFilter, taken: int, allowed: float, source: str) -> None:
     if not taken:
         raise Refused(
-            f"{source}: no row fits; the first: {'; '.join(sieve.first[:3]) or 'there is none'}"
+            f"{source}: has no valid row; the first: {'; '.join(row_filter.first[:3]) or 'none'}"
         )
-    if (share := sieve.rejected / (taken + sieve.rejected)) > allowed:
-        first = "; ".join(sieve.first[:3])
+    if (share := row_filter.rejected / (taken + row_filter.rejected)) > allowed:
+        first = "; ".join(row_filter.first[:3])
         raise Refused(
-            f"{source}: {share:.1%} of the rows do not fit, and --max-rejected is "
+            f"{source}: {share:.1%} of the rows are invalid, and --max-rejected is "
             f"{allowed:.1%}; the first: {first}"
         )

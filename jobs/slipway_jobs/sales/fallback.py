@@ -1,4 +1,4 @@
-"""A regressor for pairs that are known, and a mean that says what it is for those that are not."""
+"""A regressor for pairs with known sales, and means of others for pairs without."""
 
 from typing import Any, Self
 
@@ -13,17 +13,18 @@ from slipway_jobs.sales.features import COLUMNS
 MODEL = "model"
 NOTHING = "nothing known"
 MEANS = ("product_mean", "store_mean", "overall_mean")
-"""Features that stand in, the first that is there."""
+"""Features that replace the prediction; the first known one is used."""
 SOURCES = (MODEL, *(name.replace("_", " ") for name in MEANS), NOTHING)
-"""What an answer says of how it was made."""
+"""Values of the output ``source``: the origin of a prediction."""
 KNOWN = "known_28"
 
 _NAMES = [column.name for column in COLUMNS]
 
 
 class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """``regressor`` where any of a pair's last days is known; else a mean of others, or 0. Never
-    below 0.
+    """Predicts by ``regressor`` where a pair has sales in its window, otherwise by a mean, or 0.
+
+    Features are [rows, columns] FP32; predictions [rows] are never below 0.
     """
 
     def __init__(self, regressor: Any = None) -> None:
@@ -31,7 +32,7 @@ class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
     def fit(self, x: Floats, y: NDArray[np.float64]) -> Self:
         known = x[:, _NAMES.index(KNOWN)] > 0
-        # Threads of OpenMP that wait for a busy processor are many times slower than none.
+        # On a busy processor, waiting OpenMP threads are many times slower than a single thread.
         with threadpool_limits(1):
             self.regressor_ = clone(self.regressor).fit(x[known], y[known])
         return self
@@ -45,10 +46,10 @@ class WithFallback(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         )
 
     def source(self, x: Floats) -> NDArray[np.int64]:
-        """[rows]: positions in ``SOURCES``."""
-        there = [
+        """Return the positions in ``SOURCES`` [rows] INT64."""
+        known = [
             x[:, _NAMES.index(KNOWN)] > 0,
             *(~np.isnan(x[:, _NAMES.index(name)]) for name in MEANS),
             np.ones(len(x), bool),
         ]
-        return np.asarray(np.argmax(np.stack(there, axis=1), axis=1), dtype=np.int64)
+        return np.asarray(np.argmax(np.stack(known, axis=1), axis=1), dtype=np.int64)

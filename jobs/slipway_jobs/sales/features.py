@@ -1,9 +1,8 @@
-"""What is known of a day's sales on the morning on which a forecast is made: one definition, for
-training and for serving.
+"""Features of sales forecasts, with one definition for training and serving.
 
-A forecast is made for ``day`` on the morning of ``made``; facts of days before ``made`` may be
-used, and of ``day`` itself what is known in advance: the calendar, and whether a promotion is
-planned.
+A forecast for ``day`` is made on the morning of ``made``. Its features use facts of days before
+``made``, and of ``day`` itself only what is known in advance: the calendar, and whether a promotion
+is planned.
 """
 
 from collections.abc import Callable
@@ -19,15 +18,16 @@ from slipway_jobs.errors import Leakage
 from slipway_jobs.sales.table import Sales
 
 NAME = "sales"
-"""Of this feature set in the warehouse, and in the signatures that look it up."""
+"""Name of the feature set in the warehouse and in the signatures that look it up."""
 VERSION = 1
-"""Counts up with each change of a meaning: a model reads the features that it was trained on, or
-none.
+"""Version of the features, incremented with each change of a meaning.
+
+A model needs the version that it was trained on.
 """
 WINDOW = 28
-"""Days before the morning that are looked at."""
+"""Days before the morning that the features cover."""
 REACH = 14
-"""Days, from the morning's own on, for which forecasts are made."""
+"""Days, from the morning's own, for which forecasts are made."""
 
 Days = NDArray[np.datetime64]
 Names = NDArray[np.str_]
@@ -46,8 +46,8 @@ def _column(
 
 
 COLUMNS = (
-    _column("last", "units on the last day that is known of the pair"),
-    _column("last_age", "how long before the forecast's morning that day was", "d"),
+    _column("last", "units of the pair on its last known day"),
+    _column("last_age", "days from that day to the forecast's morning", "d"),
     _column("mean_7", "mean units of the pair in the 7 days before the morning"),
     _column("mean_28", "mean units of the pair in the 28 days before the morning"),
     _column(
@@ -55,36 +55,37 @@ COLUMNS = (
         "mean units of the pair on the same weekday in the 28 days before the morning",
     ),
     _column(
-        "promoted_28", "share of those 28 days, as far as known, on which the pair was promoted"
+        "promoted_28", "share of the known ones of those 28 days on which the pair was promoted"
     ),
     _column(
         "known_28",
-        "how many of those 28 days are known of the pair; 0: it is not known",
+        "number of known days of the pair among those 28; 0: an unknown pair",
         "d",
         missing=False,
     ),
     _column(
         "product_mean",
-        "mean units a store and day of the product in those 28 days, over all stores",
+        "mean units per store and day of the product in those 28 days, over all stores",
     ),
     _column(
         "store_mean",
-        "mean units a product and day of the store in those 28 days, over all products",
+        "mean units per product and day of the store in those 28 days, over all products",
     ),
-    _column("overall_mean", "mean units a store, product and day in those 28 days"),
-    _column("horizon", "days from the forecast's morning to the day asked for", "d", missing=False),
-    _column("weekday", "of the day asked for; 0 is Monday", missing=False),
-    _column("year_sin", "sine of the day asked for in the year", missing=False),
-    _column("year_cos", "cosine of the day asked for in the year", missing=False),
-    _column("promotion", "1: a promotion is planned for the day asked for"),
+    _column("overall_mean", "mean units per store, product and day in those 28 days"),
+    _column("horizon", "days from the forecast's morning to the requested day", "d", missing=False),
+    _column("weekday", "of the requested day; 0 is Monday", missing=False),
+    _column("year_sin", "sine of the requested day in the year", missing=False),
+    _column("year_cos", "cosine of the requested day in the year", missing=False),
+    _column("promotion", "1: a promotion is planned for the requested day"),
 )
 """Inputs of the model, in this order."""
 
 
 @dataclass(frozen=True)
 class FeatureRequest:
-    """Rows that features are asked for, each an array [rows]. A store or product that no fact
-    speaks of is unknown.
+    """Rows for which features are computed, each field an array [rows].
+
+    A store or product without facts is unknown.
     """
 
     store: Names
@@ -97,60 +98,62 @@ class FeatureRequest:
 
 
 Definition = Callable[[Sales, FeatureRequest], Floats]
-"""Features [rows, columns] FP32, NaN where there is nothing to know."""
+"""Features [rows, columns] FP32, NaN for unknown values."""
 
 
-def features(sales: Sales, asked: FeatureRequest) -> Floats:
-    """What is known on each morning, in the order of ``COLUMNS``.
+def features(sales: Sales, requested: FeatureRequest) -> Floats:
+    """Return the features of each row, [rows, columns] FP32, in the order of ``COLUMNS``.
 
-    The result for a row is the same, to the bit, whatever other facts and rows there are: sums are
-    made day by day, the newest first, so that no number of the serving's depends on how much of the
-    past was loaded.
+    The features of a row are bit-identical, whatever other facts and rows are given: sums are
+    computed day by day from the newest, so that a value in serving does not depend on the length of
+    the loaded history.
     """
-    cube = _Cube.of(sales, asked)
-    pair, product, store, everything = (_Past(asked) for _ in range(4))
-    promoted = np.zeros(len(asked))
+    cube = _Cube.of(sales, requested)
+    pair, product, store, everything = (_Past(requested) for _ in range(4))
+    promoted = np.zeros(len(requested))
     for age in range(1, WINDOW + 1):
-        units = cube.at(cube.units, cube.pair, asked.made - age)
-        pair.see(age, units, np.ones(len(asked)))
+        units = cube.at(cube.units, cube.pair, requested.made - age)
+        pair.add(age, units, np.ones(len(requested)))
         promoted += np.where(
-            np.isnan(units), 0, cube.at(cube.promotion, cube.pair, asked.made - age)
+            np.isnan(units), 0, cube.at(cube.promotion, cube.pair, requested.made - age)
         )
-        product.see(age, *cube.group(cube.product_sums, cube.product, asked.made - age))
-        store.see(age, *cube.group(cube.store_sums, cube.store, asked.made - age))
-        everything.see(
-            age, *cube.group(cube.sums, np.zeros(len(asked), dtype=np.int64), asked.made - age)
+        product.add(age, *cube.group(cube.product_sums, cube.product, requested.made - age))
+        store.add(age, *cube.group(cube.store_sums, cube.store, requested.made - age))
+        everything.add(
+            age,
+            *cube.group(cube.sums, np.zeros(len(requested), dtype=np.int64), requested.made - age),
         )
-    turn = 2 * np.pi * _day_of_year(asked.day) / 365.25
+    turn = 2 * np.pi * _day_of_year(requested.day) / 365.25
     columns = [
         *(pair.last, pair.last_age, _mean(pair.sum_7, pair.count_7), _mean(pair.sum, pair.count)),
         *(_mean(pair.sum_weekday, pair.count_weekday), _mean(promoted, pair.count), pair.count),
         *(_mean(past.sum, past.count) for past in (product, store, everything)),
         *(
-            (asked.day - asked.made).astype(np.float64),
-            _weekday(asked.day).astype(np.float64),
+            (requested.day - requested.made).astype(np.float64),
+            _weekday(requested.day).astype(np.float64),
             np.sin(turn),
             np.cos(turn),
         ),
-        cube.at(cube.promotion, cube.pair, asked.day),
+        cube.at(cube.promotion, cube.pair, requested.day),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 class _Past:
-    """Sums over the days before each row's morning, seen from the newest on."""
+    """Sums over the days before each row's morning, accumulated from the newest day."""
 
-    def __init__(self, asked: FeatureRequest) -> None:
-        self._asked = asked
+    def __init__(self, requested: FeatureRequest) -> None:
+        self._requested = requested
         self.sum, self.count, self.sum_7, self.count_7, self.sum_weekday, self.count_weekday = (
-            np.zeros((6, len(asked)))
+            np.zeros((6, len(requested)))
         )
-        self.last = np.full(len(asked), np.nan)
-        self.last_age = np.full(len(asked), np.nan)
+        self.last = np.full(len(requested), np.nan)
+        self.last_age = np.full(len(requested), np.nan)
 
-    def see(self, age: int, units: NDArray[np.float64], count: NDArray[np.float64]) -> None:
-        """``units`` were sold ``age`` days before the morning, in ``count`` facts together; NaN
-        where nothing is known.
+    def add(self, age: int, units: NDArray[np.float64], count: NDArray[np.float64]) -> None:
+        """Add the ``units`` [rows] sold ``age`` days before the morning, in ``count`` facts.
+
+        NaN marks unknown units.
         """
         known = ~np.isnan(units)
         units, count = np.where(known, units, 0), np.where(known, count, 0)
@@ -162,7 +165,7 @@ class _Past:
         self.sum, self.count = self.sum + units, self.count + count
         if age <= 7:
             self.sum_7, self.count_7 = self.sum_7 + units, self.count_7 + count
-        same = _weekday(self._asked.made - age) == _weekday(self._asked.day)
+        same = _weekday(self._requested.made - age) == _weekday(self._requested.day)
         self.sum_weekday, self.count_weekday = (
             self.sum_weekday + units * same,
             self.count_weekday + count * same,
@@ -171,14 +174,14 @@ class _Past:
 
 @dataclass(frozen=True)
 class _Cube:
-    """The facts by pair and day, and for each row asked for where it is in there (-1: nowhere)."""
+    """The facts by pair and day, and the indices of each requested row in it (-1: none)."""
 
     first: np.datetime64
     units: NDArray[np.float64]
-    """[pairs, days], NaN: not known."""
+    """[pairs, days], NaN: unknown."""
     promotion: NDArray[np.float64]
     product_sums: NDArray[np.float64]
-    """[2, products, days]: units, and facts that they are the sum of."""
+    """[2, products, days]: sums of units, and number of facts."""
     store_sums: NDArray[np.float64]
     sums: NDArray[np.float64]
     pair: NDArray[np.int64]
@@ -186,7 +189,7 @@ class _Cube:
     store: NDArray[np.int64]
 
     @classmethod
-    def of(cls, sales: Sales, asked: FeatureRequest) -> "_Cube":
+    def of(cls, sales: Sales, requested: FeatureRequest) -> "_Cube":
         stores, store_of = np.unique(sales.store, return_inverse=True)
         products, product_of = np.unique(sales.product, return_inverse=True)
         pairs, pair_of = np.unique(store_of * len(products) + product_of, return_inverse=True)
@@ -195,8 +198,11 @@ class _Cube:
         units, promotion = np.full(shape, np.nan), np.full(shape, np.nan)
         at = (pair_of, (sales.day - first).astype(int))
         units[at], promotion[at] = sales.units, sales.promotion
-        store, product = _places(stores, asked.store), _places(products, asked.product)
-        pair = _places(
+        store, product = (
+            _positions(stores, requested.store),
+            _positions(products, requested.product),
+        )
+        pair = _positions(
             pairs, np.where((store < 0) | (product < 0), -1, store * len(products) + product)
         )
         by_product = _sums(units, pairs % len(products), len(products))
@@ -207,17 +213,19 @@ class _Cube:
     def at(
         self, values: NDArray[np.float64], row: NDArray[np.int64], day: Days
     ) -> NDArray[np.float64]:
-        """``values`` [.., days] of each row on its day; NaN outside."""
-        place = (day - self.first).astype(np.int64)
-        inside = (row >= 0) & (place >= 0) & (place < values.shape[1])
+        """Return ``values`` [.., days] of each row on its day [rows]; NaN outside."""
+        position = (day - self.first).astype(np.int64)
+        inside = (row >= 0) & (position >= 0) & (position < values.shape[1])
         return np.asarray(
-            np.where(inside, values[np.where(inside, row, 0), np.where(inside, place, 0)], np.nan)
+            np.where(
+                inside, values[np.where(inside, row, 0), np.where(inside, position, 0)], np.nan
+            )
         )
 
     def group(
         self, sums: NDArray[np.float64], row: NDArray[np.int64], day: Days
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Units and number of facts of each row's group on its day; NaN where there is none."""
+        """Return units and number of facts of each row's group on its day; NaN for none."""
         units, count = self.at(sums[0], row, day), self.at(sums[1], row, day)
         return np.where(count > 0, units, np.nan), count
 
@@ -225,8 +233,9 @@ class _Cube:
 def _sums(
     units: NDArray[np.float64], group_of: NDArray[np.int64], groups: int
 ) -> NDArray[np.float64]:
-    """[2, groups, days]. Added one pair after the other: numpy's own sum would group them by how
-    many there are.
+    """Return [2, groups, days]: sums of units, and number of facts.
+
+    Pairs are added one by one, because numpy's sum groups them depending on their number.
     """
     sums = np.zeros((2, groups, units.shape[1]))
     for index, group in enumerate(group_of):
@@ -236,11 +245,11 @@ def _sums(
     return sums
 
 
-def _places(known: NDArray[np.generic], wanted: NDArray[np.generic]) -> NDArray[np.int64]:
-    """Where each wanted one is among the known ones, which are sorted; -1: nowhere."""
-    place = np.searchsorted(known, wanted)
-    place = np.where(place < len(known), place, 0)
-    return np.asarray(np.where(known[place] == wanted, place, -1), dtype=np.int64)
+def _positions(known: NDArray[np.generic], wanted: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Return the position of each ``wanted`` value in the sorted ``known`` ones; -1: none."""
+    position = np.searchsorted(known, wanted)
+    position = np.where(position < len(known), position, 0)
+    return np.asarray(np.where(known[position] == wanted, position, -1), dtype=np.int64)
 
 
 def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -248,31 +257,34 @@ def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.
 
 
 def _weekday(days: Days) -> NDArray[np.int64]:
-    """0 is Monday."""
+    """Return the weekday of each day; 0 is Monday."""
     return np.asarray((days.astype(np.int64) + 3) % 7)
 
 
 def _day_of_year(days: Days) -> NDArray[np.int64]:
-    """From 0."""
+    """Return the day of the year of each day, from 0."""
     return np.asarray((days - days.astype("datetime64[Y]")).astype(np.int64))
 
 
 def check_point_in_time(
-    sales: Sales, asked: FeatureRequest, found: Floats, definition: Definition = features
+    sales: Sales, requested: FeatureRequest, found: Floats, definition: Definition = features
 ) -> None:
-    """Raise Leakage unless the features were made of the past alone.
+    """Raise Leakage unless the features depend on the past alone.
 
-    On some mornings the future is taken away, and then made into something else; what was known on
-    them must not change by a bit.
+    On some mornings, future sales are removed and then changed; the features must stay
+    bit-identical.
     """
-    mornings = np.unique(asked.made)
+    mornings = np.unique(requested.made)
     for morning in mornings[np.unique(np.linspace(0, len(mornings) - 1, 5).astype(int))]:
-        rows = asked.made == morning
+        rows = requested.made == morning
         few = FeatureRequest(
-            asked.store[rows], asked.product[rows], asked.day[rows], asked.made[rows]
+            requested.store[rows],
+            requested.product[rows],
+            requested.day[rows],
+            requested.made[rows],
         )
         future = sales.day >= morning
-        for what, units in (("taken away", np.nan), ("changed", 1e6)):
+        for what, units in (("removed", np.nan), ("changed", 1e6)):
             other = sales.with_units(np.where(future, units, sales.units))
             differing = np.flatnonzero(
                 (_bits(definition(other, few)) != _bits(found[rows])).any(axis=0)
@@ -280,7 +292,7 @@ def check_point_in_time(
             if len(differing):
                 names = ", ".join(COLUMNS[index].name for index in differing)
                 raise Leakage(
-                    f"{names}: differ when sales from {morning} on, which nobody knew that "
+                    f"{names}: differ when sales from {morning} on, which were unknown that "
                     f"morning, are {what}"
                 )
 

@@ -1,6 +1,4 @@
-"""``WithFallback`` as ONNX: the regressor's graph, and the choice between it and the means that
-stand in.
-"""
+"""``WithFallback`` as ONNX: the regressor's graph, and the selection of its fallbacks."""
 
 from onnx import NodeProto, TensorProto, checker, helper
 from slipway_contract.signature import Column, Signature
@@ -14,12 +12,13 @@ _MODEL = "slipway/model"
 
 
 def export(estimator: WithFallback, signature: Signature) -> Graph:
-    """Outputs: the quantity FP32 [rows], and a text [rows] of ``SOURCES`` that says how it was
-    made.
+    """Export the estimator with two outputs, both [rows]: the quantity FP32 and its source.
+
+    The source is one of the texts ``SOURCES``.
     """
-    said = Column(name=_MODEL, datatype=Datatype.FP32)
+    raw = Column(name=_MODEL, datatype=Datatype.FP32)
     model = export_regressor(
-        estimator.regressor_, Signature(inputs=signature.inputs, outputs=(said,))
+        estimator.regressor_, Signature(inputs=signature.inputs, outputs=(raw,))
     )
     quantity, source = (column.name for column in signature.outputs)
     graph = model.graph
@@ -39,7 +38,7 @@ def export(estimator: WithFallback, signature: Signature) -> Graph:
             ),
         ]
     )
-    graph.node.extend([*_rows_of((KNOWN, *MEANS)), *_chosen()])
+    graph.node.extend([*_rows_of((KNOWN, *MEANS)), *_selection()])
     graph.node.extend(
         [
             helper.make_node("Identity", ["slipway/value/0"], [quantity]),
@@ -54,34 +53,32 @@ def export(estimator: WithFallback, signature: Signature) -> Graph:
 
 
 def _rows_of(names: tuple[str, ...]) -> list[NodeProto]:
-    """Inputs as [rows]."""
+    """Return nodes that reshape inputs to [rows]."""
     return [
         helper.make_node("Reshape", [name, "slipway/rows"], [f"slipway/row/{name}"])
         for name in names
     ]
 
 
-def _chosen() -> list[NodeProto]:
-    """From the last resort to the first: each stands where it is there, else what comes after
-    it.
-    """
+def _selection() -> list[NodeProto]:
+    """Return nodes that select the first known value of each row, built from the last fallback."""
     nodes = [
         helper.make_node("Max", [_MODEL, "slipway/zero"], ["slipway/model/positive"]),
-        helper.make_node("Greater", [f"slipway/row/{KNOWN}", "slipway/zero"], ["slipway/there/0"]),
+        helper.make_node("Greater", [f"slipway/row/{KNOWN}", "slipway/zero"], ["slipway/known/0"]),
     ]
     last = len(SOURCES) - 1
     value, which = "slipway/zero", f"slipway/source/{last}"
     for index in reversed(range(last)):
         given = "slipway/model/positive" if index == 0 else f"slipway/row/{MEANS[index - 1]}"
-        there, chosen, source = (
-            f"slipway/there/{index}",
+        known, chosen, source = (
+            f"slipway/known/{index}",
             f"slipway/value/{index}",
             f"slipway/which/{index}",
         )
         if index:
             nodes.append(helper.make_node("IsNaN", [given], [f"slipway/nan/{index}"]))
-            nodes.append(helper.make_node("Not", [f"slipway/nan/{index}"], [there]))
-        nodes.append(helper.make_node("Where", [there, given, value], [chosen]))
-        nodes.append(helper.make_node("Where", [there, f"slipway/source/{index}", which], [source]))
+            nodes.append(helper.make_node("Not", [f"slipway/nan/{index}"], [known]))
+        nodes.append(helper.make_node("Where", [known, given, value], [chosen]))
+        nodes.append(helper.make_node("Where", [known, f"slipway/source/{index}", which], [source]))
         value, which = chosen, source
     return nodes

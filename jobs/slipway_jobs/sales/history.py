@@ -1,4 +1,4 @@
-"""The past as rows to learn from: what was known on a morning, and what was sold then."""
+"""Training rows from past sales: the features of a morning, and the units sold on a later day."""
 
 import zlib
 from datetime import date, timedelta
@@ -21,9 +21,10 @@ from slipway_jobs.sales.warehouse import warehouse
 from slipway_jobs.settings import Settings
 
 BLOCK = 28
-"""Days, counted back from the newest. No forecast reaches from one block into the next, so that a
-table which is parted between blocks holds no row that was forecast in one part for a day of the
-other.
+"""Days of a block, counted back from the newest day.
+
+No forecast crosses a block, so that in a table split between blocks no row has features of one part
+and a label of the other.
 """
 
 UNTIL = date(2025, 12, 31)
@@ -31,40 +32,39 @@ UNTIL = date(2025, 12, 31)
 
 
 def history(sales: Sales, definition: Definition = features) -> Table:
-    """A row for each quantity that is known, after the first ``WINDOW`` days: features of a morning
-    before, label in units.
+    """Return a row for each known quantity after the first ``WINDOW`` days; the label is in units.
 
-    The morning is up to ``REACH`` days before; how many is drawn by a hash. A group is a pair.
-    Raises Leakage.
+    Its morning is up to ``REACH`` days before; a hash determines the number of days. A group is a
+    pair. Raises Leakage.
     """
-    asked, units = forecasts(sales)
-    found = definition(sales, asked)
-    check_point_in_time(sales, asked, found, definition)
-    return Table.of(found, units, groups=pairs(asked), times=asked.day)
+    requested, units = forecasts(sales)
+    found = definition(sales, requested)
+    check_point_in_time(sales, requested, found, definition)
+    return Table.of(found, units, groups=pairs(requested), times=requested.day)
 
 
 def forecasts(sales: Sales) -> tuple[FeatureRequest, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    """What would have been asked for, and on which mornings; and the units that were sold then."""
+    """Return the past forecast requests with their mornings, and the units sold."""
     if not len(sales):
-        raise Unavailable("there are no sales to learn from")
+        raise Unavailable("there are no sales for training")
     rows = sales.take(~np.isnan(sales.units) & (sales.day >= sales.day.min() + WINDOW))
     if not len(rows):
         raise Unavailable(
-            f"there are sales of no more than {WINDOW} days, so there is no past to learn from"
+            f"there are sales of at most {WINDOW} days, which leaves no past for features"
         )
     since_block = BLOCK - 1 - (sales.newest - rows.day).astype(np.int64) % BLOCK
-    drawn = np.array(
+    hashes = np.array(
         [
             zlib.crc32(f"{pair}/{day}".encode())
             for pair, day in zip(pairs(rows), rows.day, strict=True)
         ]
     )
-    horizon = drawn % np.minimum(REACH, since_block + 1)
+    horizon = hashes % np.minimum(REACH, since_block + 1)
     return FeatureRequest(rows.store, rows.product, rows.day, rows.day - horizon), rows.units
 
 
 def pairs(rows: Sales | FeatureRequest) -> list[str]:
-    """A name for each row's pair."""
+    """Return the name of each row's pair, ``store/product``."""
     return [
         f"{store}/{product}"
         for store, product in zip(rows.store.tolist(), rows.product.tolist(), strict=True)
@@ -72,32 +72,33 @@ def pairs(rows: Sales | FeatureRequest) -> list[str]:
 
 
 def of_file(content: bytes, name: str) -> Table:
-    """Raises CorruptTable naming line and column."""
+    """Return the history of a CSV file. Raises CorruptTable with line and column."""
     return history(read_sales(content, name))
 
 
 def of_generator() -> Table:
-    """The same each time: it ends on ``UNTIL``, whatever day it is."""
+    """Return the history of generated sales; it always ends on ``UNTIL``."""
     return history(synthetic_sales(UNTIL))
 
 
 def of_warehouse(settings: Settings) -> Table:
-    """Everything through the last Sunday that is over, so that what is learnt from during a week is
-    one table.
+    """Return the history of the warehouse through the last complete week, ending on Sunday.
 
-    Raises Unavailable when there is no warehouse, or when its sales are generated: those are a
-    dataset of their own.
+    Trainings within a week thus have the same table. Raises Unavailable when there is no warehouse,
+    or when its sales are generated: these are another dataset.
     """
     if settings.database_url is None:
-        raise Unavailable("dataset sales-warehouse cannot be had: SLIPWAY_DATABASE_URL is not set")
+        raise Unavailable(
+            "dataset sales-warehouse is not available: SLIPWAY_DATABASE_URL is not set"
+        )
     try:
-        with warehouse(settings.database_url) as house:
-            synthetic, newest = house.holds_synthetic(), house.newest()
+        with warehouse(settings.database_url) as db:
+            synthetic, newest = db.is_synthetic(), db.newest()
             if synthetic is not False or newest is None:
                 holds = "no sales" if synthetic is None or newest is None else "generated sales"
                 raise Unavailable(
-                    f"dataset sales-warehouse cannot be had: the warehouse holds {holds}"
+                    f"dataset sales-warehouse is not available: the warehouse has {holds}"
                 )
-            return history(house.sales(until=newest - timedelta(days=(newest.weekday() + 1) % 7)))
+            return history(db.sales(until=newest - timedelta(days=(newest.weekday() + 1) % 7)))
     except WarehouseError as error:
-        raise Unavailable(f"dataset sales-warehouse cannot be had: {error}") from error
+        raise Unavailable(f"dataset sales-warehouse is not available: {error}") from error

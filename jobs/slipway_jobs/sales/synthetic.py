@@ -1,9 +1,8 @@
-"""Sales that never were: stores that are closed on Sundays, goods with seasons, promotions, and
-days that nobody wrote down.
+"""Synthetic sales: stores that close on Sundays, seasonal products, promotions, missing days.
 
-For demonstrations and tests without anybody's sales; what is learnt from it says nothing about
-trade. A day's sales depend on the seed, the store, the product and the day alone: who generates
-more days gets the same ones, and further ones.
+For demonstrations and tests without real sales; a model that is trained on them is not valid for
+trade. The sales of a day depend only on seed, store, product and day: a longer period extends a
+shorter one.
 """
 
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from slipway_jobs.sales.table import Sale, Sales
 SEED = 2024
 SINCE = date(2024, 1, 1)
 PLANNED = 14
-"""Days after the last one that was sold on, of which promotions are known."""
+"""Days after the last day with sales for which promotions are planned."""
 
 _STORES = {
     "Aachen": (1.6, True),
@@ -26,13 +25,12 @@ _STORES = {
     "Dresden": (1.2, False),
     "Erfurt": (0.8, True),
 }
-"""How much they sell, and whether they are closed on Sundays."""
+"""Sales level of each store, and whether it is closed on Sundays."""
 _LATE_STORE = "Erfurt"
 _LATE_PRODUCT = "tea"
 _LATE = 400
-"""Days after ``SINCE`` at which a store opened, and a product came."""
-# units a day, swing of the year, day of the year at which it sells best, share more on Saturdays,
-# price
+"""Days from ``SINCE`` to the opening of a store and the launch of a product."""
+# units per day, yearly amplitude, day of the year of the maximum, increase on Saturdays, price
 _PRODUCTS = {
     "bread": (60.0, 0.05, 350, 0.3, 3.2),
     "coffee": (25.0, 0.10, 340, 0.2, 6.5),
@@ -44,25 +42,26 @@ _PRODUCTS = {
     "umbrella": (0.8, 0.30, 310, 0.0, 15.0),
 }
 _PROMOTED = 0.06
-"""Share of the weeks in which a product is promoted in a store."""
-_UNWRITTEN = 0.02
-"""Share of the days of which nothing is known."""
+"""Share of the weeks with a promotion, of each pair."""
+_MISSING = 0.02
+"""Share of the days without a record."""
 _HOLIDAYS = ((1, 1), (5, 1), (10, 3), (12, 25), (12, 26))
 """Month and day; all stores are closed."""
 _PRICE_CUT = 0.8
 
 
 def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterator[Sale]:
-    """Everything through the day ``until``, and what is planned after it; ``line`` counts from 2,
-    as in a file with a header.
+    """Yield the sales through the day ``until`` and the plans after it.
+
+    ``line`` counts from 2, as in a file with a header.
     """
     days = np.arange(np.datetime64(SINCE), np.datetime64(until + timedelta(days=PLANNED + 1)))
     line = 1
     for pair, (store, product) in enumerate(
         (store, product) for store in _STORES for product in _PRODUCTS
     ):
-        # Streams of their own, each drawn from in the order of the days: more days change none of
-        # the earlier ones.
+        # Each pair has its own streams, sampled in the order of the days, so that more days do not
+        # change earlier ones.
         noise, plan, gaps, drift = (
             np.random.default_rng([seed, pair, stream]) for stream in range(4)
         )
@@ -72,9 +71,9 @@ def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterat
         )
         # A gamma-distributed rate makes the counts vary more than Poisson's, as real ones do.
         units = _counts(noise, expected)
-        there = _open(store, product, days) & (gaps.random(len(days)) >= _UNWRITTEN)
+        recorded = _open(store, product, days) & (gaps.random(len(days)) >= _MISSING)
         price = _PRODUCTS[product][4]
-        for index in np.flatnonzero(there & (days >= np.datetime64(since))):
+        for index in np.flatnonzero(recorded & (days >= np.datetime64(since))):
             line += 1
             day, cut = days[index].astype(date), bool(promoted[index])
             sold = float(units[index]) if day <= until else None
@@ -84,7 +83,7 @@ def synthetic_rows(until: date, seed: int = SEED, since: date = SINCE) -> Iterat
 
 
 def synthetic_sales(until: date, seed: int = SEED, since: date = SINCE) -> Sales:
-    """The same as a table."""
+    """Return the synthetic sales as a table."""
     return Sales.of(row.fact for row in synthetic_rows(until, seed, since))
 
 
@@ -105,7 +104,7 @@ def _expected(
 
 
 def _counts(random: np.random.Generator, expected: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Day by day, because how many numbers a draw takes depends on what is expected."""
+    """Return the units of each day, sampled one by one: a sample's size depends on its rate."""
     return np.array([random.poisson(rate * random.gamma(20, 1 / 20)) for rate in expected])
 
 
@@ -121,12 +120,12 @@ def _open(store: str, product: str, days: NDArray[np.datetime64]) -> NDArray[np.
 
 
 def _weekday(days: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    """0 is Monday."""
+    """Return the weekday of each day; 0 is Monday."""
     return np.asarray((days.astype(np.int64) + 3) % 7)
 
 
 def _day_of_year(days: NDArray[np.datetime64]) -> NDArray[np.int64]:
-    """From 0."""
+    """Return the day of the year of each day, from 0."""
     return np.asarray((days - days.astype("datetime64[Y]")).astype(np.int64))
 
 

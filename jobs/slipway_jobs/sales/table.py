@@ -1,4 +1,4 @@
-"""Sales as columns, and raw sales files in CSV: one row a store, product and day."""
+"""Sales as columns, and a reader of raw sales files: CSV, a row per store, product and day."""
 
 import csv
 import math
@@ -16,10 +16,10 @@ from slipway_contract.values import text_value
 from slipway_jobs.errors import CorruptTable
 
 COLUMNS = ("date", "store", "product", "units", "promotion", "price")
-"""Of a raw file, found by the names in its first line; others are left alone."""
+"""Columns of a raw file, matched by its first line; other columns are ignored."""
 
 ANY = "*"
-"""Stands for any store or product among the features, so it can be no name."""
+"""Wildcard for any store or product among the features; it is not a valid name."""
 
 _LONGEST = 100
 _PROMOTION = {"0": False, "1": True, "false": False, "true": True}
@@ -30,15 +30,15 @@ Fact = tuple[str, str, date, float | None, bool, float | None]
 
 
 class Sale(NamedTuple):
-    """What was sold, or what is planned."""
+    """Sold units, or a plan."""
 
     line: int
-    """In the raw file, from 1."""
+    """Line in the raw file, from 1."""
     day: date
     store: str
     product: str
     units: float | None
-    """None: not known yet. Such a row tells of a promotion and a price that are planned."""
+    """None: unknown; the row has the planned promotion and price."""
     promotion: bool
     price: float | None
 
@@ -48,7 +48,7 @@ class Sale(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A row that does not fit."""
+    """An invalid row."""
 
     line: int
     column: str
@@ -60,21 +60,24 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True)
 class Sales:
-    """Rows in the order of store, product and day, none twice. Each an array [rows]."""
+    """Rows in the order of store, product and day, without duplicates.
+
+    Each field is an array [rows].
+    """
 
     store: NDArray[np.str_]
     product: NDArray[np.str_]
     day: NDArray[np.datetime64]
     """datetime64[D]."""
     units: NDArray[np.float64]
-    """NaN: not known yet."""
+    """NaN: unknown."""
     promotion: NDArray[np.bool_]
     price: NDArray[np.float64]
-    """NaN: not known."""
+    """NaN: unknown."""
 
     @classmethod
     def of(cls, rows: Iterable[Fact]) -> Self:
-        """Rows in any order; of equal keys the last one counts."""
+        """Return a table of rows in any order; of equal keys the last one counts."""
         unique = {
             (store, product, day): (units, promotion, price)
             for store, product, day, units, promotion, price in rows
@@ -94,15 +97,15 @@ class Sales:
         return type(self)(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
     def with_units(self, units: NDArray[np.float64]) -> Self:
-        """The same rows with other quantities."""
+        """Return the same rows with other quantities."""
         return type(self)(self.store, self.product, self.day, units, self.promotion, self.price)
 
     @property
     def newest(self) -> np.datetime64:
-        """The last day of which a quantity is known. Raises CorruptTable when none is."""
+        """The last day with a known quantity. Raises CorruptTable when there is none."""
         known = self.day[~np.isnan(self.units)]
         if not len(known):
-            raise CorruptTable("no row tells how many units were sold")
+            raise CorruptTable("no row has a number of units")
         return np.datetime64(known.max(), "D")
 
     def __len__(self) -> int:
@@ -110,20 +113,16 @@ class Sales:
 
 
 def read_rows(lines: Iterable[str], name: str) -> Iterator[Sale | Rejected]:
-    """Rows of a CSV file as they come; one that does not fit is told and left out.
+    """Yield the rows of a CSV file; invalid rows are yielded as Rejected.
 
-    Raises CorruptTable when the file is not CSV, or has not all ``COLUMNS``.
+    Raises CorruptTable when the file is not CSV, or lacks one of ``COLUMNS``.
     """
     reader = csv.reader(lines, strict=True)
     try:
         header = [cell.strip().casefold().removeprefix("\ufeff") for cell in next(reader, [])]
         if missing := [column for column in COLUMNS if column not in header]:
-            raise CorruptTable(
-                (
-                    f"{name} line 1: has no column {', '.join(missing)}; it has "
-                    f"{', '.join(header) or 'none'}"
-                )[:500]
-            )
+            problem = f"has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}"
+            raise CorruptTable(f"{name} line 1: {problem}"[:500])
         for cells in reader:
             if cells:
                 yield _row(reader.line_num, header, cells)
@@ -134,8 +133,9 @@ def read_rows(lines: Iterable[str], name: str) -> Iterator[Sale | Rejected]:
 
 
 def read_sales(content: bytes, name: str) -> Sales:
-    """A whole file in which every row fits. Raises CorruptTable naming line and column of the first
-    that does not.
+    """Read a file in which every row is valid.
+
+    Raises CorruptTable with line and column of the first invalid row.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -152,7 +152,7 @@ def read_sales(content: bytes, name: str) -> Sales:
 
 
 class _Wrong(ValueError):
-    """In which column, and what."""
+    """An invalid value, with its column."""
 
     def __init__(self, column: str, problem: str) -> None:
         super().__init__(problem)
@@ -163,7 +163,7 @@ def _row(line: int, header: list[str], cells: list[str]) -> Sale | Rejected:
     if len(cells) != len(header):
         last = str(min(len(cells), len(header)) + 1)
         return Rejected(
-            line, last, f"there are {len(cells)} cells; the first line has {len(header)}"
+            line, last, f"the line has {len(cells)} cells; the first line has {len(header)}"
         )
     given = {column: cell.strip() for column, cell in zip(header, cells, strict=True)}
     try:
@@ -184,7 +184,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise _Wrong("date", f"{text!r:.40} is not a day, as 2026-03-29 is") from None
+        raise _Wrong("date", f"{text!r:.40} is not a date; write for example 2026-03-29") from None
 
 
 def _name(given: Mapping[str, str], column: str) -> str:
@@ -204,7 +204,7 @@ def _number(given: Mapping[str, str], column: str) -> float | None:
         value = math.nan
     if not 0 <= value < 1e9:
         raise _Wrong(
-            column, f"{text!r:.40} is not a number from 0; leave it empty when it is not known"
+            column, f"{text!r:.40} is not a number from 0; leave it empty when it is unknown"
         )
     return value
 

@@ -1,6 +1,4 @@
-"""The door to the warehouse: sales, and what is known of them for the days to come, in tables of
-PostgreSQL.
-"""
+"""Adapter of the warehouse: sales, and features for the next days, in PostgreSQL tables."""
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +16,7 @@ from slipway_jobs.sales.table import Sale, Sales
 
 logger = logging.getLogger(__name__)
 
-# Each made once, by whoever comes first, in this order; only ever add.
+# Each is applied once, in this order; append only.
 _MIGRATIONS = (
     """
     CREATE TABLE warehouse.stores (store_id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -36,7 +34,7 @@ _MIGRATIONS = (
         PRIMARY KEY (store_id, product_id, day)
     );
     CREATE INDEX sales_day ON warehouse.sales (day);
-    COMMENT ON COLUMN warehouse.sales.units IS 'null: not known yet; the row tells what is planned';
+    COMMENT ON COLUMN warehouse.sales.units IS 'null: not known yet; the row is a plan';
     CREATE TABLE warehouse.loads (
         load_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         time timestamptz NOT NULL DEFAULT now(),
@@ -58,7 +56,7 @@ _MIGRATIONS = (
         synthetic boolean NOT NULL
     );
     COMMENT ON COLUMN warehouse.feature_sets.newest
-      IS 'day of the newest fact that the features know of';
+      IS 'day of the newest fact in the features';
     CREATE TABLE warehouse.features (
         feature_set text NOT NULL REFERENCES warehouse.feature_sets ON DELETE CASCADE,
         day date NOT NULL,
@@ -69,28 +67,28 @@ _MIGRATIONS = (
     );
     COMMENT ON COLUMN warehouse.features.entity IS 'values of the keys; * stands for any';
     COMMENT ON COLUMN warehouse.features.rank
-      IS 'of the rows that fit, the one with the smallest is taken';
+      IS 'of the matching rows, the smallest is used';
     """,
 )
 _LOCK = 0x73616C6573
-"""One load at a time; the number says "sales"."""
+"""Advisory lock of a load; the number is "sales" in ASCII."""
 
-# A row without a quantity tells of a plan, and never takes away a quantity that is known.
+# A row without a quantity is a plan and does not delete a known quantity.
 _UPSERT = """
     WITH staged AS (
         SELECT DISTINCT ON (store, product, day) * FROM staging ORDER BY store, product, day, units
           IS NULL, line DESC
     ), written AS (
-        INSERT INTO warehouse.sales AS kept (store_id, product_id, day, units, promotion, price)
+        INSERT INTO warehouse.sales AS existing (store_id, product_id, day, units, promotion, price)
         SELECT store_id, product_id, day, units, promotion, price FROM staged
         JOIN warehouse.stores ON stores.name = store
           JOIN warehouse.products ON products.name = product
         ON CONFLICT (store_id, product_id, day) DO UPDATE SET
-            units = coalesce(excluded.units, kept.units), promotion = excluded.promotion,
+            units = coalesce(excluded.units, existing.units), promotion = excluded.promotion,
             price = excluded.price, loaded = now()
-        WHERE (kept.units, kept.promotion, kept.price)
+        WHERE (existing.units, existing.promotion, existing.price)
             IS DISTINCT
-              FROM (coalesce(excluded.units, kept.units), excluded.promotion, excluded.price)
+              FROM (coalesce(excluded.units, existing.units), excluded.promotion, excluded.price)
         RETURNING xmax = 0 AS inserted
     )
     SELECT (SELECT count(*) FROM staged), count(*) FILTER (WHERE inserted), count(*)
@@ -105,7 +103,7 @@ _SALES = """
 
 @dataclass(frozen=True)
 class Written:
-    """What a load did to the sales."""
+    """Counts of the rows of a load."""
 
     inserted: int
     changed: int
@@ -114,27 +112,27 @@ class Written:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """What is known of the days to come, of one meaning."""
+    """A set of features for the next days, with one definition."""
 
     name: str
     columns: Sequence[str]
     newest: date
-    """Day of the newest fact that went into it."""
+    """Day of the newest fact in the features."""
     first_day: date
     last_day: date
     synthetic: bool
 
 
 class Warehouse:
-    """Inside one transaction: all that is written is there at its end, or nothing is."""
+    """The warehouse within one transaction, which stores everything or nothing."""
 
     def __init__(self, connection: Connection[tuple[object, ...]]) -> None:
         self._connection = connection
 
     def prepare(self) -> None:
-        """Make what is not there yet, and wait for a load that is under way."""
+        """Create missing tables, and wait for a running load."""
         self._connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        # IF NOT EXISTS asks for the right to create before it looks.
+        # IF NOT EXISTS requires the right to create, even when the schema exists.
         if self._connection.execute("SELECT to_regnamespace('warehouse')").fetchone() == (None,):
             self._connection.execute("CREATE SCHEMA warehouse")
         self._connection.execute(
@@ -152,14 +150,14 @@ class Warehouse:
                 )
 
     def clear(self) -> None:
-        """Forget all sales and features."""
+        """Delete all sales and features."""
         self._connection.execute(
             "TRUNCATE warehouse.sales, warehouse.stores, warehouse.products, "
             "warehouse.features, warehouse.feature_sets"
         )
 
-    def holds_synthetic(self) -> bool | None:
-        """Whether the sales in it are generated; None when there are none."""
+    def is_synthetic(self) -> bool | None:
+        """Return whether its sales are generated; None when there are none."""
         found = self._connection.execute(
             "SELECT synthetic FROM warehouse.loads WHERE EXISTS (SELECT FROM "
             "warehouse.sales) ORDER BY load_id DESC LIMIT 1"
@@ -167,7 +165,7 @@ class Warehouse:
         return None if found is None else bool(found[0])
 
     def stage(self, rows: Iterable[Sale]) -> int:
-        """Take the rows in, one at a time, however many they are; how many they were."""
+        """Copy the rows one by one into a temporary table; return their number."""
         self._connection.execute(
             "CREATE TEMPORARY TABLE staging (line bigint, day date, store text, product text,"
             " units double precision, promotion boolean, price double precision) ON COMMIT DROP"
@@ -180,9 +178,7 @@ class Warehouse:
         return count
 
     def write(self) -> Written:
-        """What was staged becomes part of the sales; of rows with the same key the last one
-        counts.
-        """
+        """Insert or update the staged rows; of rows with the same key the last one counts."""
         for kind in ("store", "product"):
             self._connection.execute(
                 f"INSERT INTO warehouse.{kind}s (name) SELECT DISTINCT {kind} FROM staging "  # noqa: S608
@@ -196,7 +192,7 @@ class Warehouse:
     def record(
         self, source: str, synthetic: bool, written: Written, rejected: int, newest: date | None
     ) -> None:
-        """Keep what a load was."""
+        """Record a load."""
         self._connection.execute(
             "INSERT INTO warehouse.loads (source, synthetic, inserted, changed, unchanged, "
             "rejected, newest)"
@@ -213,14 +209,14 @@ class Warehouse:
         )
 
     def newest(self) -> date | None:
-        """The last day of which a quantity is known."""
+        """Return the last day with a known quantity."""
         found = self._connection.execute(
             "SELECT max(day) FROM warehouse.sales WHERE units IS NOT NULL"
         ).fetchone()
         return found[0] if found else None  # type: ignore[return-value]
 
     def sales(self, since: date = date.min, until: date = date.max) -> Sales:
-        """What is known of these days, both included."""
+        """Return the sales of these days, both included."""
         with self._connection.cursor(name="sales") as cursor:
             cursor.itersize = 10_000
             return Sales.of(cursor.execute(_SALES, [since, until]))  # type: ignore[arg-type]
@@ -228,8 +224,10 @@ class Warehouse:
     def replace_features(
         self, about: FeatureSet, rows: Iterable[tuple[date, Sequence[str], int]], vectors: Floats
     ) -> None:
-        """A feature set anew: day, values of the keys and rank of each row, and its vector, in the
-        order of the set's columns.
+        """Replace a feature set.
+
+        ``rows`` are day, values of the keys and rank; ``vectors`` [rows, columns] have the order of
+        the set's columns.
         """
         self._connection.execute("DELETE FROM warehouse.feature_sets WHERE name = %s", [about.name])
         self._connection.execute(
@@ -253,8 +251,9 @@ class Warehouse:
 
 @contextmanager
 def warehouse(url: str) -> Iterator[Warehouse]:
-    """Committed at the end of the block, undone when it raises. Raises WarehouseError; Refused for
-    a row that no table takes.
+    """Open a transaction; it is committed after the block, or rolled back when it raises.
+
+    Raises WarehouseError; Refused for a row that violates a table's constraints.
     """
     try:
         with connect(url) as connection:
@@ -264,12 +263,12 @@ def warehouse(url: str) -> Iterator[Warehouse]:
             "give the role the right CREATE on the database, or make it the owner of a schema "
             "warehouse"
         )
-        raise WarehouseError(f"the warehouse cannot be made: {error}; {hint}") from error
+        raise WarehouseError(f"the warehouse cannot be created: {error}; {hint}") from error
     except (psycopg.DataError, psycopg.IntegrityError) as error:
-        raise Refused(f"the warehouse does not take a row: {error}") from error
+        raise Refused(f"the warehouse rejects a row: {error}") from error
     except psycopg.errors.UndefinedTable as error:
         raise WarehouseError(
-            "there is no warehouse yet; run: python -m slipway_jobs etl"
+            "the warehouse does not exist; run: python -m slipway_jobs etl"
         ) from error
     except psycopg.Error as error:
         raise WarehouseError(

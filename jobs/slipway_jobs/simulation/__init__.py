@@ -1,1 +1,1 @@
-"""Traffic as it might be."""
+"""Simulated traffic."""

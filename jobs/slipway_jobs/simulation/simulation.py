@@ -1,6 +1,4 @@
-"""Traffic as it might be: held-out rows of a model's dataset through the gateway, and a little
-later their true labels.
-"""
+"""Simulated traffic: held-out rows of a model's dataset, and later their true labels."""
 
 import logging
 import re
@@ -19,7 +17,7 @@ from slipway_contract.v2 import Datatype, element_count
 from slipway_jobs.data.dataset import Features, Labels, Table
 from slipway_jobs.errors import WrongParameter
 from slipway_jobs.settings import SimulatorSettings
-from slipway_jobs.simulation.caller import Caller, NotNow, RowRefused
+from slipway_jobs.simulation.caller import Caller, RetryLater, RowRefused
 from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
@@ -27,16 +25,16 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = (0.5, 30.0)
-"""Seconds to wait the first time that something is away, and at most."""
+_BACKOFF = (0.5, 30.0)
+"""First and longest pause in seconds between retries."""
 
 _LATE = 5.0
-"""Seconds; who is later than that does not hurry to make up for it."""
+"""Seconds; a longer delay of the schedule is not made up for."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What is added to an input, so that the monitor has drift to see."""
+    """An offset of an input, which causes drift."""
 
     column: str
     amount: float
@@ -45,7 +43,7 @@ class Shift:
 
     @classmethod
     def parse(cls, text: str) -> "Shift":
-        """``age=+2sd``, ``chol=-30``. Raises WrongParameter."""
+        """Parse ``age=+2sd`` or ``chol=-30``. Raises WrongParameter."""
         found = re.fullmatch(r"([^=]+)=([+-][0-9]+(?:\.[0-9]+)?)(sd)?", text)
         if not found:
             raise WrongParameter(
@@ -56,48 +54,49 @@ class Shift:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be sent."""
+    """Rate, duration and rows of the traffic."""
 
     rate: float
-    """Rows a minute."""
+    """Rows per minute."""
     seconds: float | None = None
-    """None: until it is told to end."""
+    """Duration; None: until it is stopped."""
     dataset: str | None = None
     shifts: Sequence[Shift] = ()
     label_after: float = 2.0
-    """Seconds after its prediction at which a label is said: by then every replica of the gateway
-    knows the prediction.
-    """
+    """Seconds between a prediction and its label; by then every replica of the gateway has it."""
 
 
 def simulate(task: Task, plan: Plan, settings: SimulatorSettings, stop: Event) -> dict[str, Any]:
-    """Send rows until the time is over or ``stop`` is set; the counts as JSON. Raises
-    WrongParameter, CallRefused.
+    """Send rows until the duration is over or ``stop`` is set; return the counts as JSON.
+
+    Raises WrongParameter, CallRefused.
     """
     given = {"dataset": plan.dataset} if plan.dataset else {}
     loaded, split = load_parts(task, parse_parameters(task, given), settings)
     dataset = loaded.entry
     rows = shifted(task, split.test, plan.shifts)
     logger.info(
-        "%g rows a minute of the %d held-out rows of %s", plan.rate, len(rows), dataset.name
+        "%g rows per minute of the %d held-out rows of %s", plan.rate, len(rows), dataset.name
     )
     caller = Caller(settings)
     try:
         sent = Stream(task, caller, plan, stop).send(rows, split.test.labels)
     finally:
         caller.close()
-    said = {name: sent[name] for name in ("predicted", "labelled", "correct", "refused", "waited")}
+    counts = {
+        name: sent[name] for name in ("predicted", "labelled", "correct", "refused", "waited")
+    }
     return {
         "state": "simulated",
         "model": task.name,
         "dataset": dataset.name,
         "synthetic": dataset.synthetic,
-        **said,
+        **counts,
     }
 
 
 class Stream:
-    """Rows at their times, and labels behind them."""
+    """Sends rows on schedule, and their labels later."""
 
     def __init__(self, task: Task, caller: Caller, plan: Plan, stop: Event) -> None:
         self._task = task
@@ -105,21 +104,19 @@ class Stream:
         self._plan = plan
         self._stop = stop
         self._counts: Counter[str] = Counter()
-        self._unsaid: deque[tuple[float, str, float]] = deque()
-        """When it is to be said, of which prediction, the label."""
+        self._pending: deque[tuple[float, str, float]] = deque()
+        """Due time, request id and label of each prediction."""
 
     def send(self, rows: Features, labels: Labels) -> Counter[str]:
-        """Over and over from the first row; what was predicted is labelled before the end, unless
-        something is away.
-        """
+        """Send the rows repeatedly; all predictions get their labels before the end if possible."""
         end = float("inf") if self._plan.seconds is None else time.monotonic() + self._plan.seconds
         for number in self._ticks(60 / self._plan.rate, end):
-            place = number % len(rows)
-            self._say_labels(until=time.monotonic())
-            self._predict(rows[place : place + 1], labels[place].item())
-        while self._unsaid:
-            time.sleep(max(0.0, self._unsaid[0][0] - time.monotonic()))
-            self._say_labels(until=time.monotonic())
+            position = number % len(rows)
+            self._send_labels(until=time.monotonic())
+            self._predict(rows[position : position + 1], labels[position].item())
+        while self._pending:
+            time.sleep(max(0.0, self._pending[0][0] - time.monotonic()))
+            self._send_labels(until=time.monotonic())
         return self._counts
 
     def _ticks(self, interval: float, end: float) -> Iterator[int]:
@@ -135,22 +132,24 @@ class Stream:
 
     def _predict(self, row: Features, label: float) -> None:
         instance = self._task.instance(row)
-        answer = self._patiently(lambda: self._caller.predict(self._task.name, instance))
-        if answer is None:
+        prediction = self._with_retries(lambda: self._caller.predict(self._task.name, instance))
+        if prediction is None:
             return
         self._counts["predicted"] += 1
-        self._counts["correct"] += answer.outputs.get("label") == label
-        self._unsaid.append((time.monotonic() + self._plan.label_after, answer.request_id, label))
+        self._counts["correct"] += prediction.outputs.get("label") == label
+        self._pending.append(
+            (time.monotonic() + self._plan.label_after, prediction.request_id, label)
+        )
 
-    def _say_labels(self, until: float) -> None:
-        while self._unsaid and self._unsaid[0][0] <= until:
-            _, request_id, label = self._unsaid.popleft()
-            if self._patiently(partial(self._caller.label, request_id, label)):
+    def _send_labels(self, until: float) -> None:
+        while self._pending and self._pending[0][0] <= until:
+            _, request_id, label = self._pending.popleft()
+            if self._with_retries(partial(self._caller.label, request_id, label)):
                 self._counts["labelled"] += 1
 
-    def _patiently(self, call: Callable[[], T]) -> T | None:
-        """Ask again when it is time to; None when what was asked does not fit, or at the end."""
-        pause, longest = _PATIENCE
+    def _with_retries(self, call: Callable[[], T]) -> T | None:
+        """Call until it succeeds; return None for a rejected row and at the end."""
+        pause, longest = _BACKOFF
         while True:
             try:
                 return call()
@@ -158,9 +157,9 @@ class Stream:
                 logger.warning("%s", error)
                 self._counts["refused"] += 1
                 return None
-            except NotNow as error:
+            except RetryLater as error:
                 seconds = pause if error.seconds is None else error.seconds
-                logger.info("%s; again in %.0f s", error, seconds)
+                logger.info("%s; retrying in %.0f s", error, seconds)
                 self._counts["waited"] += 1
                 if self._stop.wait(seconds):
                     return None
@@ -168,12 +167,13 @@ class Stream:
 
 
 def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
-    """The rows with what is to be added, within the bounds of their inputs. Raises
-    WrongParameter.
+    """Return the rows [rows, width] with their offsets, within the bounds of their inputs.
+
+    Raises WrongParameter.
     """
     rows = test.features.copy()
     widths = [element_count(column.shape) for column in task.signature.inputs]
-    places = dict(
+    positions = dict(
         zip(
             (column.name for column in task.signature.inputs), np.cumsum([0, *widths]), strict=False
         )
@@ -186,10 +186,10 @@ def shifted(task: Task, test: Table, shifts: Sequence[Shift]) -> Features:
     for shift in shifts:
         if shift.column not in numbers:
             raise WrongParameter(
-                f"--shift {shift.column}: is not a number among the inputs; these are: "
+                f"--shift {shift.column}: is not a numeric input; numeric inputs: "
                 f"{', '.join(numbers) or 'none'}"
             )
-        column, values = numbers[shift.column], rows[:, places[shift.column]]
+        column, values = numbers[shift.column], rows[:, positions[shift.column]]
         values += shift.amount * (np.nanstd(values) if shift.spread else 1)
         np.clip(values, column.minimum, column.maximum, out=values)
     return rows

@@ -1,1 +1,1 @@
-"""What a model of ours declares: its target, metrics, split and parameters."""
+"""The declaration of a model's task: target, metrics, split and parameters."""

@@ -1,4 +1,4 @@
-"""Scores of a model, each with the direction in which it is better."""
+"""Metrics of a model, each with the direction in which it is better."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ class Direction(StrEnum):
     MIN = "min"
 
     def gain(self, candidate: float, other: float) -> float:
-        """By how much the candidate is better; negative when it is worse."""
+        """Return by how much the candidate is better; negative when it is worse."""
         return candidate - other if self is Direction.MAX else other - candidate
 
 
 @dataclass(frozen=True)
 class Metric:
-    """``score(truth [rows], predictions)``."""
+    """A metric, computed by ``score(truth [rows], predictions)``."""
 
     name: str
     direction: Direction
@@ -36,7 +36,7 @@ class Metric:
 
     @property
     def perfect(self) -> float:
-        """The best that there can be: shares are at most 1, errors at least 0."""
+        """The best possible score: shares are at most 1, errors at least 0."""
         return 1.0 if self.direction is Direction.MAX else 0.0
 
 
@@ -46,13 +46,14 @@ def _hard(probabilities: Predictions) -> Labels:
 
 def _log_loss(truth: Labels, probabilities: Predictions) -> float:
     exact = probabilities.astype(np.float64)
-    # FP32 rows add up to 1 only to seven digits, which scikit-learn would warn of.
+    # FP32 rows add up to 1 only to seven digits, and scikit-learn warns of that.
     exact /= exact.sum(axis=1, keepdims=True)
     return float(metrics.log_loss(truth, exact, labels=np.arange(exact.shape[1])))
 
 
 AUC = Metric(
-    "auc", Direction.MAX, "area under the ROC curve: how often a case ranks above a non-case",
+    "auc", Direction.MAX,
+    "area under the ROC curve: probability that a case ranks above a non-case",
     lambda truth, p: float(metrics.roc_auc_score(truth, p[:, 1])),
 )  # fmt: skip
 BRIER = Metric(
@@ -60,7 +61,7 @@ BRIER = Metric(
     lambda truth, p: float(np.mean((p[:, 1] - truth) ** 2)),
 )  # fmt: skip
 ACCURACY = Metric(
-    "accuracy", Direction.MAX, "share of rows whose likeliest class is the true one",
+    "accuracy", Direction.MAX, "share of rows whose most probable class is the true one",
     lambda truth, p: float(metrics.accuracy_score(truth, _hard(p))),
 )  # fmt: skip
 MACRO_F1 = Metric(
@@ -95,11 +96,11 @@ CORRELATION = Metric(
 
 
 def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10) -> float:
-    """How far the probability of class 1 is from the share of class 1, on average over equal groups
-    of rows that rank alike.
+    """Return the expected calibration error of ``probabilities`` [rows, 2] for ``truth`` [rows].
 
-    Expected calibration error (Naeini et al. 2015). No metric of a gate: who gives everybody the
-    mean has none.
+    It is the mean distance between the probability of class 1 and the share of class 1 over
+    ``bins`` equal groups of rows, ordered by probability (Naeini et al. 2015). It is no gate
+    metric, because a constant prediction of the mean has none.
     """
     groups = np.array_split(np.argsort(probabilities[:, 1], kind="stable"), bins)
     apart = [
@@ -111,18 +112,18 @@ def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10)
 
 
 def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
-    """Each metric by name."""
+    """Return the score of each metric by name."""
     return {metric.name: metric.score(truth, predictions) for metric in chosen}
 
 
 Baseline = Callable[[Table, Table], Predictions]
-"""``baseline(training rows, rows to predict)``: what one would say without a model."""
+"""``baseline(training rows, rows to predict)``: predictions without a model."""
 
 
 def baseline_scores(
     chosen: Sequence[Metric], baselines: Mapping[str, Baseline], train: Table, test: Table
 ) -> dict[str, dict[str, float]]:
-    """The scores of each baseline, by its name."""
+    """Return the scores of each baseline by its name."""
     return {
         name: scores(chosen, test.labels, baseline(train, test))
         for name, baseline in baselines.items()
@@ -132,6 +133,6 @@ def baseline_scores(
 def strongest(
     chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]
 ) -> dict[str, float]:
-    """Of each metric the best score that any of the baselines has."""
+    """Return the best score of each metric that any baseline has."""
     best = {Direction.MAX: max, Direction.MIN: min}
     return {m.name: best[m.direction](each[m.name] for each in found.values()) for m in chosen}

@@ -1,5 +1,6 @@
-"""Which values of a parameter a sweep tries: declared on the field, as ``C: Annotated[float,
-Range(0.01, 10.0, log=True)]``.
+"""The search space of a sweep, declared on parameters.
+
+``C: Annotated[float, Range(0.01, 10.0, log=True)]`` declares the values that a sweep tries.
 """
 
 import math
@@ -17,24 +18,25 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class Range:
-    """From ``low`` to ``high``, both included; whole numbers when both are."""
+    """A range from ``low`` to ``high``, both included; of integers when both are integers."""
 
     low: float
     high: float
     log: bool = False
-    """Whether equal factors are tried equally often, and not equal differences."""
+    """Whether values are spaced by equal factors instead of equal differences."""
 
     @property
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
 
-    def at(self, place: float) -> Value:
-        """The value at that share of the way, 0 to 1; of four digits, so that it is the same on
-        every machine.
+    def at(self, share: float) -> Value:
+        """Return the value at ``share`` of the range, from 0 to 1.
+
+        It is rounded to four digits, so that it is the same on every machine.
         """
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
         value = (
-            low * math.exp(place * math.log(high / low)) if self.log else low + place * (high - low)
+            low * math.exp(share * math.log(high / low)) if self.log else low + share * (high - low)
         )
         near = round(value) if self.whole else float(f"{value:.4g}")
         return min(max(near, self.low), self.high)
@@ -42,21 +44,20 @@ class Range:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the values, each tried equally often; those of the field's ``Literal`` when none are
-    given.
-    """
+    """One of the values, all tried equally often; by default those of the field's ``Literal``."""
 
     values: tuple[Value, ...] = ()
 
-    def at(self, place: float) -> Value:
-        return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
+    def at(self, share: float) -> Value:
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
 
 Space = Mapping[str, Range | Choice]
 
 
 def space_of(task: Task, given: Mapping[str, str]) -> Space:
-    """What a sweep of the model varies: what its parameters declare, but for what is ``given``.
+    """Return the search space of a task: the declared ranges of all parameters but ``given``.
+
     Raises WrongParameter.
     """
     fields = task.parameters.model_fields.items()
@@ -68,8 +69,8 @@ def space_of(task: Task, given: Mapping[str, str]) -> Space:
     if not space:
         known = ", ".join(name for name, field in fields if _declared(field)) or "none"
         raise WrongParameter(
-            f"model: nothing is left to vary of {task.name}: its sweeps vary {known}; give "
-            "less by --set"
+            f"model: --set fixes every parameter that a sweep of {task.name} varies: {known}; "
+            "set fewer"
         )
     return space
 
@@ -83,19 +84,17 @@ def _declared(field: FieldInfo) -> Range | Choice | None:
     return None
 
 
-def draw(space: Space, seed: int, count: int) -> Sequence[dict[str, Value]]:
-    """The first points of a scrambled Sobol sequence in the space: spread evenly, the same for the
-    same seed.
+def sample(space: Space, seed: int, count: int) -> Sequence[dict[str, Value]]:
+    """Return the first ``count`` points of a scrambled Sobol sequence in the space.
 
-    Point n depends on space, seed and n alone: neither on how many are drawn, nor on who tries
-    them, nor on what comes of it. Source: Owen, Scrambling Sobol' and Niederreiter-Xing points
-    (1998), as in ``scipy.stats.qmc``.
+    Point n depends on space, seed and n alone, not on ``count``, the workers or their results.
+    Source: Owen, Scrambling Sobol' and Niederreiter-Xing points (1998), as in ``scipy.stats.qmc``.
     """
-    from scipy.stats import qmc  # half a second of start-up that only a sweep needs
+    from scipy.stats import qmc  # takes half a second to import; only a sweep needs it
 
     power = max(1, math.ceil(math.log2(count)))
-    places = qmc.Sobol(len(space), scramble=True, rng=seed).random_base2(power)[:count]
+    shares = qmc.Sobol(len(space), scramble=True, rng=seed).random_base2(power)[:count]
     return [
-        {name: one.at(place) for (name, one), place in zip(space.items(), row, strict=True)}
-        for row in places
+        {name: one.at(share) for (name, one), share in zip(space.items(), row, strict=True)}
+        for row in shares
     ]

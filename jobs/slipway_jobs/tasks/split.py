@@ -1,4 +1,4 @@
-"""The held-out part of a table, and the proof that it was held out."""
+"""The split of a table into training and held-out rows, and the checks that no rows leak."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from slipway_jobs.tasks.target import Fold, Target
 
 @dataclass(frozen=True)
 class Split:
-    """Two parts of one table; ``rule`` says in words how they were parted."""
+    """Two parts of one table; ``rule`` describes the split in words."""
 
     train: Table
     test: Table
@@ -23,25 +23,25 @@ class Split:
 
 
 class Rule(Protocol):
-    """By what will be new in production: another subject, or a later day."""
+    """A split by what is new in production: another subject, or a later day."""
 
     def hold_out(self, table: Table, target: Target, subject: str) -> Split:
-        """Part the table; ``subject`` is the word for what a group of rows is of."""
+        """Split the table; ``subject`` is the word for the owner of a group of rows."""
 
     def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:
-        """Parts of a cross-validation, parted by the same rule."""
+        """Yield the folds of a cross-validation, split by the same rule."""
 
     def check(self, split: Split) -> None:
-        """Raise Leakage when the held-out part knows something of the other, by this rule."""
+        """Raise Leakage when the held-out part shares data with the other, by this rule."""
 
 
 @dataclass(frozen=True)
 class BySubject:
-    """Hold out ``share`` of the subjects in each class.
+    """Hold out ``share`` of the subjects of each class.
 
-    A subject's place follows from a hash of its name (of its inputs, where it has none), so the
-    part is the same for every version of a model, no row is chosen by its value, and all rows of a
-    subject are on the same side.
+    Subjects are ordered by a hash of their names, or of their inputs where they have none. Thus the
+    part is the same for all versions of a model, no row is chosen by its value, and all rows of a
+    subject are in the same part.
     """
 
     share: float = 0.3
@@ -63,19 +63,20 @@ class BySubject:
         return Split(
             table.take(~test),
             table.take(test),
-            self._words(table, subject, len(np.unique(stratum)) > 1),
+            self._description(table, subject, len(np.unique(stratum)) > 1),
         )
 
-    def _words(self, table: Table, subject: str, balanced: bool) -> str:
+    def _description(self, table: Table, subject: str, balanced: bool) -> str:
         if _nameless(table):
-            kept = (
-                f"one {subject} a row, equal inputs kept together, chosen by a hash of the inputs"
+            held = f"{self.share:.0%}{' of each class' if balanced else ''} held out"
+            return (
+                f"{held}, one {subject} per row, equal inputs in the same part, chosen by a hash "
+                "of the inputs"
             )
-            return f"{self.share:.0%}{' of each class' if balanced else ''} held out, {kept}"
-        together = (
-            f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} kept together"
+        held = (
+            f"{self.share:.0%} of the {subject}s held out, all rows of a {subject} in the same part"
         )
-        return together + (", balanced by class" if balanced else "")
+        return held + (", balanced by class" if balanced else "")
 
     def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:
         return target.folds(train, parts, seed)
@@ -83,31 +84,32 @@ class BySubject:
     def check(self, split: Split) -> None:
         if shared := np.intersect1d(split.train.groups, split.test.groups).size:
             raise Leakage(
-                f"{shared} rows or subjects of the held-out data have a twin in the training data"
+                f"{shared} rows or subjects of the held-out data are in the training data too"
             )
 
 
 @dataclass(frozen=True)
 class ByTime:
-    """Hold out the last ``days`` of the table; folds score the weeks before these, each fitted on
-    what came before it.
+    """Hold out the last ``days`` of the table.
+
+    Each fold scores ``fold_days`` before these and is fitted on all days before its own.
     """
 
     days: int = 28
     fold_days: int = 14
 
-    def hold_out(self, table: Table, target: Target, subject: str) -> Split:  # noqa: ARG002  # the rule asks for no more
+    def hold_out(self, table: Table, target: Target, subject: str) -> Split:  # noqa: ARG002  # part of the protocol
         times = _times(table)
         first = times.max() - np.timedelta64(self.days - 1, "D")
         if times.min() >= first:
             raise Unavailable(
                 f"the rows begin on {times.min()}; with those from {first} on held out, none "
-                "is left to learn from"
+                "is left for training"
             )
         rule = f"the last {self.days} days held out, from {first}; trained on the days before"
         return Split(table.take(times < first), table.take(times >= first), rule)
 
-    def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:  # noqa: ARG002  # nothing is drawn
+    def folds(self, train: Table, target: Target, parts: int, seed: int) -> Iterator[Fold]:  # noqa: ARG002  # part of the protocol
         times = _times(train)
         for part in reversed(range(parts)):
             end = times.max() - np.timedelta64(part * self.fold_days, "D")
@@ -119,41 +121,39 @@ class ByTime:
             if not len(fitting) or not len(scoring):
                 raise Leakage(
                     f"{parts} folds of {self.fold_days} days do not fit into the training "
-                    "days; ask for fewer folds"
+                    "days; set fewer folds"
                 )
             yield fitting, scoring
 
     def check(self, split: Split) -> None:
         last, first = _times(split.train).max(), _times(split.test).min()
         if last >= first:
-            raise Leakage(f"training rows reach to {last}, and the held-out data begin on {first}")
+            raise Leakage(f"training rows end on {last}, but the held-out data begin on {first}")
 
 
 def check_split(table: Table, split: Split, rule: Rule) -> None:
-    """Raise Leakage unless the parts are the table's own rows, untouched, and parted by the
-    rule.
-    """
+    """Raise Leakage unless the parts are the table's own rows, unchanged and split by the rule."""
     rule.check(split)
     if changed := sum(
         hashed != stated for part in (split.train, split.test) for hashed, stated in _hashes(part)
     ):
         raise Leakage(
-            f"{changed} rows are not as they came from the dataset: something was fitted on "
-            "them before the split"
+            f"{changed} rows differ from the dataset: they were transformed before the split"
         )
     together = np.sort(np.concatenate([split.train.keys, split.test.keys]))
     if not np.array_equal(together, np.sort(table.keys)):
-        raise Leakage("the parts of the split are not, taken together, the rows of the dataset")
+        raise Leakage("the parts of the split together are not the rows of the dataset")
 
 
 def _nameless(table: Table) -> bool:
-    """Whether each row is a subject of its own, known by the hash of its inputs."""
+    """Return whether each row is its own subject, identified by the hash of its inputs."""
     return np.array_equal(table.groups, table.keys)
 
 
 def _rarest(values: NDArray[Any], group_of: NDArray[Any]) -> NDArray[Any]:
-    """[groups]: of the values in a group, the one that is rarest in the table, so that both parts
-    get some of it.
+    """Return for each group [groups] its value that is rarest in the table.
+
+    Both parts of a split then have rows of rare values.
     """
     known, position, counts = np.unique(values, return_inverse=True, return_counts=True)
     rank = np.empty(len(known), dtype=np.int64)
@@ -165,13 +165,11 @@ def _rarest(values: NDArray[Any], group_of: NDArray[Any]) -> NDArray[Any]:
 
 def _times(table: Table) -> NDArray[Any]:
     if table.times is None:
-        raise Leakage("the rows have no day, so they cannot be parted by time")
+        raise Leakage("the rows have no day, so they cannot be split by time")
     return table.times
 
 
 def _hashes(part: Table) -> list[tuple[bytes, bytes]]:
-    """For each row: the hash of its inputs as they are now, and the one that it was given when it
-    was loaded.
-    """
+    """Return for each row the hash of its current inputs and the hash from when it was loaded."""
     again = Table.of(part.features, part.labels)
     return list(zip(np.sort(again.keys).tolist(), np.sort(part.keys).tolist(), strict=True))

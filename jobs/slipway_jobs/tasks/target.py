@@ -1,4 +1,4 @@
-"""What a model says of a row: one of some classes, or a quantity."""
+"""Prediction targets: classes, or a quantity."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,42 +18,42 @@ logger = logging.getLogger(__name__)
 
 Arrays = Mapping[str, NDArray[Any]]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
-"""Rows to fit on, rows to score."""
+"""Indices of rows to fit on, and of rows to score."""
 
 TOLERANCE = 1e-4
-"""How far a probability of the graph may be from the estimator's; of a quantity, as a part of its
-size where that is above 1.
+"""Largest difference of a probability between graph and estimator.
+
+For quantities above 1 it is relative to their size.
 """
 
 TIE = 1e-6
-"""Probabilities closer than this are equal in FP32, which the graph computes in."""
+"""Probabilities closer than this are equal in FP32, the precision of the graph."""
 
 
 class Target(Protocol):
-    """How predictions are had from an estimator and from its graph, and what is said without
-    either.
-    """
+    """How predictions are computed from an estimator, from its graph, and by baselines."""
 
     @property
     def baselines(self) -> Mapping[str, Baseline]: ...
 
     def predict(self, estimator: Any, features: Features) -> Predictions:
-        """What the estimator says."""
+        """Return the predictions of the estimator."""
 
     def read(self, signature: Signature, outputs: Arrays) -> Predictions:
-        """The same from a model's outputs by name."""
+        """Return the predictions from a model's outputs by name."""
 
     def strata(self, table: Table) -> NDArray[Any]:
-        """[rows]: of each value here the same share is held out."""
+        """Return a value per row [rows]; the same share of each value is held out."""
 
     def folds(self, table: Table, parts: int, seed: int) -> Iterator[Fold]:
-        """Parts of a cross-validation; a group is in one part only."""
+        """Yield the folds of a cross-validation; a group is in one part only."""
 
     def check_parity(
         self, signature: Signature, outputs: Arrays, estimator: Any, features: Features
     ) -> float:
-        """The largest difference between graph and estimator. Raises ParityError when it is too
-        large.
+        """Return the largest difference between graph and estimator.
+
+        Raises ParityError when it is too large.
         """
 
 
@@ -61,8 +61,8 @@ class Target(Protocol):
 class Classes:
     """Classes, numbered from 0. Predictions are probabilities [rows, classes].
 
-    The first output is the label; the second the probabilities, or of two classes the probability
-    of class 1.
+    The first output is the label. The second has the probabilities, or, of two classes, the
+    probability of class 1.
     """
 
     count: int
@@ -72,12 +72,12 @@ class Classes:
         return {"class shares": self._prior}
 
     def _prior(self, train: Table, test: Table) -> Predictions:
-        """The classes' shares in the training rows. Its label is the majority class."""
+        """Return the classes' shares in the training rows; its label is the majority class."""
         return np.tile(np.bincount(train.labels, minlength=self.count) / len(train), (len(test), 1))
 
     def predict(self, estimator: Any, features: Features) -> Predictions:
         probabilities = np.zeros((len(features), self.count))
-        # In a fold there may be a class that its training rows have none of.
+        # The training rows of a fold may lack a class.
         probabilities[:, estimator.classes_] = estimator.predict_proba(features)
         return probabilities
 
@@ -97,8 +97,9 @@ class Classes:
     def check_parity(
         self, signature: Signature, outputs: Arrays, estimator: Any, features: Features
     ) -> float:
-        """Of classes that the estimator holds equally likely, as a forest's votes can be, the graph
-        may name either.
+        """Return the largest difference; of equally probable classes, the graph may return either.
+
+        A forest's votes can be such a tie.
         """
         labels = outputs[signature.outputs[0].name]
         expected, rows = self.predict(estimator, features), np.arange(len(features))
@@ -114,7 +115,7 @@ class Classes:
                 f"{difference:.2g}; {TOLERANCE} is allowed"
             )
         logger.info(
-            "the graph gives the estimator's labels, probabilities within %.1e, on %d rows",
+            "the graph has the estimator's labels, probabilities within %.1e, on %d rows",
             difference,
             len(features),
         )
@@ -126,7 +127,7 @@ class Quantity:
     """A number with a unit. Predictions are values [rows]; the first output is the value."""
 
     extra: Mapping[str, Baseline] = field(default_factory=dict)
-    """Baselines beside the constant one."""
+    """Baselines in addition to the constant one."""
 
     @property
     def baselines(self) -> Mapping[str, Baseline]:
@@ -158,7 +159,7 @@ class Quantity:
                 f"{TOLERANCE} is allowed"
             )
         logger.info(
-            "the graph gives the estimator's values within %.1e, on %d rows",
+            "the graph has the estimator's values within %.1e, on %d rows",
             difference,
             len(features),
         )

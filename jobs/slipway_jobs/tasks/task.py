@@ -1,4 +1,4 @@
-"""What a module of ``slipway_jobs.models`` declares; the pipeline does the rest."""
+"""The task of a model, as the modules of ``slipway_jobs.models`` declare it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,7 +26,7 @@ TASKS: Mapping[str, str] = {
     "quantity": "slipway_jobs.models.quantity",
     "sentiment": "slipway_jobs.models.sentiment",
 }
-"""Name of a model: the module that declares its ``TASK``."""
+"""The module that declares ``TASK``, by the name of the model."""
 
 
 _DTYPES: Mapping[Datatype, Any] = {
@@ -34,7 +34,7 @@ _DTYPES: Mapping[Datatype, Any] = {
     Datatype.INT64: np.int64,
     Datatype.BYTES: np.object_,
 }
-"""What inputs of models that are trained here may be."""
+"""Datatypes of the inputs of models that are trained here."""
 
 
 class Estimator(Protocol):
@@ -46,62 +46,59 @@ class Estimator(Protocol):
 
 
 class Parameters(BaseModel):
-    """What a training takes by ``--set``; a model adds its own."""
+    """Training parameters, set by ``--set``; a model adds its own."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
     dataset: str | None = None
-    """the dataset to train on; the first of the model's datasets that can be had when not set"""
+    """the dataset to train on; by default the model's first available one"""
 
     folds: int = Field(default=10, ge=2, le=20)
     """parts of the cross-validation that chooses among the candidates"""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    """seed of the folds and of whatever is random in an estimator; the held-out part does not
-    depend on it
-    """
+    """seed of the folds and of randomness in estimators; the held-out part does not depend on it"""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A model's task: what it is for, from which data, and what is tried."""
+    """A model's task: its use, data, target, candidates and metrics."""
 
     name: str
     title: str
     use: str
-    """What the model is for."""
+    """The intended use of the model."""
     limits: Sequence[str]
-    """What it is not for, and what is known to be weak; each a sentence of the model card."""
+    """Unsuitable uses and known weaknesses; each is a sentence of the model card."""
     datasets: Sequence[str]
-    """Names in the catalogue, the preferred one first."""
+    """Names of declared datasets, the preferred one first."""
     signature: Signature
-    """Its outputs are those that the target asks for first, and any others."""
+    """The model signature; its first outputs are those that the target requires."""
     target: Target
     """Classes or a quantity."""
     parameters: type[Parameters]
     candidates: Callable[[Any], Mapping[str, Estimator]]
-    """Unfitted estimators on [rows, width] FP32 with NaN for missing, by a name that tells them
-    apart.
-    """
+    """Unfitted estimators by name, for features [rows, width] FP32 with NaN for missing values."""
     metrics: Sequence[Metric]
-    """The first one is the default of a promotion."""
+    """The metrics; the first one is the default of a promotion."""
     selection: Metric
-    """Chooses among the candidates, by cross-validation on the training part."""
+    """Metric that chooses among the candidates, by cross-validation on the training rows."""
     split: Rule = field(default_factory=BySubject)
-    """How rows are held out."""
+    """The rule that holds out rows."""
     slices: Sequence[str] = ()
-    """Inputs with codes: how well each class is found is told for each of these as well."""
+    """Inputs with codes; recall is reported for each of their codes as well."""
     relabel: Callable[[Labels], Labels] | None = None
-    """The labels of the dataset as those of this model, where they are not the same."""
+    """Maps the labels of the dataset to those of the model, where they differ."""
     export: Callable[[Any, Signature], Any] | None = None
-    """The fitted estimator as an ONNX graph with the signature's names, or a rule set, where the
-    usual export cannot say it.
+    """Exports the fitted estimator as an ONNX graph with the signature's names, or as a rule set.
+
+    None uses the default export.
     """
 
     def metric(self, name: str | None) -> Metric:
-        """The metric of that name, the first when None. Raises WrongParameter."""
+        """Return the metric with that name, the first when None. Raises WrongParameter."""
         for metric in self.metrics:
             if name in (None, metric.name):
                 return metric
@@ -111,7 +108,7 @@ class Task:
         )
 
     def parts(self, table: Table, subject: str) -> Split:
-        """The table with the labels of this model, parted. Raises Leakage."""
+        """Split the table, with the labels of this model. Raises Leakage."""
         if self.relabel:
             table = replace(table, labels=self.relabel(table.labels))
         split = self.split.hold_out(table, self.target, subject)
@@ -119,8 +116,9 @@ class Task:
         return split
 
     def feeds(self, features: Features) -> dict[str, NDArray[Any]]:
-        """The columns of ``features`` by input name: [rows, 1] for a scalar, [rows, *shape] for a
-        vector; in their datatypes.
+        """Return the columns of ``features`` [rows, width] by input name, in their datatypes.
+
+        A scalar has the shape [rows, 1], a vector [rows, *shape].
         """
         parts, start = {}, 0
         for column in self.signature.inputs:
@@ -133,7 +131,7 @@ class Task:
         return parts
 
     def instance(self, row: Features) -> dict[str, Any]:
-        """A row [1, width] as plain values by input name; None for missing."""
+        """Return a row [1, width] as plain values by input name; None for missing values."""
         found: dict[str, Any] = {}
         for column, values in zip(self.signature.inputs, self.feeds(row).values(), strict=True):
             plain = [_plain(value) for value in values.ravel()]
@@ -141,7 +139,7 @@ class Task:
         return found
 
     def predictions(self, outputs: Arrays) -> Predictions:
-        """The model's predictions from its outputs by name."""
+        """Return the model's predictions from its outputs by name."""
         return self.target.read(self.signature, outputs)
 
 
@@ -152,7 +150,7 @@ def _plain(value: Any) -> float | int | str | None:
 
 
 def parameters_schema(task: Task) -> dict[str, Any]:
-    """JSON Schema of what a training takes, as its Job template tells it to the gateway."""
+    """Return the JSON Schema of the training parameters, for the Job template."""
     schema = task.parameters.model_json_schema()
     for described in (schema, *schema["properties"].values()):
         described["description"] = _one_line(described.get("description"))
@@ -168,12 +166,15 @@ def _one_line(text: str | None) -> str:
 def declared_task(name: str) -> Task:
     """Return the declared task of that name. Raises WrongParameter."""
     if name not in TASKS:
-        raise WrongParameter(f"model: {name!r} is unknown; there are {', '.join(TASKS)}")
+        raise WrongParameter(f"model: {name!r} is unknown; declared are {', '.join(TASKS)}")
     return cast("Task", import_module(TASKS[name]).TASK)
 
 
 def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
-    """Raises WrongParameter that names each wrong parameter and what it may be."""
+    """Return the parsed parameters.
+
+    Raises WrongParameter with each invalid one and its valid values.
+    """
     fields = task.parameters.model_fields
     if (dataset := given.get("dataset")) is not None and dataset not in task.datasets:
         raise WrongParameter(f"dataset: {dataset!r} is not one of {', '.join(task.datasets)}")
@@ -181,15 +182,15 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
         return task.parameters.model_validate(given)
     except ValidationError as error:
         found = []
-        for problem in error.errors(include_url=False):
-            field = str(problem["loc"][0])
+        for finding in error.errors(include_url=False):
+            field = str(finding["loc"][0])
             if field not in fields:
                 found.append(
                     f"{field}: is not a parameter of {task.name}; it takes {', '.join(fields)}"
                 )
             else:
                 found.append(
-                    f"{field}: {problem['msg']}, not {problem['input']!r} "
+                    f"{field}: {finding['msg']}, not {finding['input']!r} "
                     f"({_one_line(fields[field].description)})"
                 )
         raise WrongParameter("; ".join(found)) from None

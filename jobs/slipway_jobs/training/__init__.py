@@ -1,1 +1,1 @@
-"""The pipeline that every training goes through, and what it leaves with a version."""
+"""The training pipeline, and the files that it stores with a version."""

@@ -1,6 +1,4 @@
-"""Which classes are taken for which: of all held-out rows, and of each group in which a model could
-be worse.
-"""
+"""Confusion matrices: of all held-out rows, and of each slice in which a model could be worse."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +17,20 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Confusion:
-    """``counts[true, said]``: rows; the classes by name."""
+    """A confusion matrix, ``counts[true, predicted]`` in rows; ``classes`` are the names."""
 
     classes: Sequence[str]
     counts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, classes: Sequence[str], truth: Labels, said: Labels) -> Self:
+    def of(cls, classes: Sequence[str], truth: Labels, predicted: Labels) -> Self:
         counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-        np.add.at(counts, (truth, said), 1)
+        np.add.at(counts, (truth, predicted), 1)
         return cls(classes, counts)
 
     @property
     def recall(self) -> dict[str, float]:
-        """Of each class that there is: the share of its rows that are found."""
+        """Recall of each class that occurs: the share of its rows that are predicted correctly."""
         rows = self.counts.sum(axis=1)
         return {
             name: float(self.counts[k, k] / rows[k])
@@ -48,11 +46,10 @@ class Confusion:
         }
 
 
-def confusions(task: Task, table: Table, said: Labels) -> dict[str, Confusion]:
-    """Of all rows, then of each group of the problem's slices, ``sex female``; none of a model that
-    predicts a quantity.
+def confusions(task: Task, table: Table, predicted: Labels) -> dict[str, Confusion]:
+    """Return the confusion matrices of all rows and of each slice, such as ``sex female``.
 
-    ``said``: the labels as they are served.
+    ``predicted`` are labels [rows]. The result is empty for a model that predicts a quantity.
     """
     if not isinstance(task.target, Classes):
         return {}
@@ -63,7 +60,8 @@ def confusions(task: Task, table: Table, said: Labels) -> dict[str, Confusion]:
         **dict(_slices(task, table)),
     }
     return {
-        name: Confusion.of(classes, table.labels[rows], said[rows]) for name, rows in groups.items()
+        name: Confusion.of(classes, table.labels[rows], predicted[rows])
+        for name, rows in groups.items()
     }
 
 
@@ -76,7 +74,7 @@ def _slices(task: Task, table: Table) -> Iterator[tuple[str, NDArray[np.bool_]]]
 
 
 def recall_metrics(found: Mapping[str, Confusion]) -> dict[str, float]:
-    """By names that MLflow takes: ``recall_disease``, ``recall_disease.sex_female``."""
+    """Return recall by MLflow metric name: ``recall_disease``, ``recall_disease.sex_female``."""
     return {
         f"recall_{_plain(name)}" + ("" if group == ALL else f".{_plain(group)}"): value
         for group, confusion in found.items()

@@ -1,4 +1,4 @@
-"""The model card: what a version is, from what, how good, and what it is not for.
+"""The model card: use, limits, data, scores, inputs and outputs of a version.
 
 The headings are those of Mitchell et al., Model Cards for Model Reporting (2019), as far as they
 apply.
@@ -17,7 +17,7 @@ from slipway_jobs.training.confusion import ALL, Confusion
 
 _FORMS = {
     ArtifactFormat.ONNX: "ONNX",
-    ArtifactFormat.RULES: "words for rules that the server has",
+    ArtifactFormat.RULES: "a word list for the server's rules",
     ArtifactFormat.SKOPS: "skops",
 }
 
@@ -30,18 +30,16 @@ class Results:
     """The candidate that cross-validation chose."""
     test: Mapping[str, float]
     baselines: Mapping[str, Mapping[str, float]]
-    """Of each baseline by its name."""
+    """Scores of each baseline by its name."""
     cv_mean: Mapping[str, float]
     cv_spread: Mapping[str, float]
     """Standard deviation over the folds."""
     confusions: Mapping[str, Confusion]
-    """Of the held-out rows: all of them, and those of each slice."""
+    """Confusion matrices of the held-out rows: of all, and of each slice."""
     calibration_error: float | None
-    """Of the probability on the held-out rows; of models of two classes."""
+    """Expected calibration error on the held-out rows; only of binary classifiers."""
     parity: float
-    """Largest difference of a prediction between the graph and the estimator on the held-out
-    rows.
-    """
+    """Largest difference of a prediction between graph and estimator on the held-out rows."""
 
 
 def model_card(
@@ -53,11 +51,11 @@ def model_card(
     code: str,
     form: ArtifactFormat,
 ) -> str:
-    """Markdown."""
+    """Return the model card as Markdown."""
     lines = [
         f"# {task.title}",
         *(
-            ["", "**Trained on SYNTHETIC data: the scores below say nothing about the world.**"]
+            ["", "**Trained on SYNTHETIC data: the scores below do not apply to real data.**"]
             if dataset.synthetic
             else []
         ),
@@ -71,7 +69,7 @@ def model_card(
         ),
         *(f"- Citation: {dataset.citation}", f"- Digest of the table: {digest}"),
         (
-            f"- Split: {split.rule}; {len(split.train)} rows to train, {len(split.test)} held "
+            f"- Split: {split.rule}; {len(split.train)} rows for training, {len(split.test)} held "
             "out and scored once."
         ),
         *(
@@ -83,8 +81,8 @@ def model_card(
             ),
         ),
         (
-            f"- Served as {_FORMS[form]}; on the held-out rows it says what the estimator says, "
-            f"within {results.parity:.1e}."
+            f"- Served as {_FORMS[form]}; on the held-out rows its predictions equal the "
+            f"estimator's within {results.parity:.1e}."
         ),
         *("", "## Scores", *_scores(task, results)),
         *_calibration(results.calibration_error),
@@ -110,29 +108,24 @@ def _scores(task: Task, results: Results) -> list[str]:
             f"| {name} | {better} | {results.test[name]:.3f} | {others} | {folds} | "
             f"{metric.meaning} |"
         )
-    return [
-        *lines,
-        "",
-        f"Baselines, which know no inputs of the row or hardly any: {', '.join(named)}.",
-    ]
+    return [*lines, "", f"Baselines, which use few or no inputs of the row: {', '.join(named)}."]
 
 
 def _calibration(error: float | None) -> list[str]:
     if error is None:
         return []
-    said = f"The probability is {error:.3f} away from the share of cases among rows that rank alike"
-    return ["", f"{said} (expected calibration error, ten groups of held-out rows)."]
+    return ["", f"Expected calibration error (ten groups of held-out rows): {error:.3f}."]
 
 
 def _classes(found: Mapping[str, Confusion]) -> list[str]:
-    """Recall by group, then what each class was taken for."""
+    """Return tables of the recall by slice and of the confusion matrix."""
     if not found:
         return []
     classes = found[ALL].classes
     lines = [
         "",
         "## Classes",
-        "Share of the held-out rows of a class that are found (recall), and how many they are:",
+        "Recall (share of a class's held-out rows predicted correctly) and number of rows:",
         "",
     ]
     lines += [f"| rows | {' | '.join(classes)} |", "|---" * (len(classes) + 1) + "|"]
@@ -145,7 +138,7 @@ def _classes(found: Mapping[str, Confusion]) -> list[str]:
         lines.append(f"| {group} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"| truly | {' | '.join(f'said {name}' for name in classes)} |",
+        f"| true class | {' | '.join(f'predicted {name}' for name in classes)} |",
         "|---" * (len(classes) + 1) + "|",
     ]
     return lines + [

@@ -1,6 +1,4 @@
-"""The distribution of a model's training inputs, kept with the version for the monitor to compare
-with.
-"""
+"""The distribution of a model's training inputs, stored with the version for the drift monitor."""
 
 from collections.abc import Collection
 from enum import StrEnum
@@ -15,23 +13,24 @@ from slipway_jobs.data.dataset import Features, Floats
 from slipway_jobs.training.texts import COUNTS, common_words, described
 
 POINTS = 200
-"""Most values that a column keeps: enough for the distribution, too few to tell single rows of a
-large table.
+"""Most values that a column stores.
+
+They are enough for the distribution and too few to reveal single rows of a large table.
 """
 
 
 class Kind(StrEnum):
-    """CODES have no order; NUMBERS have."""
+    """CODES have no order; NUMBERS have one."""
 
     CODES = "codes"
     NUMBERS = "numbers"
 
 
 class Distribution(BaseModel):
-    """Of one scalar: how often each value was seen.
+    """The distribution of one scalar: the number of rows of each value.
 
-    Of numbers with more than POINTS different values, neighbours are counted together under the
-    largest of them, so the cumulative distribution is exact at every value that is kept.
+    Numbers with more than POINTS different values are merged with their neighbours under the
+    largest of them, so that the cumulative distribution is exact at every stored value.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,27 +40,27 @@ class Distribution(BaseModel):
     )
     kind: Kind
     missing: int = Field(ge=0, description="rows without a value")
-    values: tuple[float, ...] = Field(description="rising")
+    values: tuple[float, ...] = Field(description="increasing")
     counts: tuple[int, ...] = Field(description="rows with each value")
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if len(self.values) != len(self.counts) or list(self.values) != sorted(set(self.values)):
-            raise ValueError(f"{self.name}: needs rising values and a count for each")
+            raise ValueError(f"{self.name}: needs increasing values and a count for each")
         return self
 
     @property
     def rows(self) -> int:
-        """Rows with a value."""
+        """Number of rows with a value."""
         return sum(self.counts)
 
     @classmethod
     def of(cls, name: str, kind: Kind, column: Floats) -> Self:
-        """``column``: [rows], NaN = missing."""
+        """Return the distribution of ``column`` [rows] FP32, NaN for missing values."""
         values, counts = np.unique(column[~np.isnan(column)].astype(np.float64), return_counts=True)
         if kind is Kind.NUMBERS and len(values) > POINTS:
             cumulative = np.cumsum(counts)
-            # The first value at or above each of POINTS even shares.
+            # The first value at or above each of POINTS equal quantiles.
             ends = np.unique(
                 np.searchsorted(cumulative, np.linspace(0, cumulative[-1], POINTS + 1)[1:])
             )
@@ -76,18 +75,19 @@ class Distribution(BaseModel):
 
 
 class Reference(BaseModel):
-    """All columns of the training inputs."""
+    """The distributions of all training inputs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: int
     columns: tuple[Distribution, ...]
-    words: tuple[str, ...] = Field(default=(), description="of texts: the commonest words")
+    words: tuple[str, ...] = Field(default=(), description="of texts: the most frequent words")
 
 
 def reference_of(signature: Signature, features: Features) -> Reference:
-    """``features``: [rows, width] of the TRAINING part alone; held-out rows are no part of what the
-    model knows.
+    """Return the reference of ``features`` [rows, width], the TRAINING rows alone.
+
+    Held-out rows must not be part of a version's reference.
     """
     words = common_words(features) if is_text(signature) else ()
     seen = watched(signature, features, words)
@@ -100,26 +100,27 @@ def reference_of(signature: Signature, features: Features) -> Reference:
 
 
 def watched(signature: Signature, features: Features, words: Collection[str]) -> Floats:
-    """[rows, columns of the reference]: numbers as they are, and of each text what can be
-    counted.
+    """Return the monitored values [rows, columns of the reference] FP32.
+
+    Numbers stay unchanged; a text has its length and its share of unknown words.
     """
     return described(features, words) if is_text(signature) else features.astype(np.float32)
 
 
 def is_text(signature: Signature) -> bool:
-    """Texts and numbers do not stand in one table."""
+    """Return whether the inputs are texts. Texts and numbers are not mixed in one table."""
     return signature.inputs[0].datatype is Datatype.BYTES
 
 
 def watched_names(column: Column) -> list[str]:
-    """What is watched of an input: its scalars, or of a text what is counted in it."""
+    """Return the names of an input's monitored values: its scalars, or the counts of a text."""
     if column.datatype is not Datatype.BYTES:
         return scalar_names(column)
     return [f"{name} {count}" for name in scalar_names(column) for count in COUNTS]
 
 
 def scalar_names(column: Column) -> list[str]:
-    """The input's name, or of a vector ``name[0]``, ``name[1]``… ; of a matrix ``name[0,0]``…"""
+    """Return the input's name; of a vector ``name[0]``…, of a matrix ``name[0,0]``…."""
     if not column.shape:
         return [column.name]
     return [f"{column.name}[{','.join(map(str, index))}]" for index in np.ndindex(*column.shape)]

@@ -1,6 +1,4 @@
-"""What can be counted in a text, so that its distribution can be compared: how long it is, and how
-much of it is unknown.
-"""
+"""Counts of a text whose distribution can be compared: length, share of unknown words."""
 
 import re
 from collections import Counter
@@ -11,20 +9,20 @@ import numpy as np
 from slipway_jobs.data.dataset import Features, Floats
 
 COUNTS = ("length", "unknown words")
-"""Characters; the share of the words that are none of the common ones, missing where there is no
-word.
-"""
+"""Length in characters; share of words outside the common ones, missing where there is no word."""
 
 KNOWN = 1000
-"""Words that are known: so few, and so common, that they tell nothing of single texts. They make up
-most of any text.
+"""Number of common words.
+
+They are so few and so frequent that they reveal nothing of single texts, and make up most of any
+text.
 """
 
 _WORD = re.compile(r"\w+")
 
 
 def common_words(texts: Features) -> tuple[str, ...]:
-    """The commonest words of texts [rows, width], in lower case, the commonest first."""
+    """Return the most frequent words of texts [rows, width], lower case, in falling frequency."""
     seen = Counter(word for text in texts.ravel() for word in _WORD.findall(text.lower()))
     return tuple(
         word for word, _ in sorted(seen.items(), key=lambda item: (-item[1], item[0]))[:KNOWN]
@@ -32,7 +30,7 @@ def common_words(texts: Features) -> tuple[str, ...]:
 
 
 def described(texts: Features, known: Collection[str]) -> Floats:
-    """COUNTS of each of texts [rows, width], side by side."""
+    """Return the COUNTS of each of the texts [rows, width] as [rows, width × counts] FP32."""
     names = frozenset(known)
     counts = [(len(text), _share(_WORD.findall(text.lower()), names)) for text in texts.ravel()]
     return np.array(counts, dtype=np.float32).reshape(len(texts), -1)

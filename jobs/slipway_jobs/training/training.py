@@ -1,4 +1,4 @@
-"""The one pipeline that trains every model: choose, fit, score, export, prove, store, register."""
+"""The training pipeline of every model: choose, fit, score, export, verify, store, register."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from sklearn.base import clone
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
-from slipway_jobs.datasets.dataset_store import keep
+from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, first_available
 from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.onnx_graph import export
@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 EVALUATION_FILE = "evaluation.json"
 
 EXPERIMENT = "training"
-"""Each model has an experiment of its own, ``training-heart``."""
+"""Prefix of the experiment of each model, such as ``training-heart``."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model with its proof."""
+    """A trained model with its export and its results."""
 
     estimator: Estimator
     exported: Exported
@@ -60,10 +60,10 @@ def train(
     tracking: Tracking,
     more_tags: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train, prove and register a version; the result as JSON. Run and version bear ``more_tags``
-    too.
+    """Train and register a version and return the result as JSON.
 
-    Whatever fails, fails the run, and nothing is registered.
+    Run and version have ``more_tags`` too. Any error marks the run as failed; then nothing is
+    registered.
     """
     tags = {
         "slipway.model": task.name,
@@ -75,7 +75,7 @@ def train(
         run.log(params=parameters.model_dump(exclude_none=True))
         loaded, split = load_parts(task, parameters, settings)
         dataset, table = loaded.entry, loaded.table
-        keep(loaded, tracking)
+        store_table(loaded, tracking)
         tags |= _dataset_tags(loaded)
         run.log(tags=tags)
         run.log_dataset(dataset, table.digest, "training")
@@ -101,8 +101,9 @@ def train(
 
 
 def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[Loaded, Split]:
-    """The dataset that can be had, and the parts of its table. Raises Unavailable, CorruptTable,
-    WrongDigest, Leakage.
+    """Load the first available dataset and split its table.
+
+    Raises Unavailable, CorruptTable, WrongDigest, Leakage.
     """
     names = [parameters.dataset] if parameters.dataset else task.datasets
     loaded = first_available([DATASETS[name] for name in names], settings)
@@ -110,8 +111,7 @@ def load_parts(task: Task, parameters: Parameters, settings: Settings) -> tuple[
 
 
 def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
-    """Choose by cross-validation on the training part, fit on all of it, score the held-out part
-    once.
+    """Choose by cross-validation, fit on all training rows, score the held-out rows once.
 
     Raises Leakage, ParityError.
     """
@@ -142,9 +142,7 @@ def fit(task: Task, parameters: Parameters, split: Split) -> Fitted:
 def _choose(
     task: Task, parameters: Parameters, train: Table
 ) -> tuple[str, Estimator, dict[str, list[float]]]:
-    """The best candidate by the mean of the selection metric over the folds, and its scores in each
-    fold.
-    """
+    """Return the best candidate by the mean of the selection metric, and its fold scores."""
     best: tuple[str, Estimator, dict[str, list[float]]] | None = None
     for name, estimator in task.candidates(parameters).items():
         folds = cross_validate(task, estimator, train, parameters)
@@ -165,7 +163,7 @@ def _choose(
 def cross_validate(
     task: Task, estimator: Estimator, train: Table, parameters: Parameters
 ) -> dict[str, list[float]]:
-    """The scores in each fold by metric."""
+    """Return the scores of each fold by metric."""
     found = list(fold_scores(task, estimator, train, parameters))
     return {metric.name: [each[metric.name] for each in found] for metric in task.metrics}
 
@@ -173,8 +171,9 @@ def cross_validate(
 def fold_scores(
     task: Task, estimator: Estimator, train: Table, parameters: Parameters, first: int = 0
 ) -> Iterator[dict[str, float]]:
-    """The scores by metric, fold by fold from the ``first``; every fold fits anew, imputation and
-    scaling included.
+    """Yield the scores by metric, fold by fold from the ``first``.
+
+    Every fold fits a clone of the estimator, including imputation and scaling.
     """
     folds = task.split.folds(train, task.target, parameters.folds, parameters.seed)
     for fitting, scoring in islice(folds, first, None):
@@ -184,24 +183,25 @@ def fold_scores(
 
 
 def check_fit(task: Task, estimator: Estimator, train: Table) -> None:
-    """Raise Leakage unless the estimator is what its training rows make of it.
+    """Raise Leakage unless a second fit on the training rows alone has the same predictions.
 
-    It is fitted anew on these rows alone; if any part of it (an imputer, a scaler) had seen others,
-    the two differ.
+    If a part of the estimator (an imputer, a scaler) had seen other rows, the predictions would
+    differ.
     """
     again = clone(estimator).fit(train.features, train.labels)
     first, second = (task.target.predict(each, train.features) for each in (estimator, again))
     difference = np.abs(first - second).max()
     if difference > 1e-9:
         raise Leakage(
-            "fitted anew on the training rows alone, the model gives other predictions (by "
+            "a second fit on the training rows alone has other predictions (difference "
             f"{difference:.2g})"
         )
 
 
 def check_parity(task: Task, served: Served, estimator: Estimator, features: Features) -> float:
-    """The largest difference of a prediction. Raises ParityError when it is too large, or when a
-    label differs.
+    """Return the largest difference of a prediction between graph and estimator.
+
+    Raises ParityError when it is too large, or when a label differs.
     """
     return task.target.check_parity(
         task.signature, served.run(task.feeds(features)), estimator, features
@@ -214,7 +214,7 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
         Tag.DATASET_DIGEST: loaded.table.digest,
         Tag.DATASET_LICENCE: loaded.entry.licence,
         Tag.DATASET_SOURCE: loaded.entry.source,
-        Tag.DATASET_PLACE: loaded.place,
+        Tag.DATASET_PLACE: loaded.source_kind,
     }
 
 
@@ -245,7 +245,7 @@ def _store(
     task: Task, dataset: Dataset, digest: str, split: Split, fitted: Fitted, settings: Settings,
     tracking: Tracking, run: Run, tags: Mapping[str, str],
 ) -> Version:  # fmt: skip
-    """Write the artifact, store it, read it back, register it."""
+    """Write the artifact, upload it, verify a download of it, and register the version."""
     form = fitted.served.format
     card = model_card(task, dataset, digest, split, fitted.results, settings.revision, form)
     run.log(tags={"mlflow.note.content": card})
@@ -278,7 +278,7 @@ def _store(
     ):
         folder = Path(temporary) / "model"
         save(fitted.exported, folder, task.signature, run, model_id)
-        manifest = artifact.seal(folder, files, form)
+        manifest = artifact.write(folder, files, form)
         signer = sign(folder, task.name, settings.signing_key)
         logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
         tracking.upload(model_id, folder)
@@ -294,8 +294,10 @@ def _store(
 
 
 def _part(part: Table) -> dict[str, Any]:
-    """Rows, content and subjects of a part; of a table that is parted by time the days, because its
-    subjects are in both.
+    """Return the rows, digest and subjects of a part.
+
+    A table that is split by time has its first and last day instead of its subjects, which are in
+    both parts.
     """
     found: dict[str, Any] = {"rows": len(part), "digest": part.digest}
     if part.times is not None:
@@ -304,7 +306,7 @@ def _part(part: Table) -> dict[str, Any]:
 
 
 def _evaluation(split: Split, results: Results) -> dict[str, Any]:
-    """What the held-out rows showed."""
+    """Return the scores on the held-out rows as JSON."""
     return {
         "rows": len(split.test),
         "metrics": results.test,
@@ -315,7 +317,7 @@ def _evaluation(split: Split, results: Results) -> dict[str, Any]:
 
 
 def example(task: Task, train: Table) -> str:
-    """A V2 request of the first training row; missing values are null."""
+    """Return a V2 request of the first training row; missing values are null."""
     row = task.instance(train.features[:1])
     return task.signature.request([row]).model_dump_json(
         exclude_none=False, exclude_unset=True, indent=1

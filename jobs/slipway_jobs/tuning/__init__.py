@@ -1,1 +1,1 @@
-"""Sweeps: parameters tried by cross-validation, by any number of processes."""
+"""Sweeps: hyperparameters tried by cross-validation, by any number of processes."""

@@ -1,4 +1,4 @@
-"""The door to Optuna: a sweep's trials in PostgreSQL, worked on by any number of processes."""
+"""Adapter of Optuna: a sweep's trials in PostgreSQL, processed by any number of workers."""
 
 import logging
 import math
@@ -28,25 +28,25 @@ from slipway_jobs.tasks.space import Range, Space, Value
 logger = logging.getLogger(__name__)
 
 SCHEMA = "optuna"
-"""Of the database of the event log; Optuna makes its tables there itself."""
+"""Schema in the event log's database; Optuna creates its tables there itself."""
 
 _DIRECTIONS = {Direction.MAX: StudyDirection.MAXIMIZE, Direction.MIN: StudyDirection.MINIMIZE}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A point of the space, and how it did."""
+    """A point of the search space with its scores."""
 
     id: int
-    """Optuna's."""
+    """Optuna's id."""
     number: int
     parameters: Mapping[str, Value]
     state: str
     """``waiting``, ``running``, ``complete``, ``pruned`` or ``fail``."""
     scores: Sequence[Mapping[str, float]]
-    """By metric, of each fold that is done."""
+    """Scores of each finished fold, by metric."""
     reason: str | None
-    """Why it failed."""
+    """Reason of the failure."""
 
     @property
     def finished(self) -> bool:
@@ -54,24 +54,23 @@ class Trial:
 
 
 class Sweep:
-    """One sweep.
+    """One sweep, processed by any number of workers.
 
-    Who works on a trial holds a lock of PostgreSQL's on its number. The lock goes with the process
-    however that ends, so a trial that runs and is not locked is a dead worker's, and the next one
-    goes on with it where the other was.
+    A worker holds a PostgreSQL advisory lock on the number of its trial. The lock ends with the
+    process, however it ends. Thus a running trial without a lock belongs to a dead worker, and the
+    next worker continues it at its first unfinished fold.
     """
 
     def __init__(self, url: str, name: str, metric: Metric, folds: int) -> None:
-        """Raises SweepError when the database cannot be reached."""
+        """Connect to the database. Raises SweepError when it is unreachable."""
         self.name = name
         self._metric = metric
         self._folds = folds
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with _errors():
             self._session = connect(url, autocommit=True)
-            with self.alone(
-                "schema", of="sweeps"
-            ):  # two that make the same tables at once refuse each other
+            # Two processes that create the same tables concurrently would fail.
+            with self.exclusive("schema", of="sweeps"):
                 self._session.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 self._storage = optuna.storages.RDBStorage(
                     url.replace("postgresql://", "postgresql+psycopg://", 1),
@@ -82,14 +81,14 @@ class Sweep:
                 )
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close the connections and release the locks."""
         self._session.close()
         self._storage.remove_session()
         self._storage.engine.dispose()
 
     @contextmanager
-    def alone(self, what: str, of: str | None = None) -> Iterator[None]:
-        """One process at a time; the others wait."""
+    def exclusive(self, what: str, of: str | None = None) -> Iterator[None]:
+        """Run the block in one process at a time; others wait."""
         key = f"slipway {of or self.name} {what}"
         with _errors():
             self._session.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
@@ -100,24 +99,23 @@ class Sweep:
                 self._session.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
     def lock(self, what: str) -> bool:
-        """Whether this process has it from now on, until it ends or unlocks it."""
-        return self._ask("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", what)
+        """Acquire the lock if it is free; it ends with ``unlock`` or with the process."""
+        return self._query("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", what)
 
     def unlock(self, what: str) -> None:
-        self._ask("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", what)
+        self._query("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", what)
 
-    def _ask(self, question: str, what: str) -> bool:
+    def _query(self, query: str, what: str) -> bool:
         with _errors():
-            row = self._session.execute(question, [f"slipway {self.name} {what}"]).fetchone()
+            row = self._session.execute(query, [f"slipway {self.name} {what}"]).fetchone()
         return bool(row and row[0])
 
-    def begin(
+    def start(
         self, request: Mapping[str, Any], space: Space, points: Sequence[Mapping[str, Value]]
     ) -> None:
-        """Put the trials in, or join the sweep of that name; to be called alone.
+        """Add the trials, or join the sweep with that name. Call it within ``exclusive``.
 
-        Raises WrongParameter when that one was begun with another ``request``: the two would not be
-        one sweep.
+        Raises WrongParameter when the sweep was started with another ``request``.
         """
         with _errors():
             self._study = optuna.create_study(
@@ -130,7 +128,7 @@ class Sweep:
                 _compare(self.name, known, dict(request))
             else:
                 self._study.set_user_attr("request", dict(request))
-            # Who was killed here left the first ones.
+            # A process that was killed here has added the first points already.
             for point in points[len(self._study.get_trials(deepcopy=False)) :]:
                 distributions = {name: _distribution(space[name]) for name in point}
                 waiting = optuna.create_trial(
@@ -138,15 +136,13 @@ class Sweep:
                 )
                 self._study.add_trial(waiting)
 
-    def take(self, worker: int) -> Trial | None:
-        """The next trial that is not finished and that nobody works on; it is this process's until
-        ``finish``.
-        """
+    def claim(self, worker: int) -> Trial | None:
+        """Claim the next unfinished trial without a worker; ``finish`` releases it."""
         for trial in self.trials():
             if trial.finished or not self.lock(f"trial {trial.number}"):
                 continue
             with _errors():
-                # Another may have finished it between the list and the lock.
+                # Another worker may have finished it between the list and the lock.
                 if not self._storage.get_trial(trial.id).state.is_finished():
                     self._storage.set_trial_state_values(trial.id, TrialState.RUNNING)
                     self._storage.set_trial_user_attr(trial.id, "worker", worker)
@@ -155,7 +151,7 @@ class Sweep:
         return None
 
     def score(self, trial: Trial, fold: int, scores: Mapping[str, float]) -> bool:
-        """Keep the scores of a fold; whether it is still worth going on."""
+        """Store the scores of a fold; return whether the trial should continue."""
         with _errors():
             running = optuna.trial.Trial(self._study, trial.id)
             running.set_user_attr(f"fold {fold}", dict(scores))
@@ -165,8 +161,9 @@ class Sweep:
     def finish(
         self, trial: Trial, state: str, value: float | None = None, reason: str | None = None
     ) -> None:
-        """``complete`` with its value, ``pruned``, or ``fail`` with a reason. One that another has
-        finished is left as it is.
+        """Finish a trial: ``complete`` with its value, ``pruned``, or ``fail`` with a reason.
+
+        A trial that another worker has finished stays unchanged.
         """
         with _errors():
             if reason is not None:
@@ -177,7 +174,7 @@ class Sweep:
         self.unlock(f"trial {trial.number}")
 
     def trials(self) -> list[Trial]:
-        """By number."""
+        """Return all trials, ordered by number."""
         with _errors():
             return [
                 _trial(each)
@@ -188,11 +185,10 @@ class Sweep:
 
 
 class CannotWin(optuna.pruners.BasePruner):
-    """Gives a trial up when even perfect scores in all its remaining folds would not make it the
-    best.
+    """Prunes a trial that cannot become the best even with perfect scores in its remaining folds.
 
-    So pruning saves time and never changes which trial is the best, whoever happens to be further
-    on.
+    Pruning thus saves time and never changes which trial is the best, independent of the workers'
+    speed.
     """
 
     def __init__(self, metric: Metric, folds: int) -> None:
@@ -205,30 +201,25 @@ class CannotWin(optuna.pruners.BasePruner):
             for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ]
         done = list(trial.intermediate_values.values())
-        hope = mean([*done, *[self._metric.perfect] * (self._folds - len(done))])
-        return any(self._metric.direction.gain(hope, value) < 0 for value in known)
+        attainable = mean([*done, *[self._metric.perfect] * (self._folds - len(done))])
+        return any(self._metric.direction.gain(attainable, value) < 0 for value in known)
 
 
 def mean(values: Any) -> float:
-    """Exactly rounded, whatever the order: equal trials are equal."""
+    """Return the exactly rounded mean, independent of the order: equal trials have equal means."""
     values = list(values)
     return math.fsum(values) / len(values)
 
 
 def best(trials: Sequence[Trial], metric: Metric) -> Trial | None:
-    """The complete trial with the best mean; of equal ones the first."""
-    found: Trial | None = None
+    """Return the complete trial with the best mean; of equal ones the first."""
+    found, top = None, 0.0
     for trial in trials:
         if trial.state != "complete":
             continue
-        if (
-            found is None
-            or metric.direction.gain(
-                *(mean(each[metric.name] for each in one.scores) for one in (trial, found))
-            )
-            > 0
-        ):
-            found = trial
+        score = mean(each[metric.name] for each in trial.scores)
+        if found is None or metric.direction.gain(score, top) > 0:
+            found, top = trial, score
     return found
 
 
@@ -253,13 +244,13 @@ def _distribution(declared: Any) -> BaseDistribution:
     return FloatDistribution(declared.low, declared.high, log=declared.log)
 
 
-def _compare(name: str, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    for key in known.keys() | asked.keys():
-        if known.get(key) != asked.get(key):
-            was, now = known.get(key), asked.get(key)
+def _compare(name: str, known: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    for key in known.keys() | requested.keys():
+        if known.get(key) != requested.get(key):
+            was, now = known.get(key), requested.get(key)
             raise WrongParameter(
-                f"sweep: {name} was begun with {key} {was}, not {now}; ask for the same, or "
-                "name another sweep"
+                f"sweep: {name} was started with {key} {was}, not {now}; use the same, or name "
+                "another sweep"
             )
 
 

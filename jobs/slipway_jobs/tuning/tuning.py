@@ -1,7 +1,7 @@
-"""A sweep: trials of parameters by cross-validation on the training part, then a training with the
-best of them.
+"""A sweep: cross-validated trials on the training rows, then a training with the best parameters.
 
-Any number of workers do it together, and each may be killed at any time (docs/how-to/tuning.md).
+Any number of workers process it together, and each may be killed at any time
+(docs/how-to/tuning.md).
 """
 
 import logging
@@ -19,7 +19,7 @@ from slipway_jobs.data.dataset import Table
 from slipway_jobs.errors import SweepError, TrialFailed, WrongParameter
 from slipway_jobs.registry.tracking import Run, Tracking
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.space import draw, space_of
+from slipway_jobs.tasks.space import sample, space_of
 from slipway_jobs.tasks.task import Task, parse_parameters
 from slipway_jobs.training.training import fold_scores, load_parts, train
 from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
@@ -27,50 +27,48 @@ from slipway_jobs.tuning.sweep import Sweep, Trial, best, mean
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "tuning"
-"""Each model has an experiment of its own, ``tuning-heart``: a run for each sweep, and below it one
-for each trial.
-"""
+"""Prefix of a model's experiment, ``tuning-heart``; a sweep has a run, each trial a child run."""
 
 PART = "slipway.sweep.part"
-"""Tag of a run: ``whole``, or ``trial 3``."""
+"""Tag of a run: ``whole`` of a sweep, or ``trial 3``."""
 
 STATE = "slipway.sweep.state"
-"""Tag of a trial's run: how it ended."""
+"""Tag of a trial's run: its final state."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What a sweep is asked for."""
+    """The parameters of a sweep."""
 
     given: Mapping[str, str]
-    """Parameters that all trials have."""
+    """Parameters that are the same in all trials."""
     trials: int
     name: str | None = None
-    """None: that of the Job, else a new one."""
+    """Name of the sweep; None uses the Job's name, otherwise a new one."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What every trial needs."""
+    """The inputs of every trial."""
 
     task: Task
     given: Mapping[str, str]
     folds: int
     train: Table
-    """The held-out part is not here: it is touched once, by the training at the end."""
+    """The training rows. The held-out rows are scored once, by the training at the end."""
     sweep: Sweep
     tracking: Tracking
     run: Run
-    """The sweep's own."""
+    """The sweep's run."""
 
 
 def tune(
     task: Task, request: SweepRequest, settings: Settings, tracking: Tracking
 ) -> dict[str, Any]:
-    """Work on the sweep until nothing is left to take; whoever ends last trains with the best. The
-    result as JSON.
+    """Process trials of the sweep until none is left, then train with the best; return JSON.
 
-    Raises WrongParameter, SweepError when no trial has worked, and what a training raises.
+    The last worker trains. Raises WrongParameter, SweepError when no trial succeeded, and the
+    errors of a training.
     """
     if settings.database_url is None:
         raise WrongParameter(
@@ -78,9 +76,7 @@ def tune(
         )
     parameters, space = parse_parameters(task, request.given), space_of(task, request.given)
     name = sweep_name(request.name or settings.sweep or f"{task.name}-{secrets.token_hex(4)}")
-    logger.info(
-        "sweep %s; with --sweep %s others work on it too, and later ones go on with it", name, name
-    )
+    logger.info("sweep %s; start further workers, or resume it, with --sweep %s", name, name)
     loaded, split = load_parts(task, parameters, settings)
     definition = {
         "model": task.name, "parameters": dict(request.given), "trials": request.trials,
@@ -89,8 +85,8 @@ def tune(
     }  # fmt: skip
     sweep = Sweep(settings.database_url, name, task.selection, parameters.folds)
     try:
-        with sweep.alone("begin"):
-            sweep.begin(definition, space, draw(space, parameters.seed, request.trials))
+        with sweep.exclusive("start"):
+            sweep.start(definition, space, sample(space, parameters.seed, request.trials))
             run = tracking.resumed(_experiment(task), name, {Tag.SWEEP: name, PART: "whole"})
         run.log(
             params={
@@ -100,7 +96,7 @@ def tune(
             tags=_tags(definition),
         )
         worker = Worker(task, request.given, parameters.folds, split.train, sweep, tracking, run)
-        while trial := sweep.take(settings.completion_index):
+        while trial := sweep.claim(settings.completion_index):
             _try(worker, trial)
         return _end(worker, settings)
     finally:
@@ -108,10 +104,10 @@ def tune(
 
 
 def sweep_name(text: str) -> str:
-    """Raises WrongParameter unless a Job could have that name."""
+    """Return the name if it is valid for a Job. Raises WrongParameter."""
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", text):
         raise WrongParameter(
-            f"sweep: {text!r} is not a name; it takes up to 63 of a-z, 0-9, '-' and '.'"
+            f"sweep: {text!r} is not a name; use up to 63 of a-z, 0-9, '-' and '.'"
         )
     return text
 
@@ -129,7 +125,7 @@ def _tags(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _try(worker: Worker, trial: Trial) -> None:
-    """Score a trial, from the fold on that is not done yet, and keep how it ended."""
+    """Score a trial from its first unfinished fold, and store its final state."""
     sweep, metric = worker.sweep, worker.task.selection
     tags = {Tag.SWEEP: sweep.name, PART: f"trial {trial.number}"}
     child = worker.tracking.resumed(
@@ -157,7 +153,7 @@ def _try(worker: Worker, trial: Trial) -> None:
 
 
 def _score(worker: Worker, trial: Trial, child: Run) -> list[Mapping[str, float]]:
-    """The scores of all folds; of fewer when the trial cannot win any more. Raises TrialFailed."""
+    """Return the scores of all folds, or of fewer when the trial is pruned. Raises TrialFailed."""
     scores = list(trial.scores)
     for found in _folds(worker, trial):
         if bad := [name for name, value in found.items() if not math.isfinite(value)]:
@@ -172,8 +168,9 @@ def _score(worker: Worker, trial: Trial, child: Run) -> list[Mapping[str, float]
 
 
 def _folds(worker: Worker, trial: Trial) -> Iterator[dict[str, float]]:
-    """Whatever goes wrong in an estimator, as TrialFailed: a bad corner of the space must not end
-    the sweep.
+    """Yield the scores of the remaining folds; raise TrialFailed for any error of an estimator.
+
+    Invalid parameters of one trial must not end the sweep.
     """
     try:
         parameters = parse_parameters(worker.task, _with(worker.given, trial))
@@ -181,7 +178,7 @@ def _folds(worker: Worker, trial: Trial) -> Iterator[dict[str, float]]:
         yield from fold_scores(
             worker.task, estimator, worker.train, parameters, first=len(trial.scores)
         )
-    except Exception as error:  # estimators are others' code
+    except Exception as error:  # estimators are third-party code
         raise TrialFailed(f"{type(error).__name__}: {error}") from error
 
 
@@ -190,23 +187,17 @@ def _with(given: Mapping[str, str], trial: Trial) -> dict[str, str]:
 
 
 def _end(worker: Worker, settings: Settings) -> dict[str, Any]:
-    """Train with the best parameters when all trials are finished, and nobody else does it or has
-    done it.
-    """
-    task, sweep, tracking, trials = (
-        worker.task,
-        worker.sweep,
-        worker.tracking,
-        worker.sweep.trials(),
-    )
-    said: dict[str, Any] = {
+    """Train with the best parameters when all trials are finished and no other worker trains."""
+    task, sweep, tracking = worker.task, worker.sweep, worker.tracking
+    trials = sweep.trials()
+    result: dict[str, Any] = {
         "model": task.name,
         "sweep": sweep.name,
         "trials": dict(Counter(trial.state for trial in trials)),
     }
     if not all(trial.finished for trial in trials) or not sweep.lock("training"):
-        return {"state": "left", **said}
-    said["failed"] = {trial.number: trial.reason for trial in trials if trial.state == "fail"}
+        return {"state": "left", **result}
+    result["failed"] = {trial.number: trial.reason for trial in trials if trial.state == "fail"}
     with tracking.ended(worker.run):
         winner = best(trials, task.selection)
         if winner is None:
@@ -215,7 +206,7 @@ def _end(worker: Worker, settings: Settings) -> dict[str, Any]:
                 f"{trials[0].reason}"
             )
         score = mean(each[task.selection.name] for each in winner.scores)
-        said["best"] = {
+        result["best"] = {
             "trial": winner.number,
             "parameters": winner.parameters,
             task.selection.name: score,
@@ -226,8 +217,13 @@ def _end(worker: Worker, settings: Settings) -> dict[str, Any]:
             tags={"slipway.sweep.best": str(winner.number)},
         )
         if known := tracking.tagged(task.name, {Tag.SWEEP: sweep.name}):
-            return {"state": "unchanged", **said, "version": known.version, "digest": known.digest}
+            return {
+                "state": "unchanged",
+                **result,
+                "version": known.version,
+                "digest": known.digest,
+            }
         parameters = parse_parameters(task, _with(worker.given, winner))
         trained = train(task, parameters, settings, tracking, {Tag.SWEEP: sweep.name})
         worker.run.log(tags={"slipway.version": trained["version"]})
-    return {**said, **trained, "state": "tuned"}
+    return {**result, **trained, "state": "tuned"}
