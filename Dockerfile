@@ -105,7 +105,7 @@ CMD ["python", "-m", "slipway_gateway", "serve"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="slipway/gateway" \
-      org.opencontainers.image.description="The one door for users: OIDC, V2 hot path, control API" \
+      org.opencontainers.image.description="Entry point for callers: OIDC, V2 hot path, control API" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
       org.opencontainers.image.revision="$REVISION"

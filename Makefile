@@ -105,10 +105,11 @@ docs: install .venv-docs/.installed ## generate the reference pages and build th
 # --- checks ------------------------------------------------------------------
 
 .PHONY: lint
-lint: install types ## ruff, mypy --strict, import-linter, commit subjects since BASE; shellcheck, helm and kubeconform where present
+lint: install types ## ruff, mypy --strict, import-linter, words of the glossary, commit subjects since BASE; shellcheck, helm and kubeconform where present
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python scripts/old_words.py
 	@if git rev-parse --verify --quiet HEAD >/dev/null; then $(VENV)/bin/python scripts/commit_subjects.py $(BASE); else echo "· no git repository: commit subjects are not checked"; fi
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint

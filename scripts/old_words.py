@@ -59,10 +59,13 @@ ALLOWED = (
     ("scripts/old_words.py", "*"),
     ("tests/test_old_words.py", "*"),
     ("*/migrations/versions/*", "*"),  # history: they ran in databases
+    ("tests/gateway/test_subjects.py", "picture"),  # the state before a migration
 )
 """Files, and the words that they may have."""
 
-PHRASES = re.compile(r"foreign[ _-]?keys?|troubleshooting|clearing[ -]house", re.IGNORECASE)
+PHRASES = re.compile(
+    r"foreign[ _-]?keys?|troubleshooting|journal_mode|PGUSER, value: nobody", re.IGNORECASE
+)
 """Terms of the field that contain an old word."""
 
 SUFFIXES = {".py", ".md", ".yaml", ".yml", ".tpl", ".txt", ".sh", ".toml", ".mk", ".in", ".css"}

@@ -62,7 +62,7 @@ def test_the_hook_checks_the_message_of_a_file(tmp_path: Path, message: str, sta
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty repository, which is the working directory."""
+    """Make an empty repository and change into it."""
     monkeypatch.chdir(tmp_path)
     for variable, value in {
         "GIT_CONFIG_GLOBAL": "/dev/null",

@@ -1,3 +1,1 @@
-"""The one door for users: who calls, what they may, which version answers, and the log of every
-answer.
-"""
+"""Entry point for callers: authentication, authorization, routing to versions, and the event log."""
