@@ -166,7 +166,7 @@ def test_a_rejected_row_is_counted_and_the_others_continue(settings: Settings) -
 def test_a_caller_without_a_grant_fails_immediately(settings: Settings) -> None:
     with (
         gateway(settings, lambda *_: (403, b"heart is not granted")) as (_, own),
-        pytest.raises(CallRefused, match="returned 403 for .*: heart is not granted"),
+        pytest.raises(CallRefused, match=r"returned 403 for .*: heart is not granted"),
     ):
         simulate(declared_task("heart"), plan(1), own, Event())
 
