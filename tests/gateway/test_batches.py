@@ -299,7 +299,10 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
     with Predictor(NAMED, lambda service, _: {"model_name": service, "outputs": []}) as predictor:
         serve(client, "silent", predictor)
         batch = ended(client, upload(client, b"x\n1\n2\n", model="silent"))
-        assert (batch["state"], batch["reason"]) == ("failed", "the predictor returned 0 rows for 2")
+        assert (batch["state"], batch["reason"]) == (
+            "failed",
+            "the predictor returned 0 rows for 2",
+        )
         assert len(predictor.asked) == 1
 
 
