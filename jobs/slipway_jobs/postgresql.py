@@ -45,8 +45,9 @@ def connect(
     autocommit: bool = False,
     options: str = "",
 ) -> Connection:
-    """Open a connection. ``options`` are server settings of the session, as ``-c search_path=x``.
-    Raises psycopg.Error.
+    """Open a connection. Raises psycopg.Error.
+
+    ``options`` are server settings of the session, such as ``-c search_path=x``.
     """
     given: dict[str, Any] = connection_parameters(url, statement_seconds=statement_seconds)
     given["options"] = f"{given['options']} {options}".strip()

@@ -96,7 +96,7 @@ def test_inputs_of_every_shape_and_kind_have_generated_rows_and_an_example(
     )
     rows = generate_rows(model.signature, rows=2)
     model.check_rows(rows)
-    model.check_answer(rows)
+    model.check_outputs(rows)
     assert model.signature.check(parse_request(request_of(model.signature, rows)).inputs) == 1
 
 
@@ -255,7 +255,7 @@ def test_classes_of_an_estimator_are_named(
     label, probabilities = model.signature.outputs
     assert (label.datatype, label.codes, probabilities.classes) == (datatype, codes, names)
     assert (probabilities.minimum, probabilities.maximum) == (0, 1)
-    model.check_answer({"features": FEATURES})
+    model.check_outputs({"features": FEATURES})
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_declared_codes_are_compared_with_the_outputs(tmp_path: Path) -> None:
         saved_skops(tmp_path, LogisticRegression().fit(FEATURES, LABELS)), declared, None, None
     )
     with pytest.raises(Refused, match="which is not one of the codes 7: correct the signature"):
-        model.check_answer(generate_rows(model.signature, rows=1))
+        model.check_outputs(generate_rows(model.signature, rows=1))
 
 
 @pytest.mark.parametrize(

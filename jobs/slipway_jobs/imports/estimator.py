@@ -26,7 +26,7 @@ from slipway_jobs.imports.parity import Parity, compare
 from slipway_jobs.imports.rows import (
     Arrays,
     as_output,
-    check_answer,
+    check_outputs,
     dtype_of,
     generate_rows,
     of_file,
@@ -161,14 +161,14 @@ class Estimator:
         """Raise Refused unless the outputs for the rows fit the signature; None generates rows."""
         given = rows or generate_rows(self.signature, ROWS)
         try:
-            predict_rows = self.predict_rows(given)
+            outputs = self.predict_rows(given)
             if self.gives_probabilities:
                 self._check_probabilities(given)
         except Refused as error:
             raise Refused(f"{self._file}: {error}{self._remedy(rows)}") from error
         # The bounds of a given signature apply to real rows only.
         if rows is None and self._derives:
-            check_answer(self.signature, predict_rows, len(next(iter(given.values()))))
+            check_outputs(self.signature, outputs, len(next(iter(given.values()))))
 
     @property
     def gives_probabilities(self) -> bool:

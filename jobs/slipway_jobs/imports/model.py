@@ -9,7 +9,7 @@ from slipway_contract.signature import Signature
 
 from slipway_jobs.errors import Refused
 from slipway_jobs.imports.parity import Parity
-from slipway_jobs.imports.rows import Arrays, check_answer
+from slipway_jobs.imports.rows import Arrays, check_outputs
 
 _EQUAL = 1e-4
 
@@ -30,13 +30,13 @@ class ImportedModel:
     caveat: str = ""
     """A reason for differences from expected outputs other than the model."""
 
-    def check_answer(self, rows: Arrays) -> Arrays:
+    def check_outputs(self, rows: Arrays) -> Arrays:
         """Return the outputs for the rows; raise Refused unless they fit the signature.
 
         Datatypes, bounds and codes are checked.
         """
         outputs = self.predict_rows(rows)
-        check_answer(self.signature, outputs, len(next(iter(rows.values()))))
+        check_outputs(self.signature, outputs, len(next(iter(rows.values()))))
         return outputs
 
     def check_rows(self, rows: Arrays) -> None:

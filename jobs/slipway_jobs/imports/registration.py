@@ -98,11 +98,11 @@ def _verified(
     example = of_request(body, model.signature) if body else _example(model)
     if table is None:
         model.check_rows(_two_rows(model.signature, example))
-        model.check_answer(example)
+        model.check_outputs(example)
         return model, model.parity, example
     inputs, expected = of_file(table, model.signature)
     model.check_rows(inputs)
-    outputs = model.check_answer(inputs)
+    outputs = model.check_outputs(inputs)
     parity = _compared(model, outputs, expected, request.tolerance, table.name)
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 

@@ -166,7 +166,7 @@ def as_output(column: Column, array: NDArray[Any], rows: int) -> NDArray[Any]:
     return array.reshape(rows, *column.shape)
 
 
-def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows: int) -> None:
+def check_outputs(signature: Signature, outputs: Mapping[str, NDArray[Any]], rows: int) -> None:
     """Raise Refused unless the outputs fit the datatypes, bounds and codes of the signature."""
     tensors = [
         Tensor.model_construct(
@@ -175,7 +175,7 @@ def check_answer(signature: Signature, answer: Mapping[str, NDArray[Any]], rows:
             datatype=_datatype_of(array),
             data=array.reshape(-1).tolist(),
         )
-        for name, array in answer.items()
+        for name, array in outputs.items()
     ]
     try:
         signature.check_answer(tensors, rows)
