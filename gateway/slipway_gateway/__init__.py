@@ -1,1 +1,1 @@
-"""Entry point for callers: authentication, authorization, routing to versions, and the event log."""
+"""Entry point for callers: authentication, authorization, routing to versions, event log."""
