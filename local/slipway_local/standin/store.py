@@ -52,7 +52,7 @@ class Store:
             fcntl.flock(guard, fcntl.LOCK_EX)
             self._connection = _connect(path)
             self._connection.executescript(_SCHEMA)
-        # From Python 3.13 on, a connection that is collected open warns: an unclosed store closes it.
+        # From Python 3.13 on, collecting an open connection warns: an unclosed store closes it.
         self._closing = weakref.finalize(self, self._connection.close)
 
     def close(self) -> None:
