@@ -1,4 +1,4 @@
-"""Policies and grants in PostgreSQL; every change is recorded in the audit."""
+"""Policy store and grant store in PostgreSQL; every change is recorded in the audit."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager

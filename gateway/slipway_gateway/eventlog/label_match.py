@@ -1,4 +1,4 @@
-"""Validation of labels by a version's output, and their comparison with the prediction."""
+"""Label match: validation of labels by a version's output, and comparison with predictions."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""Selection of the version that serves a request.
+"""Routing: selection of the version that serves a request.
 
 A thread watches the cluster and publishes snapshots of the Models' traffic lists.
 """

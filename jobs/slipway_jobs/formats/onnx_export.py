@@ -1,4 +1,4 @@
-"""skl2onnx converters for estimators of our own, and for a fixed threshold.
+"""ONNX export: skl2onnx converters for Slipway's estimators, and for a fixed threshold.
 
 Such an estimator builds its graph by ``to_onnx(builder, input)``.
 """
