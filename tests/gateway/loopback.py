@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import uvicorn
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 """Default timeout of a condition in seconds."""
 
 T = TypeVar("T")

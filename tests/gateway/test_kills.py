@@ -25,7 +25,7 @@ from tests.gateway.predictor import Predictor
 from tests.gateway.workers import Receiver, Workers
 
 THREADS = 4
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Callers:

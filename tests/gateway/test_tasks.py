@@ -18,7 +18,7 @@ from tests.gateway.predictor import ROW, Predictor
 from tests.gateway.workers import Receiver, Workers, is_signed
 
 SUCCEEDED = "state = 'succeeded'"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Timeout in seconds; it includes the start of a worker process."""
 ENDS = ("succeeded", "failed", "dead", "cancelled")
 
