@@ -47,6 +47,9 @@ last() {
 }
 """
 
+RENEW = '[ -z "${SLIPWAY_TOKEN:-}" ] || source .slipway/env'
+"""Tokens live 15 minutes and `make up` renews them in the file; a page may take longer."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -102,7 +105,7 @@ def run(
             commands = block.commands
             for word, value in (known or {}).items():
                 commands = re.sub(rf"\b{word}\b", value, commands)
-            lines.append(f"echo; echo '· {block.place}'\n{filled(commands)}")
+            lines.append(f"echo; echo '· {block.place}'\n{RENEW}\n{filled(commands)}")
     assert len(lines) > 1, f"{page} has no block with the mark {mark!r}"
     script.write_text("\n".join(lines))
     with transcript.open("wb") as output:
