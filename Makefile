@@ -134,7 +134,7 @@ test: install ## the fast tests: those that are not marked as slow; no cluster
 	@mkdir -p $(SCRATCH)
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target $(SUITES:%=test-%)
 test-apps:
-	$(call PYTEST,$(VENV),apps,$(WORKERS)) -m "not slow" --budget 300 $(APPS_TESTS)
+	$(call PYTEST,$(VENV),apps,$(WORKERS)) -m "not slow" --budget 400 $(APPS_TESTS)
 test-serving:
 	$(call PYTEST,$(VENV_SERVING),serving,1) -m "not slow" --budget 120 tests/serving
 

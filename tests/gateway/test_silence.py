@@ -206,6 +206,7 @@ OPENS = {"connect", "create_engine", "create_async_engine", "PsycopgConnector", 
 FROM = {"psycopg", "AsyncConnection", "Connection", None}
 
 
+@pytest.mark.slow
 def test_every_connection_of_the_product_has_the_shared_parameters() -> None:
     """Check that all modules that open connections use the shared function."""
     opening = {}

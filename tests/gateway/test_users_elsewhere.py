@@ -59,6 +59,7 @@ def test_a_user_whose_account_is_deleted_at_the_provider_is_erased(
     assert audit_entries(scim_client, admin, "ivy") == [("user.vanish", ":gateway")]
 
 
+@pytest.mark.slow
 def test_an_admin_can_erase_a_user_when_too_many_accounts_are_missing(
     scim_client: Client, home: Environment, admin: str
 ) -> None:

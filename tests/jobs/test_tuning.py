@@ -214,6 +214,7 @@ def test_two_workers_finish_the_sweep_of_a_killed_one_without_lost_or_duplicate_
     )
 
 
+@pytest.mark.slow
 def test_the_best_trial_is_independent_of_the_workers(
     whole: dict[str, Any], resumed: list[dict[str, Any]]
 ) -> None:
