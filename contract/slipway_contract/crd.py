@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from slipway_contract.docstring import one_line
 from slipway_contract.labels import GROUP
 from slipway_contract.model import Model, ModelSpec, ModelStatus
 
@@ -14,7 +15,7 @@ def crd() -> dict[str, Any]:
     """Return the definition as Kubernetes JSON."""
     schema = {
         "type": "object",
-        "description": Model.__doc__,
+        "description": one_line(Model.__doc__),
         "required": ["spec"],
         "properties": {
             "spec": structural(ModelSpec.model_json_schema()),
@@ -92,6 +93,8 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
             result[key] = {name: _structural(child, definitions) for name, child in value.items()}
         elif key == "items":
             result[key] = _structural(value, definitions)
+        elif key == "description":
+            result[key] = one_line(value)
         elif key == "const":
             result["enum"] = [value]
         elif key == "additionalProperties" and isinstance(value, dict):

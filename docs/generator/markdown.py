@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from slipway_contract.docstring import one_line
+
 BOUNDS = {
     "minimum": "≥ {}",
     "exclusiveMinimum": "> {}",
@@ -23,7 +25,7 @@ def line(text: str) -> str:
     """Return a docstring as one line of Markdown: the code of reStructuredText becomes that of
     Markdown.
     """
-    return re.sub(r"``(.+?)``", r"`\1`", " ".join(text.split()))
+    return re.sub(r"``(.+?)``", r"`\1`", one_line(text))
 
 
 def prose(text: str) -> str:

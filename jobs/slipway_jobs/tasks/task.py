@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from slipway_contract.docstring import one_line
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, element_count
 
@@ -153,14 +154,10 @@ def parameters_schema(task: Task) -> dict[str, Any]:
     """Return the JSON Schema of the training parameters, for the Job template."""
     schema = task.parameters.model_json_schema()
     for described in (schema, *schema["properties"].values()):
-        described["description"] = _one_line(described.get("description"))
+        if "description" in described:
+            described["description"] = one_line(described["description"])
     schema["properties"]["dataset"]["anyOf"][0]["enum"] = list(task.datasets)
     return schema
-
-
-def _one_line(text: str | None) -> str:
-    """Return the text of a docstring without its line breaks."""
-    return " ".join((text or "").split())
 
 
 def declared_task(name: str) -> Task:
@@ -191,6 +188,6 @@ def parse_parameters(task: Task, given: Mapping[str, str]) -> Parameters:
             else:
                 found.append(
                     f"{field}: {finding['msg']}, not {finding['input']!r} "
-                    f"({_one_line(fields[field].description)})"
+                    f"({one_line(fields[field].description)})"
                 )
         raise WrongParameter("; ".join(found)) from None
