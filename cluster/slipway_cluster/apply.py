@@ -1,9 +1,4 @@
-"""Server-side apply for one field manager.
-
-Fields that this manager set before and does not set now are removed; fields of others stay. Lists
-are replaced as a whole, where the API server would merge by key. Source:
-https://kubernetes.io/docs/reference/using-api/server-side-apply/
-"""
+"""The part of an object that server-side apply sends."""
 
 from copy import deepcopy
 

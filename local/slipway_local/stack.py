@@ -20,6 +20,7 @@ from slipway_local.postgres import Postgres
 from slipway_local.programs import Program, Programs, StartFailed
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
+from slipway_local.standin.job import finished
 from slipway_local.standin.kubelet import Image, Kubelet
 from slipway_local.standin.probe import answers
 from slipway_local.state import State
@@ -316,19 +317,6 @@ def objects() -> Iterator[Manifest]:
         (resources.files("slipway_local") / "objects" / "serving.yaml").read_text()
     )
     yield from templates()
-
-
-def finished(job: Manifest) -> str | None:
-    """Return ``Complete`` or ``Failed`` for a finished Job, None otherwise."""
-    conditions = job.get("status", {}).get("conditions", [])
-    return next(
-        (
-            str(c["type"])
-            for c in conditions
-            if c["type"] in ("Complete", "Failed") and c["status"] == "True"
-        ),
-        None,
-    )
 
 
 def is_ready(status: ModelStatus) -> bool:

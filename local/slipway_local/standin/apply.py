@@ -1,4 +1,9 @@
-"""Server-side apply, as the stand-in does it for one field manager."""
+"""Server-side apply for one field manager.
+
+Fields that this manager set before and does not set now are removed; fields of others stay. Lists
+are replaced as a whole, where the API server would merge by key. Source:
+https://kubernetes.io/docs/reference/using-api/server-side-apply/
+"""
 
 from copy import deepcopy
 from typing import Any
