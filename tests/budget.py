@@ -1,4 +1,4 @@
-"""CPU time of the tests, by folder: ``make test`` fails when a folder takes more than its budget.
+"""CPU time of the tests: ``make test`` fails when a suite takes more than its budget.
 
 CPU time instead of wall time, because machines that run tests are busy. The time of a test is that
 of its own process and of the child processes that ended meanwhile, so a session's fixture counts
@@ -7,11 +7,9 @@ for the test that starts it.
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent
 PROPERTY = "cpu_seconds"
 SLOWEST = 10
 """Tests that the summary lists."""
@@ -24,13 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Budget(config.getoption("budget")), "budget")
+    if (seconds := config.getoption("budget")) is not None:
+        config.pluginmanager.register(Budget(seconds), "budget")
 
 
 class Budget:
     """Collects the CPU seconds of each test, in the process that reports them."""
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._spent: dict[str, float] = {}
         self._started = 0.0
@@ -53,12 +52,10 @@ class Budget:
             self._spent[report.nodeid] = float(str(properties.get(PROPERTY, 0)))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._seconds is not None and self._total > self._seconds and not _is_worker():
+        if self._total > self._seconds and "PYTEST_XDIST_WORKER" not in os.environ:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._seconds is None:
-            return
         terminalreporter.section(f"CPU time: {self._total:.0f} s of {self._seconds:.0f} s")
         slowest = sorted(self._spent, key=self._spent.__getitem__, reverse=True)[:SLOWEST]
         for name in slowest:
@@ -74,7 +71,3 @@ class Budget:
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-
-
-def _is_worker() -> bool:
-    return "PYTEST_XDIST_WORKER" in os.environ

@@ -9,6 +9,7 @@ import pytest
 from psycopg.sql import SQL, Identifier
 from slipway_gateway.identity import subjects
 from slipway_gateway.postgresql.migrate import migrate
+from slipway_gateway.postgresql.migrations.versions import v0015_names
 from slipway_gateway.postgresql.tables import metadata
 
 from tests.gateway.environment import Client, Environment, v2_request
@@ -21,11 +22,7 @@ TYPED = r"^(user:|client:|departed-|:gateway$)"
 OF_PEOPLE = ("audit", "deprovisioned", "known_accounts")
 BEFORE = "0012"
 """The last revision without types of subjects."""
-FORMER = {
-    "images": "pictures",
-    "prediction_images": "prediction_pictures",
-    "deprovisioned": "departed",
-}
+FORMER = {name: former for former, name in v0015_names.TABLES.items()}
 """Names of tables before revision 0015."""
 
 
