@@ -1,5 +1,5 @@
 # The images of Slipway, one target each: docker build --target gateway .
-# docs/images.md describes them and gives the reasons.
+# docs/reference/images.md describes them and gives the reasons.
 
 # --- build: an environment from a lock, then our packages apart --------------------------------------------------------------
 

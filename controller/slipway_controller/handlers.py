@@ -127,9 +127,9 @@ class Operator:
 
     async def _pause(self, name: str, stopped: kopf.DaemonStopped | None = None) -> None:
         """Wait for a change of the Model, for ``stopped``, or for ``interval`` seconds."""
-        waits: list[asyncio.Future[Any]] = [asyncio.create_task(self._wakes[name].wait())]
+        waits: list[asyncio.Task[Any]] = [asyncio.create_task(self._wakes[name].wait())]
         if stopped is not None:
-            waits.append(asyncio.ensure_future(_wait(stopped)))
+            waits.append(asyncio.create_task(_wait(stopped)))
         try:
             await asyncio.wait(waits, timeout=self._interval, return_when=asyncio.FIRST_COMPLETED)
         finally:
