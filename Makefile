@@ -148,7 +148,7 @@ check-serving:
 	$(call PYTEST,$(VENV_SERVING),serving,1) tests/serving
 # One stack for all tests of the folder. The first test waits until it is up.
 check-local:
-	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local --timeout 600 tests/local
+	$(VENV)/bin/pytest --basetemp $(SCRATCH)/local tests/local
 
 # The packages run on Python 3.11 to 3.13, serving on 3.11 and 3.12. Predictors and Jobs that these tests start are in the
 # environments of `make install`.

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.scene import OTHER_CORES, PROXY_CORES, Scene, body, free_port, request, running, scene
+from bench.scene import OTHER_CORES, PROXY_CORES, Scene, body, request, running, scene
+from tests.support.processes import free_port
 
 CONNECTIONS = 64
 STEADY_RATE = 500

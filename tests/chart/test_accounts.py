@@ -1,8 +1,6 @@
 """The program that creates MLflow's read-only account, with a real MLflow server."""
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +11,8 @@ import httpx
 import pytest
 
 from tests.chart.chart import CHART
+from tests.support.mlflow_server import ENVIRONMENT, MLFLOW
+from tests.support.processes import free_port, running_process
 
 ADMIN, READER = ("slipway", "a-password-of-the-admin"), ("predictor", "a-password-of-the-reader")
 
@@ -25,23 +25,18 @@ def helm() -> None:
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     config = folder / "basic_auth.ini"
     config.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/users.db\n"
     )
-    environment = os.environ | {
+    environment = ENVIRONMENT | {
         "MLFLOW_AUTH_CONFIG_PATH": str(config), "MLFLOW_AUTH_ADMIN_USERNAME": ADMIN[0],
         "MLFLOW_AUTH_ADMIN_PASSWORD": ADMIN[1],
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key", "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key",
     }  # fmt: skip
     command = [
-        sys.executable,
-        "-m",
-        "mlflow",
+        MLFLOW,
         "server",
         "--app-name",
         "basic-auth",
@@ -51,15 +46,9 @@ def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "1",
     ]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
+    # The program waits for the server.
+    with running_process(command, folder / "log", environment=environment, folder=folder):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
 
 
 def make_reader(

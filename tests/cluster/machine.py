@@ -12,7 +12,7 @@ from slipway_local.standin.kubelet import Backoff, Crash, Image, Kubelet, Kubele
 from slipway_local.standin.local_cluster import LocalCluster
 
 from tests.cluster.manifests import IMAGE
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 IMAGES = {IMAGE: Image(Path(sys.executable).parent)}
 QUICK = KubeletOptions(

@@ -8,8 +8,8 @@ import pytest
 from slipway_cluster import MODEL, Cluster, ClusterError, Invalid, Manifest, connect
 from slipway_local.standin.local_cluster import LocalCluster
 
-from tests import skew
 from tests.cluster.manifests import container, cron_job, job, model, runtime, service, storage
+from tests.support import skew
 
 
 @pytest.fixture

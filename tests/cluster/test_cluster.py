@@ -29,7 +29,7 @@ from tests.cluster.manifests import (
     service,
     storage,
 )
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 def condition(manifest: Manifest, kind: str) -> Manifest | None:

@@ -2,9 +2,9 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from itertools import islice
 from urllib.parse import parse_qs, urlsplit
 
@@ -14,6 +14,7 @@ from slipway_cluster import MODEL, ClusterError, Conflict, Invalid, Manifest, No
 from slipway_cluster.kubernetes_cluster import KubernetesCluster
 
 from tests.cluster.manifests import model
+from tests.support.http_server import Handler, handler_server
 
 
 class ApiServer:
@@ -27,8 +28,8 @@ class ApiServer:
         """Resource versions at the start of each watch."""
         outer = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
+        class Api(Handler):
+            def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
                 query = {
                     key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()
                 }
@@ -39,17 +40,11 @@ class ApiServer:
 
             do_PATCH = do_POST = do_GET  # noqa: N815 - the names that the base class calls
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever).start()
+        self._stack = ExitStack()
+        self.url = self._stack.enter_context(handler_server(Api))
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._stack.close()
 
     def _list(self, handler: BaseHTTPRequestHandler) -> None:
         status, body = self.listings.pop(0) if len(self.listings) > 1 else self.listings[0]

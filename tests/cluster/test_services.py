@@ -16,7 +16,7 @@ from slipway_local.standin.process import ProcessId
 
 from tests.cluster.machine import Machine, is_ready, read
 from tests.cluster.manifests import SERVER, runtime, service, storage
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 def serve(machine: Machine, manifest: Manifest | None = None, **runtime_fields: Any) -> Manifest:

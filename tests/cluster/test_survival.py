@@ -18,7 +18,7 @@ from slipway_local.standin.process import MARK, ProcessId, kill_leftovers
 
 from tests.cluster.machine import IMAGES, Machine, is_ready, read
 from tests.cluster.manifests import SERVER, container, cron_job, job, runtime, service, storage
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 LAUNCHER = """
 import json, pathlib, sys, threading

@@ -10,7 +10,7 @@ from slipway_contract.errors import explain_settings
 from slipway_contract.model import ConditionType, Model, RoutedModel, TrafficRole, admitted
 from slipway_contract.registry import ArtifactFormat
 
-from tests.skew import INVENTED, of_a_later_release
+from tests.support.skew import INVENTED, of_a_later_release
 
 HEART: dict[str, Any] = {
     "apiVersion": "serving.slipway.dev/v1alpha1",

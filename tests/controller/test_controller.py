@@ -25,7 +25,7 @@ from slipway_controller.controller import Controller
 from slipway_controller.registry import Registry
 from slipway_local.standin.local_cluster import LocalCluster
 
-from tests import skew
+from tests.support import skew
 
 DIGEST = digest_of(b"1")
 HEART = {

@@ -8,10 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,9 @@ from slipway_cluster import (
 )
 from slipway_contract.registry import Tag, digest_of
 
+from tests.support.http_server import http_server
+from tests.support.waiting import wait_for
+
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 NAME = "operator-test"
 ELSEWHERE = "mlflow://operator-test/1?sha256=" + "0" * 64
@@ -35,30 +35,13 @@ ELSEWHERE = "mlflow://operator-test/1?sha256=" + "0" * 64
 pytestmark = pytest.mark.skipif(NAMESPACE is None, reason="SLIPWAY_TEST_KUBERNETES is not set")
 
 
-class Mlflow(BaseHTTPRequestHandler):
-    """A registry in which every alias is version 1."""
-
-    def do_GET(self) -> None:
-        tags = [{"key": Tag.DIGEST, "value": digest_of(b"1")}]
-        body = json.dumps({"model_version": {"version": "1", "tags": tags}}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def mlflow() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mlflow)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """Provide the URL of a registry in which every alias is version 1."""
+    tags = [{"key": Tag.DIGEST, "value": digest_of(b"1")}]
+    body = json.dumps({"model_version": {"version": "1", "tags": tags}}).encode()
+    with http_server(lambda *_: (200, body)) as url:
+        yield url
 
 
 @pytest.fixture
@@ -91,15 +74,17 @@ def controller(
 
 
 def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while True:
+    def found() -> Any:
         try:
-            if found := holds():
-                return found
+            return holds()
         except NotFound:
-            pass
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+            return None
+
+    try:
+        return wait_for("the state of the objects", found, seconds)
+    except AssertionError as error:
+        error.add_note(log.read_text())
+        raise
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from slipway_cluster import connect
 
-from tests.stack import PATIENT, RunningStack, v2
+from tests.support.stack import PATIENT, RunningStack, v2
 
 CLUSTER, NAMESPACE = "slipway", "slipway"
 ISSUER = "http://127.0.0.1:8081"

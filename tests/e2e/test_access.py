@@ -5,7 +5,7 @@ import time
 import httpx
 
 from tests.e2e.conftest import KindStack, answers
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 EVERY_MODEL = {"grantee": "group:user", "models": "*", "policy": "default"}
 

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import KindStack, kubectl, objects, ready
-from tests.stack import PATIENT, v2, wait_for
-
-pytestmark = pytest.mark.timeout(600)
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 WORKER = "app.kubernetes.io/component=worker"
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import NAMESPACE, KindStack, kubectl
-from tests.load import Load
-from tests.stack import PATIENT, v2, wait_for
+from tests.support.load import Load
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

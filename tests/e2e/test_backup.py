@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, helm, kubectl
-from tests.stack import PATIENT, v2, wait_for
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

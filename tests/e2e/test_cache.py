@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, answers, granted, kubectl, objects
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 REDIS = "app.kubernetes.io/component=redis"
 COMPUTED, FROM_ANOTHER, OWN = "computed", "from another", "own"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import KindStack, helm
-from tests.stack import PATIENT
+from tests.support.stack import PATIENT
 
 PYTHON = Path(".venv-clients/bin/python")
 
@@ -26,6 +26,5 @@ def test_a_client_of_another_project_gets_a_prediction(stack: KindStack, client:
     assert done.stdout.strip() == "heart label 1"
 
 
-@pytest.mark.timeout(300)
 def test_helm_test_passes(stack: KindStack) -> None:  # noqa: ARG001 - needs a platform
     assert "Succeeded" in helm("test", "slipway", "--timeout", "4m")

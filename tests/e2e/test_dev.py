@@ -16,7 +16,7 @@ import pytest
 from slipway_cluster import JOB
 
 from tests.e2e.conftest import KindStack, helm, kubectl, objects
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 log = logging.getLogger(__name__)
 pytestmark = pytest.mark.timeout(1200)

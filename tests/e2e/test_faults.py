@@ -3,13 +3,10 @@
 import time
 from collections.abc import Callable
 
-import pytest
-
 from tests.e2e.conftest import KindStack, helm, kubectl, objects, ready
-from tests.load import Load
-from tests.stack import PATIENT, v2, wait_for
-
-pytestmark = pytest.mark.timeout(600)
+from tests.support.load import Load
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 SETTLED = 60
 """Consecutive successful responses that end a disturbance."""

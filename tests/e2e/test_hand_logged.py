@@ -10,9 +10,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import KindStack, kubectl, objects
-from tests.stack import wait_for
-
-pytestmark = pytest.mark.timeout(600)
+from tests.support.waiting import wait_for
 
 
 def test_a_version_logged_by_hand_serves_after_kubectl_apply(

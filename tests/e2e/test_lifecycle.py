@@ -3,7 +3,8 @@
 import httpx
 
 from tests.e2e.conftest import KindStack, kubectl
-from tests.stack import PATIENT, v2, wait_for
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 
 def test_from_a_training_job_to_a_monitored_prediction(

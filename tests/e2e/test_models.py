@@ -7,7 +7,7 @@ import pytest
 from slipway_local.templates import trainable
 
 from tests.e2e.conftest import KindStack, kubectl, objects
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.e2e.conftest import KindStack, granted, kubectl, objects
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 ROWS = 5
 

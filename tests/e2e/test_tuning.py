@@ -1,11 +1,7 @@
 """A sweep as an Indexed Job (docs/how-to/tuning.md), also when a worker is killed."""
 
-import pytest
-
 from tests.e2e.conftest import KindStack, kubectl, objects
-from tests.stack import wait_for
-
-pytestmark = pytest.mark.timeout(600)
+from tests.support.waiting import wait_for
 
 
 def test_a_sweep_with_a_killed_worker_has_each_trial_once(stack: KindStack) -> None:

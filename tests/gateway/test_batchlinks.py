@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import Loopback, Served, wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
+from tests.support.asgi_server import AsgiServer, ServerContext
+from tests.support.waiting import wait_for
 
 LIMIT = 200_000
 CSV = b"age,chol,thal\n63,233,6\n" * 100
@@ -48,7 +49,7 @@ def certificate(folder: Path) -> Path:
     return path
 
 
-class Source(Served):
+class Source(ServerContext):
     """An https server of files.
 
     ``/endless`` never ends, ``/cut`` ends too early, and ``/moved`` redirects.
@@ -63,7 +64,7 @@ class Source(Served):
         }
         self.asked: list[tuple[str, dict[bytes, bytes]]] = []
         self.left = False
-        self.server = Loopback(self._answer, certificate=pem)
+        self.server = AsgiServer(self._answer, certificate=pem)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]

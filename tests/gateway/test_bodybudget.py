@@ -14,8 +14,8 @@ from slipway_gateway.errors import NoMemory, TooManyAtOnce
 from slipway_gateway.http.bodybudget import SMALL, BodyBudget
 
 from tests.gateway.environment import Client, Environment, Process
-from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import SECONDS, wait_for
 
 MEBIBYTE = 2**20
 PREDICT = "/v1/models/heart/predictions"
@@ -36,7 +36,7 @@ def sending(
         head += b"authorization: Bearer %s\r\n" % client.environment.issuer.token(who).encode()
     head += b"content-length: %d\r\n\r\n" % size if size else b"transfer-encoding: chunked\r\n\r\n"
     with socket.create_connection(
-        (address.hostname or "", address.port or 80), timeout=DEADLINE
+        (address.hostname or "", address.port or 80), timeout=SECONDS
     ) as connection:
         try:
             connection.sendall(head)
@@ -148,7 +148,7 @@ def test_a_streamed_body_counts_for_its_caller(own_environment: Environment, chu
     }
     path, size = "/v2/models/heart/infer", 3 * SMALL
     with own_environment.gateway(
-        log_body_limit=1000, upstream_timeout_seconds=DEADLINE, **limits
+        log_body_limit=1000, upstream_timeout_seconds=SECONDS, **limits
     ) as client:
         assert client.infer("heart").status_code == 200
         with sending(client, path, "ada", 0 if chunked else size, size - SMALL):
@@ -212,7 +212,7 @@ def test_the_concurrent_requests_of_one_caller_are_limited(
 ) -> None:
     environment = new_environment()
     environment.model("heart", ("3", 100), url=own_predictor.url)
-    with environment.gateway(concurrency_per_caller=2, upstream_timeout_seconds=DEADLINE) as client:
+    with environment.gateway(concurrency_per_caller=2, upstream_timeout_seconds=SECONDS) as client:
         assert client.infer("heart").status_code == 200
         own_predictor.delay = 3
         with ThreadPoolExecutor(2) as threads:

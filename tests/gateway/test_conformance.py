@@ -1,19 +1,18 @@
 """The conformance checks of the V2 protocol against the gateway and the Slipway runtime."""
 
 import os
-import subprocess
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conformance import every
 from tests.conformance.checks import Check
 from tests.conformance.served import Served
 from tests.conformance.servers import GATEWAY, cases, table
-from tests.gateway.environment import Environment, free_port
-from tests.gateway.loopback import wait_for
+from tests.gateway.environment import Environment
+from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 PROGRAM = Path(".venv-serving/bin/slipway-serve").absolute()
 PAGE = Path("docs/reference/conformance.md")
@@ -35,24 +34,12 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "MODEL_NAME": "every-3",
     }
     variables = {**os.environ, **{f"MLSERVER_{name}": value for name, value in given.items()}}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [PROGRAM, folder], cwd=log.parent, env=variables, stdout=output, stderr=output
-        )
-
-    def ready() -> bool:
-        assert process.poll() is None, log.read_text()[-3000:]
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/v2/models/every-3/ready").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        wait_for("the runtime's readiness", ready, seconds=60)  # the process imports MLServer first
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(timeout=10)
+    url = f"http://127.0.0.1:{port}"
+    with running_process(
+        [PROGRAM, folder], log, environment=variables, folder=log.parent, stop=signal.SIGKILL
+    ) as process:
+        wait_for_start(process, log, responds(f"{url}/v2/models/every-3/ready"))
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -16,19 +16,19 @@ from slipway_gateway.people.scim import Scim
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.loopback import Loopback, Served
+from tests.support.asgi_server import AsgiServer, ServerContext
 
 PEOPLE = [f"person-{number}" for number in range(30)]
 PAGE = 20
 
 
-class Directory(Served):
+class Directory(ServerContext):
     """The SCIM list of users in pages; ``broken`` replaces the page that starts at its key."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.broken: dict[int, tuple[int, Any]] = {}
-        self.server = Loopback(self._answer)
+        self.server = AsgiServer(self._answer)
 
     async def _answer(self, scope: Any, _receive: Any, send: Any) -> None:
         status, content = self._response(scope["path"], scope["query_string"].decode())

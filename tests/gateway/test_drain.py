@@ -15,9 +15,9 @@ import httpx
 import pytest
 
 from tests.gateway.environment import Client, Environment, Process, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
-from tests.silence import Network
+from tests.support.fault_injection import Network
+from tests.support.waiting import wait_for
 
 
 class Replicas:

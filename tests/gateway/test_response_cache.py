@@ -11,8 +11,8 @@ from slipway_gateway.http.link import Answer
 from slipway_gateway.inference.response_cache import OVERHEAD, CacheKey, ResponseCache
 
 from tests.gateway.environment import Client, Environment, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
+from tests.support.waiting import wait_for
 
 MISS, HIT = "Slipway; fwd=miss; stored", "Slipway; hit; ttl="
 

@@ -18,10 +18,11 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from tests.gateway.environment import Client, Environment, free_port
-from tests.gateway.loopback import wait_for
+from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor
 from tests.gateway.redisserver import PASSWORD, RedisServer
+from tests.support.processes import free_port
+from tests.support.waiting import wait_for
 
 COMPUTED = "Slipway-Redis; fwd=miss; stored, Slipway; fwd=miss; stored"
 ALONE = "Slipway; fwd=miss; stored"

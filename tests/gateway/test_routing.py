@@ -10,8 +10,8 @@ from slipway_contract.model import API_VERSION
 from slipway_gateway.errors import NotFound, Unavailable
 from slipway_gateway.inference.routing import Routes
 
-from tests.gateway.loopback import wait_for
-from tests.skew import of_a_later_release
+from tests.support.skew import of_a_later_release
+from tests.support.waiting import wait_for
 
 
 def _model(name: str, **status: Any) -> Manifest:

@@ -15,8 +15,8 @@ from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.admission_queue import AdmissionQueue, Bounds
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import wait_for
 
 
 @contextmanager

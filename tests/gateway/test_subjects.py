@@ -14,8 +14,8 @@ from slipway_gateway.postgresql.tables import metadata
 
 from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.issuer import Issuer
-from tests.gateway.loopback import wait_for
 from tests.gateway.test_batches import TEMPLATE, upload
+from tests.support.waiting import wait_for
 
 OWNED = {table.name for table in metadata.sorted_tables if "subject" in table.c}
 TYPED = r"^(user:|client:|departed-|:gateway$)"

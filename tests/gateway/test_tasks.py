@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from slipway_contract.url import is_public
 
-from tests import skew
 from tests.gateway.environment import Client, Environment, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import ROW, Predictor
 from tests.gateway.workers import Receiver, Workers, is_signed
+from tests.support import skew
+from tests.support.waiting import wait_for
 
 SUCCEEDED = "state = 'succeeded'"
 PATIENCE = 120.0
@@ -340,7 +340,6 @@ def test_the_number_of_unfinished_tasks_per_caller_is_limited(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_workers_that_are_killed_repeatedly_finish_each_of_100_tasks_exactly_once(
     new_environment: Callable[[], Environment], own_predictor: Predictor
 ) -> None:

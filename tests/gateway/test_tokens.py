@@ -17,7 +17,7 @@ from slipway_gateway.identity.tokens import MAX_CACHED_BYTES, TokenRules, Tokens
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import AUDIENCE, Issuer
-from tests.gateway.loopback import wait_for
+from tests.support.waiting import wait_for
 
 
 def _forged(

@@ -13,7 +13,7 @@ from slipway_contract.labels import PARAMETERS, REQUEST
 from slipway_local.standin.kubelet import Image, Kubelet, KubeletOptions
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
+from tests.support.waiting import wait_for
 
 ENDS = ("succeeded", "failed")
 BIN = Path(__file__).parents[2] / ".venv" / "bin"

@@ -17,9 +17,9 @@ from slipway_gateway.postgresql.tables import audit, deprovisioned, metadata, us
 from slipway_local.identity import CLIENT, SCIM_CLIENT
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.provider import Person, Provider, next_second
 from tests.identity.provider import claims_of
+from tests.support.waiting import wait_for
 
 PEOPLE = {"admin", "scientist", "user"}
 """The initial accounts, each in the group of the same name."""

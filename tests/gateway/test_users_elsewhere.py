@@ -6,9 +6,9 @@ import psycopg
 import pytest
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.loopback import wait_for
 from tests.gateway.provider import Person, Provider
 from tests.gateway.test_users import context, refused
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")

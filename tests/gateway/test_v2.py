@@ -10,8 +10,8 @@ from slipway_cluster.interface import MODEL
 from slipway_gateway.inference.routing import Route, Target
 
 from tests.gateway.environment import Client, Environment, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.predictor import Predictor
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture

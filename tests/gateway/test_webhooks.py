@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from tests.gateway.environment import Client, Environment, v2_request
-from tests.gateway.loopback import wait_for
 from tests.gateway.workers import Receiver, Workers, is_signed
+from tests.support.waiting import wait_for
 
 PATIENCE = 120.0
 """Timeout in seconds; it includes the start of a worker process."""

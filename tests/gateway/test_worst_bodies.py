@@ -305,7 +305,6 @@ def pids(process: Process, real: Predictor, token: str) -> tuple[int, int]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("rule", ROUTES, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_the_worst_megabyte_of_a_route_takes_little_memory_and_does_not_block_others(
     process: Process, real: Predictor, pids: tuple[int, int], token: str, rule: Rule

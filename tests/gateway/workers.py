@@ -13,8 +13,10 @@ from typing import Any, Self
 
 import psycopg
 
-from tests.gateway.environment import Environment, free_port, variables
-from tests.gateway.loopback import Loopback, wait_for
+from tests.gateway.environment import Environment, variables
+from tests.support.asgi_server import AsgiServer
+from tests.support.processes import free_port
+from tests.support.waiting import wait_for
 
 QUICK: dict[str, Any] = {
     "task_heartbeat_seconds": 0.3,
@@ -98,7 +100,7 @@ class Receiver:
         """Delay of each response except the one to the challenge."""
         self.under_way = self.most_under_way = 0
         self._stack = ExitStack()
-        self.server = Loopback(self._answer)
+        self.server = AsgiServer(self._answer)
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.server)

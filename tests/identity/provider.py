@@ -5,14 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
 from joserfc.jwk import RSAKey
 
-from tests.gateway.environment import free_port
-from tests.gateway.loopback import wait_for
+from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 SECRET = "a secret of sixteen signs or more"
 ACCOUNTS = ("ada", "grace", "slipway")
@@ -68,17 +67,17 @@ class Provider:
             "0",
         ]
         command += ["slipway_identity.application:create_app()"]
-        self._process = subprocess.Popen(command, env=self._environment, cwd=self._folder)
-        try:
-            wait_for("the provider", self._answers, seconds=90)
-        except BaseException:
-            self.__exit__()
-            raise
+        log = self._folder / "log"
+        with ExitStack() as stack:
+            process = stack.enter_context(
+                running_process(command, log, environment=self._environment, folder=self._folder)
+            )
+            wait_for_start(process, log, responds(f"{self.url}/.well-known/openid-configuration"))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        self._stack.close()
 
     def bootstrap(self, **settings: str) -> None:
         subprocess.run(
@@ -99,14 +98,6 @@ with create_app().app_context():
         user_name="{account}"))
 """
         subprocess.run([sys.executable, "-c", program], env=self._environment, check=True)
-
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(
-                f"{self.url}/.well-known/openid-configuration", trust_env=False
-            ).is_success
-        except httpx.TransportError:
-            return False
 
 
 def claims_of(token: str, part: int = 1) -> dict[str, Any]:

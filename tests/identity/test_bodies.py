@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from slipway_identity.bodies import BoundedBodies
 from slipway_identity.settings import BodySettings
 
-from tests.gateway.loopback import DEADLINE, Loopback, wait_for
 from tests.identity.provider import SECRET
+from tests.support.asgi_server import AsgiServer
+from tests.support.waiting import SECONDS, wait_for
 
 LIMIT = 1000
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -36,12 +37,12 @@ class Echo:
         await send({"type": "http.response.body", "body": message["body"]})
 
 
-def bounded(**changed: Any) -> tuple[Echo, Loopback]:
+def bounded(**changed: Any) -> tuple[Echo, AsgiServer]:
     echo = Echo()
     settings = BodySettings.model_validate(
-        {"body_limit": LIMIT, "body_seconds": DEADLINE, "bodies": 2, **changed}
+        {"body_limit": LIMIT, "body_seconds": SECONDS, "bodies": 2, **changed}
     )
-    return echo, Loopback(BoundedBodies(echo, settings))
+    return echo, AsgiServer(BoundedBodies(echo, settings))
 
 
 def test_a_body_within_the_limit_arrives_whole() -> None:
@@ -88,10 +89,10 @@ def test_the_number_of_concurrent_bodies_is_limited() -> None:
         wait_for("room again", lambda: httpx.post(server.url, content=b"x").status_code == 200)
 
 
-def half_sent(server: Loopback) -> socket.socket:
+def half_sent(server: AsgiServer) -> socket.socket:
     """Return a connection that has sent half a body."""
     connection = socket.create_connection(
-        ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=DEADLINE
+        ("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=SECONDS
     )
     connection.sendall(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nhalf ")
     return connection
@@ -128,12 +129,12 @@ def test_the_provider_rejects_a_large_body_of_an_unauthenticated_caller(provider
         b"application/x-www-form-urlencoded\r\n"
     )
     with socket.create_connection(
-        (address.hostname or "", address.port or 80), timeout=DEADLINE
+        (address.hostname or "", address.port or 80), timeout=SECONDS
     ) as connection:
         connection.sendall(head + b"content-length: 67108864\r\n\r\n")
         assert connection.recv(2**16).startswith(b"HTTP/1.1 413 ")
     with socket.create_connection(
-        (address.hostname or "", address.port or 80), timeout=DEADLINE
+        (address.hostname or "", address.port or 80), timeout=SECONDS
     ) as connection:
         connection.sendall(head + b"transfer-encoding: chunked\r\n\r\n")
         with suppress(OSError):

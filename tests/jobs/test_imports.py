@@ -6,9 +6,7 @@ import os
 import pickle
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -33,6 +31,8 @@ from slipway_jobs.imports.source import fetch
 from slipway_jobs.registry import artifact
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
+
+from tests.support.http_server import Response, http_server
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(80, 3)).astype(np.float32)
@@ -565,40 +565,27 @@ HERE = frozenset({"127.0.0.1"})
 
 
 @pytest.fixture
-def website() -> Iterator[ThreadingHTTPServer]:
-    """Serve one file and some redirects."""
+def website() -> Iterator[str]:
+    """Provide the URL of a server with one file and some redirects."""
     content = plain(["n", 3]).SerializeToString()
 
-    class Site(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            moved = {
-                "/elsewhere/x.onnx": "http://localhost:1/x.onnx",
-                "/near/x.onnx": "/models/x.onnx",
-                "/loop/x.onnx": "x.onnx",
-            }
-            self.send_response(
-                302 if self.path in moved else 200 if self.path == "/models/x.onnx" else 404
-            )
-            if self.path in moved:
-                self.send_header("location", moved[self.path])
-            self.end_headers()
-            self.wfile.write(content)
+    moved = {
+        "/elsewhere/x.onnx": "http://localhost:1/x.onnx",
+        "/near/x.onnx": "/models/x.onnx",
+        "/loop/x.onnx": "x.onnx",
+    }
 
-        def log_message(self, *_: object) -> None: ...
+    def respond(_: str, path: str, __: dict[str, str], ___: bytes) -> Response:
+        if path in moved:
+            return 302, b"", {"location": moved[path]}
+        return 200 if path == "/models/x.onnx" else 404, content
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(respond) as url:
+        yield url
 
 
-def test_a_url_with_a_pinned_digest_is_downloaded(
-    website: ThreadingHTTPServer, tmp_path: Path
-) -> None:
-    url = f"http://127.0.0.1:{website.server_port}/models/x.onnx"
+def test_a_url_with_a_pinned_digest_is_downloaded(website: str, tmp_path: Path) -> None:
+    url = f"{website}/models/x.onnx"
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
     assert fetch(f"{url}#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
     with pytest.raises(
@@ -613,11 +600,9 @@ def test_a_url_with_a_pinned_digest_is_downloaded(
         fetch(url, tmp_path, 10**6)
 
 
-def test_a_url_and_its_redirects_must_be_public_or_allowed(
-    website: ThreadingHTTPServer, tmp_path: Path
-) -> None:
+def test_a_url_and_its_redirects_must_be_public_or_allowed(website: str, tmp_path: Path) -> None:
     digest = hashlib.sha256(plain(["n", 3]).SerializeToString()).hexdigest()
-    here = f"http://127.0.0.1:{website.server_port}"
+    here = website
     assert fetch(f"{here}/near/x.onnx#sha256={digest}", tmp_path, 10**6, HERE).name == "x.onnx"
     for url, hosts, reason in (
         (

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from slipway_jobs.postgresql import connect
 
-from tests.silence import Network
+from tests.support.fault_injection import Network
 
 QUICK = 0.5
 

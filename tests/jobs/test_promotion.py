@@ -14,7 +14,7 @@ from slipway_jobs.tasks.metric import Direction
 from slipway_jobs.tasks.task import Task, declared_task
 
 from tests.jobs.conftest import Trainer
-from tests.jobs.processes import connection_to
+from tests.support.http_server import modifying_proxy
 
 
 class Promotions:
@@ -145,7 +145,7 @@ def test_an_alias_that_moved_in_the_meantime_is_not_moved_again(
             Tracking(mlflow_url).point(promotions.task.name, promotions.alias, promotions.equal)
         return body
 
-    with connection_to(mlflow_url, move_in_the_meantime) as url:
+    with modifying_proxy(mlflow_url, move_in_the_meantime) as url:
         promotions.tracking = Tracking(url)
         with pytest.raises(Refused, match=r"was moved to heart-gate/2 during the evaluation"):
             promotions.promote(promotions.good)

@@ -16,7 +16,7 @@ from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import load_parts
 
-from tests.jobs.processes import Response, http_server
+from tests.support.http_server import Response, http_server
 
 ISSUER = "http://login.example:8000"
 SECRET = "a secret of sixteen signs or more"

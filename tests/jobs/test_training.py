@@ -27,8 +27,8 @@ from slipway_jobs.training.reference import Reference
 from slipway_jobs.training.training import train
 
 from tests.jobs.conftest import REVISION, Trainer
-from tests.jobs.processes import connection_to
 from tests.jobs.tables import PATIENT
+from tests.support.http_server import modifying_proxy
 
 
 @pytest.fixture(scope="session")
@@ -248,7 +248,7 @@ def test_a_byte_that_changes_during_the_upload_fails_the_run(
         return body[:-1] + b"\x00" if method == "PUT" and path.endswith("reference.json") else body
 
     with (
-        connection_to(mlflow_url, modify) as url,
+        modifying_proxy(mlflow_url, modify) as url,
         pytest.raises(WrongDigest, match=r"reference.json is not what manifest"),
     ):
         train(

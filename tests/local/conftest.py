@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import connect
 
-from tests.stack import RunningStack
+from tests.support.processes import wait_for_start
+from tests.support.stack import RunningStack
 
 START_SECONDS = 400.0
 """Limit of a start; 30 s on an idle machine, three minutes beside four other test suites."""
@@ -70,11 +70,8 @@ def start(state: Path) -> subprocess.Popen[bytes]:
 
 def wait_up(state: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait for the last line of a successful start; fail with the output."""
-    until = time.monotonic() + START_SECONDS
-    while "up in" not in shown(state):
-        assert process.poll() is None, shown(state)
-        assert time.monotonic() < until, shown(state)
-        time.sleep(0.2)
+    screen = state.parent / "screen"
+    wait_for_start(process, screen, lambda: "up in" in screen.read_text(), START_SECONDS)
 
 
 def stack_of(state: Path, process: subprocess.Popen[bytes]) -> LocalStack:

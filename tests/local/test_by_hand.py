@@ -13,7 +13,7 @@ from slipway_cluster import MODEL
 from slipway_contract.model import ConditionType
 
 from tests.local.conftest import LocalStack
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 

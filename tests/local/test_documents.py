@@ -17,7 +17,8 @@ from slipway_contract.model import ConditionType
 
 from tests.documents import PAGES, ROOT, blocks, run, workplace
 from tests.local.conftest import LocalStack
-from tests.stack import PATIENT, wait_for
+from tests.support.stack import PATIENT
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(1800)]
 

@@ -5,9 +5,10 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from tests.load import Load
 from tests.local.conftest import LocalStack
-from tests.stack import PATIENT, v2, wait_for
+from tests.support.load import Load
+from tests.support.stack import PATIENT, v2
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 

@@ -18,7 +18,7 @@ from slipway_identity.login import LoginFailed, log_in
 from slipway_local.identity import AUDIENCE
 
 from tests.local.conftest import LocalStack
-from tests.stack import PATIENT, v2
+from tests.support.stack import PATIENT, v2
 
 pytestmark = pytest.mark.stack
 

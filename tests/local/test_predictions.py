@@ -10,7 +10,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.local.conftest import LocalStack
-from tests.stack import PATIENT, pixels, v2
+from tests.support.stack import PATIENT, pixels, v2
 
 pytestmark = pytest.mark.stack
 

@@ -5,9 +5,10 @@ import pytest
 from slipway_cluster import INFERENCE_SERVICE
 from slipway_contract.model import ConditionType
 
-from tests.load import Load
 from tests.local.conftest import LocalStack
-from tests.stack import PATIENT, pixels, v2, wait_for
+from tests.support.load import Load
+from tests.support.stack import PATIENT, pixels, v2
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 

@@ -11,7 +11,7 @@ import pytest
 from slipway_cluster import JOB
 
 from tests.local.conftest import LocalStack, environment
-from tests.stack import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.stack
 

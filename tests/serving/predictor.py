@@ -1,6 +1,7 @@
 """A predictor: the real entry point as a process on a loopback port."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from tests.serving.tracking_server import free_port, wait_until_up
+from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 PROGRAM = Path(sys.executable).with_name("slipway-serve")
 
@@ -53,16 +54,12 @@ def started(
         "MLSERVER_MODEL_NAME": "heart-3",
         **(settings or {}),
     }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [program, folder], cwd=log.parent, env=environment, stdout=output, stderr=output
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_up(f"{url}/v2/models/heart-3/ready", process, log, seconds=120)
-        with httpx.Client(base_url=url, timeout=30) as client:
-            yield Predictor(process, client, f"http://127.0.0.1:{metrics}/metrics")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(timeout=10)
+    url = f"http://127.0.0.1:{port}"
+    with (
+        running_process(
+            [program, folder], log, environment=environment, folder=log.parent, stop=signal.SIGKILL
+        ) as process,
+        httpx.Client(base_url=url, timeout=30) as client,
+    ):
+        wait_for_start(process, log, responds(f"{url}/v2/models/heart-3/ready"))
+        yield Predictor(process, client, f"http://127.0.0.1:{metrics}/metrics")

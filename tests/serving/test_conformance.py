@@ -1,7 +1,7 @@
 """The protocol's checks of our runtime, and of plain MLServer."""
 
 import os
-import subprocess
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.conformance.checks import Check
 from tests.conformance.served import Served
 from tests.conformance.servers import RUNTIME, STOCK, cases
 from tests.serving.predictor import PROGRAM, started
-from tests.serving.tracking_server import free_port, wait_until_up
+from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 PLAIN = {"accept-encoding": "identity"}
 
@@ -49,18 +49,15 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     }
     environment = {**known, **{f"MLSERVER_{name}": value for name, value in given.items()}}
     command: list[str | Path] = [PROGRAM.with_name("mlserver"), "start", folder / "model"]
-    with (folder / "log").open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=folder / "model", env=environment, stdout=output, stderr=output
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        wait_until_up(f"{url}/v2/models/every/ready", process, folder / "log", seconds=60)
-        with httpx.Client(base_url=url, timeout=30, headers=PLAIN) as client:
-            yield Served(client, "every", every.VERSION, every.EXAMPLE, every.NAMES)
-    finally:
-        process.kill()
-        process.wait(timeout=10)
+    url, log = f"http://127.0.0.1:{port}", folder / "log"
+    with (
+        running_process(
+            command, log, environment=environment, folder=folder / "model", stop=signal.SIGKILL
+        ) as process,
+        httpx.Client(base_url=url, timeout=30, headers=PLAIN) as client,
+    ):
+        wait_for_start(process, log, responds(f"{url}/v2/models/every/ready"))
+        yield Served(client, "every", every.VERSION, every.EXAMPLE, every.NAMES)
 
 
 @pytest.mark.parametrize("check", cases(RUNTIME))

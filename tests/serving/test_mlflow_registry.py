@@ -1,10 +1,9 @@
 """Responses of a broken or hostile tracking server, all of which are rejected."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import httpx
@@ -12,6 +11,8 @@ import pytest
 from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
 from slipway_serving.settings import StorageSettings
+
+from tests.support.http_server import Handler, handler_server
 
 Respond = Callable[[BaseHTTPRequestHandler], None]
 
@@ -48,27 +49,13 @@ def registry(*responses: Respond, **settings: Any) -> Iterator[MlflowRegistry]:
     """Start a server that sends these responses in turn; yield a registry client of it."""
     queue = list(responses)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Registry(Handler):
+        def do_GET(self) -> None:  # noqa: N802  # the name that http.server calls
             queue.pop(0)(self)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        with httpx.Client(timeout=5) as client:
-            yield MlflowRegistry(
-                StorageSettings(tracking_uri=url, backoff=0.001, **settings), client
-            )
-        assert queue == [], "responses that were not requested"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with handler_server(Registry) as url, httpx.Client(timeout=5) as client:
+        yield MlflowRegistry(StorageSettings(tracking_uri=url, backoff=0.001, **settings), client)
+    assert queue == [], "responses that were not requested"
 
 
 def tagged(location: object) -> Respond:

@@ -5,8 +5,7 @@ import json
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.serving.artifacts import Fitted, write_artifact, write_model_settings
 from tests.serving.predictor import PROGRAM, Predictor, started
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -169,14 +169,14 @@ def test_a_running_request_finishes_after_sigterm(
         with socket.create_connection((url.host, url.port or 80), timeout=20) as connection:
             connection.sendall(head.encode() + body[:10])
             predictor.process.terminate()
-            until(
-                lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503,
+            wait_for(
                 "readiness false",
+                lambda: predictor.client.get("/v2/models/heart-3/ready").status_code == 503,
             )
             assert predictor.infer(patients.request()).status_code == 200, (
                 "requests during the drain time are served"
             )
-            until(lambda: refused(url.host, url.port or 80), "no more connections")
+            wait_for("no more connections", lambda: refused(url.host, url.port or 80))
             connection.sendall(body[10:])
             assert connection.recv(2**16).startswith(b"HTTP/1.1 200 OK")
         assert predictor.process.wait(timeout=20) == 0
@@ -250,13 +250,6 @@ def refused(host: str, port: int) -> bool:
     except OSError:
         return True
     return False
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
 
 
 def test_an_invalid_model_ends_the_program_with_3_and_one_line(

@@ -19,7 +19,8 @@ from slipway_serving.storage import fetch
 
 from tests.serving.artifacts import Fitted, write_artifact, write_manifest
 from tests.serving.keys import KEY
-from tests.serving.tracking_server import TrackingServer, free_port, uri_of
+from tests.serving.tracking_server import TrackingServer, uri_of
+from tests.support.processes import free_port
 
 PROGRAM = Path(sys.executable).with_name("slipway-storage-initializer")
 Tamper = Callable[[Path], object]

@@ -1,9 +1,5 @@
 """A real MLflow tracking server; artifacts are registered over its REST API, as training does."""
 
-import os
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +8,9 @@ from typing import Any
 import httpx
 from slipway_contract.registry import ArtifactManifest, StorageUri
 
+from tests.support.mlflow_server import mlflow_server
+
 _READY = 2  # LoggedModelStatus of MLflow's service.proto
-MLFLOW = Path(__file__).parents[2] / ".venv/bin/mlflow"
-
-
-def free_port() -> int:
-    """Return a free loopback port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TrackingServer:
@@ -106,54 +96,8 @@ def uri_of(name: str, version: str, manifest: ArtifactManifest, extra: str = "")
 
 @contextmanager
 def tracking_server(folder: Path) -> Iterator[TrackingServer]:
-    """Start ``mlflow server`` on a free loopback port, with its state in the folder."""
-    port = free_port()
-    store = folder / "store"
-    options = {
-        "--host": "127.0.0.1",
-        "--port": str(port),
-        "--workers": "1",
-        "--backend-store-uri": f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination": str(store),
-    }
-    quiet = {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "DO_NOT_TRACK": "true",
-    }
-    command = [str(MLFLOW), "server", *(word for option in options.items() for word in option)]
-    with (folder / "log").open("wb") as log:
-        # A new session, because the server's workers must end with it.
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **quiet},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            wait_until_up(f"http://127.0.0.1:{port}/health", process, folder / "log", seconds=90)
-            server = TrackingServer(f"http://127.0.0.1:{port}", store)
-            yield server
-            server.close()
-        finally:
-            os.killpg(process.pid, 15)
-            process.wait(timeout=30)
-
-
-def wait_until_up(url: str, process: "subprocess.Popen[bytes]", log: Path, seconds: float) -> None:
-    """Wait for status 200; the failure has the last response."""
-    deadline = time.monotonic() + seconds
-    seen = "nothing yet"
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"ended with {process.returncode}:\n{log.read_text()}"
-        try:
-            response = httpx.get(url, timeout=2)
-            if response.status_code == 200:
-                return
-            seen = f"status {response.status_code}"
-        except httpx.TransportError as error:
-            seen = repr(error)
-        time.sleep(0.05)
-    raise AssertionError(f"{url} after {seconds} s: {seen}\n{log.read_text()}")
+    """Start an MLflow server with its state in the folder."""
+    with mlflow_server(folder) as url:
+        server = TrackingServer(url, folder / "artifacts")
+        yield server
+        server.close()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +11,13 @@ from slipway_cluster import JOB, MODEL, Cluster
 from slipway_contract.model import ConditionType, Model
 from slipway_identity.login import log_in
 
+from tests.support.waiting import wait_for
+
 PATIENT: dict[str, Any] = {
     "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2,
     "thalach": 108,
     "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
 }  # fmt: skip
-
-
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Return the first true value of ``condition``; fail with its last value after the time."""
-    until = time.monotonic() + seconds
-    while not (seen := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}; last seen: {seen!r}")
-        time.sleep(0.1)
-    return seen
 
 
 def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,30 +1,15 @@
 """A real HTTP server on a free loopback port, in a thread of the test's process."""
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import uvicorn
 
-DEADLINE = 60.0
-"""Default timeout of a condition in seconds."""
-
-T = TypeVar("T")
+from tests.support.waiting import SECONDS, wait_for
 
 
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = DEADLINE) -> T:
-    """Return the first true value of ``look``; fail after the deadline with the last value."""
-    end, seen = time.monotonic() + seconds, None
-    while time.monotonic() < end:
-        if seen := look():
-            return seen
-        time.sleep(0.02)
-    raise AssertionError(f"{what}: not within {seconds:.0f} s; last seen: {seen!r}")
-
-
-class Loopback:
+class AsgiServer:
     """An ASGI application in uvicorn, as a reusable context manager.
 
     ``url`` is available inside of the context. ``certificate`` is a PEM file of a key and its
@@ -78,14 +63,14 @@ class Loopback:
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True
-        self._thread.join(DEADLINE)
+        self._thread.join(SECONDS)
         assert not self._thread.is_alive(), "the server did not stop"
 
 
-class Served:
+class ServerContext:
     """A context manager that runs its ``server``."""
 
-    server: Loopback
+    server: AsgiServer
 
     def __enter__(self) -> Self:
         self.server.__enter__()
