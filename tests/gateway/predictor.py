@@ -10,6 +10,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest, parse_request
 
 from tests.support.asgi_server import AsgiServer, ServerContext
+from tests.support.testdata import testdata
 
 SIGNATURE = Signature(
     inputs=(
@@ -26,7 +27,7 @@ SIGNATURE = Signature(
         Column(name="probability", datatype=Datatype.FP32),
     ),
 )
-ROW = {"age": 63.0, "chol": 233.0, "thal": 6.0}
+ROW: dict[str, float] = testdata("patient_three_inputs")
 DIGEST = "sha256:" + "ab" * 32
 
 Predict = Callable[[str, InferenceRequest], dict[str, Any]]

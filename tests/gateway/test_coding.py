@@ -10,6 +10,7 @@ import pytest
 from slipway_gateway.http.coding import preferred
 
 from tests.gateway.environment import Client, Process, v2_request
+from tests.gateway.predictor import ROW
 from tests.gateway.test_bodies import MEGABYTE
 
 PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
@@ -64,7 +65,7 @@ def test_the_log_contains_the_decompressed_body(client: Client) -> None:
 
 
 def test_named_features_may_be_compressed(client: Client) -> None:
-    body = gzip.compress(orjson.dumps({"instances": [{"age": 63, "chol": 233, "thal": 6}]}))
+    body = gzip.compress(orjson.dumps({"instances": [ROW]}))
     assert client.post(NAMED, body, content_encoding="gzip").status_code == 200
 
 

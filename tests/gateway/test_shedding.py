@@ -15,7 +15,7 @@ from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.admission_queue import AdmissionQueue, Bounds
 
 from tests.gateway.environment import Client, Environment
-from tests.gateway.predictor import Predictor
+from tests.gateway.predictor import ROW, Predictor
 from tests.support.waiting import wait_for
 
 
@@ -99,7 +99,7 @@ def test_predictions_with_named_features_use_the_same_queue(
         crowded(new_environment, own_predictor, predictor_concurrency=1, queue_length=0) as client,
         ThreadPoolExecutor(1) as thread,
     ):
-        row = {"instances": [{"age": 63, "chol": 233, "thal": 6}]}
+        row = {"instances": [ROW]}
         assert client.post("/v1/models/heart/predictions", row).status_code == 200
         own_predictor.delay, asked = 1, len(own_predictor.asked)
         under_way = thread.submit(client.infer, "heart")

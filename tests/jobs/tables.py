@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from slipway_jobs.data.dataset import Table
 
-HEADER = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal"
-PATIENT = (67, 1, 4, 160, 286, 0, 2, 108, 1, 1.5, 2, 3, 3)
+from tests.support.testdata import testdata
+
+_PATIENT = testdata("patient")
+HEADER = ",".join(_PATIENT)
+PATIENT = tuple(_PATIENT.values())
 """A patient of the Cleveland table, num = 2."""
 
 # The codes of the re-coded copy by those of the original; NaN has a code too.

@@ -11,13 +11,10 @@ from slipway_cluster import JOB, MODEL, Cluster
 from slipway_contract.model import ConditionType, Model
 from slipway_identity.login import log_in
 
+from tests.support.testdata import testdata
 from tests.support.waiting import wait_for
 
-PATIENT: dict[str, Any] = {
-    "age": 67, "sex": 1, "cp": 4, "trestbps": 160, "chol": 286, "fbs": 0, "restecg": 2,
-    "thalach": 108,
-    "exang": 1, "oldpeak": 1.5, "slope": 2, "ca": 3, "thal": 3,
-}  # fmt: skip
+PATIENT: dict[str, Any] = testdata("patient")
 
 
 def v2(row: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
