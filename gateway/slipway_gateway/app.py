@@ -23,24 +23,24 @@ from slipway_gateway.control.administration import Administration
 from slipway_gateway.control.batches import Batches
 from slipway_gateway.control.docs import Docs
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.control.health import Health
+from slipway_gateway.edge.health import Health
 from slipway_gateway.control.labels import Labels
 from slipway_gateway.control.models import Models
 from slipway_gateway.control.openapi import ApiDocument
 from slipway_gateway.control.promotions import Promotions
-from slipway_gateway.control.receipts import Receipts
-from slipway_gateway.control.route import ControlApi, operation_id
+from slipway_gateway.inference.receipts import Receipts
+from slipway_gateway.access.route import ControlApi, operation_id
 from slipway_gateway.control.tasks import Tasks
 from slipway_gateway.control.trainings import Trainings
 from slipway_gateway.control.usage import Usage
-from slipway_gateway.control.users import Users
+from slipway_gateway.people.users import Users
 from slipway_gateway.control.webhooks import Webhooks
 from slipway_gateway.edge.async_predictions import AsyncPredictions
 from slipway_gateway.edge.authenticator import Authenticator
 from slipway_gateway.edge.authorizer import Authorizer
-from slipway_gateway.edge.middleware import EdgeMiddleware
+from slipway_gateway.edge.dispatch import EdgeMiddleware
 from slipway_gateway.errors import GatewayError, problem
-from slipway_gateway.eventlog.deprovisioned import DeprovisionedUsers
+from slipway_gateway.people.deprovisioned import DeprovisionedUsers
 from slipway_gateway.eventlog.erasure import PseudonymCleanup
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.images import ImageStore

@@ -141,7 +141,7 @@ def test_predictors_are_not_restarted(unchanged: set[str], loop: Loop) -> None: 
 
 def test_a_change_of_the_gateway_is_served(loop: Loop) -> None:
     saved = loop.change(
-        "gateway/slipway_gateway/control/health.py",
+        "gateway/slipway_gateway/edge/health.py",
         'return {"status": "ok"}',
         f'return {{"status": "{MARK}"}}',
     )

@@ -17,7 +17,7 @@ import orjson
 import pytest
 from PIL import Image
 from slipway_gateway.access.rules import RULES, Rule
-from slipway_gateway.edge.middleware import WITH_BODY
+from slipway_gateway.edge.dispatch import WITH_BODY
 
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.predictor import DIGEST

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.store import AccessStore
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs
 from slipway_gateway.eventlog.storage import Storage

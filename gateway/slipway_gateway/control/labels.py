@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.control.route import PROBLEMS
+from slipway_gateway.access.route import PROBLEMS
 from slipway_gateway.control.schemas import Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.postgresql.database import Database

@@ -16,7 +16,7 @@ from slipway_contract.v2 import InferenceResponse
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import (
     FeaturesAnswer,
     Me,

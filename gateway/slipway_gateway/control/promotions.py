@@ -10,7 +10,7 @@ from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.control.modeljobs import ModelJobs
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import (

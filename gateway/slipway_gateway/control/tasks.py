@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import Field
 
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import Schema
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
 from slipway_gateway.identity.roles import Role

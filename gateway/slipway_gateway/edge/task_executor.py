@@ -7,7 +7,7 @@ import orjson
 from slipway_contract.log import request_id as log_request_id
 
 from slipway_gateway.access.rules import match
-from slipway_gateway.edge.middleware import EdgeMiddleware
+from slipway_gateway.edge.dispatch import EdgeMiddleware
 from slipway_gateway.errors import Unavailable, UpstreamAborted
 from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.tasks.task import Outcome, Task

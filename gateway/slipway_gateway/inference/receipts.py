@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import (
     Dataset,
     FeedbackAnswer,

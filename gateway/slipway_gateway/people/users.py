@@ -9,10 +9,10 @@ from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.control.route import PROBLEMS, CurrentContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext
 from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
-from slipway_gateway.eventlog.deprovisioned import is_missed
+from slipway_gateway.people.deprovisioned import is_missed
 from slipway_gateway.eventlog.erasure import erase
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import USER_ROLES, Role
