@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from slipway_gateway.access.rules import RULES
 
 from docs.generator.pages import PAGES, REFERENCE, pages
+from tests.gateway.access import RULES
 
 ROOT = Path(__file__).parent.parent
 PROGRAMS = ("gateway", "controller", "jobs", "serving", "identity", "local")

@@ -1,4 +1,4 @@
-"""Routes of the gateway, from the access table and from the OpenAPI document."""
+"""Routes of the gateway, from their permissions and from the OpenAPI document."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 from slipway_contract.v2 import InferenceRequest, InferenceResponse
-from slipway_gateway.access.rules import PUBLIC, RULES, Rule, Spending
+from slipway_gateway.access.rules import PUBLIC, Rule, Spending
 
 from docs.generator.gateway import gateway
 from docs.generator.markdown import fields, kind, prose, table
@@ -61,7 +61,7 @@ there are any.
 def page() -> str:
     """Return the page of all routes and schemas."""
     with gateway() as served:
-        document = served.control.openapi()
+        document, rules = served.api.openapi(), served.table.rules
     schemas = {**document["components"]["schemas"], **_protocol()}
     lines = [
         "# HTTP API",
@@ -93,11 +93,11 @@ def page() -> str:
         "",
     ]
     lines += table(
-        ("route", "permission", "summary"), (_overview(rule, document) for rule in RULES)
+        ("route", "permission", "summary"), (_overview(rule, document) for rule in rules)
     )
-    for name, rules in groupby(sorted(RULES, key=_order), lambda rule: _group(rule.path)):
+    for name, group in groupby(sorted(rules, key=_order), lambda rule: _group(rule.path)):
         lines += ["", f"## {name}"]
-        for rule in rules:
+        for rule in group:
             lines += ["", f"### {rule.method} {rule.path}", "", *_route(rule, document)]
     lines += ["", "## Schemas"]
     for name in sorted(schemas):

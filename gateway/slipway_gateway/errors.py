@@ -291,6 +291,11 @@ def v2_error(error: Exception) -> tuple[int, Headers, bytes]:
     return _response(status_of(error), JSON, error, orjson.dumps({"error": _detail(error)}))
 
 
+def error_response(error: Exception, path: str, request_id: str) -> tuple[int, Headers, bytes]:
+    """Return status, headers and body of an error response in the form of the path's API."""
+    return v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
+
+
 def _response(
     status: int, content_type: bytes, error: Exception, body: bytes
 ) -> tuple[int, Headers, bytes]:

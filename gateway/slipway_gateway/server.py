@@ -33,12 +33,12 @@ class DrainingServer(uvicorn.Server):
         self._stop_at = float("inf")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._gateway.edge.closing:
+        if self._gateway.drain.closing:
             super().handle_exit(sig, frame)
             return
         log.info("shutting down: new connections are accepted for %g s", self._drain_seconds)
         now = time.monotonic()
-        self._gateway.edge.closing = True
+        self._gateway.drain.closing = True
         self._gateway.ends_at = now + self._gateway.settings.grace_seconds
         self._stop_at = now + self._drain_seconds
 

@@ -11,16 +11,17 @@ from datetime import timedelta
 from prometheus_client import start_http_server
 from slipway_cluster.interface import Cluster
 
-from slipway_gateway.app import Gateway
+from slipway_gateway import build
+from slipway_gateway.access.rules import AccessTable
 from slipway_gateway.edge.task_executor import EventBuffer, TaskExecutor
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.http.outbound import Outbound
+from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.postgresql.database import ConstraintViolation
-from slipway_gateway.postgresql.queue import PREDICTIONS, Queue, RetryLater
+from slipway_gateway.postgresql.queue import PREDICTIONS, RetryLater
 from slipway_gateway.settings import Settings
 from slipway_gateway.tasks.deliverer import Deliverer
 from slipway_gateway.tasks.deliveries import Deliveries
-from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.tasks.task import Outcome, TaskState
 
 log = logging.getLogger(__name__)
@@ -30,22 +31,31 @@ GRACE = timedelta(seconds=60)
 
 
 class Worker:
-    """A gateway without a server, which executes tasks through the same edge middleware."""
+    """The data plane without its server and without the control plane, for stored tasks."""
 
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings = settings
-        events = EventBuffer()
-        self._gateway = Gateway(settings, cluster, event_sink=events)
-        self._executor = TaskExecutor(self._gateway.edge, events)
+        buffer = EventBuffer()
+        self._base = base = build.infrastructure(settings, cluster)
+        self._events = build.event_log(base)
+        self._data = data = build.inference(base, self._events, sink=buffer)
+        rows = data.rows.router()
+        self._executor = TaskExecutor(
+            build.dispatch(base, data, build.api(settings, [rows])),
+            AccessTable([*data.v2.rules, *rows.rules]),
+            buffer,
+            base.metrics,
+        )
+        self._batches = BatchStore(base.database, base.storage)
         self._deliverer = Deliverer(
-            Deliveries(self._gateway.database),
+            Deliveries(base.database),
             Outbound(settings.webhook_hosts),
             slots=settings.webhook_concurrency,
             attempts=settings.webhook_attempts,
             failures=settings.webhook_failures,
         )
-        self._queue: Queue = self._gateway.queue
-        self._store: TaskStore = self._gateway.tasks
+        self._queue = base.queue
+        self._store = base.tasks
         self._heartbeat = timedelta(seconds=settings.task_heartbeat_seconds)
         # Longer than any attempt: the predictor's timeout, that of a retry on another pod, and the
         # processing before and after.
@@ -57,12 +67,12 @@ class Worker:
         server, _ = start_http_server(
             self._settings.gateway_metrics_port,
             self._settings.gateway_host,
-            self._gateway.metrics.registry,
+            self._base.metrics.registry,
         )
         log.info("worker started, metrics on %d", server.server_port)
         try:
-            async with self._gateway.watching(), self._queue.opened():
-                await self._gateway.routes.wait()  # without Models every attempt would fail
+            async with self._data.watching(), self._queue.opened():
+                await self._data.routes.wait()  # without Models every attempt would fail
                 background = [
                     asyncio.create_task(self._sweep()),
                     asyncio.create_task(self._deliverer.run()),
@@ -76,7 +86,9 @@ class Worker:
                         task.cancel()
                     await asyncio.gather(*background, return_exceptions=True)
         finally:
-            await self._gateway.close()
+            self._events.spool.close()
+            await self._data.close()
+            await self._base.close()
             server.shutdown()
 
     async def predict(self, _: int, *, task_id: str) -> None:
@@ -113,7 +125,7 @@ class Worker:
         except ConstraintViolation as violation:
             # A response that cannot be logged is not returned, and each attempt would fail alike.
             log.error("task %s is dead, PostgreSQL rejects its event: %s", task.task_id, violation)  # noqa: TRY400
-            self._gateway.metrics.rejected.inc()
+            self._base.metrics.rejected.inc()
             await self._store.finish(
                 task, TaskState.DEAD, Outcome(500, [], b"the prediction cannot be logged", None)
             )
@@ -126,7 +138,7 @@ class Worker:
         while True:
             await asyncio.sleep(self._heartbeat.total_seconds())
             try:
-                await self._gateway.batches.sweep()
+                await self._batches.sweep()
                 if rescued := await self._queue.rescue(self._heartbeat) + await self._store.sweep(
                     GRACE
                 ):

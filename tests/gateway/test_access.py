@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 import psycopg
 import pytest
 from fastapi import APIRouter
-from slipway_gateway.access.rules import ALL, PUBLIC, RULES, Rule, match
+from slipway_gateway.access.route import Router
+from slipway_gateway.access.rules import ALL, PUBLIC, Rule
 from slipway_gateway.errors import MethodNotAllowed, NotFound
 from slipway_gateway.identity.roles import Role
 from starlette.routing import BaseRoute, Route
 
+from tests.gateway.access import RULES, TABLE, WITHOUT_SCIM
 from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
 
@@ -27,22 +29,39 @@ PUBLIC_PATHS = {
 
 
 def test_every_route_has_a_rule_and_every_rule_a_route(client: Client) -> None:
-    routes = set(client.gateway.edge.v2.handlers)
-    found = _all_routes(client.gateway.control.router.routes)
+    routes = {(rule.method, rule.path) for rule in client.gateway.data.v2.rules}
+    found = _all_routes(client.gateway.api.router.routes)
     routes |= {
         (method, route.path)
         for route in found
         for method in route.methods or ()
         if method != "HEAD"
     }
-    assert routes == {(rule.method, rule.path) for rule in RULES}
+    assert routes == {(rule.method, rule.path) for rule in client.gateway.table.rules}
+    assert client.gateway.table.rules == tuple(
+        rule for rule in RULES if rule in client.gateway.table.rules
+    )
+
+
+def test_a_route_without_a_permission_is_refused(own_environment: Environment) -> None:
+    async def undeclared() -> str:
+        return "reached"
+
+    with pytest.raises(ValueError, match=r"route /v1/undeclared of undeclared declares no perm"):
+        Router(prefix="/v1").get("/undeclared")(undeclared)
+    with own_environment.gateway() as client:
+        client.gateway.api.add_api_route("/v1/undeclared", undeclared)
+        for who in (None, "ada", "root"):
+            assert client.get("/v1/undeclared", who).status_code == 404
 
 
 def test_openapi_contains_only_routes_with_a_rule(client: Client) -> None:
     paths = client.get("/v1/openapi.json", who=None).json()["paths"]
     documented = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert documented == {
-        (r.method, r.path) for r in RULES if not r.path.startswith("/v2") and r.name != "openapi"
+        (r.method, r.path)
+        for r in client.gateway.table.rules
+        if not r.path.startswith("/v2") and r.name != "openapi"
     }
 
 
@@ -76,7 +95,7 @@ def granted(new_environment: Callable[[], Environment]) -> Iterator[Client]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("who", [None, *TOKENS])
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.method} {rule.path}")
+@pytest.mark.parametrize("rule", WITHOUT_SCIM, ids=lambda rule: f"{rule.method} {rule.path}")
 def test_each_role_may_use_exactly_its_routes_of_the_table(
     granted: Client, rule: Rule, who: str | None
 ) -> None:
@@ -121,7 +140,7 @@ def test_a_group_named_service_makes_no_service_account(client: Client, issuer: 
 
 
 def test_a_decision_names_the_least_privileged_sufficient_role() -> None:
-    rule, names = match("POST", "/v2/models/heart/infer")
+    rule, names = TABLE.match("POST", "/v2/models/heart/infer")
     assert names == {"model": "heart"}
     assert rule.roles == ALL
     assert rule.decision(frozenset({Role.ADMIN, Role.SCIENTIST})) == "predict:scientist"
@@ -138,9 +157,9 @@ def test_a_route_that_the_table_does_not_contain_is_404_or_405() -> None:
         "/v1/models\n",
     ):
         with pytest.raises(NotFound):
-            match("GET", path)
+            TABLE.match("GET", path)
     with pytest.raises(MethodNotAllowed, match="use POST"):
-        match("GET", "/v2/models/heart/infer")
+        TABLE.match("GET", "/v2/models/heart/infer")
 
 
 def _all_routes(routes: Iterable[BaseRoute]) -> Iterator[Route]:

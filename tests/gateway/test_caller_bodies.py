@@ -16,7 +16,7 @@ from tests.gateway.environment import Client
 SOURCES = Path(slipway_gateway.__file__).parent
 TRUSTED = {
     ("inference/binary.py", "InferenceResponse"),  # the predictor's response
-    ("control/models.py", "InferenceResponse"),
+    ("inference/row_predictions.py", "InferenceResponse"),
     ("preprocessing/image.py", "ImageSpec"),  # an argument of our own process, from the signature
 }
 """Modules in which pydantic parses JSON, and the source of that JSON."""
@@ -86,7 +86,7 @@ def routes(given: Iterable[Any]) -> Iterator[APIRoute]:
 def test_every_body_of_a_route_is_validated_by_such_a_model(client: Client) -> None:
     parameters = [
         parameter.field_info.annotation
-        for route in routes(client.gateway.control.routes)
+        for route in routes(client.gateway.api.routes)
         for parameter in route.dependant.body_params
     ]
     assert len(parameters) >= 7

@@ -9,9 +9,9 @@ import orjson
 import psycopg
 import pytest
 from slipway_gateway.errors import Unavailable
-from slipway_gateway.people.deprovisioned import DeprovisionedUsers
 from slipway_gateway.http.upstream import Upstream
 from slipway_gateway.identity.keys import IssuerKeys
+from slipway_gateway.people.deprovisioned import DeprovisionedUsers
 from slipway_gateway.people.scim import Scim
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.migrate import migrate

@@ -128,7 +128,7 @@ def test_no_request_is_lost_when_one_of_two_replicas_stops(replicas: Replicas) -
 @contextmanager
 def closing(environment: Environment) -> Iterator[Client]:
     with environment.gateway() as client:
-        client.gateway.edge.closing = True
+        client.gateway.drain.closing = True
         yield client
 
 

@@ -47,14 +47,14 @@ def spread(environment: Environment, client: Client) -> Iterator[Callable[..., N
         )
 
     environment.model("spread", ("1", 100), url=environment.pods(SERVICE))
-    wait_for("the route", lambda: client.gateway.routes.snapshot.get("spread"))
+    wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("spread"))
     yield now
     now()
     environment.cluster.delete(MODEL, "spread")
 
 
 def _known(client: Client) -> Sequence[Endpoint]:
-    return client.gateway.endpoints.snapshot.get(f"{SERVICE}.default", ())
+    return client.gateway.data.endpoints.snapshot.get(f"{SERVICE}.default", ())
 
 
 def urls(predictors: Sequence[Predictor]) -> list[str]:

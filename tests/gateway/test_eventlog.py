@@ -253,7 +253,7 @@ def test_an_invalid_event_is_set_aside_and_counted_and_others_are_stored(
     segment.write_bytes(b"\n".join([good[0], bad, *good[1:]]) + b"\n")
     with own_environment.gateway(ship_seconds=0.05) as client:
         wait_for("the shipment", lambda: not segment.exists())
-        assert client.gateway.shipper.problem is None
+        assert client.gateway.events.shipper.problem is None
         assert b"slipway_events_rejected_total 1.0" in generate_latest(
             client.gateway.metrics.registry
         )
@@ -373,7 +373,7 @@ def test_predictions_continue_without_database_until_the_spool_is_full(
         assert client.infer("heart").status_code == 200
         own_postgres.stop()
         assert client.infer("heart").status_code == 200  # an event that is not shipped yet
-        wait_for("the failure", lambda: client.gateway.shipper.problem)
+        wait_for("the failure", lambda: client.gateway.events.shipper.problem)
         answered = [client.infer("heart") for _ in range(20)]
         assert {answer.status_code for answer in answered} == {200}
         ready = client.get("/readyz", who=None)

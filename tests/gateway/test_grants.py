@@ -83,7 +83,7 @@ def test_the_cache_of_decisions_has_no_keys_of_callers() -> None:
 
 def test_an_unknown_model_in_a_url_is_not_cached(client: Client) -> None:
     def decisions() -> set[str]:
-        return {model for _, model in client.gateway.grants.snapshot._decisions}
+        return {model for _, model in client.gateway.access.grants.snapshot._decisions}
 
     client.infer("heart")
     for number in range(3):
@@ -302,7 +302,7 @@ def test_the_last_snapshot_remains_in_use_without_database(
     with environment.gateway() as client:
         assert [client.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
         own_postgres.stop()
-        wait_for("the loss to be noticed", lambda: client.gateway.grants.problem)
+        wait_for("the loss to be noticed", lambda: client.gateway.access.grants.problem)
         assert [client.infer("heart", who).status_code for who in ("ada", eve)] == [200, 403]
         refused = client.post("/v1/policies", {"name": "trial"}, "root")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
@@ -312,7 +312,7 @@ def test_the_last_snapshot_remains_in_use_without_database(
             assert late.infer("heart").status_code == 503
             own_postgres.start()
             wait_for("the grants", lambda: late.infer("heart").status_code == 200)
-        wait_for("the return", lambda: client.gateway.grants.problem is None)
+        wait_for("the return", lambda: client.gateway.access.grants.problem is None)
 
 
 def test_an_invalid_grant_is_ignored_and_does_not_delay_revocations(

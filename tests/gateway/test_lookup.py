@@ -68,7 +68,7 @@ def market(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
 @pytest.fixture(scope="module")
 def client(market: Environment) -> Iterator[Client]:
     with market.gateway() as client:
-        wait_for("a look at the features", lambda: client.gateway.features.known)
+        wait_for("a look at the features", lambda: client.gateway.data.features.known)
         yield client
 
 

@@ -260,7 +260,8 @@ def test_unused_requests_are_returned(own_environment: Environment) -> None:
         assert first.lease_id == second.lease_id != third.lease_id
         second.count()
         for permit in (first, second, third, third):
-            permit.settle()
+            async with permit:
+                pass
 
     alone(own_environment, scenario)
     assert held(own_environment) == 1  # the counted one, until its event is shipped

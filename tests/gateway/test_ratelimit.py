@@ -9,12 +9,13 @@ import httpx
 import psycopg
 import pytest
 from pydantic import ValidationError
-from slipway_gateway.access.rules import RULES, Spending
+from slipway_gateway.access.rules import Spending
 from slipway_gateway.errors import TooMany
 from slipway_gateway.http.addresses import client_address, read_networks
 from slipway_gateway.limits.rates import Bucket, Rates
 from slipway_gateway.postgresql.migrate import migrate
 
+from tests.gateway.access import RULES
 from tests.gateway.environment import Client, Environment
 from tests.gateway.issuer import Issuer
 from tests.gateway.predictor import ROW, Predictor
@@ -230,7 +231,7 @@ def test_without_the_database_each_replica_uses_its_own_buckets(
             assert statuses == [200] * 5 + [429]
         own_postgres.start()
         first = replicas[0].gateway
-        wait_for("the synchronization", lambda: not list(first.rates.spent()))
+        wait_for("the synchronization", lambda: not list(first.access.rates.spent()))
         wait_for("a negative level in the database", lambda: _level(environment) < 0)
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from slipway_gateway.access.rules import RULES, match
 from slipway_gateway.errors import NotFound
 
+from tests.gateway.access import RULES, TABLE
 from tests.gateway.environment import Client
 from tests.gateway.predictor import ROW
 
@@ -71,7 +71,7 @@ def test_head_of_a_path_without_get_is_405(client: Client) -> None:
 )
 def test_an_unknown_path_is_404_with_the_correct_one(method: str, path: str, instead: str) -> None:
     with pytest.raises(NotFound) as refused:
-        match(method, path)
+        TABLE.match(method, path)
     assert str(refused.value).startswith(f"path {path} does not exist; ")
     assert instead in str(refused.value)
 
@@ -80,8 +80,8 @@ def test_an_unknown_path_is_404_with_the_correct_one(method: str, path: str, ins
 def test_a_path_with_a_trailing_slash_is_404_with_the_correct_one(rule: Any) -> None:
     path = rule.path.replace("{", "").replace("}", "")
     with pytest.raises(NotFound, match=f"use {path}, without the extra slash"):
-        match(rule.method, f"{path}/")
-    assert match(rule.method, path)[0].method == rule.method
+        TABLE.match(rule.method, f"{path}/")
+    assert TABLE.match(rule.method, path)[0].method == rule.method
 
 
 def test_the_error_for_a_long_path_is_short() -> None:
@@ -91,7 +91,7 @@ def test_the_error_for_a_long_path_is_short() -> None:
         "/v2/models/" + "a" * 30_000 + "/infer/",
     ):
         with pytest.raises(NotFound) as refused:
-            match("POST", path)
+            TABLE.match("POST", path)
         assert len(str(refused.value)) < 600
 
 

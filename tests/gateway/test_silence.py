@@ -131,7 +131,9 @@ def test_events_and_grants_resume_over_new_connections(own_environment: Environm
             assert client.infer("heart").status_code == 200
             wait_for(
                 "the loss to be noticed",
-                lambda: client.gateway.shipper.problem and client.gateway.grants.problem,
+                lambda: (
+                    client.gateway.events.shipper.problem and client.gateway.access.grants.problem
+                ),
                 PATIENCE,
             )
             assert (

@@ -170,10 +170,10 @@ def test_known_keys_stay_valid_while_the_issuer_is_unavailable(
         environment.issuer = issuer
         with environment.gateway(oidc_refresh_seconds=0.05) as client:
             issuer.server.__exit__()
-            wait_for("the failed refresh", lambda: client.gateway.keys.problem)
+            wait_for("the failed refresh", lambda: client.gateway.access.keys.problem)
             assert client.get("/v1/me", issuer.token("new-token")).json()["account"] == "new-token"
             issuer.server.__enter__()
-            wait_for("the good refresh", lambda: client.gateway.keys.problem is None)
+            wait_for("the good refresh", lambda: client.gateway.access.keys.problem is None)
 
 
 def test_without_its_issuer_the_gateway_starts_and_is_not_ready(
@@ -207,7 +207,7 @@ def test_me_returns_the_roles_and_groups_of_the_caller(client: Client, issuer: I
 def test_the_memory_of_cached_tokens_is_bounded_and_the_newest_stay(
     client: Client, issuer: Issuer
 ) -> None:
-    tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), client.gateway.keys)
+    tokens = Tokens(TokenRules(issuer.name, AUDIENCE, leeway=0), client.gateway.access.keys)
 
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
@@ -454,5 +454,5 @@ def test_a_different_issuer_at_the_discovery_url_is_rejected(
             answer = client.get("/readyz", who=None)
             assert answer.status_code == 503
             assert "is not https://login.example" in wait_for(
-                "the reason", lambda: client.gateway.keys.problem
+                "the reason", lambda: client.gateway.access.keys.problem
             )

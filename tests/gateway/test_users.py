@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from slipway_gateway.access.rules import RULES
+from slipway_gateway.access.rules import Rule
 from slipway_gateway.eventlog import erasure
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit, deprovisioned, metadata, usage
 from slipway_local.identity import CLIENT, SCIM_CLIENT
 
+from tests.gateway.access import RULES, WITHOUT_SCIM
 from tests.gateway.environment import Client, Environment
 from tests.gateway.provider import Person, Provider, next_second
 from tests.identity.provider import claims_of
@@ -426,9 +427,23 @@ def test_only_the_gateway_can_use_scim(scim_client: Client, provider: Provider, 
     assert context(scim_client, "DELETE", "/v1/me", robot).status_code == 409
 
 
+@pytest.mark.parametrize(
+    "rule",
+    [rule for rule in RULES if rule.name == "manage-users"],
+    ids=lambda rule: f"{rule.method} {rule.path}",
+)
+def test_only_admins_manage_users(scim_client: Client, provider: Provider, rule: Rule) -> None:
+    path = rule.path.format(user="ada", group="user")
+    assert scim_client.http.request(rule.method, path).status_code == 401
+    assert context(scim_client, rule.method, path, provider.token("scientist")).status_code == 403
+
+
 def test_users_cannot_be_managed_without_scim(client: Client) -> None:
-    for method, path in [("GET", "/v1/users"), ("GET", "/v1/groups"), ("DELETE", "/v1/users/ada")]:
-        answer = context(client, method, path, client.environment.issuer.token("root", "admin"))
+    for rule in set(RULES) - set(WITHOUT_SCIM):
+        path = rule.path.format(user="ada", group="user")
+        answer = context(
+            client, rule.method, path, client.environment.issuer.token("root", "admin")
+        )
         assert (answer.status_code, "SLIPWAY_SCIM_URL" in answer.json()["detail"]) == (404, True)
     with pytest.raises(ValueError, match="SLIPWAY_SCIM_CLIENT_ID"):
         client.environment.settings(scim_url="https://login.example.org/scim/v2")
@@ -447,7 +462,7 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
     provider.stop()
     wait_for(
         "the outage to be detected",
-        lambda: scim_client.gateway.accounts and scim_client.gateway.accounts.problem,
+        lambda: scim_client.gateway.access.accounts and scim_client.gateway.access.accounts.problem,
     )
     assert scim_client.infer("heart", token).status_code == 200
     for method, path in [
@@ -472,7 +487,10 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
         assert late.infer("heart", token).status_code == 200
     wait_for(
         "the return",
-        lambda: scim_client.gateway.accounts and scim_client.gateway.accounts.problem is None,
+        lambda: (
+            scim_client.gateway.access.accounts
+            and scim_client.gateway.access.accounts.problem is None
+        ),
     )
     assert (
         context(scim_client, "PATCH", "/v1/users/scientist", admin, {"active": True}).status_code

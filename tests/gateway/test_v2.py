@@ -18,10 +18,10 @@ from tests.support.waiting import wait_for
 def model(environment: Environment, client: Client, own_predictor: Predictor) -> Iterator[str]:
     """Yield a model with a predictor that the test can make fail."""
     environment.model("fragile", ("1", 100), url=own_predictor.url)
-    wait_for("the route", lambda: client.gateway.routes.snapshot.get("fragile"))
+    wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("fragile"))
     yield "fragile"
     environment.cluster.delete(MODEL, "fragile")
-    wait_for("the end of the route", lambda: "fragile" not in client.gateway.routes.snapshot)
+    wait_for("the end of the route", lambda: "fragile" not in client.gateway.data.routes.snapshot)
 
 
 def test_a_prediction_has_the_headers_of_its_version_and_the_public_name(client: Client) -> None:
@@ -98,7 +98,7 @@ def test_an_unsupported_content_type_or_coding_is_415(
 
 def test_traffic_is_split_by_the_shares(environment: Environment, client: Client) -> None:
     environment.model("shared", ("1", 90), ("2", 10), ("3", 0))
-    route: Route = wait_for("the route", lambda: client.gateway.routes.snapshot.get("shared"))
+    route: Route = wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("shared"))
     counts = Counter(route.pick().version for _ in range(20_000))
     assert set(counts) == {"1", "2"}
     # 90 % of 20,000 is 18,000 with a standard deviation of 42.
@@ -245,6 +245,6 @@ def test_a_version_with_another_digest_has_no_metadata(
 
 
 def test_the_live_version_is_the_one_with_the_largest_share(client: Client) -> None:
-    live: Target | None = client.gateway.routes.get("heart").live
+    live: Target | None = client.gateway.data.routes.get("heart").live
     assert live
     assert live.version == "3"

@@ -16,9 +16,10 @@ import httpx
 import orjson
 import pytest
 from PIL import Image
-from slipway_gateway.access.rules import RULES, Rule
+from slipway_gateway.access.rules import Rule
 from slipway_gateway.edge.dispatch import WITH_BODY
 
+from tests.gateway.access import WITHOUT_SCIM
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.predictor import DIGEST
 from tests.serving.predictor import Predictor, started
@@ -32,7 +33,7 @@ BLOCKED = 0.05
 TRIES = 4
 """Number of attempts; the best one counts, because other processes only add time."""
 
-ROUTES = [rule for rule in RULES if rule.method in WITH_BODY]
+ROUTES = [rule for rule in WITHOUT_SCIM if rule.method in WITH_BODY]
 NAMES = {"model": "heart", "version": "3"}
 
 

@@ -1,13 +1,15 @@
-"""Definitions shared by routes under ``/v1``: request context, operation id, error responses."""
+"""Definitions shared by routes in FastAPI: permissions, request context, error responses."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.control.schemas import Problem
+from slipway_gateway.access.rules import Permission, Rule
+from slipway_gateway.http.schema import Problem
 
 
 def operation_id(route: APIRoute) -> str:
@@ -29,7 +31,34 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class ControlApi(FastAPI):
+class Router(APIRouter):
+    """A router whose routes declare their permissions; ``rules`` are their access rules."""
+
+    def __init__(self, **options: Any) -> None:
+        self.rules: list[Rule] = []
+        super().__init__(**options)
+
+    def add(
+        self,
+        method: str,
+        path: str,
+        handler: Callable[..., Any],
+        permission: Permission,
+        **options: Any,
+    ) -> None:
+        """Add a route with its permission; ``options`` are those of FastAPI."""
+        self.rules.append(permission.at(method, self.prefix + path))
+        super().add_api_route(path, handler, methods=[method], **options)
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **_: Any) -> None:
+        """Raise ValueError, because the route has no permission."""
+        raise ValueError(
+            f"route {self.prefix}{path} of {endpoint.__name__} declares no permission; "
+            "add it by Router.add"
+        )
+
+
+class Api(FastAPI):
     """FastAPI with an OpenAPI document that describes each error response once (RFC 9457).
 
     FastAPI would repeat the schema for each status of each operation: 435 KB instead of 90.

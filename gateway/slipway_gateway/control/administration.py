@@ -5,14 +5,15 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ADMINS, Permission
 from slipway_gateway.access.store import AccessStore
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.requestid import new_id
 
@@ -127,28 +128,46 @@ class Administration:
         self._grants = grants
         self._audit = audit
 
-    def router(self) -> APIRouter:
-        policies = APIRouter(prefix="/v1/policies", tags=["policies"])
-        policies.get("", summary="List policies")(self.list_policies)
-        policies.post("", status_code=201, summary="Create a policy")(self.create_policy)
-        policies.get("/{policy}", summary="Return a policy")(self.get_policy)
-        policies.put("/{policy}", summary="Replace a policy")(self.replace_policy)
-        policies.delete("/{policy}", status_code=204, summary="Delete a policy without grants")(
-            self.delete_policy
+    def routers(self) -> list[Router]:
+        read = Permission("administer", ADMINS)
+        write = Permission("administer", ADMINS, confirmed=True)
+        policies = Router(prefix="/v1/policies", responses=PROBLEMS, tags=["policies"])
+        policies.add("GET", "", self.list_policies, read, summary="List policies")
+        policies.add(
+            "POST", "", self.create_policy, write, status_code=201, summary="Create a policy"
         )
-        grants = APIRouter(prefix="/v1/grants", tags=["grants"])
-        grants.get("", summary="List grants")(self.list_grants)
-        grants.post("", status_code=201, summary="Create a grant")(self.create_grant)
-        grants.get("/{grant_id}", summary="Return a grant")(self.get_grant)
-        grants.put("/{grant_id}", summary="Replace a grant")(self.replace_grant)
-        grants.delete("/{grant_id}", status_code=204, summary="Delete a grant")(self.delete_grant)
-        router = APIRouter(responses=PROBLEMS)
-        router.include_router(policies)
-        router.include_router(grants)
-        router.get("/v1/audit", tags=["audit"], summary="List audit entries")(
-            self.list_audit_entries
+        policies.add("GET", "/{policy}", self.get_policy, read, summary="Return a policy")
+        policies.add("PUT", "/{policy}", self.replace_policy, write, summary="Replace a policy")
+        policies.add(
+            "DELETE",
+            "/{policy}",
+            self.delete_policy,
+            write,
+            status_code=204,
+            summary="Delete a policy without grants",
         )
-        return router
+        grants = Router(prefix="/v1/grants", responses=PROBLEMS, tags=["grants"])
+        grants.add("GET", "", self.list_grants, read, summary="List grants")
+        grants.add("POST", "", self.create_grant, write, status_code=201, summary="Create a grant")
+        grants.add("GET", "/{grant_id}", self.get_grant, read, summary="Return a grant")
+        grants.add("PUT", "/{grant_id}", self.replace_grant, write, summary="Replace a grant")
+        grants.add(
+            "DELETE",
+            "/{grant_id}",
+            self.delete_grant,
+            write,
+            status_code=204,
+            summary="Delete a grant",
+        )
+        audit = Router(prefix="/v1/audit", responses=PROBLEMS, tags=["audit"])
+        audit.add(
+            "GET",
+            "",
+            self.list_audit_entries,
+            Permission("audit", ADMINS),
+            summary="List audit entries",
+        )
+        return [policies, grants, audit]
 
     async def list_policies(self) -> PolicyList:
         return PolicyList(policies=_valid(await self._policies.all(), _policy))

@@ -1,11 +1,12 @@
 """Batch predictions under ``/v1``: a Job predicts a file of rows and stores a result file."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field, ValidationError
 from slipway_cluster.interface import Manifest
@@ -15,12 +16,12 @@ from sqlalchemy import Row
 
 from slipway_gateway.access.audit import Audit
 from slipway_gateway.access.context import RequestContext
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ALL, Permission, Spending
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import Conflict, KeyReused, NotFound, TooManyJobs
-from slipway_gateway.eventlog.storage import Storage
 from slipway_gateway.http.outbound import Outbound
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.batchstore import BatchStore
 from slipway_gateway.jobs.submission import (
@@ -91,8 +92,21 @@ class BatchList(Schema):
     batches: list[Batch]
 
 
+@dataclass(frozen=True)
+class BatchTerms:
+    """The Job template of batches, and their limits."""
+
+    template: str
+    """Name of the suspended CronJob with the Job template."""
+    limit: int
+    """Maximum size of a file in bytes."""
+    rows: int
+    keep: timedelta
+    """Time after the upload at which file and result are deleted."""
+
+
 class Batches:
-    """The batch routes. ``template`` is the name of the suspended CronJob with the Job template."""
+    """The batch routes."""
 
     def __init__(
         self,
@@ -102,13 +116,8 @@ class Batches:
         outbound: Outbound,
         audit: Audit,
         quotas: Quotas,
-        storage: Storage,
         exports: Exports,
-        *,
-        template: str,
-        limit: int,
-        rows: int,
-        keep: timedelta,
+        terms: BatchTerms,
     ) -> None:
         self._routes = routes
         self._submissions = submissions
@@ -116,31 +125,45 @@ class Batches:
         self._outbound = outbound
         self._audit = audit
         self._quotas = quotas
-        self._storage = storage
         self._exports = exports
         self._counter = RowCounter()
-        self._template = template
-        self._limit = limit
-        self._rows = rows
-        self._keep = keep
+        self._terms = terms
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["batches"])
-        router.post(
+    def router(self) -> Router:
+        router = Router(prefix="/v1", responses=PROBLEMS, tags=["batches"])
+        batch = Permission("batch", ALL)
+        router.add(
+            "POST",
             "/models/{model}/batches",
+            self.create_batch,
+            Permission("batch", ALL, Spending.TRAINING),
             status_code=202,
             summary="Create a batch prediction from a file of rows",
             openapi_extra=BODY,
-        )(self.create_batch)
-        router.get("/batches", summary="List your batches")(self.list_batches)
-        router.get("/batches/{batch_id}", summary="Return a batch and its progress")(self.get_batch)
-        router.get(
+        )
+        router.add("GET", "/batches", self.list_batches, batch, summary="List your batches")
+        router.add(
+            "GET",
+            "/batches/{batch_id}",
+            self.get_batch,
+            batch,
+            summary="Return a batch and its progress",
+        )
+        router.add(
+            "GET",
             "/batches/{batch_id}/result",
+            self.get_batch_result,
+            batch,
             summary="Return the result of a batch as Parquet or CSV",
             response_class=StreamingResponse,
-        )(self.get_batch_result)
-        router.delete("/batches/{batch_id}", status_code=204, summary="Cancel and delete a batch")(
-            self.delete_batch
+        )
+        router.add(
+            "DELETE",
+            "/batches/{batch_id}",
+            self.delete_batch,
+            batch,
+            status_code=204,
+            summary="Cancel and delete a batch",
         )
         return router
 
@@ -156,12 +179,12 @@ class Batches:
         if policy:
             check_fits(policy, 1)
         subject = context.caller.subject
-        await self._storage.check(subject)
+        await self._store.check_room(subject)
         if key is None:  # a request with a key may be a repetition, which starts no Job
             await self._submissions.check_room(subject)
         target = self._routes.get(model).live or self._routes.pick(model)
         pieces, kind = await self._pieces(request)
-        async with received(pieces, kind, self._limit) as upload:
+        async with received(pieces, kind, self._terms.limit) as upload:
             now, traffic = datetime.now(UTC), target.traffic
             values: dict[str, Any] = {
                 "batch_id": new_id(),
@@ -179,12 +202,13 @@ class Batches:
                 "format": upload.format,
                 "sha256": upload.sha256,
                 "created": now,
-                "expires": now + self._keep,
+                "expires": now + self._terms.keep,
             }
             rows = await self._counter.count(upload)
-            if rows > self._rows:
+            if rows > self._terms.rows:
                 raise InvalidInput(
-                    "file", f"has {rows} rows; {self._rows} are allowed, so send several files"
+                    "file",
+                    f"has {rows} rows; {self._terms.rows} are allowed, so send several files",
                 )
             charge = None
             if policy and policy.is_metered:
@@ -230,7 +254,7 @@ class Batches:
         """Return the Job of a batch; a repetition returns the Job that exists."""
         submission = Submission(
             purpose=PURPOSE,
-            template=self._template,
+            template=self._terms.template,
             model=row.model,
             subject=row.subject,
             content={"batchId": row.batch_id},

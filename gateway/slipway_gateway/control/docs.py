@@ -10,9 +10,11 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.openapi.docs import get_swagger_ui_oauth2_redirect_html
 
+from slipway_gateway.access.route import Router
+from slipway_gateway.access.rules import PUBLIC, Permission
 from slipway_gateway.errors import NotFound
 from slipway_gateway.http.coding import preferred
 
@@ -83,11 +85,12 @@ class Docs:
         self._login = bytes(get_swagger_ui_oauth2_redirect_html().body).decode()
         self._login_headers = _secured(f"script-src 'sha256-{_script_digest(self._login)}'")
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", include_in_schema=False)
-        router.get("/docs")(self.page)
-        router.get("/docs/login")(self.login)
-        router.get("/docs/{asset}")(self.asset)
+    def router(self) -> Router:
+        router = Router(prefix="/v1", include_in_schema=False)
+        permission = Permission("openapi", PUBLIC)
+        router.add("GET", "/docs", self.page, permission)
+        router.add("GET", "/docs/login", self.login, permission)
+        router.add("GET", "/docs/{asset}", self.asset, permission)
         return router
 
     async def page(self) -> Response:

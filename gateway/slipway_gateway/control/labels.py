@@ -3,16 +3,17 @@
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BeforeValidator, Field
 from slipway_contract.errors import InvalidInput
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 
+from slipway_gateway.access.route import PROBLEMS, Router
+from slipway_gateway.access.rules import SCIENTIFIC, Permission
 from slipway_gateway.control.exports import Exports
-from slipway_gateway.access.route import PROBLEMS
-from slipway_gateway.control.schemas import Schema
+from slipway_gateway.http.schema import Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import feedback, prediction_events
@@ -70,18 +71,25 @@ class Labels:
         self._database = database
         self._exports = exports
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["labels"])
-        router.get("/models/{model}/accuracy", summary="Return the accuracy by version")(
-            self.get_accuracy
+    def router(self) -> Router:
+        router = Router(prefix="/v1", responses=PROBLEMS, tags=["labels"])
+        labels = Permission("labels", SCIENTIFIC)
+        router.add(
+            "GET",
+            "/models/{model}/accuracy",
+            self.get_accuracy,
+            labels,
+            summary="Return the accuracy by version",
         )
-        as_parquet = router.get(
+        router.add(
+            "GET",
             "/models/{model}/feedback.parquet",
+            self.export_feedback,
+            labels,
             summary="Return labelled predictions as Parquet",
             response_class=StreamingResponse,
             responses=FILE,
         )
-        as_parquet(self.export_feedback)
         return router
 
     async def get_accuracy(self, model: str, since: Since = None, until: Until = None) -> Accuracy:

@@ -1,76 +1,21 @@
-"""Models under ``/v1``: the granted models, and predictions from named features or images."""
+"""Models under ``/v1``: the granted models with their signatures and cards, and the caller."""
 
-import asyncio
-import logging
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import orjson
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import ValidationError
-from slipway_contract.errors import InvalidInput
+from fastapi import Query, Response
+from pydantic import Field
 from slipway_contract.registry import CARD
 from slipway_contract.signature import Signature
-from slipway_contract.v2 import InferenceResponse
 
-from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import (
-    FeaturesAnswer,
-    Me,
-    ModelAnswer,
-    ModelList,
-    PredictionAnswer,
-    PredictionRequest,
-)
-from slipway_gateway.errors import (
-    NotFound,
-    Refused,
-    StorageFull,
-    StorageSpent,
-    Unavailable,
-    UpstreamAborted,
-)
-from slipway_gateway.eventlog.images import ImageStore
-from slipway_gateway.http.body import Body
-from slipway_gateway.http.text import dumps
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ALL, SIGNED_IN, Permission
+from slipway_gateway.errors import NotFound, Unavailable
+from slipway_gateway.http.schema import Schema
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
-from slipway_gateway.inference.prediction import Predictions, error_text
-from slipway_gateway.inference.routing import Route, Routes, Target
-from slipway_gateway.postgresql.database import DatabaseUnavailable
-from slipway_gateway.preprocessing import form
-from slipway_gateway.preprocessing.cells import cells, check_cells
-from slipway_gateway.preprocessing.image_decoder import ImageDecoder
-from slipway_gateway.preprocessing.lookup import Features, FeatureSet
-from slipway_gateway.preprocessing.ranking import add_top, ranked
-from slipway_gateway.preprocessing.trimmed import trimmed
-from slipway_gateway.threads import run
-
-log = logging.getLogger(__name__)
-
-CELL_BYTES = 16
-"""Approximate size in bytes of one value as JSON, in a request and in its response."""
-
-Top = Annotated[
-    int | None, Query(ge=1, le=1000, description="number of most probable classes in each row")
-]
-_FORM = {
-    "type": "object",
-    "description": (
-        "files in the field of the input that takes images; other inputs by their names"
-    ),
-}
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": PredictionRequest.model_json_schema(by_alias=True)},
-            form.KIND: {"schema": _FORM},
-        },
-    }
-}
+from slipway_gateway.inference.routing import Route, Routes
 
 _Version = Annotated[
     str | None, Query(description="a version that is served; default: the live version")
@@ -80,54 +25,88 @@ _MARKDOWN: dict[int | str, dict[str, Any]] = {
 }
 
 
+class Me(Schema):
+    """The caller, from the token."""
+
+    subject: str = Field(
+        description=(
+            "name of the caller in receipts, usage, grants and the audit: `user:ada` or "
+            "`client:nightly`"
+        )
+    )
+    account: str = Field(description="`sub` of the token")
+    name: str | None
+    groups: list[str]
+    roles: list[str]
+    expires: datetime
+
+
+class ModelAnswer(Schema):
+    """A model and its state."""
+
+    name: str
+    ready: bool
+    version: str | None = Field(description="version with the largest share of the traffic")
+    digest: str | None = Field(description="sha256:… of that version's artifact")
+    message: str = Field(description="message of the Ready condition")
+    signature: Signature | None = Field(
+        description="inputs and outputs; null while the version is unavailable"
+    )
+
+
+class ModelList(Schema):
+    """The models that are granted to the caller, sorted by name."""
+
+    models: list[ModelAnswer]
+
+
 class Models:
-    """The routes of models and of predictions under ``/v1``."""
+    """The routes of models under ``/v1``, and of the caller."""
 
     def __init__(
-        self,
-        routes: Routes,
-        grants: GrantWatch,
-        predictions: Predictions,
-        metadata_cache: ModelMetadataCache,
-        images: ImageDecoder,
-        image_store: ImageStore,
-        features: Features,
-        *,
-        value_limit: int,
+        self, routes: Routes, grants: GrantWatch, metadata_cache: ModelMetadataCache
     ) -> None:
         self._routes = routes
         self._grants = grants
-        self._predictions = predictions
         self._metadata_cache = metadata_cache
-        self._images = images
-        self._image_store = image_store
-        self._features = features
-        self._value_limit = value_limit
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS)
-        router.get("/me", tags=["account"], summary="Return your account and roles")(self.get_me)
-        router.get("/models", tags=["models"], summary="List the models granted to you")(
-            self.list_models
+    def router(self) -> Router:
+        router = Router(prefix="/v1", responses=PROBLEMS)
+        router.add(
+            "GET",
+            "/me",
+            self.get_me,
+            Permission("me", SIGNED_IN),
+            tags=["account"],
+            summary="Return your account and roles",
         )
-        router.get("/models/{model}", tags=["models"], summary="Return a model and its signature")(
-            self.get_model
+        describe = Permission("describe", ALL)
+        router.add(
+            "GET",
+            "/models",
+            self.list_models,
+            describe,
+            tags=["models"],
+            summary="List the models granted to you",
         )
-        router.get(
+        router.add(
+            "GET",
+            "/models/{model}",
+            self.get_model,
+            describe,
+            tags=["models"],
+            summary="Return a model and its signature",
+        )
+        router.add(
+            "GET",
             "/models/{model}/card",
+            self.get_model_card,
+            describe,
             tags=["models"],
             summary="Return the model card of a version",
             response_class=Response,
             responses=_MARKDOWN,
-        )(self.get_model_card)
-        predict = router.post(
-            "/models/{model}/predictions",
-            tags=["predictions"],
-            summary="Predict from named features, images or the keys of stored features",
-            openapi_extra=BODY,
-            response_model=PredictionAnswer,
         )
-        predict(self.predict)
         return router
 
     async def get_me(self, context: CurrentContext) -> Me:
@@ -179,128 +158,3 @@ class Models:
             message=route.message,
             signature=signature,
         )
-
-    async def predict(
-        self, model: str, request: Request, context: CurrentContext, top: Top = None
-    ) -> Response:
-        target = self._routes.pick(model)
-        signature = await self._metadata_cache.signature(target)
-        if top and not ranked(signature):
-            raise InvalidInput(
-                "top", "this model returns no probabilities or scores of classes; omit top"
-            )
-        instances, files = await self._instances(request, signature)
-        check_cells(signature, len(instances), self._value_limit)
-        await self._image_store.check(context.caller.subject, files)
-        size = cells(signature, len(instances)) * CELL_BYTES
-        rows, features = await self._features.rows(signature, instances)
-        parameters = _lookup_parameters(features, signature, instances) if features else None
-        body = Body(await run(size, _v2_request, signature, rows, context.request_id, parameters))
-        answer = await self._predictions.ask(context, target, body)
-        try:
-            content = await answer.whole()
-        except UpstreamAborted as error:
-            raise Unavailable("the predictor ended its response early", retry_after=2) from error
-        if answer.status != 200:
-            raise Refused(answer.status, error_text(content), target.headers)
-        response = PredictionAnswer.model_construct(
-            predictions=[],
-            request_id=context.request_id,
-            model=model,
-            version=target.version,
-            digest=target.digest,
-        )
-        if features:
-            response.features = _freshness(features)
-        text = await run(
-            max(size, len(content)), _serialize, response, content, target, signature, top
-        )
-        if files:
-            await self._keep(context, files)
-        headers = {name.decode(): value.decode() for name, value in target.headers}
-        return Response(text, media_type="application/json", headers=headers)
-
-    async def _instances(
-        self, request: Request, signature: Signature
-    ) -> tuple[list[dict[str, Any]], list[bytes]]:
-        """Return the rows of a request and the image files that they were decoded from."""
-        if form.is_form(request):
-            rows, files = await form.rows(request, signature, self._images, self._value_limit)
-            return rows, await asyncio.to_thread(lambda: list(map(trimmed, files)))
-        content = await request.body()
-        read = await run(len(content), PredictionRequest.of_body, content, self._value_limit)
-        return read.instances, []
-
-    async def _keep(self, context: RequestContext, files: list[bytes]) -> None:
-        try:
-            await self._image_store.add(context.request_id, context.caller.subject, files)
-        # The prediction is complete and logged; its response does not depend on the images.
-        except (DatabaseUnavailable, StorageSpent, StorageFull) as error:
-            cause = error.cause if isinstance(error, DatabaseUnavailable) else error
-            log.warning("the images of request %s are not stored: %s", context.request_id, cause)
-
-
-def _v2_request(
-    signature: Signature,
-    rows: list[dict[str, Any]],
-    request_id: str,
-    parameters: dict[str, str] | None,
-) -> bytes:
-    """Return the V2 request of the rows as JSON. Raises InvalidInput."""
-    inference = signature.request(rows, request_id)
-    if parameters:
-        inference = inference.model_copy(update={"parameters": parameters})
-    return dumps(inference.model_dump(exclude_none=True))
-
-
-def _serialize(
-    response: PredictionAnswer,
-    content: bytes,
-    target: Target,
-    signature: Signature,
-    top: int | None,
-) -> bytes:
-    """Return ``response`` as JSON, with the rows of the V2 response ``content``.
-
-    Raises Unavailable.
-    """
-    response.predictions = signature.rows(_parse(content, target).outputs)
-    if top:
-        add_top(response.predictions, signature, top)
-    return response.model_dump_json(by_alias=True, exclude_unset=True).encode()
-
-
-def _lookup_parameters(
-    features: FeatureSet, signature: Signature, instances: list[dict[str, Any]]
-) -> dict[str, str]:
-    """Return the V2 parameters that record a feature lookup in the receipt.
-
-    They contain the feature set, the date of its newest fact, and the requested keys and dates.
-    """
-    lookup = signature.lookup
-    names = (*lookup.keys, lookup.date) if lookup else ()
-    keys = [[row.get(name) for name in names] for row in instances]
-    return {
-        "features": features.name,
-        "newest": features.newest.isoformat(),
-        "asked": orjson.dumps(keys).decode(),
-    }
-
-
-def _freshness(features: FeatureSet) -> FeaturesAnswer:
-    return FeaturesAnswer(
-        name=features.name,
-        newest=features.newest,
-        age_seconds=features.age(),
-        computed=features.computed,
-        synthetic=features.synthetic,
-    )
-
-
-def _parse(content: bytes, target: Target) -> InferenceResponse:
-    try:
-        return InferenceResponse.model_validate_json(content)
-    except ValidationError as error:
-        raise Unavailable(
-            f"version {target.version} of model {target.model} returned a response that is not V2"
-        ) from error

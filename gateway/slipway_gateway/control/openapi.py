@@ -5,11 +5,13 @@ import time
 from collections.abc import Callable
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from slipway_contract.signature import Signature
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.access.route import Router
+from slipway_gateway.access.rules import PUBLIC, Permission
 from slipway_gateway.errors import Unavailable
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes, Target
@@ -50,9 +52,10 @@ class ApiDocument:
         self._features = features
         self._cache: dict[bytes, bytes] = {}
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", include_in_schema=False)
-        router.get("/openapi.json")(self.document)
+    def router(self) -> Router:
+        router = Router(prefix="/v1", include_in_schema=False)
+        permission = Permission("openapi", PUBLIC, optional_authentication=True)
+        router.add("GET", "/openapi.json", self.document, permission)
         return router
 
     async def document(self, request: Request) -> Response:

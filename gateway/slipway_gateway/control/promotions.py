@@ -4,14 +4,15 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import SCIENTIFIC, Permission, Spending
 from slipway_gateway.control.modeljobs import ModelJobs
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.submission import (
     IdempotencyKey,
@@ -119,13 +120,21 @@ class Promotions:
         self._submissions = submissions
         self._template = template
 
-    def router(self) -> APIRouter:
-        router = APIRouter(
+    def router(self) -> Router:
+        router = Router(
             prefix="/v1/models/{model}/promotions", responses=PROBLEMS, tags=["promotions"]
         )
-        router.post("", status_code=202, summary="Create a promotion")(self.create_promotion)
-        router.get("", summary="List promotions")(self.list_promotions)
-        router.get("/{job}", summary="Return a promotion")(self.get_promotion)
+        promote = Permission("promote", SCIENTIFIC)
+        router.add(
+            "POST",
+            "",
+            self.create_promotion,
+            Permission("promote", SCIENTIFIC, Spending.TRAINING),
+            status_code=202,
+            summary="Create a promotion",
+        )
+        router.add("GET", "", self.list_promotions, promote, summary="List promotions")
+        router.add("GET", "/{job}", self.get_promotion, promote, summary="Return a promotion")
         return router
 
     async def create_promotion(

@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import Field
 
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import Schema
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ADMINS, ALL, Permission
 from slipway_gateway.errors import Conflict, Forbidden, NotFound
+from slipway_gateway.http.schema import Schema
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.postgresql.tables import tasks as table
@@ -51,16 +52,27 @@ class Tasks:
     def __init__(self, store: TaskStore) -> None:
         self._store = store
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
-        router.get("", summary="List tasks")(self.list_tasks)
-        router.get("/{task_id}", summary="Return a task with its result")(self.get_task)
-        router.get(
-            "/{task_id}/result", summary="Return the response of a task", response_class=Response
-        )(self.get_task_result)
-        router.delete("/{task_id}", summary="Cancel a task")(self.cancel_task)
-        router.post("/{task_id}/replay", status_code=202, summary="Retry a dead task")(
-            self.replay_task
+    def router(self) -> Router:
+        router = Router(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
+        own = Permission("tasks", ALL)
+        router.add("GET", "", self.list_tasks, own, summary="List tasks")
+        router.add("GET", "/{task_id}", self.get_task, own, summary="Return a task with its result")
+        router.add(
+            "GET",
+            "/{task_id}/result",
+            self.get_task_result,
+            own,
+            summary="Return the response of a task",
+            response_class=Response,
+        )
+        router.add("DELETE", "/{task_id}", self.cancel_task, own, summary="Cancel a task")
+        router.add(
+            "POST",
+            "/{task_id}/replay",
+            self.replay_task,
+            Permission("replay", ADMINS),
+            status_code=202,
+            summary="Retry a dead task",
         )
         return router
 

@@ -3,16 +3,17 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ConfigDict, Field
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import SCIENTIFIC, Permission, Spending
 from slipway_gateway.control.modeljobs import ModelJobs
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
 from slipway_gateway.errors import NotFound
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.jobs.joblog import LogReaders
 from slipway_gateway.jobs.parameters import arguments, check, schema_of
@@ -74,19 +75,43 @@ class Trainings:
         self._submissions = submissions
         self._readers = readers
 
-    def router(self) -> APIRouter:
-        router = APIRouter(
+    def router(self) -> Router:
+        router = Router(
             prefix="/v1/models/{model}/trainings", responses=PROBLEMS, tags=["trainings"]
         )
-        router.post("", status_code=202, summary="Create a training")(self.create_training)
-        router.get("", summary="List trainings and the schema of their parameters")(
-            self.list_trainings
+        train = Permission("train", SCIENTIFIC)
+        router.add(
+            "POST",
+            "",
+            self.create_training,
+            Permission("train", SCIENTIFIC, Spending.TRAINING),
+            status_code=202,
+            summary="Create a training",
         )
-        router.get("/{job}", summary="Return a training")(self.get_training)
-        router.delete("/{job}", status_code=204, summary="Cancel a training")(self.cancel_training)
-        router.get(
-            "/{job}/logs", summary="Return the logs of a training", response_class=StreamingResponse
-        )(self.get_training_logs)
+        router.add(
+            "GET",
+            "",
+            self.list_trainings,
+            train,
+            summary="List trainings and the schema of their parameters",
+        )
+        router.add("GET", "/{job}", self.get_training, train, summary="Return a training")
+        router.add(
+            "DELETE",
+            "/{job}",
+            self.cancel_training,
+            train,
+            status_code=204,
+            summary="Cancel a training",
+        )
+        router.add(
+            "GET",
+            "/{job}/logs",
+            self.get_training_logs,
+            train,
+            summary="Return the logs of a training",
+            response_class=StreamingResponse,
+        )
         return router
 
     async def create_training(

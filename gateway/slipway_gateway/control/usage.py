@@ -3,13 +3,14 @@
 from datetime import UTC, date, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BeforeValidator, Field
 
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import Schema
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ALL, Permission
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.eventlog.shipper import Shipper
+from slipway_gateway.http.schema import Schema
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.limits.ledger import Ledger
@@ -41,9 +42,15 @@ class Usage:
         self._ledger = ledger
         self._shipper = shipper
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["usage"])
-        router.get("/usage", summary="Return your usage by day and policy")(self.get_usage)
+    def router(self) -> Router:
+        router = Router(prefix="/v1", responses=PROBLEMS, tags=["usage"])
+        router.add(
+            "GET",
+            "/usage",
+            self.get_usage,
+            Permission("usage", ALL),
+            summary="Return your usage by day and policy",
+        )
         return router
 
     async def get_usage(

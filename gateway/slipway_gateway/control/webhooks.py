@@ -5,14 +5,14 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from fastapi import APIRouter
 from pydantic import ConfigDict, Field
 from sqlalchemy import Row
 
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ALL, Permission
 from slipway_gateway.errors import NotFound
 from slipway_gateway.http.outbound import Outbound
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.requestid import new_id
 from slipway_gateway.tasks.deliveries import Deliveries
 
@@ -75,14 +75,25 @@ class Webhooks:
         self._deliveries = deliveries
         self._outbound = outbound
 
-    def router(self) -> APIRouter:
-        router = APIRouter(prefix="/v1/webhooks", responses=PROBLEMS, tags=["webhooks"])
-        router.post("", status_code=201, summary="Create a webhook for the end of your tasks")(
-            self.create_webhook
+    def router(self) -> Router:
+        router = Router(prefix="/v1/webhooks", responses=PROBLEMS, tags=["webhooks"])
+        own = Permission("tasks", ALL)
+        router.add(
+            "POST",
+            "",
+            self.create_webhook,
+            own,
+            status_code=201,
+            summary="Create a webhook for the end of your tasks",
         )
-        router.get("", summary="List your webhooks")(self.list_webhooks)
-        router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")(
-            self.delete_webhook
+        router.add("GET", "", self.list_webhooks, own, summary="List your webhooks")
+        router.add(
+            "DELETE",
+            "/{webhook_id}",
+            self.delete_webhook,
+            own,
+            status_code=204,
+            summary="Delete a webhook",
         )
         return router
 

@@ -10,14 +10,14 @@ from slipway_contract.errors import InvalidInput
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.rules import Rule
-from slipway_gateway.control.schemas import PredictionRequest
 from slipway_gateway.errors import JSON, Forbidden, KeyReused, TooManyTasks, Unavailable
 from slipway_gateway.http.body import Body, check_headers
 from slipway_gateway.http.coding import unpacked
 from slipway_gateway.inference import binary
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.inference.v2 import Exchange
+from slipway_gateway.inference.schemas import PredictionRequest
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.preprocessing.cells import check_cells
 from slipway_gateway.preprocessing.lookup import Features

@@ -1,48 +1,59 @@
 """Authentication: validation of tokens and accounts, with a limit on rejected tokens by address."""
 
-from collections.abc import MutableMapping
-from typing import Any
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from slipway_gateway.access.rules import PUBLIC, Rule
 from slipway_gateway.errors import TooMany, Unauthenticated
 from slipway_gateway.http.addresses import Networks, client_address
+from slipway_gateway.identity.directory import Directory
 from slipway_gateway.identity.tokens import Caller, Tokens
 from slipway_gateway.limits.rates import Rates
-from slipway_gateway.people.accounts import Accounts
 
 REFUSED = ":refused"
 """Name of the bucket for rejected tokens; policy names contain no colon."""
 
 
 class Authenticator:
-    """Validates tokens and limits rejected tokens by client address.
+    """Finds the caller of a request by its token; of a public route the caller may be None.
 
-    The address is determined only for a token that is not cached.
+    It limits rejected tokens by client address, which is determined only for a token that is not
+    cached.
     """
 
     def __init__(
         self,
+        app: ASGIApp,
         tokens: Tokens,
-        accounts: Accounts | None,
+        directory: Directory | None,
         rates: Rates,
         proxies: Networks,
         *,
         refused_per_minute: int | None,
     ) -> None:
+        self._app = app
         self._tokens = tokens
-        self._accounts = accounts
+        self._directory = directory
         self._rates = rates
         self._proxies = proxies
         self._refused_per_minute = refused_per_minute
 
-    def address(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> str:
-        return client_address(scope, headers, self._proxies)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rule: Rule = scope["slipway.rule"]
+        headers: dict[bytes, bytes] = scope["slipway.headers"]
+        if rule.roles is not PUBLIC or (
+            rule.optional_authentication and b"authorization" in headers
+        ):
+            scope["slipway.caller"] = await self._caller(scope, headers)
+        else:
+            scope["slipway.caller"] = None
+        await self._app(scope, receive, send)
 
-    async def caller(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> Caller:
+    async def _caller(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
         """Return the caller of a request. Raises Unauthenticated, TooMany, Unavailable."""
 
         def check_rate() -> None:
             if self._refused_per_minute and self._rates.is_empty(
-                (self.address(scope, headers), REFUSED)
+                (client_address(scope, headers, self._proxies), REFUSED)
             ):
                 raise TooMany("your address sent too many invalid tokens; retry later", 1, [])
 
@@ -51,16 +62,9 @@ class Authenticator:
         except Unauthenticated:
             if self._refused_per_minute and b"authorization" in headers:
                 self._rates.take(
-                    (self.address(scope, headers), REFUSED),
+                    (client_address(scope, headers, self._proxies), REFUSED),
                     "refused tokens",
                     self._refused_per_minute,
                 )
             raise
-        return caller if self._accounts is None else self._accounts.confirm(caller)
-
-    async def confirm_now(self, caller: Caller) -> Caller:
-        """Return the caller with the groups that the identity provider confirms now.
-
-        Raises Unauthenticated, Forbidden, Unavailable.
-        """
-        return caller if self._accounts is None else await self._accounts.confirm_now(caller)
+        return caller if self._directory is None else self._directory.confirm(caller)

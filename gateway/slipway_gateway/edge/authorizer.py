@@ -1,90 +1,91 @@
-"""Authorization after the access table: grant of the model, rates, quota and concurrency."""
+"""Authorization: the role that a route requires, and the grant of the model in its path."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.rules import Rule, Spending
+from slipway_gateway.access.rules import Rule
+from slipway_gateway.errors import Forbidden
+from slipway_gateway.http.addresses import Networks, client_address
+from slipway_gateway.identity.directory import Directory
+from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.limits.concurrency import Concurrency
-from slipway_gateway.limits.quotas import Quotas
-from slipway_gateway.limits.rates import Rates
-
-REQUESTS = ":requests"
-"""Name of the bucket for other requests; policy names contain no colon."""
+from slipway_gateway.telemetry.tracing import passed_on
 
 
 class Authorizer:
-    """Authorizes requests in memory; only a new quota lease requires the database."""
+    """Authorizes requests in memory, and stores their context in the scope.
+
+    Only a route that requires a confirmed role waits for the identity provider.
+    """
 
     def __init__(
         self,
+        app: ASGIApp,
+        directory: Directory | None,
         grants: GrantWatch,
         routes: Routes,
-        rates: Rates,
-        quotas: Quotas,
-        concurrency: Concurrency,
-        *,
-        predictions_per_minute: int,
-        training_per_minute: int,
-        feedback_per_minute: int,
-        requests_per_minute: int,
+        proxies: Networks,
     ) -> None:
+        self._app = app
+        self._directory = directory
         self._grants = grants
         self._routes = routes
-        self._rates = rates
-        self._quotas = quotas
-        self._concurrency = concurrency
-        self._predictions_per_minute = predictions_per_minute
-        self._training_per_minute = training_per_minute
-        self._feedback_per_minute = feedback_per_minute
-        self._requests_per_minute = requests_per_minute
+        self._proxies = proxies
 
-    async def admit(self, context: RequestContext, rule: Rule, model: str | None) -> None:
-        """Authorize a request and store its grant, permit and headers in ``context``.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller: Caller | None = scope["slipway.caller"]
+        if caller is not None:
+            rule: Rule = scope["slipway.rule"]
+            decision = rule.decision(caller.roles)
+            if decision is None:
+                raise _lacks_role(rule, caller)
+            if rule.confirmed and self._directory is not None:
+                caller = await self._confirmed(self._directory, rule, caller)
+            headers = scope["slipway.headers"]
+            protocol = "v2" if rule.path.startswith("/v2") else "v1"
+            context = RequestContext(
+                scope["slipway.request_id"], caller, decision, protocol, passed_on(headers)
+            )
+            if protocol == "v1":
+                context.address = client_address(scope, headers, self._proxies)
+            model = scope["slipway.names"].get("model")
+            if model is not None:
+                exists = model in self._routes.snapshot
+                context.grant = self._grants.snapshot.get(
+                    caller, model, context.arrived, exists=exists
+                )
+            scope["slipway.context"] = context
+        await self._app(scope, receive, send)
 
-        The caller must call ``leave`` afterwards. Raises Forbidden, TooMany, TooManyAtOnce,
-        Unavailable.
+    async def _confirmed(self, directory: Directory, rule: Rule, caller: Caller) -> Caller:
+        """Return the caller after the identity provider has confirmed a sufficient role.
+
+        Raises Unauthenticated, Forbidden, Unavailable.
         """
-        self._concurrency.enter(context.caller.subject)
-        try:
-            await self._spend(context, rule, model)
-        except BaseException:
-            self._concurrency.leave(context.caller.subject)
-            raise
+        caller = await directory.confirm_now(caller)
+        if rule.decision(caller.roles) is None:
+            needed = " or ".join(sorted(rule.roles or ()))
+            confirmed = ", ".join(sorted(caller.roles)) or "none"
+            raise Forbidden(
+                f"this requires the role {needed}; the identity provider confirms {confirmed} for "
+                f"{caller.account}"
+            )
+        return caller
 
-    async def _spend(self, context: RequestContext, rule: Rule, model: str | None) -> None:
-        subject = context.caller.subject
-        if rule.spends is Spending.REQUEST:
-            context.headers = self._rates.take(
-                (subject, REQUESTS), "requests", self._requests_per_minute
-            )
-        if model is not None:
-            exists = model in self._routes.snapshot
-            context.grant = self._grants.snapshot.get(
-                context.caller, model, context.arrived, exists=exists
-            )
-        if rule.spends is Spending.TRAINING:
-            context.headers = self._rates.take(
-                (subject, ":training"), "training", self._training_per_minute
-            )
-        if rule.spends is Spending.FEEDBACK:
-            context.headers = self._rates.take(
-                (subject, ":feedback"), "feedback", self._feedback_per_minute
-            )
-        if rule.spends is not Spending.PREDICTION:
-            return
-        assert context.grant is not None  # noqa: S101  (a prediction path contains a model)
-        policy = context.grant.policy
-        rate = policy.predictions_per_minute or self._predictions_per_minute
-        context.headers = self._rates.take((subject, policy.name), "predictions", rate)
-        if policy.is_metered:
-            context.permit = await self._quotas.take(subject, policy, context.arrived)
 
-    def admit_anonymous(self, address: str) -> None:
-        """Count an unauthenticated request on a public route. Raises TooMany."""
-        self._rates.take((address, REQUESTS), "requests", self._requests_per_minute)
-
-    def leave(self, context: RequestContext) -> None:
-        """Release the concurrency and the unused permit at the end of an authorized request."""
-        self._concurrency.leave(context.caller.subject)
-        if context.permit is not None:
-            context.permit.settle()
+def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:
+    needed = " or ".join(sorted(rule.roles or ()))
+    if caller.withdrawn:
+        groups = ", ".join(caller.withdrawn)[:200]
+        return Forbidden(
+            f"this requires the role {needed}; the identity provider does not list "
+            f"{caller.account} in the groups {groups} of the token"
+        )
+    found = ", ".join(caller.groups[:5]) + (", …" if len(caller.groups) > 5 else "")
+    return Forbidden(
+        f"this requires the role {needed}; your token has "
+        f"{', '.join(sorted(caller.roles)) or 'none'}. "
+        f"Roles are read from the token's claim {caller.claim.path}, which contains "
+        f"{found[:200] or 'no group'}"
+    )

@@ -5,14 +5,16 @@ A probe that waited for the database would remove every gateway from its Service
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from slipway_gateway.access.grantwatch import GrantWatch
+from slipway_gateway.access.route import Router
+from slipway_gateway.access.rules import PROBE
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.eventlog.spool import Spool
+from slipway_gateway.identity.directory import Directory
 from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.people.accounts import Accounts
 
 
 class Health:
@@ -26,22 +28,24 @@ class Health:
         self,
         routes: Routes,
         keys: IssuerKeys,
-        accounts: Accounts | None,
+        directory: Directory | None,
         grants: GrantWatch,
         spool: Spool,
         shipper: Shipper,
     ) -> None:
         self._routes = routes
         self._keys = keys
-        self._accounts = accounts
+        self._directory = directory
         self._grants = grants
         self._spool = spool
         self._shipper = shipper
 
-    def router(self) -> APIRouter:
-        router = APIRouter(tags=["health"])
-        router.get("/livez", summary="Return 200 while the process runs")(self.live)
-        router.get("/readyz", summary="Return 200 when the gateway can serve")(self.ready)
+    def router(self) -> Router:
+        router = Router(tags=["health"])
+        router.add("GET", "/livez", self.live, PROBE, summary="Return 200 while the process runs")
+        router.add(
+            "GET", "/readyz", self.ready, PROBE, summary="Return 200 when the gateway can serve"
+        )
         return router
 
     async def live(self) -> dict[str, str]:
@@ -54,8 +58,8 @@ class Health:
             else "the API server has not responded yet",
             "identity": "ok" if self._keys.known else self._keys.problem,
             "accounts": "ok"
-            if self._accounts is None or self._accounts.known
-            else self._accounts.problem,
+            if self._directory is None or self._directory.known
+            else self._directory.problem,
             "grants": "ok" if self._grants.known else "PostgreSQL has not responded yet",
             "spool": "ok" if self._spool.size < self._spool.limit else "full",
         }

@@ -1,16 +1,14 @@
-"""Execution of a task through the edge middleware, without repeating its authorization."""
-
-from collections.abc import MutableMapping
-from typing import Any
+"""The task executor: it calls the handler of a task, without repeating its authorization."""
 
 import orjson
 from slipway_contract.log import request_id as log_request_id
+from starlette.types import ASGIApp, Message, Scope
 
-from slipway_gateway.access.rules import match
-from slipway_gateway.edge.dispatch import EdgeMiddleware
+from slipway_gateway.access.rules import AccessTable
+from slipway_gateway.edge.errors import refuse
 from slipway_gateway.errors import Unavailable, UpstreamAborted
-from slipway_gateway.inference.v2 import Exchange
 from slipway_gateway.tasks.task import Outcome, Task
+from slipway_gateway.telemetry.metrics import Metrics
 
 SHOWN = ("content-type", "inference-header-content-length")
 
@@ -33,18 +31,22 @@ class EventBuffer:
 
 
 class TaskExecutor:
-    """Executes tasks. Every error becomes an error response."""
+    """Executes tasks without their authorization. Every error becomes an error response."""
 
-    def __init__(self, edge: EdgeMiddleware, events: EventBuffer) -> None:
-        self._edge = edge
+    def __init__(
+        self, app: ASGIApp, table: AccessTable, events: EventBuffer, metrics: Metrics
+    ) -> None:
+        self._app = app
+        self._table = table
         self._events = events
+        self._metrics = metrics
 
     async def answer(self, task: Task) -> Outcome:
         """Return the response of a task and its event, without storing them."""
         log_request_id.set(task.request_id)
-        rule, names = match("POST", task.path)
+        rule, names = self._table.match("POST", task.path)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
-        scope: dict[str, Any] = {
+        scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
@@ -57,26 +59,22 @@ class TaskExecutor:
             "headers": headers,
             "client": None,
             "server": None,
+            "slipway.request_id": task.request_id,
+            "slipway.rule": rule,
+            "slipway.names": names,
+            "slipway.headers": dict(headers),
             "slipway.context": task.context,
-            "slipway.route": rule.path,
+            "slipway.share": None,
         }
         connection = _BufferedConnection(task.body)
-        exchange = Exchange(
-            task.request_id,
-            scope["slipway.context"],
-            names,
-            dict(headers),
-            connection.receive,
-            connection.send,
-        )
         try:
             try:
-                await self._edge.answer(exchange, rule, scope)
+                await self._app(scope, connection.receive, connection.send)
             except UpstreamAborted as error:
                 raise Unavailable("the predictor ended its response early") from error
         except Exception as error:  # the task's edge: every error becomes a response here
             connection = _BufferedConnection(b"")
-            await self._edge.refuse(error, task.request_id, scope, connection.send)
+            await refuse(error, scope, connection.send, self._metrics)
         stored = [
             [name, value]
             for name, value in connection.headers
@@ -95,12 +93,12 @@ class _BufferedConnection:
         self.headers: list[tuple[str, str]] = []
         self.body: list[bytes] = []
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         if self._request:
             return {"type": "http.request", "body": self._request.pop(), "more_body": False}
         return {"type": "http.disconnect"}
 
-    async def send(self, message: MutableMapping[str, Any]) -> None:
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.headers = [

@@ -16,8 +16,7 @@ from slipway_gateway.errors import (
     NoConnection,
     NoMemory,
     TooSlow,
-    problem,
-    v2_error,
+    error_response,
 )
 from slipway_gateway.http.bodybudget import BodyBudget
 from slipway_gateway.http.link import CHUNK_FRAMING
@@ -338,8 +337,6 @@ class Connection(HttpToolsProtocol):
 def _answer(error: GatewayError, url: bytes) -> bytes:
     """Serialize a complete error response, for errors before the application runs."""
     request_id, path = new_id(), url.partition(b"?")[0].decode("ascii", "replace")
-    status, headers, body = (
-        v2_error(error) if path.startswith("/v2") else problem(error, path, request_id)
-    )
+    status, headers, body = error_response(error, path, request_id)
     lines = [(b"x-request-id", request_id.encode()), (b"connection", b"close"), *headers]
     return b"".join([STATUS_LINE[status], *(b"%s: %s\r\n" % line for line in lines), b"\r\n", body])

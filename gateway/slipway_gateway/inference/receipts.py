@@ -4,21 +4,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Response
+from fastapi import Path, Response
 from slipway_contract.events import FeedbackEvent
 from sqlalchemy import Row
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import (
-    Dataset,
-    FeedbackAnswer,
-    FeedbackList,
-    FeedbackRequest,
-    ImageLink,
-    Receipt,
-)
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ALL, Permission, Spending
 from slipway_gateway.errors import NotFound
 from slipway_gateway.eventlog.eventlog import EventLog
 from slipway_gateway.eventlog.images import ImageStore
@@ -26,6 +19,14 @@ from slipway_gateway.eventlog.label_match import judge
 from slipway_gateway.eventlog.shipper import Shipper
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
+from slipway_gateway.inference.schemas import (
+    Dataset,
+    FeedbackAnswer,
+    FeedbackList,
+    FeedbackRequest,
+    ImageLink,
+    Receipt,
+)
 from slipway_gateway.preprocessing.form import MOST
 from slipway_gateway.preprocessing.image_decoder import kind_of
 from slipway_gateway.requestid import PATTERN, new_id
@@ -62,21 +63,32 @@ class Receipts:
         self._grants = grants
         self._metrics = metrics
 
-    def router(self) -> APIRouter:
-        router = APIRouter(
+    def router(self) -> Router:
+        router = Router(
             prefix="/v1/predictions/{request_id}", responses=PROBLEMS, tags=["predictions"]
         )
-        router.get("", summary="Return the receipt of a prediction")(self.get_receipt)
-        router.post("/feedback", status_code=201, summary="Add feedback on a prediction")(
-            self.create_feedback
+        read = Permission("receipt", ALL)
+        router.add("GET", "", self.get_receipt, read, summary="Return the receipt of a prediction")
+        router.add(
+            "POST",
+            "/feedback",
+            self.create_feedback,
+            Permission("feedback", ALL, Spending.FEEDBACK),
+            status_code=201,
+            summary="Add feedback on a prediction",
         )
-        router.get("/feedback", summary="List feedback on a prediction")(self.list_feedback)
-        router.get(
+        router.add(
+            "GET", "/feedback", self.list_feedback, read, summary="List feedback on a prediction"
+        )
+        router.add(
+            "GET",
             "/images/{number}",
+            self.get_image,
+            read,
             summary="Return an input image of a prediction",
             response_class=Response,
             responses=FILE,
-        )(self.get_image)
+        )
         return router
 
     async def get_receipt(self, request_id: str, context: CurrentContext) -> Receipt:

@@ -1,99 +1,41 @@
 """The Open Inference Protocol (V2) under ``/v2``, in plain ASGI because it is the hot path."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed
-from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from slipway_contract.registry import CARD
 from slipway_contract.v2 import ServerMetadata
 
-from slipway_gateway.access.context import RequestContext
-from slipway_gateway.access.rules import Rule
+from slipway_gateway.access.rules import (
+    ALL,
+    PREDICT,
+    PROBE,
+    PUBLIC,
+    Permission,
+    Rule,
+    Spending,
+)
 from slipway_gateway.errors import JSON, Headers, Unavailable, UpstreamAborted
-from slipway_gateway.http.body import Body, Receive, check_headers
-from slipway_gateway.http.bodybudget import BodyShare
-from slipway_gateway.http.coding import WORTH, pack, preferred, unpacked
+from slipway_gateway.http.body import Body, check_headers
+from slipway_gateway.http.coding import unpacked
 from slipway_gateway.http.link import Answer
 from slipway_gateway.inference import binary
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.prediction import Predictions
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.threads import run
 
-Scope = MutableMapping[str, Any]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Handler = Callable[["Exchange"], Awaitable[None]]
+Handler = Callable[[Exchange], Awaitable[None]]
 
 EXTENSIONS = ["binary_tensor_data"]
-
-
-class Exchange:
-    """One HTTP request and the channel for its response."""
-
-    __slots__ = ("context", "headers", "names", "receive", "request_id", "send", "share")
-
-    def __init__(
-        self,
-        request_id: str,
-        context: RequestContext | None,
-        names: dict[str, str],
-        headers: dict[bytes, bytes],
-        receive: Receive,
-        send: Send,
-        share: BodyShare | None = None,
-    ) -> None:
-        self.request_id = request_id
-        self.context = context
-        self.names = names
-        self.headers = headers
-        self.receive = receive
-        self.send = send
-        self.share = share
-        """Memory share of the body; None in a worker, which runs few tasks."""
-
-    async def start(self, status: int, headers: Headers) -> None:
-        granted = self.context.headers if self.context else ()
-        all_headers = [(b"x-request-id", self.request_id.encode()), *granted, *headers]
-        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
-
-    async def answer(self, answer: Answer, headers: Headers) -> None:
-        """Send a response, compressed if it is large enough and the caller accepts a coding."""
-        headers = [(b"content-type", answer.content_type.encode()), *headers]
-        if answer.rest is not None or len(answer.head) >= WORTH:
-            accepted = self.headers.get(b"accept-encoding")
-            coding = preferred(accepted) if accepted else None
-            if coding:
-                await run(len(answer.head), pack, answer, coding)
-                headers += [(b"content-encoding", coding), (b"vary", b"accept-encoding")]
-        if answer.rest is None:
-            await self.start(
-                answer.status, [*headers, (b"content-length", str(len(answer.head)).encode())]
-            )
-            await self.send({"type": "http.response.body", "body": answer.head})
-            return
-        async with aclosing(answer.rest) as rest:
-            await self.start(answer.status, headers)
-            await self.send({"type": "http.response.body", "body": answer.head, "more_body": True})
-            async for chunk in rest:
-                await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await self.send({"type": "http.response.body", "body": b""})
-
-    async def json(
-        self, content: object, status: int = 200, headers: Headers | None = None
-    ) -> None:
-        body = orjson.dumps(content)
-        length = str(len(body)).encode()
-        await self.start(
-            status, [(b"content-type", JSON), (b"content-length", length), *(headers or [])]
-        )
-        await self.send({"type": "http.response.body", "body": body})
+PREDICT_VERSION = Permission("predict-version", ALL, Spending.PREDICTION)
+DESCRIBE = Permission("describe", ALL)
 
 
 class V2:
-    """The V2 handlers by method and path of their rule in the access table."""
+    """The V2 routes."""
 
     def __init__(
         self,
@@ -111,20 +53,23 @@ class V2:
         self._body_limit = body_limit
         self._value_limit = value_limit
         self._keep = keep
-        self.handlers: dict[tuple[str, str], Handler] = {
-            ("POST", "/v2/models/{model}/infer"): self._infer,
-            ("POST", "/v2/models/{model}/versions/{version}/infer"): self._infer,
-            ("GET", "/v2/models/{model}"): self._metadata,
-            ("GET", "/v2/models/{model}/versions/{version}"): self._metadata,
-            ("GET", "/v2/models/{model}/ready"): self._model_ready,
-            ("GET", "/v2/models/{model}/versions/{version}/ready"): self._model_ready,
-            ("GET", "/v2"): self._server,
-            ("GET", "/v2/health/live"): self._live,
-            ("GET", "/v2/health/ready"): self._ready,
+        handlers: dict[Rule, Handler] = {
+            PREDICT.at("POST", "/v2/models/{model}/infer"): self._infer,
+            PREDICT_VERSION.at("POST", "/v2/models/{model}/versions/{version}/infer"): self._infer,
+            DESCRIBE.at("GET", "/v2/models/{model}"): self._metadata,
+            DESCRIBE.at("GET", "/v2/models/{model}/versions/{version}"): self._metadata,
+            DESCRIBE.at("GET", "/v2/models/{model}/ready"): self._model_ready,
+            DESCRIBE.at("GET", "/v2/models/{model}/versions/{version}/ready"): self._model_ready,
+            Permission("server", PUBLIC).at("GET", "/v2"): self._server,
+            PROBE.at("GET", "/v2/health/live"): self._live,
+            PROBE.at("GET", "/v2/health/ready"): self._ready,
         }
+        self.rules = tuple(handlers)
+        """Rules of the routes, the most frequent first."""
+        self._handlers = {(rule.method, rule.path): each for rule, each in handlers.items()}
 
     async def __call__(self, rule: Rule, exchange: Exchange) -> None:
-        await self.handlers[rule.method, rule.path](exchange)
+        await self._handlers[rule.method, rule.path](exchange)
 
     async def _infer(self, exchange: Exchange) -> None:
         assert exchange.context is not None  # noqa: S101  (the access table requires a token here)

@@ -26,6 +26,10 @@ class BatchStore:
         self._database = database
         self._storage = storage
 
+    async def check_room(self, subject: str) -> None:
+        """Check the storage budget of a caller. Raises StorageSpent, StorageFull."""
+        await self._storage.check(subject)
+
     async def add(self, file: Path, charge: Charge | None, **values: Any) -> tuple[Row[Any], bool]:
         """Store a batch with its file; return it, and True when it is new.
 

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -76,7 +77,7 @@ class Account:
 
 
 class Permit:
-    """One request of a quota, which is returned unless it was counted."""
+    """One request of a quota, returned at the end of its context unless it was counted."""
 
     __slots__ = ("_account", "_counted", "_quotas", "lease_id")
 
@@ -91,7 +92,10 @@ class Permit:
         """Mark the request as spent: the spool contains an event with the lease, or will."""
         self._counted = True
 
-    def settle(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         """Return the request to its lease unless it was counted."""
         if not self._counted:
             self._counted = True

@@ -4,20 +4,21 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import ConfigDict, Field
 
 from slipway_gateway.access.audit import note
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.access.route import PROBLEMS, CurrentContext
-from slipway_gateway.control.schemas import RequestSchema, Schema
+from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
+from slipway_gateway.access.rules import ADMINS, SIGNED_IN, Permission
 from slipway_gateway.errors import Conflict, NotFound, Unavailable
-from slipway_gateway.people.deprovisioned import is_missed
 from slipway_gateway.eventlog.erasure import erase
+from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.identity import subjects
 from slipway_gateway.identity.roles import USER_ROLES, Role
 from slipway_gateway.people.accounts import Accounts, members
-from slipway_gateway.people.scim import Resource, Scim
+from slipway_gateway.people.deprovisioned import is_missed
+from slipway_gateway.people.scim import Resource
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database
 
 Name = Annotated[str, Path(max_length=200)]
@@ -68,36 +69,54 @@ class Users:
     the provider's response and the commit.
     """
 
-    def __init__(self, accounts: Accounts | None, database: Database) -> None:
-        self._configured = accounts
+    def __init__(self, accounts: Accounts, database: Database) -> None:
+        self._accounts = accounts
+        self._scim = accounts.scim
         self._database = database
 
-    def router(self) -> APIRouter:
-        users = APIRouter(prefix="/v1/users", tags=["users"])
-        users.get("", summary="List users")(self.list_users)
-        users.get("/{user}", summary="Return a user")(self.get_user)
-        users.patch("/{user}", summary="Disable or enable a user")(self.update_user)
-        users.delete(
-            "/{user}", status_code=204, summary="Delete a user and erase the name from the log"
-        )(self.delete_user)
-        groups = APIRouter(prefix="/v1/groups", tags=["groups"])
-        groups.get("", summary="List groups")(self.list_groups)
-        groups.put("/{group}/members/{user}", status_code=204, summary="Add a user to a group")(
-            self.add_member
-        )
-        groups.delete(
-            "/{group}/members/{user}", status_code=204, summary="Remove a user from a group"
-        )(self.remove_member)
-        router = APIRouter(responses=PROBLEMS)
-        router.include_router(users)
-        router.include_router(groups)
-        router.delete(
-            "/v1/me",
+    def routers(self) -> list[Router]:
+        read = Permission("manage-users", ADMINS)
+        write = Permission("manage-users", ADMINS, confirmed=True)
+        users = Router(prefix="/v1/users", responses=PROBLEMS, tags=["users"])
+        users.add("GET", "", self.list_users, read, summary="List users")
+        users.add("GET", "/{user}", self.get_user, read, summary="Return a user")
+        users.add("PATCH", "/{user}", self.update_user, write, summary="Disable or enable a user")
+        users.add(
+            "DELETE",
+            "/{user}",
+            self.delete_user,
+            write,
             status_code=204,
-            tags=["account"],
+            summary="Delete a user and erase the name from the log",
+        )
+        groups = Router(prefix="/v1/groups", responses=PROBLEMS, tags=["groups"])
+        groups.add("GET", "", self.list_groups, read, summary="List groups")
+        groups.add(
+            "PUT",
+            "/{group}/members/{user}",
+            self.add_member,
+            write,
+            status_code=204,
+            summary="Add a user to a group",
+        )
+        groups.add(
+            "DELETE",
+            "/{group}/members/{user}",
+            self.remove_member,
+            write,
+            status_code=204,
+            summary="Remove a user from a group",
+        )
+        account = Router(prefix="/v1/me", responses=PROBLEMS, tags=["account"])
+        account.add(
+            "DELETE",
+            "",
+            self.delete_me,
+            Permission("leave", SIGNED_IN),
+            status_code=204,
             summary="Delete your account and erase its name from the log",
-        )(self.delete_me)
-        return router
+        )
+        return [users, groups, account]
 
     async def list_users(self) -> UserList:
         found = [_user(each) async for each in self._scim.all("Users")]
@@ -196,19 +215,6 @@ class Users:
 
     async def _named_groups(self) -> dict[str, Resource]:
         return {str(group["displayName"]): group async for group in self._scim.all("Groups")}
-
-    @property
-    def _accounts(self) -> Accounts:
-        if self._configured is None:
-            raise NotFound(
-                "user management is not configured; set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID "
-                "and SLIPWAY_SCIM_CLIENT_SECRET"
-            )
-        return self._configured
-
-    @property
-    def _scim(self) -> Scim:
-        return self._accounts.scim
 
 
 def _check_is_other(context: RequestContext, user: str) -> None:

@@ -1,4 +1,4 @@
-"""Schemas of requests and responses under ``/v1``: camelCase JSON, described for OpenAPI."""
+"""Schemas of predictions, receipts and feedback under ``/v1``."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Self
@@ -7,7 +7,6 @@ import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     JsonValue,
@@ -16,11 +15,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError, from_json
-from slipway_contract.body import CallerBody, read_json
+from slipway_contract.body import read_json
 from slipway_contract.errors import MalformedRequest
-from slipway_contract.signature import Signature
+
+from slipway_gateway.http.schema import RequestSchema, Schema
 
 HEART: dict[str, JsonValue] = {
     "age": 63,
@@ -33,53 +32,6 @@ HEART: dict[str, JsonValue] = {
     "thalach": 150,
 }
 HEART |= {"exang": 0, "oldpeak": 2.3, "slope": 3, "ca": 0, "thal": 6}
-
-
-class Schema(BaseModel):
-    """A model with camelCase names in JSON."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, protected_namespaces=()
-    )
-
-
-class RequestSchema(Schema, CallerBody):
-    """The body of a request."""
-
-
-class Me(Schema):
-    """The caller, from the token."""
-
-    subject: str = Field(
-        description=(
-            "name of the caller in receipts, usage, grants and the audit: `user:ada` or "
-            "`client:nightly`"
-        )
-    )
-    account: str = Field(description="`sub` of the token")
-    name: str | None
-    groups: list[str]
-    roles: list[str]
-    expires: datetime
-
-
-class ModelAnswer(Schema):
-    """A model and its state."""
-
-    name: str
-    ready: bool
-    version: str | None = Field(description="version with the largest share of the traffic")
-    digest: str | None = Field(description="sha256:… of that version's artifact")
-    message: str = Field(description="message of the Ready condition")
-    signature: Signature | None = Field(
-        description="inputs and outputs; null while the version is unavailable"
-    )
-
-
-class ModelList(Schema):
-    """The models that are granted to the caller, sorted by name."""
-
-    models: list[ModelAnswer]
 
 
 def _loads(content: bytes) -> Any:
@@ -259,15 +211,3 @@ class Receipt(Schema):
     response: Any = Field(description="V2 response; null if it exceeded the size limit of the log")
     feedback: FeedbackAnswer | None
     images: list[ImageLink] = Field(description="the uploaded files that are still stored")
-
-
-class Problem(Schema):
-    """An error response as problem details (RFC 9457)."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    instance: str
-    request_id: str
-    errors: list[dict[str, str]] | None = None
