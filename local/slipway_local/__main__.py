@@ -12,11 +12,10 @@ import httpx
 from slipway_cluster import ClusterError
 
 from slipway_local.prediction import curl_line, predict, write_env
-from slipway_local.programs import StartFailed
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
 from slipway_local.simulation import simulate
-from slipway_local.stack import LocalStack, running
+from slipway_local.stack import LocalStack, StartFailed, running
 from slipway_local.templates import trainable
 
 RENEW_SECONDS = 60.0
@@ -71,10 +70,7 @@ def run_stack(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
         screen.say("\n  stopped; the next start reuses the state")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
         screen.warn(f"the local stack did not start: {error}")
-        screen.warn(
-            f"logs of all parts: {settings.state}/logs; of Jobs and predictors: "
-            f"{settings.state}/cluster"
-        )
+        screen.warn(f"logs of all parts, Jobs and predictors: {settings.state}/cluster/logs")
         return 1
     return 0
 
@@ -108,7 +104,7 @@ def first_predictions(stack: LocalStack) -> dict[str, dict[str, Any]]:
 
 def show(stack: LocalStack, answers: dict[str, dict[str, Any]]) -> None:
     """Print the predictions, a receipt, the addresses, and the next command."""
-    screen = stack.screen
+    screen, parts = stack.screen, stack.parts
     screen.say("")
     for name, each in answers.items():
         screen.say(f"  {name + ':':<17} {brief(each['predictions'][0])}")
@@ -116,10 +112,10 @@ def show(stack: LocalStack, answers: dict[str, dict[str, Any]]) -> None:
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
     screen.say(
-        f"\n  gateway     {stack.gateway_url}  (API: /v1/docs)\n  mlflow      {stack.mlflow_url}"
+        f"\n  gateway     {parts.gateway_url}  (API: /v1/docs)\n  mlflow      {parts.mlflow_url}"
     )
     screen.say(
-        f"  login       {stack.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)"
+        f"  login       {parts.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)"
     )
     screen.say(
         f"\n  try it:     source {stack.settings.state}/env\n              "
@@ -142,7 +138,7 @@ def stay(stack: LocalStack) -> None:
     stack.screen.say("  Ctrl-C stops everything; `make up` starts it again with the same state")
     renewed = time.monotonic()
     while True:
-        stack.programs.watch()
+        stack.check()
         if time.monotonic() - renewed > RENEW_SECONDS:
             renewed = time.monotonic()
             try:

@@ -1,10 +1,10 @@
-"""The local stack: programs, their settings, and the order of their start."""
+"""The local stack: its objects on the stand-in for Kubernetes, and the steps of their start."""
 
 import json
-import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -15,18 +15,22 @@ import yaml
 from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
-from slipway_local.identity import ACCOUNTS, AUDIENCE, SCIM_CLIENT, TOKEN_SECONDS, Identity
-from slipway_local.postgres import Postgres
-from slipway_local.programs import Program, Programs, StartFailed
+from slipway_local.deployments import Deployments
+from slipway_local.identity import ACCOUNTS, TOKEN_SECONDS
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
+from slipway_local.standin.admission import DEPLOYMENT
 from slipway_local.standin.job import finished
-from slipway_local.standin.kubelet import Image, Kubelet
+from slipway_local.standin.kubelet import Kubelet
 from slipway_local.standin.probe import answers
 from slipway_local.state import State
 from slipway_local.templates import templates
 
 MODELS = Path("manifests/models")
+
+
+class StartFailed(Exception):
+    """The local stack did not start; ``str()`` has the expectation, the observation and the log."""
 
 
 class LocalStack:
@@ -36,75 +40,29 @@ class LocalStack:
         self.settings = settings
         self.screen = screen
         self.state = State(settings.state)
-        self.postgres = Postgres(self.state)
-        self.programs = Programs(self.state.folder("logs"), settings.apps, screen)
-        self.cluster_url = f"local://{self.state.folder('cluster')}"
-        self.cluster: Cluster = connect(self.cluster_url)
+        self.parts = Deployments(settings, self.state)
+        self.cluster: Cluster = connect(self.parts.cluster_url)
         self._token, self._token_ends = "", -float("inf")
-        self._stop_pods = threading.Event()
-        self._pods: threading.Thread | None = None
-
-    @property
-    def gateway_url(self) -> str:
-        return f"http://127.0.0.1:{self.state.port('gateway')}"
-
-    @property
-    def mlflow_url(self) -> str:
-        return f"http://127.0.0.1:{self.state.port('mlflow')}"
-
-    @property
-    def identity(self) -> Identity:
-        return Identity(
-            self.state,
-            self.state.port("identity"),
-            self.postgres.sqlalchemy_url("identity"),
-            redirect_uris=[f"{self.gateway_url}/", f"{self.gateway_url}/v1/docs/login"],
-            smtp=self.settings.smtp,
-            registration=self.settings.registration,
-        )
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="kubelet")
+        self._kubelet: Future[None] | None = None
 
     def up(self) -> None:
         """Start everything and wait until all models are ready. Raises StartFailed."""
-        wait = self.settings.deadline
         with self.screen.step("postgres") as details:
-            self.postgres.start()
+            self._start()
+            self._wait_available("postgresql")
             details.append("three databases on a Unix socket")
-        # MLflow starts slowly and the next steps do not need it.
-        self.programs.start(self._mlflow())
         with self.screen.step("identity") as details:
-            # Both migrate their databases.
-            self.programs.run(
-                Program(
-                    "identity-setup",
-                    ["python", "-m", "slipway_identity"],
-                    self.identity.environment,
-                ),
-                Program(
-                    "gateway-migrate",
-                    ["python", "-m", "slipway_gateway", "migrate"],
-                    self._gateway_env(),
-                ),
-                deadline=wait,
-            )
-            self.programs.start(self._identity())
-            self.programs.wait_ready("identity", wait)
-            details.append(f"{self.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
+            self._wait_available("identity")
+            details.append(f"{self.parts.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
         with self.screen.step("mlflow") as details:
-            self.programs.wait_ready("mlflow", wait)
-            details.append(self.mlflow_url)
-        self._start_pods()
+            self._wait_available("mlflow")
+            details.append(self.parts.mlflow_url)
         with self.screen.step("gateway") as details:
-            self.programs.start(
-                Program(
-                    "controller", ["python", "-m", "slipway_controller"], self._controller_env()
-                )
-            )
-            self.programs.start(self._gateway())
-            self.programs.start(
-                Program("worker", ["python", "-m", "slipway_gateway", "work"], self._worker_env())
-            )
-            self.programs.wait_ready("gateway", wait)
-            details.append(self.gateway_url)
+            for name in ("gateway", "worker", "controller"):
+                self._wait_available(name)
+            details.append(self.parts.gateway_url)
         if "quantity" in self.settings.models:
             self._load_sales()
         self._train([name for name in self.settings.models if not self._declare(name)])
@@ -113,11 +71,62 @@ class LocalStack:
 
     def down(self) -> None:
         """Stop every process; the state stays."""
-        self._stop_pods.set()
-        if self._pods:
-            self._pods.join()
-        self.programs.stop()
-        self.postgres.stop()
+        self._stop.set()
+        self._threads.shutdown()
+
+    def check(self) -> None:
+        """Raise the error of the kubelet when it has ended."""
+        if self._kubelet and self._kubelet.done():
+            self._kubelet.result()
+
+    def _start(self) -> None:
+        """Apply all objects and start the kubelet."""
+        for manifest in objects():
+            self.cluster.apply(manifest)
+        for manifest in self.parts.manifests():
+            self.cluster.apply(manifest)
+            # The status is that of the last start, until the kubelet writes a new one.
+            self.cluster.update_status(DEPLOYMENT, manifest["metadata"]["name"], {})
+        kubelet = Kubelet(
+            self.parts.cluster_folder,
+            self.parts.images(),
+            crashed=lambda crash: self.screen.warn(str(crash)),
+        )
+        self._kubelet = self._threads.submit(kubelet.run, self._stop)
+
+    def _wait(self, what: str, condition: Callable[[], bool], deployment: str = "") -> None:
+        """Wait for a condition.
+
+        Raises StartFailed after the deadline, with the end of the Deployment's log if one is given.
+        """
+        until = time.monotonic() + self.settings.deadline
+        while not condition():
+            self.check()
+            if time.monotonic() > until:
+                seen = f"; {self._log_end(deployment)}" if deployment else ""
+                raise StartFailed(f"waited {self.settings.deadline:.0f} s for {what}{seen}")
+            time.sleep(0.1)
+
+    def _wait_available(self, name: str) -> None:
+        self._wait(f"{name} to be ready", lambda: self._is_available(name), name)
+
+    def _is_available(self, name: str) -> bool:
+        """Return True when the Deployment has a ready pod.
+
+        Raises StartFailed when an init container failed, which a retry would rarely change.
+        """
+        for pod in self.cluster.pods(DEPLOYMENT, name):
+            for init in pod.get("status", {}).get("initContainerStatuses", []):
+                if ended := init["lastState"].get("terminated"):
+                    raise StartFailed(
+                        f"{init['name']} of {name} ended with status {ended['exitCode']}; "
+                        f"{self._log_end(name, init['name'])}"
+                    )
+        return bool(self.cluster.get(DEPLOYMENT, name).get("status", {}).get("readyReplicas"))
+
+    def _log_end(self, deployment: str, container: str | None = None) -> str:
+        lines = list(self.cluster.logs(DEPLOYMENT, deployment, container=container))
+        return "the end of its log:\n" + "\n".join(lines[-15:])
 
     def model(self, name: str) -> Model:
         """Return the current Model; raise NotFound."""
@@ -130,11 +139,7 @@ class LocalStack:
 
     def result(self, job: str) -> dict[str, Any]:
         """Wait for a Job's end and return the last JSON object of its log. Raises StartFailed."""
-        self.programs.wait(
-            f"Job {job} to finish",
-            lambda: bool(finished(self.cluster.get(JOB, job))),
-            self.settings.deadline,
-        )
+        self._wait(f"Job {job} to finish", lambda: bool(finished(self.cluster.get(JOB, job))))
         lines = list(self.cluster.logs(JOB, job))
         if finished(self.cluster.get(JOB, job)) != "Complete":
             raise StartFailed(f"Job {job} failed; the end of its log:\n" + "\n".join(lines[-15:]))
@@ -181,9 +186,7 @@ class LocalStack:
 
     def _serve(self, name: str) -> None:
         with self.screen.step(f"serve {name}") as details:
-            self.programs.wait(
-                f"model {name} to be Ready", lambda: self._answers(name), self.settings.deadline
-            )
+            self._wait(f"model {name} to be Ready", lambda: self._answers(name))
             live = self.model(name).status.traffic[0]
             details.append(f"version {live.version}  {live.digest[:19]}…")
 
@@ -206,109 +209,10 @@ class LocalStack:
         """
         if time.monotonic() >= self._token_ends:
             self._token, self._token_ends = (
-                self.identity.login("user"),
+                self.parts.identity.login("user"),
                 time.monotonic() + TOKEN_SECONDS / 2,
             )
         return self._token
-
-    def _start_pods(self) -> None:
-        images = {
-            "slipway-jobs": Image(
-                path=self.settings.apps, env=self._jobs_env(), workdir=Path.cwd()
-            ),
-            "slipway-serving": Image(
-                path=self.settings.serving.absolute(), env=self._serving_env()
-            ),
-        }
-        for manifest in objects():
-            self.cluster.apply(manifest)
-        kubelet = Kubelet(
-            self.state.folder("cluster"), images, crashed=lambda crash: self.screen.warn(str(crash))
-        )
-        self._pods = threading.Thread(target=kubelet.run, args=[self._stop_pods], name="kubelet")
-        self._pods.start()
-
-    def _mlflow(self) -> Program:
-        port = self.state.port("mlflow")
-        env = {
-            "MLFLOW_BACKEND_STORE_URI": self.postgres.sqlalchemy_url("mlflow"),
-            "MLFLOW_ARTIFACTS_DESTINATION": f"file://{self.state.folder('artifacts')}",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "GIT_PYTHON_REFRESH": "quiet",
-        }
-        argv = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        return Program("mlflow", argv, env, port, "/health")
-
-    def _identity(self) -> Program:
-        port = self.state.port("identity")
-        bind = ["--bind", f"127.0.0.1:{port}", "--workers", "0"]  # 0: in this process
-        argv = ["hypercorn", *bind, "slipway_identity.application:create_app()"]
-        return Program(
-            "identity", argv, self.identity.environment, port, "/.well-known/openid-configuration"
-        )
-
-    def _gateway(self) -> Program:
-        return Program(
-            "gateway",
-            ["python", "-m", "slipway_gateway", "serve"],
-            self._gateway_env(),
-            self.state.port("gateway"),
-            "/readyz",
-        )
-
-    def _gateway_env(self) -> dict[str, str]:
-        return {
-            "SLIPWAY_CLUSTER": self.cluster_url,
-            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
-            "SLIPWAY_OIDC_ISSUER": self.identity.issuer,
-            "SLIPWAY_OIDC_AUDIENCE": AUDIENCE,
-            "SLIPWAY_OIDC_REQUIRE_AT_JWT": "true",
-            "SLIPWAY_GATEWAY_PORT": str(self.state.port("gateway")),
-            "SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("metrics")),
-            "SLIPWAY_SPOOL": str(self.state.folder("spool")),
-            # No limits on the user's own machine.
-            "SLIPWAY_PREDICTIONS_PER_MINUTE": "1000000",
-            "SLIPWAY_TRAINING_PER_MINUTE": "1000",
-            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
-            "SLIPWAY_SCIM_URL": f"{self.identity.issuer}/scim/v2",
-            "SLIPWAY_SCIM_CLIENT_ID": SCIM_CLIENT,
-            "SLIPWAY_SCIM_CLIENT_SECRET": self.identity.scim_secret,
-        }
-
-    def _worker_env(self) -> dict[str, str]:
-        ports = {"SLIPWAY_GATEWAY_METRICS_PORT": str(self.state.port("worker-metrics"))}
-        return (
-            self._gateway_env() | ports | {"SLIPWAY_SPOOL": str(self.state.folder("worker-spool"))}
-        )
-
-    def _controller_env(self) -> dict[str, str]:
-        return {
-            "SLIPWAY_CLUSTER": self.cluster_url,
-            "MLFLOW_TRACKING_URI": self.mlflow_url,
-            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
-        }
-
-    def _serving_env(self) -> dict[str, str]:
-        return {
-            "MLFLOW_TRACKING_URI": self.mlflow_url,
-            "SLIPWAY_SERVING_TOKEN": self.state.secret("predictor"),
-            "SLIPWAY_STORAGE_TRUSTED_KEYS": self.state.trusted_key(),
-        }
-
-    def _jobs_env(self) -> dict[str, str]:
-        env = {
-            "MLFLOW_TRACKING_URI": self.mlflow_url,
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-            "SLIPWAY_DATABASE_URL": self.postgres.url("slipway"),
-            "SLIPWAY_PREDICTOR_TOKEN": self.state.secret("predictor"),
-            "SLIPWAY_SIGNING_KEY": str(self.state.signing_key()),
-            "SLIPWAY_GIT_REVISION": git_revision(),
-            "SLIPWAY_FETCH": str(self.settings.fetch).lower(),
-        }
-        return env | (
-            {"SLIPWAY_DATA": str(self.settings.data.resolve())} if self.settings.data else {}
-        )
 
 
 def objects() -> Iterator[Manifest]:
@@ -336,20 +240,13 @@ def summary(trained: dict[str, Any]) -> str:
     )
 
 
-def git_revision() -> str:
-    """Return the commit of the checkout, ``unknown`` outside one."""
-    found = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or "unknown"
-
-
 @contextmanager
 def running(settings: LocalSettings, screen: Screen) -> Iterator[LocalStack]:
     """Run a local stack inside the ``with`` block and stop it afterwards in any case."""
     stack = LocalStack(settings, screen)
-    try:
-        stack.up()
-        yield stack
-    finally:
-        stack.down()
+    with stack.state.claim():
+        try:
+            stack.up()
+            yield stack
+        finally:
+            stack.down()

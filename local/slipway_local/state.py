@@ -1,11 +1,15 @@
 """State that survives a restart: secrets and ports."""
 
+import fcntl
 import json
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from joserfc.jwk import ECKey
+from slipway_cluster import ClusterError
 
 
 class State:
@@ -15,6 +19,18 @@ class State:
         self.root = root.resolve()
         self.root.mkdir(parents=True, exist_ok=True)
         self._ports: dict[str, int] = {}
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Reserve the folder. Raises ClusterError when another local stack runs on it."""
+        with (self.root / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ClusterError(
+                    f"another local stack runs on {self.root}; stop it or choose another folder"
+                ) from None
+            yield
 
     def folder(self, name: str, mode: int = 0o755) -> Path:
         """Return a folder below the state folder; create it if it does not exist."""

@@ -52,8 +52,8 @@ POD = "spec.template.spec"
         (with_container(env=[{"name": "A", "value": 1}]), f"{POD}.containers[0].env[0].value"),
         (with_container(envFrom=[]), f"{POD}.containers[0].envFrom"),
         (
-            with_container(livenessProbe={"exec": {"command": ["true"]}}),
-            f"{POD}.containers[0].livenessProbe.exec",
+            with_container(livenessProbe={"tcpSocket": {"port": 1}}),
+            f"{POD}.containers[0].livenessProbe.tcpSocket",
         ),
         (
             with_container(volumeMounts=[{"name": "absent", "mountPath": "/data"}]),

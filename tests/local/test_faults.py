@@ -39,7 +39,7 @@ def test_a_gateway_killed_during_1000_predictions_loses_and_duplicates_none(
 
 def test_a_crash_is_reported_on_the_screen_and_the_part_is_restarted(stack: LocalStack) -> None:
     stack.programs("slipway_controller")[0].kill()
-    wait_for("the screen to name it", lambda: "controller crashed (status 137)" in stack.screen)
+    wait_for("the screen to name it", lambda: "controller ended with 137" in stack.screen)
     wait_for("it to be back", lambda: stack.programs("slipway_controller"))
 
 

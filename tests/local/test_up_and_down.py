@@ -4,11 +4,14 @@ The file's name makes it the last of this folder: it stops the stack of the othe
 """
 
 import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+from slipway_local.state import State
 
 from tests.local.conftest import LocalStack, environment
 
@@ -43,3 +46,39 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
     assert again.returncode == 0, again.stdout + again.stderr
     assert digest in again.stdout
     assert "train" not in again.stdout
+
+
+def test_only_the_owner_can_read_the_objects_with_passwords(stack: LocalStack) -> None:
+    assert stat.S_IMODE((stack.state / "cluster").stat().st_mode) == 0o700
+
+
+def test_a_failed_start_names_the_part_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("9")
+    failed = subprocess.run(
+        [sys.executable, "-m", "slipway_local", "up", "--once"],
+        env={**environment(tmp_path), "SLIPWAY_LOCAL_DEADLINE": "8"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert failed.returncode == 1
+    assert "! Deployment postgresql: postgresql ended with 1" in failed.stderr
+    assert "waited 8 s for postgresql to be ready; the end of its log:" in failed.stderr
+    assert "Version mismatch: expecting version 18 but found version 9" in failed.stderr
+
+
+def test_a_second_stack_on_the_same_state_does_not_start(tmp_path: Path) -> None:
+    with State(tmp_path).claim():
+        refused = subprocess.run(
+            [sys.executable, "-m", "slipway_local", "up", "--once"],
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert refused.returncode == 1
+    assert f"another local stack runs on {tmp_path}" in refused.stderr
+    assert not (tmp_path / "cluster" / "pods").exists()

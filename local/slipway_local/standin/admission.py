@@ -26,8 +26,9 @@ from slipway_local.standin.serving import (
     ServingRuntimeSpec,
     StorageContainerSpec,
 )
-from slipway_local.standin.workload import CronJobSpec, JobSpec
+from slipway_local.standin.workload import CronJobSpec, DeploymentSpec, JobSpec
 
+DEPLOYMENT = Kind("apps/v1", "Deployment")
 _STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
 """Kinds that the local cluster stores but does not run.
 
@@ -39,6 +40,7 @@ KINDS = {
     for kind in (
         JOB,
         CRON_JOB,
+        DEPLOYMENT,
         INFERENCE_SERVICE,
         CLUSTER_SERVING_RUNTIME,
         CLUSTER_STORAGE_CONTAINER,
@@ -50,6 +52,7 @@ KINDS = {
 _SPECS: dict[Kind, type[BaseModel]] = {
     JOB: JobSpec,
     CRON_JOB: CronJobSpec,
+    DEPLOYMENT: DeploymentSpec,
     INFERENCE_SERVICE: InferenceServiceSpec,
     CLUSTER_SERVING_RUNTIME: ServingRuntimeSpec,
     CLUSTER_STORAGE_CONTAINER: StorageContainerSpec,

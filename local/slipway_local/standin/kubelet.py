@@ -1,4 +1,4 @@
-"""Executor of a LocalCluster's Jobs, CronJobs and InferenceServices as local processes."""
+"""Executor of a LocalCluster's workloads as local processes."""
 
 import fcntl
 import logging
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from secrets import token_hex
 
@@ -25,15 +26,16 @@ from slipway_cluster.interface import (
     NotFound,
 )
 
+from slipway_local.standin import deployment, predictor, schedule
 from slipway_local.standin import job as jobs
-from slipway_local.standin import predictor, schedule
+from slipway_local.standin.admission import DEPLOYMENT
 from slipway_local.standin.container import Image, free_ports
 from slipway_local.standin.job import INDEX, Backoff
 from slipway_local.standin.local_cluster import LocalCluster
 from slipway_local.standin.pod import RETRIES, Crash, Pod
 from slipway_local.standin.process import ProcessId, kill_leftovers
 from slipway_local.standin.store import Changes
-from slipway_local.standin.workload import PodSpec
+from slipway_local.standin.workload import DeploymentSpec, PodSpec
 
 __all__ = ["Backoff", "Crash", "Image", "Kubelet", "KubeletOptions"]
 
@@ -56,8 +58,8 @@ class Kubelet:
     """The executor; only one may run on a state folder at a time.
 
     Its whole state is in the store, so it continues after an earlier one that stopped or was
-    killed: InferenceServices restart from their storage initializer; an interrupted pod of a Job
-    counts as failed and is retried within the backoffLimit.
+    killed: Deployments and InferenceServices restart from their init containers; an interrupted
+    pod of a Job counts as failed and is retried within the backoffLimit.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Kubelet:
         self._root = root
         self._folder = root / "pods"
         self._folder.mkdir(exist_ok=True)
+        self._logs = root / "logs"
+        self._logs.mkdir(exist_ok=True)
         self._images = images
         self._options = options or KubeletOptions()
         self._crashed = crashed
@@ -143,6 +147,7 @@ class Kubelet:
         for kind, sync in (
             (CRON_JOB, self._sync_cron_job),
             (JOB, self._sync_job),
+            (DEPLOYMENT, self._sync_deployment),
             (INFERENCE_SERVICE, self._sync_service),
         ):
             for manifest in self._cluster.list(kind):
@@ -213,29 +218,57 @@ class Kubelet:
             status = predictor.unresolved_status(service, problem, self._clock())
             self._cluster.update_status(INFERENCE_SERVICE, name, status)
             return
-        wanted = predictor.template_hash(spec)
-        pods = []
-        for pod in self._cluster.store.owned(POD, service["metadata"]["uid"]):
-            if _is_over(pod):
-                self._cluster.delete(POD, pod["metadata"]["name"])
-            else:
-                pods.append(pod)
-        current = [pod for pod in pods if pod["metadata"]["labels"][predictor.HASH_LABEL] == wanted]
-        if not current:
-            labels = {
-                **service["metadata"].get("labels", {}),
-                predictor.SERVICE_LABEL: name,
-                predictor.HASH_LABEL: wanted,
-            }
-            pods.append(self._create_pod(INFERENCE_SERVICE, service, spec, labels, {}))
+        labels = {**service["metadata"].get("labels", {}), predictor.SERVICE_LABEL: name}
+        pods = self._sync_pods_of(INFERENCE_SERVICE, service, spec, labels)
         self._cluster.update_status(
             INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock())
         )
-        # A pod of the former template serves until the new one is ready.
-        if any(map(predictor.is_ready, current)):
-            for pod in pods:
-                if pod not in current:
-                    self._cluster.delete(POD, pod["metadata"]["name"])
+
+    def _sync_deployment(self, manifest: Manifest) -> None:
+        spec, name = DeploymentSpec.model_validate(manifest["spec"]), manifest["metadata"]["name"]
+        template = manifest["spec"]["template"]
+        pods = self._sync_pods_of(
+            DEPLOYMENT,
+            manifest,
+            template["spec"] if spec.replicas else None,
+            template.get("metadata", {}).get("labels", {}),
+            recreate=spec.strategy.type == "Recreate",
+        )
+        self._cluster.update_status(
+            DEPLOYMENT, name, deployment.status(manifest, pods, self._clock())
+        )
+
+    def _sync_pods_of(
+        self,
+        kind: Kind,
+        owner: Manifest,
+        spec: Manifest | None,
+        labels: Mapping[str, str],
+        *,
+        recreate: bool = False,
+    ) -> list[Manifest]:
+        """Return the owner's pods, the oldest first; there is one with ``spec``, none for None.
+
+        A pod with a former spec runs until the new one is ready, or is deleted first (recreate).
+        """
+        wanted = predictor.template_hash(spec) if spec else ""
+        owned = self._cluster.store.owned(POD, owner["metadata"]["uid"])
+        current = [
+            pod
+            for pod in owned
+            if pod["metadata"]["labels"][predictor.HASH_LABEL] == wanted and not _is_over(pod)
+        ]
+        former = [pod for pod in owned if pod not in current and not _is_over(pod)]
+        if spec and not current:
+            current = [
+                self._create_pod(kind, owner, spec, {**labels, predictor.HASH_LABEL: wanted}, {})
+            ]
+        if recreate or spec is None or any(map(predictor.is_ready, current)):
+            former = []
+        for pod in owned:
+            if pod not in current and pod not in former:
+                self._cluster.delete(POD, pod["metadata"]["name"])
+        return [*former, *current]
 
     def _create_pod(
         self,
@@ -273,31 +306,56 @@ class Kubelet:
             self._ending[uid] = self._pods.pop(uid)
             self._ending[uid].stop()
         for uid, manifest in manifests.items():
-            if uid not in self._pods and uid not in self._ending and not _is_over(manifest):
+            known = uid in self._pods or uid in self._ending
+            if not known and not _is_over(manifest) and self._may_start(manifest, manifests):
                 self._pods[uid] = self._start(manifest)
         self._ending = {uid: pod for uid, pod in self._ending.items() if not pod.join(0)}
         for folder in self._folder.iterdir():
             if folder.name not in manifests and folder.name not in self._ending:
                 shutil.rmtree(folder, ignore_errors=True)
+                for link in self._logs.iterdir():
+                    if folder.name in link.readlink().parts:
+                        link.unlink()
 
-    def _start(self, manifest: Manifest) -> Pod:
-        name = manifest["metadata"]["name"]
+    def _may_start(self, manifest: Manifest, every: Mapping[str, Manifest]) -> bool:
+        """Return True when its ports are free and all pods of a higher priority are ready."""
         spec = PodSpec.model_validate(manifest["spec"])
-        taken = {
+        taken = self._taken_ports()
+        return not any(port.host_port in taken for port in spec.main.ports) and all(
+            predictor.is_ready(pod) or _is_over(pod)
+            for pod in every.values()
+            if pod["spec"].get("priority", 0) > spec.priority
+        )
+
+    def _taken_ports(self) -> set[int]:
+        return {
             port
             for pod in (*self._pods.values(), *self._ending.values())
             for port in pod.ports.values()
         }
+
+    def _start(self, manifest: Manifest) -> Pod:
+        name = manifest["metadata"]["name"]
+        spec = PodSpec.model_validate(manifest["spec"])
+        fixed = {port.container_port: port.host_port for port in spec.main.ports if port.host_port}
+        free = free_ports(
+            [port.container_port for port in spec.main.ports if not port.host_port],
+            self._taken_ports() | set(fixed.values()),
+        )
         pod = Pod(
             manifest,
             self._folder / manifest["metadata"]["uid"],
             images=self._images,
-            ports=free_ports([port.container_port for port in spec.main.ports], taken),
+            ports=free | fixed,
             backoff=self._options.backoff,
             log_limit=self._options.log_bytes,
             report=lambda status: self._report(name, status),
             crashed=self._crashed,
         )
+        # As in /var/log of a node: the logs are found by the name of the pod's owner.
+        link = self._logs / manifest["metadata"]["ownerReferences"][0]["name"]
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("..", "pods", manifest["metadata"]["uid"], "logs"))
         pod.start()
         return pod
 
@@ -313,16 +371,28 @@ class Kubelet:
             self._cluster.update_status(POD, pod, status)
 
     def _stop_all(self) -> None:
+        """End all pods, those of the lowest priority first."""
+
+        def priority(pod: Pod) -> int:
+            return pod.priority
+
         pods = [*self._pods.values(), *self._ending.values()]
-        for pod in pods:
-            pod.stop(drain=False)
-        for pod in pods:
-            pod.join()
-        for service in self._cluster.list(INFERENCE_SERVICE):
-            owned = self._cluster.store.owned(POD, service["metadata"]["uid"])
-            status = predictor.status(service, owned, self._clock())
-            with suppress(NotFound):
-                self._cluster.update_status(INFERENCE_SERVICE, service["metadata"]["name"], status)
+        for _, group in groupby(sorted(pods, key=priority), priority):
+            ending = list(group)
+            for pod in ending:
+                pod.stop(drain=False)
+            for pod in ending:
+                pod.join()
+        for kind, status in (
+            (INFERENCE_SERVICE, predictor.status),
+            (DEPLOYMENT, deployment.status),
+        ):
+            for owner in self._cluster.list(kind):
+                owned = self._cluster.store.owned(POD, owner["metadata"]["uid"])
+                with suppress(NotFound):
+                    self._cluster.update_status(
+                        kind, owner["metadata"]["name"], status(owner, owned, self._clock())
+                    )
 
 
 def _is_over(pod: Manifest) -> bool:

@@ -1,10 +1,12 @@
 """One pod as local processes: init containers, then the container with its restartPolicy."""
 
 import logging
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +34,7 @@ class Crash:
     """A process that ended unexpectedly."""
 
     kind: str
-    """Kind of the object that owns the pod: Job or InferenceService."""
+    """Kind of the object that owns the pod: Job, Deployment or InferenceService."""
     name: str
     pod: str
     container: str
@@ -95,6 +97,7 @@ class Pod:
         self.manifest = manifest
         self.ports = dict(ports)
         self._spec = PodSpec.model_validate(manifest["spec"])
+        self.priority = self._spec.priority
         self._folder = PodFolder(folder, self._spec)
         self._images = images
         self._backoff = backoff
@@ -221,7 +224,7 @@ class Pod:
         is_init: bool,
     ) -> tuple[int, str]:
         """Probe the process until it ends or has to end; return the exit code and the reason."""
-        probes = Probes(container, self.ports, time.monotonic())
+        probes = Probes(container, self.ports, partial(self._execute, container), time.monotonic())
         phase: Literal["Pending", "Running"] = "Pending" if is_init else "Running"
         reported: tuple[bool, bool] | None = None
         while (code := process.poll()) is None:
@@ -241,6 +244,27 @@ class Pod:
             pod_log.keep_below(self._log_limit // 2)
             self._stopping.wait(TICK_SECONDS)
         return code, "Completed" if code == 0 else "Error"
+
+    def _execute(self, container: Container, command: Sequence[str], timeout: float) -> bool:
+        """Run a command like the container's own; return True when it ends with 0 in time."""
+        probed = container.model_copy(update={"command": list(command), "args": []})
+        prepared = launch(
+            probed, self._images[container.image], self._folder, self.ports, self.manifest
+        )
+        try:
+            done = subprocess.run(
+                prepared.argv,
+                env=prepared.env,
+                cwd=prepared.cwd,
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return done.returncode == 0
 
     def _end(self, process: Process, container: Container) -> int:
         """Execute preStop, send SIGTERM, and after the grace period SIGKILL to the whole group."""

@@ -25,6 +25,7 @@ VOLUME = "kserve-provision-location"
 SERVICE_LABEL = "serving.kserve.io/inferenceservice"
 SERVER_TYPE = "serving.kserve.io/server-type"
 HASH_LABEL = "pod-template-hash"
+CONDITIONS = ("PredictorReady", "Ready")
 
 
 class Unresolved(Exception):
@@ -85,8 +86,8 @@ def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manife
         result |= {"url": url, "address": {"url": url}}
         observed = ("True", "", "")
     else:
-        observed = ("False", "MinimumReplicasUnavailable", _failure_message(newest))
-    return result | {"conditions": _conditions(service, *observed, now)}
+        observed = ("False", "MinimumReplicasUnavailable", failure_message(newest))
+    return result | {"conditions": conditions(service, CONDITIONS, *observed, now)}
 
 
 def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> Manifest:
@@ -100,7 +101,7 @@ def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> 
             "states": states,
             "lastFailureInfo": failure,
         },
-        "conditions": _conditions(service, "False", problem.reason, str(problem), now),
+        "conditions": conditions(service, CONDITIONS, "False", problem.reason, str(problem), now),
     }
 
 
@@ -214,7 +215,7 @@ def _states(transition: str, active: str, target: str) -> Manifest:
     }
 
 
-def _failure_message(pod: Manifest) -> str:
+def failure_message(pod: Manifest) -> str:
     """Return the message of the condition: the container that ended last, and how."""
     for container in [*pod.get("initContainerStatuses", []), *pod.get("containerStatuses", [])]:
         ended = container["state"].get("terminated") or container["lastState"].get("terminated")
@@ -224,15 +225,16 @@ def _failure_message(pod: Manifest) -> str:
                 f"container {container['name']} ended with {ended['exitCode']} ({starts}): "
                 f"{ended['message']}"
             )
-    return "the predictor is not ready yet"
+    return "the pod is not ready yet"
 
 
-def _conditions(
-    service: Manifest, observed: str, reason: str, message: str, now: datetime
+def conditions(
+    owner: Manifest, kinds: Sequence[str], observed: str, reason: str, message: str, now: datetime
 ) -> list[Manifest]:
-    former = {each["type"]: each for each in service.get("status", {}).get("conditions", [])}
-    conditions = []
-    for kind in ("PredictorReady", "Ready"):
+    """Return conditions of these kinds; one keeps the time of its last change of ``status``."""
+    former = {each["type"]: each for each in owner.get("status", {}).get("conditions", [])}
+    result = []
+    for kind in kinds:
         old = former.get(kind)
         since = old["lastTransitionTime"] if old and old["status"] == observed else stamp(now)
         condition = {
@@ -242,5 +244,5 @@ def _conditions(
             "message": message,
             "lastTransitionTime": since,
         }
-        conditions.append({key: value for key, value in condition.items() if value})
-    return conditions
+        result.append({key: value for key, value in condition.items() if value})
+    return result

@@ -1,7 +1,9 @@
-"""Startup, readiness and liveness probes of a container, by HTTP."""
+"""Startup, readiness and liveness probes of a container, by HTTP or by a command."""
 
 import http.client
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from slipway_local.standin.workload import Container, Probe
 
@@ -23,7 +25,7 @@ class _Course:
     """Consecutive successes and failures of one probe."""
 
     probe: Probe
-    port: int
+    passes: Callable[[], bool]
     next: float
     passed: int = 0
     failed: int = 0
@@ -32,7 +34,7 @@ class _Course:
         if now < self.next:
             return
         self.next = now + self.probe.period_seconds
-        if answers(self.port, self.probe.http_get.path, self.probe.timeout_seconds):
+        if self.passes():
             self.passed, self.failed = self.passed + 1, 0
         else:
             self.passed, self.failed = 0, self.failed + 1
@@ -46,13 +48,20 @@ class _Course:
         return self.failed >= self.probe.failure_threshold
 
 
+Execute = Callable[[Sequence[str], float], bool]
+"""Run a command in the container's environment; return True when it ends with 0 in time."""
+
+
 class Probes:
     """Probes of one start of a container. Times are monotonic seconds."""
 
-    def __init__(self, container: Container, ports: dict[int, int], now: float) -> None:
+    def __init__(
+        self, container: Container, ports: dict[int, int], execute: Execute, now: float
+    ) -> None:
         """Create the probes; ``ports`` maps container ports to real ones."""
         self._names = {port.name: port.container_port for port in container.ports if port.name}
         self._ports = ports
+        self._execute = execute
         self._startup = self._course(container.startup_probe, now)
         self._readiness = self._course(container.readiness_probe, now)
         self._liveness = self._course(container.liveness_probe, now)
@@ -83,6 +92,12 @@ class Probes:
     def _course(self, probe: Probe | None, now: float) -> _Course | None:
         if probe is None:
             return None
-        port = probe.http_get.port
-        number = self._names[port] if isinstance(port, str) else port
-        return _Course(probe, self._ports.get(number, number), now + probe.initial_delay_seconds)
+        return _Course(probe, self._check(probe), now + probe.initial_delay_seconds)
+
+    def _check(self, probe: Probe) -> Callable[[], bool]:
+        if probe.http_get:
+            port, path = probe.http_get.port, probe.http_get.path
+            number = self._names[port] if isinstance(port, str) else port
+            return partial(answers, self._ports.get(number, number), path, probe.timeout_seconds)
+        command = probe.exec.command if probe.exec else []
+        return partial(self._execute, command, probe.timeout_seconds)

@@ -53,9 +53,10 @@ class EnvVar(Spec):
 
 
 class ContainerPort(Spec):
-    """A port that the local cluster replaces by a free one."""
+    """A port that the local cluster replaces by ``hostPort``, or by a free one."""
 
     container_port: int = Field(ge=1, le=65535)
+    host_port: int | None = Field(default=None, ge=1, le=65535)
     name: str | None = None
     protocol: Literal["TCP"] = "TCP"
 
@@ -68,15 +69,28 @@ class HttpGet(Spec):
     scheme: Literal["HTTP"] = "HTTP"
 
 
-class Probe(Spec):
-    """An HTTP probe."""
+class ExecAction(Spec):
+    """A command in the container's environment; status 0 is a success."""
 
-    http_get: HttpGet
+    command: list[str] = Field(min_length=1)
+
+
+class Probe(Spec):
+    """A probe by HTTP or by a command."""
+
+    http_get: HttpGet | None = None
+    exec: ExecAction | None = None
     initial_delay_seconds: Seconds = 0
     period_seconds: int = Field(default=10, ge=1)
     timeout_seconds: int = Field(default=1, ge=1)
     success_threshold: int = Field(default=1, ge=1)
     failure_threshold: int = Field(default=3, ge=1)
+
+    @model_validator(mode="after")
+    def _has_one_action(self) -> Self:
+        if (self.http_get is None) == (self.exec is None):
+            raise ValueError("needs either httpGet or exec")
+        return self
 
 
 class Sleep(Spec):
@@ -133,10 +147,10 @@ class Container(Spec):
     def _names_its_ports(self) -> Self:
         names = {port.name for port in self.ports}
         for probe in (self.startup_probe, self.readiness_probe, self.liveness_probe):
-            if probe and isinstance(probe.http_get.port, str) and probe.http_get.port not in names:
+            port = probe.http_get.port if probe and probe.http_get else None
+            if isinstance(port, str) and port not in names:
                 raise ValueError(
-                    f"a probe uses port {probe.http_get.port!r}, which is not among the "
-                    "container's ports"
+                    f"a probe uses port {port!r}, which is not among the container's ports"
                 )
         return self
 
@@ -156,6 +170,8 @@ class PodSpec(Spec):
     volumes: list[Volume] = Field(default_factory=list)
     restart_policy: Literal["Always", "OnFailure", "Never"] = "Always"
     termination_grace_period_seconds: Seconds = 30
+    priority: int = 0
+    """A pod starts when all pods of a higher priority are ready, and ends before them."""
     affinity: Any = None
     automount_service_account_token: Any = None
     enable_service_links: Any = None
@@ -182,6 +198,38 @@ class PodSpec(Spec):
     @property
     def main(self) -> Container:
         return self.containers[0]
+
+
+class DeploymentPodSpec(PodSpec):
+    """A Deployment's pod, which is always restarted."""
+
+    restart_policy: Literal["Always"] = "Always"
+
+
+class DeploymentPodTemplate(Spec):
+    """Pod template of a Deployment."""
+
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    spec: DeploymentPodSpec
+
+
+class DeploymentStrategy(Spec):
+    """Order of a replacement: the new pod first (RollingUpdate), or the end of the old one."""
+
+    type: Literal["RollingUpdate", "Recreate"] = "RollingUpdate"
+    rolling_update: Any = None
+
+
+class DeploymentSpec(Spec):
+    """A Deployment; one process stands for all replicas, none for zero."""
+
+    template: DeploymentPodTemplate
+    replicas: int = Field(default=1, ge=0)
+    strategy: DeploymentStrategy = Field(default_factory=DeploymentStrategy)
+    min_ready_seconds: Any = None
+    progress_deadline_seconds: Any = None
+    revision_history_limit: Any = None
+    selector: Any = None
 
 
 class JobPodSpec(PodSpec):
