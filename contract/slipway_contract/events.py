@@ -33,10 +33,10 @@ class PredictionEvent(Event):
     status: int = Field(ge=100, le=599)
     latency_ms: float = Field(ge=0)
     request: str | None = Field(
-        default=None, description="body as received; None when over the limit of the log"
+        default=None, description="body as received; null when over the limit of the log"
     )
     response: str | None = Field(
-        default=None, description="body as sent; None when over the limit of the log"
+        default=None, description="body as sent; null when over the limit of the log"
     )
     policy: str | None = Field(
         default=None, description="policy of the grant that let the caller use the model"
@@ -59,7 +59,7 @@ class FeedbackEvent(Event):
     comment: str | None = Field(default=None, max_length=2000)
     rows: int | None = Field(
         default=None,
-        description="predicted rows that the label covers; None when it cannot be compared",
+        description="predicted rows that the label covers; null when it cannot be compared",
     )
     correct: int | None = Field(
         default=None, description="how many of them the model predicted correctly"

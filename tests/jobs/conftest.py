@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 with warnings.catch_warnings():
@@ -16,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mlflow.pyfunc  # noqa: F401
 
+from slipway_gateway.postgresql.migrate import migrate
 from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
@@ -25,24 +25,6 @@ from tests.support.mlflow_server import mlflow_server
 from tests.support.postgresql import postgresql_server
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
-
-# As the gateway's migrations create them.
-EVENT_LOG = """
-    CREATE TABLE prediction_events (
-        request_id text PRIMARY KEY, time timestamptz NOT NULL, model text NOT NULL,
-        version text NOT NULL,
-        digest text NOT NULL, run_id text, role text NOT NULL, subject text NOT NULL,
-        decision text NOT NULL,
-        protocol text NOT NULL, status int NOT NULL, latency_ms double precision NOT NULL,
-        request text, response text
-    );
-    CREATE INDEX ON prediction_events (model, time);
-    CREATE TABLE feedback (
-        feedback_id text PRIMARY KEY, request_id text NOT NULL, time timestamptz NOT NULL,
-        subject text NOT NULL,
-        label jsonb, comment text
-    );
-"""
 
 
 @pytest.fixture(scope="session")
@@ -99,9 +81,8 @@ def own_heart(request: pytest.FixtureRequest) -> Task:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL with the tables of the event log."""
+    """URL of a PostgreSQL with the tables of the gateway."""
     with tempfile.TemporaryDirectory() as folder, postgresql_server(Path(folder)) as server:
         url = server.get_uri()
-        with psycopg.connect(url) as connection:
-            connection.execute(EVENT_LOG)
+        migrate(url)
         yield url

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
+from slipway_contract.tables import CHUNK_BYTES
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,8 +16,6 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import batch_files, batches, usage
 
 Charge = Callable[[AsyncConnection], Awaitable[None]]
-PIECE = 2**20
-"""Maximum size in bytes of a file's chunk in one row."""
 
 
 class BatchStore:
@@ -49,7 +48,7 @@ class BatchStore:
                 await charge(connection)
             number = 0
             with await to_thread.run_sync(lambda: file.open("rb")) as opened:
-                while piece := await to_thread.run_sync(opened.read, PIECE):
+                while piece := await to_thread.run_sync(opened.read, CHUNK_BYTES):
                     place = {"batch_id": row.batch_id, "kind": "input", "number": number}
                     await connection.execute(insert(batch_files).values(**place, content=piece))
                     number += 1

@@ -1,8 +1,13 @@
-"""The tables of the gateway.
+"""The tables of the gateway. The contract declares the rows of those that Jobs use, too."""
 
-Columns of ``prediction_events`` and ``feedback`` are the fields of the contract's events.
-"""
+from collections.abc import Iterator
+from datetime import date, datetime
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
+from pydantic import BaseModel
+from slipway_contract.events import FeedbackEvent, PredictionEvent
+from slipway_contract.tables import Batch, BatchFile, Big
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -11,6 +16,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    ForeignKeyConstraint,
     Identity,
     Index,
     Integer,
@@ -23,6 +29,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeEngine
 
 metadata = MetaData()
 
@@ -50,25 +57,44 @@ def checks(table: str) -> list[CheckConstraint]:
     return [CheckConstraint(condition, name=name) for name, condition in CHECKS[table].items()]
 
 
+TYPES: dict[Any, TypeEngine[Any]] = {
+    str: Text(),
+    int: Integer(),
+    Big: BigInteger(),
+    float: Double(),
+    bytes: LargeBinary(),
+    date: Date(),
+    datetime: DateTime(timezone=True),
+    Any: JSONB(),
+}
+"""SQL types by the annotation of a field."""
+
+
+def columns(row: type[BaseModel], *key: str) -> Iterator[Column[Any]]:
+    """Yield the columns of a table whose rows the contract declares; ``key`` is the primary key.
+
+    A field's description is the column's comment, and a number's default is the server's default.
+    """
+    for name, annotation in get_type_hints(row, include_extras=True).items():
+        if name not in row.model_fields:
+            continue
+        field, types = row.model_fields[name], get_args(annotation)
+        optional = annotation is Any or NoneType in types
+        default = field.default if isinstance(field.default, int) else None
+        yield Column(
+            name,
+            TYPES[types[0] if NoneType in types else annotation],
+            primary_key=name in key,
+            nullable=optional,
+            comment=field.description,
+            server_default=None if default is None else str(default),
+        )
+
+
 prediction_events = Table(
     "prediction_events",
     metadata,
-    Column("request_id", Text, primary_key=True),
-    Column("time", DateTime(timezone=True), nullable=False),
-    Column("model", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("run_id", Text),
-    Column("role", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("decision", Text, nullable=False),
-    Column("protocol", Text, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("latency_ms", Double, nullable=False),
-    Column("request", Text),
-    Column("response", Text),
-    Column("policy", Text),
-    Column("lease", Text),
+    *columns(PredictionEvent, "request_id"),
     Index("prediction_events_model_time", "model", "time"),
     Index("prediction_events_subject", "subject"),
 )
@@ -76,14 +102,8 @@ prediction_events = Table(
 feedback = Table(
     "feedback",
     metadata,
-    Column("feedback_id", Text, primary_key=True),
-    Column("request_id", Text, nullable=False, index=True),
-    Column("time", DateTime(timezone=True), nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("label", JSONB),
-    Column("comment", Text),
-    Column("rows", Integer, comment="predicted rows that the label covers"),
-    Column("correct", Integer, comment="how many of these rows the model predicted correctly"),
+    *columns(FeedbackEvent, "feedback_id"),
+    Index("ix_feedback_request_id", "request_id"),
     Index("feedback_subject", "subject"),
 )
 
@@ -316,28 +336,8 @@ known_accounts = Table(
 batches = Table(
     "batches",
     metadata,
-    Column("batch_id", Text, primary_key=True),
-    Column("subject", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("digest", Text, nullable=False),
-    Column("url", Text, nullable=False, comment="base URL of the version's predictor"),
-    Column("service", Text, nullable=False, comment="the model's name at its predictor"),
-    Column("format", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
-    Column("key", Text, comment="the caller's Idempotency-Key"),
-    Column("job", Text, comment="name of the Job, once there is one"),
-    Column("problem", Text, comment="why the file cannot be predicted"),
-    Column("policy", Text, comment="policy whose quota was charged; null without a quota"),
-    Column("charged", BigInteger, comment="rows that were charged to the quota"),
-    Column("charged_day", Date, comment="day of the ledger entry"),
-    Column("stored", BigInteger, nullable=False, server_default="0", comment="bytes of its files"),
-    Column("rows", BigInteger),
-    Column("rows_done", BigInteger, nullable=False, server_default="0"),
-    Column("rows_failed", BigInteger, nullable=False, server_default="0"),
-    Column("created", DateTime(timezone=True), nullable=False),
-    Column("finished", DateTime(timezone=True)),
-    Column("expires", DateTime(timezone=True), nullable=False, index=True),
+    *columns(Batch, "batch_id"),
+    Index("ix_batches_expires", "expires"),
     Index("batches_subject_created", "subject", "created"),
     Index("batches_key", "subject", "key", unique=True, postgresql_where=text("key IS NOT NULL")),
 )
@@ -345,8 +345,6 @@ batches = Table(
 batch_files = Table(
     "batch_files",
     metadata,
-    Column("batch_id", Text, ForeignKey("batches.batch_id", ondelete="CASCADE"), primary_key=True),
-    Column("kind", Text, primary_key=True, comment="input, part or result"),
-    Column("number", Integer, primary_key=True),
-    Column("content", LargeBinary, nullable=False),
+    *columns(BatchFile, "batch_id", "kind", "number"),
+    ForeignKeyConstraint(["batch_id"], ["batches.batch_id"], ondelete="CASCADE"),
 )

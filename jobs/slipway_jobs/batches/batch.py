@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
+from slipway_contract.tables import Batch
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.batches.batch_store import Batch, BatchStore
+from slipway_jobs.batches.batch_store import BatchStore
 from slipway_jobs.batches.predictor import Predictor, RowsRefused
 from slipway_jobs.data.table_file import Row, TableFile
 from slipway_jobs.errors import BatchRefused, CorruptTable, JobError, WrongParameter

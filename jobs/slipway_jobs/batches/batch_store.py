@@ -2,40 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import psycopg
 from psycopg.rows import class_row
+from slipway_contract.tables import CHUNK_BYTES, Batch
 
 from slipway_jobs.errors import BatchError, CorruptTable, WrongParameter
 from slipway_jobs.postgresql import connect
 
-PIECE = 2**20
-"""Bytes of a file in one row of the table."""
 REFUND = """
 UPDATE usage SET requests = requests - %s FROM batches
 WHERE batch_id = %s AND usage.subject = batches.subject AND usage.policy = batches.policy
   AND usage.day = batches.charged_day
 """
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch: the file and the version that predicts it."""
-
-    batch_id: str
-    model: str
-    version: str
-    digest: str
-    url: str
-    """Base URL of the version's predictor."""
-    service: str
-    """The model's name at its predictor."""
-    format: str
-    """``csv`` or ``parquet``."""
-    finished: bool
 
 
 class BatchStore:
@@ -60,17 +41,12 @@ class BatchStore:
 
     def batch(self) -> Batch:
         """Return the batch. Raises WrongParameter when it does not exist."""
-        columns = (
-            "batch_id, model, version, digest, url, service, format, finished IS NOT NULL AS "
-            "finished"
-        )
         with (
             self._connection() as connection,
             connection.cursor(row_factory=class_row(Batch)) as cursor,
         ):
             found = cursor.execute(
-                f"SELECT {columns} FROM batches WHERE batch_id = %s",  # noqa: S608
-                [self._id],
+                "SELECT * FROM batches WHERE batch_id = %s", [self._id]
             ).fetchone()
         if found is None:
             raise WrongParameter(f"batch: {self._id} does not exist")
@@ -136,7 +112,7 @@ class BatchStore:
             if row is None or row[0] is not None:
                 return
             number = 0
-            while piece := file.read(PIECE):
+            while piece := file.read(CHUNK_BYTES):
                 connection.execute(
                     "INSERT INTO batch_files VALUES (%s, 'result', %s, %s)",
                     [self._id, number, piece],
