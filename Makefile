@@ -11,6 +11,9 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
 PACKAGES := contract cluster jobs controller gateway identity local
 
+# Containers often set it. Without stored bytecode each program that a test or the local stack starts compiles all its modules.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
@@ -123,10 +126,11 @@ types: install ## mypy --strict
 # that the PostgreSQL of another run needs. In /tmp, because a socket's path may have 107 characters.
 SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
-# Files of tests are spread over worker processes, because much of their time is waiting. The budget is CPU time (tests/budget.py).
-WORKERS ?= 4
+# Tests are spread over worker processes, because much of their time is waiting; conftest.py groups them. The budget is CPU time
+# (tests/budget.py).
+WORKERS ?= 3
 SUITES := serving apps
-PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
+PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadgroup
 APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e2e
 
 .PHONY: test $(SUITES:%=test-%)

@@ -161,7 +161,12 @@ def test_a_finished_job_is_not_run_again_after_a_restart(idle: Machine, tmp_path
 
 
 def test_only_one_kubelet_runs_on_a_folder(machine: Machine) -> None:
-    until(lambda: (machine.root / "kubelet.lock").exists(), bool)
+    # A Job that has ended shows that the kubelet has its lock. The file exists a little earlier.
+    machine.cluster.apply(job("once", "pass"))
+    until(
+        lambda: machine.cluster.get(JOB, "once").get("status", {}),
+        lambda status: status.get("succeeded"),
+    )
     with pytest.raises(ClusterError, match="another kubelet"):
         Kubelet(machine.root, IMAGES).run(threading.Event())
 

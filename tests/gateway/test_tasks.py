@@ -107,6 +107,7 @@ def test_gateway_and_worker_serve_a_model_of_a_later_release(
     assert "invalid manifest" not in worker.log.read_text()
 
 
+@pytest.mark.usefixtures("worker")
 def test_named_features_can_be_predicted_asynchronously(client: Client) -> None:
     synchronous = client.post("/v1/models/heart/predictions", {"instances": [ROW]}).json()
     task = ended(client, named(client, ROW))

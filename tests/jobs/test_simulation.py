@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -32,8 +33,11 @@ def settings() -> Settings:
 class Gateway:
     """A gateway with its issuer at one address; ``override`` may return another response."""
 
-    def __init__(self, override: Override) -> None:
+    def __init__(self, override: Override, rows: int) -> None:
         self._override = override
+        self._rows = rows
+        self.enough = Event()
+        """Set after so many rows."""
         self.instances: list[dict[str, Any]] = []
         self.labels: dict[str, Any] = {}
         self.tokens = 0
@@ -57,6 +61,8 @@ class Gateway:
     def _serve(self, path: str, content: dict[str, Any]) -> Response:
         if path == "/v1/models/heart/predictions":
             self.instances += content["instances"]
+            if len(self.instances) == self._rows:
+                self.enough.set()
             body = {
                 "requestId": f"r{len(self.instances)}",
                 "predictions": [{"label": 1, "probability": 0.9}],
@@ -69,9 +75,9 @@ class Gateway:
 
 @contextmanager
 def gateway(
-    settings: Settings, override: Override = lambda *_: None
+    settings: Settings, override: Override = lambda *_: None, rows: int = 1
 ) -> Iterator[tuple[Gateway, SimulatorSettings]]:
-    server = Gateway(override)
+    server = Gateway(override, rows)
     with http_server(server.respond) as url:
         values = {
             "url": url,
@@ -89,18 +95,17 @@ def parts(task: Task, settings: Settings) -> Split:
     return load_parts(task, parse_parameters(task, {"dataset": "heart-synthetic"}), settings)[1]
 
 
-def plan(rows: int, **more: Any) -> Plan:
-    """Return a plan of so many rows in a tenth of a second."""
-    return Plan(rate=rows * 600, seconds=0.1, dataset="heart-synthetic", label_after=0.05, **more)
+PLAN = Plan(rate=6000, dataset="heart-synthetic", label_after=0.05)
+"""A row every 10 ms, until the gateway has enough."""
 
 
 def test_held_out_rows_are_predicted_and_labelled_with_the_truth(settings: Settings) -> None:
     task = declared_task("heart")
     test = parts(task, settings).test
-    with gateway(settings) as (server, own):
-        result = simulate(task, plan(3), own, Event())
+    with gateway(settings, rows=3) as (server, own):
+        result = simulate(task, PLAN, own, server.enough)
     count = result["predicted"]
-    assert count == len(server.instances) >= 3
+    assert count == len(server.instances) == 3
     assert server.instances == [
         task.instance(test.features[number : number + 1]) for number in range(count)
     ]
@@ -131,8 +136,8 @@ def test_it_retries_after_the_delay_of_the_gateway_without_losing_a_row(settings
             moments.append(time.monotonic())
         return (429, b"{}", {"Retry-After": "1"}) if len(moments) == 1 else None
 
-    with gateway(settings, busy) as (server, own):
-        result = simulate(declared_task("heart"), plan(2), own, Event())
+    with gateway(settings, busy, rows=2) as (server, own):
+        result = simulate(declared_task("heart"), PLAN, own, server.enough)
     assert result["waited"] == 1
     assert server.instances[0] == declared_task("heart").instance(
         parts(declared_task("heart"), settings).test.features[:1]
@@ -144,10 +149,8 @@ def test_a_rejected_token_is_renewed(settings: Settings) -> None:
     def refuse_first(_: Gateway, __: str, headers: dict[str, Any]) -> Response | None:
         return (401, b"{}") if headers["Authorization"] == "Bearer token-1" else None
 
-    with gateway(settings, refuse_first) as (server, own):
-        assert simulate(declared_task("heart"), plan(2), own, Event())["labelled"] == len(
-            server.instances
-        )
+    with gateway(settings, refuse_first, rows=2) as (server, own):
+        assert simulate(declared_task("heart"), PLAN, own, server.enough)["labelled"] == 2
     assert server.tokens == 2
 
 
@@ -158,9 +161,15 @@ def test_a_rejected_row_is_counted_and_the_others_continue(settings: Settings) -
             return 422, b"age: is too much"
         return None
 
-    with gateway(settings, refuse_one) as (server, own):
-        result = simulate(declared_task("heart"), plan(3), own, Event())
-    assert (result["refused"], result["predicted"]) == (1, len(server.instances))
+    with gateway(settings, refuse_one, rows=2) as (server, own):
+        result = simulate(declared_task("heart"), PLAN, own, server.enough)
+    assert (result["refused"], result["predicted"]) == (1, 2)
+
+
+def test_it_ends_after_its_duration(settings: Settings) -> None:
+    with gateway(settings) as (server, own):
+        result = simulate(declared_task("heart"), replace(PLAN, rate=1, seconds=1), own, Event())
+    assert result["predicted"] == len(server.instances) == 1
 
 
 def test_a_caller_without_a_grant_fails_immediately(settings: Settings) -> None:
@@ -168,7 +177,7 @@ def test_a_caller_without_a_grant_fails_immediately(settings: Settings) -> None:
         gateway(settings, lambda *_: (403, b"heart is not granted")) as (_, own),
         pytest.raises(CallRefused, match=r"returned 403 for .*: heart is not granted"),
     ):
-        simulate(declared_task("heart"), plan(1), own, Event())
+        simulate(declared_task("heart"), PLAN, own, Event())
 
 
 def test_it_stops_also_during_a_pause(settings: Settings) -> None:
