@@ -1,4 +1,4 @@
-"""Settings of all tests: the groups that one worker process runs, and the profile of property tests."""
+"""Settings of all tests: the groups of a worker process, and the profile of property tests."""
 
 from importlib.util import find_spec
 

@@ -4,65 +4,29 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from pydantic.json_schema import models_json_schema
-from slipway_contract.v2 import InferenceRequest, InferenceResponse
 from slipway_gateway.access.rules import PUBLIC, Rule, Spending
 
 from docs.generator.gateway import gateway
 from docs.generator.markdown import fields, kind, prose, table
 
-REF = "#/components/schemas/{model}"
 Json = dict[str, Any]
 
-OUTSIDE: dict[tuple[str, str], tuple[str, str, str]] = {
-    ("POST", "/v2/models/{model}/infer"): (
-        "Predict with the live version",
-        "InferenceRequest",
-        "InferenceResponse",
+OUTSIDE = {
+    "/v1/openapi.json": (
+        "Return the OpenAPI document; with a token also a path for each granted model"
     ),
-    ("POST", "/v2/models/{model}/versions/{version}/infer"): (
-        "Predict with one version",
-        "InferenceRequest",
-        "InferenceResponse",
-    ),
-    ("GET", "/v2/models/{model}"): (
-        "Return the metadata of a model: inputs and outputs with datatypes and shapes",
-        "",
-        "",
-    ),
-    ("GET", "/v2/models/{model}/ready"): ("Return 200 when the model can predict", "", ""),
-    ("GET", "/v2/models/{model}/versions/{version}"): (
-        "Return the metadata of one version",
-        "",
-        "",
-    ),
-    ("GET", "/v2/models/{model}/versions/{version}/ready"): (
-        "Return 200 when the version can predict",
-        "",
-        "",
-    ),
-    ("GET", "/v2"): ("Return name, version and extensions of the server", "", ""),
-    ("GET", "/v2/health/live"): ("Return 200 while the process runs", "", ""),
-    ("GET", "/v2/health/ready"): ("Return 200 when the gateway can serve", "", ""),
-    ("GET", "/v1/openapi.json"): (
-        "Return the OpenAPI document; with a token also a path for each granted model",
-        "",
-        "",
-    ),
-    ("GET", "/v1/docs"): ("Show the OpenAPI document in Swagger UI", "", ""),
-    ("GET", "/v1/docs/login"): ("Complete the login of that page", "", ""),
-    ("GET", "/v1/docs/{asset}"): ("Return a script or a style sheet of that page", "", ""),
+    "/v1/docs": "Show the OpenAPI document in Swagger UI",
+    "/v1/docs/login": "Complete the login of that page",
+    "/v1/docs/{asset}": "Return a script or a style sheet of that page",
 }
-"""Routes that the OpenAPI document leaves out: summary, and the schemas of body and response where
-there are any.
-"""
+"""Summaries of the routes that the OpenAPI document leaves out."""
 
 
 def page() -> str:
     """Return the page of all routes and schemas."""
     with gateway() as served:
         document, rules = served.api.openapi(), served.table.rules
-    schemas = {**document["components"]["schemas"], **_protocol()}
+    schemas = document["components"]["schemas"]
     lines = [
         "# HTTP API",
         "",
@@ -105,15 +69,6 @@ def page() -> str:
     return "\n".join(lines)
 
 
-def _protocol() -> Json:
-    """Return the schemas of the Open Inference Protocol."""
-    _, definitions = models_json_schema(
-        [(InferenceRequest, "validation"), (InferenceResponse, "validation")], ref_template=REF
-    )
-    found: Json = definitions["$defs"]
-    return found
-
-
 def _group(path: str) -> str:
     parts = path.strip("/").split("/")
     return f"/{'/'.join(parts[: 2 if parts[0] in ('v1', 'v2') else 1])}"
@@ -129,13 +84,32 @@ def _overview(rule: Rule, document: Json) -> tuple[str, str, str]:
 
 
 def _operation(rule: Rule, document: Json) -> Json | None:
-    operation: Json | None = document["paths"].get(rule.path, {}).get(rule.method.lower())
-    return operation
+    """Return the operation of a route, with the references to parameters and responses resolved."""
+    path: Json = document["paths"].get(rule.path, {})
+    operation: Json | None = path.get(rule.method.lower())
+    if operation is None:
+        return None
+    parameters = [*path.get("parameters", []), *operation.get("parameters", [])]
+    return {
+        **operation,
+        "parameters": [_resolved(each, document) for each in parameters],
+        "responses": {
+            status: _resolved(each, document) for status, each in operation["responses"].items()
+        },
+    }
+
+
+def _resolved(each: Json, document: Json) -> Json:
+    if "$ref" not in each:
+        return each
+    _, kind_of_component, name = each["$ref"].removeprefix("#/").split("/")
+    found: Json = document["components"][kind_of_component][name]
+    return found
 
 
 def _summary(rule: Rule, document: Json) -> str:
     operation = _operation(rule, document)
-    return str(operation["summary"]) if operation else OUTSIDE[rule.method, rule.path][0]
+    return str(operation["summary"]) if operation else OUTSIDE[rule.path]
 
 
 def _permission(rule: Rule) -> str:
@@ -158,10 +132,6 @@ def _route(rule: Rule, document: Json) -> Iterator[str]:
         yield f"- Rate: `{rule.spends}`."
     operation = _operation(rule, document)
     if operation is None:
-        _, body, response = OUTSIDE[rule.method, rule.path]
-        if body:
-            yield f"- Body `application/json`: [{body}](#{body.lower()})."
-            yield f"- Response `application/json`: [{response}](#{response.lower()})."
         return
     yield from _responses(operation["responses"])
     yield from _bodies(operation.get("requestBody", {}).get("content", {}))
@@ -184,7 +154,7 @@ def _responses(responses: Json) -> Iterator[str]:
             ]
             yield f"- Response {code}{': ' if types else ''}{', '.join(types)}."
     if errors := [code for code in codes if code >= "400"]:
-        yield f"- Errors: {', '.join(errors)}."
+        yield f"- Errors: {', '.join(errors)}.".replace("default", "any status, `V2Error`")
 
 
 def _named(content: Json) -> str:
@@ -212,7 +182,7 @@ def _parameter(parameter: Json) -> tuple[str, str, str, str]:
         "anyOf": [each for each in schema.get("anyOf", []) if each.get("type") != "null"],
     }
     where = parameter["in"] + (
-        ", required" if parameter["required"] and parameter["in"] != "path" else ""
+        ", required" if parameter.get("required") and parameter["in"] != "path" else ""
     )
     return f"`{parameter['name']}`", where, kind(options), prose(parameter.get("description", ""))
 

@@ -51,6 +51,7 @@ from slipway_gateway.identity.keys import IssuerKeys
 from slipway_gateway.identity.tokens import Tokens
 from slipway_gateway.inference.endpoints import Endpoints
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
+from slipway_gateway.inference.openapi import document as v2_document
 from slipway_gateway.inference.prediction import EventSink, Predictions
 from slipway_gateway.inference.predictors import Predictors
 from slipway_gateway.inference.receipts import Receipts
@@ -451,6 +452,11 @@ def health_routes(events: Events, data: Inference, access: Access) -> Router:
 
 def api(settings: Settings, routers: Iterable[Router], lifespan: Lifespan | None = None) -> Api:
     """Build the FastAPI application of these routes."""
+    # The edge has validated the token; this describes the login in OpenAPI.
+    discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
+    scheme = OpenIdConnect(
+        openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False
+    )
     application = Api(
         title="Slipway",
         summary="Predictions with receipts",
@@ -458,11 +464,7 @@ def api(settings: Settings, routers: Iterable[Router], lifespan: Lifespan | None
         openapi_url=None,  # ApiDocument and Docs have these routes
         lifespan=lifespan,
         generate_unique_id_function=operation_id,
-    )
-    # The edge has validated the token; this describes the login in OpenAPI.
-    discovery = f"{settings.oidc_issuer.rstrip('/')}/.well-known/openid-configuration"
-    scheme = OpenIdConnect(
-        openIdConnectUrl=discovery, scheme_name="OpenID Connect", auto_error=False
+        outside=v2_document(security=[{scheme.scheme_name: []}]),
     )
     for router in routers:
         application.include_router(router, dependencies=[Security(scheme)])

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
+from fastapi.utils import deep_dict_update
 
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.rules import Permission, Rule
@@ -64,6 +65,11 @@ class Api(FastAPI):
     FastAPI would repeat the schema for each status of each operation: 435 KB instead of 90.
     """
 
+    def __init__(self, outside: dict[str, Any], **options: Any) -> None:
+        """Make an application; ``outside`` has the OpenAPI paths and components of other routes."""
+        self._outside = outside
+        super().__init__(**options)
+
     def openapi(self) -> dict[str, Any]:
         """Return the document; error responses refer to ``components.responses``."""
         if self.openapi_schema is None:
@@ -78,4 +84,19 @@ class Api(FastAPI):
                         if response == components["responses"].get(names.get(status)):
                             reference = f"#/components/responses/{names[status]}"
                             operation["responses"][status] = {"$ref": reference}
+            deep_dict_update(document, self._outside)
+            _drop_titles(document["paths"])
+            _drop_titles(document["components"])
         return cast("dict[str, Any]", self.openapi_schema)
+
+
+def _drop_titles(schema: Any) -> None:
+    """Remove the titles that pydantic makes of names, which are 6 KB of the document."""
+    if isinstance(schema, dict):
+        if isinstance(schema.get("title"), str):
+            del schema["title"]
+        for each in schema.values():
+            _drop_titles(each)
+    elif isinstance(schema, list):
+        for each in schema:
+            _drop_titles(each)

@@ -120,11 +120,11 @@ class AccessTable:
                 if rule.method == wanted:
                     return rule, found.groupdict()
                 allowed.append(rule.method)
+        if allowed:
+            raise MethodNotAllowed(method, allowed)
         for pattern, text in self._unserved.items():
             if pattern.fullmatch(f"{wanted} {path}"):
                 raise NotFound(text)
-        if allowed:
-            raise MethodNotAllowed(method, allowed)
         raise NotFound(f"path {path[:200]} does not exist; {self._alternative(path)}")
 
     def _alternative(self, path: str) -> str:

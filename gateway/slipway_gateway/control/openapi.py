@@ -106,7 +106,9 @@ def _operation(
 ) -> tuple[str, Json]:
     """Return the path and the prediction operation of one model, made from ``general``."""
     operation = copy.deepcopy(general)
-    operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "model"]
+    operation["parameters"] = [
+        each for each in operation["parameters"] if each.get("name") != "model"
+    ]
     operation["operationId"] = f"predict_{target.model}"
     operation["tags"] = ["predictions"]
     operation["summary"] = f"Predict with {target.model}"
@@ -123,7 +125,7 @@ def _operation(
         }
     else:
         operation["parameters"] = [
-            each for each in operation["parameters"] if each["name"] != "top"
+            each for each in operation["parameters"] if each.get("name") != "top"
         ]
     rows = {"type": "array", "items": row}
     answer["schema"] = {"allOf": [answer["schema"], {"properties": {"predictions": rows}}]}

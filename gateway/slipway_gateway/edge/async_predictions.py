@@ -17,7 +17,7 @@ from slipway_gateway.inference import binary
 from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.inference.schemas import PredictionRequest
+from slipway_gateway.inference.schemas import AcceptedTask, PredictionRequest
 from slipway_gateway.limits.policy import Priority
 from slipway_gateway.preprocessing.cells import check_cells
 from slipway_gateway.preprocessing.lookup import Features
@@ -94,13 +94,17 @@ class AsyncPredictions:
             context.permit.count()
         log.info("task %s of model %s is %s", found.task_id, found.model, found.state)
         location = f"/v1/tasks/{found.task_id}"
-        answer = {"taskId": found.task_id, "state": found.state, "location": location}
+        answer = AcceptedTask(task_id=found.task_id, state=found.state, location=location)
         more = [
             (b"location", location.encode()),
             (b"preference-applied", b"respond-async"),
             (b"retry-after", RETRY_AFTER),
         ]
-        await exchange.json(answer, status=202, headers=[*more, (b"cache-control", b"no-store")])
+        await exchange.json(
+            answer.model_dump(by_alias=True),
+            status=202,
+            headers=[*more, (b"cache-control", b"no-store")],
+        )
 
     async def _check(self, content: bytes, exchange: Exchange, context: RequestContext) -> None:
         """Validate named features against the signature of an available version, if there is one.

@@ -25,6 +25,7 @@ from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.text import dumps
 from slipway_gateway.inference.metadata_cache import ModelMetadataCache
+from slipway_gateway.inference.openapi import ASYNC
 from slipway_gateway.inference.prediction import Predictions, error_text
 from slipway_gateway.inference.routing import Routes, Target
 from slipway_gateway.inference.schemas import FeaturesAnswer, PredictionAnswer, PredictionRequest
@@ -92,7 +93,7 @@ class RowPredictions:
             self.predict,
             PREDICT,
             summary="Predict from named features, images or the keys of stored features",
-            openapi_extra=BODY,
+            openapi_extra={**BODY, **ASYNC},
             response_model=PredictionAnswer,
         )
         return router

@@ -211,3 +211,12 @@ class Receipt(Schema):
     response: Any = Field(description="V2 response; null if it exceeded the size limit of the log")
     feedback: FeedbackAnswer | None
     images: list[ImageLink] = Field(description="the uploaded files that are still stored")
+
+
+class AcceptedTask(Schema):
+    """The response to ``Prefer: respond-async``."""
+
+    task_id: str
+    state: str
+    location: str
+    """Path of the task."""
