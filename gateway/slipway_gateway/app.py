@@ -11,7 +11,6 @@ from slipway_cluster.interface import Cluster
 
 from slipway_gateway import build
 from slipway_gateway.access.route import Api
-from slipway_gateway.access.rules import AccessTable
 from slipway_gateway.edge.drain import DrainState
 from slipway_gateway.http.bodybudget import BodyBudget
 from slipway_gateway.http.connection import Connection
@@ -26,13 +25,6 @@ SHORTEST_SHIPMENT_SECONDS = 5.0
 CLOSING_SECONDS = 12.0
 """Part of the grace period for a shipment that waits for PostgreSQL and for closing connections."""
 RESTART_SECONDS = 2.0
-WITHOUT_SCIM = {
-    r"[A-Z]+ /v1/(users|groups)(/.*)?|DELETE /v1/me": (
-        "user management is not configured; set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID and "
-        "SLIPWAY_SCIM_CLIENT_SECRET"
-    )
-}
-"""Routes that exist only with SCIM."""
 
 
 class Gateway:
@@ -52,21 +44,7 @@ class Gateway:
         self.metrics.watch(
             "slipway_body_bytes", "Bytes of request bodies in memory", lambda: self.bodies.used
         )
-        described = [
-            *build.data_routes(base, events, data, access),
-            *build.control_routes(base, events, data, access),
-        ]
-        self.api = build.api(settings, described, self._lifespan)
-        others = [
-            build.health_routes(events, data, access),
-            *build.document_routes(base, data, access, self.api),
-        ]
-        for router in others:
-            self.api.include_router(router)
-        self.table = AccessTable(
-            [*data.v2.rules, *(rule for each in [*described, *others] for rule in each.rules)],
-            unserved=None if access.accounts else WITHOUT_SCIM,
-        )
+        self.api, self.table = build.planes(base, events, data, access, self._lifespan)
         edge = build.edge(base, data, access, self.api, self.table, self.bodies, self.drain)
         self.traced = Traced(edge) if tracing_wanted() else None
         self.application: Application = self.traced or edge

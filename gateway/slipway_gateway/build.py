@@ -72,7 +72,7 @@ from slipway_gateway.postgresql.queue import Queue
 from slipway_gateway.preprocessing.image_decoder import Bounds, ImageDecoder
 from slipway_gateway.preprocessing.lookup import Features
 from slipway_gateway.redis import Redis
-from slipway_gateway.settings import Settings
+from slipway_gateway.settings import Plane, Settings
 from slipway_gateway.tasks.deliveries import Deliveries
 from slipway_gateway.tasks.store import TaskStore
 from slipway_gateway.telemetry.metrics import Metrics
@@ -81,6 +81,8 @@ if TYPE_CHECKING:
     from slipway_gateway.control.exports import Exports
     from slipway_gateway.people.accounts import Accounts
 
+DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions/.*)"
+PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?|DELETE /v1/me"
 Work = Callable[[], Awaitable[None]]
 Lifespan = StatelessLifespan[Api]
 
@@ -490,6 +492,39 @@ async def _error_response(request: Request, error: Exception) -> Response:
     return response
 
 
+def planes(
+    base: Infrastructure, events: Events, data: Inference, access: Access, lifespan: Lifespan
+) -> tuple[Api, AccessTable]:
+    """Build the routes of the planes in the settings, and the access table of exactly these.
+
+    The OpenAPI document of the control plane also describes the data plane.
+    """
+    served = base.settings.planes
+    other = "this gateway serves the plane {} (SLIPWAY_GATEWAY_PLANES); the path belongs to {}"
+    rows = data_routes(base, events, data, access)
+    control = control_routes(base, events, data, access) if Plane.CONTROL in served else []
+    application = api(base.settings, [*rows, *control], lifespan)
+    undescribed = [health_routes(events, data, access)]
+    unserved = {}
+    if Plane.CONTROL in served:
+        undescribed += document_routes(base, data, access, application)
+        if access.accounts is None:
+            unserved[PEOPLE] = (
+                "user management is not configured; set SLIPWAY_SCIM_URL, SLIPWAY_SCIM_CLIENT_ID "
+                "and SLIPWAY_SCIM_CLIENT_SECRET"
+            )
+    else:
+        unserved[rf"[A-Z]+ (?!{DATA_PATHS})/v1/.*"] = other.format(*Plane)
+    for router in undescribed:
+        application.include_router(router)
+    rules = [rule for router in [*control, *undescribed] for rule in router.rules]
+    if Plane.INFERENCE in served:
+        rules = [*data.v2.rules, *(rule for router in rows for rule in router.rules), *rules]
+    else:
+        unserved[rf"[A-Z]+ {DATA_PATHS}"] = other.format(*reversed(Plane))
+    return application, AccessTable(rules, unserved)
+
+
 def edge(
     base: Infrastructure,
     data: Inference,
@@ -574,9 +609,11 @@ def background(base: Infrastructure, events: Events, data: Inference, access: Ac
         data.features.keep,
     ]
     if accounts := access.accounts:
+        work.append(accounts.keep)
+    if accounts and Plane.CONTROL in base.settings.planes:
         from slipway_gateway.people.deprovisioned import DeprovisionedUsers
 
         seconds = base.settings.deprovisioned_seconds
         deprovisioned = DeprovisionedUsers(base.database, accounts.scim, seconds=seconds)
-        work += [accounts.keep, deprovisioned.keep]
+        work.append(deprovisioned.keep)
     return work

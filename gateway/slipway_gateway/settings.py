@@ -1,5 +1,6 @@
 """The settings of the gateway, from environment variables."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,6 +14,13 @@ from slipway_gateway.identity.groups import GroupClaim
 from slipway_gateway.identity.roles import Role
 from slipway_gateway.identity.tokens import TokenRules
 from slipway_gateway.inference.admission_queue import Bounds
+
+
+class Plane(StrEnum):
+    """A part of the gateway that a process can serve alone."""
+
+    INFERENCE = "inference"
+    CONTROL = "control"
 
 
 class Settings(BaseSettings):
@@ -117,6 +125,12 @@ class Settings(BaseSettings):
 
     gateway_metrics_port: int = Field(default=9090, ge=0, le=65535)
     """Port of ``/metrics``, separate so that it does not have to be reachable for users."""
+
+    gateway_planes: str = "inference,control"
+    """Planes that this process serves, separated by commas: ``inference`` (``/v2``, predictions and
+    their receipts) and ``control`` (all other routes under ``/v1``). Probes and metrics are always
+    served.
+    """
 
     drain_seconds: float = Field(default=0, ge=0)
     """Time between SIGTERM, when readiness becomes false, and the end of new connections, in which
@@ -395,11 +409,23 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or unix://")
         return url
 
+    @field_validator("gateway_planes")
+    @classmethod
+    def _are_planes(cls, text: str) -> str:
+        if not _names(text) or _names(text) - set(Plane):
+            raise ValueError(f"{text!r} is not a list of the planes {', '.join(Plane)}")
+        return text
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
         read_networks(text)
         return text
+
+    @property
+    def planes(self) -> frozenset[Plane]:
+        """Planes that this process serves."""
+        return frozenset(map(Plane, _names(self.gateway_planes)))
 
     @property
     def token_rules(self) -> TokenRules:
@@ -429,3 +455,7 @@ class Settings(BaseSettings):
             idle_seconds=self.idle_seconds,
             write_seconds=self.write_seconds,
         )
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",") if name.strip()}

@@ -347,6 +347,44 @@ def test_the_bundled_redis_requires_a_password_evicts_and_persists_nothing(
     assert not everything.of("PersistentVolumeClaim").keys() & {"slipway-redis"}
 
 
+def test_planes_can_be_deployed_apart_and_share_one_host(default: Rendering) -> None:
+    one = environment(container(default, "Deployment slipway-gateway", "gateway"))
+    assert one["SLIPWAY_GATEWAY_PLANES"] == "inference,control"
+    assert "slipway-gateway-control" not in default.of("Service")
+    options = ("ingress.enabled=true", "ingress.host=a", "httpRoute.enabled=true")
+    apart = render(
+        None,
+        "gateway.planes.apart=true",
+        "gateway.httpRoute.parentRefs[0].name=public",
+        *(f"gateway.{option}" for option in options),
+    )
+    for name, planes in (("gateway", "inference"), ("gateway-control", "control")):
+        owner = f"Deployment slipway-{name}"
+        served = environment(container(apart, owner, "gateway"))["SLIPWAY_GATEWAY_PLANES"]
+        assert served == planes
+        labels = pod(apart, owner).labels
+        for service in (name, f"{name}-metrics"):
+            selector = apart.of("Service")[f"slipway-{service}"]["spec"]["selector"]
+            assert selector.items() <= labels.items()
+        budget = apart.of("PodDisruptionBudget")[f"slipway-{name}"]["spec"]["selector"]
+        assert budget["matchLabels"].items() <= labels.items()
+        for policy in apart.of("NetworkPolicy").values():
+            for expression in policy["spec"]["podSelector"].get("matchExpressions", []):
+                assert expression["key"] != COMPONENT or labels[COMPONENT] in expression["values"]
+    paths = apart.of("Ingress")["slipway-gateway"]["spec"]["rules"][0]["http"]["paths"]
+    assert {each["path"]: each["backend"]["service"]["name"] for each in paths} == {
+        "/v1/models/[^/]+/predictions": "slipway-gateway",
+        "/v1/predictions": "slipway-gateway",
+        "/v2": "slipway-gateway",
+        "/": "slipway-gateway-control",
+    }
+    data, others = apart.of("HTTPRoute")["slipway-gateway"]["spec"]["rules"]
+    matched = {each["path"]["value"] for each in data["matches"]}
+    assert matched == {each["path"] for each in paths[:-1]}
+    assert data["backendRefs"][0]["name"] == "slipway-gateway"
+    assert others["backendRefs"][0]["name"] == "slipway-gateway-control"
+
+
 def test_two_gateways_survive_a_drain(default: Rendering) -> None:
     assert default.of("HorizontalPodAutoscaler")["slipway-gateway"]["spec"]["minReplicas"] == 2
     assert default.of("PodDisruptionBudget")["slipway-gateway"]["spec"]["maxUnavailable"] == 1

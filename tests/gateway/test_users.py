@@ -465,6 +465,7 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
         lambda: scim_client.gateway.access.accounts and scim_client.gateway.access.accounts.problem,
     )
     assert scim_client.infer("heart", token).status_code == 200
+    wait_for("the event", lambda: home.count("subject = 'user:user'"))
     for method, path in [
         ("GET", "/v1/users"),
         ("PATCH", "/v1/users/scientist"),

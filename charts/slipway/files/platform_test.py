@@ -63,7 +63,7 @@ class Platform:
             self._settings["IDENTITY"],
         )
         self.expect(200, "the gateway is ready", f"{gateway}/readyz")
-        self.expect(401, "the gateway requires a token", f"{gateway}/v1/models")
+        self.expect(401, "the gateway requires a token", f"{self._settings['CONTROL']}/v1/models")
         if mlflow:
             self.expect(200, "MLflow responds", f"{mlflow}/health")
             self.expect(
@@ -102,7 +102,7 @@ class Platform:
         self.expect(
             200,
             f"the gateway serves {settings['ACCOUNT']}",
-            f"{settings['GATEWAY']}/v1/models",
+            f"{settings['CONTROL']}/v1/models",
             headers=bearer,
         )
         if model := settings["MODEL"]:

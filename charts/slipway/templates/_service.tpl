@@ -39,7 +39,10 @@ spec:
     - {name: metrics, port: 9090, targetPort: metrics}
 {{- end }}
 
-{{/* slipway.ingress (dict "names" $names "values" .Values.gateway.ingress "port" 8080) */}}
+{{/*
+slipway.ingress (dict "names" $names "values" .Values.gateway.ingress); with "paths" (dicts of path and pathType), only
+these lead to the component, and all others to "others".
+*/}}
 {{- define "slipway.ingress" -}}
 apiVersion: networking.k8s.io/v1
 kind: Ingress
@@ -62,10 +65,18 @@ spec:
     - host: {{ required (printf "set %s.ingress.host" .names.component) .values.host }}
       http:
         paths:
+          {{- range .paths }}
+          - path: {{ .path | quote }}
+            pathType: {{ .pathType }}
+            backend:
+              service:
+                name: {{ include "slipway.name" $.names }}
+                port: {name: http}
+          {{- end }}
           - path: /
             pathType: Prefix
             backend:
               service:
-                name: {{ include "slipway.name" .names }}
+                name: {{ include "slipway.name" (.others | default .names) }}
                 port: {name: http}
 {{- end }}

@@ -3,6 +3,21 @@
 {{ ternary "StatefulSet" "Deployment" .Values.gateway.spool.persistence.enabled }}
 {{- end }}
 
+{{/* The Deployments of the gateway, each with the planes that it serves. */}}
+{{- define "slipway.gateway.deployments" -}}
+{{- if .Values.gateway.planes.apart -}}
+gateway: inference
+gateway-control: control
+{{- else -}}
+gateway: inference,control
+{{- end -}}
+{{- end }}
+
+{{/* The component that serves the control plane. */}}
+{{- define "slipway.gateway.control" -}}
+{{ ternary "gateway-control" "gateway" .Values.gateway.planes.apart }}
+{{- end }}
+
 {{- define "slipway.gateway.env" -}}
 {{- $database := dict "root" . "database" "slipway" -}}
 - {name: SLIPWAY_CLUSTER, value: "kubernetes://{{ .Release.Namespace }}"}

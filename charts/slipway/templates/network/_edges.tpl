@@ -2,6 +2,9 @@
 {{- define "slipway.network.pods" -}}
 {{- if eq .component "predictor" -}}
 matchExpressions: [{key: serving.kserve.io/inferenceservice, operator: Exists}]
+{{- else if and (eq .component "gateway") .root.Values.gateway.planes.apart -}}
+matchLabels: {app.kubernetes.io/name: slipway, app.kubernetes.io/instance: {{ .root.Release.Name }}}
+matchExpressions: [{key: app.kubernetes.io/component, operator: In, values: [gateway, gateway-control]}]
 {{- else -}}
 matchLabels: {{- include "slipway.selector" . | nindent 2 }}
 {{- end -}}
