@@ -36,7 +36,7 @@ class Tag(StrEnum):
     DATASET_DIGEST = "slipway.dataset.digest"
     DATASET_LICENCE = "slipway.dataset.licence"
     DATASET_SOURCE = "slipway.dataset.source"
-    DATASET_PLACE = "slipway.dataset.place"
+    DATASET_SOURCE_KIND = "slipway.dataset.source.kind"
     """Kind of the data's source: a mirror, the public source, a package, a generator."""
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"

@@ -36,7 +36,7 @@ def conditions(
         progressing=(rolling, "RollingOut" if canary else readiness.reason, message),
         degraded=(True, readiness.reason, readiness.message)
         if readiness.failed
-        else (False, "AsWanted", ""),
+        else (False, "UpToDate", ""),
         now=now,
     )
 

@@ -30,7 +30,7 @@ class Health:
             registry=self.registry,
         )
         self._durations = Histogram(
-            "slipway_controller_look_seconds",
+            "slipway_controller_reconcile_seconds",
             "duration of one reconciliation of a Model",
             registry=self.registry,
         )

@@ -227,7 +227,7 @@ def test_a_model_of_a_later_release_is_rolled_out_without_its_unknown_fields(wor
     skew.store(world.cluster, "heart")
     status = world.reconcile_model()
     assert [(t.version, t.role, t.percent) for t in status.traffic] == [("1", "live", 100)]
-    assert world.reason(ConditionType.DEGRADED) == ("False", "AsWanted")
+    assert world.reason(ConditionType.DEGRADED) == ("False", "UpToDate")
 
 
 class LenientCluster(LocalCluster):

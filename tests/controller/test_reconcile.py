@@ -427,7 +427,7 @@ def test_pods_that_do_not_start_are_reported_in_the_conditions_and_move_no_traff
     assert world.condition(ConditionType.DEGRADED) == ("True", "ImagePullFailed")
     assert world.condition(ConditionType.READY) == ("True", "Serving")
     world.rolled_out("2")
-    assert world.condition(ConditionType.DEGRADED) == ("False", "AsWanted")
+    assert world.condition(ConditionType.DEGRADED) == ("False", "UpToDate")
 
 
 def test_a_live_version_survives_a_short_failure_and_fails_over_when_it_keeps_crashing() -> None:

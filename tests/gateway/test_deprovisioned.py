@@ -91,7 +91,7 @@ class Deployment:
         return [
             thing
             for (thing,) in self.run(
-                "SELECT thing FROM audit WHERE action = 'user.vanish' ORDER BY number"
+                "SELECT thing FROM audit WHERE action = 'user.deprovision' ORDER BY number"
             )
         ]
 
@@ -136,7 +136,7 @@ def test_a_missing_user_is_erased_once_after_a_quarter_of_an_hour(
         deployment.search()
         assert (deployment.missing, deployment.erased) == (set(), ["users/person-7"])
     rows = deployment.run("SELECT subject, comment FROM feedback ORDER BY feedback_id")
-    assert (rows[0][0].startswith("departed-"), rows[0][1]) == (True, None)
+    assert (rows[0][0].startswith("erased-"), rows[0][1]) == (True, None)
     assert rows[1] == ("client:person-7", "I am client:person-7"), (
         "a service account of the same name is not erased"
     )
@@ -212,7 +212,7 @@ def test_a_user_who_was_just_deleted_is_not_recorded_from_an_older_list(
 ) -> None:
     deployment.run("DELETE FROM known_accounts WHERE subject = 'user:person-7'")
     deployment.run(
-        "INSERT INTO deprovisioned VALUES ('user:person-7', 'departed-x', now() + interval "
+        "INSERT INTO deprovisioned VALUES ('user:person-7', 'erased-x', now() + interval "
         "'5 minutes')"
     )
     deployment.search()

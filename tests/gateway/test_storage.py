@@ -144,9 +144,10 @@ def test_the_counters_equal_the_tables_after_inserts_deletes_and_erasure(
     asyncio.run(leave(store, "user:ada"))
     assert counters() == rows(store, COUNTED)
     assert rows(store, "SELECT count(*) FROM storage WHERE subject = 'user:ada'") == [(0,)]
-    assert rows(
-        store, "SELECT kind FROM storage WHERE subject LIKE 'departed-%' ORDER BY kind"
-    ) == [("feedback",), ("images",)]
+    assert rows(store, "SELECT kind FROM storage WHERE subject LIKE 'erased-%' ORDER BY kind") == [
+        ("feedback",),
+        ("images",),
+    ]
 
 
 async def leave(environment: Environment, subject: str) -> None:

@@ -307,7 +307,7 @@ def test_a_deleted_users_predictions_get_a_pseudonym(
     assert context(scim_client, "DELETE", "/v1/me", token).status_code == 204
 
     receipt = scim_client.get(f"/v1/predictions/{first}", admin).json()
-    assert receipt["caller"].startswith("departed-")
+    assert receipt["caller"].startswith("erased-")
     assert receipt["feedback"]["subject"] == receipt["caller"]
     assert (receipt["feedback"]["label"], receipt["feedback"]["comment"]) == (1, None)
     assert (
@@ -338,8 +338,8 @@ def test_late_events_from_a_spool_get_the_pseudonym_until_it_is_deleted(
         request_id = scim_client.infer("heart", token).headers["x-request-id"]
         wait_for("the event", lambda: home.count(f"request_id = '{request_id}'") == 1)
         return (
-            "departed-x"
-            if home.count(f"request_id = '{request_id}' AND subject = 'departed-x'")
+            "erased-x"
+            if home.count(f"request_id = '{request_id}' AND subject = 'erased-x'")
             else "user"
         )
 
@@ -347,9 +347,9 @@ def test_late_events_from_a_spool_get_the_pseudonym_until_it_is_deleted(
     with psycopg.connect(home.database_url) as connection:
         until = datetime.now(UTC) + timedelta(minutes=5)
         connection.execute(
-            "INSERT INTO deprovisioned VALUES ('user:user', 'departed-x', %s)", [until]
+            "INSERT INTO deprovisioned VALUES ('user:user', 'erased-x', %s)", [until]
         )
-    assert logged_as() == "departed-x"
+    assert logged_as() == "erased-x"
     assert home.count("subject = 'user:user'") > 0
     assert deleted_pseudonyms(home) == 0
     assert home.count("subject = 'user:user'") == 0  # including the event before the cleanup

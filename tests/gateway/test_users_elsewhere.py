@@ -50,13 +50,13 @@ def test_a_user_whose_account_is_deleted_at_the_provider_is_erased(
     wait_for("the erasure", lambda: home.count("subject = 'user:ivy'") == 0)
 
     receipt = scim_client.get(f"/v1/predictions/{first}", admin).json()
-    assert receipt["caller"].startswith("departed-")
+    assert receipt["caller"].startswith("erased-")
     assert (receipt["feedback"]["subject"], receipt["feedback"]["comment"]) == (
         receipt["caller"],
         None,
     )
     assert refused(scim_client, token) == "the account no longer exists"
-    assert audit_entries(scim_client, admin, "ivy") == [("user.vanish", ":gateway")]
+    assert audit_entries(scim_client, admin, "ivy") == [("user.deprovision", ":gateway")]
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_an_admin_can_erase_a_user_when_too_many_accounts_are_missing(
     assert context(scim_client, "DELETE", "/v1/users/zed", admin).status_code == 404
     wait_for("the erasure of the other one", lambda: not is_known(home, "user:zoe"))
     assert audit_entries(scim_client, admin, "zed") == [("user.delete", "user:admin")]
-    assert audit_entries(scim_client, admin, "zoe") == [("user.vanish", ":gateway")]
+    assert audit_entries(scim_client, admin, "zoe") == [("user.deprovision", ":gateway")]
 
 
 def audit_entries(scim_client: Client, admin: str, user: str) -> list[tuple[str, str]]:

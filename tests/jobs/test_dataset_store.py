@@ -91,7 +91,7 @@ def test_a_table_is_kept_once_and_had_back_by_its_digest(
     client = MlflowClient(tracking_uri=mlflow_url)
     tags = client.get_run(first.run_id).data.tags
     assert tags[Tag.DATASET_LICENCE] == "Apache-2.0"
-    assert tags[Tag.DATASET_PLACE] == "generator"
+    assert tags[Tag.DATASET_SOURCE_KIND] == "generator"
     assert {file.path for file in client.list_artifacts(first.run_id)} == {TABLE_FILE, ENTRY_FILE}
 
 
@@ -111,7 +111,7 @@ def test_a_dataset_that_is_stored_twice_is_unchanged(
 ) -> None:
     first, second = (store("climate-synthetic", settings, tracking) for _ in range(2))
     assert second == {**first, "state": "unchanged"}
-    assert second["place"] == "generator"
+    assert second["sourceKind"] == "generator"
     assert second["synthetic"] is True
 
 
@@ -121,7 +121,7 @@ def test_of_all_datasets_those_that_cannot_be_had_are_named_with_the_reason(
 ) -> None:
     found = {each["dataset"]: each for each in store_all(settings, tracking)["datasets"]}
     assert found.keys() == DATASETS.keys()
-    assert found["digits"]["place"] == "package"
+    assert found["digits"]["sourceKind"] == "package"
     assert found["heart-cleveland-recoded"]["state"] == "unavailable"
     assert (
         "not in the mirror" in found["heart-cleveland-recoded"]["reason"] or settings.data is None

@@ -14,7 +14,7 @@ from sqlalchemy import delete, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from slipway_gateway.identity.subjects import DEPARTED
+from slipway_gateway.identity.subjects import ERASED
 from slipway_gateway.postgresql.database import MAINTENANCE_SECONDS, Database, DatabaseUnavailable
 from slipway_gateway.postgresql.tables import (
     batches,
@@ -58,7 +58,7 @@ async def erase(connection: AsyncConnection, subject: str) -> None:
     """Replace a subject (``user:ada``) by a pseudonym, and delete its comments and grants."""
     values = {
         "subject": subject,
-        "pseudonym": f"{DEPARTED}{secrets.token_hex(8)}",
+        "pseudonym": f"{ERASED}{secrets.token_hex(8)}",
         "until": datetime.now(UTC) + LATE,
     }
     statement = insert(deprovisioned).values(values)

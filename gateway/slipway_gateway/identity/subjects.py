@@ -2,11 +2,11 @@
 
 ``user:ada`` is the user whose token has the ``sub`` ada, ``client:nightly`` the service account
 nightly. Tables, responses, annotations and quotas contain subjects. The subject of a deleted user
-is replaced by a pseudonym without type, ``departed-…``, see erasure.py.
+is replaced by a pseudonym without type, ``erased-…``, see erasure.py.
 """
 
 USER, CLIENT = "user:", "client:"
-DEPARTED = "departed-"
+ERASED = "erased-"
 
 
 def user(name: str) -> str:
@@ -26,4 +26,4 @@ def name_of(subject: str) -> str:
 
 def read(text: str) -> str:
     """Return the subject of an API parameter, in which a name without type is a user."""
-    return text if text.startswith((USER, CLIENT, DEPARTED)) else user(text)
+    return text if text.startswith((USER, CLIENT, ERASED)) else user(text)

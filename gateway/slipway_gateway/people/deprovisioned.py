@@ -88,7 +88,7 @@ class DeprovisionedUsers:
                 entry = {
                     "subject": ACTOR,
                     "request_id": new_id(),
-                    "action": "user.vanish",
+                    "action": "user.deprovision",
                     "thing": f"users/{subjects.name_of(subject)}",
                 }
                 await connection.execute(insert(audit).values(entry))

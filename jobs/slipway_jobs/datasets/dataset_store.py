@@ -49,7 +49,7 @@ def store_table(loaded: Loaded, tracking: Tracking) -> Stored:
         **tags,
         Tag.DATASET_LICENCE: entry.licence,
         Tag.DATASET_SOURCE: entry.source,
-        Tag.DATASET_PLACE: loaded.source_kind,
+        Tag.DATASET_SOURCE_KIND: loaded.source_kind,
     }
     with (
         tracking.run(EXPERIMENT, entry.name, tags_of_table) as run,

@@ -25,7 +25,7 @@ def store(name: str, settings: Settings, tracking: Tracking) -> dict[str, Any]:
         "dataset": name,
         "rows": len(loaded.table),
         "digest": loaded.table.digest,
-        "place": loaded.source_kind,
+        "sourceKind": loaded.source_kind,
         "synthetic": loaded.entry.synthetic,
         "licence": loaded.entry.licence,
         "runId": stored.run_id,

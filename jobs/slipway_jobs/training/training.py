@@ -214,7 +214,7 @@ def _dataset_tags(loaded: Loaded) -> dict[str, str]:
         Tag.DATASET_DIGEST: loaded.table.digest,
         Tag.DATASET_LICENCE: loaded.entry.licence,
         Tag.DATASET_SOURCE: loaded.entry.source,
-        Tag.DATASET_PLACE: loaded.source_kind,
+        Tag.DATASET_SOURCE_KIND: loaded.source_kind,
     }
 
 
@@ -259,7 +259,7 @@ def _store(
         },
         "gitRevision": settings.revision,
         "image": settings.image,
-        "place": tags[Tag.DATASET_PLACE],
+        "sourceKind": tags[Tag.DATASET_SOURCE_KIND],
         "split": {"rule": split.rule, "training": _part(split.train), "heldOut": _part(split.test)},
     }
     files = {
