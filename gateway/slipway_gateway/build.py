@@ -178,8 +178,7 @@ def infrastructure(settings: Settings, cluster: Cluster) -> Infrastructure:
     queue = Queue(url, statement_seconds=seconds)
     keep = timedelta(seconds=settings.task_keep_seconds)
     upstream = Upstream(
-        timeout=settings.upstream_timeout_seconds,
-        connect_timeout=settings.upstream_connect_seconds,
+        timeout=settings.upstream_timeout_seconds, connect_timeout=settings.upstream_connect_seconds
     )
     return Infrastructure(
         settings=settings,
@@ -319,14 +318,7 @@ def access(base: Infrastructure) -> Access:
         lambda: len(grants.unreadable),
     )
     ledger = Ledger(base.database)
-    return Access(
-        keys=keys,
-        accounts=_accounts(base, keys),
-        grants=grants,
-        rates=Rates(),
-        ledger=ledger,
-        quotas=Quotas(ledger),
-    )
+    return Access(keys, _accounts(base, keys), grants, Rates(), ledger, Quotas(ledger))
 
 
 def _accounts(base: Infrastructure, keys: IssuerKeys) -> "Accounts | None":
@@ -352,12 +344,7 @@ def data_routes(
 ) -> list[Router]:
     """Build the routes of the data plane in FastAPI: predictions from rows, and receipts."""
     receipts = Receipts(
-        data.metadata_cache,
-        events.log,
-        events.shipper,
-        events.images,
-        access.grants,
-        base.metrics,
+        data.metadata_cache, events.log, events.shipper, events.images, access.grants, base.metrics
     )
     return [data.rows.router(), receipts.router()]
 
@@ -425,8 +412,8 @@ def job_routes(
         ),
     )
     return [
-        Trainings(data.routes, submissions, LogReaders(), audit).router(),
-        Promotions(data.routes, submissions, settings.promotion_template, audit).router(),
+        Trainings(data.routes, submissions, audit, LogReaders()).router(),
+        Promotions(data.routes, submissions, audit, settings.promotion_template).router(),
         batches.router(),
     ]
 

@@ -40,14 +40,10 @@ class Router(APIRouter):
         super().__init__(**options)
 
     def add(
-        self,
-        method: str,
-        path: str,
-        handler: Callable[..., Any],
-        permission: Permission,
-        **options: Any,
+        self, route: str, handler: Callable[..., Any], permission: Permission, **options: Any
     ) -> None:
-        """Add a route with its permission; ``options`` are those of FastAPI."""
+        """Add a route such as ``GET /{job}`` with its permission; the options are FastAPI's."""
+        method, _, path = route.partition(" ")
         self.rules.append(permission.at(method, self.prefix + path))
         super().add_api_route(path, handler, methods=[method], **options)
 

@@ -132,28 +132,24 @@ class Administration:
         read = Permission("administer", ADMINS)
         write = Permission("administer", ADMINS, confirmed=True)
         policies = Router(prefix="/v1/policies", responses=PROBLEMS, tags=["policies"])
-        policies.add("GET", "", self.list_policies, read, summary="List policies")
+        policies.add("GET", self.list_policies, read, summary="List policies")
+        policies.add("POST", self.create_policy, write, status_code=201, summary="Create a policy")
+        policies.add("GET /{policy}", self.get_policy, read, summary="Return a policy")
+        policies.add("PUT /{policy}", self.replace_policy, write, summary="Replace a policy")
         policies.add(
-            "POST", "", self.create_policy, write, status_code=201, summary="Create a policy"
-        )
-        policies.add("GET", "/{policy}", self.get_policy, read, summary="Return a policy")
-        policies.add("PUT", "/{policy}", self.replace_policy, write, summary="Replace a policy")
-        policies.add(
-            "DELETE",
-            "/{policy}",
+            "DELETE /{policy}",
             self.delete_policy,
             write,
             status_code=204,
             summary="Delete a policy without grants",
         )
         grants = Router(prefix="/v1/grants", responses=PROBLEMS, tags=["grants"])
-        grants.add("GET", "", self.list_grants, read, summary="List grants")
-        grants.add("POST", "", self.create_grant, write, status_code=201, summary="Create a grant")
-        grants.add("GET", "/{grant_id}", self.get_grant, read, summary="Return a grant")
-        grants.add("PUT", "/{grant_id}", self.replace_grant, write, summary="Replace a grant")
+        grants.add("GET", self.list_grants, read, summary="List grants")
+        grants.add("POST", self.create_grant, write, status_code=201, summary="Create a grant")
+        grants.add("GET /{grant_id}", self.get_grant, read, summary="Return a grant")
+        grants.add("PUT /{grant_id}", self.replace_grant, write, summary="Replace a grant")
         grants.add(
-            "DELETE",
-            "/{grant_id}",
+            "DELETE /{grant_id}",
             self.delete_grant,
             write,
             status_code=204,
@@ -162,7 +158,6 @@ class Administration:
         audit = Router(prefix="/v1/audit", responses=PROBLEMS, tags=["audit"])
         audit.add(
             "GET",
-            "",
             self.list_audit_entries,
             Permission("audit", ADMINS),
             summary="List audit entries",

@@ -133,33 +133,29 @@ class Batches:
         router = Router(prefix="/v1", responses=PROBLEMS, tags=["batches"])
         batch = Permission("batch", ALL)
         router.add(
-            "POST",
-            "/models/{model}/batches",
+            "POST /models/{model}/batches",
             self.create_batch,
             Permission("batch", ALL, Spending.TRAINING),
             status_code=202,
             summary="Create a batch prediction from a file of rows",
             openapi_extra=BODY,
         )
-        router.add("GET", "/batches", self.list_batches, batch, summary="List your batches")
+        router.add("GET /batches", self.list_batches, batch, summary="List your batches")
         router.add(
-            "GET",
-            "/batches/{batch_id}",
+            "GET /batches/{batch_id}",
             self.get_batch,
             batch,
             summary="Return a batch and its progress",
         )
         router.add(
-            "GET",
-            "/batches/{batch_id}/result",
+            "GET /batches/{batch_id}/result",
             self.get_batch_result,
             batch,
             summary="Return the result of a batch as Parquet or CSV",
             response_class=StreamingResponse,
         )
         router.add(
-            "DELETE",
-            "/batches/{batch_id}",
+            "DELETE /batches/{batch_id}",
             self.delete_batch,
             batch,
             status_code=204,

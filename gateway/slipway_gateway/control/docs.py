@@ -88,9 +88,9 @@ class Docs:
     def router(self) -> Router:
         router = Router(prefix="/v1", include_in_schema=False)
         permission = Permission("openapi", PUBLIC)
-        router.add("GET", "/docs", self.page, permission)
-        router.add("GET", "/docs/login", self.login, permission)
-        router.add("GET", "/docs/{asset}", self.asset, permission)
+        router.add("GET /docs", self.page, permission)
+        router.add("GET /docs/login", self.login, permission)
+        router.add("GET /docs/{asset}", self.asset, permission)
         return router
 
     async def page(self) -> Response:

@@ -75,15 +75,13 @@ class Labels:
         router = Router(prefix="/v1", responses=PROBLEMS, tags=["labels"])
         labels = Permission("labels", SCIENTIFIC)
         router.add(
-            "GET",
-            "/models/{model}/accuracy",
+            "GET /models/{model}/accuracy",
             self.get_accuracy,
             labels,
             summary="Return the accuracy by version",
         )
         router.add(
-            "GET",
-            "/models/{model}/feedback.parquet",
+            "GET /models/{model}/feedback.parquet",
             self.export_feedback,
             labels,
             summary="Return labelled predictions as Parquet",

@@ -73,8 +73,7 @@ class Models:
     def router(self) -> Router:
         router = Router(prefix="/v1", responses=PROBLEMS)
         router.add(
-            "GET",
-            "/me",
+            "GET /me",
             self.get_me,
             Permission("me", SIGNED_IN),
             tags=["account"],
@@ -82,24 +81,21 @@ class Models:
         )
         describe = Permission("describe", ALL)
         router.add(
-            "GET",
-            "/models",
+            "GET /models",
             self.list_models,
             describe,
             tags=["models"],
             summary="List the models granted to you",
         )
         router.add(
-            "GET",
-            "/models/{model}",
+            "GET /models/{model}",
             self.get_model,
             describe,
             tags=["models"],
             summary="Return a model and its signature",
         )
         router.add(
-            "GET",
-            "/models/{model}/card",
+            "GET /models/{model}/card",
             self.get_model_card,
             describe,
             tags=["models"],

@@ -55,7 +55,7 @@ class ApiDocument:
     def router(self) -> Router:
         router = Router(prefix="/v1", include_in_schema=False)
         permission = Permission("openapi", PUBLIC, optional_authentication=True)
-        router.add("GET", "/openapi.json", self.document, permission)
+        router.add("GET /openapi.json", self.document, permission)
         return router
 
     async def document(self, request: Request) -> Response:

@@ -1,30 +1,16 @@
 """Promotions under ``/v1``: Jobs that evaluate a version at the gate and move a Model's alias."""
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Literal, Self
 
-from fastapi import Response
 from pydantic import ConfigDict, Field, model_validator
 from slipway_cluster.interface import Manifest
 
 from slipway_gateway.access.audit import Audit
-from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
-from slipway_gateway.access.rules import SCIENTIFIC, Permission, Spending
-from slipway_gateway.control.modeljobs import ModelJobs
+from slipway_gateway.control.job_routes import JobOrder, JobRoutes, ModelJob
 from slipway_gateway.http.schema import RequestSchema, Schema
 from slipway_gateway.inference.routing import Routes
-from slipway_gateway.jobs.submission import (
-    IdempotencyKey,
-    JobState,
-    Submissions,
-    asked_for,
-    created,
-    finished,
-    reason,
-    state,
-    submitted_by,
-)
+from slipway_gateway.jobs.submission import JobState, Submissions, asked_for
 
 
 class PromotionRequest(RequestSchema):
@@ -82,19 +68,14 @@ class PromotionRequest(RequestSchema):
         yield from [f"--direction={self.direction}"] if self.direction else []
 
 
-class Promotion(Schema):
+class Promotion(ModelJob):
     """A promotion Job, available until the cluster deletes it."""
 
     promotion_id: str = Field(description="name of the Job")
-    model: str
     state: JobState = Field(
         description="state of the Job; the result of the gate is in `result.state`"
     )
     request: PromotionRequest
-    submitted_by: str = Field(description="caller that submitted the Job: `user:ada`")
-    created: datetime
-    finished: datetime | None
-    reason: str | None = Field(description="reason of a failure, from the Job's status")
     result: dict[str, Any] | None = Field(
         description=(
             "output of the Job; `state` is promoted, unchanged, passed (a dry run), refused "
@@ -109,66 +90,37 @@ class PromotionList(Schema):
     promotions: list[Promotion]
 
 
-class Promotions:
+class Promotions(JobRoutes[PromotionRequest]):
     """The promotion routes; ``template`` names the suspended CronJob with the Job template."""
 
+    purpose = "promotion"
+    permission = "promote"
+    request = PromotionRequest
+    answer = Promotion
+    listing = PromotionList
+    list_summary = "List promotions"
+
     def __init__(
-        self, routes: Routes, submissions: Submissions, template: str, audit: Audit
+        self, routes: Routes, submissions: Submissions, audit: Audit, template: str
     ) -> None:
-        self._routes = routes
-        self._jobs = ModelJobs("promotion", routes, submissions, audit)
-        self._submissions = submissions
+        super().__init__(routes, submissions, audit)
         self._template = template
 
-    def router(self) -> Router:
-        router = Router(
-            prefix="/v1/models/{model}/promotions", responses=PROBLEMS, tags=["promotions"]
-        )
-        promote = Permission("promote", SCIENTIFIC)
-        router.add(
-            "POST",
-            "",
-            self.create_promotion,
-            Permission("promote", SCIENTIFIC, Spending.TRAINING),
-            status_code=202,
-            summary="Create a promotion",
-        )
-        router.add("GET", "", self.list_promotions, promote, summary="List promotions")
-        router.add("GET", "/{job}", self.get_promotion, promote, summary="Return a promotion")
-        return router
-
-    async def create_promotion(
-        self,
-        model: str,
-        body: PromotionRequest,
-        context: CurrentContext,
-        response: Response,
-        key: IdempotencyKey = None,
-    ) -> Promotion:
-        spec = self._routes.get(model).model.spec
+    async def order(self, model: str, body: PromotionRequest) -> JobOrder:
+        spec = self.routes.get(model).model.spec
         args = list(body.arguments(spec.registered_model, spec.alias))
         content = body.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        job = await self._jobs.begin(model, self._template, args, content, context, key, response)
-        return await self._described(model, job)
+        return JobOrder(self._template, args, content)
 
-    async def list_promotions(self, model: str) -> PromotionList:
-        return PromotionList(
-            promotions=[await self._described(model, job) for job in await self._jobs.all(model)]
-        )
+    async def listed(self, model: str, found: list[Manifest]) -> PromotionList:
+        results = [await self.submissions.result(job) for job in found]
+        promotions = [self.described(model, *each) for each in zip(found, results, strict=True)]
+        return PromotionList(promotions=promotions)
 
-    async def get_promotion(self, model: str, job: str) -> Promotion:
-        return await self._described(model, await self._jobs.find(model, job))
-
-    async def _described(self, model: str, job: Manifest) -> Promotion:
+    def described(self, model: str, job: Manifest, result: dict[str, Any] | None) -> Promotion:
+        # A gateway of a later release may have added fields.
+        request = PromotionRequest.model_validate(asked_for(job), extra="ignore")
+        name = job["metadata"]["name"]
         return Promotion(
-            promotion_id=job["metadata"]["name"],
-            model=model,
-            state=state(job),
-            # A gateway of a later release may have added fields.
-            request=PromotionRequest.model_validate(asked_for(job), extra="ignore"),
-            submitted_by=submitted_by(job),
-            created=created(job),
-            finished=finished(job),
-            reason=reason(job),
-            result=await self._submissions.result(job),
+            promotion_id=name, request=request, result=result, **self.fields(model, job)
         )

@@ -55,20 +55,18 @@ class Tasks:
     def router(self) -> Router:
         router = Router(prefix="/v1/tasks", responses=PROBLEMS, tags=["tasks"])
         own = Permission("tasks", ALL)
-        router.add("GET", "", self.list_tasks, own, summary="List tasks")
-        router.add("GET", "/{task_id}", self.get_task, own, summary="Return a task with its result")
+        router.add("GET", self.list_tasks, own, summary="List tasks")
+        router.add("GET /{task_id}", self.get_task, own, summary="Return a task with its result")
         router.add(
-            "GET",
-            "/{task_id}/result",
+            "GET /{task_id}/result",
             self.get_task_result,
             own,
             summary="Return the response of a task",
             response_class=Response,
         )
-        router.add("DELETE", "/{task_id}", self.cancel_task, own, summary="Cancel a task")
+        router.add("DELETE /{task_id}", self.cancel_task, own, summary="Cancel a task")
         router.add(
-            "POST",
-            "/{task_id}/replay",
+            "POST /{task_id}/replay",
             self.replay_task,
             Permission("replay", ADMINS),
             status_code=202,

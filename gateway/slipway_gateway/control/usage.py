@@ -45,8 +45,7 @@ class Usage:
     def router(self) -> Router:
         router = Router(prefix="/v1", responses=PROBLEMS, tags=["usage"])
         router.add(
-            "GET",
-            "/usage",
+            "GET /usage",
             self.get_usage,
             Permission("usage", ALL),
             summary="Return your usage by day and policy",

@@ -80,16 +80,14 @@ class Webhooks:
         own = Permission("tasks", ALL)
         router.add(
             "POST",
-            "",
             self.create_webhook,
             own,
             status_code=201,
             summary="Create a webhook for the end of your tasks",
         )
-        router.add("GET", "", self.list_webhooks, own, summary="List your webhooks")
+        router.add("GET", self.list_webhooks, own, summary="List your webhooks")
         router.add(
-            "DELETE",
-            "/{webhook_id}",
+            "DELETE /{webhook_id}",
             self.delete_webhook,
             own,
             status_code=204,
@@ -104,9 +102,7 @@ class Webhooks:
             webhook_id, context.caller.subject, url=body.url, host=destination.host, secret=secret
         )
         return NewWebhook(
-            webhook_id=webhook_id,
-            url=body.url,
-            secret="whsec_" + base64.b64encode(secret).decode(),
+            webhook_id=webhook_id, url=body.url, secret="whsec_" + base64.b64encode(secret).decode()
         )
 
     async def list_webhooks(self, context: CurrentContext) -> WebhookList:

@@ -42,9 +42,9 @@ class Health:
 
     def router(self) -> Router:
         router = Router(tags=["health"])
-        router.add("GET", "/livez", self.live, PROBE, summary="Return 200 while the process runs")
+        router.add("GET /livez", self.live, PROBE, summary="Return 200 while the process runs")
         router.add(
-            "GET", "/readyz", self.ready, PROBE, summary="Return 200 when the gateway can serve"
+            "GET /readyz", self.ready, PROBE, summary="Return 200 when the gateway can serve"
         )
         return router
 

@@ -68,21 +68,19 @@ class Receipts:
             prefix="/v1/predictions/{request_id}", responses=PROBLEMS, tags=["predictions"]
         )
         read = Permission("receipt", ALL)
-        router.add("GET", "", self.get_receipt, read, summary="Return the receipt of a prediction")
+        router.add("GET", self.get_receipt, read, summary="Return the receipt of a prediction")
         router.add(
-            "POST",
-            "/feedback",
+            "POST /feedback",
             self.create_feedback,
             Permission("feedback", ALL, Spending.FEEDBACK),
             status_code=201,
             summary="Add feedback on a prediction",
         )
         router.add(
-            "GET", "/feedback", self.list_feedback, read, summary="List feedback on a prediction"
+            "GET /feedback", self.list_feedback, read, summary="List feedback on a prediction"
         )
         router.add(
-            "GET",
-            "/images/{number}",
+            "GET /images/{number}",
             self.get_image,
             read,
             summary="Return an input image of a prediction",

@@ -14,13 +14,7 @@ from slipway_contract.v2 import InferenceResponse
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.route import PROBLEMS, CurrentContext, Router
 from slipway_gateway.access.rules import PREDICT
-from slipway_gateway.errors import (
-    Refused,
-    StorageFull,
-    StorageSpent,
-    Unavailable,
-    UpstreamAborted,
-)
+from slipway_gateway.errors import Refused, StorageFull, StorageSpent, Unavailable, UpstreamAborted
 from slipway_gateway.eventlog.images import ImageStore
 from slipway_gateway.http.body import Body
 from slipway_gateway.http.text import dumps
@@ -88,8 +82,7 @@ class RowPredictions:
     def router(self) -> Router:
         router = Router(prefix="/v1", responses=PROBLEMS, tags=["predictions"])
         router.add(
-            "POST",
-            "/models/{model}/predictions",
+            "POST /models/{model}/predictions",
             self.predict,
             PREDICT,
             summary="Predict from named features, images or the keys of stored features",

@@ -7,15 +7,7 @@ from pydantic import ValidationError
 from slipway_contract.registry import CARD
 from slipway_contract.v2 import ServerMetadata
 
-from slipway_gateway.access.rules import (
-    ALL,
-    PREDICT,
-    PROBE,
-    PUBLIC,
-    Permission,
-    Rule,
-    Spending,
-)
+from slipway_gateway.access.rules import ALL, PREDICT, PROBE, PUBLIC, Permission, Rule, Spending
 from slipway_gateway.errors import JSON, Headers, Unavailable, UpstreamAborted
 from slipway_gateway.http.body import Body, check_headers
 from slipway_gateway.http.coding import unpacked

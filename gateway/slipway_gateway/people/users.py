@@ -78,30 +78,27 @@ class Users:
         read = Permission("manage-users", ADMINS)
         write = Permission("manage-users", ADMINS, confirmed=True)
         users = Router(prefix="/v1/users", responses=PROBLEMS, tags=["users"])
-        users.add("GET", "", self.list_users, read, summary="List users")
-        users.add("GET", "/{user}", self.get_user, read, summary="Return a user")
-        users.add("PATCH", "/{user}", self.update_user, write, summary="Disable or enable a user")
+        users.add("GET", self.list_users, read, summary="List users")
+        users.add("GET /{user}", self.get_user, read, summary="Return a user")
+        users.add("PATCH /{user}", self.update_user, write, summary="Disable or enable a user")
         users.add(
-            "DELETE",
-            "/{user}",
+            "DELETE /{user}",
             self.delete_user,
             write,
             status_code=204,
             summary="Delete a user and erase the name from the log",
         )
         groups = Router(prefix="/v1/groups", responses=PROBLEMS, tags=["groups"])
-        groups.add("GET", "", self.list_groups, read, summary="List groups")
+        groups.add("GET", self.list_groups, read, summary="List groups")
         groups.add(
-            "PUT",
-            "/{group}/members/{user}",
+            "PUT /{group}/members/{user}",
             self.add_member,
             write,
             status_code=204,
             summary="Add a user to a group",
         )
         groups.add(
-            "DELETE",
-            "/{group}/members/{user}",
+            "DELETE /{group}/members/{user}",
             self.remove_member,
             write,
             status_code=204,
@@ -110,7 +107,6 @@ class Users:
         account = Router(prefix="/v1/me", responses=PROBLEMS, tags=["account"])
         account.add(
             "DELETE",
-            "",
             self.delete_me,
             Permission("leave", SIGNED_IN),
             status_code=204,
