@@ -69,11 +69,32 @@ class Datatype(StrEnum):
         """Smallest and largest finite value that fits; None for BOOL and BYTES."""
         return _BOUNDS.get(self)
 
+    @property
+    def dtype(self) -> str:
+        """NumPy's name of the type, little-endian as in binary tensors; texts are objects."""
+        return _DTYPES[self]
+
+    @property
+    def onnx(self) -> str:
+        """Name of the element type in ONNX: ``TensorProto.DataType`` of onnx.proto."""
+        return _ONNX.get(self, self.value)
+
 
 _SIZES: dict[Datatype, int] = {
     d: 1 if d is Datatype.BOOL else int("".join(filter(str.isdigit, d))) // 8
     for d in Datatype
     if d is not Datatype.BYTES
+}
+_DTYPES: dict[Datatype, str] = {
+    Datatype.BOOL: "?",
+    Datatype.BYTES: "O",
+    **{d: f"<{d[0].lower()}{d.size}" for d in Datatype if d.is_integer or d.is_float},
+}
+_ONNX: dict[Datatype, str] = {
+    Datatype.FP16: "FLOAT16",
+    Datatype.FP32: "FLOAT",
+    Datatype.FP64: "DOUBLE",
+    Datatype.BYTES: "STRING",
 }
 _BOUNDS: dict[Datatype, tuple[float, float]] = {
     # IEEE 754: the largest finite half, single and double precision numbers.

@@ -11,24 +11,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
 
 from slipway_serving.errors import Refused
 from slipway_serving.predictor import Array
-
-# ONNX names of element types: onnx.proto, TensorProto.DataType, as ONNX Runtime writes them.
-_TYPES: dict[Datatype, str] = {
-    Datatype.BOOL: "tensor(bool)",
-    Datatype.FP16: "tensor(float16)",
-    Datatype.FP32: "tensor(float)",
-    Datatype.FP64: "tensor(double)",
-    Datatype.BYTES: "tensor(string)",
-    **{
-        datatype: f"tensor({datatype.value.lower()})"
-        for datatype in Datatype
-        if datatype.is_integer
-    },
-}
 
 
 class OnnxGraph:
@@ -86,7 +71,7 @@ def _matched(
                 f"{', '.join(nodes) or 'none'}"
             )
         node = nodes[column.name]
-        if node.type != _TYPES[column.datatype]:
+        if node.type != f"tensor({column.datatype.onnx.lower()})":
             raise Refused(
                 f"{file}: {kind} {column.name!r} is {node.type}; the signature has "
                 f"{column.datatype}"

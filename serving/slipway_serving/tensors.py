@@ -1,7 +1,6 @@
 """Conversions between MLServer's tensors, the contract's tensors and numpy arrays."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from mlserver.types import InferenceRequest, RequestInput, RequestOutput, ResponseOutput, TensorData
@@ -11,22 +10,6 @@ from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype, Tensor, flatten
 
 from slipway_serving.predictor import Array
-
-DTYPES: dict[Datatype, np.dtype[Any]] = {
-    Datatype.BOOL: np.dtype(np.bool_),
-    Datatype.UINT8: np.dtype(np.uint8),
-    Datatype.UINT16: np.dtype(np.uint16),
-    Datatype.UINT32: np.dtype(np.uint32),
-    Datatype.UINT64: np.dtype(np.uint64),
-    Datatype.INT8: np.dtype(np.int8),
-    Datatype.INT16: np.dtype(np.int16),
-    Datatype.INT32: np.dtype(np.int32),
-    Datatype.INT64: np.dtype(np.int64),
-    Datatype.FP16: np.dtype(np.float16),
-    Datatype.FP32: np.dtype(np.float32),
-    Datatype.FP64: np.dtype(np.float64),
-    Datatype.BYTES: np.dtype(np.object_),
-}
 
 
 def mlserver_request(request: v2.InferenceRequest) -> InferenceRequest:
@@ -79,7 +62,7 @@ def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
 
 def to_array(tensor: Tensor, column: Column) -> Array:
     """Convert a validated tensor to an array [rows, *column.shape]; null becomes NaN."""
-    return np.array(tensor.data, dtype=DTYPES[column.datatype]).reshape(-1, *column.shape)
+    return np.array(tensor.data, dtype=column.datatype.dtype).reshape(-1, *column.shape)
 
 
 def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
@@ -93,7 +76,7 @@ def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:
             column.name,
             f"has the shape {list(array.shape)} for {rows} rows; {list(shape)} is expected",
         )
-    array = array.reshape(shape).astype(DTYPES[column.datatype], copy=False)
+    array = array.reshape(shape).astype(column.datatype.dtype, copy=False)
     return ResponseOutput(
         name=column.name,
         shape=list(array.shape),

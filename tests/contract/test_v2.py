@@ -4,6 +4,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +109,18 @@ def test_a_number_outside_its_datatype_is_rejected(datatype: Datatype) -> None:
     for value in (low - 1 - abs(low), high + 1 + high):
         with pytest.raises(InvalidInput, match=r"^x: "):
             check_values("x", datatype, [value])
+
+
+@pytest.mark.parametrize("datatype", Datatype)
+def test_the_types_of_numpy_and_onnx_have_the_size_of_the_datatype(datatype: Datatype) -> None:
+    dtype = np.dtype(datatype.dtype)
+    assert onnx.helper.np_dtype_to_tensor_dtype(dtype) == onnx.TensorProto.DataType.Value(
+        datatype.onnx
+    )
+    assert datatype is Datatype.BYTES or (dtype.itemsize, dtype.byteorder in "<=|") == (
+        datatype.size,
+        True,
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from slipway_contract.errors import InvalidInput, MalformedRequest, TooManyValues
 from slipway_contract.v2 import Datatype
 from slipway_gateway.errors import TooLarge
-from slipway_gateway.inference.binary import DTYPES, Wanted, read_request, write_answer
+from slipway_gateway.inference.binary import Wanted, read_request, write_answer
 
 from tests.gateway.environment import Client
 from tests.gateway.predictor import ROW
@@ -156,16 +156,16 @@ def test_an_error_of_the_predictor_remains_json(client: Client) -> None:
 
 
 def extremes(datatype: Datatype) -> list[Any]:
-    kind = DTYPES[datatype]
+    kind = datatype.dtype
     if datatype is Datatype.BOOL:
         return [False, True]
     limits = np.finfo(kind) if datatype.is_float else np.iinfo(kind)
     return [limits.min, limits.max]
 
 
-@pytest.mark.parametrize("datatype", DTYPES)
+@pytest.mark.parametrize("datatype", [each for each in Datatype if each.size])
 def test_every_datatype_survives_a_round_trip(datatype: Datatype) -> None:
-    raw = np.array(extremes(datatype), DTYPES[datatype]).tobytes()
+    raw = np.array(extremes(datatype), datatype.dtype).tobytes()
     text, _ = read_request(*one(datatype, raw), LIMIT)
     (tensor,) = orjson.loads(text)["inputs"]
     assert written({key: tensor[key] for key in ("name", "shape", "datatype", "data")}) == raw

@@ -12,7 +12,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_serving.errors import Refused
 from slipway_serving.onnx_graph import OnnxGraph
-from slipway_serving.tensors import DTYPES, to_output
+from slipway_serving.tensors import to_output
 
 Node = tuple[str, int, Sequence[int | str | None]]
 
@@ -87,7 +87,7 @@ def test_a_scalar_column_is_reshaped_to_the_rank_of_the_graph(
 
 @pytest.mark.parametrize("datatype", list(Datatype))
 def test_every_datatype_of_the_protocol_is_supported(tmp_path: Path, datatype: Datatype) -> None:
-    element = helper.np_dtype_to_tensor_dtype(DTYPES[datatype])
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(datatype.dtype))
     signature = Signature(
         inputs=(Column(name="x", datatype=datatype),),
         outputs=(Column(name="y", datatype=datatype),),
@@ -102,7 +102,7 @@ def test_every_datatype_of_the_protocol_is_supported(tmp_path: Path, datatype: D
         if datatype is Datatype.BOOL
         else [1, 2]
     )
-    given = loaded.run({"x": np.array(values, DTYPES[datatype])}, ["y"])
+    given = loaded.run({"x": np.array(values, np.dtype(datatype.dtype))}, ["y"])
     assert given["y"].tolist() == values
 
 

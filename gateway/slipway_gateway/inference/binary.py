@@ -35,16 +35,6 @@ CONTENT_TYPE = b"application/octet-stream"
 ASKED = b'"binary_data'
 """A substring of every JSON request for binary outputs."""
 
-DTYPES: Mapping[Datatype, str] = {
-    Datatype.BOOL: "?",
-    **{each: f"<{each[0].lower()}{each.size}" for each in Datatype if each.is_integer},
-    **{each: f"<f{each.size}" for each in Datatype if each.is_float},
-}
-"""The numpy dtype of each V2 datatype.
-
-numpy takes 15 MiB; it is imported with the first binary tensor, so that other gateways save them.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -175,7 +165,7 @@ def _values(tensor: _Input, piece: bytes) -> Any:
         )
     if tensor.datatype is Datatype.BOOL:
         return np.frombuffer(piece, np.uint8) != 0
-    values = np.frombuffer(piece, DTYPES[tensor.datatype])
+    values = np.frombuffer(piece, tensor.datatype.dtype)
     if tensor.datatype.is_float and np.isinf(values).any():
         raise InvalidInput(tensor.name, "infinity is not accepted")
     return values
@@ -228,6 +218,6 @@ def _raw(tensor: Tensor) -> bytes:
     if tensor.datatype is not Datatype.BYTES:
         import numpy as np
 
-        return np.array(tensor.data, DTYPES[tensor.datatype]).tobytes()  # null becomes NaN
+        return np.array(tensor.data, tensor.datatype.dtype).tobytes()  # null becomes NaN
     values = [value.encode() for value in tensor.data]
     return b"".join(len(value).to_bytes(4, "little") + value for value in values)

@@ -24,14 +24,11 @@ from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_ARROW = {
-    Datatype.BOOL: pa.bool_(), Datatype.BYTES: pa.string(),
-    Datatype.INT8: pa.int8(), Datatype.INT16: pa.int16(), Datatype.INT32: pa.int32(),
-    Datatype.INT64: pa.int64(),
-    Datatype.UINT8: pa.uint8(), Datatype.UINT16: pa.uint16(), Datatype.UINT32: pa.uint32(),
-    Datatype.UINT64: pa.uint64(),
-    Datatype.FP16: pa.float32(), Datatype.FP32: pa.float32(), Datatype.FP64: pa.float64(),
-}  # fmt: skip
+_ARROW: dict[Datatype, pa.DataType] = {
+    **{each: pa.from_numpy_dtype(each.dtype) for each in Datatype if each is not Datatype.BYTES},
+    Datatype.BYTES: pa.string(),
+    Datatype.FP16: pa.float32(),
+}
 
 
 OTHER_BYTES = 2**29

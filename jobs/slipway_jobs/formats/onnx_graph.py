@@ -23,14 +23,7 @@ from slipway_jobs.formats.onnx_export import register_own_converters
 
 Graph = ModelProto
 
-_TYPES: dict[Datatype, int] = {
-    Datatype.BOOL: TensorProto.BOOL,
-    Datatype.FP16: TensorProto.FLOAT16,
-    Datatype.FP32: TensorProto.FLOAT,
-    Datatype.FP64: TensorProto.DOUBLE,
-    Datatype.BYTES: TensorProto.STRING,
-    **{each: TensorProto.DataType.Value(each.value) for each in Datatype if each.is_integer},
-}
+_TYPES: dict[Datatype, int] = {each: TensorProto.DataType.Value(each.onnx) for each in Datatype}
 _DATATYPES = {number: datatype for datatype, number in _TYPES.items()}
 _ROWS = "rows"
 """The free first dimension of every input and output."""

@@ -27,7 +27,6 @@ from slipway_jobs.imports.rows import (
     Arrays,
     as_output,
     check_outputs,
-    dtype_of,
     generate_rows,
     of_file,
     of_request,
@@ -362,7 +361,7 @@ def _typed(column: Column, array: NDArray[Any]) -> NDArray[Any]:
             f"output {column.name!r} is {array.reshape(-1).tolist()[0]!r}; the signature "
             f"has {column.datatype}"
         )
-    given = array.astype(dtype_of(column.datatype))
+    given = array.astype(column.datatype.dtype)
     if not column.datatype.is_float and (wrong := array[given != array]).size:
         raise Refused(
             f"output {column.name!r} is {wrong.tolist()[0]!r}; the signature has {column.datatype}"

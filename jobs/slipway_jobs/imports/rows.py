@@ -18,13 +18,6 @@ from slipway_jobs.errors import CorruptTable, Refused
 Arrays = dict[str, NDArray[Any]]
 
 
-def dtype_of(datatype: Datatype) -> np.dtype[Any]:
-    """Return the numpy type with the datatype's values; texts are objects."""
-    if datatype is Datatype.BYTES:
-        return np.dtype(np.object_)
-    return np.dtype(datatype.value.lower().replace("fp", "float"))
-
-
 def of_request(body: bytes, signature: Signature) -> Arrays:
     """Return the rows of a V2 request. Raises Refused."""
     try:
@@ -114,7 +107,7 @@ def _array(column: Column, values: Any) -> NDArray[Any]:
         raise ValueError(
             f"{column.name} has numbers that are not integers; {column.datatype} is expected"
         )
-    return np.asarray(values, dtype_of(column.datatype)).reshape(-1, *column.shape)
+    return np.asarray(values, column.datatype.dtype).reshape(-1, *column.shape)
 
 
 def generate_rows(signature: Signature, rows: int, seed: int = 0) -> Arrays:
@@ -145,9 +138,9 @@ def _generate_column(column: Column, rows: int, random: np.random.Generator) -> 
     if column.datatype is Datatype.BOOL:
         return values > 0
     if column.datatype.is_integer:
-        bounds = np.iinfo(dtype_of(column.datatype))
+        bounds = np.iinfo(column.datatype.dtype)
         values = np.clip(np.trunc(values), max(bounds.min, -(2**31)), min(bounds.max, 2**31))
-    return values.astype(dtype_of(column.datatype))
+    return values.astype(column.datatype.dtype)
 
 
 def _plainest(column: Column) -> float:

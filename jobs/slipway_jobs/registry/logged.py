@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from slipway_jobs.formats.onnx_graph import Graph
     from slipway_jobs.formats.served import Exported
 
-_DTYPES: dict[Datatype, np.dtype[Any]] = {
-    Datatype.FP32: np.dtype(np.float32),
-    Datatype.INT64: np.dtype(np.int64),
-    Datatype.BYTES: np.dtype(np.str_),
-}
-
 
 def save(exported: "Exported", folder: Path, signature: Signature, run: Run, model_id: str) -> None:
     """Write the model file and MLflow's own files into the folder."""
@@ -93,7 +87,12 @@ def _signature(signature: Signature) -> ModelSignature:
 def _schema(columns: tuple[Column, ...], scalar: tuple[int, ...]) -> Schema:
     return Schema(
         [
-            TensorSpec(_DTYPES[column.datatype], (-1, *(column.shape or scalar)), column.name)
+            TensorSpec(_dtype(column), (-1, *(column.shape or scalar)), column.name)
             for column in columns
         ]
     )
+
+
+def _dtype(column: Column) -> np.dtype[Any]:
+    """Return the type of a column for MLflow, whose texts are no objects."""
+    return np.dtype("U" if column.datatype is Datatype.BYTES else column.datatype.dtype)

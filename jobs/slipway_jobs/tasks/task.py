@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway_contract.docstring import one_line
 from slipway_contract.signature import Signature
-from slipway_contract.v2 import Datatype, element_count
+from slipway_contract.v2 import element_count
 
 from slipway_jobs.data.dataset import Features, Labels, Table
 from slipway_jobs.errors import WrongParameter
@@ -28,14 +28,6 @@ TASKS: Mapping[str, str] = {
     "sentiment": "slipway_jobs.models.sentiment",
 }
 """The module that declares ``TASK``, by the name of the model."""
-
-
-_DTYPES: Mapping[Datatype, Any] = {
-    Datatype.FP32: np.float32,
-    Datatype.INT64: np.int64,
-    Datatype.BYTES: np.object_,
-}
-"""Datatypes of the inputs of models that are trained here."""
 
 
 class Estimator(Protocol):
@@ -127,7 +119,7 @@ class Task:
             part = features[:, start : start + width].reshape(
                 len(features), *(column.shape or (1,))
             )
-            parts[column.name] = part.astype(_DTYPES[column.datatype])
+            parts[column.name] = part.astype(column.datatype.dtype)
             start += width
         return parts
 
