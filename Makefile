@@ -11,6 +11,10 @@ UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
 PACKAGES := contract cluster jobs controller gateway identity local
 
+# Programs that the machine lacks and that manifests/tools can build.
+TOOLS := $(CURDIR)/.tools
+export PATH := $(PATH):$(TOOLS)
+
 # Containers often set it. Without stored bytecode each program that a test or the local stack starts compiles all its modules.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -59,8 +63,12 @@ $(VENV_SERVING_PYTHON)/.installed: $(UV) serving/requirements.txt requirements/s
 	@$(UV) pip sync --quiet --python .venv-$*/bin/python --require-hashes requirements/$*.txt
 	@touch $@
 
+.PHONY: environments
+environments: $(VENV)/.installed $(VENV_SERVING)/.installed
+
 .PHONY: install
-install: $(VENV)/.installed $(VENV_SERVING)/.installed ## make .venv and .venv-serving from the locks
+install: environments ## make .venv and .venv-serving from the locks; build helm and kubeconform into .tools where Go can, unless they are installed
+	@manifests/tools $(TOOLS)
 
 .PHONY: hooks
 hooks: $(VENV)/.installed ## check each commit and its message by the hooks of .pre-commit-config.yaml
@@ -69,7 +77,7 @@ hooks: $(VENV)/.installed ## check each commit and its message by the hooks of .
 # --- the local stack ----------------------------------------------------------
 
 .PHONY: up
-up: install ## run the local stack: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
+up: environments ## run the local stack: train, promote, serve, predict; ONCE=1 stops then; MODELS=all has all sample models
 	@exec env SLIPWAY_LOCAL_STATE=$(STATE) $(VENV)/bin/python -m slipway_local up $(if $(ONCE),--once) $(if $(MODELS),--models "$(MODELS)")
 
 .PHONY: simulate
@@ -114,7 +122,7 @@ lint: install types ## ruff, mypy --strict, import-linter, words of the glossary
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python scripts/old_words.py
 	@if git rev-parse --verify --quiet HEAD >/dev/null; then $(VENV)/bin/python scripts/commit_subjects.py $(BASE); else echo "· no git repository: commit subjects are not checked"; fi
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run manifests/bring-up manifests/build-images manifests/slim manifests/tools manifests/dev/program; else echo "· shellcheck is not installed: skipped"; fi
 	@$(MAKE) --no-print-directory chart-lint
 
 .PHONY: types

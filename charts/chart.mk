@@ -8,8 +8,9 @@ chart-docs: $(VENV)/.installed ## generate the chart's CRD, parameters of traini
 	$(VENV)/bin/python -c 'import json; from slipway_jobs.tasks.task import TASKS, parameters_schema, declared_task; print(json.dumps({name: parameters_schema(declared_task(name)) for name in TASKS}, indent=1))' | tee local/slipway_local/objects/parameters.json > $(CHART)/files/parameters.json
 	$(VENV)/bin/python charts/values.py $(CHART)
 
+# A missing program is an error in CI (manifests/tools), and a message elsewhere.
 .PHONY: chart-lint
-chart-lint: $(VENV)/.installed ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
+chart-lint: install ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
 	$(VENV)/bin/mypy charts/values.py charts/schemas.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/platform_test.py
 	$(VENV)/bin/python charts/values.py --check $(CHART)
 	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \

@@ -1,19 +1,16 @@
 """Renderings of the chart, each created once."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.chart.chart import CHART, VALUES, Rendering, render
+from tests.support.processes import program
 
 
 @pytest.fixture(scope="session", autouse=True)
 def helm() -> str:
-    found = shutil.which("helm")
-    if found is None:
-        pytest.skip("helm is not installed: the chart cannot be rendered")
-    return found
+    return program("helm")
 
 
 @pytest.fixture(scope="session")

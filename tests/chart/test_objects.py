@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chart.chart import CHART, CHARTS, Rendering, quantity
+from tests.support.processes import program
 
 SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|JWKS|ACCOUNTS")
 NOT_SECRET = ("username", "tracking-uri", "client-id")
@@ -18,8 +19,7 @@ NOT_SECRET = ("username", "tracking-uri", "client-id")
 @pytest.fixture(scope="session")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the location of kubeconform's schemas."""
-    if shutil.which("kubeconform") is None:
-        pytest.skip("kubeconform is not installed: the objects are not compared with their schemas")
+    program("kubeconform")
     folder = tmp_path_factory.mktemp("schemas")
     subprocess.run([sys.executable, CHARTS / "schemas.py", folder], check=True)
     return f"{folder}/{{{{ .Group }}}}/{{{{ .ResourceKind }}}}_{{{{ .ResourceAPIVersion }}}}.json"

@@ -1,6 +1,7 @@
 """Servers as processes: a free port, start, readiness, stop."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import pytest
 
 START_SECONDS = 300.0
 """Deadline of a start. It ends a hang and measures no speed: machines that run tests are busy."""
@@ -90,3 +92,13 @@ def responds(url: str) -> Callable[[], bool]:
             return False
 
     return condition
+
+
+def program(name: str) -> str:
+    """Return the path of a program. Without it the test is skipped, and in CI it fails."""
+    if found := shutil.which(name):
+        return found
+    missing = f"{name} is not installed; make install builds it where there is Go"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)
