@@ -5,9 +5,9 @@ to a process that runs beside every cluster's other controllers.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
+from slipway_contract.mlflow_api import API, model_version
 from slipway_contract.registry import Tag
 
 
@@ -53,17 +53,21 @@ class Registry:
 
         Raises RegistryError; Unpinned when the version has no digest.
         """
-        answer = self._get("registered-models/alias", {"name": name, "alias": alias})
-        found = answer["model_version"]
-        tags = {tag["key"]: tag["value"] for tag in found.get("tags", [])}
-        digest = tags.get(Tag.DIGEST, "")
-        if not digest.startswith("sha256:"):
-            raise Unpinned(name, found["version"])
-        return RegisteredVersion(name, found["version"], digest, found.get("run_id") or None)
-
-    def _get(self, path: str, query: dict[str, str]) -> dict[str, Any]:
+        response = self._get("registered-models/alias", {"name": name, "alias": alias})
         try:
-            response = self._client.get(f"/api/2.0/mlflow/{path}", params=query)
+            found = model_version(response.json())
+        except ValueError as error:
+            raise RegistryError(
+                "RegistryUnreachable", f"MLflow returned no version: {error}"
+            ) from error
+        digest = found.tag(Tag.DIGEST) or ""
+        if not digest.startswith("sha256:"):
+            raise Unpinned(name, found.version)
+        return RegisteredVersion(name, found.version, digest, found.run_id or None)
+
+    def _get(self, path: str, query: dict[str, str]) -> httpx.Response:
+        try:
+            response = self._client.get(f"{API}/{path}", params=query)
         except httpx.TransportError as error:
             raise RegistryError(
                 "RegistryUnreachable", f"MLflow does not answer: {error}"
@@ -84,5 +88,4 @@ class Registry:
             )
         if response.is_error:
             raise RegistryError("RegistryUnreachable", f"MLflow answered {response.status_code}")
-        body: dict[str, Any] = response.json()
-        return body
+        return response

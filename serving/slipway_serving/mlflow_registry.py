@@ -1,7 +1,6 @@
 """Client of MLflow: the location and the files of a registered version.
 
-Files are read through the tracking server's artifact proxy. REST paths as of MLflow 3:
-``mlflow/server/handlers.py`` and ``mlflow/protos``.
+Files are read through the tracking server's artifact proxy.
 """
 
 import logging
@@ -14,14 +13,13 @@ from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import httpx
+from slipway_contract.mlflow_api import API, ARTIFACTS, model_version
 from slipway_contract.registry import Tag
 
 from slipway_serving.errors import Refused
 from slipway_serving.settings import StorageSettings
 
 _log = logging.getLogger(__name__)
-_API = "/api/2.0/mlflow"
-_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _MOST_FILES = 10_000
 _LOGGED_MODEL = re.compile(r"^models:/m-[0-9a-f]+$")
 
@@ -49,10 +47,10 @@ class MlflowRegistry:
         An adopted version has the folder of the artifact that was converted from it.
         """
         query, what = {"name": name, "version": version}, f"{name} version {version}"
-        adopted = _adopted(self._get(f"{_API}/model-versions/get", query, what), what)
+        adopted = _adopted(self._get(f"{API}/model-versions/get", query, what), what)
         if adopted:
             return self._proxied(self._resolved(adopted))
-        response = self._get(f"{_API}/model-versions/get-download-uri", query, what)
+        response = self._get(f"{API}/model-versions/get-download-uri", query, what)
         return self._proxied(self._resolved(_text(response, "artifact_uri")))
 
     def files(self, location: str) -> set[str]:
@@ -62,7 +60,7 @@ class MlflowRegistry:
         while folders:
             folder = folders.pop()
             for item in (
-                self._get(_PROXY, {"path": _join(location, folder)}, "the artifact").get("files")
+                self._get(ARTIFACTS, {"path": _join(location, folder)}, "the artifact").get("files")
                 or ()
             ):
                 name = _text(item, "path")
@@ -83,7 +81,7 @@ class MlflowRegistry:
         """
 
         def download() -> T:
-            with self._opened(f"{_PROXY}/{quote(_join(location, path))}", {}, path) as response:
+            with self._opened(f"{ARTIFACTS}/{quote(_join(location, path))}", {}, path) as response:
                 return consume(response.iter_raw(2**18))
 
         return self._with_retries(download)
@@ -95,12 +93,12 @@ class MlflowRegistry:
         """
         scheme, _, rest = uri.partition(":/")
         if scheme == "models" and rest.startswith("m-") and "/" not in rest:
-            path = f"{_API}/logged-models/{quote(rest, safe='')}"
+            path = f"{API}/logged-models/{quote(rest, safe='')}"
             response = self._get(path, {}, f"logged model {rest}")
             return _text(response, "model", "info", "artifact_uri")
         if scheme == "runs":
             run_id, _, path = rest.lstrip("/").partition("/")
-            response = self._get(f"{_API}/runs/get", {"run_id": run_id}, f"run {run_id}")
+            response = self._get(f"{API}/runs/get", {"run_id": run_id}, f"run {run_id}")
             return _join(_text(response, "run", "info", "artifact_uri"), path)
         return uri
 
@@ -115,9 +113,9 @@ class MlflowRegistry:
         if parts.scheme == "mlflow-artifacts" and parts.netloc in ("", here.netloc):
             inside = path
         elif (parts.scheme, parts.netloc) == (here.scheme, here.netloc) and path.startswith(
-            f"{here.path}{_PROXY}/"
+            f"{here.path}{ARTIFACTS}/"
         ):
-            inside = path.removeprefix(f"{here.path}{_PROXY}")
+            inside = path.removeprefix(f"{here.path}{ARTIFACTS}")
         else:
             raise Refused(
                 f"the artifact lies at {uri}, which is not served by the proxy of {self._base}"
@@ -184,17 +182,13 @@ class MlflowRegistry:
 
 def _adopted(response: dict[str, Any], what: str) -> str | None:
     """Return the logged model that a tag of the version names in place of the version's own."""
-    version = response.get("model_version")
-    tags = version.get("tags") if isinstance(version, dict) else None
-    for tag in tags or ():
-        if isinstance(tag, dict) and tag.get("key") == Tag.ARTIFACT:
-            location = _text(tag, "value")
-            if not _LOGGED_MODEL.match(location):
-                raise Refused(
-                    f"tag {Tag.ARTIFACT} of {what} is {location!r}, which is not a logged model"
-                )
-            return location
-    return None
+    try:
+        location = model_version(response).tag(Tag.ARTIFACT)
+    except ValueError as error:
+        raise Refused(f"MLflow returned an unexpected response: {error}") from error
+    if location is not None and not _LOGGED_MODEL.match(location):
+        raise Refused(f"tag {Tag.ARTIFACT} of {what} is {location!r}, which is not a logged model")
+    return location
 
 
 def _join(folder: str, name: str) -> str:

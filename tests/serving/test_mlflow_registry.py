@@ -64,10 +64,11 @@ def tagged(location: object) -> Respond:
         200,
         {
             "model_version": {
+                "version": "1",
                 "tags": [
                     {"key": "owner", "value": "me"},
                     {"key": "slipway.artifact", "value": location},
-                ]
+                ],
             }
         },
     )
@@ -157,6 +158,17 @@ def test_a_run_is_resolved_to_its_files() -> None:
         UNTAGGED, send(200, {"artifact_uri": "runs:/r1/model"}), send(200, run)
     ) as mlflow:
         assert mlflow.location("heart", "1") == "0/r1/artifacts/model"
+
+
+@pytest.mark.parametrize(
+    "version", [{}, {"model_version": {}}, {"model_version": {"version": "1", "tags": [7]}}]
+)
+def test_a_response_without_a_version_is_refused(version: object) -> None:
+    with (
+        registry(send(200, version)) as mlflow,
+        pytest.raises(Refused, match=r"returned an unexpected response: model_version"),
+    ):
+        mlflow.location("heart", "1")
 
 
 @pytest.mark.parametrize("name", ["..", "../../etc/passwd", "/etc/passwd", ""])

@@ -1,0 +1,55 @@
+"""The registry's client: what a response of MLflow means to a Model."""
+
+import json
+
+import httpx
+import pytest
+from slipway_contract.registry import Tag
+from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
+
+from tests.support.http_server import http_server
+
+DIGEST = "sha256:" + "ab" * 32
+
+
+def by_alias(status: int, content: bytes) -> RegisteredVersion:
+    with (
+        http_server(lambda *_: (status, content)) as url,
+        httpx.Client(base_url=url) as client,
+    ):
+        return Registry(client).by_alias("heart", "champion")
+
+
+def version(**fields: object) -> bytes:
+    return json.dumps({"model_version": {"version": "3", **fields}}).encode()
+
+
+def test_the_version_of_an_alias_has_the_digest_of_its_tag() -> None:
+    tags = [{"key": "empty"}, {"key": Tag.DIGEST, "value": DIGEST}]
+    found = by_alias(200, version(run_id="", tags=tags, name="heart", source="models:/m-1"))
+    assert found == RegisteredVersion("heart", "3", DIGEST)
+
+
+def test_a_version_without_a_digest_is_reported_by_its_number() -> None:
+    with pytest.raises(Unpinned, match=r"version 3 of heart has no tag slipway\.digest"):
+        by_alias(200, version())
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "reason", "message"),
+    [
+        (404, b"", "AliasNotFound", "the registry has no name heart, alias champion"),
+        (400, b'{"error_code": "INVALID_PARAMETER_VALUE"}', "AliasNotFound", "has no name heart"),
+        (403, b"", "AliasNotFound", "no heart that this account may read"),
+        (503, b"", "RegistryUnreachable", "MLflow answered 503"),
+        (200, b"<html>", "RegistryUnreachable", "returned no version: Expecting value"),
+        (200, b"{}", "RegistryUnreachable", "returned no version: model_version: "),
+        (200, version(tags=[7]), "RegistryUnreachable", "returned no version: model_version.tags"),
+    ],
+)
+def test_a_response_without_a_version_has_a_reason(
+    status: int, content: bytes, reason: str, message: str
+) -> None:
+    with pytest.raises(RegistryError, match=message) as caught:
+        by_alias(status, content)
+    assert caught.value.reason == reason
