@@ -5,13 +5,18 @@ SCHEMAS := .slipway/schemas
 .PHONY: chart-docs
 chart-docs: $(VENV)/.installed ## generate the chart's CRD, parameters of trainings, values.schema.json and README
 	$(VENV)/bin/python -c 'import yaml; from slipway_contract.crd import crd; print(yaml.safe_dump(crd(), sort_keys=False), end="")' > $(CHART)/files/models.crd.yaml
-	$(VENV)/bin/python -c 'import json; from slipway_jobs.tasks.task import TASKS, parameters_schema, declared_task; print(json.dumps({name: parameters_schema(declared_task(name)) for name in TASKS}, indent=1))' | tee local/slipway_local/objects/parameters.json > $(CHART)/files/parameters.json
+	$(VENV)/bin/python -c 'import json; from slipway_jobs.tasks.task import TASKS, parameters_schema, declared_task; print(json.dumps({name: parameters_schema(declared_task(name)) for name in TASKS}, indent=1))' > $(CHART)/files/parameters.json
 	$(VENV)/bin/python charts/values.py $(CHART)
+
+.PHONY: local-objects
+local-objects: install ## render the chart into the objects of the local stack
+	helm template slipway $(CHART) --namespace slipway --values local/slipway_local/objects/values.yaml | $(VENV)/bin/python charts/local_objects.py > local/slipway_local/objects/chart.json.new
+	mv local/slipway_local/objects/chart.json.new local/slipway_local/objects/chart.json
 
 # A missing program is an error in CI (manifests/tools), and a message elsewhere.
 .PHONY: chart-lint
 chart-lint: install ## helm lint and kubeconform for every set of values in charts/slipway/ci, where they are installed
-	$(VENV)/bin/mypy charts/values.py charts/schemas.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/platform_test.py
+	$(VENV)/bin/mypy charts/values.py charts/schemas.py charts/local_objects.py manifests/dev/render.py $(CHART)/files/accounts.py $(CHART)/files/platform_test.py
 	$(VENV)/bin/python charts/values.py --check $(CHART)
 	@if ! command -v helm >/dev/null; then echo "· helm is not installed: skipped"; exit 0; fi; \
 	rm -rf $(SCHEMAS) && $(VENV)/bin/python charts/schemas.py $(SCHEMAS); \

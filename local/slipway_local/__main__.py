@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 from slipway_cluster import ClusterError
 
+from slipway_local.local_objects import trainable
 from slipway_local.prediction import curl_line, predict, write_env
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
 from slipway_local.simulation import simulate
 from slipway_local.stack import LocalStack, StartFailed, running
-from slipway_local.templates import trainable
 
 RENEW_SECONDS = 60.0
 """Interval of checks of the token in the state folder's ``env`` file.
@@ -84,7 +84,7 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 
 def chosen(parser: argparse.ArgumentParser, text: str) -> list[str]:
     """Return the models of ``--models``; exit when one of them cannot be trained."""
-    known = list(trainable())
+    known = trainable()
     names = known if text == "all" else [name for name in re.split(r"[,\s]+", text) if name]
     if unknown := [name for name in names if name not in known]:
         parser.error(f"--models: {', '.join(unknown)} is not one of {', '.join(known)}, all")
@@ -104,7 +104,7 @@ def first_predictions(stack: LocalStack) -> dict[str, dict[str, Any]]:
 
 def show(stack: LocalStack, answers: dict[str, dict[str, Any]]) -> None:
     """Print the predictions, a receipt, the addresses, and the next command."""
-    screen, parts = stack.screen, stack.parts
+    screen, objects = stack.screen, stack.objects
     screen.say("")
     for name, each in answers.items():
         screen.say(f"  {name + ':':<17} {brief(each['predictions'][0])}")
@@ -112,10 +112,11 @@ def show(stack: LocalStack, answers: dict[str, dict[str, Any]]) -> None:
     screen.say(f"  receipt:    version {answer['version']}  {answer['digest']}")
     screen.say(f"              request {answer['requestId']}")
     screen.say(
-        f"\n  gateway     {parts.gateway_url}  (API: /v1/docs)\n  mlflow      {parts.mlflow_url}"
+        f"\n  gateway     {objects.gateway_url}  (API: /v1/docs)\n"
+        f"  mlflow      {objects.mlflow_url}"
     )
     screen.say(
-        f"  login       {parts.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)"
+        f"  login       {objects.identity.issuer}  (passwords: {stack.settings.state}/secrets.json)"
     )
     screen.say(
         f"\n  try it:     source {stack.settings.state}/env\n              "

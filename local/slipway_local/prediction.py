@@ -26,7 +26,7 @@ def predict(stack: LocalStack, model: str) -> dict[str, Any]:
     body = request(stack, model)
     while True:
         response = httpx.post(
-            f"{stack.parts.gateway_url}/v1/models/{model}/predictions",
+            f"{stack.objects.gateway_url}/v1/models/{model}/predictions",
             json=body,
             headers=_bearer(stack),
             timeout=30,
@@ -54,7 +54,7 @@ def documented(stack: LocalStack, model: str) -> dict[str, Any]:
     while True:
         document = (
             httpx.get(
-                f"{stack.parts.gateway_url}/v1/openapi.json", headers=_bearer(stack), timeout=30
+                f"{stack.objects.gateway_url}/v1/openapi.json", headers=_bearer(stack), timeout=30
             )
             .raise_for_status()
             .json()
@@ -66,7 +66,7 @@ def documented(stack: LocalStack, model: str) -> dict[str, Any]:
         if time.monotonic() > until:
             raise StartFailed(
                 f"waited {stack.settings.deadline:.0f} s for {path} in "
-                f"{stack.parts.gateway_url}/v1/openapi.json"
+                f"{stack.objects.gateway_url}/v1/openapi.json"
             )
         time.sleep(0.5)
 
@@ -91,13 +91,13 @@ def curl_line(stack: LocalStack, model: str) -> str:
 def write_env(stack: LocalStack) -> None:
     """Write the state folder's ``env`` file, to be sourced."""
     lines = {
-        "SLIPWAY_URL": stack.parts.gateway_url,
+        "SLIPWAY_URL": stack.objects.gateway_url,
         "SLIPWAY_TOKEN": stack.user_token,
-        "SLIPWAY_SCIENTIST_TOKEN": stack.parts.identity.login("scientist"),
-        "SLIPWAY_ADMIN_TOKEN": stack.parts.identity.login("admin"),
-        "MLFLOW_TRACKING_URI": stack.parts.mlflow_url,
+        "SLIPWAY_SCIENTIST_TOKEN": stack.objects.identity.login("scientist"),
+        "SLIPWAY_ADMIN_TOKEN": stack.objects.identity.login("admin"),
+        "MLFLOW_TRACKING_URI": stack.objects.mlflow_url,
         # For tune, etl and monitor: sweeps, the warehouse and the event log.
-        "SLIPWAY_DATABASE_URL": stack.parts.postgres.url("slipway"),
+        "SLIPWAY_DATABASE_URL": stack.objects.postgres.url("slipway"),
         # A version from a manual training must be signed, too; otherwise no predictor would
         # serve it.
         "SLIPWAY_SIGNING_KEY": str(stack.state.signing_key().resolve()),

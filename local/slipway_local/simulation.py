@@ -30,7 +30,7 @@ def simulate(settings: LocalSettings, arguments: Sequence[str]) -> NoReturn:
             f"no local stack has run on {settings.state}; start one with make up"
         ) from None
     identity, gateway = (
-        Identity(state, ports["identity"], "", []),
+        Identity(state, ports["identity"]),
         f"http://127.0.0.1:{ports['gateway']}",
     )
     grant(gateway, identity.login("admin"))

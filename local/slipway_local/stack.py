@@ -6,25 +6,23 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from slipway_cluster import JOB, MODEL, Cluster, Manifest, connect
+from slipway_cluster import JOB, MODEL, Cluster, connect
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
-from slipway_local.deployments import Deployments
 from slipway_local.identity import ACCOUNTS, TOKEN_SECONDS
+from slipway_local.local_objects import LocalObjects
 from slipway_local.screen import Screen
 from slipway_local.settings import LocalSettings
-from slipway_local.standin.admission import DEPLOYMENT
 from slipway_local.standin.job import finished
 from slipway_local.standin.kubelet import Kubelet
 from slipway_local.standin.probe import answers
+from slipway_local.standin.workload import DEPLOYMENT
 from slipway_local.state import State
-from slipway_local.templates import templates
 
 MODELS = Path("manifests/models")
 
@@ -40,8 +38,8 @@ class LocalStack:
         self.settings = settings
         self.screen = screen
         self.state = State(settings.state)
-        self.parts = Deployments(settings, self.state)
-        self.cluster: Cluster = connect(self.parts.cluster_url)
+        self.objects = LocalObjects(settings, self.state)
+        self.cluster: Cluster = connect(self.objects.cluster_url)
         self._token, self._token_ends = "", -float("inf")
         self._stop = threading.Event()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="kubelet")
@@ -51,18 +49,18 @@ class LocalStack:
         """Start everything and wait until all models are ready. Raises StartFailed."""
         with self.screen.step("postgres") as details:
             self._start()
-            self._wait_available("postgresql")
+            self._wait_available("slipway-postgresql")
             details.append("three databases on a Unix socket")
         with self.screen.step("identity") as details:
-            self._wait_available("identity")
-            details.append(f"{self.parts.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
+            self._wait_available("slipway-identity")
+            details.append(f"{self.objects.identity.issuer}  (accounts: {', '.join(ACCOUNTS)})")
         with self.screen.step("mlflow") as details:
-            self._wait_available("mlflow")
-            details.append(self.parts.mlflow_url)
+            self._wait_available("slipway-mlflow")
+            details.append(self.objects.mlflow_url)
         with self.screen.step("gateway") as details:
             for name in ("gateway", "worker", "controller"):
-                self._wait_available(name)
-            details.append(self.parts.gateway_url)
+                self._wait_available(f"slipway-{name}")
+            details.append(self.objects.gateway_url)
         if "quantity" in self.settings.models:
             self._load_sales()
         self._train([name for name in self.settings.models if not self._declare(name)])
@@ -81,15 +79,20 @@ class LocalStack:
 
     def _start(self) -> None:
         """Apply all objects and start the kubelet."""
-        for manifest in objects():
+        deployments = set()
+        for manifest in self.objects.manifests():
             self.cluster.apply(manifest)
-        for manifest in self.parts.manifests():
-            self.cluster.apply(manifest)
-            # The status is that of the last start, until the kubelet writes a new one.
-            self.cluster.update_status(DEPLOYMENT, manifest["metadata"]["name"], {})
+            if manifest["kind"] == DEPLOYMENT.name:
+                name = manifest["metadata"]["name"]
+                deployments.add(name)
+                # The status is that of the last start, until the kubelet writes a new one.
+                self.cluster.update_status(DEPLOYMENT, name, {})
+        for former in self.cluster.list(DEPLOYMENT):
+            if former["metadata"]["name"] not in deployments:
+                self.cluster.delete(DEPLOYMENT, former["metadata"]["name"])
         kubelet = Kubelet(
-            self.parts.cluster_folder,
-            self.parts.images(),
+            self.objects.cluster_folder,
+            self.objects.images(),
             crashed=lambda crash: self.screen.warn(str(crash)),
         )
         self._kubelet = self._threads.submit(kubelet.run, self._stop)
@@ -120,12 +123,12 @@ class LocalStack:
                 if ended := init["lastState"].get("terminated"):
                     raise StartFailed(
                         f"{init['name']} of {name} ended with status {ended['exitCode']}; "
-                        f"{self._log_end(name, init['name'])}"
+                        f"the end of its log:\n{ended['message']}"
                     )
         return bool(self.cluster.get(DEPLOYMENT, name).get("status", {}).get("readyReplicas"))
 
-    def _log_end(self, deployment: str, container: str | None = None) -> str:
-        lines = list(self.cluster.logs(DEPLOYMENT, deployment, container=container))
+    def _log_end(self, deployment: str) -> str:
+        lines = list(self.cluster.logs(DEPLOYMENT, deployment))
         return "the end of its log:\n" + "\n".join(lines[-15:])
 
     def model(self, name: str) -> Model:
@@ -155,9 +158,7 @@ class LocalStack:
 
     def _load_sales(self) -> None:
         """Load sales into the warehouse, now and each night, for feature lookups."""
-        nightly = next(each for each in templates() if each["metadata"]["name"] == "etl")
-        nightly["spec"]["suspend"] = False
-        self.cluster.apply(nightly)
+        self.cluster.suspend("etl", False)
         with self.screen.step("etl") as details:
             loaded = self.result(self.start_job("etl"))
             kind = "synthetic sales" if loaded["synthetic"] else "sales"
@@ -209,18 +210,10 @@ class LocalStack:
         """
         if time.monotonic() >= self._token_ends:
             self._token, self._token_ends = (
-                self.parts.identity.login("user"),
+                self.objects.identity.login("user"),
                 time.monotonic() + TOKEN_SECONDS / 2,
             )
         return self._token
-
-
-def objects() -> Iterator[Manifest]:
-    """Yield the runtime, the storage initializer and the Job templates of the local cluster."""
-    yield from yaml.safe_load_all(
-        (resources.files("slipway_local") / "objects" / "serving.yaml").read_text()
-    )
-    yield from templates()
 
 
 def is_ready(status: ModelStatus) -> bool:

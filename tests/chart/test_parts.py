@@ -21,7 +21,6 @@ from slipway_identity.settings import IdentitySettings
 from slipway_jobs.settings import Settings as JobSettings
 from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.tasks.task import declared_task, parameters_schema
-from slipway_local.templates import templates
 
 from tests.chart.chart import (
     CHART,
@@ -523,27 +522,6 @@ def test_an_existing_private_key_needs_its_public_key() -> None:
     with pytest.raises(Refused, match=r"set signing\.trustedKeys"):
         render(None, "signing.existingSecret=mine")
     render(None, "signing.existingSecret=mine", "signing.required=false")
-
-
-def test_the_job_templates_are_those_of_the_local_stack(default: Rendering) -> None:
-    for local in templates():
-        ours = default.of("CronJob")[local["metadata"]["name"]]
-        assert ours["spec"]["suspend"] is True
-        (theirs,) = local["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-        found = container(default, f"CronJob {local['metadata']['name']}", "job")
-        assert found["command"] + found["args"] == theirs["command"]
-        model = local["metadata"].get("labels", {}).get("slipway.dev/model")
-        assert ours["metadata"]["labels"].get("slipway.dev/model") == model
-        for field in (
-            "completionMode",
-            "completions",
-            "parallelism",
-            "backoffLimit",
-            "podFailurePolicy",
-        ):
-            assert ours["spec"]["jobTemplate"]["spec"].get(field) == local["spec"]["jobTemplate"][
-                "spec"
-            ].get(field)
 
 
 def test_the_workers_of_a_sweep_get_its_name_from_their_job(default: Rendering) -> None:

@@ -45,7 +45,7 @@ POD = "spec.template.spec"
     [
         (
             with_container(
-                env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]
+                env=[{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]
             ),
             f"{POD}.containers[0].env[0].valueFrom",
         ),
@@ -69,8 +69,12 @@ POD = "spec.template.spec"
         ),
         (with_pod(containers=[container("pass"), container("pass")]), f"{POD}.containers"),
         (
-            with_pod(volumes=[{"name": "v", "configMap": {"name": "c"}}]),
-            f"{POD}.volumes[0].configMap",
+            with_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
+            f"{POD}.volumes[0].persistentVolumeClaim",
+        ),
+        (
+            with_pod(volumes=[{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]),
+            f"{POD}.volumes[0]: needs one of emptyDir, hostPath, secret and configMap",
         ),
         (with_pod(hostNetwork=True), f"{POD}.hostNetwork"),
         (with_pod(restartPolicy="Always"), f"{POD}.restartPolicy"),

@@ -1,11 +1,13 @@
 """A container as a local process."""
 
 import socket
+import stat
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slipway_cluster import Manifest
 from slipway_local.standin.apply import merge
 from slipway_local.standin.container import (
     Image,
@@ -71,13 +73,23 @@ def test_variables_are_expanded_as_kubernetes_does(text: str, expected: str) -> 
     assert expanded(text, {"A": "1"}) == expected
 
 
+def of_key(variable: str, source: str, name: str, key: str, **more: bool) -> Manifest:
+    return {"name": variable, "valueFrom": {source: {"name": name, "key": key, **more}}}
+
+
 def test_a_process_gets_the_images_path_its_own_folders_and_little_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_LAUNCHER", "x")
     spec = PodSpec.model_validate(
         {
-            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "data", "emptyDir": {}}],
+            "volumes": [
+                {"name": "tmp", "emptyDir": {}},
+                {"name": "data", "emptyDir": {}},
+                {"name": "config", "configMap": {"name": "options"}},
+                {"name": "keys", "secret": {"secretName": "credentials"}},
+                {"name": "host", "hostPath": {"path": str(tmp_path / "spool")}},
+            ],
             "containers": [
                 {
                     **container("pass"),
@@ -95,10 +107,18 @@ def test_a_process_gets_the_images_path_its_own_folders_and_little_else(
                             "name": "MY_NAME",
                             "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
                         },
+                        of_key("PASSWORD", "secretKeyRef", "credentials", "password"),
+                        of_key("LEVEL", "configMapKeyRef", "options", "level"),
+                        of_key("NONE", "configMapKeyRef", "options", "none", optional=True),
+                        {"name": "CONFIG", "value": "/etc/app/a.toml"},
+                        {"name": "SPOOL", "value": "/spool/x"},
                     ],
                     "volumeMounts": [
                         {"name": "tmp", "mountPath": "/tmp"},
                         {"name": "data", "mountPath": "/data"},
+                        {"name": "config", "mountPath": "/etc/app"},
+                        {"name": "keys", "mountPath": "/keys"},
+                        {"name": "host", "mountPath": "/spool"},
                     ],
                 }
             ],
@@ -107,11 +127,20 @@ def test_a_process_gets_the_images_path_its_own_folders_and_little_else(
     folder = PodFolder(tmp_path, spec)
     image = Image(Path("/opt/bin"), env={"A": "image", "B": "image"}, entrypoint=("run",))
     pod = {"metadata": {"name": "train-x", "uid": "uid-1", "labels": {"example.com/a": "$(A)"}}}
-    prepared = launch(spec.main, image, folder, {}, pod)
+    data = {"credentials": {"password": "$(A)"}, "options": {"level": "3", "a.toml": "b = 1"}}
+    folder.make()
+    folder.fill(lambda _, name: data[name])
+    prepared = launch(spec.main, image, folder, {}, pod, lambda _, name: data[name])
     assert prepared.argv == ["run", str(tmp_path / "volumes" / "data" / "in"), "/tmp/x"]
     assert prepared.env["PATH"].startswith("/opt/bin:")
     assert (prepared.env["A"], prepared.env["B"]) == ("own", "image")
     assert (prepared.env["OF"], prepared.env["MY_NAME"]) == ("$(A)", "train-x")
+    assert (prepared.env["PASSWORD"], prepared.env["LEVEL"]) == ("$(A)", "3")
+    assert "NONE" not in prepared.env
+    assert Path(prepared.env["CONFIG"]).read_text() == "b = 1"
+    key = tmp_path / "volumes" / "keys" / "password"
+    assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("$(A)", 0o600)
+    assert prepared.env["SPOOL"] == str(tmp_path / "spool" / "x")
     assert prepared.env["TMPDIR"] == str(tmp_path / "tmp")
     assert prepared.env["SLIPWAY_POD"] == "uid-1"
     assert "SECRET_OF_THE_LAUNCHER" not in prepared.env

@@ -1,5 +1,6 @@
 """Deployments on the local cluster."""
 
+import base64
 import signal
 import socket
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_cluster import Invalid, Manifest
-from slipway_local.standin.admission import DEPLOYMENT
 from slipway_local.standin.process import ProcessId
+from slipway_local.standin.workload import DEPLOYMENT
 
 from tests.cluster.machine import Machine, read
 from tests.cluster.manifests import container
@@ -184,3 +185,20 @@ def test_a_probe_without_an_action_or_port_is_rejected(
 ) -> None:
     with pytest.raises(Invalid, match=problem):
         machine.cluster.apply(deployment("web", container("pass", readinessProbe=probe)))
+
+
+def test_a_container_waits_for_its_secret(machine: Machine) -> None:
+    manifest = web(free_port())
+    (main,) = manifest["spec"]["template"]["spec"]["containers"]
+    greeting = {"secretKeyRef": {"name": "greetings", "key": "formal"}}
+    main["env"] = [{"name": "GREETING", "valueFrom": greeting}]
+    port = main["ports"][0]["hostPort"]
+    machine.cluster.apply(manifest)
+    until(lambda: machine.crashes, len)
+    assert "128: Secret greetings has no key 'formal'" in str(machine.crashes[0])
+    encoded = {"formal": base64.b64encode(b"good evening").decode()}
+    machine.cluster.apply(
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "greetings"}, "data": encoded}
+    )
+    available(machine)
+    assert read(f"http://127.0.0.1:{port}/") == "good evening"

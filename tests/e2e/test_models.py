@@ -4,14 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
-from slipway_local.templates import trainable
+from slipway_local.local_objects import trainable
 
 from tests.e2e.conftest import KindStack, kubectl, objects
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-OTHERS = sorted(trainable().keys() - {"heart", "digits"})
+OTHERS = sorted(set(trainable()) - {"heart", "digits"})
 """Models that `make kind` does not serve; a small cluster cannot run all at the same time."""
 
 

@@ -3,11 +3,10 @@
 import base64
 import email.policy
 import hashlib
-import os
+import json
 import re
 import secrets
 import subprocess
-import sys
 import time
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -17,15 +16,21 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 from aiosmtpd.controller import Controller
-from slipway_local.identity import AUDIENCE, CLIENT, SCIM_CLIENT, Identity
-from slipway_local.state import State, free_port
+from slipway_cluster.interface import Kind
+from slipway_local.identity import CLIENT
+from slipway_local.local_objects import LocalObjects
+from slipway_local.settings import LocalSettings
+from slipway_local.standin.container import Launch, PodFolder, launch
+from slipway_local.standin.workload import PodSpec
+from slipway_local.state import State
 
 from tests.gateway.browser import Browser
-from tests.support.processes import responds, wait_for_start
+from tests.support.processes import free_port, responds, wait_for_start
 from tests.support.waiting import wait_for
 
 HOME = "http://127.0.0.1:1/"
 """Redirect URI of a login; nothing listens there."""
+AUDIENCE, SCIM_CLIENT = "slipway-api", "slipway-gateway"
 SCOPE = "openid profile email groups"
 
 
@@ -71,19 +76,47 @@ class Provider:
         self.mail_server = Controller(self.mails, hostname="127.0.0.1", port=free_port())
         self._database_url = database_url
         self._process: subprocess.Popen[bytes] | None = None
+        settings = LocalSettings(
+            state=folder, smtp=f"smtp://127.0.0.1:{self.mail_server.port}", registration=True
+        )
+        objects = LocalObjects(settings, State(folder))
+        self.identity = objects.identity
+        self._setup, self._server = self._launches(objects)
+
+    def _launches(self, objects: LocalObjects) -> tuple[Launch, Launch]:
+        """Return the containers `bootstrap` and `identity` of the chart, with the own database."""
+        every = {(each["kind"], each["metadata"]["name"]): each for each in objects.manifests()}
+        template = every["Deployment", "slipway-identity"]["spec"]["template"]
+        spec = PodSpec.model_validate(template["spec"])
+        folder = PodFolder(self.folder / "pod", spec)
+        folder.make()
+
+        def data(kind: Kind, name: str) -> dict[str, str]:
+            values: dict[str, str] = every[kind.name, name]["data"]
+            if kind.name == "Secret":
+                return {key: base64.b64decode(value).decode() for key, value in values.items()}
+            url = self._database_url.replace("postgresql://", "postgresql+psycopg2://")
+            return {
+                key: re.sub("DATABASE_URI = .*", f'DATABASE_URI = "{url}"', value)
+                for key, value in values.items()
+            }
+
+        folder.fill(data)
+        ports = {8000: self.identity.port}
+        pod = {"metadata": {"uid": "provider"}}
+        bootstrap, server = (
+            launch(each, objects.images()[each.image], folder, ports, pod, data)
+            for each in (spec.init_containers[-1], spec.main)
+        )
+        bootstrap.env["SLIPWAY_IDENTITY_REDIRECT_URIS"] = json.dumps([HOME])
+        return bootstrap, server
 
     def __enter__(self) -> Self:
         self.mail_server.start()
-        state = State(self.folder)
-        url = self._database_url.replace("postgresql://", "postgresql+psycopg2://")
-        smtp = f"smtp://127.0.0.1:{self.mail_server.port}"
-        self.identity = Identity(
-            state, state.port("identity"), url, [HOME], smtp, registration=True
-        )
         # First the setup of a release without SCIM, then an upgrade.
-        first = self._run("slipway_identity", SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid")
+        first = self._run(self._setup, SLIPWAY_IDENTITY_MAIL_DOMAIN="slipway.invalid")
         assert first.wait(120) == 0
-        assert self._run("slipway_identity").wait(120) == 0
+        assert self._run(self._setup).wait(120) == 0
         self.start()
         return self
 
@@ -91,17 +124,18 @@ class Provider:
         self.stop()
         self.mail_server.stop()
 
-    def _run(self, *command: str, **further: str) -> "subprocess.Popen[bytes]":
-        environment = {**os.environ, **self.identity.environment, **further}
+    def _run(self, container: Launch, **further: str) -> "subprocess.Popen[bytes]":
         with (self.folder / "log").open("ab") as log:
-            argv = [sys.executable, "-m", *command]
-            return subprocess.Popen(argv, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            return subprocess.Popen(
+                container.argv,
+                env={**container.env, **further},
+                cwd=container.cwd,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def start(self) -> None:
-        bind = ("--bind", f"127.0.0.1:{self.identity.port}", "--workers", "0")
-        self._process = process = self._run(
-            "hypercorn", *bind, "slipway_identity.application:create_app()"
-        )
+        self._process = process = self._run(self._server)
         ready = responds(f"{self.url}/.well-known/openid-configuration")
         wait_for_start(process, self.folder / "log", ready)
 
@@ -109,6 +143,12 @@ class Provider:
         assert self._process
         self._process.terminate()
         self._process.wait(30)
+
+    def allow_registration(self, allowed: bool) -> None:
+        """Change the option in the configuration, which the next start reads."""
+        config = self.folder / "pod" / "volumes" / "config" / "canaille.toml"
+        option = f"ENABLE_REGISTRATION = {json.dumps(allowed)}"
+        config.write_text(re.sub("ENABLE_REGISTRATION = .*", option, config.read_text()))
 
     def login_as_client(self, client_id: str, secret: str) -> str:
         """Return a token by the client credentials grant."""
@@ -121,7 +161,7 @@ class Provider:
 
     def delete_account(self, name: str) -> None:
         """Delete an account at the provider, without the gateway."""
-        token = self.login_as_client(SCIM_CLIENT, self.identity.scim_secret)
+        token = self.login_as_client(SCIM_CLIENT, self.identity.secrets["scim-secret"])
         headers = {"authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"{self.url}/scim/v2/", headers=headers, timeout=30) as client:
             (key,) = [
@@ -145,7 +185,7 @@ class Provider:
             "oidc_require_at_jwt": True,
             "scim_url": f"{self.url}/scim/v2",
             "scim_client_id": SCIM_CLIENT,
-            "scim_client_secret": self.identity.scim_secret,
+            "scim_client_secret": self.identity.secrets["scim-secret"],
         }
 
     def token(self, account: str) -> str:

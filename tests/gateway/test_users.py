@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,11 +13,11 @@ from slipway_gateway.access.rules import Rule
 from slipway_gateway.eventlog import erasure
 from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit, deprovisioned, metadata, usage
-from slipway_local.identity import CLIENT, SCIM_CLIENT
+from slipway_local.identity import CLIENT
 
 from tests.gateway.access import RULES, WITHOUT_SCIM
 from tests.gateway.environment import Client, Environment
-from tests.gateway.provider import Person, Provider, next_second
+from tests.gateway.provider import SCIM_CLIENT, Person, Provider, next_second
 from tests.identity.provider import claims_of
 from tests.support.waiting import wait_for
 
@@ -94,7 +93,7 @@ def test_registration_cannot_set_groups_or_another_address(
 
 
 def scim(provider: Provider, kind: str) -> list[dict[str, Any]]:
-    token = provider.login_as_client(SCIM_CLIENT, provider.identity.scim_secret)
+    token = provider.login_as_client(SCIM_CLIENT, provider.identity.secrets["scim-secret"])
     answer = httpx.get(
         f"{provider.url}/scim/v2/{kind}", headers={"authorization": f"Bearer {token}"}, timeout=30
     )
@@ -403,7 +402,7 @@ def test_the_erasure_covers_every_table_with_subjects() -> None:
 def test_only_the_gateway_can_use_scim(scim_client: Client, provider: Provider, admin: str) -> None:
     secrets = json.loads((provider.folder / "secrets.json").read_text())
     robot = provider.login_as_client("robot", secrets["service-account-robot"])
-    own = provider.login_as_client(SCIM_CLIENT, provider.identity.scim_secret)
+    own = provider.login_as_client(SCIM_CLIENT, provider.identity.secrets["scim-secret"])
     for token, status in [
         (robot, 403),
         (admin, 403),
@@ -482,7 +481,7 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
     with home.gateway(ready=False, **provider.settings, spool=home.folder / "spool-3") as late:
         assert late.get("/readyz", None).status_code == 503
         assert "identity provider" in late.get("/readyz", None).json()["accounts"]
-        provider.identity = replace(provider.identity, registration=False)
+        provider.allow_registration(False)
         provider.start()
         wait_for("readiness", lambda: late.get("/readyz", None).status_code == 200)
         assert late.infer("heart", token).status_code == 200
@@ -499,6 +498,6 @@ def test_without_the_provider_the_last_list_of_accounts_is_used(
     )
     assert httpx.get(f"{provider.url}/join", timeout=30).status_code == 404
     provider.stop()
-    provider.identity = replace(provider.identity, registration=True)
+    provider.allow_registration(True)
     provider.start()
     assert httpx.get(f"{provider.url}/join", timeout=30).status_code == 200

@@ -29,6 +29,7 @@ START_SECONDS = 400.0
 class LocalStack(RunningStack):
     """``python -m slipway_local up`` as a process."""
 
+    database_url: str
     state: Path
     process: subprocess.Popen[bytes]
 
@@ -83,6 +84,7 @@ def stack_of(state: Path, process: subprocess.Popen[bytes]) -> LocalStack:
         cluster=connect(f"local://{state / 'cluster'}"),
         url=exported["SLIPWAY_URL"],
         mlflow_url=exported["MLFLOW_TRACKING_URI"],
+        database_url=exported["SLIPWAY_DATABASE_URL"],
         issuer=f"http://127.0.0.1:{json.loads((state / 'ports.json').read_text())['identity']}",
         passwords={
             name.removeprefix("account-"): value

@@ -15,8 +15,7 @@ pytestmark = pytest.mark.stack
 
 def logged(stack: LocalStack, numbers: list[str]) -> list[int]:
     """Return the number of rows in the event log for each request id."""
-    url = stack.programs("slipway_gateway serve")[0].environ()["SLIPWAY_DATABASE_URL"]
-    with psycopg.connect(url) as db:
+    with psycopg.connect(stack.database_url) as db:
         rows = db.execute(
             "SELECT request_id, count(*) FROM prediction_events GROUP BY request_id"
         ).fetchall()

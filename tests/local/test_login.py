@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 from slipway_identity.login import LoginFailed, log_in
-from slipway_local.identity import AUDIENCE
 
 from tests.local.conftest import LocalStack
 from tests.support.stack import PATIENT, v2
@@ -35,7 +34,7 @@ def forged(stack: LocalStack, header: dict[str, Any] | None = None, **claims: An
     now = int(time.time())
     good = {
         "iss": stack.issuer,
-        "aud": [AUDIENCE],
+        "aud": ["slipway-api"],
         "sub": "user",
         "groups": ["user"],
         "iat": now,
@@ -136,7 +135,7 @@ def test_the_id_token_of_a_login_is_not_accepted(stack: LocalStack) -> None:
 
 def test_only_the_owner_can_read_secrets_and_no_log_has_them(stack: LocalStack) -> None:
     secrets = json.loads((stack.state / "secrets.json").read_text())
-    for name in ("secrets.json", "env", "identity/canaille.toml", "identity/signing_key.json"):
+    for name in ("secrets.json", "env", "cluster", "identity/signing_key.json"):
         assert (stack.state / name).stat().st_mode & 0o077 == 0
     logs = (
         "".join(log.read_text(errors="replace") for log in stack.state.glob("**/*.log"))

@@ -4,7 +4,6 @@ The file's name makes it the last of this folder: it stops the stack of the othe
 """
 
 import signal
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -48,10 +47,6 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
     assert "train" not in again.stdout
 
 
-def test_only_the_owner_can_read_the_objects_with_passwords(stack: LocalStack) -> None:
-    assert stat.S_IMODE((stack.state / "cluster").stat().st_mode) == 0o700
-
-
 def test_a_failed_start_names_the_part_and_shows_the_end_of_its_log(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("9")
@@ -64,8 +59,8 @@ def test_a_failed_start_names_the_part_and_shows_the_end_of_its_log(tmp_path: Pa
         check=False,
     )
     assert failed.returncode == 1
-    assert "! Deployment postgresql: postgresql ended with 1" in failed.stderr
-    assert "waited 8 s for postgresql to be ready; the end of its log:" in failed.stderr
+    assert "! Deployment slipway-postgresql: postgresql ended with 1" in failed.stderr
+    assert "waited 8 s for slipway-postgresql to be ready; the end of its log:" in failed.stderr
     assert "Version mismatch: expecting version 18 but found version 9" in failed.stderr
 
 

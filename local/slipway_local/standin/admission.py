@@ -26,13 +26,20 @@ from slipway_local.standin.serving import (
     ServingRuntimeSpec,
     StorageContainerSpec,
 )
-from slipway_local.standin.workload import CronJobSpec, DeploymentSpec, JobSpec
+from slipway_local.standin.workload import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    SECRET,
+    CronJobSpec,
+    DeploymentSpec,
+    JobSpec,
+)
 
-DEPLOYMENT = Kind("apps/v1", "Deployment")
-_STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE)
+_STORED_ONLY = (ENDPOINT_SLICE, HORIZONTAL_POD_AUTOSCALER, LEASE, SECRET, CONFIG_MAP)
 """Kinds that the local cluster stores but does not run.
 
-One process stands for all replicas, so there is nothing to scale.
+One process stands for all replicas, so there is nothing to scale. Containers refer to Secrets and
+ConfigMaps.
 """
 
 KINDS = {

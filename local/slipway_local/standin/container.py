@@ -11,7 +11,7 @@ from pathlib import Path
 from slipway_cluster.interface import Manifest
 
 from slipway_local.standin.process import MARK
-from slipway_local.standin.workload import Container, PodSpec
+from slipway_local.standin.workload import CONFIG_MAP, SECRET, Container, Data, PodSpec
 
 TERMINATION_LOG = "SLIPWAY_TERMINATION_LOG"
 """Environment variable with the file that stands for ``/dev/termination-log``."""
@@ -52,11 +52,31 @@ class PodFolder:
         self.path = path
         self.tmp = path / "tmp"
         self.logs = path / "logs"
-        self._volumes = {volume.name: path / "volumes" / volume.name for volume in spec.volumes}
+        self._spec = spec
+        self._volumes = {
+            volume.name: Path(volume.host_path.path)
+            if volume.host_path
+            else path / "volumes" / volume.name
+            for volume in spec.volumes
+        }
 
     def make(self) -> None:
+        """Create all folders."""
         for folder in (self.tmp, self.logs, *self._volumes.values()):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def fill(self, data: Data) -> None:
+        """Write the files of Secrets and ConfigMaps. Raises NotFound when one does not exist."""
+        for volume in self._spec.volumes:
+            files: Mapping[str, str] = {}
+            if volume.secret:
+                files = data(SECRET, volume.secret.secret_name)
+            elif volume.config_map:
+                files = data(CONFIG_MAP, volume.config_map.name)
+            for name, content in files.items():
+                file = self._volumes[volume.name] / name
+                file.touch(mode=0o600)
+                file.write_text(content)
 
     def log(self, container: str) -> Path:
         return self.logs / f"{container}.log"
@@ -77,11 +97,17 @@ class PodFolder:
 
 
 def launch(
-    container: Container, image: Image, folder: PodFolder, ports: Mapping[int, int], pod: Manifest
+    container: Container,
+    image: Image,
+    folder: PodFolder,
+    ports: Mapping[int, int],
+    pod: Manifest,
+    data: Data,
 ) -> Launch:
     """Return the process of a pod's container.
 
     Mount paths and container ports are replaced in its arguments and in its own environment.
+    Raises NotFound when a Secret or ConfigMap, or its key, does not exist.
     """
     mounts = folder.mounts(container)
 
@@ -92,10 +118,13 @@ def launch(
     env["PATH"] = f"{image.path}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     env |= image.env
     for variable in container.env:
-        source = variable.value_from
-        env[variable.name] = (
-            source.field_ref.read(pod) if source else expanded(placed(variable.value), env)
+        value = (
+            variable.value_from.read(pod, data)
+            if variable.value_from
+            else expanded(placed(variable.value), env)
         )
+        if value is not None:
+            env[variable.name] = value
     env |= {
         "TMPDIR": str(folder.tmp),
         TERMINATION_LOG: str(folder.termination_log(container.name)),

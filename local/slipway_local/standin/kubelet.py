@@ -4,6 +4,7 @@ import fcntl
 import logging
 import shutil
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,14 +29,13 @@ from slipway_cluster.interface import (
 
 from slipway_local.standin import deployment, predictor, schedule
 from slipway_local.standin import job as jobs
-from slipway_local.standin.admission import DEPLOYMENT
 from slipway_local.standin.container import Image, free_ports
 from slipway_local.standin.job import INDEX, Backoff
 from slipway_local.standin.local_cluster import LocalCluster
 from slipway_local.standin.pod import RETRIES, Crash, Pod
 from slipway_local.standin.process import ProcessId, kill_leftovers
 from slipway_local.standin.store import Changes
-from slipway_local.standin.workload import DeploymentSpec, PodSpec
+from slipway_local.standin.workload import DEPLOYMENT, SECRET, DeploymentSpec, PodSpec
 
 __all__ = ["Backoff", "Crash", "Image", "Kubelet", "KubeletOptions"]
 
@@ -68,7 +68,7 @@ class Kubelet:
         images: Mapping[str, Image],
         *,
         options: KubeletOptions | None = None,
-        crashed: Callable[[Crash], None] = lambda _: None,
+        crashed: Callable[[Crash], None] = lambda crash: log.warning("%s", crash),
         clock: Clock = utc_now,
     ) -> None:
         """Create an executor on the state folder ``root``.
@@ -346,6 +346,7 @@ class Kubelet:
             manifest,
             self._folder / manifest["metadata"]["uid"],
             images=self._images,
+            data=self._data,
             ports=free | fixed,
             backoff=self._options.backoff,
             log_limit=self._options.log_bytes,
@@ -358,6 +359,13 @@ class Kubelet:
         link.symlink_to(Path("..", "pods", manifest["metadata"]["uid"], "logs"))
         pod.start()
         return pod
+
+    def _data(self, kind: Kind, name: str) -> Mapping[str, str]:
+        """Return the decoded keys of a Secret or ConfigMap. Raises NotFound."""
+        data: Mapping[str, str] = self._cluster.get(kind, name).get("data", {})
+        if kind == SECRET:
+            return {key: b64decode(value).decode() for key, value in data.items()}
+        return data
 
     def _report(self, pod: str, status: Manifest) -> None:
         with suppress(NotFound), self._reporting:  # deleted meanwhile

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from slipway_cluster.clock import precise_stamp, utc_now
-from slipway_cluster.interface import Manifest
+from slipway_cluster.interface import Manifest, NotFound
 
 from slipway_local.standin.container import Image, Launch, PodFolder, launch
 from slipway_local.standin.job import Backoff
 from slipway_local.standin.pod_log import PodLog
 from slipway_local.standin.probe import Probes
 from slipway_local.standin.process import Process, kill_leftovers
-from slipway_local.standin.workload import Container, PodSpec
+from slipway_local.standin.workload import Container, Data, PodSpec
 
 RETRIES = "slipway.dev/retries"
 """Annotation: limit of container restarts of the pod; no limit if absent."""
@@ -88,6 +88,7 @@ class Pod:
         folder: Path,
         *,
         images: Mapping[str, Image],
+        data: Data,
         ports: Mapping[int, int],
         backoff: Backoff,
         log_limit: int,
@@ -100,6 +101,7 @@ class Pod:
         self.priority = self._spec.priority
         self._folder = PodFolder(folder, self._spec)
         self._images = images
+        self._data = data
         self._backoff = backoff
         self._log_limit = log_limit
         self._report = report
@@ -184,7 +186,11 @@ class Pod:
             return self._not_started(
                 status, f"image {container.image!r} is not among {', '.join(sorted(self._images))}"
             )
-        prepared = launch(container, image, self._folder, self.ports, self.manifest)
+        try:
+            self._folder.fill(self._data)
+            prepared = self._launch(container, image)
+        except NotFound as error:
+            return self._not_started(status, str(error))
         if not prepared.argv:
             return self._not_started(
                 status,
@@ -248,10 +254,8 @@ class Pod:
     def _execute(self, container: Container, command: Sequence[str], timeout: float) -> bool:
         """Run a command like the container's own; return True when it ends with 0 in time."""
         probed = container.model_copy(update={"command": list(command), "args": []})
-        prepared = launch(
-            probed, self._images[container.image], self._folder, self.ports, self.manifest
-        )
         try:
+            prepared = self._launch(probed, self._images[container.image])
             done = subprocess.run(
                 prepared.argv,
                 env=prepared.env,
@@ -262,9 +266,12 @@ class Pod:
                 stderr=subprocess.DEVNULL,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except (NotFound, OSError, subprocess.TimeoutExpired):
             return False
         return done.returncode == 0
+
+    def _launch(self, container: Container, image: Image) -> Launch:
+        return launch(container, image, self._folder, self.ports, self.manifest, self._data)
 
     def _end(self, process: Process, container: Container) -> int:
         """Execute preStop, send SIGTERM, and after the grace period SIGKILL to the whole group."""
@@ -330,7 +337,6 @@ class Pod:
             restarts=status.restarts,
             message=ended["message"],
         )
-        log.warning("%s", crash)
         self._crashed(crash)
 
     def _report_phase(self, phase: str) -> None:

@@ -168,15 +168,15 @@ def _field(path: str, metadata: Mapping[str, Any]) -> str:
 
 def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> list[Manifest]:
     name = service["metadata"]["name"]
-    env = {each["name"]: each.get("value", "") for each in container.get("env", [])}
-    env["INFERENCE_SERVICE_NAME"] = name
+    added = {"INFERENCE_SERVICE_NAME": name}
     if runtime["metadata"].get("annotations", {}).get(SERVER_TYPE) == "mlserver":
-        env |= {"MLSERVER_MODEL_NAME": name, "MLSERVER_MODEL_URI": MODEL_PATH}
-    env |= {
-        each["name"]: each.get("value", "")
-        for each in service["spec"]["predictor"]["model"].get("env", [])
-    }
-    return [{"name": key, "value": value} for key, value in env.items()]
+        added |= {"MLSERVER_MODEL_NAME": name, "MLSERVER_MODEL_URI": MODEL_PATH}
+    every = [
+        *container.get("env", []),
+        *({"name": key, "value": value} for key, value in added.items()),
+        *service["spec"]["predictor"]["model"].get("env", []),
+    ]
+    return list({each["name"]: each for each in every}.values())
 
 
 def _port(pod: Manifest) -> int:

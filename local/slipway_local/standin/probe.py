@@ -1,18 +1,18 @@
 """Startup, readiness and liveness probes of a container, by HTTP or by a command."""
 
 import http.client
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from slipway_local.standin.workload import Container, Probe
 
 
-def answers(port: int, path: str, timeout: float) -> bool:
+def answers(port: int, path: str, timeout: float, headers: Mapping[str, str] | None = None) -> bool:
     """Return True when ``GET path`` on loopback returns 200 to 399 in time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         return 200 <= connection.getresponse().status < 400
     except (OSError, http.client.HTTPException):
         return False
@@ -98,6 +98,8 @@ class Probes:
         if probe.http_get:
             port, path = probe.http_get.port, probe.http_get.path
             number = self._names[port] if isinstance(port, str) else port
-            return partial(answers, self._ports.get(number, number), path, probe.timeout_seconds)
+            headers = {header.name: header.value for header in probe.http_get.http_headers}
+            real = self._ports.get(number, number)
+            return partial(answers, real, path, probe.timeout_seconds, headers)
         command = probe.exec.command if probe.exec else []
         return partial(self._execute, command, probe.timeout_seconds)

@@ -4,7 +4,7 @@ Fields typed ``Any`` are accepted and have no effect on a local process: they co
 kernel or an image registry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -12,7 +12,14 @@ from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 from slipway_cluster.clock import utc_now
+from slipway_cluster.interface import Kind, NotFound
 
+DEPLOYMENT = Kind("apps/v1", "Deployment")
+SECRET = Kind("v1", "Secret")
+CONFIG_MAP = Kind("v1", "ConfigMap")
+
+Data = Callable[[Kind, str], Mapping[str, str]]
+"""Return the decoded keys of a Secret or ConfigMap; raise NotFound."""
 Seconds = Annotated[int, Field(ge=0)]
 
 
@@ -38,10 +45,43 @@ class FieldRef(Spec):
         return str((found or {}).get(key.removesuffix("']"), "") if bracket else found)
 
 
-class EnvVarSource(Spec):
-    """Reference to the pod; Secrets and ConfigMaps are not supported."""
+class KeySelector(Spec):
+    """A key of a Secret or ConfigMap."""
 
-    field_ref: FieldRef
+    name: str
+    key: str
+    optional: bool = False
+
+    def read(self, kind: Kind, data: Data) -> str | None:
+        """Return the value, None for a missing optional one. Raises NotFound."""
+        try:
+            return data(kind, self.name)[self.key]
+        except (NotFound, KeyError):
+            if self.optional:
+                return None
+            raise NotFound(f"{kind.name} {self.name} has no key {self.key!r}") from None
+
+
+class EnvVarSource(Spec):
+    """Reference to a field of the pod, or to a key of a Secret or ConfigMap."""
+
+    field_ref: FieldRef | None = None
+    secret_key_ref: KeySelector | None = None
+    config_map_key_ref: KeySelector | None = None
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("needs one of fieldRef, secretKeyRef and configMapKeyRef")
+        return self
+
+    def read(self, pod: Mapping[str, Any], data: Data) -> str | None:
+        """Return the value, None for a missing optional key. Raises NotFound."""
+        if self.field_ref:
+            return self.field_ref.read(pod)
+        if self.secret_key_ref:
+            return self.secret_key_ref.read(SECRET, data)
+        return self.config_map_key_ref.read(CONFIG_MAP, data) if self.config_map_key_ref else None
 
 
 class EnvVar(Spec):
@@ -61,12 +101,20 @@ class ContainerPort(Spec):
     protocol: Literal["TCP"] = "TCP"
 
 
+class HttpHeader(Spec):
+    """A header of a request."""
+
+    name: str
+    value: str
+
+
 class HttpGet(Spec):
     """An HTTP request; ``port`` is a container port, by number or by name."""
 
     path: str = "/"
     port: int | str
     scheme: Literal["HTTP"] = "HTTP"
+    http_headers: list[HttpHeader] = Field(default_factory=list)
 
 
 class ExecAction(Spec):
@@ -112,9 +160,9 @@ class Lifecycle(Spec):
 
 
 class VolumeMount(Spec):
-    """Mount of an emptyDir.
+    """Mount of a volume.
 
-    Its path is replaced by the pod's own folder in arguments and environment.
+    Its path is replaced by the volume's folder in arguments and environment.
     """
 
     name: str
@@ -155,11 +203,41 @@ class Container(Spec):
         return self
 
 
-class Volume(Spec):
-    """A volume of type emptyDir."""
+class HostPath(Spec):
+    """A folder of this machine."""
+
+    path: str = Field(pattern="^/.+")
+    type: Any = None
+
+
+class SecretVolume(Spec):
+    """Files with the keys of a Secret; only their owner can read them."""
+
+    secret_name: str
+    default_mode: Any = None
+
+
+class ConfigMapVolume(Spec):
+    """Files with the keys of a ConfigMap."""
 
     name: str
-    empty_dir: dict[str, Any]
+    default_mode: Any = None
+
+
+class Volume(Spec):
+    """A volume of one of four types."""
+
+    name: str
+    empty_dir: dict[str, Any] | None = None
+    host_path: HostPath | None = None
+    secret: SecretVolume | None = None
+    config_map: ConfigMapVolume | None = None
+
+    @model_validator(mode="after")
+    def _has_one_type(self) -> Self:
+        if len(self.model_fields_set - {"name"}) != 1:
+            raise ValueError("needs one of emptyDir, hostPath, secret and configMap")
+        return self
 
 
 class PodSpec(Spec):
