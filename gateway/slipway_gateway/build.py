@@ -82,7 +82,7 @@ if TYPE_CHECKING:
     from slipway_gateway.people.accounts import Accounts
 
 DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions/.*)"
-PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?|DELETE /v1/me"
+PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?"
 Work = Callable[[], Awaitable[None]]
 Lifespan = StatelessLifespan[Api]
 

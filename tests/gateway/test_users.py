@@ -15,12 +15,13 @@ from slipway_gateway.postgresql.database import Database
 from slipway_gateway.postgresql.tables import audit, deprovisioned, metadata, usage
 from slipway_local.identity import CLIENT
 
-from tests.gateway.access import RULES, WITHOUT_SCIM
+from tests.gateway.access import RULES
 from tests.gateway.environment import Client, Environment
 from tests.gateway.provider import SCIM_CLIENT, Person, Provider, next_second
 from tests.identity.provider import claims_of
 from tests.support.waiting import wait_for
 
+MANAGE_USERS = [rule for rule in RULES if rule.name == "manage-users"]
 PEOPLE = {"admin", "scientist", "user"}
 """The initial accounts, each in the group of the same name."""
 
@@ -428,7 +429,7 @@ def test_only_the_gateway_can_use_scim(scim_client: Client, provider: Provider, 
 
 @pytest.mark.parametrize(
     "rule",
-    [rule for rule in RULES if rule.name == "manage-users"],
+    MANAGE_USERS,
     ids=lambda rule: f"{rule.method} {rule.path}",
 )
 def test_only_admins_manage_users(scim_client: Client, provider: Provider, rule: Rule) -> None:
@@ -438,7 +439,7 @@ def test_only_admins_manage_users(scim_client: Client, provider: Provider, rule:
 
 
 def test_users_cannot_be_managed_without_scim(client: Client) -> None:
-    for rule in set(RULES) - set(WITHOUT_SCIM):
+    for rule in MANAGE_USERS:
         path = rule.path.format(user="ada", group="user")
         answer = context(
             client, rule.method, path, client.environment.issuer.token("root", "admin")

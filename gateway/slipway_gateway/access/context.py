@@ -32,3 +32,16 @@ class RequestContext:
     """Arrival in Unix time."""
     started: float = field(default_factory=time.perf_counter)
     """Arrival on the monotonic clock, for latencies."""
+
+
+@dataclass(slots=True)
+class ResponseState:
+    """The state that the decoration of a response reads.
+
+    It refers neither to the scope nor to the exchange of the request, so that a request creates
+    no reference cycle for the garbage collector.
+    """
+
+    context: RequestContext | None = None
+    """None for a request that is not authorized yet, or that needs no token."""
+    has_started: bool = False

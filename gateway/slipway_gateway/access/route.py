@@ -20,7 +20,7 @@ def operation_id(route: APIRoute) -> str:
 
 def current_context(request: Request) -> RequestContext:
     """Return the context that the edge middleware stored for this request."""
-    context: RequestContext = request.scope["slipway.context"]
+    context: RequestContext = request.scope["slipway.state"].context
     return context
 
 

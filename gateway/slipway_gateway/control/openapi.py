@@ -59,7 +59,7 @@ class ApiDocument:
         return router
 
     async def document(self, request: Request) -> Response:
-        context: RequestContext | None = request.scope["slipway.context"]
+        context: RequestContext | None = request.scope["slipway.state"].context
         signatures = await self._signatures(context) if context else []
         key = orjson.dumps(
             [

@@ -9,7 +9,6 @@ import orjson
 from slipway_contract.errors import InvalidInput
 
 from slipway_gateway.access.context import RequestContext
-from slipway_gateway.access.rules import Rule
 from slipway_gateway.errors import JSON, Forbidden, KeyReused, TooManyTasks, Unavailable
 from slipway_gateway.http.body import Body, check_headers
 from slipway_gateway.http.coding import unpacked
@@ -58,12 +57,13 @@ class AsyncPredictions:
         self._value_limit = value_limit
         self._per_caller = per_caller
 
-    def requested(self, rule: Rule, headers: dict[bytes, bytes]) -> bool:
+    def requested(self, exchange: Exchange) -> bool:
         """Return True for a prediction that prefers an asynchronous response.
 
         Other preferences are ignored, as RFC 7240 requires.
         """
-        return rule.name in PREDICTIONS and RESPOND_ASYNC.search(headers[b"prefer"]) is not None
+        preference = exchange.headers[b"prefer"]
+        return exchange.rule.name in PREDICTIONS and RESPOND_ASYNC.search(preference) is not None
 
     async def accept(self, exchange: Exchange, path: str) -> None:
         """Store the prediction as a task and send 202 with its location.

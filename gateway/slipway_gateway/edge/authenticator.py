@@ -1,12 +1,15 @@
 """Authentication: validation of tokens and accounts, with a limit on rejected tokens by address."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from slipway_gateway.access.rules import PUBLIC, Rule
+from slipway_gateway.access.rules import PUBLIC
 from slipway_gateway.errors import TooMany, Unauthenticated
 from slipway_gateway.http.addresses import Networks, client_address
 from slipway_gateway.identity.directory import Directory
-from slipway_gateway.identity.tokens import Caller, Tokens
+from slipway_gateway.identity.tokens import Tokens
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.limits.rates import Rates
 
 REFUSED = ":refused"
@@ -37,19 +40,20 @@ class Authenticator:
         self._proxies = proxies
         self._refused_per_minute = refused_per_minute
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rule: Rule = scope["slipway.rule"]
-        headers: dict[bytes, bytes] = scope["slipway.headers"]
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange: Exchange = scope["slipway.exchange"]
+        rule = exchange.rule
         if rule.roles is not PUBLIC or (
-            rule.optional_authentication and b"authorization" in headers
+            rule.optional_authentication and b"authorization" in exchange.headers
         ):
-            scope["slipway.caller"] = await self._caller(scope, headers)
-        else:
-            scope["slipway.caller"] = None
-        await self._app(scope, receive, send)
+            return self._authenticated(exchange, scope, receive, send)
+        return self._app(scope, receive, send)
 
-    async def _caller(self, scope: Scope, headers: dict[bytes, bytes]) -> Caller:
-        """Return the caller of a request. Raises Unauthenticated, TooMany, Unavailable."""
+    async def _authenticated(
+        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Validate the token. Raises Unauthenticated, TooMany, Unavailable."""
+        headers = exchange.headers
 
         def check_rate() -> None:
             if self._refused_per_minute and self._rates.is_empty(
@@ -67,4 +71,7 @@ class Authenticator:
                     self._refused_per_minute,
                 )
             raise
-        return caller if self._directory is None else self._directory.confirm(caller)
+        if self._directory is not None:
+            caller = self._directory.confirm(caller)
+        exchange.caller = caller
+        await self._app(scope, receive, send)

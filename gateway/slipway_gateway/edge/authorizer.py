@@ -1,5 +1,7 @@
 """Authorization: the role that a route requires, and the grant of the model in its path."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_gateway.access.context import RequestContext
@@ -9,6 +11,7 @@ from slipway_gateway.errors import Forbidden
 from slipway_gateway.http.addresses import Networks, client_address
 from slipway_gateway.identity.directory import Directory
 from slipway_gateway.identity.tokens import Caller
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.routing import Routes
 from slipway_gateway.telemetry.tracing import passed_on
 
@@ -33,45 +36,54 @@ class Authorizer:
         self._routes = routes
         self._proxies = proxies
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        caller: Caller | None = scope["slipway.caller"]
-        if caller is not None:
-            rule: Rule = scope["slipway.rule"]
-            decision = rule.decision(caller.roles)
-            if decision is None:
-                raise _lacks_role(rule, caller)
-            if rule.confirmed and self._directory is not None:
-                caller = await self._confirmed(self._directory, rule, caller)
-            headers = scope["slipway.headers"]
-            protocol = "v2" if rule.path.startswith("/v2") else "v1"
-            context = RequestContext(
-                scope["slipway.request_id"], caller, decision, protocol, passed_on(headers)
-            )
-            if protocol == "v1":
-                context.address = client_address(scope, headers, self._proxies)
-            model = scope["slipway.names"].get("model")
-            if model is not None:
-                exists = model in self._routes.snapshot
-                context.grant = self._grants.snapshot.get(
-                    caller, model, context.arrived, exists=exists
-                )
-            scope["slipway.context"] = context
-        await self._app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange: Exchange = scope["slipway.exchange"]
+        caller, rule = exchange.caller, exchange.rule
+        if caller is None:
+            return self._app(scope, receive, send)
+        decision = rule.decision(caller.roles)
+        if decision is None:
+            raise _lacks_role(rule, caller)
+        if rule.confirmed and self._directory is not None:
+            return self._confirmed(self._directory, caller, scope, receive, send)
+        return self._authorized(caller, decision, scope, receive, send)
 
-    async def _confirmed(self, directory: Directory, rule: Rule, caller: Caller) -> Caller:
-        """Return the caller after the identity provider has confirmed a sufficient role.
+    def _authorized(
+        self, caller: Caller, decision: str, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        exchange: Exchange = scope["slipway.exchange"]
+        headers = exchange.headers
+        protocol = "v2" if exchange.rule.path.startswith("/v2") else "v1"
+        context = RequestContext(
+            exchange.request_id, caller, decision, protocol, passed_on(headers)
+        )
+        if protocol == "v1":
+            context.address = client_address(scope, headers, self._proxies)
+        model = exchange.names.get("model")
+        if model is not None:
+            exists = model in self._routes.snapshot
+            context.grant = self._grants.snapshot.get(caller, model, context.arrived, exists=exists)
+        exchange.context = scope["slipway.state"].context = context
+        return self._app(scope, receive, send)
+
+    async def _confirmed(
+        self, directory: Directory, caller: Caller, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Continue after the identity provider has confirmed a sufficient role.
 
         Raises Unauthenticated, Forbidden, Unavailable.
         """
+        rule = scope["slipway.exchange"].rule
         caller = await directory.confirm_now(caller)
-        if rule.decision(caller.roles) is None:
+        decision = rule.decision(caller.roles)
+        if decision is None:
             needed = " or ".join(sorted(rule.roles or ()))
             confirmed = ", ".join(sorted(caller.roles)) or "none"
             raise Forbidden(
                 f"this requires the role {needed}; the identity provider confirms {confirmed} for "
                 f"{caller.account}"
             )
-        return caller
+        await self._authorized(caller, decision, scope, receive, send)
 
 
 def _lacks_role(rule: Rule, caller: Caller) -> Forbidden:

@@ -2,11 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipway_gateway.access.context import RequestContext
-from slipway_gateway.access.rules import Rule
 from slipway_gateway.edge.async_predictions import AsyncPredictions
 from slipway_gateway.errors import JSON
 from slipway_gateway.http.body import Body, check_headers
@@ -37,12 +36,16 @@ class Dispatch:
         self._metrics = metrics
         self._body_limit = body_limit
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rule: Rule = scope["slipway.rule"]
-        exchange = exchange_of(scope, receive, send)
-        if rule.path.startswith("/v2"):
-            await self._v2(rule, exchange)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange: Exchange = scope["slipway.exchange"]
+        if exchange.rule.path.startswith("/v2"):
+            return self._v2(exchange)
+        return self._call_api(exchange, scope, receive, send)
+
+    async def _call_api(
+        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        rule = exchange.rule
         if rule.method in WITH_BODY and rule.name not in STREAMED:
             is_prediction = rule.name == "predict"
             limit = self._body_limit if is_prediction else min(CONTROL_BODY_LIMIT, self._body_limit)
@@ -68,26 +71,11 @@ class RespondAsync:
         self._app = app
         self._predictions = predictions
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: dict[bytes, bytes] = scope["slipway.headers"]
-        if b"prefer" in headers and self._predictions.requested(scope["slipway.rule"], headers):
-            await self._predictions.accept(exchange_of(scope, receive, send), scope["path"])
-        else:
-            await self._app(scope, receive, send)
-
-
-def exchange_of(scope: Scope, receive: Receive, send: Send) -> Exchange:
-    """Return the exchange of a request whose context the middlewares have stored in the scope."""
-    context: RequestContext | None = scope["slipway.context"]
-    return Exchange(
-        scope["slipway.request_id"],
-        context,
-        scope["slipway.names"],
-        scope["slipway.headers"],
-        receive,
-        send,
-        scope["slipway.share"],
-    )
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        exchange: Exchange = scope["slipway.exchange"]
+        if b"prefer" in exchange.headers and self._predictions.requested(exchange):
+            return self._predictions.accept(exchange, scope["path"])
+        return self._app(scope, receive, send)
 
 
 async def _whole(exchange: Exchange, limit: int, content_type: bytes) -> Receive:

@@ -1,5 +1,6 @@
 """The drain of a gateway: after SIGTERM it is not ready, and still serves."""
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +24,7 @@ class Drain:
         self._app = app
         self._state = state
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if self._state.closing and scope["path"] in READINESS:
             raise Unavailable("the gateway is shutting down")
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)

@@ -31,7 +31,7 @@ class Errors:
         except UpstreamAborted as error:  # uvicorn closes the connection of a partial response
             log.warning("request %s: %s", scope["slipway.request_id"], error)
         except Exception as error:  # the process's edge: every error becomes a response here
-            if scope["slipway.responded"]:  # Starlette sends 500 and raises the error again
+            if scope["slipway.state"].has_started:  # Starlette sends 500 and raises the error again
                 log_failure(error, scope)
             else:
                 await refuse(error, scope, send, self._metrics)

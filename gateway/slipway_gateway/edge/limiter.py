@@ -10,7 +10,9 @@ from slipway_gateway.errors import Headers
 from slipway_gateway.http.addresses import Networks, client_address
 from slipway_gateway.http.body import declared_length
 from slipway_gateway.http.bodybudget import BodyBudget
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.limits.concurrency import Concurrency
+from slipway_gateway.limits.policy import Policy
 from slipway_gateway.limits.quotas import Quotas
 from slipway_gateway.limits.rates import Rates
 
@@ -56,51 +58,48 @@ class Limiter:
         self._per_minute = per_minute
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context: RequestContext | None = scope["slipway.context"]
-        rule: Rule = scope["slipway.rule"]
-        headers: dict[bytes, bytes] = scope["slipway.headers"]
-        if context is None:
-            if rule.spends is not None:
-                address = client_address(scope, headers, self._proxies)
-                self._rates.take((address, REQUESTS), "requests", self._per_minute.requests)
-            await self._app_with_body(None, scope, receive, send)
-            return
-        subject = context.caller.subject
-        self._concurrency.enter(subject)
+        exchange: Exchange = scope["slipway.exchange"]
+        context, rule, headers = exchange.context, exchange.rule, exchange.headers
+        subject = None if context is None else context.caller.subject
+        share = self._bodies.share(subject, declared_length(headers))
+        if subject is not None:
+            self._concurrency.enter(subject)
+        elif rule.spends is not None:
+            address = client_address(scope, headers, self._proxies)
+            self._rates.take((address, REQUESTS), "requests", self._per_minute.requests)
+        exchange.share = share
         try:
-            fields = self._take(context, rule)
-            policy = context.grant.policy if context.grant else None
-            if policy and policy.is_metered and rule.spends is Spending.PREDICTION:
-                async with await self._quotas.take(subject, policy, context.arrived) as permit:
-                    context.permit, context.headers = permit, fields
-                    await self._app_with_body(subject, scope, receive, send)
-            else:
+            if context is not None:
+                fields, policy = self._take(context, rule)
+                if policy is not None:
+                    async with await self._quotas.take(
+                        context.caller.subject, policy, context.arrived
+                    ) as permit:
+                        context.permit, context.headers = permit, fields
+                        await self._app(scope, receive, send)
+                    return
                 context.headers = fields
-                await self._app_with_body(subject, scope, receive, send)
-        finally:
-            self._concurrency.leave(subject)
-
-    async def _app_with_body(
-        self, subject: str | None, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        share = self._bodies.share(subject, declared_length(scope["slipway.headers"]))
-        scope["slipway.share"] = share
-        try:
             await self._app(scope, receive, send)
         finally:
             share.release()
+            if subject is not None:
+                self._concurrency.leave(subject)
 
-    def _take(self, context: RequestContext, rule: Rule) -> Headers:
-        """Count the request; return the RateLimit fields. Raises TooMany."""
+    def _take(self, context: RequestContext, rule: Rule) -> tuple[Headers, Policy | None]:
+        """Count the request; return the RateLimit fields, and the policy if it has a quota.
+
+        Raises TooMany.
+        """
         subject, limits = context.caller.subject, self._per_minute
         match rule.spends:
             case Spending.PREDICTION:
                 assert context.grant is not None  # noqa: S101  (the path contains a model)
                 policy = context.grant.policy
                 rate = policy.predictions_per_minute or limits.predictions
-                return self._rates.take((subject, policy.name), "predictions", rate)
+                fields = self._rates.take((subject, policy.name), "predictions", rate)
+                return fields, policy if policy.is_metered else None
             case Spending.TRAINING:
-                return self._rates.take((subject, ":training"), "training", limits.training)
+                return self._rates.take((subject, ":training"), "training", limits.training), None
             case Spending.FEEDBACK:
-                return self._rates.take((subject, ":feedback"), "feedback", limits.feedback)
-        return self._rates.take((subject, REQUESTS), "requests", limits.requests)
+                return self._rates.take((subject, ":feedback"), "feedback", limits.feedback), None
+        return self._rates.take((subject, REQUESTS), "requests", limits.requests), None

@@ -1,8 +1,11 @@
 """The middleware that finds the access rule of a request and rejects all other requests."""
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slipway_gateway.access.rules import AccessTable
+from slipway_gateway.inference.exchange import Exchange
 
 
 class Permissions:
@@ -12,9 +15,10 @@ class Permissions:
         self._app = app
         self._table = table
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        rule, scope["slipway.names"] = self._table.match(scope["method"], scope["path"])
-        scope["slipway.rule"] = rule
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        rule, names = self._table.match(scope["method"], scope["path"])
         scope["slipway.route"] = rule.path
-        scope["slipway.headers"] = dict(scope["headers"])
-        await self._app(scope, receive, send)
+        scope["slipway.exchange"] = Exchange(
+            scope["slipway.request_id"], rule, names, dict(scope["headers"]), receive, send
+        )
+        return self._app(scope, receive, send)

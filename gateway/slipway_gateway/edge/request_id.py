@@ -1,9 +1,15 @@
-"""The first middleware: the request id, and the headers that every response has."""
+"""The first middleware: the request id, and the headers that every response has.
+
+A middleware without work after the response returns the awaitable of the next one: a coroutine
+of its own would cost each request more than its work.
+"""
+
+from collections.abc import Awaitable
 
 from slipway_contract.log import request_id as log_request_id
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slipway_gateway.access.context import RequestContext
+from slipway_gateway.access.context import ResponseState
 from slipway_gateway.edge.drain import DrainState
 from slipway_gateway.requestid import new_id
 
@@ -24,33 +30,28 @@ class RequestId:
         self._lifespan = lifespan
         self._drain = drain
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] != "http":
-            await self._lifespan(scope, receive, send)
-            return
+            return self._lifespan(scope, receive, send)
         request_id = new_id()
         log_request_id.set(request_id)
         scope["slipway.request_id"] = request_id
-        scope["slipway.responded"] = False
-        scope["slipway.context"] = None
-        is_head = scope["method"] == "HEAD"
+        state = scope["slipway.state"] = ResponseState()
+        id_header, drain = (b"x-request-id", request_id.encode()), self._drain
+        is_head, is_v2 = scope["method"] == "HEAD", scope["path"].startswith("/v2")
 
-        async def decorated(message: Message) -> None:
+        def decorated(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                scope["slipway.responded"] = True
-                context: RequestContext | None = scope["slipway.context"]
-                headers = [(b"x-request-id", request_id.encode()), *message.get("headers", ())]
-                if context is not None:
-                    headers += context.headers
-                if not scope["path"].startswith("/v2") and all(
-                    name != b"cache-control" for name, _ in headers
-                ):
+                state.has_started = True
+                granted = () if state.context is None else state.context.headers
+                headers = [id_header, *granted, *message.get("headers", ())]
+                if not is_v2 and all(name != b"cache-control" for name, _ in headers):
                     headers.append(NO_STORE)
-                if self._drain.closing:
+                if drain.closing:
                     headers.append(LAST)
                 message["headers"] = headers
             elif is_head:
                 message = {**message, "body": b""}
-            await send(message)
+            return send(message)
 
-        await self._app(scope, receive, decorated)
+        return self._app(scope, receive, decorated)

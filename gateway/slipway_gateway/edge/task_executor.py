@@ -4,9 +4,11 @@ import orjson
 from slipway_contract.log import request_id as log_request_id
 from starlette.types import ASGIApp, Message, Scope
 
+from slipway_gateway.access.context import ResponseState
 from slipway_gateway.access.rules import AccessTable
 from slipway_gateway.edge.errors import refuse
 from slipway_gateway.errors import Unavailable, UpstreamAborted
+from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.tasks.task import Outcome, Task
 from slipway_gateway.telemetry.metrics import Metrics
 
@@ -46,6 +48,10 @@ class TaskExecutor:
         log_request_id.set(task.request_id)
         rule, names = self._table.match("POST", task.path)
         headers = [(name.encode(), value.encode("latin-1")) for name, value in task.headers]
+        connection = _BufferedConnection(task.body)
+        receive, send = connection.receive, connection.send
+        exchange = Exchange(task.request_id, rule, names, dict(headers), receive, send)
+        exchange.context = task.context
         scope: Scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -60,16 +66,12 @@ class TaskExecutor:
             "client": None,
             "server": None,
             "slipway.request_id": task.request_id,
-            "slipway.rule": rule,
-            "slipway.names": names,
-            "slipway.headers": dict(headers),
-            "slipway.context": task.context,
-            "slipway.share": None,
+            "slipway.exchange": exchange,
+            "slipway.state": ResponseState(exchange.context),
         }
-        connection = _BufferedConnection(task.body)
         try:
             try:
-                await self._app(scope, connection.receive, connection.send)
+                await self._app(scope, receive, send)
             except UpstreamAborted as error:
                 raise Unavailable("the predictor ended its response early") from error
         except Exception as error:  # the task's edge: every error becomes a response here

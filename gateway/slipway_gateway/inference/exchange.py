@@ -6,35 +6,50 @@ import orjson
 from starlette.types import Receive, Send
 
 from slipway_gateway.access.context import RequestContext
+from slipway_gateway.access.rules import Rule
 from slipway_gateway.errors import JSON, Headers
 from slipway_gateway.http.bodybudget import BodyShare
 from slipway_gateway.http.coding import WORTH, pack, preferred
 from slipway_gateway.http.link import Answer
+from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.threads import run
 
 
 class Exchange:
     """One HTTP request and the channel for its response."""
 
-    __slots__ = ("context", "headers", "names", "receive", "request_id", "send", "share")
+    __slots__ = (
+        "caller",
+        "context",
+        "headers",
+        "names",
+        "receive",
+        "request_id",
+        "rule",
+        "send",
+        "share",
+    )
 
     def __init__(
         self,
         request_id: str,
-        context: RequestContext | None,
+        rule: Rule,
         names: dict[str, str],
         headers: dict[bytes, bytes],
         receive: Receive,
         send: Send,
-        share: BodyShare | None = None,
     ) -> None:
         self.request_id = request_id
-        self.context = context
+        self.rule = rule
         self.names = names
+        """Parameters of the path."""
         self.headers = headers
         self.receive = receive
         self.send = send
-        self.share = share
+        self.caller: Caller | None = None
+        """None for a request without a token, and in a worker."""
+        self.context: RequestContext | None = None
+        self.share: BodyShare | None = None
         """Memory share of the body; None in a worker, which runs few tasks."""
 
     async def start(self, status: int, headers: Headers) -> None:

@@ -60,8 +60,9 @@ class V2:
         """Rules of the routes, the most frequent first."""
         self._handlers = {(rule.method, rule.path): each for rule, each in handlers.items()}
 
-    async def __call__(self, rule: Rule, exchange: Exchange) -> None:
-        await self._handlers[rule.method, rule.path](exchange)
+    def __call__(self, exchange: Exchange) -> Awaitable[None]:
+        rule = exchange.rule
+        return self._handlers[rule.method, rule.path](exchange)
 
     async def _infer(self, exchange: Exchange) -> None:
         assert exchange.context is not None  # noqa: S101  (the access table requires a token here)
