@@ -38,7 +38,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from tests.serving.artifacts import Fitted, Matrix, write_artifact, write_model_settings
-from tests.serving.predictor import started
+from tests.support.predictor_process import started
 from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 TREES, INPUTS = 100, 13

@@ -22,7 +22,7 @@ from slipway_gateway.edge.dispatch import WITH_BODY
 from tests.gateway.access import WITHOUT_SCIM
 from tests.gateway.environment import Environment, Process, running
 from tests.gateway.predictor import DIGEST
-from tests.serving.predictor import Predictor, started
+from tests.support.predictor_process import Predictor, started
 
 SERVING = Path(__file__).parents[2] / ".venv-serving/bin"
 SIZE = 2**20
@@ -274,9 +274,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
         f"{DIGEST[:-4]}0003",
     ]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
-    with started(
-        folder / "artifact", folder / "log", program=SERVING / "slipway-serve"
-    ) as predictor:
+    with started(folder / "artifact", folder / "log") as predictor:
         yield predictor
 
 

@@ -19,7 +19,7 @@ from slipway_contract.v2 import Datatype, Tensor
 from slipway_serving.batches import Batches
 
 from tests.serving.artifacts import Fitted, write_artifact, write_model_settings
-from tests.serving.predictor import Predictor, started
+from tests.support.predictor_process import Predictor, started
 
 SIZE = 8
 SIGNATURE = Signature(

@@ -12,7 +12,7 @@ from tests.conformance import every
 from tests.conformance.checks import Check
 from tests.conformance.served import Served
 from tests.conformance.servers import RUNTIME, STOCK, cases
-from tests.serving.predictor import PROGRAM, started
+from tests.support.predictor_process import PROGRAM, started
 from tests.support.processes import free_port, responds, running_process, wait_for_start
 
 PLAIN = {"accept-encoding": "identity"}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.serving.artifacts import Fitted, write_artifact, write_model_settings
-from tests.serving.predictor import PROGRAM, Predictor, started
+from tests.support.predictor_process import PROGRAM, Predictor, started
 from tests.support.waiting import wait_for
 
 

@@ -1,16 +1,13 @@
 """A real MLflow tracking server with its artifact proxy."""
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import free_port, responds, running_process, wait_for_start
+from tests.support.processes import free_port, installed, responds, running_process, wait_for_start
 
-_PROGRAM = Path(sys.executable).with_name("mlflow")
-MLFLOW = str(_PROGRAM if _PROGRAM.exists() else Path(__file__).parents[2] / ".venv/bin/mlflow")
-"""The program; the environment of serving/ has none."""
+MLFLOW = str(installed("mlflow", ".venv"))
 ENVIRONMENT = os.environ | {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",

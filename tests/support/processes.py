@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def installed(name: str, environment: str) -> Path:
+    """Return a program of the current environment, or else of another one by its folder."""
+    here = Path(sys.executable).with_name(name)
+    return here if here.exists() else Path(__file__).parents[2] / environment / "bin" / name
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,21 +11,23 @@ from typing import Any
 
 import httpx
 
-from tests.support.processes import free_port, responds, running_process, wait_for_start
+from tests.support.processes import free_port, installed, responds, running_process, wait_for_start
 
-PROGRAM = Path(sys.executable).with_name("slipway-serve")
+PROGRAM = installed("slipway-serve", ".venv-serving")
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A process that serves the model ``heart-3``, and a client of it."""
+    """A process that serves one model, and a client of it."""
 
+    name: str
+    """The model's name at the predictor."""
     process: "subprocess.Popen[bytes]"
     client: httpx.Client
     metrics: str
 
     def infer(self, body: Any) -> httpx.Response:
-        return self.client.post("/v2/models/heart-3/infer", json=body)
+        return self.client.post(f"/v2/models/{self.name}/infer", json=body)
 
     @property
     def resident(self) -> int:
@@ -38,7 +39,7 @@ class Predictor:
 
 @contextmanager
 def started(
-    folder: Path, log: Path, settings: Mapping[str, str] | None = None, program: Path = PROGRAM
+    folder: Path, log: Path, settings: Mapping[str, str] | None = None, name: str = "heart-3"
 ) -> Iterator[Predictor]:
     """Start it on free ports, wait until the model is ready, and stop it at the end."""
     port, metrics = free_port(), free_port()
@@ -51,15 +52,15 @@ def started(
         "MLSERVER_HOST": "127.0.0.1",
         "MLSERVER_HTTP_PORT": str(port),
         "MLSERVER_METRICS_PORT": str(metrics),
-        "MLSERVER_MODEL_NAME": "heart-3",
+        "MLSERVER_MODEL_NAME": name,
         **(settings or {}),
     }
     url = f"http://127.0.0.1:{port}"
     with (
         running_process(
-            [program, folder], log, environment=environment, folder=log.parent, stop=signal.SIGKILL
+            [PROGRAM, folder], log, environment=environment, folder=log.parent, stop=signal.SIGKILL
         ) as process,
         httpx.Client(base_url=url, timeout=30) as client,
     ):
-        wait_for_start(process, log, responds(f"{url}/v2/models/heart-3/ready"))
-        yield Predictor(process, client, f"http://127.0.0.1:{metrics}/metrics")
+        wait_for_start(process, log, responds(f"{url}/v2/models/{name}/ready"))
+        yield Predictor(name, process, client, f"http://127.0.0.1:{metrics}/metrics")
