@@ -93,7 +93,9 @@ class LocalStack:
         kubelet = Kubelet(
             self.objects.cluster_folder,
             self.objects.images(),
-            crashed=lambda crash: self.screen.warn(str(crash)),
+            crashed=lambda crash: self.screen.warn(
+                f"{crash} (logs: {self.settings.state}/cluster/logs/{crash.name})"
+            ),
         )
         self._kubelet = self._threads.submit(kubelet.run, self._stop)
 

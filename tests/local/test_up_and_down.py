@@ -60,6 +60,7 @@ def test_a_failed_start_names_the_part_and_shows_the_end_of_its_log(tmp_path: Pa
     )
     assert failed.returncode == 1
     assert "! Deployment slipway-postgresql: postgresql ended with 1" in failed.stderr
+    assert f"(logs: {tmp_path}/cluster/logs/slipway-postgresql)" in failed.stderr
     assert "waited 8 s for slipway-postgresql to be ready; the end of its log:" in failed.stderr
     assert "Version mismatch: expecting version 18 but found version 9" in failed.stderr
 
