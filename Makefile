@@ -138,7 +138,7 @@ SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 # (tests/budget.py).
 WORKERS ?= 3
 SUITES := serving apps
-PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadgroup
+PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
 APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e2e
 
 .PHONY: test $(SUITES:%=test-%)

@@ -1,21 +1,30 @@
 """Settings of all tests: the groups of a worker process, and the profile of property tests."""
 
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
 pytest_plugins = ("tests.budget",)
 
-SHARED_SERVERS = ("mlflow_url", "provider", "served")
-"""Session fixtures that start a server. One worker runs all tests that use it."""
+ONE_WORKER = ("tests/identity/", "tests/jobs/")
+"""Folders whose tests share servers and trained models. One worker process runs all of a folder."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for ``--dist loadgroup``: by shared server, otherwise by file."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        server = next((each for each in SHARED_SERVERS if each in fixtures), None)
-        item.add_marker(pytest.mark.xdist_group(server or item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Distribute tests by file, as ``--dist loadfile`` does, or by the folders above.
+
+    Groups of tests (``--dist loadgroup``) have no effect in pytest 9 with pytest-xdist 3.8.
+    """
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    class ByFolder(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((folder for folder in ONE_WORKER if file.startswith(folder)), file)
+
+    return ByFolder(config, log)
 
 
 if find_spec("hypothesis"):  # not in the environment of serving/

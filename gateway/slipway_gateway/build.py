@@ -541,7 +541,9 @@ def edge(
             directory=access.accounts,
             grants=access.grants,
             routes=data.routes,
+            rates=access.rates,
             proxies=proxies,
+            requests_per_minute=settings.requests_per_minute,
         ),
         partial(
             Limiter,

@@ -89,7 +89,8 @@ def test_an_unknown_model_in_a_url_is_not_cached(client: Client) -> None:
     for number in range(3):
         assert client.get(f"/v2/models/invented-{number}").status_code == 404
         assert client.get(f"/v1/models/{'x' * 1000}-{number}").status_code == 404
-    assert decisions() <= {"heart", "asleep"}
+    assert "heart" in decisions()
+    assert decisions() <= client.gateway.data.routes.snapshot.keys()
 
 
 @pytest.fixture

@@ -123,5 +123,5 @@ def test_pixels_are_normalized_by_mean_and_deviation(client: Client) -> None:
 def test_the_openapi_document_has_the_parameter_top(client: Client) -> None:
     paths = client.get("/v1/openapi.json").json()["paths"]
     operation = paths["/v1/models/fruit/predictions"]["post"]
-    assert "top" in {parameter["name"] for parameter in operation["parameters"]}
+    assert "top" in {parameter.get("name") for parameter in operation["parameters"]}
     assert "multipart/form-data" in operation["requestBody"]["content"]

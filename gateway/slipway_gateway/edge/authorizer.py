@@ -7,12 +7,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from slipway_gateway.access.context import RequestContext
 from slipway_gateway.access.grantwatch import GrantWatch
 from slipway_gateway.access.rules import Rule
+from slipway_gateway.edge.limiter import REQUESTS
 from slipway_gateway.errors import Forbidden
 from slipway_gateway.http.addresses import Networks, client_address
 from slipway_gateway.identity.directory import Directory
 from slipway_gateway.identity.tokens import Caller
 from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.inference.routing import Routes
+from slipway_gateway.limits.rates import Rates
 from slipway_gateway.telemetry.tracing import passed_on
 
 
@@ -28,12 +30,17 @@ class Authorizer:
         directory: Directory | None,
         grants: GrantWatch,
         routes: Routes,
+        rates: Rates,
         proxies: Networks,
+        *,
+        requests_per_minute: int,
     ) -> None:
         self._app = app
         self._directory = directory
         self._grants = grants
         self._routes = routes
+        self._rates = rates
+        self._requests_per_minute = requests_per_minute
         self._proxies = proxies
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -43,7 +50,7 @@ class Authorizer:
             return self._app(scope, receive, send)
         decision = rule.decision(caller.roles)
         if decision is None:
-            raise _lacks_role(rule, caller)
+            raise self._denied(caller, _lacks_role(rule, caller))
         if rule.confirmed and self._directory is not None:
             return self._confirmed(self._directory, caller, scope, receive, send)
         return self._authorized(caller, decision, scope, receive, send)
@@ -62,9 +69,19 @@ class Authorizer:
         model = exchange.names.get("model")
         if model is not None:
             exists = model in self._routes.snapshot
-            context.grant = self._grants.snapshot.get(caller, model, context.arrived, exists=exists)
+            try:
+                context.grant = self._grants.snapshot.get(
+                    caller, model, context.arrived, exists=exists
+                )
+            except Forbidden as error:
+                raise self._denied(caller, error) from None
         exchange.context = scope["slipway.state"].context = context
         return self._app(scope, receive, send)
+
+    def _denied(self, caller: Caller, error: Forbidden) -> Forbidden:
+        """Count a denied request against the caller's rate; return its error. Raises TooMany."""
+        self._rates.take((caller.subject, REQUESTS), "requests", self._requests_per_minute)
+        return error
 
     async def _confirmed(
         self, directory: Directory, caller: Caller, scope: Scope, receive: Receive, send: Send

@@ -44,7 +44,7 @@ class RequestId:
             if message["type"] == "http.response.start":
                 state.has_started = True
                 granted = () if state.context is None else state.context.headers
-                headers = [id_header, *granted, *message.get("headers", ())]
+                headers = [id_header, *message.get("headers", ()), *granted]
                 if not is_v2 and all(name != b"cache-control" for name, _ in headers):
                     headers.append(NO_STORE)
                 if drain.closing:
