@@ -136,7 +136,7 @@ SCRATCH := /tmp/slipway-tests-$(shell echo '$(CURDIR)' | cksum | cut -d' ' -f1)
 
 # Tests are spread over worker processes, because much of their time is waiting; conftest.py groups them. The budget is CPU time
 # (tests/budget.py).
-WORKERS ?= 3
+WORKERS ?= 4
 SUITES := serving apps
 PYTEST = $(1)/bin/pytest --basetemp $(SCRATCH)/$(2) --numprocesses $(3) --dist loadfile
 APPS_TESTS := tests --ignore tests/serving --ignore tests/local --ignore tests/e2e
@@ -174,8 +174,18 @@ test-python-serving: install $(VENV_SERVING_PYTHON)/.installed ## the tests of s
 	@mkdir -p $(SCRATCH)
 	$(VENV_SERVING_PYTHON)/bin/pytest --basetemp $(SCRATCH)/serving-$(notdir $(TEST_PYTHON)) $(or $(ARGS),tests/serving)
 
+# The contract of a cluster (tests/cluster/test_cluster.py) and the controller run in a namespace of their own, with an image
+# that contains Python alone.
+CONTRACT_NAMESPACE := slipway-contract
+CONTRACT_IMAGE     := python:3.11-slim-bookworm
+
 .PHONY: e2e
 e2e: install .venv-clients/.installed ## test the whole platform on the cluster of `make kind`
+	@docker image inspect $(CONTRACT_IMAGE) >/dev/null 2>&1 || docker pull --quiet $(CONTRACT_IMAGE)
+	@kind load docker-image --name slipway $(CONTRACT_IMAGE)
+	@kubectl --context kind-slipway create namespace $(CONTRACT_NAMESPACE) --dry-run=client --output yaml \
+	| kubectl --context kind-slipway apply --filename -
+	SLIPWAY_TEST_KUBERNETES=$(CONTRACT_NAMESPACE) $(VENV)/bin/pytest -k "kubernetes or operator" tests/cluster/test_cluster.py tests/controller/test_operator.py
 	$(VENV)/bin/pytest tests/e2e
 
 .PHONY: bench

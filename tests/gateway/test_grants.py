@@ -86,11 +86,12 @@ def test_an_unknown_model_in_a_url_is_not_cached(client: Client) -> None:
         return {model for _, model in client.gateway.access.grants.snapshot._decisions}
 
     client.infer("heart")
+    before = decisions()
     for number in range(3):
         assert client.get(f"/v2/models/invented-{number}").status_code == 404
         assert client.get(f"/v1/models/{'x' * 1000}-{number}").status_code == 404
-    assert "heart" in decisions()
-    assert decisions() <= client.gateway.data.routes.snapshot.keys()
+    assert "heart" in before
+    assert decisions() <= before
 
 
 @pytest.fixture
