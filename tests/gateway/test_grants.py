@@ -115,6 +115,21 @@ def replicas(bare: Environment) -> Iterator[list[Client]]:
         ]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v2/models/heart/infer"), ("GET", "/v1/models/heart/card"), ("GET", "/v1/audit")],
+)
+def test_denied_requests_count_against_the_rate_of_the_caller(
+    bare: Environment, method: str, path: str
+) -> None:
+    with bare.gateway(requests_per_minute=2) as client:
+        headers = {"Authorization": f"Bearer {bare.issuer.token('ada', 'user')}"}
+        statuses = [
+            client.http.request(method, path, headers=headers).status_code for _ in range(3)
+        ]
+    assert statuses == [403, 403, 429]
+
+
 def give(client: Client, grantee: str, models: str, **terms: Any) -> str:
     answer = client.post(
         "/v1/grants", {"grantee": grantee, "models": models, "policy": "default", **terms}, "root"
