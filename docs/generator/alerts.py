@@ -14,6 +14,7 @@ RULES = Path(__file__).parents[2] / "charts/slipway/templates/observability/prom
 CONDITIONS = {
     'include "slipway.redis.url" $': "with Redis",
     "$.Values.backup.enabled": "`backup.enabled`",
+    "$.Values.gateway.planes.apart": "`gateway.planes.apart`",
 }
 """What a rule needs to be installed, in the words of the template and of the page."""
 
@@ -112,7 +113,7 @@ def plain(text: str) -> str:
         text,
     )  # labels
     text = re.sub(
-        r"\{\{ \$(?:gateway|controller|jobs) \}\}(?:, )?", "", text
+        r"\{\{ \$(?:gateway|data|control|controller|jobs) \}\}(?:, )?", "", text
     )  # selectors of the release
     text = re.sub(r"\{\{ mul \$\.Values\.(\S+) (\d+) \}\}", r"\1 * \2", text)
     text = re.sub(r"\{\{ \$\.Release\.Name \}\}", "RELEASE", text)
