@@ -151,6 +151,17 @@ def test_a_row_that_breaks_a_later_constraint_does_not_stop_the_migration(
     assert row == ("urgent",)
 
 
+def test_the_schema_of_a_later_release_is_not_changed(own_environment: Environment) -> None:
+    url = own_environment.database_url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE gateway_schema SET version_num = '9999'")
+        migrate(url)
+        revision = connection.execute("SELECT version_num FROM gateway_schema").fetchone()
+    assert revision == ("9999",)
+    with own_environment.gateway() as client:
+        assert client.infer("heart").status_code == 200
+
+
 def _is_ours(name: str | None, kind: str, _: object) -> bool:
     return not (kind == "table" and str(name).startswith("procrastinate_"))
 

@@ -18,7 +18,7 @@ from tests.gateway.test_batches import TEMPLATE, upload
 from tests.support.waiting import wait_for
 
 OWNED = {table.name for table in metadata.sorted_tables if "subject" in table.c}
-TYPED = r"^(user:|client:|erased-|:gateway$)"
+TYPED = r"^(user:|client:|erased-|departed-|:gateway$)"
 OF_PEOPLE = ("audit", "deprovisioned", "known_accounts")
 BEFORE = "0012"
 """The last revision without types of subjects."""
@@ -171,8 +171,7 @@ def add(connection: psycopg.Connection, table: str, given: dict[str, str], **val
 def test_the_migration_adds_types_to_the_subjects_of_every_table(
     new_database: Callable[[], str],
 ) -> None:
-    url, former = new_database(), f"departed-{'0' * 16}"
-    pseudonym = f"{subjects.ERASED}{'0' * 16}"
+    url, pseudonym = new_database(), f"{subjects.FORMER_ERASED}{'0' * 16}"
     migrate(url, BEFORE)
     with psycopg.connect(url) as connection:
         owned = columns(connection)
@@ -188,7 +187,7 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
                     add(connection, table, given, subject="robot", decision=decision)
             else:
                 services = () if each.name in OF_PEOPLE else ("nightly",)
-                for name in ("ada", "robot", former, *services):
+                for name in ("ada", "robot", pseudonym, *services):
                     add(connection, table, given, subject=name)
         connection.execute(
             "INSERT INTO grants (grant_id, grantee, models, policy) VALUES ('x', "
@@ -224,36 +223,25 @@ def test_the_migration_adds_types_to_the_subjects_of_every_table(
     assert seen["audit"] == {*people, pseudonym, ":gateway"}
 
 
-def test_pseudonyms_and_the_audit_of_a_former_release_get_the_current_words(
+def test_pseudonyms_of_all_releases_have_no_type_and_the_audit_has_the_current_word(
     new_database: Callable[[], str],
 ) -> None:
-    url, former, pseudonym = new_database(), "departed-1", f"{subjects.ERASED}1"
+    url = new_database()
+    names = {f"{subjects.FORMER_ERASED}1", f"{subjects.ERASED}1"}
     migrate(url, "0017")
     with psycopg.connect(url) as connection:
         owned = columns(connection)
-        for table in ("prediction_events", "feedback", "images", "usage"):
-            for name in (former, "user:departed-ada"):
-                add(connection, table, owned[table], subject=name)
-        statement = "INSERT INTO deprovisioned VALUES (%s, %s, now())"
-        connection.execute(statement, ["user:eve", former])
         add(connection, "audit", owned["audit"], subject=":gateway", action="user.vanish")
-        stored = connection.execute("SELECT sum(bytes) FROM storage").fetchone()
     migrate(url)
     with psycopg.connect(url) as connection:
-        for table in ("prediction_events", "feedback", "images", "usage", "storage"):
-            found = connection.execute(SQL("SELECT subject FROM {}").format(Identifier(table)))
-            assert {name for (name,) in found} == {pseudonym, "user:departed-ada"}, table
-        assert connection.execute("SELECT sum(bytes) FROM storage").fetchone() == stored
-        # A gateway of the former release still runs.
-        connection.execute(statement, ["user:kim", "departed-2"])
-        add(connection, "audit", owned["audit"], subject=":gateway", action="user.vanish")
-        pairs = connection.execute("SELECT subject, pseudonym FROM deprovisioned ORDER BY 1")
-        assert pairs.fetchall() == [
-            ("user:eve", pseudonym),
-            ("user:kim", f"{subjects.ERASED}2"),
-        ]
-        actions = connection.execute("SELECT action FROM audit")
-        assert [action for (action,) in actions] == ["user.deprovision"] * 2
+        for name in (*names, "ada"):
+            event = owned["prediction_events"]
+            add(connection, "prediction_events", event, subject=name, decision="predict:user")
+        found = connection.execute("SELECT subject FROM prediction_events").fetchall()
+        assert {name for (name,) in found} == {*names, "user:ada"}
+        actions = connection.execute("SELECT action FROM audit").fetchall()
+    assert actions == [("user.deprovision",)]
+    assert {subjects.read(name) for name in names} == names
 
 
 def test_spooled_events_of_a_former_release_get_types(client: Client, shared: Environment) -> None:

@@ -7,6 +7,8 @@ is replaced by a pseudonym without type, ``erased-…``, see erasure.py.
 
 USER, CLIENT = "user:", "client:"
 ERASED = "erased-"
+FORMER_ERASED = "departed-"
+"""Prefix of the pseudonyms of earlier releases, which stay in stored rows."""
 
 
 def user(name: str) -> str:
@@ -26,4 +28,4 @@ def name_of(subject: str) -> str:
 
 def read(text: str) -> str:
     """Return the subject of an API parameter, in which a name without type is a user."""
-    return text if text.startswith((USER, CLIENT, ERASED)) else user(text)
+    return text if text.startswith((USER, CLIENT, ERASED, FORMER_ERASED)) else user(text)

@@ -1,15 +1,21 @@
 """Database migration to this release's schema; idempotent and safe for concurrent replicas."""
 
+import logging
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from slipway_contract.postgresql import connection_parameters
 from sqlalchemy import create_engine, text
 
 from slipway_gateway.postgresql import queue_schema
 from slipway_gateway.postgresql.database import sqlalchemy_url
 
+log = logging.getLogger(__name__)
+
+VERSION_TABLE = "gateway_schema"
 LOCK = 0x5119_0001
 """Key of the advisory lock that serializes the migrations of concurrent replicas."""
 
@@ -17,7 +23,9 @@ LOCK = 0x5119_0001
 def migrate(url: str, revision: str = "head") -> None:
     """Upgrade the schema to ``revision``, by default the newest one.
 
-    Raises sqlalchemy.exc.OperationalError when the database is unavailable.
+    A schema of a later release stays: each release serves on the schema of the next one, so that
+    ``helm rollback`` works. Raises sqlalchemy.exc.OperationalError when the database is
+    unavailable.
     """
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -26,6 +34,12 @@ def migrate(url: str, revision: str = "head") -> None:
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+            options = {"version_table": VERSION_TABLE}
+            current = MigrationContext.configure(connection, opts=options).get_current_revision()
+            scripts = ScriptDirectory.from_config(config).walk_revisions()
+            if current is not None and current not in {each.revision for each in scripts}:
+                log.warning("the schema is of a later release (%s) and is not changed", current)
+                return
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
             queue_schema.upgrade(connection)
