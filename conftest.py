@@ -31,5 +31,11 @@ if find_spec("hypothesis"):  # not in the environment of serving/
     from hypothesis import HealthCheck, settings
 
     # Machines that run tests are busy, so there is no deadline.
-    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # In CI, too, each run tries other examples.
+    settings.register_profile(
+        "busy",
+        settings.get_profile("default"),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
     settings.load_profile("busy")

@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from slipway_gateway.people.accounts import Accounts
 
 DATA_PATHS = r"(/v2(/.*)?|/v1/models/[^/]+/predictions|/v1/predictions/.*)"
+OTHER_SERVERS_PATHS = r"/v1/models/[^/]+(:|/versions/).*"
+"""Prediction paths of other model servers, whose error text names the path here."""
 PEOPLE = r"[A-Z]+ /v1/(users|groups)(/.*)?"
 Work = Callable[[], Awaitable[None]]
 Lifespan = StatelessLifespan[Api]
@@ -501,7 +503,7 @@ def planes(
                 "and SLIPWAY_SCIM_CLIENT_SECRET"
             )
     else:
-        unserved[rf"[A-Z]+ (?!{DATA_PATHS})/v1/.*"] = other.format(*Plane)
+        unserved[rf"[A-Z]+ (?!{DATA_PATHS}|{OTHER_SERVERS_PATHS})/v1/.*"] = other.format(*Plane)
     for router in undescribed:
         application.include_router(router)
     rules = [rule for router in [*control, *undescribed] for rule in router.rules]
@@ -526,8 +528,8 @@ def edge(
     middlewares: list[Callable[[ASGIApp], ASGIApp]] = [
         partial(RequestId, lifespan=application, drain=drain),
         partial(Errors, metrics=base.metrics),
-        partial(Drain, state=drain),
         partial(Permissions, table=table),
+        partial(Drain, state=drain),
         partial(
             Authenticator,
             tokens=Tokens(settings.token_rules, access.keys),

@@ -1,5 +1,7 @@
 """The composition of the gateway: small builders, and planes that a process can lack."""
 
+import asyncio
+import gc
 import inspect
 import subprocess
 import sys
@@ -8,6 +10,10 @@ from typing import Any
 
 import pytest
 from slipway_gateway import build
+from slipway_gateway.app import Gateway
+from starlette.types import Message, Scope
+
+from tests.gateway.environment import Environment
 
 BUILDERS = [
     pytest.param(each, id=name)
@@ -30,3 +36,37 @@ def test_a_builder_takes_at_most_eight_parts(builder: Callable[..., Any]) -> Non
 def test_the_worker_loads_no_route_of_the_control_plane_and_no_people() -> None:
     command = [sys.executable, "-W", "error", "-c", MODULES]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "\n"
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/heart", "/v1/docs", "/unknown"])
+def test_a_request_leaves_no_reference_cycle(own_environment: Environment, path: str) -> None:
+    """Garbage would be collected in the event loop, during other requests."""
+    application = Gateway(own_environment.settings(), own_environment.cluster).application
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b""}
+
+    async def request() -> None:
+        async def send(_: Message) -> None:
+            cycle.clear()
+
+        scope: Scope = {
+            **{"type": "http", "method": "GET", "path": path, "headers": [], "root_path": ""},
+            **{"client": ("127.0.0.1", 1), "query_string": b""},
+        }
+        cycle = [scope]  # the server's object of a request, which its send refers to
+        await application(scope, receive, send)
+        cycle.append(scope)
+
+    async def garbage() -> int:
+        await request()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await request()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    assert asyncio.run(garbage()) == 0

@@ -77,6 +77,8 @@ def test_the_data_plane_has_no_route_of_the_control_plane(data: Process, path: s
 def test_a_wrong_path_of_the_data_plane_is_no_path_of_the_control_plane(data: Process) -> None:
     assert data.client.get("/v1/models/heart/predictions").status_code == 405
     assert "does not exist" in data.client.get("/v2/models/heart/predictions").json()["error"]
+    hint = data.client.post("/v1/models/heart:predict", {}).json()["detail"]
+    assert "send named rows to POST /v1/models/heart/predictions" in hint
 
 
 def test_the_control_plane_manages_and_does_not_predict(control: Process, data: Process) -> None:

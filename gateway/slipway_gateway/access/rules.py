@@ -122,8 +122,8 @@ class AccessTable:
                 allowed.append(rule.method)
         if allowed:
             raise MethodNotAllowed(method, allowed)
-        for pattern, text in self._unserved.items():
-            if pattern.fullmatch(f"{wanted} {path}"):
+        for unserved, text in self._unserved.items():
+            if unserved.fullmatch(f"{wanted} {path}"):
                 raise NotFound(text)
         raise NotFound(f"path {path[:200]} does not exist; {self._alternative(path)}")
 

@@ -85,7 +85,7 @@ class JobRoutes(ABC, Generic[Request]):
         ) -> ModelJob:
             job = await self._begin(model, await self.order(model, body), context, key)
             response.headers["location"] = f"/v1/{self._path(model, job['metadata']['name'])}"
-            return self.described(model, job, await self.submissions.result(job))
+            return self.described(model, job, None)
 
         async def listing(model: str) -> Schema:
             self.routes.get(model)

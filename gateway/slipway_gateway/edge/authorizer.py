@@ -91,15 +91,19 @@ class Authorizer:
         Raises Unauthenticated, Forbidden, Unavailable.
         """
         rule = scope["slipway.exchange"].rule
-        caller = await directory.confirm_now(caller)
+        try:
+            caller = await directory.confirm_now(caller)
+        except Forbidden as error:
+            raise self._denied(caller, error) from None
         decision = rule.decision(caller.roles)
         if decision is None:
             needed = " or ".join(sorted(rule.roles or ()))
             confirmed = ", ".join(sorted(caller.roles)) or "none"
-            raise Forbidden(
+            problem = (
                 f"this requires the role {needed}; the identity provider confirms {confirmed} for "
                 f"{caller.account}"
             )
+            raise self._denied(caller, Forbidden(problem))
         await self._authorized(caller, decision, scope, receive, send)
 
 

@@ -35,6 +35,9 @@ class Errors:
                 log_failure(error, scope)
             else:
                 await refuse(error, scope, send, self._metrics)
+        finally:
+            # It refers to the scope: a cycle, which only the garbage collector would free.
+            scope.pop("slipway.exchange", None)
 
 
 async def refuse(error: Exception, scope: Scope, send: Send, metrics: Metrics) -> None:

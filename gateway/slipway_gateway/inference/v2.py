@@ -45,6 +45,9 @@ class V2:
         self._body_limit = body_limit
         self._value_limit = value_limit
         self._keep = keep
+        self._metadata_of_server = ServerMetadata(
+            name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS
+        ).model_dump()
         handlers: dict[Rule, Handler] = {
             PREDICT.at("POST", "/v2/models/{model}/infer"): self._infer,
             PREDICT_VERSION.at("POST", "/v2/models/{model}/versions/{version}/infer"): self._infer,
@@ -116,10 +119,7 @@ class V2:
         await exchange.json({"name": names["model"], "ready": True})
 
     async def _server(self, exchange: Exchange) -> None:
-        metadata = ServerMetadata(
-            name="slipway", version=installed("slipway-gateway"), extensions=EXTENSIONS
-        )
-        await exchange.json(metadata.model_dump())
+        await exchange.json(self._metadata_of_server)
 
     async def _live(self, exchange: Exchange) -> None:
         await exchange.json({"live": True})
