@@ -182,13 +182,19 @@ class LocalObjects:
         main = {
             "name": "postgresql",
             "image": "slipway/local",
-            "command": ["python", "-m", "slipway_local.postgres", str(self._state.root), ready],
+            "command": [
+                *("python", "-m", "slipway_local.postgres", str(self._state.root)),
+                # Computed in the pod, it could differ from that of the clients: TMPDIR is another.
+                *(self.postgres.host, ready),
+            ],
             "env": _variables({"XDG_RUNTIME_DIR": os.environ["XDG_RUNTIME_DIR"]}),
             "volumeMounts": [{"name": "run", "mountPath": "/run/slipway"}],
             "startupProbe": {
-                "exec": {"command": ["test", "-e", ready]},
+                # The file of a former process stays in the pod when the container is restarted.
+                "exec": {"command": ["sh", "-c", f"kill -0 $(cat {ready})"]},
                 "periodSeconds": 1,
-                "failureThreshold": 120,
+                # A recovery that is interrupted begins again.
+                "failureThreshold": 3600,
             },
         }
         pod = {

@@ -11,14 +11,22 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, argv: list[str]) -> None:
-    """Replace this process by the program; exit with 127 when it cannot be started."""
+def die_with(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send this process the signal when its parent dies; on Linux only.
+
+    Exits with 1 when the parent has died before.
+    """
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # the parent died before the call above
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
         sys.exit(1)
+
+
+def main(parent: int, argv: list[str]) -> None:
+    """Replace this process by the program; exit with 127 when it cannot be started."""
+    die_with(parent, signal.SIGKILL)
     try:
         os.execvp(argv[0], argv)  # noqa: S606 - there is nothing for a shell to do
     except OSError as error:
