@@ -201,6 +201,8 @@ class LocalObjects:
             "containers": [main],
             "volumes": [{"name": "run", "emptyDir": {}}],
             "priority": DATABASE,
+            # The checkpoint of a shutdown may take long on a slow disk.
+            "terminationGracePeriodSeconds": 120,
         }
         return {
             "apiVersion": "apps/v1",
