@@ -70,6 +70,7 @@ class LocalStack:
     def down(self) -> None:
         """Stop every process; the state stays."""
         self._stop.set()
+        self.screen.say("  stopping…")
         self._threads.shutdown()
 
     def check(self) -> None:

@@ -24,6 +24,9 @@ from tests.support.stack import RunningStack
 START_SECONDS = 400.0
 """Limit of a start; 30 s on an idle machine, three minutes beside four other test suites."""
 
+STOP_SECONDS = 240.0
+"""Limit of a stop: above the sum of the grace periods of predictors, programs and PostgreSQL."""
+
 
 @dataclass(kw_only=True)
 class LocalStack(RunningStack):
@@ -100,7 +103,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     """Send Ctrl-C like a user; kill the process when it does not end."""
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(60)
+        process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

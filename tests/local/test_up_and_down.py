@@ -12,9 +12,14 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 from slipway_local.state import State
 
-from tests.local.conftest import LocalStack, environment
+from tests.local.conftest import STOP_SECONDS, LocalStack, environment
 
 pytestmark = pytest.mark.stack
+
+
+def postgresql_log(state: Path) -> str:
+    folder = state / "cluster" / "logs" / "slipway-postgresql"
+    return (folder / "postgresql.log").read_text()
 
 
 def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: LocalStack) -> None:
@@ -30,7 +35,9 @@ def test_ctrl_c_stops_every_process_and_a_second_start_reuses_the_state(stack: L
     ]
     assert database
     stack.process.send_signal(signal.SIGINT)
-    assert stack.process.wait(60) == 0
+    assert stack.process.wait(STOP_SECONDS) == 0
+    assert "stopping…" in stack.screen
+    assert "database system is shut down" in postgresql_log(stack.state)
     gone, alive = psutil.wait_procs([*processes, *database], timeout=10)
     assert alive == []
     assert len(gone) > 8
