@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,12 +88,11 @@ class LocalStack:
                 deployments.add(name)
                 # The status is that of the last start, until the kubelet writes a new one.
                 self.cluster.update_status(DEPLOYMENT, name, {})
-        for former in self.cluster.list(DEPLOYMENT):
-            if former["metadata"]["name"] not in deployments:
-                self.cluster.delete(DEPLOYMENT, former["metadata"]["name"])
+        images = self.objects.images()
+        delete_former(self.cluster, deployments, images)
         kubelet = Kubelet(
             self.objects.cluster_folder,
-            self.objects.images(),
+            images,
             crashed=lambda crash: self.screen.warn(
                 f"{crash} (logs: {self.settings.state}/cluster/logs/{crash.name})"
             ),
@@ -217,6 +216,21 @@ class LocalStack:
                 time.monotonic() + TOKEN_SECONDS / 2,
             )
         return self._token
+
+
+def delete_former(cluster: Cluster, deployments: Container[str], images: Container[str]) -> None:
+    """Delete the objects of a former version in an old state folder.
+
+    These are all other Deployments, and unfinished Jobs with an image that no longer exists.
+    """
+    for former in cluster.list(DEPLOYMENT):
+        if former["metadata"]["name"] not in deployments:
+            cluster.delete(DEPLOYMENT, former["metadata"]["name"])
+    for job in cluster.list(JOB):
+        pod = job["spec"]["template"]["spec"]
+        containers = [*pod.get("initContainers", []), *pod["containers"]]
+        if not finished(job) and any(each["image"] not in images for each in containers):
+            cluster.delete(JOB, job["metadata"]["name"])
 
 
 def is_ready(status: ModelStatus) -> bool:

@@ -1,0 +1,38 @@
+"""Start, supervision and stop of the local stack, without its processes."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from slipway_cluster import JOB
+from slipway_local.local_objects import LocalObjects
+from slipway_local.settings import LocalSettings
+from slipway_local.stack import delete_former
+from slipway_local.standin.local_cluster import LocalCluster
+from slipway_local.standin.workload import DEPLOYMENT, PodSpec
+from slipway_local.state import State
+
+from tests.cluster.manifests import IMAGE, job
+from tests.local.conftest import STOP_SECONDS
+
+
+def test_unfinished_jobs_with_an_image_of_a_former_version_are_deleted(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path)
+    for name in ("unfinished", "finished"):
+        cluster.create(job(name, "pass"))
+    cluster.update_status(JOB, "finished", {"conditions": [{"type": "Complete", "status": "True"}]})
+    delete_former(cluster, set(), {IMAGE})
+    assert [each["metadata"]["name"] for each in cluster.list(JOB)] == ["finished", "unfinished"]
+    delete_former(cluster, set(), {"slipway/jobs:local"})
+    assert [each["metadata"]["name"] for each in cluster.list(JOB)] == ["finished"]
+    cluster.close()
+
+
+def test_a_stop_takes_less_than_four_minutes(tmp_path: Path) -> None:
+    graces: dict[int, int] = defaultdict(int)
+    graces[0] = PodSpec.model_fields["termination_grace_period_seconds"].default  # predictors
+    for manifest in LocalObjects(LocalSettings(state=tmp_path), State(tmp_path)).manifests():
+        if manifest["kind"] == DEPLOYMENT.name:
+            pod = PodSpec.model_validate(manifest["spec"]["template"]["spec"])
+            graces[pod.priority] = max(graces[pod.priority], pod.termination_grace_period_seconds)
+    assert len(graces) == 3
+    assert sum(graces.values()) < STOP_SECONDS
