@@ -69,7 +69,7 @@ def run_stack(settings: LocalSettings, screen: Screen, *, once: bool) -> int:
     except KeyboardInterrupt:
         screen.say("\n  stopped; the next start reuses the state")
     except (StartFailed, ClusterError, httpx.HTTPError) as error:
-        screen.warn(f"the local stack did not start: {error}")
+        screen.warn(f"the local stack failed: {error}")
         screen.warn(f"logs of all parts, Jobs and predictors: {settings.state}/cluster/logs")
         return 1
     return 0

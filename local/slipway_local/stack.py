@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
-from slipway_cluster import JOB, MODEL, Cluster, connect
+from slipway_cluster import JOB, MODEL, Cluster, ClusterError, connect
 from slipway_contract.model import ConditionType, Model, ModelStatus
 
 from slipway_local.identity import ACCOUNTS, TOKEN_SECONDS
@@ -74,9 +74,17 @@ class LocalStack:
         self._threads.shutdown()
 
     def check(self) -> None:
-        """Raise the error of the kubelet when it has ended."""
+        """Raise ClusterError or StartFailed when the kubelet has ended with an error."""
         if self._kubelet and self._kubelet.done():
-            self._kubelet.result()
+            try:
+                self._kubelet.result()
+            except ClusterError:
+                raise
+            except Exception as error:
+                raise StartFailed(
+                    f"the kubelet ended with {error!r}; all parts were stopped; run the command "
+                    f"again (logs: {self.settings.state}/cluster/logs)"
+                ) from error
 
     def _start(self) -> None:
         """Apply all objects and start the kubelet."""

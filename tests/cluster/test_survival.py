@@ -107,6 +107,17 @@ def test_a_process_that_left_its_group_ends_with_its_container(machine: Machine)
     until(lambda: is_gone(grandchild), bool)
 
 
+def test_a_file_of_the_user_among_the_logs_does_not_end_the_kubelet(machine: Machine) -> None:
+    logs = machine.root / "logs"
+    (logs / "notes").touch()
+    serve(machine)
+    machine.url_of_ready("heart-3")
+    machine.cluster.delete(INFERENCE_SERVICE, "heart-3")
+    until(lambda: [each.name for each in logs.iterdir()], lambda names: names == ["notes"])
+    serve(machine)
+    machine.url_of_ready("heart-3")
+
+
 def test_a_stopped_kubelet_leaves_no_process_and_restarts_its_services(idle: Machine) -> None:
     serve(idle)
     idle.start()

@@ -314,7 +314,7 @@ class Kubelet:
             if folder.name not in manifests and folder.name not in self._ending:
                 shutil.rmtree(folder, ignore_errors=True)
                 for link in self._logs.iterdir():
-                    if folder.name in link.readlink().parts:
+                    if link.is_symlink() and folder.name in link.readlink().parts:
                         link.unlink()
 
     def _may_start(self, manifest: Manifest, every: Mapping[str, Manifest]) -> bool:
