@@ -51,8 +51,13 @@ def test_a_request_leaves_no_reference_cycle(own_environment: Environment, path:
             cycle.clear()
 
         scope: Scope = {
-            **{"type": "http", "method": "GET", "path": path, "headers": [], "root_path": ""},
-            **{"client": ("127.0.0.1", 1), "query_string": b""},
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [],
+            "root_path": "",
+            "client": ("127.0.0.1", 1),
+            "query_string": b"",
         }
         cycle = [scope]  # the server's object of a request, which its send refers to
         await application(scope, receive, send)
