@@ -330,6 +330,18 @@ def test_a_promotion_gets_its_arguments_and_returns_its_result(client: Client, m
     assert history[1] == found
 
 
+def test_a_repeated_creation_has_the_result_of_a_promotion_but_not_of_a_training(
+    client: Client, marie: str
+) -> None:
+    for purpose, body in (("promotions", {"version": "3", "dryRun": True}), ("trainings", {})):
+        path, key = f"/v1/models/heart/{purpose}", {"Idempotency-Key": f"again-{purpose}"}
+        location = client.post(path, body, marie, **key).headers["location"]
+        assert ended(client, marie, location)["result"]
+        again = client.post(path, body, marie, **key)
+        assert (again.status_code, again.headers["location"]) == (202, location)
+        assert bool(again.json()["result"]) is (purpose == "promotions")
+
+
 def test_a_promotion_of_a_later_release_is_listed(
     client: Client, works: Environment, marie: str
 ) -> None:

@@ -54,6 +54,10 @@ class JobRoutes(ABC, Generic[Request]):
     answer: ClassVar[type[ModelJob]]
     listing: ClassVar[type[Schema]]
     list_summary: ClassVar[str]
+    creates_with_result: ClassVar[bool] = False
+    """The response to a creation has the result, which a repeated key can find. It is read from the
+    Job's log, which may be unreachable.
+    """
 
     def __init__(self, routes: Routes, submissions: Submissions, audit: Audit) -> None:
         self.routes = routes
@@ -85,7 +89,8 @@ class JobRoutes(ABC, Generic[Request]):
         ) -> ModelJob:
             job = await self._begin(model, await self.order(model, body), context, key)
             response.headers["location"] = f"/v1/{self._path(model, job['metadata']['name'])}"
-            return self.described(model, job, None)
+            result = await self.submissions.result(job) if self.creates_with_result else None
+            return self.described(model, job, result)
 
         async def listing(model: str) -> Schema:
             self.routes.get(model)

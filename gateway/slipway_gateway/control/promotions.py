@@ -99,6 +99,7 @@ class Promotions(JobRoutes[PromotionRequest]):
     answer = Promotion
     listing = PromotionList
     list_summary = "List promotions"
+    creates_with_result = True
 
     def __init__(
         self, routes: Routes, submissions: Submissions, audit: Audit, template: str
