@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
-from slipway_contract.model import API_VERSION
+from slipway_contract.model import API_VERSION, RoutedModel
 from slipway_gateway.app import Gateway
 from slipway_gateway.inference.endpoints import SERVICE_LABEL
+from slipway_gateway.inference.routing import Route
 from slipway_gateway.settings import Settings
 from slipway_local.standin.local_cluster import LocalCluster
 
@@ -27,7 +28,7 @@ from tests.gateway.issuer import AUDIENCE, Issuer
 from tests.gateway.predictor import DIGEST, ROW, SIGNATURE, Predictor
 from tests.support.asgi_server import AsgiServer
 from tests.support.processes import free_port, responds, wait_for_start
-from tests.support.waiting import wait_for
+from tests.support.waiting import until, wait_for
 
 
 class Environment:
@@ -42,11 +43,16 @@ class Environment:
         self.predictor = predictor
         self.cluster = LocalCluster(folder / "cluster")
         self.spool = folder / "spool"
+        self._gateways: list[Gateway] = []
 
     def model(
         self, name: str, *targets: tuple[str, int], url: str | None = None, message: str = "serving"
     ) -> None:
-        """Declare a model whose versions have these shares of the traffic."""
+        """Declare a model whose versions have these shares of the traffic.
+
+        The model and its status are two writes, as the controller makes them. Return when each
+        running gateway of this environment has read the second one.
+        """
         now = datetime.now(UTC).isoformat()
         self.cluster.apply(
             {
@@ -75,7 +81,21 @@ class Environment:
             "message": message,
         }
         status = {"conditions": [{**ready, "lastTransitionTime": now}], "traffic": traffic}
-        self.cluster.update_status(MODEL, name, status)
+        declared = RoutedModel.model_validate(self.cluster.update_status(MODEL, name, status))
+        self._wait_for_routes(
+            lambda routes: name in routes and routes[name].model.status == declared.status
+        )
+
+    def delete_model(self, name: str) -> None:
+        """Delete a model. Return when no running gateway of this environment has its route."""
+        self.cluster.delete(MODEL, name)
+        self._wait_for_routes(lambda routes: name not in routes)
+
+    def _wait_for_routes(self, hold: Callable[[Mapping[str, Route]], bool]) -> None:
+        until(
+            lambda: [gateway.data.routes.snapshot for gateway in self._gateways],
+            lambda seen: all(hold(routes) for routes in seen),
+        )
 
     def pods(self, service: str, *ready: str, leaving: Sequence[str] = ()) -> str:
         """Declare the URLs of a Service's pods, and return the URL of the Service.
@@ -142,9 +162,15 @@ class Environment:
             Client(server.url, self) as client,
         ):
             client.gateway = gateway
-            if ready:
-                wait_for("readiness", lambda: client.get("/readyz", who=None).status_code == 200)
-            yield client
+            if not ready:
+                yield client
+                return
+            wait_for("readiness", lambda: client.get("/readyz", who=None).status_code == 200)
+            self._gateways.append(gateway)
+            try:
+                yield client
+            finally:
+                self._gateways.remove(gateway)
 
     def count(self, where: str = "true") -> int:
         with psycopg.connect(self.database_url) as connection:

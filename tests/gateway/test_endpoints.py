@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from slipway_cluster.interface import ENDPOINT_SLICE, MODEL
+from slipway_cluster.interface import ENDPOINT_SLICE
 from slipway_gateway.inference.endpoints import (
     ASIDE_SECONDS,
     Endpoint,
@@ -47,10 +47,9 @@ def spread(environment: Environment, client: Client) -> Iterator[Callable[..., N
         )
 
     environment.model("spread", ("1", 100), url=environment.pods(SERVICE))
-    wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("spread"))
     yield now
     now()
-    environment.cluster.delete(MODEL, "spread")
+    environment.delete_model("spread")
 
 
 def _known(client: Client) -> Sequence[Endpoint]:
@@ -83,8 +82,12 @@ def load(client: Client, callers: int = 4) -> Iterator[Counter[int]]:
             thread.join()
 
 
-def assert_even(replicas: Sequence[Predictor], requests: int = 300) -> None:
-    """Assert that each pod gets its share of the next requests, within 30 %."""
+def assert_even(replicas: Sequence[Predictor], requests: int = 600) -> None:
+    """Assert that each pod gets its share of the next requests, within 30 %.
+
+    If every choice were random, 30 % of 600 requests over three pods would be five standard
+    deviations.
+    """
     before = [len(each.asked) for each in replicas]
 
     def counts() -> list[int]:
@@ -144,8 +147,9 @@ def test_a_replica_that_fails_suddenly_costs_no_request(
         assert_even(replicas)
         replicas[0].server.__exit__()
         assert_even(replicas[1:])
+        asked = len(replicas[0].asked)
         replicas[0].server.__enter__()  # on the same port
-        wait_for("its return", lambda: len(replicas[0].asked) > 200)
+        wait_for("its return", lambda: len(replicas[0].asked) > asked)
         assert_even(replicas)
     assert set(statuses) == {200}
 
@@ -154,10 +158,10 @@ def test_a_slow_replica_gets_fewer_requests(
     client: Client, spread: Callable[..., None], replicas: Sequence[Predictor]
 ) -> None:
     spread(*urls(replicas))
-    replicas[0].delay = 0.2
+    replicas[0].delay = 0.5
     with load(client, callers=6):
         wait_for("300 requests", lambda: sum(len(each.asked) for each in replicas) >= 300)
-    assert len(replicas[0].asked) < 60
+    assert len(replicas[0].asked) < sum(len(each.asked) for each in replicas) / 5
 
 
 def test_the_last_terminating_replica_still_gets_requests(
@@ -306,10 +310,10 @@ def test_counts_survive_a_change_of_other_endpoints(endpoints: Endpoints) -> Non
 
 
 def test_a_choice_takes_a_few_microseconds(endpoints: Endpoints) -> None:
-    begin = time.perf_counter()
+    begin = time.thread_time()  # other processes do not extend it
     for _ in range(10_000):
         endpoints.choose("s.ns", ELSE)
-    assert (time.perf_counter() - begin) / 10_000 < 50e-6
+    assert (time.thread_time() - begin) / 10_000 < 50e-6
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,18 @@ from collections.abc import Callable, Iterator
 import httpx
 import orjson
 import pytest
-from slipway_cluster.interface import MODEL
-from slipway_gateway.inference.routing import Route, Target
+from slipway_gateway.inference.routing import Target
 
 from tests.gateway.environment import Client, Environment, v2_request
 from tests.gateway.predictor import Predictor
-from tests.support.waiting import wait_for
 
 
 @pytest.fixture
-def model(environment: Environment, client: Client, own_predictor: Predictor) -> Iterator[str]:
+def model(environment: Environment, own_predictor: Predictor) -> Iterator[str]:
     """Yield a model with a predictor that the test can make fail."""
     environment.model("fragile", ("1", 100), url=own_predictor.url)
-    wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("fragile"))
     yield "fragile"
-    environment.cluster.delete(MODEL, "fragile")
-    wait_for("the end of the route", lambda: "fragile" not in client.gateway.data.routes.snapshot)
+    environment.delete_model("fragile")
 
 
 def test_a_prediction_has_the_headers_of_its_version_and_the_public_name(client: Client) -> None:
@@ -98,7 +94,7 @@ def test_an_unsupported_content_type_or_coding_is_415(
 
 def test_traffic_is_split_by_the_shares(environment: Environment, client: Client) -> None:
     environment.model("shared", ("1", 90), ("2", 10), ("3", 0))
-    route: Route = wait_for("the route", lambda: client.gateway.data.routes.snapshot.get("shared"))
+    route = client.gateway.data.routes.get("shared")
     counts = Counter(route.pick().version for _ in range(20_000))
     assert set(counts) == {"1", "2"}
     # 90 % of 20,000 is 18,000 with a standard deviation of 42.
@@ -109,11 +105,11 @@ def test_traffic_follows_changes_of_the_models_status(
     environment: Environment, client: Client
 ) -> None:
     environment.model("moving", ("1", 100))
-    wait_for("version 1", lambda: client.infer("moving").headers.get("slipway-version") == "1")
+    assert client.infer("moving").headers["slipway-version"] == "1"
     environment.model("moving", ("1", 0), ("2", 100))
-    wait_for("version 2", lambda: client.infer("moving").headers["slipway-version"] == "2")
-    environment.cluster.delete(MODEL, "moving")
-    wait_for("its end", lambda: client.infer("moving").status_code == 404)
+    assert client.infer("moving").headers["slipway-version"] == "2"
+    environment.delete_model("moving")
+    assert client.infer("moving").status_code == 404
 
 
 def test_metadata_has_the_public_name_and_all_versions(client: Client) -> None:
