@@ -211,9 +211,10 @@ def test_the_memory_of_cached_tokens_is_bounded_and_the_newest_stay(
 
     async def caller(number: int) -> str:
         groups = [f"group-{each}-of-{number}" for each in range(600)]
-        found = await tokens.caller(
-            f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode(), lambda: None
-        )
+        header = f"Bearer {issuer.token(f'ada-{number}', *groups)}".encode()
+        assert tokens.cached(header) is None
+        found = await tokens.caller(header)
+        assert tokens.cached(header) is found
         return found.account
 
     async def ask() -> None:

@@ -8,7 +8,7 @@ from slipway_gateway.access.rules import PUBLIC
 from slipway_gateway.errors import TooMany, Unauthenticated
 from slipway_gateway.http.addresses import Networks, client_address
 from slipway_gateway.identity.directory import Directory
-from slipway_gateway.identity.tokens import Tokens
+from slipway_gateway.identity.tokens import Caller, Tokens
 from slipway_gateway.inference.exchange import Exchange
 from slipway_gateway.limits.rates import Rates
 
@@ -42,36 +42,41 @@ class Authenticator:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         exchange: Exchange = scope["slipway.exchange"]
-        rule = exchange.rule
-        if rule.roles is not PUBLIC or (
-            rule.optional_authentication and b"authorization" in exchange.headers
+        authorization = exchange.headers.get(b"authorization")
+        if exchange.rule.roles is PUBLIC and not (
+            exchange.rule.optional_authentication and authorization is not None
         ):
-            return self._authenticated(exchange, scope, receive, send)
-        return self._app(scope, receive, send)
+            return self._app(scope, receive, send)
+        if authorization is None:
+            raise Unauthenticated(
+                "the request has no token; send an Authorization header with Bearer and an access "
+                "token"
+            )
+        caller = self._tokens.cached(authorization)
+        if caller is None:
+            return self._validated(authorization, scope, receive, send)
+        return self._identified(caller, scope, receive, send)
 
-    async def _authenticated(
-        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
+    async def _validated(
+        self, authorization: bytes, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Validate the token. Raises Unauthenticated, TooMany, Unavailable."""
-        headers = exchange.headers
-
-        def check_rate() -> None:
-            if self._refused_per_minute and self._rates.is_empty(
-                (client_address(scope, headers, self._proxies), REFUSED)
-            ):
-                raise TooMany("your address sent too many invalid tokens; retry later", 1, [])
-
+        address = client_address(scope, scope["slipway.exchange"].headers, self._proxies)
+        bucket, limit = (address, REFUSED), self._refused_per_minute
+        if limit and self._rates.is_empty(bucket):
+            raise TooMany("your address sent too many invalid tokens; retry later", 1, [])
         try:
-            caller = await self._tokens.caller(headers.get(b"authorization"), check_rate)
+            caller = await self._tokens.caller(authorization)
         except Unauthenticated:
-            if self._refused_per_minute and b"authorization" in headers:
-                self._rates.take(
-                    (client_address(scope, headers, self._proxies), REFUSED),
-                    "refused tokens",
-                    self._refused_per_minute,
-                )
+            if limit:
+                self._rates.take(bucket, "refused tokens", limit)
             raise
-        if self._directory is not None:
-            caller = self._directory.confirm(caller)
-        exchange.caller = caller
-        await self._app(scope, receive, send)
+        await self._identified(caller, scope, receive, send)
+
+    def _identified(
+        self, caller: Caller, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None]:
+        """Continue with the caller, if the identity provider has the account."""
+        exchange: Exchange = scope["slipway.exchange"]
+        exchange.caller = caller if self._directory is None else self._directory.confirm(caller)
+        return self._app(scope, receive, send)

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -111,34 +110,28 @@ class Tokens:
         self._types = (*ACCESS_TYPES, *(() if rules.require_at_jwt else ("jwt",)))
         self._registry = _Registry(algorithms=ALGORITHMS, strict_check_header=False)
         self._checked: dict[bytes, tuple[Caller, float, int]] = {}
-        """Token digest to caller, Unix time of the next validation, and size of the token."""
+        """Header digest to caller, Unix time of the next validation, and size of the token."""
         self._checked_bytes = 0
 
-    async def caller(
-        self, authorization: bytes | None, before_checking: Callable[[], None]
-    ) -> Caller:
-        """Return the caller of an Authorization header. Raises Unauthenticated, Unavailable.
+    def cached(self, authorization: bytes) -> Caller | None:
+        """Return the caller of an Authorization header that was validated before; else None."""
+        found = self._checked.get(hashlib.sha256(authorization).digest())
+        return found[0] if found and time.time() < found[1] else None
 
-        ``before_checking`` is called before the validation of a token that is not cached, and may
-        raise an error to prevent it.
+    async def caller(self, authorization: bytes) -> Caller:
+        """Validate an Authorization header and return its caller.
+
+        Raises Unauthenticated, Unavailable.
         """
-        if authorization is None:
-            raise Unauthenticated(
-                "the request has no token; send an Authorization header with Bearer and an access "
-                "token"
-            )
         scheme, _, token = authorization.partition(b" ")
         token = token.strip()
         if scheme.lower() != b"bearer" or not token:
             raise Unauthenticated(
                 "the Authorization header is invalid; send Bearer and an access token"
             )
-        key, now = hashlib.sha256(token).digest(), time.time()
-        if (found := self._checked.get(key)) and now < found[1]:
-            return found[0]
-        before_checking()
         caller = await self._check(token)
-        self._add(key, caller, min(caller.expires, now + CACHED_SECONDS), len(token))
+        key, until = hashlib.sha256(authorization).digest(), time.time() + CACHED_SECONDS
+        self._add(key, caller, min(caller.expires, until), len(token))
         return caller
 
     def _add(self, key: bytes, caller: Caller, until: float, size: int) -> None:

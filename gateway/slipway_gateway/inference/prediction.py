@@ -80,33 +80,30 @@ class Predictions:
         return found.answer
 
     async def _in_turn(self, context: RequestContext, target: Target, body: Body) -> Answer:
+        """Wait in the admission queue, then return the version's response, and log it."""
         service = target.traffic.service
         queue = self._queues[service]
         await queue.enter(self._predictors.pods(target))
-        try:
-            return await self._infer(context, target, body)
-        finally:
-            queue.leave()
-            if queue.is_idle:
-                del self._queues[service]
-
-    @property
-    def waiting(self) -> int:
-        """Number of requests in the queues of all models."""
-        return sum(map(len, self._queues.values()))
-
-    async def _infer(self, context: RequestContext, target: Target, body: Body) -> Answer:
         try:
             answer = await self._predictors.infer(target, body, context.request_id, context.trace)
         except GatewayError as error:
             self._record(context, target, error.status, body.whole, v2_error(error)[2])
             error.headers = [*error.headers, *target.headers]
             raise
+        finally:
+            queue.leave()
+            if queue.is_idle:
+                del self._queues[service]
         _adapt(target, answer)
         self._record(
             context, target, answer.status, body.whole, answer.head if answer.rest is None else None
         )
         return answer
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests in the queues of all models."""
+        return sum(map(len, self._queues.values()))
 
     def _record(
         self,
