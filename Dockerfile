@@ -50,10 +50,11 @@ RUN uv pip sync --quiet --python /opt/slipway --require-hashes requirements/jobs
 COPY requirements/dev.txt requirements/
 COPY contract contract
 COPY cluster cluster
+COPY sdk sdk
 COPY jobs jobs
 RUN uv pip install --quiet --python /opt/slipway --prefix /own --no-deps \
-      --build-constraints requirements/dev.txt ./contract ./cluster ./jobs \
- && PYTHONPATH=/own/lib/python3.11/site-packages /opt/slipway/bin/python manifests/imports slipway_jobs slipway_cluster
+      --build-constraints requirements/dev.txt ./contract ./cluster ./sdk ./jobs \
+ && PYTHONPATH=/own/lib/python3.11/site-packages /opt/slipway/bin/python manifests/imports slipway_jobs slipway_cluster slipway
 
 FROM tools AS serving-build
 COPY serving/requirements.txt serving/

@@ -9,7 +9,7 @@ VENV         := .venv
 VENV_SERVING := .venv-serving
 UV := $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 APPS := gateway controller jobs
-PACKAGES := contract cluster jobs controller gateway identity local
+PACKAGES := contract cluster sdk jobs controller gateway identity local
 
 # Programs that the machine lacks and that manifests/tools can build.
 TOOLS := $(CURDIR)/.tools
@@ -87,7 +87,7 @@ simulate: install ## send traffic to the running local stack: MODEL=heart RATE=6
 # --- locks -------------------------------------------------------------------
 
 COMPILE := pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate \
-           $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p))
+           $(foreach p,$(PACKAGES) serving,--no-emit-package slipway-$(p)) --no-emit-package slipway
 
 # Packages that must have the same version in training and serving.
 SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops|vadersentiment
@@ -95,7 +95,7 @@ SHARED := joblib|numpy|onnx|onnxruntime|pandas|pydantic|scikit-learn|scipy|skops
 .PHONY: lock
 lock: $(UV) ## resolve all dependencies; UPGRADE=1 selects newer versions
 	$(UV) $(COMPILE) $(if $(UPGRADE),--upgrade) requirements/dev.in -o requirements/dev.txt
-	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster $$app \
+	for app in $(APPS); do printf -- '-e ./%s\n' contract cluster sdk $$app \
 	  | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/$$app.txt; done
 	printf -- '-e ./%s\n' contract identity | $(UV) $(COMPILE) -c requirements/dev.txt - -o requirements/identity.txt
 	mkdir -p .uv
@@ -127,7 +127,7 @@ lint: install types ## ruff, mypy --strict, import-linter, words of the glossary
 
 .PHONY: types
 types: install ## mypy --strict
-	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),$(p)/slipway_$(p)) tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
+	$(VENV)/bin/mypy $(foreach p,$(filter-out sdk,$(PACKAGES)),$(p)/slipway_$(p)) sdk/slipway tests scripts docs bench/gateway.py bench/overload.py bench/outage.py bench/plain.py --exclude '^tests/(serving|e2e/clients)/'
 	$(VENV_SERVING)/bin/mypy serving/slipway_serving tests/serving bench/serving.py
 
 # A separate folder for each run: in pytest's shared default, each starting pytest removes the permissions
@@ -167,7 +167,7 @@ check-local:
 .PHONY: test-python
 test-python: install $(VENV_PYTHON)/.installed ## the tests of all but serving with another interpreter: TEST_PYTHON=python3.13; folders or files in ARGS
 	@mkdir -p $(SCRATCH)
-	$(VENV_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(notdir $(TEST_PYTHON)) $(or $(ARGS),$(addprefix tests/,contract cluster controller gateway identity jobs))
+	$(VENV_PYTHON)/bin/pytest --basetemp $(SCRATCH)/$(notdir $(TEST_PYTHON)) $(or $(ARGS),$(addprefix tests/,contract cluster controller gateway identity sdk jobs))
 
 .PHONY: test-python-serving
 test-python-serving: install $(VENV_SERVING_PYTHON)/.installed ## the tests of serving with another interpreter: TEST_PYTHON=python3.12

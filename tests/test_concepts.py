@@ -46,7 +46,7 @@ CONCEPTS = [
     ("smoke prediction", "controller/slipway_controller/smoke.py"),
     ("diagnosis", "controller/slipway_controller/diagnosis.py"),
     ("lease", "controller/slipway_controller/lease.py"),
-    ("onnx export", "jobs/slipway_jobs/formats/onnx_export.py"),
+    ("onnx export", "sdk/slipway/packaging/onnx_export.py"),
 ]
 
 

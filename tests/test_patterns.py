@@ -17,7 +17,17 @@ from slipway_gateway.access.grants import Grant
 from slipway_gateway.limits.policy import Policy
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway", "identity", "local")
+PACKAGES = (
+    "contract",
+    "cluster",
+    "sdk",
+    "jobs",
+    "serving",
+    "controller",
+    "gateway",
+    "identity",
+    "local",
+)
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "findall", "finditer", "split"}
 REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
 
@@ -25,7 +35,7 @@ REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
 def patterns() -> Iterator[tuple[str, str]]:
     """Yield place and text of each constant pattern in the sources."""
     for package in PACKAGES:
-        for path in sorted((ROOT / package).glob(f"slipway_{package}/**/*.py")):
+        for path in sorted((ROOT / package).glob("slipway*/**/*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 for text in _patterns_of(node):
                     yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", text

@@ -9,8 +9,9 @@ from argparse import Namespace
 from contextlib import redirect_stdout
 from typing import Any, NoReturn
 
+from slipway.errors import SlipwayError
+
 from slipway_jobs import command
-from slipway_jobs.errors import JobError
 from slipway_jobs.settings import read_settings, read_simulator_settings
 
 # Heavy libraries are imported in the command that needs them: scikit-learn and the ONNX converter
@@ -36,8 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Libraries may print; stdout is reserved for the result.
         with redirect_stdout(sys.stderr):
             result = COMMANDS[given.command](given)
-    except JobError as error:
-        logger.error("%s", error)  # noqa: TRY400  # a JobError's text is for the user; a stack trace adds nothing
+    except SlipwayError as error:
+        logger.error("%s", error)  # noqa: TRY400  # a SlipwayError's text is for the user; a stack trace adds nothing
         print(json.dumps({"state": "failed", "error": type(error).__name__, "reason": str(error)}))  # noqa: T201
         return error.status
     except Exception as error:
@@ -55,8 +56,9 @@ def _terminate(*_: object) -> NoReturn:
 
 def _dataset(given: Namespace) -> dict[str, Any]:
     settings = read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.datasets.storing import store, store_all
-    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return store_all(settings, tracking) if given.all else store(given.name, settings, tracking)
@@ -69,7 +71,8 @@ def _train(given: Namespace) -> dict[str, Any]:
 
     task = declared_task(given.model)
     parsed = parse_parameters(task, parameters)
-    from slipway_jobs.registry.tracking import Tracking
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.training.training import train
 
     return train(task, parsed, settings, Tracking(settings.mlflow_tracking_uri))
@@ -82,7 +85,8 @@ def _tune(given: Namespace) -> dict[str, Any]:
 
     task = declared_task(given.model)
     parse_parameters(task, parameters)  # fail before Optuna is loaded
-    from slipway_jobs.registry.tracking import Tracking
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.tuning.tuning import SweepRequest, tune
 
     return tune(
@@ -95,8 +99,9 @@ def _tune(given: Namespace) -> dict[str, Any]:
 
 def _evaluate(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.promotion.evaluation import evaluate
-    from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tasks.task import declared_task
 
     tracking = Tracking(settings.mlflow_tracking_uri)
@@ -111,8 +116,9 @@ def _promote(given: Namespace) -> dict[str, Any]:
         command.number("--min-gain", given.min_gain, 0),
         read_settings(),
     )
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
-    from slipway_jobs.registry.tracking import Tracking
     from slipway_jobs.tasks.metric import Direction
     from slipway_jobs.tasks.task import declared_task
 
@@ -133,8 +139,9 @@ def _monitor(given: Namespace) -> dict[str, Any]:
         command.count("--max-requests", given.max_requests),
     )
     settings = read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.monitoring.monitoring import monitor
-    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return monitor(given.model, given.alias, window, min_rows, limit, settings, tracking)
@@ -142,8 +149,9 @@ def _monitor(given: Namespace) -> dict[str, Any]:
 
 def _adopt(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.registry.adoption import adopt
-    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return adopt(tracking.version(given.model, number), settings, tracking)
@@ -151,8 +159,9 @@ def _adopt(given: Namespace) -> dict[str, Any]:
 
 def _register(given: Namespace) -> dict[str, Any]:
     tolerance, settings = command.number("--tolerance", given.tolerance, 0), read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.imports.registration import RegistrationRequest, register
-    from slipway_jobs.registry.tracking import Tracking
 
     request = RegistrationRequest(
         given.model, given.file, given.signature, given.example, given.expected, tolerance,
@@ -163,8 +172,9 @@ def _register(given: Namespace) -> dict[str, Any]:
 
 def _sign(given: Namespace) -> dict[str, Any]:
     number, settings = command.version(given.version), read_settings()
+    from slipway.registry.tracking import Tracking
+
     from slipway_jobs.registry.signing import sign_version
-    from slipway_jobs.registry.tracking import Tracking
 
     tracking = Tracking(settings.mlflow_tracking_uri)
     return sign_version(tracking.version(given.model, number), settings, tracking)

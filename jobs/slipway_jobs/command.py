@@ -5,9 +5,8 @@ import re
 from datetime import timedelta
 from pathlib import Path
 
+from slipway.errors import WrongParameter
 from slipway_contract.registry import CHAMPION
-
-from slipway_jobs.errors import WrongParameter
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 

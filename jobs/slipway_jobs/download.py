@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import httpx
+from slipway.errors import Refused
 from slipway_contract.url import HttpUrl, is_public, read_url
-
-from slipway_jobs.errors import Refused
 
 REDIRECTS = 5
 CHUNK = 2**20

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from slipway_jobs.errors import WrongParameter
+from slipway.errors import WrongParameter
 
 
 class Settings(BaseSettings):

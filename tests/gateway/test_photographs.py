@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, checker, helper, numpy_helper
 from PIL import Image
+from slipway.packaging.inference import run_onnx
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, InferenceRequest
-from slipway_jobs.formats.inference import run_onnx
 
 from tests.gateway.environment import Client, Environment
 from tests.gateway.predictor import Predictor

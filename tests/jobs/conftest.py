@@ -15,8 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import mlflow.pyfunc  # noqa: F401
 
+from slipway.registry.tracking import Tracking
 from slipway_gateway.postgresql.migrate import migrate
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.training import train

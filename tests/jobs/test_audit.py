@@ -2,8 +2,8 @@
 
 import psycopg
 import pytest
+from slipway.errors import Refused
 from slipway_gateway.postgresql.migrate import migrate
-from slipway_jobs.errors import Refused
 from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.settings import Settings
 from sqlalchemy import make_url

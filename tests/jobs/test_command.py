@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from slipway.registry.tracking import Tracking
 from slipway_jobs.__main__ import main
 from slipway_jobs.command import window
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import declared_task
 

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from slipway.packaging.inference import run_onnx
+from slipway.packaging.onnx_graph import export
+from slipway.registry.tracking import Tracking
 from slipway_contract.registry import Tag
 from slipway_jobs.data.beat_shape import WIDTH, BeatShape
 from slipway_jobs.data.dataset import Table
@@ -17,11 +20,8 @@ from slipway_jobs.data.synthetic_beats import synthetic_beats
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.errors import CorruptTable, Leakage
-from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
 from slipway_jobs.promotion.evaluation import fetch
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import scores
 from slipway_jobs.tasks.split import Split, check_split

@@ -13,13 +13,13 @@ from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingClas
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from slipway.errors import ParityError
+from slipway.packaging.inference import run_onnx
+from slipway.packaging.onnx_graph import export
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 from slipway_jobs.data.dataset import Table
 from slipway_jobs.data.synthetic import synthetic_heart
-from slipway_jobs.errors import ParityError
-from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
 from slipway_jobs.models.heart import THRESHOLD
 from slipway_jobs.tasks.metric import MAE, WAPE

@@ -23,14 +23,14 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from slipway.errors import Refused
+from slipway.packaging.rows import generate_rows, request_of
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.errors import Refused
 from slipway_jobs.imports.estimator import of_skops
 from slipway_jobs.imports.graph import of_onnx
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import generate_rows, request_of
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)

@@ -21,15 +21,16 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from slipway.errors import Refused, SlipwayError, WrongParameter
+from slipway.packaging import artifact
+from slipway.packaging.inference import run_onnx
+from slipway.registry.tracking import Tracking
 from slipway_contract.registry import NAME_RULE, ArtifactFormat, Tag
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype, parse_request
-from slipway_jobs.errors import CorruptTable, JobError, Refused, WrongParameter
-from slipway_jobs.formats.inference import run_onnx
+from slipway_jobs.errors import CorruptTable
 from slipway_jobs.imports.registration import RegistrationRequest, register
 from slipway_jobs.imports.source import fetch
-from slipway_jobs.registry import artifact
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 
 from tests.support.http_server import Response, http_server
@@ -128,7 +129,7 @@ def imported(settings: Settings, tracking: Tracking, tmp_path: Path) -> Import:
 
 def refused(file: str, settings: Settings, tracking: Tracking, **more: Any) -> str:
     """Return the one-line reason of a rejected registration; nothing is registered."""
-    with pytest.raises(JobError) as caught:
+    with pytest.raises(SlipwayError) as caught:
         register(RegistrationRequest("never", file, **more), settings, tracking)
     assert tracking.aliased("never", "champion") is None
     assert "\n" not in str(caught.value)

@@ -10,12 +10,13 @@ import numpy as np
 import psycopg
 import pytest
 from mlflow.artifacts import load_text
+from slipway.errors import NoSuchVersion, WrongParameter
+from slipway.registry.tracking import Tracking
 from slipway_contract.registry import CHAMPION
 from slipway_jobs.data.dataset import Floats
 from slipway_jobs.datasets.sources import DATASETS, load
-from slipway_jobs.errors import EventLogError, NoSuchVersion, WrongParameter
+from slipway_jobs.errors import EventLogError
 from slipway_jobs.monitoring.monitoring import monitor
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.task import declared_task
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
+from slipway.packaging.onnx_graph import export
 from slipway_jobs.data.synthetic_beats import synthetic_beats
-from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Served
 from slipway_jobs.networks.classifier import SignalNetwork
 from slipway_jobs.networks.network import Network

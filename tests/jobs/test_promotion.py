@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
+from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import Tag
-from slipway_jobs.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway_jobs.promotion.promotion import AUDIT, PromotionRequest, promote
-from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import Direction
 from slipway_jobs.tasks.task import Task, declared_task

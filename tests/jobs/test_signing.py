@@ -13,12 +13,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from model_signing.verifying import Config
+from slipway.errors import NoSuchVersion, Refused, WrongParameter
+from slipway.packaging import artifact
+from slipway.registry.signing import sign
+from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import Tag
-from slipway_jobs.errors import NoSuchVersion, Refused, WrongParameter
-from slipway_jobs.registry import artifact
 from slipway_jobs.registry.adoption import adopt
-from slipway_jobs.registry.signing import sign, sign_version
-from slipway_jobs.registry.tracking import Tracking, Version
+from slipway_jobs.registry.signing import sign_version
 from slipway_jobs.settings import Settings
 
 from tests.jobs.test_adoption import graph, logged

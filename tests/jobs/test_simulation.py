@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slipway_jobs.errors import CallRefused, WrongParameter
+from slipway.errors import WrongParameter
+from slipway_jobs.errors import CallRefused
 from slipway_jobs.settings import Settings, SimulatorSettings
 from slipway_jobs.simulation.simulation import Plan, Shift, shifted, simulate
 from slipway_jobs.tasks.split import Split

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import TrialState
+from slipway.errors import WrongParameter
+from slipway.registry.tracking import Tracking
 from slipway_contract.registry import Tag
-from slipway_jobs.errors import SweepError, WrongParameter
-from slipway_jobs.registry.tracking import Tracking
+from slipway_jobs.errors import SweepError
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import AUC, LOG_LOSS, Metric
 from slipway_jobs.tasks.space import Range, sample, space_of
@@ -49,7 +50,7 @@ KILLED = """
 import os, signal, sys
 from dataclasses import replace
 from slipway_jobs.settings import Settings
-from slipway_jobs.registry.tracking import Tracking
+from slipway.registry.tracking import Tracking
 from slipway_jobs.tuning.tuning import SweepRequest, tune
 from test_tuning import GIVEN, TRIALS, fragile
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from slipway.errors import SlipwayError, WrongParameter
 from slipway_contract.errors import InvalidInput
 from slipway_contract.signature import Column, Signature
 from slipway_contract.tables import Batch
@@ -19,7 +20,7 @@ from slipway_contract.v2 import Datatype
 from slipway_jobs.batches.batch_store import BatchStore
 from slipway_jobs.batches.predictor import Predictor, RowsRefused
 from slipway_jobs.data.table_file import Row, TableFile
-from slipway_jobs.errors import BatchRefused, CorruptTable, JobError, WrongParameter
+from slipway_jobs.errors import BatchRefused, CorruptTable
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,10 @@ class Prediction:
 
 
 def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
-    """Predict a batch and return the result as JSON. Raises JobError; finished parts are stored."""
+    """Predict a batch and return the result as JSON.
+
+    Raises SlipwayError; finished parts are stored.
+    """
     if settings.database_url is None:
         raise WrongParameter(
             "SLIPWAY_DATABASE_URL: is not set; set it to the database of the gateway"
@@ -64,7 +68,7 @@ def predict_batch(batch_id: str, settings: Settings) -> dict[str, Any]:
         store.refuse(str(error))
         raise
     except Exception as error:  # stored as the batch's reason, unless a later attempt succeeds
-        is_ours = isinstance(error, JobError)
+        is_ours = isinstance(error, SlipwayError)
         store.add_problem(
             str(error) if is_ours else f"the Job failed: {type(error).__name__}: {error}"
         )

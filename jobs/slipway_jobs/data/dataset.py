@@ -145,6 +145,11 @@ class Dataset:
     """Reads the table from a database."""
     synthetic: bool = False
 
+    @property
+    def source_type(self) -> str:
+        """MLflow's name for the kind of its source."""
+        return "code" if self.url is None else "http"
+
 
 class SourceKind(StrEnum):
     """Kind of the source of a table."""

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from slipway.errors import WrongDigest
+from slipway.registry.tracking import Tracking
 from slipway_contract.registry import Tag
 from slipway_contract.signature import Column
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
-from slipway_jobs.errors import CorruptTable, WrongDigest
-from slipway_jobs.registry.tracking import Tracking
+from slipway_jobs.errors import CorruptTable
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def store_table(loaded: Loaded, tracking: Tracking) -> Stored:
         path = Path(temporary) / TABLE_FILE
         write_table(table, entry, path)
         run.log(metrics={"rows": len(table), "subjects": len(np.unique(table.groups))})
-        run.log_dataset(entry, table.digest, "storing")
+        run.log_dataset(entry.name, entry.source, entry.source_type, table.digest, "storing")
         run.log_files({ENTRY_FILE: json.dumps(_description(entry, table), indent=1)})
         run.upload(path)
     logger.info("dataset %s, %s: stored in run %s", entry.name, table.digest, run.id)

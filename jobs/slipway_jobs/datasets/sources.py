@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from slipway.errors import Refused, WrongDigest
 from slipway_contract.signature import Column
 from slipway_contract.url import read_url
 from slipway_contract.v2 import Datatype
@@ -27,7 +28,7 @@ from slipway_jobs.data.synthetic import SEED, synthetic_heart
 from slipway_jobs.data.synthetic_beats import BEATS, RECORDS, synthetic_beats
 from slipway_jobs.data.synthetic_beats import SEED as BEATS_SEED
 from slipway_jobs.download import download
-from slipway_jobs.errors import Refused, Unavailable, WrongDigest
+from slipway_jobs.errors import Unavailable
 from slipway_jobs.sales.etl import FILE
 from slipway_jobs.sales.features import COLUMNS as SALES_COLUMNS
 from slipway_jobs.sales.history import UNTIL, of_file, of_generator, of_warehouse

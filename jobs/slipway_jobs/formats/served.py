@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from numpy.typing import NDArray
+from slipway.errors import NoSuchVersion
+from slipway.packaging.inference import run_onnx
+from slipway.packaging.onnx_graph import Graph
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.rules import RuleSet
-
-from slipway_jobs.errors import NoSuchVersion
-from slipway_jobs.formats.inference import run_onnx
-from slipway_jobs.formats.onnx_graph import Graph
 
 Exported = Graph | RuleSet
 """The exported form of a fitted estimator."""

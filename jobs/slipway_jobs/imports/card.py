@@ -1,10 +1,10 @@
 """The model card of an external model: its origin, and which facts are not recorded."""
 
+from slipway.packaging.parity import Parity
 from slipway_contract.signature import Column
 
 from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
-from slipway_jobs.imports.parity import Parity
 
 _UNKNOWN = "not recorded"
 

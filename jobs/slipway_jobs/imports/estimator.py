@@ -2,44 +2,28 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import sklearn
 import skops.io
-from numpy.typing import NDArray
-from sklearn.base import is_classifier
-from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
-from sklearn.utils.validation import check_is_fitted
+from sklearn.exceptions import InconsistentVersionWarning
+from slipway.errors import NotConvertible, Refused
+from slipway.packaging.estimator import ROWS, Estimator
+from slipway.packaging.inference import explain, load_onnx
+from slipway.packaging.onnx_graph import export
+from slipway.packaging.parity import TIE, TOLERANCE, Parity, compare
+from slipway.packaging.rows import Arrays, as_output, generate_rows, of_request
 from slipway_contract.registry import SKOPS_TRUSTED, ArtifactFormat
-from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype, element_count
+from slipway_contract.signature import Signature
+from slipway_contract.v2 import Datatype
 
-from slipway_jobs.errors import NotConvertible, Refused
-from slipway_jobs.formats.inference import explain, load_onnx
-from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.parity import Parity, compare
-from slipway_jobs.imports.rows import (
-    Arrays,
-    as_output,
-    check_outputs,
-    generate_rows,
-    of_file,
-    of_request,
-)
-from slipway_jobs.tasks.target import TIE, TOLERANCE
+from slipway_jobs.imports.rows import of_file
 
 logger = logging.getLogger(__name__)
-
-ROWS = 256
-"""Number of generated rows on which graph and estimator are compared when no rows are given."""
-
-_SUM = 1e-3
-"""Largest difference between the sum of a row's probabilities and 1."""
 
 
 def of_skops(
@@ -56,7 +40,13 @@ def of_skops(
     estimator itself is served with ``serve_estimator``, or when it has no equivalent graph. Raises
     Refused, also when the graph has other outputs.
     """
-    estimator = Estimator(path, signature, proven=table is not None)
+    fitted, caveat = _load(path)
+    if caveat and table is None:
+        raise Refused(
+            f"{caveat}: fit and save it with {sklearn.__version__}, or give rows with "
+            "their original outputs by --expected"
+        )
+    estimator = Estimator(fitted, path.name, signature, caveat)
     rows = of_file(table, estimator.signature)[0] if table else None
     estimator.check(rows or (of_request(example, estimator.signature) if example else None))
     origin = "A scikit-learn estimator in skops, served directly"
@@ -105,193 +95,6 @@ def _as_graph(estimator: "Estimator", rows: Arrays | None) -> ImportedModel:
     )
 
 
-class Estimator:
-    """A fitted estimator with a model signature, computed as serving does."""
-
-    def __init__(self, path: Path, signature: Signature | None, *, proven: bool) -> None:
-        """Load the estimator and compare it with the signature. Raises Refused.
-
-        ``proven`` states that there are rows with expected outputs, so that another version of
-        scikit-learn may have saved it.
-        """
-        self._file = path.name
-        self.fitted, self.caveat = _load(path)
-        if self.caveat and not proven:
-            raise Refused(
-                f"{self.caveat}: fit and save it with {sklearn.__version__}, or give rows with "
-                "their original outputs by --expected"
-            )
-        _check_kind(self.fitted, self._file)
-        self._names = [str(name) for name in getattr(self.fitted, "feature_names_in_", ())]
-        width = getattr(self.fitted, "n_features_in_", None)
-        self.takes_texts = width is None
-        """Whether it takes a list of texts; only such vectorizers have no number of features."""
-        self._derives = signature is None
-        self.signature = signature or self._derived(width)
-        self._check_signature(width)
-
-    def predict_rows(self, rows: Arrays) -> Arrays:
-        """Return the outputs [rows, *shape] by name.
-
-        A scalar ``probability`` is that of the last class, a vector that of all classes; other
-        outputs are the result of ``predict``. Raises Refused when an output differs from the
-        signature in rows, shape or datatype.
-        """
-        table, count = self.table(rows), len(next(iter(rows.values())))
-        return {
-            c.name: _typed(c, as_output(c, self._output(c, table), count))
-            for c in self.signature.outputs
-        }
-
-    def table(self, rows: Mapping[str, Any]) -> Any:
-        """Return the estimator's input: data frame, list of texts, or array [rows, values]."""
-        return self._table(self.signature.inputs, rows)
-
-    def _table(self, inputs: Sequence[Column], rows: Mapping[str, Any]) -> Any:
-        if self._names:
-            return pd.DataFrame({name: rows[name] for name in self._names})
-        if self.takes_texts:
-            return rows[inputs[0].name]
-        return np.hstack(
-            [rows[column.name].reshape(len(rows[column.name]), -1) for column in inputs]
-        )
-
-    def check(self, rows: Arrays | None) -> None:
-        """Raise Refused unless the outputs for the rows fit the signature; None generates rows."""
-        given = rows or generate_rows(self.signature, ROWS)
-        try:
-            outputs = self.predict_rows(given)
-            if self.gives_probabilities:
-                self._check_probabilities(given)
-        except Refused as error:
-            raise Refused(f"{self._file}: {error}{self._remedy(rows)}") from error
-        # The bounds of a given signature apply to real rows only.
-        if rows is None and self._derives:
-            check_outputs(self.signature, outputs, len(next(iter(given.values()))))
-
-    @property
-    def gives_probabilities(self) -> bool:
-        return hasattr(self.fitted, "predict_proba") and hasattr(self.fitted, "classes_")
-
-    def _remedy(self, rows: Arrays | None) -> str:
-        if self.caveat:
-            return f"; {self.caveat}"
-        if rows is not None:
-            return ""
-        return (
-            f"; {'give a' if self._derives else 'correct the'} --signature, or give a valid "
-            "--example"
-        )
-
-    def _check_probabilities(self, rows: Arrays) -> None:
-        given = self._call("predict_proba", self.table(rows)).astype(np.float64)
-        if (
-            given.min() < -_SUM
-            or given.max() > 1 + _SUM
-            or np.abs(given.sum(axis=1) - 1).max() > _SUM
-        ):
-            raise Refused(
-                f"predict_proba returns {given.max():g}, with a sum of {given[0].sum():g} for a "
-                "row: these are not probabilities"
-            )
-
-    def _output(self, column: Column, table: Any) -> NDArray[Any]:
-        if not self.gives_probabilities or not (column.shape or column.name == "probability"):
-            return self._call("predict", table)
-        probabilities = self._call("predict_proba", table)
-        return probabilities if column.shape else probabilities[:, -1]
-
-    def _call(self, method: str, table: Any) -> NDArray[Any]:
-        try:
-            return np.asarray(getattr(self.fitted, method)(table))
-        except Exception as error:  # any error of scikit-learn for invalid rows
-            raise Refused(
-                f"{method} of the estimator fails: {type(error).__name__}: {str(error)[:300]}"
-            ) from error
-
-    def _derived(self, width: int | None) -> Signature:
-        inputs = tuple(Column(name=name, datatype=Datatype.FP32) for name in self._names)
-        if width is None:
-            inputs = (Column(name="text", datatype=Datatype.BYTES),)
-        inputs = inputs or (Column(name="features", datatype=Datatype.FP32, shape=(width,)),)
-        if is_classifier(self.fitted):
-            return Signature(inputs=inputs, outputs=self._class_columns())
-        plain = Signature(inputs=inputs, outputs=(Column(name="value", datatype=Datatype.FP32),))
-        return Signature(
-            inputs=inputs,
-            outputs=(Column(name="value", datatype=Datatype.FP32, shape=self._targets(plain)),),
-        )
-
-    def _targets(self, plain: Signature) -> tuple[int, ...]:
-        """Return the shape of a row's prediction: ``()``, or ``(targets,)`` of several targets."""
-        try:
-            given = self._call("predict", self._table(plain.inputs, generate_rows(plain, rows=2)))
-        except Refused as error:
-            raise Refused(f"{self._file}: {error}{self._remedy(None)}") from error
-        return () if given.shape[1:] == (1,) else given.shape[1:]
-
-    def _class_columns(self) -> tuple[Column, ...]:
-        classes = np.asarray(self.fitted.classes_)
-        if classes.dtype.kind == "f":  # whole numbers: scikit-learn rejects others
-            classes = classes.astype(np.int64)
-        whole = classes.dtype.kind in "iub"
-        codes = {int(each): str(each) for each in classes} if whole else None
-        label = Column(
-            name="label", datatype=Datatype.INT64 if whole else Datatype.BYTES, codes=codes
-        )
-        if not self.gives_probabilities:
-            return (label,)
-        names = tuple(map(str, classes))
-        if len(classes) > 2:
-            probability = Column(
-                name="probabilities",
-                datatype=Datatype.FP32,
-                shape=classes.shape,
-                minimum=0,
-                maximum=1,
-                classes=names,
-            )
-        else:
-            probability = Column(
-                name="probability",
-                datatype=Datatype.FP32,
-                minimum=0,
-                maximum=1,
-                description=f"of class {names[-1]}",
-            )
-        return (label, probability)
-
-    def _check_signature(self, width: int | None) -> None:
-        columns = self.signature.inputs
-        named = [column.name for column in columns]
-        if self._names and set(self._names) != set(named):
-            raise Refused(
-                f"{self._file}: the estimator was fitted on {', '.join(self._names)}; the "
-                f"signature has {', '.join(named)}"
-            )
-        for column in self.signature.outputs:
-            if column.name == "probability" and not column.shape and not self.gives_probabilities:
-                raise Refused(
-                    f"{self._file}: output 'probability' needs an estimator that gives "
-                    "probabilities"
-                )
-        if width is None and [(column.datatype, column.shape) for column in columns] != [
-            (Datatype.BYTES, ())
-        ]:
-            raise Refused(
-                f"{self._file}: the estimator takes texts; the signature must have one "
-                "input, BYTES, a scalar"
-            )
-        if (
-            width is not None
-            and (given := sum(element_count(column.shape) for column in columns)) != width
-        ):
-            raise Refused(
-                f"{self._file}: the estimator was fitted on {width} values per row; the "
-                f"signature has {given}"
-            )
-
-
 def _load(path: Path) -> tuple[Any, str]:
     """Return the estimator, and a caveat when another feature release of scikit-learn has saved it.
 
@@ -330,43 +133,6 @@ def _caveat(name: str, caught: list[warnings.WarningMessage]) -> str:
                 )
         logger.warning("%s: %s", name, each.message)
     return ""
-
-
-def _check_kind(fitted: Any, file: str) -> None:
-    """Raise Refused unless it is a fitted estimator with one prediction per row."""
-    try:
-        check_is_fitted(fitted)
-    except NotFittedError:
-        raise Refused(f"{file}: the estimator is not fitted: fit it, then save it") from None
-    except TypeError:
-        raise Refused(
-            f"{file} contains {type(fitted).__name__}, which is not an estimator"
-        ) from None
-    if not hasattr(fitted, "predict"):
-        raise Refused(
-            f"{file}: {type(fitted).__name__} does not predict: save the whole pipeline, "
-            "with its last step"
-        )
-    if isinstance(getattr(fitted, "classes_", None), list):
-        raise Refused(
-            f"{file}: the estimator has {len(fitted.classes_)} classification outputs: save "
-            "one estimator for each"
-        )
-
-
-def _typed(column: Column, array: NDArray[Any]) -> NDArray[Any]:
-    """Return the array in the column's datatype. Raises Refused when that changes values."""
-    if (array.dtype.kind in "OUS") != (column.datatype is Datatype.BYTES):
-        raise Refused(
-            f"output {column.name!r} is {array.reshape(-1).tolist()[0]!r}; the signature "
-            f"has {column.datatype}"
-        )
-    given = array.astype(column.datatype.dtype)
-    if not column.datatype.is_float and (wrong := array[given != array]).size:
-        raise Refused(
-            f"output {column.name!r} is {wrong.tolist()[0]!r}; the signature has {column.datatype}"
-        )
-    return given
 
 
 def _runner(content: bytes, signature: Signature) -> Callable[[Arrays], Arrays]:

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+from slipway.errors import Refused
+from slipway.packaging.inference import explain, load_onnx
+from slipway.packaging.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
+from slipway.packaging.rows import Arrays, as_output, generate_rows, of_request
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 
-from slipway_jobs.errors import Refused
-from slipway_jobs.formats.inference import explain, load_onnx
-from slipway_jobs.formats.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
 from slipway_jobs.imports.model import ImportedModel
-from slipway_jobs.imports.rows import Arrays, as_output, generate_rows, of_request
 from slipway_jobs.registry.adoption import understand
 
 

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from slipway.errors import Refused
+from slipway.packaging.parity import Parity
+from slipway.packaging.rows import Arrays, check_outputs
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
-
-from slipway_jobs.errors import Refused
-from slipway_jobs.imports.parity import Parity
-from slipway_jobs.imports.rows import Arrays, check_outputs
 
 _EQUAL = 1e-4
 

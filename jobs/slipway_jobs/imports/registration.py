@@ -11,21 +11,22 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from slipway.errors import Refused, WrongParameter
+from slipway.packaging import artifact
+from slipway.packaging.parity import Parity, compare
+from slipway.packaging.rows import Arrays, generate_rows, of_request, request_of
+from slipway.registry.signing import sign
+from slipway.registry.tracking import Tracking
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, NAME_RULE, SIGNATURE_FILE, Tag
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.errors import Refused, WrongParameter
 from slipway_jobs.imports.card import card
 from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
-from slipway_jobs.imports.parity import Parity, compare
-from slipway_jobs.imports.rows import Arrays, generate_rows, of_file, of_request, request_of
+from slipway_jobs.imports.rows import of_file
 from slipway_jobs.imports.source import fetch
-from slipway_jobs.registry import artifact
-from slipway_jobs.registry.signing import sign
-from slipway_jobs.registry.tracking import Tracking
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

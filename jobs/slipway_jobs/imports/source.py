@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from slipway.errors import Refused, WrongParameter
+
 from slipway_jobs.download import download
-from slipway_jobs.errors import Refused, WrongParameter
 
 _PIN = "#sha256="
 _CHUNK = 2**20

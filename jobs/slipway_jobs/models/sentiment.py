@@ -17,7 +17,7 @@ from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.dataset import Features, Labels
 from slipway_jobs.data.ratings import COLUMNS
-from slipway_jobs.formats.onnx_graph import bounded_score
+from slipway_jobs.formats.bounded_score import bounded_score
 from slipway_jobs.formats.rules import Vader, labels, vader
 from slipway_jobs.formats.served import Exported
 from slipway_jobs.tasks.metric import CORRELATION, MAE, Direction, Metric, Predictions

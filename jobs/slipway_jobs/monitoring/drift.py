@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import chi2, fisher_exact, kstwo
+from slipway.packaging.reference import POINTS, Distribution, Kind, Reference
 
 from slipway_jobs.data.dataset import Floats
-from slipway_jobs.training.reference import POINTS, Distribution, Kind, Reference
 
 Counts = NDArray[np.float64]
 

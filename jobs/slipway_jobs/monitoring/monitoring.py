@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
+from slipway.errors import NoSuchVersion, WrongParameter
+from slipway.packaging.reference import Reference, is_text, watched, watched_names
+from slipway.registry.tracking import Tracking, Version
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.registry import REFERENCE_FILE, SIGNATURE_FILE
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import parse_request
 
 from slipway_jobs.data.dataset import Features, Floats
-from slipway_jobs.errors import NoSuchVersion, WrongParameter
 from slipway_jobs.monitoring import event_log
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.drift_report import DRIFT, STABLE, TOO_FEW, DriftReport
 from slipway_jobs.promotion.evaluation import fetch
-from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
-from slipway_jobs.training.reference import Reference, is_text, watched, watched_names
 
 logger = logging.getLogger(__name__)
 

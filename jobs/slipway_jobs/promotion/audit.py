@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from slipway.errors import Refused
+
 from slipway_jobs import postgresql
-from slipway_jobs.errors import Refused
 from slipway_jobs.settings import Settings
 
 INSERT = (

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.errors import NoSuchVersion, WrongDigest
+from slipway.packaging import artifact
+from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import ArtifactManifest, Tag
 
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
-from slipway_jobs.errors import NoSuchVersion, WrongDigest
 from slipway_jobs.formats.served import Served
-from slipway_jobs.registry import artifact
-from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import baseline_scores, scores, strongest
 from slipway_jobs.tasks.split import Split

@@ -1,9 +1,3 @@
-"""MLflow runs and versions; digests and signatures of artifacts."""
+"""Adoption of logged models, signing of versions, and MLflow files of trained models."""
 
-import os
-
-# Set before any module here imports MLflow, which otherwise sends usage reports to a third party.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Five retries bridge a server restart of about a minute; MLflow's default of seven takes more than
-# four minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+import slipway.registry  # noqa: F401  # sets MLflow's variables before a module here imports it

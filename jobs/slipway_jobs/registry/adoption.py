@@ -12,6 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slipway.errors import Refused
+from slipway.packaging import artifact
+from slipway.packaging.inference import explain, load_onnx
+from slipway.packaging.onnx_graph import (
+    Graph,
+    GraphInput,
+    inputs_of,
+    output_column,
+    read,
+    with_outputs,
+    without_zip_maps,
+)
+from slipway.registry.signing import sign
+from slipway.registry.tracking import Tracking, Version
 from slipway_contract.registry import (
     CARD_FILE,
     EXAMPLE_FILE,
@@ -24,21 +38,7 @@ from slipway_contract.registry import (
 )
 from slipway_contract.signature import Signature
 
-from slipway_jobs.errors import Refused
-from slipway_jobs.formats.inference import explain, load_onnx
-from slipway_jobs.formats.onnx_graph import (
-    Graph,
-    GraphInput,
-    inputs_of,
-    output_column,
-    read,
-    with_outputs,
-    without_zip_maps,
-)
-from slipway_jobs.registry import artifact
 from slipway_jobs.registry.logged import logged_example, logged_onnx
-from slipway_jobs.registry.signing import sign
-from slipway_jobs.registry.tracking import Tracking, Version
 from slipway_jobs.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,11 @@
 """``WithFallback`` as ONNX: the regressor's graph, and the selection of its fallbacks."""
 
 from onnx import NodeProto, TensorProto, checker, helper
+from slipway.packaging.onnx_graph import Graph
+from slipway.packaging.onnx_graph import export as export_regressor
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.formats.onnx_graph import Graph
-from slipway_jobs.formats.onnx_graph import export as export_regressor
 from slipway_jobs.sales.fallback import KNOWN, MEANS, SOURCES, WithFallback
 
 _MODEL = "slipway/model"

@@ -12,10 +12,10 @@ from threading import Event
 from typing import Any, TypeVar
 
 import numpy as np
+from slipway.errors import WrongParameter
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway_jobs.data.dataset import Features, Labels, Table
-from slipway_jobs.errors import WrongParameter
 from slipway_jobs.settings import SimulatorSettings
 from slipway_jobs.simulation.caller import Caller, RetryLater, RowRefused
 from slipway_jobs.tasks.task import Task, parse_parameters

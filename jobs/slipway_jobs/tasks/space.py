@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import get_args
 
 from pydantic.fields import FieldInfo
+from slipway.errors import WrongParameter
 
-from slipway_jobs.errors import WrongParameter
 from slipway_jobs.tasks.task import Task
 
 Value = float | int | str

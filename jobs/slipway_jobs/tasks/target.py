@@ -8,10 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from slipway.errors import ParityError
+from slipway.packaging.parity import TIE, TOLERANCE
 from slipway_contract.signature import Signature
 
 from slipway_jobs.data.dataset import Features, Table
-from slipway_jobs.errors import ParityError
 from slipway_jobs.tasks.metric import Baseline, Predictions
 
 logger = logging.getLogger(__name__)
@@ -19,15 +20,6 @@ logger = logging.getLogger(__name__)
 Arrays = Mapping[str, NDArray[Any]]
 Fold = tuple[NDArray[np.intp], NDArray[np.intp]]
 """Indices of rows to fit on, and of rows to score."""
-
-TOLERANCE = 1e-4
-"""Largest difference of a probability between graph and estimator.
-
-For quantities above 1 it is relative to their size.
-"""
-
-TIE = 1e-6
-"""Probabilities closer than this are equal in FP32, the precision of the graph."""
 
 
 class Target(Protocol):

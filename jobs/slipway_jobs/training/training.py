@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from slipway.packaging import artifact
+from slipway.packaging.onnx_graph import export
+from slipway.packaging.reference import reference_of
+from slipway.registry.signing import sign
+from slipway.registry.tracking import Run, Tracking, Version
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
 from slipway_jobs.datasets.dataset_store import store_table
 from slipway_jobs.datasets.sources import DATASETS, first_available
 from slipway_jobs.errors import Leakage
-from slipway_jobs.formats.onnx_graph import export
 from slipway_jobs.formats.served import Exported, Served
-from slipway_jobs.registry import artifact
 from slipway_jobs.registry.logged import save
-from slipway_jobs.registry.signing import sign
-from slipway_jobs.registry.tracking import Run, Tracking, Version
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.metric import baseline_scores, calibration_error, scores, strongest
 from slipway_jobs.tasks.split import Split
@@ -30,7 +31,6 @@ from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task
 from slipway_jobs.training.confusion import confusions, recall_metrics
 from slipway_jobs.training.model_card import Results, model_card
-from slipway_jobs.training.reference import reference_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def train(
         store_table(loaded, tracking)
         tags |= _dataset_tags(loaded)
         run.log(tags=tags)
-        run.log_dataset(dataset, table.digest, "training")
+        run.log_dataset(dataset.name, dataset.source, dataset.source_type, table.digest, "training")
         fitted = fit(task, parameters, split)
         _log_results(run, task, fitted.results)
         version = _store(task, dataset, table.digest, split, fitted, settings, tracking, run, tags)

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from slipway.errors import WrongParameter
+from slipway.registry.tracking import Run, Tracking
 from slipway_contract.registry import Tag
 
 from slipway_jobs.data.dataset import Table
-from slipway_jobs.errors import SweepError, TrialFailed, WrongParameter
-from slipway_jobs.registry.tracking import Run, Tracking
+from slipway_jobs.errors import SweepError, TrialFailed
 from slipway_jobs.settings import Settings
 from slipway_jobs.tasks.space import sample, space_of
 from slipway_jobs.tasks.task import Task, parse_parameters

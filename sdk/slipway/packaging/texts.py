@@ -3,10 +3,14 @@
 import re
 from collections import Counter
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from slipway_jobs.data.dataset import Features, Floats
+Floats = NDArray[np.float32]
+Features = NDArray[Any]
+"""[rows, width]: FP32 with NaN for missing values, or texts."""
 
 COUNTS = ("length", "unknown words")
 """Length in characters; share of words outside the common ones, missing where there is no word."""

@@ -15,8 +15,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from slipway_contract.registry import ArtifactFormat, Tag
 
-from slipway_jobs.data.dataset import Dataset
-from slipway_jobs.errors import NoSuchVersion
+from slipway.errors import NoSuchVersion
 
 logger = logging.getLogger(__name__)
 
@@ -74,15 +73,15 @@ class Run:
             tags=[RunTag(name, value) for name, value in (tags or {}).items()],
         )
 
-    def log_dataset(self, dataset: Dataset, digest: str, context: str) -> None:
+    def log_dataset(
+        self, name: str, source: str, source_type: str, digest: str, context: str
+    ) -> None:
         """Add a dataset as an input of the run.
 
         MLflow stores 36 characters of a digest; a tag has the complete one.
         """
         short = digest.removeprefix("sha256:")[:36]
-        logged = LoggedDataset(
-            dataset.name, short, "code" if dataset.url is None else "http", dataset.source
-        )
+        logged = LoggedDataset(name, short, source_type, source)
         self._client.log_inputs(
             self.id, [DatasetInput(logged, [InputTag("mlflow.data.context", context)])]
         )

@@ -14,7 +14,7 @@ from slipway_contract.registry import (
     digest_of,
 )
 
-from slipway_jobs.errors import WrongDigest
+from slipway.errors import WrongDigest
 
 
 def write(folder: Path, files: Mapping[str, bytes], form: ArtifactFormat) -> ArtifactManifest:

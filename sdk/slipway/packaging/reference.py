@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.data.dataset import Features, Floats
-from slipway_jobs.training.texts import COUNTS, common_words, described
+from slipway.packaging.texts import COUNTS, Features, Floats, common_words, described
 
 POINTS = 200
 """Most values that a column stores.

@@ -14,12 +14,11 @@ from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import is_classifier
-from slipway_contract.rules import NEUTRAL
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
-from slipway_jobs.errors import NotConvertible, Refused
-from slipway_jobs.formats.onnx_export import register_own_converters
+from slipway.errors import NotConvertible, Refused
+from slipway.packaging.onnx_export import register_own_converters
 
 Graph = ModelProto
 
@@ -132,38 +131,6 @@ def _converted(estimator: Any, signature: Signature) -> Graph:
         raise NotConvertible(
             f"its converter failed: {type(error).__name__}: {first[0][:300]}"
         ) from error
-
-
-def bounded_score(estimator: Any, signature: Signature) -> Graph:
-    """Export a regressor with two outputs: its value clipped to -1 to 1, and its sentiment code."""
-    score, label = signature.outputs
-    raw = Column(name="slipway/raw", datatype=score.datatype)
-    model = export(estimator, Signature(inputs=signature.inputs, outputs=(raw,)))
-    bounds = {"low": -1.0, "high": 1.0, "pleasant": NEUTRAL, "unpleasant": -NEUTRAL}
-    model.graph.initializer.extend(
-        helper.make_tensor(f"slipway/{name}", TensorProto.FLOAT, [], [value])
-        for name, value in bounds.items()
-    )
-    model.graph.initializer.append(
-        helper.make_tensor("slipway/neutral", TensorProto.INT64, [], [1])
-    )
-    model.graph.node.extend(
-        [
-            helper.make_node("Clip", [raw.name, "slipway/low", "slipway/high"], [score.name]),
-            *_compared("GreaterOrEqual", score.name, "slipway/pleasant", "slipway/above"),
-            *_compared("LessOrEqual", score.name, "slipway/unpleasant", "slipway/below"),
-            helper.make_node("Sub", ["slipway/above", "slipway/below"], ["slipway/sign"]),
-            helper.make_node("Add", ["slipway/sign", "slipway/neutral"], [label.name]),
-        ]
-    )
-    return with_outputs(model, signature.outputs, {})
-
-
-def _compared(operator: str, name: str, bound: str, out: str) -> list[NodeProto]:
-    return [
-        helper.make_node(operator, [name, bound], [f"{out}/truth"]),
-        helper.make_node("Cast", [f"{out}/truth"], [out], to=TensorProto.INT64),
-    ]
 
 
 def _joined(signature: Signature, features: str) -> list[NodeProto]:

@@ -7,9 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slipway_jobs.errors import Refused
+from slipway.errors import Refused
 
 Arrays = Mapping[str, NDArray[Any]]
+
+TOLERANCE = 1e-4
+"""Largest difference of a probability between graph and estimator.
+
+For quantities above 1 it is relative to their size.
+"""
+
+TIE = 1e-6
+"""Probabilities closer than this are equal in FP32, the precision of the graph."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Slipway's SDK: package a fitted model and register it as a version."""

@@ -1,0 +1,38 @@
+"""Errors of the SDK and of Jobs, each with the exit status of a program that ends with it."""
+
+
+class SlipwayError(Exception):
+    """An error with a reason for the user, ``str()``, and an exit status, ``status``."""
+
+    status = 1
+
+
+class WrongParameter(SlipwayError):
+    """A parameter is unknown or invalid; the reason names it and its valid values."""
+
+    status = 2
+
+
+class Refused(SlipwayError):
+    """A negative decision, with its reason. The reason is normalized to one line."""
+
+    status = 3
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(" ".join(reason.split()))
+
+
+class WrongDigest(SlipwayError):
+    """Content does not have the pinned digest."""
+
+
+class ParityError(SlipwayError):
+    """The exported graph and the fitted estimator have different outputs."""
+
+
+class NotConvertible(SlipwayError):
+    """The estimator has no equivalent ONNX graph: no converter exists or supports it."""
+
+
+class NoSuchVersion(SlipwayError):
+    """The registry has no such version, or the version lacks Slipway's tags."""

@@ -1,0 +1,1 @@
+"""The package of a model version: ONNX export, parity, reference, digest."""
