@@ -16,6 +16,7 @@ from slipway_contract.v2 import (
     check_values,
     element_count,
     flatten,
+    short,
 )
 from slipway_contract.values import plain_values
 
@@ -128,7 +129,15 @@ class Column(BaseModel):
     classes: tuple[str, ...] | None = Field(
         default=None, description="class of each value of a vector"
     )
-    missing: bool = Field(default=False, description="whether null may stand for an unknown value")
+    categories: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="the allowed texts"
+    )
+    missing: bool = Field(
+        default=False,
+        description=(
+            "whether null may stand for an unknown value; of texts, the empty one is the same"
+        ),
+    )
     max_length: int | None = Field(
         default=None, ge=1, description="characters that a text may have"
     )
@@ -141,13 +150,15 @@ class Column(BaseModel):
     def _makes_sense(self) -> Self:
         if any(size < 1 for size in self.shape):
             raise ValueError(f"{self.name}: shape {list(self.shape)} of one row must be positive")
-        if self.missing and not self.datatype.is_float:
-            raise ValueError(f"{self.name}: only floating-point inputs can be missing")
+        if self.missing and not (self.datatype.is_float or self.datatype is Datatype.BYTES):
+            raise ValueError(f"{self.name}: only floating-point inputs and texts can be missing")
         numeric = self.datatype.bounds is not None
         if not numeric and (self.minimum, self.maximum, self.codes) != (None, None, None):
             raise ValueError(f"{self.name}: bounds and codes need a numeric datatype")
         if self.max_length is not None and self.datatype is not Datatype.BYTES:
             raise ValueError(f"{self.name}: only text has a length")
+        if self.categories is not None:
+            self._check_categories(self.categories)
         if self.classes is not None and self.shape != (len(self.classes),):
             raise ValueError(
                 f"{self.name}: {len(self.classes)} classes do not fit {list(self.shape)}"
@@ -166,6 +177,12 @@ class Column(BaseModel):
                 f"{self.name}: minimum {self.minimum:g} is above maximum {self.maximum:g}"
             )
         return self
+
+    def _check_categories(self, categories: tuple[str, ...]) -> None:
+        if self.datatype is not Datatype.BYTES:
+            raise ValueError(f"{self.name}: only text has categories; numbers have codes")
+        if len(set(categories)) != len(categories) or "" in categories:
+            raise ValueError(f"{self.name}: categories are empty or not unique")
 
     @property
     def metadata(self) -> TensorMetadata:
@@ -211,11 +228,19 @@ class Column(BaseModel):
         check_values(self.name, self.datatype, values, missing=self.missing)
         if self.missing:
             values = _present(values)
+            if self.datatype is Datatype.BYTES:
+                values = [text for text in values if text]
         if not values:
             return
         if self.max_length is not None and (longest := max(map(len, values))) > self.max_length:
             raise InvalidInput(
                 self.name, f"has {longest} characters; {self.max_length} are allowed"
+            )
+        if self.categories is not None and not set(self.categories) >= set(values):
+            wrong = next(v for v in values if v not in self.categories)
+            raise InvalidInput(
+                self.name,
+                f"{short(wrong)} is not one of {', '.join(self.categories)}{self._or_null}",
             )
         if self.codes is not None and not self.codes.keys() >= set(values):
             wrong = next(v for v in values if v not in self.codes)
@@ -262,7 +287,12 @@ class Column(BaseModel):
                 self.name,
                 f"is {wrong[0]:g}, which is not one of the codes {', '.join(map(str, self.codes))}",
             )
-        if values:
+        if self.categories is not None and (others := set(values) - set(self.categories)):
+            raise InvalidOutput(
+                self.name,
+                f"is {short(min(others))}, which is not one of {', '.join(self.categories)}",
+            )
+        if values and self.datatype.bounds is not None:
             self._check_output_bounds(min(values), max(values))
 
     def _check_output_bounds(self, low: float, high: float) -> None:

@@ -29,6 +29,7 @@ class Estimator:
     def __init__(self, path: Path, format: ArtifactFormat, signature: Signature) -> None:
         """Load the estimator and compare it with the signature. Raises Refused."""
         self._signature = signature
+        self._columns = {column.name: column for column in signature.inputs}
         self._file = path.name
         self._model = _from_joblib(path) if format is ArtifactFormat.JOBLIB else _from_skops(path)
         self._names = [str(name) for name in getattr(self._model, "feature_names_in_", ())]
@@ -44,7 +45,9 @@ class Estimator:
         if self._names:
             import pandas as pd  # type: ignore[import-untyped]
 
-            return pd.DataFrame({name: inputs[name] for name in self._names})
+            return pd.DataFrame(
+                {name: _cells(self._columns[name], inputs[name]) for name in self._names}
+            )
         if self._takes_texts:
             return inputs[self._signature.inputs[0].name]
         columns = [inputs[column.name] for column in self._signature.inputs]
@@ -93,6 +96,13 @@ class Estimator:
         if column.shape:
             return self._model.predict_proba  # type: ignore[no-any-return]
         return lambda table: self._model.predict_proba(table)[:, -1]
+
+
+def _cells(column: Column, array: Array) -> Array:
+    """Return the values of a data frame's column, where a missing text is NaN, as in pandas."""
+    if column.datatype is not Datatype.BYTES or not column.missing:
+        return array
+    return np.where(array == "", np.nan, array)
 
 
 def _from_skops(path: Path) -> Any:

@@ -126,7 +126,9 @@ class SlipwayModel(MLModel):  # type: ignore[misc]  # MLServer comes without typ
 
 
 def _values(tensor: Tensor) -> int:
-    return sum(map(len, tensor.data)) if tensor.datatype is Datatype.BYTES else len(tensor.data)
+    if tensor.datatype is Datatype.BYTES:
+        return sum(len(text or "") for text in tensor.data)
+    return len(tensor.data)
 
 
 def _metadata(column: Column) -> MetadataTensor:

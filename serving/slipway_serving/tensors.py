@@ -61,8 +61,14 @@ def contract_tensors(given: Sequence[RequestInput]) -> list[Tensor]:
 
 
 def to_array(tensor: Tensor, column: Column) -> Array:
-    """Convert a validated tensor to an array [rows, *column.shape]; null becomes NaN."""
-    return np.array(tensor.data, dtype=column.datatype.dtype).reshape(-1, *column.shape)
+    """Convert a validated tensor to an array [rows, *column.shape].
+
+    Null becomes NaN, and of texts the empty one, because ONNX has no missing texts.
+    """
+    data = tensor.data
+    if column.datatype is Datatype.BYTES and column.missing:
+        data = ["" if text is None else text for text in data]
+    return np.array(data, dtype=column.datatype.dtype).reshape(-1, *column.shape)
 
 
 def to_output(array: Array, column: Column, rows: int) -> ResponseOutput:

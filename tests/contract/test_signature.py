@@ -19,6 +19,7 @@ THAL = Column(
 )
 PIXELS = Column(name="pixels", datatype=Datatype.FP32, shape=(4,), minimum=0, maximum=16)
 LABEL = Column(name="label", datatype=Datatype.INT64)
+PLAN = Column(name="plan", datatype=Datatype.BYTES, categories=("basic", "gold"), missing=True)
 PATIENT = Signature(inputs=(AGE, THAL), outputs=(LABEL,))
 IMAGE = Signature(
     inputs=(PIXELS,),
@@ -187,7 +188,7 @@ def test_outputs_become_rows_in_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("column", [AGE, THAL, PIXELS, LABEL])
+@pytest.mark.parametrize("column", [AGE, THAL, PIXELS, LABEL, PLAN])
 def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
     assert Column.of_metadata(column.metadata) == column
 
@@ -197,6 +198,9 @@ def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
     [
         {"name": "x", "datatype": "INT8", "missing": True},
         {"name": "x", "datatype": "BYTES", "minimum": 0},
+        {"name": "x", "datatype": "INT8", "categories": ["a"]},
+        {"name": "x", "datatype": "BYTES", "categories": ["a", "a"]},
+        {"name": "x", "datatype": "BYTES", "categories": ["a", ""]},
         {"name": "x", "datatype": "FP32", "minimum": 2, "maximum": 1},
         {"name": "x", "datatype": "FP32", "shape": [-1]},
     ],
@@ -204,6 +208,27 @@ def test_a_column_survives_the_trip_through_v2_metadata(column: Column) -> None:
 def test_an_inconsistent_column_is_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="x: "):
         Column.model_validate(wrong)
+
+
+@pytest.mark.parametrize("value", ["basic", None, ""])
+def test_a_text_may_be_a_category_or_missing(value: str | None) -> None:
+    PLAN.check_values([value, "gold"])
+
+
+def test_a_text_that_is_no_category_is_rejected_with_the_categories() -> None:
+    with pytest.raises(InvalidInput, match=r"plan: 'silver' is not one of basic, gold or null"):
+        PLAN.check_values(["silver"])
+
+
+def test_a_text_that_must_not_be_missing_is_rejected() -> None:
+    with pytest.raises(InvalidInput, match=r"plan: value 0 is null \(missing\); BYTES"):
+        PLAN.model_copy(update={"missing": False}).check_values([None])
+
+
+def test_an_output_that_is_no_category_is_rejected() -> None:
+    tensor = Tensor(name="plan", shape=[1], datatype=Datatype.BYTES, data=["silver"])
+    with pytest.raises(InvalidOutput, match="'silver', which is not one of basic, gold"):
+        PLAN.check_output(tensor, 1)
 
 
 def test_names_must_be_unique() -> None:

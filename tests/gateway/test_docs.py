@@ -80,6 +80,7 @@ def test_examples_match_their_signatures() -> None:
             Column(name="text", datatype=Datatype.BYTES),
             Column(name="image", datatype=Datatype.FP32, shape=(2, 3), minimum=0, maximum=1),
             Column(name="gap", datatype=Datatype.FP32, missing=True),
+            Column(name="plan", datatype=Datatype.BYTES, categories=("basic", "gold")),
         ),
         outputs=(Column(name="label", datatype=Datatype.INT64),),
     )

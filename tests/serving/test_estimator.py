@@ -16,6 +16,7 @@ from sklearn.ensemble import (
     IsolationForest,
 )
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -97,6 +98,26 @@ def test_an_estimator_fitted_on_named_columns_receives_them_by_name(tmp_path: Pa
         {"a": ROWS[:, 0], "b": np.array(["red", "blue"] * 30, object)}, ["probability"]
     )
     np.testing.assert_allclose(given["probability"], model.predict_proba(table)[:, 1], rtol=1e-6)
+
+
+def test_a_missing_text_is_nan_for_the_estimator(tmp_path: Path) -> None:
+    table = pd.DataFrame({"a": ["x", None, "y", "y"], "b": [1.0, 2.0, 3.0, 4.0]})
+    encoder = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()), ["a"]),
+        remainder="passthrough",
+    )
+    model = make_pipeline(encoder, LinearRegression()).fit(table, [1.0, 2.0, 3.0, 5.0])
+    inputs = (
+        Column(name="a", datatype=Datatype.BYTES, missing=True),
+        Column(name="b", datatype=Datatype.FP32),
+    )
+    value = Column(name="value", datatype=Datatype.FP32)
+    estimator = Estimator(
+        stored(tmp_path, model), ArtifactFormat.SKOPS, Signature(inputs=inputs, outputs=(value,))
+    )
+    rows = {"a": np.array(["x", "", "y", "y"], object), "b": np.arange(1, 5, dtype=np.float32)}
+    given = estimator.run(rows, ["value"])["value"]
+    assert given == pytest.approx(model.predict(table))
 
 
 def test_a_regressor_of_several_targets_has_a_vector(tmp_path: Path) -> None:

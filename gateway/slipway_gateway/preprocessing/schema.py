@@ -47,6 +47,8 @@ def _value_schema(column: Column) -> Json:
     schema: Json = {"type": _type(column.datatype)}
     if column.codes:
         schema["enum"] = list(column.codes)
+    if column.categories:
+        schema["enum"] = list(column.categories)
     if column.max_length is not None:
         schema["maxLength"] = column.max_length
     low, high = column.datatype.bounds or (None, None)
@@ -89,6 +91,8 @@ def _nested(value: Any, shape: tuple[int, ...]) -> Any:
 
 
 def _example_value(column: Column) -> Any:
+    if column.categories:
+        return column.categories[0]
     if column.datatype is Datatype.BYTES:
         return "some text"[: column.max_length]
     if column.datatype is Datatype.BOOL:
