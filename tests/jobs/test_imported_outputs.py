@@ -24,13 +24,13 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from slipway.errors import Refused
+from slipway.packaging.model import PackagedModel
 from slipway.packaging.rows import generate_rows, request_of
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype, parse_request
 from slipway_jobs.imports.estimator import of_skops
 from slipway_jobs.imports.graph import of_onnx
-from slipway_jobs.imports.model import ImportedModel
 
 RANDOM = np.random.default_rng(0)
 FEATURES = RANDOM.normal(size=(90, 3)).astype(np.float32)
@@ -67,7 +67,7 @@ def saved(folder: Path, model: ModelProto) -> Path:
     return folder / "model.onnx"
 
 
-def columns(model: ImportedModel) -> list[tuple[str, str, tuple[int, ...]]]:
+def columns(model: PackagedModel) -> list[tuple[str, str, tuple[int, ...]]]:
     return [
         (c.name, c.datatype.value, c.shape)
         for c in (*model.signature.inputs, *model.signature.outputs)

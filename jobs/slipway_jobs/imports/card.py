@@ -1,16 +1,16 @@
 """The model card of an external model: its origin, and which facts are not recorded."""
 
+from slipway.packaging.model import PackagedModel
 from slipway.packaging.parity import Parity
 from slipway_contract.signature import Column
 
-from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 
 _UNKNOWN = "not recorded"
 
 
 def card(
-    name: str, use: str | None, origin: Origin, model: ImportedModel, parity: Parity | None
+    name: str, use: str | None, origin: Origin, model: PackagedModel, parity: Parity | None
 ) -> str:
     """Return the model card as Markdown."""
     proof = parity.sentence() if parity else "not verified, because no expected outputs were given"

@@ -4,16 +4,16 @@ from pathlib import Path
 
 from slipway.errors import Refused
 from slipway.packaging.inference import explain, load_onnx
+from slipway.packaging.model import PackagedModel
 from slipway.packaging.onnx_graph import Graph, GraphInput, inputs_for, inputs_of, read_alone
 from slipway.packaging.rows import Arrays, as_output, generate_rows, of_request
 from slipway_contract.registry import ArtifactFormat
 from slipway_contract.signature import Signature
 
-from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.registry.adoption import understand
 
 
-def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> ImportedModel:
+def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> PackagedModel:
     """Return the model in the file, with the given signature or one derived by trial.
 
     Raises Refused.
@@ -46,7 +46,7 @@ def of_onnx(path: Path, signature: Signature | None, example: bytes | None) -> I
         origin = (
             f"An ONNX file, served without outputs that are not per row: {', '.join(left_out)}."
         )
-    return ImportedModel(ArtifactFormat.ONNX, content, signature or found, predict_rows, origin)
+    return PackagedModel(ArtifactFormat.ONNX, content, signature or found, predict_rows, origin)
 
 
 def _feeds(rows: Arrays, inputs: list[GraphInput]) -> Arrays:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 from slipway.errors import Refused, WrongParameter
 from slipway.packaging import artifact
+from slipway.packaging.model import PackagedModel
 from slipway.packaging.parity import Parity, compare
 from slipway.packaging.rows import Arrays, generate_rows, of_request, request_of
 from slipway.registry.signing import sign
@@ -23,7 +24,6 @@ from slipway_contract.signature import Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.imports.card import card
-from slipway_jobs.imports.model import ImportedModel
 from slipway_jobs.imports.origin import Origin
 from slipway_jobs.imports.rows import of_file
 from slipway_jobs.imports.source import fetch
@@ -85,7 +85,7 @@ def register(
 
 def _verified(
     request: RegistrationRequest, path: Path, folder: Path, settings: Settings
-) -> tuple[ImportedModel, Parity | None, Arrays]:
+) -> tuple[PackagedModel, Parity | None, Arrays]:
     """Return the verified model, its comparison and its example. Raises Refused."""
     if named_like_a_pickle(path.name) or is_pickle(path):
         raise Refused(
@@ -108,7 +108,7 @@ def _verified(
     return model, parity, example if body else {name: array[:1] for name, array in inputs.items()}
 
 
-def _example(model: ImportedModel) -> Arrays:
+def _example(model: PackagedModel) -> Arrays:
     """Return the first generated row with finite outputs; JSON has no infinite numbers."""
     rows = generate_rows(model.signature, TRIED)
     for column in model.signature.inputs:
@@ -142,7 +142,7 @@ def _two_rows(signature: Signature, example: Arrays) -> Arrays:
 
 
 def _compared(
-    model: ImportedModel, outputs: Arrays, expected: Arrays, tolerance: float, against: str
+    model: PackagedModel, outputs: Arrays, expected: Arrays, tolerance: float, against: str
 ) -> Parity:
     try:
         return compare(outputs, expected, tolerance, against)
@@ -157,7 +157,7 @@ def _read_model(
     table: Path | None,
     *,
     serve_estimator: bool,
-) -> ImportedModel:
+) -> PackagedModel:
     with path.open("rb") as file:
         archive = file.read(4) == b"PK\x03\x04"
     if archive:
@@ -174,7 +174,7 @@ def _read_model(
 
 
 def _store(
-    request: RegistrationRequest, origin: Origin, model: ImportedModel, parity: Parity | None,
+    request: RegistrationRequest, origin: Origin, model: PackagedModel, parity: Parity | None,
     example: Arrays, folder: Path,
     settings: Settings, tracking: Tracking,
 ) -> dict[str, Any]:  # fmt: skip
@@ -185,7 +185,7 @@ def _store(
     }
     with tracking.run(f"{EXPERIMENT}-{request.name}", origin.file, tags) as run:
         known_origin = {key: value for key, value in asdict(origin).items() if value is not None}
-        compared = asdict(parity) if parity else None
+        compared = parity.as_json() if parity else None
         text = card(request.name, request.use, origin, model, parity)
         run.log(params=known_origin, tags={"mlflow.note.content": text})
         files = {

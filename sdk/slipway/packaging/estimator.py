@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from slipway_contract.signature import Column, Signature
@@ -26,9 +27,17 @@ class Estimator:
     """A fitted estimator with a model signature, computed as serving does."""
 
     def __init__(
-        self, fitted: Any, name: str, signature: Signature | None, caveat: str = ""
+        self,
+        fitted: Any,
+        name: str,
+        signature: Signature | None,
+        caveat: str = "",
+        rows: tuple[tuple[Column, ...], Arrays] | None = None,
     ) -> None:
         """Compare the estimator with the signature. Raises Refused.
+
+        Without a signature it is derived: from the inputs and some rows of them, or from what the
+        estimator was fitted on.
 
         ``name`` is that of its file, for messages. ``caveat`` is a reason for other outputs than
         those of its training.
@@ -40,7 +49,7 @@ class Estimator:
         self.takes_texts = width is None
         """Whether it takes a list of texts; only such vectorizers have no number of features."""
         self._derives = signature is None
-        self.signature = signature or self._derived(width)
+        self.signature = signature or self._derived(width, rows)
         self._check_signature(width)
 
     def predict_rows(self, rows: Arrays) -> Arrays:
@@ -50,7 +59,10 @@ class Estimator:
         outputs are the result of ``predict``. Raises Refused when an output differs from the
         signature in rows, shape or datatype.
         """
-        table, count = self.table(rows), len(next(iter(rows.values())))
+        return self.predict_table(self.table(rows), len(next(iter(rows.values()))))
+
+    def predict_table(self, table: Any, count: int) -> Arrays:
+        """Return the outputs for ``count`` rows as the estimator takes them. Raises Refused."""
         return {
             c.name: _typed(c, as_output(c, self._output(c, table), count))
             for c in self.signature.outputs
@@ -62,12 +74,19 @@ class Estimator:
 
     def _table(self, inputs: Sequence[Column], rows: Mapping[str, Any]) -> Any:
         if self._names:
-            return pd.DataFrame({name: rows[name] for name in self._names})
+            columns = {column.name: column for column in inputs}
+            return pd.DataFrame({name: _cells(columns[name], rows[name]) for name in self._names})
         if self.takes_texts:
             return rows[inputs[0].name]
         return np.hstack(
             [rows[column.name].reshape(len(rows[column.name]), -1) for column in inputs]
         )
+
+    def native(self, frame: pd.DataFrame) -> Any:
+        """Return a data frame in the form in which the estimator was fitted."""
+        if self._names:
+            return frame[self._names]
+        return frame.iloc[:, 0].to_numpy(object) if self.takes_texts else frame.to_numpy()
 
     def check(self, rows: Arrays | None) -> None:
         """Raise Refused unless the outputs for the rows fit the signature; None generates rows."""
@@ -81,6 +100,17 @@ class Estimator:
         # The bounds of a given signature apply to real rows only.
         if rows is None and self._derives:
             check_outputs(self.signature, outputs, len(next(iter(given.values()))))
+
+    @property
+    def selects_columns(self) -> bool:
+        """Whether it takes a data frame whose columns it distinguishes."""
+        texts = {column.datatype is Datatype.BYTES for column in self.signature.inputs}
+        return bool(self._names) and (len(texts) > 1 or self.contains(ColumnTransformer))
+
+    def contains(self, kind: type) -> bool:
+        """Return whether it is, or has as a step, an estimator of the kind."""
+        parts = self.fitted.get_params(deep=True).values()
+        return any(isinstance(part, kind) for part in (self.fitted, *parts))
 
     @property
     def gives_probabilities(self) -> bool:
@@ -122,23 +152,28 @@ class Estimator:
                 f"{method} of the estimator fails: {type(error).__name__}: {str(error)[:300]}"
             ) from error
 
-    def _derived(self, width: int | None) -> Signature:
-        inputs = tuple(Column(name=name, datatype=Datatype.FP32) for name in self._names)
-        if width is None:
-            inputs = (Column(name="text", datatype=Datatype.BYTES),)
-        inputs = inputs or (Column(name="features", datatype=Datatype.FP32, shape=(width,)),)
+    def _derived(
+        self, width: int | None, given: tuple[tuple[Column, ...], Arrays] | None
+    ) -> Signature:
+        inputs, rows = given or (self._derived_inputs(width), None)
         if is_classifier(self.fitted):
             return Signature(inputs=inputs, outputs=self._class_columns())
         plain = Signature(inputs=inputs, outputs=(Column(name="value", datatype=Datatype.FP32),))
+        shape = self._targets(plain, rows or generate_rows(plain, rows=2))
         return Signature(
-            inputs=inputs,
-            outputs=(Column(name="value", datatype=Datatype.FP32, shape=self._targets(plain)),),
+            inputs=inputs, outputs=(Column(name="value", datatype=Datatype.FP32, shape=shape),)
         )
 
-    def _targets(self, plain: Signature) -> tuple[int, ...]:
+    def _derived_inputs(self, width: int | None) -> tuple[Column, ...]:
+        inputs = tuple(Column(name=name, datatype=Datatype.FP32) for name in self._names)
+        if width is None:
+            inputs = (Column(name="text", datatype=Datatype.BYTES),)
+        return inputs or (Column(name="features", datatype=Datatype.FP32, shape=(width or 1,)),)
+
+    def _targets(self, plain: Signature, rows: Arrays) -> tuple[int, ...]:
         """Return the shape of a row's prediction: ``()``, or ``(targets,)`` of several targets."""
         try:
-            given = self._call("predict", self._table(plain.inputs, generate_rows(plain, rows=2)))
+            given = self._call("predict", self._table(plain.inputs, rows))
         except Refused as error:
             raise Refused(f"{self._file}: {error}{self._remedy(None)}") from error
         return () if given.shape[1:] == (1,) else given.shape[1:]
@@ -148,13 +183,20 @@ class Estimator:
         if classes.dtype.kind == "f":  # whole numbers: scikit-learn rejects others
             classes = classes.astype(np.int64)
         whole = classes.dtype.kind in "iub"
-        codes = {int(each): str(each) for each in classes} if whole else None
-        label = Column(
-            name="label", datatype=Datatype.INT64 if whole else Datatype.BYTES, codes=codes
+        names = tuple(map(str, classes))
+        label = (
+            Column(
+                name="label",
+                datatype=Datatype.INT64,
+                codes={int(each): str(each) for each in classes},
+            )
+            if whole
+            else Column(
+                name="label", datatype=Datatype.BYTES, categories=names if all(names) else None
+            )
         )
         if not self.gives_probabilities:
             return (label,)
-        names = tuple(map(str, classes))
         if len(classes) > 2:
             probability = Column(
                 name="probabilities",
@@ -203,6 +245,13 @@ class Estimator:
                 f"{self._file}: the estimator was fitted on {width} values per row; the "
                 f"signature has {given}"
             )
+
+
+def _cells(column: Column, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a data frame's column, where a missing text is NaN, as in pandas."""
+    if column.datatype is not Datatype.BYTES or not column.missing:
+        return values
+    return np.where(values == "", np.nan, values)
 
 
 def _check_kind(fitted: Any, file: str) -> None:

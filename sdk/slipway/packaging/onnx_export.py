@@ -1,18 +1,24 @@
-"""ONNX export: skl2onnx converters for Slipway's estimators, and for a fixed threshold.
+"""ONNX export: skl2onnx converters for own estimators, a fixed threshold, and missing texts.
 
 Such an estimator builds its graph by ``to_onnx(builder, input)``.
 """
 
+from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from skl2onnx import update_registered_converter
 from skl2onnx._supported_operators import sklearn_operator_name_map
-from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+from skl2onnx.common._registration import get_converter, register_converter
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 from sklearn.base import is_classifier
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
 _OPTIONS = {
     "zipmap": [True, False, "columns"],
@@ -122,3 +128,51 @@ def _name_outputs(scope: Any, operator: Any, container: Any, *results: str) -> N
         container.add_node(
             "Identity", [name], [output.full_name], name=scope.get_unique_operator_name("Identity")
         )
+
+
+def _with_missing_texts(kind: type, prepare: Callable[[Any], Any]) -> None:
+    """Let the converter of ``kind`` accept texts of which the empty one is missing.
+
+    ``prepare`` returns the fitted transformer with the empty text in place of NaN.
+    """
+    known = sklearn_operator_name_map[kind]
+    convert = get_converter(known)
+
+    def converted(scope: Any, operator: Any, container: Any) -> None:
+        if isinstance(operator.inputs[0].type, StringTensorType):
+            fitted, operator.raw_operator = (
+                operator.raw_operator,
+                prepare(copy(operator.raw_operator)),
+            )
+            convert(scope, operator, container)
+            operator.raw_operator = fitted
+        else:
+            convert(scope, operator, container)
+
+    register_converter(known, converted, overwrite=True, options=convert.get_allowed_options())
+
+
+def _imputer(fitted: Any) -> Any:
+    if _is_missing(fitted.missing_values):
+        if fitted.add_indicator:
+            raise NotImplementedError("SimpleImputer of texts with add_indicator")
+        fitted.missing_values = ""
+    return fitted
+
+
+def _encoder(fitted: Any) -> Any:
+    fitted.categories_ = [
+        np.array(["" if _is_missing(each) else each for each in categories], dtype=object)
+        for categories in fitted.categories_
+    ]
+    return fitted
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+
+
+for _kind, _prepare in (
+    (SimpleImputer, _imputer), (OneHotEncoder, _encoder), (OrdinalEncoder, _encoder),
+):  # fmt: skip
+    _with_missing_texts(_kind, _prepare)

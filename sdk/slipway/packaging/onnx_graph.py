@@ -8,10 +8,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, compose, helper
+from onnx import (
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    checker,
+    compose,
+    helper,
+    shape_inference,
+)
 from skl2onnx import convert_sklearn
 from skl2onnx.common._registration import get_converter, register_converter
-from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from sklearn.base import is_classifier
 from slipway_contract.signature import Column, Signature
@@ -74,16 +83,83 @@ def export(estimator: Any, signature: Signature) -> Graph:
     value [rows, *shape]. Raises NotConvertible when the estimator has no converter or the converter
     fails.
     """
-    register_own_converters(estimator)
     if len({column.datatype is Datatype.BYTES for column in signature.inputs}) > 1:
         raise NotConvertible("it has both text and number inputs")
-    inner = _converted(estimator, signature)
-    # The prefix separates the converter's own names (`label`, `probabilities`) from the
-    # signature's.
-    inner = compose.add_prefix(inner, "estimator/")
+    width = sum(element_count(column.shape) for column in signature.inputs)
+    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
+    inner = _converted(estimator, [("features", kind([None, width]))])
+    return _wrapped(inner, signature, _joined(signature, inner.graph.input[0].name))
+
+
+def export_columns(estimator: Any, signature: Signature) -> Graph:
+    """Export an estimator that selects columns of a data frame by name, each a typed input.
+
+    Inputs and outputs are those of ``export``; a missing text is the empty one. Raises
+    NotConvertible.
+    """
+    kinds = [_COLUMN_TYPES.get(_feature(column), Int64TensorType) for column in signature.inputs]
+    names = {column.name for column in signature.inputs}
+    if both := names & {column.name for column in signature.outputs}:
+        raise NotConvertible(f"{min(both)!r} is an input and an output")
+    if any(column.shape for column in signature.inputs):
+        raise NotConvertible("a column of a data frame has one value per row")
+    inner = _converted(
+        estimator,
+        [(c.name, kind([None, 1])) for c, kind in zip(signature.inputs, kinds, strict=True)],
+    )
+    given = [value.name for value in inner.graph.input]
+    if len(given) != len(signature.inputs):
+        raise NotConvertible("its converter leaves inputs out")
+    _read_all_words(inner)
+    return _wrapped(inner, signature, list(map(_as_column, signature.inputs, given)))
+
+
+_COLUMN_TYPES: dict[int, Any] = {
+    TensorProto.FLOAT: FloatTensorType,
+    TensorProto.INT64: Int64TensorType,
+    TensorProto.STRING: StringTensorType,
+}
+
+
+def _feature(column: Column) -> int:
+    """Return the element type in which a converter receives the column."""
+    if column.datatype is Datatype.BYTES:
+        return TensorProto.STRING
+    return TensorProto.FLOAT if column.datatype.is_float else TensorProto.INT64
+
+
+def _as_column(column: Column, out: str) -> NodeProto:
+    if _TYPES[column.datatype] == _feature(column):
+        return helper.make_node("Identity", [column.name], [out])
+    return helper.make_node("Cast", [column.name], [out], to=_feature(column))
+
+
+_ASCII_WORDS, _WORDS = b"[a-zA-Z0-9_]+", rb"[\p{L}\p{N}_]+"
+
+
+def _read_all_words(graph: Graph) -> None:
+    """Let nodes of texts read letters of all languages, as scikit-learn does.
+
+    skl2onnx writes an ASCII pattern, and the locale en_US, which images do not have.
+    """
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Tokenizer" and attribute.s == _ASCII_WORDS:
+                attribute.s = _WORDS
+        if node.op_type == "StringNormalizer":
+            kept = [each for each in node.attribute if each.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*kept, helper.make_attribute("locale", "C.UTF-8")])
+
+
+def _wrapped(inner: Graph, signature: Signature, first: Sequence[NodeProto]) -> Graph:
+    """Return the converter's graph with the inputs and outputs of the signature.
+
+    ``first`` are nodes from these inputs to those of the converter.
+    """
     graph = helper.make_graph(
         [
-            *_joined(signature, inner.graph.input[0].name),
+            *first,
             *inner.graph.node,
             *_named(signature, inner.graph.output),
         ],
@@ -102,17 +178,16 @@ def export(estimator: Any, signature: Signature) -> Graph:
         ir_version=inner.ir_version,
         producer_name="slipway",
     )
-    checker.check_model(model, full_check=True)
+    try:
+        checker.check_model(model, full_check=True)
+    except (checker.ValidationError, shape_inference.InferenceError) as error:
+        raise NotConvertible(f"its graph is invalid: {str(error).strip()[:300]}") from error
     return model
 
 
-def _converted(estimator: Any, signature: Signature) -> Graph:
-    """Return the converter's graph of the input ``features`` [rows, width].
-
-    Raises NotConvertible.
-    """
-    width = sum(element_count(column.shape) for column in signature.inputs)
-    kind = StringTensorType if signature.inputs[0].datatype is Datatype.BYTES else FloatTensorType
+def _converted(estimator: Any, inputs: Sequence[tuple[str, Any]]) -> Graph:
+    """Return the converter's graph of inputs with their types. Raises NotConvertible."""
+    register_own_converters(estimator)
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
     try:
         with warnings.catch_warnings():
@@ -120,10 +195,10 @@ def _converted(estimator: Any, signature: Signature) -> Graph:
             warnings.filterwarnings(
                 "ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning
             )
-            model: Graph = convert_sklearn(
-                estimator, initial_types=[("features", kind([None, width]))], options=options
-            )
-            return model
+            model = convert_sklearn(estimator, initial_types=list(inputs), options=options)
+            # The prefix separates the converter's own names (`label`, `probabilities`) from the
+            # signature's.
+            return compose.add_prefix(model, "estimator/")
     except (MissingConverter, MissingShapeCalculator) as error:
         raise NotConvertible(str(error).strip().splitlines()[0][:300]) from error
     except Exception as error:  # converters raise any exception for unsupported parameters

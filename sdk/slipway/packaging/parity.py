@@ -1,6 +1,6 @@
 """Parity: the comparison of a model's outputs with expected outputs, row by row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,15 @@ class Parity:
 
     Values above 1 are compared relatively; of labels and texts it is the number that differ.
     """
+    labels: frozenset[str] = frozenset()
+    """Outputs that are labels or texts."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "against": self.against,
+            "rows": self.rows,
+            "differences": dict(self.differences),
+        }
 
     def sentence(self) -> str:
         """Return the result as a sentence of the model card."""
@@ -60,7 +69,20 @@ def compare(given: Arrays, expected: Arrays, tolerance: float, against: str) -> 
         differences[name] = (
             float(worst.max()) if target.dtype.kind == "f" else float((worst > 0).sum())
         )
-    return Parity(against, len(next(iter(expected.values()))), differences)
+    labels = frozenset(name for name, target in expected.items() if target.dtype.kind != "f")
+    return Parity(against, len(next(iter(expected.values()))), differences, labels)
+
+
+def joined(parts: Sequence[Parity]) -> Parity:
+    """Return the result of all comparisons: the largest difference of numbers, and all labels."""
+    first, *others = parts
+    differences = dict(first.differences)
+    for part in others:
+        for name, value in part.differences.items():
+            differences[name] = (
+                differences[name] + value if name in first.labels else max(differences[name], value)
+            )
+    return Parity(first.against, sum(part.rows for part in parts), differences, first.labels)
 
 
 def _apart(found: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:

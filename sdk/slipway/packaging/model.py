@@ -1,21 +1,22 @@
-"""An imported model: its served file, signature and predictions."""
+"""A packaged model: its served file, signature and predictions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.signature import Signature
+
 from slipway.errors import Refused
 from slipway.packaging.parity import Parity
 from slipway.packaging.rows import Arrays, check_outputs
-from slipway_contract.registry import ArtifactFormat
-from slipway_contract.signature import Signature
 
 _EQUAL = 1e-4
 
 
 @dataclass(frozen=True)
-class ImportedModel:
-    """An imported model; ``content`` is the model file that is served."""
+class PackagedModel:
+    """A packaged model; ``content`` is the model file that is served."""
 
     form: ArtifactFormat
     content: bytes

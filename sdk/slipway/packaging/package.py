@@ -1,0 +1,107 @@
+"""Packaging of a fitted model: signature from data frames, ONNX or skops, parity on all rows."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.feature_extraction.text import CountVectorizer
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype
+
+from slipway.errors import NotConvertible, Refused, WrongParameter
+from slipway.packaging.estimator import Estimator
+from slipway.packaging.frames import frame_rows, infer_inputs
+from slipway.packaging.graph import Sample, as_graph
+from slipway.packaging.model import PackagedModel
+from slipway.packaging.skops_file import as_skops
+
+logger = logging.getLogger(__name__)
+
+PROBES = (
+    "Größe ÉCOLE naïve İstanbul ΣΊΣΥΦΟΣ",
+    "日本語 русский язык हिन्दी",
+    "x_1 don't 12€ e-mail@example.org  a  I",
+    "e\u0301te\u0301 ½ Ⅳ ²",
+    "...",
+)
+"""Texts that tokenizers often read differently; a graph of texts is compared on them, too."""
+
+
+def package(
+    fitted: Any, frames: Mapping[str, pd.DataFrame], signature: Signature | None = None
+) -> PackagedModel:
+    """Return a fitted scikit-learn estimator as the package that is served.
+
+    ``frames`` are rows by the name of the parameter that gave them; the package is compared with
+    the estimator on all of them. Without a signature it is inferred from them. The package is an
+    ONNX graph with one typed input per column, otherwise skops. Raises WrongParameter for data that
+    cannot be inputs, and Refused for a model that cannot be served.
+    """
+    if not isinstance(fitted, BaseEstimator):
+        raise WrongParameter(
+            f"model: is a {type(fitted).__name__}; give a fitted estimator or pipeline of "
+            "scikit-learn"
+        )
+    frames = {field: _fitted_columns(fitted, frame, field) for field, frame in frames.items()}
+    inputs = signature.inputs if signature else infer_inputs(frames)
+    rows = {field: frame_rows(frame, inputs) for field, frame in frames.items()}
+    estimator = Estimator(
+        fitted, type(fitted).__name__, signature, rows=(inputs, next(iter(rows.values())))
+    )
+    samples = [(rows[field], estimator.native(frame)) for field, frame in frames.items()]
+    model = _packaged(estimator, samples, next(iter(frames.values())))
+    for sample, _ in samples:
+        model.check_outputs(sample)
+        model.check_rows(sample)
+    return model
+
+
+def _packaged(estimator: Estimator, samples: list[Sample], frame: pd.DataFrame) -> PackagedModel:
+    if estimator.takes_texts:
+        return as_skops(estimator, samples, "its graph would tokenize texts differently")
+    probes = list(_probes(estimator, frame))
+    origin = "A scikit-learn estimator, served as the ONNX graph exported from it."
+    try:
+        return as_graph(estimator, [*samples, *probes], "the model", origin)
+    except (NotConvertible, Refused) as error:
+        logger.warning("packaged as skops, because it has no equivalent ONNX graph: %s", error)
+        return as_skops(estimator, samples, str(error))
+
+
+def _fitted_columns(fitted: Any, frame: pd.DataFrame, field: str) -> pd.DataFrame:
+    """Return the columns that the model was fitted on, in that order. Raises WrongParameter."""
+    names = [str(name) for name in getattr(fitted, "feature_names_in_", frame.columns)]
+    for name in names:
+        if name not in frame.columns:
+            raise WrongParameter(
+                f"{field}: has no column {name!r}, which the model was fitted on; give all of "
+                f"{', '.join(names)}"
+            )
+    for name in frame.columns:
+        if name not in names:
+            raise WrongParameter(
+                f"{field}: the model was not fitted on the column {name!r}; leave it out"
+            )
+    return frame[names]
+
+
+def _probes(estimator: Estimator, frame: pd.DataFrame) -> Iterator[Sample]:
+    """Yield rows with unusual texts, one sample for each input of free text."""
+    if not estimator.contains(CountVectorizer):
+        return
+    for column in estimator.signature.inputs:
+        if column.datatype is not Datatype.BYTES or column.categories:
+            continue
+        probe = _probe(frame, column)
+        try:
+            estimator.fitted.predict(probe)
+        except Exception:  # noqa: S112  # an encoder refuses texts that it does not know
+            continue
+        yield frame_rows(probe, estimator.signature.inputs), probe
+
+
+def _probe(frame: pd.DataFrame, column: Column) -> pd.DataFrame:
+    probe = frame.iloc[[0] * len(PROBES)].reset_index(drop=True)
+    return probe.assign(**{column.name: list(PROBES)})

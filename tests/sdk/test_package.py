@@ -1,0 +1,168 @@
+"""A fitted estimator is packaged as ONNX with one typed input per column, otherwise as skops."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
+from sklearn.kernel_approximation import Nystroem
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
+from slipway.errors import Refused, WrongParameter
+from slipway.packaging.frames import frame_rows
+from slipway.packaging.inference import run_onnx
+from slipway.packaging.package import package
+from slipway_contract.registry import ArtifactFormat
+from slipway_contract.v2 import Datatype
+
+from tests.sdk.churn import customers, fitted
+
+
+def columns(rows: dict[str, Any]) -> dict[str, Any]:
+    return {name: array.reshape(-1, 1) for name, array in rows.items()}
+
+
+def test_a_pipeline_of_mixed_columns_is_an_onnx_graph_with_its_predictions() -> None:
+    model, train, held_out, _ = fitted()
+    packaged = package(model, {"reference": train, "evaluation": held_out})
+    assert packaged.form is ArtifactFormat.ONNX
+    assert packaged.parity is not None
+    # All rows of both frames, and five unusual texts for each of three text inputs.
+    assert packaged.parity.rows >= len(train) + len(held_out)
+    unseen, _ = customers(50, seed=9)
+    given = run_onnx(packaged.content, columns(frame_rows(unseen, packaged.signature.inputs)))
+    assert given["label"].tolist() == model.predict(unseen).tolist()
+    assert given["probability"] == pytest.approx(model.predict_proba(unseen)[:, 1], abs=1e-5)
+
+
+def test_the_graph_has_one_typed_input_for_each_column() -> None:
+    model, train, _, _ = fitted()
+    inputs = {
+        column.name: column for column in package(model, {"reference": train}).signature.inputs
+    }
+    assert [(c.datatype, c.missing) for c in inputs.values()] == [
+        (Datatype.FP32, True), (Datatype.INT64, False), (Datatype.BOOL, False),
+        (Datatype.BYTES, True), (Datatype.BYTES, True), (Datatype.BYTES, False),
+        (Datatype.BYTES, False),
+    ]  # fmt: skip
+    assert inputs["plan"].categories == ("basic", "gold")
+
+
+def test_words_of_all_languages_are_read_as_the_pipeline_reads_them() -> None:
+    model, train, _, _ = fitted()
+    packaged = package(model, {"reference": train})
+    rows = train[:3].assign(note=["GRÖSSE größe", "日本語 x_1", "don't, e\u0301te\u0301"])
+    given = run_onnx(packaged.content, columns(frame_rows(rows, packaged.signature.inputs)))
+    assert given["probability"] == pytest.approx(model.predict_proba(rows)[:, 1], abs=1e-5)
+
+
+TABLE, LEFT = customers(200)
+NUMBERS = TABLE[["age", "active"]].assign(fee=TABLE["monthly fee"].fillna(50))
+TARGET = NUMBERS["fee"] + NUMBERS["age"]
+
+
+@pytest.mark.parametrize(
+    ("model", "table", "target", "form"),
+    [
+        (make_pipeline(StandardScaler(), LinearRegression()), NUMBERS, TARGET, "onnx"),
+        (HistGradientBoostingClassifier(max_iter=5), TABLE[["monthly fee", "age"]], LEFT, "onnx"),
+        (
+            make_pipeline(
+                make_column_transformer(
+                    (OrdinalEncoder(), ["plan"]), remainder="passthrough"
+                ),
+                DecisionTreeRegressor(max_depth=3),
+            ),
+            TABLE[["plan", "age"]], TARGET, "onnx",
+        ),
+        (
+            make_pipeline(
+                make_column_transformer((OneHotEncoder(), ["city"]), (StandardScaler(), ["age"])),
+                LinearRegression(),
+            ),
+            TABLE[["city", "age"]], np.stack([TARGET, -TARGET], axis=1), "onnx",
+        ),
+        (
+            make_pipeline(
+                make_column_transformer(
+                    (SimpleImputer(strategy="most_frequent", add_indicator=True), ["city"]),
+                    (Nystroem(n_components=3), ["age"]),
+                ),
+                make_column_transformer((OneHotEncoder(), [0, 1]), remainder="passthrough"),
+                LinearRegression(),
+            ),
+            TABLE[["city", "age"]], TARGET, "skops",
+        ),
+        (
+            make_pipeline(FunctionTransformer(), StandardScaler(), LogisticRegression()),
+            NUMBERS, LEFT, "onnx",
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
+)  # fmt: skip
+def test_an_estimator_is_packaged_as_onnx_where_that_is_equivalent(
+    model: Any, table: pd.DataFrame, target: Any, form: str
+) -> None:
+    model.fit(table, target)
+    packaged = package(model, {"reference": table})
+    assert packaged.form == form
+    assert packaged.parity is not None
+    outputs = packaged.predict_rows(frame_rows(table, packaged.signature.inputs))
+    first = next(iter(outputs.values()))
+    expected = model.predict(table)
+    if expected.dtype.kind == "f":
+        assert first == pytest.approx(expected, rel=1e-4)
+    else:
+        assert first.tolist() == expected.tolist()
+
+
+def test_a_model_of_texts_alone_is_packaged_as_skops() -> None:
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TABLE["note"], LEFT)
+    packaged = package(model, {"reference": TABLE[["note"]]})
+    assert (packaged.form, packaged.signature.inputs[0].name) == (ArtifactFormat.SKOPS, "note")
+
+
+def test_code_in_a_pipeline_is_refused_with_its_name_and_the_remedy() -> None:
+    model = make_pipeline(FunctionTransformer(double), LinearRegression()).fit(NUMBERS, TARGET)
+    with pytest.raises(Refused, match=r"double, which could run any code; use transf"):
+        package(model, {"reference": NUMBERS})
+
+
+def test_categories_inside_of_boosting_are_refused_with_the_remedy() -> None:
+    model = HistGradientBoostingRegressor(max_iter=5, categorical_features="from_dtype")
+    model.fit(TABLE[["plan", "age"]], TARGET)
+    with pytest.raises(Refused, match=r"functools.partial.*; use transformers of scikit-learn"):
+        package(model, {"reference": TABLE[["plan", "age"]]})
+
+
+def double(table: Any) -> Any:
+    return table * 2
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (NUMBERS.drop(columns="age"), "reference: has no column 'age', which the model was fitted"),
+        (NUMBERS.assign(more=1), "reference: the model was not fitted on the column 'more'"),
+    ],
+)
+def test_other_columns_than_the_fitted_ones_are_refused(table: pd.DataFrame, problem: str) -> None:
+    model = LinearRegression().fit(NUMBERS, TARGET)
+    with pytest.raises(WrongParameter, match=problem):
+        package(model, {"reference": table})
+
+
+def test_an_object_that_is_no_estimator_is_refused() -> None:
+    with pytest.raises(WrongParameter, match="model: is a dict; give a fitted estimator"):
+        package({}, {"reference": NUMBERS})
+
+
+def test_an_estimator_that_is_not_fitted_is_refused() -> None:
+    with pytest.raises(Refused, match="not fitted"):
+        package(make_pipeline(ColumnTransformer([]), LinearRegression()), {"reference": NUMBERS})
