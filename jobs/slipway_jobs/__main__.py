@@ -117,9 +117,9 @@ def _promote(given: Namespace) -> dict[str, Any]:
         read_settings(),
     )
     from slipway.registry.tracking import Tracking
+    from slipway.training.metric import Direction
 
     from slipway_jobs.promotion.promotion import PromotionRequest, promote
-    from slipway_jobs.tasks.metric import Direction
     from slipway_jobs.tasks.task import declared_task
 
     task = declared_task(given.model)

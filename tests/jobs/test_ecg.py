@@ -12,6 +12,7 @@ import pytest
 from slipway.packaging.inference import run_onnx
 from slipway.packaging.onnx_graph import export
 from slipway.registry.tracking import Tracking
+from slipway.training.metric import scores
 from slipway_contract.registry import Tag
 from slipway_jobs.data.beat_shape import WIDTH, BeatShape
 from slipway_jobs.data.dataset import Table
@@ -23,7 +24,6 @@ from slipway_jobs.errors import CorruptTable, Leakage
 from slipway_jobs.formats.served import Served
 from slipway_jobs.promotion.evaluation import fetch
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.metric import scores
 from slipway_jobs.tasks.split import Split, check_split
 from slipway_jobs.tasks.task import Task, declared_task, parse_parameters
 from slipway_jobs.training.confusion import confusions

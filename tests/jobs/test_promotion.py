@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from slipway.errors import NoSuchVersion, Refused, WrongDigest, WrongParameter
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.metric import Direction
 from slipway_contract.registry import Tag
 from slipway_jobs.promotion.promotion import AUDIT, PromotionRequest, promote
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.metric import Direction
 from slipway_jobs.tasks.task import Task, declared_task
 
 from tests.jobs.conftest import Trainer

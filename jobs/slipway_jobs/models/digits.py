@@ -8,10 +8,10 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from slipway.training.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_contract.signature import Column, ImageSpec, Signature
 from slipway_contract.v2 import Datatype
 
-from slipway_jobs.tasks.metric import ACCURACY, LOG_LOSS, MACRO_F1
 from slipway_jobs.tasks.space import Choice, Range
 from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task

@@ -13,11 +13,11 @@ from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
+from slipway.training.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway_jobs.data.cleveland import COLUMNS
-from slipway_jobs.tasks.metric import ACCURACY, AUC, BRIER, LOG_LOSS
 from slipway_jobs.tasks.space import Choice, Range
 from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 from sklearn.ensemble import HistGradientBoostingRegressor
+from slipway.training.metric import MAE, WAPE, Predictions
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
@@ -14,7 +15,6 @@ from slipway_jobs.sales.fallback import SOURCES, WithFallback
 from slipway_jobs.sales.features import COLUMNS, REACH
 from slipway_jobs.sales.graph import export
 from slipway_jobs.sales.history import BLOCK
-from slipway_jobs.tasks.metric import MAE, WAPE, Predictions
 from slipway_jobs.tasks.space import Range
 from slipway_jobs.tasks.split import ByTime
 from slipway_jobs.tasks.target import Quantity

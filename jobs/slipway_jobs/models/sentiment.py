@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
+from slipway.training.metric import CORRELATION, MAE, Direction, Metric, Predictions
 from slipway_contract.rules import SENTIMENTS
 from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
@@ -20,7 +21,6 @@ from slipway_jobs.data.ratings import COLUMNS
 from slipway_jobs.formats.bounded_score import bounded_score
 from slipway_jobs.formats.rules import Vader, labels, vader
 from slipway_jobs.formats.served import Exported
-from slipway_jobs.tasks.metric import CORRELATION, MAE, Direction, Metric, Predictions
 from slipway_jobs.tasks.target import Quantity
 from slipway_jobs.tasks.task import Estimator, Parameters, Task
 

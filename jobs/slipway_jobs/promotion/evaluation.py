@@ -10,13 +10,14 @@ from typing import Any
 from slipway.errors import NoSuchVersion, WrongDigest
 from slipway.packaging import artifact
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.metric import scores
 from slipway_contract.registry import ArtifactManifest, Tag
 
 from slipway_jobs.datasets.dataset_store import stored_table
 from slipway_jobs.datasets.sources import DATASETS, load
 from slipway_jobs.formats.served import Served
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.metric import baseline_scores, scores, strongest
+from slipway_jobs.tasks.baseline import baseline_scores, strongest
 from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.task import Task
 

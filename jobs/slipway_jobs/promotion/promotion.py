@@ -10,12 +10,12 @@ from typing import Any
 
 from slipway.errors import Refused
 from slipway.registry.tracking import Tracking, Version
+from slipway.training.metric import Direction
 from slipway_contract.registry import Tag
 
 from slipway_jobs.promotion.audit import recorded
 from slipway_jobs.promotion.evaluation import HeldOut, fetch, held_out_of
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.metric import Direction
 from slipway_jobs.tasks.task import Task
 
 logger = logging.getLogger(__name__)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from slipway.errors import ParityError
 from slipway.packaging.parity import TIE, TOLERANCE
+from slipway.training.metric import Predictions
 from slipway_contract.signature import Signature
 
 from slipway_jobs.data.dataset import Features, Table
-from slipway_jobs.tasks.metric import Baseline, Predictions
+from slipway_jobs.tasks.baseline import Baseline
 
 logger = logging.getLogger(__name__)
 

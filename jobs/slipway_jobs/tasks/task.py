@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slipway.errors import WrongParameter
+from slipway.training.metric import Metric, Predictions
 from slipway_contract.docstring import one_line
 from slipway_contract.signature import Signature
 from slipway_contract.v2 import element_count
 
 from slipway_jobs.data.dataset import Features, Labels, Table
-from slipway_jobs.tasks.metric import Metric, Predictions
 from slipway_jobs.tasks.split import BySubject, Rule, Split, check_split
 from slipway_jobs.tasks.target import Arrays, Target
 

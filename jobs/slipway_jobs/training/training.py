@@ -16,6 +16,7 @@ from slipway.packaging.onnx_graph import export
 from slipway.packaging.reference import reference_of
 from slipway.registry.signing import sign
 from slipway.registry.tracking import Run, Tracking, Version
+from slipway.training.metric import calibration_error, scores
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
 
 from slipway_jobs.data.dataset import Dataset, Features, Loaded, Table
@@ -25,7 +26,7 @@ from slipway_jobs.errors import Leakage
 from slipway_jobs.formats.served import Exported, Served
 from slipway_jobs.registry.logged import save
 from slipway_jobs.settings import Settings
-from slipway_jobs.tasks.metric import baseline_scores, calibration_error, scores, strongest
+from slipway_jobs.tasks.baseline import baseline_scores, strongest
 from slipway_jobs.tasks.split import Split
 from slipway_jobs.tasks.target import Classes
 from slipway_jobs.tasks.task import Estimator, Parameters, Task

@@ -1,15 +1,16 @@
 """Metrics of a model, each with the direction in which it is better."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from slipway_jobs.data.dataset import Labels, Table
-
+Labels = NDArray[Any]
+"""[rows]: INT64 classes, or FP64 quantities."""
 Predictions = NDArray[np.floating]
 """Probabilities [rows, classes] of a classifier, values [rows] of a regressor."""
 
@@ -114,25 +115,3 @@ def calibration_error(truth: Labels, probabilities: Predictions, bins: int = 10)
 def scores(chosen: Sequence[Metric], truth: Labels, predictions: Predictions) -> dict[str, float]:
     """Return the score of each metric by name."""
     return {metric.name: metric.score(truth, predictions) for metric in chosen}
-
-
-Baseline = Callable[[Table, Table], Predictions]
-"""``baseline(training rows, rows to predict)``: predictions without a model."""
-
-
-def baseline_scores(
-    chosen: Sequence[Metric], baselines: Mapping[str, Baseline], train: Table, test: Table
-) -> dict[str, dict[str, float]]:
-    """Return the scores of each baseline by its name."""
-    return {
-        name: scores(chosen, test.labels, baseline(train, test))
-        for name, baseline in baselines.items()
-    }
-
-
-def strongest(
-    chosen: Sequence[Metric], found: Mapping[str, Mapping[str, float]]
-) -> dict[str, float]:
-    """Return the best score of each metric that any baseline has."""
-    best = {Direction.MAX: max, Direction.MIN: min}
-    return {m.name: best[m.direction](each[m.name] for each in found.values()) for m in chosen}
