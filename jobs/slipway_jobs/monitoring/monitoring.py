@@ -2,22 +2,24 @@
 
 import logging
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from slipway.errors import NoSuchVersion, WrongParameter
-from slipway.packaging.reference import Reference, is_text, watched, watched_names
+from slipway.packaging.reference import Reference, watched, watched_names
+from slipway.packaging.rows import Arrays
 from slipway.registry.tracking import Tracking, Version
 from slipway_contract.errors import InvalidInput, MalformedRequest
 from slipway_contract.registry import REFERENCE_FILE, SIGNATURE_FILE
-from slipway_contract.signature import Signature
-from slipway_contract.v2 import parse_request
+from slipway_contract.signature import Column, Signature
+from slipway_contract.v2 import Datatype, parse_request
 
-from slipway_jobs.data.dataset import Features, Floats
+from slipway_jobs.data.dataset import Floats
 from slipway_jobs.monitoring import event_log
 from slipway_jobs.monitoring.drift import compare
 from slipway_jobs.monitoring.drift_report import DRIFT, STABLE, TOO_FEW, DriftReport
@@ -118,16 +120,20 @@ def inputs(
     return np.concatenate([np.empty((0, width), np.float32), *parts]), read, unreadable
 
 
-def _rows(signature: Signature, body: str) -> Features:
+def _rows(signature: Signature, body: str) -> Arrays:
+    """Return a request's rows by input. Null becomes NaN, and of texts the empty one."""
     tensors = {tensor.name: tensor for tensor in parse_request(body.encode()).inputs}
     rows = signature.check(list(tensors.values()))
-    # None, JSON's null for a missing value, becomes NaN.
-    kind = object if is_text(signature) else np.float32
-    parts = [
-        np.array(tensors[column.name].data, dtype=kind).reshape(rows, -1)
+    return {
+        column.name: _array(column, tensors[column.name].data).reshape(rows, -1)
         for column in signature.inputs
-    ]
-    return np.concatenate(parts, axis=1)
+    }
+
+
+def _array(column: Column, values: Sequence[Any]) -> NDArray[Any]:
+    if column.datatype is Datatype.BYTES:
+        return np.array([value or "" for value in values], dtype=object)
+    return np.array(values, dtype=np.float32)
 
 
 def _known(version: Version, tracking: Tracking) -> tuple[Signature, Reference]:

@@ -2,13 +2,15 @@
 
 from collections.abc import Collection
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slipway_contract.signature import Column, Signature
-from slipway_contract.v2 import Datatype
+from slipway_contract.v2 import Datatype, element_count
 
+from slipway.packaging.rows import Arrays
 from slipway.packaging.texts import COUNTS, Features, Floats, common_words, described
 
 POINTS = 200
@@ -88,32 +90,64 @@ def reference_of(signature: Signature, features: Features) -> Reference:
 
     Held-out rows must not be part of a version's reference.
     """
-    words = common_words(features) if is_text(signature) else ()
-    seen = watched(signature, features, words)
+    return reference_of_rows(signature, _by_input(signature, features))
+
+
+def reference_of_rows(signature: Signature, rows: Arrays) -> Reference:
+    """Return the reference of training rows [rows, *shape] by input."""
+    texts = [rows[column.name] for column in signature.inputs if _is_free_text(column)]
+    words = common_words(np.concatenate([each.ravel() for each in texts])) if texts else ()
+    seen = watched(signature, rows, words)
     names = [(name, column) for column in signature.inputs for name in watched_names(column)]
     columns = (
-        Distribution.of(name, Kind.CODES if column.codes else Kind.NUMBERS, seen[:, position])
+        Distribution.of(name, _kind(column), seen[:, position])
         for position, (name, column) in enumerate(names)
     )
-    return Reference(rows=len(features), columns=tuple(columns), words=words)
+    return Reference(rows=len(seen), columns=tuple(columns), words=words)
 
 
-def watched(signature: Signature, features: Features, words: Collection[str]) -> Floats:
-    """Return the monitored values [rows, columns of the reference] FP32.
+def watched(signature: Signature, rows: Arrays, words: Collection[str]) -> Floats:
+    """Return the monitored values [rows, columns of the reference] FP32 of rows by input.
 
-    Numbers stay unchanged; a text has its length and its share of unknown words.
+    Numbers stay unchanged, a category is its position, and a text has its length and its share of
+    unknown words. NaN is a missing value.
     """
-    return described(features, words) if is_text(signature) else features.astype(np.float32)
+    count = len(next(iter(rows.values())))
+    parts = [_watched(column, rows[column.name], words) for column in signature.inputs]
+    return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
 
 
-def is_text(signature: Signature) -> bool:
-    """Return whether the inputs are texts. Texts and numbers are not mixed in one table."""
-    return signature.inputs[0].datatype is Datatype.BYTES
+def _watched(column: Column, values: NDArray[Any], words: Collection[str]) -> Floats:
+    if column.categories:
+        codes = {text: code for code, text in enumerate(column.categories)}
+        return np.array([codes.get(text, np.nan) for text in values.ravel()], dtype=np.float32)
+    if column.datatype is not Datatype.BYTES:
+        return values.astype(np.float32)
+    counts = described(values.reshape(len(values), -1), words)
+    if column.missing:
+        absent = values.reshape(len(values), -1) == ""
+        counts[np.repeat(absent, len(COUNTS), axis=1)] = np.nan
+    return counts
+
+
+def _by_input(signature: Signature, features: Features) -> Arrays:
+    ends = np.cumsum([element_count(column.shape) for column in signature.inputs])
+    parts = np.split(features, ends[:-1], axis=1)
+    return {column.name: part for column, part in zip(signature.inputs, parts, strict=True)}
+
+
+def _is_free_text(column: Column) -> bool:
+    return column.datatype is Datatype.BYTES and not column.categories
+
+
+def _kind(column: Column) -> Kind:
+    coded = column.codes or column.categories or column.datatype is Datatype.BOOL
+    return Kind.CODES if coded else Kind.NUMBERS
 
 
 def watched_names(column: Column) -> list[str]:
     """Return the names of an input's monitored values: its scalars, or the counts of a text."""
-    if column.datatype is not Datatype.BYTES:
+    if not _is_free_text(column):
         return scalar_names(column)
     return [f"{name} {count}" for name in scalar_names(column) for count in COUNTS]
 
