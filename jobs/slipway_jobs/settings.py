@@ -1,13 +1,13 @@
 """Settings of a Job, read from the environment."""
 
 import getpass
-import subprocess
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from slipway.errors import WrongParameter
+from slipway.registry.revision import git_revision
 
 
 class Settings(BaseSettings):
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     @property
     def revision(self) -> str:
         """``SLIPWAY_GIT_REVISION``, otherwise the output of ``git describe --dirty``."""
-        return self.git_revision or _git_revision(Path(__file__).parent)
+        return self.git_revision or git_revision(Path(__file__).parent)
 
     @property
     def user(self) -> str:
@@ -129,14 +129,3 @@ def _read(kind: type[S]) -> S:
         raise WrongParameter(
             f"{variable}: {first['msg']}; set the environment variable {variable}"
         ) from None
-
-
-def _git_revision(folder: Path) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()

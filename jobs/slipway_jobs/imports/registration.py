@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 from slipway.errors import Refused, WrongParameter
-from slipway.packaging import artifact
 from slipway.packaging.model import PackagedModel
 from slipway.packaging.parity import Parity, compare
 from slipway.packaging.rows import Arrays, generate_rows, of_request, request_of
-from slipway.registry.signing import sign
+from slipway.registry.storing import store_version
 from slipway.registry.tracking import Tracking
 from slipway_contract.pickles import is_pickle, named_like_a_pickle
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, NAME, NAME_RULE, SIGNATURE_FILE, Tag
@@ -78,9 +77,7 @@ def register(
         path = _fetched(request.file, folder / "file", settings)
         origin = _origin(request, path, settings)
         model, parity, example = _verified(request, path, folder, settings)
-        return _store(
-            request, origin, model, parity, example, folder / "artifact", settings, tracking
-        )
+        return _store(request, origin, model, parity, example, settings, tracking)
 
 
 def _verified(
@@ -175,8 +172,7 @@ def _read_model(
 
 def _store(
     request: RegistrationRequest, origin: Origin, model: PackagedModel, parity: Parity | None,
-    example: Arrays, folder: Path,
-    settings: Settings, tracking: Tracking,
+    example: Arrays, settings: Settings, tracking: Tracking,
 ) -> dict[str, Any]:  # fmt: skip
     tags = {
         "slipway.model": request.name,
@@ -204,24 +200,20 @@ def _store(
                 }
             ).encode(),
         }
-        folder.mkdir()
-        manifest = artifact.write(folder, files, model.form)
-        signer = sign(folder, request.name, settings.signing_key)
-        with tracking.logged_model(run, request.name, tags) as model_id:
-            tracking.upload(model_id, folder)
-            artifact.check(tracking.download(model_id, folder.parent / "stored"), manifest.digest)
         tags |= {Tag.DATASET: request.dataset} if request.dataset else {}
-        tags |= {**signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: model.form.value}
-        version = tracking.register(
-            request.name,
-            model_id,
+        version = store_version(
+            tracking,
             run,
+            request.name,
+            files,
+            model.form,
             tags,
             f"imported from {origin.file} (sha256:{origin.sha256})",
+            settings.signing_key,
         )
     return {
         "state": "registered", "model": request.name, "version": version.version, "runId": run.id,
-        "digest": manifest.digest,
+        "digest": version.digest,
         "format": model.form.value, "file": f"sha256:{origin.sha256}", "parity": compared,
     }  # fmt: skip
 

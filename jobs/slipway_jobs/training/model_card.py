@@ -4,11 +4,11 @@ The headings are those of Mitchell et al., Model Cards for Model Reporting (2019
 apply.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slipway.packaging.card import columns_table
 from slipway_contract.registry import ArtifactFormat
-from slipway_contract.signature import Column
 
 from slipway_jobs.data.dataset import Dataset
 from slipway_jobs.tasks.split import Split
@@ -87,8 +87,15 @@ def model_card(
         *("", "## Scores", *_scores(task, results)),
         *_calibration(results.calibration_error),
         *_classes(results.confusions),
-        *("", "## Inputs", *_columns("input", task.signature.inputs)),
-        *("", "## Outputs", *_columns("output", task.signature.outputs), "", f"Code: {code}", ""),
+        *("", "## Inputs", *columns_table("input", task.signature.inputs)),
+        *(
+            "",
+            "## Outputs",
+            *columns_table("output", task.signature.outputs),
+            "",
+            f"Code: {code}",
+            "",
+        ),
     ]
     return "\n".join(lines)
 
@@ -145,22 +152,3 @@ def _classes(found: Mapping[str, Confusion]) -> list[str]:
         f"| {name} | {' | '.join(map(str, row))} |"
         for name, row in zip(classes, found[ALL].counts.tolist(), strict=True)
     ]
-
-
-def _columns(kind: str, columns: Sequence[Column]) -> list[str]:
-    lines = [f"| {kind} | meaning | unit | allowed | may be missing |", "|---|---|---|---|---|"]
-    for column in columns:
-        missing = "yes" if column.missing else "no"
-        lines.append(
-            f"| {column.name} | {column.description} | {column.unit or ''} | "
-            f"{_allowed(column)} | {missing} |"
-        )
-    return lines
-
-
-def _allowed(column: Column) -> str:
-    if column.codes:
-        return ", ".join(f"{code} {meaning}" for code, meaning in column.codes.items())
-    if column.minimum is not None and column.maximum is not None:
-        return f"{column.minimum:g} to {column.maximum:g}"
-    return f"{column.max_length} characters" if column.max_length else ""

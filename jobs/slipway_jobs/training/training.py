@@ -2,19 +2,16 @@
 
 import json
 import logging
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from slipway.packaging import artifact
 from slipway.packaging.onnx_graph import export
 from slipway.packaging.reference import reference_of
-from slipway.registry.signing import sign
+from slipway.registry.storing import store_version
 from slipway.registry.tracking import Run, Tracking, Version
 from slipway.training.metric import calibration_error, scores
 from slipway_contract.registry import CARD_FILE, EXAMPLE_FILE, REFERENCE_FILE, SIGNATURE_FILE, Tag
@@ -273,24 +270,16 @@ def _store(
         EVALUATION_FILE: json.dumps(_evaluation(split, fitted.results), indent=1).encode(),
         "provenance.json": json.dumps(provenance, indent=1).encode(),
     }
-    with (
-        tempfile.TemporaryDirectory() as temporary,
-        tracking.logged_model(run, task.name, tags, form) as model_id,
-    ):
-        folder = Path(temporary) / "model"
-        save(fitted.exported, folder, task.signature, run, model_id)
-        manifest = artifact.write(folder, files, form)
-        signer = sign(folder, task.name, settings.signing_key)
-        logger.info("storing %d files, %s", len(manifest.files) + 1, manifest.digest)
-        tracking.upload(model_id, folder)
-        artifact.check(tracking.download(model_id, Path(temporary) / "stored"), manifest.digest)
-    version = {**tags, **signer, Tag.DIGEST: manifest.digest, Tag.FORMAT: form.value}
-    return tracking.register(
-        task.name,
-        model_id,
+    return store_version(
+        tracking,
         run,
-        version,
+        task.name,
+        files,
+        form,
+        tags,
         f"{task.title}: {fitted.results.chosen} on {dataset.name}",
+        settings.signing_key,
+        lambda folder, model_id: save(fitted.exported, folder, task.signature, run, model_id),
     )
 
 
