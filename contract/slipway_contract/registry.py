@@ -38,6 +38,8 @@ class Tag(StrEnum):
     DATASET_SOURCE = "slipway.dataset.source"
     DATASET_SOURCE_KIND = "slipway.dataset.source.kind"
     """Kind of the data's source: a mirror, the public source, a package, a generator."""
+    EVALUATION_DIGEST = "slipway.evaluation.digest"
+    """Digest of the stored table on which the version was scored when it was logged."""
     GIT_REVISION = "slipway.git.revision"
     IMAGE = "slipway.image"
     FORMAT = "slipway.format"

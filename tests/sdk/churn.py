@@ -1,4 +1,4 @@
-"""A stranger's model: a pipeline over a data frame with numbers, texts, categories and gaps."""
+"""A user's model: a pipeline over a data frame with numbers, texts, categories and gaps."""
 
 from typing import Any
 

@@ -300,6 +300,11 @@ def read_alone(path: Path) -> Graph:
     return graph
 
 
+def parse(content: bytes) -> Graph:
+    """Return the graph of a model file."""
+    return onnx.load_from_string(content)
+
+
 def without_zip_maps(graph: Graph) -> tuple[Graph, dict[str, tuple[str, ...]]]:
     """Return the graph with tensors instead of dictionaries, and the class names of each output.
 

@@ -1,12 +1,14 @@
 """Client of MLflow: runs, logged models, registered versions, aliases."""
 
 import logging
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.entities import Dataset as LoggedDataset
@@ -15,7 +17,7 @@ from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 from slipway_contract.registry import ArtifactFormat, Tag
 
-from slipway.errors import NoSuchVersion
+from slipway.errors import NoSuchVersion, WrongParameter
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +92,27 @@ class Run:
         for name, text in files.items():
             self._client.log_text(self.id, text, name)
 
+    def log_content(self, name: str, content: bytes) -> None:
+        """Store the content as an artifact of the run."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            path.write_bytes(content)
+            self.upload(path)
+
     def upload(self, path: Path) -> None:
         """Store the file as an artifact of the run."""
         self._client.log_artifact(self.id, str(path))
+
+
+def connect() -> "Tracking":
+    """Return the server that MLflow is set to. Raises WrongParameter unless it is one."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        raise WrongParameter(
+            f"MLFLOW_TRACKING_URI: MLflow is set to {uri}, which is no server; set the "
+            "variable, or call mlflow.set_tracking_uri, with the URL of the tracking server"
+        )
+    return Tracking(uri)
 
 
 class Tracking:
@@ -109,6 +129,17 @@ class Tracking:
     def run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
         """Start a run of the experiment; it ends as FINISHED, FAILED or KILLED with the block."""
         with self.ended(self._start(self._experiment(experiment), name, tags)) as run:
+            yield run
+
+    @contextmanager
+    def active_run(self, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+        """Yield the active run of MLflow, which continues afterwards; without one, start a run."""
+        if active := mlflow.active_run():
+            run = Run(self._client, active.info.run_id, active.info.experiment_id)
+            run.log(tags=tags)
+            yield run
+            return
+        with self.run(experiment, name, tags) as run:
             yield run
 
     def resumed(
