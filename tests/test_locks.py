@@ -58,3 +58,19 @@ def test_no_image_copies_the_local_stack() -> None:
     )
     assert {"contract", "gateway"} <= set(copied)
     assert "local" not in copied
+
+
+def test_every_source_that_an_image_copies_is_in_the_build_context() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    context = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    lines = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    sources = {source for line in lines for source in line.split()}
+    outside = {
+        source
+        for source in sources
+        if not any(
+            path.match(each) for path in (Path(source), *Path(source).parents) for each in context
+        )
+    }
+    assert sources
+    assert outside == set()

@@ -44,6 +44,7 @@ def churn(tracking: Tracking) -> Version:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_pipeline_over_texts_categories_and_gaps_is_served_with_its_predictions(
     churn: Version, mlflow_url: str, tmp_path: Path
 ) -> None:
