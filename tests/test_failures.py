@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs/troubleshooting").glob("[!R]*.md"))
 INDEX = ROOT / "docs/troubleshooting/README.md"
 ALERTS = ROOT / "charts/slipway/templates/observability/prometheusrule.yaml"
-PACKAGES = ("contract", "cluster", "jobs", "serving", "controller", "gateway")
+PACKAGES = ("contract", "cluster", "sdk", "jobs", "serving", "controller", "gateway")
 OTHERS = ("charts/slipway/templates/**/*.*", "charts/slipway/files/*.sh", "manifests/bring-up")
 GAP = "…"
 """Variable part of a text, in a page as in a source."""
@@ -44,9 +44,7 @@ QUOTED = [
 @cache
 def source_texts() -> frozenset[str]:
     """Return every text in the Python sources, with a gap for each inserted value."""
-    paths = [
-        path for package in PACKAGES for path in ROOT.glob(f"{package}/slipway_{package}/**/*.py")
-    ]
+    paths = [path for package in PACKAGES for path in ROOT.glob(f"{package}/slipway*/**/*.py")]
     paths += ROOT.glob("charts/slipway/files/*.py")
     texts = (_text(node) for path in paths for node in ast.walk(ast.parse(path.read_text())))
     return frozenset(re.sub(f"{GAP}+", GAP, text) for text in texts)

@@ -63,7 +63,9 @@ def test_no_image_copies_the_local_stack() -> None:
 def test_every_source_that_an_image_copies_is_in_the_build_context() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     context = [line.removeprefix("!") for line in ignored if line.startswith("!")]
-    lines = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    lines = re.findall(
+        r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
     sources = {source for line in lines for source in line.split()}
     outside = {
         source

@@ -231,6 +231,16 @@ def test_an_output_that_is_no_category_is_rejected() -> None:
         PLAN.check_output(tensor, 1)
 
 
+def test_a_signature_without_categories_is_stored_as_before_there_were_categories() -> None:
+    stored = PATIENT.model_dump_json(exclude_defaults=True)
+    assert stored == (
+        '{"inputs":[{"name":"age","datatype":"FP32","unit":"a","minimum":0.0,"maximum":120.0},'
+        '{"name":"thal","datatype":"FP32","codes":{"3":"normal","6":"fixed defect",'
+        '"7":"reversible defect"},"missing":true}],'
+        '"outputs":[{"name":"label","datatype":"INT64"}]}'
+    )
+
+
 def test_names_must_be_unique() -> None:
     with pytest.raises(ValueError, match="not unique"):
         Signature(inputs=(AGE, AGE), outputs=(LABEL,))
