@@ -38,7 +38,14 @@ def crd() -> dict[str, Any]:
             "type": "string",
             "jsonPath": '.status.conditions[?(@.type=="Ready")].reason',
         },
+        {"name": "Owner", "type": "string", "jsonPath": ".spec.owner"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+        {
+            "name": "Description",
+            "type": "string",
+            "jsonPath": ".spec.description",
+            "priority": 1,
+        },
     ]
     version = {
         "name": "v1alpha1",

@@ -155,6 +155,18 @@ class Batching(Resource):
 class RoutedSpec(Resource):
     """Fields of a spec that the gateway reads."""
 
+    description: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="purpose of the model, for the people that call it",
+    )
+    owner: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=r"^\S(.*\S)?$",
+        description="person or team that is responsible for the model, on one line",
+    )
     registered_model: str = Field(
         pattern=NAME.pattern,
         description="name in the MLflow registry: letters, digits, hyphens and underscores",

@@ -33,9 +33,14 @@ def page() -> str:
             ("field", "type", "required, or default", "meaning"), _rows(inner, f"{part}.")
         )
     columns = [
-        (each["name"], f"`{each['jsonPath']}`") for each in version["additionalPrinterColumns"]
+        (
+            each["name"],
+            f"`{each['jsonPath']}`",
+            "`--output=wide`" if each.get("priority") else "always",
+        )
+        for each in version["additionalPrinterColumns"]
     ]
-    lines += ["", "## Columns of kubectl", "", *table(("column", "field"), columns)]
+    lines += ["", "## Columns of kubectl", "", *table(("column", "field", "shown"), columns)]
     return "\n".join(lines)
 
 

@@ -85,7 +85,7 @@ def new_environment(
 @pytest.fixture(scope="session")
 def environment(new_environment: Callable[[], Environment]) -> Environment:
     environment = new_environment()
-    environment.model("heart", ("3", 100), ("2", 0))
+    environment.model("heart", ("3", 100), ("2", 0), description="angiogram", owner="team-a")
     environment.model("asleep", message="suspended by its owner")
     return environment
 

@@ -46,12 +46,17 @@ class Environment:
         self._gateways: list[Gateway] = []
 
     def model(
-        self, name: str, *targets: tuple[str, int], url: str | None = None, message: str = "serving"
+        self,
+        name: str,
+        *targets: tuple[str, int],
+        url: str | None = None,
+        message: str = "serving",
+        **spec: Any,
     ) -> None:
         """Declare a model whose versions have these shares of the traffic.
 
-        The model and its status are two writes, as the controller makes them. Return when each
-        running gateway of this environment has read the second one.
+        ``spec`` has additional fields. The model and its status are two writes, as the controller
+        makes them. Return when each running gateway of this environment has read the second one.
         """
         now = datetime.now(UTC).isoformat()
         self.cluster.apply(
@@ -59,7 +64,7 @@ class Environment:
                 "apiVersion": API_VERSION,
                 "kind": "Model",
                 "metadata": {"name": name},
-                "spec": {"registeredModel": name},
+                "spec": {"registeredModel": name, **spec},
             }
         )
         traffic = [

@@ -138,6 +138,8 @@ def test_models_have_version_readiness_and_signature(client: Client) -> None:
     heart = client.get("/v1/models/heart").json()
     assert models["heart"] == heart
     assert (heart["ready"], heart["version"], heart["message"]) == (True, "3", "serving")
+    assert (heart["description"], heart["owner"]) == ("angiogram", "team-a")
+    assert (models["asleep"]["description"], models["asleep"]["owner"]) == (None, None)
     assert [column["name"] for column in heart["signature"]["inputs"]] == ["age", "chol", "thal"]
     assert heart["signature"]["inputs"][2]["codes"] == {
         "3": "normal",

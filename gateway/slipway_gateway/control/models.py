@@ -45,6 +45,8 @@ class ModelAnswer(Schema):
     """A model and its state."""
 
     name: str
+    description: str | None = Field(description="purpose of the model; null when it has none")
+    owner: str | None = Field(description="person or team that is responsible for the model")
     ready: bool
     version: str | None = Field(description="version with the largest share of the traffic")
     digest: str | None = Field(description="sha256:… of that version's artifact")
@@ -148,6 +150,8 @@ class Models:
                 signature = None
         return ModelAnswer(
             name=route.model.name,
+            description=route.model.spec.description,
+            owner=route.model.spec.owner,
             ready=route.ready,
             version=live.version if live else None,
             digest=live.digest if live else None,
