@@ -41,6 +41,12 @@ def crd() -> dict[str, Any]:
         {"name": "Owner", "type": "string", "jsonPath": ".spec.owner"},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
         {
+            "name": "Runtime",
+            "type": "string",
+            "jsonPath": ".spec.predictor.runtime",
+            "priority": 1,
+        },
+        {
             "name": "Description",
             "type": "string",
             "jsonPath": ".spec.description",
@@ -98,14 +104,15 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
     for key, value in node.items():
         if key == "properties":
             result[key] = {name: _structural(child, definitions) for name, child in value.items()}
-        elif key == "items":
+        elif key == "items" or (key == "additionalProperties" and isinstance(value, dict)):
             result[key] = _structural(value, definitions)
         elif key == "description":
             result[key] = one_line(value)
         elif key == "const":
             result["enum"] = [value]
-        elif key == "additionalProperties" and isinstance(value, dict):
-            result[key] = _structural(value, definitions)
+        elif key == "patternProperties":  # a structural schema has no patterns of keys
+            (child,) = value.values()
+            result["additionalProperties"] = _structural(child, definitions)
         elif key not in _DROPPED:
             result[key] = value
     return result

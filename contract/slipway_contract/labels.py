@@ -28,4 +28,10 @@ PARAMETERS = "slipway.dev/parameters"
 Without the annotation, the template has no parameters.
 """
 
+TEMPLATE = "slipway.dev/template"
+"""Label of a predictor's pods, and annotation of a CronJob: hash of what the Model asks for.
+
+A removed field differs by this alone, because additional fields of an object do not count.
+"""
+
 MANAGED_BY = "app.kubernetes.io/managed-by"

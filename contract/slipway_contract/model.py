@@ -24,7 +24,9 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticOmit
 
 from slipway_contract.labels import GROUP
+from slipway_contract.pod import Predictor
 from slipway_contract.registry import CHAMPION, NAME, SAFE_FORMATS, ArtifactFormat
+from slipway_contract.resource import Resource
 
 API_VERSION = f"{GROUP}/v1alpha1"
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -32,16 +34,6 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 
 _ADMISSION = {"admission": True}
 """Validation context of ``admitted``."""
-
-
-class Resource(BaseModel):
-    """Part of a Kubernetes object: camelCase in JSON, unknown fields ignored."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
-
-    def manifest(self) -> dict[str, Any]:
-        """Return Kubernetes JSON without unset fields."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 class OpenEnum(StrEnum):
@@ -190,6 +182,9 @@ class ModelSpec(RoutedSpec):
             "formats beyond onnx, skops and rules; joblib is pickle and can run any code: only "
             "for artifacts you trust"
         ),
+    )
+    predictor: Predictor | None = Field(
+        default=None, description="runtime, resources and placement of the predictors"
     )
     scale: Scale = Field(
         default_factory=Scale,

@@ -1,5 +1,7 @@
 """The InferenceService of a version: its desired manifest and its observed state."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from slipway_cluster import INFERENCE_SERVICE, Manifest
 from slipway_contract import labels
 from slipway_contract.model import Batching, Model
+from slipway_contract.pod import Predictor
 from slipway_contract.registry import StorageUri
 
 from slipway_controller.diagnosis import Diagnosis, load_failure
@@ -15,6 +18,12 @@ RUNTIME = "slipway-mlserver"
 """The ClusterServingRuntime of Slipway's artifacts."""
 
 MODEL_FORMAT = "slipway"
+
+DEPLOYMENT_STRATEGY = {
+    "type": "RollingUpdate",
+    "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0},
+}
+"""Kubernetes' default takes away a quarter of the pods before new ones are ready."""
 
 PASSED = "passed"
 
@@ -91,22 +100,49 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
     )
     metadata = object_metadata(model, version)
     metadata["annotations"] = {"serving.kserve.io/autoscalerClass": "external"}
-    predictor = {
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 20,
-        "model": {
-            "modelFormat": {"name": MODEL_FORMAT},
-            "runtime": RUNTIME,
-            "storageUri": str(uri),
-            "env": _batching(model.spec.batching),
-        },
-    }
     return {
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.name,
         "metadata": metadata,
-        "spec": {"predictor": predictor},
+        "spec": {"predictor": _predictor(model, str(uri))},
     }
+
+
+def _predictor(model: Model, uri: str) -> Manifest:
+    """Return the predictor of a version.
+
+    Its pods have a hash of it as a label. A change replaces one pod after the other, and an old pod
+    ends only after a new one is ready.
+    """
+    wanted = model.spec.predictor or Predictor()
+    served = {
+        "modelFormat": {"name": MODEL_FORMAT},
+        "runtime": wanted.runtime or RUNTIME,
+        "storageUri": uri,
+        "env": [*_batching(model.spec.batching), *(each.manifest() for each in wanted.env)],
+    }
+    if wanted.resources:
+        served["resources"] = wanted.resources.manifest()
+    predictor = {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 20,
+        "deploymentStrategy": DEPLOYMENT_STRATEGY,
+        **wanted.pod_spec(),
+        "model": served,
+    }
+    if wanted.pod_annotations:
+        predictor["annotations"] = wanted.pod_annotations
+    pod_labels = wanted.pod_labels
+    return {
+        **predictor,
+        "labels": {**pod_labels, labels.TEMPLATE: template_hash(predictor, pod_labels)},
+    }
+
+
+def template_hash(*parts: Mapping[str, Any]) -> str:
+    """Return a hash of the desired state that has the form of a label's value."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _batching(batching: Batching | None) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ BOUNDS = {
     "maxLength": "at most {} characters",
     "minItems": "at least {} items",
     "maxItems": "at most {} items",
+    "maxProperties": "at most {} keys",
     "pattern": "pattern `{}`",
 }
 """Keywords of JSON Schema that limit a value, each with its words."""
@@ -68,6 +69,8 @@ def kind(schema: dict[str, Any]) -> str:
 
 def _plain(schema: dict[str, Any]) -> str:
     """Return the type without bounds."""
+    if schema.get("x-kubernetes-int-or-string"):
+        return "integer or string"
     name = str(schema.get("type", "any value"))
     if name == "array" and schema.get("items"):
         return f"array of {kind(schema['items'])}"

@@ -288,6 +288,47 @@ def test_a_changed_service_serves_until_the_new_pod_is_ready(machine: Machine) -
     until(lambda: machine.cluster.list(POD), lambda pods: len(pods) == 1)
 
 
+def test_a_pod_has_the_resources_variables_labels_and_annotations_of_its_service(
+    machine: Machine,
+) -> None:
+    manifest = service(
+        env=[{"name": "THREADS", "value": "$$(HOME)"}],
+        resources={"requests": {"cpu": "1"}, "limits": {"cpu": "1", "nvidia.com/gpu": "1"}},
+    )
+    manifest["spec"]["predictor"] |= {
+        "labels": {"example.org/team": "risk"},
+        "annotations": {"example.org/cost-centre": "7"},
+        # There is one node.
+        "nodeSelector": {"gpu": "a100"},
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "online",
+        "serviceAccountName": "puller",
+    }
+    usual = {"requests": {"cpu": "100m", "memory": "1Gi"}}
+    code = f"import os; print(os.environ['THREADS'], flush=True)\n{SERVER}"
+    serve(machine, manifest, resources=usual, code=code)
+    machine.url_of_ready("heart-3")
+    (pod,) = machine.cluster.list(POD, {"example.org/team": "risk"})
+    assert pod["metadata"]["annotations"] == {"example.org/cost-centre": "7"}
+    assert pod["spec"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "1Gi"},
+        "limits": {"cpu": "1", "nvidia.com/gpu": "1"},
+    }
+    assert next(iter(machine.cluster.logs(INFERENCE_SERVICE, "heart-3"))) == "$(HOME)"
+
+
+def test_a_changed_label_of_the_pods_replaces_them(machine: Machine) -> None:
+    serve(machine)
+    old = machine.url_of_ready("heart-3")
+    labelled = service()
+    labelled["spec"]["predictor"]["labels"] = {"example.org/team": "risk"}
+    machine.cluster.apply(labelled)
+    machine.service("heart-3", lambda seen: seen["address"]["url"] != old)
+    (pod,) = until(lambda: machine.cluster.list(POD), lambda pods: len(pods) == 1)
+    assert pod["metadata"]["labels"]["example.org/team"] == "risk"
+
+
 def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:
     serve(machine)
     machine.url_of_ready("heart-3")

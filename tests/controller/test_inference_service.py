@@ -3,16 +3,21 @@
 from typing import Any
 
 import pytest
+from slipway_contract import labels
 from slipway_contract.model import Model
-from slipway_controller.inference_service import desired
+from slipway_controller.inference_service import desired, differences
 
 
-def environment(**spec: Any) -> dict[str, str]:
+def predictor(**spec: Any) -> dict[str, Any]:
     model = Model.model_validate(
         {"metadata": {"name": "heart"}, "spec": {"registeredModel": "heart", **spec}}
     )
-    served = desired(model, "3", "sha256:" + "0" * 64)["spec"]["predictor"]["model"]
-    return {each["name"]: each["value"] for each in served["env"]}
+    found: dict[str, Any] = desired(model, "3", "sha256:" + "0" * 64)["spec"]["predictor"]
+    return found
+
+
+def environment(**spec: Any) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in predictor(**spec)["model"]["env"]}
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,47 @@ def test_mlserver_gets_the_settings_of_batching_even_when_it_is_off(
         "MLSERVER_MODEL_MAX_BATCH_SIZE": size,
         "MLSERVER_MODEL_MAX_BATCH_TIME": seconds,
     }
+
+
+def test_the_predictor_of_a_model_is_carried_into_its_inference_services() -> None:
+    chosen = {
+        "runtime": "example-runtime",
+        "resources": {"limits": {"nvidia.com/gpu": 1, "memory": "1024Mi"}},
+        "env": [{"name": "THREADS", "value": "$(HOME)"}, {"name": "EMPTY"}],
+        "nodeSelector": {"gpu": "a100"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+        "priorityClassName": "online",
+        "serviceAccountName": "puller",
+        "podLabels": {"example.org/team": "risk"},
+        "podAnnotations": {"example.org/cost-centre": "7"},
+    }
+    found = predictor(predictor=chosen)
+    quantities = {"nvidia.com/gpu": "1", "memory": "1Gi"}
+    assert found["model"]["runtime"] == "example-runtime"
+    assert found["model"]["resources"] == {"requests": quantities, "limits": quantities}
+    assert found["model"]["env"][-2:] == [
+        {"name": "THREADS", "value": "$$(HOME)"},
+        {"name": "EMPTY"},
+    ]
+    for field in ("nodeSelector", "tolerations", "priorityClassName", "serviceAccountName"):
+        assert found[field] == chosen[field]
+    assert found["labels"]["example.org/team"] == "risk"
+    assert found["annotations"] == {"example.org/cost-centre": "7"}
+
+
+def test_the_token_is_not_mounted_and_no_pod_ends_before_a_new_one_is_ready() -> None:
+    choices: list[dict[str, str]] = [{}, {"serviceAccountName": "puller"}]
+    for chosen in choices:
+        found = predictor(predictor=chosen)
+        assert found["automountServiceAccountToken"] is False
+        assert found["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_a_removed_field_is_a_difference() -> None:
+    with_selector = predictor(predictor={"nodeSelector": {"gpu": "a100"}})
+    choices: list[dict[str, Any] | None] = [None, {}, {"nodeSelector": {}}]
+    for chosen in choices:
+        assert list(differences(with_selector, predictor(predictor=chosen))) == [
+            f"labels.{labels.TEMPLATE}"
+        ]
+    assert predictor(predictor={}) == predictor()

@@ -363,6 +363,28 @@ def test_a_new_scale_changes_only_the_autoscaler_and_is_not_reported_as_a_repair
     assert world.reconcile().events == ()
 
 
+def with_predictor(world: World, generation: int, **predictor: object) -> World:
+    spec = {**world.model.spec.manifest(), "predictor": predictor}
+    changed = {
+        "metadata": {"name": "heart", "generation": generation},
+        "spec": spec,
+        "status": world.model.status.manifest(),
+    }
+    world.model = Model.model_validate(changed)
+    return world
+
+
+def test_a_changed_predictor_is_applied_to_each_version_and_is_not_reported_as_a_repair() -> None:
+    world = World(model(), version("1")).rolled_out("1").rolled_out("2")
+    with_predictor(world, 2, runtime="other", podLabels={"example.org/team": "risk"}).turn()
+    assert applied(world) == ["InferenceService heart-2", "InferenceService heart-1"]
+    assert "Repaired" not in [event.reason for event in world.recorded]
+    assert world.traffic == [("2", "live", 100), ("1", "previous", 0)]
+    with_predictor(world, 3).turn()
+    assert applied(world) == ["InferenceService heart-2", "InferenceService heart-1"]
+    assert world.reconcile().actions == ()
+
+
 def test_the_autoscaler_is_deleted_with_its_version() -> None:
     world = World(model(previousKept=0), version("1")).rolled_out("1").rolled_out("2").turn(10)
     assert set(world.autoscalers) == {"heart-2"}

@@ -218,8 +218,8 @@ class Kubelet:
             status = predictor.unresolved_status(service, problem, self._clock())
             self._cluster.update_status(INFERENCE_SERVICE, name, status)
             return
-        labels = {**service["metadata"].get("labels", {}), predictor.SERVICE_LABEL: name}
-        pods = self._sync_pods_of(INFERENCE_SERVICE, service, spec, labels)
+        template = {"metadata": predictor.pod_metadata(service), "spec": spec}
+        pods = self._sync_pods_of(INFERENCE_SERVICE, service, template)
         self._cluster.update_status(
             INFERENCE_SERVICE, name, predictor.status(service, pods, self._clock())
         )
@@ -230,8 +230,7 @@ class Kubelet:
         pods = self._sync_pods_of(
             DEPLOYMENT,
             manifest,
-            template["spec"] if spec.replicas else None,
-            template.get("metadata", {}).get("labels", {}),
+            template if spec.replicas else None,
             recreate=spec.strategy.type == "Recreate",
         )
         self._cluster.update_status(
@@ -242,16 +241,15 @@ class Kubelet:
         self,
         kind: Kind,
         owner: Manifest,
-        spec: Manifest | None,
-        labels: Mapping[str, str],
+        template: Manifest | None,
         *,
         recreate: bool = False,
     ) -> list[Manifest]:
-        """Return the owner's pods, the oldest first; there is one with ``spec``, none for None.
+        """Return the owner's pods, the oldest first; there is one of ``template``, none for None.
 
-        A pod with a former spec runs until the new one is ready, or is deleted first (recreate).
+        A pod of a former template runs until the new one is ready, or is deleted first (recreate).
         """
-        wanted = predictor.template_hash(spec) if spec else ""
+        wanted = predictor.template_hash(template) if template else ""
         owned = self._cluster.store.owned(POD, owner["metadata"]["uid"])
         current = [
             pod
@@ -259,11 +257,12 @@ class Kubelet:
             if pod["metadata"]["labels"][predictor.HASH_LABEL] == wanted and not _is_over(pod)
         ]
         former = [pod for pod in owned if pod not in current and not _is_over(pod)]
-        if spec and not current:
-            current = [
-                self._create_pod(kind, owner, spec, {**labels, predictor.HASH_LABEL: wanted}, {})
-            ]
-        if recreate or spec is None or any(map(predictor.is_ready, current)):
+        if template and not current:
+            metadata = template.get("metadata", {})
+            labels = {**metadata.get("labels", {}), predictor.HASH_LABEL: wanted}
+            annotations = metadata.get("annotations", {})
+            current = [self._create_pod(kind, owner, template["spec"], labels, annotations)]
+        if recreate or template is None or any(map(predictor.is_ready, current)):
             former = []
         for pod in owned:
             if pod not in current and pod not in former:

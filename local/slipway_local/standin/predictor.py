@@ -14,6 +14,7 @@ from slipway_cluster.interface import Manifest
 
 from slipway_local.standin.serving import (
     InferenceServiceSpec,
+    ServedModel,
     ServingRuntimeSpec,
     StorageContainerSpec,
 )
@@ -52,6 +53,7 @@ def pod_spec(
     (container,) = _rendered(runtime["spec"]["containers"], service["metadata"])
     container["volumeMounts"] = [*container.get("volumeMounts", []), {**mount, "readOnly": True}]
     container["env"] = _environment(service, runtime, container)
+    container["resources"] = _resources(container, predictor.model)
     spec = {
         "initContainers": [init],
         "containers": [container],
@@ -68,9 +70,19 @@ def pod_spec(
     return spec
 
 
-def template_hash(spec: Manifest) -> str:
-    """Return a hash that changes whenever the pod must be replaced."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:10]
+def pod_metadata(service: Manifest) -> Manifest:
+    """Return labels and annotations of the predictor's pods."""
+    predictor = InferenceServiceSpec.model_validate(service["spec"]).predictor
+    own = {SERVICE_LABEL: service["metadata"]["name"]}
+    return {
+        "labels": {**service["metadata"].get("labels", {}), **predictor.labels, **own},
+        "annotations": predictor.annotations,
+    }
+
+
+def template_hash(template: Manifest) -> str:
+    """Return a hash of metadata and spec that changes whenever the pod must be replaced."""
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manifest:
@@ -177,6 +189,19 @@ def _environment(service: Manifest, runtime: Manifest, container: Manifest) -> l
         *service["spec"]["predictor"]["model"].get("env", []),
     ]
     return list({each["name"]: each for each in every}.values())
+
+
+def _resources(container: Manifest, model: ServedModel) -> Manifest:
+    """Return the runtime's resources with those of the InferenceService in their place.
+
+    They are visible in the pod, and a process is not limited by them: that needs cgroups, for which
+    the stand-in has no rights.
+    """
+    given = model.resources.model_dump()
+    return {
+        key: {**container.get("resources", {}).get(key, {}), **given[key]}
+        for key in ("requests", "limits")
+    }
 
 
 def _port(pod: Manifest) -> int:

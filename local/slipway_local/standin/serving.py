@@ -14,6 +14,13 @@ class ModelFormat(Spec):
     version: str | None = None
 
 
+class Resources(Spec):
+    """Requests and limits of a container, which a local process shares with all others."""
+
+    requests: dict[str, str | int] = Field(default_factory=dict)
+    limits: dict[str, str | int] = Field(default_factory=dict)
+
+
 class ServedModel(Spec):
     """The model to serve and its runtime."""
 
@@ -22,23 +29,29 @@ class ServedModel(Spec):
     storage_uri: str
     env: list[EnvVar] = Field(default_factory=list)
     protocol_version: Any = None
-    resources: Any = None
+    resources: Resources = Field(default_factory=Resources)
 
 
 class Predictor(Spec):
-    """A predictor; one process stands for all replicas."""
+    """A predictor; one process stands for all replicas, on the only node that there is."""
 
     model: ServedModel
     termination_grace_period_seconds: Seconds = 30
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    affinity: Any = None
     automount_service_account_token: Any = None
     container_concurrency: Any = None
     deployment_strategy: Any = None
     max_replicas: Any = None
     min_replicas: Any = None
+    node_selector: Any = None
+    priority_class_name: Any = None
     scale_metric: Any = None
     scale_target: Any = None
     service_account_name: Any = None
     timeout: Any = None
+    tolerations: Any = None
 
 
 class InferenceServiceSpec(Spec):
