@@ -47,6 +47,12 @@ def crd() -> dict[str, Any]:
             "priority": 1,
         },
         {
+            "name": "Schedule",
+            "type": "string",
+            "jsonPath": ".spec.training.job.schedule",
+            "priority": 1,
+        },
+        {
             "name": "Description",
             "type": "string",
             "jsonPath": ".spec.description",

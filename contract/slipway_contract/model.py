@@ -27,6 +27,7 @@ from slipway_contract.labels import GROUP
 from slipway_contract.pod import Predictor
 from slipway_contract.registry import CHAMPION, NAME, SAFE_FORMATS, ArtifactFormat
 from slipway_contract.resource import Resource
+from slipway_contract.training import TrainingJob
 
 API_VERSION = f"{GROUP}/v1alpha1"
 Percent = Annotated[int, Field(ge=0, le=100)]
@@ -122,12 +123,38 @@ class Rollout(Resource):
         return self
 
 
-class Training(Resource):
-    """The source of new versions."""
+class RoutedTraining(Resource):
+    """The source of new versions, as the gateway reads it."""
 
-    template: str = Field(
-        description="name of a suspended CronJob; `kubectl create job --from=cronjob/NAME` trains"
+    template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="name of a CronJob; `kubectl create job --from=cronjob/NAME` trains",
     )
+    job: Any = None
+
+    def cron_job(self, model: str) -> str | None:
+        """Return the name of the CronJob whose Jobs train the model; None without a source."""
+        return training_name(model) if self.job is not None else self.template
+
+
+class Training(RoutedTraining):
+    """The source of new versions: a CronJob that exists, or a Job that the controller creates."""
+
+    job: TrainingJob | None = Field(
+        default=None, description="Job from which the controller makes the CronJob `train-MODEL`"
+    )
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.template is None) == (self.job is None):
+            raise ValueError("needs either template or job; set one of them")
+        return self
+
+
+def training_name(model: str) -> str:
+    """Return the name of the CronJob that the controller makes for a model."""
+    return f"train-{model}"
 
 
 class Batching(Resource):
@@ -168,14 +195,15 @@ class RoutedSpec(Resource):
         min_length=1,
         description="registry alias of the version that is to be live",
     )
-    training: Training | None = Field(
-        default=None, description="source of new versions; none: trainings are rejected"
-    )
+    training: RoutedTraining | None = None
 
 
 class ModelSpec(RoutedSpec):
     """Desired state of the model."""
 
+    training: Training | None = Field(
+        default=None, description="source of new versions; none: trainings are rejected"
+    )
     allow_formats: list[Annotated[ArtifactFormat, WrapValidator(_known)]] = Field(
         default_factory=list,
         description=(

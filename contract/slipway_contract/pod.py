@@ -47,10 +47,15 @@ class EnvVar(Resource):
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$", description="name")
     value: str = Field(default="", max_length=4096, description="value")
 
-    def manifest(self) -> dict[str, Any]:
-        """Return Kubernetes JSON. The API server drops an empty value."""
-        escaped = self.value.replace("$", "$$")
-        return {"name": self.name, **({"value": escaped} if escaped else {})}
+    def pod_variable(self) -> dict[str, str]:
+        """Return the variable of a container. The API server drops an empty value."""
+        value = {"value": literal(self.value)} if self.value else {}
+        return {"name": self.name, **value}
+
+
+def literal(text: str) -> str:
+    """Escape ``$``, so that Kubernetes does not expand ``$(NAME)``."""
+    return text.replace("$", "$$")
 
 
 def _unique(variables: list[EnvVar]) -> list[EnvVar]:

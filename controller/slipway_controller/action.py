@@ -9,7 +9,7 @@ from slipway_controller.inference_service import Service
 
 @dataclass(frozen=True)
 class Apply:
-    """Create an object of a version, or restore its desired state."""
+    """Create an object of a Model, or restore its desired state."""
 
     manifest: Manifest
     drift: str = ""
@@ -19,7 +19,7 @@ class Apply:
 
 @dataclass(frozen=True)
 class Delete:
-    """Remove an object of a version that no traffic needs."""
+    """Remove an object that the Model does not need any more."""
 
     kind: Kind
     name: str

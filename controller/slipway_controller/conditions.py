@@ -5,6 +5,7 @@ from typing import Literal
 
 from slipway_contract.model import Condition, ConditionType, ModelStatus, TrafficRole, TrafficTarget
 
+from slipway_controller.diagnosis import Diagnosis
 from slipway_controller.inference_service import Service
 from slipway_controller.readiness import Readiness
 
@@ -21,8 +22,12 @@ def conditions(
     readiness: Readiness,
     by_version: dict[str, Service],
     now: datetime,
+    problem: Diagnosis | None = None,
 ) -> list[Condition]:
-    """Return the three conditions of a Model that is not being deleted."""
+    """Return the three conditions of a Model that is not being deleted.
+
+    ``problem`` is a failure that does not concern a version; that of the wanted version precedes.
+    """
     canary = next((t for t in traffic if t.role is TrafficRole.CANARY), None)
     rolling = canary is not None or not (readiness.passed or readiness.failed)
     message = (
@@ -34,11 +39,15 @@ def conditions(
         before,
         ready=_ready(traffic, readiness, by_version),
         progressing=(rolling, "RollingOut" if canary else readiness.reason, message),
-        degraded=(True, readiness.reason, readiness.message)
-        if readiness.failed
-        else (False, "UpToDate", ""),
+        degraded=_degraded(readiness, problem),
         now=now,
     )
+
+
+def _degraded(readiness: Readiness, problem: Diagnosis | None) -> ConditionValue:
+    if readiness.failed:
+        return True, readiness.reason, readiness.message
+    return (True, problem.reason, problem.message) if problem else (False, "UpToDate", "")
 
 
 def with_transition_times(

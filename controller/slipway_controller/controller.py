@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 from pydantic import ValidationError
 from slipway_cluster import (
+    CRON_JOB,
     HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     MODEL,
@@ -20,7 +21,7 @@ from slipway_cluster import (
     NotFound,
 )
 from slipway_contract import labels
-from slipway_contract.model import Model, ModelStatus
+from slipway_contract.model import Model, ModelStatus, training_name
 
 from slipway_controller.action import Action, Adopt, Apply, Delete, Smoke
 from slipway_controller.adoption import TEMPLATE, adoption_of
@@ -31,6 +32,8 @@ from slipway_controller.inference_service import PASSED, Service, observed
 from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.smoke import predict_example
+from slipway_controller.training import TEMPLATE as TRAINING_TEMPLATE
+from slipway_controller.training import ObservedTraining
 
 logger = logging.getLogger(__name__)
 
@@ -78,9 +81,16 @@ class Controller:
         adoption = (
             adoption_of(self._cluster, model, wanted) if isinstance(wanted, Unpinned) else None
         )
-        plan = reconcile(
-            model, wanted, self._services(model), self._now(), self._autoscalers(model), adoption
-        )
+        services, autoscalers = self._services(model), self._autoscalers(model)
+        training = self._training(model)
+
+        def planned(training: ObservedTraining) -> ReconcilePlan:
+            now = self._now()
+            return reconcile(model, wanted, services, now, autoscalers, adoption, training)
+
+        plan = planned(training)
+        if refused := self._execute_training(model, plan):
+            plan = planned(replace(training, refused=refused))
         plan = self._execute(model, plan)
         self._report(manifest, model.status, plan.status, plan.events)
         return None if plan.over else plan.status
@@ -104,6 +114,22 @@ class Controller:
 
     def _autoscalers(self, model: Model) -> list[Manifest]:
         return self._cluster.list(HORIZONTAL_POD_AUTOSCALER, {labels.MODEL: model.name})
+
+    def _training(self, model: Model) -> ObservedTraining:
+        own = {labels.MODEL: model.name, labels.MANAGED_BY: labels.FIELD_MANAGER}
+        owned = self._cluster.list(CRON_JOB, own)
+        if model.spec.training is None or model.spec.training.job is None:
+            return ObservedTraining(owned)
+        name = training_name(model.name)
+        exists = any(each["metadata"]["name"] == name for each in owned)
+        taken = not exists and self._cron_job(name) is not None
+        return ObservedTraining(owned, self._cron_job(TRAINING_TEMPLATE), taken)
+
+    def _cron_job(self, name: str) -> Manifest | None:
+        try:
+            return self._cluster.get(CRON_JOB, name)
+        except NotFound:
+            return None
 
     def _diagnosed(self, service: Service) -> Service:
         """Add a diagnosis to a service that is not ready.
@@ -138,6 +164,15 @@ class Controller:
         except ClusterError:
             return ""  # the pod was deleted meanwhile
         return lines[-1].strip()[:300] if lines else ""
+
+    def _execute_training(self, model: Model, plan: ReconcilePlan) -> str:
+        """Execute the actions on the CronJob; return why the cluster rejects one, else nothing."""
+        try:
+            for action in plan.training:
+                self._execute_action(model, action)
+        except ClusterError as error:
+            return str(error)
+        return ""
 
     def _execute(self, model: Model, plan: ReconcilePlan) -> ReconcilePlan:
         """Execute all actions; when the cluster rejects one, set only the condition Degraded."""
@@ -182,7 +217,8 @@ class Controller:
         finding = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in finding["loc"])
         before = ModelStatus.model_validate(manifest.get("status", {}))
-        status = degraded(before, "InvalidSpec", f"{where}: {finding['msg']}", self._now())
+        problem = finding["msg"].removeprefix("Value error, ")
+        status = degraded(before, "InvalidSpec", f"{where}: {problem}", self._now())
         self._report(manifest, before, status, events(before, status))
         return status
 

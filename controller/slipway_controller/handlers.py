@@ -18,6 +18,7 @@ from typing import Any
 
 import kopf
 from slipway_cluster import (
+    CRON_JOB,
     HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     MODEL,
@@ -38,6 +39,7 @@ _PLURALS = {
     MODEL: "models",
     INFERENCE_SERVICE: "inferenceservices",
     HORIZONTAL_POD_AUTOSCALER: "horizontalpodautoscalers",
+    CRON_JOB: "cronjobs",
 }
 _OURS = {labels.MANAGED_BY: labels.FIELD_MANAGER}
 
@@ -83,7 +85,7 @@ class Operator:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(_login)
         kopf.on.event(*_resource(MODEL), registry=registry)(self._model_changed)
-        for kind in (INFERENCE_SERVICE, HORIZONTAL_POD_AUTOSCALER):
+        for kind in (INFERENCE_SERVICE, HORIZONTAL_POD_AUTOSCALER, CRON_JOB):
             kopf.on.event(*_resource(kind), labels=_OURS, registry=registry)(
                 self._dependant_changed
             )

@@ -62,17 +62,20 @@ def service_name(model: Model, version: str) -> str:
 
 
 def object_metadata(model: Model, version: str) -> dict[str, Any]:
-    """Return the metadata of every object of a version.
+    """Return the metadata of every object of a version. The labels select it."""
+    metadata = owned_metadata(model, service_name(model, version))
+    metadata["labels"][labels.VERSION] = version
+    return metadata
 
-    The labels select it; the Model is its owner, so that Kubernetes deletes it with the Model.
+
+def owned_metadata(model: Model, name: str) -> dict[str, Any]:
+    """Return the metadata of an object of the Model.
+
+    The Model is its owner, so that Kubernetes deletes it with the Model.
     """
     metadata: dict[str, Any] = {
-        "name": service_name(model, version),
-        "labels": {
-            labels.MODEL: model.name,
-            labels.VERSION: version,
-            labels.MANAGED_BY: labels.FIELD_MANAGER,
-        },
+        "name": name,
+        "labels": {labels.MODEL: model.name, labels.MANAGED_BY: labels.FIELD_MANAGER},
     }
     if uid := model.metadata.uid:
         owner = {
@@ -119,7 +122,7 @@ def _predictor(model: Model, uri: str) -> Manifest:
         "modelFormat": {"name": MODEL_FORMAT},
         "runtime": wanted.runtime or RUNTIME,
         "storageUri": uri,
-        "env": [*_batching(model.spec.batching), *(each.manifest() for each in wanted.env)],
+        "env": [*_batching(model.spec.batching), *(each.pod_variable() for each in wanted.env)],
     }
     if wanted.resources:
         served["resources"] = wanted.resources.manifest()
@@ -204,7 +207,8 @@ def terminating(manifest: Manifest) -> bool:
 def differences(actual: object, wanted: object, path: str = "") -> Iterator[str]:
     """Yield the paths at which the object differs from the wanted one.
 
-    Additional fields, such as KServe's defaults, do not count.
+    Additional fields, such as KServe's defaults, do not count. An empty list is that of an object
+    without it, because the API server drops it.
     """
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         for key, value in wanted.items():
@@ -212,5 +216,5 @@ def differences(actual: object, wanted: object, path: str = "") -> Iterator[str]
     elif isinstance(wanted, list) and isinstance(actual, list) and len(actual) == len(wanted):
         for index, (mine, theirs) in enumerate(zip(wanted, actual, strict=True)):
             yield from differences(theirs, mine, f"{path}[{index}]")
-    elif actual != wanted:
+    elif actual != wanted and (actual is not None or wanted != []):
         yield path

@@ -14,7 +14,7 @@ from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.conditions import conditions, with_transition_times
 from slipway_controller.events import ModelEvent, events
 from slipway_controller.inference_service import Service, desired, differences, terminating
-from slipway_controller.readiness import Readiness, assess_readiness
+from slipway_controller.readiness import assess_readiness
 from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.traffic import (
     advance,
@@ -24,6 +24,7 @@ from slipway_controller.traffic import (
     suspended,
     without_broken,
 )
+from slipway_controller.training import ObservedTraining, plan_training, training_removals
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class ReconcilePlan:
     actions: tuple[Action, ...]
     status: ModelStatus
     events: tuple[ModelEvent, ...] = ()
+    training: tuple[Action, ...] = ()
+    """Actions on the CronJob of the training; their failure concerns no traffic."""
     over: bool = False
     """True when the deletion of the Model is complete."""
 
@@ -44,14 +47,16 @@ def reconcile(
     now: datetime,
     autoscalers: Sequence[Manifest] = (),
     adoption: Adoption | None = None,
+    training: ObservedTraining | None = None,
 ) -> ReconcilePlan:
     """Compare the desired with the observed state and return the plan.
 
     ``services`` and ``autoscalers`` are all those of the model; ``adoption`` is the state of an
-    unpinned version's adoption.
+    unpinned version's adoption; ``training`` has the CronJobs of its training.
     """
+    training = training or ObservedTraining()
     if model.metadata.deletion_timestamp:
-        return finalize(model, services, autoscalers, now)
+        return finalize(model, services, autoscalers, now, training)
     by_version = {service.version: service for service in services}
     readiness = assess_readiness(model, wanted, by_version, adoption)
     traffic = [refreshed(target, by_version.get(target.version)) for target in model.status.traffic]
@@ -66,13 +71,32 @@ def reconcile(
     actions: list[Action] = [*ensured(model, pins, services, autoscalers), *readiness.actions]
     if isinstance(wanted, RegisteredVersion):
         actions += removals(pins, services, autoscalers)
-    return _plan(model, actions, traffic, readiness, by_version, now)
+    trained = plan_training(model, training)
+    status = ModelStatus(
+        observed_generation=model.metadata.generation,
+        traffic=traffic,
+        conditions=conditions(model.status, traffic, readiness, by_version, now, trained.problem),
+    )
+    done = [*actions, *trained.actions]
+    return ReconcilePlan(
+        tuple(actions),
+        status,
+        events(model.status, status, done, by_version),
+        training=trained.actions,
+    )
 
 
 def finalize(
-    model: Model, services: Sequence[Service], autoscalers: Sequence[Manifest], now: datetime
+    model: Model,
+    services: Sequence[Service],
+    autoscalers: Sequence[Manifest],
+    now: datetime,
+    training: ObservedTraining,
 ) -> ReconcilePlan:
-    """Return the plan for a deleted Model: drain its traffic, then delete its objects."""
+    """Return the plan for a deleted Model.
+
+    Its trainings end, its traffic drains, then its objects are deleted.
+    """
     traffic = expire(model, suspended(model.status.traffic, now), now)
     actions = removals(pinned(traffic, None), services, autoscalers)
     left = len(traffic) + len(services)
@@ -95,24 +119,9 @@ def finalize(
         tuple(actions),
         status,
         events(model.status, status, actions),
-        over=left == 0 and not autoscalers,
+        training=training_removals(training),
+        over=left == 0 and not autoscalers and not training.owned,
     )
-
-
-def _plan(
-    model: Model,
-    actions: Sequence[Action],
-    traffic: list[TrafficTarget],
-    readiness: Readiness,
-    by_version: dict[str, Service],
-    now: datetime,
-) -> ReconcilePlan:
-    status = ModelStatus(
-        observed_generation=model.metadata.generation,
-        traffic=traffic,
-        conditions=conditions(model.status, traffic, readiness, by_version, now),
-    )
-    return ReconcilePlan(tuple(actions), status, events(model.status, status, actions, by_version))
 
 
 def pinned(

@@ -433,6 +433,24 @@ def test_a_training_template_has_the_schema_of_its_parameters(default: Rendering
     }
 
 
+def test_the_program_of_a_models_author_has_the_registry_but_no_database_and_no_key(
+    default: Rendering,
+) -> None:
+    names = environment(container(default, "CronJob train", "job")).keys()
+    assert names >= {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_PASSWORD", "SLIPWAY_IMAGE"}
+    assert not names & {"SLIPWAY_DATABASE_URL", "PGPASSWORD", "SLIPWAY_SIGNING_KEY"}
+    spec = default.of("CronJob")["train"]["spec"]
+    assert spec["suspend"] is True
+    pod = spec["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "4096Mi"}}]
+    assert pod["automountServiceAccountToken"] is False
+
+
+def test_the_template_of_declared_trainings_cannot_be_replaced() -> None:
+    with pytest.raises(Refused, match="choose another one"):
+        render(None, "training.templates.train.args[0]=promote")
+
+
 def test_submitted_jobs_are_kept_for_their_ttl_independent_of_later_ones(
     default: Rendering,
 ) -> None:

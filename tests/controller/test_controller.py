@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from slipway_cluster import (
+    CRON_JOB,
     HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     JOB,
@@ -18,6 +19,7 @@ from slipway_cluster import (
     ClusterError,
     Kind,
     Manifest,
+    NotFound,
 )
 from slipway_contract.model import ConditionType, ModelStatus
 from slipway_contract.registry import Tag, digest_of
@@ -299,6 +301,95 @@ def test_a_version_without_a_digest_is_adopted_by_one_job(world: World) -> None:
     }
     world.cluster.update_status(JOB, job["metadata"]["name"], {"conditions": [failed]})
     assert world.reason(ConditionType.DEGRADED) == ("True", "AdoptionFailed")
+
+
+TRAIN = {**ADOPT, "metadata": {"name": "train"}}
+TRAINED = {
+    **HEART,
+    "spec": {
+        "registeredModel": "heart",
+        "training": {"job": {"image": "example:1", "args": ["fit"], "schedule": "0 4 * * 1"}},
+    },
+}
+
+
+def test_the_cron_job_of_a_training_is_created_restored_and_deleted_with_its_model(
+    world: World,
+) -> None:
+    world.cluster.apply(TRAINED)
+    assert world.reason(ConditionType.DEGRADED) == ("True", "TrainingTemplateMissing")
+    world.cluster.apply(TRAIN)
+    assert world.reason(ConditionType.DEGRADED) == ("False", "UpToDate")
+    created = world.cluster.get(CRON_JOB, "train-heart")
+    assert created["spec"]["schedule"] == "0 4 * * 1"
+    world.reconcile_model()
+    assert world.cluster.get(CRON_JOB, "train-heart") == created
+    assert "Repaired" not in world.events()
+
+    world.cluster.suspend("train-heart", True)
+    world.reconcile_model()
+    assert world.cluster.get(CRON_JOB, "train-heart")["spec"] == created["spec"]
+    assert world.events()["Repaired"] == "Warning"
+
+    world.cluster.delete(MODEL, "heart")
+    with pytest.raises(NotFound):
+        world.cluster.get(CRON_JOB, "train-heart")
+
+
+def test_a_cron_job_is_deleted_when_its_model_declares_no_job_any_more(world: World) -> None:
+    world.cluster.apply(TRAIN)
+    world.cluster.apply(TRAINED)
+    world.reconcile_model()
+    job = world.cluster.create_job("train-heart")["metadata"]["name"]
+    world.cluster.apply(HEART)
+    world.reconcile_model()
+    assert [each["metadata"]["name"] for each in world.cluster.list(CRON_JOB)] == ["train"]
+    assert job not in [each["metadata"]["name"] for each in world.cluster.list(JOB)]
+
+
+def test_a_cron_job_of_another_author_is_left_alone_and_reported(world: World) -> None:
+    other = {**ADOPT, "metadata": {"name": "train-heart", "labels": {"slipway.dev/model": "heart"}}}
+    before = world.cluster.apply(other)
+    world.cluster.apply(TRAIN)
+    world.cluster.apply(TRAINED)
+    assert world.reason(ConditionType.DEGRADED) == ("True", "TrainingNameTaken")
+    assert world.cluster.get(CRON_JOB, "train-heart") == before
+    world.cluster.apply(HEART)
+    assert world.reason(ConditionType.DEGRADED) == ("False", "UpToDate")
+    assert world.cluster.get(CRON_JOB, "train-heart") == before
+
+
+class WithoutCronJobs(LocalCluster):
+    """A cluster with a quota that leaves no CronJob."""
+
+    def apply(self, manifest: Manifest) -> Manifest:
+        if manifest["metadata"]["name"] == "train-heart":
+            raise ClusterError("403: exceeded quota")
+        return super().apply(manifest)
+
+
+def test_a_rejected_cron_job_is_reported_once_and_stops_no_rollout(tmp_path: Path) -> None:
+    cluster = WithoutCronJobs(tmp_path)
+    cluster.apply(TRAIN)
+    cluster.apply(TRAINED)
+    world = World(cluster)
+    world.reconcile_model()
+    world.kserve(READY)
+    for _ in range(3):
+        status = world.reconcile_model()
+    assert [(t.version, t.percent) for t in status.traffic] == [("1", 100)]
+    found = status.condition(ConditionType.DEGRADED)
+    assert found
+    assert (found.reason, found.message) == (
+        "ClusterRefused",
+        "CronJob train-heart: 403: exceeded quota",
+    )
+    before = cluster.get(MODEL, "heart")
+    events = cluster.events(before)
+    world.reconcile_model()
+    assert cluster.get(MODEL, "heart") == before
+    assert cluster.events(before) == events
+    cluster.close()
 
 
 def test_a_deleted_model_has_no_status(world: World) -> None:

@@ -33,7 +33,7 @@ def works(new_environment: Callable[[], Environment]) -> Environment:
     )
     environment.cluster.apply(template("promote", TRAIN))
     environment.cluster.apply(TEMPLATE)
-    declare(environment, "heart", "train-heart")
+    declare(environment, "heart", {"template": "train-heart"})
     return environment
 
 

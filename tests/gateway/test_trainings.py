@@ -61,7 +61,7 @@ def template(name: str, code: str, **annotations: str) -> dict[str, Any]:
     }
 
 
-def declare(environment: Environment, name: str, training: str | None) -> None:
+def declare(environment: Environment, name: str, training: dict[str, Any] | None) -> None:
     environment.model(name, ("3", 100))
     spec: dict[str, Any] = {"registeredModel": name, "alias": "champion"}
     manifest = {
@@ -70,7 +70,7 @@ def declare(environment: Environment, name: str, training: str | None) -> None:
         "metadata": {"name": name},
         "spec": spec,
     }
-    spec |= {"training": {"template": training}} if training else {}
+    spec |= {"training": training} if training else {}
     environment.cluster.apply(manifest)
 
 
@@ -85,10 +85,10 @@ def works(new_environment: Callable[[], Environment]) -> Iterator[Environment]:
     environment.cluster.apply(template("broken", TRAIN, **{PARAMETERS: "{no JSON"}))
     environment.cluster.apply(template("promote", PROMOTE))
     for name, training in (
-        ("heart", "train-heart"),
-        ("digits", "silent"),
-        ("odd", "broken"),
-        ("lost", "gone"),
+        ("heart", {"job": {"args": ["the", "controller", "reads"]}}),
+        ("digits", {"template": "silent"}),
+        ("odd", {"template": "broken"}),
+        ("lost", {"template": "gone"}),
         ("hand", None),
     ):
         declare(environment, name, training)

@@ -118,8 +118,10 @@ class Trainings(JobRoutes[TrainingRequest]):
     async def _template(self, model: str) -> Manifest:
         """Return the CronJob with the Job template. Raises NotFound, Unavailable."""
         training = self.routes.get(model).model.spec.training
-        if training is None:
+        name = training.cron_job(model) if training else None
+        if name is None:
             raise NotFound(
-                f"model {model} has no training Job; set spec.training.template of the Model"
+                f"model {model} has no training Job; set spec.training.template or "
+                "spec.training.job of the Model"
             )
-        return await self.submissions.template(training.template)
+        return await self.submissions.template(name)

@@ -1,9 +1,14 @@
-{{/* The Job of `python -m slipway_jobs ARGS`: slipway.job (dict "root" $ "model" "heart" "args" (list "train" "heart")) */}}
+{{/*
+The Job of `python -m slipway_jobs ARGS`: slipway.job (dict "root" $ "model" "heart" "args" (list "train" "heart"))
+Without args, the part of a training that the author of a Model cannot choose. Its program is not the platform's: it has no
+account of the database and no key that signs versions.
+*/}}
 {{- define "slipway.job" -}}
 {{- $values := .root.Values.training -}}
 {{- $names := dict "root" .root "component" "training" -}}
 {{- $database := dict "root" .root "database" "slipway" -}}
-{{- $signs := has (first .args) (list "train" "tune" "adopt" "register" "sign") -}}
+{{- $command := first (.args | default (list "")) -}}
+{{- $signs := has $command (list "train" "tune" "adopt" "register" "sign") -}}
 {{- $image := include "slipway.image" (dict "root" .root "image" $values.image) -}}
 metadata:
   labels:
@@ -44,16 +49,20 @@ spec:
           image: {{ $image }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           command: [python, -m, slipway_jobs]
-          args: {{- toYaml .args | nindent 12 }}
+          {{- with .args }}
+          args: {{- toYaml . | nindent 12 }}
+          {{- end }}
           env:
             {{- include "slipway.mlflow.writer" .root | nindent 12 }}
             - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
+            {{- if .args }}
             - {name: SLIPWAY_DATABASE_URL, value: {{ include "slipway.database.url" $database | quote }}}
             {{- include "slipway.database.credentials" $database | nindent 12 }}
-            {{- if eq (first .args) "batch" }}
+            {{- end }}
+            {{- if eq $command "batch" }}
             {{- include "slipway.secretEnv" (dict "name" "SLIPWAY_PREDICTOR_TOKEN" "secret" (include "slipway.predictor.secret" .root) "key" "token") | nindent 12 }}
             {{- end }}
-            {{- if eq (first .args) "tune" }}
+            {{- if eq $command "tune" }}
             # The name of the Job is that of the sweep: its workers, and a later Job of the same name, share it.
             - name: SLIPWAY_SWEEP
               valueFrom: {fieldRef: {fieldPath: "metadata.labels['batch.kubernetes.io/job-name']"}}
