@@ -20,7 +20,7 @@ OTHER_PROGRAMS = ("helm", "kserve", "mlflow", "postgresql")
 """Other programs, whose messages a page may quote in a separate block; these are not compared."""
 REASONED = ("Readiness", "Diagnosis", "RegistryError", "ModelEvent", "degraded")
 """Calls of the controller with a reason and a message."""
-NO_FAILURE = {"Creating", "Serving", "SmokePrediction", "TrafficMoved"}
+NO_FAILURE = {"Creating", "ReplacingPods", "Serving", "SmokePrediction", "TrafficMoved"}
 """Reasons of every rollout."""
 
 

@@ -29,7 +29,8 @@ def conditions(
     ``problem`` is a failure that does not concern a version; that of the wanted version precedes.
     """
     canary = next((t for t in traffic if t.role is TrafficRole.CANARY), None)
-    rolling = canary is not None or not (readiness.passed or readiness.failed)
+    waiting = readiness.replacing or not (readiness.passed or readiness.failed)
+    rolling = canary is not None or waiting
     message = (
         f"version {canary.version} takes {canary.percent} % of the traffic"
         if canary

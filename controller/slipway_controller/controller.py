@@ -28,7 +28,7 @@ from slipway_controller.adoption import TEMPLATE, adoption_of
 from slipway_controller.conditions import degraded
 from slipway_controller.diagnosis import Diagnosis, diagnosis_of, stage_of
 from slipway_controller.events import ModelEvent, events
-from slipway_controller.inference_service import PASSED, Service, observed
+from slipway_controller.inference_service import PASSED, Service, observed, replacement_of
 from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, Registry, RegistryError, Unpinned
 from slipway_controller.smoke import predict_example
@@ -47,8 +47,8 @@ PODLESS_SECONDS = 15
 class Controller:
     """Controller of all Models of a namespace.
 
-    Its only state is the outcomes of smoke predictions; a new process repeats these. Several
-    threads may reconcile different Models at the same time.
+    Its only state is the outcomes of smoke predictions, and which pods were replaced; a new process
+    repeats these. Several threads may reconcile different Models at the same time.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Controller:
         self._predictors = predictors
         self._now = now
         self._smoke: dict[str, tuple[float, str]] = {}
+        self._settled: dict[str, tuple[str, int]] = {}
+        self._replaced: set[str] = set()
 
     def reconcile_model(self, name: str) -> ModelStatus | None:
         """Execute the next step for the Model and return its status.
@@ -108,7 +110,11 @@ class Controller:
             for manifest in found
         ]
         return [
-            service if service.ready or service.diagnosis else self._diagnosed(service)
+            self._compared_with_pods(service)
+            if service.ready
+            else service
+            if service.diagnosis
+            else self._diagnosed(service)
             for service in services
         ]
 
@@ -147,6 +153,27 @@ class Controller:
             message = f"{diagnosis.message}; its last log line: {line}"
             diagnosis = replace(diagnosis, message=message)
         return replace(service, diagnosis=diagnosis, stage=stage_of(pods))
+
+    def _compared_with_pods(self, service: Service) -> Service:
+        """Add the replacement of the pods to a service that is ready.
+
+        KServe reports such a service as ready and loaded even when the new pods never start. The
+        pods are read until all are those of the current generation.
+        """
+        metadata = service.manifest["metadata"]
+        state = (metadata.get("uid", ""), metadata.get("generation", 0))
+        if self._settled.get(service.name) != state:
+            try:
+                pods = self._cluster.pods(INFERENCE_SERVICE, service.name)
+            except ClusterError as error:
+                logger.warning("%s: the cluster did not return its pods: %s", service.name, error)
+                return service
+            if replacement := replacement_of(service.manifest, pods, self._now()):
+                self._replaced.add(service.name)
+                self._smoke.pop(service.name, None)
+                return replace(service, replacement=replacement, smoke=None)
+            self._settled[service.name] = state
+        return replace(service, replaced=service.name in self._replaced)
 
     def _podless(self, service: Service) -> Diagnosis | None:
         age = self._now() - datetime.fromisoformat(
@@ -196,6 +223,8 @@ class Controller:
                 logger.info("%s: removing %s %s", model.name, kind.name, name)
                 self._cluster.delete(kind, name)
                 self._smoke.pop(name, None)
+                self._settled.pop(name, None)
+                self._replaced.discard(name)
             case Smoke(service, digest):
                 self._smoke_predict(model, service, digest)
             case Adopt(job, registered_model, version):
@@ -209,6 +238,8 @@ class Controller:
             return
         outcome = predict_example(self._predictors, service, digest)
         self._smoke[service.name] = (time.monotonic(), outcome)
+        if outcome == PASSED:
+            self._replaced.discard(service.name)
         level = logging.INFO if outcome == PASSED else logging.WARNING
         logger.log(level, "%s: smoke prediction of %s: %s", model.name, service.name, outcome)
 

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from slipway_cluster import INFERENCE_SERVICE, Manifest
@@ -12,7 +13,7 @@ from slipway_contract.model import Batching, Model
 from slipway_contract.pod import Predictor
 from slipway_contract.registry import StorageUri
 
-from slipway_controller.diagnosis import Diagnosis, load_failure
+from slipway_controller.diagnosis import Diagnosis, diagnosis_of, load_failure, stage_of
 
 RUNTIME = "slipway-mlserver"
 """The ClusterServingRuntime of Slipway's artifacts."""
@@ -29,6 +30,16 @@ PASSED = "passed"
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """Pods of a changed predictor that replace the former ones, which still answer."""
+
+    stage: str
+    """The current stage of its newest pod."""
+    diagnosis: Diagnosis | None = None
+    """Why its pods do not become ready."""
+
+
+@dataclass(frozen=True)
 class Service:
     """An observed InferenceService. ``smoke`` is None before the first smoke prediction."""
 
@@ -42,6 +53,10 @@ class Service:
     stage: str = ""
     """The current stage of its newest pod, while it is not ready."""
     smoke: str | None = None
+    replacement: Replacement | None = None
+    """The replacement of its pods, while it is ready."""
+    replaced: bool = False
+    """True when its pods were replaced and have not answered the example yet."""
 
     @property
     def passed(self) -> bool:
@@ -197,6 +212,30 @@ def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagno
     if predictor.get("reason") == "FailedCreate":  # quota, Pod Security
         return Diagnosis("PodsNotCreated", predictor.get("message", "its pods may not be created"))
     return None
+
+
+def replacement_of(
+    manifest: Manifest, pods: Sequence[Manifest], now: datetime
+) -> Replacement | None:
+    """Return the replacement of pods of a former template; None when there are none.
+
+    ``pods`` are those of the InferenceService, the oldest first.
+    """
+    wanted = _template(manifest["spec"]["predictor"])
+    over = ("Succeeded", "Failed")  # such as evicted pods, which stay for a long time
+    running = [
+        pod
+        for pod in pods
+        if not terminating(pod) and pod.get("status", {}).get("phase") not in over
+    ]
+    changed = [pod for pod in running if _template(pod["metadata"]) == wanted]
+    if len(changed) == len(running):
+        return None
+    return Replacement(stage_of(changed), diagnosis_of(changed, now))
+
+
+def _template(labelled: Mapping[str, Any]) -> str:
+    return str(labelled.get("labels", {}).get(labels.TEMPLATE, ""))
 
 
 def terminating(manifest: Manifest) -> bool:

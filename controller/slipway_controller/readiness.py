@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from slipway_contract.model import Model
+from slipway_contract.model import Model, TrafficRole, TrafficTarget
 
 from slipway_controller.action import Action, Adopt, Smoke
 from slipway_controller.adoption import TEMPLATE, Adoption, job_name
@@ -14,13 +14,16 @@ from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinn
 class Readiness:
     """Assessment of the wanted version.
 
-    ``passed``: the version may take traffic. ``failed``: it will not without a change.
+    ``passed``: the version may take traffic. ``failed``: it will not without a change, or its pods
+    cannot be replaced and the former ones answer.
     """
 
     reason: str
     message: str
     passed: bool = False
     failed: bool = False
+    replacing: bool = False
+    """True while the pods of a version that serves are replaced."""
     actions: tuple[Action, ...] = field(default=())
 
 
@@ -53,14 +56,38 @@ def assess_readiness(
     if not service.ready or not service.url:
         stage = f": {service.stage}" if service.stage else ""
         return Readiness("WaitingForPredictor", f"{name} is not ready yet{stage}")
-    if served or service.passed:
-        return Readiness("Serving", f"{name} answers", passed=True)
     smoke = Smoke(service, wanted.digest)
+    if served:
+        return _served(name, served, service, smoke)
+    if service.passed:
+        return Readiness("Serving", f"{name} answers", passed=True)
     if service.smoke:
         return Readiness(
             "SmokePredictionFailed", f"{name}: {service.smoke}", failed=True, actions=(smoke,)
         )
     return Readiness("SmokePrediction", f"{name} is ready; trying its example", actions=(smoke,))
+
+
+def _served(name: str, target: TrafficTarget, service: Service, smoke: Smoke) -> Readiness:
+    """Assess a version with a place in the traffic, which it keeps while its pods are replaced.
+
+    Changed pods that have not answered the example get no more traffic than they have. A rollback
+    does not wait: the former pods of its version answer.
+    """
+    steady = target.role is not TrafficRole.CANARY
+    if service.replacement and (diagnosis := service.replacement.diagnosis):
+        text = f"{name} answers from its former pods; the changed ones: {diagnosis.message}"
+        return Readiness(diagnosis.reason, text, passed=steady, failed=True)
+    if service.replacement:
+        text = f"{name} answers while its pods are replaced: {service.replacement.stage}"
+        return Readiness("ReplacingPods", text, passed=steady, replacing=True)
+    if not service.replaced:
+        return Readiness("Serving", f"{name} answers", passed=True)
+    if service.smoke and not service.passed:
+        text = f"the changed pods of {name} do not answer its example: {service.smoke}"
+        return Readiness("SmokePredictionFailed", text, failed=True, actions=(smoke,))
+    text = f"the pods of {name} were replaced; trying its example"
+    return Readiness("SmokePrediction", text, replacing=True, actions=(smoke,))
 
 
 def _unpinned(model: Model, wanted: Unpinned, adoption: Adoption) -> Readiness:

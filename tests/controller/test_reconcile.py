@@ -15,7 +15,7 @@ from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.diagnosis import Diagnosis, load_failure
 from slipway_controller.events import ModelEvent
-from slipway_controller.inference_service import PASSED, Service, desired
+from slipway_controller.inference_service import PASSED, Replacement, Service, desired
 from slipway_controller.reconcile import ReconcilePlan, reconcile
 from slipway_controller.registry import RegisteredVersion, RegistryError, Unpinned
 
@@ -91,6 +91,17 @@ class World:
     def rolled_out(self, number: str) -> "World":
         self.wanted = version(number)
         return self.turn().ready(number).turn().turn()
+
+    def replacing(self, number: str, diagnosis: Diagnosis | None = None) -> "World":
+        """Replace the version's pods, which the example has to be sent to again."""
+        name, going = f"heart-{number}", Replacement("kserve-container is running", diagnosis)
+        self.services[name] = replace(self.services[name], replacement=going, smoke=None)
+        return self
+
+    def replaced(self, number: str) -> "World":
+        name = f"heart-{number}"
+        self.services[name] = replace(self.services[name], replacement=None, replaced=True)
+        return self
 
     @property
     def traffic(self) -> list[tuple[str, str, int]]:
@@ -385,6 +396,58 @@ def test_a_changed_predictor_is_applied_to_each_version_and_is_not_reported_as_a
     assert world.reconcile().actions == ()
 
 
+def test_a_version_keeps_its_traffic_while_its_pods_are_replaced_and_then_answers_again() -> None:
+    world = World(model(), version("1")).rolled_out("1").replacing("1").turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.READY) == ("True", "Serving")
+    assert world.condition(ConditionType.PROGRESSING) == ("True", "ReplacingPods")
+    assert world.replaced("1").turn().condition(ConditionType.PROGRESSING) == (
+        "True",
+        "SmokePrediction",
+    )
+    service = world.services["heart-1"]
+    assert service.smoke == PASSED
+    world.services["heart-1"] = replace(service, replaced=False)
+    assert world.turn().condition(ConditionType.PROGRESSING) == ("False", "Serving")
+    assert world.reconcile().actions == ()
+
+
+def test_changed_pods_that_do_not_start_are_reported_while_the_former_ones_answer() -> None:
+    world = World(model(), version("1")).rolled_out("1").replacing("1", NO_GPU).turn()
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.READY) == ("True", "Serving")
+    assert world.condition(ConditionType.DEGRADED) == ("True", "Unschedulable")
+    degraded = world.model.status.condition(ConditionType.DEGRADED)
+    assert degraded
+    assert "version 1 answers from its former pods; the changed ones: 0/3" in degraded.message
+
+
+def test_changed_pods_that_do_not_answer_the_example_are_reported() -> None:
+    world = World(model(), version("1")).rolled_out("1").replacing("1").turn().replaced("1")
+    world.turn(smoke="another shape").turn(smoke="another shape")
+    assert world.traffic == [("1", "live", 100)]
+    assert world.condition(ConditionType.DEGRADED) == ("True", "SmokePredictionFailed")
+    assert world.plan
+    assert [type(action) for action in world.plan.actions] == [Smoke]
+
+
+def test_a_canary_gets_no_more_traffic_while_its_pods_are_replaced() -> None:
+    world = World(model(steps=[10, 50]), version("1")).rolled_out("1").rolled_out("2")
+    held = [("1", "live", 90), ("2", "canary", 10)]
+    assert world.replacing("2").turn(60).traffic == held
+    assert world.replacing("2", NO_GPU).turn(60).traffic == held
+    assert world.replaced("2").turn(60, smoke="no").traffic == held
+    assert world.turn(60).traffic == held
+    world.services["heart-2"] = replace(world.services["heart-2"], replaced=False)
+    assert world.turn(60).traffic == [("1", "live", 50), ("2", "canary", 50)]
+
+
+def test_a_rollback_does_not_wait_for_pods_that_cannot_be_replaced() -> None:
+    world = World(model(), version("1")).rolled_out("1").rolled_out("2").replacing("1", NO_GPU)
+    world.wanted = version("1")
+    assert world.turn().traffic == [("1", "live", 100), ("2", "previous", 0)]
+
+
 def test_the_autoscaler_is_deleted_with_its_version() -> None:
     world = World(model(previousKept=0), version("1")).rolled_out("1").rolled_out("2").turn(10)
     assert set(world.autoscalers) == {"heart-2"}
@@ -436,6 +499,7 @@ def test_a_model_is_deleted_while_the_registry_is_unavailable() -> None:
 
 
 NO_IMAGE = Diagnosis("ImagePullFailed", "kserve-container has no image x: not found")
+NO_GPU = Diagnosis("Unschedulable", "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
 CRASHES = Diagnosis(
     "CrashLoop", "kserve-container ended with exit status 1 (3 restarts)", lasting=True
 )
