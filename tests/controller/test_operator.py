@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from slipway_cluster import (
+    CRON_JOB,
     HORIZONTAL_POD_AUTOSCALER,
     INFERENCE_SERVICE,
     LEASE,
@@ -25,11 +26,19 @@ from slipway_cluster import (
 )
 from slipway_contract.registry import Tag, digest_of
 
+from tests.cluster.manifests import cron_job
 from tests.support.http_server import http_server
 from tests.support.waiting import wait_for
 
 NAMESPACE = os.environ.get("SLIPWAY_TEST_KUBERNETES")
 NAME = "operator-test"
+PREDICTOR = {
+    "resources": {"requests": {"cpu": "100m", "memory": "262144Ki"}},
+    "env": [{"name": "EXAMPLE", "value": "$(HOME)"}, {"name": "EMPTY"}],
+    "tolerations": [{"key": "example.org/gpu", "operator": "Exists"}],
+    "podLabels": {"example.org/team": "risk"},
+}
+JOB = {"args": ["fit"], "schedule": "0 4 1 1 *", "timeZone": "Europe/Berlin"}
 ELSEWHERE = "mlflow://operator-test/1?sha256=" + "0" * 64
 
 pytestmark = pytest.mark.skipif(NAMESPACE is None, reason="SLIPWAY_TEST_KUBERNETES is not set")
@@ -64,6 +73,7 @@ def controller(
         )
     yield process
     cluster.delete(MODEL, NAME)
+    cluster.delete(CRON_JOB, "train")
     until(
         lambda: all(each["metadata"]["name"] != NAME for each in cluster.list(MODEL)),
         tmp_path / "log",
@@ -92,18 +102,26 @@ def until(holds: Callable[[], Any], log: Path, seconds: float = 60) -> Any:
 def test_the_objects_of_a_model_are_created_restored_and_deleted(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    log, service = tmp_path / "log", f"{NAME}-1"
+    log, service, training = tmp_path / "log", f"{NAME}-1", f"train-{NAME}"
     model = {
         "apiVersion": MODEL.api_version,
         "kind": MODEL.name,
         "metadata": {"name": NAME},
-        "spec": {"registeredModel": NAME, "rollout": {"drainSeconds": 1}},
+        "spec": {
+            "registeredModel": NAME,
+            "rollout": {"drainSeconds": 1},
+            "predictor": PREDICTOR,
+            "training": {"job": JOB},
+        },
     }
+    cluster.apply(cron_job("train", "pass"))
     cluster.apply(model)
     wanted = until(lambda: cluster.get(INFERENCE_SERVICE, service), log)["spec"]["predictor"][
         "model"
     ]["storageUri"]
     until(lambda: cluster.get(HORIZONTAL_POD_AUTOSCALER, service), log)
+    scheduled = until(lambda: cluster.get(CRON_JOB, training), log)["spec"]
+    assert (scheduled["schedule"], scheduled["timeZone"]) == ("0 4 1 1 *", "Europe/Berlin")
     until(
         lambda: (
             "serving.slipway.dev/drain"
@@ -136,7 +154,13 @@ def test_the_objects_of_a_model_are_created_restored_and_deleted(
     cluster.delete(HORIZONTAL_POD_AUTOSCALER, service)
     until(lambda: cluster.get(HORIZONTAL_POD_AUTOSCALER, service)["metadata"]["uid"] != before, log)
 
+    cluster.suspend(training, True)
+    until(lambda: cluster.get(CRON_JOB, training)["spec"]["suspend"] is False, log)
+    repaired = [e for e in cluster.events(cluster.get(MODEL, NAME)) if e["reason"] == "Repaired"]
+    assert {event["count"] for event in repaired} == {1}, "a difference that is never restored"
+
     cluster.delete(MODEL, NAME)
     until(lambda: NAME not in [each["metadata"]["name"] for each in cluster.list(MODEL)], log)
-    with pytest.raises(ClusterError):
-        cluster.get(HORIZONTAL_POD_AUTOSCALER, service)
+    for kind, name in ((HORIZONTAL_POD_AUTOSCALER, service), (CRON_JOB, training)):
+        with pytest.raises(ClusterError):
+            cluster.get(kind, name)
