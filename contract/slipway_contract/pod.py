@@ -37,7 +37,7 @@ LOADER_VARIABLES = (
 
 With one of them, a file of an artifact would be executed.
 """
-_DEVICE = re.compile(rf"^{_DOMAIN}/{_NAME}$")
+_DEVICE = re.compile(rf"{_DOMAIN}/{_NAME}")
 _NATIVE = ("cpu", "memory", "ephemeral-storage")
 
 
@@ -96,7 +96,7 @@ class ResourceRequirements(Resource):
         self.limits = {**self.requests, **self.limits}
         for name, request in self.requests.items():
             limit = self.limits[name]
-            if name not in _NATIVE and not _DEVICE.match(name):
+            if name not in _NATIVE and not _DEVICE.fullmatch(name):
                 raise ValueError(
                     f"{name!r:.80} is not a resource; write cpu, memory, ephemeral-storage, or a "
                     "device such as nvidia.com/gpu"
