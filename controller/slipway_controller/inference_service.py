@@ -231,7 +231,11 @@ def replacement_of(
     changed = [pod for pod in running if _template(pod["metadata"]) == wanted]
     if len(changed) == len(running):
         return None
-    return Replacement(stage_of(changed), diagnosis_of(changed, now))
+    status = manifest.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
+    return Replacement(
+        stage_of(changed), diagnosis_of(changed, now) or _failure(status, conditions)
+    )
 
 
 def _template(labelled: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from slipway_local.standin.kubelet import Backoff, KubeletOptions
 from slipway_local.standin.process import ProcessId
 
 from tests.cluster.machine import Machine, is_ready, read
-from tests.cluster.manifests import SERVER, runtime, service, storage
+from tests.cluster.manifests import RUNTIME, SERVER, runtime, service, storage
 from tests.support.waiting import until
 
 
@@ -345,6 +345,11 @@ def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:
     [
         (service(runtime="other"), "RuntimeNotRecognized", "other"),
         (service(modelFormat={"name": "strange"}), "NoSupportingRuntime", "strange"),
+        (
+            service(modelFormat={"name": "strange"}, runtime=RUNTIME),
+            "NoSupportingRuntime",
+            f"{RUNTIME!r} does not list format 'strange'",
+        ),
         (service(uri="s3://bucket/heart"), "StorageURINotSupported", "s3://bucket/heart"),
     ],
 )

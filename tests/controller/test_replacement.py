@@ -20,7 +20,11 @@ CODE = f"import os, sys\nif 'BROKEN' in os.environ: sys.exit('no such option')\n
 def world(tmp_path: Path) -> Iterator[World]:
     machine = Machine(tmp_path / "state")
     machine.start()
-    machine.cluster.apply(runtime(CODE, env=[{"name": "PORT", "value": "8080"}]))
+    serving = runtime(CODE, env=[{"name": "PORT", "value": "8080"}])
+    other = {**runtime(), "metadata": {"name": "another-format"}}
+    serving["spec"]["supportedModelFormats"] = [{"name": "slipway"}]
+    machine.cluster.apply(serving)
+    machine.cluster.apply(other)
     machine.cluster.apply(storage())
     yield World(machine.cluster)
     machine.stop()
@@ -86,6 +90,23 @@ def test_former_pods_answer_until_changed_ones_start_and_these_answer_the_exampl
     assert status.traffic[0].url != before[0].url
     assert answer() == "yes"
     assert world.events()["ReplacingPods"] == "Normal"
+
+
+def test_former_pods_answer_when_the_changed_runtime_cannot_serve_the_format(world: World) -> None:
+    declare(world)
+    reconciled(world, ConditionType.PROGRESSING, "False", "Serving")
+    declare(world, runtime="another-format")
+    status = reconciled(world, ConditionType.DEGRADED, "True", "NoSupportingRuntime")
+    degraded, ready = (
+        status.condition(ConditionType.DEGRADED),
+        status.condition(ConditionType.READY),
+    )
+    assert degraded
+    assert "'another-format' does not list format 'slipway'" in degraded.message
+    assert ready
+    assert (ready.status, served(world)()) == ("True", "yes")
+    declare(world)
+    reconciled(world, ConditionType.DEGRADED, "False", "UpToDate")
 
 
 def test_replaced_pods_are_tried_once(world: World) -> None:

@@ -215,7 +215,8 @@ class Kubelet:
                 self._cluster.list(CLUSTER_STORAGE_CONTAINER),
             )
         except predictor.Unresolved as problem:
-            status = predictor.unresolved_status(service, problem, self._clock())
+            former = self._cluster.store.owned(POD, service["metadata"]["uid"])
+            status = predictor.unresolved_status(service, former, problem, self._clock())
             self._cluster.update_status(INFERENCE_SERVICE, name, status)
             return
         template = {"metadata": predictor.pod_metadata(service), "spec": spec}

@@ -17,6 +17,7 @@ from slipway_local.standin.serving import (
     ServedModel,
     ServingRuntimeSpec,
     StorageContainerSpec,
+    SupportedFormat,
 )
 from slipway_local.standin.workload import PodSpec
 
@@ -102,17 +103,24 @@ def status(service: Manifest, pods: Sequence[Manifest], now: datetime) -> Manife
     return result | {"conditions": conditions(service, CONDITIONS, *observed, now)}
 
 
-def unresolved_status(service: Manifest, problem: Unresolved, now: datetime) -> Manifest:
-    """Return the status of an InferenceService without a valid pod."""
+def unresolved_status(
+    service: Manifest, pods: Sequence[Manifest], problem: Unresolved, now: datetime
+) -> Manifest:
+    """Return the status of an InferenceService without a valid pod.
+
+    It stays ready while pods of a former spec answer; KServe leaves them as they are.
+    """
     failure = {"reason": problem.reason, "message": str(problem)}
-    states = {"activeModelState": "", "targetModelState": "FailedToLoad"}
+    invalid = {
+        "transitionStatus": "InvalidSpec",
+        "states": {"activeModelState": "", "targetModelState": "FailedToLoad"},
+        "lastFailureInfo": failure,
+    }
+    if any(map(is_ready, pods)):
+        return {**status(service, pods, now), "modelStatus": invalid}
     return {
         "observedGeneration": service["metadata"]["generation"],
-        "modelStatus": {
-            "transitionStatus": "InvalidSpec",
-            "states": states,
-            "lastFailureInfo": failure,
-        },
+        "modelStatus": invalid,
         "conditions": conditions(service, CONDITIONS, "False", problem.reason, str(problem), now),
     }
 
@@ -129,22 +137,33 @@ def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
     if model.runtime:
         for runtime in runtimes:
             if runtime["metadata"]["name"] == model.runtime:
+                if not any(_fits(model, offered) for offered in _formats(runtime)):
+                    raise Unresolved(
+                        "NoSupportingRuntime",
+                        f"ClusterServingRuntime {model.runtime!r} does not list format "
+                        f"{model.model_format.name!r}",
+                    )
                 return runtime
         raise Unresolved(
             "RuntimeNotRecognized", f"ClusterServingRuntime {model.runtime!r} does not exist"
         )
     for runtime in runtimes:
-        spec = ServingRuntimeSpec.model_validate(runtime["spec"])
-        for offered in spec.supported_model_formats:
-            fits = offered.name == model.model_format.name and model.model_format.version in (
-                None,
-                offered.version,
-            )
-            if offered.auto_select and fits and not spec.disabled:
-                return runtime
+        if not runtime["spec"].get("disabled") and any(
+            offered.auto_select and _fits(model, offered) for offered in _formats(runtime)
+        ):
+            return runtime
     raise Unresolved(
         "NoSupportingRuntime", f"no ClusterServingRuntime serves format {model.model_format.name!r}"
     )
+
+
+def _formats(runtime: Manifest) -> Sequence[SupportedFormat]:
+    return ServingRuntimeSpec.model_validate(runtime["spec"]).supported_model_formats
+
+
+def _fits(model: ServedModel, offered: SupportedFormat) -> bool:
+    wanted = model.model_format
+    return offered.name == wanted.name and wanted.version in (None, offered.version)
 
 
 def _storage_container(uri: str, storage: Sequence[Manifest]) -> Manifest:
