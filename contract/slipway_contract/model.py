@@ -278,6 +278,13 @@ class TrafficTarget(Resource):
         description="InferenceService, which is also the model's name at its predictor"
     )
     url: str = Field(description="base URL of the predictor")
+    verified: bool = Field(
+        default=True,
+        description=(
+            "false: its runtime loads the verified files by another format, and does not prove "
+            "which version it serves"
+        ),
+    )
     since: datetime = Field(description="when this role and share began")
 
 

@@ -283,8 +283,15 @@ class Predictor(Resource):
     runtime: ObjectName | None = Field(
         default=None,
         description=(
-            "ServingRuntime or ClusterServingRuntime with the format `slipway`; none: that of the "
+            "ServingRuntime or ClusterServingRuntime that speaks protocol v2; none: that of the "
             "platform"
+        ),
+    )
+    format: Annotated[str, StringConstraints(pattern=rf"^{_NAME}$")] | None = Field(
+        default=None,
+        description=(
+            "format by which the runtime loads the files, such as `sklearn`; none: `slipway`, the "
+            "platform's, which proves the digest that it serves"
         ),
     )
     resources: ResourceRequirements | None = Field(
@@ -320,6 +327,14 @@ class Predictor(Resource):
         max_length=32,
         description="additional annotations of the pods, with a domain: example.org/cost-centre",
     )
+
+    @model_validator(mode="after")
+    def _has_a_runtime_for_the_format(self) -> Self:
+        if self.format and not self.runtime:
+            raise ValueError(
+                f"format {self.format} needs a runtime that lists it; set runtime, or omit format"
+            )
+        return self
 
     @field_validator("env")
     @classmethod

@@ -161,7 +161,11 @@ class ArtifactManifest(BaseModel):
 
 
 class StorageUri(BaseModel):
-    """``mlflow://NAME/VERSION?sha256=HEX[&allow=joblib]``: a version, pinned by digest."""
+    """A version, pinned by digest: ``mlflow://NAME/VERSION?sha256=HEX``.
+
+    ``&allow=joblib`` permits a pickle; ``&implementation=none`` leaves the class that loads the
+    files to the runtime.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -169,6 +173,7 @@ class StorageUri(BaseModel):
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
     sha256: str = Field(pattern=_HEX.pattern)
     allow: frozenset[ArtifactFormat] = SAFE_FORMATS
+    implementation: bool = True
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -177,12 +182,15 @@ class StorageUri(BaseModel):
         if parts.scheme != "mlflow":
             raise ValueError(f"storage URI {text!r} does not start with mlflow://")
         query = parse_qs(parts.query, keep_blank_values=True)
-        if unknown := query.keys() - {"sha256", "allow"}:
+        if unknown := query.keys() - {"sha256", "allow", "implementation"}:
             raise ValueError(f"storage URI has unknown parameters: {', '.join(sorted(unknown))}")
         if len(query.get("sha256", [])) != 1 or not _HEX.match(query["sha256"][0]):
             raise ValueError(
                 "storage URI must pin the artifact: ?sha256= and 64 hexadecimal digits"
             )
+        implementation = query.get("implementation", [])
+        if implementation not in ([], ["none"]):
+            raise ValueError("implementation= takes none")
         name, version = unquote(parts.netloc), parts.path.removeprefix("/")
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is not a registered model's name")
@@ -193,7 +201,11 @@ class StorageUri(BaseModel):
         except ValueError:
             raise ValueError(f"allow= takes {', '.join(ArtifactFormat)}") from None
         return cls(
-            name=name, version=version, sha256=query["sha256"][0], allow=SAFE_FORMATS | extra
+            name=name,
+            version=version,
+            sha256=query["sha256"][0],
+            allow=SAFE_FORMATS | extra,
+            implementation=not implementation,
         )
 
     @property
@@ -202,4 +214,5 @@ class StorageUri(BaseModel):
 
     def __str__(self) -> str:
         extra = "".join(f"&allow={value}" for value in sorted(self.allow - SAFE_FORMATS))
+        extra += "" if self.implementation else "&implementation=none"
         return f"mlflow://{quote(self.name)}/{self.version}?sha256={self.sha256}{extra}"

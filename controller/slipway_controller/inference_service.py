@@ -26,6 +26,17 @@ DEPLOYMENT_STRATEGY = {
 }
 """Kubernetes' default takes away a quarter of the pods before new ones are ready."""
 
+FOREIGN_POD: Manifest = {
+    "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+    "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+}
+"""What a pod with another runtime needs: the profile ``restricted`` requires the first, and the
+storage initializer mounts the second.
+"""
+
+_RUNTIME_REASONS = ("RuntimeNotRecognized", "RuntimeDisabled", "NoSupportingRuntime")
+"""Reasons of KServe for a runtime that cannot serve the model."""
+
 PASSED = "passed"
 
 
@@ -61,6 +72,12 @@ class Service:
     @property
     def passed(self) -> bool:
         return self.smoke == PASSED
+
+    @property
+    def verified(self) -> bool:
+        """True when its runtime proves the digest that it serves."""
+        served = self.manifest.get("spec", {}).get("predictor", {}).get("model", {})
+        return bool(served.get("modelFormat", {}).get("name", MODEL_FORMAT) == MODEL_FORMAT)
 
     @property
     def broken(self) -> bool:
@@ -110,11 +127,13 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
     It has no replica counts: the speed of KServe's own autoscaler cannot be configured, so the
     controller creates its own autoscaler.
     """
+    chosen = model.spec.predictor or Predictor()
     uri = StorageUri(
         name=model.spec.registered_model,
         version=version,
         sha256=digest.removeprefix("sha256:"),
         allow=model.spec.formats,
+        implementation=chosen.format in (None, MODEL_FORMAT),
     )
     metadata = object_metadata(model, version)
     metadata["annotations"] = {"serving.kserve.io/autoscalerClass": "external"}
@@ -122,32 +141,35 @@ def desired(model: Model, version: str, digest: str) -> Manifest:
         "apiVersion": INFERENCE_SERVICE.api_version,
         "kind": INFERENCE_SERVICE.name,
         "metadata": metadata,
-        "spec": {"predictor": _predictor(model, str(uri))},
+        "spec": {"predictor": _predictor(model, chosen, str(uri))},
     }
 
 
-def _predictor(model: Model, uri: str) -> Manifest:
+def _predictor(model: Model, wanted: Predictor, uri: str) -> Manifest:
     """Return the predictor of a version.
 
-    Its pods have a hash of it as a label. A change replaces one pod after the other, and an old pod
-    ends only after a new one is ready.
+    When its author chooses something, the pods have a hash of it as a label. A change replaces one
+    pod after the other, and an old pod ends only after a new one is ready.
     """
-    wanted = model.spec.predictor or Predictor()
-    served = {
-        "modelFormat": {"name": MODEL_FORMAT},
+    served: Manifest = {
+        "modelFormat": {"name": wanted.format or MODEL_FORMAT},
         "runtime": wanted.runtime or RUNTIME,
         "storageUri": uri,
         "env": [*_batching(model.spec.batching), *(each.pod_variable() for each in wanted.env)],
     }
     if wanted.resources:
         served["resources"] = wanted.resources.manifest()
-    predictor = {
+    predictor: Manifest = {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 20,
-        "deploymentStrategy": DEPLOYMENT_STRATEGY,
-        **wanted.pod_spec(),
         "model": served,
     }
+    if wanted == Predictor():
+        return predictor
+    predictor |= {"deploymentStrategy": DEPLOYMENT_STRATEGY, **wanted.pod_spec()}
+    if wanted.runtime:
+        served["protocolVersion"] = "v2"
+        predictor |= FOREIGN_POD
     if wanted.pod_annotations:
         predictor["annotations"] = wanted.pod_annotations
     pod_labels = wanted.pod_labels
@@ -189,25 +211,34 @@ def observed(manifest: Manifest, smoke: str | None = None) -> Service:
         manifest=manifest,
         ready=ready,
         url=status.get("address", {}).get("url"),
-        diagnosis=None if ready else _failure(status, conditions),
+        diagnosis=None if ready else _failure(manifest),
         smoke=smoke,
     )
 
 
-def _failure(status: Mapping[str, Any], conditions: Mapping[str, Any]) -> Diagnosis | None:
+def _failure(manifest: Manifest) -> Diagnosis | None:
     """Return the failure that KServe itself reports.
 
     Examples: a failed download, a spec without a matching runtime, pods that may not be created.
     """
+    status = manifest.get("status", {})
+    conditions = {c["type"]: c for c in status.get("conditions", [])}
     load = status.get("modelStatus", {})
     failure = load.get("lastFailureInfo", {})
     message = failure.get("message", "").strip()
     if load.get("transitionStatus") == "BlockedByFailedLoad":
         return load_failure(message or "the model could not be loaded")
     if load.get("transitionStatus") == "InvalidSpec":
-        return Diagnosis(
-            failure.get("reason") or "InvalidSpec", message or "KServe rejects the InferenceService"
-        )
+        reason = failure.get("reason") or "InvalidSpec"
+        message = message or "KServe rejects the InferenceService"
+        if reason in _RUNTIME_REASONS:
+            served = manifest["spec"]["predictor"]["model"]
+            message += (
+                f"; runtime {served['runtime']} must be enabled and list the format "
+                f"{served['modelFormat']['name']} and the protocol v2: correct it, or set runtime "
+                "and format in spec.predictor"
+            )
+        return Diagnosis(reason, message)
     predictor = conditions.get("PredictorReady", {})
     if predictor.get("reason") == "FailedCreate":  # quota, Pod Security
         return Diagnosis("PodsNotCreated", predictor.get("message", "its pods may not be created"))
@@ -231,11 +262,7 @@ def replacement_of(
     changed = [pod for pod in running if _template(pod["metadata"]) == wanted]
     if len(changed) == len(running):
         return None
-    status = manifest.get("status", {})
-    conditions = {c["type"]: c for c in status.get("conditions", [])}
-    return Replacement(
-        stage_of(changed), diagnosis_of(changed, now) or _failure(status, conditions)
-    )
+    return Replacement(stage_of(changed), diagnosis_of(changed, now) or _failure(manifest))
 
 
 def _template(labelled: Mapping[str, Any]) -> str:
@@ -245,6 +272,15 @@ def _template(labelled: Mapping[str, Any]) -> str:
 def terminating(manifest: Manifest) -> bool:
     """Return True when the object is being deleted."""
     return "deletionTimestamp" in manifest["metadata"]
+
+
+def changes(actual: Manifest, wanted: Manifest) -> list[str]:
+    """Return the paths at which the object differs, also when a template is not wanted any more."""
+    found = list(differences(actual, wanted))
+    former, new = (_template(each["spec"].get("predictor", {})) for each in (actual, wanted))
+    if former and not new:
+        found.append(f"spec.predictor.labels.{labels.TEMPLATE}")
+    return found
 
 
 def differences(actual: object, wanted: object, path: str = "") -> Iterator[str]:

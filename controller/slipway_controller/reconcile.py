@@ -13,7 +13,7 @@ from slipway_controller.adoption import Adoption
 from slipway_controller.autoscaler import desired_autoscaler
 from slipway_controller.conditions import conditions, with_transition_times
 from slipway_controller.events import ModelEvent, events
-from slipway_controller.inference_service import Service, desired, differences, terminating
+from slipway_controller.inference_service import Service, changes, desired, terminating
 from slipway_controller.readiness import assess_readiness
 from slipway_controller.registry import RegisteredVersion, RegistryError
 from slipway_controller.traffic import (
@@ -156,7 +156,7 @@ def ensured(
             if actual is None:
                 drift = "was deleted; it is created again"
                 result.append(Apply(manifest, drift if version in known else ""))
-            elif not terminating(actual) and (changed := list(differences(actual, manifest))):
+            elif not terminating(actual) and (changed := changes(actual, manifest)):
                 drift = f"was changed ({', '.join(changed)}); it is restored"
                 result.append(Apply(manifest, drift if version in known else ""))
     return result

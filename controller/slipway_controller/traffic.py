@@ -14,8 +14,10 @@ from slipway_controller.registry import RegisteredVersion
 
 
 def refreshed(target: TrafficTarget, service: Service | None) -> TrafficTarget:
-    """Return the target with the current address of its InferenceService."""
-    return target.model_copy(update={"url": service.url}) if service and service.url else target
+    """Return the target with the current address and runtime of its InferenceService."""
+    if service is None or not service.url:
+        return target
+    return target.model_copy(update={"url": service.url, "verified": service.verified})
 
 
 def advance(
@@ -43,6 +45,7 @@ def advance(
         run_id=wanted.run_id,
         service=service.name,
         url=service.url or "",
+        verified=service.verified,
         since=since,
     )
     if share == 100:

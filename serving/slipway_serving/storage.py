@@ -104,7 +104,8 @@ def _download(
         if PACKAGE_SIGNATURE_FILE not in stored:
             raise Refused(
                 f"{PACKAGE_SIGNATURE_FILE}: is missing; {uri.name} version {uri.version} is "
-                "not signed"
+                f"not signed; run python -m slipway_jobs sign {uri.name} {uri.version}, or train "
+                "it again by a Job of the platform"
             )
         consume = partial(_bounded_bytes, name=PACKAGE_SIGNATURE_FILE)
         signature = registry.read(location, PACKAGE_SIGNATURE_FILE, consume)
@@ -201,12 +202,15 @@ def _placed(incoming: Path) -> Iterator[Path]:
 
 
 def _model_settings(uri: StorageUri, manifest: ArtifactManifest) -> dict[str, object]:
-    """Return MLServer's model settings without a name, which KServe sets."""
+    """Return MLServer's model settings without a name, which KServe sets.
+
+    Without an implementation, a runtime of another format uses its own.
+    """
     extra = {"registeredModel": uri.name, "digest": uri.digest, "format": manifest.format.value}
-    return {
-        "implementation": "slipway_serving.model.SlipwayModel",
-        "parameters": {"version": uri.version, "extra": extra},
-    }
+    settings: dict[str, object] = {"parameters": {"version": uri.version, "extra": extra}}
+    if uri.implementation:
+        settings["implementation"] = "slipway_serving.model.SlipwayModel"
+    return settings
 
 
 def _clear(dest: Path) -> None:

@@ -130,6 +130,7 @@ def runtime(code: str = SERVER, **more: Any) -> Manifest:
         "kind": "ClusterServingRuntime",
         "metadata": {"name": RUNTIME, "annotations": {"serving.kserve.io/server-type": "mlserver"}},
         "spec": {
+            "protocolVersions": ["v2"],
             "supportedModelFormats": [{"name": "files", "autoSelect": True}],
             "containers": [served],
         },

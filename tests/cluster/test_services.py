@@ -350,6 +350,11 @@ def test_a_change_of_scale_restarts_nothing(machine: Machine) -> None:
             "NoSupportingRuntime",
             f"{RUNTIME!r} does not list format 'strange'",
         ),
+        (
+            service(protocolVersion="v1", runtime=RUNTIME),
+            "NoSupportingRuntime",
+            f"{RUNTIME!r} does not list protocol 'v1'",
+        ),
         (service(uri="s3://bucket/heart"), "StorageURINotSupported", "s3://bucket/heart"),
     ],
 )

@@ -11,6 +11,7 @@ from slipway_contract.quantity import canonical
 GPU = "nvidia.com/gpu"
 PREDICTOR: dict[str, Any] = {
     "runtime": "example-runtime",
+    "format": "sklearn",
     "resources": {"requests": {"cpu": "1500m", "memory": "1024Mi"}, "limits": {GPU: 1}},
     "env": [{"name": "OMP_NUM_THREADS", "value": "2"}, {"name": "EMPTY"}],
     "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -134,6 +135,7 @@ def test_a_quantity_gets_the_form_that_the_api_server_stores(written: str, store
             "request 2 is above limit 500m; raise it",
         ),
         ({"runtime": "Runtime/x"}, "runtime", "pattern"),
+        ({"format": "sklearn"}, "", "set runtime, or omit format"),
         ({"priorityClassName": "system-node-critical"}, "priorityClassName", "another PriorityCl"),
         ({"podLabels": {"app": "isvc.heart-1"}}, "podLabels", "app is reserved; use a domain"),
         ({"podLabels": {"app.kubernetes.io/component": "gateway"}}, "podLabels", "is reserved"),
@@ -178,7 +180,7 @@ def test_an_invalid_choice_is_rejected_with_the_field_and_the_remedy(
     with pytest.raises(ValidationError) as refused:
         admitted(manifest(predictor=predictor))
     found = {".".join(map(str, e["loc"])): e["msg"] for e in refused.value.errors()}
-    assert text in found[f"spec.predictor.{field}"]
+    assert text in found[f"spec.predictor.{field}".rstrip(".")]
 
 
 @pytest.mark.parametrize(

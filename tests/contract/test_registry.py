@@ -21,13 +21,18 @@ HEX = "ab" * 32
     st.integers(1, 999_999_999),
     st.binary().map(digest_of),
     st.booleans(),
+    st.booleans(),
 )
 def test_a_storage_uri_survives_a_round_trip(
-    name: str, version: int, digest: str, joblib: bool
+    name: str, version: int, digest: str, joblib: bool, implementation: bool
 ) -> None:
     allow = SAFE_FORMATS | {*([ArtifactFormat.JOBLIB] if joblib else [])}
     uri = StorageUri(
-        name=name, version=str(version), sha256=digest.removeprefix("sha256:"), allow=allow
+        name=name,
+        version=str(version),
+        sha256=digest.removeprefix("sha256:"),
+        allow=allow,
+        implementation=implementation,
     )
     assert StorageUri.parse(str(uri)) == uri
     assert ("allow=joblib" in str(uri)) is joblib
@@ -46,6 +51,7 @@ def test_a_storage_uri_survives_a_round_trip(
         (f"mlflow://he.art/3?sha256={HEX}", "not a registered model's name"),
         (f"mlflow://heart%0A/3?sha256={HEX}", "not a registered model's name"),
         (f"mlflow://heart/3?sha256={HEX}&allow=pickle", "allow= takes"),
+        (f"mlflow://heart/3?sha256={HEX}&implementation=os.system", "implementation= takes none"),
         (f"mlflow://heart/3?sha256={HEX}&trust=1", "unknown parameters: trust"),
     ],
 )

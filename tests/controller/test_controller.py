@@ -392,6 +392,22 @@ def test_a_rejected_cron_job_is_reported_once_and_stops_no_rollout(tmp_path: Pat
     cluster.close()
 
 
+def test_removed_choices_are_removed_from_the_predictor_once(world: World) -> None:
+    world.reconcile_model()
+    plain = world.cluster.get(INFERENCE_SERVICE, "heart-1")["spec"]
+    spec = {"registeredModel": "heart", "predictor": {"nodeSelector": {"gpu": "a100"}}}
+    world.cluster.apply({**HEART, "spec": spec})
+    world.reconcile_model()
+    assert world.cluster.get(INFERENCE_SERVICE, "heart-1")["spec"] != plain
+    world.cluster.apply(HEART)
+    world.reconcile_model()
+    after = world.cluster.get(INFERENCE_SERVICE, "heart-1")
+    assert after["spec"] == plain
+    world.reconcile_model()
+    assert world.cluster.get(INFERENCE_SERVICE, "heart-1") == after
+    assert "Repaired" not in world.events()
+
+
 def test_a_deleted_model_has_no_status(world: World) -> None:
     world.cluster.delete(MODEL, "heart")
     assert world.controller.reconcile_model("heart") is None

@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 from slipway_contract import labels
 from slipway_contract.model import Model
-from slipway_controller.inference_service import desired, differences
+from slipway_contract.registry import StorageUri
+from slipway_controller.diagnosis import Diagnosis
+from slipway_controller.inference_service import changes, desired, observed
 
 
 def predictor(**spec: Any) -> dict[str, Any]:
@@ -65,18 +67,61 @@ def test_the_predictor_of_a_model_is_carried_into_its_inference_services() -> No
 
 
 def test_the_token_is_not_mounted_and_no_pod_ends_before_a_new_one_is_ready() -> None:
-    choices: list[dict[str, str]] = [{}, {"serviceAccountName": "puller"}]
-    for chosen in choices:
-        found = predictor(predictor=chosen)
-        assert found["automountServiceAccountToken"] is False
-        assert found["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    assert predictor()["automountServiceAccountToken"] is False
+    found = predictor(predictor={"serviceAccountName": "puller"})
+    assert found["automountServiceAccountToken"] is False
+    assert found["deploymentStrategy"]["rollingUpdate"]["maxUnavailable"] == 0
+
+
+def test_a_model_without_choices_has_the_inference_service_of_earlier_releases() -> None:
+    """Any other field would restart all predictors at an upgrade."""
+    assert predictor() == {
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 20,
+        "model": {
+            "modelFormat": {"name": "slipway"},
+            "runtime": "slipway-mlserver",
+            "storageUri": f"mlflow://heart/3?sha256={'0' * 64}",
+            "env": [
+                {"name": "MLSERVER_MODEL_MAX_BATCH_SIZE", "value": "0"},
+                {"name": "MLSERVER_MODEL_MAX_BATCH_TIME", "value": "0"},
+            ],
+        },
+    }
+
+
+def test_another_runtime_gets_its_format_the_protocol_and_files_without_a_class() -> None:
+    found = predictor(predictor={"runtime": "kserve-mlserver", "format": "sklearn"})
+    served = found["model"]
+    assert served["modelFormat"] == {"name": "sklearn"}
+    assert served["runtime"] == "kserve-mlserver"
+    assert served["protocolVersion"] == "v2"
+    assert StorageUri.parse(served["storageUri"]).implementation is False
+    assert found["securityContext"] == {"seccompProfile": {"type": "RuntimeDefault"}}
+    assert [each["name"] for each in found["volumes"]] == ["tmp"]
+
+
+@pytest.mark.parametrize("reason", ["RuntimeNotRecognized", "NoSupportingRuntime"])
+def test_a_runtime_that_cannot_serve_the_model_is_reported_with_a_remedy(reason: str) -> None:
+    failure = {"reason": reason, "message": "KServe's words"}
+    state = {"transitionStatus": "InvalidSpec", "lastFailureInfo": failure}
+    spec = {"predictor": predictor(predictor={"runtime": "strange", "format": "sklearn"})}
+    manifest = {"metadata": {"name": "heart-3"}, "spec": spec, "status": {"modelStatus": state}}
+    found = observed(manifest)
+    assert not found.verified
+    assert found.diagnosis == Diagnosis(
+        reason,
+        "KServe's words; runtime strange must be enabled and list the format sklearn and the "
+        "protocol v2: correct it, or set runtime and format in spec.predictor",
+    )
 
 
 def test_a_removed_field_is_a_difference() -> None:
     with_selector = predictor(predictor={"nodeSelector": {"gpu": "a100"}})
     choices: list[dict[str, Any] | None] = [None, {}, {"nodeSelector": {}}]
     for chosen in choices:
-        assert list(differences(with_selector, predictor(predictor=chosen))) == [
-            f"labels.{labels.TEMPLATE}"
+        without = {"spec": {"predictor": predictor(predictor=chosen)}}
+        assert changes({"spec": {"predictor": with_selector}}, without) == [
+            f"spec.predictor.labels.{labels.TEMPLATE}"
         ]
     assert predictor(predictor={}) == predictor()

@@ -57,6 +57,32 @@ def answered(*outputs: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "tree-1", "outputs": list(outputs)}
 
 
+FOREIGN = {"spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}}
+
+
+@pytest.mark.parametrize(
+    ("ready", "parameters", "expected"),
+    [
+        (200, {}, PASSED),
+        (200, {"digest": DIGEST}, PASSED),
+        (400, {}, "the model is not loaded: its readiness answered 400"),
+        (200, {"digest": "sha256:1"}, f"the predictor serves digest sha256:1, not {DIGEST}"),
+    ],
+)
+def test_a_runtime_of_another_format_is_ready_and_may_prove_its_digest(
+    ready: int, parameters: dict[str, Any], expected: str
+) -> None:
+    def predictor(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v2/models/tree-1/ready":
+            return httpx.Response(ready)
+        content = {"name": "tree-1", "platform": "", "parameters": parameters}
+        return httpx.Response(200, json=content)
+
+    service = Service("tree-1", "1", FOREIGN, ready=True, url="http://tree-1")
+    with httpx.Client(transport=httpx.MockTransport(predictor)) as client:
+        assert predict_example(client, service, DIGEST) == expected
+
+
 def test_a_response_that_matches_the_signature_passes() -> None:
     assert outcome(answered(LABEL, PROBABILITY)) == PASSED
     assert outcome(answered(LABEL | {"shape": [2, 1]}, PROBABILITY | {"data": [None, 0]})) == PASSED

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mlserver.settings import ModelSettings
 from slipway_contract.registry import ArtifactFormat, ArtifactManifest, StorageUri, digest_of
 from slipway_serving.errors import Refused
 from slipway_serving.mlflow_registry import MlflowRegistry
@@ -80,6 +81,23 @@ def test_a_registered_version_is_downloaded_completely_with_model_settings(
             "extra": {"registeredModel": "whole", "digest": manifest.digest, "format": "onnx"},
         },
     }
+
+
+def test_a_runtime_of_another_format_chooses_the_class_that_loads_the_files(
+    mlflow: TrackingServer, artifact: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = write_manifest(artifact)
+    version, _ = mlflow.register("foreign", artifact)
+    uri = f"{uri_of('foreign', version, manifest)}&implementation=none"
+    for _ in range(2):
+        get(mlflow, uri, dest)
+    monkeypatch.setenv("MLSERVER_MODEL_NAME", "foreign-1")  # as KServe sets it
+    monkeypatch.setenv("MLSERVER_MODEL_IMPLEMENTATION", "mlserver.model.MLModel")
+    settings = ModelSettings.parse_file(str(dest / "model-settings.json"))
+    assert settings.name == "foreign-1"
+    assert settings.implementation_ == "mlserver.model.MLModel"
+    assert settings.parameters
+    assert settings.parameters.version == version
 
 
 def test_a_version_of_a_run_is_downloaded(

@@ -55,10 +55,13 @@ def pod_spec(
     container["volumeMounts"] = [*container.get("volumeMounts", []), {**mount, "readOnly": True}]
     container["env"] = _environment(service, runtime, container)
     container["resources"] = _resources(container, predictor.model)
+    volumes = {
+        each["name"]: each for each in (*runtime["spec"].get("volumes", []), *predictor.volumes)
+    }
     spec = {
         "initContainers": [init],
         "containers": [container],
-        "volumes": [*runtime["spec"].get("volumes", []), {"name": VOLUME, "emptyDir": {}}],
+        "volumes": [*volumes.values(), {"name": VOLUME, "emptyDir": {}}],
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": predictor.termination_grace_period_seconds,
     }
@@ -142,6 +145,13 @@ def _runtime(service: Manifest, runtimes: Sequence[Manifest]) -> Manifest:
                         "NoSupportingRuntime",
                         f"ClusterServingRuntime {model.runtime!r} does not list format "
                         f"{model.model_format.name!r}",
+                    )
+                spoken = ServingRuntimeSpec.model_validate(runtime["spec"]).protocol_versions
+                if model.protocol_version and spoken and model.protocol_version not in spoken:
+                    raise Unresolved(
+                        "NoSupportingRuntime",
+                        f"ClusterServingRuntime {model.runtime!r} does not list protocol "
+                        f"{model.protocol_version!r}",
                     )
                 return runtime
         raise Unresolved(

@@ -28,7 +28,7 @@ class ServedModel(Spec):
     runtime: str | None = None
     storage_uri: str
     env: list[EnvVar] = Field(default_factory=list)
-    protocol_version: Any = None
+    protocol_version: str | None = None
     resources: Resources = Field(default_factory=Resources)
 
 
@@ -39,6 +39,7 @@ class Predictor(Spec):
     termination_grace_period_seconds: Seconds = 30
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+    volumes: list[dict[str, Any]] = Field(default_factory=list)
     affinity: Any = None
     automount_service_account_token: Any = None
     container_concurrency: Any = None
@@ -49,6 +50,7 @@ class Predictor(Spec):
     priority_class_name: Any = None
     scale_metric: Any = None
     scale_target: Any = None
+    security_context: Any = None
     service_account_name: Any = None
     timeout: Any = None
     tolerations: Any = None
@@ -80,7 +82,7 @@ class ServingRuntimeSpec(Spec):
     labels: Any = None
     multi_model: Any = None
     node_selector: Any = None
-    protocol_versions: Any = None
+    protocol_versions: list[str] = Field(default_factory=list)
     tolerations: Any = None
 
 
