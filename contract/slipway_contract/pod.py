@@ -283,7 +283,7 @@ class Predictor(Resource):
     runtime: ObjectName | None = Field(
         default=None,
         description=(
-            "ServingRuntime or ClusterServingRuntime that speaks protocol v2; none: that of the "
+            "ServingRuntime or ClusterServingRuntime that supports protocol v2; none: that of the "
             "platform"
         ),
     )

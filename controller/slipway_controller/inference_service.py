@@ -26,7 +26,7 @@ DEPLOYMENT_STRATEGY = {
 }
 """Kubernetes' default takes away a quarter of the pods before new ones are ready."""
 
-FOREIGN_POD: Manifest = {
+OTHER_RUNTIME_POD: Manifest = {
     "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
     "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
 }
@@ -169,7 +169,7 @@ def _predictor(model: Model, wanted: Predictor, uri: str) -> Manifest:
     predictor |= {"deploymentStrategy": DEPLOYMENT_STRATEGY, **wanted.pod_spec()}
     if wanted.runtime:
         served["protocolVersion"] = "v2"
-        predictor |= FOREIGN_POD
+        predictor |= OTHER_RUNTIME_POD
     if wanted.pod_annotations:
         predictor["annotations"] = wanted.pod_annotations
     pod_labels = wanted.pod_labels

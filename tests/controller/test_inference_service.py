@@ -74,7 +74,7 @@ def test_the_token_is_not_mounted_and_no_pod_ends_before_a_new_one_is_ready() ->
 
 
 def test_a_model_without_choices_has_the_inference_service_of_earlier_releases() -> None:
-    """Any other field would restart all predictors at an upgrade."""
+    """Compare every field: another one would restart all predictors at an upgrade."""
     assert predictor() == {
         "automountServiceAccountToken": False,
         "terminationGracePeriodSeconds": 20,

@@ -57,7 +57,7 @@ def answered(*outputs: dict[str, Any]) -> dict[str, Any]:
     return {"model_name": "tree-1", "outputs": list(outputs)}
 
 
-FOREIGN = {"spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}}
+OTHER_RUNTIME = {"spec": {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_runtime_of_another_format_is_ready_and_may_prove_its_digest(
         content = {"name": "tree-1", "platform": "", "parameters": parameters}
         return httpx.Response(200, json=content)
 
-    service = Service("tree-1", "1", FOREIGN, ready=True, url="http://tree-1")
+    service = Service("tree-1", "1", OTHER_RUNTIME, ready=True, url="http://tree-1")
     with httpx.Client(transport=httpx.MockTransport(predictor)) as client:
         assert predict_example(client, service, DIGEST) == expected
 

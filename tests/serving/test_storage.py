@@ -87,14 +87,14 @@ def test_a_runtime_of_another_format_chooses_the_class_that_loads_the_files(
     mlflow: TrackingServer, artifact: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = write_manifest(artifact)
-    version, _ = mlflow.register("foreign", artifact)
-    uri = f"{uri_of('foreign', version, manifest)}&implementation=none"
+    version, _ = mlflow.register("other-format", artifact)
+    uri = f"{uri_of('other-format', version, manifest)}&implementation=none"
     for _ in range(2):
         get(mlflow, uri, dest)
-    monkeypatch.setenv("MLSERVER_MODEL_NAME", "foreign-1")  # as KServe sets it
+    monkeypatch.setenv("MLSERVER_MODEL_NAME", "other-format-1")  # as KServe sets it
     monkeypatch.setenv("MLSERVER_MODEL_IMPLEMENTATION", "mlserver.model.MLModel")
     settings = ModelSettings.parse_file(str(dest / "model-settings.json"))
-    assert settings.name == "foreign-1"
+    assert settings.name == "other-format-1"
     assert settings.implementation_ == "mlserver.model.MLModel"
     assert settings.parameters
     assert settings.parameters.version == version
