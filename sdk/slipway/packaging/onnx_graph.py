@@ -18,7 +18,7 @@ from onnx import (
     helper,
     shape_inference,
 )
-from skl2onnx import convert_sklearn
+from skl2onnx import __max_supported_opset__, convert_sklearn
 from skl2onnx.common._registration import get_converter, register_converter
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
@@ -27,6 +27,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype, element_count
 
 from slipway.errors import NotConvertible, Refused
+from slipway.packaging.boosters import ML_OPSET, libraries_of, register_converters
 from slipway.packaging.onnx_export import register_own_converters
 
 Graph = ModelProto
@@ -188,6 +189,9 @@ def _wrapped(inner: Graph, signature: Signature, first: Sequence[NodeProto]) -> 
 def _converted(estimator: Any, inputs: Sequence[tuple[str, Any]]) -> Graph:
     """Return the converter's graph of inputs with their types. Raises NotConvertible."""
     register_own_converters(estimator)
+    libraries = libraries_of(estimator)
+    register_converters(libraries)
+    opsets = {"": __max_supported_opset__, "ai.onnx.ml": ML_OPSET} if libraries else None
     options = {id(estimator): {"zipmap": False}} if is_classifier(estimator) else None
     try:
         with warnings.catch_warnings():
@@ -195,7 +199,9 @@ def _converted(estimator: Any, inputs: Sequence[tuple[str, Any]]) -> Graph:
             warnings.filterwarnings(
                 "ignore", message="Attribute `prob[AB]_` was deprecated", category=FutureWarning
             )
-            model = convert_sklearn(estimator, initial_types=list(inputs), options=options)
+            model = convert_sklearn(
+                estimator, initial_types=list(inputs), options=options, target_opset=opsets
+            )
             # The prefix separates the converter's own names (`label`, `probabilities`) from the
             # signature's.
             return compose.add_prefix(model, "estimator/")

@@ -1,6 +1,7 @@
 """Packaging of a fitted model: signature from data frames, ONNX or skops, parity on all rows."""
 
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from slipway_contract.signature import Column, Signature
 from slipway_contract.v2 import Datatype
 
 from slipway.errors import NotConvertible, Refused, WrongParameter
+from slipway.packaging.boosters import REMEDY, libraries_of
 from slipway.packaging.estimator import Estimator
 from slipway.packaging.frames import frame_rows, infer_inputs
 from slipway.packaging.graph import Sample, as_graph
@@ -32,7 +34,7 @@ PROBES = (
 def package(
     fitted: Any, frames: Mapping[str, pd.DataFrame], signature: Signature | None = None
 ) -> PackagedModel:
-    """Return a fitted scikit-learn estimator as the package that is served.
+    """Return a fitted estimator of scikit-learn, XGBoost or LightGBM as the package that is served.
 
     ``frames`` are rows by the name of the parameter that gave them; the package is compared with
     the estimator on all of them. Without a signature it is inferred from them. The package is an
@@ -42,7 +44,7 @@ def package(
     if not isinstance(fitted, BaseEstimator):
         raise WrongParameter(
             f"model: is a {type(fitted).__name__}; give a fitted estimator or pipeline of "
-            "scikit-learn"
+            "scikit-learn, XGBoost or LightGBM"
         )
     frames = {field: _fitted_columns(fitted, frame, field) for field, frame in frames.items()}
     inputs = signature.inputs if signature else infer_inputs(frames)
@@ -62,10 +64,17 @@ def _packaged(estimator: Estimator, samples: list[Sample], frame: pd.DataFrame) 
     if estimator.takes_texts:
         return as_skops(estimator, samples, "its graph would tokenize texts differently")
     probes = list(_probes(estimator, frame))
-    origin = "A scikit-learn estimator, served as the ONNX graph exported from it."
+    libraries = libraries_of(estimator.fitted)
+    kind = (
+        " and ".join(f"{each} {sys.modules[each].__version__}" for each in libraries)
+        or "scikit-learn"
+    )
+    origin = f"An estimator of {kind}, served as the ONNX graph exported from it."
     try:
         return as_graph(estimator, [*samples, *probes], "the model", origin)
     except (NotConvertible, Refused) as error:
+        if libraries:
+            raise Refused(f"the model has no equivalent ONNX graph: {error}; {REMEDY}") from error
         logger.warning("packaged as skops, because it has no equivalent ONNX graph: %s", error)
         return as_skops(estimator, samples, str(error))
 

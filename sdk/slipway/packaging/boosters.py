@@ -1,0 +1,80 @@
+"""Adapter of onnxmltools: ONNX converters of XGBoost's and LightGBM's estimators."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from importlib import import_module
+from typing import Any
+
+from skl2onnx import update_registered_converter
+from skl2onnx.common.shape_calculator import (
+    calculate_linear_classifier_output_shapes,
+    calculate_linear_regressor_output_shapes,
+)
+
+from slipway.errors import WrongParameter
+
+ML_OPSET = 3
+"""Newest version of the domain ai.onnx.ml that these converters write."""
+
+REMEDY = (
+    "trees need no scaling, which changes the last digits in the graph, and the library reads "
+    "absent values of sparse columns as missing: pass numbers to the trees unscaled, and columns "
+    "dense (ColumnTransformer(..., sparse_threshold=0)), then fit again"
+)
+
+_CONVERTERS: Mapping[str, tuple[str, str]] = {
+    "xgboost": ("onnxmltools.convert.xgboost.operator_converters.XGBoost", "convert_xgboost"),
+    "lightgbm": ("onnxmltools.convert.lightgbm.operator_converters.LightGbm", "convert_lightgbm"),
+}
+_ESTIMATORS = {"xgboost": "XGB", "lightgbm": "LGBM"}
+
+
+def libraries_of(estimator: Any) -> list[str]:
+    """Return the libraries of boosted trees that the estimator, or a step of it, is from."""
+    parts = (estimator, *estimator.get_params(deep=True).values())
+    used = {type(part).__module__.partition(".")[0] for part in parts}
+    return sorted(used & _CONVERTERS.keys())
+
+
+def register_converters(libraries: Sequence[str]) -> None:
+    """Register the converters of the libraries with skl2onnx.
+
+    Raises WrongParameter when the library's extra is not installed.
+    """
+    for library in libraries:
+        module, function = _CONVERTERS[library]
+        try:
+            convert = getattr(import_module(module), function)
+        except ModuleNotFoundError:
+            raise WrongParameter(
+                f"model: has an estimator of {library}, whose export needs onnxmltools; run: "
+                f"pip install 'slipway[{library}]'"
+            ) from None
+        _register(library, _without_names(convert) if library == "xgboost" else convert)
+
+
+def _register(library: str, convert: Callable[[Any, Any, Any], None]) -> None:
+    module, prefix = import_module(library), _ESTIMATORS[library]
+    update_registered_converter(
+        getattr(module, f"{prefix}Classifier"), f"Slipway{prefix}Classifier",
+        calculate_linear_classifier_output_shapes, convert, overwrite=True,
+        options={"zipmap": [True, False, "columns"], "nocl": [True, False]},
+    )  # fmt: skip
+    update_registered_converter(
+        getattr(module, f"{prefix}Regressor"), f"Slipway{prefix}Regressor",
+        calculate_linear_regressor_output_shapes, convert, overwrite=True, options={"split": None},
+    )  # fmt: skip
+
+
+def _without_names(convert: Callable[[Any, Any, Any], None]) -> Callable[[Any, Any, Any], None]:
+    """Return the converter for trees that split columns by name: it reads only numbers of them."""
+
+    def converted(scope: Any, operator: Any, container: Any) -> None:
+        fitted = operator.raw_operator
+        operator.raw_operator = copy(fitted)
+        operator.raw_operator._Booster = fitted.get_booster().copy()
+        operator.raw_operator._Booster.feature_names = None
+        convert(scope, operator, container)
+        operator.raw_operator = fitted
+
+    return converted
